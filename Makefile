@@ -1,0 +1,67 @@
+# One verb each. The first use makes .venv from pinned requirements; later uses take no time.
+# PYTHON=python3.12 chooses the interpreter (3.11 to 3.13). VENV=… puts the environment elsewhere.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(shell $(p) -c pass 2>/dev/null && echo $(p))))
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench requirements clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+
+demo: $(VENV)/.runtime ## watch a durable booking workflow run on the embedded broker
+	@$(BIN)/infinitic demo
+
+test: $(VENV)/.dev ## run every test (ARGS="-k name" narrows)
+	@$(BIN)/pytest -n auto $(ARGS)
+
+check: $(VENV)/.dev ## format, lint, types, import order and layout
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(BIN)/pytest --quiet tests/architecture
+
+format: $(VENV)/.dev ## format the code and fix what the linter can
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## measure, beside the floor, in one run
+	@$(BIN)/python -m bench $(ARGS)
+
+requirements: ## compile the pins again (ARGS=--upgrade takes new versions)
+	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && $(PYTHON) -m venv "$$tools" && \
+	"$$tools/bin/pip" install --quiet --disable-pip-version-check uv && \
+	pin() { "$$tools/bin/uv" pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	  --no-emit-index-url --custom-compile-command "make requirements" $(ARGS) "$$@"; } && \
+	pin --extra testing requirements/runtime.in pyproject.toml --output-file requirements/runtime.txt && \
+	pin requirements/dev.in --output-file requirements/dev.txt
+
+clean: ## remove the environment, caches and builds
+	rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@$(PYTHON) -c '$(SUPPORTED)' 2>/dev/null || { \
+	  echo "Python 3.11, 3.12 or 3.13 is needed; '$(PYTHON)' is not one. Try: make PYTHON=python3.12 …" >&2; exit 1; }
+	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.created requirements/runtime.txt pyproject.toml
+	@echo "Installing the runtime"
+	@$(PIP) --require-hashes -r requirements/runtime.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	@echo "Installing the development tools"
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@

@@ -1,0 +1,431 @@
+"""Clients start workflows, wait for them, signal, cancel and inspect them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
+
+from msgspec import Raw
+
+from infinitic import ids, topics
+from infinitic.client_stubs import MethodStub, WorkflowStub, stub_of, stub_of_function
+from infinitic.clock import Clock, SystemClock, to_instant
+from infinitic.engines.workflow.render import Outgoing
+from infinitic.errors import (
+    DeferredError,
+    PayloadTooLargeError,
+    UsageError,
+    WorkflowCanceledError,
+    WorkflowFailedError,
+    WorkflowTimedOutError,
+    WorkflowUnknownError,
+)
+from infinitic.messages import client as responses, engine
+from infinitic.messages.client import ReplyTo, WorkflowInfo
+from infinitic.messages.outcomes import Status, error_of
+from infinitic.replay.spec import MethodSpec
+from infinitic.runtime.backoff import insist
+from infinitic.runtime.publisher import Publisher
+from infinitic.storage import Page, Query, Storage
+from infinitic.transport import Consumer, Message, Transport, TransportClosed
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_logger = logging.getLogger("infinitic.client")
+
+ENVELOPE = 16_384
+"""Bytes of a message that are kept free for what goes with a payload."""
+
+PREFETCH = 1000
+
+
+class WorkflowHandle(Generic[R]):
+    """A method of a workflow that was started: wait for it with `result`, now or later, here or elsewhere."""
+
+    def __init__(
+        self, client: Client, stub: WorkflowStub, spec: MethodSpec, workflow_id: str, method_id: str
+    ) -> None:
+        self._client = client
+        self._stub = stub
+        self._spec = spec
+        self._waiting: asyncio.Future[responses.Response] | None = None
+        self.workflow_id = workflow_id
+        self.method_id = method_id
+
+    @property
+    def workflow_name(self) -> str:
+        """The name of the workflow."""
+        return self._stub.spec.name
+
+    @property
+    def method_name(self) -> str:
+        """The name of the method."""
+        return self._spec.name
+
+    async def result(self, timeout: float | None = None) -> R:
+        """Wait for the result; it can be fetched until the retention of the workflow ends.
+
+        Args:
+            timeout: seconds to wait; `TimeoutError` is raised then, and the workflow runs on.
+
+        Raises `WorkflowFailedError`, `WorkflowCanceledError`, `WorkflowUnknownError`.
+        """
+        if self._waiting is None or self._waiting.cancelled():
+            self._waiting = await self._client.wait(self._stub.spec.name, self.workflow_id, self.method_id)
+        async with asyncio.timeout(timeout):
+            response = await asyncio.shield(self._waiting)
+        return cast(R, self._client.outcome(response, self._stub.spec.name, self._spec, self.workflow_id))
+
+    def __repr__(self) -> str:
+        return f"<WorkflowHandle {self.workflow_name}.{self.method_name} {self.workflow_id}>"
+
+
+class Client:
+    """A client of one transport. Use it as ``async with Client(transport) as client:``.
+
+    Args:
+        transport: the connection to the broker. The client does not close it.
+        storage: for `list_workflows` only.
+        name: unique among all clients; chosen if not given.
+        clock: the time that goes into messages.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        storage: Storage | None = None,
+        name: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.name = ids.check_name("The name of a client", name or f"client-{ids.new_id()[:12]}")
+        self._publisher = Publisher(transport)
+        self._storage = storage
+        self._clock = clock or SystemClock()
+        self._topic = topics.client(self.name)
+        self._requests: dict[str, tuple[str, asyncio.Future[responses.Response]]] = {}
+        self._number = 0
+        self._consumer: Consumer | None = None
+        self._receiver: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Begin to listen for responses. Done by ``async with``."""
+        if self._closed:
+            raise UsageError("This client is closed: make a new one")
+        if self._consumer is None:
+            transport = self._publisher.transport
+            self._consumer = await insist(
+                f"Subscribing to {self._topic.name}",
+                lambda: transport.subscribe(self._topic, self.name, PREFETCH, durable=False),
+            )
+            self._receiver = asyncio.get_running_loop().create_task(self._receive(), name="infinitic client")
+
+    async def close(self) -> None:
+        """Stop listening; whoever still waits gets `UsageError`. Idempotent."""
+        self._closed = True
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.cancel()
+            with suppress(asyncio.CancelledError):
+                await receiver
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.close()
+        for _, future in self._requests.values():
+            if not future.done():
+                future.set_exception(UsageError("The client was closed while this waited for a response"))
+                future.exception()
+        self._requests.clear()
+
+    # Verbs.
+
+    def new_workflow(self, cls: type[T], *, meta: Mapping[str, bytes] | None = None) -> T:
+        """A stub that starts new instances: ``await client.new_workflow(Trip).book(request)``.
+
+        Args:
+            cls: the workflow class.
+            meta: bytes that the workflow finds in its context.
+        """
+        return cast(T, stub_of(self, cls, None, dict(meta or {})))
+
+    def get_workflow_by_id(self, cls: type[T], workflow_id: str) -> T:
+        """A stub of a running instance: signal its channels, call its methods, cancel it."""
+        return cast(T, stub_of(self, cls, ids.check_name("A workflow id", workflow_id), {}))
+
+    @overload
+    async def dispatch(
+        self, method: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandle[R]: ...
+    @overload
+    async def dispatch(
+        self, method: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandle[R]: ...
+    async def dispatch(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
+        """Start a method of a stub, and return a handle once the broker has it.
+
+        Raises `UsageError` for arguments that do not fit, before anything is sent.
+        """
+        stub = _method_stub(method)
+        arguments = stub.spec.signature.encode_arguments(args, kwargs)
+        workflow_id = stub.workflow.workflow_id or ids.new_id()
+        method_id = await self._send_call(stub, workflow_id, arguments, None)
+        return WorkflowHandle(self, stub.workflow, stub.spec, workflow_id, method_id)
+
+    def get_handle(
+        self, method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], workflow_id: str
+    ) -> WorkflowHandle[R]:
+        """A handle on a workflow that was started elsewhere: ``client.get_handle(Trip.book, workflow_id)``."""
+        workflow, spec = stub_of_function(self, method)
+        checked = ids.check_name("A workflow id", workflow_id)
+        return WorkflowHandle(self, workflow, spec, checked, checked)
+
+    async def cancel(self, target: object, *, confirm: bool = False) -> None:
+        """Cancel a whole workflow: its code sees `asyncio.CancelledError`, and may clean up.
+
+        Args:
+            target: a stub of an instance, or a handle.
+            confirm: return only when the engine has applied it; `WorkflowUnknownError` if there is none.
+        """
+        name, workflow_id = _instance_of(target)
+        await self._command(
+            name,
+            workflow_id,
+            confirm,
+            lambda at, to: engine.Cancel(made_at=at, request_id=ids.new_id(), reply_to=to),
+        )
+
+    async def retry_workflow_task(self, target: object, *, confirm: bool = False) -> None:
+        """Have a stalled workflow run again, with today's code. Arguments as for `cancel`."""
+        name, workflow_id = _instance_of(target)
+        await self._command(
+            name,
+            workflow_id,
+            confirm,
+            lambda at, to: engine.RetryWorkflowTask(made_at=at, request_id=ids.new_id(), reply_to=to),
+        )
+
+    async def describe(self, target: object) -> WorkflowInfo:
+        """What the engine knows of an instance. `target` as for `cancel`. Raises `WorkflowUnknownError`."""
+        name, workflow_id = _instance_of(target)
+        response = await self._ask(name, workflow_id, lambda at, to: engine.Describe(made_at=at, reply_to=to))
+        if not isinstance(response, responses.Described):
+            raise WorkflowUnknownError(name, "", workflow_id)
+        return response.info
+
+    async def list_workflows(
+        self,
+        *,
+        name: str | None = None,
+        status: Status | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page:
+        """Instances by name, status and time of start (aware), newest first. Reads the storage of this client.
+
+        Raises `UsageError` if the client has none.
+        """
+        if self._storage is None:
+            raise UsageError("list_workflows reads the storage: Client(transport, storage=…)")
+        after = None if since is None else to_instant(since)
+        return await self._storage.states.find(Query(name, status, after, limit=limit, cursor=cursor))
+
+    # For stubs and handles.
+
+    async def call(self, stub: MethodStub, arguments: bytes) -> Any:
+        """Start a method and wait for its result."""
+        workflow_id = stub.workflow.workflow_id or ids.new_id()
+        reply_to, future = self._request(workflow_id)
+        timeout = stub.spec.total_timeout
+        try:
+            await self._send_call(stub, workflow_id, arguments, reply_to)
+            response = await (future if timeout is None else asyncio.wait_for(future, timeout))
+        except TimeoutError:
+            raise WorkflowTimedOutError(stub.workflow.spec.name, stub.spec.name, workflow_id) from None
+        finally:
+            self._requests.pop(reply_to.request, None)
+        return self.outcome(response, stub.workflow.spec.name, stub.spec, workflow_id)
+
+    async def signal(self, stub: WorkflowStub, channel: str, data: bytes, *, confirm: bool) -> None:
+        """Send a signal whose value is encoded already."""
+        if stub.workflow_id is None:
+            raise UsageError(
+                f"Channel '{channel}': signals go to a running workflow, as in client.get_workflow_by_id(…)"
+            )
+        self._check_size(f"A signal for channel '{channel}'", data)
+        await self._command(
+            stub.spec.name,
+            stub.workflow_id,
+            confirm,
+            lambda at, to: engine.Signal(
+                made_at=at, signal_id=ids.new_id(), channel=channel, value=Raw(data), reply_to=to
+            ),
+        )
+
+    async def wait(self, name: str, workflow_id: str, method_id: str) -> asyncio.Future[responses.Response]:
+        """Ask for the outcome of a method, and return a future of the response."""
+        reply_to, future = self._request(workflow_id)
+        await self._send(
+            name,
+            workflow_id,
+            engine.Wait(
+                made_at=self._clock.now(),
+                reply_to=reply_to,
+                method_id=None if method_id == workflow_id else method_id,
+            ),
+        )
+        return future
+
+    def outcome(self, response: responses.Response, name: str, spec: MethodSpec, workflow_id: str) -> Any:
+        """The value of a response about a method, or the error that it stands for, raised."""
+        match response:
+            case responses.MethodCompleted():
+                return spec.signature.decode_result(response.value)
+            case responses.MethodFailed():
+                failure = response.failure
+                cause: DeferredError | None = None if failure.cause is None else error_of(failure.cause)
+                raise WorkflowFailedError(name, spec.name, workflow_id, failure.exception, cause) from cause
+            case responses.MethodCanceled():
+                raise WorkflowCanceledError(name, spec.name, workflow_id)
+            case _:
+                raise WorkflowUnknownError(name, spec.name, workflow_id)
+
+    def give_up(self, workflow_id: str, error: Exception) -> None:
+        """Raise `error` to all who wait for this instance. For test kits: nobody else knows that an answer never comes."""
+        for waiting_for, future in self._requests.values():
+            if waiting_for == workflow_id and not future.done():
+                future.set_exception(error)
+
+    # Requests and responses.
+
+    def _request(self, workflow_id: str) -> tuple[ReplyTo, asyncio.Future[responses.Response]]:
+        if self._consumer is None:
+            raise UsageError("This client is not open: use it inside `async with Client(…) as client:`")
+        self._number += 1
+        request = str(self._number)
+        future: asyncio.Future[responses.Response] = asyncio.get_running_loop().create_future()
+        self._requests[request] = (workflow_id, future)
+        return ReplyTo(self.name, request), future
+
+    async def _send_call(
+        self, stub: MethodStub, workflow_id: str, arguments: bytes, reply_to: ReplyTo | None
+    ) -> str:
+        """Start a method, and return its id: for the first one of an instance, that of the instance."""
+        workflow = stub.workflow
+        name = workflow.spec.name
+        self._check_size(f"The arguments of {name}.{stub.spec.name}", arguments)
+        now = self._clock.now()
+        if workflow.workflow_id is None:
+            start = engine.Start(
+                made_at=now,
+                method=stub.spec.name,
+                arguments=Raw(arguments),
+                reply_to=reply_to,
+                meta=workflow.meta,
+            )
+            await self._send(name, workflow_id, start)
+            return workflow_id
+        method_id = ids.new_id()
+        call = engine.CallMethod(
+            made_at=now,
+            method_id=method_id,
+            method=stub.spec.name,
+            arguments=Raw(arguments),
+            reply_to=reply_to,
+        )
+        await self._send(name, workflow_id, call)
+        return method_id
+
+    def _check_size(self, what: str, data: bytes) -> None:
+        limit = self._publisher.transport.capabilities.max_payload - ENVELOPE
+        if len(data) > limit:
+            raise PayloadTooLargeError(f"{what}: {len(data):,} bytes are above the limit of {limit:,} bytes")
+
+    async def _command(
+        self,
+        name: str,
+        workflow_id: str,
+        confirm: bool,
+        make: Callable[[float, ReplyTo | None], engine.Input],
+    ) -> None:
+        if not confirm:
+            await self._send(name, workflow_id, make(self._clock.now(), None))
+            return
+        response = await self._ask(name, workflow_id, make)
+        if isinstance(response, responses.WorkflowUnknown):
+            raise WorkflowUnknownError(name, "", workflow_id)
+
+    async def _ask(
+        self, name: str, workflow_id: str, make: Callable[[float, ReplyTo], engine.Input]
+    ) -> responses.Response:
+        reply_to, future = self._request(workflow_id)
+        try:
+            await self._send(name, workflow_id, make(self._clock.now(), reply_to))
+            return await future
+        finally:
+            self._requests.pop(reply_to.request, None)
+
+    async def _send(self, name: str, workflow_id: str, message: engine.Input) -> None:
+        if self._closed:
+            raise UsageError("This client is closed: make a new one")
+        body = engine.encode(message)
+        await self._publisher.publish(
+            [Outgoing(topics.workflow_engine(name), Message(workflow_id, workflow_id, body))]
+        )
+
+    async def _receive(self) -> None:
+        consumer = self._consumer
+        assert consumer is not None
+        while True:
+            try:
+                deliveries = await insist("Receiving responses", lambda: consumer.receive(256))
+            except TransportClosed:
+                return
+            for delivery in deliveries:
+                try:
+                    response = responses.decode(delivery.message.body)
+                except Exception as error:  # noqa: BLE001 (from another release: nothing else to be done with it)
+                    _logger.warning("A response cannot be decoded: %s", error)
+                    continue
+                _, future = self._requests.pop(response.request, ("", None))
+                if future is not None and not future.done():
+                    future.set_result(response)
+            await consumer.ack(deliveries)
+
+
+def _method_stub(method: object) -> MethodStub:
+    if not isinstance(method, MethodStub):
+        raise UsageError(
+            f"dispatch takes a method of a stub, as in client.dispatch(client.new_workflow(Trip).book, …), got {method!r}"
+        )
+    return method
+
+
+def _instance_of(target: object) -> tuple[str, str]:
+    """Name and id of the instance that a stub or a handle stands for."""
+    if isinstance(target, WorkflowHandle):
+        return target.workflow_name, target.workflow_id
+    if isinstance(target, WorkflowStub):
+        if target.workflow_id is None:
+            raise UsageError(
+                "A stub of new_workflow stands for no instance yet: use the handle or get_workflow_by_id"
+            )
+        return target.spec.name, target.workflow_id
+    raise UsageError(f"This takes a stub of get_workflow_by_id or a handle, got {target!r}")

@@ -1,0 +1,98 @@
+"""Typed stubs of workflows for clients: they look like the workflow class, and turn calls into messages."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from infinitic.codec import value_codec
+from infinitic.errors import PayloadError, UsageError
+from infinitic.replay.channels import Channel
+from infinitic.replay.spec import MethodSpec, WorkflowSpec, spec_of
+from infinitic.workflows import owner_of
+
+if TYPE_CHECKING:
+    from infinitic.client import Client
+
+
+class WorkflowStub:
+    """Stands for new instances of a workflow (`workflow_id` None), or for one that runs."""
+
+    def __init__(
+        self, client: Client, spec: WorkflowSpec, workflow_id: str | None, meta: dict[str, bytes]
+    ) -> None:
+        self.client = client
+        self.spec = spec
+        self.workflow_id = workflow_id
+        self.meta = meta
+
+    def __getattr__(self, name: str) -> Any:
+        method = self.spec.attributes.get(name)
+        if method is not None:
+            return MethodStub(self, method)
+        channel = self.spec.channels.get(name)
+        if channel is not None:
+            return ClientChannel(self, channel)
+        if name.startswith("__"):
+            raise AttributeError(name)
+        known = ", ".join(sorted([*self.spec.attributes, *self.spec.channels]))
+        raise UsageError(
+            f"The workflow {self.spec.name} has no public coroutine or channel '{name}'; it has {known}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<stub of {self.spec.name} {self.workflow_id or '(new)'}>"
+
+
+class MethodStub:
+    """One method: call it and await the result, or give it to `Client.dispatch`."""
+
+    __slots__ = ("spec", "workflow")
+
+    def __init__(self, workflow: WorkflowStub, spec: MethodSpec) -> None:
+        self.workflow = workflow
+        self.spec = spec
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        return self.workflow.client.call(self, self.spec.signature.encode_arguments(args, kwargs))
+
+
+class ClientChannel(Channel[Any]):
+    """A channel of an instance, from outside."""
+
+    def __init__(self, workflow: WorkflowStub, channel: Channel[Any]) -> None:
+        super().__init__(keep=channel.keep)
+        self.name = channel.name
+        self._workflow = workflow
+        self._hint = channel.hint()
+
+    async def send(self, value: Any, *, confirm: bool = False) -> None:
+        try:
+            data = value_codec(self._hint).encode(value)
+        except PayloadError as error:
+            raise PayloadError(f"{self._workflow.spec.name}.{self.name}.send(): {error}") from error
+        await self._workflow.client.signal(self._workflow, self.name, data, confirm=confirm)
+
+
+def stub_of(client: Client, cls: type[Any], workflow_id: str | None, meta: dict[str, bytes]) -> WorkflowStub:
+    """A stub of a workflow class. Raises `UsageError` if it is none."""
+    return WorkflowStub(client, spec_of(cls), workflow_id, meta)
+
+
+def stub_of_function(client: Client, method: object) -> tuple[WorkflowStub, MethodSpec]:
+    """The stub and method that ``Trip.book`` stands for."""
+    if isinstance(method, MethodStub):
+        return method.workflow, method.spec
+    owner = owner_of(method) if inspect.isfunction(method) else None
+    if owner is None:
+        raise UsageError(
+            f"get_handle takes a method of a workflow class, as in get_handle(Trip.book, …), got {method!r}"
+        )
+    stub = stub_of(client, owner, None, {})
+    spec = next(
+        (each for each in stub.spec.attributes.values() if getattr(owner, each.attribute) is method), None
+    )
+    if spec is None:
+        raise UsageError(f"{method!r} is not a public coroutine of the workflow {stub.spec.name}")
+    return stub, spec

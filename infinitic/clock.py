@@ -1,0 +1,51 @@
+"""Time as an argument: everything that needs the time of day is given a `Clock`.
+
+Instants are `float` seconds since the Unix epoch inside, aware UTC `datetime` where users see them.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from datetime import UTC, datetime, timedelta
+
+from infinitic.errors import UsageError
+
+
+class Clock(ABC):
+    """Tells the time of day."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def now(self) -> float:
+        """Seconds since the Unix epoch. Never goes back within one process."""
+
+
+class SystemClock(Clock):
+    """The clock of this machine."""
+
+    __slots__ = ()
+
+    def now(self) -> float:
+        return time.time()
+
+
+def to_seconds(duration: float | timedelta) -> float:
+    """A duration as `float` seconds. Raises `UsageError` for anything but a finite number or a timedelta."""
+    seconds: object = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not abs(seconds) < 1e12:
+        raise UsageError(f"A duration is a finite number of seconds or a timedelta, not {duration!r}")
+    return float(seconds)
+
+
+def to_instant(moment: datetime) -> float:
+    """An aware datetime as seconds since the Unix epoch. Raises `UsageError` for a naive one."""
+    if moment.tzinfo is None:
+        raise UsageError(f"{moment!r} has no time zone: use an aware datetime, e.g. datetime.now(UTC)")
+    return moment.timestamp()
+
+
+def to_datetime(instant: float) -> datetime:
+    """Seconds since the Unix epoch as an aware UTC datetime."""
+    return datetime.fromtimestamp(instant, UTC)

@@ -1,0 +1,93 @@
+"""What the workflow engine wants to be sent. The outbox of a transition is a list of these.
+
+They refer to events of the history by the sequence of their segment instead of copying payloads; `render` makes messages
+of them, after the transition is committed or when a successor takes the instance over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from infinitic.messages.client import ReplyTo, WorkflowInfo
+
+
+class _Effect(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    pass
+
+
+class SendTask(_Effect, frozen=True, tag="task"):
+    """Send an attempt of a task. `request` and `failure` are sequences of segments; `failure` 0: none so far."""
+
+    position: int
+    request: int
+    retry_sequence: int = 0
+    retry_index: int = 0
+    failure: int = 0
+
+
+class Answer(_Effect, frozen=True, tag="answer"):
+    """Tell a client how a method ended. `ended` is the sequence of the segment that says so."""
+
+    reply_to: ReplyTo
+    method_id: str
+    ended: int
+
+
+class Confirm(_Effect, frozen=True, tag="confirm"):
+    """Tell a client that its signal or command has been applied."""
+
+    reply_to: ReplyTo
+
+
+class ArmWake(_Effect, frozen=True, tag="wake"):
+    """Wake the instance at this instant."""
+
+    due: float
+
+
+class ActivateElsewhere(_Effect, frozen=True, tag="activate"):
+    """Have another worker run this activation. `pending` is the first segment with stimuli for it."""
+
+    activation: int
+    pending: int
+
+
+class Refuse(_Effect, frozen=True, tag="refuse"):
+    """Tell a client that there is no such instance, or that it is closed."""
+
+    reply_to: ReplyTo
+
+
+Effect = SendTask | Answer | Confirm | ArmWake | ActivateElsewhere | Refuse
+
+
+class Tell(msgspec.Struct, frozen=True):
+    """Tell a client what is known of the instance. Never part of an outbox: the instance does not change."""
+
+    reply_to: ReplyTo
+    info: WorkflowInfo
+
+
+class Postpone(msgspec.Struct, frozen=True):
+    """Publish the input again, `delay` seconds later: it may have overtaken the start of its instance."""
+
+    delay: float
+
+
+class Bury(msgspec.Struct, frozen=True):
+    """Publish the input to the dead letters, for this reason."""
+
+    reason: str
+
+
+Reply = Tell | Postpone | Bury | Refuse | Answer | Confirm
+
+encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(list[Effect])
+
+
+def decode(outbox: bytes) -> Sequence[Effect]:
+    """The effects of an outbox."""
+    return _decoder.decode(outbox)

@@ -1,0 +1,11 @@
+"""The workflow engine: what inputs and commands do to the head of an instance.
+
+`take` accepts one input, `begin` opens the activation that hands its stimuli to the code, `decide` applies the commands
+which the code gave, `conclude` closes the transition. All are pure.
+"""
+
+from infinitic.engines.workflow.decide import begin, decide, stall
+from infinitic.engines.workflow.take import Taken, take
+from infinitic.engines.workflow.transition import Transition, conclude, runnable
+
+__all__ = ["Taken", "Transition", "begin", "conclude", "decide", "runnable", "stall", "take"]

@@ -1,0 +1,38 @@
+"""What a head tells about its instance."""
+
+from __future__ import annotations
+
+from infinitic.engines import positions
+from infinitic.engines.effects import Tell
+from infinitic.engines.state import WorkflowHead
+from infinitic.messages.client import MethodInfo, ReplyTo, WorkflowInfo
+
+
+def describe(head: WorkflowHead, reply_to: ReplyTo) -> Tell:
+    """Everything that the head knows, for people."""
+    return Tell(
+        reply_to,
+        WorkflowInfo(
+            workflow_id=head.id,
+            workflow_name=head.name,
+            version=head.version,
+            status=head.status,
+            started_at=head.started_at,
+            closed_at=head.closed_at,
+            stalled=head.stalled,
+            parked=head.parked,
+            methods=tuple(MethodInfo(method.id, method.name, method.status) for method in head.methods),
+            open_tasks=positions.count(head.open),
+            open_timers=sum(not timer.task for timer in head.timers),
+            next_wake=next_due(head),
+            steps=head.position,
+            transitions=head.sequence,
+        ),
+    )
+
+
+def next_due(head: WorkflowHead) -> float | None:
+    """When the earliest timer or retry is due."""
+    due = [timer.due for timer in head.timers]
+    due += [retry.due for retry in head.retries if retry.due is not None]
+    return min(due) if due else None

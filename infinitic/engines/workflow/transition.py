@@ -1,0 +1,71 @@
+"""The end of a transition: is the instance closed, must a wake be armed, what can be searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from infinitic.engines.effects import ArmWake, Effect
+from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow.describe import next_due
+from infinitic.messages.events import Event
+from infinitic.messages.outcomes import Status
+from infinitic.storage import Entry
+
+LONGEST_WAKE_SECONDS = 86_400.0
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """What is to be committed: the new head, the events and outbox of its segment, the searchable facts if they change."""
+
+    head: WorkflowHead
+    events: tuple[Event, ...]
+    outbox: tuple[Effect, ...]
+    entry: Entry | None
+    expires_at: float | None
+
+
+def runnable(head: WorkflowHead) -> bool:
+    """True if stimuli wait that the code can be handed now."""
+    return head.pending != 0 and not head.deciding and head.stalled is None and not head.closed
+
+
+def conclude(
+    before: WorkflowHead | None,
+    head: WorkflowHead,
+    events: Sequence[Event],
+    outbox: Sequence[Effect],
+    now: float,
+) -> Transition:
+    """Close a transition that led from `before` (None: the instance is new) to `head`.
+
+    The instance closes when every method has returned and every task is settled; cancelled, it waits for no task (S28).
+    """
+    entry, expires_at, effects = None, None, list(outbox)
+    if _ended(head):
+        status = head.methods[0].status
+        head = replace(
+            head, status=status, closed_at=now, open=(), timers=(), retries=(), armed=None, pending=0, meta={}
+        )
+        expires_at = now + head.retention
+        entry = Entry(status, head.started_at, head.version, now)
+    elif head.timers or head.retries:
+        due = next_due(head)
+        if due is not None:
+            target = min(due, now + LONGEST_WAKE_SECONDS)
+            if head.armed is None or target < head.armed:
+                head = replace(head, armed=target)
+                effects.append(ArmWake(target))
+    if events or effects:
+        head = replace(head, sequence=head.sequence + 1)
+    if entry is None and (before is None or before.version != head.version or before.armed != head.armed):
+        entry = Entry(Status.RUNNING, head.started_at, head.version, None, head.armed)
+    return Transition(head, tuple(events), tuple(effects), entry, expires_at)
+
+
+def _ended(head: WorkflowHead) -> bool:
+    if head.pending or head.deciding or any(method.status is Status.RUNNING for method in head.methods):
+        return False
+    return head.canceling or not head.open

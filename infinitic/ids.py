@@ -1,0 +1,39 @@
+"""Identifiers: new ones for what clients start, derived ones for what workflows ask for.
+
+A derived id depends on nothing but the state it is derived from, so a step that is run again asks for the
+same ids, and a repeat is recognised wherever it lands (rule S10).
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from infinitic.errors import UsageError
+
+MAX_NAME_BYTES = 255
+
+
+def new_id() -> str:
+    """A new random id of 32 hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+def task_id(workflow_id: str, run: int, position: int) -> str:
+    """The id of the task that a workflow asked for at a position: the same for every attempt and duplicate."""
+    return f"{workflow_id}-{run}-{position}" if run else f"{workflow_id}-{position}"
+
+
+def check_name(what: str, value: object) -> str:
+    """Return `value` if it is a valid name, id or tag, else raise `UsageError` that names `what`.
+
+    Valid is non-empty text of at most 255 bytes of UTF-8, in any script.
+    """
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"{what} must be non-empty text, got {value!r}")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise UsageError(f"{what} contains a lone surrogate: {value!r}") from None
+    if size > MAX_NAME_BYTES:
+        raise UsageError(f"{what} has {size} bytes of UTF-8, more than {MAX_NAME_BYTES}: {value[:40]!r}…")
+    return value

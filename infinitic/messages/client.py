@@ -1,0 +1,88 @@
+"""To one client: the responses to its requests, matched by request id.
+
+On the wire: q request id · v value · f failure.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from infinitic.messages.outcomes import MethodFailure, Status
+
+
+class ReplyTo(msgspec.Struct, frozen=True, array_like=True):
+    """Whom to answer: the name of the client, which is that of its topic, and its request id."""
+
+    client: str
+    request: str
+
+
+class _Response(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", gc=False):
+    request: str = msgspec.field(name="q")
+
+
+class MethodCompleted(_Response, frozen=True, tag="completed"):
+    """The method returned this value."""
+
+    value: msgspec.Raw = msgspec.field(name="v")
+
+
+class MethodFailed(_Response, frozen=True, tag="failed"):
+    """The method raised."""
+
+    failure: MethodFailure = msgspec.field(name="f")
+
+
+class MethodCanceled(_Response, frozen=True, tag="canceled"):
+    """The method was cancelled."""
+
+
+class WorkflowUnknown(_Response, frozen=True, tag="unknown"):
+    """There is no such workflow, or it is closed."""
+
+
+class Applied(_Response, frozen=True, tag="applied"):
+    """The engine has applied a signal or an operator command."""
+
+
+class MethodInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A method that has not returned yet, or the first one of the instance. `status` is "running" or how it ended."""
+
+    method_id: str
+    method_name: str
+    status: Status
+
+
+class WorkflowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known of an instance. Instants are in seconds since the Unix epoch.
+
+    `steps` counts the tasks, timers and inline results that its code asked for; `open_tasks` and `open_timers` those
+    it has not got yet; `transitions` the segments of its history. `stalled` is why the engine cannot run its code.
+    """
+
+    workflow_id: str
+    workflow_name: str
+    version: int | None
+    status: Status
+    started_at: float
+    closed_at: float | None = None
+    stalled: str | None = None
+    parked: bool = False
+    methods: tuple[MethodInfo, ...] = ()
+    open_tasks: int = 0
+    open_timers: int = 0
+    next_wake: float | None = None
+    steps: int = 0
+    transitions: int = 0
+
+
+class Described(_Response, frozen=True, tag="described"):
+    """What is known of an instance."""
+
+    info: WorkflowInfo = msgspec.field(name="i")
+
+
+Response = MethodCompleted | MethodFailed | MethodCanceled | WorkflowUnknown | Applied | Described
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(Response).decode

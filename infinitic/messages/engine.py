@@ -1,0 +1,142 @@
+"""To the workflow state engine: everything that may change an instance, keyed by its id.
+
+On the wire: at when the message was first published, copied by whoever forwards it · m method · a arguments ·
+r whom to answer · i id · c channel · v value · p position · rs retry sequence · ri retry index · q sequence of the
+segment that holds the request · x meta · f failure · d delay · u run.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from infinitic.errors import TaskFailure
+from infinitic.messages.client import ReplyTo
+from infinitic.messages.commands import Command
+
+
+class _Input(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="t"):
+    made_at: float = msgspec.field(name="at")
+
+
+class Start(_Input, frozen=True, kw_only=True, tag="start"):
+    """Create the instance and run its first method."""
+
+    method: str = msgspec.field(name="m")
+    arguments: msgspec.Raw = msgspec.field(name="a")
+    reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+    meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
+
+
+class CallMethod(_Input, frozen=True, kw_only=True, tag="call"):
+    """Run one more method on a running instance."""
+
+    method_id: str = msgspec.field(name="i")
+    method: str = msgspec.field(name="m")
+    arguments: msgspec.Raw = msgspec.field(name="a")
+    reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+
+
+class Signal(_Input, frozen=True, kw_only=True, tag="signal"):
+    """Hand a value to a channel of a running instance."""
+
+    signal_id: str = msgspec.field(name="i")
+    channel: str = msgspec.field(name="c")
+    value: msgspec.Raw = msgspec.field(name="v")
+    reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+
+
+class TaskCompleted(_Input, frozen=True, kw_only=True, tag="task_completed"):
+    """A task returned this value."""
+
+    position: int = msgspec.field(name="p")
+    value: msgspec.Raw = msgspec.field(name="v")
+    run: int = msgspec.field(name="u", default=0)
+
+
+class TaskFailed(_Input, frozen=True, kw_only=True, tag="task_failed"):
+    """A task failed for good. Counts only for the newest retry sequence."""
+
+    position: int = msgspec.field(name="p")
+    failure: TaskFailure = msgspec.field(name="f")
+    run: int = msgspec.field(name="u", default=0)
+    retry_sequence: int = msgspec.field(name="rs", default=0)
+
+
+class AttemptFailed(_Input, frozen=True, kw_only=True, tag="attempt_failed"):
+    """An attempt failed; its retry policy wants another one `delay` seconds later."""
+
+    position: int = msgspec.field(name="p")
+    failure: TaskFailure = msgspec.field(name="f")
+    delay: float = msgspec.field(name="d")
+    sequence: int = msgspec.field(name="q")
+    run: int = msgspec.field(name="u", default=0)
+    retry_sequence: int = msgspec.field(name="rs", default=0)
+    retry_index: int = msgspec.field(name="ri", default=0)
+    meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
+
+
+class Wake(_Input, frozen=True, kw_only=True, tag="wake"):
+    """Look at the timers. `due` is the instant for which this wake was armed."""
+
+    due: float = msgspec.field(name="d")
+
+
+class Cancel(_Input, frozen=True, kw_only=True, tag="cancel"):
+    """Cancel the whole instance."""
+
+    request_id: str = msgspec.field(name="i")
+    reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+
+
+class Wait(_Input, frozen=True, kw_only=True, tag="wait"):
+    """Answer when this method ends, or at once if it has. `method_id` None: the first method."""
+
+    reply_to: ReplyTo = msgspec.field(name="r")
+    method_id: str | None = msgspec.field(name="i", default=None)
+
+
+class Describe(_Input, frozen=True, kw_only=True, tag="describe"):
+    """Tell what is known of the instance."""
+
+    reply_to: ReplyTo = msgspec.field(name="r")
+
+
+class RetryWorkflowTask(_Input, frozen=True, kw_only=True, tag="retry_workflow_task"):
+    """Run the activation again at which the instance stalled, with today's code."""
+
+    request_id: str = msgspec.field(name="i")
+    reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+
+
+class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
+    """What workflow code that ran elsewhere asks for, or why it cannot run.
+
+    n number of the activation · w version · s retention in seconds · g digest of the commands · c commands ·
+    e why the instance stalls
+    """
+
+    activation: int = msgspec.field(name="n")
+    version: int = msgspec.field(name="w", default=0)
+    retention: float = msgspec.field(name="s", default=0.0)
+    digest: str = msgspec.field(name="g", default="")
+    commands: tuple[Command, ...] = msgspec.field(name="c", default=())
+    stalled: str | None = msgspec.field(name="e", default=None)
+
+
+Input = (
+    Start
+    | CallMethod
+    | Signal
+    | TaskCompleted
+    | TaskFailed
+    | AttemptFailed
+    | Wake
+    | Cancel
+    | Wait
+    | Describe
+    | RetryWorkflowTask
+    | Decision
+)
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(Input).decode

@@ -1,0 +1,100 @@
+"""The history of an instance: what happened to it, and what its code asked for, in order.
+
+*Stimuli* are handed to the instance, all that wait at once, when it is resumed; `Activated` marks that moment. The
+commands of an activation follow its `Activated`. When the code runs on another worker, stimuli of the next activation
+may lie between. Replay needs nothing else.
+
+On the wire, besides the names of `messages.commands`: k failed attempts · w when · n number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from infinitic.errors import TaskFailure
+from infinitic.messages.commands import Command
+
+
+class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t"):
+    pass
+
+
+class MethodStarted(_Event, frozen=True, tag="m"):
+    """A method was called."""
+
+    method_id: str = msgspec.field(name="i")
+    method: str = msgspec.field(name="m")
+    arguments: msgspec.Raw = msgspec.field(name="a")
+
+
+class TaskResult(_Event, frozen=True, tag="r"):
+    """A task returned."""
+
+    position: int = msgspec.field(name="p")
+    value: msgspec.Raw = msgspec.field(name="v")
+
+
+class TaskError(_Event, frozen=True, tag="e"):
+    """A task failed for good."""
+
+    position: int = msgspec.field(name="p")
+    failure: TaskFailure = msgspec.field(name="f")
+
+
+class TaskTimeout(_Event, frozen=True, tag="o"):
+    """The total timeout of a task is over."""
+
+    position: int = msgspec.field(name="p")
+
+
+class TimerFired(_Event, frozen=True, tag="f"):
+    """A timer is due."""
+
+    position: int = msgspec.field(name="p")
+
+
+class SignalReceived(_Event, frozen=True, tag="s"):
+    """A signal came."""
+
+    channel: str = msgspec.field(name="c")
+    value: msgspec.Raw = msgspec.field(name="v")
+
+
+class CancelRequested(_Event, frozen=True, tag="x"):
+    """Somebody asked to cancel the instance."""
+
+
+class AttemptFailed(_Event, frozen=True, tag="k"):
+    """An attempt of a task failed and will be followed by another one. Not a stimulus: the code is not told."""
+
+    position: int = msgspec.field(name="p")
+    failure: TaskFailure = msgspec.field(name="f")
+    meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
+
+
+class Activated(_Event, frozen=True, tag="a"):
+    """The instance was resumed, with all stimuli that waited. `at` is what its code sees as the time."""
+
+    number: int = msgspec.field(name="n")
+    at: float = msgspec.field(name="w")
+
+
+Stimulus = (
+    MethodStarted | TaskResult | TaskError | TaskTimeout | TimerFired | SignalReceived | CancelRequested
+)
+Event = Stimulus | AttemptFailed | Activated | Command
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(list[Event])
+
+
+def encode(events: Sequence[Event]) -> bytes:
+    """Events as JSON text."""
+    return _encoder.encode(events)
+
+
+def decode(data: bytes) -> list[Event]:
+    """Events from JSON text. Raises `msgspec.DecodeError` or `msgspec.ValidationError`."""
+    return _decoder.decode(data)

@@ -1,0 +1,27 @@
+"""To workflow executors, in split mode only: one activation of one instance, with the stimuli since the last one.
+
+On the wire: n number of the activation · v version of the instance, absent until its first decision · w when ·
+e stimuli · g digest of the decision before · q sequence of the last segment before this activation · x meta.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from infinitic.messages.events import Stimulus
+
+
+class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="activate", tag_field="t"):
+    """Resume the instance and answer with a `Decision`."""
+
+    activation: int = msgspec.field(name="n")
+    version: int | None = msgspec.field(name="v", default=None)
+    at: float = msgspec.field(name="w")
+    stimuli: tuple[Stimulus, ...] = msgspec.field(name="e", default=())
+    digest: str = msgspec.field(name="g", default="")
+    sequence: int = msgspec.field(name="q", default=0)
+    meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(Activate).decode

@@ -1,0 +1,147 @@
+"""Why something did not complete, as data: part of messages to the engine, to clients, and of history."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from infinitic.errors import (
+    ChannelClosedError,
+    DeferredError,
+    ExceptionDetail,
+    TaskCanceledError,
+    TaskFailedError,
+    TaskFailure,
+    TaskTimedOutError,
+    WorkflowCanceledError,
+    WorkflowFailedError,
+    WorkflowTimedOutError,
+    WorkflowUnknownError,
+)
+
+MAX_CAUSES = 20
+
+
+class Status(StrEnum):
+    """What has become of an instance or of one of its methods."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class CauseKind(StrEnum):
+    """Which `DeferredError` it was."""
+
+    TASK_FAILED = "task_failed"
+    TASK_TIMED_OUT = "task_timed_out"
+    TASK_CANCELED = "task_canceled"
+    WORKFLOW_FAILED = "workflow_failed"
+    WORKFLOW_TIMED_OUT = "workflow_timed_out"
+    WORKFLOW_CANCELED = "workflow_canceled"
+    WORKFLOW_UNKNOWN = "workflow_unknown"
+    CHANNEL_CLOSED = "channel_closed"
+
+
+class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A `DeferredError` as data.
+
+    `name` is that of the service, workflow or channel; `id` that of the task or workflow; `limit` that of a receiver.
+    """
+
+    kind: CauseKind
+    name: str
+    method: str = ""
+    id: str = ""
+    last_failure: TaskFailure | None = None
+    failure: ExceptionDetail | None = None
+    cause: Cause | None = None
+    limit: int = 0
+
+
+class MethodFailure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a method of a workflow raised, and the `DeferredError` behind it, if there is one."""
+
+    exception: ExceptionDetail
+    cause: Cause | None = None
+
+
+_KINDS: dict[type[DeferredError], CauseKind] = {
+    TaskFailedError: CauseKind.TASK_FAILED,
+    TaskTimedOutError: CauseKind.TASK_TIMED_OUT,
+    TaskCanceledError: CauseKind.TASK_CANCELED,
+    WorkflowFailedError: CauseKind.WORKFLOW_FAILED,
+    WorkflowTimedOutError: CauseKind.WORKFLOW_TIMED_OUT,
+    WorkflowCanceledError: CauseKind.WORKFLOW_CANCELED,
+    WorkflowUnknownError: CauseKind.WORKFLOW_UNKNOWN,
+    ChannelClosedError: CauseKind.CHANNEL_CLOSED,
+}
+
+
+def cause_of(error: BaseException) -> Cause | None:
+    """The first `DeferredError` found in an exception or the chain of exceptions behind it, as data."""
+    seen = 0
+    current: BaseException | None = error
+    while current is not None and seen < MAX_CAUSES:
+        if isinstance(current, DeferredError):
+            return _to_cause(current)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        seen += 1
+    return None
+
+
+def _to_cause(error: DeferredError) -> Cause | None:
+    kind = next((_KINDS[cls] for cls in type(error).__mro__ if cls in _KINDS), None)
+    match error:
+        case TaskFailedError():
+            return Cause(
+                CauseKind.TASK_FAILED,
+                error.service_name,
+                error.method_name,
+                error.task_id,
+                error.last_failure,
+            )
+        case TaskTimedOutError() | TaskCanceledError() if kind is not None:
+            return Cause(kind, error.service_name, error.method_name, error.task_id)
+        case WorkflowFailedError():
+            nested = _to_cause(error.cause) if error.cause is not None else None
+            return Cause(
+                CauseKind.WORKFLOW_FAILED,
+                error.workflow_name,
+                error.method_name,
+                error.workflow_id,
+                failure=error.failure,
+                cause=nested,
+            )
+        case WorkflowTimedOutError() | WorkflowCanceledError() | WorkflowUnknownError() if kind is not None:
+            return Cause(kind, error.workflow_name, error.method_name, error.workflow_id)
+        case ChannelClosedError():
+            return Cause(CauseKind.CHANNEL_CLOSED, error.channel_name, limit=error.limit)
+        case _:
+            return None
+
+
+def error_of(cause: Cause) -> DeferredError:
+    """The `DeferredError` that a cause stands for."""
+    match cause.kind:
+        case CauseKind.TASK_FAILED:
+            failure = cause.last_failure or TaskFailure(ExceptionDetail("", ""))
+            return TaskFailedError(cause.name, cause.method, cause.id, failure)
+        case CauseKind.WORKFLOW_FAILED:
+            nested = error_of(cause.cause) if cause.cause is not None else None
+            detail = cause.failure or ExceptionDetail("", "")
+            return WorkflowFailedError(cause.name, cause.method, cause.id, detail, nested)
+        case CauseKind.CHANNEL_CLOSED:
+            return ChannelClosedError(cause.name, cause.limit)
+        case CauseKind.TASK_TIMED_OUT:
+            return TaskTimedOutError(cause.name, cause.method, cause.id)
+        case CauseKind.TASK_CANCELED:
+            return TaskCanceledError(cause.name, cause.method, cause.id)
+        case CauseKind.WORKFLOW_TIMED_OUT:
+            return WorkflowTimedOutError(cause.name, cause.method, cause.id)
+        case CauseKind.WORKFLOW_CANCELED:
+            return WorkflowCanceledError(cause.name, cause.method, cause.id)
+        case CauseKind.WORKFLOW_UNKNOWN:
+            return WorkflowUnknownError(cause.name, cause.method, cause.id)

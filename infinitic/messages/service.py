@@ -1,0 +1,43 @@
+"""To service executors: one attempt of one task."""
+
+from __future__ import annotations
+
+import msgspec
+
+from infinitic import ids
+from infinitic.errors import TaskFailure
+
+
+class ExecuteTask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="task", tag_field="t"):
+    """Run this task once more. On the wire:
+
+    w workflow id · n workflow name · v workflow version · p position · u run · q sequence of the segment that holds the
+    request · s service · m task name · a arguments · rs retry sequence · ri retry index · d deaths: how many
+    processes died while they ran it · f last failure · g tags · x meta · at when it was first sent
+    """
+
+    workflow_id: str = msgspec.field(name="w")
+    workflow_name: str = msgspec.field(name="n")
+    workflow_version: int = msgspec.field(name="v", default=0)
+    position: int = msgspec.field(name="p")
+    run: int = msgspec.field(name="u", default=0)
+    sequence: int = msgspec.field(name="q")
+    service: str = msgspec.field(name="s")
+    task: str = msgspec.field(name="m")
+    arguments: msgspec.Raw = msgspec.field(name="a")
+    retry_sequence: int = msgspec.field(name="rs", default=0)
+    retry_index: int = msgspec.field(name="ri", default=0)
+    deaths: int = msgspec.field(name="d", default=0)
+    last_failure: TaskFailure | None = msgspec.field(name="f", default=None)
+    tags: tuple[str, ...] = msgspec.field(name="g", default=())
+    meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
+    made_at: float = msgspec.field(name="at")
+
+    @property
+    def task_id(self) -> str:
+        """The same for every attempt and every duplicate: an idempotency key."""
+        return ids.task_id(self.workflow_id, self.run, self.position)
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(ExecuteTask).decode

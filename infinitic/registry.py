@@ -1,0 +1,238 @@
+"""Names and signatures of services: what a caller needs of a contract, and a worker of an implementation."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol, get_type_hints
+
+from infinitic.errors import RegistrationError, UsageError
+from infinitic.services import OPTIONS, RetryPolicy, TaskOptions
+from infinitic.signatures import Signature
+
+_NONE = TaskOptions()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskSpec:
+    """One task of a contract, for its callers. `total_timeout` is in seconds."""
+
+    attribute: str
+    name: str
+    signature: Signature
+    total_timeout: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServiceContract:
+    """A service as its callers see it. `tasks` by the name of the attribute."""
+
+    name: str
+    cls: type[Any]
+    tasks: dict[str, TaskSpec]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskImplementation:
+    """One task of an implementation, for its executor. `attempt_timeout` is in seconds."""
+
+    name: str
+    function: Callable[..., Any]
+    signature: Signature
+    retry: RetryPolicy | None
+    attempt_timeout: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServiceImplementation:
+    """A service as its executor sees it. `tasks` by their name in messages."""
+
+    name: str
+    tasks: dict[str, TaskImplementation]
+
+
+def _own_options(cls: type[Any]) -> TaskOptions | None:
+    options = vars(cls).get(OPTIONS)
+    return options if isinstance(options, TaskOptions) else None
+
+
+def _bases(cls: type[Any]) -> list[type[Any]]:
+    return [
+        base
+        for base in cls.__mro__
+        if base.__module__ not in ("builtins", "abc", "typing") and base is not object
+    ]
+
+
+def service_name(cls: type[Any]) -> str:
+    """The name of a service: that of the nearest `@service`, else of the contract it inherits, else its own.
+
+    Raises `RegistrationError` if two unrelated contracts are candidates.
+    """
+    named = [base for base in _bases(cls) if _own_options(base) is not None]
+    if named:
+        nearest = named[0]
+        rivals = [base.__name__ for base in named[1:] if not issubclass(nearest, base)]
+        if rivals:
+            raise RegistrationError(
+                f"{cls.__qualname__} could be the service {nearest.__name__} or {rivals[0]}: decorate it"
+            )
+        return _declared_name(nearest)
+    contracts = [base for base in _bases(cls)[1:] if _is_contract(base)]
+    roots = [
+        base
+        for base in contracts
+        if not any(base is not other and issubclass(other, base) for other in contracts)
+    ]
+    if len(roots) > 1:
+        names = " or ".join(sorted(base.__name__ for base in roots))
+        raise RegistrationError(
+            f"{cls.__qualname__} could be the service {names}: decorate it with @service(name=…)"
+        )
+    return roots[0].__name__ if roots else cls.__name__
+
+
+def _declared_name(cls: type[Any]) -> str:
+    options = _own_options(cls) or _NONE
+    return options.name or cls.__name__
+
+
+def _is_contract(cls: type[Any]) -> bool:
+    """True for a class that describes a service without being one: abstract, a Protocol, or with bodies of `...`."""
+    if cls is Protocol:
+        return False
+    return (
+        inspect.isabstract(cls)
+        or bool(getattr(cls, "_is_protocol", False))
+        or any(is_unimplemented(function) for name, function in vars(cls).items() if not name.startswith("_"))
+    )
+
+
+_TRIVIAL = {"RESUME", "RETURN_GENERATOR", "POP_TOP", "RETURN_VALUE", "NOP", "CALL_INTRINSIC_1", "RERAISE"}
+
+
+def is_unimplemented(function: object) -> bool:
+    """True for an abstract function, and for one whose body is just `...`, `pass` or a docstring."""
+    target = getattr(function, "__func__", function)
+    if getattr(target, "__isabstractmethod__", False):
+        return True
+    code = getattr(target, "__code__", None)
+    if code is None:
+        return False
+    return all(
+        step.argval is None if step.opname in ("LOAD_CONST", "RETURN_CONST") else step.opname in _TRIVIAL
+        for step in dis.get_instructions(code)
+    )
+
+
+def public_functions(cls: type[Any]) -> dict[str, Any]:
+    """The public functions of a class and its bases by name, as they stand in the class (static, class methods too)."""
+    found: dict[str, Any] = {}
+    for base in reversed(_bases(cls)):
+        for name, value in vars(base).items():
+            if name.startswith("_") or isinstance(value, type):
+                continue
+            if isinstance(value, staticmethod | classmethod) or callable(value):
+                found[name] = value
+    return found
+
+
+def _options_of(function: object) -> TaskOptions:
+    target = getattr(function, "__func__", function)
+    options = getattr(target, OPTIONS, None)
+    return options if isinstance(options, TaskOptions) else _NONE
+
+
+def _inherited(cls: type[Any], attribute: str) -> list[TaskOptions]:
+    """The options of a method and then of its classes, nearest first."""
+    bases = _bases(cls)
+    of_methods = [_options_of(vars(base)[attribute]) for base in bases if attribute in vars(base)]
+    return of_methods + [options for base in bases if (options := _own_options(base)) is not None]
+
+
+def _first(values: list[Any]) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _task_name(cls: type[Any], attribute: str) -> str:
+    names = [_options_of(vars(base)[attribute]).name for base in _bases(cls) if attribute in vars(base)]
+    return _first(names) or attribute
+
+
+@lru_cache(1024)
+def contract_of(cls: type[Any]) -> ServiceContract:
+    """The contract that a class describes. Raises `RegistrationError` if its hints cannot be used."""
+    if not isinstance(cls, type):
+        raise UsageError(f"new_service takes the class of a service, got {cls!r}")
+    tasks = {}
+    for attribute, function in public_functions(cls).items():
+        total = _first([options.total_timeout for options in _inherited(cls, attribute)])
+        signature = signature_of(cls, attribute, function)
+        tasks[attribute] = TaskSpec(attribute, _task_name(cls, attribute), signature, total)
+    if not tasks:
+        raise RegistrationError(f"{cls.__qualname__} has no public method: it describes no service")
+    return ServiceContract(service_name(cls), cls, tasks)
+
+
+def signature_of(cls: type[Any], attribute: str, function: Any) -> Signature:
+    """The signature of a method as it is called, without `self`."""
+    static = isinstance(function, staticmethod)
+    target = getattr(function, "__func__", function)
+    try:
+        return Signature.of(target, skip_first=not static)
+    except UsageError as error:
+        raise RegistrationError(f"{cls.__qualname__}.{attribute}: {error}") from error
+
+
+def implementation_of(
+    instance: object, *, retry: RetryPolicy | None = None, attempt_timeout: float | None = None
+) -> ServiceImplementation:
+    """An instance of a service as its executor needs it. What is given here wins over `@task`, which wins over `@service`.
+
+    Raises `RegistrationError` for a contract that is not implemented, or implemented twice under one name.
+    """
+    cls = type(instance)
+    functions: dict[str, Callable[..., Any]] = {}
+    for attribute, function in public_functions(cls).items():
+        inherited = attribute not in vars(cls) or getattr(function, "__isabstractmethod__", False)
+        if inherited and is_unimplemented(function):
+            raise RegistrationError(f"{cls.__qualname__}.{attribute} is declared but not implemented")
+        functions[attribute] = getattr(instance, attribute)
+    return implementation_with(cls, functions, retry=retry, attempt_timeout=attempt_timeout)
+
+
+def implementation_with(
+    cls: type[Any],
+    functions: Mapping[str, Callable[..., Any]],
+    *,
+    retry: RetryPolicy | None = None,
+    attempt_timeout: float | None = None,
+) -> ServiceImplementation:
+    """The service that `cls` describes, with these functions for its public methods. Otherwise as `implementation_of`."""
+    tasks: dict[str, TaskImplementation] = {}
+    for attribute, function in public_functions(cls).items():
+        name = _task_name(cls, attribute)
+        if name in tasks:
+            raise RegistrationError(f"{cls.__qualname__} has two tasks named '{name}'")
+        options = _inherited(cls, attribute)
+        tasks[name] = TaskImplementation(
+            name,
+            functions[attribute],
+            signature_of(cls, attribute, function),
+            retry or _first([each.retry for each in options]),
+            attempt_timeout or _first([each.attempt_timeout for each in options]),
+        )
+    if not tasks:
+        raise RegistrationError(f"{cls.__qualname__} has no public method: there is no task in it")
+    return ServiceImplementation(service_name(cls), tasks)
+
+
+def result_hint(function: Callable[..., Any]) -> object:
+    """The return hint of any callable; `Any` where there is none or it cannot be resolved."""
+    try:
+        return get_type_hints(function, include_extras=True).get("return", Any)
+    except (TypeError, NameError):
+        return Any

@@ -1,0 +1,1 @@
+"""How workflow code runs: one private event loop for each instance, fed by activations, replayed from history."""

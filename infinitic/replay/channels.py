@@ -1,0 +1,270 @@
+"""Signals inside an instance: a `Channel` keeps them until a `Receiver` that is awaited takes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, Generic, Protocol, TypeVar, cast, get_args
+
+from infinitic.codec import ValueCodec, value_codec
+from infinitic.errors import ChannelClosedError, UsageError
+from infinitic.replay.deferred import Combination, Deferred, DeferredStatus, Home, Statuses, status_of
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+KEEP = 10_000
+
+
+class ChannelHome(Home, Protocol):
+    """What a channel needs of its instance."""
+
+    def note(self, message: str, *args: object) -> None:
+        """Log a warning, once, not in every replay."""
+        ...
+
+
+class Channel(Generic[T]):
+    """A channel declared in the class body of a workflow: ``approvals = Channel[bool]()``.
+
+    Outside, signals are sent to it through a stub: ``await client.get_workflow_by_id(Trip, id).approvals.send(True)``.
+    Inside, `receive` gives a receiver to await. Signals that nobody awaits yet are kept, in order.
+
+    Args:
+        keep: how many signals to keep at most; more are dropped, with a warning. 0: drop what nobody waits for.
+    """
+
+    name: str = ""
+
+    def __init__(self, *, keep: int = KEEP) -> None:
+        if keep < 0:
+            raise UsageError(f"Channel(keep={keep}) is negative")
+        self.keep = keep
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self.name = name
+
+    def hint(self) -> object:
+        """The type of its signals; `Any` if it was declared without one."""
+        arguments = get_args(getattr(self, "__orig_class__", None))
+        return arguments[0] if arguments else Any
+
+    async def send(self, value: T, *, confirm: bool = False) -> None:
+        """Send a signal; returns when the broker has it. For stubs that a client gives.
+
+        Args:
+            value: the signal.
+            confirm: return only when the workflow has got it; raises `WorkflowUnknownError` if there is none.
+        """
+        raise UsageError(
+            f"Channel '{self.name}': signals are sent through a stub of a client, "
+            "as in client.get_workflow_by_id(MyWorkflow, workflow_id)"
+        )
+
+    def receive(
+        self,
+        type: type[U] | None = None,
+        limit: int | None = None,
+        where: str | Mapping[str, object] | None = None,
+    ) -> Receiver[T]:
+        """A receiver of signals. It takes one each time it is awaited, alone or in a combination, and none otherwise.
+
+        Args:
+            type: take only signals that are instances of this class.
+            limit: how many signals it gives; awaiting it once more raises `ChannelClosedError`.
+            where: take only signals that match: a JSONPath query (RFC 9535) that must find something in the signal,
+                a filter such as ``"?@.amount > 10"`` on the signal itself, or a mapping of fields to equal values.
+        """
+        raise UsageError(f"Channel '{self.name}': receive() is for the code of the workflow, while it runs")
+
+
+class BoundChannel(Channel[T]):
+    """A channel of one instance: what was signalled and not taken, and who waits."""
+
+    def __init__(self, channel: Channel[T], home: ChannelHome) -> None:
+        super().__init__(keep=channel.keep)
+        self.name = channel.name
+        self._home = home
+        self._codec: ValueCodec = value_codec(channel.hint())
+        self._kept: list[_Signal] = []
+        self._waiting: list[_Taking] = []
+        self._count = 0
+
+    def receive(
+        self,
+        type: type[U] | None = None,
+        limit: int | None = None,
+        where: str | Mapping[str, object] | None = None,
+    ) -> Receiver[T]:
+        if limit is not None and limit < 1:
+            raise UsageError(f"receive(limit={limit}): a receiver gives one signal at least")
+        return Receiver(self, self._home, type, limit, None if where is None else matcher(where))
+
+    def offer(self, data: bytes) -> None:
+        """A signal came. The first receiver that waits for such a one takes it, else it is kept."""
+        self._count += 1
+        self._place(_Signal(self._count, self._codec.decode(data), data))
+
+    def take(self, taking: _Taking) -> None:
+        """Give a receiver the earliest kept signal that it takes, else let it wait."""
+        for index, signal in enumerate(self._kept):
+            if taking.receiver.takes(signal):
+                del self._kept[index]
+                taking.accept(signal)
+                return
+        self._waiting.append(taking)
+
+    def release(self, taking: _Taking) -> None:
+        """The receiver gave up: it waits no more, and what it had taken goes back to its place in the order."""
+        if taking in self._waiting:
+            self._waiting.remove(taking)
+        elif taking.signal is not None:
+            signal, taking.signal = taking.signal, None
+            self._place(signal)
+
+    def _place(self, signal: _Signal) -> None:
+        for index, taking in enumerate(self._waiting):
+            if taking.receiver.takes(signal):
+                del self._waiting[index]
+                taking.accept(signal)
+                return
+        if len(self._kept) < self.keep:
+            self._kept.append(signal)
+            self._kept.sort(key=lambda each: each.number)
+        elif self.keep:
+            self._home.note(
+                "Channel '%s' keeps %d signals already: one more is dropped", self.name, self.keep
+            )
+
+
+class _Signal:
+    __slots__ = ("data", "number", "value")
+
+    def __init__(self, number: int, value: object, data: bytes) -> None:
+        self.number = number
+        self.value = value
+        self.data = data
+
+
+class _Taking(asyncio.Future[Any]):
+    """One await of a receiver."""
+
+    def __init__(self, receiver: Receiver[Any]) -> None:
+        super().__init__(loop=receiver.home.loop)
+        self.receiver = receiver
+        self.signal: _Signal | None = None
+
+    def accept(self, signal: _Signal) -> None:
+        self.signal = signal
+        self.receiver.given += 1
+        self.set_result(signal.value)
+
+    def cancel(self, msg: object = None) -> bool:
+        if self.done():
+            return False
+        self.receiver.release(self)
+        return super().cancel(msg)
+
+
+class Receiver(Statuses, Generic[T]):
+    """Gives one signal each time it is awaited, as often as you like; ``async for`` gives all that come.
+
+    Its status is that of the latest await. A receiver whose race is lost or whose wait was cancelled takes nothing.
+    """
+
+    def __init__(
+        self,
+        channel: BoundChannel[Any],
+        home: Home,
+        cls: type[Any] | None,
+        limit: int | None,
+        matches: Callable[[bytes], bool] | None,
+    ) -> None:
+        self.home = home
+        self.given = 0
+        self._channel = channel
+        self._cls = cls
+        self._limit = limit
+        self._matches = matches
+        self._taking: asyncio.Future[Any] | None = None
+
+    def takes(self, signal: _Signal) -> bool:
+        """True if the receiver's filters let this signal pass."""
+        if self._cls is not None and not isinstance(signal.value, self._cls):
+            return False
+        return self._matches is None or self._matches(signal.data)
+
+    def begin(self) -> asyncio.Future[Any]:
+        """Somebody awaits: a future of the next signal."""
+        taking = self._taking = _Taking(self)
+        if self._limit is not None and self.given >= self._limit:
+            taking.set_exception(ChannelClosedError(self._channel.name, self._limit))
+            taking._log_traceback = False
+        else:
+            self._channel.take(taking)
+        return taking
+
+    def release(self, taking: asyncio.Future[Any]) -> None:
+        """Nobody awaits `taking` any more, and its value, if it has one, is not used."""
+        assert isinstance(taking, _Taking)
+        if self._taking is taking:
+            self._taking = None
+        self.given -= taking.signal is not None
+        self._channel.release(taking)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        taking = self.begin()
+        try:
+            return cast(T, (yield from taking))
+        except asyncio.CancelledError:
+            self.release(taking)
+            raise
+
+    def __aiter__(self) -> Receiver[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._limit is not None and self.given >= self._limit:
+            raise StopAsyncIteration
+        return await self
+
+    def status(self) -> DeferredStatus:
+        return DeferredStatus.ONGOING if self._taking is None else status_of(self._taking)
+
+    def __or__(self, other: Deferred[U] | Receiver[U]) -> Deferred[T | U]:
+        """Whichever completes first."""
+        return Combination(self.home, (self, other), every=False)
+
+    def __and__(self, other: Deferred[U] | Receiver[U]) -> Deferred[list[T | U]]:
+        """The values of both, as a list."""
+        return Combination(self.home, (self, other), every=True)
+
+
+def matcher(where: str | Mapping[str, object]) -> Callable[[bytes], bool]:
+    """A predicate over the JSON of a signal. Raises `UsageError` for a query that is not valid."""
+    import msgspec
+
+    decode = msgspec.json.decode
+    if not isinstance(where, str):
+        expected = dict(where)
+
+        def equal(data: bytes) -> bool:
+            value = decode(data)
+            return isinstance(value, dict) and all(
+                key in value and value[key] == wanted for key, wanted in expected.items()
+            )
+
+        return equal
+    import jsonpath_rfc9535
+
+    on_itself = where.lstrip().startswith("?")
+    try:
+        query = jsonpath_rfc9535.compile(f"$[{where}]" if on_itself else where)
+    except jsonpath_rfc9535.JSONPathError as error:
+        raise UsageError(f"receive(where={where!r}) is not a JSONPath query: {error}") from error
+
+    def found(data: bytes) -> bool:
+        value = decode(data)
+        return bool(query.find([value] if on_itself else value))
+
+    return found

@@ -1,0 +1,61 @@
+"""From history to a live instance: activations are fed in order, each with the commands that it led to."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from infinitic.messages import commands
+from infinitic.messages.events import Activated, AttemptFailed, Event, Stimulus
+from infinitic.replay.instance import Instance
+
+_COMMANDS: tuple[type[commands.Command], ...] = (
+    commands.ScheduleTask,
+    commands.StartTimer,
+    commands.RecordInline,
+    commands.CancelPosition,
+    commands.CompleteMethod,
+    commands.FailMethod,
+    commands.CancelMethod,
+)
+
+
+class Replay:
+    """Feeds the history to an instance, as it comes from the storage.
+
+    An activation runs once its commands are complete: when the next one opens, or at the end.
+    """
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._opened: Activated | None = None
+        self._stimuli: list[Stimulus] = []
+        self._recorded: deque[commands.Command] = deque()
+        self.pending: list[Stimulus] = []
+
+    def feed(self, events: Iterable[Event]) -> None:
+        """Events of the next segment. Raises as `Instance.activate` does."""
+        for event in events:
+            if isinstance(event, _COMMANDS):
+                self._recorded.append(event)
+            elif isinstance(event, Activated):
+                self._flush()
+                self._opened, self._stimuli, self.pending = event, self.pending, []
+            elif not isinstance(event, AttemptFailed):
+                self.pending.append(event)
+
+    def finish(self, *, unanswered: bool) -> tuple[Activated, list[Stimulus]] | None:
+        """The history is at its end. `pending` are then the stimuli that the code was not handed yet.
+
+        `unanswered` says that the last activation was opened, and nobody has told yet what the code asked for: it is
+        returned with its stimuli instead of being run.
+        """
+        opened, self._opened = (self._opened, None) if unanswered else (None, self._opened)
+        self._flush()
+        return None if opened is None else (opened, self._stimuli)
+
+    def _flush(self) -> None:
+        if self._opened is not None:
+            self._instance.activate(self._opened.at, self._stimuli, self._recorded)
+            self._recorded = deque()
+            self._opened = None

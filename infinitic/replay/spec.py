@@ -1,0 +1,129 @@
+"""What the engine needs of a workflow class: its name and version, its methods, channels and defaults."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from infinitic.errors import RegistrationError, UsageError
+from infinitic.registry import signature_of
+from infinitic.replay.channels import Channel
+from infinitic.replay.divergence import ReplayCheck
+from infinitic.replay.stubs import ServiceStub
+from infinitic.signatures import Signature
+from infinitic.workflows import METHOD_OPTIONS, WORKFLOW_OPTIONS, MethodOptions, Workflow, WorkflowOptions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MethodSpec:
+    """One method that can be started. `total_timeout` is in seconds, for its callers."""
+
+    attribute: str
+    name: str
+    signature: Signature
+    total_timeout: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WorkflowSpec:
+    """A workflow class, read. `methods` by name in messages, `attributes` by attribute. `retention` is in seconds."""
+
+    cls: type[Workflow]
+    factory: Callable[[], Workflow] | None
+    name: str
+    version: int
+    retention: float
+    check: ReplayCheck
+    methods: dict[str, MethodSpec]
+    attributes: dict[str, MethodSpec]
+    channels: dict[str, Channel[Any]]
+    mutable: tuple[tuple[str, Any], ...]
+
+
+def workflow_options(cls: type[Workflow]) -> WorkflowOptions:
+    """What `@workflow` says of this very class; the defaults if it is not decorated."""
+    options = vars(cls).get(WORKFLOW_OPTIONS)
+    return options if isinstance(options, WorkflowOptions) else WorkflowOptions()
+
+
+def workflow_name(cls: type[Workflow]) -> str:
+    """The name of a workflow in messages."""
+    return workflow_options(cls).name or cls.__name__
+
+
+@lru_cache(1024)
+def spec_of(cls: type[Workflow]) -> WorkflowSpec:
+    """Read a workflow class. Raises `RegistrationError` if it cannot run as it is written."""
+    if not (isinstance(cls, type) and issubclass(cls, Workflow)) or cls is Workflow:
+        raise UsageError(f"A workflow is a subclass of Workflow, got {cls!r}")
+    options = workflow_options(cls)
+    members: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if base is object or base is Workflow:
+            continue
+        members |= {name: value for name, value in vars(base).items() if not name.startswith("_")}
+    methods = {
+        name: _method(cls, name, member)
+        for name, member in members.items()
+        if inspect.iscoroutinefunction(member)
+    }
+    for name, member in members.items():
+        if isinstance(member, ServiceStub):
+            _ = member.contract
+        elif inspect.isasyncgenfunction(member):
+            raise RegistrationError(
+                f"{cls.__qualname__}.{name} is an asynchronous generator: it cannot be started"
+            )
+    if not methods:
+        raise RegistrationError(
+            f"The workflow {cls.__qualname__} has no public `async def` method: nothing to start"
+        )
+    by_name: dict[str, MethodSpec] = {}
+    for spec in methods.values():
+        if spec.name in by_name:
+            raise RegistrationError(f"The workflow {cls.__qualname__} has two methods named '{spec.name}'")
+        by_name[spec.name] = spec
+    return WorkflowSpec(
+        cls,
+        None,
+        options.name or cls.__name__,
+        options.version,
+        options.retention,
+        options.replay_check,
+        by_name,
+        methods,
+        {name: member for name, member in members.items() if isinstance(member, Channel)},
+        tuple(
+            (name, value)
+            for name, value in members.items()
+            if isinstance(value, list | dict | set | bytearray)
+        ),
+    )
+
+
+def _method(cls: type[Workflow], attribute: str, function: Any) -> MethodSpec:
+    options = getattr(function, METHOD_OPTIONS, None)
+    if not isinstance(options, MethodOptions):
+        options = MethodOptions()
+    return MethodSpec(
+        attribute, options.name or attribute, signature_of(cls, attribute, function), options.total_timeout
+    )
+
+
+def build(spec: WorkflowSpec, attribute: str, instance: object) -> Workflow:
+    """A new object of the workflow class, with the instance at `attribute` before its constructor runs."""
+    if spec.factory is not None:
+        made = spec.factory()
+        vars(made)[attribute] = instance
+        return made
+    created = spec.cls.__new__(spec.cls)
+    fields = vars(created)
+    fields[attribute] = instance
+    for name, value in spec.mutable:
+        fields[name] = copy.deepcopy(value)
+    created.__init__()  # type: ignore[misc]  # a constructor in the ordinary way would come before the instance
+    return created

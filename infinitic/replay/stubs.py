@@ -1,0 +1,118 @@
+"""Typed stubs: objects that look like a service, and turn calls into commands of the instance that they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from infinitic.errors import UsageError
+from infinitic.ids import check_name
+from infinitic.registry import ServiceContract, TaskSpec, contract_of
+from infinitic.services import timeout
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from infinitic.replay.instance import Instance
+
+INSTANCE = "_infinitic_instance"
+"""The attribute of a workflow object that holds its `Instance`."""
+
+
+class ServiceStub:
+    """A service in a class body. Each workflow object gets its own `BoundService` of it."""
+
+    def __init__(
+        self,
+        contract: Callable[..., Any],
+        tags: Iterable[str] = (),
+        meta: Mapping[str, bytes] | None = None,
+        total_timeout: float | timedelta | None = None,
+    ) -> None:
+        if not isinstance(contract, type):
+            raise UsageError(f"new_service takes the class of a service, got {contract!r}")
+        if isinstance(tags, str):
+            raise UsageError(f"new_service(tags={tags!r}): tags are a set of texts, e.g. {{'eu'}}")
+        self.contract_class = contract
+        self.tags = tuple(sorted(check_name("A tag", tag) for tag in tags))
+        self.meta = dict(meta or {})
+        for key, value in self.meta.items():
+            if not isinstance(key, str) or not isinstance(value, bytes):
+                raise UsageError(f"meta is a mapping of texts to bytes, got {key!r}: {value!r}")
+        self.total_timeout = timeout("total_timeout of a stub", total_timeout)
+        self.attribute = ""
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self.attribute = name
+
+    @property
+    def contract(self) -> ServiceContract:
+        """The contract, read when it is first needed."""
+        return contract_of(self.contract_class)
+
+    def __get__(self, workflow: object | None, owner: type[Any] | None = None) -> object:
+        if workflow is None:
+            return self
+        instance: Instance | None = getattr(workflow, INSTANCE, None)
+        if instance is None:
+            raise UsageError(
+                f"The stub '{self.attribute}' of {type(workflow).__name__} is for a running workflow: "
+                "start one through a client"
+            )
+        bound = BoundService(self, instance)
+        if self.attribute:
+            vars(workflow)[self.attribute] = bound
+        return bound
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise UsageError(
+            f"A stub of {self.contract_class.__name__} is for the code of a workflow: use it as "
+            f"self.{self.attribute or 'stub'}.{name}(…) in a method"
+        )
+
+
+class BoundService:
+    """A service as the code of one instance sees it."""
+
+    def __init__(self, stub: ServiceStub, instance: Instance) -> None:
+        self._stub = stub
+        self._instance = instance
+
+    def __getattr__(self, name: str) -> TaskStub:
+        contract = self._stub.contract
+        spec = contract.tasks.get(name)
+        if spec is None:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            known = ", ".join(sorted(contract.tasks))
+            raise UsageError(f"The service {contract.name} has no task '{name}'; it has {known}")
+        task = TaskStub(self._instance, contract.name, spec, self._stub)
+        vars(self)[name] = task
+        return task
+
+
+class TaskStub:
+    """One task of a service: call it for a coroutine, or give it to `dispatch`."""
+
+    __slots__ = ("instance", "meta", "service", "spec", "tags", "total_timeout")
+
+    def __init__(self, instance: Instance, service: str, spec: TaskSpec, stub: ServiceStub) -> None:
+        self.instance = instance
+        self.service = service
+        self.spec = spec
+        self.tags = stub.tags
+        self.meta = stub.meta
+        self.total_timeout = stub.total_timeout or spec.total_timeout
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        if not self.spec.signature.is_coroutine:
+            raise UsageError(
+                f"{self.service}.{self.spec.name} is a plain method: in a workflow, "
+                f"await self.dispatch(self.….{self.spec.attribute}, …)"
+            )
+        return self._call(self.spec.signature.encode_arguments(args, kwargs))
+
+    async def _call(self, arguments: bytes) -> Any:
+        return await self.instance.schedule(self, arguments)

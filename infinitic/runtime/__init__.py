@@ -1,0 +1,1 @@
+"""The imperative shell: the only place that receives, loads, saves, sends and acknowledges."""

@@ -1,0 +1,265 @@
+"""One attempt of one task: decode, call, encode, and what its retry policy makes of a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
+from msgspec.structs import replace
+
+from infinitic import topics
+from infinitic.clock import Clock
+from infinitic.engines.workflow.render import Outgoing
+from infinitic.errors import InfiniticError, TaskFailure
+from infinitic.failures import describe
+from infinitic.messages import engine
+from infinitic.messages.service import ExecuteTask
+from infinitic.registry import ServiceImplementation, TaskImplementation
+from infinitic.runtime.blocking import Blocking
+from infinitic.services import ExponentialBackoff, TaskContext, current_task
+from infinitic.transport import Message
+
+if TYPE_CHECKING:
+    from infinitic.client import Client
+
+MAX_DEATHS = 5
+LONGEST_CHAIN = 10
+
+
+class AttemptTimedOut(InfiniticError):
+    """An attempt took longer than its `attempt_timeout`. It may be retried."""
+
+
+class WorkerDied(InfiniticError):
+    """Every process that ran this task died while it did."""
+
+
+class UnknownTask(InfiniticError):
+    """The service has no task of this name."""
+
+
+class _InContext(Awaitable[Any]):
+    """Awaits a coroutine in a context of its own, within the task that awaits: a new task would cost more."""
+
+    __slots__ = ("_context", "_coroutine")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> None:
+        self._coroutine = coroutine
+        self._context = context
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        run, coroutine = self._context.run, self._coroutine
+        value: Any = None
+        error: BaseException | None = None
+        while True:
+            try:
+                waiting = run(coroutine.send, value) if error is None else run(coroutine.throw, error)
+            except StopIteration as stop:
+                return stop.value
+            value, error = None, None
+            try:
+                value = yield waiting
+            except GeneratorExit:
+                run(coroutine.close)
+                raise
+            except BaseException as thrown:  # noqa: BLE001 (handed on into the coroutine)
+                error = thrown
+
+
+class Attempts:
+    """Runs attempts of the tasks of one service."""
+
+    def __init__(
+        self,
+        service: ServiceImplementation,
+        worker_name: str,
+        client: Client,
+        clock: Clock,
+        blocking: Blocking,
+        rng: random.Random,
+        max_payload: int,
+    ) -> None:
+        self.service = service
+        self._worker_name = worker_name
+        self._client = client
+        self._clock = clock
+        self._blocking = blocking
+        self._random = rng
+        self._max_payload = max_payload
+
+    async def run(self, message: ExecuteTask) -> Outgoing:
+        """Run one attempt, and give the report for the workflow. Cancelling it cancels the attempt."""
+        if message.deaths >= MAX_DEATHS:
+            died = WorkerDied(f"{message.deaths} processes died while they ran this task")
+            return self._failed(message, died, None, {})
+        task = self.service.tasks.get(message.task)
+        if task is None:
+            known = ", ".join(sorted(self.service.tasks))
+            return self._failed(
+                message,
+                UnknownTask(f"Service {self.service.name} has no task '{message.task}'; it has {known}"),
+                None,
+                {},
+            )
+        try:
+            args, kwargs = task.signature.decode_arguments(message.arguments)
+        except Exception as error:
+            return self._failed(message, error, None, {})
+        context = self._context_of(message)
+        try:
+            value = await self._call(task, context, args, kwargs)
+        except Exception as error:
+            return self._failed(message, error, task, context.meta)
+        except asyncio.CancelledError as error:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                context.cancel()
+                raise
+            return self._failed(message, error, task, context.meta)
+        try:
+            data = task.signature.encode_result(value)
+            if len(data) > self._max_payload:
+                raise InfiniticError(
+                    f"The result of {len(data):,} bytes is above the limit of {self._max_payload:,} bytes"
+                )
+        except Exception as error:
+            return self._failed(message, error, None, {})
+        return _report(
+            message,
+            engine.TaskCompleted(
+                made_at=self._clock.now(), position=message.position, value=Raw(data), run=message.run
+            ),
+        )
+
+    def _context_of(self, message: ExecuteTask) -> TaskContext:
+        return TaskContext(
+            message.task_id,
+            message.service,
+            message.task,
+            self._worker_name,
+            message.workflow_id,
+            message.workflow_name,
+            message.workflow_version,
+            frozenset(message.tags),
+            dict(message.meta),
+            message.retry_index,
+            message.retry_sequence,
+            message.last_failure,
+            self._client,
+        )
+
+    async def _call(
+        self, task: TaskImplementation, context: TaskContext, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        variables = copy_context()
+        variables.run(current_task.set, context)
+        if task.attempt_timeout is None:
+            return await self._invoke(task, variables, args, kwargs)
+        scope = asyncio.timeout(task.attempt_timeout)
+        try:
+            async with scope:
+                with _on_cancel(context.cancel):
+                    return await self._invoke(task, variables, args, kwargs)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise AttemptTimedOut(f"The attempt took longer than {task.attempt_timeout:g} s") from None
+
+    async def _invoke(
+        self, task: TaskImplementation, variables: Context, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if task.signature.is_coroutine:
+            return await _InContext(task.function(*args, **kwargs), variables)
+        value = await self._blocking(lambda: variables.run(task.function, *args, **kwargs))
+        if inspect.iscoroutine(value):
+            return await _InContext(value, variables)
+        return value
+
+    def _failed(
+        self,
+        message: ExecuteTask,
+        error: BaseException,
+        task: TaskImplementation | None,
+        meta: dict[str, bytes],
+    ) -> Outgoing:
+        """The report of a failure. Without a task there is no policy: it is failed at once (S3)."""
+        failure = TaskFailure(
+            describe(error),
+            self._worker_name,
+            message.retry_index,
+            message.retry_sequence,
+            self._clock.now(),
+            _shortened(message.last_failure, LONGEST_CHAIN - 1),
+        )
+        delay: float | None = None
+        if (
+            task is not None
+            and task.retry is not None
+            and not isinstance(error, KeyboardInterrupt | SystemExit)
+        ):
+            try:
+                delay = self._delay(task, message.retry_index, error)
+            except Exception as broken:
+                broken.__context__ = error
+                failure = replace(failure, exception=describe(broken))
+        now = self._clock.now()
+        if delay is None:
+            report: engine.Input = engine.TaskFailed(
+                made_at=now,
+                position=message.position,
+                failure=failure,
+                run=message.run,
+                retry_sequence=message.retry_sequence,
+            )
+        else:
+            report = engine.AttemptFailed(
+                made_at=now,
+                position=message.position,
+                failure=failure,
+                delay=max(0.0, delay),
+                sequence=message.sequence,
+                run=message.run,
+                retry_sequence=message.retry_sequence,
+                retry_index=message.retry_index,
+                meta=meta,
+            )
+        return _report(message, report)
+
+    def _delay(self, task: TaskImplementation, retry_index: int, error: BaseException) -> float | None:
+        policy = task.retry
+        assert policy is not None
+        cause = error if isinstance(error, Exception) else InfiniticError(f"{type(error).__name__}: {error}")
+        if isinstance(policy, ExponentialBackoff):
+            return policy.seconds(retry_index, cause, self._random.random())
+        delay = policy(retry_index, cause)
+        return None if delay is None else float(delay)
+
+
+def _report(message: ExecuteTask, report: engine.Input) -> Outgoing:
+    body = engine.encode(report)
+    return Outgoing(
+        topics.workflow_engine(message.workflow_name), Message(message.task_id, message.workflow_id, body)
+    )
+
+
+def _shortened(failure: TaskFailure | None, length: int) -> TaskFailure | None:
+    """The failures before, newest first, at most `length`, without their tracebacks: the chain must not grow for ever."""
+    if failure is None or length <= 0:
+        return None
+    exception = replace(failure.exception, traceback="", cause=None)
+    return replace(failure, exception=exception, previous=_shortened(failure.previous, length - 1))
+
+
+@contextlib.contextmanager
+def _on_cancel(callback: Callable[[], None]) -> Generator[None, None, None]:
+    try:
+        yield
+    except asyncio.CancelledError:
+        callback()
+        raise

@@ -1,0 +1,90 @@
+"""What a state engine does once an hour: purge what has expired, and wake instances whose wake was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from infinitic import topics
+from infinitic.clock import Clock
+from infinitic.engines.workflow.render import Outgoing
+from infinitic.errors import StorageError, TransportError
+from infinitic.messages import engine
+from infinitic.runtime.publisher import Publisher
+from infinitic.storage import Query, Status, Storage
+from infinitic.transport import Message
+
+_logger = logging.getLogger("infinitic.runtime")
+
+INTERVAL_SECONDS = 3600.0
+OVERDUE_SECONDS = 60.0
+PAGE = 500
+
+
+class Maintenance:
+    """Runs hourly, on a timer that counts neither for virtual time nor for idleness."""
+
+    def __init__(self, workflows: set[str], storage: Storage, publisher: Publisher, clock: Clock) -> None:
+        self._workflows = workflows
+        self._storage = storage
+        self._publisher = publisher
+        self._clock = clock
+
+    async def start(self) -> None:
+        """There is nothing to join."""
+
+    async def drain(self) -> None:
+        """There is nothing to finish: `run` is cancelled."""
+
+    async def close(self) -> None:
+        """There is nothing to give back."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        loop = asyncio.get_running_loop()
+        call_at = getattr(loop, "call_background", loop.call_at)
+        while True:
+            due: asyncio.Future[None] = loop.create_future()
+            handle = call_at(loop.time() + INTERVAL_SECONDS, _fire, due)
+            try:
+                await due
+            finally:
+                handle.cancel()
+            try:
+                await self.once()
+            except (StorageError, TransportError) as error:
+                _logger.warning("Maintenance: %s; trying again in an hour", error)
+
+    async def once(self) -> None:
+        """Purge in bounded bites, then publish wakes for running instances that are overdue by a minute."""
+        now = self._clock.now()
+        while await self._storage.states.purge(now, PAGE) >= PAGE:
+            await asyncio.sleep(0)
+        for name in sorted(self._workflows):
+            cursor: str | None = None
+            while True:
+                query = Query(
+                    name, Status.RUNNING, overdue_at=now - OVERDUE_SECONDS, limit=PAGE, cursor=cursor
+                )
+                page = await self._storage.states.find(query)
+                await self._publisher.publish(
+                    [
+                        Outgoing(
+                            topics.workflow_engine(name),
+                            Message(
+                                f"{found.key.id}/wake",
+                                found.key.id,
+                                engine.encode(engine.Wake(made_at=now, due=found.entry.next_wake or now)),
+                            ),
+                        )
+                        for found in page.found
+                    ]
+                )
+                cursor = page.cursor
+                if cursor is None:
+                    break
+
+
+def _fire(due: asyncio.Future[None]) -> None:
+    if not due.done():
+        due.set_result(None)

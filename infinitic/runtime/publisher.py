@@ -1,0 +1,73 @@
+"""Publishes what engines want to be sent: in batches by topic, topics declared on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from infinitic import topics
+from infinitic.engines.workflow.render import Outgoing
+from infinitic.runtime.backoff import insist
+from infinitic.topics import Topic
+from infinitic.transport import Delivery, Message, Transport, UnknownTopic
+
+CAUSE = "infinitic-cause"
+ORIGIN = "infinitic-topic"
+ATTEMPTS = "infinitic-attempts"
+
+
+class Publisher:
+    """Publishes through one transport; waits with backoff while the broker is away."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self._declared: set[Topic] = set()
+
+    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+        """Publish all, each topic's messages in order. A client that is gone is passed over (rule S37)."""
+        if len(outgoing) == 1:
+            await self.send(outgoing[0].topic, [outgoing[0].message])
+            return
+        by_topic: dict[Topic, list[Message]] = {}
+        for topic, message in outgoing:
+            batch = by_topic.get(topic)
+            if batch is None:
+                by_topic[topic] = [message]
+            else:
+                batch.append(message)
+        for topic, messages in by_topic.items():
+            await self.send(topic, messages)
+
+    async def send(self, topic: Topic, messages: Sequence[Message]) -> None:
+        """Publish to one topic."""
+        if topic.subscription is None:
+            try:
+                await insist(f"Publishing to {topic.name}", lambda: self.transport.publish(topic, messages))
+            except UnknownTopic:
+                return
+            return
+        if topic not in self._declared:
+            await insist(f"Declaring {topic.name}", lambda: self.transport.declare([topic]))
+            self._declared.add(topic)
+        await insist(f"Publishing to {topic.name}", lambda: self.transport.publish(topic, messages))
+
+    async def bury(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
+        """Publish deliveries to the dead letters of their topic, in order, with the reason. The caller acks them."""
+        letters = [
+            Message(
+                delivery.message.id,
+                delivery.message.key,
+                delivery.message.body,
+                _headers(delivery, topic, reason),
+            )
+            for delivery in deliveries
+        ]
+        await self.send(topics.dead_letters(topic), letters)
+
+
+def _headers(delivery: Delivery, topic: Topic, reason: str) -> Mapping[str, str]:
+    return {
+        **delivery.message.headers,
+        CAUSE: reason[:2000],
+        ORIGIN: topic.name,
+        ATTEMPTS: str(delivery.attempt),
+    }

@@ -1,0 +1,61 @@
+"""From storage back into memory: the live instance by replay, and the outbox of a predecessor."""
+
+from __future__ import annotations
+
+import asyncio
+
+from infinitic.engines import effects
+from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow.render import Outgoing, needed, render
+from infinitic.messages import events
+from infinitic.replay.history import Replay
+from infinitic.replay.instance import Instance
+from infinitic.replay.spec import WorkflowSpec
+from infinitic.runtime.cache import Held
+from infinitic.storage import StateKey, StateStorage
+
+PAGE = 200
+
+
+async def feed_history(replay: Replay, key: StateKey, until: int, states: StateStorage) -> None:
+    """Feed the history of an instance up to a sequence, page by page; the outer loop has its turn between pages."""
+    after = 0
+    while after < until:
+        page = await states.history(key, after=after, limit=min(PAGE, until - after))
+        if not page:
+            break
+        for segment in page:
+            replay.feed(events.decode(segment.events))
+        after = page[-1].sequence
+        if after < until:
+            await asyncio.sleep(0)
+
+
+async def revive(held: Held, spec: WorkflowSpec, states: StateStorage) -> None:
+    """Make the instance live again. Nothing live is left behind if that fails."""
+    head = held.head
+    assert head is not None
+    instance = Instance(spec, head.id, head.meta, head.run)
+    replay = Replay(instance)
+    try:
+        await feed_history(replay, held.key, head.sequence, states)
+        replay.finish(unanswered=False)
+    except BaseException:
+        instance.close()
+        raise
+    held.live = instance
+    held.pending = replay.pending
+
+
+async def outbox_of(held: Held, head: WorkflowHead, states: StateStorage, now: float) -> list[Outgoing]:
+    """The messages of the last transition: its predecessor may not have got to publish them."""
+    last = await states.history(held.key, sequences=[head.sequence], outbox=True)
+    if not last or not last[0].outbox:
+        return []
+    outbox = effects.decode(last[0].outbox)
+    segments = {head.sequence: events.decode(last[0].events)}
+    missing = needed(outbox, head) - {head.sequence}
+    if missing:
+        for segment in await states.history(held.key, sequences=sorted(missing)):
+            segments[segment.sequence] = events.decode(segment.events)
+    return render(outbox, head, segments, now)

@@ -1,0 +1,213 @@
+"""The executor of one service: long-lived pool members run attempts, a flusher publishes and acknowledges reports.
+
+A report is acknowledged only after it is published. A repeat of an attempt that runs, or has just run, at this worker is
+settled without running it. A message that another process may have died with is counted before it runs (S2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+
+import msgspec
+from msgspec.structs import replace
+
+from infinitic import topics
+from infinitic.clock import Clock
+from infinitic.engines.workflow.render import Outgoing
+from infinitic.messages import service
+from infinitic.messages.service import ExecuteTask
+from infinitic.runtime.attempt import Attempts
+from infinitic.runtime.backoff import insist
+from infinitic.runtime.publisher import Publisher
+from infinitic.transport import Consumer, Delivery, Message, Support, TransportClosed
+
+_logger = logging.getLogger("infinitic.executor")
+
+RECENT = 10_000
+AttemptKey = tuple[str, int, int]
+
+
+class ServiceExecutor:
+    """Runs the tasks of one service, at most `concurrency` at a time."""
+
+    def __init__(self, attempts: Attempts, publisher: Publisher, clock: Clock, concurrency: int) -> None:
+        self.name = attempts.service.name
+        self.topic = topics.service_executor(self.name)
+        self._attempts = attempts
+        self._publisher = publisher
+        self._clock = clock
+        self._concurrency = concurrency
+        self._waiting: deque[tuple[Delivery, ExecuteTask]] = deque()
+        self._idle: list[asyncio.Future[None]] = []
+        self._members = 0
+        self._running: dict[AttemptKey, list[Delivery]] = {}
+        self._recent: OrderedDict[AttemptKey, None] = OrderedDict()
+        self._finished: list[tuple[list[Outgoing], list[Delivery]]] = []
+        self._flush_needed: asyncio.Future[None] | None = None
+        self._flushing = False
+        self._drained: asyncio.Future[None] | None = None
+        self._consumer: Consumer | None = None
+        self._subscribed_at = 0.0
+        self._suspects = 0
+
+    async def start(self) -> None:
+        """Join the subscription."""
+        transport = self._publisher.transport
+        await insist(f"Declaring {self.topic.name}", lambda: transport.declare([self.topic]))
+        subscription = self.topic.subscription or ""
+        prefetch = max(2 * self._concurrency, 64)
+        self._subscribed_at = self._clock.now()
+        counts = transport.capabilities.support("RED-3") is Support.GUARANTEED
+        self._suspects = 0 if counts else prefetch
+        self._consumer = await insist(
+            f"Subscribing to {self.topic.name}",
+            lambda: transport.subscribe(self.topic, subscription, prefetch),
+        )
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            self._receiver = group.create_task(self._receive())
+            self._flusher = group.create_task(self._flush())
+
+    async def drain(self) -> None:
+        """Stop receiving, hand back what waits, and return when everything that runs has been reported."""
+        self._receiver.cancel()
+        await self._hand_back()
+        while self._running or self._finished or self._flushing:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+        await self.close()
+
+    async def _hand_back(self) -> None:
+        """Publish what waits anew: given back as it is, it would look as if a process had died with it."""
+        waiting = [delivery for delivery, _ in self._waiting]
+        self._waiting.clear()
+        if waiting:
+            await self._publisher.send(self.topic, [delivery.message for delivery in waiting])
+            await self._ack(waiting)
+
+    async def close(self) -> None:
+        """Give back what is in hand."""
+        if self._consumer is not None:
+            await self._consumer.close()
+
+    async def _receive(self) -> None:
+        consumer = self._consumer
+        assert consumer is not None
+        while True:
+            try:
+                deliveries = await insist("Receiving", lambda: consumer.receive(self._concurrency))
+            except TransportClosed:
+                return
+            for delivery in deliveries:
+                await self._accept(delivery)
+            self._wake()
+
+    async def _accept(self, delivery: Delivery) -> None:
+        try:
+            message = service.decode(delivery.message.body)
+        except msgspec.DecodeError as error:
+            reason = f"This is not a task for an executor: {error}"
+            _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, error)
+            await self._publisher.bury(self.topic, [delivery], reason)
+            await self._ack([delivery])
+            return
+        if self._suspect(delivery):
+            counted = replace(message, deaths=message.deaths + 1)
+            again = Message(delivery.message.id, None, service.encode(counted), delivery.message.headers)
+            await self._publisher.send(self.topic, [again])
+            await self._ack([delivery])
+            return
+        key = (message.task_id, message.retry_sequence, message.retry_index)
+        running = self._running.get(key)
+        if running is not None:
+            running.append(delivery)
+        elif key in self._recent:
+            await self._ack([delivery])
+        else:
+            self._waiting.append((delivery, message))
+
+    def _suspect(self, delivery: Delivery) -> bool:
+        """True if another process may have died while it ran this: brokers that forget attempts need a second look."""
+        if delivery.attempt > 1:
+            return True
+        if self._suspects <= 0:
+            return False
+        self._suspects -= 1
+        return delivery.published_at < self._subscribed_at
+
+    async def _ack(self, deliveries: list[Delivery]) -> None:
+        consumer = self._consumer
+        assert consumer is not None
+        await insist(f"Acknowledging on {self.topic.name}", lambda: consumer.ack(deliveries))
+
+    def _wake(self) -> None:
+        """One more member for what waits: an idle one, or a new one."""
+        if not self._waiting:
+            return
+        if self._idle:
+            future = self._idle.pop()
+            if not future.done():
+                future.set_result(None)
+        elif self._members < self._concurrency:
+            self._members += 1
+            self._group.create_task(self._member())
+
+    async def _member(self) -> None:
+        waiting = self._waiting
+        loop = asyncio.get_running_loop()
+        while True:
+            if not waiting:
+                future: asyncio.Future[None] = loop.create_future()
+                self._idle.append(future)
+                await future
+                continue
+            delivery, message = waiting.popleft()
+            if waiting:
+                self._wake()
+            await self._attempt(delivery, message)
+
+    async def _attempt(self, delivery: Delivery, message: ExecuteTask) -> None:
+        key = (message.task_id, message.retry_sequence, message.retry_index)
+        running = self._running.get(key)
+        if running is not None:
+            running.append(delivery)
+            return
+        if key in self._recent:
+            await self._ack([delivery])
+            return
+        deliveries = self._running[key] = [delivery]
+        try:
+            report = await self._attempts.run(message)
+        except asyncio.CancelledError:
+            del self._running[key]
+            self._notify_drained()
+            raise
+        del self._running[key]
+        self._recent[key] = None
+        if len(self._recent) > RECENT:
+            self._recent.popitem(last=False)
+        self._finished.append(([report], deliveries))
+        if self._flush_needed is not None and not self._flush_needed.done():
+            self._flush_needed.set_result(None)
+
+    async def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._finished:
+                self._notify_drained()
+                self._flush_needed = loop.create_future()
+                await self._flush_needed
+            finished, self._finished = self._finished, []
+            self._flushing = True
+            await self._publisher.publish([report for reports, _ in finished for report in reports])
+            await self._ack([delivery for _, deliveries in finished for delivery in deliveries])
+            self._flushing = False
+
+    def _notify_drained(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)

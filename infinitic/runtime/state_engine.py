@@ -1,0 +1,331 @@
+"""The workflow state engine of one workflow: receive, load, step, commit, publish, acknowledge.
+
+For each key and fold: take the inputs, hand their stimuli to the live instance (or, in split mode, to a worker that has
+the code), commit head, history and outbox in one compare-and-set, publish the outbox, acknowledge the inputs. Only then
+comes the next transition of that key.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from infinitic import topics
+from infinitic.clock import Clock
+from infinitic.engines import state
+from infinitic.errors import InfiniticError
+from infinitic.replay.spec import WorkflowSpec
+from infinitic.runtime.backoff import insist
+from infinitic.runtime.cache import Cache, Held
+from infinitic.runtime.committer import Committer
+from infinitic.runtime.lanes import Lane, Lanes
+from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.revival import outbox_of, revive
+from infinitic.runtime.step import MissingVersion, Step, step
+from infinitic.storage import (
+    Change,
+    Known,
+    Lost,
+    Refused,
+    StateKey,
+    Storage,
+    StorageOutcomeUnknown,
+    StorageUnavailable,
+    Stored,
+    Written,
+)
+from infinitic.transport import Consumer, Delivery, TransportUnavailable
+
+_logger = logging.getLogger("infinitic.engine")
+
+PREFETCH = 1000
+
+UNCOUNTED = (
+    TransportUnavailable,
+    StorageUnavailable,
+    StorageOutcomeUnknown,
+    MissingVersion,
+    state.NewerSchema,
+)
+"""Failures that say nothing about the message: they are tried again for ever."""
+
+
+class StateEngine:
+    """Runs the instances of one workflow.
+
+    Args:
+        name: the workflow.
+        specs: its versions whose code this worker runs itself (fused); empty: the code runs elsewhere (split).
+        retention: seconds to keep closed instances; None: what the class says.
+        on_stall: called with the id of an instance that stalls, and the reason.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        specs: Mapping[int, WorkflowSpec],
+        publisher: Publisher,
+        storage: Storage,
+        committer: Committer,
+        clock: Clock,
+        *,
+        concurrency: int,
+        cache_size: int,
+        retention: float | None,
+        on_stall: Callable[[str, InfiniticError], None],
+    ) -> None:
+        self.name = name
+        self.topic = topics.workflow_engine(name)
+        self.cache = Cache(cache_size)
+        self._specs = specs
+        self._publisher = publisher
+        self._states = storage.states
+        self._horizon = storage.capabilities.horizon
+        self._committer = committer
+        self._clock = clock
+        self._concurrency = concurrency
+        self._retention = retention
+        self._on_stall = on_stall
+        self._parked: set[str] = set()
+        self._consumer: Consumer | None = None
+        self._lanes: Lanes | None = None
+
+    async def start(self) -> None:
+        """Join the subscription."""
+        transport = self._publisher.transport
+        await insist(f"Declaring {self.topic.name}", lambda: transport.declare([self.topic]))
+        subscription = self.topic.subscription or ""
+        self._consumer = await insist(
+            f"Subscribing to {self.topic.name}",
+            lambda: transport.subscribe(self.topic, subscription, PREFETCH),
+        )
+        self._lanes = Lanes(self._consumer, self._handle, self._clock, self._concurrency)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        assert self._lanes is not None
+        await self._lanes.run()
+
+    async def drain(self) -> None:
+        """Finish what is in work, and leave the subscription."""
+        if self._lanes is not None:
+            await self._lanes.drain()
+        for held in self.cache.clear():
+            self._let_go(held)
+        await self._committer.flush()
+        await self.close()
+
+    async def close(self) -> None:
+        """Give back what is in hand."""
+        for held in self.cache.clear():
+            held.discard_live()
+        if self._consumer is not None:
+            await self._consumer.close()
+
+    # One batch of lanes.
+
+    async def _handle(self, lanes: Sequence[Lane]) -> None:
+        try:
+            await self._transition(lanes)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the lanes are tried again, and it is logged there)
+            self._failed(lanes, error)
+
+    def _failed(self, lanes: Sequence[Lane], error: Exception) -> None:
+        """What the lanes held in memory may be wrong now: it is loaded again."""
+        for lane in lanes:
+            held = self.cache.take(lane.key)
+            if held is not None:
+                held.discard_live()
+            if not lane.failed:
+                lane.fail(error, self._clock.now(), counted=not isinstance(error, UNCOUNTED))
+
+    async def _transition(self, lanes: Sequence[Lane]) -> None:
+        held = await self._hold(lanes)
+        try:
+            await self._commit(await self._steps(lanes, held))
+        except BaseException:
+            for each in held.values():
+                each.discard_live()
+            raise
+        for evicted in self.cache.evict():
+            self._let_go(evicted)
+
+    async def _steps(self, lanes: Sequence[Lane], held: Mapping[str, Held]) -> list[tuple[Lane, Step]]:
+        steps: list[tuple[Lane, Step]] = []
+        now = self._clock.now()
+        for lane in lanes:
+            each = held.get(lane.key)
+            if each is None:
+                continue
+            if (
+                lane.key in self._parked
+                or lane.exhausted(now)
+                or (each.head is not None and each.head.parked)
+            ):
+                each.discard_live()
+                await self._park(lane, each)
+                continue
+            try:
+                steps.append((lane, await self._step(each, lane.fold(), now)))
+            except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
+                each.discard_live()
+                lane.fail(error, now, counted=not isinstance(error, UNCOUNTED))
+        return steps
+
+    async def _step(self, held: Held, fold: list[Delivery], now: float) -> Step:
+        taken = step(held, fold, now, self._horizon)
+        if taken.runnable and self._specs and not taken.decided:
+            spec = self._spec(taken.head.version if taken.head else None)
+            if (
+                held.live is None
+                and held.version is not None
+                and held.head is not None
+                and held.head.sequence
+            ):
+                await revive(held, spec, self._states)
+            taken.activate(spec, self._retention)
+        elif taken.runnable:
+            taken.activate_elsewhere()
+        missing = taken.missing()
+        if missing:
+            taken.add(await self._states.history(held.key, sequences=sorted(missing)))
+        taken.finish(self._publisher.transport.capabilities.max_payload)
+        return taken
+
+    def _spec(self, version: int | None) -> WorkflowSpec:
+        wanted = max(self._specs) if version is None else version
+        spec = self._specs.get(wanted)
+        if spec is None:
+            known = ", ".join(map(str, sorted(self._specs)))
+            raise MissingVersion(
+                f"Workflow {self.name}: this worker has version {known}, the instance is of version {version}: "
+                "it waits for a worker that has it"
+            )
+        return spec
+
+    def _stalled(self, workflow_id: str, fault: InfiniticError) -> None:
+        _logger.error("Workflow %s %s stalls: %s", self.name, workflow_id, fault)
+        self._on_stall(workflow_id, fault)
+
+    async def _hold(self, lanes: Sequence[Lane]) -> dict[str, Held]:
+        """The instances of these lanes, from memory or storage. One taken over republishes its last outbox first."""
+        found: dict[str, Held] = {}
+        missing: list[Lane] = []
+        for lane in lanes:
+            held = self.cache.take(lane.key)
+            if held is None:
+                missing.append(lane)
+            else:
+                found[lane.key] = held
+        if not missing:
+            return found
+        keys = [StateKey(self.name, lane.key) for lane in missing]
+        stored = await self._states.load(keys)
+        for lane, key in zip(missing, keys, strict=True):
+            try:
+                found[lane.key] = await self._take_over(key, stored.get(key))
+            except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
+                lane.fail(error, self._clock.now(), counted=not isinstance(error, UNCOUNTED))
+                if lane.exhausted(self._clock.now()):
+                    await self._park(lane, None)
+        return found
+
+    async def _take_over(self, key: StateKey, stored: Stored | None) -> Held:
+        if stored is None:
+            return Held(key, None, None, published=True)
+        head = state.decode(stored.head)
+        held = Held(key, head, stored.version, published=stored.published)
+        if not stored.published and head.sequence:
+            await self._publisher.publish(await outbox_of(held, head, self._states, self._clock.now()))
+        return held
+
+    async def _commit(self, steps: Sequence[tuple[Lane, Step]]) -> None:
+        changing = [taken for _, taken in steps if taken.change is not None]
+        changes: list[Change] = [taken.change for taken in changing if taken.change is not None]
+        outcomes = iter(await self._committer.commit(changes) if changes else [])
+        settled: list[tuple[Lane, Step]] = []
+        for lane, taken in steps:
+            if taken.change is None:
+                settled.append((lane, taken))
+                self.cache.put(taken.held)
+                continue
+            outcome = next(outcomes)
+            match outcome:
+                case Written():
+                    stalled = taken.stalled
+                    taken.written(outcome.version)
+                    if stalled is not None:
+                        self._stalled(lane.key, stalled)
+                    settled.append((lane, taken))
+                    if taken.change.expires_at is None:
+                        self.cache.put(taken.held)
+                    else:
+                        taken.held.discard_live()
+                case Lost():
+                    taken.held.discard_live()
+                case Known():
+                    taken.held.discard_live()
+                    await self._drop_known(lane, taken, outcome.marks)
+                case Refused():
+                    taken.held.discard_live()
+                    lane.fail(InfiniticError(outcome.reason), self._clock.now(), counted=True)
+        outgoing = [message for _, taken in settled for message in taken.outgoing]
+        if outgoing:
+            await self._publisher.publish(outgoing)
+        buried = [(lane, taken) for lane, taken in settled if taken.buried]
+        for _, taken in buried:
+            for delivery, reason in taken.buried:
+                await self._publisher.bury(self.topic, [delivery], reason)
+        await self._settle([(lane, taken.fold) for lane, taken in settled])
+
+    async def _settle(self, handled: Sequence[tuple[Lane, Sequence[Delivery]]]) -> None:
+        consumer = self._consumer
+        assert consumer is not None
+        deliveries = [delivery for _, fold in handled for delivery in fold]
+        if deliveries:
+            await insist(f"Acknowledging on {self.topic.name}", lambda: consumer.ack(deliveries))
+        for lane, fold in handled:
+            lane.settle(fold)
+
+    async def _drop_known(self, lane: Lane, taken: Step, marks: Sequence[str]) -> None:
+        """These inputs were taken before: confirm them to whoever asks, and step again without them."""
+        known = taken.known(marks)
+        if known.outgoing:
+            await self._publisher.publish(known.outgoing)
+        await self._settle([(lane, known.deliveries)])
+
+    async def _park(self, lane: Lane, held: Held | None) -> None:
+        """Its budget is used up: this and all later messages of the key go to the dead letters, in order (S38)."""
+        reason = str(lane.failure) if lane.failure is not None else f"The instance {lane.key} is parked"
+        if lane.key not in self._parked:
+            self._parked.add(lane.key)
+            _logger.error(
+                "Workflow %s %s is parked, its messages go to the dead letters: %s",
+                self.name,
+                lane.key,
+                reason,
+            )
+            if (
+                held is not None
+                and held.head is not None
+                and held.version is not None
+                and not held.head.parked
+            ):
+                now = self._clock.now()
+                head = msgspec.structs.replace(held.head, parked=True)
+                version = max(held.version + 1, int(now * 1e6))
+                change = Change(
+                    held.key, held.version, version, state.encode(head), now, published=held.published
+                )
+                await self._committer.commit([change])
+        deliveries = list(lane.waiting)
+        await self._publisher.bury(self.topic, deliveries, reason)
+        await self._settle([(lane, deliveries)])
+
+    def _let_go(self, held: Held) -> None:
+        """Forget an instance; whoever loads it next need not republish its last outbox."""
+        held.discard_live()
+        if not held.published and held.version is not None and held.head is not None and not held.head.closed:
+            self._committer.mark_published(held.key, held.version)

@@ -1,0 +1,278 @@
+"""One transition of one instance in the making: what was taken, what the code asked for, what is to be written and sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from infinitic import topics
+from infinitic.engines import effects, state
+from infinitic.engines.effects import ActivateElsewhere, Bury, Effect, Postpone, Reply
+from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow import Transition, begin, conclude, decide, runnable, stall, take
+from infinitic.engines.workflow.render import Outgoing, needed, render, to_client
+from infinitic.errors import InfiniticError, PayloadTooLargeError, WorkflowCodeError
+from infinitic.messages import client, engine as inputs, events
+from infinitic.messages.events import AttemptFailed, Event, Stimulus
+from infinitic.replay.instance import Instance
+from infinitic.replay.spec import WorkflowSpec
+from infinitic.runtime.cache import Held
+from infinitic.storage import Change, Segment
+from infinitic.transport import Delivery, Message
+
+
+class MissingVersion(InfiniticError):
+    """This worker has not the code of the version that an instance has: it is left to others (rule S41)."""
+
+
+class KnownInputs(NamedTuple):
+    """Inputs that were taken before, and the confirmations that are still owed for them."""
+
+    deliveries: list[Delivery]
+    outgoing: list[Outgoing]
+
+
+class Step:
+    """A transition in the making. `change` is what to commit, None if nothing changes; `outgoing` what to send then."""
+
+    __slots__ = (
+        "_events",
+        "_marks",
+        "_now",
+        "_outbox",
+        "_replies",
+        "_segments",
+        "_taken",
+        "_transition",
+        "buried",
+        "change",
+        "decided",
+        "fault",
+        "fold",
+        "head",
+        "held",
+        "outgoing",
+    )
+
+    def __init__(self, held: Held, now: float) -> None:
+        self.held = held
+        self.head = held.head
+        self.fold: list[Delivery] = []
+        self.decided = False
+        self.change: Change | None = None
+        self.outgoing: list[Outgoing] = []
+        self.buried: list[tuple[Delivery, str]] = []
+        self.fault: InfiniticError | None = None
+        self._now = now
+        self._events: list[Event] = []
+        self._outbox: list[Effect] = []
+        self._replies: list[Reply] = []
+        self._marks: list[str] = []
+        self._segments: dict[int, Sequence[Event]] = {}
+        self._transition: Transition | None = None
+        self._taken: tuple[WorkflowHead | None, int, int] | None = None
+
+    @property
+    def runnable(self) -> bool:
+        """True if the code has to be handed something."""
+        return self.head is not None and runnable(self.head)
+
+    def take(self, delivery: Delivery, horizon: float) -> None:
+        """Take one input. Raises what decoding raises; the step is as it was then."""
+        message = inputs.decode(delivery.message.body)
+        taken = take(self.head, self.held.key, message, self._now, horizon)
+        self.fold.append(delivery)
+        if taken.mark is not None:
+            if taken.mark in self._marks:
+                return
+            self._marks.append(taken.mark)
+        if type(message) is inputs.Decision and taken.head is not self.head:
+            self.decided = True
+            self.held.discard_live()
+        self.head = taken.head
+        self._events += taken.events
+        self._outbox += taken.outbox
+        for reply in taken.replies:
+            if isinstance(reply, Postpone):
+                self.outgoing.append(self._postponed(delivery.message, reply.delay))
+            elif isinstance(reply, Bury):
+                self.buried.append((delivery, reply.reason))
+            else:
+                self._replies.append(reply)
+
+    def _postponed(self, message: Message, delay: float) -> Outgoing:
+        copy = Message(message.id, message.key, message.body, message.headers, self._now + delay)
+        return Outgoing(topics.workflow_engine(self.held.key.name), copy)
+
+    def activate(self, spec: WorkflowSpec, retention: float | None) -> None:
+        """Run the code of the live instance with the stimuli that wait."""
+        head, held = self.head, self.held
+        assert head is not None
+        stimuli: list[Stimulus] = [*held.pending]
+        for event in self._events:
+            if type(event) is not AttemptFailed:
+                stimuli.append(event)  # type: ignore[arg-type]  # a fold without decision holds nothing else
+        live = held.live
+        if live is None:
+            live = held.live = Instance(spec, head.id, head.meta, head.run)
+        begun, activated = begin(head, self._now)
+        try:
+            commands = live.activate(activated.at, stimuli)
+        except InfiniticError as fault:
+            self._stall(fault)
+            return
+        held.pending = []
+        self._taken = (head, len(self._events), len(self._outbox))
+        kept = spec.retention if retention is None else retention
+        decided = decide(begun, commands, spec.version, kept)
+        self.head = decided.head
+        self._events.append(activated)
+        self._events += commands
+        self._outbox += decided.outbox
+
+    def _stall(self, fault: InfiniticError) -> None:
+        """The code cannot be run: what came is kept in history, and handed to it when somebody retries."""
+        assert self.head is not None
+        self.held.discard_live()
+        self.head = stall(self.head, str(fault))
+        self.fault = fault
+
+    def stall(self, fault: InfiniticError) -> None:
+        """As if nothing but the inputs had happened: the activation cannot be made."""
+        if self._taken is not None:
+            self.head, of_events, of_outbox = self._taken
+            del self._events[of_events:]
+            del self._outbox[of_outbox:]
+        self._stall(fault)
+
+    def activate_elsewhere(self) -> None:
+        """Have another worker run the code."""
+        assert self.head is not None
+        pending = self.head.pending
+        self.head, activated = begin(self.head, self._now, elsewhere=True)
+        self._events.append(activated)
+        self._outbox.append(ActivateElsewhere(activated.number, pending))
+
+    def missing(self) -> set[int]:
+        """The segments of history without which the outbox cannot be rendered."""
+        head = self.head
+        if head is None:
+            return set()
+        written = replace(head, sequence=head.sequence + 1)
+        wanted = needed(
+            (effect for effect in (*self._outbox, *self._replies) if isinstance(effect, Effect)), written
+        )
+        return {sequence for sequence in wanted if sequence <= head.sequence}
+
+    def add(self, segments: Iterable[Segment]) -> None:
+        """Segments of history that were asked for."""
+        for segment in segments:
+            self._segments[segment.sequence] = events.decode(segment.events)
+
+    def finish(self, max_payload: int) -> None:
+        """Close the transition: from here on `change` and `outgoing` are complete."""
+        self._finish()
+        too_large = next((each for each in self.outgoing if len(each.message.body) > max_payload), None)
+        if too_large is not None and self._taken is not None:
+            size = len(too_large.message.body)
+            fault = PayloadTooLargeError(
+                f"A message of {size:,} bytes for {too_large.topic.name} is above the limit of {max_payload:,} bytes"
+            )
+            del self.outgoing[:]
+            self.stall(fault)
+            self._finish()
+
+    def _finish(self) -> None:
+        before, head, now = self.held.head, self.head, self._now
+        if head is None:
+            self.outgoing += [
+                to_client(reply.reply_to, client.WorkflowUnknown(reply.reply_to.request))
+                for reply in self._replies
+                if isinstance(reply, effects.Refuse)
+            ]
+            return
+        transition = conclude(before, head, self._events, self._outbox, now)
+        self._transition = transition
+        new = transition.head
+        if new is not before:
+            self._segments[new.sequence] = transition.events
+            segment = None
+            if before is None or new.sequence > before.sequence:
+                outbox = effects.encode(transition.outbox) if transition.outbox else None
+                segment = Segment(new.sequence, events.encode(transition.events), outbox)
+            expected = self.held.version
+            version = int(now * 1_000_000)
+            if expected is not None and version <= expected:
+                version = expected + 1
+            self.change = Change(
+                self.held.key,
+                expected,
+                version,
+                state.encode(new),
+                now,
+                segment,
+                tuple(self._marks),
+                not transition.outbox,
+                transition.entry,
+                transition.expires_at,
+            )
+        sends: list[Effect | effects.Tell] = [*transition.outbox]
+        sends += [reply for reply in self._replies if not isinstance(reply, Postpone | Bury)]
+        if sends:
+            self.outgoing += render(sends, new, self._segments, now)
+
+    @property
+    def stalled(self) -> InfiniticError | None:
+        """Why the instance stalls by this transition, None if it does not, or did already."""
+        head, before = self.head, self.held.head
+        if head is None or head.stalled is None or (before is not None and before.stalled is not None):
+            return None
+        return self.fault or WorkflowCodeError(head.stalled)
+
+    def written(self, version: int) -> None:
+        """The change is durable."""
+        assert self._transition is not None
+        held = self.held
+        held.head = self._transition.head
+        held.version = version
+        held.published = not self._transition.outbox
+
+    def known(self, marks: Sequence[str]) -> KnownInputs:
+        """The inputs of this step that these marks are of."""
+        deliveries: list[Delivery] = []
+        outgoing: list[Outgoing] = []
+        for delivery in self.fold:
+            message = inputs.decode(delivery.message.body)
+            mark: str
+            reply_to: client.ReplyTo | None = None
+            match message:
+                case inputs.CallMethod():
+                    mark = message.method_id
+                case inputs.Signal():
+                    mark, reply_to = message.signal_id, message.reply_to
+                case inputs.Cancel() | inputs.RetryWorkflowTask():
+                    mark, reply_to = message.request_id, message.reply_to
+                case _:
+                    continue
+            if mark in marks:
+                deliveries.append(delivery)
+                if reply_to is not None:
+                    outgoing.append(to_client(reply_to, client.Applied(reply_to.request)))
+        return KnownInputs(deliveries, outgoing)
+
+
+def step(held: Held, fold: Sequence[Delivery], now: float, horizon: float) -> Step:
+    """Take a fold. An input that cannot be taken ends it: the ones before it go alone; if it is the first, it raises."""
+    taken = Step(held, now)
+    for delivery in fold:
+        try:
+            taken.take(delivery, horizon)
+        except Exception:
+            if not taken.fold:
+                raise
+            break
+        if taken.decided:
+            break
+    return taken

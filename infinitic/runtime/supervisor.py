@@ -1,0 +1,98 @@
+"""Runs the components of a worker, and drains them: stop taking, finish what runs, hand the rest back (S40)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+_logger = logging.getLogger("infinitic.worker")
+
+
+class Component(Protocol):
+    """One consumer of a worker."""
+
+    async def start(self) -> None:
+        """Join the subscription: from here on messages are taken as soon as `run` runs."""
+        ...
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        ...
+
+    async def drain(self) -> None:
+        """Stop taking, finish what runs, leave."""
+        ...
+
+    async def close(self) -> None:
+        """Leave at once, giving back what is in hand."""
+        ...
+
+
+class Supervisor:
+    """Starts components, also while it runs, and ends them together. One that fails ends them all."""
+
+    def __init__(self) -> None:
+        self._components: list[Component] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """True between `start` and the end."""
+        return self._failed is not None
+
+    async def start(self, components: list[Component]) -> None:
+        """Start these components: all are subscribed when this returns."""
+        if self._failed is None:
+            self._failed = asyncio.get_running_loop().create_future()
+        for component in components:
+            await component.start()
+            self._components.append(component)
+            task = asyncio.get_running_loop().create_task(
+                component.run(), name=f"infinitic {type(component).__name__}"
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or self._failed is None or self._failed.done():
+            return
+        error = task.exception()
+        if error is not None:
+            self._failed.set_exception(error)
+
+    async def wait(self, stop: asyncio.Future[None]) -> None:
+        """Return when `stop` is done; raise what a component raises."""
+        assert self._failed is not None
+        await asyncio.wait({stop, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+        if self._failed.done():
+            self._failed.result()
+
+    async def drain(self, grace: float) -> None:
+        """Drain all components within `grace` seconds, then stop what is left."""
+        components, self._components = self._components, []
+        try:
+            async with asyncio.timeout(grace):
+                await asyncio.gather(*(component.drain() for component in reversed(components)))
+        except TimeoutError:
+            _logger.warning("Not everything was finished within %.0f s: the rest is handed back", grace)
+        await self._stop(components)
+
+    async def kill(self) -> None:
+        """Stop at once. What is in hand goes back to the broker."""
+        components, self._components = self._components, []
+        await self._stop(components)
+
+    async def _stop(self, components: list[Component]) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for component in components:
+            await component.close()
+        if self._failed is not None and self._failed.done() and not self._failed.cancelled():
+            self._failed.exception()
+        self._failed = None

@@ -1,0 +1,202 @@
+"""The executor of workflow code in split mode: an activation comes, a decision goes back to the state engine.
+
+Instances stay live between activations; one that is not here is replayed from the history in storage. A decision that the
+engine did not take (another executor's came first) shows in the digest that comes with the next activation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+
+import msgspec
+
+from infinitic import topics
+from infinitic.clock import Clock
+from infinitic.engines.workflow.render import Outgoing
+from infinitic.errors import InfiniticError
+from infinitic.messages import engine, executor
+from infinitic.messages.commands import Command
+from infinitic.messages.executor import Activate
+from infinitic.replay.history import Replay
+from infinitic.replay.instance import Instance
+from infinitic.replay.spec import WorkflowSpec
+from infinitic.runtime.backoff import insist
+from infinitic.runtime.lanes import Lane, Lanes
+from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.revival import feed_history
+from infinitic.runtime.state_engine import PREFETCH, UNCOUNTED
+from infinitic.runtime.step import MissingVersion
+from infinitic.storage import StateKey, Storage
+from infinitic.transport import Consumer, Delivery, Message
+
+_logger = logging.getLogger("infinitic.engine")
+
+_encode_commands = msgspec.json.Encoder().encode
+
+
+class _Live:
+    """A live instance, with the decision of its last activation: it may be asked for again."""
+
+    __slots__ = ("decision", "digest", "instance")
+
+    def __init__(self, instance: Instance, digest: str, decision: Outgoing) -> None:
+        self.instance = instance
+        self.digest = digest
+        self.decision = decision
+
+
+class WorkflowExecutor:
+    """Runs the code of one workflow, for state engines on other workers."""
+
+    def __init__(
+        self,
+        name: str,
+        specs: Mapping[int, WorkflowSpec],
+        publisher: Publisher,
+        storage: Storage,
+        clock: Clock,
+        *,
+        concurrency: int,
+        cache_size: int,
+        retention: float | None,
+    ) -> None:
+        self.name = name
+        self.topic = topics.workflow_executor(name)
+        self._specs = specs
+        self._publisher = publisher
+        self._states = storage.states
+        self._clock = clock
+        self._concurrency = concurrency
+        self._cache_size = cache_size
+        self._retention = retention
+        self._live: OrderedDict[str, _Live] = OrderedDict()
+        self._consumer: Consumer | None = None
+        self._lanes: Lanes | None = None
+
+    async def start(self) -> None:
+        """Join the subscription."""
+        transport = self._publisher.transport
+        await insist(f"Declaring {self.topic.name}", lambda: transport.declare([self.topic]))
+        subscription = self.topic.subscription or ""
+        self._consumer = await insist(
+            f"Subscribing to {self.topic.name}",
+            lambda: transport.subscribe(self.topic, subscription, PREFETCH),
+        )
+        self._lanes = Lanes(self._consumer, self._handle, self._clock, self._concurrency)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        assert self._lanes is not None
+        await self._lanes.run()
+
+    async def drain(self) -> None:
+        """Finish what is in work, and leave the subscription."""
+        if self._lanes is not None:
+            await self._lanes.drain()
+        await self.close()
+
+    async def close(self) -> None:
+        """Give back what is in hand."""
+        for live in self._live.values():
+            live.instance.close()
+        self._live.clear()
+        if self._consumer is not None:
+            await self._consumer.close()
+
+    async def _handle(self, lanes: Sequence[Lane]) -> None:
+        done: list[tuple[Lane, Delivery]] = []
+        outgoing: list[Outgoing] = []
+        for lane in lanes:
+            delivery = lane.waiting[0]
+            now = self._clock.now()
+            if lane.exhausted(now):
+                await self._publisher.bury(self.topic, [delivery], str(lane.failure))
+                done.append((lane, delivery))
+                continue
+            try:
+                outgoing.append(await self._activate(lane.key, executor.decode(delivery.message.body)))
+            except Exception as error:  # noqa: BLE001 (whatever it is, the lane is tried again, and it is logged there)
+                lane.fail(error, now, counted=not isinstance(error, UNCOUNTED))
+            else:
+                done.append((lane, delivery))
+        if outgoing:
+            await self._publisher.publish(outgoing)
+        consumer = self._consumer
+        assert consumer is not None
+        deliveries = [delivery for _, delivery in done]
+        if deliveries:
+            await insist(f"Acknowledging on {self.topic.name}", lambda: consumer.ack(deliveries))
+        for lane, delivery in done:
+            lane.settle([delivery])
+        while len(self._live) > self._cache_size:
+            self._live.popitem(last=False)[1].instance.close()
+
+    async def _activate(self, workflow_id: str, message: Activate) -> Outgoing:
+        live = self._live.pop(workflow_id, None)
+        spec = self._spec(message.version)
+        if live is not None:
+            if live.instance.activations == message.activation:
+                self._live[workflow_id] = live
+                return live.decision
+            fits = live.instance.activations == message.activation - 1 and live.digest == message.digest
+            if not fits or live.instance.spec is not spec:
+                live.instance.close()
+                live = None
+        instance = live.instance if live is not None else Instance(spec, workflow_id, message.meta)
+        try:
+            if live is None and message.activation > 1:
+                commands = await self._revive(instance, message)
+            else:
+                commands = instance.activate(message.at, message.stimuli)
+        except InfiniticError as fault:
+            instance.close()
+            if isinstance(fault, UNCOUNTED):
+                raise
+            _logger.error("Workflow %s %s stalls: %s", self.name, workflow_id, fault)
+            return self._decide(
+                workflow_id,
+                engine.Decision(made_at=self._clock.now(), activation=message.activation, stalled=str(fault)),
+            )
+        except BaseException:
+            instance.close()
+            raise
+        digest = blake2b(_encode_commands(commands), digest_size=12).hexdigest()
+        retention = spec.retention if self._retention is None else self._retention
+        decision = self._decide(
+            workflow_id,
+            engine.Decision(
+                made_at=self._clock.now(),
+                activation=message.activation,
+                version=spec.version,
+                retention=retention,
+                digest=digest,
+                commands=tuple(commands),
+            ),
+        )
+        self._live[workflow_id] = _Live(instance, digest, decision)
+        return decision
+
+    async def _revive(self, instance: Instance, message: Activate) -> list[Command]:
+        """Replay all that was decided before, and run this activation."""
+        replay = Replay(instance)
+        await feed_history(replay, StateKey(self.name, instance.id), message.sequence, self._states)
+        unanswered = replay.finish(unanswered=True)
+        if unanswered is None or unanswered[0].number != message.activation:
+            raise InfiniticError(
+                f"The history of {instance.id} does not hold activation {message.activation}"
+            )
+        opened, stimuli = unanswered
+        return instance.activate(opened.at, stimuli)
+
+    def _decide(self, workflow_id: str, decision: engine.Decision) -> Outgoing:
+        message = Message(f"{workflow_id}/{decision.activation}", workflow_id, engine.encode(decision))
+        return Outgoing(topics.workflow_engine(self.name), message)
+
+    def _spec(self, version: int | None) -> WorkflowSpec:
+        spec = self._specs.get(max(self._specs) if version is None else version)
+        if spec is None:
+            raise MissingVersion(f"Workflow {self.name}: this worker has not version {version}")
+        return spec

@@ -1,0 +1,238 @@
+"""What task authors use: `@service`, `@task`, retry policies, and the context of the task that runs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from infinitic.clock import to_seconds
+from infinitic.errors import TaskFailure, UsageError
+from infinitic.failures import matches
+from infinitic.ids import check_name
+
+if TYPE_CHECKING:
+    from infinitic.client import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=type[Any])
+
+RetryPolicy = Callable[[int, Exception], float | None]
+"""Seconds until the next attempt, given the index of the attempt that failed (0: the first) and its exception.
+
+None: no more attempts. Zero or less: at once. An error inside the policy fails the task.
+"""
+
+OPTIONS = "__infinitic_options__"
+
+
+@dataclass(frozen=True)
+class ExponentialBackoff:
+    """A retry policy whose delays grow: ``min(maximum, minimum * coefficient ** n)``, spread by a random factor.
+
+    Args:
+        minimum_seconds: delay after the first failure.
+        maximum_seconds: upper bound of the delay, before it is spread; 1000 times the minimum by default.
+        backoff_coefficient: what the delay is multiplied with after each failure.
+        random_factor: the delay is multiplied with a random number between 1 - f and 1 + f.
+        maximum_retries: how many times a task is tried again.
+        ignored_exceptions: failures that are not retried: classes, short names or qualified names; subclasses match.
+
+    Raises `UsageError` for values that make no sense.
+    """
+
+    minimum_seconds: float = 1.0
+    maximum_seconds: float | None = None
+    backoff_coefficient: float = 2.0
+    random_factor: float = 0.5
+    maximum_retries: int = 11
+    ignored_exceptions: tuple[type[BaseException] | str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ignored_exceptions", tuple(self.ignored_exceptions))
+        if self.minimum_seconds < 0 or (self.maximum_seconds or 0) < 0:
+            raise UsageError("ExponentialBackoff: delays cannot be negative")
+        if self.backoff_coefficient < 1:
+            raise UsageError(f"ExponentialBackoff: backoff_coefficient {self.backoff_coefficient} is below 1")
+        if not 0 <= self.random_factor <= 1:
+            raise UsageError(f"ExponentialBackoff: random_factor {self.random_factor} is not between 0 and 1")
+        if self.maximum_retries < 0:
+            raise UsageError(f"ExponentialBackoff: maximum_retries {self.maximum_retries} is negative")
+
+    def __call__(self, retry_index: int, error: Exception) -> float | None:
+        return self.seconds(retry_index, error, random.random())
+
+    def seconds(self, retry_index: int, error: Exception, rand: float) -> float | None:
+        """As a call, with the random number (0 to 1) given."""
+        if retry_index >= self.maximum_retries or matches(error, self.ignored_exceptions):
+            return None
+        maximum = 1000 * self.minimum_seconds if self.maximum_seconds is None else self.maximum_seconds
+        exponent = min(retry_index, 1000)
+        try:
+            delay = min(maximum, self.minimum_seconds * self.backoff_coefficient**exponent)
+        except OverflowError:
+            delay = maximum
+        return delay * (1 + self.random_factor * (2 * rand - 1))
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """What `@task` and `@service` say. None: nothing said."""
+
+    name: str | None = None
+    retry: RetryPolicy | None = None
+    attempt_timeout: float | None = None
+    total_timeout: float | None = None
+
+
+def _options(
+    what: str,
+    name: str | None,
+    retry: RetryPolicy | None,
+    attempt_timeout: float | timedelta | None,
+    total_timeout: float | timedelta | None,
+) -> TaskOptions:
+    if name is not None:
+        check_name(f"The name in {what}", name)
+    if retry is not None and not callable(retry):
+        raise UsageError(f"retry in {what} must be a policy such as ExponentialBackoff(), got {retry!r}")
+    return TaskOptions(
+        name,
+        retry,
+        timeout(f"attempt_timeout in {what}", attempt_timeout),
+        timeout(f"total_timeout in {what}", total_timeout),
+    )
+
+
+def timeout(what: str, duration: float | timedelta | None) -> float | None:
+    """A timeout in seconds, None for none. Raises `UsageError` that names `what` if it is not above zero."""
+    if duration is None:
+        return None
+    seconds = to_seconds(duration)
+    if seconds <= 0:
+        raise UsageError(f"{what} must be above zero, got {duration!r}")
+    return seconds
+
+
+@overload
+def task(function: F, /) -> F: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    attempt_timeout: float | timedelta | None = None,
+    total_timeout: float | timedelta | None = None,
+) -> Callable[[F], F]: ...
+def task(
+    function: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    attempt_timeout: float | timedelta | None = None,
+    total_timeout: float | timedelta | None = None,
+) -> F | Callable[[F], F]:
+    """Say how a method of a service is run as a task. Every public method is a task, decorated or not.
+
+    Args:
+        name: the name in messages; by default that of the method.
+        retry: the retry policy; none by default: a failed attempt fails the task.
+        attempt_timeout: seconds that one attempt may take; it is cancelled then, and may be retried.
+        total_timeout: seconds that the caller waits for the task, with all its retries and on the way.
+    """
+    options = _options("@task", name, retry, attempt_timeout, total_timeout)
+
+    def decorate(decorated: F) -> F:
+        if isinstance(decorated, type):
+            raise UsageError(f"@task is for methods; use @service on the class {decorated.__name__}")
+        target = decorated.__func__ if isinstance(decorated, staticmethod | classmethod) else decorated
+        setattr(target, OPTIONS, options)
+        return decorated
+
+    return decorate if function is None else decorate(function)
+
+
+@overload
+def service(cls: C, /) -> C: ...
+@overload
+def service(
+    *,
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    attempt_timeout: float | timedelta | None = None,
+    total_timeout: float | timedelta | None = None,
+) -> Callable[[C], C]: ...
+def service(
+    cls: C | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    attempt_timeout: float | timedelta | None = None,
+    total_timeout: float | timedelta | None = None,
+) -> C | Callable[[C], C]:
+    """Name a service, and say what holds for all its tasks. Arguments as for `task`; the name is that of the class."""
+    options = _options("@service", name, retry, attempt_timeout, total_timeout)
+
+    def decorate(decorated: C) -> C:
+        if not isinstance(decorated, type):
+            raise UsageError(f"@service is for classes, got {decorated!r}")
+        setattr(decorated, OPTIONS, options)
+        return decorated
+
+    return decorate if cls is None else decorate(cls)
+
+
+@dataclass(slots=True, eq=False)
+class TaskContext:
+    """What a task may know about itself: `task_context()` gives it.
+
+    `task_id` is stable over retries: an idempotency key. `meta` may be changed; it is carried over retries.
+    `retry_index` counts attempts from 0, `retry_sequence` the retries that an operator asked for.
+    """
+
+    task_id: str
+    service_name: str
+    task_name: str
+    worker_name: str
+    workflow_id: str
+    workflow_name: str
+    workflow_version: int
+    tags: frozenset[str]
+    meta: dict[str, bytes]
+    retry_index: int
+    retry_sequence: int
+    last_failure: TaskFailure | None
+    client: Client
+    is_cancelled: bool = False
+    """True once this attempt should stop: its timeout is over, or the worker must go."""
+    _callbacks: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called when this attempt should stop; at once if it should already."""
+        if self.is_cancelled:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def cancel(self) -> None:
+        """Tell the attempt to stop. For the executor and for tests of tasks."""
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            for callback in self._callbacks:
+                callback()
+
+
+current_task: ContextVar[TaskContext] = ContextVar("infinitic_task")
+
+
+def task_context() -> TaskContext:
+    """The context of the task that runs. Raises `UsageError` outside of a task."""
+    context = current_task.get(None)
+    if context is None:
+        raise UsageError("task_context() is for the methods of a service, while they run as a task")
+    return context

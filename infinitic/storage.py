@@ -1,0 +1,265 @@
+"""The Storage port: what the engines keep, and what every adapter is held to.
+
+For each workflow instance a storage keeps a small *head*, rewritten at each transition; an append-only
+*history* of immutable segments, one per transition, each with the *outbox* of messages that it caused; *marks*,
+the ids of inputs that were taken; and one searchable *entry*. Heads, events and outboxes are opaque bytes here.
+
+Errors::
+
+    StorageError
+    ├── StorageUnavailable          the database cannot be reached now; try again
+    ├── StorageOutcomeUnknown       a commit was lost on its way: each change is whole or absent, and may land later
+    ├── ValueTooLarge               above `StorageCapabilities.max_value`; nothing was written
+    ├── StorageConfigurationError   wrong credentials, missing database, schema of a newer release
+    └── StorageClosed               the storage has been closed
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import msgspec
+
+from infinitic.errors import StorageError
+from infinitic.messages.outcomes import Status as Status
+
+
+class StorageUnavailable(StorageError):
+    """The database cannot be reached now. Trying again later may work."""
+
+
+class StorageOutcomeUnknown(StorageError):
+    """The reply to a commit was lost. Each of its changes is whole or absent, and may still land."""
+
+
+class ValueTooLarge(StorageError):
+    """A head, segment or outbox is above the limit of the database. Nothing was written."""
+
+    def __init__(self, size: int, limit: int, what: str) -> None:
+        super().__init__(f"{what} of {size:,} bytes is above the limit of {limit:,} bytes")
+        self.size = size
+        self.limit = limit
+        self.what = what
+
+    def __reduce__(self) -> tuple[type[ValueTooLarge], tuple[int, int, str]]:
+        return ValueTooLarge, (self.size, self.limit, self.what)
+
+
+class StorageConfigurationError(StorageError):
+    """The database refuses us for a reason that waiting does not mend."""
+
+
+class StorageClosed(StorageError):
+    """The storage has been closed."""
+
+
+class StateKey(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Names one instance: the name of its workflow, and its id. Any unicode, 255 bytes of UTF-8 each."""
+
+    name: str
+    id: str
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """The state of an instance as `load` finds it.
+
+    `version` guards the next change. `sequence` is that of the last segment (0: none). `published` says that the
+    outbox of that segment is known to have been published.
+    """
+
+    version: int
+    head: bytes
+    sequence: int
+    published: bool
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """The events of one transition. `sequence` counts from 1 without gaps. `outbox` only if it was asked for."""
+
+    sequence: int
+    events: bytes
+    outbox: bytes | None = None
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """The searchable facts of an instance. Instants are in seconds since the Unix epoch.
+
+    `next_wake` is when its earliest timer is due: an instance whose wake is overdue is found by it.
+    """
+
+    status: Status
+    started_at: float
+    version: int | None = None
+    closed_at: float | None = None
+    next_wake: float | None = None
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One transition of one instance: all of it is written, or nothing.
+
+    `expected` is the version that was loaded; None means that the instance must not exist. `version` is the new
+    one, larger than any before for this key. `segment` is None when the transition has no events. `marks` are the
+    ids of inputs that must not have been taken before; each is kept from `at`. `published` says that there is
+    nothing left to publish. `entry` is None when the searchable facts stay. `expires_at` is when head and history
+    may be purged, None while the instance runs.
+    """
+
+    key: StateKey
+    expected: int | None
+    version: int
+    head: bytes
+    at: float
+    segment: Segment | None = None
+    marks: tuple[str, ...] = ()
+    published: bool = False
+    entry: Entry | None = None
+    expires_at: float | None = None
+
+
+class Published(msgspec.Struct, frozen=True):
+    """The outbox of this version has been published. Ignored unless `version` is the current one."""
+
+    key: StateKey
+    version: int
+
+
+class Written(msgspec.Struct, frozen=True):
+    """The change is durable."""
+
+    version: int
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """Nothing was written: the stored version is another one. None: the instance does not exist."""
+
+    current: int | None
+
+
+class Known(msgspec.Struct, frozen=True):
+    """Nothing was written: these marks are there already."""
+
+    marks: tuple[str, ...]
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """Nothing was written: the database refuses this value, for a reason that trying again does not mend."""
+
+    reason: str
+
+
+Outcome = Written | Lost | Known | Refused
+
+
+class Query(msgspec.Struct, frozen=True):
+    """Which entries to find. None: any. `overdue_at`: only running ones whose `next_wake` is before that instant."""
+
+    name: str | None = None
+    status: Status | None = None
+    started_after: float | None = None
+    started_before: float | None = None
+    overdue_at: float | None = None
+    limit: int = 100
+    cursor: str | None = None
+
+
+class Found(msgspec.Struct, frozen=True):
+    """One instance that a query found."""
+
+    key: StateKey
+    entry: Entry
+
+
+class Page(msgspec.Struct, frozen=True):
+    """What a query found, newest start first. `cursor` continues it; None: there is no more."""
+
+    found: list[Found]
+    cursor: str | None
+
+
+class StorageCapabilities(msgspec.Struct, frozen=True):
+    """What an adapter promises, as data.
+
+    `max_value` is in bytes for one head, events or outbox. `durable` says whether what is written survives a
+    crash of process and server. `horizon` is in seconds: how long marks and remnants are kept (see `purge`).
+    """
+
+    max_value: int
+    durable: bool
+    horizon: float
+
+
+class StateStorage(ABC):
+    """States and histories of workflow instances. Versions are integers, keys any unicode, compared exactly.
+
+    Every verb may raise `StorageUnavailable`. Cancelling a verb leaks nothing; a cancelled `commit` is unknown.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+        """The states of those that exist. Sees every earlier `Written`, from any process."""
+
+    @abstractmethod
+    async def history(
+        self,
+        key: StateKey,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        sequences: Sequence[int] | None = None,
+        outbox: bool = False,
+    ) -> list[Segment]:
+        """Segments in order: up to `limit` after sequence `after`, or exactly those of `sequences` that exist.
+
+        Reaches exactly the head that `load` shows. Outboxes come only if asked for.
+        """
+
+    @abstractmethod
+    async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
+        """Write changes of distinct keys in one go; one outcome each, in order.
+
+        A change is written, as a whole, if and only if the stored version is its `expected` and none of its
+        marks is there; of concurrent changes with one `expected` exactly one is written. A loser, a known mark
+        or a refused value undoes no winner. `Published` changes no version: `Written` with it, or `Lost`.
+
+        Raises `ValueError` if a key comes twice, `ValueTooLarge` (nothing was written),
+        `StorageOutcomeUnknown` (each change whole or absent, and may land later).
+        """
+
+    @abstractmethod
+    async def find(self, query: Query) -> Page:
+        """Entries by their facts, newest start first. Pages skip or repeat nothing that stayed."""
+
+    @abstractmethod
+    async def purge(self, now: float, limit: int = 1000) -> int:
+        """Remove up to `limit` of what has expired; returns how many instances and marks went.
+
+        Head, history and entry go at `expires_at`; a *remnant* stays until `horizon` seconds later, so that no
+        late duplicate of a start creates the instance again: a change with `expected=None` is `Lost` on it.
+        Marks go `horizon` seconds after their `at`.
+        """
+
+
+class Storage(ABC):
+    """A database: its states, and its life."""
+
+    __slots__ = ()
+
+    states: StateStorage
+    capabilities: StorageCapabilities
+
+    @abstractmethod
+    async def prepare(self) -> None:
+        """Connect, and create or migrate what is needed, under a lock. Idempotent.
+
+        Raises `StorageConfigurationError` for what waiting does not mend.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give back every connection. Idempotent; later calls raise `StorageClosed`."""

@@ -1,0 +1,64 @@
+"""The topics that exist, by what they are for. Names are plain text; adapters encode them where needed."""
+
+from __future__ import annotations
+
+from enum import Enum
+from functools import lru_cache
+
+import msgspec
+
+
+class Ordering(Enum):
+    """How the messages of a topic are spread over the consumers of a subscription."""
+
+    SHARED = "shared"
+    """Each message to any consumer, in no promised order."""
+
+    KEYED = "keyed"
+    """All unsettled messages of a key to one consumer, in publish order."""
+
+
+class Topic(msgspec.Struct, frozen=True):
+    """A topic is a value: its name, its ordering, and the main subscription that keeps what is published.
+
+    Without a main subscription the topic is *ephemeral*: it vanishes with its last subscriber.
+    """
+
+    name: str
+    ordering: Ordering
+    subscription: str | None
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+DEAD_LETTERS = "-dlq"
+
+
+@lru_cache(4096)
+def workflow_engine(workflow: str) -> Topic:
+    """Everything that may change an instance of this workflow, keyed by instance id."""
+    return Topic(f"workflow-engine:{workflow}", Ordering.KEYED, "state-engine")
+
+
+@lru_cache(4096)
+def workflow_executor(workflow: str) -> Topic:
+    """Activations for workflow code that runs on another worker than its state engine."""
+    return Topic(f"workflow-executor:{workflow}", Ordering.KEYED, "workflow-executor")
+
+
+@lru_cache(4096)
+def service_executor(service: str) -> Topic:
+    """Attempts of the tasks of this service."""
+    return Topic(f"service-executor:{service}", Ordering.SHARED, "service-executor")
+
+
+@lru_cache(4096)
+def client(name: str) -> Topic:
+    """Responses to one client. It vanishes with the client."""
+    return Topic(f"client:{name}", Ordering.SHARED, None)
+
+
+def dead_letters(topic: Topic) -> Topic:
+    """Where the messages of `topic` go that could not be handled."""
+    return Topic(topic.name + DEAD_LETTERS, Ordering.SHARED, "dead-letters")

@@ -1,0 +1,390 @@
+"""A worker hosts services and workflows: any subset of the roles, any number of each."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from infinitic import ids
+from infinitic.client import ENVELOPE, Client
+from infinitic.clock import Clock, SystemClock, to_seconds
+from infinitic.errors import InfiniticError, RegistrationError, UsageError
+from infinitic.registry import ServiceImplementation, implementation_of
+from infinitic.replay.spec import WorkflowSpec, spec_of, workflow_name
+from infinitic.runtime import blocking
+from infinitic.runtime.attempt import Attempts
+from infinitic.runtime.cache import DEFAULT_SIZE
+from infinitic.runtime.committer import Committer
+from infinitic.runtime.maintenance import Maintenance
+from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.service_executor import ServiceExecutor
+from infinitic.runtime.state_engine import StateEngine
+from infinitic.runtime.supervisor import Component, Supervisor
+from infinitic.runtime.workflow_executor import WorkflowExecutor
+from infinitic.services import RetryPolicy, timeout
+from infinitic.storage import Storage
+from infinitic.transport import Transport
+from infinitic.workflows import Workflow
+
+DEFAULT_CONCURRENCY = 100
+DEFAULT_GRACE = 30.0
+
+
+class Worker:
+    """Hosts services and workflows on one transport and one storage.
+
+    ::
+
+        worker = Worker(transport=InMemoryTransport(), storage=InMemoryStorage())
+        worker.add_service(StripePayments())
+        worker.add_workflow(Trip)
+        await worker.run()
+
+    Args:
+        transport: the connection to the broker. The worker does not close it.
+        storage: where workflows are kept; services alone need none. The worker prepares it, and does not close it.
+        name: unique among all workers; chosen if not given.
+        clock: the time of day.
+        cache_size: how many workflow instances stay live in memory, for each workflow.
+        shutdown_grace_period: seconds (or timedelta) that running work may take when the worker stops.
+        run_blocking: where `def` tasks run; worker threads by default.
+        seed: of the random numbers of retry policies; by chance if not given.
+        on_stall: called with the id of an instance that stalls at this worker, and the reason.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        storage: Storage | None = None,
+        *,
+        name: str | None = None,
+        clock: Clock | None = None,
+        cache_size: int = DEFAULT_SIZE,
+        shutdown_grace_period: float | timedelta = DEFAULT_GRACE,
+        run_blocking: blocking.Blocking | None = None,
+        seed: int | None = None,
+        on_stall: Callable[[str, InfiniticError], None] | None = None,
+    ) -> None:
+        self.name = ids.check_name("The name of a worker", name or f"worker-{ids.new_id()[:12]}")
+        self.stalled: dict[str, InfiniticError] = {}
+        """Ids of the instances that stalled at this worker, and why."""
+        self._transport = transport
+        self._storage = storage
+        self._clock = clock or SystemClock()
+        self._cache_size = cache_size
+        self._grace = to_seconds(shutdown_grace_period)
+        self._blocking = run_blocking
+        self._random = random.Random(seed)
+        self._on_stall = on_stall
+        self._publisher = Publisher(transport)
+        self._client = Client(transport, storage=storage, name=f"{self.name}-client", clock=self._clock)
+        self._committer = Committer(storage.states) if storage is not None else None
+        self._supervisor = Supervisor()
+        self._services: dict[str, tuple[ServiceImplementation, int]] = {}
+        self._engines: dict[str, tuple[int, float | None]] = {}
+        self._executors: dict[str, tuple[dict[int, WorkflowSpec], int, float | None]] = {}
+        self._maintained: set[str] = set()
+        self._started: set[tuple[str, str]] = set()
+        self._starting: set[asyncio.Task[None]] = set()
+        self._used = False
+
+    # Roles.
+
+    def add_service(
+        self,
+        implementation: object,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        retry: RetryPolicy | None = None,
+        attempt_timeout: float | timedelta | None = None,
+    ) -> None:
+        """Host a service.
+
+        Args:
+            implementation: an instance, or a class or factory that is called without arguments.
+            concurrency: how many tasks run at once.
+            retry: a retry policy that wins over `@task` and `@service`.
+            attempt_timeout: seconds that an attempt may take; wins over `@task` and `@service`.
+
+        Raises `RegistrationError` if it is not a service, or one of its name is hosted here already.
+        """
+        self.add_service_executor(
+            implementation, concurrency=concurrency, retry=retry, attempt_timeout=attempt_timeout
+        )
+
+    def add_service_executor(
+        self,
+        implementation: object,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        retry: RetryPolicy | None = None,
+        attempt_timeout: float | timedelta | None = None,
+    ) -> None:
+        """Host only the executor of a service. Arguments as for `add_service`."""
+        seconds = timeout("attempt_timeout of a service", attempt_timeout)
+        service = (
+            implementation
+            if isinstance(implementation, ServiceImplementation)
+            else implementation_of(_instance(implementation), retry=retry, attempt_timeout=seconds)
+        )
+        if service.name in self._services:
+            raise RegistrationError(f"This worker hosts a service '{service.name}' already")
+        self._services[service.name] = (service, _concurrency(concurrency))
+        self._start_more()
+
+    def add_workflow(
+        self,
+        *versions: type[Workflow] | Callable[[], Workflow],
+        concurrency: int = DEFAULT_CONCURRENCY,
+        retention: float | timedelta | None = None,
+    ) -> None:
+        """Host a workflow: its state engine and its code, fused.
+
+        Args:
+            versions: classes of one workflow (or factories without arguments), one for each version.
+            concurrency: how many instances are worked on at once.
+            retention: seconds to keep closed instances; wins over `@workflow`.
+
+        Raises `RegistrationError` for a class that cannot run, or whose name and version is here already.
+        """
+        self.add_workflow_executor(*versions, concurrency=concurrency, retention=retention)
+        names = {spec_of(_class(version)).name for version in versions}
+        for name in names:
+            if name not in self._engines:
+                self.add_workflow_state_engine(name, concurrency=concurrency, retention=retention)
+
+    def add_workflow_executor(
+        self,
+        *versions: type[Workflow] | Callable[[], Workflow],
+        concurrency: int = DEFAULT_CONCURRENCY,
+        retention: float | timedelta | None = None,
+    ) -> None:
+        """Host only the code of a workflow; its state engine is on another worker. Arguments as for `add_workflow`."""
+        self._need_storage("A workflow")
+        if not versions:
+            raise UsageError("add_workflow takes at least one workflow class")
+        for version in versions:
+            spec = _spec(version)
+            seconds = None if retention is None else to_seconds(retention)
+            specs, _, _ = self._executors.setdefault(spec.name, ({}, _concurrency(concurrency), seconds))
+            if spec.version in specs:
+                other = specs[spec.version].cls
+                raise RegistrationError(
+                    f"{spec.cls.__qualname__} and {other.__qualname__} are both version {spec.version} of the workflow "
+                    f"'{spec.name}': give one another name or version"
+                )
+            specs[spec.version] = spec
+        self._start_more()
+
+    def add_workflow_state_engine(
+        self,
+        workflow: str | type[Workflow],
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        retention: float | timedelta | None = None,
+    ) -> None:
+        """Host only the state engine of a workflow, given by class or name. Arguments as for `add_workflow`."""
+        self._need_storage("A state engine")
+        name = workflow if isinstance(workflow, str) else workflow_name(workflow)
+        ids.check_name("The name of a workflow", name)
+        if name in self._engines:
+            raise RegistrationError(f"This worker hosts the state engine of '{name}' already")
+        self._engines[name] = (
+            _concurrency(concurrency),
+            None if retention is None else to_seconds(retention),
+        )
+        self._start_more()
+
+    # Life.
+
+    @property
+    def client(self) -> Client:
+        """A client on the transport of this worker, ready while it runs."""
+        return self._client
+
+    async def run(self) -> None:
+        """Work until SIGTERM or SIGINT, then drain: stop taking, finish what runs, hand the rest back.
+
+        A second signal stops at once. Raises `UsageError` if nothing is hosted, or if the worker ran before.
+        """
+        loop = asyncio.get_running_loop()
+        stop: asyncio.Future[None] = loop.create_future()
+        current = asyncio.current_task()
+
+        def on_signal() -> None:
+            if not stop.done():
+                stop.set_result(None)
+            elif current is not None:
+                current.cancel()
+
+        await self._start(allow_empty=False)
+        handled = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.add_signal_handler(number, on_signal)
+                handled.append(number)
+        thresholds = gc.get_threshold()
+        gc.freeze()
+        gc.set_threshold(50_000, *thresholds[1:])
+        try:
+            await self._supervisor.wait(stop)
+            await self._stop()
+        finally:
+            gc.set_threshold(*thresholds)
+            gc.unfreeze()
+            for number in handled:
+                loop.remove_signal_handler(number)
+            await self._kill()
+
+    @asynccontextmanager
+    async def running(self, *, allow_empty: bool = False) -> AsyncIterator[Worker]:
+        """Work in the background while the block runs; leaving it drains as SIGTERM does.
+
+        Args:
+            allow_empty: start although nothing is hosted yet; services and workflows may be added at any time.
+        """
+        await self._start(allow_empty=allow_empty)
+        try:
+            yield self
+            await self._stop()
+        finally:
+            await self._kill()
+
+    async def _start(self, *, allow_empty: bool) -> None:
+        if self._used:
+            raise UsageError("This worker runs already, or has run: make a new one")
+        if not allow_empty and not (self._services or self._engines or self._executors):
+            raise UsageError("This worker hosts nothing: add_service(…) or add_workflow(…) first")
+        self._used = True
+        if self._storage is not None:
+            await self._storage.prepare()
+        await self._client.start()
+        await self._supervisor.start(self._components())
+
+    def _start_more(self) -> None:
+        """What is added while the worker runs starts at the next turn of the loop."""
+        if self._supervisor.running:
+            components = self._components()
+            if components:
+                task = asyncio.get_running_loop().create_task(self._supervisor.start(components))
+                self._starting.add(task)
+                task.add_done_callback(self._starting.discard)
+
+    async def _stop(self) -> None:
+        if self._starting:
+            await asyncio.wait(self._starting)
+        await self._supervisor.drain(self._grace)
+        await self._client.close()
+
+    async def _kill(self) -> None:
+        for task in list(self._starting):
+            task.cancel()
+        await self._supervisor.kill()
+        await self._client.close()
+
+    def _components(self) -> list[Component]:
+        """The components of all roles that have not been started yet."""
+        components: list[Component] = []
+        for name, (specs, concurrency, retention) in self._executors.items():
+            if self._new("executor", name):
+                storage, _ = self._need_storage(name)
+                components.append(
+                    WorkflowExecutor(
+                        name,
+                        specs,
+                        self._publisher,
+                        storage,
+                        self._clock,
+                        concurrency=concurrency,
+                        cache_size=self._cache_size,
+                        retention=retention,
+                    )
+                )
+        for name, (concurrency, retention) in self._engines.items():
+            if self._new("engine", name):
+                storage, committer = self._need_storage(name)
+                specs, _, _ = self._executors.get(name, ({}, 0, None))
+                components.append(
+                    StateEngine(
+                        name,
+                        specs,
+                        self._publisher,
+                        storage,
+                        committer,
+                        self._clock,
+                        concurrency=concurrency,
+                        cache_size=self._cache_size,
+                        retention=retention,
+                        on_stall=self._stalls,
+                    )
+                )
+                self._maintained.add(name)
+                if self._new("maintenance", ""):
+                    components.append(Maintenance(self._maintained, storage, self._publisher, self._clock))
+        limit = self._transport.capabilities.max_payload - ENVELOPE
+        for name, (service, concurrency) in self._services.items():
+            if self._new("service", name):
+                run_blocking = self._blocking or blocking.threads(concurrency)
+                attempts = Attempts(
+                    service, self.name, self._client, self._clock, run_blocking, self._random, limit
+                )
+                components.append(ServiceExecutor(attempts, self._publisher, self._clock, concurrency))
+        return components
+
+    def _stalls(self, workflow_id: str, fault: InfiniticError) -> None:
+        self.stalled[workflow_id] = fault
+        if self._on_stall is not None:
+            self._on_stall(workflow_id, fault)
+
+    def workflow_specs(self, name: str) -> Mapping[int, WorkflowSpec]:
+        """The versions of a workflow whose code is hosted here."""
+        return self._executors.get(name, ({}, 0, None))[0]
+
+    def _new(self, role: str, name: str) -> bool:
+        if (role, name) in self._started:
+            return False
+        self._started.add((role, name))
+        return True
+
+    def _need_storage(self, what: str) -> tuple[Storage, Committer]:
+        if self._storage is None or self._committer is None:
+            raise UsageError(f"{what} needs a storage: Worker(transport=…, storage=…)")
+        return self._storage, self._committer
+
+
+def _concurrency(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UsageError(f"concurrency must be a whole number above zero, got {value!r}")
+    return value
+
+
+def _instance(implementation: object) -> object:
+    """An instance of a service, made by its class or factory if that was given."""
+    if isinstance(implementation, type) or (callable(implementation) and hasattr(implementation, "__code__")):
+        try:
+            made: object = implementation()
+        except TypeError as error:
+            raise RegistrationError(
+                f"{implementation!r} cannot be called without arguments: {error}"
+            ) from error
+        return made
+    return implementation
+
+
+def _class(version: type[Workflow] | Callable[[], Workflow]) -> type[Workflow]:
+    return version if isinstance(version, type) else type(version())
+
+
+def _spec(version: Any) -> WorkflowSpec:
+    if isinstance(version, type):
+        return spec_of(version)
+    if not callable(version):
+        raise UsageError(f"add_workflow takes workflow classes or factories, got {version!r}")
+    return replace(spec_of(_class(version)), factory=version)

@@ -1,0 +1,375 @@
+"""The in-memory storage: bytes in dictionaries, gone with the process, every other promise of the port kept.
+
+`InMemoryStorage` is a connection; a `Database` is what connections share, and outlives them. A commit costs
+the same however much is stored; a purge costs what it removes; `find` looks at every instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush, nlargest
+from typing import Self
+
+import msgspec
+
+from infinitic.errors import UsageError
+from infinitic.storage import (
+    Change,
+    Entry,
+    Found,
+    Known,
+    Lost,
+    Outcome,
+    Page,
+    Published,
+    Query,
+    Refused,
+    Segment,
+    StateKey,
+    StateStorage,
+    Status,
+    Storage,
+    StorageCapabilities,
+    StorageClosed,
+    Stored,
+    ValueTooLarge,
+    Written,
+)
+
+DEFAULT_HORIZON = 14 * 86_400.0
+"""Seconds that marks and remnants are kept."""
+
+DEFAULT_MAX_VALUE = 64 * 1024 * 1024
+"""Bytes of a head, of events or of an outbox."""
+
+_MAX_NAME = 255  # bytes of UTF-8 of a name, and of an id
+_FEW = 8  # marks of a key in a tuple, which is small; beyond, in a set
+
+_Position = tuple[float, str, str]  # of an entry in the order of `find`: start, name, id
+
+
+class _Row(msgspec.Struct, eq=False):
+    """What is kept of a key: an instance, its remnant (a `version` but nothing `stored`), or marks only.
+
+    `expires_at` is when the instance may be purged, or else its remnant.
+    """
+
+    key: StateKey
+    version: int | None = None
+    stored: Stored | None = None
+    segments: list[Segment] | None = None
+    marks: tuple[str, ...] | set[str] = ()
+    entry: Entry | None = None
+    expires_at: float | None = None
+
+
+class Database:
+    """The data, and every verb on it as one uninterrupted step. The verbs are those of `StateStorage`.
+
+    `horizon` is in seconds, `max_value` in bytes of one head, events or outbox.
+    """
+
+    def __init__(self, *, horizon: float = DEFAULT_HORIZON, max_value: int = DEFAULT_MAX_VALUE) -> None:
+        self.horizon = horizon
+        self.max_value = max_value
+        self._rows: dict[str, dict[str, _Row]] = {}  # by name, then by id
+        self._expiring: list[tuple[float, int, _Row, tuple[str, ...]]] = []  # a heap; without marks: the row
+        self._remnants: list[tuple[float, int, _Row]] = []  # a heap
+        self._serial = 0  # so that nothing in a heap compares rows
+
+    def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+        """The states of those that exist."""
+        found: dict[StateKey, Stored] = {}
+        for key in keys:
+            row = self._row(key)
+            if row is not None and row.stored is not None:
+                found[key] = row.stored
+        return found
+
+    def history(
+        self,
+        key: StateKey,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        sequences: Sequence[int] | None = None,
+        outbox: bool = False,
+    ) -> list[Segment]:
+        """Segments in order. `limit` does not count for `sequences`."""
+        row = self._row(key)
+        segments = (row.segments if row is not None else None) or []
+        if sequences is None:
+            first = max(after, 0)
+            chosen = segments[first : first + limit]
+        else:
+            chosen = [segments[each - 1] for each in sorted(set(sequences)) if 0 < each <= len(segments)]
+        if outbox:
+            return chosen
+        return [each if each.outbox is None else Segment(each.sequence, each.events) for each in chosen]
+
+    def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
+        """Write each change or nothing of it. Raises `ValueError` for a repeated key, and `ValueTooLarge`."""
+        if len(changes) > 1 and len({change.key for change in changes}) < len(changes):
+            raise ValueError("The changes of one call are for distinct keys")
+        for change in changes:
+            if isinstance(change, Change):
+                self._check_sizes(change)
+        return [
+            self._write(change) if isinstance(change, Change) else self._mark_published(change)
+            for change in changes
+        ]
+
+    def find(self, query: Query) -> Page:
+        """A page of entries. Ranges of time are without their ends. Raises `ValueError` for a bad query."""
+        if query.limit < 1:
+            raise ValueError(f"The limit of a page is at least 1, not {query.limit}")
+        below = None if query.cursor is None else _position(query.cursor)
+        matching = (
+            (row.entry.started_at, row.key.name, row.key.id, row)
+            for row in self._named(query.name)
+            if row.entry is not None and _matches(row.entry, query)
+        )
+        best = nlargest(query.limit + 1, (each for each in matching if below is None or each[:3] < below))
+        page = best[: query.limit]
+        cursor = msgspec.json.encode(page[-1][:3]).decode() if len(best) > len(page) else None
+        return Page([Found(row.key, row.entry) for *_, row in page if row.entry is not None], cursor)
+
+    def purge(self, now: float, limit: int = 1000) -> int:
+        """Remove up to `limit` instances and marks, and up to `limit` remnants, which are not counted."""
+        for _ in range(limit):
+            if not self._remnants or self._remnants[0][0] > now:
+                break
+            row = heappop(self._remnants)[2]
+            row.version = row.expires_at = None
+            self._drop_if_empty(row)
+        gone = 0
+        while gone < limit and self._expiring and self._expiring[0][0] <= now:
+            due, _, row, marks = heappop(self._expiring)
+            if marks:
+                rest = marks[limit - gone :]
+                if rest:
+                    self._expire(due, row, rest)
+                gone += self._forget(row, marks[: limit - gone])
+            elif row.expires_at == due and row.stored is not None:  # else it was told to stay since
+                gone += 1
+                row.stored = row.entry = row.segments = None
+                row.expires_at = due + self.horizon
+                self._serial += 1
+                heappush(self._remnants, (row.expires_at, self._serial, row))
+        return gone
+
+    def _write(self, change: Change) -> Outcome:
+        key = change.key
+        row = self._row(key)
+        stored = None if row is None else row.stored
+        version = None if row is None else row.version
+        if version != change.expected or (version is not None and stored is None):
+            return Lost(version)
+        if change.marks and row is not None and row.marks:
+            known = tuple(mark for mark in change.marks if mark in row.marks)
+            if known:
+                return Known(known)
+        if version is not None and change.version <= version:
+            return Refused(f"version {change.version} does not come after {version}")
+        sequence = 0 if stored is None else stored.sequence
+        if change.segment is not None:
+            if change.segment.sequence != sequence + 1:
+                return Refused(f"segment {change.segment.sequence} does not follow {sequence}")
+            sequence += 1
+        if row is None:
+            if not (_fits(key.name) and _fits(key.id)):
+                return Refused(f"a name and an id are at most {_MAX_NAME} bytes of UTF-8 each")
+            row = self._rows.setdefault(key.name, {})[key.id] = _Row(key)
+        row.version = change.version
+        row.stored = Stored(change.version, change.head, sequence, change.published)
+        if change.segment is not None:
+            if row.segments is None:
+                row.segments = [change.segment]
+            else:
+                row.segments.append(change.segment)
+        if change.entry is not None:
+            row.entry = change.entry
+        if change.marks:
+            _add_marks(row, change.marks)
+            self._expire(change.at + self.horizon, row, change.marks)
+        if change.expires_at != row.expires_at:
+            row.expires_at = change.expires_at
+            if change.expires_at is not None:
+                self._expire(change.expires_at, row, ())
+        return Written(change.version)
+
+    def _mark_published(self, published: Published) -> Outcome:
+        row = self._row(published.key)
+        stored = None if row is None else row.stored
+        if row is None or stored is None or stored.version != published.version:
+            return Lost(None if row is None else row.version)
+        row.stored = Stored(stored.version, stored.head, stored.sequence, True)
+        return Written(stored.version)
+
+    def _check_sizes(self, change: Change) -> None:
+        limit = self.max_value
+        if len(change.head) > limit:
+            raise ValueTooLarge(len(change.head), limit, "A head")
+        segment = change.segment
+        if segment is not None:
+            if len(segment.events) > limit:
+                raise ValueTooLarge(len(segment.events), limit, "A segment")
+            if segment.outbox is not None and len(segment.outbox) > limit:
+                raise ValueTooLarge(len(segment.outbox), limit, "An outbox")
+
+    def _expire(self, due: float, row: _Row, marks: tuple[str, ...]) -> None:
+        self._serial += 1
+        heappush(self._expiring, (due, self._serial, row, marks))
+
+    def _forget(self, row: _Row, marks: tuple[str, ...]) -> int:
+        if isinstance(row.marks, set):
+            row.marks.difference_update(marks)
+        else:
+            row.marks = tuple(mark for mark in row.marks if mark not in marks)
+        self._drop_if_empty(row)
+        return len(marks)
+
+    def _drop_if_empty(self, row: _Row) -> None:
+        if row.version is None and not row.marks:
+            rows = self._rows[row.key.name]
+            del rows[row.key.id]
+            if not rows:
+                del self._rows[row.key.name]
+
+    def _row(self, key: StateKey) -> _Row | None:
+        rows = self._rows.get(key.name)
+        return None if rows is None else rows.get(key.id)
+
+    def _named(self, name: str | None) -> Iterator[_Row]:
+        if name is not None:
+            yield from self._rows.get(name, {}).values()
+        else:
+            for rows in self._rows.values():
+                yield from rows.values()
+
+
+class _States(StateStorage):
+    """The verbs of a connection. None of them suspends."""
+
+    __slots__ = ("_database",)
+
+    def __init__(self, database: Database) -> None:
+        self._database: Database | None = database
+
+    @property
+    def database(self) -> Database:
+        if self._database is None:
+            raise StorageClosed("This storage is closed")
+        return self._database
+
+    def close(self) -> None:
+        self._database = None
+
+    async def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+        return self.database.load(keys)
+
+    async def history(
+        self,
+        key: StateKey,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        sequences: Sequence[int] | None = None,
+        outbox: bool = False,
+    ) -> list[Segment]:
+        return self.database.history(key, after=after, limit=limit, sequences=sequences, outbox=outbox)
+
+    async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
+        return self.database.commit(changes)
+
+    async def find(self, query: Query) -> Page:
+        return self.database.find(query)
+
+    async def purge(self, now: float, limit: int = 1000) -> int:
+        return self.database.purge(now, limit)
+
+
+_databases: dict[str, Database] = {}
+
+
+class InMemoryStorage(Storage):
+    """A connection to a database in this process.
+
+    `database` is shared with other connections; by default it is one of its own, with `horizon` (seconds that
+    marks and remnants are kept, default 14 days) and `max_value` (bytes of one head, events or outbox,
+    default 64 MiB). Raises `UsageError` for these beside a `database`.
+    """
+
+    __slots__ = ("_states", "capabilities", "states")
+
+    def __init__(
+        self,
+        database: Database | None = None,
+        *,
+        horizon: float | None = None,
+        max_value: int | None = None,
+    ) -> None:
+        if database is None:
+            database = Database(
+                horizon=DEFAULT_HORIZON if horizon is None else horizon,
+                max_value=DEFAULT_MAX_VALUE if max_value is None else max_value,
+            )
+        elif horizon is not None or max_value is not None:
+            raise UsageError("Horizon and limit of a shared database are its own: give them to Database(…)")
+        self.capabilities = StorageCapabilities(
+            max_value=database.max_value, durable=False, horizon=database.horizon
+        )
+        self._states = _States(database)
+        self.states = self._states
+
+    @classmethod
+    def named(cls, name: str = "default") -> Self:
+        """A connection to the database of this name, which is made once and lives as long as the process."""
+        return cls(_databases.setdefault(name, Database()))
+
+    async def prepare(self) -> None:
+        """Nothing has to be made. Raises `StorageClosed` after `close`."""
+        _ = self._states.database
+
+    async def close(self) -> None:
+        self._states.close()
+
+
+def _add_marks(row: _Row, marks: tuple[str, ...]) -> None:
+    if isinstance(row.marks, set):
+        row.marks.update(marks)
+    elif len(row.marks) + len(marks) > _FEW:
+        row.marks = {*row.marks, *marks}
+    else:
+        row.marks += marks
+
+
+def _fits(name: str) -> bool:
+    if name.isascii():
+        return len(name) <= _MAX_NAME
+    try:
+        return len(name.encode()) <= _MAX_NAME
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+
+
+def _matches(entry: Entry, query: Query) -> bool:
+    if query.status is not None and entry.status is not query.status:
+        return False
+    if query.started_after is not None and not entry.started_at > query.started_after:
+        return False
+    if query.started_before is not None and not entry.started_at < query.started_before:
+        return False
+    if query.overdue_at is None:
+        return True
+    return (
+        entry.status is Status.RUNNING and entry.next_wake is not None and entry.next_wake < query.overdue_at
+    )
+
+
+def _position(cursor: str) -> _Position:
+    try:
+        position: _Position = msgspec.json.decode(cursor, type=_Position)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{cursor!r} is not a cursor of `find`") from error
+    return position

@@ -1,0 +1,80 @@
+"""Doubles of services: real implementations, hosted like any other, whose answers the test gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Self
+from unittest.mock import call
+
+from infinitic.errors import InfiniticError, UsageError
+from infinitic.registry import ServiceImplementation, contract_of, implementation_with
+
+
+class UnexpectedCall(InfiniticError):
+    """A double was called, and the test has not said what it answers."""
+
+
+class MethodDouble:
+    """One task of a double: say what it answers, and see how it was called.
+
+    Answers are given in the order in which they were added; the last one is given again and again.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._answers: list[Callable[..., Any]] = []
+        self._given = 0
+        self.calls: list[Any] = []
+        """The calls so far, as `unittest.mock.call` objects."""
+
+    def returns(self, value: object) -> Self:
+        """Answer with a value."""
+        self._answers.append(lambda *args, **kwargs: value)
+        return self
+
+    def raises(self, error: BaseException | type[BaseException]) -> Self:
+        """Answer by raising."""
+
+        def answer(*args: Any, **kwargs: Any) -> None:
+            raise error
+
+        self._answers.append(answer)
+        return self
+
+    def runs(self, function: Callable[..., Any]) -> Self:
+        """Answer with what a function (plain or `async`) makes of the arguments."""
+        self._answers.append(function)
+        return self
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls.append(call(*args, **kwargs))
+        if not self._answers:
+            raise UnexpectedCall(f"{self._name} was called, but has no answer: add .returns(…) or .raises(…)")
+        answer = self._answers[min(self._given, len(self._answers) - 1)]
+        self._given += 1
+        value = answer(*args, **kwargs)
+        return await value if isinstance(value, Coroutine) else value
+
+
+class ServiceDouble:
+    """A double of a service: its attributes are its tasks, as `MethodDouble`."""
+
+    def __init__(self, contract: type[Any]) -> None:
+        self._contract = contract_of(contract)
+        self._methods = {
+            attribute: MethodDouble(f"{self._contract.name}.{spec.name}")
+            for attribute, spec in self._contract.tasks.items()
+        }
+
+    def __getattr__(self, name: str) -> MethodDouble:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        method = self._methods.get(name)
+        if method is None:
+            known = ", ".join(sorted(self._methods))
+            raise UsageError(f"The service {self._contract.name} has no task '{name}'; it has {known}")
+        return method
+
+    def implementation(self) -> ServiceImplementation:
+        """The double as a worker hosts it: with the names, signatures and retry policies of the contract."""
+        return implementation_with(self._contract.cls, self._methods)

@@ -1,0 +1,185 @@
+"""A whole system in one test: broker, storage, worker and client, on virtual time.
+
+The engines are the real ones. Nothing is shared between two simulations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+from infinitic.client import Client
+from infinitic.clock import to_datetime, to_seconds
+from infinitic.engines import state
+from infinitic.errors import InfiniticError, UsageError
+from infinitic.replay.history import Replay
+from infinitic.replay.instance import Instance
+from infinitic.runtime import blocking
+from infinitic.runtime.revival import feed_history
+from infinitic.services import RetryPolicy
+from infinitic.storage import Found, Query
+from infinitic.worker import Worker
+from infinitic.workflows import Workflow
+from infinitic_storages.memory import InMemoryStorage
+from infinitic_testing.doubles import ServiceDouble
+from infinitic_testing.loop import VirtualClock, VirtualLoop, run
+from infinitic_transports.memory import InMemoryTransport
+
+T = TypeVar("T")
+
+
+class Simulation:
+    """Broker, storage, virtual clock, one worker and its client. In pytest, the fixture `sim` is one.
+
+    Elsewhere::
+
+        async def main() -> None:
+            async with Simulation() as sim:
+                sim.add_workflow(Trip)
+                ...
+
+        Simulation.run(main())
+
+    Args:
+        seed: of the random numbers of retry policies.
+        cache_size: how many workflow instances stay live in memory; 0 replays at every step.
+    """
+
+    def __init__(self, *, seed: int = 0, cache_size: int = 1000) -> None:
+        self.clock = VirtualClock()
+        self.transport = InMemoryTransport(clock=self.clock)
+        self.storage = InMemoryStorage()
+        self.worker = Worker(
+            self.transport,
+            self.storage,
+            name="sim",
+            clock=self.clock,
+            cache_size=cache_size,
+            run_blocking=blocking.inline,
+            seed=seed,
+            on_stall=self._on_stall,
+        )
+        self._stack = AsyncExitStack()
+
+    @staticmethod
+    def run(main: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on virtual time. Raises `DeadlockError` if it waits for what can never come."""
+        return run(main)
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, VirtualLoop):
+            raise UsageError(
+                "A simulation runs on virtual time: use Simulation.run(main()) or the fixture `sim`"
+            )
+        loop.on_deadlock = self._explain
+        await self._stack.enter_async_context(self.worker.running(allow_empty=True))
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if exc_type is None:
+                await self.check_replay()
+        finally:
+            await self._stack.aclose()
+            await self.transport.close()
+            await self.storage.close()
+
+    @property
+    def client(self) -> Client:
+        """A client of this simulation."""
+        return self.worker.client
+
+    @property
+    def now(self) -> datetime:
+        """The virtual time, aware UTC."""
+        return to_datetime(self.clock.now())
+
+    async def sleep(self, duration: float | timedelta) -> None:
+        """Let virtual time pass (seconds or timedelta). It takes no real time."""
+        await asyncio.sleep(to_seconds(duration))
+
+    async def run_until_idle(self) -> None:
+        """Return when nothing can run any more at this instant. Time does not move."""
+        await cast(VirtualLoop, asyncio.get_running_loop()).wait_idle()
+
+    def add_service(
+        self,
+        implementation: object,
+        *,
+        concurrency: int = 100,
+        retry: RetryPolicy | None = None,
+        attempt_timeout: float | timedelta | None = None,
+    ) -> None:
+        """Host a service, as `Worker.add_service` does. `def` tasks run inline."""
+        self.worker.add_service(
+            implementation, concurrency=concurrency, retry=retry, attempt_timeout=attempt_timeout
+        )
+
+    def add_workflow(
+        self,
+        *versions: type[Workflow] | Callable[[], Workflow],
+        concurrency: int = 100,
+        retention: float | timedelta | None = None,
+    ) -> None:
+        """Host a workflow, as `Worker.add_workflow` does."""
+        self.worker.add_workflow(*versions, concurrency=concurrency, retention=retention)
+
+    def mock(self, contract: type[Any]) -> ServiceDouble:
+        """Host a double of a service, and return it: ``flights.book.returns(Flight("AF1"))``."""
+        double = ServiceDouble(contract)
+        self.worker.add_service(double.implementation())
+        return double
+
+    async def check_replay(self) -> None:
+        """Replay every instance that is still kept, and raise what diverges: the code must be deterministic."""
+        cursor: str | None = None
+        while True:
+            page = await self.storage.states.find(Query(limit=500, cursor=cursor))
+            for found in page.found:
+                await self._replay(found)
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def _replay(self, found: Found) -> None:
+        stored = (await self.storage.states.load([found.key])).get(found.key)
+        if stored is None:
+            return
+        head = state.decode(stored.head)
+        spec = None if head.version is None else self.worker.workflow_specs(head.name).get(head.version)
+        if spec is None or head.stalled is not None:
+            return
+        instance = Instance(spec, head.id, head.meta, head.run)
+        try:
+            replay = Replay(instance)
+            await feed_history(replay, found.key, head.sequence, self.storage.states)
+            replay.finish(unanswered=head.deciding != 0)
+        finally:
+            instance.close()
+
+    def _on_stall(self, workflow_id: str, fault: InfiniticError) -> None:
+        self.client.give_up(workflow_id, fault)
+
+    def _explain(self) -> str:
+        """Why nothing can go on: for the error at a deadlock."""
+        lines = [f"workflow {key} stalls: {fault}" for key, fault in self.worker.stalled.items()]
+        for topic, subscriptions in self.transport.broker.overview().items():
+            kind, _, name = topic.partition(":")
+            waiting = sum(stats.backlog for stats in subscriptions.values() if not stats.consumers)
+            if waiting and kind == "service-executor":
+                lines.append(
+                    f"{waiting} task(s) of service '{name}' wait, and nobody hosts it: "
+                    f"sim.add_service(…) or sim.mock({name})"
+                )
+            elif waiting and kind in ("workflow-engine", "workflow-executor"):
+                lines.append(
+                    f"{waiting} message(s) for workflow '{name}' wait, and nobody hosts it: sim.add_workflow(…)"
+                )
+        return "\n".join(lines)

@@ -1,0 +1,132 @@
+"""The shape of the tree, kept by tests: file sizes, import order, the public surface, what files may name.
+
+How the code reads is the business of ruff, mypy and pyright (`make check`), not of this file.
+"""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parents[2]
+MAXIMUM_LINES = 500
+PRODUCT = ("infinitic/", "transports/", "storages/", "testing/")
+DRIVERS = {"httpx", "psycopg", "pulsar", "pymysql", "redis", "sqlalchemy", "zstandard"}
+FORBIDDEN_TEXT = {
+    "an absolute path of one machine": re.compile(r"(?<![\w.~:/])/(?:home|root|Users|work)/\w"),
+    "the address of a package registry": re.compile(
+        r"://[^\s/]*(?:pypi|npm|registry|mirror|artifactory|crates)"
+    ),
+    "an option that names a package index": re.compile(
+        r"^\s*--(?:extra-)?(?:index-url|find-links)\b", re.MULTILINE
+    ),
+}
+
+
+def project_files() -> list[Path]:
+    """Every file that git tracks or would track."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def product_modules() -> list[Path]:
+    return [path for path in project_files() if path.suffix == ".py" and relative(path).startswith(PRODUCT)]
+
+
+def imported_packages(path: Path) -> Iterator[str]:
+    """Top-level names of what one file imports, wherever in it the import stands."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name.split(".")[0] for alias in names)
+            case ast.ImportFrom(module=str(module), level=0):
+                yield module.split(".")[0]
+            case _:
+                pass
+
+
+def test_no_python_file_is_too_long() -> None:
+    sizes = {
+        relative(path): len(path.read_bytes().splitlines())
+        for path in project_files()
+        if path.suffix == ".py"
+    }
+    assert {name: size for name, size in sizes.items() if size > MAXIMUM_LINES} == {}
+
+
+def test_imports_point_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(no_cache=True) == 0, "the report is in the captured output"
+
+
+def test_the_core_loads_no_driver() -> None:
+    code = "import infinitic, sys; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert DRIVERS.isdisjoint(run.stdout.split())
+
+
+def test_the_package_only_re_exports() -> None:
+    tree = ast.parse((ROOT / "infinitic" / "__init__.py").read_bytes())
+    docstring, *statements = tree.body
+    assert isinstance(docstring, ast.Expr), "the package says what it is"
+
+    exported: list[str] = []
+    for statement in statements:
+        match statement:
+            case ast.ImportFrom(names=names, level=0):
+                assert all(alias.asname == alias.name for alias in names), (
+                    f"line {statement.lineno}: write `A as A`"
+                )
+                exported += [alias.name for alias in names]
+            case ast.Assign(targets=[ast.Name(id="__all__")]):
+                pass
+            case _:
+                pytest.fail(
+                    f"infinitic/__init__.py, line {statement.lineno}: neither a re-export nor __all__"
+                )
+
+    public = importlib.import_module("infinitic").__all__
+    assert sorted(exported) == sorted(public), "imported and listed are the same names"
+    assert public == sorted(public, key=_in_isort_order)
+
+
+def _in_isort_order(name: str) -> tuple[bool, bool, str]:
+    """CONSTANTS, then Classes, then functions: the order that ruff's RUF022 gives `__all__`."""
+    return not name.isupper(), not name[0].isupper(), name
+
+
+def test_every_public_name_exists() -> None:
+    package = importlib.import_module("infinitic")
+    assert [name for name in package.__all__ if not hasattr(package, name)] == []
+
+
+def test_every_core_dependency_is_used() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {re.split(r"[^\w.-]", requirement)[0] for requirement in project["dependencies"]}
+    provided_by = packages_distributions()
+    imported = {name for path in product_modules() for name in imported_packages(path)}
+    assert wanted - {distribution for name in imported for distribution in provided_by.get(name, [])} == set()
+
+
+@pytest.mark.parametrize("what", FORBIDDEN_TEXT)
+def test_no_file_names(what: str) -> None:
+    pattern = FORBIDDEN_TEXT[what]
+    found = {
+        relative(path): match.group()
+        for path in project_files()
+        if (match := pattern.search(path.read_text(encoding="utf-8", errors="ignore")))
+    }
+    assert found == {}
