@@ -49,9 +49,7 @@ PREFETCH = 1000
 class WorkflowHandle(Generic[R]):
     """A method of a workflow that was started: wait for it with `result`, now or later, here or elsewhere."""
 
-    def __init__(
-        self, client: Client, stub: WorkflowStub, spec: MethodSpec, workflow_id: str, method_id: str
-    ) -> None:
+    def __init__(self, client: Client, stub: WorkflowStub, spec: MethodSpec, workflow_id: str, method_id: str) -> None:
         self._client = client
         self._stub = stub
         self._spec = spec
@@ -174,9 +172,7 @@ class Client:
         self, method: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> WorkflowHandle[R]: ...
     @overload
-    async def dispatch(
-        self, method: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> WorkflowHandle[R]: ...
+    async def dispatch(self, method: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[R]: ...
     async def dispatch(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
         """Start a method of a stub, and return a handle once the broker has it.
 
@@ -324,9 +320,7 @@ class Client:
         self._requests[request] = (workflow_id, future)
         return ReplyTo(self.name, request), future
 
-    async def _send_call(
-        self, stub: MethodStub, workflow_id: str, arguments: bytes, reply_to: ReplyTo | None
-    ) -> str:
+    async def _send_call(self, stub: MethodStub, workflow_id: str, arguments: bytes, reply_to: ReplyTo | None) -> str:
         """Start a method, and return its id: for the first one of an instance, that of the instance."""
         workflow = stub.workflow
         name = workflow.spec.name
@@ -386,9 +380,7 @@ class Client:
         if self._closed:
             raise UsageError("This client is closed: make a new one")
         body = engine.encode(message)
-        await self._publisher.publish(
-            [Outgoing(topics.workflow_engine(name), Message(workflow_id, workflow_id, body))]
-        )
+        await self._publisher.publish([Outgoing(topics.workflow_engine(name), Message(workflow_id, workflow_id, body))])
 
     async def _receive(self) -> None:
         consumer = self._consumer
@@ -424,8 +416,6 @@ def _instance_of(target: object) -> tuple[str, str]:
         return target.workflow_name, target.workflow_id
     if isinstance(target, WorkflowStub):
         if target.workflow_id is None:
-            raise UsageError(
-                "A stub of new_workflow stands for no instance yet: use the handle or get_workflow_by_id"
-            )
+            raise UsageError("A stub of new_workflow stands for no instance yet: use the handle or get_workflow_by_id")
         return target.spec.name, target.workflow_id
     raise UsageError(f"This takes a stub of get_workflow_by_id or a handle, got {target!r}")

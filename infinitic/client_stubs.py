@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 class WorkflowStub:
     """Stands for new instances of a workflow (`workflow_id` None), or for one that runs."""
 
-    def __init__(
-        self, client: Client, spec: WorkflowSpec, workflow_id: str | None, meta: dict[str, bytes]
-    ) -> None:
+    def __init__(self, client: Client, spec: WorkflowSpec, workflow_id: str | None, meta: dict[str, bytes]) -> None:
         self.client = client
         self.spec = spec
         self.workflow_id = workflow_id
@@ -37,9 +35,7 @@ class WorkflowStub:
         if name.startswith("__"):
             raise AttributeError(name)
         known = ", ".join(sorted([*self.spec.attributes, *self.spec.channels]))
-        raise UsageError(
-            f"The workflow {self.spec.name} has no public coroutine or channel '{name}'; it has {known}"
-        )
+        raise UsageError(f"The workflow {self.spec.name} has no public coroutine or channel '{name}'; it has {known}")
 
     def __repr__(self) -> str:
         return f"<stub of {self.spec.name} {self.workflow_id or '(new)'}>"
@@ -90,9 +86,7 @@ def stub_of_function(client: Client, method: object) -> tuple[WorkflowStub, Meth
             f"get_handle takes a method of a workflow class, as in get_handle(Trip.book, …), got {method!r}"
         )
     stub = stub_of(client, owner, None, {})
-    spec = next(
-        (each for each in stub.spec.attributes.values() if getattr(owner, each.attribute) is method), None
-    )
+    spec = next((each for each in stub.spec.attributes.values() if getattr(owner, each.attribute) is method), None)
     if spec is None:
         raise UsageError(f"{method!r} is not a public coroutine of the workflow {stub.spec.name}")
     return stub, spec

@@ -82,8 +82,8 @@ def hint_name(hint: object) -> str:
 # ── Builtin scalars: the hot path ───────────────────────────────────────────────────────────────────
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-# Python itself refuses to convert ints of more than sys.get_int_max_str_digits(), by default 4,300, because that
-# takes quadratic time. So does it here, but up to this limit it is a quarter of a second.
+# Python refuses to convert an int of more digits than sys.get_int_max_str_digits(), by default 4,300, because
+# the time it takes is quadratic. So it is with decimal, but up to this limit that is a quarter of a second.
 _MAX_DIGITS = 100_000
 _LONG_INT = re.compile(rb"-?[1-9][0-9]{600,%d}" % (_MAX_DIGITS - 1))
 
@@ -161,7 +161,7 @@ class _OptionalCodec(ValueCodec):
         return None if bytes(data).strip() == b"null" else self._decode(data)
 
 
-def _long_int(value: int) -> bytes:
+def _long_int(value: Any) -> bytes:
     if value.bit_length() > _MAX_DIGITS * math.log2(10):
         raise PayloadError(f"an int of more than {_MAX_DIGITS:,} digits cannot be sent")
     return str(decimal.Decimal(value)).encode()
@@ -218,9 +218,7 @@ def _tagged(value: object) -> Any:
     if kind is list:
         return [_tagged(item) for item in cast(list[Any], value)]
     if kind is not dict:
-        raise PayloadError(
-            f"without a type hint only plain JSON can be sent, not {shown(value)} ({hint_name(kind)})"
-        )
+        raise PayloadError(f"without a type hint only plain JSON can be sent, not {shown(value)} ({hint_name(kind)})")
     fields = cast(dict[Any, Any], value)
     if _tag(fields) is not None:
         raise PayloadError(f"{value} would arrive as a float")
@@ -298,11 +296,8 @@ class _MsgspecCodec(_RoundTripCodec):
         return self._from_json(data)
 
 
-_PYDANTIC_CONFIG: dict[str, Any] = {
-    "ser_json_inf_nan": "strings",
-    "ser_json_bytes": "base64",
-    "val_json_bytes": "base64",
-}
+_FLOATS: dict[str, Any] = {"ser_json_inf_nan": "strings"}
+_PYDANTIC_CONFIG = _FLOATS | {"ser_json_bytes": "base64", "val_json_bytes": "base64"}
 _building = threading.RLock()
 _OPAQUE = {"cls", "default", "expected", "members", "metadata"}  # what a core schema holds of user values
 
@@ -357,7 +352,8 @@ def _configured(node: object, models: set[type]) -> Any:
     if kind in ("model", "dataclass") or (kind == "typed-dict" and "config" in fields):
         config = dict(fields.get("config") or {})
         config.pop("validate_by_alias", None)
-        copy["config"] = config | _PYDANTIC_CONFIG
+        # An __init__ of its own validates by the config of the class: bytes stay as that has them.
+        copy["config"] = config | (_FLOATS if fields.get("custom_init") else _PYDANTIC_CONFIG)
         if kind != "typed-dict":
             models.add(fields["cls"])
     elif kind in ("model-field", "dataclass-field", "typed-dict-field"):
@@ -429,7 +425,7 @@ def _build(hint: Any) -> ValueCodec:
     try:
         families = {family for part in _parts(hint, {}) if (family := _family(part))}
         if len(families) == 2:
-            raise UsageError(f"{hint_name(hint)} mixes msgspec and pydantic: one of them must serve it all")
+            raise UsageError(f"{shown(hint, 200)} mixes msgspec and pydantic: one must serve it all")
         return _MsgspecCodec(hint) if "msgspec" in families else _PydanticCodec(hint)
     except UsageError:
         raise

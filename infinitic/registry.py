@@ -60,11 +60,7 @@ def _own_options(cls: type[Any]) -> TaskOptions | None:
 
 
 def _bases(cls: type[Any]) -> list[type[Any]]:
-    return [
-        base
-        for base in cls.__mro__
-        if base.__module__ not in ("builtins", "abc", "typing") and base is not object
-    ]
+    return [base for base in cls.__mro__ if base.__module__ not in ("builtins", "abc", "typing") and base is not object]
 
 
 def service_name(cls: type[Any]) -> str:
@@ -83,15 +79,11 @@ def service_name(cls: type[Any]) -> str:
         return _declared_name(nearest)
     contracts = [base for base in _bases(cls)[1:] if _is_contract(base)]
     roots = [
-        base
-        for base in contracts
-        if not any(base is not other and issubclass(other, base) for other in contracts)
+        base for base in contracts if not any(base is not other and issubclass(other, base) for other in contracts)
     ]
     if len(roots) > 1:
         names = " or ".join(sorted(base.__name__ for base in roots))
-        raise RegistrationError(
-            f"{cls.__qualname__} could be the service {names}: decorate it with @service(name=…)"
-        )
+        raise RegistrationError(f"{cls.__qualname__} could be the service {names}: decorate it with @service(name=…)")
     return roots[0].__name__ if roots else cls.__name__
 
 

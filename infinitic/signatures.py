@@ -119,9 +119,7 @@ class Signature:
         hints = _hints(called, function, namespace)
         is_coroutine = inspect.iscoroutinefunction(function)
         result_hint = _result_hint(hints.get("return", Any), is_coroutine)
-        return cls(
-            called, result_hint, is_coroutine, [(each, hints.get(each.name, Any)) for each in parameters]
-        )
+        return cls(called, result_hint, is_coroutine, [(each, hints.get(each.name, Any)) for each in parameters])
 
     def _add(self, parameter: Parameter, hint: Any) -> None:
         kind = parameter.kind
@@ -176,9 +174,7 @@ class Signature:
             return array
         names = [name for name in self._by_name if name in named]
         names += [name for name in named if name not in self._by_name]
-        members = b",".join(
-            [self._key(name) + self._encode_one(*self._named(name), named[name]) for name in names]
-        )
+        members = b",".join([self._key(name) + self._encode_one(*self._named(name), named[name]) for name in names])
         return b'{"a":%b,"k":{%b}}' % (array, members) if positional else b'{"k":{%b}}' % members
 
     def decode_arguments(self, data: bytes | msgspec.Raw) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -242,9 +238,7 @@ class Signature:
         try:
             return _to_json(name) + b":"
         except UnicodeEncodeError:
-            raise UsageError(
-                f"{self.name}() cannot have an argument {name!r}: it is not valid text"
-            ) from None
+            raise UsageError(f"{self.name}() cannot have an argument {name!r}: it is not valid text") from None
 
     def _encode_one(self, name: str, codec: ValueCodec, value: Any) -> bytes:
         try:

@@ -196,9 +196,7 @@ class Transport(ABC):
         """
 
     @abstractmethod
-    async def subscribe(
-        self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True
-    ) -> Consumer:
+    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
         """Join a subscription, which is made if it does not exist; subscriptions of a topic are independent.
 
         `prefetch` bounds what is in hand. `durable=False` makes an *ephemeral* subscription of this consumer

@@ -115,9 +115,7 @@ class Worker:
 
         Raises `RegistrationError` if it is not a service, or one of its name is hosted here already.
         """
-        self.add_service_executor(
-            implementation, concurrency=concurrency, retry=retry, attempt_timeout=attempt_timeout
-        )
+        self.add_service_executor(implementation, concurrency=concurrency, retry=retry, attempt_timeout=attempt_timeout)
 
     def add_service_executor(
         self,
@@ -332,9 +330,7 @@ class Worker:
         for name, (service, concurrency) in self._services.items():
             if self._new("service", name):
                 run_blocking = self._blocking or blocking.threads(concurrency)
-                attempts = Attempts(
-                    service, self.name, self._client, self._clock, run_blocking, self._random, limit
-                )
+                attempts = Attempts(service, self.name, self._client, self._clock, run_blocking, self._random, limit)
                 components.append(ServiceExecutor(attempts, self._publisher, self._clock, concurrency))
         return components
 
@@ -371,9 +367,7 @@ def _instance(implementation: object) -> object:
         try:
             made: object = implementation()
         except TypeError as error:
-            raise RegistrationError(
-                f"{implementation!r} cannot be called without arguments: {error}"
-            ) from error
+            raise RegistrationError(f"{implementation!r} cannot be called without arguments: {error}") from error
         return made
     return implementation
 

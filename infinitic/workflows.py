@@ -114,9 +114,7 @@ def workflow(
     try:
         check = ReplayCheck(replay_check)
     except ValueError:
-        raise UsageError(
-            f"@workflow(replay_check={replay_check!r}): it is 'none', 'simple' or 'strict'"
-        ) from None
+        raise UsageError(f"@workflow(replay_check={replay_check!r}): it is 'none', 'simple' or 'strict'") from None
     options = WorkflowOptions(name, version, seconds, check)
 
     def decorate(decorated: C) -> C:
@@ -131,9 +129,7 @@ def workflow(
 @overload
 def method(function: F, /) -> F: ...
 @overload
-def method(
-    *, name: str | None = None, total_timeout: float | timedelta | None = None
-) -> Callable[[F], F]: ...
+def method(*, name: str | None = None, total_timeout: float | timedelta | None = None) -> Callable[[F], F]: ...
 def method(
     function: F | None = None, /, *, name: str | None = None, total_timeout: float | timedelta | None = None
 ) -> F | Callable[[F], F]:

@@ -70,6 +70,4 @@ class CancelMethod(_Command, frozen=True, tag="canceled"):
 
 
 EndMethod = CompleteMethod | FailMethod | CancelMethod
-Command = (
-    ScheduleTask | StartTimer | RecordInline | CancelPosition | CompleteMethod | FailMethod | CancelMethod
-)
+Command = ScheduleTask | StartTimer | RecordInline | CancelPosition | CompleteMethod | FailMethod | CancelMethod

@@ -81,9 +81,7 @@ class Activated(_Event, frozen=True, tag="a"):
     at: float = msgspec.field(name="w")
 
 
-Stimulus = (
-    MethodStarted | TaskResult | TaskError | TaskTimeout | TimerFired | SignalReceived | CancelRequested
-)
+Stimulus = MethodStarted | TaskResult | TaskError | TaskTimeout | TimerFired | SignalReceived | CancelRequested
 Event = Stimulus | AttemptFailed | Activated | Command
 
 _encoder = msgspec.json.Encoder()

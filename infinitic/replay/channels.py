@@ -132,9 +132,7 @@ class BoundChannel(Channel[T]):
             self._kept.append(signal)
             self._kept.sort(key=lambda each: each.number)
         elif self.keep:
-            self._home.note(
-                "Channel '%s' keeps %d signals already: one more is dropped", self.name, self.keep
-            )
+            self._home.note("Channel '%s' keeps %d signals already: one more is dropped", self.name, self.keep)
 
 
 class _Signal:

@@ -314,9 +314,7 @@ def any_of(*deferreds: Deferred[Any] | Receiver[Any]) -> Deferred[Any]:
 @overload
 def all_of(d1: Deferred[T1] | Receiver[T1], /) -> Deferred[list[T1]]: ...
 @overload
-def all_of(
-    d1: Deferred[T1] | Receiver[T1], d2: Deferred[T2] | Receiver[T2], /
-) -> Deferred[list[T1 | T2]]: ...
+def all_of(d1: Deferred[T1] | Receiver[T1], d2: Deferred[T2] | Receiver[T2], /) -> Deferred[list[T1 | T2]]: ...
 @overload
 def all_of(
     d1: Deferred[T1] | Receiver[T1], d2: Deferred[T2] | Receiver[T2], d3: Deferred[T3] | Receiver[T3], /

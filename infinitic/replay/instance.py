@@ -106,9 +106,7 @@ class _ReplayLogger(logging.LoggerAdapter[logging.Logger]):
     """A logger that is silent while its instance replays."""
 
     def __init__(self, instance: Instance) -> None:
-        super().__init__(
-            logging.getLogger(instance.spec.cls.__module__ + "." + instance.spec.cls.__qualname__), {}
-        )
+        super().__init__(logging.getLogger(instance.spec.cls.__module__ + "." + instance.spec.cls.__qualname__), {})
         self._instance = instance
 
     def isEnabledFor(self, level: int) -> bool:
@@ -143,9 +141,7 @@ class Instance:
 
     # Driven by the engine.
 
-    def activate(
-        self, at: float, stimuli: Sequence[Stimulus], recorded: deque[Command] | None = None
-    ) -> list[Command]:
+    def activate(self, at: float, stimuli: Sequence[Stimulus], recorded: deque[Command] | None = None) -> list[Command]:
         """Hand over stimuli, run until the code waits for something else, and return what it asked for.
 
         `recorded` are the commands that history holds for this activation; None runs it for the first time.
@@ -284,9 +280,7 @@ class Instance:
         task = self.loop.create_task(self._method(started.method_id, spec, args, kwargs), context=context)
         self._methods[started.method_id] = task
 
-    async def _method(
-        self, method_id: str, spec: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    async def _method(self, method_id: str, spec: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
             value = await getattr(self._object, spec.attribute)(*args, **kwargs)
             command: Command = CompleteMethod(method_id, Raw(spec.signature.encode_result(value)))
@@ -338,9 +332,7 @@ class Instance:
 
     def _check(self) -> None:
         if self._inline:
-            raise UsageError(
-                "The function of inline() must not use stubs, timers or channels of the workflow"
-            )
+            raise UsageError("The function of inline() must not use stubs, timers or channels of the workflow")
         if not self._active:
             if self.loop.dead:
                 raise Discarded
@@ -364,9 +356,7 @@ class Instance:
         position = self._next()
         timeout_at = None if stub.total_timeout is None else self.loop.now + stub.total_timeout
         self._command(
-            ScheduleTask(
-                position, stub.service, stub.spec.name, Raw(arguments), stub.tags, stub.meta, timeout_at
-            )
+            ScheduleTask(position, stub.service, stub.spec.name, Raw(arguments), stub.tags, stub.meta, timeout_at)
         )
         deferred = TaskDeferred(self, position, stub)
         self._open[position] = deferred
@@ -425,16 +415,12 @@ class Instance:
         except UsageError:
             raise
         except Exception as error:
-            return RecordInline(
-                command.position, command.name, failure=MethodFailure(describe(error), cause_of(error))
-            )
+            return RecordInline(command.position, command.name, failure=MethodFailure(describe(error), cause_of(error)))
         finally:
             self._inline = False
         if inspect.iscoroutine(value):
             value.close()
-            raise UsageError(
-                f"inline takes a plain function; {command.name} is a coroutine function: use a task"
-            )
+            raise UsageError(f"inline takes a plain function; {command.name} is a coroutine function: use a task")
         data = value_codec(result_hint(function)).encode(value)
         return RecordInline(command.position, command.name, Raw(data))
 
@@ -470,9 +456,7 @@ class Instance:
     def report(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if not self.loop.dead and not isinstance(error, _Stop | Discarded):
-            self.logger.warning(
-                "%s in workflow %s %s", context.get("message"), self.spec.name, self.id, exc_info=error
-            )
+            self.logger.warning("%s in workflow %s %s", context.get("message"), self.spec.name, self.id, exc_info=error)
 
     def refuse(self, what: str) -> NoReturn:
         if self.loop.dead:
@@ -490,9 +474,7 @@ class Instance:
             self.fault.__cause__ = cause
 
     def _diverge(self, recorded: Command | None, requested: Command | None) -> None:
-        position = next(
-            (each.position for each in (recorded, requested) if hasattr(each, "position")), self._position
-        )
+        position = next((each.position for each in (recorded, requested) if hasattr(each, "position")), self._position)
         if self.fault is None:
             self.fault = NonDeterminismError(
                 f"Workflow {self.spec.name} {self.id}, version {self.spec.version}, "

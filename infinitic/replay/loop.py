@@ -83,9 +83,7 @@ class WorkflowTask(asyncio.Task[T]):
 
     __slots__ = ("_number",)
 
-    def __init__(
-        self, number: int, coro: Coroutine[Any, Any, T], loop: WorkflowLoop, context: Context | None
-    ) -> None:
+    def __init__(self, number: int, coro: Coroutine[Any, Any, T], loop: WorkflowLoop, context: Context | None) -> None:
         self._number = number
         super().__init__(coro, loop=loop, name="workflow", context=context)
 
@@ -158,9 +156,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     # What asyncio's tasks, futures and primitives call.
 
-    def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
         handle = _Ready(callback, args, copy_context() if context is None else context)
         self._ready.append(handle)
         return handle

@@ -67,21 +67,15 @@ def spec_of(cls: type[Workflow]) -> WorkflowSpec:
             continue
         members |= {name: value for name, value in vars(base).items() if not name.startswith("_")}
     methods = {
-        name: _method(cls, name, member)
-        for name, member in members.items()
-        if inspect.iscoroutinefunction(member)
+        name: _method(cls, name, member) for name, member in members.items() if inspect.iscoroutinefunction(member)
     }
     for name, member in members.items():
         if isinstance(member, ServiceStub):
             _ = member.contract
         elif inspect.isasyncgenfunction(member):
-            raise RegistrationError(
-                f"{cls.__qualname__}.{name} is an asynchronous generator: it cannot be started"
-            )
+            raise RegistrationError(f"{cls.__qualname__}.{name} is an asynchronous generator: it cannot be started")
     if not methods:
-        raise RegistrationError(
-            f"The workflow {cls.__qualname__} has no public `async def` method: nothing to start"
-        )
+        raise RegistrationError(f"The workflow {cls.__qualname__} has no public `async def` method: nothing to start")
     by_name: dict[str, MethodSpec] = {}
     for spec in methods.values():
         if spec.name in by_name:
@@ -97,11 +91,7 @@ def spec_of(cls: type[Workflow]) -> WorkflowSpec:
         by_name,
         methods,
         {name: member for name, member in members.items() if isinstance(member, Channel)},
-        tuple(
-            (name, value)
-            for name, value in members.items()
-            if isinstance(value, list | dict | set | bytearray)
-        ),
+        tuple((name, value) for name, value in members.items() if isinstance(value, list | dict | set | bytearray)),
     )
 
 

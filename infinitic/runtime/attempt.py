@@ -198,11 +198,7 @@ class Attempts:
             _shortened(message.last_failure, LONGEST_CHAIN - 1),
         )
         delay: float | None = None
-        if (
-            task is not None
-            and task.retry is not None
-            and not isinstance(error, KeyboardInterrupt | SystemExit)
-        ):
+        if task is not None and task.retry is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
             try:
                 delay = self._delay(task, message.retry_index, error)
             except Exception as broken:
@@ -243,9 +239,7 @@ class Attempts:
 
 def _report(message: ExecuteTask, report: engine.Input) -> Outgoing:
     body = engine.encode(report)
-    return Outgoing(
-        topics.workflow_engine(message.workflow_name), Message(message.task_id, message.workflow_id, body)
-    )
+    return Outgoing(topics.workflow_engine(message.workflow_name), Message(message.task_id, message.workflow_id, body))
 
 
 def _shortened(failure: TaskFailure | None, length: int) -> TaskFailure | None:

@@ -22,9 +22,7 @@ class Held:
 
     __slots__ = ("head", "key", "live", "pending", "published", "version")
 
-    def __init__(
-        self, key: StateKey, head: WorkflowHead | None, version: int | None, *, published: bool
-    ) -> None:
+    def __init__(self, key: StateKey, head: WorkflowHead | None, version: int | None, *, published: bool) -> None:
         self.key = key
         self.head = head
         self.version = version

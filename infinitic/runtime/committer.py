@@ -106,7 +106,6 @@ class Committer:
 
 def _size(changes: Sequence[Change]) -> int:
     return sum(
-        len(change.head)
-        + (len(change.segment.events) + len(change.segment.outbox or b"") if change.segment else 0)
+        len(change.head) + (len(change.segment.events) + len(change.segment.outbox or b"") if change.segment else 0)
         for change in changes
     )

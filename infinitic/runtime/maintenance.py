@@ -63,9 +63,7 @@ class Maintenance:
         for name in sorted(self._workflows):
             cursor: str | None = None
             while True:
-                query = Query(
-                    name, Status.RUNNING, overdue_at=now - OVERDUE_SECONDS, limit=PAGE, cursor=cursor
-                )
+                query = Query(name, Status.RUNNING, overdue_at=now - OVERDUE_SECONDS, limit=PAGE, cursor=cursor)
                 page = await self._storage.states.find(query)
                 await self._publisher.publish(
                     [

@@ -159,11 +159,7 @@ class StateEngine:
             each = held.get(lane.key)
             if each is None:
                 continue
-            if (
-                lane.key in self._parked
-                or lane.exhausted(now)
-                or (each.head is not None and each.head.parked)
-            ):
+            if lane.key in self._parked or lane.exhausted(now) or (each.head is not None and each.head.parked):
                 each.discard_live()
                 await self._park(lane, each)
                 continue
@@ -178,12 +174,7 @@ class StateEngine:
         taken = step(held, fold, now, self._horizon)
         if taken.runnable and self._specs and not taken.decided:
             spec = self._spec(taken.head.version if taken.head else None)
-            if (
-                held.live is None
-                and held.version is not None
-                and held.head is not None
-                and held.head.sequence
-            ):
+            if held.live is None and held.version is not None and held.head is not None and held.head.sequence:
                 await revive(held, spec, self._states)
             taken.activate(spec, self._retention)
         elif taken.runnable:
@@ -307,18 +298,11 @@ class StateEngine:
                 lane.key,
                 reason,
             )
-            if (
-                held is not None
-                and held.head is not None
-                and held.version is not None
-                and not held.head.parked
-            ):
+            if held is not None and held.head is not None and held.version is not None and not held.head.parked:
                 now = self._clock.now()
                 head = msgspec.structs.replace(held.head, parked=True)
                 version = max(held.version + 1, int(now * 1e6))
-                change = Change(
-                    held.key, held.version, version, state.encode(head), now, published=held.published
-                )
+                change = Change(held.key, held.version, version, state.encode(head), now, published=held.published)
                 await self._committer.commit([change])
         deliveries = list(lane.waiting)
         await self._publisher.bury(self.topic, deliveries, reason)

@@ -161,9 +161,7 @@ class Step:
         if head is None:
             return set()
         written = replace(head, sequence=head.sequence + 1)
-        wanted = needed(
-            (effect for effect in (*self._outbox, *self._replies) if isinstance(effect, Effect)), written
-        )
+        wanted = needed((effect for effect in (*self._outbox, *self._replies) if isinstance(effect, Effect)), written)
         return {sequence for sequence in wanted if sequence <= head.sequence}
 
     def add(self, segments: Iterable[Segment]) -> None:

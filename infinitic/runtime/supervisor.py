@@ -49,9 +49,7 @@ class Supervisor:
         for component in components:
             await component.start()
             self._components.append(component)
-            task = asyncio.get_running_loop().create_task(
-                component.run(), name=f"infinitic {type(component).__name__}"
-            )
+            task = asyncio.get_running_loop().create_task(component.run(), name=f"infinitic {type(component).__name__}")
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 

@@ -185,9 +185,7 @@ class WorkflowExecutor:
         await feed_history(replay, StateKey(self.name, instance.id), message.sequence, self._states)
         unanswered = replay.finish(unanswered=True)
         if unanswered is None or unanswered[0].number != message.activation:
-            raise InfiniticError(
-                f"The history of {instance.id} does not hold activation {message.activation}"
-            )
+            raise InfiniticError(f"The history of {instance.id} does not hold activation {message.activation}")
         opened, stimuli = unanswered
         return instance.activate(opened.at, stimuli)
 

@@ -109,14 +109,20 @@ class Database:
 
     def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
         """Write each change or nothing of it. Raises `ValueError` for a repeated key, and `ValueTooLarge`."""
-        if len(changes) > 1 and len({change.key for change in changes}) < len(changes):
-            raise ValueError("The changes of one call are for distinct keys")
+        if len({change.key.id for change in changes}) < len(changes):  # not yet, if their names differ
+            if len({change.key for change in changes}) < len(changes):
+                raise ValueError("The changes of one call are for distinct keys")
+        limit = self.max_value
         for change in changes:
             if isinstance(change, Change):
-                self._check_sizes(change)
+                segment = change.segment
+                if len(change.head) > limit or (
+                    segment is not None
+                    and (len(segment.events) > limit or (segment.outbox is not None and len(segment.outbox) > limit))
+                ):
+                    raise _too_large(change, limit)
         return [
-            self._write(change) if isinstance(change, Change) else self._mark_published(change)
-            for change in changes
+            self._write(change) if isinstance(change, Change) else self._mark_published(change) for change in changes
         ]
 
     def find(self, query: Query) -> Page:
@@ -160,33 +166,37 @@ class Database:
 
     def _write(self, change: Change) -> Outcome:
         key = change.key
-        row = self._row(key)
-        stored = None if row is None else row.stored
-        version = None if row is None else row.version
-        if version != change.expected or (version is not None and stored is None):
-            return Lost(version)
-        if change.marks and row is not None and row.marks:
-            known = tuple(mark for mark in change.marks if mark in row.marks)
-            if known:
+        rows = self._rows.get(key.name)
+        row = rows.get(key.id) if rows is not None else None
+        sequence = 0
+        if row is not None:
+            stored = row.stored
+            if row.version != change.expected or (stored is None and row.version is not None):
+                return Lost(row.version)
+            if change.marks and row.marks and (known := tuple(m for m in change.marks if m in row.marks)):
                 return Known(known)
-        if version is not None and change.version <= version:
-            return Refused(f"version {change.version} does not come after {version}")
-        sequence = 0 if stored is None else stored.sequence
-        if change.segment is not None:
-            if change.segment.sequence != sequence + 1:
-                return Refused(f"segment {change.segment.sequence} does not follow {sequence}")
+            if stored is not None:
+                sequence = stored.sequence
+                if change.version <= stored.version:
+                    return Refused(f"version {change.version} does not come after {stored.version}")
+        elif change.expected is not None:
+            return Lost(None)
+        segment = change.segment
+        if segment is not None:
+            if segment.sequence != sequence + 1:
+                return Refused(f"segment {segment.sequence} does not follow {sequence}")
             sequence += 1
         if row is None:
             if not (_fits(key.name) and _fits(key.id)):
                 return Refused(f"a name and an id are at most {_MAX_NAME} bytes of UTF-8 each")
             row = self._rows.setdefault(key.name, {})[key.id] = _Row(key)
-        row.version = change.version
-        row.stored = Stored(change.version, change.head, sequence, change.published)
-        if change.segment is not None:
+        version = row.version = change.version
+        row.stored = Stored(version, change.head, sequence, change.published)
+        if segment is not None:
             if row.segments is None:
-                row.segments = [change.segment]
+                row.segments = [segment]
             else:
-                row.segments.append(change.segment)
+                row.segments.append(segment)
         if change.entry is not None:
             row.entry = change.entry
         if change.marks:
@@ -196,7 +206,7 @@ class Database:
             row.expires_at = change.expires_at
             if change.expires_at is not None:
                 self._expire(change.expires_at, row, ())
-        return Written(change.version)
+        return Written(version)
 
     def _mark_published(self, published: Published) -> Outcome:
         row = self._row(published.key)
@@ -205,17 +215,6 @@ class Database:
             return Lost(None if row is None else row.version)
         row.stored = Stored(stored.version, stored.head, stored.sequence, True)
         return Written(stored.version)
-
-    def _check_sizes(self, change: Change) -> None:
-        limit = self.max_value
-        if len(change.head) > limit:
-            raise ValueTooLarge(len(change.head), limit, "A head")
-        segment = change.segment
-        if segment is not None:
-            if len(segment.events) > limit:
-                raise ValueTooLarge(len(segment.events), limit, "A segment")
-            if segment.outbox is not None and len(segment.outbox) > limit:
-                raise ValueTooLarge(len(segment.outbox), limit, "An outbox")
 
     def _expire(self, due: float, row: _Row, marks: tuple[str, ...]) -> None:
         self._serial += 1
@@ -316,9 +315,7 @@ class InMemoryStorage(Storage):
             )
         elif horizon is not None or max_value is not None:
             raise UsageError("Horizon and limit of a shared database are its own: give them to Database(…)")
-        self.capabilities = StorageCapabilities(
-            max_value=database.max_value, durable=False, horizon=database.horizon
-        )
+        self.capabilities = StorageCapabilities(max_value=database.max_value, durable=False, horizon=database.horizon)
         self._states = _States(database)
         self.states = self._states
 
@@ -333,6 +330,16 @@ class InMemoryStorage(Storage):
 
     async def close(self) -> None:
         self._states.close()
+
+
+def _too_large(change: Change, limit: int) -> ValueTooLarge:
+    """What is wrong with a change of which something is above the limit."""
+    if len(change.head) > limit:
+        return ValueTooLarge(len(change.head), limit, "A head")
+    assert change.segment is not None
+    if len(change.segment.events) > limit:
+        return ValueTooLarge(len(change.segment.events), limit, "A segment")
+    return ValueTooLarge(len(change.segment.outbox or b""), limit, "An outbox")
 
 
 def _add_marks(row: _Row, marks: tuple[str, ...]) -> None:
@@ -362,9 +369,7 @@ def _matches(entry: Entry, query: Query) -> bool:
         return False
     if query.overdue_at is None:
         return True
-    return (
-        entry.status is Status.RUNNING and entry.next_wake is not None and entry.next_wake < query.overdue_at
-    )
+    return entry.status is Status.RUNNING and entry.next_wake is not None and entry.next_wake < query.overdue_at
 
 
 def _position(cursor: str) -> _Position:

@@ -73,9 +73,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         def _check_callback(self, callback: object, method: str) -> None: ...
         def _check_closed(self) -> None: ...
 
-    def __init__(
-        self, *, on_deadlock: OnDeadlock | None = None, max_steps_per_instant: int = 1_000_000
-    ) -> None:
+    def __init__(self, *, on_deadlock: OnDeadlock | None = None, max_steps_per_instant: int = 1_000_000) -> None:
         super().__init__()
         self.on_deadlock = on_deadlock
         self.max_steps_per_instant = max_steps_per_instant
@@ -102,9 +100,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """As in asyncio. Raises `ValueError` if `when` is not a number."""
         return self._add_timer(when, callback, args, context, wakes=when < math.inf)
 
-    def call_background(
-        self, when: float, callback: Callable[[*Ts], object], *args: *Ts
-    ) -> asyncio.TimerHandle:
+    def call_background(self, when: float, callback: Callable[[*Ts], object], *args: *Ts) -> asyncio.TimerHandle:
         """Call `callback` at the time `when`, provided that time gets there for another reason.
 
         For maintenance: the timer fires at its own time, in order with the others, but time does not move for
@@ -121,9 +117,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._idle_waiters.append(waiter)
         await waiter
 
-    def create_task(
-        self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], **options: Any
-    ) -> asyncio.Task[T]:
+    def create_task(self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], **options: Any) -> asyncio.Task[T]:
         """As in asyncio."""
         task = super().create_task(coro, **options)
         self._tasks.add(task)

@@ -73,9 +73,7 @@ class Simulation:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         if not isinstance(loop, VirtualLoop):
-            raise UsageError(
-                "A simulation runs on virtual time: use Simulation.run(main()) or the fixture `sim`"
-            )
+            raise UsageError("A simulation runs on virtual time: use Simulation.run(main()) or the fixture `sim`")
         loop.on_deadlock = self._explain
         await self._stack.enter_async_context(self.worker.running(allow_empty=True))
         return self
@@ -118,9 +116,7 @@ class Simulation:
         attempt_timeout: float | timedelta | None = None,
     ) -> None:
         """Host a service, as `Worker.add_service` does. `def` tasks run inline."""
-        self.worker.add_service(
-            implementation, concurrency=concurrency, retry=retry, attempt_timeout=attempt_timeout
-        )
+        self.worker.add_service(implementation, concurrency=concurrency, retry=retry, attempt_timeout=attempt_timeout)
 
     def add_workflow(
         self,

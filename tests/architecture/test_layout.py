@@ -22,12 +22,8 @@ PRODUCT = ("infinitic/", "transports/", "storages/", "testing/")
 DRIVERS = {"httpx", "psycopg", "pulsar", "pymysql", "redis", "sqlalchemy", "zstandard"}
 FORBIDDEN_TEXT = {
     "an absolute path of one machine": re.compile(r"(?<![\w.~:/])/(?:home|root|Users|work)/\w"),
-    "the address of a package registry": re.compile(
-        r"://[^\s/]*(?:pypi|npm|registry|mirror|artifactory|crates)"
-    ),
-    "an option that names a package index": re.compile(
-        r"^\s*--(?:extra-)?(?:index-url|find-links)\b", re.MULTILINE
-    ),
+    "the address of a package registry": re.compile(r"://[^\s/]*(?:pypi|npm|registry|mirror|artifactory|crates)"),
+    "an option that names a package index": re.compile(r"^\s*--(?:extra-)?(?:index-url|find-links)\b", re.MULTILINE),
 }
 
 
@@ -59,11 +55,7 @@ def imported_packages(path: Path) -> Iterator[str]:
 
 
 def test_no_python_file_is_too_long() -> None:
-    sizes = {
-        relative(path): len(path.read_bytes().splitlines())
-        for path in project_files()
-        if path.suffix == ".py"
-    }
+    sizes = {relative(path): len(path.read_bytes().splitlines()) for path in project_files() if path.suffix == ".py"}
     assert {name: size for name, size in sizes.items() if size > MAXIMUM_LINES} == {}
 
 
@@ -87,16 +79,12 @@ def test_the_package_only_re_exports() -> None:
     for statement in statements:
         match statement:
             case ast.ImportFrom(names=names, level=0):
-                assert all(alias.asname == alias.name for alias in names), (
-                    f"line {statement.lineno}: write `A as A`"
-                )
+                assert all(alias.asname == alias.name for alias in names), f"line {statement.lineno}: write `A as A`"
                 exported += [alias.name for alias in names]
             case ast.Assign(targets=[ast.Name(id="__all__")]):
                 pass
             case _:
-                pytest.fail(
-                    f"infinitic/__init__.py, line {statement.lineno}: neither a re-export nor __all__"
-                )
+                pytest.fail(f"infinitic/__init__.py, line {statement.lineno}: neither a re-export nor __all__")
 
     public = importlib.import_module("infinitic").__all__
     assert sorted(exported) == sorted(public), "imported and listed are the same names"

@@ -152,9 +152,7 @@ def test_a_long_chain_of_causes_is_cut() -> None:
     link: BaseException = ValueError("0")
     for index in range(1, 1000):
         link = raised(ValueError(str(index)), link)
-    assert [each.message for each in causes(describe(link))] == [
-        str(999 - index) for index in range(MAX_CAUSES + 1)
-    ]
+    assert [each.message for each in causes(describe(link))] == [str(999 - index) for index in range(MAX_CAUSES + 1)]
 
 
 # ── Texts ───────────────────────────────────────────────────────────────────────────────────────────

@@ -43,9 +43,7 @@ class Flights:
     async def ping(self) -> None:
         raise NotImplementedError
 
-    async def many(
-        self, a: int, /, b: int, c: int = 3, *rest: float, d: str, e: str = "", **others: bool
-    ) -> int:
+    async def many(self, a: int, /, b: int, c: int = 3, *rest: float, d: str, e: str = "", **others: bool) -> int:
         raise NotImplementedError
 
     async def hidden(self, name: str, /, **name_and_more: int) -> None:
@@ -140,9 +138,7 @@ def plain(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 
 
 @pytest.mark.parametrize(("function", "args", "kwargs", "data"), CALLS)
-def test_arguments(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], data: bytes
-) -> None:
+def test_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], data: bytes) -> None:
     signature = of(function)
     assert signature.encode_arguments(args, kwargs) == data
     for received in (data, msgspec.Raw(data)):

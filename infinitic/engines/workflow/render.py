@@ -56,9 +56,7 @@ def needed(effects: Iterable[Effect], head: WorkflowHead) -> set[int]:
     return sequences
 
 
-def render(
-    effects: Iterable[Effect | Tell], head: WorkflowHead, segments: Segments, now: float
-) -> list[Outgoing]:
+def render(effects: Iterable[Effect | Tell], head: WorkflowHead, segments: Segments, now: float) -> list[Outgoing]:
     """Messages for effects, in order. `segments` holds all that `needed` names; `now` is stamped on them."""
     requests: dict[int, dict[int, ScheduleTask]] = {}
     outgoing: list[Outgoing] = []
@@ -90,9 +88,7 @@ def render(
     return outgoing
 
 
-def _task(
-    effect: SendTask, request: ScheduleTask, head: WorkflowHead, segments: Segments, now: float
-) -> Outgoing:
+def _task(effect: SendTask, request: ScheduleTask, head: WorkflowHead, segments: Segments, now: float) -> Outgoing:
     last_failure, meta = None, request.meta
     if effect.failure:
         failed = next(

@@ -97,9 +97,7 @@ def _take_closed(head: WorkflowHead, message: Input) -> Taken:
             return Taken(head)
 
 
-def _stimulate(
-    head: WorkflowHead, event: Event, *effects: Effect, mark: str | None = None, **changes: Any
-) -> Taken:
+def _stimulate(head: WorkflowHead, event: Event, *effects: Effect, mark: str | None = None, **changes: Any) -> Taken:
     """The head with one more stimulus that its code has to be handed."""
     pending = head.pending or head.sequence + 1
     return Taken(replace(head, pending=pending, **changes), (event,), effects, mark=mark)
@@ -118,9 +116,7 @@ def _call_method(head: WorkflowHead, message: inputs.CallMethod, now: float) -> 
 
 def _signal(head: WorkflowHead, message: inputs.Signal, now: float) -> Taken:
     confirm = (Confirm(message.reply_to),) if message.reply_to is not None else ()
-    return _stimulate(
-        head, events.SignalReceived(message.channel, message.value), *confirm, mark=message.signal_id
-    )
+    return _stimulate(head, events.SignalReceived(message.channel, message.value), *confirm, mark=message.signal_id)
 
 
 def _cancel(head: WorkflowHead, message: inputs.Cancel, now: float) -> Taken:
@@ -140,9 +136,7 @@ def _settle(head: WorkflowHead, position: int, event: Event) -> Taken:
     if retries:
         retries = tuple(retry for retry in retries if retry.position != position)
     return Taken(
-        replace(
-            head, open=still_open, timers=timers, retries=retries, pending=head.pending or head.sequence + 1
-        ),
+        replace(head, open=still_open, timers=timers, retries=retries, pending=head.pending or head.sequence + 1),
         (event,),
     )
 
@@ -190,9 +184,7 @@ def _send(retry: Retry) -> SendTask:
 def _wake(head: WorkflowHead, message: inputs.Wake, now: float) -> Taken:
     """Fire what is due by now. The armed wake is used up by coming; `conclude` arms the next one."""
     armed = None if message.due == head.armed else head.armed
-    fired = sorted(
-        (timer for timer in head.timers if timer.due <= now), key=lambda timer: (timer.due, timer.position)
-    )
+    fired = sorted((timer for timer in head.timers if timer.due <= now), key=lambda timer: (timer.due, timer.position))
     due = [retry for retry in head.retries if retry.due is not None and retry.due <= now]
     if not fired and not due:
         return Taken(head if armed == head.armed else replace(head, armed=armed))
@@ -215,9 +207,7 @@ def _wake(head: WorkflowHead, message: inputs.Wake, now: float) -> Taken:
             sends.append(_send(retry))
         retries.append(retry)
     pending = head.pending or (head.sequence + 1 if happened else 0)
-    changed = replace(
-        head, armed=armed, timers=timers, open=still_open, retries=tuple(retries), pending=pending
-    )
+    changed = replace(head, armed=armed, timers=timers, open=still_open, retries=tuple(retries), pending=pending)
     return Taken(changed, tuple(happened), tuple(sends))
 
 

@@ -91,9 +91,7 @@ class Broker:
         now = self._advance(now)
         found = self._topics.get(topic.name)
         if found is None:
-            raise UnknownTopic(
-                f"The topic {topic.name!r} was never declared, or vanished with its last subscriber"
-            )
+            raise UnknownTopic(f"The topic {topic.name!r} was never declared, or vanished with its last subscriber")
         limit = self.max_payload
         plain = True
         for message in messages:

@@ -68,9 +68,7 @@ class KeyedSubscription(Subscription):
         if self.waiters:
             self.rouse()
 
-    def nack(
-        self, receiver: Receiver, delivery: Delivery, due: float, now: float
-    ) -> Callable[[float], None] | None:
+    def nack(self, receiver: Receiver, delivery: Delivery, due: float, now: float) -> Callable[[float], None] | None:
         lane = receiver.in_hand.pop(delivery, None)
         if lane is None:
             return None
@@ -109,9 +107,7 @@ class KeyedSubscription(Subscription):
             limit -= self._hand_over(lane, receiver, limit, taken, now)
         return taken
 
-    def _hand_over(
-        self, lane: Lane, receiver: Receiver, limit: int, taken: list[Delivery], now: float
-    ) -> int:
+    def _hand_over(self, lane: Lane, receiver: Receiver, limit: int, taken: list[Delivery], now: float) -> int:
         """Hand out up to `limit` messages of a lane; return how many, at least one."""
         in_hand = receiver.in_hand
         waiting = lane.waiting

@@ -54,9 +54,7 @@ class Subscription(ABC):
         """Forget deliveries that are in hand at the receiver; the others are ignored."""
 
     @abstractmethod
-    def nack(
-        self, receiver: Receiver, delivery: Delivery, due: float, now: float
-    ) -> Callable[[float], None] | None:
+    def nack(self, receiver: Receiver, delivery: Delivery, due: float, now: float) -> Callable[[float], None] | None:
         """Take a delivery back. Returns what must be called at `due` if that is later than `now`."""
 
     @abstractmethod
@@ -164,9 +162,7 @@ class SharedSubscription(Subscription):
         if receiver.state is State.FULL and len(in_hand) < receiver.prefetch:
             self.call(receiver)
 
-    def nack(
-        self, receiver: Receiver, delivery: Delivery, due: float, now: float
-    ) -> Callable[[float], None] | None:
+    def nack(self, receiver: Receiver, delivery: Delivery, due: float, now: float) -> Callable[[float], None] | None:
         if receiver.in_hand.pop(delivery, None) is None:
             return None
         again = held(delivery).again()

@@ -82,9 +82,7 @@ class InMemoryTransport(Transport):
         self._check_open()
         self._broker.publish(topic, messages, self._now())
 
-    async def subscribe(
-        self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True
-    ) -> Consumer:
+    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
         """See `Transport.subscribe`. Raises `UnknownTopic` unless the topic is declared or ephemeral."""
         self._check_open()
         if prefetch < 1:
