@@ -304,7 +304,7 @@ class Client:
                 raise WorkflowUnknownError(name, spec.name, workflow_id)
 
     def give_up(self, workflow_id: str, error: Exception) -> None:
-        """Raise `error` to all who wait for this instance. For test kits: nobody else knows that an answer never comes."""
+        """Raise `error` to all who wait for this instance. For test kits: they know that an answer never comes."""
         for waiting_for, future in self._requests.values():
             if waiting_for == workflow_id and not future.done():
                 future.set_exception(error)
@@ -405,7 +405,8 @@ class Client:
 def _method_stub(method: object) -> MethodStub:
     if not isinstance(method, MethodStub):
         raise UsageError(
-            f"dispatch takes a method of a stub, as in client.dispatch(client.new_workflow(Trip).book, …), got {method!r}"
+            "dispatch takes a method of a stub, as in client.dispatch(client.new_workflow(Trip).book, …), "
+            f"got {method!r}"
         )
     return method
 

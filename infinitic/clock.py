@@ -31,9 +31,9 @@ class SystemClock(Clock):
         return time.time()
 
 
-def to_seconds(duration: float | timedelta) -> float:
+def to_seconds(duration: object) -> float:
     """A duration as `float` seconds. Raises `UsageError` for anything but a finite number or a timedelta."""
-    seconds: object = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not abs(seconds) < 1e12:
         raise UsageError(f"A duration is a finite number of seconds or a timedelta, not {duration!r}")
     return float(seconds)

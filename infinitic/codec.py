@@ -204,7 +204,7 @@ class _PlainCodec(ValueCodec):
             raise DecodingError(f"expected plain JSON: {error}") from None
         if self._outer is not None and type(value) is not self._outer:
             raise DecodingError(_misfit(self.hint, value))
-        return _untagged(value) if _TAG_BYTES in bytes(data) else value
+        return _untagged(value) if bytes(data).find(_TAG_BYTES) >= 0 else value  # `in` is slower
 
 
 def _tagged(value: object) -> Any:
@@ -457,18 +457,18 @@ def _builtin(hint: Any, shown_hint: object) -> ValueCodec | None:
 
 
 def _parts(hint: Any, seen: dict[int, Any]) -> Iterator[Any]:
-    """Everything that a hint is made of: arguments, metadata, fields. What is pydantic's is not opened."""
+    """Everything that a hint is made of: arguments, metadata, fields."""
     if id(hint) in seen or typing.get_origin(hint) is Literal:
         return
     seen[id(hint)] = hint  # keeps it alive, so that its id stays its own
     yield hint
-    if _family(hint) == "pydantic":
-        return
-    inner: list[Any] = [typing.get_origin(hint), *typing.get_args(hint), *getattr(hint, "__metadata__", ())]
+    inner: list[Any] = [typing.get_origin(hint), *typing.get_args(hint)]
     inner += [getattr(hint, name, None) for name in ("__value__", "__supertype__", "__bound__")]
     if isinstance(hint, type):
         with suppress(Exception):  # msgspec and pydantic report what cannot be resolved
-            inner += typing.get_type_hints(hint, include_extras=True).values()
+            fields: dict[str, Any] | None = getattr(hint, "model_fields", None)  # of a pydantic model
+            hints = typing.get_type_hints(hint, include_extras=True) if fields is None else fields
+            inner += [getattr(each, "annotation", each) for each in hints.values()]
     for part in inner:
         yield from _parts(part, seen)
 

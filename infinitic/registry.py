@@ -7,13 +7,20 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol, get_type_hints
+from typing import Any, Protocol, TypeVar, cast, get_type_hints
 
 from infinitic.errors import RegistrationError, UsageError
-from infinitic.services import OPTIONS, RetryPolicy, TaskOptions
+from infinitic.services import OPTIONS, RetryPolicy, TaskOptions, check_class
 from infinitic.signatures import Signature
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _NONE = TaskOptions()
+
+
+def remembered(read: F) -> F:
+    """Remember what was read of the latest 1024 classes. As `lru_cache`, which hides the types of its arguments."""
+    return cast(F, lru_cache(1024)(read))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,12 +161,11 @@ def _task_name(cls: type[Any], attribute: str) -> str:
     return _first(names) or attribute
 
 
-@lru_cache(1024)
+@remembered
 def contract_of(cls: type[Any]) -> ServiceContract:
     """The contract that a class describes. Raises `RegistrationError` if its hints cannot be used."""
-    if not isinstance(cls, type):
-        raise UsageError(f"new_service takes the class of a service, got {cls!r}")
-    tasks = {}
+    check_class("new_service takes the class of a service", cls)
+    tasks: dict[str, TaskSpec] = {}
     for attribute, function in public_functions(cls).items():
         total = _first([options.total_timeout for options in _inherited(cls, attribute)])
         signature = signature_of(cls, attribute, function)
@@ -182,7 +188,7 @@ def signature_of(cls: type[Any], attribute: str, function: Any) -> Signature:
 def implementation_of(
     instance: object, *, retry: RetryPolicy | None = None, attempt_timeout: float | None = None
 ) -> ServiceImplementation:
-    """An instance of a service as its executor needs it. What is given here wins over `@task`, which wins over `@service`.
+    """An instance of a service, as its executor needs it. Arguments win over `@task`, which wins over `@service`.
 
     Raises `RegistrationError` for a contract that is not implemented, or implemented twice under one name.
     """
@@ -203,7 +209,7 @@ def implementation_with(
     retry: RetryPolicy | None = None,
     attempt_timeout: float | None = None,
 ) -> ServiceImplementation:
-    """The service that `cls` describes, with these functions for its public methods. Otherwise as `implementation_of`."""
+    """The service that `cls` describes, with these functions for its public methods. Else as `implementation_of`."""
     tasks: dict[str, TaskImplementation] = {}
     for attribute, function in public_functions(cls).items():
         name = _task_name(cls, attribute)

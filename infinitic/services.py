@@ -63,7 +63,8 @@ class ExponentialBackoff:
             raise UsageError(f"ExponentialBackoff: maximum_retries {self.maximum_retries} is negative")
 
     def __call__(self, retry_index: int, error: Exception) -> float | None:
-        return self.seconds(retry_index, error, random.random())
+        rand = random.random()  # noqa: TID251 (for calls by hand: executors give `seconds` a number of their own)
+        return self.seconds(retry_index, error, rand)
 
     def seconds(self, retry_index: int, error: Exception, rand: float) -> float | None:
         """As a call, with the random number (0 to 1) given."""
@@ -117,6 +118,12 @@ def timeout(what: str, duration: float | timedelta | None) -> float | None:
     return seconds
 
 
+def check_class(what: str, given: object) -> None:
+    """Raise `UsageError` that begins with `what` if something is not a class."""
+    if not isinstance(given, type):
+        raise UsageError(f"{what}, got {given!r}")
+
+
 @overload
 def task(function: F, /) -> F: ...
 @overload
@@ -149,8 +156,9 @@ def task(
     def decorate(decorated: F) -> F:
         if isinstance(decorated, type):
             raise UsageError(f"@task is for methods; use @service on the class {decorated.__name__}")
-        target = decorated.__func__ if isinstance(decorated, staticmethod | classmethod) else decorated
-        setattr(target, OPTIONS, options)
+        setattr(
+            getattr(decorated, "__func__", decorated), OPTIONS, options
+        )  # of static and class methods: the function
         return decorated
 
     return decorate if function is None else decorate(function)
@@ -179,8 +187,7 @@ def service(
     options = _options("@service", name, retry, attempt_timeout, total_timeout)
 
     def decorate(decorated: C) -> C:
-        if not isinstance(decorated, type):
-            raise UsageError(f"@service is for classes, got {decorated!r}")
+        check_class("@service is for classes", decorated)
         setattr(decorated, OPTIONS, options)
         return decorated
 

@@ -40,7 +40,7 @@ class _Argument(msgspec.Struct, frozen=True):
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _split_keywords = msgspec.json.Decoder(_Keywords).decode
 _to_json = msgspec.json.Encoder().encode
-_ANY_VALUE = (typing.TypeVar, typing.ParamSpecArgs, typing.ParamSpecKwargs)
+_ANY_VALUE = (typing.ParamSpecArgs, typing.ParamSpecKwargs)  # as a TypeVar is to the codec
 _NEVER_ALL = 1 << 30  # more arguments than a call can have
 
 
@@ -157,6 +157,8 @@ class Signature:
         """
         if not kwargs and self._fewest <= len(args) <= len(self._encoders):
             try:
+                if len(args) == 1:
+                    return b"[%b]" % self._encoders[0](args[0])
                 return b"[%b]" % b",".join([e(value) for e, value in zip(self._encoders, args, strict=False)])
             except PayloadError:
                 pass  # once more below, which says where
@@ -193,6 +195,8 @@ class Signature:
             positional, named = keywords.a, keywords.k
         if not named and self._fewest <= len(positional) <= len(self._decoders):
             try:
+                if len(positional) == 1:
+                    return (self._decoders[0](positional[0]),), {}
                 return tuple([d(raw) for d, raw in zip(self._decoders, positional, strict=False)]), {}
             except DecodingError:
                 pass  # once more below, which says where

@@ -6,11 +6,11 @@ import asyncio
 import gc
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from infinitic import ids
 from infinitic.client import ENVELOPE, Client
@@ -203,6 +203,11 @@ class Worker:
     # Life.
 
     @property
+    def ready(self) -> bool:
+        """True while it works: all its consumers are subscribed."""
+        return self._supervisor.running
+
+    @property
     def client(self) -> Client:
         """A client on the transport of this worker, ready while it runs."""
         return self._client
@@ -223,7 +228,7 @@ class Worker:
                 current.cancel()
 
         await self._start(allow_empty=False)
-        handled = []
+        handled: list[signal.Signals] = []
         for number in (signal.SIGTERM, signal.SIGINT):
             with suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.add_signal_handler(number, on_signal)
@@ -242,7 +247,7 @@ class Worker:
             await self._kill()
 
     @asynccontextmanager
-    async def running(self, *, allow_empty: bool = False) -> AsyncIterator[Worker]:
+    async def running(self, *, allow_empty: bool = False) -> AsyncGenerator[Worker, None]:
         """Work in the background while the block runs; leaving it drains as SIGTERM does.
 
         Args:
@@ -355,7 +360,7 @@ class Worker:
         return self._storage, self._committer
 
 
-def _concurrency(value: int) -> int:
+def _concurrency(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"concurrency must be a whole number above zero, got {value!r}")
     return value
@@ -381,4 +386,5 @@ def _spec(version: Any) -> WorkflowSpec:
         return spec_of(version)
     if not callable(version):
         raise UsageError(f"add_workflow takes workflow classes or factories, got {version!r}")
-    return replace(spec_of(_class(version)), factory=version)
+    factory = cast("Callable[[], Workflow]", version)
+    return replace(spec_of(_class(factory)), factory=factory)

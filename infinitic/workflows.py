@@ -102,12 +102,12 @@ def workflow(
         name: the name in messages; that of the class by default. Versions of one workflow share it.
         version: new instances take the highest version that their worker has, and keep it.
         retention: seconds for which the result and the history of a closed instance are kept; a day by default.
-        replay_check: what replay compares with the history: "none", "simple" (kind and name) or "strict" (arguments too).
+        replay_check: what replay compares with the history: "none", "simple" (kind and name) or "strict" (arguments
+            too).
     """
     if name is not None:
         check_name("The name in @workflow", name)
-    if isinstance(version, bool) or not isinstance(version, int) or version < 0:
-        raise UsageError(f"@workflow(version={version!r}): a version is a whole number from 0")
+    _check_version(version)
     seconds = to_seconds(retention)
     if seconds < 0:
         raise UsageError(f"@workflow(retention={retention!r}) is negative")
@@ -118,12 +118,22 @@ def workflow(
     options = WorkflowOptions(name, version, seconds, check)
 
     def decorate(decorated: C) -> C:
-        if not (isinstance(decorated, type) and issubclass(decorated, Workflow)):
+        if not is_workflow(decorated):
             raise UsageError(f"@workflow is for subclasses of Workflow, got {decorated!r}")
         setattr(decorated, WORKFLOW_OPTIONS, options)
         return decorated
 
     return decorate if cls is None else decorate(cls)
+
+
+def _check_version(version: object) -> None:
+    if isinstance(version, bool) or not isinstance(version, int) or version < 0:
+        raise UsageError(f"@workflow(version={version!r}): a version is a whole number from 0")
+
+
+def is_workflow(cls: object) -> bool:
+    """True for a workflow class."""
+    return isinstance(cls, type) and issubclass(cls, Workflow)
 
 
 @overload
@@ -189,7 +199,7 @@ class Workflow:
         meta: Mapping[str, bytes] | None = None,
         total_timeout: float | timedelta | None = None,
     ) -> T:
-        """A stub of a service, for the class body: ``flights = Workflow.new_service(Flights)``. Use it like a `Flights`.
+        """A stub of a service, for the class body: ``flights = Workflow.new_service(Flights)``. Use it as a `Flights`.
 
         Args:
             contract: the class of the service: its contract, or the implementation itself.
@@ -206,7 +216,7 @@ class Workflow:
     @overload
     def dispatch(self, method: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[R]: ...
     def dispatch(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Deferred[Any]:
-        """Run a task in parallel: ``hotel = self.dispatch(self.hotels.book, request)``. Await the deferred for its result."""
+        """Run a task in parallel: ``hotel = self.dispatch(self.hotels.book, request)``. Await the deferred later."""
         return self._infinitic.dispatch(method, args, kwargs)
 
     def timer(self, when: float | timedelta | datetime) -> Deferred[datetime]:
@@ -241,7 +251,7 @@ class Workflow:
         return UUID(int=self._infinitic.random.getrandbits(128), version=4)
 
     async def wait_until(self, predicate: Callable[[], bool]) -> None:
-        """Wait until a condition over the attributes of this workflow holds: it is looked at whenever the code pauses."""
+        """Wait until a condition over the attributes of this workflow holds: looked at whenever the code pauses."""
         await self._infinitic.wait_until(predicate)
 
     @property

@@ -1,7 +1,7 @@
 """What the workflow engine wants to be sent. The outbox of a transition is a list of these.
 
-They refer to events of the history by the sequence of their segment instead of copying payloads; `render` makes messages
-of them, after the transition is committed or when a successor takes the instance over.
+They refer to events of the history by the sequence of their segment instead of copying payloads; `render` makes
+messages of them, after the transition is committed or when a successor takes the instance over.
 """
 
 from __future__ import annotations

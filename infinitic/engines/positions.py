@@ -6,12 +6,14 @@ from infinitic.engines.state import OpenBlock
 
 Blocks = tuple[OpenBlock, ...]
 
+_ALONE = b"\x01"
+
 
 def open_block(sequence: int, positions: list[int]) -> OpenBlock:
     """A block with these ascending positions open, requested in the segment of this sequence."""
     first = positions[0]
     if len(positions) == 1:
-        return OpenBlock(sequence, first, b"\x01")
+        return OpenBlock(sequence, first, _ALONE)
     bits = bytearray((positions[-1] - first) // 8 + 1)
     for position in positions:
         offset = position - first
@@ -23,9 +25,9 @@ def request_of(blocks: Blocks, position: int) -> int | None:
     """The sequence of the segment that holds the request of an open position, None if it is not open."""
     for block in blocks:
         offset = position - block.first
-        if offset >= 0 and offset >> 3 < len(block.bits):
-            if block.bits[offset >> 3] >> (offset & 7) & 1:
-                return block.sequence
+        inside = offset >= 0 and offset >> 3 < len(block.bits)
+        if inside and block.bits[offset >> 3] >> (offset & 7) & 1:
+            return block.sequence
     return None
 
 
@@ -36,6 +38,8 @@ def close(blocks: Blocks, position: int) -> Blocks | None:
         byte, mask = offset >> 3, 1 << (offset & 7)
         if offset < 0 or byte >= len(block.bits) or not block.bits[byte] & mask:
             continue
+        if block.bits == _ALONE:
+            return blocks[:index] + blocks[index + 1 :]
         bits = bytearray(block.bits)
         bits[byte] &= ~mask
         if any(bits):

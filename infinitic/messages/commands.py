@@ -1,7 +1,7 @@
 """What workflow code asks for. In history, and in the decision of a workflow executor that runs elsewhere.
 
-On the wire: p position · s service · m method or task · a arguments · g tags · x meta · o total timeout · d due · v value ·
-n name · f failure · i method id.
+On the wire: p position · s service · m method or task · a arguments · g tags · x meta · o total timeout · d due ·
+v value · n name · f failure · i method id.
 """
 
 from __future__ import annotations

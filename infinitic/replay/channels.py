@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, Generic, Protocol, TypeVar, cast, get_args
+from typing import Any, Generic, Protocol, TypeVar, cast, get_args, overload
 
 from infinitic.codec import ValueCodec, value_codec
 from infinitic.errors import ChannelClosedError, UsageError
@@ -61,12 +61,20 @@ class Channel(Generic[T]):
             "as in client.get_workflow_by_id(MyWorkflow, workflow_id)"
         )
 
+    @overload
+    def receive(
+        self, type: None = None, limit: int | None = None, where: str | Mapping[str, object] | None = None
+    ) -> Receiver[T]: ...
+    @overload
+    def receive(
+        self, type: type[U], limit: int | None = None, where: str | Mapping[str, object] | None = None
+    ) -> Receiver[U]: ...
     def receive(
         self,
-        type: type[U] | None = None,
+        type: type[Any] | None = None,
         limit: int | None = None,
         where: str | Mapping[str, object] | None = None,
-    ) -> Receiver[T]:
+    ) -> Receiver[Any]:
         """A receiver of signals. It takes one each time it is awaited, alone or in a combination, and none otherwise.
 
         Args:
@@ -92,10 +100,10 @@ class BoundChannel(Channel[T]):
 
     def receive(
         self,
-        type: type[U] | None = None,
+        type: type[Any] | None = None,
         limit: int | None = None,
         where: str | Mapping[str, object] | None = None,
-    ) -> Receiver[T]:
+    ) -> Receiver[Any]:
         if limit is not None and limit < 1:
             raise UsageError(f"receive(limit={limit}): a receiver gives one signal at least")
         return Receiver(self, self._home, type, limit, None if where is None else matcher(where))
@@ -233,8 +241,8 @@ class Receiver(Statuses, Generic[T]):
         """Whichever completes first."""
         return Combination(self.home, (self, other), every=False)
 
-    def __and__(self, other: Deferred[U] | Receiver[U]) -> Deferred[list[T | U]]:
-        """The values of both, as a list."""
+    def __and__(self, other: Deferred[U] | Receiver[U]) -> Deferred[tuple[T, U]]:
+        """The values of both, as `all_of` gives them."""
         return Combination(self.home, (self, other), every=True)
 
 
@@ -248,9 +256,7 @@ def matcher(where: str | Mapping[str, object]) -> Callable[[bytes], bool]:
 
         def equal(data: bytes) -> bool:
             value = decode(data)
-            return isinstance(value, dict) and all(
-                key in value and value[key] == wanted for key, wanted in expected.items()
-            )
+            return isinstance(value, dict) and expected.items() <= cast("dict[str, object]", value).items()
 
         return equal
     import jsonpath_rfc9535

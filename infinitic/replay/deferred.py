@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, overload
 
 from infinitic.errors import (
     DeferredError,
@@ -19,9 +20,6 @@ from infinitic.errors import (
     WorkflowUnknownError,
 )
 
-if TYPE_CHECKING:
-    from infinitic.replay.channels import Receiver
-
 T = TypeVar("T")
 U = TypeVar("U")
 T1 = TypeVar("T1")
@@ -29,9 +27,14 @@ T2 = TypeVar("T2")
 T3 = TypeVar("T3")
 T4 = TypeVar("T4")
 T5 = TypeVar("T5")
+if TYPE_CHECKING:
+    from infinitic.replay.channels import Receiver
+
+    Part: TypeAlias = "Deferred[T] | Receiver[T]"
 
 _BY_USER = object()
-_WAIT_FOR = asyncio.tasks._cancel_and_wait.__code__ if sys.version_info < (3, 12) else None  # type: ignore[attr-defined]
+_WAIT_FOR: CodeType | None = vars(asyncio.tasks)["_cancel_and_wait"].__code__ if sys.version_info < (3, 12) else None
+_watch = asyncio.Future[Any].add_done_callback  # that of a plain future: `Combination` has another one
 
 
 class DeferredStatus(StrEnum):
@@ -134,7 +137,7 @@ class Deferred(asyncio.Future[T], Statuses):
         return status_of(self)
 
     def fail(self, error: BaseException) -> None:
-        """Settle with an error. Unlike a plain future's, one that nobody awaits is not logged: fire and forget is fine."""
+        """Settle with an error. Unlike a plain future's, one that nobody awaits is not logged: fire and forget."""
         self.set_exception(error)
         self._log_traceback = False
 
@@ -162,24 +165,24 @@ class Deferred(asyncio.Future[T], Statuses):
     def _abandon(self) -> None:
         self.home.cancel_position(self._position)
 
-    def __or__(self, other: Deferred[U] | Receiver[U]) -> Deferred[T | U]:
+    def __or__(self, other: Part[U]) -> Deferred[T | U]:
         """Whichever completes first."""
         return Combination(self.home, (self, other), every=False)
 
-    def __and__(self, other: Deferred[U] | Receiver[U]) -> Deferred[list[T | U]]:
-        """The values of both, as a list."""
+    def __and__(self, other: Part[U]) -> Deferred[tuple[T, U]]:
+        """The values of both, as `all_of` gives them."""
         return Combination(self.home, (self, other), every=True)
 
 
 def _called_by_wait_for() -> bool:
     """`asyncio.wait_for` of 3.11 cancels with a bare `cancel()`, and means it as asyncio does."""
-    return _WAIT_FOR is not None and sys._getframe(2).f_code is _WAIT_FOR
+    return _WAIT_FOR is not None and sys._getframe(2).f_code is _WAIT_FOR  # pyright: ignore[reportPrivateUsage]  # documented
 
 
 class Combination(Deferred[Any]):
     """`any_of` or `all_of` of deferreds and receivers. Its receivers take signals only while it is awaited."""
 
-    def __init__(self, home: Home, parts: Sequence[Deferred[Any] | Receiver[Any]], *, every: bool) -> None:
+    def __init__(self, home: Home, parts: Sequence[Part[Any]], *, every: bool) -> None:
         super().__init__(home, -1)
         self._parts = parts
         self._every = every
@@ -196,7 +199,7 @@ class Combination(Deferred[Any]):
             if part.done():
                 self._on_done(part)
             else:
-                asyncio.Future.add_done_callback(part, self._on_done, context=_EMPTY)
+                _watch(part, self._on_done, context=_EMPTY)
 
     def _on_done(self, future: asyncio.Future[Any]) -> None:
         """A part is done. Called once for each."""
@@ -252,15 +255,13 @@ class Combination(Deferred[Any]):
             if isinstance(part, Deferred):
                 part.cancel(None)
 
-    def add_done_callback(
-        self, fn: Callable[[asyncio.Future[Any]], object], /, *, context: Context | None = None
-    ) -> None:
+    def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
         super().add_done_callback(fn, context=context)
         self._awaits += 1
         if not self.done():
             self.arm()
 
-    def remove_done_callback(self, fn: Callable[[asyncio.Future[Any]], object], /) -> int:
+    def remove_done_callback(self, fn: Callable[[Self], object], /) -> int:
         removed = super().remove_done_callback(fn)
         self._awaits -= removed
         if removed and self._awaits <= 0:
@@ -279,29 +280,25 @@ def _failure_of(future: asyncio.Future[Any]) -> BaseException | None:
         return error
 
 
-def _home_of(parts: Sequence[Deferred[Any] | Receiver[Any]]) -> Home:
+def _home_of(parts: Sequence[Part[Any]]) -> Home:
     return parts[0].home if parts else current_home()
 
 
 @overload
-def any_of(d1: Deferred[T1] | Receiver[T1], /) -> Deferred[T1]: ...
+def any_of(d1: Part[T1], /) -> Deferred[T1]: ...
 @overload
-def any_of(d1: Deferred[T1] | Receiver[T1], d2: Deferred[T2] | Receiver[T2], /) -> Deferred[T1 | T2]: ...
+def any_of(d1: Part[T1], d2: Part[T2], /) -> Deferred[T1 | T2]: ...
+@overload
+def any_of(d1: Part[T1], d2: Part[T2], d3: Part[T3], /) -> Deferred[T1 | T2 | T3]: ...
+@overload
+def any_of(d1: Part[T1], d2: Part[T2], d3: Part[T3], d4: Part[T4], /) -> Deferred[T1 | T2 | T3 | T4]: ...
 @overload
 def any_of(
-    d1: Deferred[T1] | Receiver[T1], d2: Deferred[T2] | Receiver[T2], d3: Deferred[T3] | Receiver[T3], /
-) -> Deferred[T1 | T2 | T3]: ...
+    d1: Part[T1], d2: Part[T2], d3: Part[T3], d4: Part[T4], d5: Part[T5], /
+) -> Deferred[T1 | T2 | T3 | T4 | T5]: ...
 @overload
-def any_of(
-    d1: Deferred[T1] | Receiver[T1],
-    d2: Deferred[T2] | Receiver[T2],
-    d3: Deferred[T3] | Receiver[T3],
-    d4: Deferred[T4] | Receiver[T4],
-    /,
-) -> Deferred[T1 | T2 | T3 | T4]: ...
-@overload
-def any_of(*deferreds: Deferred[T] | Receiver[T]) -> Deferred[T]: ...
-def any_of(*deferreds: Deferred[Any] | Receiver[Any]) -> Deferred[Any]:
+def any_of(*deferreds: Part[T]) -> Deferred[T]: ...
+def any_of(*deferreds: Part[Any]) -> Deferred[Any]:
     """The first value; a failure only when none is pending any more, and then the last one. Losers are left alone.
 
     Raises `UsageError` for no deferred at all: it could never complete.
@@ -312,25 +309,24 @@ def any_of(*deferreds: Deferred[Any] | Receiver[Any]) -> Deferred[Any]:
 
 
 @overload
-def all_of(d1: Deferred[T1] | Receiver[T1], /) -> Deferred[list[T1]]: ...
+def all_of(d1: Part[T1], /) -> Deferred[tuple[T1]]: ...
 @overload
-def all_of(d1: Deferred[T1] | Receiver[T1], d2: Deferred[T2] | Receiver[T2], /) -> Deferred[list[T1 | T2]]: ...
+def all_of(d1: Part[T1], d2: Part[T2], /) -> Deferred[tuple[T1, T2]]: ...
+@overload
+def all_of(d1: Part[T1], d2: Part[T2], d3: Part[T3], /) -> Deferred[tuple[T1, T2, T3]]: ...
+@overload
+def all_of(d1: Part[T1], d2: Part[T2], d3: Part[T3], d4: Part[T4], /) -> Deferred[tuple[T1, T2, T3, T4]]: ...
 @overload
 def all_of(
-    d1: Deferred[T1] | Receiver[T1], d2: Deferred[T2] | Receiver[T2], d3: Deferred[T3] | Receiver[T3], /
-) -> Deferred[list[T1 | T2 | T3]]: ...
+    d1: Part[T1], d2: Part[T2], d3: Part[T3], d4: Part[T4], d5: Part[T5], /
+) -> Deferred[tuple[T1, T2, T3, T4, T5]]: ...
 @overload
-def all_of(
-    d1: Deferred[T1] | Receiver[T1],
-    d2: Deferred[T2] | Receiver[T2],
-    d3: Deferred[T3] | Receiver[T3],
-    d4: Deferred[T4] | Receiver[T4],
-    /,
-) -> Deferred[list[T1 | T2 | T3 | T4]]: ...
-@overload
-def all_of(*deferreds: Deferred[T] | Receiver[T]) -> Deferred[list[T]]: ...
-def all_of(*deferreds: Deferred[Any] | Receiver[Any]) -> Deferred[list[Any]]:
-    """The values of all, in the order of the arguments; the first failure at once. ``[]`` for none."""
+def all_of(*deferreds: Part[T]) -> Deferred[list[T]]: ...
+def all_of(*deferreds: Part[Any]) -> Deferred[Any]:
+    """The values of all, in the order of the arguments; the first failure at once. ``[]`` for none.
+
+    It is a list always; typed as a tuple, as `asyncio.gather` is, it can be unpacked with the type of each value.
+    """
     return Combination(_home_of(deferreds), deferreds, every=True)
 
 

@@ -85,7 +85,7 @@ def _call(arguments: bytes, longest: int = 100) -> str:
 
 def source_line() -> str:
     """The line of user code that is running, as ``file:line in function``."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # documented
     while frame is not None:
         path = frame.f_code.co_filename
         if not path.startswith((PACKAGE, _ASYNCIO)) and not path.startswith("<frozen"):

@@ -9,7 +9,7 @@ from infinitic.messages import commands
 from infinitic.messages.events import Activated, AttemptFailed, Event, Stimulus
 from infinitic.replay.instance import Instance
 
-_COMMANDS: tuple[type[commands.Command], ...] = (
+_COMMANDS = (
     commands.ScheduleTask,
     commands.StartTimer,
     commands.RecordInline,

@@ -121,7 +121,7 @@ class Instance:
         self.id = workflow_id
         self.run = run
         self.meta = meta
-        self.loop = WorkflowLoop(self, zlib.crc32(workflow_id.encode()))
+        self.loop = WorkflowLoop(self, zlib.crc32(workflow_id.encode()))  # type: ignore[abstract]  # see its end
         self.next_number = self.loop.next_number
         self.fault: InfiniticError | None = None
         self.activations = 0
@@ -150,7 +150,8 @@ class Instance:
         The instance is of no use after that.
         """
         self.loop.now = at
-        self._commands = commands = []
+        commands: list[Command] = []
+        self._commands = commands
         self._recorded = recorded
         self._active = True
         try:
@@ -165,8 +166,6 @@ class Instance:
             pass
         except DecodingError as error:
             self._blame(str(error))
-        except KeyboardInterrupt:
-            raise
         except SystemExit as error:
             self._blame(f"The code of a workflow raised {error!r}")
         finally:
@@ -290,7 +289,7 @@ class Instance:
                 self._fail_method(method_id, error)
                 return
             command = CancelMethod(method_id)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever the code raises fails its method)
             self._methods.pop(method_id, None)
             self._fail_method(method_id, error)
             return
@@ -403,18 +402,14 @@ class Instance:
         return codec.decode(bytes(command.value))
 
     def _call_inline(
-        self,
-        command: RecordInline,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        self, command: RecordInline, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> RecordInline:
         self._inline = True
         try:
             value = function(*args, **kwargs)
         except UsageError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (recorded, whatever it is)
             return RecordInline(command.position, command.name, failure=MethodFailure(describe(error), cause_of(error)))
         finally:
             self._inline = False
@@ -474,8 +469,9 @@ class Instance:
             self.fault.__cause__ = cause
 
     def _diverge(self, recorded: Command | None, requested: Command | None) -> None:
-        position = next((each.position for each in (recorded, requested) if hasattr(each, "position")), self._position)
         if self.fault is None:
+            positions = [getattr(each, "position", None) for each in (recorded, requested)]
+            position: int = next((each for each in positions if each is not None), self._position)
             self.fault = NonDeterminismError(
                 f"Workflow {self.spec.name} {self.id}, version {self.spec.version}, "
                 f"method {self.current_method()[1] or 'none'}, position {position}: the history holds "

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 MAX_STEPS = 100_000
 
@@ -48,7 +49,7 @@ class _Ready(asyncio.Handle):
     __slots__ = ()
 
     _callback: Callable[..., object]
-    _args: tuple[Any, ...]
+    _args: Sequence[Any]
     _context: Context
     _cancelled: bool
 
@@ -72,7 +73,7 @@ class _Timer(asyncio.TimerHandle):
     __slots__ = ("position",)
 
     _callback: Callable[..., object]
-    _args: tuple[Any, ...]
+    _args: Sequence[Any]
     _context: Context
     _cancelled: bool
     position: int | None
@@ -82,6 +83,8 @@ class WorkflowTask(asyncio.Task[T]):
     """A task that hashes by its creation number, so that sets of tasks iterate alike in every process."""
 
     __slots__ = ("_number",)
+
+    _log_destroy_pending: bool
 
     def __init__(self, number: int, coro: Coroutine[Any, Any, T], loop: WorkflowLoop, context: Context | None) -> None:
         self._number = number
@@ -95,8 +98,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     """The loop of one instance. `salt` spreads hashes of tasks over instances, and is the same in every process."""
 
     def __init__(self, owner: Owner, salt: int) -> None:
-        self._owner = owner
-        self._ready: deque[asyncio.Handle] = deque()
+        self.owner = owner
+        self._ready: deque[_Ready | _Timer] = deque()
         self._number = salt << 32
         self._generators: set[AsyncGenerator[Any, Any]] = set()
         self._tasks: list[WorkflowTask[Any]] = []
@@ -120,8 +123,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         try:
             while ready:
                 handle = ready.popleft()
-                if not handle._cancelled:  # type: ignore[attr-defined]
-                    handle._context.run(handle._callback, *handle._args)  # type: ignore[attr-defined]
+                if not handle._cancelled:  # pyright: ignore[reportPrivateUsage]  # loops run asyncio's handles so
+                    handle._context.run(handle._callback, *handle._args)  # pyright: ignore[reportPrivateUsage]  # as above
                 steps += 1
                 if steps > MAX_STEPS:
                     raise TooManySteps(f"more than {MAX_STEPS:,} callbacks in one activation")
@@ -142,12 +145,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         asyncio._set_running_loop(self)
         try:
             for task in self._tasks:
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
-                coroutine = task.get_coro()
-                if not task.done() and coroutine is not None:
-                    _close(coroutine.close)
+                task._log_destroy_pending = False  # pyright: ignore[reportPrivateUsage]  # gather does so too
+                if not task.done():
+                    _close(task.get_coro().close)
             for generator in list(self._generators):
-                _close(lambda agen=generator: agen.aclose().send(None))
+                _close(generator.aclose().send, None)
         finally:
             asyncio._set_running_loop(outer)
         self._tasks.clear()
@@ -156,25 +158,27 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     # What asyncio's tasks, futures and primitives call.
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         handle = _Ready(callback, args, copy_context() if context is None else context)
         self._ready.append(handle)
         return handle
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         return self.call_at(self.now + delay, callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         handle = _Timer(when, callback, args, self, context)
         handle.position = None
         if when <= self.now:
             self._ready.append(handle)
         elif when != float("inf"):
-            handle.position = self._owner.start_timer(when, handle)
+            handle.position = self.owner.start_timer(when, handle)
         return handle
 
     def fire(self, handle: object) -> None:
@@ -187,7 +191,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """`TimerHandle.cancel` calls this, also for one that has fired: `sleep` cleans up so. That is no command."""
         if isinstance(handle, _Timer) and handle.position is not None and not self.dead:
             position, handle.position = handle.position, None
-            self._owner.cancel_position(position)
+            self.owner.cancel_position(position)
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
@@ -197,7 +201,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     ) -> WorkflowTask[Any]:
         if self.dead:
             coro.close()
-            self._owner.refuse("create_task")
+            self.owner.refuse("create_task")
         task = WorkflowTask(self.next_number(), coro, self, context)
         self._tasks.append(task)
         if len(self._tasks) > self._prune_at:
@@ -218,15 +222,15 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return False
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        self._owner.report(context)
+        self.owner.report(context)
 
     default_exception_handler = call_exception_handler
 
 
-def _close(close: Callable[[], object]) -> None:
+def _close(close: Callable[[*Ts], object], *args: *Ts) -> None:
     """Close a coroutine of a discarded instance. Whatever its cleanup does then concerns nobody."""
     try:
-        close()
+        close(*args)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -234,12 +238,13 @@ def _close(close: Callable[[], object]) -> None:
 
 def _refusing(name: str) -> Callable[..., NoReturn]:
     def refused(self: WorkflowLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        self._owner.refuse(f"loop.{name}")
+        self.owner.refuse(f"loop.{name}")
 
     refused.__name__ = name
     return refused
 
 
+# The rest of an event loop is refused, also what later versions of Python add to it.
 _SUPPORTED = set(vars(WorkflowLoop))
 for _name in dir(asyncio.AbstractEventLoop):
     if not _name.startswith("_") and _name not in _SUPPORTED:

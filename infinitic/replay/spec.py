@@ -6,16 +6,22 @@ import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from infinitic.errors import RegistrationError, UsageError
-from infinitic.registry import signature_of
+from infinitic.registry import remembered, signature_of
 from infinitic.replay.channels import Channel
 from infinitic.replay.divergence import ReplayCheck
 from infinitic.replay.stubs import ServiceStub
 from infinitic.signatures import Signature
-from infinitic.workflows import METHOD_OPTIONS, WORKFLOW_OPTIONS, MethodOptions, Workflow, WorkflowOptions
+from infinitic.workflows import (
+    METHOD_OPTIONS,
+    WORKFLOW_OPTIONS,
+    MethodOptions,
+    Workflow,
+    WorkflowOptions,
+    is_workflow,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,10 +61,10 @@ def workflow_name(cls: type[Workflow]) -> str:
     return workflow_options(cls).name or cls.__name__
 
 
-@lru_cache(1024)
+@remembered
 def spec_of(cls: type[Workflow]) -> WorkflowSpec:
     """Read a workflow class. Raises `RegistrationError` if it cannot run as it is written."""
-    if not (isinstance(cls, type) and issubclass(cls, Workflow)) or cls is Workflow:
+    if not is_workflow(cls) or cls is Workflow:
         raise UsageError(f"A workflow is a subclass of Workflow, got {cls!r}")
     options = workflow_options(cls)
     members: dict[str, Any] = {}
@@ -91,7 +97,7 @@ def spec_of(cls: type[Workflow]) -> WorkflowSpec:
         by_name,
         methods,
         {name: member for name, member in members.items() if isinstance(member, Channel)},
-        tuple((name, value) for name, value in members.items() if isinstance(value, list | dict | set | bytearray)),
+        tuple(each for each in members.items() if isinstance(each[1], list | dict | set | bytearray)),
     )
 
 

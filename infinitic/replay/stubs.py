@@ -35,10 +35,7 @@ class ServiceStub:
             raise UsageError(f"new_service(tags={tags!r}): tags are a set of texts, e.g. {{'eu'}}")
         self.contract_class = contract
         self.tags = tuple(sorted(check_name("A tag", tag) for tag in tags))
-        self.meta = dict(meta or {})
-        for key, value in self.meta.items():
-            if not isinstance(key, str) or not isinstance(value, bytes):
-                raise UsageError(f"meta is a mapping of texts to bytes, got {key!r}: {value!r}")
+        self.meta = _checked_meta(meta or {})
         self.total_timeout = timeout("total_timeout of a stub", total_timeout)
         self.attribute = ""
 
@@ -71,6 +68,13 @@ class ServiceStub:
             f"A stub of {self.contract_class.__name__} is for the code of a workflow: use it as "
             f"self.{self.attribute or 'stub'}.{name}(…) in a method"
         )
+
+
+def _checked_meta(meta: Mapping[Any, Any]) -> dict[str, bytes]:
+    for key, value in meta.items():
+        if not isinstance(key, str) or not isinstance(value, bytes):
+            raise UsageError(f"meta is a mapping of texts to bytes, got {key!r}: {value!r}")
+    return dict(meta)
 
 
 class BoundService:

@@ -109,12 +109,12 @@ class Attempts:
             )
         try:
             args, kwargs = task.signature.decode_arguments(message.arguments)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (codecs are the user's too: reported, not raised)
             return self._failed(message, error, None, {})
         context = self._context_of(message)
         try:
             value = await self._call(task, context, args, kwargs)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever a task raises is its failure)
             return self._failed(message, error, task, context.meta)
         except asyncio.CancelledError as error:
             current = asyncio.current_task()
@@ -128,7 +128,7 @@ class Attempts:
                 raise InfiniticError(
                     f"The result of {len(data):,} bytes is above the limit of {self._max_payload:,} bytes"
                 )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (a result that cannot be encoded is a failure)
             return self._failed(message, error, None, {})
         return _report(
             message,
@@ -201,7 +201,7 @@ class Attempts:
         if task is not None and task.retry is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
             try:
                 delay = self._delay(task, message.retry_index, error)
-            except Exception as broken:
+            except Exception as broken:  # noqa: BLE001 (an error inside a policy fails the task)
                 broken.__context__ = error
                 failure = replace(failure, exception=describe(broken))
         now = self._clock.now()
@@ -243,7 +243,7 @@ def _report(message: ExecuteTask, report: engine.Input) -> Outgoing:
 
 
 def _shortened(failure: TaskFailure | None, length: int) -> TaskFailure | None:
-    """The failures before, newest first, at most `length`, without their tracebacks: the chain must not grow for ever."""
+    """The failures before, newest first, at most `length`, without their tracebacks: the chain must not grow."""
     if failure is None or length <= 0:
         return None
     exception = replace(failure.exception, traceback="", cause=None)

@@ -1,4 +1,4 @@
-"""The instances that a worker holds in memory: their heads, and the live ones among them. Least recently used go first."""
+"""The instances that a worker holds in memory: heads, and the live ones among them. Least recently used go first."""
 
 from __future__ import annotations
 

@@ -45,7 +45,8 @@ class Lane:
         """The deliveries to handle together: all that wait, within bounds."""
         if len(self.waiting) == 1:
             return [self.waiting[0]]
-        folded, size = [], 0
+        folded: list[Delivery] = []
+        size = 0
         for delivery in islice(self.waiting, FOLD_MESSAGES):
             size += len(delivery.message.body)
             if folded and size > FOLD_BYTES:

@@ -28,12 +28,12 @@ class Publisher:
             await self.send(outgoing[0].topic, [outgoing[0].message])
             return
         by_topic: dict[Topic, list[Message]] = {}
-        for topic, message in outgoing:
-            batch = by_topic.get(topic)
+        for each in outgoing:
+            batch = by_topic.get(each.topic)
             if batch is None:
-                by_topic[topic] = [message]
+                by_topic[each.topic] = [each.message]
             else:
-                batch.append(message)
+                batch.append(each.message)
         for topic, messages in by_topic.items():
             await self.send(topic, messages)
 

@@ -54,7 +54,7 @@ async def outbox_of(held: Held, head: WorkflowHead, states: StateStorage, now: f
         return []
     outbox = effects.decode(last[0].outbox)
     segments = {head.sequence: events.decode(last[0].events)}
-    missing = needed(outbox, head) - {head.sequence}
+    missing = needed(outbox, head.sequence - 1)
     if missing:
         for segment in await states.history(held.key, sequences=sorted(missing)):
             segments[segment.sequence] = events.decode(segment.events)

@@ -1,7 +1,7 @@
 """The executor of one service: long-lived pool members run attempts, a flusher publishes and acknowledges reports.
 
-A report is acknowledged only after it is published. A repeat of an attempt that runs, or has just run, at this worker is
-settled without running it. A message that another process may have died with is counted before it runs (S2).
+A report is acknowledged only after it is published. A repeat of an attempt that runs, or has just run, at this worker
+is settled without running it. A message that another process may have died with is counted before it runs (S2).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One transition of one instance in the making: what was taken, what the code asked for, what is to be written and sent."""
+"""One transition of one instance in the making: what was taken, what the code asked for, what is written and sent."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from infinitic import topics
 from infinitic.engines import effects, state
-from infinitic.engines.effects import ActivateElsewhere, Bury, Effect, Postpone, Reply
+from infinitic.engines.effects import ActivateElsewhere, Answer, Bury, Effect, Postpone, Reply
 from infinitic.engines.state import WorkflowHead
-from infinitic.engines.workflow import Transition, begin, conclude, decide, runnable, stall, take
+from infinitic.engines.workflow import Transition, begin, begin_elsewhere, conclude, decide, runnable, stall, take
 from infinitic.engines.workflow.render import Outgoing, needed, render, to_client
 from infinitic.errors import InfiniticError, PayloadTooLargeError, WorkflowCodeError
 from infinitic.messages import client, engine as inputs, events
@@ -113,11 +113,11 @@ class Step:
         stimuli: list[Stimulus] = [*held.pending]
         for event in self._events:
             if type(event) is not AttemptFailed:
-                stimuli.append(event)  # type: ignore[arg-type]  # a fold without decision holds nothing else
+                stimuli.append(event)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # nothing else here
         live = held.live
         if live is None:
             live = held.live = Instance(spec, head.id, head.meta, head.run)
-        begun, activated = begin(head, self._now)
+        activated = begin(head, self._now)
         try:
             commands = live.activate(activated.at, stimuli)
         except InfiniticError as fault:
@@ -126,11 +126,10 @@ class Step:
         held.pending = []
         self._taken = (head, len(self._events), len(self._outbox))
         kept = spec.retention if retention is None else retention
-        decided = decide(begun, commands, spec.version, kept)
-        self.head = decided.head
+        self.head, outbox = decide(head, commands, spec.version, kept, activated)
         self._events.append(activated)
         self._events += commands
-        self._outbox += decided.outbox
+        self._outbox += outbox
 
     def _stall(self, fault: InfiniticError) -> None:
         """The code cannot be run: what came is kept in history, and handed to it when somebody retries."""
@@ -151,18 +150,17 @@ class Step:
         """Have another worker run the code."""
         assert self.head is not None
         pending = self.head.pending
-        self.head, activated = begin(self.head, self._now, elsewhere=True)
+        activated = begin(self.head, self._now)
+        self.head = begin_elsewhere(self.head, activated)
         self._events.append(activated)
         self._outbox.append(ActivateElsewhere(activated.number, pending))
 
     def missing(self) -> set[int]:
         """The segments of history without which the outbox cannot be rendered."""
-        head = self.head
-        if head is None:
+        if self.head is None:
             return set()
-        written = replace(head, sequence=head.sequence + 1)
-        wanted = needed((effect for effect in (*self._outbox, *self._replies) if isinstance(effect, Effect)), written)
-        return {sequence for sequence in wanted if sequence <= head.sequence}
+        answers = [reply for reply in self._replies if isinstance(reply, Answer)]
+        return needed([*self._outbox, *answers] if answers else self._outbox, self.head.sequence)
 
     def add(self, segments: Iterable[Segment]) -> None:
         """Segments of history that were asked for."""
@@ -172,15 +170,14 @@ class Step:
     def finish(self, max_payload: int) -> None:
         """Close the transition: from here on `change` and `outgoing` are complete."""
         self._finish()
-        too_large = next((each for each in self.outgoing if len(each.message.body) > max_payload), None)
-        if too_large is not None and self._taken is not None:
-            size = len(too_large.message.body)
-            fault = PayloadTooLargeError(
-                f"A message of {size:,} bytes for {too_large.topic.name} is above the limit of {max_payload:,} bytes"
-            )
-            del self.outgoing[:]
-            self.stall(fault)
-            self._finish()
+        for each in self.outgoing:
+            size = len(each.message.body)
+            if size > max_payload and self._taken is not None:
+                reason = f"A message of {size:,} bytes for {each.topic.name} is above the limit of {max_payload:,} bytes"
+                self.outgoing = []
+                self.stall(PayloadTooLargeError(reason))
+                self._finish()
+                return
 
     def _finish(self) -> None:
         before, head, now = self.held.head, self.head, self._now
@@ -216,10 +213,10 @@ class Step:
                 transition.entry,
                 transition.expires_at,
             )
-        sends: list[Effect | effects.Tell] = [*transition.outbox]
-        sends += [reply for reply in self._replies if not isinstance(reply, Postpone | Bury)]
-        if sends:
-            self.outgoing += render(sends, new, self._segments, now)
+        if transition.outbox:
+            self.outgoing += render(transition.outbox, new, self._segments, now)
+        if self._replies:
+            self.outgoing += render(self._replies, new, self._segments, now)
 
     @property
     def stalled(self) -> InfiniticError | None:
@@ -262,7 +259,7 @@ class Step:
 
 
 def step(held: Held, fold: Sequence[Delivery], now: float, horizon: float) -> Step:
-    """Take a fold. An input that cannot be taken ends it: the ones before it go alone; if it is the first, it raises."""
+    """Take a fold. An input that cannot be taken ends it: those before it go alone; if it is the first, it raises."""
     taken = Step(held, now)
     for delivery in fold:
         try:

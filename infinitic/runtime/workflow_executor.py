@@ -1,7 +1,7 @@
 """The executor of workflow code in split mode: an activation comes, a decision goes back to the state engine.
 
-Instances stay live between activations; one that is not here is replayed from the history in storage. A decision that the
-engine did not take (another executor's came first) shows in the digest that comes with the next activation.
+Instances stay live between activations; one that is not here is replayed from the history in storage. A decision that
+the engine did not take (another executor's came first) shows in the digest that comes with the next activation.
 """
 
 from __future__ import annotations

@@ -109,18 +109,12 @@ class Database:
 
     def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
         """Write each change or nothing of it. Raises `ValueError` for a repeated key, and `ValueTooLarge`."""
-        if len({change.key.id for change in changes}) < len(changes):  # not yet, if their names differ
-            if len({change.key for change in changes}) < len(changes):
-                raise ValueError("The changes of one call are for distinct keys")
-        limit = self.max_value
+        ids = {change.key.id for change in changes}  # cheaper than a set of keys, and rarely too small
+        if len(ids) < len(changes) and len({change.key for change in changes}) < len(changes):
+            raise ValueError("The changes of one call are for distinct keys")
         for change in changes:
             if isinstance(change, Change):
-                segment = change.segment
-                if len(change.head) > limit or (
-                    segment is not None
-                    and (len(segment.events) > limit or (segment.outbox is not None and len(segment.outbox) > limit))
-                ):
-                    raise _too_large(change, limit)
+                self._check_sizes(change)
         return [
             self._write(change) if isinstance(change, Change) else self._mark_published(change) for change in changes
         ]
@@ -215,6 +209,17 @@ class Database:
             return Lost(None if row is None else row.version)
         row.stored = Stored(stored.version, stored.head, stored.sequence, True)
         return Written(stored.version)
+
+    def _check_sizes(self, change: Change) -> None:
+        limit = self.max_value
+        if len(change.head) > limit:
+            raise ValueTooLarge(len(change.head), limit, "A head")
+        segment = change.segment
+        if segment is not None:
+            if len(segment.events) > limit:
+                raise ValueTooLarge(len(segment.events), limit, "A segment")
+            if segment.outbox is not None and len(segment.outbox) > limit:
+                raise ValueTooLarge(len(segment.outbox), limit, "An outbox")
 
     def _expire(self, due: float, row: _Row, marks: tuple[str, ...]) -> None:
         self._serial += 1
@@ -330,16 +335,6 @@ class InMemoryStorage(Storage):
 
     async def close(self) -> None:
         self._states.close()
-
-
-def _too_large(change: Change, limit: int) -> ValueTooLarge:
-    """What is wrong with a change of which something is above the limit."""
-    if len(change.head) > limit:
-        return ValueTooLarge(len(change.head), limit, "A head")
-    assert change.segment is not None
-    if len(change.segment.events) > limit:
-        return ValueTooLarge(len(change.segment.events), limit, "A segment")
-    return ValueTooLarge(len(change.segment.outbox or b""), limit, "An outbox")
 
 
 def _add_marks(row: _Row, marks: tuple[str, ...]) -> None:

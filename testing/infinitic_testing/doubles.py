@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import asyncio
+from collections.abc import Callable
 from typing import Any, Self
 from unittest.mock import call
 
@@ -53,7 +54,7 @@ class MethodDouble:
         answer = self._answers[min(self._given, len(self._answers) - 1)]
         self._given += 1
         value = answer(*args, **kwargs)
-        return await value if isinstance(value, Coroutine) else value
+        return await value if asyncio.iscoroutine(value) else value
 
 
 class ServiceDouble:

@@ -119,7 +119,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def create_task(self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], **options: Any) -> asyncio.Task[T]:
         """As in asyncio."""
-        task = super().create_task(coro, **options)
+        task = super().create_task(cast("Coroutine[Any, Any, T]", coro), **options)
         self._tasks.add(task)
         return task
 
@@ -150,9 +150,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         Raises `DeadlockError` or `LivelockError`, after `future` has been cancelled and has cleaned up. What
         goes wrong with that is noted on the error. Other tasks are left to the caller, as in asyncio.
         """
+        future = cast("Awaitable[T]", future)
         if asyncio._get_running_loop() is not None:
             return super().run_until_complete(future)  # which raises
-        self._main = main = asyncio.ensure_future(cast("Awaitable[T]", future), loop=self)
+        self._main = main = asyncio.ensure_future(future, loop=self)
         if main is not future:
             _never_log_destroy(main)  # as in asyncio: the caller has no hold of this task
         try:

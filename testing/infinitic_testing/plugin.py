@@ -28,7 +28,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     function = pyfuncitem.obj
     if "sim" not in pyfuncitem.fixturenames or not inspect.iscoroutinefunction(function):
         return None
-    simulation = pyfuncitem.funcargs["sim"]
+    simulation: Any = pyfuncitem.funcargs["sim"]
     arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(function).parameters}
     simulation.run(_run(simulation, function, arguments))
     return True

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from collections import OrderedDict, defaultdict, deque
@@ -35,10 +36,11 @@ import msgspec
 import pydantic
 import pytest
 from hypothesis import given, strategies as st
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PlainSerializer, PrivateAttr
 from typing_extensions import TypeAliasType, TypedDict  # pydantic wants them from here before Python 3.12
 
 from infinitic.codec import ValueCodec, hint_name, value_codec
+from infinitic.difference import difference
 from infinitic.errors import DecodingError, PayloadError, UsageError
 
 T = TypeVar("T")
@@ -131,8 +133,6 @@ class Bill(BaseModel):
 class Named(BaseModel):
     """Each kind of alias that pydantic knows."""
 
-    model_config = ConfigDict(validate_by_alias=True)
-
     first: int = Field(alias="firstOne")
     second: int = Field(default=2, validation_alias=AliasChoices("b", "c"))
     third: int = Field(default=3, serialization_alias="thirdOne")
@@ -142,6 +142,16 @@ class Named(BaseModel):
     @property
     def total(self) -> int:
         return self.first + self.second
+
+
+class ByName(BaseModel):
+    model_config = ConfigDict(validate_by_alias=False, validate_by_name=True)
+
+    first: int = Field(alias="firstOne")
+
+
+class LooksLikeSchema(BaseModel):
+    x: dict[str, Any] = {"type": "model", "schema": {"type": "model-field", "validation_alias": "x"}}
 
 
 class Forbids(BaseModel):
@@ -264,6 +274,12 @@ class HoldsRecord:
     names: dict[str, Record] = dataclasses.field(default_factory=dict[str, Record])
 
 
+class Arbitrary(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    record: list[Record]
+
+
 class RecordOfModel(msgspec.Struct):
     money: Money
 
@@ -335,7 +351,7 @@ ROUND_TRIPS: list[tuple[Any, list[Any]]] = [
     (dict[bool, int], [{True: 1}]),
     (set[int], [{1, 2}, set()]),
     (frozenset[str], [frozenset("ab")]),
-    (set[float], [{1.0, INF}]),
+    (set[float], [{1.0, INF}, {NAN}]),
     (tuple[int, str], [(1, "a")]),
     (tuple[int, ...], [(), (1, 2)]),
     (deque[int], [deque([1])]),
@@ -371,6 +387,8 @@ ROUND_TRIPS: list[tuple[Any, list[Any]]] = [
     (Bill, [Bill(total=Money(amount=INF), parts=[Money(amount=NAN)])]),
     (list[Bill | None], [[None, Bill(total=Money(amount=INF))]]),
     (Named, [Named.model_validate({"firstOne": 1, "b": 5, "third": 7, "fourthOne": 9})]),
+    (ByName, [ByName.model_construct(first=1)]),
+    (LooksLikeSchema, [LooksLikeSchema()]),
     (Forbids, [Forbids(x=1)]),
     (Allows, [Allows.model_validate({"x": 1, "more": [1, "a"]})]),
     (Hides, [Hides(x=1)]),
@@ -613,6 +631,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Allows, Allows.model_validate({"x": 1, "more": (1,)}), "more"),
     (pydantic.SecretStr, pydantic.SecretStr("x"), "would arrive as"),
     (Annotated[int, Field(gt=0)], 0, "greater than 0"),
+    (Annotated[Decimal, PlainSerializer(Decimal.normalize)], Decimal("1.10"), r"'1.10'\) would arrive as"),
     (Opaque, Opaque(-1), r"value\.x: -1 would arrive as 1"),
     (Record, Record("1"), "Expected `int`, got `str`"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     (Record, Record(True), "Expected `int`, got `bool`"),
@@ -698,6 +717,37 @@ def test_text_that_does_not_fit_is_not_decoded(hint: Any, data: bytes) -> None:
         value_codec(hint).decode(data)
 
 
+class Slotted:
+    __slots__ = ("x",)
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+
+
+@pytest.mark.parametrize(
+    ("sent", "arrived", "expected"),
+    [
+        ({True: "a"}, {1: "a"}, ": True (bool) would arrive as 1 (int)"),
+        ({NAN: 1}, {float("nan"): 1}, "[nan]: 1 would be lost"),
+        ({"a": 1}, {"a": 1, "b": 2}, ": {'a': 1} would arrive as {'a': 1, 'b': 2}"),
+        ({1.0, NAN}, {float("nan"), 1.0}, None),
+        ({1, 2}, {1, 3}, ": 2 would be lost"),
+        ({1}, {1, 3}, ": {1} would arrive as {1, 3}"),
+        (Slotted([1]), Slotted([1]), None),
+        (Slotted([1]), Slotted([2]), ".x[0]: 1 would arrive as 2"),
+        (deque([1, 2]), deque([1]), ": deque([1, 2]) would arrive as deque([1])"),
+        ([Point(1, NAN)], [Point(1, NAN)], None),
+        ([{"a": Point(1)}], [{"a": Point(2)}], "[0]['a'].x: 1 would arrive as 2"),
+        (1, 1.0, None),
+        (1.0, 1, ": 1.0 (float) would arrive as 1 (int)"),
+        (re.compile("a"), re.compile("a"), None),
+        (re.compile("a"), re.compile("b"), ": re.compile('a') would arrive as re.compile('b')"),
+    ],
+)
+def test_difference(sent: Any, arrived: Any, expected: str | None) -> None:
+    assert difference(sent, arrived) == expected
+
+
 # ── Which codec ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -709,6 +759,7 @@ def test_text_that_does_not_fit_is_not_decoded(hint: Any, data: bytes) -> None:
         (list[Record] | Money, "mixes msgspec and pydantic"),
         (RecordOfModel, "mixes msgspec and pydantic"),
         (list[RecordOfModel], "mixes msgspec and pydantic"),
+        (list[Arbitrary], "mixes msgspec and pydantic"),
         (Annotated[Record, Field(gt=1)], "mixes msgspec and pydantic"),
         (tuple[Record, Checked], "mixes msgspec and pydantic"),
         (Record | SubRecord, "Struct"),

@@ -64,6 +64,12 @@ class Flights:
     def coroutine(self) -> Coroutine[Any, Any, TripRequest]:
         raise NotImplementedError
 
+    async def promised_later(self) -> Awaitable[int]:
+        raise NotImplementedError
+
+    def passes_on(self, function: T, *args: P.args, **kwargs: P.kwargs) -> None:  # type: ignore[valid-type]  # pyright: ignore
+        raise NotImplementedError
+
     def stops(self) -> NoReturn:
         raise NotImplementedError
 
@@ -129,6 +135,7 @@ CALLS: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bytes]] =
     (LOOSE, (1, [2], "c"), {"d": {"x": None}}, b'{"a":[1,[2],"c"],"k":{"d":{"x":null}}}'),
     (Flights.extras, ("1A",), {"bags": 2, "meal": True}, b'{"a":["1A"],"k":{"meal":true,"bags":2}}'),
     (Flights.generic, ({"a": 1}, "x"), {}, b'[{"a":1},"x"]'),
+    (vars(Flights)["passes_on"], ([1], 2), {"x": None}, b'{"a":[[1],2],"k":{"x":null}}'),
 ]  # fmt: skip
 
 
@@ -291,6 +298,7 @@ def test_results_that_do_not_fit() -> None:
         (Flights.checkers, r"^Flights\.checkers\(\) has a type hint .*'OnlyForCheckers'.*TYPE_CHECKING$"),
         (Flights.unknown, r"^Flights\.unknown\(\) argument 'thing': Unknown cannot be sent"),
         (Flights.gives_unknown, r"^Flights\.gives_unknown\(\) result: list\[.*Unknown\] cannot be sent"),
+        (Flights.promised_later, r"^Flights\.promised_later\(\) result: .*Awaitable\[int\] cannot be sent"),
         (Flights.generator, r"^Flights\.generator\(\) is a generator function"),
         (Flights.async_generator, r"^Flights\.async_generator\(\) is a generator function"),
         (vars(Flights)["no_self"], r"^Flights\.no_self\(\) has no parameter for its instance"),

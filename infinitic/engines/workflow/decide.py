@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, assert_never
+from typing import Any, assert_never
 
 from msgspec.structs import replace
 
@@ -15,6 +15,7 @@ from infinitic.messages.commands import (
     CancelPosition,
     Command,
     CompleteMethod,
+    EndMethod,
     FailMethod,
     RecordInline,
     ScheduleTask,
@@ -24,18 +25,14 @@ from infinitic.messages.events import Activated
 from infinitic.messages.outcomes import Status
 
 
-class Decided(NamedTuple):
-    """The head after the commands of an activation, and what they cause."""
-
-    head: WorkflowHead
-    outbox: list[Effect]
+def begin(head: WorkflowHead, now: float) -> Activated:
+    """The next activation: all stimuli that wait go to the code. Its time never goes back (S16)."""
+    return Activated(head.activation + 1, now if now > head.at else head.at)
 
 
-def begin(head: WorkflowHead, now: float, *, elsewhere: bool = False) -> tuple[WorkflowHead, Activated]:
-    """Open the next activation: all stimuli that wait go to the code. Its time never goes back (S16)."""
-    number, at = head.activation + 1, max(now, head.at)
-    deciding = head.pending if elsewhere else 0
-    return replace(head, activation=number, at=at, pending=0, deciding=deciding), Activated(number, at)
+def begin_elsewhere(head: WorkflowHead, activated: Activated) -> WorkflowHead:
+    """The head while another worker runs this activation."""
+    return replace(head, activation=activated.number, at=activated.at, pending=0, deciding=head.pending)
 
 
 def stall(head: WorkflowHead, reason: str) -> WorkflowHead:
@@ -43,12 +40,22 @@ def stall(head: WorkflowHead, reason: str) -> WorkflowHead:
     return replace(head, stalled=reason)
 
 
-def decide(head: WorkflowHead, commands: Sequence[Command], version: int, retention: float) -> Decided:
-    """Apply the commands of the activation that runs. They go to the segment after `head.sequence`."""
+def decide(
+    head: WorkflowHead,
+    commands: Sequence[Command],
+    version: int,
+    retention: float,
+    activated: Activated | None = None,
+) -> tuple[WorkflowHead, list[Effect]]:
+    """The head after the commands of an activation, and what they cause. They go to the segment after `head.sequence`.
+
+    `activated` is the activation if it was opened and run in this very transition.
+    """
     sequence = head.sequence + 1
-    scheduled, cancelled = list[int](), set[int]()
-    timers, methods = list(head.timers), list(head.methods)
-    outbox: list[Effect] = []
+    scheduled: list[int] = []
+    cancelled: list[int] = []
+    timers: list[Timer] = []
+    ended: list[EndMethod] = []
     position = head.position
     for command in commands:
         match command:
@@ -63,46 +70,59 @@ def decide(head: WorkflowHead, commands: Sequence[Command], version: int, retent
             case RecordInline():
                 position = command.position + 1
             case CancelPosition():
-                cancelled.add(command.position)
-            case CompleteMethod():
-                outbox += _end(methods, command.method_id, Status.COMPLETED, sequence)
-            case FailMethod():
-                outbox += _end(methods, command.method_id, Status.FAILED, sequence)
-            case CancelMethod():
-                outbox += _end(methods, command.method_id, Status.CANCELED, sequence)
+                cancelled.append(command.position)
+            case CompleteMethod() | FailMethod() | CancelMethod():
+                ended.append(command)
             case _:
                 assert_never(command)
-    blocks, retries = head.open, head.retries
+    changes: dict[str, Any] = {"position": position}
+    if activated is not None:
+        changes.update(activation=activated.number, at=activated.at, pending=0)
+    if head.deciding:
+        changes["deciding"] = 0
+    if head.version != version or head.retention != retention:
+        changes.update(version=version, retention=retention)
+    if timers:
+        changes["timers"] = (*head.timers, *timers)
+    outbox: list[Effect] = []
+    if ended:
+        methods = list(head.methods)
+        for end in ended:
+            outbox += _end(methods, end, sequence)
+        changes["methods"] = tuple(methods)
+    blocks = head.open
     if cancelled:
-        timers = [timer for timer in timers if timer.position not in cancelled]
-        retries = tuple(retry for retry in retries if retry.position not in cancelled)
-        scheduled = [each for each in scheduled if each not in cancelled]
+        gone = set(cancelled)
+        scheduled = [each for each in scheduled if each not in gone]
+        changes["timers"] = tuple(
+            timer for timer in changes.get("timers", head.timers) if timer.position not in gone
+        )
+        changes["retries"] = tuple(retry for retry in head.retries if retry.position not in gone)
         for each in cancelled:
             remaining = positions.close(blocks, each)
             blocks = blocks if remaining is None else remaining
     if scheduled:
         blocks = (*blocks, positions.open_block(sequence, scheduled))
-        outbox += [SendTask(each, sequence) for each in scheduled]
-    decided = replace(
-        head,
-        version=version,
-        retention=retention,
-        deciding=0,
-        open=blocks,
-        timers=tuple(timers),
-        retries=retries,
-        methods=tuple(methods),
-        position=position,
-    )
-    return Decided(decided, outbox)
+        for each in scheduled:
+            outbox.append(SendTask(each, sequence))
+    if blocks is not head.open:
+        changes["open"] = blocks
+    return replace(head, **changes), outbox
 
 
-def _end(methods: list[Method], method_id: str, how: Status, sequence: int) -> list[Effect]:
+def _end(methods: list[Method], end: EndMethod, sequence: int) -> list[Effect]:
     """End a method: its waiters are answered at once (S28). The first one stays, for those who ask later."""
-    index = next(index for index, method in enumerate(methods) if method.id == method_id)
+    index = next(index for index, method in enumerate(methods) if method.id == end.method_id)
     method = methods[index]
     if index == 0:
-        methods[0] = Method(method.id, method.name, (), how, sequence)
+        methods[0] = Method(method.id, method.name, (), _HOW[type(end)], sequence)
     else:
         del methods[index]
-    return [Answer(waiter, method_id, sequence) for waiter in method.waiters]
+    return [Answer(waiter, method.id, sequence) for waiter in method.waiters]
+
+
+_HOW: dict[type[EndMethod], Status] = {
+    CompleteMethod: Status.COMPLETED,
+    FailMethod: Status.FAILED,
+    CancelMethod: Status.CANCELED,
+}

@@ -6,7 +6,9 @@ The same function serves the transition that was just committed and the successo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, assert_never
+from typing import assert_never
+
+import msgspec
 
 from infinitic import ids, topics
 from infinitic.engines.effects import (
@@ -29,26 +31,28 @@ from infinitic.transport import Message
 Segments = Mapping[int, Sequence[Event]]
 
 
-class Outgoing(NamedTuple):
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """A message, and where it goes."""
 
     topic: Topic
     message: Message
 
 
-def needed(effects: Iterable[Effect], head: WorkflowHead) -> set[int]:
-    """The sequences of the segments without which these effects cannot be rendered."""
-    sequences = set[int]()
+def needed(effects: Iterable[Effect], until: int) -> set[int]:
+    """The sequences of the segments, up to `until`, without which these effects cannot be rendered."""
+    sequences: set[int] = set()
     for effect in effects:
         match effect:
-            case SendTask(request=request, failure=failure):
-                sequences.add(request)
-                if failure:
-                    sequences.add(failure)
-            case Answer(ended=ended):
-                sequences.add(ended)
-            case ActivateElsewhere(pending=pending):
-                sequences.update(range(pending, head.sequence + 1))
+            case SendTask():
+                if effect.request <= until:
+                    sequences.add(effect.request)
+                if 0 < effect.failure <= until:
+                    sequences.add(effect.failure)
+            case Answer():
+                if effect.ended <= until:
+                    sequences.add(effect.ended)
+            case ActivateElsewhere():
+                sequences.update(range(effect.pending, until + 1))
             case ArmWake() | Confirm() | Refuse():
                 pass
             case _:

@@ -62,9 +62,9 @@ def _take_without_state(key: StateKey, message: Input, now: float, horizon: floa
             return Taken(None, replies=(Bury(f"This start is older than the horizon of {horizon:.0f} s"),))
         return _create(key, message, now)
     reply_to: ReplyTo | None = getattr(message, "reply_to", None)
-    if isinstance(message, inputs.Signal | inputs.CallMethod | inputs.Cancel | inputs.Wait | inputs.Describe):
-        if now - message.made_at < OVERTAKEN_SECONDS:
-            return Taken(None, replies=(Postpone(OVERTAKEN_DELAY_SECONDS),))
+    waits = isinstance(message, inputs.Signal | inputs.CallMethod | inputs.Cancel | inputs.Wait | inputs.Describe)
+    if waits and now - message.made_at < OVERTAKEN_SECONDS:
+        return Taken(None, replies=(Postpone(OVERTAKEN_DELAY_SECONDS),))
     return Taken(None, replies=(Refuse(reply_to),) if reply_to is not None else ())
 
 
@@ -125,20 +125,16 @@ def _cancel(head: WorkflowHead, message: inputs.Cancel, now: float) -> Taken:
 
 
 def _settle(head: WorkflowHead, position: int, event: Event) -> Taken:
-    """A task is settled: its position is closed, with its total timeout and its retries. A duplicate changes nothing."""
+    """A task is settled: its position is closed, with its timeout and its retries. A duplicate changes nothing."""
     still_open = positions.close(head.open, position)
     if still_open is None:
         return Taken(head)
-    timers = head.timers
-    if timers:
-        timers = tuple(timer for timer in timers if timer.position != position)
-    retries = head.retries
-    if retries:
-        retries = tuple(retry for retry in retries if retry.position != position)
-    return Taken(
-        replace(head, open=still_open, timers=timers, retries=retries, pending=head.pending or head.sequence + 1),
-        (event,),
-    )
+    pending = head.pending or head.sequence + 1
+    if not head.timers and not head.retries:
+        return Taken(replace(head, open=still_open, pending=pending), (event,))
+    timers = tuple(timer for timer in head.timers if timer.position != position)
+    retries = tuple(retry for retry in head.retries if retry.position != position)
+    return Taken(replace(head, open=still_open, timers=timers, retries=retries, pending=pending), (event,))
 
 
 def _task_completed(head: WorkflowHead, message: inputs.TaskCompleted, now: float) -> Taken:
@@ -245,8 +241,8 @@ def _decision(head: WorkflowHead, message: inputs.Decision, now: float) -> Taken
         return Taken(head)
     if message.stalled is not None:
         return Taken(stall(head, message.stalled))
-    decided = decide(head, message.commands, message.version, message.retention)
-    return Taken(replace(decided.head, digest=message.digest), message.commands, tuple(decided.outbox))
+    decided, outbox = decide(head, message.commands, message.version, message.retention)
+    return Taken(replace(decided, digest=message.digest), message.commands, tuple(outbox))
 
 
 _HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], Taken]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -17,12 +18,12 @@ from infinitic.storage import Entry
 LONGEST_WAKE_SECONDS = 86_400.0
 
 
-class Transition(msgspec.Struct, frozen=True):
-    """What is to be committed: the new head, the events and outbox of its segment, the searchable facts if they change."""
+class Transition(msgspec.Struct, frozen=True, gc=False):
+    """What is to be committed: new head, events and outbox of its segment, the searchable facts if they change."""
 
     head: WorkflowHead
-    events: tuple[Event, ...]
-    outbox: tuple[Effect, ...]
+    events: Sequence[Event]
+    outbox: Sequence[Effect]
     entry: Entry | None
     expires_at: float | None
 
@@ -43,12 +44,11 @@ def conclude(
 
     The instance closes when every method has returned and every task is settled; cancelled, it waits for no task (S28).
     """
-    entry, expires_at, effects = None, None, list(outbox)
+    entry, expires_at = None, None
+    changes: dict[str, Any] = {}
     if _ended(head):
         status = head.methods[0].status
-        head = replace(
-            head, status=status, closed_at=now, open=(), timers=(), retries=(), armed=None, pending=0, meta={}
-        )
+        changes = dict(status=status, closed_at=now, open=(), timers=(), retries=(), armed=None, meta={})
         expires_at = now + head.retention
         entry = Entry(status, head.started_at, head.version, now)
     elif head.timers or head.retries:
@@ -56,16 +56,21 @@ def conclude(
         if due is not None:
             target = min(due, now + LONGEST_WAKE_SECONDS)
             if head.armed is None or target < head.armed:
-                head = replace(head, armed=target)
-                effects.append(ArmWake(target))
-    if events or effects:
-        head = replace(head, sequence=head.sequence + 1)
+                changes["armed"] = target
+                outbox = [*outbox, ArmWake(target)]
+    if events or outbox:
+        changes["sequence"] = head.sequence + 1
+    if changes:
+        head = replace(head, **changes)
     if entry is None and (before is None or before.version != head.version or before.armed != head.armed):
         entry = Entry(Status.RUNNING, head.started_at, head.version, None, head.armed)
-    return Transition(head, tuple(events), tuple(effects), entry, expires_at)
+    return Transition(head, events, outbox, entry, expires_at)
 
 
 def _ended(head: WorkflowHead) -> bool:
-    if head.pending or head.deciding or any(method.status is Status.RUNNING for method in head.methods):
+    if head.pending or head.deciding:
         return False
+    for method in head.methods:
+        if method.status is Status.RUNNING:
+            return False
     return head.canceling or not head.open

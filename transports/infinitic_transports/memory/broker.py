@@ -19,6 +19,7 @@ from infinitic.transport import (
     Delivery,
     Message,
     MessageTooLarge,
+    SubscriptionStats,
     TopicStats,
     TransportClosed,
     UnknownTopic,
@@ -195,6 +196,10 @@ class Broker:
         """Count messages and consumers of each subscription; ephemeral ones are called `name#number`."""
         found = self._topics.get(topic.name)
         return TopicStats({each.name: each.stats() for each in found.all} if found else {})
+
+    def overview(self) -> dict[str, dict[str, SubscriptionStats]]:
+        """The subscriptions of every topic, by its name, as `stats` has them."""
+        return {name: self.stats(each.topic).subscriptions for name, each in self._topics.items()}
 
     def _make(self, topic: Topic) -> _Topic:
         made = self._topics[topic.name] = _Topic(topic)

@@ -1,0 +1,100 @@
+"""Run the benchmarks, floor and product in turn, and print a table with the spread. Figures also go to a JSON file.
+
+    python -m bench [--runs N] [--only w1,w3] [--output FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+Figures = dict[str, float]
+
+W1, W2, W3, W4 = "10000", "100", "10000", "100000"
+
+
+def run(module: str, *arguments: str) -> Figures:
+    """The figures that one program prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments], check=True, stdout=subprocess.PIPE, text=True
+    )
+    line = next(line for line in done.stdout.splitlines() if line.startswith("@result "))
+    figures: Figures = json.loads(line.removeprefix("@result "))
+    return figures
+
+
+def spread(values: list[float]) -> str:
+    """Median, and lowest to highest."""
+    return f"{statistics.median(values):,.4g}  ({min(values):,.4g} to {max(values):,.4g})"
+
+
+class Report:
+    """Rows of figures, with what they should be."""
+
+    def __init__(self) -> None:
+        self.table = Table("", "figure", "median (lowest to highest)", "goal", title="Infinitic on the in-memory broker")
+        self.figures: dict[str, list[float]] = {}
+
+    def add(self, name: str, what: str, values: list[float], goal: str = "") -> None:
+        self.table.add_row(name, what, spread(values), goal)
+        self.figures[f"{name} {what}"] = values
+
+
+def against_floor(report: Report, name: str, work: str, n: str, runs: int, goal: str) -> None:
+    """Floor and product in turn, compared pair by pair."""
+    pairs = [(run("bench.floor", work, n), run("bench.workloads", work, n)) for _ in range(runs)]
+    report.add(name, "floor, workflows/s", [floor["per_s"] for floor, _ in pairs])
+    report.add(name, "workflows/s", [ours["per_s"] for _, ours in pairs])
+    report.add(name, "CPU µs a workflow", [ours["cpu_us"] for _, ours in pairs])
+    report.add(name, "times the floor", [ours["per_s"] / floor["per_s"] for floor, ours in pairs], goal)
+    report.add(name, "latency p50, ms", [ours["p50_ms"] for _, ours in pairs])
+    report.add(name, "latency p99, ms", [ours["p99_ms"] for _, ours in pairs])
+
+
+def long_workflow(report: Report, runs: int) -> None:
+    results = [run("bench.workloads", "w3", W3) for _ in range(runs)]
+    name = "W3 one workflow, 10,000 steps"
+    report.add(name, "first 500, µs a step", [each["first_us"] for each in results])
+    report.add(name, "last 500, µs a step", [each["last_us"] for each in results])
+    report.add(name, "last / first", [each["ratio"] for each in results], "≤ 1.15")
+    report.add(name, "first 500, bytes a step", [each["first_bytes"] for each in results])
+    report.add(name, "last 500, bytes a step", [each["last_bytes"] for each in results], "no growth")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="runs of each workload (default 5)")
+    parser.add_argument("--only", default="w1,w2,w3,w4,w5", help="workloads, e.g. w1,w3")
+    parser.add_argument("--output", type=Path, default=Path("bench-results/latest.json"))
+    options = parser.parse_args()
+    wanted, report = set(options.only.split(",")), Report()
+    if "w1" in wanted:
+        against_floor(report, "W1 three tasks, 200 in flight", "w1", W1, options.runs, "≥ 0.50")
+    if "w2" in wanted:
+        against_floor(report, "W2 100 × 100 parallel tasks", "w2", W2, options.runs, "≥ 2.0")
+    if "w3" in wanted:
+        long_workflow(report, options.runs)
+    if "w4" in wanted:
+        asleep = [run("bench.workloads", "w4", W4) for _ in range(min(3, options.runs))]
+        report.add("W4 100,000 asleep for 30 days", "bytes each", [each["bytes_each"] for each in asleep], "≤ 6,144")
+    if "w5" in wanted:
+        tests = [run("bench.pytest_cost") for _ in range(min(3, options.runs))]
+        report.add("W5 pytest", "bare, s", [each["bare_s"] for each in tests])
+        report.add("W5 pytest", "cold run above bare, s", [each["cold_s"] for each in tests], "≤ 0.75")
+        report.add("W5 pytest", "each further test, ms", [each["each_ms"] for each in tests], "≤ 5")
+    Console().print(report.table)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    machine = {"python": platform.python_version(), "system": platform.platform()}
+    options.output.write_text(json.dumps({"machine": machine, "figures": report.figures}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
