@@ -1,6 +1,6 @@
 """Run the benchmarks, floor and product in turn, and print a table with the spread. Figures also go to a JSON file.
 
-    python -m bench [--runs N] [--only w1,w3] [--output FILE]
+python -m bench [--runs N] [--only w1,w3] [--output FILE]
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ W1, W2, W3, W4 = "10000", "100", "10000", "100000"
 
 def run(module: str, *arguments: str) -> Figures:
     """The figures that one program prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments], check=True, stdout=subprocess.PIPE, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", module, *arguments], check=True, stdout=subprocess.PIPE, text=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith("@result "))
     figures: Figures = json.loads(line.removeprefix("@result "))
     return figures
@@ -40,7 +38,9 @@ class Report:
     """Rows of figures, with what they should be."""
 
     def __init__(self) -> None:
-        self.table = Table("", "figure", "median (lowest to highest)", "goal", title="Infinitic on the in-memory broker")
+        self.table = Table(
+            "", "figure", "median (lowest to highest)", "goal", title="Infinitic on the in-memory broker"
+        )
         self.figures: dict[str, list[float]] = {}
 
     def add(self, name: str, what: str, values: list[float], goal: str = "") -> None:

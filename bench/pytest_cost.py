@@ -1,6 +1,6 @@
 """W5: what the plugin costs a test suite. A cold run, and each further test of a three-task workflow.
 
-    python -m bench.pytest_cost
+python -m bench.pytest_cost
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench import load
 
 BARE = "def test_0():\n    assert 1 + 1 == 2\n"
 
-SIMULATED = '''
+SIMULATED = """
 from infinitic import Workflow
 
 
@@ -31,7 +31,7 @@ class Three(Workflow):
         a = await self.adder.add_one(i)
         b = await self.adder.add_one(a)
         return a + b + await self.adder.add_one(b)
-'''
+"""
 
 TEST = """
 

@@ -31,6 +31,8 @@ from infinitic.services import (
     task as task,
     task_context as task_context,
 )
+from infinitic.sync_client import SyncClient as SyncClient
+from infinitic.sync_client import SyncHandle as SyncHandle
 from infinitic.worker import Worker as Worker
 from infinitic.workflows import (
     Channel as Channel,
@@ -61,6 +63,8 @@ __all__ = [
     "Receiver",
     "RegistrationError",
     "RetryPolicy",
+    "SyncClient",
+    "SyncHandle",
     "TaskCanceledError",
     "TaskContext",
     "TaskFailedError",

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
 
@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from infinitic import ids, topics
 from infinitic.client_stubs import MethodStub, WorkflowStub, stub_of, stub_of_function
-from infinitic.clock import Clock, SystemClock, to_instant
+from infinitic.clock import Clock, SystemClock, to_instant, to_seconds
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import (
     DeferredError,
@@ -67,17 +67,17 @@ class WorkflowHandle(Generic[R]):
         """The name of the method."""
         return self._spec.name
 
-    async def result(self, timeout: float | None = None) -> R:
+    async def result(self, timeout: float | timedelta | None = None) -> R:
         """Wait for the result; it can be fetched until the retention of the workflow ends.
 
         Args:
-            timeout: seconds to wait; `TimeoutError` is raised then, and the workflow runs on.
+            timeout: seconds (or timedelta) to wait; `TimeoutError` is raised then, and the workflow runs on.
 
         Raises `WorkflowFailedError`, `WorkflowCanceledError`, `WorkflowUnknownError`.
         """
         if self._waiting is None or self._waiting.cancelled():
             self._waiting = await self._client.wait(self._stub.spec.name, self.workflow_id, self.method_id)
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(None if timeout is None else to_seconds(timeout)):
             response = await asyncio.shield(self._waiting)
         return cast(R, self._client.outcome(response, self._stub.spec.name, self._spec, self.workflow_id))
 

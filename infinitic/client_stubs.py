@@ -32,7 +32,7 @@ class WorkflowStub:
         channel = self.spec.channels.get(name)
         if channel is not None:
             return ClientChannel(self, channel)
-        if name.startswith("__"):
+        if name.startswith("_"):
             raise AttributeError(name)
         known = ", ".join(sorted([*self.spec.attributes, *self.spec.channels]))
         raise UsageError(f"The workflow {self.spec.name} has no public coroutine or channel '{name}'; it has {known}")

@@ -466,9 +466,7 @@ def _parts(hint: Any, seen: dict[int, Any]) -> Iterator[Any]:
     inner += [getattr(hint, name, None) for name in ("__value__", "__supertype__", "__bound__")]
     if isinstance(hint, type):
         with suppress(Exception):  # msgspec and pydantic report what cannot be resolved
-            fields: dict[str, Any] | None = getattr(hint, "model_fields", None)  # of a pydantic model
-            hints = typing.get_type_hints(hint, include_extras=True) if fields is None else fields
-            inner += [getattr(each, "annotation", each) for each in hints.values()]
+            inner += typing.get_type_hints(hint, include_extras=True).values()
     for part in inner:
         yield from _parts(part, seen)
 

@@ -6,7 +6,7 @@ same ids, and a repeat is recognised wherever it lands (rule S10).
 
 from __future__ import annotations
 
-import uuid
+import os
 
 from infinitic.errors import UsageError
 
@@ -15,7 +15,7 @@ MAX_NAME_BYTES = 255
 
 def new_id() -> str:
     """A new random id of 32 hexadecimal digits."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def task_id(workflow_id: str, run: int, position: int) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import msgspec
 
 from infinitic.clock import to_seconds
 from infinitic.errors import TaskFailure, UsageError
@@ -194,8 +196,7 @@ def service(
     return decorate if cls is None else decorate(cls)
 
 
-@dataclass(slots=True, eq=False)
-class TaskContext:
+class TaskContext(msgspec.Struct, eq=False):
     """What a task may know about itself: `task_context()` gives it.
 
     `task_id` is stable over retries: an idempotency key. `meta` may be changed; it is carried over retries.
@@ -217,14 +218,14 @@ class TaskContext:
     client: Client
     is_cancelled: bool = False
     """True once this attempt should stop: its timeout is over, or the worker must go."""
-    _callbacks: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
+    _callbacks: tuple[Callable[[], object], ...] = ()
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
         """Have `callback` called when this attempt should stop; at once if it should already."""
         if self.is_cancelled:
             callback()
         else:
-            self._callbacks.append(callback)
+            self._callbacks = (*self._callbacks, callback)
 
     def cancel(self) -> None:
         """Tell the attempt to stop. For the executor and for tests of tasks."""

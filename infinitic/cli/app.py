@@ -1,12 +1,38 @@
-"""The commands, as typer sees them."""
+"""The commands, as typer sees them. Each has a module of its own."""
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
-app = typer.Typer(help="Durable workflows and services as plain Python classes.", no_args_is_help=True)
+from infinitic.cli import demo
+
+app = typer.Typer(
+    help="Durable workflows and services as plain Python classes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+app.command("demo")(demo.command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"infinitic {version('infinitic')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Durable workflows and services as plain Python classes."""
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    app(prog_name="infinitic")

@@ -82,7 +82,11 @@ class Bury(msgspec.Struct, frozen=True):
     reason: str
 
 
-Reply = Tell | Postpone | Bury | Refuse | Answer | Confirm
+Reply = Tell | Refuse | Answer | Confirm
+"""Sent without being kept: the instance does not change by it."""
+
+Handling = Postpone | Bury
+"""What is done with the input itself, instead of taking it."""
 
 encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(list[Effect])

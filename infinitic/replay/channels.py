@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast, get_args, overload
 
 from infinitic.codec import ValueCodec, value_codec
 from infinitic.errors import ChannelClosedError, UsageError
-from infinitic.replay.deferred import Combination, Deferred, DeferredStatus, Home, Statuses, status_of
+from infinitic.replay.deferred import Combination, Deferred, DeferredStatus, Home, Waitable, status_of
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -172,7 +172,7 @@ class _Taking(asyncio.Future[Any]):
         return super().cancel(msg)
 
 
-class Receiver(Statuses, Generic[T]):
+class Receiver(Waitable[T]):
     """Gives one signal each time it is awaited, as often as you like; ``async for`` gives all that come.
 
     Its status is that of the latest await. A receiver whose race is lost or whose wait was cancelled takes nothing.
@@ -237,11 +237,11 @@ class Receiver(Statuses, Generic[T]):
     def status(self) -> DeferredStatus:
         return DeferredStatus.ONGOING if self._taking is None else status_of(self._taking)
 
-    def __or__(self, other: Deferred[U] | Receiver[U]) -> Deferred[T | U]:
+    def __or__(self, other: Waitable[U]) -> Deferred[T | U]:
         """Whichever completes first."""
         return Combination(self.home, (self, other), every=False)
 
-    def __and__(self, other: Deferred[U] | Receiver[U]) -> Deferred[tuple[T, U]]:
+    def __and__(self, other: Waitable[U]) -> Deferred[tuple[T, U]]:
         """The values of both, as `all_of` gives them."""
         return Combination(self.home, (self, other), every=True)
 

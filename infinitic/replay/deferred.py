@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from enum import StrEnum
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast, overload
 
 from infinitic.errors import (
     DeferredError,
@@ -20,17 +20,17 @@ from infinitic.errors import (
     WorkflowUnknownError,
 )
 
+if TYPE_CHECKING:
+    from infinitic.replay.channels import Receiver
+
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
 T1 = TypeVar("T1")
 T2 = TypeVar("T2")
 T3 = TypeVar("T3")
 T4 = TypeVar("T4")
 T5 = TypeVar("T5")
-if TYPE_CHECKING:
-    from infinitic.replay.channels import Receiver
-
-    Part: TypeAlias = "Deferred[T] | Receiver[T]"
 
 _BY_USER = object()
 _WAIT_FOR: CodeType | None = vars(asyncio.tasks)["_cancel_and_wait"].__code__ if sys.version_info < (3, 12) else None
@@ -79,10 +79,12 @@ class Home(Protocol):
     def cancel_position(self, position: int) -> None: ...
 
 
-class Statuses:
-    """The questions one can ask of a `Deferred` or a `Receiver`."""
+class Waitable(Generic[T_co]):
+    """A `Deferred` or a `Receiver`: what can be awaited and combined, and asked what has become of it."""
 
     __slots__ = ()
+
+    home: Home
 
     def status(self) -> DeferredStatus:
         """What has become of it. The same in every replay."""
@@ -113,14 +115,13 @@ class Statuses:
         return self.status() is DeferredStatus.UNKNOWN
 
 
-class Deferred(asyncio.Future[T], Statuses):
+class Deferred(asyncio.Future[T], Waitable[T]):
     """The value of a task or timer, once it is there: a future of the workflow's own loop.
 
     Await it as often as you like. Awaiting raises a `DeferredError` if it did not complete. Cancelling an await of it
     cancels what stands behind it, as in asyncio; `asyncio.shield` keeps it.
     """
 
-    home: Home
     _position: int
     _number: int
 
@@ -165,11 +166,11 @@ class Deferred(asyncio.Future[T], Statuses):
     def _abandon(self) -> None:
         self.home.cancel_position(self._position)
 
-    def __or__(self, other: Part[U]) -> Deferred[T | U]:
+    def __or__(self, other: Waitable[U]) -> Deferred[T | U]:
         """Whichever completes first."""
         return Combination(self.home, (self, other), every=False)
 
-    def __and__(self, other: Part[U]) -> Deferred[tuple[T, U]]:
+    def __and__(self, other: Waitable[U]) -> Deferred[tuple[T, U]]:
         """The values of both, as `all_of` gives them."""
         return Combination(self.home, (self, other), every=True)
 
@@ -182,9 +183,9 @@ def _called_by_wait_for() -> bool:
 class Combination(Deferred[Any]):
     """`any_of` or `all_of` of deferreds and receivers. Its receivers take signals only while it is awaited."""
 
-    def __init__(self, home: Home, parts: Sequence[Part[Any]], *, every: bool) -> None:
+    def __init__(self, home: Home, parts: Sequence[Waitable[Any]], *, every: bool) -> None:
         super().__init__(home, -1)
-        self._parts = parts
+        self._parts = cast("Sequence[Deferred[Any] | Receiver[Any]]", parts)
         self._every = every
         self._missing = len(parts)
         self._awaits = 0
@@ -280,25 +281,27 @@ def _failure_of(future: asyncio.Future[Any]) -> BaseException | None:
         return error
 
 
-def _home_of(parts: Sequence[Part[Any]]) -> Home:
+def _home_of(parts: Sequence[Waitable[Any]]) -> Home:
     return parts[0].home if parts else current_home()
 
 
 @overload
-def any_of(d1: Part[T1], /) -> Deferred[T1]: ...
+def any_of(d1: Waitable[T1], /) -> Deferred[T1]: ...
 @overload
-def any_of(d1: Part[T1], d2: Part[T2], /) -> Deferred[T1 | T2]: ...
+def any_of(d1: Waitable[T1], d2: Waitable[T2], /) -> Deferred[T1 | T2]: ...
 @overload
-def any_of(d1: Part[T1], d2: Part[T2], d3: Part[T3], /) -> Deferred[T1 | T2 | T3]: ...
-@overload
-def any_of(d1: Part[T1], d2: Part[T2], d3: Part[T3], d4: Part[T4], /) -> Deferred[T1 | T2 | T3 | T4]: ...
+def any_of(d1: Waitable[T1], d2: Waitable[T2], d3: Waitable[T3], /) -> Deferred[T1 | T2 | T3]: ...
 @overload
 def any_of(
-    d1: Part[T1], d2: Part[T2], d3: Part[T3], d4: Part[T4], d5: Part[T5], /
+    d1: Waitable[T1], d2: Waitable[T2], d3: Waitable[T3], d4: Waitable[T4], /
+) -> Deferred[T1 | T2 | T3 | T4]: ...
+@overload
+def any_of(
+    d1: Waitable[T1], d2: Waitable[T2], d3: Waitable[T3], d4: Waitable[T4], d5: Waitable[T5], /
 ) -> Deferred[T1 | T2 | T3 | T4 | T5]: ...
 @overload
-def any_of(*deferreds: Part[T]) -> Deferred[T]: ...
-def any_of(*deferreds: Part[Any]) -> Deferred[Any]:
+def any_of(*deferreds: Waitable[T]) -> Deferred[T]: ...
+def any_of(*deferreds: Waitable[Any]) -> Deferred[Any]:
     """The first value; a failure only when none is pending any more, and then the last one. Losers are left alone.
 
     Raises `UsageError` for no deferred at all: it could never complete.
@@ -309,20 +312,22 @@ def any_of(*deferreds: Part[Any]) -> Deferred[Any]:
 
 
 @overload
-def all_of(d1: Part[T1], /) -> Deferred[tuple[T1]]: ...
+def all_of(  # pyright: ignore[reportOverlappingOverload]  # a list in truth: as typeshed has it for gather
+    d1: Waitable[T1], d2: Waitable[T2], /
+) -> Deferred[tuple[T1, T2]]: ...
 @overload
-def all_of(d1: Part[T1], d2: Part[T2], /) -> Deferred[tuple[T1, T2]]: ...
-@overload
-def all_of(d1: Part[T1], d2: Part[T2], d3: Part[T3], /) -> Deferred[tuple[T1, T2, T3]]: ...
-@overload
-def all_of(d1: Part[T1], d2: Part[T2], d3: Part[T3], d4: Part[T4], /) -> Deferred[tuple[T1, T2, T3, T4]]: ...
+def all_of(d1: Waitable[T1], d2: Waitable[T2], d3: Waitable[T3], /) -> Deferred[tuple[T1, T2, T3]]: ...
 @overload
 def all_of(
-    d1: Part[T1], d2: Part[T2], d3: Part[T3], d4: Part[T4], d5: Part[T5], /
+    d1: Waitable[T1], d2: Waitable[T2], d3: Waitable[T3], d4: Waitable[T4], /
+) -> Deferred[tuple[T1, T2, T3, T4]]: ...
+@overload
+def all_of(
+    d1: Waitable[T1], d2: Waitable[T2], d3: Waitable[T3], d4: Waitable[T4], d5: Waitable[T5], /
 ) -> Deferred[tuple[T1, T2, T3, T4, T5]]: ...
 @overload
-def all_of(*deferreds: Part[T]) -> Deferred[list[T]]: ...
-def all_of(*deferreds: Part[Any]) -> Deferred[Any]:
+def all_of(*deferreds: Waitable[T]) -> Deferred[list[T]]: ...
+def all_of(*deferreds: Waitable[Any]) -> Deferred[Any]:
     """The values of all, in the order of the arguments; the first failure at once. ``[]`` for none.
 
     It is a list always; typed as a tuple, as `asyncio.gather` is, it can be unpacked with the type of each value.

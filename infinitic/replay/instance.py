@@ -134,6 +134,7 @@ class Instance:
         self._commands: list[Command] = []
         self._recorded: deque[Command] | None = None
         self._active = False
+        self._recording = False
         self._inline = False
         self._canceling = False
         self._random: random.Random | None = None
@@ -154,6 +155,7 @@ class Instance:
         self._commands = commands
         self._recorded = recorded
         self._active = True
+        self._recording = recorded is None
         try:
             if self._object is None:
                 self._create()
@@ -169,7 +171,7 @@ class Instance:
         except SystemExit as error:
             self._blame(f"The code of a workflow raised {error!r}")
         finally:
-            self._active = False
+            self._active = self._recording = False
         self.activations += 1
         if self.fault is None and recorded:
             self._diverge(recorded[0], None)
@@ -189,8 +191,10 @@ class Instance:
 
     def _create(self) -> None:
         try:
-            context = Context()
-            self._object = context.run(self._enter, lambda: build(self.spec, INSTANCE, self))
+            if self.spec.plain:
+                self._object = build(self.spec, INSTANCE, self)
+            else:
+                self._object = Context().run(self._enter, lambda: build(self.spec, INSTANCE, self))
         except (_Stop, Discarded):
             raise
         except Exception as error:
@@ -208,8 +212,8 @@ class Instance:
             asyncio._set_running_loop(outer)
 
     def _run(self) -> None:
-        while True:
-            self.loop.run_ready()
+        self.loop.run_ready()
+        while self._conditions:
             woken = False
             for predicate, future in list(self._conditions):
                 if not future.done() and self._enter(predicate):
@@ -217,6 +221,7 @@ class Instance:
                     woken = True
             if not woken:
                 return
+            self.loop.run_ready()
 
     def _apply(self, stimulus: Stimulus) -> None:
         match stimulus:
@@ -315,6 +320,9 @@ class Instance:
 
     def _command(self, command: Command) -> None:
         """Record a command, or in replay compare it with the recorded one."""
+        if self._recording and self.fault is None:
+            self._commands.append(command)
+            return
         if self.loop.dead:
             raise Discarded
         if self.fault is not None:
@@ -352,7 +360,8 @@ class Instance:
 
     def schedule(self, stub: TaskStub, arguments: bytes) -> TaskDeferred:
         """Ask for a task whose arguments are encoded already."""
-        position = self._next()
+        position = self._position
+        self._position = position + 1
         timeout_at = None if stub.total_timeout is None else self.loop.now + stub.total_timeout
         self._command(
             ScheduleTask(position, stub.service, stub.spec.name, Raw(arguments), stub.tags, stub.meta, timeout_at)
@@ -404,7 +413,7 @@ class Instance:
     def _call_inline(
         self, command: RecordInline, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> RecordInline:
-        self._inline = True
+        self._inline, self._recording = True, False
         try:
             value = function(*args, **kwargs)
         except UsageError:
@@ -412,7 +421,7 @@ class Instance:
         except Exception as error:  # noqa: BLE001 (recorded, whatever it is)
             return RecordInline(command.position, command.name, failure=MethodFailure(describe(error), cause_of(error)))
         finally:
-            self._inline = False
+            self._inline, self._recording = False, True
         if inspect.iscoroutine(value):
             value.close()
             raise UsageError(f"inline takes a plain function; {command.name} is a coroutine function: use a task")

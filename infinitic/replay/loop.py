@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple
+from weakref import ReferenceType, ref
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -41,6 +42,21 @@ class Owner(Protocol):
     def report(self, context: dict[str, Any]) -> None:
         """Take note of an exception that nobody handles."""
         ...
+
+
+_known_outer: tuple[ReferenceType[asyncio.AbstractEventLoop], tuple[Any, Any]] | None = None
+
+
+def _hooks_of(outer: asyncio.AbstractEventLoop | None) -> tuple[Any, Any]:
+    """The hooks for asynchronous generators to go back to. A loop sets its own once, and asking each time is slow."""
+    global _known_outer
+    known = _known_outer
+    if known is not None and outer is not None and known[0]() is outer:
+        return known[1]
+    hooks = sys.get_asyncgen_hooks()
+    if outer is not None:
+        _known_outer = (ref(outer), hooks)
+    return hooks
 
 
 class _Ready(asyncio.Handle):
@@ -116,8 +132,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Run until nothing is ready. Raises `TooManySteps`, and `BaseException` that workflow code let escape."""
         ready = self._ready
         outer = asyncio._get_running_loop()
-        hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(firstiter=self._generators.add, finalizer=self._generators.discard)
+        hooks = _hooks_of(outer)
+        sys.set_asyncgen_hooks(self._generators.add, self._generators.discard)
         asyncio._set_running_loop(self)
         steps = 0
         try:
@@ -141,18 +157,20 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Close every coroutine that still waits, here and now; what its cleanup asks for is not recorded."""
         self.dead = True
         self._ready.clear()
+        pending = [task for task in self._tasks if not task.done()]
+        self._tasks.clear()
+        if not pending and not self._generators:
+            return
         outer = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
         try:
-            for task in self._tasks:
+            for task in pending:
                 task._log_destroy_pending = False  # pyright: ignore[reportPrivateUsage]  # gather does so too
-                if not task.done():
-                    _close(task.get_coro().close)
+                _close(task.get_coro().close)
             for generator in list(self._generators):
                 _close(generator.aclose().send, None)
         finally:
             asyncio._set_running_loop(outer)
-        self._tasks.clear()
         self._generators.clear()
         self._ready.clear()
 

@@ -49,6 +49,11 @@ class WorkflowSpec:
     channels: dict[str, Channel[Any]]
     mutable: tuple[tuple[str, Any], ...]
 
+    @property
+    def plain(self) -> bool:
+        """True if no code of the user runs when an object is made."""
+        return self.factory is None and self.cls.__init__ is object.__init__ and self.cls.__new__ is object.__new__
+
 
 def workflow_options(cls: type[Workflow]) -> WorkflowOptions:
     """What `@workflow` says of this very class; the defaults if it is not decorated."""

@@ -62,7 +62,7 @@ class ServiceStub:
         return bound
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("_"):
             raise AttributeError(name)
         raise UsageError(
             f"A stub of {self.contract_class.__name__} is for the code of a workflow: use it as "

@@ -113,7 +113,14 @@ class Attempts:
             return self._failed(message, error, None, {})
         context = self._context_of(message)
         try:
-            value = await self._call(task, context, args, kwargs)
+            variables = copy_context()
+            variables.run(current_task.set, context)
+            if task.attempt_timeout is not None:
+                value = await self._within(task.attempt_timeout, task, context, variables, args, kwargs)
+            elif task.signature.is_coroutine:
+                value = await _InContext(task.function(*args, **kwargs), variables)
+            else:
+                value = await self._invoke(task, variables, args, kwargs)
         except Exception as error:  # noqa: BLE001 (whatever a task raises is its failure)
             return self._failed(message, error, task, context.meta)
         except asyncio.CancelledError as error:
@@ -154,14 +161,16 @@ class Attempts:
             self._client,
         )
 
-    async def _call(
-        self, task: TaskImplementation, context: TaskContext, args: tuple[Any, ...], kwargs: dict[str, Any]
+    async def _within(
+        self,
+        seconds: float,
+        task: TaskImplementation,
+        context: TaskContext,
+        variables: Context,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:
-        variables = copy_context()
-        variables.run(current_task.set, context)
-        if task.attempt_timeout is None:
-            return await self._invoke(task, variables, args, kwargs)
-        scope = asyncio.timeout(task.attempt_timeout)
+        scope = asyncio.timeout(seconds)
         try:
             async with scope:
                 with _on_cancel(context.cancel):
@@ -169,7 +178,7 @@ class Attempts:
         except TimeoutError:
             if not scope.expired():
                 raise
-            raise AttemptTimedOut(f"The attempt took longer than {task.attempt_timeout:g} s") from None
+            raise AttemptTimedOut(f"The attempt took longer than {seconds:g} s") from None
 
     async def _invoke(
         self, task: TaskImplementation, variables: Context, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -238,8 +247,8 @@ class Attempts:
 
 
 def _report(message: ExecuteTask, report: engine.Input) -> Outgoing:
-    body = engine.encode(report)
-    return Outgoing(topics.workflow_engine(message.workflow_name), Message(message.task_id, message.workflow_id, body))
+    key = message.workflow_id
+    return Outgoing(topics.workflow_engine(message.workflow_name), Message(key, key, engine.encode(report)))
 
 
 def _shortened(failure: TaskFailure | None, length: int) -> TaskFailure | None:

@@ -17,10 +17,12 @@ class Held:
     """One instance in memory. `version` guards its next change; None: it does not exist yet.
 
     `live` is its object on its loop, if it is there, and `pending` the stimuli in history that it was not handed yet.
-    `published` says that storage knows the last outbox to have been published.
+    `published` says that storage knows the last outbox to have been published. `vouched` is how many of the deliveries
+    that wait had come before the head was loaded: it holds all that led to them. A head from memory vouches for none:
+    the key may have been with another worker meanwhile.
     """
 
-    __slots__ = ("head", "key", "live", "pending", "published", "version")
+    __slots__ = ("head", "key", "live", "pending", "published", "version", "vouched")
 
     def __init__(self, key: StateKey, head: WorkflowHead | None, version: int | None, *, published: bool) -> None:
         self.key = key
@@ -29,6 +31,7 @@ class Held:
         self.published = published
         self.live: Instance | None = None
         self.pending: list[Stimulus] = []
+        self.vouched = 0
 
     def discard_live(self) -> None:
         """Close the live instance: it has done something that is not in history, or must make room."""

@@ -164,6 +164,8 @@ class Lanes:
                 self._at_rest.set_result(None)
 
     def _after(self, lane: Lane) -> None:
+        if lane.failed and isinstance(lane.failure, TransportClosed):
+            lane.waiting.clear()  # this consumer was fenced: what it had in hand is with others, and theirs to handle
         if not lane.waiting:
             del self._lanes[lane.key]
         elif not lane.failed:

@@ -8,7 +8,7 @@ from infinitic import topics
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.runtime.backoff import insist
 from infinitic.topics import Topic
-from infinitic.transport import Delivery, Message, Transport, UnknownTopic
+from infinitic.transport import Delivery, Message, Transport, TransportUnavailable, UnknownTopic
 
 CAUSE = "infinitic-cause"
 ORIGIN = "infinitic-topic"
@@ -39,16 +39,17 @@ class Publisher:
 
     async def send(self, topic: Topic, messages: Sequence[Message]) -> None:
         """Publish to one topic."""
-        if topic.subscription is None:
-            try:
-                await insist(f"Publishing to {topic.name}", lambda: self.transport.publish(topic, messages))
-            except UnknownTopic:
-                return
-            return
-        if topic not in self._declared:
+        if topic.subscription is not None and topic not in self._declared:
             await insist(f"Declaring {topic.name}", lambda: self.transport.declare([topic]))
             self._declared.add(topic)
-        await insist(f"Publishing to {topic.name}", lambda: self.transport.publish(topic, messages))
+        try:
+            try:
+                await self.transport.publish(topic, messages)
+            except TransportUnavailable:
+                await insist(f"Publishing to {topic.name}", lambda: self.transport.publish(topic, messages))
+        except UnknownTopic:
+            if topic.subscription is not None:
+                raise
 
     async def bury(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
         """Publish deliveries to the dead letters of their topic, in order, with the reason. The caller acks them."""

@@ -26,7 +26,7 @@ from infinitic.transport import Consumer, Delivery, Message, Support, TransportC
 _logger = logging.getLogger("infinitic.executor")
 
 RECENT = 10_000
-AttemptKey = tuple[str, int, int]
+AttemptKey = tuple[str, tuple[int, int, int, int]]
 
 
 class ServiceExecutor:
@@ -44,7 +44,8 @@ class ServiceExecutor:
         self._members = 0
         self._running: dict[AttemptKey, list[Delivery]] = {}
         self._recent: OrderedDict[AttemptKey, None] = OrderedDict()
-        self._finished: list[tuple[list[Outgoing], list[Delivery]]] = []
+        self._reports: list[Outgoing] = []
+        self._reported: list[Delivery] = []
         self._flush_needed: asyncio.Future[None] | None = None
         self._flushing = False
         self._drained: asyncio.Future[None] | None = None
@@ -77,7 +78,7 @@ class ServiceExecutor:
         """Stop receiving, hand back what waits, and return when everything that runs has been reported."""
         self._receiver.cancel()
         await self._hand_back()
-        while self._running or self._finished or self._flushing:
+        while self._running or self._reports or self._flushing:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
         await self.close()
@@ -122,14 +123,7 @@ class ServiceExecutor:
             await self._publisher.send(self.topic, [again])
             await self._ack([delivery])
             return
-        key = (message.task_id, message.retry_sequence, message.retry_index)
-        running = self._running.get(key)
-        if running is not None:
-            running.append(delivery)
-        elif key in self._recent:
-            await self._ack([delivery])
-        else:
-            self._waiting.append((delivery, message))
+        self._waiting.append((delivery, message))
 
     def _suspect(self, delivery: Delivery) -> bool:
         """True if another process may have died while it ran this: brokers that forget attempts need a second look."""
@@ -172,7 +166,8 @@ class ServiceExecutor:
             await self._attempt(delivery, message)
 
     async def _attempt(self, delivery: Delivery, message: ExecuteTask) -> None:
-        key = (message.task_id, message.retry_sequence, message.retry_index)
+        position = (message.position, message.run, message.retry_sequence, message.retry_index)
+        key = (message.workflow_id, position)
         running = self._running.get(key)
         if running is not None:
             running.append(delivery)
@@ -191,21 +186,23 @@ class ServiceExecutor:
         self._recent[key] = None
         if len(self._recent) > RECENT:
             self._recent.popitem(last=False)
-        self._finished.append(([report], deliveries))
+        self._reports.append(report)
+        self._reported += deliveries
         if self._flush_needed is not None and not self._flush_needed.done():
             self._flush_needed.set_result(None)
 
     async def _flush(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            if not self._finished:
+            if not self._reports:
                 self._notify_drained()
                 self._flush_needed = loop.create_future()
                 await self._flush_needed
-            finished, self._finished = self._finished, []
+            reports, deliveries = self._reports, self._reported
+            self._reports, self._reported = [], []
             self._flushing = True
-            await self._publisher.publish([report for reports, _ in finished for report in reports])
-            await self._ack([delivery for _, deliveries in finished for delivery in deliveries])
+            await self._publisher.publish(reports)
+            await self._ack(deliveries)
             self._flushing = False
 
     def _notify_drained(self) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.engines import state
+from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import InfiniticError
 from infinitic.replay.spec import WorkflowSpec
 from infinitic.runtime.backoff import insist
@@ -36,13 +37,14 @@ from infinitic.storage import (
     Stored,
     Written,
 )
-from infinitic.transport import Consumer, Delivery, TransportUnavailable
+from infinitic.transport import Consumer, Delivery, TransportClosed, TransportUnavailable
 
 _logger = logging.getLogger("infinitic.engine")
 
 PREFETCH = 1000
 
 UNCOUNTED = (
+    TransportClosed,
     TransportUnavailable,
     StorageUnavailable,
     StorageOutcomeUnknown,
@@ -142,9 +144,10 @@ class StateEngine:
                 lane.fail(error, self._clock.now(), counted=not isinstance(error, UNCOUNTED))
 
     async def _transition(self, lanes: Sequence[Lane]) -> None:
-        held = await self._hold(lanes)
+        held: dict[str, Held] = {}
         try:
-            await self._commit(await self._steps(lanes, held))
+            await self._hold(lanes, held)
+            await self._commit(await self._confirmed(await self._steps(lanes, held)))
         except BaseException:
             for each in held.values():
                 each.discard_live()
@@ -155,6 +158,7 @@ class StateEngine:
     async def _steps(self, lanes: Sequence[Lane], held: Mapping[str, Held]) -> list[tuple[Lane, Step]]:
         steps: list[tuple[Lane, Step]] = []
         now = self._clock.now()
+        max_payload = self._publisher.transport.capabilities.max_payload
         for lane in lanes:
             each = held.get(lane.key)
             if each is None:
@@ -164,26 +168,29 @@ class StateEngine:
                 await self._park(lane, each)
                 continue
             try:
-                steps.append((lane, await self._step(each, lane.fold(), now)))
+                taken = step(each, lane.fold(), now, self._horizon)
+                if taken.runnable:
+                    await self._activate(taken)
+                missing = taken.missing()
+                if missing:
+                    taken.add(await self._states.history(each.key, sequences=sorted(missing)))
+                taken.finish(max_payload)
+                steps.append((lane, taken))
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
                 each.discard_live()
                 lane.fail(error, now, counted=not isinstance(error, UNCOUNTED))
         return steps
 
-    async def _step(self, held: Held, fold: list[Delivery], now: float) -> Step:
-        taken = step(held, fold, now, self._horizon)
-        if taken.runnable and self._specs and not taken.decided:
-            spec = self._spec(taken.head.version if taken.head else None)
-            if held.live is None and held.version is not None and held.head is not None and held.head.sequence:
-                await revive(held, spec, self._states)
-            taken.activate(spec, self._retention)
-        elif taken.runnable:
+    async def _activate(self, taken: Step) -> None:
+        """Hand the stimuli to the code: here, or elsewhere."""
+        held = taken.held
+        if not self._specs or taken.decided:
             taken.activate_elsewhere()
-        missing = taken.missing()
-        if missing:
-            taken.add(await self._states.history(held.key, sequences=sorted(missing)))
-        taken.finish(self._publisher.transport.capabilities.max_payload)
-        return taken
+            return
+        spec = self._spec(taken.head.version if taken.head else None)
+        if held.live is None and held.head is not None and held.head.sequence:
+            await revive(held, spec, self._states)
+        taken.activate(spec, self._retention)
 
     def _spec(self, version: int | None) -> WorkflowSpec:
         wanted = max(self._specs) if version is None else version
@@ -200,28 +207,46 @@ class StateEngine:
         _logger.error("Workflow %s %s stalls: %s", self.name, workflow_id, fault)
         self._on_stall(workflow_id, fault)
 
-    async def _hold(self, lanes: Sequence[Lane]) -> dict[str, Held]:
-        """The instances of these lanes, from memory or storage. One taken over republishes its last outbox first."""
-        found: dict[str, Held] = {}
+    async def _confirmed(self, steps: list[tuple[Lane, Step]]) -> list[tuple[Lane, Step]]:
+        """The steps without those whose inputs change nothing only because the head in memory is an old one.
+
+        What changes something is guarded by the compare-and-set; what does not is lost once it is acknowledged.
+        """
+        doubtful = [taken.held for _, taken in steps if taken.change is None and len(taken.fold) > taken.held.vouched]
+        if not doubtful:
+            return steps
+        stored = await self._states.load([held.key for held in doubtful])
+        old: set[str] = set()
+        for held in doubtful:
+            found = stored.get(held.key)
+            if (None if found is None else found.version) != held.version:
+                held.discard_live()
+                old.add(held.key.id)
+        return [(lane, taken) for lane, taken in steps if lane.key not in old]
+
+    async def _hold(self, lanes: Sequence[Lane], found: dict[str, Held]) -> None:
+        """Find the instances of these lanes, in memory or storage. One taken over republishes its last outbox first."""
         missing: list[Lane] = []
         for lane in lanes:
             held = self.cache.take(lane.key)
             if held is None:
                 missing.append(lane)
             else:
+                held.vouched = 0
                 found[lane.key] = held
         if not missing:
-            return found
+            return
         keys = [StateKey(self.name, lane.key) for lane in missing]
+        came = [len(lane.waiting) for lane in missing]
         stored = await self._states.load(keys)
-        for lane, key in zip(missing, keys, strict=True):
+        for lane, key, vouched in zip(missing, keys, came, strict=True):
             try:
-                found[lane.key] = await self._take_over(key, stored.get(key))
+                held = found[lane.key] = await self._take_over(key, stored.get(key))
+                held.vouched = vouched
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
                 lane.fail(error, self._clock.now(), counted=not isinstance(error, UNCOUNTED))
                 if lane.exhausted(self._clock.now()):
                     await self._park(lane, None)
-        return found
 
     async def _take_over(self, key: StateKey, stored: Stored | None) -> Held:
         if stored is None:
@@ -240,7 +265,6 @@ class StateEngine:
         for lane, taken in steps:
             if taken.change is None:
                 settled.append((lane, taken))
-                self.cache.put(taken.held)
                 continue
             outcome = next(outcomes)
             match outcome:
@@ -250,26 +274,37 @@ class StateEngine:
                     if stalled is not None:
                         self._stalled(lane.key, stalled)
                     settled.append((lane, taken))
-                    if taken.change.expires_at is None:
-                        self.cache.put(taken.held)
-                    else:
-                        taken.held.discard_live()
                 case Lost():
                     taken.held.discard_live()
+                    if taken.change.expected is None and not await self._states.load([taken.held.key]):
+                        await self._drop(lane, taken.fold, taken.refusals())
                 case Known():
                     taken.held.discard_live()
-                    await self._drop_known(lane, taken, outcome.marks)
+                    known = taken.known(outcome.marks)
+                    await self._drop(lane, known.deliveries, known.outgoing)
                 case Refused():
                     taken.held.discard_live()
                     lane.fail(InfiniticError(outcome.reason), self._clock.now(), counted=True)
         outgoing = [message for _, taken in settled for message in taken.outgoing]
         if outgoing:
             await self._publisher.publish(outgoing)
-        buried = [(lane, taken) for lane, taken in settled if taken.buried]
-        for _, taken in buried:
+        for _, taken in settled:
             for delivery, reason in taken.buried:
                 await self._publisher.bury(self.topic, [delivery], reason)
+            self._keep(taken)
         await self._settle([(lane, taken.fold) for lane, taken in settled])
+
+    def _keep(self, taken: Step) -> None:
+        """All that the transition wanted to be sent is sent: from here on others may evict the instance."""
+        held = taken.held
+        if held.version is None:
+            return
+        if taken.change is None or taken.change.expires_at is None:
+            self.cache.put(held)
+            return
+        held.discard_live()
+        if taken.sends_tasks:  # else whoever loads the tombstone only answers once more
+            self._committer.mark_published(held.key, held.version)
 
     async def _settle(self, handled: Sequence[tuple[Lane, Sequence[Delivery]]]) -> None:
         consumer = self._consumer
@@ -280,17 +315,24 @@ class StateEngine:
         for lane, fold in handled:
             lane.settle(fold)
 
-    async def _drop_known(self, lane: Lane, taken: Step, marks: Sequence[str]) -> None:
-        """These inputs were taken before: confirm them to whoever asks, and step again without them."""
-        known = taken.known(marks)
-        if known.outgoing:
-            await self._publisher.publish(known.outgoing)
-        await self._settle([(lane, known.deliveries)])
+    async def _drop(self, lane: Lane, deliveries: Sequence[Delivery], answers: Sequence[Outgoing]) -> None:
+        """These inputs were taken before, or their instance is long gone: tell whoever asks, and go on without them."""
+        if answers:
+            await self._publisher.publish(answers)
+        await self._settle([(lane, deliveries)])
 
     async def _park(self, lane: Lane, held: Held | None) -> None:
         """Its budget is used up: this and all later messages of the key go to the dead letters, in order (S38)."""
         reason = str(lane.failure) if lane.failure is not None else f"The instance {lane.key} is parked"
         if lane.key not in self._parked:
+            if held is not None and held.head is not None and held.version is not None and not held.head.parked:
+                now = self._clock.now()
+                head = msgspec.structs.replace(held.head, parked=True)
+                version = max(held.version + 1, int(now * 1e6))
+                change = Change(held.key, held.version, version, state.encode(head), now, published=held.published)
+                outcome = (await self._committer.commit([change]))[0]
+                if isinstance(outcome, Lost):
+                    return  # the head was an old one: the lane is run again with the new one
             self._parked.add(lane.key)
             _logger.error(
                 "Workflow %s %s is parked, its messages go to the dead letters: %s",
@@ -298,12 +340,6 @@ class StateEngine:
                 lane.key,
                 reason,
             )
-            if held is not None and held.head is not None and held.version is not None and not held.head.parked:
-                now = self._clock.now()
-                head = msgspec.structs.replace(held.head, parked=True)
-                version = max(held.version + 1, int(now * 1e6))
-                change = Change(held.key, held.version, version, state.encode(head), now, published=held.published)
-                await self._committer.commit([change])
         deliveries = list(lane.waiting)
         await self._publisher.bury(self.topic, deliveries, reason)
         await self._settle([(lane, deliveries)])

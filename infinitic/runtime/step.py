@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from msgspec.structs import replace
-
 from infinitic import topics
 from infinitic.engines import effects, state
-from infinitic.engines.effects import ActivateElsewhere, Answer, Bury, Effect, Postpone, Reply
+from infinitic.engines.effects import ActivateElsewhere, Answer, Bury, Effect, Postpone, Reply, SendTask
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow import Transition, begin, begin_elsewhere, conclude, decide, runnable, stall, take
 from infinitic.engines.workflow.render import Outgoing, needed, render, to_client
@@ -63,13 +61,13 @@ class Step:
         self.decided = False
         self.change: Change | None = None
         self.outgoing: list[Outgoing] = []
-        self.buried: list[tuple[Delivery, str]] = []
+        self.buried: tuple[tuple[Delivery, str], ...] = ()
         self.fault: InfiniticError | None = None
         self._now = now
         self._events: list[Event] = []
         self._outbox: list[Effect] = []
-        self._replies: list[Reply] = []
-        self._marks: list[str] = []
+        self._replies: tuple[Reply, ...] = ()
+        self._marks: tuple[str, ...] = ()
         self._segments: dict[int, Sequence[Event]] = {}
         self._transition: Transition | None = None
         self._taken: tuple[WorkflowHead | None, int, int] | None = None
@@ -87,20 +85,21 @@ class Step:
         if taken.mark is not None:
             if taken.mark in self._marks:
                 return
-            self._marks.append(taken.mark)
+            self._marks = (*self._marks, taken.mark)
         if type(message) is inputs.Decision and taken.head is not self.head:
             self.decided = True
             self.held.discard_live()
         self.head = taken.head
         self._events += taken.events
         self._outbox += taken.outbox
-        for reply in taken.replies:
-            if isinstance(reply, Postpone):
-                self.outgoing.append(self._postponed(delivery.message, reply.delay))
-            elif isinstance(reply, Bury):
-                self.buried.append((delivery, reply.reason))
-            else:
-                self._replies.append(reply)
+        self._replies += taken.replies
+        match taken.handling:
+            case Postpone(delay=delay):
+                self.outgoing.append(self._postponed(delivery.message, delay))
+            case Bury(reason=reason):
+                self.buried = (*self.buried, (delivery, reason))
+            case None:
+                pass
 
     def _postponed(self, message: Message, delay: float) -> Outgoing:
         copy = Message(message.id, message.key, message.body, message.headers, self._now + delay)
@@ -173,9 +172,9 @@ class Step:
         for each in self.outgoing:
             size = len(each.message.body)
             if size > max_payload and self._taken is not None:
-                reason = f"A message of {size:,} bytes for {each.topic.name} is above the limit of {max_payload:,} bytes"
+                limit = f"above the limit of {max_payload:,} bytes"
                 self.outgoing = []
-                self.stall(PayloadTooLargeError(reason))
+                self.stall(PayloadTooLargeError(f"A message of {size:,} bytes for {each.topic.name} is {limit}"))
                 self._finish()
                 return
 
@@ -208,7 +207,7 @@ class Step:
                 state.encode(new),
                 now,
                 segment,
-                tuple(self._marks),
+                self._marks,
                 not transition.outbox,
                 transition.entry,
                 transition.expires_at,
@@ -256,6 +255,16 @@ class Step:
                 if reply_to is not None:
                     outgoing.append(to_client(reply_to, client.Applied(reply_to.request)))
         return KnownInputs(deliveries, outgoing)
+
+    def refusals(self) -> list[Outgoing]:
+        """What whoever asked by these inputs is told if there is no such instance any more."""
+        asked = [getattr(inputs.decode(delivery.message.body), "reply_to", None) for delivery in self.fold]
+        return [to_client(to, client.WorkflowUnknown(to.request)) for to in asked if isinstance(to, client.ReplyTo)]
+
+    @property
+    def sends_tasks(self) -> bool:
+        """True if tasks are in the outbox."""
+        return self._transition is not None and any(type(each) is SendTask for each in self._transition.outbox)
 
 
 def step(held: Held, fold: Sequence[Delivery], now: float, horizon: float) -> Step:

@@ -68,7 +68,7 @@ class ServiceDouble:
         }
 
     def __getattr__(self, name: str) -> MethodDouble:
-        if name.startswith("__"):
+        if name.startswith("_"):
             raise AttributeError(name)
         method = self._methods.get(name)
         if method is None:

@@ -5,11 +5,11 @@
     fence = Fence(at=17, after=True)
     worker = Worker(FencedTransport(InMemoryTransport(broker), fence), FencedStorage(InMemoryStorage(database), fence))
 
-At its 17th operation the worker goes dark: that operation has taken effect, its reply is lost. From then on nothing that
-the worker does reaches broker or storage, and nothing comes back to it: its calls wait for ever, as the code of a dead
-process does. Only `close` returns, without effect, so that the remains can be cleared away; once one call that waits was
-cancelled, later ones are cancelled at once. What other tasks do on their own (a service in the middle of a sleep) is
-not stopped: give `on_cut` what cancels them.
+At its 17th operation the worker goes dark: that operation has taken effect, its reply is lost. From then on nothing
+that the worker does reaches broker or storage, and nothing comes back to it: its calls wait for ever, as the code of a
+dead process does. Only `close` returns, without effect, so that the remains can be cleared away; once one call that
+waits was cancelled, later ones are cancelled at once. What other tasks do on their own (a service in the middle of a
+sleep) is not stopped: give `on_cut` what cancels them.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Fence:
         try:
             return await call()
         finally:
-            if here:
+            if here and self._after:
                 self.cut()
             await self._travel()
 

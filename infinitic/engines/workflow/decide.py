@@ -77,7 +77,7 @@ def decide(
                 assert_never(command)
     changes: dict[str, Any] = {"position": position}
     if activated is not None:
-        changes.update(activation=activated.number, at=activated.at, pending=0)
+        changes = {"position": position, "activation": activated.number, "at": activated.at, "pending": 0}
     if head.deciding:
         changes["deciding"] = 0
     if head.version != version or head.retention != retention:
@@ -94,9 +94,7 @@ def decide(
     if cancelled:
         gone = set(cancelled)
         scheduled = [each for each in scheduled if each not in gone]
-        changes["timers"] = tuple(
-            timer for timer in changes.get("timers", head.timers) if timer.position not in gone
-        )
+        changes["timers"] = tuple(timer for timer in changes.get("timers", head.timers) if timer.position not in gone)
         changes["retries"] = tuple(retry for retry in head.retries if retry.position not in gone)
         for each in cancelled:
             remaining = positions.close(blocks, each)

@@ -15,6 +15,7 @@ from infinitic.engines.effects import (
     Bury,
     Confirm,
     Effect,
+    Handling,
     Postpone,
     Refuse,
     Reply,
@@ -32,12 +33,16 @@ from infinitic.storage import StateKey
 OVERTAKEN_SECONDS = 10.0
 OVERTAKEN_DELAY_SECONDS = 1.0
 
+_MARKED = (inputs.CallMethod, inputs.Signal, inputs.Cancel, inputs.RetryWorkflowTask)
+"""Recognised by their mark, which is kept for the horizon: an older one could be a repeat that nobody recognises."""
+
 
 class Taken(msgspec.Struct, frozen=True):
     """The head after an input, and what it caused.
 
     `events` go to the history and `outbox` to the outbox of the transition; `replies` are sent without being kept, as
-    nothing changes by them. `mark` is the id by which this input is recognised when it comes again.
+    nothing changes by them. `mark` is the id by which this input is recognised when it comes again. `handling` is
+    what becomes of an input that is not taken at all.
     """
 
     head: WorkflowHead | None
@@ -45,6 +50,7 @@ class Taken(msgspec.Struct, frozen=True):
     outbox: tuple[Effect, ...] = ()
     replies: tuple[Reply, ...] = ()
     mark: str | None = None
+    handling: Handling | None = None
 
 
 def take(head: WorkflowHead | None, key: StateKey, message: Input, now: float, horizon: float) -> Taken:
@@ -53,18 +59,20 @@ def take(head: WorkflowHead | None, key: StateKey, message: Input, now: float, h
         return _take_without_state(key, message, now, horizon)
     if head.closed:
         return _take_closed(head, message)
+    if now - message.made_at > horizon and isinstance(message, _MARKED):
+        return Taken(head, handling=Bury(f"This message is older than the horizon of {horizon:.0f} s"))
     return _HANDLERS[type(message)](head, message, now)
 
 
 def _take_without_state(key: StateKey, message: Input, now: float, horizon: float) -> Taken:
     if isinstance(message, inputs.Start):
         if now - message.made_at > horizon:
-            return Taken(None, replies=(Bury(f"This start is older than the horizon of {horizon:.0f} s"),))
+            return Taken(None, handling=Bury(f"This start is older than the horizon of {horizon:.0f} s"))
         return _create(key, message, now)
     reply_to: ReplyTo | None = getattr(message, "reply_to", None)
     waits = isinstance(message, inputs.Signal | inputs.CallMethod | inputs.Cancel | inputs.Wait | inputs.Describe)
     if waits and now - message.made_at < OVERTAKEN_SECONDS:
-        return Taken(None, replies=(Postpone(OVERTAKEN_DELAY_SECONDS),))
+        return Taken(None, handling=Postpone(OVERTAKEN_DELAY_SECONDS))
     return Taken(None, replies=(Refuse(reply_to),) if reply_to is not None else ())
 
 

@@ -44,11 +44,14 @@ def conclude(
 
     The instance closes when every method has returned and every task is settled; cancelled, it waits for no task (S28).
     """
+    if before is not None and before.closed:  # a tombstone: whatever comes changes nothing, not even its times (F1)
+        return Transition(head, events, outbox, None, None)
     entry, expires_at = None, None
     changes: dict[str, Any] = {}
     if _ended(head):
         status = head.methods[0].status
-        changes = dict(status=status, closed_at=now, open=(), timers=(), retries=(), armed=None, meta={})
+        changes = {"status": status, "closed_at": now, "armed": None, "meta": {}}
+        changes |= {"open": (), "timers": (), "retries": ()}
         expires_at = now + head.retention
         entry = Entry(status, head.started_at, head.version, now)
     elif head.timers or head.retries:

@@ -1,0 +1,196 @@
+"""The booking that ``infinitic demo`` runs: four services and a workflow that uses them, written as anyone would.
+
+They tell what they do through `logging`, and nothing else: the timeline of the demo is their log. `pace` stretches the
+seconds that services pretend to work; the two events let the demo know when to cut the power and when to approve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+from infinitic import Channel, ExponentialBackoff, Workflow, task, task_context, workflow
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TripRequest:
+    """What is to be booked. `remind_after` is in seconds."""
+
+    traveller: str
+    manager: str
+    city: str
+    nights: int
+    remind_after: float
+
+
+@dataclass(frozen=True)
+class Booking:
+    """A seat or a room, and its price in euros."""
+
+    what: str
+    price: int
+
+
+@dataclass(frozen=True)
+class Approval:
+    """The signal."""
+
+    by: str
+    granted: bool
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The result."""
+
+    flight: str
+    hotel: str
+    euros: int
+    approved_by: str
+
+
+class NotApproved(Exception):
+    """The manager said no, and what was booked is free again."""
+
+
+# ── Contracts: what the workflow knows of the services ──
+
+
+class Flights(Protocol):
+    """Seats."""
+
+    async def book(self, city: str) -> Booking: ...
+    async def cancel(self, booking: Booking) -> None: ...
+
+
+class Hotels(Protocol):
+    """Rooms."""
+
+    async def book(self, city: str, nights: int) -> Booking: ...
+    async def cancel(self, booking: Booking) -> None: ...
+
+
+class Payments(Protocol):
+    """Money."""
+
+    async def charge(self, traveller: str, euros: int) -> None: ...
+
+
+class Mail(Protocol):
+    """Words to people."""
+
+    async def ask(self, manager: str, request: str) -> None: ...
+    async def remind(self, manager: str) -> None: ...
+
+
+# ── The workflow: ordinary asyncio code, which goes on where it was whatever happens to its process ──
+
+
+@workflow(name="Trip")
+class Trip(Workflow):
+    """A flight, a hotel, an approval, a payment."""
+
+    flights = Workflow.new_service(Flights)
+    hotels = Workflow.new_service(Hotels)
+    payments = Workflow.new_service(Payments)
+    mail = Workflow.new_service(Mail)
+    approvals = Channel[Approval]()
+
+    async def book(self, request: TripRequest) -> Receipt:
+        """Book a trip, or nothing at all."""
+        self.logger.info("books a trip to %s for %s", request.city, request.traveller)
+        flight = await self.flights.book(request.city)
+        hotel = await self.hotels.book(request.city, request.nights)
+        euros = flight.price + hotel.price
+        approval = await self._approval(request, euros)
+        if not approval.granted:
+            self.logger.info("refused by %s: gives everything back", approval.by)
+            await asyncio.gather(self.flights.cancel(flight), self.hotels.cancel(hotel))
+            raise NotApproved(f"{approval.by} said no")
+        self.logger.info("got the signal: approved by %s", approval.by)
+        await self.payments.charge(request.traveller, euros)
+        return Receipt(flight.what, hotel.what, euros, approval.by)
+
+    async def _approval(self, request: TripRequest, euros: int) -> Approval:
+        await self.mail.ask(request.manager, f"{request.traveller} to {request.city} for {euros} euros")
+        while True:
+            self.logger.info("waits for a signal; sets a timer of %g s to send a reminder", request.remind_after)
+            match await (self.approvals.receive() | self.timer(request.remind_after)):
+                case Approval() as approval:
+                    return approval
+                case _:
+                    self.logger.info("the timer is over, and no signal came")
+                    await self.mail.remind(request.manager)
+
+
+# ── The services: plain classes that may do anything, on any machine ──
+
+
+class Airline(Flights):
+    """Always has a seat."""
+
+    def __init__(self, pace: float) -> None:
+        self._pace = pace
+
+    async def book(self, city: str) -> Booking:
+        await asyncio.sleep(0.5 * self._pace)
+        log.info("seat 12A to %s is booked", city)
+        return Booking(f"seat 12A to {city}", 280)
+
+    async def cancel(self, booking: Booking) -> None:
+        log.info("%s is free again", booking.what)
+
+
+class HotelChain(Hotels):
+    """Its computer answers at the third attempt, and then takes its time: `answering` is set meanwhile."""
+
+    def __init__(self, pace: float, answering: asyncio.Event) -> None:
+        self._pace = pace
+        self._answering = answering
+
+    @task(retry=ExponentialBackoff(minimum_seconds=0.4, random_factor=0, maximum_retries=5))
+    async def book(self, city: str, nights: int) -> Booking:
+        attempt = task_context().retry_index + 1
+        await asyncio.sleep(0.2 * self._pace)
+        if attempt <= 2:
+            log.warning("attempt %d fails: the hotel does not answer; its policy retries", attempt)
+            raise ConnectionError("the hotel does not answer")
+        log.info("attempt %d: the hotel answers, and looks for a room", attempt)
+        self._answering.set()
+        await asyncio.sleep(0.8 * self._pace)
+        log.info("attempt %d: room 7 in %s is booked", attempt, city)
+        return Booking(f"room 7 in {city}, {nights} nights", 150 * nights)
+
+    async def cancel(self, booking: Booking) -> None:
+        log.info("%s is free again", booking.what)
+
+
+class Bank(Payments):
+    """Has the money."""
+
+    def __init__(self, pace: float) -> None:
+        self._pace = pace
+
+    async def charge(self, traveller: str, euros: int) -> None:
+        await asyncio.sleep(0.3 * self._pace)
+        log.info("%s pays %d euros", traveller, euros)
+
+
+class MailServer(Mail):
+    """`reminded` is set once it has sent a reminder."""
+
+    def __init__(self, pace: float, reminded: asyncio.Event) -> None:
+        self._pace = pace
+        self._reminded = reminded
+
+    async def ask(self, manager: str, request: str) -> None:
+        await asyncio.sleep(0.2 * self._pace)
+        log.info("asks %s: %s?", manager, request)
+
+    async def remind(self, manager: str) -> None:
+        log.info("reminds %s", manager)
+        self._reminded.set()

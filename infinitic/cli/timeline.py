@@ -1,0 +1,65 @@
+"""What a command shows while things happen: one row each, at once. On a terminal in colours, else as plain lines."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from time import monotonic
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from infinitic.errors import UsageError
+from infinitic.services import task_context
+
+WHO = 24  # columns
+
+
+class Screen(Console):
+    """A console whose reader may go away: ``infinitic demo | head`` is no reason to fail in the middle of a task."""
+
+    def on_broken_pipe(self) -> None:
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+
+
+class Timeline(logging.Handler):
+    """Shows log records as rows: who wrote it is the task that runs, or else the workflow whose logger it is.
+
+    Args:
+        screen: where the rows go.
+        styles: a style of rich for each worker, and for each name that is given to `show`.
+    """
+
+    def __init__(self, screen: Console, styles: dict[str, str]) -> None:
+        super().__init__(logging.INFO)
+        self._screen = screen
+        self._styles = styles
+        self._began = monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            context = task_context()
+        except UsageError:
+            who, style = record.name.rpartition(".")[2], ""
+        else:
+            who = f"{context.service_name}.{context.task_name} {context.worker_name}"
+            style = self._styles.get(context.worker_name, "")
+        self._row(who, record.getMessage(), style, "yellow" if record.levelno >= logging.WARNING else "")
+
+    def show(self, who: str, what: str, style: str = "") -> None:
+        """A row about what the program itself does."""
+        self._row(who, what, self._styles.get(who, ""), style)
+
+    def _row(self, who: str, what: str, who_style: str, what_style: str) -> None:
+        time = f"{monotonic() - self._began:5.2f}s"
+        if not self._screen.is_terminal:
+            self._screen.print(f"{time}  {who:<{WHO}}  {what}", markup=False, highlight=False, soft_wrap=True)
+            return
+        row = Table.grid(padding=(0, 2, 0, 0))
+        row.add_column(width=len(time), style="dim")
+        row.add_column(width=WHO)
+        row.add_column()
+        row.add_row(time, Text(who, who_style), Text(what, what_style))
+        self._screen.print(row)

@@ -1,0 +1,143 @@
+"""A client for programs that are not asynchronous: one thin façade over a portal into an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from infinitic.client import Client, WorkflowHandle
+from infinitic.clock import Clock
+from infinitic.errors import UsageError
+from infinitic.messages.client import WorkflowInfo
+from infinitic.messages.outcomes import Status
+from infinitic.storage import Page, Storage
+from infinitic.transport import Transport
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class SyncHandle(Generic[R]):
+    """A method of a workflow that was started. As `WorkflowHandle`, without `await`."""
+
+    def __init__(self, client: SyncClient, handle: WorkflowHandle[R]) -> None:
+        self._client = client
+        self.handle = handle
+        self.workflow_id = handle.workflow_id
+        self.method_id = handle.method_id
+
+    def result(self, timeout: float | timedelta | None = None) -> R:
+        """Wait for the result. As `WorkflowHandle.result`; `timeout` is in seconds, or a timedelta."""
+        return self._client.run(self.handle.result, timeout)
+
+
+class SyncClient:
+    """The verbs of `Client` for programs that are not asynchronous. Use it as ``with SyncClient(transport) as client:``.
+
+    Args:
+        transport: the connection to the broker. It is used on the loop of the portal only.
+        storage: for `list_workflows` only.
+        name: unique among all clients; chosen if not given.
+        clock: the time that goes into messages.
+        portal: a portal into a loop that runs already; by default a thread with a loop of its own is started.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        storage: Storage | None = None,
+        name: str | None = None,
+        clock: Clock | None = None,
+        portal: BlockingPortal | None = None,
+    ) -> None:
+        self._client = Client(transport, storage=storage, name=name, clock=clock)
+        self._given = portal
+        self._portal: BlockingPortal | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            portal = self._given or stack.enter_context(_own_portal())
+            portal.call(self._client.start)
+            stack.callback(portal.call, self._client.close)
+            self._portal = portal
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._portal = None
+        self._stack.close()
+
+    def run(self, function: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a method of a stub, or anything else that is asynchronous, and wait for its result.
+
+        ``client.run(trip.book, request)``, ``client.run(running.approvals.send, True)``.
+        """
+        if self._portal is None:
+            raise UsageError("This client is not open: use it inside `with SyncClient(…) as client:`")
+        result: R = self._portal.call(lambda: function(*args, **kwargs))
+        return result
+
+    def dispatch(
+        self, method: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> SyncHandle[R]:
+        """Start a method of a stub. As `Client.dispatch`."""
+        handle = self.run(lambda: self._client.dispatch(method, *args, **kwargs))
+        return SyncHandle(self, handle)
+
+    def new_workflow(self, cls: type[T], *, meta: Mapping[str, bytes] | None = None) -> T:
+        """A stub that starts new instances. As `Client.new_workflow`."""
+        return self._client.new_workflow(cls, meta=meta)
+
+    def get_workflow_by_id(self, cls: type[T], workflow_id: str) -> T:
+        """A stub of a running instance. As `Client.get_workflow_by_id`."""
+        return self._client.get_workflow_by_id(cls, workflow_id)
+
+    def get_handle(
+        self, method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], workflow_id: str
+    ) -> SyncHandle[R]:
+        """A handle on a workflow that was started elsewhere. As `Client.get_handle`."""
+        return SyncHandle(self, self._client.get_handle(method, workflow_id))
+
+    def cancel(self, target: object, *, confirm: bool = False) -> None:
+        """Cancel a whole workflow. As `Client.cancel`."""
+        self.run(self._client.cancel, _inner(target), confirm=confirm)
+
+    def retry_workflow_task(self, target: object, *, confirm: bool = False) -> None:
+        """Have a stalled workflow run again. As `Client.retry_workflow_task`."""
+        self.run(self._client.retry_workflow_task, _inner(target), confirm=confirm)
+
+    def describe(self, target: object) -> WorkflowInfo:
+        """What the engine knows of an instance. As `Client.describe`."""
+        return self.run(self._client.describe, _inner(target))
+
+    def list_workflows(
+        self,
+        *,
+        name: str | None = None,
+        status: Status | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page:
+        """Instances by name, status and start. As `Client.list_workflows`."""
+        return self.run(
+            self._client.list_workflows, name=name, status=status, since=since, limit=limit, cursor=cursor
+        )
+
+
+def _own_portal() -> AbstractContextManager[BlockingPortal]:
+    return start_blocking_portal(name="infinitic client")
+
+
+def _inner(target: object) -> object:
+    return target.handle if isinstance(target, SyncHandle) else target

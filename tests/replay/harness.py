@@ -1,0 +1,196 @@
+"""Runs a scenario several ways that must come to the same: on live instances, replayed at every step, on two workers.
+
+`both_ways` makes a test of a scenario and remembers its workflows: `test_every_workflow_is_run_both_ways.py` proves that
+none of this folder was forgotten. Ids are fixed, so that histories can be compared byte for byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar, cast
+
+from msgspec import Raw
+
+from infinitic import Worker, Workflow, WorkflowHandle, topics
+from infinitic.client import Client
+from infinitic.client_stubs import MethodStub, WorkflowStub
+from infinitic.messages import engine
+from infinitic.replay.spec import spec_of
+from infinitic.storage import Query, StateKey
+from infinitic.transport import Message
+from infinitic_testing.simulation import Simulation
+
+P = ParamSpec("P")
+R = TypeVar("R")
+W = TypeVar("W", bound=Workflow)
+
+_RANDOM_ID = re.compile(rb"\b[0-9a-f]{32}\b")
+
+
+class Refused(Exception):
+    """What `Desk.fail` raises."""
+
+
+class Desk:
+    """A service that answers when it is told to."""
+
+    async def say(self, word: str, after: float = 0.0) -> str:
+        await asyncio.sleep(after)
+        return word
+
+    async def fail(self, word: str, after: float = 0.0) -> str:
+        await asyncio.sleep(after)
+        raise Refused(word)
+
+
+class Run:
+    """What a scenario works with: a simulation, and starts with ids that are the same in every run."""
+
+    def __init__(self, sim: Simulation) -> None:
+        self.sim = sim
+        self._started = 0
+
+    @property
+    def client(self) -> Client:
+        """The client of the simulation."""
+        return self.sim.client
+
+    def new(self, cls: type[W]) -> W:
+        """A stub of a new instance, for `start` and `result`."""
+        return self.client.new_workflow(cls)
+
+    def on(self, cls: type[W], workflow_id: str = "w1") -> W:
+        """A stub of a running instance."""
+        return self.client.get_workflow_by_id(cls, workflow_id)
+
+    async def start(
+        self, method: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandle[R]:
+        """Start an instance: the first one is "w1", and so on."""
+        stub = cast(MethodStub, method)
+        assert stub.workflow.workflow_id is None, "start() is for stubs of new()"
+        self._started += 1
+        workflow_id, spec = f"w{self._started}", stub.workflow.spec
+        body = engine.encode(
+            engine.Start(
+                made_at=self.sim.clock.now(),
+                method=stub.spec.name,
+                arguments=Raw(stub.spec.signature.encode_arguments(args, kwargs)),
+            )
+        )
+        message = Message(workflow_id, workflow_id, body)
+        topic = topics.workflow_engine(spec.name)
+        await self.sim.transport.declare([topic])
+        await self.sim.transport.publish(topic, [message])
+        known = WorkflowStub(self.client, spec, workflow_id, {})
+        return WorkflowHandle(self.client, known, stub.spec, workflow_id, workflow_id)
+
+    async def result(
+        self, method: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Start an instance, and wait for what its method returns."""
+        handle = await self.start(method, *args, **kwargs)
+        return await handle.result()
+
+    def topic(self, handle: WorkflowHandle[Any]) -> topics.Topic:
+        """Where the messages of an instance go."""
+        return topics.workflow_engine(handle.workflow_name)
+
+    async def idle(self) -> None:
+        """Wait until nothing runs at this instant."""
+        await self.sim.run_until_idle()
+
+
+Scenario = Callable[[Run], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scenario and the classes that it needs hosted."""
+
+    workflows: tuple[type[Workflow], ...]
+    services: tuple[type[Any], ...]
+    scenario: Scenario
+
+
+CASES: dict[str, Case] = {}
+
+
+def both_ways(*workflows: type[Workflow], services: tuple[type[Any], ...] = (Desk,)) -> Callable[[Scenario], Any]:
+    """Make a test of a scenario: it passes if every way of running it passes, with the same result and history."""
+
+    def decorate(scenario: Scenario) -> Callable[[], None]:
+        case = Case(workflows, services, scenario)
+        name = cast(Any, scenario).__name__
+        CASES[f"{scenario.__module__.rpartition('.')[2]}.{name}"] = case
+
+        def test() -> None:
+            run_both_ways(case)
+
+        test.__name__, test.__qualname__, test.__module__ = name, name, scenario.__module__
+        test.__doc__ = scenario.__doc__
+        return test
+
+    return decorate
+
+
+def run_both_ways(case: Case) -> None:
+    """Run a case on live instances, replayed at every step, and with its code on another worker."""
+    live, history = run_case(case, cache_size=1000)
+    replayed, replayed_history = run_case(case, cache_size=0)
+    assert replayed == live, "replay at every step gives another result"
+    for (one, of_one), (two, of_two) in zip(history.items(), replayed_history.items(), strict=True):
+        assert one == two
+        assert of_two == of_one, f"replay at every step writes another history of {one}"
+    split, _ = run_case(case, cache_size=0, split=True)
+    assert split == live, "the code on another worker gives another result"
+
+
+def run_case(case: Case, *, cache_size: int, split: bool = False) -> tuple[object, dict[str, list[bytes]]]:
+    """The result of one run, and the history of each of its instances, segment by segment."""
+
+    async def main() -> tuple[object, dict[str, list[bytes]]]:
+        async with AsyncExitStack() as stack:
+            sim = await stack.enter_async_context(Simulation(cache_size=cache_size))
+            for service in case.services:
+                sim.add_service(service)
+            if split:
+                await stack.enter_async_context(_executors(sim, case).running())
+            else:
+                for cls in case.workflows:
+                    sim.add_workflow(cls)
+            result = await case.scenario(Run(sim))
+            await sim.run_until_idle()
+            return result, await histories(sim)
+
+    return Simulation.run(main())
+
+
+def _executors(sim: Simulation, case: Case) -> Worker:
+    """A worker that runs the code, while that of the simulation has the state."""
+    worker = Worker(sim.transport, sim.storage, name="executor", clock=sim.clock, cache_size=0)
+    for cls in case.workflows:
+        worker.add_workflow_executor(cls)
+        sim.worker.add_workflow_state_engine(spec_of(cls).name)
+    return worker
+
+
+async def histories(sim: Simulation) -> dict[str, list[bytes]]:
+    """The history of every instance, with random ids (those of later method calls) numbered in order."""
+    found = (await sim.storage.states.find(Query(limit=10_000))).found
+    keys = sorted((each.key for each in found), key=lambda key: (key.name, key.id))
+    return {f"{key.name} {key.id}": await _history(sim, key) for key in keys}
+
+
+async def _history(sim: Simulation, key: StateKey) -> list[bytes]:
+    numbers: dict[bytes, bytes] = {}
+
+    def number(found: re.Match[bytes]) -> bytes:
+        return numbers.setdefault(found.group(), b"#%d" % len(numbers))
+
+    segments = await sim.storage.states.history(key, limit=1_000_000)
+    return [_RANDOM_ID.sub(number, segment.events) for segment in segments]

@@ -1,0 +1,198 @@
+"""Workflows, and what a client does with them: every simulation runs all of these.
+
+The answers of the services depend on their arguments and on the number of the attempt alone, never on how often they
+ran: so the outcome is the same whoever runs what again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from infinitic import (
+    Channel,
+    Client,
+    ExponentialBackoff,
+    TaskFailedError,
+    Workflow,
+    WorkflowCanceledError,
+    WorkflowFailedError,
+    task,
+    task_context,
+)
+
+
+class Numbers:
+    """Knows how to add, to stumble, to break, and to take its time."""
+
+    async def add(self, x: int, y: int) -> int:
+        return x + y
+
+    @task(retry=ExponentialBackoff(minimum_seconds=1.0, random_factor=0.0, maximum_retries=3))
+    async def stumble(self, x: int, times: int) -> int:
+        if task_context().retry_index < times:
+            raise ValueError(f"attempt {task_context().retry_index} of {x}")
+        return x
+
+    async def fail(self, x: int) -> int:
+        raise LookupError(f"no {x}")
+
+    async def wait(self, x: int, seconds: float) -> int:
+        await asyncio.sleep(seconds)
+        return x
+
+
+class Sequential(Workflow):
+    numbers = Workflow.new_service(Numbers)
+
+    async def run(self, start: int) -> int:
+        total = await self.numbers.add(start, 1)
+        total = await self.numbers.add(total, 2)
+        return await self.numbers.add(total, 3)
+
+
+class Parallel(Workflow):
+    numbers = Workflow.new_service(Numbers)
+
+    async def run(self, width: int) -> list[int]:
+        first = await asyncio.gather(*(self.numbers.add(index, index) for index in range(width)))
+        second = [self.dispatch(self.numbers.add, each, 1) for each in first]
+        return [await each for each in second]
+
+
+class Retries(Workflow):
+    numbers = Workflow.new_service(Numbers)
+
+    async def run(self) -> list[int]:
+        stumbling = self.dispatch(self.numbers.stumble, 7, 2)
+        fine = await self.numbers.stumble(8, 0)
+        return [fine, await stumbling]
+
+
+class Timers(Workflow):
+    numbers = Workflow.new_service(Numbers)
+
+    async def run(self) -> list[str]:
+        began = self.now()
+        log = list[str]()
+        try:
+            async with asyncio.timeout(2.0):
+                await self.numbers.wait(1, 60.0)
+        except TimeoutError:
+            log.append("too slow")
+        fast = self.dispatch(self.numbers.add, 1, 1)
+        winner = await (fast | self.timer(timedelta(hours=30)))
+        log.append(f"winner {winner}")
+        await asyncio.sleep(100_000.0)
+        log.append(f"{(self.now() - began).total_seconds():.0f}")
+        return log
+
+
+class Approval(Workflow):
+    numbers = Workflow.new_service(Numbers)
+    approvals = Channel[str]()
+
+    async def run(self) -> list[str]:
+        got = list[str]()
+        receiver = self.approvals.receive()
+        while len(got) < 2:
+            got.append(await receiver)
+        total = await self.numbers.add(1, len(got))
+        late = self.approvals.receive()
+        await (late | self.timer(timedelta(hours=30)))
+        return [*got, str(total), "late" if late.is_completed() else "never"]
+
+    async def note(self, text: str) -> str:
+        return f"{text} {await self.numbers.add(2, 2)}"
+
+
+class Cleanup(Workflow):
+    numbers = Workflow.new_service(Numbers)
+
+    async def run(self) -> int:
+        undone = 0
+        try:
+            return await self.numbers.wait(1, 1000.0)
+        finally:
+            undone += await self.numbers.add(40, 1)
+            await self.numbers.add(undone, 1)
+
+
+class Failure(Workflow):
+    numbers = Workflow.new_service(Numbers)
+
+    async def run(self) -> int:
+        try:
+            await self.numbers.fail(1)
+        except TaskFailedError as error:
+            if error.last_failure.exception.short_name != "LookupError":
+                raise
+        self.dispatch(self.numbers.add, 1, 1)  # fire and forget
+        return await self.numbers.fail(2)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Workflows with the services they use, and what a client does with them: `scenario` gives the outcome."""
+
+    name: str
+    workflows: tuple[type[Workflow], ...]
+    scenario: Callable[[Client], Awaitable[object]]
+    services: tuple[Callable[[], object], ...] = (Numbers,)
+
+
+async def _sequential(client: Client) -> object:
+    return await client.new_workflow(Sequential).run(1)
+
+
+async def _parallel(client: Client) -> object:
+    return await client.new_workflow(Parallel).run(3)
+
+
+async def _retries(client: Client) -> object:
+    return await client.new_workflow(Retries).run()
+
+
+async def _timers(client: Client) -> object:
+    return await client.new_workflow(Timers).run()
+
+
+async def _approval(client: Client) -> object:
+    handle = await client.dispatch(client.new_workflow(Approval).run)
+    stub = client.get_workflow_by_id(Approval, handle.workflow_id)
+    await stub.approvals.send("first")
+    noted = await stub.note("noted")
+    await stub.approvals.send("second", confirm=True)
+    return [noted, await handle.result()]
+
+
+async def _cleanup(client: Client) -> object:
+    handle = await client.dispatch(client.new_workflow(Cleanup).run)
+    await asyncio.sleep(10.0)
+    await client.cancel(handle, confirm=True)
+    try:
+        return await handle.result()
+    except WorkflowCanceledError:
+        return "cancelled"
+
+
+async def _failure(client: Client) -> object:
+    try:
+        return await client.new_workflow(Failure).run()
+    except WorkflowFailedError as error:
+        cause = error.cause
+        assert isinstance(cause, TaskFailedError)
+        return [error.failure.short_name, str(cause.last_failure.exception)]
+
+
+CASES = (
+    Case("sequential", (Sequential,), _sequential),
+    Case("parallel", (Parallel,), _parallel),
+    Case("retries", (Retries,), _retries),
+    Case("timers", (Timers,), _timers),
+    Case("approval", (Approval,), _approval),
+    Case("cleanup", (Cleanup,), _cleanup),
+    Case("failure", (Failure,), _failure),
+)

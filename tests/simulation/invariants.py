@@ -1,0 +1,121 @@
+"""What must hold of any workflow, whatever was cut, lost, repeated or reordered on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from infinitic.engines import state
+from infinitic.engines.state import WorkflowHead
+from infinitic.messages import commands, events
+from infinitic.messages.events import Event
+from infinitic.messages.outcomes import Status
+from infinitic.replay.history import Replay
+from infinitic.replay.instance import Instance
+from infinitic.replay.spec import WorkflowSpec
+from infinitic.runtime.revival import feed_history
+from infinitic.storage import Query, Segment, StateKey
+from infinitic_storages.memory import Database
+from tests.simulation.world import World
+
+Kept = dict[StateKey, tuple[bytes, tuple[Segment, ...]]]
+
+_SETTLED = (events.TaskResult, events.TaskError, events.TaskTimeout)
+_ENDED = (commands.CompleteMethod, commands.FailMethod, commands.CancelMethod)
+_ASKED = (commands.ScheduleTask, commands.StartTimer, commands.RecordInline)
+
+
+def kept(database: Database) -> Kept:
+    """Head and history of every instance, byte for byte."""
+    found: Kept = {}
+    cursor: str | None = None
+    while True:
+        page = database.find(Query(limit=100, cursor=cursor))
+        for each in page.found:
+            stored = database.load([each.key])[each.key]
+            found[each.key] = (stored.head, tuple(database.history(each.key, limit=100_000, outbox=True)))
+        cursor = page.cursor
+        if cursor is None:
+            return found
+
+
+def history_of(segments: Sequence[Segment]) -> list[Event]:
+    """The events of a history in order."""
+    return [event for segment in segments for event in events.decode(segment.events)]
+
+
+def check_history(key: StateKey, head: WorkflowHead, segments: Sequence[Segment]) -> None:
+    """Append-only without gaps; every position asked for once and settled once at most, every method ended once at most."""
+    sequences = [segment.sequence for segment in segments]
+    assert sequences == list(range(1, head.sequence + 1)), f"{key}: segments {sequences}, the head has {head.sequence}"
+    history = history_of(segments)
+    asked = Counter(event.position for event in history if isinstance(event, _ASKED))
+    settled = Counter(event.position for event in history if isinstance(event, _SETTLED))
+    fired = Counter(event.position for event in history if isinstance(event, events.TimerFired))
+    started = Counter(event.method_id for event in history if isinstance(event, events.MethodStarted))
+    ended = Counter(event.method_id for event in history if isinstance(event, _ENDED))
+    for what, counted in (
+        ("asked for", asked),
+        ("settled", settled),
+        ("fired", fired),
+        ("started", started),
+        ("ended", ended),
+    ):
+        twice = [each for each, count in counted.items() if count > 1]
+        assert not twice, f"{key}: {what} twice: {twice}"
+    assert sorted(asked) == list(range(head.position)), (
+        f"{key}: positions {sorted(asked)}, the head has {head.position}"
+    )
+    assert set(settled) | set(fired) <= set(asked), f"{key}: settled, but never asked for"
+    assert set(ended) <= set(started), f"{key}: ended, but never started"
+    numbers = [event.number for event in history if isinstance(event, events.Activated)]
+    assert numbers == list(range(1, head.activation + 1)), (
+        f"{key}: activations {numbers}, the head has {head.activation}"
+    )
+    times = [event.at for event in history if isinstance(event, events.Activated)]
+    assert times == sorted(times), f"{key}: time went back: {times}"
+
+
+def check_closed(key: StateKey, head: WorkflowHead, history: Sequence[Event]) -> None:
+    """A tombstone, with nothing left open."""
+    assert head.closed, f"{key} is not closed: {head}"
+    assert head.status is not Status.RUNNING, f"{key}: {head}"
+    left = (head.open, head.timers, head.retries, head.armed, head.pending, head.deciding, head.stalled)
+    assert left == ((), (), (), None, 0, 0, None), f"{key} is closed, and has left: {head}"
+    assert not head.parked, f"{key} is parked"
+    assert [method.id for method in head.methods] == [key.id], f"{key}: methods {head.methods}"
+    assert not head.methods[0].waiters, f"{key}: somebody waits still: {head.methods}"
+    started = {event.method_id for event in history if isinstance(event, events.MethodStarted)}
+    ended = {event.method_id for event in history if isinstance(event, _ENDED)}
+    assert started == ended, f"{key}: methods {started - ended} never ended"
+
+
+async def check_replays(world: World, key: StateKey, head: WorkflowHead, spec: WorkflowSpec) -> None:
+    """The history gives the same commands again."""
+    instance = Instance(spec, head.id, head.meta, head.run)
+    try:
+        replay = Replay(instance)
+        await feed_history(replay, key, head.sequence, world.storage.states)
+        replay.finish(unanswered=False)
+    finally:
+        instance.close()
+
+
+async def check_ended(world: World, specs: dict[str, WorkflowSpec]) -> None:
+    """Every instance has ended exactly once, its history replays, and nothing waits in the broker.
+
+    Stale wakes are still on their way there, and tasks that nobody waits for may still run.
+    """
+    for key, (encoded, segments) in kept(world.database).items():
+        head = state.decode(encoded)
+        check_history(key, head, segments)
+        check_closed(key, head, history_of(segments))
+        await check_replays(world, key, head, specs[key.name])
+    waiting = {topic: left for topic, left in world.backlog().items() if left[0]}
+    assert not waiting, f"messages wait: {waiting}"
+
+
+def check_nothing_changed(before: Kept, after: Kept) -> None:
+    """The same instances, heads and histories, byte for byte."""
+    changed = {key: (before.get(key), after.get(key)) for key in before | after if before.get(key) != after.get(key)}
+    assert not changed, f"this changed: {changed}"

@@ -1,0 +1,138 @@
+"""One broker, one database and one client, and workers that come, die and come back, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar, cast
+
+from infinitic import Client, Worker
+from infinitic.runtime import blocking
+from infinitic.storage import Storage
+from infinitic.transport import Transport
+from infinitic_storages.memory import Database, InMemoryStorage
+from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
+from infinitic_testing.loop import VirtualClock, VirtualLoop, run as run_virtual
+from infinitic_transports.memory import Broker, InMemoryTransport
+from tests.simulation.cases import Case
+
+T = TypeVar("T")
+Hosting = Callable[[Worker, Case], None]
+
+QUIET_SECONDS = 90_000.0
+"""Longer than any wake or postponed message stays in the broker."""
+
+RESTLESS_SECONDS = 100.0
+"""Longer than a message is tried again before its key is parked."""
+
+RETENTION = 10 * 86_400.0
+"""Longer than that: what is closed is there to be looked at."""
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run on virtual time."""
+    return run_virtual(main)
+
+
+def fused(worker: Worker, case: Case) -> None:
+    """Everything of a case on one worker."""
+    services(worker, case)
+    for workflow in case.workflows:
+        worker.add_workflow(workflow, retention=RETENTION)
+
+
+def services(worker: Worker, case: Case) -> None:
+    """The services of a case."""
+    for service in case.services:
+        worker.add_service(service)
+
+
+def engines(worker: Worker, case: Case) -> None:
+    """The state engines of a case, and its services: the code of its workflows runs elsewhere."""
+    services(worker, case)
+    for workflow in case.workflows:
+        worker.add_workflow_state_engine(workflow)
+
+
+def executors(worker: Worker, case: Case) -> None:
+    """The code of the workflows of a case: their state engines run elsewhere."""
+    for workflow in case.workflows:
+        worker.add_workflow_executor(workflow, retention=RETENTION)
+
+
+class World:
+    """What survives the death of a worker. The client has its own connection, which is never cut."""
+
+    def __init__(self, broker: Broker | None = None, database: Database | None = None) -> None:
+        self.clock = VirtualClock()
+        self.broker = broker or Broker()
+        self.database = database or Database()
+        self.storage = InMemoryStorage(self.database)
+        self.transport = self.connect()
+        self.client = Client(self.transport, storage=self.storage, name="client", clock=self.clock)
+        self.workers: list[Worker] = []
+
+    def connect(self) -> InMemoryTransport:
+        """A new connection to the broker."""
+        return InMemoryTransport(self.broker, clock=self.clock)
+
+    def worker(self, transport: Transport | None = None, storage: Storage | None = None, **options: Any) -> Worker:
+        """A worker that hosts nothing yet."""
+        worker = Worker(
+            transport or self.connect(),
+            storage or InMemoryStorage(self.database),
+            name=f"worker-{len(self.workers) + 1}",
+            clock=self.clock,
+            run_blocking=options.pop("run_blocking", blocking.inline),
+            seed=1,
+            **options,
+        )
+        self.workers.append(worker)
+        return worker
+
+    def fenced(self, fence: Fence, *, zombie: bool = False, **options: Any) -> Worker:
+        """A worker behind a fence. A zombie is one that can publish again after a pause."""
+        transport = FencedTransport(self.connect(), fence, reconnect=self.connect if zombie else None)
+        return self.worker(transport, FencedStorage(InMemoryStorage(self.database), fence), **options)
+
+    def start(self, worker: Worker) -> asyncio.Task[None]:
+        """Run a worker in a task of its own; cancelling that stops it at once."""
+        return asyncio.get_running_loop().create_task(_host(worker), name=worker.name)
+
+    async def quiet(self) -> None:
+        """Return when nothing can run any more at this instant."""
+        await cast(VirtualLoop, asyncio.get_running_loop()).wait_idle()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[World]:
+        """The client listens; in the end all that is left of the workers is cleared away."""
+        async with self.client:
+            yield self
+
+    async def settle(self) -> None:
+        """Let time pass until nothing is on its way any more: stale wakes, retries in lanes, tasks nobody waits for."""
+        await asyncio.sleep(QUIET_SECONDS if self.backlog() else RESTLESS_SECONDS)
+        await self.quiet()
+
+    def backlog(self) -> dict[str, tuple[int, int, int]]:
+        """Backlog, unacknowledged and delayed of each subscription that has any, by topic."""
+        found = dict[str, tuple[int, int, int]]()
+        for topic, subscriptions in self.broker.overview().items():
+            for stats in subscriptions.values():
+                if stats.backlog or stats.unacked or stats.delayed:
+                    found[topic] = (stats.backlog, stats.unacked, stats.delayed)
+        return found
+
+
+async def _host(worker: Worker) -> None:
+    async with worker.running():
+        await asyncio.get_running_loop().create_future()
+
+
+async def stop(hosts: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel hosts and wait for their end."""
+    tasks = list(hosts)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,91 @@
+"""What the other files here are about: values, three contracts, and a workflow over them.
+
+These files are checked and never run. `make check` has mypy and pyright look at them: `assert_type` says what must be
+inferred, and a planted error carries an ignore comment for each of them, which they report if the error is not there.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from infinitic import Channel, Workflow, method, service, task, workflow
+
+
+@dataclass
+class Request:
+    city: str
+    nights: int = 1
+
+
+@dataclass
+class Flight:
+    number: str
+
+
+@dataclass
+class Hotel:
+    name: str
+
+
+@dataclass
+class Receipt:
+    flight: Flight
+    hotel: Hotel
+
+
+class Flights(ABC):
+    """An abstract class as a contract."""
+
+    @abstractmethod
+    async def book(self, request: Request) -> Flight: ...
+
+    @abstractmethod
+    async def refund(self, flight: Flight, /, *, reason: str = "") -> None: ...
+
+    @abstractmethod
+    def price(self, request: Request, currency: str = "EUR") -> Decimal: ...
+
+
+@service(name="Hotels", total_timeout=60)
+class Hotels(Protocol):
+    """A Protocol as a contract."""
+
+    async def book(self, request: Request) -> Hotel: ...
+
+    def stars(self, hotel: Hotel) -> int: ...
+
+    def later(self, hotel: Hotel) -> Awaitable[str]: ...
+
+
+class Payments:
+    """A plain class, which is its own contract."""
+
+    @task(attempt_timeout=30)
+    async def charge(self, amount: Decimal, *, card: str) -> str:
+        return f"{card}: {amount}"
+
+    def fee(self, *amounts: Decimal) -> Decimal:
+        return sum(amounts, Decimal())
+
+
+@workflow(name="Trip", version=1)
+class Trip(Workflow):
+    flights = Workflow.new_service(Flights)
+    hotels = Workflow.new_service(Hotels, tags={"eu"}, total_timeout=60)
+    payments = Workflow.new_service(Payments)
+    approvals = Channel[bool]()
+    events = Channel[Flight | Hotel](keep=10)
+    points: int = 0
+
+    async def book(self, request: Request, *, points: int = 0) -> Receipt:
+        self.points += points
+        return Receipt(await self.flights.book(request), await self.hotels.book(request))
+
+    @method(name="add", total_timeout=5)
+    async def add_bonus(self, points: int) -> int:
+        self.points += points
+        return self.points
