@@ -31,8 +31,7 @@ from infinitic.services import (
     task as task,
     task_context as task_context,
 )
-from infinitic.sync_client import SyncClient as SyncClient
-from infinitic.sync_client import SyncHandle as SyncHandle
+from infinitic.sync_client import SyncClient as SyncClient, SyncHandle as SyncHandle
 from infinitic.worker import Worker as Worker
 from infinitic.workflows import (
     Channel as Channel,

@@ -38,7 +38,7 @@ class SyncHandle(Generic[R]):
 
 
 class SyncClient:
-    """The verbs of `Client` for programs that are not asynchronous. Use it as ``with SyncClient(transport) as client:``.
+    """The verbs of `Client` for programs that are not asynchronous. Use it as ``with SyncClient(…) as client:``.
 
     Args:
         transport: the connection to the broker. It is used on the loop of the portal only.
@@ -130,9 +130,7 @@ class SyncClient:
         cursor: str | None = None,
     ) -> Page:
         """Instances by name, status and start. As `Client.list_workflows`."""
-        return self.run(
-            self._client.list_workflows, name=name, status=status, since=since, limit=limit, cursor=cursor
-        )
+        return self.run(self._client.list_workflows, name=name, status=status, since=since, limit=limit, cursor=cursor)
 
 
 def _own_portal() -> AbstractContextManager[BlockingPortal]:

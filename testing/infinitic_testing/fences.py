@@ -177,27 +177,27 @@ class FencedTransport(Transport):
 
 
 class _FencedConsumer(Consumer):
-    __slots__ = ("_fence", "_inner", "_topic")
+    __slots__ = ("_fence", "_inner", "_received", "_topic")
 
     def __init__(self, inner: Consumer, fence: Fence, topic: str) -> None:
         self._inner = inner
         self._fence = fence
         self._topic = topic
+        self._received: list[Delivery] = []  # on its way: a `receive` that is cancelled or fails loses nothing
 
     async def receive(self, max_messages: int) -> list[Delivery]:
         if self._fence.is_down:
             await self._fence.dark()
         try:
-            received = await self._inner.receive(max_messages)
+            if not self._received:
+                self._received = await self._inner.receive(max_messages)
         except TransportClosed:  # perhaps by the crash, of which a dead worker does not hear
             if self._fence.is_down:
                 await self._fence.dark()
             raise
-
-        async def hand_over() -> list[Delivery]:
-            return received
-
-        return await self._fence.perform(f"receive {self._topic}", hand_over)
+        await self._fence.perform(f"receive {self._topic}", _nothing)
+        received, self._received = self._received, []
+        return received
 
     async def ack(self, deliveries: Iterable[Delivery]) -> None:
         await self._fence.perform(f"ack {self._topic}", lambda: self._inner.ack(deliveries))
@@ -208,6 +208,10 @@ class _FencedConsumer(Consumer):
     async def close(self) -> None:
         if not self._fence.is_down:
             await self._inner.close()
+
+
+async def _nothing() -> None:
+    """What a `receive` still has to do once it has got something."""
 
 
 class FencedStorage(Storage):

@@ -294,6 +294,15 @@ def test_ORD_4_what_was_in_hand_comes_before_newer_messages(leave: Leave) -> Non
     }  # fmt: skip
 
 
+def test_LIF_1_without_keys_as_well_what_was_in_hand_comes_first_and_in_order() -> None:
+    world = World(SHARED)
+    gone = world.member()
+    world.publish("-1", "-2", "-3", "-4")
+    assert gone.take(3) == ["-1", "-2", "-3"]
+    world.broker.detach(gone.receiver)
+    assert world.member().take() == ["-1", "-2", "-3", "-4"]
+
+
 def test_ORD_4_a_nack_that_is_not_due_still_holds_its_key_after_a_crash() -> None:
     world = World()
     gone, heir = world.member(), world.member()
@@ -340,6 +349,12 @@ def test_ORD_5_what_is_in_hand_stays_there_and_the_key_with_it() -> None:
     assert member.take() == ["a1", "a3"]
     member.ack("a2")
     assert world.stats().unacked == 2
+    member.nack("a1")
+    assert member.take() == ["a1"]
+    member.nack("a1", 10)
+    assert member.take() == []
+    world.publish("a4")
+    assert member.woken == 0
 
 
 def test_ORD_6_nacks_of_several_restore_their_order() -> None:

@@ -178,6 +178,22 @@ def test_RED_1_a_nack_comes_again_after_its_delay_however_often(topic: Topic) ->
 
 
 @both
+@pytest.mark.parametrize("delay", [0.0, 5.0])
+def test_RED_1_a_nack_wakes_who_waits(topic: Topic, delay: float) -> None:
+    world = World(topic)
+    member, other = Member(world), Member(world)
+    world.publish("a1")
+    member.take()
+    other.take()
+    member.nack("a1", delay)
+    assert other.woken == (0 if delay else 1)
+    world.now += delay
+    world.broker.due(world.now)
+    assert other.woken == 1
+    assert other.take() == ["a1"]
+
+
+@both
 def test_RED_7_a_second_ack_does_nothing_and_a_nack_after_it_resurrects_nothing(topic: Topic) -> None:
     world = World(topic)
     member = Member(world)
@@ -338,6 +354,8 @@ class Model:
         deliveries = self.broker.take(player.receiver, limit, self.now)
         assert len(deliveries) <= limit
         player.waits = not deliveries
+        if not deliveries and len(player.hand) < self.prefetch:
+            assert not self.what_may_be_had_by(player), "there is something to take"
         for delivery in deliveries:
             name = delivery.message.id
             assert self.may_have(player, name), f"{name} is not to be handed out now"
@@ -358,12 +376,15 @@ class Model:
         before = of_key[: of_key.index(name)]
         return elsewhere.isdisjoint(of_key) and all(each in player.hand for each in before)
 
+    def what_may_be_had_by(self, player: Player) -> list[str]:
+        return [name for name in self.order if self.may_have(player, name)]
+
     def let_the_woken_take(self) -> None:
         while called := [player for player in self.players if player.called]:
             self.take(called[0], 2)
         for player in self.players:
             if player.waits and len(player.hand) < self.prefetch:
-                assert not [name for name in self.order if self.may_have(player, name)], "somebody sleeps on"
+                assert not self.what_may_be_had_by(player), "somebody sleeps on"
 
     def check_counts(self) -> None:
         stats = self.broker.stats(self.topic).subscriptions["main"]
@@ -392,8 +413,8 @@ STEPS = st.tuples(
 
 
 @both
-@settings(max_examples=150, deadline=None)
-@given(st.lists(STEPS, max_size=60), st.none() | st.lists(st.integers(0, 9), min_size=1, max_size=20))
+@settings(max_examples=100, deadline=None)
+@given(st.lists(STEPS, min_size=50, max_size=50), st.none() | st.lists(st.integers(0, 9), min_size=1, max_size=20))
 def test_RED_9_random_runs_agree_with_the_model(
     topic: Topic, steps: Sequence[tuple[str, int, int]], choices: Sequence[int] | None
 ) -> None:

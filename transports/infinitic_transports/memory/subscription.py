@@ -81,8 +81,6 @@ class Subscription(ABC):
         if not taken:
             receiver.state = State.WAITING
             self.waiters.append(receiver)
-        elif self.waiters:
-            self.rouse()
         return taken
 
     def stop_waiting(self, receiver: Receiver) -> None:

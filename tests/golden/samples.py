@@ -1,0 +1,148 @@
+"""One sample of every message, event, command and effect. `python -m tests.golden.samples` writes them to a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from msgspec import Raw
+
+from infinitic.engines import effects, state
+from infinitic.errors import ExceptionDetail, TaskFailure
+from infinitic.messages import client, commands, engine, events, executor, service
+from infinitic.messages.outcomes import Cause, CauseKind, MethodFailure, Status
+
+RELEASE = "0.1"
+
+DETAIL = ExceptionDetail("shop.SoldOut", "no room", "Traceback", ExceptionDetail("ValueError", "x"), {"rooms": 0})
+FAILURE = TaskFailure(DETAIL, "w1", 2, 1, 1.5, TaskFailure(ExceptionDetail("ValueError", "y")))
+BROKEN = MethodFailure(DETAIL, Cause(CauseKind.TASK_FAILED, "Hotels", "book", "w-1", FAILURE))
+TO = client.ReplyTo("client-1", "7")
+
+COMMANDS: list[commands.Command] = [
+    commands.ScheduleTask(0, "Hotels", "book", Raw(b'["Ritz"]'), ("eu",), {"k": b"v"}, 9.0),
+    commands.StartTimer(1, 60.5),
+    commands.RecordInline(2, "draw", Raw(b"4")),
+    commands.RecordInline(3, "fail", failure=BROKEN),
+    commands.CancelPosition(1),
+    commands.CompleteMethod("w", Raw(b'{"ok":true}')),
+    commands.FailMethod("w", BROKEN),
+    commands.CancelMethod("w"),
+]
+STIMULI: list[events.Stimulus] = [
+    events.MethodStarted("w", "book", Raw(b"[1]")),
+    events.TaskResult(0, Raw(b"2")),
+    events.TaskError(0, FAILURE),
+    events.TaskTimeout(0),
+    events.TimerFired(1),
+    events.SignalReceived("approvals", Raw(b"true")),
+    events.CancelRequested(),
+]
+EVENTS: list[events.Event] = [
+    *STIMULI,
+    events.AttemptFailed(0, FAILURE, {"k": b"v"}),
+    events.Activated(1, 2.0),
+    *COMMANDS,
+]
+INPUTS: list[engine.Input] = [
+    engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), reply_to=TO, meta={"k": b"v"}),
+    engine.CallMethod(made_at=1.0, method_id="m", method="add", arguments=Raw(b"[1]"), reply_to=TO),
+    engine.Signal(made_at=1.0, signal_id="s", channel="approvals", value=Raw(b"true"), reply_to=TO),
+    engine.TaskCompleted(made_at=1.0, position=0, value=Raw(b"2"), run=1),
+    engine.TaskFailed(made_at=1.0, position=0, failure=FAILURE, run=1, retry_sequence=1),
+    engine.AttemptFailed(
+        made_at=1.0, position=0, failure=FAILURE, delay=2.0, sequence=1, retry_index=1, meta={"k": b"v"}
+    ),
+    engine.Wake(made_at=1.0, due=60.5),
+    engine.Cancel(made_at=1.0, request_id="c", reply_to=TO),
+    engine.Wait(made_at=1.0, reply_to=TO, method_id="m"),
+    engine.Describe(made_at=1.0, reply_to=TO),
+    engine.RetryWorkflowTask(made_at=1.0, request_id="r", reply_to=TO),
+    engine.Decision(
+        made_at=1.0, activation=1, version=2, retention=60.0, digest="d", commands=tuple(COMMANDS), stalled="no"
+    ),
+]
+RESPONSES: list[client.Response] = [
+    client.MethodCompleted("7", Raw(b"2")),
+    client.MethodFailed("7", BROKEN),
+    client.MethodCanceled("7"),
+    client.WorkflowUnknown("7"),
+    client.Applied("7"),
+    client.Described(
+        "7",
+        client.WorkflowInfo(
+            "w", "Trip", 1, Status.RUNNING, 1.0, methods=(client.MethodInfo("w", "book", Status.RUNNING),), steps=3
+        ),
+    ),
+]
+ATTEMPT = service.ExecuteTask(
+    workflow_id="w",
+    workflow_name="Trip",
+    workflow_version=1,
+    position=0,
+    run=1,
+    sequence=1,
+    service="Hotels",
+    task="book",
+    arguments=Raw(b'["Ritz"]'),
+    retry_sequence=1,
+    retry_index=2,
+    deaths=1,
+    last_failure=FAILURE,
+    tags=("eu",),
+    meta={"k": b"v"},
+    made_at=1.0,
+)
+ACTIVATE = executor.Activate(
+    activation=2, version=1, at=2.0, stimuli=tuple(STIMULI), digest="d", sequence=3, meta={"k": b"v"}
+)
+EFFECTS: list[effects.Effect] = [
+    effects.SendTask(0, 1, 1, 2, 3),
+    effects.Answer(TO, "w", 4),
+    effects.Confirm(TO),
+    effects.ArmWake(60.5),
+    effects.ActivateElsewhere(2, 1),
+    effects.Refuse(TO),
+]
+HEAD = state.WorkflowHead(
+    schema=1,
+    id="w",
+    name="Trip",
+    started_at=1.0,
+    methods=(state.Method("w", "book", (TO,)), state.Method("m", "add")),
+    version=1,
+    meta={"k": b"v"},
+    open=(state.OpenBlock(1, 0, b"\x05"),),
+    timers=(state.Timer(60.5, 1), state.Timer(9.0, 0, True)),
+    retries=(state.Retry(0, 1, 2, 0, 1, 5.0),),
+    armed=5.0,
+    pending=3,
+    activation=2,
+    at=2.0,
+    deciding=2,
+    digest="d",
+    position=4,
+    sequence=3,
+    canceling=True,
+    stalled="no",
+    retention=60.0,
+)
+
+
+def encoded() -> dict[str, Any]:
+    """Every sample as this release writes it, by the name of its kind."""
+    return {
+        "inputs": [engine.encode(each).decode() for each in INPUTS],
+        "responses": [client.encode(each).decode() for each in RESPONSES],
+        "attempt": service.encode(ATTEMPT).decode(),
+        "activate": executor.encode(ACTIVATE).decode(),
+        "history": events.encode(EVENTS).decode(),
+        "outbox": effects.encode(EFFECTS).hex(),
+        "head": state.encode(HEAD).hex(),
+    }
+
+
+if __name__ == "__main__":
+    path = Path(__file__).with_name(f"release-{RELEASE}.json")
+    path.write_text(json.dumps(encoded(), indent=1) + "\n")

@@ -1,0 +1,71 @@
+"""What a release has written, every later one reads; and what this release writes is what its golden file says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from infinitic.engines import effects, state
+from infinitic.messages import client, commands, engine, events, executor, service
+from tests.golden import samples
+
+FILES = sorted(Path(__file__).parent.glob("release-*.json"))
+
+
+def plain(value: object) -> Any:
+    """A comparable form: raw JSON compares by content."""
+    return msgspec.json.encode(value)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_S41_this_release_decodes_messages_and_state_of_that_one(path: Path) -> None:
+    golden = json.loads(path.read_text())
+    assert [plain(engine.decode(each)) for each in golden["inputs"]] == [plain(each) for each in samples.INPUTS]
+    assert [plain(client.decode(each)) for each in golden["responses"]] == [plain(each) for each in samples.RESPONSES]
+    assert plain(service.decode(golden["attempt"])) == plain(samples.ATTEMPT)
+    assert plain(executor.decode(golden["activate"])) == plain(samples.ACTIVATE)
+    assert plain(events.decode(golden["history"].encode())) == plain(samples.EVENTS)
+    assert effects.decode(bytes.fromhex(golden["outbox"])) == samples.EFFECTS
+    assert state.decode(bytes.fromhex(golden["head"])) == samples.HEAD
+
+
+def test_what_is_written_changes_only_with_a_new_golden_file() -> None:
+    path = Path(__file__).with_name(f"release-{samples.RELEASE}.json")
+    assert json.loads(path.read_text()) == samples.encoded(), "python -m tests.golden.samples, with a new version"
+
+
+@pytest.mark.parametrize(
+    ("union", "found"),
+    [
+        (engine.Input, samples.INPUTS),
+        (client.Response, samples.RESPONSES),
+        (events.Event, samples.EVENTS),
+        (commands.Command, samples.COMMANDS),
+        (effects.Effect, samples.EFFECTS),
+    ],
+    ids=["inputs", "responses", "events", "commands", "effects"],
+)
+def test_every_kind_has_a_sample(union: Any, found: list[object]) -> None:
+    assert set(get_args(union)) == {type(each) for each in found}
+
+
+@pytest.mark.parametrize("text", json.loads(FILES[-1].read_text())["inputs"])
+def test_S41_unknown_fields_of_a_newer_release_are_ignored(text: str) -> None:
+    newer = text[:-1] + ',"zz":{"new":1}}'
+    assert plain(engine.decode(newer)) == plain(engine.decode(text))
+
+
+def test_S41_fields_that_a_newer_release_added_to_the_head_are_ignored() -> None:
+    fields = msgspec.msgpack.decode(state.encode(samples.HEAD))
+    assert state.decode(msgspec.msgpack.encode([*fields, "new"])) == samples.HEAD
+
+
+def test_S41_a_head_of_a_newer_schema_is_left_to_others() -> None:
+    fields = msgspec.msgpack.decode(state.encode(samples.HEAD))
+    for newer in ([2, *fields[1:]], [2, {"another": "shape"}]):
+        with pytest.raises(state.NewerSchema):
+            state.decode(msgspec.msgpack.encode(newer))
