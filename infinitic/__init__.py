@@ -22,7 +22,7 @@ from infinitic.errors import (
     WorkflowUnknownError as WorkflowUnknownError,
 )
 from infinitic.messages.client import WorkflowInfo as WorkflowInfo
-from infinitic.messages.outcomes import Status as WorkflowStatus
+from infinitic.messages.outcomes import WorkflowStatus as WorkflowStatus
 from infinitic.services import (
     ExponentialBackoff as ExponentialBackoff,
     RetryPolicy as RetryPolicy,

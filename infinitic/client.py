@@ -27,7 +27,7 @@ from infinitic.errors import (
 )
 from infinitic.messages import client as responses, engine
 from infinitic.messages.client import ReplyTo, WorkflowInfo
-from infinitic.messages.outcomes import Status, error_of
+from infinitic.messages.outcomes import WorkflowStatus, error_of
 from infinitic.replay.spec import MethodSpec
 from infinitic.runtime.backoff import insist
 from infinitic.runtime.publisher import Publisher
@@ -49,11 +49,19 @@ PREFETCH = 1000
 class WorkflowHandle(Generic[R]):
     """A method of a workflow that was started: wait for it with `result`, now or later, here or elsewhere."""
 
-    def __init__(self, client: Client, stub: WorkflowStub, spec: MethodSpec, workflow_id: str, method_id: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        stub: WorkflowStub,
+        spec: MethodSpec,
+        workflow_id: str,
+        method_id: str,
+        waiting: asyncio.Future[responses.Response] | None = None,
+    ) -> None:
         self._client = client
         self._stub = stub
         self._spec = spec
-        self._waiting: asyncio.Future[responses.Response] | None = None
+        self._waiting = waiting
         self.workflow_id = workflow_id
         self.method_id = method_id
 
@@ -103,7 +111,7 @@ class Client:
         name: str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.name = ids.check_name("The name of a client", name or f"client-{ids.new_id()[:12]}")
+        self.name = ids.check_name("The name of a client", f"client-{ids.new_id()[:12]}" if name is None else name)
         self._publisher = Publisher(transport)
         self._storage = storage
         self._clock = clock or SystemClock()
@@ -180,9 +188,14 @@ class Client:
         """
         stub = _method_stub(method)
         arguments = stub.spec.signature.encode_arguments(args, kwargs)
-        workflow_id = stub.workflow.workflow_id or ids.new_id()
-        method_id = await self._send_call(stub, workflow_id, arguments, None)
-        return WorkflowHandle(self, stub.workflow, stub.spec, workflow_id, method_id)
+        if stub.workflow.workflow_id is None:
+            workflow_id = ids.new_id()
+            method_id = await self._send_call(stub, workflow_id, arguments, None)
+            return WorkflowHandle(self, stub.workflow, stub.spec, workflow_id, method_id)
+        workflow_id = stub.workflow.workflow_id
+        reply_to, future = self._request(workflow_id)  # what a parallel method returned is told once, when it returns
+        method_id = await self._send_call(stub, workflow_id, arguments, reply_to)
+        return WorkflowHandle(self, stub.workflow, stub.spec, workflow_id, method_id, future)
 
     def get_handle(
         self, method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], workflow_id: str
@@ -229,7 +242,7 @@ class Client:
         self,
         *,
         name: str | None = None,
-        status: Status | None = None,
+        status: WorkflowStatus | None = None,
         since: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,

@@ -71,32 +71,21 @@ def _bases(cls: type[Any]) -> list[type[Any]]:
 
 
 def service_name(cls: type[Any]) -> str:
-    """The name of a service: that of the nearest `@service`, else of the contract it inherits, else its own.
+    """The name of a service: the nearest one that is given, else that of the contract it implements, else its own.
+
+    A contract is a base that is decorated with `@service`, or describes tasks without implementing them.
 
     Raises `RegistrationError` if two unrelated contracts are candidates.
     """
-    named = [base for base in _bases(cls) if _own_options(base) is not None]
-    if named:
-        nearest = named[0]
-        rivals = [base.__name__ for base in named[1:] if not issubclass(nearest, base)]
-        if rivals:
-            raise RegistrationError(
-                f"{cls.__qualname__} could be the service {nearest.__name__} or {rivals[0]}: decorate it"
-            )
-        return _declared_name(nearest)
-    contracts = [base for base in _bases(cls)[1:] if _is_contract(base)]
-    roots = [
-        base for base in contracts if not any(base is not other and issubclass(other, base) for other in contracts)
-    ]
-    if len(roots) > 1:
+    bases = _bases(cls)
+    given = next((options.name for base in bases if (options := _own_options(base)) and options.name), None)
+    contracts = [base for base in bases if _own_options(base) or (base is not cls and _is_contract(base))]
+    roots = [base for base in contracts if not any(base is not other and other in base.__mro__ for other in contracts)]
+    own = _own_options(cls)
+    if len(roots) > 1 and not (own and own.name):
         names = " or ".join(sorted(base.__name__ for base in roots))
         raise RegistrationError(f"{cls.__qualname__} could be the service {names}: decorate it with @service(name=…)")
-    return roots[0].__name__ if roots else cls.__name__
-
-
-def _declared_name(cls: type[Any]) -> str:
-    options = _own_options(cls) or _NONE
-    return options.name or cls.__name__
+    return given or (roots[0].__name__ if roots else cls.__name__)
 
 
 def _is_contract(cls: type[Any]) -> bool:

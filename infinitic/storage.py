@@ -18,11 +18,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
 
 import msgspec
 
 from infinitic.errors import StorageError
-from infinitic.messages.outcomes import Status as Status
+from infinitic.messages.outcomes import WorkflowStatus as WorkflowStatus
 
 
 class StorageUnavailable(StorageError):
@@ -91,7 +93,7 @@ class Entry(msgspec.Struct, frozen=True):
     `next_wake` is when its earliest timer is due: an instance whose wake is overdue is found by it.
     """
 
-    status: Status
+    status: WorkflowStatus
     started_at: float
     version: int | None = None
     closed_at: float | None = None
@@ -158,7 +160,7 @@ class Query(msgspec.Struct, frozen=True):
     """Which entries to find. None: any. `overdue_at`: only running ones whose `next_wake` is before that instant."""
 
     name: str | None = None
-    status: Status | None = None
+    status: WorkflowStatus | None = None
     started_after: float | None = None
     started_before: float | None = None
     overdue_at: float | None = None
@@ -263,3 +265,11 @@ class Storage(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Give back every connection. Idempotent; later calls raise `StorageClosed`."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -14,7 +14,7 @@ from infinitic.client import Client, WorkflowHandle
 from infinitic.clock import Clock
 from infinitic.errors import UsageError
 from infinitic.messages.client import WorkflowInfo
-from infinitic.messages.outcomes import Status
+from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.storage import Page, Storage
 from infinitic.transport import Transport
 
@@ -124,7 +124,7 @@ class SyncClient:
         self,
         *,
         name: str | None = None,
-        status: Status | None = None,
+        status: WorkflowStatus | None = None,
         since: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
@@ -138,4 +138,4 @@ def _own_portal() -> AbstractContextManager[BlockingPortal]:
 
 
 def _inner(target: object) -> object:
-    return target.handle if isinstance(target, SyncHandle) else target
+    return cast("SyncHandle[object]", target).handle if isinstance(target, SyncHandle) else target

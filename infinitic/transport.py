@@ -18,7 +18,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
+from typing import Self
 
 import msgspec
 
@@ -211,3 +212,11 @@ class Transport(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Close every consumer and leave the broker. Idempotent; later calls raise `TransportClosed`."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import random
 import signal
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any, cast
 
 from infinitic import ids
@@ -27,6 +30,7 @@ from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor import ServiceExecutor
 from infinitic.runtime.state_engine import StateEngine
 from infinitic.runtime.supervisor import Component, Supervisor
+from infinitic.runtime.watchdog import Watchdog
 from infinitic.runtime.workflow_executor import WorkflowExecutor
 from infinitic.services import RetryPolicy, timeout
 from infinitic.storage import Storage
@@ -72,7 +76,7 @@ class Worker:
         seed: int | None = None,
         on_stall: Callable[[str, InfiniticError], None] | None = None,
     ) -> None:
-        self.name = ids.check_name("The name of a worker", name or f"worker-{ids.new_id()[:12]}")
+        self.name = ids.check_name("The name of a worker", f"worker-{ids.new_id()[:12]}" if name is None else name)
         self.stalled: dict[str, InfiniticError] = {}
         """Ids of the instances that stalled at this worker, and why."""
         self._transport = transport
@@ -233,6 +237,8 @@ class Worker:
             with suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.add_signal_handler(number, on_signal)
                 handled.append(number)
+        watchdog = Watchdog()
+        watchdog.start()
         thresholds = gc.get_threshold()
         gc.freeze()
         gc.set_threshold(50_000, *thresholds[1:])
@@ -240,6 +246,7 @@ class Worker:
             await self._supervisor.wait(stop)
             await self._stop()
         finally:
+            watchdog.stop()
             gc.set_threshold(*thresholds)
             gc.unfreeze()
             for number in handled:
@@ -368,12 +375,12 @@ def _concurrency(value: object) -> int:
 
 def _instance(implementation: object) -> object:
     """An instance of a service, made by its class or factory if that was given."""
-    if isinstance(implementation, type) or (callable(implementation) and hasattr(implementation, "__code__")):
+    if isinstance(implementation, type | FunctionType | MethodType | partial):
+        factory = cast("Callable[[], object]", implementation)
         try:
-            made: object = implementation()
+            return factory()
         except TypeError as error:
             raise RegistrationError(f"{implementation!r} cannot be called without arguments: {error}") from error
-        return made
     return implementation
 
 
@@ -383,7 +390,14 @@ def _class(version: type[Workflow] | Callable[[], Workflow]) -> type[Workflow]:
 
 def _spec(version: Any) -> WorkflowSpec:
     if isinstance(version, type):
-        return spec_of(version)
+        spec = spec_of(version)
+        try:
+            inspect.signature(version).bind()
+        except TypeError as error:
+            raise RegistrationError(
+                f"{version.__qualname__} cannot be made without arguments ({error}): give add_workflow a factory"
+            ) from error
+        return spec
     if not callable(version):
         raise UsageError(f"add_workflow takes workflow classes or factories, got {version!r}")
     factory = cast("Callable[[], Workflow]", version)

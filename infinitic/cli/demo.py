@@ -26,11 +26,11 @@ from infinitic.worker import Worker
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_transports.memory import Broker, InMemoryTransport
 
-FAST = 0.1
+FAST = 0.2
 LONGEST = 60.0
 STYLES = {"client": "bold green", "worker-1": "cyan", "worker-2": "magenta"}
 
-Fast = Annotated[bool, typer.Option("--fast", help="Shorter delays: about two seconds instead of seven.")]
+Fast = Annotated[bool, typer.Option("--fast", help="Shorter delays: about three seconds instead of seven.")]
 
 
 def command(fast: Fast = False) -> None:
@@ -75,7 +75,7 @@ class _Play:
                 async with self._worker("worker-1", connection).running():
                     self._show("worker-1", "starts")
                     await self._hotel_answering.wait()
-                    await asyncio.sleep(0.4 * self._pace)
+                    await asyncio.sleep(0.3 * self._pace)
                     connection.crash()
                     raise _PowerCut
             self._show("worker-1", "CRASHES in the middle of that: cut off, without a chance to finish", "bold red")

@@ -9,7 +9,7 @@ import msgspec
 
 from infinitic.errors import DecodingError
 from infinitic.messages.client import ReplyTo
-from infinitic.messages.outcomes import Status
+from infinitic.messages.outcomes import WorkflowStatus
 
 SCHEMA = 1
 
@@ -58,7 +58,7 @@ class Method(_Part, frozen=True):
     id: str
     name: str
     waiters: tuple[ReplyTo, ...] = ()
-    status: Status = Status.RUNNING
+    status: WorkflowStatus = WorkflowStatus.RUNNING
     ended: int = 0
 
 
@@ -79,7 +79,7 @@ class WorkflowHead(_Part, frozen=True):
     methods: tuple[Method, ...]
     version: int | None = None
     run: int = 0
-    status: Status = Status.RUNNING
+    status: WorkflowStatus = WorkflowStatus.RUNNING
     meta: dict[str, bytes] = {}
     open: tuple[OpenBlock, ...] = ()
     timers: tuple[Timer, ...] = ()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from infinitic.messages.outcomes import MethodFailure, Status
+from infinitic.messages.outcomes import MethodFailure, WorkflowStatus
 
 
 class ReplyTo(msgspec.Struct, frozen=True, array_like=True):
@@ -50,7 +50,7 @@ class MethodInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
     method_id: str
     method_name: str
-    status: Status
+    status: WorkflowStatus
 
 
 class WorkflowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -63,7 +63,7 @@ class WorkflowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     workflow_id: str
     workflow_name: str
     version: int | None
-    status: Status
+    status: WorkflowStatus
     started_at: float
     closed_at: float | None = None
     stalled: str | None = None

@@ -23,7 +23,7 @@ from infinitic.errors import (
 MAX_CAUSES = 20
 
 
-class Status(StrEnum):
+class WorkflowStatus(StrEnum):
     """What has become of an instance or of one of its methods."""
 
     RUNNING = "running"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import insort
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Generic, Protocol, TypeVar, cast, get_args, overload
 
 from infinitic.codec import ValueCodec, value_codec
-from infinitic.errors import ChannelClosedError, UsageError
-from infinitic.replay.deferred import Combination, Deferred, DeferredStatus, Home, Waitable, status_of
+from infinitic.errors import ChannelClosedError, DecodingError, UsageError
+from infinitic.replay.deferred import Combination, Deferred, DeferredStatus, Home, Taking, Waitable, status_of, tell
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -111,7 +112,11 @@ class BoundChannel(Channel[T]):
     def offer(self, data: bytes) -> None:
         """A signal came. The first receiver that waits for such a one takes it, else it is kept."""
         self._count += 1
-        self._place(_Signal(self._count, self._codec.decode(data), data))
+        try:
+            value = self._codec.decode(data)
+        except DecodingError as error:
+            raise DecodingError(f"A signal of channel '{self.name}': {error}") from error
+        self._place(_Signal(self._count, value, data))
 
     def take(self, taking: _Taking) -> None:
         """Give a receiver the earliest kept signal that it takes, else let it wait."""
@@ -136,11 +141,18 @@ class BoundChannel(Channel[T]):
                 del self._waiting[index]
                 taking.accept(signal)
                 return
-        if len(self._kept) < self.keep:
-            self._kept.append(signal)
-            self._kept.sort(key=lambda each: each.number)
-        elif self.keep:
-            self._home.note("Channel '%s' keeps %d signals already: one more is dropped", self.name, self.keep)
+        insort(self._kept, signal, key=_number)
+        if len(self._kept) > self.keep:
+            self._kept.pop()  # the latest one: what was given back had its place before it
+            if self.keep:
+                self._home.note("Channel '%s' keeps %d signals already: one more is dropped", self.name, self.keep)
+
+    def close(self, receiver: Receiver[Any], error: Callable[[], ChannelClosedError]) -> None:
+        """A receiver has given all that it gives: whoever else waits for it learns it now."""
+        others = [taking for taking in self._waiting if taking.receiver is receiver]
+        for taking in others:
+            self._waiting.remove(taking)
+            taking.fail(error())
 
 
 class _Signal:
@@ -152,18 +164,29 @@ class _Signal:
         self.data = data
 
 
-class _Taking(asyncio.Future[Any]):
+def _number(signal: _Signal) -> int:
+    return signal.number
+
+
+class _Taking(Taking):
     """One await of a receiver."""
 
     def __init__(self, receiver: Receiver[Any]) -> None:
         super().__init__(loop=receiver.home.loop)
         self.receiver = receiver
-        self.signal: _Signal | None = None
 
     def accept(self, signal: _Signal) -> None:
         self.signal = signal
-        self.receiver.given += 1
         self.set_result(signal.value)
+        self.receiver.gave_one()
+        if self.watchers is not None:
+            tell(self)
+
+    def fail(self, error: ChannelClosedError) -> None:
+        self.set_exception(error)
+        self._log_traceback = False
+        if self.watchers is not None:
+            tell(self)
 
     def cancel(self, msg: object = None) -> bool:
         if self.done():
@@ -187,12 +210,16 @@ class Receiver(Waitable[T]):
         matches: Callable[[bytes], bool] | None,
     ) -> None:
         self.home = home
-        self.given = 0
+        self._number = home.next_number()
+        self._given = 0
         self._channel = channel
         self._cls = cls
         self._limit = limit
         self._matches = matches
-        self._taking: asyncio.Future[Any] | None = None
+        self._taking: Taking | None = None
+
+    def __hash__(self) -> int:
+        return self._number
 
     def takes(self, signal: _Signal) -> bool:
         """True if the receiver's filters let this signal pass."""
@@ -200,29 +227,40 @@ class Receiver(Waitable[T]):
             return False
         return self._matches is None or self._matches(signal.data)
 
-    def begin(self) -> asyncio.Future[Any]:
+    def begin(self) -> Taking:
         """Somebody awaits: a future of the next signal."""
         taking = self._taking = _Taking(self)
-        if self._limit is not None and self.given >= self._limit:
-            taking.set_exception(ChannelClosedError(self._channel.name, self._limit))
-            taking._log_traceback = False
+        if self._at_limit():
+            taking.fail(self._closed())
         else:
             self._channel.take(taking)
         return taking
 
-    def release(self, taking: asyncio.Future[Any]) -> None:
+    def gave_one(self) -> None:
+        """One that waits has got a signal."""
+        self._given += 1
+        if self._at_limit():
+            self._channel.close(self, self._closed)
+
+    def release(self, taking: Taking) -> None:
         """Nobody awaits `taking` any more, and its value, if it has one, is not used."""
         assert isinstance(taking, _Taking)
         if self._taking is taking:
             self._taking = None
-        self.given -= taking.signal is not None
+        self._given -= taking.signal is not None
         self._channel.release(taking)
+
+    def _at_limit(self) -> bool:
+        return self._limit is not None and self._given >= self._limit
+
+    def _closed(self) -> ChannelClosedError:
+        return ChannelClosedError(self._channel.name, self._limit or 0)
 
     def __await__(self) -> Generator[Any, None, T]:
         taking = self.begin()
         try:
             return cast(T, (yield from taking))
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
             self.release(taking)
             raise
 
@@ -230,7 +268,7 @@ class Receiver(Waitable[T]):
         return self
 
     async def __anext__(self) -> T:
-        if self._limit is not None and self.given >= self._limit:
+        if self._at_limit():
             raise StopAsyncIteration
         return await self
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextvars import Context
 from enum import StrEnum
 from types import CodeType
@@ -33,8 +33,7 @@ T4 = TypeVar("T4")
 T5 = TypeVar("T5")
 
 _BY_USER = object()
-_WAIT_FOR: CodeType | None = vars(asyncio.tasks)["_cancel_and_wait"].__code__ if sys.version_info < (3, 12) else None
-_watch = asyncio.Future[Any].add_done_callback  # that of a plain future: `Combination` has another one
+_WAIT_FOR: CodeType = vars(asyncio.tasks)["_cancel_and_wait"].__code__
 
 
 class DeferredStatus(StrEnum):
@@ -124,6 +123,7 @@ class Deferred(asyncio.Future[T], Waitable[T]):
 
     _position: int
     _number: int
+    watchers: dict[Combination, int] | None = None
 
     def __init__(self, home: Home, position: int) -> None:
         super().__init__(loop=home.loop)
@@ -137,10 +137,18 @@ class Deferred(asyncio.Future[T], Waitable[T]):
     def status(self) -> DeferredStatus:
         return status_of(self)
 
+    def set_result(self, result: T, /) -> None:
+        """Settle with a value."""
+        super().set_result(result)
+        if self.watchers is not None:
+            tell(self)
+
     def fail(self, error: BaseException) -> None:
         """Settle with an error. Unlike a plain future's, one that nobody awaits is not logged: fire and forget."""
         self.set_exception(error)
         self._log_traceback = False
+        if self.watchers is not None:
+            tell(self)
 
     def cancel(self, msg: object = _BY_USER) -> bool:
         """Cancel what stands behind it. Awaiting it raises `TaskCanceledError` from then on.
@@ -149,11 +157,20 @@ class Deferred(asyncio.Future[T], Waitable[T]):
         """
         if self.done():
             return False
-        self._abandon()
-        if msg is _BY_USER and not _called_by_wait_for():
-            self.fail(self._cancellation())
-            return True
-        return super().cancel(None if msg is _BY_USER else msg)
+        by_user = msg is _BY_USER and not _called_by_wait_for()
+        self.home.cancel_position(self._position)
+        self._end(by_user, None if msg is _BY_USER else msg)
+        if self.watchers is not None:
+            tell(self)
+        return True
+
+    def _end(self, by_user: bool, msg: object) -> None:
+        """Be cancelled: as a user means it, or as asyncio does."""
+        if by_user:
+            self.set_exception(self._cancellation())
+            self._log_traceback = False
+        else:
+            super().cancel(msg)
 
     @property
     def id(self) -> str:
@@ -162,9 +179,6 @@ class Deferred(asyncio.Future[T], Waitable[T]):
 
     def _cancellation(self) -> DeferredError:
         return TaskCanceledError("deferred", type(self).__name__.lower(), self.id)
-
-    def _abandon(self) -> None:
-        self.home.cancel_position(self._position)
 
     def __or__(self, other: Waitable[U]) -> Deferred[T | U]:
         """Whichever completes first."""
@@ -176,101 +190,214 @@ class Deferred(asyncio.Future[T], Waitable[T]):
 
 
 def _called_by_wait_for() -> bool:
-    """`asyncio.wait_for` of 3.11 cancels with a bare `cancel()`, and means it as asyncio does."""
-    return _WAIT_FOR is not None and sys._getframe(2).f_code is _WAIT_FOR  # pyright: ignore[reportPrivateUsage]  # documented
+    """`asyncio.wait_for` cancels with a bare `cancel()`, and means it as asyncio does."""
+    return sys._getframe(2).f_code is _WAIT_FOR  # pyright: ignore[reportPrivateUsage]  # documented
+
+
+class Taking(asyncio.Future[Any]):
+    """One await of a receiver. `signal` is what it has taken, until it gives that back."""
+
+    watchers: dict[Combination, int] | None = None
+    signal: Any = None
+
+
+def tell(future: Deferred[Any] | Taking) -> None:
+    """Tell the combinations that a future is part of that it is settled.
+
+    At once, not by a callback: whatever happens next in this activation must find them settled, so that a receiver
+    which has lost its race takes nothing.
+    """
+    settled: list[Deferred[Any] | Taking] = [future]
+    for each in settled:
+        watchers, each.watchers = each.watchers, None
+        for combination, times in (watchers or {}).items():
+            for _ in range(times):
+                if combination.take(each):
+                    settled.append(combination)
 
 
 class Combination(Deferred[Any]):
-    """`any_of` or `all_of` of deferreds and receivers. Its receivers take signals only while it is awaited."""
+    """`any_of` or `all_of` of deferreds and receivers. Its receivers take signals only while it is awaited.
+
+    It is *wanted* by each await of it, and by each combination around it that is wanted. Nothing here is recursive: a
+    thousand parts joined by `|` are nested a thousand deep.
+    """
 
     def __init__(self, home: Home, parts: Sequence[Waitable[Any]], *, every: bool) -> None:
         super().__init__(home, -1)
-        self._parts = cast("Sequence[Deferred[Any] | Receiver[Any]]", parts)
+        self._parts = _checked(parts, every=every)
         self._every = every
         self._missing = len(parts)
-        self._awaits = 0
-        self._futures: list[asyncio.Future[Any] | None] = [
-            part if isinstance(part, Deferred) else None for part in parts
-        ]
+        self._wanted = 0
+        self._armed = False
+        self._reached = 0  # how many parts have been told that it is armed
+        self._used: asyncio.Future[Any] | None = None
+        self._futures: list[Deferred[Any] | Taking | None] = []
+        self._receives = False
+        for part in self._parts:
+            self._futures.append(part if isinstance(part, Deferred) else None)
+            self._receives |= part._receives if isinstance(part, Combination) else not isinstance(part, Deferred)
         if not parts:
-            self.set_result([])
-        for part in parts:
-            if not isinstance(part, Deferred):
-                continue
-            if part.done():
-                self._on_done(part)
-            else:
-                _watch(part, self._on_done, context=_EMPTY)
-
-    def _on_done(self, future: asyncio.Future[Any]) -> None:
-        """A part is done. Called once for each."""
-        if self.done():
-            return
-        self._missing -= 1
-        failure = _failure_of(future)
-        if failure is not None:
-            if self._every or not self._missing:
-                self.fail(failure)
-                self._release(None)
-        elif not self._every:
-            self.set_result(future.result())
-            self._release(future)
-        elif not self._missing:
-            self.set_result([part.result() for part in self._futures if part is not None])
-
-    def arm(self) -> None:
-        """Somebody waits: let the receivers inside take signals, in order, until this is done."""
-        for index, part in enumerate(self._parts):
-            if self.done():
-                return
-            if isinstance(part, Combination):
-                part.arm()
-            elif not isinstance(part, Deferred) and self._futures[index] is None:
-                taking = self._futures[index] = part.begin()
-                if taking.done():
-                    self._on_done(taking)
-                else:
-                    taking.add_done_callback(self._on_done, context=_EMPTY)
-
-    def disarm(self) -> None:
-        """Nobody waits any more: what the receivers inside have taken goes back."""
-        if not self.done():
-            self._release(None)
-
-    def _release(self, used: asyncio.Future[Any] | None) -> None:
-        """Have the receivers inside give back what they took, but for the one whose value is used."""
-        for index, part in enumerate(self._parts):
-            future = self._futures[index]
-            if isinstance(part, Combination):
-                if part is not used:
-                    part.disarm()
-            elif not isinstance(part, Deferred) and future is not None and future is not used:
-                future.remove_done_callback(self._on_done)
-                self._missing += future.done()
-                self._futures[index] = None
-                part.release(future)
-
-    def _abandon(self) -> None:
-        self._release(None)
+            super().set_result([])
         for part in self._parts:
             if isinstance(part, Deferred):
-                part.cancel(None)
+                if part.done():
+                    self.take(part)
+                elif not self.done():
+                    self._watch(part)
+
+    def _watch(self, part: Deferred[Any] | Taking) -> None:
+        if part.watchers is None:
+            part.watchers = {}
+        part.watchers[self] = part.watchers.get(self, 0) + 1
+
+    def take(self, part: Deferred[Any] | Taking) -> bool:
+        """A part is settled. Returns True if this is settled by it; then whoever watches this is to be told."""
+        if self.done():
+            return False
+        self._missing -= 1
+        failure = _failure_of(part)
+        if failure is not None:
+            if self._missing and not self._every:
+                return False
+            self.set_exception(failure)
+            self._log_traceback = False
+        elif not self._every:
+            self._used = part
+            super(Deferred, self).set_result(part.result())
+        elif self._missing:
+            return False
+        else:
+            self._used = self
+            super(Deferred, self).set_result([each.result() for each in self._futures if each is not None])
+        self._leave()
+        return True
+
+    def _leave(self) -> None:
+        """This is settled: it is told no more of its parts, and its receivers take nothing any more."""
+        for part in self._futures:
+            if part is not None and part.watchers is not None:
+                part.watchers.pop(self, None)
+        self._disarm()
+
+    def _want(self) -> None:
+        """Somebody waits: let the receivers inside take signals, in the order of the parts."""
+        self._wanted += 1
+        if self._wanted > 1 or not self._receives or self.done():
+            return
+        self._armed = True
+        arming: list[tuple[Combination, Iterator[tuple[int, Any]]]] = [(self, enumerate(self._parts))]
+        while arming:
+            combination, parts = arming[-1]
+            index, part = next(parts, (-1, None))
+            if part is None or not combination._armed:
+                arming.pop()
+                continue
+            combination._reached = index + 1
+            if isinstance(part, Combination):
+                part._wanted += 1
+                if part._wanted == 1 and part._receives and not part.done():
+                    part._armed = True
+                    arming.append((part, enumerate(part._parts)))
+            elif not isinstance(part, Deferred):
+                taking = combination._futures[index] = part.begin()
+                combination._watch(taking)
+                if taking.done():
+                    tell(taking)
+
+    def _unwant(self) -> None:
+        """One waits no more. If it was the last one, what the receivers inside have taken goes back."""
+        self._wanted -= 1
+        if self._wanted <= 0:
+            self._disarm()
+
+    def _disarm(self) -> None:
+        disarming: list[Combination] = [self]
+        while disarming:
+            combination = disarming.pop()
+            if not combination._armed:
+                continue
+            combination._armed = False
+            for index, part in enumerate(combination._parts[: combination._reached]):
+                future = combination._futures[index]
+                if isinstance(part, Combination):
+                    part._wanted -= 1
+                    if part._wanted <= 0:
+                        disarming.append(part)
+                elif isinstance(future, Taking) and combination._used not in (future, combination):
+                    combination._missing += future.done()
+                    combination._futures[index] = None
+                    future.watchers = None
+                    cast("Receiver[Any]", part).release(future)
+
+    def cancel(self, msg: object = _BY_USER) -> bool:
+        """Cancel all its parts. Awaiting it or them raises `TaskCanceledError` from then on.
+
+        Returns False if it was settled already.
+        """
+        if self.done():
+            return False
+        by_user = msg is _BY_USER and not _called_by_wait_for()
+        reason = None if msg is _BY_USER else msg
+        combinations: list[Combination] = [self]
+        leaves: list[Deferred[Any]] = []
+        for combination in combinations:
+            if not combination.done():
+                combination._end(by_user, reason)
+                combination._leave()
+                for part in combination._parts:
+                    if isinstance(part, Combination):
+                        combinations.append(part)
+                    elif isinstance(part, Deferred):
+                        leaves.append(part)
+        for leaf in leaves:
+            leaf.cancel() if by_user else leaf.cancel(None)
+        for combination in combinations:
+            tell(combination)
+        return True
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        try:
+            return (yield from super().__await__())
+        except asyncio.CancelledError:
+            if self._wanted <= 1 and self.done() and self._give_back():
+                self.cancel(None)
+            raise
+
+    def _give_back(self) -> bool:
+        """The only wait for this was cancelled in the activation that settled it: it was in vain.
+
+        Returns False if there is no signal to give back. If there is, this is as it was before.
+        """
+        returned = False
+        waiting: list[Combination] = [self]
+        for combination in waiting:
+            used = combination._used
+            for index, part in enumerate(combination._parts):
+                future = combination._futures[index]
+                if future is None or used not in (future, combination):
+                    continue
+                if isinstance(future, Combination) and future._receives and future._wanted <= 0:
+                    waiting.append(future)
+                elif isinstance(future, Taking) and future.signal is not None:
+                    returned = True
+                    combination._futures[index] = None
+                    cast("Receiver[Any]", part).release(future)
+        for combination in waiting if returned else ():
+            combination._used = None
+            super(Deferred, combination).__init__(loop=combination.home.loop)  # makes it pending again
+        return returned
 
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
         super().add_done_callback(fn, context=context)
-        self._awaits += 1
         if not self.done():
-            self.arm()
+            self._want()
 
     def remove_done_callback(self, fn: Callable[[Self], object], /) -> int:
         removed = super().remove_done_callback(fn)
-        self._awaits -= removed
-        if removed and self._awaits <= 0:
-            self.disarm()
+        for _ in range(removed):
+            self._unwant()
         return removed
-
-
-_EMPTY = Context()
 
 
 def _failure_of(future: asyncio.Future[Any]) -> BaseException | None:
@@ -281,8 +408,17 @@ def _failure_of(future: asyncio.Future[Any]) -> BaseException | None:
         return error
 
 
-def _home_of(parts: Sequence[Waitable[Any]]) -> Home:
-    return parts[0].home if parts else current_home()
+def _checked(parts: Sequence[Waitable[Any]], *, every: bool) -> Sequence[Deferred[Any] | Receiver[Any]]:
+    """The parts, if they are such. Raises `UsageError`."""
+    for part in parts:
+        if not isinstance(cast(object, part), Waitable):
+            what = "all_of() and & take" if every else "any_of() and | take"
+            raise UsageError(f"{what} deferreds and receivers, one by one, got {part!r}: use asyncio for others")
+    return cast("Sequence[Deferred[Any] | Receiver[Any]]", parts)
+
+
+def _home_of(parts: Sequence[Waitable[Any]], *, every: bool) -> Home:
+    return _checked(parts, every=every)[0].home if parts else current_home()
 
 
 @overload
@@ -308,7 +444,7 @@ def any_of(*deferreds: Waitable[Any]) -> Deferred[Any]:
     """
     if not deferreds:
         raise UsageError("any_of() of nothing can never complete")
-    return Combination(_home_of(deferreds), deferreds, every=False)
+    return Combination(_home_of(deferreds, every=False), deferreds, every=False)
 
 
 @overload
@@ -332,7 +468,7 @@ def all_of(*deferreds: Waitable[Any]) -> Deferred[Any]:
 
     It is a list always; typed as a tuple, as `asyncio.gather` is, it can be unpacked with the type of each value.
     """
-    return Combination(_home_of(deferreds), deferreds, every=True)
+    return Combination(_home_of(deferreds, every=True), deferreds, every=True)
 
 
 def current_home() -> Home:

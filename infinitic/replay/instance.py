@@ -8,33 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import random
 import zlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import Context, ContextVar
-from typing import Any, NoReturn, assert_never
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextvars import Context, ContextVar, copy_context
+from functools import partial
+from typing import Any, assert_never, cast
 
 from msgspec import Raw
 
 from infinitic import ids
 from infinitic.clock import to_datetime
-from infinitic.codec import value_codec
+from infinitic.codec import ValueCodec, value_codec
 from infinitic.errors import (
     DecodingError,
-    DeferredError,
-    ExceptionDetail,
-    InfiniticError,
-    NonDeterminismError,
-    TaskCanceledError,
+    PayloadError,
+    PayloadTooLargeError,
+    RegistrationError,
     TaskFailedError,
     TaskFailure,
     TaskTimedOutError,
     UsageError,
-    WorkflowCodeError,
 )
-from infinitic.failures import describe
+from infinitic.failures import describe, qualified_name
 from infinitic.messages.commands import (
     CancelMethod,
     CancelPosition,
@@ -58,87 +55,39 @@ from infinitic.messages.events import (
 from infinitic.messages.outcomes import MethodFailure, cause_of
 from infinitic.registry import result_hint
 from infinitic.replay import divergence
+from infinitic.replay.awaited import ReplayLogger, TaskDeferred, TimerDeferred
 from infinitic.replay.channels import BoundChannel
 from infinitic.replay.deferred import Deferred
-from infinitic.replay.loop import TooManySteps, WorkflowLoop
+from infinitic.replay.loop import MAX_STEPS, TooManySteps, WorkflowLoop
+from infinitic.replay.recorder import Discarded, Recorder, Stop
 from infinitic.replay.spec import MethodSpec, WorkflowSpec, build
 from infinitic.replay.stubs import INSTANCE, TaskStub
 
+LISTED = 10
+_REFUSALS = {qualified_name(cls): cls for cls in (UsageError, PayloadError, PayloadTooLargeError, RegistrationError)}
 _METHOD: ContextVar[tuple[str, str]] = ContextVar("infinitic_method", default=("", ""))
 
 
-class Discarded(BaseException):
-    """This instance is discarded: what its cleanup code asks for is not recorded."""
-
-
-class _Stop(BaseException):
-    """The activation has gone wrong; its code must not go on. The reason is in `Instance.fault`."""
-
-
-class TaskDeferred(Deferred[Any]):
-    """The result of a task."""
-
-    def __init__(self, instance: Instance, position: int, stub: TaskStub) -> None:
-        super().__init__(instance, position)
-        self.stub = stub
-
-    @property
-    def id(self) -> str:
-        home: Any = self.home
-        return ids.task_id(home.id, home.run, self._position)
-
-    def _cancellation(self) -> DeferredError:
-        return TaskCanceledError(self.stub.service, self.stub.spec.name, self.id)
-
-
-class TimerDeferred(Deferred[Any]):
-    """A timer. Its value is the instant at which it was due."""
-
-    def __init__(self, instance: Instance, position: int, due: float) -> None:
-        super().__init__(instance, position)
-        self.due = due
-
-    def _cancellation(self) -> DeferredError:
-        return TaskCanceledError("timer", to_datetime(self.due).isoformat(), str(self._position))
-
-
-class _ReplayLogger(logging.LoggerAdapter[logging.Logger]):
-    """A logger that is silent while its instance replays."""
-
-    def __init__(self, instance: Instance) -> None:
-        super().__init__(logging.getLogger(instance.spec.cls.__module__ + "." + instance.spec.cls.__qualname__), {})
-        self._instance = instance
-
-    def isEnabledFor(self, level: int) -> bool:
-        return not self._instance.replaying and super().isEnabledFor(level)
-
-
-class Instance:
+class Instance(Recorder):
     """A workflow object on its private loop. `activations` counts those it has run."""
 
     def __init__(self, spec: WorkflowSpec, workflow_id: str, meta: Mapping[str, bytes], run: int = 0) -> None:
+        super().__init__()
         self.spec = spec
         self.id = workflow_id
         self.run = run
         self.meta = meta
         self.loop = WorkflowLoop(self, zlib.crc32(workflow_id.encode()))  # type: ignore[abstract]  # see its end
         self.next_number = self.loop.next_number
-        self.fault: InfiniticError | None = None
         self.activations = 0
         self._object: Any = None
         self._open: dict[int, object] = {}
-        self._position = 0
         self._methods: dict[str, asyncio.Task[None]] = {}
         self._channels: dict[str, BoundChannel[Any]] = {}
-        self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
-        self._commands: list[Command] = []
-        self._recorded: deque[Command] | None = None
-        self._active = False
-        self._recording = False
-        self._inline = False
+        self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None], Context]] = []
         self._canceling = False
         self._random: random.Random | None = None
-        self._logger: _ReplayLogger | None = None
+        self._logger: ReplayLogger | None = None
 
     # Driven by the engine.
 
@@ -163,18 +112,18 @@ class Instance:
                 self._apply(stimulus)
             self._run()
         except TooManySteps as error:
-            self._blame(f"The code never comes to rest: {error}; it is at {self._lines()}")
-        except (_Stop, Discarded):
+            self._blame(f"The code never comes to rest: {error}; it is at {self._lines(error.task)}")
+        except (Stop, Discarded):
             pass
         except DecodingError as error:
             self._blame(str(error))
         except SystemExit as error:
-            self._blame(f"The code of a workflow raised {error!r}")
+            self._blame_escape(error)
         finally:
             self._active = self._recording = False
         self.activations += 1
         if self.fault is None and recorded:
-            self._diverge(recorded[0], None)
+            self._diverge(recorded[0], None, None)
         if self.fault is not None:
             raise self.fault
         return commands
@@ -184,24 +133,19 @@ class Instance:
         self.loop.close_dead()
         self._open.clear()
 
-    @property
-    def replaying(self) -> bool:
-        """True while the instance repeats what its history holds."""
-        return self._recorded is not None
-
     def _create(self) -> None:
+        self._channels = {name: BoundChannel(channel, self) for name, channel in self.spec.channels.items()}
+        attributes = {INSTANCE: self, **self._channels}
         try:
             if self.spec.plain:
-                self._object = build(self.spec, INSTANCE, self)
+                self._object = build(self.spec, attributes)
             else:
-                self._object = Context().run(self._enter, lambda: build(self.spec, INSTANCE, self))
-        except (_Stop, Discarded):
+                self._object = Context().run(self._enter, lambda: build(self.spec, attributes))
+        except (Stop, Discarded):
             raise
         except Exception as error:
             self._blame(f"The constructor of {self.spec.cls.__qualname__} raised {describe(error)}", error)
-            raise _Stop from error
-        for name, channel in self.spec.channels.items():
-            self._channels[name] = vars(self._object)[name] = BoundChannel(channel, self)
+            raise Stop from error
 
     def _enter(self, call: Callable[[], Any]) -> Any:
         outer = asyncio._get_running_loop()
@@ -213,15 +157,29 @@ class Instance:
 
     def _run(self) -> None:
         self.loop.run_ready()
+        rounds = 0
         while self._conditions:
             woken = False
-            for predicate, future in list(self._conditions):
-                if not future.done() and self._enter(predicate):
-                    future.set_result(None)
-                    woken = True
+            for predicate, future, context in list(self._conditions):
+                if not future.done():
+                    woken |= self._look_at(predicate, future, context)
             if not woken:
                 return
+            rounds += 1
+            if rounds > MAX_STEPS:
+                raise TooManySteps
             self.loop.run_ready()
+
+    def _look_at(self, predicate: Callable[[], bool], future: asyncio.Future[None], context: Context) -> bool:
+        """True if there is news for whoever waits for a condition."""
+        try:
+            if not context.run(self._enter, predicate):
+                return False
+        except Exception as error:  # noqa: BLE001 (it is raised where the condition is awaited)
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+        return True
 
     def _apply(self, stimulus: Stimulus) -> None:
         match stimulus:
@@ -246,7 +204,9 @@ class Instance:
                 self._start(stimulus)
             case CancelRequested():
                 self._canceling = True
-                for task in list(self._methods.values()):
+                for method_id, task in list(self._methods.items()):
+                    if _is_new(task):
+                        task.add_done_callback(partial(self._never_began, method_id))
                     task.cancel()
             case _:
                 assert_never(stimulus)
@@ -298,57 +258,40 @@ class Instance:
             self._methods.pop(method_id, None)
             self._fail_method(method_id, error)
             return
+        except BaseException as error:
+            if not self.loop.dead and not isinstance(error, Stop | KeyboardInterrupt):
+                self._blame_escape(error)
+            raise
         self._methods.pop(method_id, None)
         self._command(command)
 
+    def _never_began(self, method_id: str, task: asyncio.Task[None]) -> None:
+        """A method was cancelled before its code began: nothing but this callback knows of it."""
+        if task.cancelled():
+            self._methods.pop(method_id, None)
+            self._command(CancelMethod(method_id))
+
     def _fail_method(self, method_id: str, error: BaseException) -> None:
-        detail = describe(error)
-        if isinstance(error, RuntimeError) and _is_foreign_await(str(error)):
+        foreign = divergence.foreign_await(error)
+        if foreign is not None:
             self._blame(
-                f"The code awaits something that is not of the workflow: {error}. Put I/O into a task of a service; "
-                f"{_last_line(detail)}",
-                error,
+                f"The code awaits something that is not of the workflow: {foreign}, "
+                f"at {divergence.raised_at(foreign)}. Put I/O into a task of a service",
+                foreign,
             )
-            raise _Stop
-        self._command(FailMethod(method_id, MethodFailure(detail, cause_of(error))))
+            raise Stop
+        failed = FailMethod(method_id, MethodFailure(describe(error), cause_of(error)))
+        self._command(failed, None if self._recording else divergence.raised_at(error))
+
+    def _blame_escape(self, error: BaseException) -> None:
+        """Something that is no `Exception` left the code: not a failure that anybody could deal with."""
+        self._blame(f"The code of a workflow raised {error!r}, at {divergence.raised_at(error)}", error)
 
     def current_method(self) -> tuple[str, str]:
         """Id and name of the method whose code runs."""
         return _METHOD.get()
 
     # Asked for by the code.
-
-    def _command(self, command: Command) -> None:
-        """Record a command, or in replay compare it with the recorded one."""
-        if self._recording and self.fault is None:
-            self._commands.append(command)
-            return
-        if self.loop.dead:
-            raise Discarded
-        if self.fault is not None:
-            raise _Stop
-        self._check()
-        if self._recorded is None:
-            self._commands.append(command)
-            return
-        recorded = self._recorded.popleft() if self._recorded else None
-        if recorded is None or not divergence.same(recorded, command, self.spec.check):
-            self._diverge(recorded, command)
-            raise _Stop
-        self._commands.append(recorded)
-
-    def _check(self) -> None:
-        if self._inline:
-            raise UsageError("The function of inline() must not use stubs, timers or channels of the workflow")
-        if not self._active:
-            if self.loop.dead:
-                raise Discarded
-            raise UsageError("This workflow object can only be used by its own code, while it runs")
-
-    def _next(self) -> int:
-        position = self._position
-        self._position = position + 1
-        return position
 
     def dispatch(self, method: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Deferred[Any]:
         """Ask for a task. Raises `UsageError` if `method` is not that of a stub of this workflow."""
@@ -360,6 +303,8 @@ class Instance:
 
     def schedule(self, stub: TaskStub, arguments: bytes) -> TaskDeferred:
         """Ask for a task whose arguments are encoded already."""
+        if not self._recording:
+            self._check()
         position = self._position
         self._position = position + 1
         timeout_at = None if stub.total_timeout is None else self.loop.now + stub.total_timeout
@@ -372,66 +317,81 @@ class Instance:
 
     def timer(self, due: float) -> Deferred[Any]:
         """Ask for a timer; one that is past is due already, and is no command."""
+        try:
+            instant = to_datetime(due)
+        except (ValueError, OverflowError) as error:
+            raise UsageError("A timer is due in the years 1 to 9999") from error
         if due <= self.loop.now:
             self._check()
             passed = TimerDeferred(self, -1, due)
-            passed.set_result(to_datetime(due))
+            passed.set_result(instant)
             return passed
-        position = self.start_timer(due, None)
-        deferred = TimerDeferred(self, position, due)
+        position = self._next()
+        command = self._command(StartTimer(position, due))
+        deferred = TimerDeferred(self, position, command.due if isinstance(command, StartTimer) else due)
         self._open[position] = deferred
         return deferred
 
     def start_timer(self, due: float, waiting: object) -> int:
+        """Ask for a timer that fires a handle of the loop, and return its position."""
         position = self._next()
         self._command(StartTimer(position, due))
         self._open[position] = waiting
         return position
 
     def cancel_position(self, position: int) -> None:
-        if self.loop.dead or self._open.pop(position, None) is None:
+        """Say that nobody waits for this position any more."""
+        if self.loop.dead or position not in self._open:
             return
+        if not self._recording:
+            self._check()
+        del self._open[position]
         self._command(CancelPosition(position))
 
     def inline(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function once and record what came of it; in replay, give what was recorded."""
-        self._check()
         name = getattr(function, "__qualname__", type(function).__qualname__)
         codec = value_codec(result_hint(function))
         position = self._next()
         command = RecordInline(position, name)
         if self._recorded is None:
-            command = self._call_inline(command, function, args, kwargs)
+            command = self._call_inline(command, codec, function, args, kwargs)
         elif self._recorded and isinstance(self._recorded[0], RecordInline):
             command = RecordInline(position, name, self._recorded[0].value, self._recorded[0].failure)
         self._command(command)
-        if command.failure is not None:
-            failure = TaskFailure(command.failure.exception, at=self.loop.now)
-            raise TaskFailedError("inline", name, ids.task_id(self.id, self.run, position), failure)
-        return codec.decode(bytes(command.value))
+        if command.failure is None:
+            return codec.decode(bytes(command.value))
+        failure = command.failure.exception
+        refusal = _REFUSALS.get(failure.name)
+        if refusal is not None:
+            raise refusal(failure.message)
+        task_id = ids.task_id(self.id, self.run, position)
+        raise TaskFailedError("inline", name, task_id, TaskFailure(failure, at=self.loop.now))
 
     def _call_inline(
-        self, command: RecordInline, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        command: RecordInline,
+        codec: ValueCodec,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> RecordInline:
-        self._inline, self._recording = True, False
+        self._inline, self._recording, self.loop.sealed = True, False, True
         try:
             value = function(*args, **kwargs)
-        except UsageError:
-            raise
+            if inspect.iscoroutine(value):
+                value.close()
+                raise UsageError(f"inline takes a plain function; {command.name} is a coroutine function: use a task")
+            return RecordInline(command.position, command.name, Raw(codec.encode(value)))
         except Exception as error:  # noqa: BLE001 (recorded, whatever it is)
             return RecordInline(command.position, command.name, failure=MethodFailure(describe(error), cause_of(error)))
         finally:
-            self._inline, self._recording = False, True
-        if inspect.iscoroutine(value):
-            value.close()
-            raise UsageError(f"inline takes a plain function; {command.name} is a coroutine function: use a task")
-        data = value_codec(result_hint(function)).encode(value)
-        return RecordInline(command.position, command.name, Raw(data))
+            self._inline, self._recording, self.loop.sealed = False, True, False
 
     async def wait_until(self, predicate: Callable[[], bool]) -> None:
         """Wait until a condition over the attributes holds."""
         while not predicate():
-            condition = (predicate, self.loop.create_future())
+            condition = (predicate, self.loop.create_future(), copy_context())
             self._conditions.append(condition)
             try:
                 await condition[1]
@@ -441,68 +401,36 @@ class Instance:
     @property
     def random(self) -> random.Random:
         """Random numbers that depend on nothing but the id of the instance."""
+        if self._inline:
+            raise UsageError("The function of inline() must not draw from the workflow: replay would not")
         if self._random is None:
             self._random = random.Random(f"{self.id}/{self.run}")
         return self._random
 
     @property
-    def logger(self) -> _ReplayLogger:
+    def logger(self) -> ReplayLogger:
         """A logger that is silent during replay."""
         if self._logger is None:
-            self._logger = _ReplayLogger(self)
+            self._logger = ReplayLogger(self)
         return self._logger
 
-    # Faults.
-
     def note(self, message: str, *args: object) -> None:
+        """Log a warning, once, not in every replay."""
         self.logger.warning(message, *args)
 
     def report(self, context: dict[str, Any]) -> None:
+        """Take note of an exception that nobody handles."""
         error = context.get("exception")
-        if not self.loop.dead and not isinstance(error, _Stop | Discarded):
+        if not self.loop.dead and not isinstance(error, Stop | Discarded):
             self.logger.warning("%s in workflow %s %s", context.get("message"), self.spec.name, self.id, exc_info=error)
 
-    def refuse(self, what: str) -> NoReturn:
-        if self.loop.dead:
-            raise Discarded
-        error = WorkflowCodeError(
-            f"Workflow {self.spec.name} {self.id}: {what} is not possible in the code of a workflow, "
-            f"at {divergence.source_line()}. Put I/O and threads into a task of a service"
-        )
-        self.fault = self.fault or error
-        raise error
-
-    def _blame(self, reason: str, cause: BaseException | None = None) -> None:
-        if self.fault is None:
-            self.fault = WorkflowCodeError(f"Workflow {self.spec.name} {self.id}: {reason}")
-            self.fault.__cause__ = cause
-
-    def _diverge(self, recorded: Command | None, requested: Command | None) -> None:
-        if self.fault is None:
-            positions = [getattr(each, "position", None) for each in (recorded, requested)]
-            position: int = next((each for each in positions if each is not None), self._position)
-            self.fault = NonDeterminismError(
-                f"Workflow {self.spec.name} {self.id}, version {self.spec.version}, "
-                f"method {self.current_method()[1] or 'none'}, position {position}: the history holds "
-                f"{divergence.describe(recorded)}, the code asks for {divergence.describe(requested)}"
-                + (f", at {divergence.source_line()}" if requested is not None else "")
-                + ". Was the code changed, or does it iterate a set of str?"
-            )
-
-    def _lines(self) -> str:
-        lines = [
-            f"{frame.f_code.co_filename}:{frame.f_lineno}"
-            for task in self._methods.values()
-            for frame in task.get_stack()[-1:]
-        ]
-        return ", ".join(lines) or "an unknown line"
+    def _lines(self, last: asyncio.Task[Any] | None) -> str:
+        """Where a task is, or, if nothing is known of it, where those are that are not done."""
+        tasks = [last] if last is not None and divergence.line_of(last.get_coro()) else self.loop.pending()
+        lines = [line for task in tasks if (line := divergence.line_of(task.get_coro())) is not None]
+        return ", ".join(dict.fromkeys(lines[:LISTED])) or "an unknown line"
 
 
-def _is_foreign_await(message: str) -> bool:
-    return "attached to a different loop" in message or "Task got bad yield" in message
-
-
-def _last_line(detail: ExceptionDetail) -> str:
-    lines = [line.strip() for line in detail.traceback.splitlines() if line.strip().startswith("File ")]
-    user = [line for line in lines if not line.startswith(f'File "{divergence.PACKAGE}')]
-    return (user or lines or ["at an unknown line"])[-1]
+def _is_new(task: asyncio.Task[Any]) -> bool:
+    """True if the code of a task has not begun."""
+    return inspect.getcoroutinestate(cast("Coroutine[Any, Any, Any]", task.get_coro())) == inspect.CORO_CREATED

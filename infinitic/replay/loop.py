@@ -7,12 +7,16 @@ is refused at the line that asked. It never waits: `run_ready` runs until nothin
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
-from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple
+from types import CodeType, FrameType
+from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple, cast
 from weakref import ReferenceType, ref
+
+from infinitic.errors import UsageError
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -20,8 +24,24 @@ Ts = TypeVarTuple("Ts")
 MAX_STEPS = 100_000
 
 
+MAX_CLOSES = 1000
+
+# Who starts coroutines in the order of a set, that of their addresses, and what its argument is called.
+_AS_COMPLETED: CodeType = (
+    asyncio.as_completed if sys.version_info < (3, 13) else vars(asyncio.tasks)["_AsCompletedIterator"].__init__
+).__code__
+_ITS_ARGUMENT = "fs" if sys.version_info < (3, 13) else "aws"
+_STARTERS = {
+    vars(asyncio.tasks)[name].__code__ for name in ("ensure_future", "_ensure_future") if hasattr(asyncio.tasks, name)
+}
+
+
 class TooManySteps(BaseException):
-    """An activation ran more callbacks than any sane one does: it never comes to rest."""
+    """An activation ran more callbacks than any sane one does: it never comes to rest. `task` is what ran last."""
+
+    def __init__(self, task: asyncio.Task[Any] | None = None) -> None:
+        super().__init__(f"more than {MAX_STEPS:,} callbacks in one activation")
+        self.task = task
 
 
 class Owner(Protocol):
@@ -98,13 +118,29 @@ class _Timer(asyncio.TimerHandle):
 class WorkflowTask(asyncio.Task[T]):
     """A task that hashes by its creation number, so that sets of tasks iterate alike in every process."""
 
-    __slots__ = ("_number",)
+    __slots__ = ("_number", "context")
 
     _log_destroy_pending: bool
 
-    def __init__(self, number: int, coro: Coroutine[Any, Any, T], loop: WorkflowLoop, context: Context | None) -> None:
+    def __init__(
+        self, number: int, coro: Coroutine[Any, Any, T], loop: WorkflowLoop, name: str, context: Context
+    ) -> None:
         self._number = number
-        super().__init__(coro, loop=loop, name="workflow", context=context)
+        self.context = context
+        super().__init__(coro, loop=loop, name=name, context=context)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class WorkflowFuture(asyncio.Future[T]):
+    """A future that hashes by its creation number, as tasks do."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, number: int, loop: WorkflowLoop) -> None:
+        self._number = number
+        super().__init__(loop=loop)
 
     def __hash__(self) -> int:
         return self._number
@@ -117,11 +153,14 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.owner = owner
         self._ready: deque[_Ready | _Timer] = deque()
         self._number = salt << 32
-        self._generators: set[AsyncGenerator[Any, Any]] = set()
+        self._generators: list[Any] = []
+        self._generators_limit = 64  # where those that ended are let go
         self._tasks: list[WorkflowTask[Any]] = []
-        self._prune_at = 64
+        self._tasks_limit = 64  # where those that are done are let go
+        self._ahead: dict[object, WorkflowTask[Any]] = {}
         self.now = 0.0
         self.dead = False
+        self.sealed = False  # while a function of `inline` runs
 
     def next_number(self) -> int:
         """The creation number of a task or future: what it hashes by."""
@@ -133,45 +172,67 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         ready = self._ready
         outer = asyncio._get_running_loop()
         hooks = _hooks_of(outer)
-        sys.set_asyncgen_hooks(self._generators.add, self._generators.discard)
+        sys.set_asyncgen_hooks(self._begin_generator, _leave_generator)
         asyncio._set_running_loop(self)
         steps = 0
         try:
             while ready:
                 handle = ready.popleft()
                 if not handle._cancelled:  # pyright: ignore[reportPrivateUsage]  # loops run asyncio's handles so
-                    handle._context.run(handle._callback, *handle._args)  # pyright: ignore[reportPrivateUsage]  # as above
+                    try:
+                        handle._context.run(handle._callback, *handle._args)  # pyright: ignore[reportPrivateUsage]  # as above
+                    except Exception as error:  # noqa: BLE001 (as in asyncio: a callback that raises stops nothing)
+                        self.call_exception_handler({"message": f"Exception in {handle!r}", "exception": error})
                 steps += 1
                 if steps > MAX_STEPS:
-                    raise TooManySteps(f"more than {MAX_STEPS:,} callbacks in one activation")
+                    last: Any = getattr(handle._callback, "__self__", None)  # pyright: ignore[reportPrivateUsage]  # as above
+                    raise TooManySteps(last if isinstance(cast(object, last), WorkflowTask) else None)
         finally:
             asyncio._set_running_loop(outer)
             sys.set_asyncgen_hooks(*hooks)
+
+    def _begin_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """A generator is iterated for the first time. One that ended may go; one that is left in the middle stays.
+
+        Its end would come whenever the collector finds it, at another time in each process.
+        """
+        self._generators.append(generator)
+        if len(self._generators) > self._generators_limit:
+            self._generators = [each for each in self._generators if each.ag_frame is not None]
+            self._generators_limit = max(64, 2 * len(self._generators))
 
     @property
     def idle(self) -> bool:
         """True if nothing is ready."""
         return not self._ready
 
+    def pending(self) -> list[WorkflowTask[Any]]:
+        """The tasks that are not done, in the order of their creation."""
+        return [task for task in self._tasks if not task.done()]
+
     def close_dead(self) -> None:
         """Close every coroutine that still waits, here and now; what its cleanup asks for is not recorded."""
         self.dead = True
         self._ready.clear()
-        pending = [task for task in self._tasks if not task.done()]
+        pending = self.pending()
         self._tasks.clear()
         if not pending and not self._generators:
             return
         outer = asyncio._get_running_loop()
+        hooks = _hooks_of(outer)
+        sys.set_asyncgen_hooks(self._begin_generator, _leave_generator)
         asyncio._set_running_loop(self)
         try:
             for task in pending:
                 task._log_destroy_pending = False  # pyright: ignore[reportPrivateUsage]  # gather does so too
-                _close(task.get_coro().close)
-            for generator in list(self._generators):
-                _close(generator.aclose().send, None)
+                task.context.run(_close, task.get_coro())
+            for _ in range(MAX_CLOSES):
+                if not self._generators:
+                    break
+                Context().run(_close_generator, self._generators.pop())
         finally:
             asyncio._set_running_loop(outer)
-        self._generators.clear()
+            sys.set_asyncgen_hooks(*hooks)
         self._ready.clear()
 
     # What asyncio's tasks, futures and primitives call.
@@ -195,8 +256,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         handle.position = None
         if when <= self.now:
             self._ready.append(handle)
-        elif when != float("inf"):
+        elif when < math.inf:
             handle.position = self.owner.start_timer(when, handle)
+        elif when != math.inf:
+            raise ValueError("The time of a timer is not a number")
         return handle
 
     def fire(self, handle: object) -> None:
@@ -212,7 +275,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             self.owner.cancel_position(position)
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return WorkflowFuture(self.next_number(), self)
 
     def create_task(
         self, coro: Any, *, name: object = None, context: Context | None = None, **options: Any
@@ -220,12 +283,40 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if self.dead:
             coro.close()
             self.owner.refuse("create_task")
-        task = WorkflowTask(self.next_number(), coro, self, context)
+        if self.sealed:
+            coro.close()
+            raise UsageError("The function of inline() must not start tasks")
+        starter = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # documented
+        if starter.f_code in _STARTERS:
+            if (given := _given_to_as_completed(starter.f_back)) is not None:
+                self._start_ahead(coro, given)
+            if self._ahead and (task := self._ahead.pop(coro, None)) is not None:
+                return task
+        return self._start(
+            coro, "workflow" if name is None else str(name), copy_context() if context is None else context
+        )
+
+    def _start(self, coro: Any, name: str, context: Context) -> WorkflowTask[Any]:
+        task = WorkflowTask(self.next_number(), coro, self, name, context)
         self._tasks.append(task)
-        if len(self._tasks) > self._prune_at:
-            self._tasks = [each for each in self._tasks if not each.done()]
-            self._prune_at = max(64, 2 * len(self._tasks))
+        if len(self._tasks) > self._tasks_limit:
+            self._tasks = self.pending()
+            self._tasks_limit = max(64, 2 * len(self._tasks))
         return task
+
+    def _start_ahead(self, coro: Any, given: Any) -> None:
+        """`as_completed` asks for the first of its coroutines: start all of them, in the order in which it has them."""
+        if coro in self._ahead:
+            return
+        if not isinstance(cast(object, given), Sequence):
+            coro.close()
+            raise UsageError(
+                "asyncio.as_completed starts coroutines in the order of a set, which is another one in each run: "
+                "give it a list of them, or tasks"
+            )
+        if any(coro is each for each in given):  # else it is a wrapper of an awaitable: those have an order
+            for each in filter(asyncio.iscoroutine, dict.fromkeys(given)):
+                self._ahead[each] = self._start(each, "workflow", copy_context())
 
     def time(self) -> float:
         return self.now
@@ -245,13 +336,41 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     default_exception_handler = call_exception_handler
 
 
-def _close(close: Callable[[*Ts], object], *args: *Ts) -> None:
-    """Close a coroutine of a discarded instance. Whatever its cleanup does then concerns nobody."""
+def _given_to_as_completed(frame: FrameType | None) -> object:
+    """What `asyncio.as_completed` was given, if it is the one that starts a coroutine; None if it is not."""
+    for _ in range(3):
+        if frame is None:
+            return None
+        if frame.f_code is _AS_COMPLETED:
+            return frame.f_locals[_ITS_ARGUMENT]
+        frame = frame.f_back
+    return None
+
+
+def _close(coroutine: Any) -> None:
+    """Close a coroutine of a discarded instance, also one that awaits in its cleanup. What it does concerns nobody."""
+    for _ in range(MAX_CLOSES):
+        try:
+            coroutine.close()
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+        if getattr(coroutine, "cr_frame", None) is None:
+            return
+
+
+def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
+    closing = generator.aclose()
     try:
-        close(*args)
+        for _ in range(MAX_CLOSES):
+            closing.send(None)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
+
+
+def _leave_generator(generator: AsyncGenerator[Any, Any]) -> None:
+    """The collector has found a generator whose loop is gone."""
 
 
 def _refusing(name: str) -> Callable[..., NoReturn]:

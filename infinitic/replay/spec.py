@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from infinitic.codec import value_codec
 from infinitic.errors import RegistrationError, UsageError
 from infinitic.registry import remembered, signature_of
 from infinitic.replay.channels import Channel
@@ -74,16 +75,18 @@ def spec_of(cls: type[Workflow]) -> WorkflowSpec:
     options = workflow_options(cls)
     members: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
-        if base is object or base is Workflow:
-            continue
-        members |= {name: value for name, value in vars(base).items() if not name.startswith("_")}
+        if base is not object and base is not Workflow:
+            members |= vars(base)
+    public = {name: member for name, member in members.items() if not name.startswith("_")}
     methods = {
-        name: _method(cls, name, member) for name, member in members.items() if inspect.iscoroutinefunction(member)
+        name: _method(cls, name, member) for name, member in public.items() if inspect.iscoroutinefunction(member)
     }
     for name, member in members.items():
         if isinstance(member, ServiceStub):
             _ = member.contract
-        elif inspect.isasyncgenfunction(member):
+        elif isinstance(member, Channel):
+            _check_channel(cls, name, member)
+        elif name in public and inspect.isasyncgenfunction(member):
             raise RegistrationError(f"{cls.__qualname__}.{name} is an asynchronous generator: it cannot be started")
     if not methods:
         raise RegistrationError(f"The workflow {cls.__qualname__} has no public `async def` method: nothing to start")
@@ -102,8 +105,32 @@ def spec_of(cls: type[Workflow]) -> WorkflowSpec:
         by_name,
         methods,
         {name: member for name, member in members.items() if isinstance(member, Channel)},
-        tuple(each for each in members.items() if isinstance(each[1], list | dict | set | bytearray)),
+        tuple((name, value) for name, value in members.items() if not name.startswith("__") and _is_mutable(value)),
     )
+
+
+def _check_channel(cls: type[Workflow], name: str, channel: Any) -> None:
+    try:
+        value_codec(channel.hint())
+    except UsageError as error:
+        raise RegistrationError(f"{cls.__qualname__}.{name}: {error}") from error
+
+
+def _is_mutable(value: object) -> bool:
+    """True for a default that instances would share: one that has no hash by value, and that can be copied."""
+    if isinstance(value, Channel) or hasattr(type(value), "__get__"):
+        return False
+    by_identity = type(value).__hash__ is object.__hash__
+    try:
+        if not by_identity:
+            hash(value)
+            return False
+    except TypeError:
+        pass
+    try:
+        return copy.deepcopy(value) is not value
+    except Exception:  # noqa: BLE001 (it is what it is: a lock of a thread, a connection)
+        return False
 
 
 def _method(cls: type[Workflow], attribute: str, function: Any) -> MethodSpec:
@@ -115,15 +142,20 @@ def _method(cls: type[Workflow], attribute: str, function: Any) -> MethodSpec:
     )
 
 
-def build(spec: WorkflowSpec, attribute: str, instance: object) -> Workflow:
-    """A new object of the workflow class, with the instance at `attribute` before its constructor runs."""
+def build(spec: WorkflowSpec, attributes: Mapping[str, object]) -> Workflow:
+    """A new object of the workflow class, with these attributes and its own defaults before its constructor runs.
+
+    Where a factory makes the object they come after it.
+    """
     if spec.factory is not None:
         made = spec.factory()
-        vars(made)[attribute] = instance
+        fields = vars(made)
+        fields.update({name: copy.deepcopy(value) for name, value in spec.mutable if name not in fields})
+        fields.update(attributes)
         return made
     created = spec.cls.__new__(spec.cls)
     fields = vars(created)
-    fields[attribute] = instance
+    fields.update(attributes)
     for name, value in spec.mutable:
         fields[name] = copy.deepcopy(value)
     created.__init__()  # type: ignore[misc]  # a constructor in the ordinary way would come before the instance

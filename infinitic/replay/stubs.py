@@ -116,6 +116,8 @@ class TaskStub:
                 f"{self.service}.{self.spec.name} is a plain method: in a workflow, "
                 f"await self.dispatch(self.….{self.spec.attribute}, …)"
             )
+        if self.instance.loop.dead:
+            self.instance.refuse("a task")
         return self._call(self.spec.signature.encode_arguments(args, kwargs))
 
     async def _call(self, arguments: bytes) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import math
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.engines.workflow.render import Outgoing
-from infinitic.errors import InfiniticError, TaskFailure
+from infinitic.errors import InfiniticError, PayloadTooLargeError, TaskFailure, UsageError
 from infinitic.failures import describe
 from infinitic.messages import engine
 from infinitic.messages.service import ExecuteTask
@@ -210,9 +211,11 @@ class Attempts:
         if task is not None and task.retry is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
             try:
                 delay = self._delay(task, message.retry_index, error)
+                if delay is not None:
+                    self._check_meta(meta)
             except Exception as broken:  # noqa: BLE001 (an error inside a policy fails the task)
                 broken.__context__ = error
-                failure = replace(failure, exception=describe(broken))
+                failure, delay = replace(failure, exception=describe(broken)), None
         now = self._clock.now()
         if delay is None:
             report: engine.Input = engine.TaskFailed(
@@ -243,7 +246,22 @@ class Attempts:
         if isinstance(policy, ExponentialBackoff):
             return policy.seconds(retry_index, cause, self._random.random())
         delay = policy(retry_index, cause)
-        return None if delay is None else float(delay)
+        if delay is None:
+            return None
+        seconds = float(delay)
+        if not math.isfinite(seconds):
+            raise UsageError(f"The retry policy gave {delay!r}, which is no number of seconds")
+        return seconds
+
+    def _check_meta(self, meta: Mapping[Any, Any]) -> None:
+        """What the next attempt is to find must be such that it can be sent."""
+        size = 0
+        for key, value in meta.items():
+            if not isinstance(key, str) or not isinstance(value, bytes):
+                raise UsageError(f"meta is a mapping of texts to bytes, and the task made it hold {key!r}: {value!r}")
+            size += len(value)
+        if size > self._max_payload // 2:
+            raise PayloadTooLargeError(f"meta: {size:,} bytes are above the limit of {self._max_payload // 2:,} bytes")
 
 
 def _report(message: ExecuteTask, report: engine.Input) -> Outgoing:

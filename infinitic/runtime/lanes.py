@@ -16,7 +16,8 @@ from itertools import islice
 from infinitic.clock import Clock
 from infinitic.errors import InfiniticError
 from infinitic.runtime.backoff import delay_of, insist
-from infinitic.transport import Consumer, Delivery, TransportClosed
+from infinitic.storage import StorageOutcomeUnknown, StorageUnavailable
+from infinitic.transport import Consumer, Delivery, TransportClosed, TransportUnavailable
 
 _logger = logging.getLogger("infinitic.runtime")
 
@@ -26,6 +27,8 @@ FOLD_MESSAGES = 64
 FOLD_BYTES = 1024 * 1024
 RECEIVE = 256
 BUDGET_SECONDS = 60.0
+
+OUTAGES = (StorageUnavailable, StorageOutcomeUnknown, TransportUnavailable)
 
 
 class Lane:
@@ -100,6 +103,7 @@ class Lanes:
         self._idle: list[asyncio.Future[None]] = []
         self._backing_off: dict[str, asyncio.TimerHandle] = {}
         self._busy = 0
+        self._is_down = False
         self._at_rest: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
@@ -157,6 +161,9 @@ class Lanes:
                 await self._handler(batch)
             finally:
                 self._busy -= room
+            if self._is_down and not all(lane.failed for lane in batch):
+                self._is_down = False
+                _logger.warning("Storage and broker work again")
             for lane in batch:
                 self._after(lane)
             self._wake()
@@ -174,6 +181,9 @@ class Lanes:
             lane.failed = False
             delay = delay_of(lane.tries)
             log = _logger.warning if lane.tries == 1 else _logger.debug
+            if isinstance(lane.failure, OUTAGES):  # all keys fail then, and it is said once
+                log = _logger.debug if self._is_down else _logger.warning
+                self._is_down = True
             log(
                 "Key %s: %s; trying again in %.1f s",
                 lane.key,

@@ -11,7 +11,7 @@ from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import StorageError, TransportError
 from infinitic.messages import engine
 from infinitic.runtime.publisher import Publisher
-from infinitic.storage import Query, Status, Storage
+from infinitic.storage import Query, Storage, WorkflowStatus
 from infinitic.transport import Message
 
 _logger = logging.getLogger("infinitic.runtime")
@@ -63,7 +63,7 @@ class Maintenance:
         for name in sorted(self._workflows):
             cursor: str | None = None
             while True:
-                query = Query(name, Status.RUNNING, overdue_at=now - OVERDUE_SECONDS, limit=PAGE, cursor=cursor)
+                query = Query(name, WorkflowStatus.RUNNING, overdue_at=now - OVERDUE_SECONDS, limit=PAGE, cursor=cursor)
                 page = await self._storage.states.find(query)
                 await self._publisher.publish(
                     [

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
 from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.engines import state
-from infinitic.engines.workflow.render import Outgoing
-from infinitic.errors import InfiniticError
+from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow.describe import describe
+from infinitic.engines.workflow.render import Outgoing, to_client
+from infinitic.errors import InfiniticError, NonDeterminismError, StorageError, WorkflowCodeError
+from infinitic.messages import client, engine as inputs
 from infinitic.replay.spec import WorkflowSpec
 from infinitic.runtime.backoff import insist
 from infinitic.runtime.cache import Cache, Held
@@ -116,7 +120,10 @@ class StateEngine:
             await self._lanes.drain()
         for held in self.cache.clear():
             self._let_go(held)
-        await self._committer.flush()
+        try:
+            await self._committer.flush()
+        except StorageError as error:
+            _logger.warning("Draining: %s; whoever takes over will publish once more", error)
         await self.close()
 
     async def close(self) -> None:
@@ -189,7 +196,11 @@ class StateEngine:
             return
         spec = self._spec(taken.head.version if taken.head else None)
         if held.live is None and held.head is not None and held.head.sequence:
-            await revive(held, spec, self._states)
+            try:
+                await revive(held, spec, self._states)
+            except (NonDeterminismError, WorkflowCodeError) as fault:
+                taken.stall(fault)
+                return
         taken.activate(spec, self._retention)
 
     def _spec(self, version: int | None) -> WorkflowSpec:
@@ -341,8 +352,24 @@ class StateEngine:
                 reason,
             )
         deliveries = list(lane.waiting)
-        await self._publisher.bury(self.topic, deliveries, reason)
+        questions = {} if held is None or held.head is None else self._answers(deliveries, held.head)
+        buried = [delivery for delivery in deliveries if delivery not in questions]
+        if buried:
+            await self._publisher.bury(self.topic, buried, reason)
+        if questions:
+            await self._publisher.publish(list(questions.values()))
         await self._settle([(lane, deliveries)])
+
+    def _answers(self, deliveries: Sequence[Delivery], head: WorkflowHead) -> dict[Delivery, Outgoing]:
+        """What those are told who ask about a parked instance: that it is parked."""
+        answers: dict[Delivery, Outgoing] = {}
+        for delivery in deliveries:
+            with suppress(msgspec.MsgspecError):
+                message = inputs.decode(delivery.message.body)
+                if isinstance(message, inputs.Describe):
+                    told = describe(msgspec.structs.replace(head, parked=True), message.reply_to)
+                    answers[delivery] = to_client(told.reply_to, client.Described(told.reply_to.request, told.info))
+        return answers
 
     def _let_go(self, held: Held) -> None:
         """Forget an instance; whoever loads it next need not republish its last outbox."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.engines.workflow.render import Outgoing
-from infinitic.errors import InfiniticError
+from infinitic.errors import InfiniticError, StorageError, TransportError
 from infinitic.messages import engine, executor
 from infinitic.messages.commands import Command
 from infinitic.messages.executor import Activate
@@ -107,6 +108,14 @@ class WorkflowExecutor:
             await self._consumer.close()
 
     async def _handle(self, lanes: Sequence[Lane]) -> None:
+        try:
+            await self._decide_all(lanes)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the lanes are tried again, and it is logged there)
+            for lane in lanes:
+                if not lane.failed:
+                    lane.fail(error, self._clock.now(), counted=not isinstance(error, UNCOUNTED))
+
+    async def _decide_all(self, lanes: Sequence[Lane]) -> None:
         done: list[tuple[Lane, Delivery]] = []
         outgoing: list[Outgoing] = []
         for lane in lanes:
@@ -114,6 +123,9 @@ class WorkflowExecutor:
             now = self._clock.now()
             if lane.exhausted(now):
                 await self._publisher.bury(self.topic, [delivery], str(lane.failure))
+                with suppress(msgspec.MsgspecError):
+                    activation = executor.decode(delivery.message.body).activation
+                    outgoing.append(self._stall(lane.key, activation, str(lane.failure)))
                 done.append((lane, delivery))
                 continue
             try:
@@ -153,13 +165,9 @@ class WorkflowExecutor:
                 commands = instance.activate(message.at, message.stimuli)
         except InfiniticError as fault:
             instance.close()
-            if isinstance(fault, UNCOUNTED):
+            if isinstance(fault, (*UNCOUNTED, StorageError, TransportError)):
                 raise
-            _logger.error("Workflow %s %s stalls: %s", self.name, workflow_id, fault)
-            return self._decide(
-                workflow_id,
-                engine.Decision(made_at=self._clock.now(), activation=message.activation, stalled=str(fault)),
-            )
+            return self._stall(workflow_id, message.activation, str(fault))
         except BaseException:
             instance.close()
             raise
@@ -176,8 +184,19 @@ class WorkflowExecutor:
                 commands=tuple(commands),
             ),
         )
+        size, limit = len(decision.message.body), self._publisher.transport.capabilities.max_payload
+        if size > limit:
+            instance.close()
+            reason = f"What one activation asks for has {size:,} bytes, above the limit of {limit:,} bytes"
+            return self._stall(workflow_id, message.activation, reason)
         self._live[workflow_id] = _Live(instance, digest, decision)
         return decision
+
+    def _stall(self, workflow_id: str, activation: int, reason: str) -> Outgoing:
+        """Tell the state engine that this activation cannot be run."""
+        _logger.error("Workflow %s %s stalls: %s", self.name, workflow_id, reason)
+        stalled = engine.Decision(made_at=self._clock.now(), activation=activation, stalled=reason)
+        return self._decide(workflow_id, stalled)
 
     async def _revive(self, instance: Instance, message: Activate) -> list[Command]:
         """Replay all that was decided before, and run this activation."""

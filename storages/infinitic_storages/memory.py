@@ -27,12 +27,12 @@ from infinitic.storage import (
     Segment,
     StateKey,
     StateStorage,
-    Status,
     Storage,
     StorageCapabilities,
     StorageClosed,
     Stored,
     ValueTooLarge,
+    WorkflowStatus,
     Written,
 )
 
@@ -76,6 +76,10 @@ class Database:
         self._expiring: list[tuple[float, int, _Row, tuple[str, ...]]] = []  # a heap; without marks: the row
         self._remnants: list[tuple[float, int, _Row]] = []  # a heap
         self._serial = 0  # so that nothing in a heap compares rows
+
+    def size(self) -> int:
+        """How many keys anything is kept of."""
+        return sum(map(len, self._rows.values()))
 
     def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
         """The states of those that exist."""
@@ -235,10 +239,7 @@ class Database:
 
     def _drop_if_empty(self, row: _Row) -> None:
         if row.version is None and not row.marks:
-            rows = self._rows[row.key.name]
-            del rows[row.key.id]
-            if not rows:
-                del self._rows[row.key.name]
+            del self._rows[row.key.name][row.key.id]
 
     def _row(self, key: StateKey) -> _Row | None:
         rows = self._rows.get(key.name)
@@ -364,7 +365,7 @@ def _matches(entry: Entry, query: Query) -> bool:
         return False
     if query.overdue_at is None:
         return True
-    return entry.status is Status.RUNNING and entry.next_wake is not None and entry.next_wake < query.overdue_at
+    return entry.status is WorkflowStatus.RUNNING and entry.next_wake is not None and entry.next_wake < query.overdue_at
 
 
 def _position(cursor: str) -> _Position:

@@ -11,7 +11,7 @@ from msgspec import Raw
 from infinitic.engines import effects, state
 from infinitic.errors import ExceptionDetail, TaskFailure
 from infinitic.messages import client, commands, engine, events, executor, service
-from infinitic.messages.outcomes import Cause, CauseKind, MethodFailure, Status
+from infinitic.messages.outcomes import Cause, CauseKind, MethodFailure, WorkflowStatus
 
 RELEASE = "0.1"
 
@@ -72,7 +72,7 @@ RESPONSES: list[client.Response] = [
     client.Described(
         "7",
         client.WorkflowInfo(
-            "w", "Trip", 1, Status.RUNNING, 1.0, methods=(client.MethodInfo("w", "book", Status.RUNNING),), steps=3
+            "w", "Trip", 1, WorkflowStatus.RUNNING, 1.0, methods=(client.MethodInfo("w", "book", WorkflowStatus.RUNNING),), steps=3
         ),
     ),
 ]

@@ -14,7 +14,7 @@ class Gathering(Workflow):
     desk = Workflow.new_service(Desk)
 
     async def stubs(self) -> list[str]:
-        return await asyncio.gather(self.desk.say("a", 3), self.desk.say("b", 1), self.desk.say("c", 2))
+        return list(await asyncio.gather(self.desk.say("a", 3), self.desk.say("b", 1), self.desk.say("c", 2)))
 
     async def deferreds(self) -> list[str]:
         dispatched = [self.dispatch(self.desk.say, str(index), 10 - index) for index in range(10)]
@@ -24,7 +24,7 @@ class Gathering(Workflow):
         async def two(first: str, second: str) -> list[str]:
             return [await self.desk.say(first, 1), await self.desk.say(second, len(second))]
 
-        return await asyncio.gather(two("a", "bbb"), two("c", "d"), two("e", "ff"))
+        return list(await asyncio.gather(two("a", "bbb"), two("c", "d"), two("e", "ff")))
 
     async def with_failures(self) -> list[str]:
         got = await asyncio.gather(

@@ -93,8 +93,8 @@ async def test_an_event_set_by_another_method(run: Run) -> None:  # S26
 async def test_a_queue_between_methods_keeps_order_and_bound(run: Run) -> None:  # S26
     handle = await run.start(run.new(Shared).consume)
     produced = await run.client.dispatch(run.on(Shared).produce, "a", "b", "c", "d", "e", "stop")
-    assert await handle.result() == ["a", "b", "c", "d", "e"]
     assert await produced.result() <= 2
+    assert await handle.result() == ["a", "b", "c", "d", "e"]
 
 
 @both_ways(Shared)

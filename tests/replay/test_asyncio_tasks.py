@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextvars import ContextVar
 
 import pytest
@@ -130,7 +130,9 @@ async def test_a_callback_that_raises_stops_nothing(run: Run) -> None:  # S15
     assert await run.result(run.new(BadCallback).run) == "ab"
 
 
-async def test_a_callback_that_raises_is_logged_as_asyncio_does(sim: Simulation, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_callback_that_raises_is_logged_as_asyncio_does(
+    sim: Simulation, caplog: pytest.LogCaptureFixture
+) -> None:
     sim.add_service(Desk)
     sim.add_workflow(BadCallback)
     with caplog.at_level(logging.WARNING):
@@ -145,7 +147,7 @@ class Generators(Workflow):
     def __init__(self) -> None:
         self.log = list[str]()
 
-    async def _pages(self, count: int) -> AsyncIterator[str]:
+    async def _pages(self, count: int) -> AsyncGenerator[str, None]:
         try:
             for page in range(count):
                 yield await self.desk.say(f"page {page}", 1)

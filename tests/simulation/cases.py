@@ -7,9 +7,11 @@ ran: so the outcome is the same whoever runs what again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
+from typing import Any
 
 from infinitic import (
     Channel,
@@ -22,6 +24,7 @@ from infinitic import (
     task,
     task_context,
 )
+from infinitic.registry import implementation_of
 
 
 class Numbers:
@@ -42,6 +45,10 @@ class Numbers:
     async def wait(self, x: int, seconds: float) -> int:
         await asyncio.sleep(seconds)
         return x
+
+
+NUMBERS = implementation_of(Numbers(), retry=None, attempt_timeout=None)
+"""It has no state: every worker can host the same one, and its signatures are read once."""
 
 
 class Sequential(Workflow):
@@ -114,7 +121,7 @@ class Cleanup(Workflow):
     async def run(self) -> int:
         undone = 0
         try:
-            return await self.numbers.wait(1, 1000.0)
+            return await self.numbers.wait(1, 50.0)
         finally:
             undone += await self.numbers.add(40, 1)
             await self.numbers.add(undone, 1)
@@ -133,14 +140,34 @@ class Failure(Workflow):
         return await self.numbers.fail(2)
 
 
+class Inline(Workflow):
+    """Whoever runs a step again draws another number: two that run it must not both be believed."""
+
+    numbers = Workflow.new_service(Numbers)
+
+    async def run(self) -> bool:
+        first = self.inline(_draw)
+        echo = await self.numbers.add(first, 0)
+        second = self.inline(_draw)
+        both = await asyncio.gather(self.numbers.add(second, 0), self.numbers.add(first, second))
+        return [echo, *both] == [first, second, first + second]
+
+
+_drawn = count(1)
+
+
+def _draw() -> int:
+    return next(_drawn)
+
+
 @dataclass(frozen=True)
 class Case:
     """Workflows with the services they use, and what a client does with them: `scenario` gives the outcome."""
 
     name: str
     workflows: tuple[type[Workflow], ...]
-    scenario: Callable[[Client], Awaitable[object]]
-    services: tuple[Callable[[], object], ...] = (Numbers,)
+    scenario: Callable[[Client], Coroutine[Any, Any, object]]
+    services: tuple[Callable[[], object], ...] = (lambda: NUMBERS,)
 
 
 async def _sequential(client: Client) -> object:
@@ -187,6 +214,14 @@ async def _failure(client: Client) -> object:
         return [error.failure.short_name, str(cause.last_failure.exception)]
 
 
+async def _inline(client: Client) -> object:
+    return await client.new_workflow(Inline).run()
+
+
+async def _crowd(client: Client) -> object:
+    return await asyncio.gather(*(client.new_workflow(Sequential).run(start) for start in range(4)))
+
+
 CASES = (
     Case("sequential", (Sequential,), _sequential),
     Case("parallel", (Parallel,), _parallel),
@@ -195,4 +230,8 @@ CASES = (
     Case("approval", (Approval,), _approval),
     Case("cleanup", (Cleanup,), _cleanup),
     Case("failure", (Failure,), _failure),
+    Case("inline", (Inline,), _inline),
 )
+
+CROWD = Case("crowd", (Sequential,), _crowd)
+"""Several instances at once."""

@@ -40,15 +40,23 @@ class Hiccup(Fence):
 
 
 class Outage(Fence):
-    """Broker or database or both cannot be reached while their name is in `down`. Whatever takes time takes a second."""
+    """The broker, the storage or both cannot be reached while their name is in `down`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.down = set[str]()
+        self._next = ""
+
+    def fail_next(self, verb: str) -> None:
+        """The next operation of this kind fails, once."""
+        self._next = verb
 
     async def perform(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
         self.operations.append(operation)
-        if ("storage" if operation in STORAGE else "broker") in self.down:
+        once = bool(self._next) and operation.startswith(self._next)
+        if once:
+            self._next = ""
+        if once or ("storage" if operation in STORAGE else "broker") in self.down:
             raise error_of(operation, outcome_unknown=False)
         return await call()
 

@@ -9,7 +9,7 @@ from infinitic.engines import state
 from infinitic.engines.state import WorkflowHead
 from infinitic.messages import commands, events
 from infinitic.messages.events import Event
-from infinitic.messages.outcomes import Status
+from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.replay.spec import WorkflowSpec
@@ -45,7 +45,7 @@ def history_of(segments: Sequence[Segment]) -> list[Event]:
 
 
 def check_history(key: StateKey, head: WorkflowHead, segments: Sequence[Segment]) -> None:
-    """Append-only without gaps; every position asked for once and settled once at most, every method ended once at most."""
+    """Append-only without gaps; each position asked for once, settled once at most; each method ended once at most."""
     sequences = [segment.sequence for segment in segments]
     assert sequences == list(range(1, head.sequence + 1)), f"{key}: segments {sequences}, the head has {head.sequence}"
     history = history_of(segments)
@@ -79,7 +79,7 @@ def check_history(key: StateKey, head: WorkflowHead, segments: Sequence[Segment]
 def check_closed(key: StateKey, head: WorkflowHead, history: Sequence[Event]) -> None:
     """A tombstone, with nothing left open."""
     assert head.closed, f"{key} is not closed: {head}"
-    assert head.status is not Status.RUNNING, f"{key}: {head}"
+    assert head.status is not WorkflowStatus.RUNNING, f"{key}: {head}"
     left = (head.open, head.timers, head.retries, head.armed, head.pending, head.deciding, head.stalled)
     assert left == ((), (), (), None, 0, 0, None), f"{key} is closed, and has left: {head}"
     assert not head.parked, f"{key} is parked"

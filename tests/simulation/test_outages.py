@@ -10,14 +10,14 @@ import logging
 
 import pytest
 
+from infinitic import Client
 from infinitic.replay.spec import spec_of
-from infinitic_storages.memory import InMemoryStorage
-from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
-from tests.simulation.cases import CASES, Case
+from infinitic_testing.fences import Fence, FencedTransport
+from tests.simulation.cases import CASES, CROWD, Case
 from tests.simulation.faulty import Hiccup, Outage
 from tests.simulation.invariants import check_ended, check_nothing_changed, kept
 from tests.simulation.test_power_cuts import cut_points
-from tests.simulation.world import Hosting, World, engines, executors, fused, run, stop
+from tests.simulation.world import Hosting, World, engines, executors, fused, played, run
 
 MINUTE = 60.0
 
@@ -40,7 +40,6 @@ async def play(case: Case, fence: Fence, hostings: tuple[Hosting, ...] = (fused,
         check_nothing_changed(before, kept(world.database))
         assert not world.backlog(), f"something is left: {world.backlog()}"
         assert all(not host.done() for host in hosts), "a worker has ended"
-        await stop(hosts)
     return outcome
 
 
@@ -75,9 +74,31 @@ def test_a_minute_without(
         await striking
         return outcome
 
-    for at in (0.0, 0.5, 1.5):
+    for at in (0.0, 0.5, 1.5) if case.name != "cleanup" else (0.5, 12.0):  # not so that the cancel comes with the start
         assert run(struck(at)) == expected, f"struck at {at} s"
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("what", ["broker", "storage"])
+def test_an_outage_and_its_end_are_said_once(what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """S39: by each consumer, however many keys it has in hand."""
+
+    async def main() -> None:
+        world, outage = World(), Outage()
+        async with world.open():
+            worker = world.fenced(outage)
+            fused(worker, CROWD)
+            world.start(worker)
+            await world.quiet()
+            outage.down.add(what)
+            asyncio.get_running_loop().call_later(MINUTE, outage.down.clear)
+            await asyncio.gather(*(CROWD.scenario(world.client) for _ in range(10)))
+
+    run(main())
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(said) == 2, said
+    assert "work" in said[1]
+    assert "again" in said[1]
 
 
 def test_a_worker_may_be_started_while_everything_is_down() -> None:
@@ -86,11 +107,65 @@ def test_a_worker_may_be_started_while_everything_is_down() -> None:
     async def main() -> object:
         outage = Outage()
         outage.down = {"broker", "storage"}
-        striking = asyncio.create_task(outage.strike(set(), at=0.0, seconds=0.0))
-        bringing_back = asyncio.get_running_loop().call_later(MINUTE, outage.down.clear)
-        outcome = await play(case, outage)
-        await striking
-        bringing_back.cancel()
-        return outcome
+        asyncio.get_running_loop().call_later(MINUTE, outage.down.clear)
+        return await play(case, outage)
 
     assert run(main()) == run(play(case, Fence()))
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["not done", "done, reply lost"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_any_single_operation_of_a_client_may_fail(case: Case, late: bool) -> None:
+    """A client waits for the broker as workers do, and a publish that came through twice is taken once."""
+
+    async def main(fence: Fence) -> object:
+        world = World()
+        async with world.open():
+            worker = world.worker()
+            fused(worker, case)
+            world.start(worker)
+            async with Client(FencedTransport(world.connect(), fence), name="shaken", clock=world.clock) as client:
+                outcome = await case.scenario(client)
+            await world.settle()
+            await check_ended(world, {spec_of(workflow).name: spec_of(workflow) for workflow in case.workflows})
+        return outcome
+
+    uncut = Fence()
+    expected = run(main(uncut))
+    for at, operation in enumerate(uncut.operations, 1):
+        if operation.startswith("ack") or (late and operation.startswith("subscribe")):
+            continue  # the first is below; the second would leave a subscription that nobody has
+        try:
+            assert run(main(Hiccup(at, after=late))) == expected
+        except BaseException as error:
+            error.add_note(f"Operation {at} of {len(uncut.operations)} failed: {operation}")
+            raise
+
+
+def test_a_client_whose_acknowledgement_fails_hears_what_comes_next() -> None:
+    """S39: it goes on receiving."""
+
+    async def scenario(world: World) -> None:
+        outage = Outage()
+        shaken = Client(FencedTransport(world.connect(), outage), name="shaken", clock=world.clock)
+        async with shaken as client:
+            outage.fail_next("ack")
+            first = await CASES[0].scenario(client)
+            async with asyncio.timeout(MINUTE):
+                assert await CASES[0].scenario(client) == first
+
+    played(CASES[0], scenario)
+
+
+@pytest.mark.parametrize("hostings", [(fused,), (engines, executors)], ids=["fused", "split"])
+def test_a_cancel_that_comes_with_the_start_ends_the_workflow(hostings: tuple[Hosting, ...]) -> None:
+    """S35: both waited in one fold while no worker was there, so the method is cancelled before its first line ran."""
+    case = next(case for case in CASES if case.name == "cleanup")
+
+    async def main() -> object:
+        outage = Outage()
+        outage.down.add("broker")
+        asyncio.get_running_loop().call_later(MINUTE, outage.down.clear)
+        return await play(case, outage, hostings)
+
+    assert run(main()) == "cancelled"

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar, cast
 
 from infinitic import Client, Worker
 from infinitic.runtime import blocking
 from infinitic.storage import Storage
-from infinitic.transport import Transport
+from infinitic.topics import Topic
+from infinitic.transport import Message, Transport, UnknownTopic
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
 from infinitic_testing.loop import VirtualClock, VirtualLoop, run as run_virtual
 from infinitic_transports.memory import Broker, InMemoryTransport
 from tests.simulation.cases import Case
+from tests.simulation.causes import check_cause
+from tests.simulation.recording import RecordingTransport
 
 T = TypeVar("T")
 Hosting = Callable[[Worker, Case], None]
@@ -45,7 +48,7 @@ def fused(worker: Worker, case: Case) -> None:
 def services(worker: Worker, case: Case) -> None:
     """The services of a case."""
     for service in case.services:
-        worker.add_service(service)
+        worker.add_service(service())
 
 
 def engines(worker: Worker, case: Case) -> None:
@@ -62,9 +65,14 @@ def executors(worker: Worker, case: Case) -> None:
 
 
 class World:
-    """What survives the death of a worker. The client has its own connection, which is never cut."""
+    """What survives the death of a worker. The client has its own connection, which is never cut.
+
+    `published` is all that was ever published, by whomever, in order; `phantoms` is what of it had no durable cause.
+    """
 
     def __init__(self, broker: Broker | None = None, database: Database | None = None) -> None:
+        self.published: list[tuple[Topic, Message]] = []
+        self.phantoms: list[str] = []
         self.clock = VirtualClock()
         self.broker = broker or Broker()
         self.database = database or Database()
@@ -72,15 +80,33 @@ class World:
         self.transport = self.connect()
         self.client = Client(self.transport, storage=self.storage, name="client", clock=self.clock)
         self.workers: list[Worker] = []
+        self._connections: list[Transport] = []
+        self._hosts: list[asyncio.Task[None]] = []  # nothing else keeps them from the garbage collector
 
-    def connect(self) -> InMemoryTransport:
+    def connect(self) -> RecordingTransport:
         """A new connection to the broker."""
-        return InMemoryTransport(self.broker, clock=self.clock)
+        return RecordingTransport(InMemoryTransport(self.broker, clock=self.clock), self.published, self._check)
+
+    def _check(self, topic: Topic, message: Message) -> None:
+        try:
+            check_cause(self.database, topic, message)
+        except AssertionError as error:
+            self.phantoms.append(f"{topic.name}: {error}")
+
+    async def deliver_again(self, messages: Iterable[tuple[Topic, Message]]) -> None:
+        """Have the broker deliver messages once more, unchanged."""
+        connection = InMemoryTransport(self.broker, clock=self.clock)
+        for topic, message in messages:
+            with suppress(UnknownTopic):  # a client that is gone
+                await connection.publish(topic, [message])
+        await connection.close()
 
     def worker(self, transport: Transport | None = None, storage: Storage | None = None, **options: Any) -> Worker:
         """A worker that hosts nothing yet."""
+        connection = transport or self.connect()
+        self._connections.append(connection)
         worker = Worker(
-            transport or self.connect(),
+            connection,
             storage or InMemoryStorage(self.database),
             name=f"worker-{len(self.workers) + 1}",
             clock=self.clock,
@@ -96,23 +122,43 @@ class World:
         transport = FencedTransport(self.connect(), fence, reconnect=self.connect if zombie else None)
         return self.worker(transport, FencedStorage(InMemoryStorage(self.database), fence), **options)
 
+    def transport_of(self, number: int) -> RecordingTransport:
+        """The connection of a worker, by the order in which they came."""
+        connection = self._connections[number]
+        assert isinstance(connection, RecordingTransport)
+        return connection
+
     def start(self, worker: Worker) -> asyncio.Task[None]:
         """Run a worker in a task of its own; cancelling that stops it at once."""
-        return asyncio.get_running_loop().create_task(_host(worker), name=worker.name)
+        host = asyncio.get_running_loop().create_task(_host(worker), name=worker.name)
+        self._hosts.append(host)
+        return host
 
     async def quiet(self) -> None:
         """Return when nothing can run any more at this instant."""
         await cast(VirtualLoop, asyncio.get_running_loop()).wait_idle()
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[World]:
+    async def open(self) -> AsyncGenerator[World]:
         """The client listens; in the end all that is left of the workers is cleared away."""
-        async with self.client:
-            yield self
+        try:
+            async with self.client:
+                yield self
+                assert not self.phantoms, f"published before its cause was durable: {self.phantoms}"
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Stop all workers at once. Others may come."""
+        hosts, self._hosts = self._hosts, []
+        await stop(hosts)
 
     async def settle(self) -> None:
         """Let time pass until nothing is on its way any more: stale wakes, retries in lanes, tasks nobody waits for."""
-        await asyncio.sleep(QUIET_SECONDS if self.backlog() else RESTLESS_SECONDS)
+        while (due := self.broker.next_due()) is not None and due - self.clock.now() < QUIET_SECONDS:
+            await asyncio.sleep(max(0.001, due - self.clock.now()))
+            await self.quiet()
+        await asyncio.sleep(RESTLESS_SECONDS)
         await self.quiet()
 
     def backlog(self) -> dict[str, tuple[int, int, int]]:
@@ -136,3 +182,18 @@ async def stop(hosts: Iterable[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def played(case: Case, scenario: Callable[[World], Awaitable[None]], database: Database | None = None) -> None:
+    """Run a scenario in a world with one worker, which hosts a case."""
+
+    async def main() -> None:
+        world = World(database=database)
+        async with world.open():
+            worker = world.worker()
+            fused(worker, case)
+            world.start(worker)
+            await world.quiet()
+            await scenario(world)
+
+    run(main())

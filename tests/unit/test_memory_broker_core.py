@@ -305,11 +305,13 @@ def test_LIF_1_without_keys_as_well_what_was_in_hand_comes_first_and_in_order() 
 
 def test_ORD_4_a_nack_that_is_not_due_still_holds_its_key_after_a_crash() -> None:
     world = World()
-    gone, heir = world.member(), world.member()
+    gone, also_gone, heir = world.member(), world.member(), world.member()
     world.publish("a1", "a2")
     gone.take()
     gone.nack("a1", 10)
     world.broker.crash(gone.receiver)
+    assert also_gone.take() == []
+    world.broker.crash(also_gone.receiver)
     assert heir.take() == []
     world.now += 10
     world.broker.due(world.now)

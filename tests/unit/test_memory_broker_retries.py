@@ -171,6 +171,7 @@ def test_RED_1_a_nack_comes_again_after_its_delay_however_often(topic: Topic) ->
     for attempt in range(1, 20):
         assert member.take() == ["a1"]
         assert member.hand["a1"].attempt == attempt  # RED-3, RED-11
+        assert member.hand["a1"].published_at == 1000.0
         member.nack("a1", 1)
         assert member.take() == []
         world.now += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
@@ -28,7 +28,7 @@ class Sum(Workflow):
 
 
 @contextmanager
-def hosted() -> Iterator[tuple[BlockingPortal, SyncClient]]:
+def hosted() -> Generator[tuple[BlockingPortal, SyncClient]]:
     """A worker on a portal's loop, and a client on the same one: an in-memory broker lives on one loop."""
     with start_blocking_portal() as portal:
         transport, storage = InMemoryTransport(), InMemoryStorage()

@@ -22,7 +22,7 @@ from infinitic.messages.commands import (
     StartTimer,
 )
 from infinitic.messages.events import Activated
-from infinitic.messages.outcomes import Status
+from infinitic.messages.outcomes import WorkflowStatus
 
 
 def begin(head: WorkflowHead, now: float) -> Activated:
@@ -119,8 +119,8 @@ def _end(methods: list[Method], end: EndMethod, sequence: int) -> list[Effect]:
     return [Answer(waiter, method.id, sequence) for waiter in method.waiters]
 
 
-_HOW: dict[type[EndMethod], Status] = {
-    CompleteMethod: Status.COMPLETED,
-    FailMethod: Status.FAILED,
-    CancelMethod: Status.CANCELED,
+_HOW: dict[type[EndMethod], WorkflowStatus] = {
+    CompleteMethod: WorkflowStatus.COMPLETED,
+    FailMethod: WorkflowStatus.FAILED,
+    CancelMethod: WorkflowStatus.CANCELED,
 }

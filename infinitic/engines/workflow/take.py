@@ -250,7 +250,7 @@ def _decision(head: WorkflowHead, message: inputs.Decision, now: float) -> Taken
     if message.stalled is not None:
         return Taken(stall(head, message.stalled))
     decided, outbox = decide(head, message.commands, message.version, message.retention)
-    return Taken(replace(decided, digest=message.digest), message.commands, tuple(outbox))
+    return Taken(replace(decided, digest=message.digest, stalled=None), message.commands, tuple(outbox))
 
 
 _HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], Taken]] = {

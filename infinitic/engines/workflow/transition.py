@@ -12,7 +12,7 @@ from infinitic.engines.effects import ArmWake, Effect
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.describe import next_due
 from infinitic.messages.events import Event
-from infinitic.messages.outcomes import Status
+from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.storage import Entry
 
 LONGEST_WAKE_SECONDS = 86_400.0
@@ -50,7 +50,7 @@ def conclude(
     changes: dict[str, Any] = {}
     if _ended(head):
         status = head.methods[0].status
-        changes = {"status": status, "closed_at": now, "armed": None, "meta": {}}
+        changes = {"status": status, "closed_at": now, "armed": None}
         changes |= {"open": (), "timers": (), "retries": ()}
         expires_at = now + head.retention
         entry = Entry(status, head.started_at, head.version, now)
@@ -66,7 +66,7 @@ def conclude(
     if changes:
         head = replace(head, **changes)
     if entry is None and (before is None or before.version != head.version or before.armed != head.armed):
-        entry = Entry(Status.RUNNING, head.started_at, head.version, None, head.armed)
+        entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, None, head.armed)
     return Transition(head, events, outbox, entry, expires_at)
 
 
@@ -74,6 +74,6 @@ def _ended(head: WorkflowHead) -> bool:
     if head.pending or head.deciding:
         return False
     for method in head.methods:
-        if method.status is Status.RUNNING:
+        if method.status is WorkflowStatus.RUNNING:
             return False
     return head.canceling or not head.open

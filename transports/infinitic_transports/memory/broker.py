@@ -250,7 +250,8 @@ class Broker:
         """Move time on; whatever is due then joins its queue."""
         if now > self._time:
             self._time = now
-        self._put_off.release(self._time)
+            if self._put_off.heap:
+                self._put_off.release(now)
         return self._time
 
 

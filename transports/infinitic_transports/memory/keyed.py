@@ -129,9 +129,7 @@ class KeyedSubscription(Subscription):
         return len(chunk)
 
     def _cut(self, lane: Lane, limit: int, now: float) -> list[Held]:
-        """Remove up to `limit` messages from the front of a lane: those that came back, then those
-        waiting.
-        """
+        """Remove up to `limit` messages from the front of a lane: those that came back, then those waiting."""
         chunk: list[Held] = []
         redo = lane.redo
         while redo and redo[0][1] <= now and len(chunk) < limit:

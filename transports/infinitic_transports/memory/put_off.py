@@ -23,8 +23,7 @@ class _Later(msgspec.Struct, frozen=True):
     def happen(self, now: float) -> None:
         for subscription in self.subscriptions:
             subscription.delayed -= 1
-            if not subscription.closed:
-                subscription.put((self.message,), self.published_at)
+            subscription.put((self.message,), self.published_at)
 
     def is_obsolete(self) -> bool:
         return all(subscription.closed for subscription in self.subscriptions)
@@ -38,8 +37,7 @@ class _Again(msgspec.Struct, frozen=True):
 
     def happen(self, now: float) -> None:
         self.subscription.delayed -= 1
-        if not self.subscription.closed:
-            self.restore(now)
+        self.restore(now)
 
     def is_obsolete(self) -> bool:
         return self.subscription.closed
@@ -48,10 +46,10 @@ class _Again(msgspec.Struct, frozen=True):
 class PutOff:
     """A heap by due time, then by the order of putting off."""
 
-    __slots__ = ("_heap", "_sequence")
+    __slots__ = ("_sequence", "heap")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, _Later | _Again]] = []
+        self.heap: list[tuple[float, int, _Later | _Again]] = []
         self._sequence = 0
 
     def message(
@@ -69,19 +67,19 @@ class PutOff:
 
     def next_due(self) -> float | None:
         """When the earliest is due; None if there is nothing."""
-        return self._heap[0][0] if self._heap else None
+        return self.heap[0][0] if self.heap else None
 
     def release(self, now: float) -> None:
         """Let all that is due join its queue, in the order of due times, then of putting off."""
-        heap = self._heap
+        heap = self.heap
         while heap and heap[0][0] <= now:
             heappop(heap)[2].happen(now)
 
     def discard_obsolete(self) -> None:
         """Forget what is for closed subscriptions only."""
-        self._heap = [item for item in self._heap if not item[2].is_obsolete()]
-        heapify(self._heap)
+        self.heap = [item for item in self.heap if not item[2].is_obsolete()]
+        heapify(self.heap)
 
     def _push(self, due: float, what: _Later | _Again) -> None:
         self._sequence += 1
-        heappush(self._heap, (due, self._sequence, what))
+        heappush(self.heap, (due, self._sequence, what))

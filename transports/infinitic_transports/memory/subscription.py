@@ -147,7 +147,8 @@ class SharedSubscription(Subscription):
         self._lane = Lane(None, [])  # what `in_hand` says of every message here
 
     def put(self, messages: Sequence[Message], published_at: float) -> None:
-        self.ready.extend([Held(message, 1, published_at) for message in messages])
+        for message in messages:
+            self.ready.append(Held(message, 1, published_at))
         if self.waiters:
             self.rouse()
 
@@ -182,12 +183,11 @@ class SharedSubscription(Subscription):
     def _hand_out(self, receiver: Receiver, limit: int, now: float) -> list[Delivery]:
         ready = self.ready
         count = min(limit, self.share(len(ready)))
-        if self.choose is None:
-            next_one = ready.popleft
-            taken: list[Delivery] = [next_one() for _ in range(count)]
-        else:
-            taken = [pick(ready, self.choose, "message") for _ in range(count)]
-        receiver.in_hand.update(dict.fromkeys(taken, self._lane))
+        taken: list[Delivery] = []
+        for _ in range(count):
+            delivery = ready.popleft() if self.choose is None else pick(ready, self.choose, "message")
+            receiver.in_hand[delivery] = self._lane
+            taken.append(delivery)
         return taken
 
     def _take_back(self, receiver: Receiver, now: float) -> None:

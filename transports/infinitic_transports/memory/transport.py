@@ -60,8 +60,8 @@ class InMemoryTransport(Transport):
         self._now = clock.now
         self._consumers: dict[_Consumer, None] = {}
         self._closed = False
-        self._alarm = broker.alarm if isinstance(broker.alarm, _Alarm) else _Alarm(broker, clock)
-        self._alarm.users += 1
+        self._alarm = broker.alarm if isinstance(broker.alarm, _Alarm) else _Alarm(broker)
+        self._alarm.join(clock)
 
     @classmethod
     def named(cls, name: str = "default", *, clock: Clock | None = None) -> Self:
@@ -186,16 +186,20 @@ class _Alarm:
     It is the broker's `alarm`. It holds the loop of the call that set it, and starts anew on another one.
     """
 
-    __slots__ = ("_armed", "_broker", "_clock", "_handle", "_loop", "users")
+    __slots__ = ("_armed", "_broker", "_handle", "_loop", "_now", "_users")
 
-    def __init__(self, broker: Broker, clock: Clock) -> None:
+    def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handle: asyncio.TimerHandle | None = None
         self._armed = inf
-        self.users = 0
+        self._users = 0
         broker.alarm = self
+
+    def join(self, clock: Clock) -> None:
+        """A connection is made. Its clock is used from now on: those of earlier ones may belong to a dead loop."""
+        self._users += 1
+        self._now = clock.now
 
     def __call__(self, due: float) -> None:
         """Fire at this time of day, if nothing is to fire before."""
@@ -206,7 +210,7 @@ class _Alarm:
         if due < self._armed:
             self._disarm()
             self._armed = due
-            delay = min(max(due - self._clock.now(), _SHORTEST_WAIT), _LONGEST_WAIT)
+            delay = min(max(due - self._now(), _SHORTEST_WAIT), _LONGEST_WAIT)
             self._handle = loop.call_later(delay, self._fire)
 
     def arm(self) -> None:
@@ -217,15 +221,15 @@ class _Alarm:
 
     def leave(self) -> None:
         """A connection is closed; with the last one the timer goes, and the next connection makes another."""
-        self.users -= 1
-        if not self.users:
+        self._users -= 1
+        if not self._users:
             self._disarm()
             self._broker.alarm = None
 
     def _fire(self) -> None:
         self._handle = None
         self._armed = inf
-        self._broker.due(self._clock.now())
+        self._broker.due(self._now())
         self.arm()
 
     def _disarm(self) -> None:

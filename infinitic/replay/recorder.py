@@ -1,0 +1,113 @@
+"""Records what workflow code asks for; in replay compares it with the history. Knows what has gone wrong."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NoReturn
+
+from infinitic.errors import InfiniticError, NonDeterminismError, UsageError, WorkflowCodeError
+from infinitic.messages.commands import Command
+from infinitic.replay import divergence
+from infinitic.replay.loop import WorkflowLoop
+from infinitic.replay.spec import WorkflowSpec
+
+
+class Discarded(BaseException):
+    """This instance is discarded: what its cleanup code asks for is not recorded."""
+
+
+class Stop(BaseException):
+    """The activation has gone wrong; its code must not go on. The reason is in `Recorder.fault`."""
+
+
+class Recorder:
+    """The commands of the activation that runs. `fault` is why the instance is of no use any more."""
+
+    spec: WorkflowSpec
+    id: str
+    loop: WorkflowLoop
+
+    def __init__(self) -> None:
+        self.fault: InfiniticError | None = None
+        self._commands: list[Command] = []
+        self._recorded: deque[Command] | None = None
+        self._position = 0
+        self._active = False
+        self._recording = False
+        self._inline = False
+
+    @property
+    def replaying(self) -> bool:
+        """True while the instance repeats what its history holds."""
+        return self._recorded is not None
+
+    def current_method(self) -> tuple[str, str]:
+        """Id and name of the method whose code runs."""
+        raise NotImplementedError
+
+    def _next(self) -> int:
+        """The next position. Raises as `_command` does where no command can be given: then it is not used up."""
+        if not self._recording:
+            self._check()
+        position = self._position
+        self._position = position + 1
+        return position
+
+    def _command(self, command: Command, line: str | None = None) -> Command:
+        """Record a command, or in replay compare it with the recorded one. Returns the one that counts.
+
+        `line` is where the code asked for it, if that is not where it runs.
+        """
+        if self._recording and self.fault is None:
+            self._commands.append(command)
+            return command
+        if self.loop.dead:
+            raise Discarded
+        if self.fault is not None:
+            raise Stop
+        self._check()
+        if self._recorded is None:
+            self._commands.append(command)
+            return command
+        recorded = self._recorded.popleft() if self._recorded else None
+        if recorded is None or not divergence.same(recorded, command, self.spec.check):
+            self._diverge(recorded, command, line or divergence.source_line())
+            raise Stop
+        self._commands.append(recorded)
+        return recorded
+
+    def _check(self) -> None:
+        if self._inline:
+            raise UsageError("The function of inline() must not use stubs, timers or channels of the workflow")
+        if not self._active:
+            if self.loop.dead:
+                raise Discarded
+            raise UsageError("This workflow object can only be used by its own code, while it runs")
+
+    def refuse(self, what: str) -> NoReturn:
+        """Refuse something that workflow code must not do, with the line that did it."""
+        if self.loop.dead:
+            raise Discarded
+        error = WorkflowCodeError(
+            f"Workflow {self.spec.name} {self.id}: {what} is not possible in the code of a workflow, "
+            f"at {divergence.source_line() or 'an unknown line'}. Put I/O and threads into a task of a service"
+        )
+        self.fault = self.fault or error
+        raise error
+
+    def _blame(self, reason: str, cause: BaseException | None = None) -> None:
+        if self.fault is None:
+            self.fault = WorkflowCodeError(f"Workflow {self.spec.name} {self.id}: {reason}")
+            self.fault.__cause__ = cause
+
+    def _diverge(self, recorded: Command | None, requested: Command | None, line: str | None) -> None:
+        if self.fault is None:
+            positions = [getattr(each, "position", None) for each in (recorded, requested)]
+            position: int = next((each for each in positions if each is not None), self._position)
+            self.fault = NonDeterminismError(
+                f"Workflow {self.spec.name} {self.id}, version {self.spec.version}, "
+                f"method {self.current_method()[1] or 'none'}, position {position}: the history holds "
+                f"{divergence.describe(recorded)}, the code asks for {divergence.describe(requested)}"
+                + (f", at {line}" if line is not None else "")
+                + ". Was the code changed, or does it iterate a set of str?"
+            )

@@ -1,0 +1,63 @@
+"""S12, F6: nothing is published before its cause is durable. Checked at the instant of every publish of every world."""
+
+from __future__ import annotations
+
+from infinitic.messages import client, commands, engine, events, executor, service
+from infinitic.messages.events import Event
+from infinitic.storage import Query, StateKey
+from infinitic.topics import DEAD_LETTERS, Topic
+from infinitic.transport import Message
+from infinitic_storages.memory import Database
+
+
+class Phantom(AssertionError):
+    """Something was published that storage knows nothing of."""
+
+
+def check_cause(database: Database, topic: Topic, message: Message) -> None:
+    """Raise `Phantom` if what caused this message is not in storage."""
+    kind, _, name = topic.name.partition(":")
+    if name.endswith(DEAD_LETTERS):
+        return
+    match kind:
+        case "service-executor":
+            task = service.decode(message.body)
+            _task(task, _history(database, StateKey(task.workflow_name, task.workflow_id)))
+        case "workflow-executor":
+            activation = executor.decode(message.body).activation
+            history = _history(database, StateKey(name, message.key or ""))
+            if not any(isinstance(event, events.Activated) and event.number == activation for event in history):
+                raise Phantom(f"Activation {activation} of {message.key} is not in its history")
+        case "workflow-engine" if message.deliver_at is not None:
+            sent = engine.decode(message.body)
+            if isinstance(sent, engine.Wake) and not database.load([StateKey(name, message.key or "")]):
+                raise Phantom(f"A wake for {message.key}, which does not exist")
+        case "client":
+            response = client.decode(message.body)
+            if isinstance(response, client.MethodCompleted) and not _returned(database, response):
+                raise Phantom(f"The result {bytes(response.value)!r} is in no history")
+        case _:
+            pass
+
+
+def _history(database: Database, key: StateKey) -> list[Event]:
+    segments = database.history(key, limit=100_000)
+    return [event for segment in segments for event in events.decode(segment.events)]
+
+
+def _task(task: service.ExecuteTask, history: list[Event]) -> None:
+    asked = (task.position, task.service, task.task, bytes(task.arguments))
+    for event in history:
+        if isinstance(event, commands.ScheduleTask) and event.position == task.position:
+            if (event.position, event.service, event.task, bytes(event.arguments)) == asked:
+                return
+            break
+    raise Phantom(f"The history of {task.workflow_id} does not hold the task {asked}")
+
+
+def _returned(database: Database, response: client.MethodCompleted) -> bool:
+    return any(
+        isinstance(event, commands.CompleteMethod) and bytes(event.value) == bytes(response.value)
+        for found in database.find(Query(limit=1000)).found
+        for event in _history(database, found.key)
+    )

@@ -1,0 +1,48 @@
+"""A transport that remembers what was published through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from infinitic.topics import Topic
+from infinitic.transport import Consumer, Message, TopicStats, Transport
+from infinitic_transports.memory import InMemoryTransport
+
+
+class RecordingTransport(Transport):
+    """A connection that appends all it publishes to `published`, once the broker has it. `check` sees it before."""
+
+    __slots__ = ("_check", "_inner", "_published", "capabilities")
+
+    def __init__(
+        self,
+        inner: InMemoryTransport,
+        published: list[tuple[Topic, Message]],
+        check: Callable[[Topic, Message], None],
+    ) -> None:
+        self.capabilities = inner.capabilities
+        self._inner = inner
+        self._published = published
+        self._check = check
+
+    async def declare(self, topics: Iterable[Topic]) -> None:
+        await self._inner.declare(topics)
+
+    async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self._check(topic, message)
+        await self._inner.publish(topic, messages)
+        self._published += [(topic, message) for message in messages]
+
+    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
+        return await self._inner.subscribe(topic, subscription, prefetch, durable=durable)
+
+    async def stats(self, topic: Topic) -> TopicStats:
+        return await self._inner.stats(topic)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    def crash(self) -> None:
+        """Cut the power of this connection."""
+        self._inner.crash()

@@ -1,0 +1,187 @@
+"""S40: a worker that is told to stop finishes what runs, hands the rest back, and leaves nothing for others to mend."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+
+import pytest
+
+from infinitic import Client, Worker, Workflow, task
+from infinitic.topics import service_executor
+from infinitic_storages.memory import Database, InMemoryStorage
+from infinitic_testing.fences import FencedStorage
+from infinitic_transports.memory import InMemoryTransport
+from tests.simulation.cases import Approval, Case, Numbers
+from tests.simulation.faulty import Outage
+from tests.simulation.world import World, fused, run
+
+
+class Batch(Workflow):
+    numbers = Workflow.new_service(Numbers)
+
+    async def run(self, width: int, seconds: float) -> list[int]:
+        return list(await asyncio.gather(*(self.numbers.wait(each, seconds) for each in range(width))))
+
+
+CASE = Case("batch", (Batch, Approval), lambda client: asyncio.sleep(0))
+
+
+def sent(world: World) -> int:
+    """How many attempts were ever published."""
+    return sum(topic == service_executor("Numbers") for topic, _ in world.published)
+
+
+def test_what_runs_is_finished_and_the_rest_goes_to_others_as_if_it_was_fresh() -> None:
+    """A task that waited at a worker that leaves has not died with it: it is not counted as a death."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            first = world.worker()
+            first.add_service(Numbers, concurrency=2)
+            first.add_workflow(Batch)
+            async with first.running():
+                handle = await world.client.dispatch(world.client.new_workflow(Batch).run, 6, 10.0)
+                await asyncio.sleep(5.0)
+            assert world.clock.now() % 100 == 10.0, "the two that ran took their time"
+            stats = (await world.transport.stats(service_executor("Numbers"))).subscriptions["service-executor"]
+            assert (stats.backlog, stats.unacked) == (4, 0)
+            second = world.worker()
+            second.add_service(Numbers)
+            second.add_workflow(Batch)
+            world.start(second)
+            assert await handle.result() == [0, 1, 2, 3, 4, 5]
+            deaths = [
+                message.body
+                for topic, message in world.published
+                if topic.name.startswith("service") and b'"d":' in message.body
+            ]
+            assert deaths == []
+
+    run(main())
+
+
+def test_grace_ends_and_what_still_runs_is_handed_back() -> None:
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            first = world.worker(shutdown_grace_period=3.0)
+            fused(first, CASE)
+            async with first.running():
+                handle = await world.client.dispatch(world.client.new_workflow(Batch).run, 3, 100.0)
+                await asyncio.sleep(5.0)
+                began = world.clock.now()
+            assert world.clock.now() - began == 3.0
+            second = world.worker()
+            fused(second, CASE)
+            world.start(second)
+            assert await handle.result() == [0, 1, 2]
+            assert world.clock.now() - began == 103.0
+
+    run(main())
+
+
+@pytest.mark.parametrize("rounds", [4])
+def test_rolling_restarts_send_nothing_twice(rounds: int) -> None:
+    """Each worker notes, as it leaves, that all its outboxes are published."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            handles = [await world.client.dispatch(world.client.new_workflow(Approval).run) for _ in range(4)]
+            for number in range(rounds):
+                worker = world.worker()
+                fused(worker, CASE)
+                async with worker.running():
+                    await world.quiet()
+                    for handle in handles:
+                        stub = world.client.get_workflow_by_id(Approval, handle.workflow_id)
+                        await stub.approvals.send(f"{number}")
+                    await world.quiet()
+            async with (last := world.worker()).running(allow_empty=True):
+                fused(last, CASE)
+                for handle in handles:
+                    assert (await handle.result())[:2] == ["0", "1"]
+            assert sent(world) == len(handles), "one task each"
+            assert not {topic: left for topic, left in world.backlog().items() if left[0] or left[1]}
+
+    run(main())
+
+
+def test_draining_while_the_storage_is_away_ends_and_loses_nothing() -> None:
+    """S39, S40: the note that all is published is a courtesy; nobody waits for it."""
+
+    async def main() -> None:
+        world = World()
+        outage = Outage()
+        async with world.open():
+            first = world.worker(storage=FencedStorage(InMemoryStorage(world.database), outage))
+            fused(first, CASE)
+            async with first.running():
+                handle = await world.client.dispatch(world.client.new_workflow(Approval).run)
+                await world.quiet()
+                stub = world.client.get_workflow_by_id(Approval, handle.workflow_id)
+                await stub.approvals.send("a", confirm=True)
+                await stub.approvals.send("b", confirm=True)
+                outage.down.add("storage")
+                await stub.approvals.send("c")
+                await world.quiet()
+            assert (await world.transport.stats(service_executor("Numbers"))).subscriptions[
+                "service-executor"
+            ].unacked == 0
+            second = world.worker()
+            fused(second, CASE)
+            world.start(second)
+            assert await handle.result() == ["a", "b", "3", "late"]
+
+    run(main())
+
+
+class Held:
+    """A task that runs until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+        self.release = threading.Event()
+
+    @task
+    def hold(self) -> str:
+        self.began.set()
+        self.release.wait()
+        return "finished"
+
+
+class Holding(Workflow):
+    held = Workflow.new_service(Held)
+
+    async def run(self) -> str:
+        return await self.dispatch(self.held.hold)
+
+
+def test_a_signal_drains_a_worker_on_a_real_loop() -> None:
+    """SIGTERM: `run` returns once the task that ran has been reported."""
+
+    async def main() -> None:
+        transport, database, held = InMemoryTransport(), Database(), Held()
+        worker = Worker(transport, InMemoryStorage(database))
+        worker.add_service(held)
+        worker.add_workflow(Holding)
+        async with Client(InMemoryTransport(transport.broker)) as client:
+            running = asyncio.create_task(worker.run())
+            result = asyncio.create_task(client.new_workflow(Holding).run())
+            await asyncio.to_thread(held.began.wait)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0)
+            assert not running.done()
+            held.release.set()
+            await running
+            # The report is in the broker: whoever comes next takes it.
+            other = Worker(InMemoryTransport(transport.broker), InMemoryStorage(database))
+            other.add_workflow(Holding)
+            async with other.running():
+                assert await result == "finished"
+
+    asyncio.run(main())

@@ -1,0 +1,144 @@
+"""S13, F1, F11: whatever is delivered again, of any age, in any order, changes nothing.
+
+A broker that was killed hard gives back nearly everything that was acknowledged for minutes; so every message ever
+published is published again here, of workflows that run and of workflows that are closed, purged and forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from infinitic import WorkflowUnknownError
+from infinitic.replay.spec import spec_of
+from infinitic.topics import Topic
+from infinitic.transport import Message
+from infinitic_storages.memory import Database
+from tests.simulation.cases import CASES, Case
+from tests.simulation.examples import EXAMPLES
+from tests.simulation.invariants import check_ended, check_nothing_changed, kept
+from tests.simulation.world import RETENTION, Hosting, World, engines, executors, fused, run
+
+Published = list[tuple[Topic, Message]]
+
+ORDERS: dict[str, Callable[[Published], Published]] = {
+    "in order": lambda published: list(published),
+    "backwards": lambda published: published[::-1],
+    "shuffled": lambda published: random.Random(1).sample(published, len(published)),
+    "twice": lambda published: [each for each in published for _ in range(2)],
+}
+HOSTINGS: dict[str, tuple[Hosting, ...]] = {"fused": (fused,), "split": (engines, executors), "two": (fused, fused)}
+
+
+def _start(world: World, case: Case, hostings: tuple[Hosting, ...], cache_size: int = 1000) -> None:
+    for hosting in hostings:
+        worker = world.worker(cache_size=cache_size)
+        hosting(worker, case)
+        world.start(worker)
+
+
+async def _check_unimpressed(world: World, order: Callable[[Published], Published]) -> None:
+    """All that was published so far comes again, and nothing changes."""
+    before = kept(world.database)
+    known = len(world.published)
+    await world.deliver_again(order(world.published[:known]))
+    await world.quiet()
+    check_nothing_changed(before, kept(world.database))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("hostings", HOSTINGS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_of_a_closed_workflow(case: Case, hostings: str, order: str) -> None:
+    specs = {spec_of(workflow).name: spec_of(workflow) for workflow in case.workflows}
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            _start(world, case, HOSTINGS[hostings])
+            await case.scenario(world.client)
+            await world.settle()
+            await _check_unimpressed(world, ORDERS[order])
+            await world.stop()  # others remember nothing of it
+            _start(world, case, HOSTINGS[hostings])
+            await _check_unimpressed(world, ORDERS[order])
+            await world.settle()
+            await check_ended(world, specs)
+            assert not world.backlog(), f"something is left: {world.backlog()}"
+
+    run(main())
+
+
+@pytest.mark.parametrize("cache_size", [1000, 0], ids=["live", "taken over at every step"])
+@pytest.mark.parametrize("hostings", HOSTINGS)
+@pytest.mark.parametrize("case", [*CASES, *EXAMPLES], ids=lambda case: case.name)
+def test_of_a_running_workflow(case: Case, hostings: str, cache_size: int) -> None:
+    """Whenever nothing else can happen, all that was published so far comes again. The outcome is the same."""
+    specs = {spec_of(workflow).name: spec_of(workflow) for workflow in case.workflows}
+    rounds = 0
+
+    async def main(*, torment: bool) -> object:
+        nonlocal rounds
+        world = World()
+        async with world.open():
+            _start(world, case, HOSTINGS[hostings], cache_size)
+            playing = asyncio.create_task(case.scenario(world.client))
+            pauses = _pauses()
+            while torment and not playing.done():
+                await world.quiet()
+                await _check_unimpressed(world, random.Random(rounds).choice(list(ORDERS.values())))
+                rounds += 1
+                await asyncio.wait([playing], timeout=next(pauses))
+            outcome = await playing
+            await world.settle()
+            await check_ended(world, specs)
+        return outcome
+
+    assert run(main(torment=True)) == run(main(torment=False))
+    assert rounds
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds to the next torment: some in the first second, and some in the days to come."""
+    pause = 0.05
+    while True:
+        yield pause
+        pause *= 2
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("hostings", HOSTINGS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_of_a_workflow_that_is_purged(case: Case, hostings: str, order: str) -> None:
+    """What is left of it is a remnant, until the horizon is over; then its start is too old."""
+
+    async def main() -> None:
+        world = World(database=Database(horizon=2 * RETENTION))
+        async with world.open():
+            _start(world, case, HOSTINGS[hostings])
+            await case.scenario(world.client)
+            (key, *_) = kept(world.database)
+            await asyncio.sleep(RETENTION + 7200.0)
+            assert not kept(world.database), "it is not purged"
+            published = list(world.published)
+            await world.deliver_again(ORDERS[order](published))
+            await world.settle()
+            assert not kept(world.database), "a late message brought it back"
+            assert not world.backlog(), f"something is left: {world.backlog()}"
+
+            await asyncio.sleep(3 * RETENTION)  # the remnant is gone as well
+            await world.deliver_again(ORDERS[order](published))
+            await world.settle()
+            assert not kept(world.database), "a late message brought it back"
+            left = world.backlog()
+            assert left.keys() == {f"workflow-engine:{key.name}-dlq"}, f"only old starts are kept: {left}"
+            handle = world.client.get_handle(
+                getattr(case.workflows[0], next(iter(spec_of(case.workflows[0]).methods))), key.id
+            )
+            with pytest.raises(WorkflowUnknownError):
+                await handle.result()
+
+    run(main())

@@ -1,0 +1,166 @@
+"""S12, F6: two workers that both hold an instance. The state cannot fork, and who loses the race publishes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+from msgspec import Raw
+
+from infinitic import Channel, Workflow, topics
+from infinitic.engines import state
+from infinitic.messages import commands, engine, events
+from infinitic.messages.client import ReplyTo
+from infinitic.transport import Message
+from infinitic_testing.fences import Fence
+from tests.simulation.cases import CASES, Case, Numbers
+from tests.simulation.invariants import check_nothing_changed, history_of, kept
+from tests.simulation.world import World, fused, run
+
+INLINE = next(case for case in CASES if case.name == "inline")
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_the_loser_of_a_commit_publishes_nothing_of_its_own(nth: int) -> None:
+    """Both ran the step, and each drew its own numbers: only those of the winner are ever seen by a task."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            counting = Fence()
+            solo = world.fenced(counting)
+            fused(solo, INLINE)
+            world.start(solo)
+            await INLINE.scenario(world.client)
+        commits = [number for number, name in enumerate(counting.operations, 1) if name == "commit"]
+
+        world = World()
+        async with world.open():
+            fence = Fence(commits[nth - 1])
+            zombie, other = world.fenced(fence, zombie=True), world.worker()
+            fused(zombie, INLINE)
+            world.start(zombie)
+            playing = asyncio.create_task(INLINE.scenario(world.client))
+            await world.quiet()
+            assert fence.operations[-1] == "commit"
+            fused(other, INLINE)
+            world.start(other)
+            assert await playing is True
+            before = kept(world.database)
+            fence.resume()
+            await world.settle()
+            check_nothing_changed(before, kept(world.database))
+            later = fence.operations[commits[nth - 1] - 1 :]
+            assert later[:2] == ["commit", "load"], f"it lost, and looks again before it says anything: {later}"
+            ((_, segments),) = before.values()
+            drawn = [each for each in history_of(segments) if isinstance(each, commands.RecordInline)]
+            assert len(drawn) == 2
+
+    run(main())
+
+
+class Slow(Workflow):
+    go = Channel[int]()
+
+    async def run(self, count: int) -> list[int]:
+        receiver = self.go.receive()
+        return [await receiver for _ in range(count)]
+
+
+class Steps(Workflow):
+    numbers = Workflow.new_service(Numbers)
+
+    async def run(self, count: int) -> int:
+        total = 0
+        for _ in range(count):
+            total = await self.numbers.add(total, 1)
+        return total
+
+
+STEPS = Case("steps", (Steps,), lambda client: asyncio.sleep(0))
+CASE = Case("slow", (Slow,), lambda client: asyncio.sleep(0), ())
+
+
+def test_an_old_head_in_memory_drops_nothing_that_is_wanted() -> None:
+    """A key goes to another worker and comes back. What the first one remembers of it is old, and must not decide.
+
+    In an old head the position of a new task is not open, so its result looks like a repeat.
+    """
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            workers = [world.worker() for _ in range(3)]
+            for worker in workers:
+                fused(worker, STEPS)
+                world.start(worker)
+            assert await world.client.new_workflow(Steps).run(30) == 30
+
+    run(main())
+
+
+def test_versions_only_grow() -> None:
+    """S12: each transition is guarded by the one before, also when the clock stands still or a worker's is behind."""
+
+    async def main() -> None:
+        world = World()
+        versions = list[int]()
+        async with world.open():
+            workers = [world.worker(), world.worker()]
+            for worker in workers:
+                fused(worker, CASE)
+                world.start(worker)
+            handle = await world.client.dispatch(world.client.new_workflow(Slow).run, 5)
+            stub = world.client.get_workflow_by_id(Slow, handle.workflow_id)
+            for number in range(5):
+                await stub.go.send(number)
+                await world.quiet()
+                (key,) = kept(world.database)
+                versions.append(world.database.load([key])[key].version)
+        assert all(before < after for before, after in pairwise(versions)), versions
+
+    run(main())
+
+
+def test_what_was_taken_before_is_confirmed_again_and_counts_once() -> None:
+    """S13: the mark in storage tells, whoever remembers nothing; and whoever asks again is told again."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            first, second = world.worker(), world.worker()
+            fused(first, CASE)
+            fused(second, CASE)
+            world.start(first)
+            handle = await world.client.dispatch(world.client.new_workflow(Slow).run, 9)
+            await world.quiet()
+            me = ReplyTo("client", "77")
+            signal = engine.encode(
+                engine.Signal(made_at=world.clock.now(), signal_id="s", channel="go", value=Raw(b"1"), reply_to=me)
+            )
+            other = engine.encode(
+                engine.Signal(made_at=world.clock.now(), signal_id="o", channel="go", value=Raw(b"2"))
+            )
+            topic = topics.workflow_engine("Slow")
+            again = (topic, Message("s", handle.workflow_id, signal))
+            fresh = (topic, Message("o", handle.workflow_id, other))
+            await world.deliver_again([again])
+            await world.quiet()
+            before = kept(world.database)
+            await world.deliver_again([again])
+            await world.quiet()
+            check_nothing_changed(before, kept(world.database))
+            await world.stop()
+            world.start(second)
+            await world.deliver_again([again, fresh, again])  # one fold: what is new in it is taken
+            await world.quiet()
+            answers = [message for to, message in world.published if to == topics.client("client")]
+            assert len(answers) >= 3
+            assert all(b'"applied"' in message.body for message in answers)
+            ((head, segments),) = kept(world.database).values()
+            values = [bytes(each.value) for each in history_of(segments) if isinstance(each, events.SignalReceived)]
+            assert values == [b"1", b"2"]
+            assert not state.decode(head).closed
+
+    run(main())

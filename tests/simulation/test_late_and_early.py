@@ -1,0 +1,179 @@
+"""S13: messages that come too late, before their start, more than once, or for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from infinitic import Channel, Client, Workflow, WorkflowUnknownError, ids, topics
+from infinitic.messages import engine, events
+from infinitic.runtime.publisher import CAUSE, ORIGIN
+from infinitic.transport import Message
+from infinitic_storages.memory import Database
+from tests.simulation.cases import Case
+from tests.simulation.invariants import check_nothing_changed, history_of, kept
+from tests.simulation.world import World, played
+
+HORIZON = 1000.0
+
+
+class Mailbox(Workflow):
+    letters = Channel[str]()
+
+    async def read(self, count: int) -> list[str]:
+        receiver = self.letters.receive()
+        return [await receiver for _ in range(count)]
+
+    async def echo(self, text: str) -> str:
+        return text
+
+
+CASE = Case("late and early", (Mailbox,), lambda client: asyncio.sleep(0))
+ENGINE = topics.workflow_engine("Mailbox")
+
+
+async def send(world: World, workflow_id: str, message: engine.Input, *, deliver_at: float | None = None) -> None:
+    """Publish an input as somebody else would."""
+    await world.transport.declare([ENGINE])
+    body = engine.encode(message)
+    await world.transport.publish(ENGINE, [Message(workflow_id, workflow_id, body, deliver_at=deliver_at)])
+
+
+def start_of(world: World, count: int, **fields: Any) -> engine.Start:
+    made_at = fields.pop("made_at", world.clock.now())
+    return engine.Start(made_at=made_at, method="read", arguments=Raw(b"[%d]" % count), **fields)
+
+
+def signal_of(world: World, text: str, **fields: Any) -> engine.Signal:
+    fields.setdefault("made_at", world.clock.now())
+    fields.setdefault("signal_id", ids.new_id())
+    return engine.Signal(channel="letters", value=Raw(b'"%b"' % text.encode()), **fields)
+
+
+async def dead_letters(world: World) -> list[Message]:
+    """All that is in the dead letters of the workflow."""
+    topic = topics.dead_letters(ENGINE)
+    await world.transport.declare([topic])
+    count = (await world.transport.stats(topic)).subscriptions["dead-letters"].backlog
+    consumer = await world.transport.subscribe(topic, "dead-letters", 100)
+    letters = [delivery.message for delivery in await consumer.receive(100)] if count else []
+    await consumer.close()
+    return letters
+
+
+def test_a_start_older_than_the_horizon_is_a_dead_letter_with_that_reason() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(2 * HORIZON)
+        await send(world, "old", start_of(world, 0, made_at=world.clock.now() - HORIZON - 1))
+        await send(world, "young", start_of(world, 0, made_at=world.clock.now() - HORIZON + 1))
+        await world.quiet()
+        assert [key.id for key in kept(world.database)] == ["young"]
+        (letter,) = await dead_letters(world)
+        assert letter.key == "old"
+        assert "horizon" in letter.headers[CAUSE]
+        assert letter.headers[ORIGIN] == ENGINE.name
+
+    played(CASE, scenario, Database(horizon=HORIZON))
+
+
+@pytest.mark.parametrize(("later", "received"), [(0.0, True), (3.0, True), (9.5, True), (11.0, False)])
+def test_a_signal_that_overtook_its_start_waits_for_it_for_ten_seconds(later: float, received: bool) -> None:
+    async def scenario(world: World) -> None:
+        stub = world.client.get_workflow_by_id(Mailbox, "box")
+        sending = [asyncio.create_task(stub.letters.send(each, confirm=True)) for each in ("a", "b")]
+        await asyncio.sleep(later)
+        await send(world, "box", start_of(world, 2))
+        outcomes = await asyncio.gather(*sending, return_exceptions=True)
+        if received:
+            assert outcomes == [None, None]
+            assert await world.client.get_handle(Mailbox.read, "box").result() == ["a", "b"]
+        else:
+            assert [type(each) for each in outcomes] == [WorkflowUnknownError, WorkflowUnknownError]
+            assert (await world.client.describe(stub)).status == "running"
+        await asyncio.sleep(20.0)
+        assert not world.backlog()
+
+    played(CASE, scenario)
+
+
+UNKNOWN: dict[str, Callable[[Client], Awaitable[object]]] = {
+    "wait": lambda client: client.get_handle(Mailbox.read, "nobody").result(),
+    "signal": lambda client: client.get_workflow_by_id(Mailbox, "nobody").letters.send("x", confirm=True),
+    "call": lambda client: client.get_workflow_by_id(Mailbox, "nobody").echo("x"),
+    "describe": lambda client: client.describe(client.get_workflow_by_id(Mailbox, "nobody")),
+    "cancel": lambda client: client.cancel(client.get_workflow_by_id(Mailbox, "nobody"), confirm=True),
+    "retry": lambda client: client.retry_workflow_task(client.get_workflow_by_id(Mailbox, "nobody"), confirm=True),
+}
+
+
+@pytest.mark.parametrize("verb", UNKNOWN)
+def test_who_asks_for_an_unknown_workflow_is_told_so(verb: str) -> None:
+    async def scenario(world: World) -> None:
+        began = world.clock.now()
+        with pytest.raises(WorkflowUnknownError):
+            await UNKNOWN[verb](world.client)
+        assert world.clock.now() - began <= 11.0
+        assert not kept(world.database)
+        assert not world.backlog()
+
+    played(CASE, scenario)
+
+
+@pytest.mark.parametrize("verb", ["signal", "call", "cancel", "retry"])
+def test_who_commands_a_closed_workflow_is_told_so(verb: str) -> None:
+    async def scenario(world: World) -> None:
+        await send(world, "nobody", start_of(world, 0))
+        await world.quiet()
+        before = kept(world.database)
+        with pytest.raises(WorkflowUnknownError):
+            await UNKNOWN[verb](world.client)
+        await world.client.describe(world.client.get_workflow_by_id(Mailbox, "nobody"))
+        assert await world.client.get_handle(Mailbox.read, "nobody").result() == []
+        check_nothing_changed(before, kept(world.database))
+
+    played(CASE, scenario)
+
+
+def test_a_signal_older_than_the_horizon_is_never_obeyed() -> None:
+    """Its mark is gone, so nobody can tell whether it was taken: to obey it would be to obey a repeat."""
+
+    async def scenario(world: World) -> None:
+        await send(world, "box", start_of(world, 2))
+        first = signal_of(world, "first")
+        await send(world, "box", first)
+        await asyncio.sleep(HORIZON + 7200.0)  # the mark is purged
+        before = kept(world.database)
+        await send(world, "box", first)
+        await world.quiet()
+        check_nothing_changed(before, kept(world.database))
+        (letter,) = await dead_letters(world)
+        assert "horizon" in letter.headers[CAUSE]
+        await send(world, "box", signal_of(world, "second"))
+        assert await world.client.get_handle(Mailbox.read, "box").result() == ["first", "second"]
+
+    played(CASE, scenario, Database(horizon=HORIZON))
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one fold", "later"])
+def test_a_signal_or_call_that_comes_again_counts_once(together: bool) -> None:
+    async def scenario(world: World) -> None:
+        await send(world, "box", start_of(world, 3))
+        call = engine.CallMethod(made_at=world.clock.now(), method_id="m", method="echo", arguments=Raw(b'["x"]'))
+        for text in ("a", "b"):
+            signal = signal_of(world, text, signal_id=f"signal {text}")
+            for message in (signal, call) * 3:
+                await send(world, "box", message)
+                if not together:
+                    await world.quiet()
+        await world.quiet()
+        await send(world, "box", signal_of(world, "c"))
+        assert await world.client.get_handle(Mailbox.read, "box").result() == ["a", "b", "c"]
+        ((_, segments),) = kept(world.database).values()
+        called = [each for each in history_of(segments) if isinstance(each, events.MethodStarted)]
+        assert [each.method_id for each in called] == ["box", "m"]
+
+    played(CASE, scenario)

@@ -1,0 +1,104 @@
+"""S24, S28, S37, F11: what may still be on its way when nobody needs it any more: wakes, tasks, answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from infinitic import Client, Workflow, WorkflowCanceledError, topics
+from infinitic.engines import state
+from infinitic.messages import engine, events
+from infinitic.storage import StateKey
+from infinitic.transport import Message
+from tests.simulation.cases import Case, Numbers
+from tests.simulation.invariants import history_of, kept
+from tests.simulation.world import World, played
+
+
+class Sleeper(Workflow):
+    async def sleep(self, *seconds: float) -> int:
+        for each in seconds:
+            await asyncio.sleep(each)
+        return len(seconds)
+
+
+class Departing(Workflow):
+    """Leaves a task behind when it is cancelled."""
+
+    numbers = Workflow.new_service(Numbers)
+
+    async def stay(self) -> None:
+        try:
+            await asyncio.sleep(1000.0)
+        finally:
+            self.dispatch(self.numbers.add, 1, 1)
+
+
+CASE = Case("leftovers", (Sleeper, Departing), lambda client: asyncio.sleep(0))
+
+
+def test_early_late_and_repeated_wakes_fire_nothing_twice_and_nothing_early() -> None:
+    """S24, F11."""
+
+    async def scenario(world: World) -> None:
+        handle = await world.client.dispatch(world.client.new_workflow(Sleeper).sleep, 10.0, 10.0, 90_000.0)
+        key = StateKey("Sleeper", handle.workflow_id)
+        topic = topics.workflow_engine("Sleeper")
+        began = world.clock.now()
+        await world.quiet()
+        for pause in (0.0, 5.0, 4.9, 0.2, 30_000.0, 30_000.0):
+            await asyncio.sleep(pause)
+            armed = state.decode(kept(world.database)[key][0]).armed
+            assert armed is not None
+            for due in (armed, armed - 1.0, began + 10.0, began + 86_400.0):
+                wake = engine.Wake(made_at=world.clock.now(), due=due)
+                await world.transport.publish(topic, [Message("wake", key.id, engine.encode(wake))])
+            await world.quiet()
+        assert await handle.result() == 3
+        assert world.clock.now() - began == 90_020.0
+        head, segments = kept(world.database)[key]
+        fired = [each.position for each in history_of(segments) if isinstance(each, events.TimerFired)]
+        assert fired == [0, 1, 2]
+        await asyncio.sleep(90_000.0)
+        assert not world.backlog()
+        assert kept(world.database)[key][0] == head
+
+    played(CASE, scenario)
+
+
+def test_a_tombstone_sends_no_task_again_whoever_asks() -> None:
+    """What a cancelled workflow leaves behind is sent once, also if each request is handled by another worker."""
+
+    async def scenario(world: World) -> None:
+        handle = await world.client.dispatch(world.client.new_workflow(Departing).stay)
+        await world.quiet()
+        await world.client.cancel(handle)
+        with pytest.raises(WorkflowCanceledError):
+            await handle.result()
+        await world.client.new_workflow(Sleeper).sleep()  # whatever is committed next takes the note along
+        for _ in range(3):
+            with pytest.raises(WorkflowCanceledError):
+                await world.client.get_handle(Departing.stay, handle.workflow_id).result()
+        sent = [topic.name for topic, _ in world.published]
+        assert sent.count("service-executor:Numbers") == 1
+
+    played(CASE, scenario)
+
+
+def test_a_client_that_is_gone_blocks_nobody() -> None:
+    """S37."""
+
+    async def scenario(world: World) -> None:
+        other = Client(world.connect(), name="gone", clock=world.clock)
+        async with other:
+            asking = [asyncio.create_task(other.new_workflow(Sleeper).sleep(5.0)) for _ in range(3)]
+            await world.quiet()
+        assert all(isinstance(each, Exception) for each in await asyncio.gather(*asking, return_exceptions=True))
+        await asyncio.sleep(10.0)
+        assert [state.decode(head).status for head, _ in kept(world.database).values()] == ["completed"] * 3
+        assert not world.backlog()
+        for key in kept(world.database):  # a new client fetches what the old one waited for
+            assert await world.client.get_handle(Sleeper.sleep, key.id).result() == 1
+
+    played(CASE, scenario)

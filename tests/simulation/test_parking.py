@@ -1,0 +1,156 @@
+"""S38: a message that keeps failing is retried in its lane, and after its budget the key is parked, in order."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from msgspec import Raw
+
+from infinitic import Channel, Workflow, ids, topics
+from infinitic.engines import state
+from infinitic.messages import engine, events
+from infinitic.runtime.publisher import CAUSE
+from infinitic.storage import StateKey
+from infinitic.transport import Message
+from tests.simulation.cases import Case
+from tests.simulation.invariants import history_of, kept
+from tests.simulation.world import World, fused, played, run
+
+
+class Inbox(Workflow):
+    letters = Channel[str]()
+
+    async def read(self, count: int) -> list[str]:
+        receiver = self.letters.receive()
+        return [await receiver for _ in range(count)]
+
+
+CASE = Case("inbox", (Inbox,), lambda client: asyncio.sleep(0), ())
+ENGINE = topics.workflow_engine("Inbox")
+POISON = b'{"t": "signal", "this": "is none"}'
+
+
+def signal(world: World, text: str) -> bytes:
+    return engine.encode(
+        engine.Signal(
+            made_at=world.clock.now(), signal_id=ids.new_id(), channel="letters", value=Raw(b'"%b"' % text.encode())
+        )
+    )
+
+
+async def send(world: World, key: str, *bodies: bytes) -> None:
+    await world.transport.publish(ENGINE, [Message(key, key, body) for body in bodies])
+
+
+def heard(world: World, key: str) -> list[str]:
+    """The signals in the history of an instance."""
+    _, segments = kept(world.database)[StateKey("Inbox", key)]
+    return [bytes(event.value).decode() for event in history_of(segments) if isinstance(event, events.SignalReceived)]
+
+
+async def letters(world: World) -> list[Message]:
+    """The dead letters, taken out."""
+    topic = topics.dead_letters(ENGINE)
+    await world.transport.declare([topic])
+    if not (await world.transport.stats(topic)).subscriptions["dead-letters"].backlog:
+        return []
+    consumer = await world.transport.subscribe(topic, "dead-letters", 100)
+    found = await consumer.receive(100)
+    await consumer.ack(found)
+    await consumer.close()
+    return [delivery.message for delivery in found]
+
+
+async def start(world: World, count: int) -> str:
+    handle = await world.client.dispatch(world.client.new_workflow(Inbox).read, count)
+    await world.quiet()
+    return handle.workflow_id
+
+
+def test_a_poison_message_parks_its_key_after_its_budget_and_no_other_key() -> None:
+    async def scenario(world: World) -> None:
+        sick, sound = await start(world, 9), await start(world, 2)
+        one, two, three = (signal(world, each) for each in ("1", "2", "3"))
+        await send(world, sick, one, POISON, two)
+        await world.quiet()
+        assert heard(world, sick) == ['"1"'], "what came before the poison, in the same fold, is taken alone"
+        await send(world, sound, signal(world, "a"))
+        await asyncio.sleep(30.0)
+        await send(world, sick, three)
+        await send(world, sound, signal(world, "b"))
+        assert await world.client.get_handle(Inbox.read, sound).result() == ["a", "b"], "other keys go on"
+        await asyncio.sleep(29.0)
+        assert await letters(world) == []
+        await asyncio.sleep(10.0)
+        buried = await letters(world)
+        assert [(letter.key, letter.body) for letter in buried] == [(sick, POISON), (sick, two), (sick, three)]
+        assert "required field" in buried[0].headers[CAUSE]
+        assert heard(world, sick) == ['"1"']
+        assert state.decode(kept(world.database)[StateKey("Inbox", sick)][0]).parked
+
+    played(CASE, scenario)
+
+
+def test_a_parked_instance_shows_as_parked_and_takes_nothing_wherever_it_is() -> None:
+    async def scenario(world: World) -> None:
+        sick = await start(world, 9)
+        await send(world, sick, POISON)
+        await asyncio.sleep(70.0)
+        stub = world.client.get_workflow_by_id(Inbox, sick)
+        assert (await world.client.describe(stub)).parked
+        assert [letter.body for letter in await letters(world)] == [POISON]
+        later = [signal(world, each) for each in ("1", "2")]
+        await send(world, sick, *later)
+        await world.quiet()
+        assert [letter.body for letter in await letters(world)] == later
+
+        other = world.worker()  # another worker knows it from the state
+        fused(other, CASE)
+        world.transport_of(0).crash()
+        world.start(other)
+        await send(world, sick, *later)
+        assert (await world.client.describe(stub)).parked
+        assert [letter.body for letter in await letters(world)] == later
+        assert heard(world, sick) == []
+        assert not world.backlog()
+
+    played(CASE, scenario)
+
+
+@pytest.mark.parametrize("key", ["nobody", ""])
+def test_poison_for_nobody_ends_in_the_dead_letters(key: str) -> None:
+    async def scenario(world: World) -> None:
+        await send(world, key, POISON)
+        await asyncio.sleep(70.0)
+        assert [letter.body for letter in await letters(world)] == [POISON]
+        assert not kept(world.database)
+        assert not world.backlog()
+
+    played(CASE, scenario)
+
+
+def test_a_task_nobody_can_read_ends_in_the_dead_letters_at_once() -> None:
+    """An executor can do nothing with it, and nobody waits in order behind it."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            worker = world.worker()
+            worker.add_service(Reader())
+            host = world.start(worker)
+            await world.quiet()
+            topic = topics.service_executor("Reader")
+            await world.deliver_again([(topic, Message("x", None, b"no task"))])
+            await world.quiet()
+            dead = (await world.transport.stats(topics.dead_letters(topic))).subscriptions["dead-letters"]
+            assert dead.backlog == 1
+            assert (await world.transport.stats(topic)).subscriptions["service-executor"].unacked == 0
+            assert not host.done()
+
+    run(main())
+
+
+class Reader:
+    async def read(self) -> None:
+        """Never called."""

@@ -1,0 +1,165 @@
+"""State engine and workflow code on different workers: the same outcomes as on one, and the same faults told.
+
+That every cut point is survived in this role too is in `test_power_cuts`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from infinitic import Channel, Worker, Workflow, workflow
+from infinitic.messages import engine
+from infinitic.topics import workflow_engine
+from infinitic.transport import Message
+from infinitic_testing.fences import Fence
+from infinitic_transports.memory import Broker
+from tests.simulation.cases import CASES, CROWD, Case
+from tests.simulation.examples import EXAMPLES
+from tests.simulation.test_power_cuts import CONSTELLATIONS, REPLACED, play
+from tests.simulation.world import World, run, stop
+
+
+@pytest.mark.parametrize("cache_size", [1000, 0], ids=["live", "replayed"])
+@pytest.mark.parametrize("case", [*CASES, *EXAMPLES, CROWD], ids=lambda case: case.name)
+def test_split_roles_give_the_outcome_of_fused_ones(case: Case, cache_size: int) -> None:
+    split = CONSTELLATIONS["split, engine cut"]
+    assert run(play(case, split, Fence(), cache_size=cache_size)) == run(play(case, REPLACED, Fence()))
+
+
+class Echo:
+    async def say(self, text: str) -> str:
+        return text
+
+
+@workflow(name="Changed")
+class Recorded(Workflow):
+    echo = Workflow.new_service(Echo)
+    go = Channel[str]()
+
+    async def run(self) -> str:
+        first = await self.echo.say("one")
+        return first + await self.go.receive()
+
+
+@workflow(name="Changed")
+class Diverging(Recorded):
+    async def run(self) -> str:
+        await asyncio.sleep(1.0)  # in history there is a task
+        return await super().run()
+
+
+def fused(worker: Worker, cls: type[Workflow]) -> None:
+    worker.add_service(Echo)
+    worker.add_workflow(cls)
+
+
+def code(worker: Worker, cls: type[Workflow]) -> None:
+    worker.add_workflow_executor(cls)
+
+
+def rest(worker: Worker) -> None:
+    worker.add_service(Echo)
+    worker.add_workflow_state_engine("Changed")
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["fused", "split"])
+def test_code_that_diverges_stalls_the_instance_and_fixed_code_resumes_it(split: bool) -> None:
+    """S14, S34: also when the divergence shows while the history is replayed by another worker."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+
+            def deploy(cls: type[Workflow]) -> asyncio.Task[None]:
+                worker = world.worker()
+                (code if split else fused)(worker, cls)
+                return world.start(worker)
+
+            if split:
+                worker = world.worker()
+                rest(worker)
+                world.start(worker)
+            before = deploy(Recorded)
+            handle = await world.client.dispatch(world.client.new_workflow(Recorded).run)
+            await asyncio.sleep(1.0)
+            await stop([before])
+
+            broken = deploy(Diverging)
+            stub = world.client.get_workflow_by_id(Recorded, handle.workflow_id)
+            await stub.go.send("!")
+            await asyncio.sleep(600.0)
+            info = await world.client.describe(stub)
+            assert info.stalled is not None
+            assert "the history holds" in info.stalled
+            assert not info.parked
+            await stop([broken])
+
+            deploy(Recorded)
+            await world.client.retry_workflow_task(stub, confirm=True)
+            assert await handle.result() == "one!"
+
+    run(main())
+
+
+def test_a_stall_that_comes_again_does_not_stall_what_goes_on() -> None:
+    """S13, S34: the decision that stalled the instance is delivered again while the retried activation runs."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            worker = world.worker()
+            rest(worker)
+            world.start(worker)
+            handle = await world.client.dispatch(world.client.new_workflow(Recorded).run)
+            await world.quiet()
+            stalling = engine.Decision(made_at=world.clock.now(), activation=1, stalled="a bug")
+            message = (workflow_engine("Changed"), Message("x", handle.workflow_id, engine.encode(stalling)))
+            await world.deliver_again([message])
+            await world.quiet()
+            stub = world.client.get_workflow_by_id(Recorded, handle.workflow_id)
+            assert (await world.client.describe(stub)).stalled == "a bug"
+            await world.client.retry_workflow_task(stub, confirm=True)
+            await world.deliver_again([message])
+            await world.quiet()
+            executor = world.worker()
+            code(executor, Recorded)
+            world.start(executor)
+            await world.quiet()
+            await world.deliver_again([message])
+            await stub.go.send("!")
+            assert await handle.result() == "one!"
+
+    run(main())
+
+
+class Large(Workflow):
+    echo = Workflow.new_service(Echo)
+
+    async def run(self, size: int) -> int:
+        texts = await asyncio.gather(*(self.echo.say("x" * size) for _ in range(4)))
+        return sum(map(len, texts))
+
+
+def test_an_activation_that_asks_for_too_much_stalls_and_stops_no_worker() -> None:
+    """S42, S14: four tasks of 30 KB do not fit into one decision of 100 KB. The executor lives on."""
+
+    async def main() -> None:
+        world = World(Broker(max_payload=100_000))
+        async with world.open():
+            executor, others = world.worker(), world.worker()
+            executor.add_workflow_executor(Large)
+            others.add_workflow_state_engine("Large")
+            others.add_service(Echo)
+            world.start(executor)
+            world.start(others)
+            handle = await world.client.dispatch(world.client.new_workflow(Large).run, 30_000)
+            await asyncio.sleep(100.0)
+            info = await world.client.describe(world.client.get_workflow_by_id(Large, handle.workflow_id))
+            assert info.stalled is not None
+            assert "above the limit" in info.stalled
+            assert not info.parked
+            assert await world.client.new_workflow(Large).run(10_000) == 40_000, "others go on"
+
+    run(main())

@@ -1,0 +1,226 @@
+"""Activations: `begin`, `decide`, `stall`; and `conclude`, which closes a transition. All are pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from msgspec import Raw
+from msgspec.structs import replace
+
+from infinitic.engines import state
+from infinitic.engines.effects import Answer, ArmWake, Effect, SendTask
+from infinitic.engines.positions import count, open_block
+from infinitic.engines.state import Method, Retry, Timer, WorkflowHead
+from infinitic.engines.workflow import Transition, begin, begin_elsewhere, conclude, decide, runnable, stall
+from infinitic.errors import ExceptionDetail
+from infinitic.messages.client import ReplyTo
+from infinitic.messages.commands import (
+    CancelMethod,
+    CancelPosition,
+    Command,
+    CompleteMethod,
+    FailMethod,
+    RecordInline,
+    ScheduleTask,
+    StartTimer,
+)
+from infinitic.messages.events import Activated, Event, TimerFired
+from infinitic.messages.outcomes import MethodFailure, WorkflowStatus
+from infinitic.storage import Entry
+from tests.unit.engine_samples import CLOSED, DECIDING, ENDED, ME, NOW, RUNNING, VALUE
+
+DAY = 86_400.0
+FAILED = MethodFailure(ExceptionDetail("builtins.ValueError", "no"))
+ALONE = replace(RUNNING, open=(), timers=(), armed=None)
+
+
+def task(position: int, timeout_at: float | None = None) -> ScheduleTask:
+    return ScheduleTask(position, "Flights", "book", Raw(b"[]"), timeout_at=timeout_at)
+
+
+def decided(head: WorkflowHead, *commands: Command) -> tuple[WorkflowHead, list[Effect]]:
+    """Decide, and prove that nothing but the arguments decides."""
+    before = state.encode(head)
+    result = decide(head, commands, 3, 100.0)
+    assert decide(head, commands, 3, 100.0) == result
+    assert state.encode(head) == before
+    return result
+
+
+def concluded(
+    before: WorkflowHead | None,
+    head: WorkflowHead,
+    events: Sequence[Event] = (),
+    outbox: Sequence[Effect] = (),
+    now: float = NOW,
+) -> Transition:
+    """Conclude, and prove the same."""
+    encoded = state.encode(head)
+    given = list(outbox)
+    result = conclude(before, head, events, given, now)
+    assert conclude(before, head, events, given, now) == result
+    assert (given, state.encode(head)) == (list(outbox), encoded)
+    return result
+
+
+def test_activations_are_numbered_and_their_time_never_goes_back() -> None:
+    """S16."""
+    assert begin(replace(RUNNING, at=NOW), NOW + 1.0) == Activated(2, NOW + 1.0)
+    assert begin(replace(RUNNING, at=NOW), NOW - 1.0) == Activated(2, NOW)
+    elsewhere = begin_elsewhere(replace(RUNNING, pending=2), Activated(2, NOW))
+    assert (elsewhere.activation, elsewhere.at, elsewhere.pending, elsewhere.deciding) == (2, NOW, 0, 2)
+
+
+def test_code_is_run_when_stimuli_wait_and_nothing_keeps_it_from_running() -> None:
+    waiting = replace(RUNNING, pending=2)
+    assert runnable(waiting)
+    assert not runnable(RUNNING)
+    assert not runnable(replace(waiting, deciding=2))
+    assert not runnable(stall(waiting, "a bug"))
+    assert not runnable(replace(CLOSED, pending=2))
+    assert stall(waiting, "a bug") == replace(waiting, stalled="a bug")
+
+
+def test_tasks_open_positions_in_the_segment_of_the_decision() -> None:
+    head, outbox = decided(
+        RUNNING, task(4), RecordInline(5, "draw", VALUE), task(6, NOW + 9.0), StartTimer(7, NOW + 3.0)
+    )
+    assert outbox == [SendTask(4, 2), SendTask(6, 2)]
+    assert head.open == (*RUNNING.open, open_block(2, [4, 6]))
+    assert head.timers == (*RUNNING.timers, Timer(NOW + 9.0, 6, True), Timer(NOW + 3.0, 7))
+    assert (head.position, head.version, head.retention) == (8, 3, 100.0)
+
+
+def test_a_decision_from_elsewhere_ends_the_waiting_for_it() -> None:
+    head, _ = decided(DECIDING)
+    assert (head.deciding, head.activation) == (0, DECIDING.activation)
+
+
+def test_cancelling_a_position_leaves_nothing_of_it_behind() -> None:
+    """S25: a task that is open, one that waits for its retry, a timer; and what was asked for a moment ago."""
+    before = replace(RUNNING, retries=(Retry(1, 1, 1, 0, 1, NOW + 5.0),))
+    cancelled = [CancelPosition(each) for each in (1, 2, 3, 4)]
+    head, outbox = decided(before, task(4), *cancelled, task(5, NOW + 1.0), CancelPosition(5))
+    assert outbox == []
+    assert count(head.open) == 1
+    assert (head.timers, head.retries, head.position) == ((), (), 6)
+    assert decided(head, CancelPosition(1))[0].open == head.open, "a second time it is nothing"
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (CompleteMethod("t1", VALUE), WorkflowStatus.COMPLETED),
+        (FailMethod("t1", FAILED), WorkflowStatus.FAILED),
+        (CancelMethod("t1"), WorkflowStatus.CANCELED),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_end_of_the_first_method_is_kept(command: Command, status: WorkflowStatus) -> None:
+    """S28: and its waiters are answered at once."""
+    waited = replace(RUNNING, methods=(Method("t1", "book", (ME, ReplyTo("other", "1"))),))
+    head, outbox = decided(waited, command)
+    assert head.methods == (Method("t1", "book", (), status, 2),)
+    assert outbox == [Answer(ME, "t1", 2), Answer(ReplyTo("other", "1"), "t1", 2)]
+
+
+def test_the_end_of_another_method_is_answered_and_forgotten() -> None:
+    two = replace(RUNNING, methods=(*RUNNING.methods, Method("m2", "change", (ME,))))
+    head, outbox = decided(two, CompleteMethod("m2", VALUE))
+    assert head.methods == RUNNING.methods
+    assert outbox == [Answer(ME, "m2", 2)]
+
+
+# The closing rule (S28).
+
+
+@pytest.mark.parametrize("status", [WorkflowStatus.COMPLETED, WorkflowStatus.FAILED, WorkflowStatus.CANCELED])
+def test_it_closes_once_all_methods_have_returned_and_all_tasks_are_settled(status: WorkflowStatus) -> None:
+    ended = replace(
+        ENDED, open=(), methods=(replace(ENDED.methods[0], status=status),), meta={"k": b"v"}, retention=50.0, version=2
+    )
+    closed = concluded(ENDED, ended, [TimerFired(2)])
+    assert closed.head == replace(
+        ended, status=status, closed_at=NOW, timers=(), armed=None, meta={}, sequence=ENDED.sequence + 1
+    )
+    assert closed.expires_at == NOW + 50.0
+    assert closed.entry == Entry(status, ended.started_at, 2, NOW)
+    assert ArmWake not in map(type, closed.outbox), "timers do not keep it open, nor are they armed"
+
+
+def test_it_stays_open_for_whatever_is_not_done() -> None:
+    done = replace(ENDED, open=())
+    for open_still in (
+        replace(done, open=(open_block(1, [0]),)),
+        replace(done, methods=(*done.methods, Method("m2", "change"))),
+        replace(done, methods=(replace(done.methods[0], status=WorkflowStatus.RUNNING, ended=0), *done.methods[1:])),
+        replace(done, pending=6),
+        replace(done, deciding=6),
+    ):
+        transition = concluded(ENDED, open_still)
+        assert transition.head.closed_at is None
+        assert transition.expires_at is None
+
+
+def test_cancelled_it_waits_for_its_methods_but_for_no_task() -> None:
+    """S28, S35."""
+    cancelled = replace(ENDED, canceling=True, retries=(Retry(1, 1, 1, 0, 1, NOW + 5.0),))
+    closed = concluded(ENDED, cancelled)
+    assert closed.head.closed
+    assert (closed.head.open, closed.head.timers, closed.head.retries) == ((), (), ())
+    assert not concluded(RUNNING, replace(RUNNING, canceling=True)).head.closed
+
+
+def test_nothing_changes_a_tombstone() -> None:
+    """F1: not its times, and so not the end of its retention."""
+    assert concluded(CLOSED, CLOSED, now=NOW + 100.0) == Transition(CLOSED, (), [], None, None)
+
+
+# One armed wake (S24).
+
+
+def test_the_earliest_of_timers_and_retries_is_armed() -> None:
+    timers, retries = (Timer(NOW + 10.0, 2), Timer(NOW + 5.0, 3)), (Retry(1, 1, 1, 0, 1, NOW + 7.0),)
+    head = replace(ALONE, timers=timers, retries=retries)
+    armed = concluded(ALONE, head)
+    assert armed.outbox == [ArmWake(NOW + 5.0)]
+    assert armed.head.armed == NOW + 5.0
+    found_if_the_wake_is_lost = Entry(WorkflowStatus.RUNNING, ALONE.started_at, ALONE.version, None, NOW + 5.0)
+    assert armed.entry == found_if_the_wake_is_lost
+
+
+def test_at_most_one_is_armed_and_none_later_than_the_one_that_is() -> None:
+    head = replace(ALONE, timers=(Timer(NOW + 10.0, 2),), armed=NOW + 10.0)
+    for later in (NOW + 10.0, NOW + 11.0):
+        assert concluded(head, replace(head, timers=(*head.timers, Timer(later, 3)))).outbox == []
+    sooner = concluded(head, replace(head, timers=(*head.timers, Timer(NOW + 9.0, 3))))
+    assert sooner.outbox == [ArmWake(NOW + 9.0)]
+    assert concluded(head, replace(head, timers=())).outbox == [], "what is not needed any more comes, and harms not"
+
+
+def test_no_wake_is_more_than_a_day_away() -> None:
+    month = replace(ALONE, timers=(Timer(NOW + 30 * DAY, 2),))
+    assert concluded(ALONE, month).outbox == [ArmWake(NOW + DAY)]
+    assert concluded(month, month, now=NOW + 29.5 * DAY).outbox == [ArmWake(NOW + 30 * DAY)]
+
+
+def test_a_retry_that_was_sent_arms_nothing() -> None:
+    sent = replace(ALONE, retries=(Retry(1, 1, 1, 0, 1, None),))
+    assert concluded(ALONE, sent).outbox == []
+
+
+# Segments and entries.
+
+
+def test_a_segment_is_written_for_events_or_an_outbox_and_for_nothing_else() -> None:
+    assert concluded(RUNNING, RUNNING).head is RUNNING
+    assert concluded(RUNNING, replace(RUNNING, pending=9)).head.sequence == RUNNING.sequence
+    assert concluded(RUNNING, RUNNING, [TimerFired(2)]).head.sequence == RUNNING.sequence + 1
+    assert concluded(RUNNING, RUNNING, (), [SendTask(0, 1)]).head.sequence == RUNNING.sequence + 1
+
+
+def test_the_searchable_facts_are_written_only_when_they_change() -> None:
+    assert concluded(None, RUNNING).entry is not None
+    assert concluded(RUNNING, replace(RUNNING, pending=9)).entry is None
+    assert concluded(RUNNING, replace(RUNNING, version=5)).entry is not None

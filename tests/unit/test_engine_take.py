@@ -1,0 +1,190 @@
+"""`take`: what one input does to a head, and how each is recognised when it comes again (S13)."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import msgspec
+import pytest
+from msgspec import Raw
+from msgspec.structs import replace
+
+from infinitic.engines import state
+from infinitic.engines.effects import Answer, Bury, Confirm, Postpone, Refuse, SendTask, Tell
+from infinitic.engines.state import Method, WorkflowHead
+from infinitic.engines.workflow import Taken
+from infinitic.messages import events
+from infinitic.messages.client import ReplyTo
+from infinitic.messages.commands import CompleteMethod
+from infinitic.messages.engine import Input
+from tests.unit.engine_samples import (
+    ALL,
+    ATTEMPT,
+    CALL,
+    CANCEL,
+    CLOSED,
+    COMPLETED,
+    DECIDING,
+    DECISION,
+    DESCRIBE,
+    ENDED,
+    FAILED,
+    HORIZON,
+    ME,
+    NOW,
+    RETRY,
+    RUNNING,
+    SIGNAL,
+    START,
+    VALUE,
+    WAIT,
+    WAKE,
+    changed,
+    taken,
+)
+
+
+@pytest.mark.parametrize(
+    "head", [None, RUNNING, ENDED, CLOSED, DECIDING], ids=["none", "running", "ended", "closed", "deciding"]
+)
+@pytest.mark.parametrize("message", ALL, ids=lambda message: type(message).__name__)
+def test_it_is_pure_for_every_input_and_state(head: WorkflowHead | None, message: Input) -> None:
+    taken(head, message)
+
+
+def test_every_input_is_tried() -> None:
+    assert {type(message) for message in ALL} == set(get_args(Input))
+
+
+def test_a_start_creates_and_a_repeat_changes_nothing() -> None:
+    created = taken(None, START)
+    assert created.head == WorkflowHead(
+        schema=state.SCHEMA,
+        id="t1",
+        name="Trip",
+        started_at=NOW,
+        methods=(Method("t1", "book", (ME,)),),
+        meta={"k": b"v"},
+        pending=1,
+    )
+    assert created.events == (events.MethodStarted("t1", "book", Raw(b"[]")),)
+    assert taken(created.head, START) == Taken(created.head)
+    assert taken(CLOSED, START) == Taken(CLOSED)
+
+
+def test_a_start_older_than_the_horizon_is_buried() -> None:
+    """S13."""
+    old = replace(START, made_at=NOW - HORIZON - 0.001)
+    assert isinstance(taken(None, old).handling, Bury)
+    assert taken(None, old).head is None
+    assert taken(RUNNING, old) == Taken(RUNNING), "with state, it is a repeat"
+    assert taken(None, replace(START, made_at=NOW - HORIZON)).head is not None
+
+
+@pytest.mark.parametrize("message", [CALL, SIGNAL, CANCEL, WAIT, DESCRIBE], ids=lambda message: type(message).__name__)
+def test_what_may_have_overtaken_its_start_waits_for_ten_seconds(message: Input) -> None:
+    """S13."""
+    assert taken(None, replace(message, made_at=NOW - 9.9)) == Taken(None, handling=Postpone(1.0))
+    assert taken(None, replace(message, made_at=NOW - 10.0)) == Taken(None, replies=(Refuse(ME),))
+
+
+@pytest.mark.parametrize(
+    "message", [COMPLETED, FAILED, ATTEMPT, WAKE, DECISION], ids=lambda message: type(message).__name__
+)
+@pytest.mark.parametrize("head", [None, CLOSED], ids=["none", "closed"])
+def test_late_results_and_wakes_are_dropped(head: WorkflowHead | None, message: Input) -> None:
+    """S13, F1, F11: no message creates, resurrects or leaves behind state."""
+    assert taken(head, message) == Taken(head)
+
+
+@pytest.mark.parametrize("message", [CALL, SIGNAL, CANCEL, RETRY], ids=lambda message: type(message).__name__)
+def test_commands_to_a_closed_instance_are_refused(message: Input) -> None:
+    assert taken(CLOSED, message) == Taken(CLOSED, replies=(Refuse(ME),))
+    assert taken(CLOSED, replace(message, reply_to=None)) == Taken(CLOSED)
+
+
+@pytest.mark.parametrize(
+    ("message", "mark"),
+    [(CALL, "m2"), (SIGNAL, "s1"), (CANCEL, "c1"), (RETRY, "r1")],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_settles_no_position_is_recognised_by_its_mark(message: Input, mark: str) -> None:
+    """S13. Older than the horizon its mark may be gone: it is never obeyed."""
+    assert taken(RUNNING, message).mark == mark
+    old = taken(RUNNING, replace(message, made_at=NOW - HORIZON - 1.0))
+    assert (old.head, old.mark, old.events, old.outbox) == (RUNNING, None, (), ())
+    assert isinstance(old.handling, Bury)
+
+
+def test_waiters_of_what_is_there_are_answered_at_once_and_others_wait() -> None:
+    """S28, S37."""
+    waiting = taken(RUNNING, WAIT)
+    assert waiting.replies == ()
+    assert changed(waiting).methods[0].waiters == (ReplyTo("other", "1"), ME)
+    assert taken(waiting.head, WAIT) == Taken(waiting.head), "a repeat"
+    answer = Answer(ME, "t1", 5)
+    assert taken(ENDED, WAIT) == Taken(ENDED, replies=(answer,))
+    assert taken(CLOSED, WAIT) == Taken(CLOSED, replies=(answer,))
+    assert taken(CLOSED, replace(WAIT, method_id="t1")) == Taken(CLOSED, replies=(answer,))
+    for head in (RUNNING, ENDED, CLOSED):
+        assert taken(head, replace(WAIT, method_id="none")) == Taken(head, replies=(Refuse(ME),))
+
+
+def test_signals_calls_and_cancel_are_stimuli() -> None:
+    signalled = taken(RUNNING, SIGNAL)
+    assert signalled.events == (events.SignalReceived("go", VALUE),)
+    assert signalled.outbox == (Confirm(ME),)
+    assert changed(signalled).pending == 2
+    called = taken(signalled.head, CALL)
+    assert called.events == (events.MethodStarted("m2", "change", Raw(b"[2]")),)
+    assert changed(called).methods[1] == Method("m2", "change", (ME,))
+    assert changed(called).pending == 2, "the first one that waits"
+    cancelled = taken(called.head, CANCEL)
+    assert cancelled.events == (events.CancelRequested(),)
+    assert changed(cancelled).canceling
+
+
+def test_describe_changes_nothing() -> None:
+    for head in (RUNNING, CLOSED, DECIDING):
+        (reply,) = taken(head, DESCRIBE).replies
+        assert isinstance(reply, Tell)
+        assert taken(head, DESCRIBE).head is head
+        assert reply.info.open_tasks == (0 if head is CLOSED else 3)
+
+
+def test_a_decision_counts_for_the_running_activation_and_once() -> None:
+    decided = taken(DECIDING, DECISION)
+    assert decided.events == DECISION.commands
+    assert decided.outbox == (SendTask(4, 3),)
+    assert (changed(decided).deciding, changed(decided).digest, changed(decided).position) == (0, "d", 5)
+    assert taken(decided.head, DECISION) == Taken(decided.head)
+    for activation in (1, 3):
+        assert taken(DECIDING, replace(DECISION, activation=activation)) == Taken(DECIDING)
+    assert taken(RUNNING, replace(DECISION, activation=1)) == Taken(RUNNING), "nobody was asked"
+
+
+def test_a_stalled_activation_is_asked_for_again_and_a_good_decision_ends_the_stall() -> None:
+    """S34."""
+    stalled = taken(DECIDING, replace(DECISION, commands=(), stalled="a bug"))
+    assert (changed(stalled).stalled, changed(stalled).deciding) == ("a bug", 2)
+    retried = taken(stalled.head, RETRY)
+    assert changed(retried).stalled is None
+    assert [type(effect).__name__ for effect in retried.outbox] == ["ActivateElsewhere", "Confirm"]
+    again = taken(retried.head, replace(DECISION, commands=(), stalled="a bug"))
+    good = taken(again.head, DECISION)
+    assert changed(good).stalled is None
+
+
+def test_heads_survive_their_encoding() -> None:
+    for head in (RUNNING, ENDED, CLOSED, DECIDING):
+        assert state.decode(state.encode(head)) == head
+    newer = msgspec.msgpack.encode([state.SCHEMA + 1, "a", {"other": "shape"}])
+    with pytest.raises(state.NewerSchema):
+        state.decode(newer)
+
+
+def test_commands_end_methods_that_are_there() -> None:
+    two = replace(DECIDING, methods=(*DECIDING.methods, Method("m2", "change", (ME,))))
+    done = taken(two, replace(DECISION, commands=(CompleteMethod("m2", VALUE),)))
+    assert done.outbox == (Answer(ME, "m2", 3),)
+    assert changed(done).methods == DECIDING.methods

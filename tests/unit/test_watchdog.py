@@ -1,0 +1,63 @@
+"""Code that blocks the loop is reported with its stack, once; a loop that turns is not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+
+import pytest
+
+from infinitic.runtime.watchdog import Watchdog
+
+
+class Seen(logging.Handler):
+    """Sets an event when something is reported."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reported = threading.Event()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+        self.reported.set()
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+def blocks(seen: Seen) -> None:
+    while not any("in blocks" in text for text in seen.texts):
+        assert seen.reported.wait(30)
+        seen.reported.clear()
+
+
+def test_code_that_blocks_the_loop_is_reported_once_with_its_stack(seen: Seen) -> None:
+    async def main() -> None:
+        watchdog = Watchdog(limit=0.02)
+        watchdog.start()
+        blocks(seen)
+        watchdog.stop()
+
+    logger = logging.getLogger("infinitic.worker")
+    logger.addHandler(seen)
+    try:
+        asyncio.run(main())
+    finally:
+        logger.removeHandler(seen)
+    assert sum("in blocks" in text for text in seen.texts) == 1
+
+
+def test_a_loop_that_turns_is_not_reported_and_the_thread_ends(seen: Seen) -> None:
+    async def main() -> None:
+        watchdog = Watchdog(limit=30)
+        watchdog.start()
+        await asyncio.sleep(0)
+        watchdog.stop()
+
+    asyncio.run(main())
+    assert seen.texts == []
+    assert not [thread for thread in threading.enumerate() if thread.name == "infinitic watchdog"]
