@@ -118,7 +118,8 @@ class Engine:
             message = decode(await self.inbox.get())
             run, name = message["run"], message["workflow"]
             if message["kind"] == "start":
-                state = {"input": message["value"], "results": {}, "issued": 0, "name": name, "meta": message["meta"]}
+                state: dict[str, Any] = {"input": message["value"], "results": {}, "issued": 0}
+                state |= {"name": name, "meta": message["meta"]}
             else:
                 state = decode(self.states[run])
                 state["results"][str(message["seq"])] = message["value"]

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
 
@@ -412,7 +413,7 @@ class Client:
                 _, future = self._requests.pop(response.request, ("", None))
                 if future is not None and not future.done():
                     future.set_result(response)
-            await consumer.ack(deliveries)
+            await insist("Acknowledging responses", partial(consumer.ack, deliveries))
 
 
 def _method_stub(method: object) -> MethodStub:

@@ -23,6 +23,7 @@ from infinitic.registry import ServiceImplementation, implementation_of
 from infinitic.replay.spec import WorkflowSpec, spec_of, workflow_name
 from infinitic.runtime import blocking
 from infinitic.runtime.attempt import Attempts
+from infinitic.runtime.backoff import insist
 from infinitic.runtime.cache import DEFAULT_SIZE
 from infinitic.runtime.committer import Committer
 from infinitic.runtime.maintenance import Maintenance
@@ -274,7 +275,7 @@ class Worker:
             raise UsageError("This worker hosts nothing: add_service(…) or add_workflow(…) first")
         self._used = True
         if self._storage is not None:
-            await self._storage.prepare()
+            await insist("Preparing the storage", self._storage.prepare)
         await self._client.start()
         await self._supervisor.start(self._components())
 

@@ -16,7 +16,8 @@ from infinitic.clock import to_datetime, to_instant, to_seconds
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
 from infinitic.replay.channels import Channel, Receiver
-from infinitic.replay.deferred import Deferred, DeferredStatus, all_of, any_of
+from infinitic.replay.combination import all_of, any_of
+from infinitic.replay.deferred import Deferred, DeferredStatus
 from infinitic.replay.divergence import ReplayCheck
 from infinitic.replay.stubs import INSTANCE, ServiceStub
 

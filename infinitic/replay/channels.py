@@ -9,7 +9,8 @@ from typing import Any, Generic, Protocol, TypeVar, cast, get_args, overload
 
 from infinitic.codec import ValueCodec, value_codec
 from infinitic.errors import ChannelClosedError, DecodingError, UsageError
-from infinitic.replay.deferred import Combination, Deferred, DeferredStatus, Home, Taking, Waitable, status_of, tell
+from infinitic.replay.combination import Taking
+from infinitic.replay.deferred import Deferred, DeferredStatus, Home, Waitable, status_of
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -171,22 +172,10 @@ def _number(signal: _Signal) -> int:
 class _Taking(Taking):
     """One await of a receiver."""
 
-    def __init__(self, receiver: Receiver[Any]) -> None:
-        super().__init__(loop=receiver.home.loop)
-        self.receiver = receiver
-
     def accept(self, signal: _Signal) -> None:
-        self.signal = signal
-        self.set_result(signal.value)
-        self.receiver.gave_one()
-        if self.watchers is not None:
-            tell(self)
-
-    def fail(self, error: ChannelClosedError) -> None:
-        self.set_exception(error)
-        self._log_traceback = False
-        if self.watchers is not None:
-            tell(self)
+        self.receiver.given += 1
+        self.complete(signal, signal.value)
+        self.receiver.close_if_full()
 
     def cancel(self, msg: object = None) -> bool:
         if self.done():
@@ -211,7 +200,7 @@ class Receiver(Waitable[T]):
     ) -> None:
         self.home = home
         self._number = home.next_number()
-        self._given = 0
+        self.given = 0
         self._channel = channel
         self._cls = cls
         self._limit = limit
@@ -236,9 +225,8 @@ class Receiver(Waitable[T]):
             self._channel.take(taking)
         return taking
 
-    def gave_one(self) -> None:
-        """One that waits has got a signal."""
-        self._given += 1
+    def close_if_full(self) -> None:
+        """Nobody gets another signal once the limit is reached."""
         if self._at_limit():
             self._channel.close(self, self._closed)
 
@@ -247,11 +235,11 @@ class Receiver(Waitable[T]):
         assert isinstance(taking, _Taking)
         if self._taking is taking:
             self._taking = None
-        self._given -= taking.signal is not None
+        self.given -= taking.signal is not None
         self._channel.release(taking)
 
     def _at_limit(self) -> bool:
-        return self._limit is not None and self._given >= self._limit
+        return self._limit is not None and self.given >= self._limit
 
     def _closed(self) -> ChannelClosedError:
         return ChannelClosedError(self._channel.name, self._limit or 0)
@@ -277,11 +265,11 @@ class Receiver(Waitable[T]):
 
     def __or__(self, other: Waitable[U]) -> Deferred[T | U]:
         """Whichever completes first."""
-        return Combination(self.home, (self, other), every=False)
+        return self.home.combine((self, other), every=False)
 
     def __and__(self, other: Waitable[U]) -> Deferred[tuple[T, U]]:
         """The values of both, as `all_of` gives them."""
-        return Combination(self.home, (self, other), every=True)
+        return self.home.combine((self, other), every=True)
 
 
 def matcher(where: str | Mapping[str, object]) -> Callable[[bytes], bool]:

@@ -57,7 +57,8 @@ from infinitic.registry import result_hint
 from infinitic.replay import divergence
 from infinitic.replay.awaited import ReplayLogger, TaskDeferred, TimerDeferred
 from infinitic.replay.channels import BoundChannel
-from infinitic.replay.deferred import Deferred
+from infinitic.replay.combination import Combination
+from infinitic.replay.deferred import Deferred, Waitable
 from infinitic.replay.loop import MAX_STEPS, TooManySteps, WorkflowLoop
 from infinitic.replay.recorder import Discarded, Recorder, Stop
 from infinitic.replay.spec import MethodSpec, WorkflowSpec, build
@@ -347,6 +348,10 @@ class Instance(Recorder):
             self._check()
         del self._open[position]
         self._command(CancelPosition(position))
+
+    def combine(self, parts: Sequence[Waitable[Any]], *, every: bool) -> Deferred[Any]:
+        """`all_of` (every) or `any_of` parts."""
+        return Combination(self, parts, every=every)
 
     def inline(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function once and record what came of it; in replay, give what was recorded."""

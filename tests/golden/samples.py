@@ -72,7 +72,13 @@ RESPONSES: list[client.Response] = [
     client.Described(
         "7",
         client.WorkflowInfo(
-            "w", "Trip", 1, WorkflowStatus.RUNNING, 1.0, methods=(client.MethodInfo("w", "book", WorkflowStatus.RUNNING),), steps=3
+            "w",
+            "Trip",
+            1,
+            WorkflowStatus.RUNNING,
+            1.0,
+            methods=(client.MethodInfo("w", "book", WorkflowStatus.RUNNING),),
+            steps=3,
         ),
     ),
 ]

@@ -150,8 +150,12 @@ class Outcome:
     histories: dict[str, list[bytes]]
 
 
-def run_both_ways(case: Case) -> None:
-    """Run a case on live instances, replayed at every step, and with its code on another worker."""
+def run_both_ways(case: Case, *, same_elsewhere: bool = True) -> None:
+    """Run a case on live instances, replayed at every step, and with its code on another worker.
+
+    `same_elsewhere`: the result is the same there. That cannot be asked of a case that depends on the order of what
+    happens at one instant.
+    """
     live, replayed = run_case(case, cache_size=1000), run_case(case, cache_size=0)
     assert replayed.result == live.result, "replay at every step gives another result"
     assert replayed.histories.keys() == live.histories.keys()
@@ -160,7 +164,8 @@ def run_both_ways(case: Case) -> None:
         if _stimuli(history) == _stimuli(other):  # else the same things came in other folds, and there is no comparing
             assert other == history, f"replay at every step writes another history of {name}"
     split = run_case(case, cache_size=0, split=True)
-    assert split.result == live.result, "the code on another worker gives another result"
+    if same_elsewhere:
+        assert split.result == live.result, "the code on another worker gives another result"
 
 
 def run_case(case: Case, *, cache_size: int, split: bool = False) -> Outcome:

@@ -40,7 +40,10 @@ class Hiccup(Fence):
 
 
 class Outage(Fence):
-    """The broker, the storage or both cannot be reached while their name is in `down`."""
+    """The broker, the storage or both cannot be reached while their name is in `down`.
+
+    While "replies" is, no commit is written, and nobody is told so.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,6 +61,8 @@ class Outage(Fence):
             self._next = ""
         if once or ("storage" if operation in STORAGE else "broker") in self.down:
             raise error_of(operation, outcome_unknown=False)
+        if "replies" in self.down and operation == "commit":
+            raise error_of(operation, outcome_unknown=True)
         return await call()
 
     async def strike(self, what: set[str], *, at: float, seconds: float) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
+from typing import TypeVar
 
 import pytest
 from msgspec import Raw
@@ -17,6 +19,8 @@ from infinitic_testing.fences import Fence
 from tests.simulation.cases import CASES, Case, Numbers
 from tests.simulation.invariants import check_nothing_changed, history_of, kept
 from tests.simulation.world import World, fused, run
+
+T = TypeVar("T")
 
 INLINE = next(case for case in CASES if case.name == "inline")
 
@@ -162,5 +166,45 @@ def test_what_was_taken_before_is_confirmed_again_and_counts_once() -> None:
             values = [bytes(each.value) for each in history_of(segments) if isinstance(each, events.SignalReceived)]
             assert values == [b"1", b"2"]
             assert not state.decode(head).closed
+
+    run(main())
+
+
+class Stuck(Fence):
+    """The first task that is sent is on its way until the power is cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stuck = False
+
+    async def perform(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
+        if operation.startswith("publish service-executor") and not self._stuck:
+            self._stuck = True
+            await asyncio.get_running_loop().create_future()
+        return await super().perform(operation, call)
+
+
+def test_nobody_notes_that_an_outbox_is_published_before_it_is() -> None:
+    """S11, S12: a cache that is too small evicts an instance while its task is being sent; then the power goes."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            fence = Stuck()
+            victim = world.fenced(fence, cache_size=0)
+            fused(victim, STEPS)
+            host = world.start(victim)
+            await world.quiet()
+            stuck = asyncio.create_task(world.client.new_workflow(Steps).run(1))
+            await world.quiet()
+            for _ in range(3):  # others go by, evict what they find and take the notes along
+                assert await world.client.new_workflow(Steps).run(2) == 2
+            assert not stuck.done()
+            fence.cut()
+            host.cancel()
+            successor = world.worker()
+            fused(successor, STEPS)
+            world.start(successor)
+            assert await stuck == 1
 
     run(main())

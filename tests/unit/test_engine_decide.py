@@ -142,8 +142,8 @@ def test_it_closes_once_all_methods_have_returned_and_all_tasks_are_settled(stat
     )
     closed = concluded(ENDED, ended, [TimerFired(2)])
     assert closed.head == replace(
-        ended, status=status, closed_at=NOW, timers=(), armed=None, meta={}, sequence=ENDED.sequence + 1
-    )
+        ended, status=status, closed_at=NOW, timers=(), armed=None, sequence=ENDED.sequence + 1
+    ), "its meta stays: a replay of the history may read it"
     assert closed.expires_at == NOW + 50.0
     assert closed.entry == Entry(status, ended.started_at, 2, NOW)
     assert ArmWake not in map(type, closed.outbox), "timers do not keep it open, nor are they armed"

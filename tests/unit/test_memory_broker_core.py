@@ -375,6 +375,21 @@ def test_ORD_6_nacks_of_several_restore_their_order() -> None:
     assert member.take() == ["a2", "a3", "a4", "a5"]
 
 
+def test_ORD_2_several_nacks_that_come_due_together_offer_their_key_once() -> None:
+    world = World()
+    member, other = world.member(), world.member()
+    world.publish("a1", "a2")
+    member.take()
+    member.nack("a1", 5)
+    member.nack("a2", 5)
+    world.now += 5
+    assert member.take(2) == ["a1", "a2"]
+    assert other.take() == []
+    world.publish("a3")
+    assert other.take() == []
+    assert member.take() == ["a3"]
+
+
 def test_ORD_7_a_stuck_key_blocks_no_other() -> None:
     world = World()
     member = world.member(prefetch=3)

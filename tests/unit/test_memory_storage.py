@@ -106,8 +106,14 @@ def test_STO_1_a_change_is_written_as_a_whole() -> None:
     ("refused", "outcome"),
     [
         (change(KEY, 4, 9, segment=Segment(2, b"x"), marks=("n",), entry=Entry(WorkflowStatus.FAILED, 6.0)), Lost(1)),
-        (change(KEY, None, 9, segment=Segment(2, b"x"), marks=("n",), entry=Entry(WorkflowStatus.FAILED, 6.0)), Lost(1)),
-        (change(KEY, 1, 9, segment=Segment(2, b"x"), marks=("n", "m"), entry=Entry(WorkflowStatus.FAILED, 6.0)), Known(("m",))),
+        (
+            change(KEY, None, 9, segment=Segment(2, b"x"), marks=("n",), entry=Entry(WorkflowStatus.FAILED, 6.0)),
+            Lost(1),
+        ),
+        (
+            change(KEY, 1, 9, segment=Segment(2, b"x"), marks=("n", "m"), entry=Entry(WorkflowStatus.FAILED, 6.0)),
+            Known(("m",)),
+        ),
     ],
     ids=["another version", "not absent", "a known mark"],
 )
