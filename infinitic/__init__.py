@@ -23,6 +23,7 @@ from infinitic.errors import (
 )
 from infinitic.messages.client import WorkflowInfo as WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus as WorkflowStatus
+from infinitic.payloads import PayloadCodec as PayloadCodec
 from infinitic.services import (
     ExponentialBackoff as ExponentialBackoff,
     RetryPolicy as RetryPolicy,
@@ -57,6 +58,7 @@ __all__ = [
     "ExponentialBackoff",
     "InfiniticError",
     "NonDeterminismError",
+    "PayloadCodec",
     "PayloadError",
     "PayloadTooLargeError",
     "Receiver",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -29,6 +29,7 @@ from infinitic.errors import (
 from infinitic.messages import client as responses, engine
 from infinitic.messages.client import ReplyTo, WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus, error_of
+from infinitic.payloads import PayloadCodec, coder_of
 from infinitic.replay.spec import MethodSpec
 from infinitic.runtime.backoff import insist
 from infinitic.runtime.publisher import Publisher
@@ -102,6 +103,7 @@ class Client:
         storage: for `list_workflows` only.
         name: unique among all clients; chosen if not given.
         clock: the time that goes into messages.
+        codec: codes payloads, one or a chain of `PayloadCodec`; workers must have the same.
     """
 
     def __init__(
@@ -111,7 +113,9 @@ class Client:
         storage: Storage | None = None,
         name: str | None = None,
         clock: Clock | None = None,
+        codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
     ) -> None:
+        self._coder = coder_of(codec)
         self.name = ids.check_name("The name of a client", f"client-{ids.new_id()[:12]}" if name is None else name)
         self._publisher = Publisher(transport)
         self._storage = storage
@@ -279,6 +283,8 @@ class Client:
             raise UsageError(
                 f"Channel '{channel}': signals go to a running workflow, as in client.get_workflow_by_id(…)"
             )
+        if self._coder is not None:
+            data = self._coder.seal(data)
         self._check_size(f"A signal for channel '{channel}'", data)
         await self._command(
             stub.spec.name,
@@ -307,7 +313,8 @@ class Client:
         """The value of a response about a method, or the error that it stands for, raised."""
         match response:
             case responses.MethodCompleted():
-                return spec.signature.decode_result(response.value)
+                value = response.value if self._coder is None else self._coder.unseal(response.value)
+                return spec.signature.decode_result(value)
             case responses.MethodFailed():
                 failure = response.failure
                 cause: DeferredError | None = None if failure.cause is None else error_of(failure.cause)
@@ -338,6 +345,8 @@ class Client:
         """Start a method, and return its id: for the first one of an instance, that of the instance."""
         workflow = stub.workflow
         name = workflow.spec.name
+        if self._coder is not None:
+            arguments = self._coder.seal(arguments)
         self._check_size(f"The arguments of {name}.{stub.spec.name}", arguments)
         now = self._clock.now()
         if workflow.workflow_id is None:

@@ -62,9 +62,6 @@ class StateKey(msgspec.Struct, frozen=True, array_like=True, gc=False):
     name: str
     id: str
 
-    def __hash__(self) -> int:
-        return hash(self.id)
-
 
 class Stored(msgspec.Struct, frozen=True):
     """The state of an instance as `load` finds it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -15,6 +15,7 @@ from infinitic.clock import Clock
 from infinitic.errors import UsageError
 from infinitic.messages.client import WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.payloads import PayloadCodec
 from infinitic.storage import Page, Storage
 from infinitic.transport import Transport
 
@@ -45,6 +46,7 @@ class SyncClient:
         storage: for `list_workflows` only.
         name: unique among all clients; chosen if not given.
         clock: the time that goes into messages.
+        codec: codes payloads, one or a chain of `PayloadCodec`; workers must have the same.
         portal: a portal into a loop that runs already; by default a thread with a loop of its own is started.
     """
 
@@ -55,9 +57,10 @@ class SyncClient:
         storage: Storage | None = None,
         name: str | None = None,
         clock: Clock | None = None,
+        codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
         portal: BlockingPortal | None = None,
     ) -> None:
-        self._client = Client(transport, storage=storage, name=name, clock=clock)
+        self._client = Client(transport, storage=storage, name=name, clock=clock, codec=codec)
         self._given = portal
         self._portal: BlockingPortal | None = None
         self._stack = ExitStack()

@@ -7,7 +7,7 @@ import gc
 import inspect
 import random
 import signal
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -19,6 +19,7 @@ from infinitic import ids
 from infinitic.client import ENVELOPE, Client
 from infinitic.clock import Clock, SystemClock, to_seconds
 from infinitic.errors import InfiniticError, RegistrationError, UsageError
+from infinitic.payloads import PayloadCodec, coder_of
 from infinitic.registry import ServiceImplementation, implementation_of
 from infinitic.replay.spec import WorkflowSpec, spec_of, workflow_name
 from infinitic.runtime import blocking
@@ -60,6 +61,7 @@ class Worker:
         cache_size: how many workflow instances stay live in memory, for each workflow.
         shutdown_grace_period: seconds (or timedelta) that running work may take when the worker stops.
         run_blocking: where `def` tasks run; worker threads by default.
+        codec: codes payloads, one or a chain of `PayloadCodec`; clients must have the same.
         seed: of the random numbers of retry policies; by chance if not given.
         on_stall: called with the id of an instance that stalls at this worker, and the reason.
     """
@@ -74,6 +76,7 @@ class Worker:
         cache_size: int = DEFAULT_SIZE,
         shutdown_grace_period: float | timedelta = DEFAULT_GRACE,
         run_blocking: blocking.Blocking | None = None,
+        codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
         seed: int | None = None,
         on_stall: Callable[[str, InfiniticError], None] | None = None,
     ) -> None:
@@ -89,7 +92,8 @@ class Worker:
         self._random = random.Random(seed)
         self._on_stall = on_stall
         self._publisher = Publisher(transport)
-        self._client = Client(transport, storage=storage, name=f"{self.name}-client", clock=self._clock)
+        self._coder = coder_of(codec)
+        self._client = Client(transport, storage=storage, name=f"{self.name}-client", clock=self._clock, codec=codec)
         self._committer = Committer(storage.states) if storage is not None else None
         self._supervisor = Supervisor()
         self._services: dict[str, tuple[ServiceImplementation, int]] = {}
@@ -183,7 +187,7 @@ class Worker:
                     f"{spec.cls.__qualname__} and {other.__qualname__} are both version {spec.version} of the workflow "
                     f"'{spec.name}': give one another name or version"
                 )
-            specs[spec.version] = spec
+            specs[spec.version] = replace(spec, coder=self._coder)
         self._start_more()
 
     def add_workflow_state_engine(
@@ -343,7 +347,9 @@ class Worker:
         for name, (service, concurrency) in self._services.items():
             if self._new("service", name):
                 run_blocking = self._blocking or blocking.threads(concurrency)
-                attempts = Attempts(service, self.name, self._client, self._clock, run_blocking, self._random, limit)
+                attempts = Attempts(
+                    service, self.name, self._client, self._clock, run_blocking, self._random, limit, self._coder
+                )
                 components.append(ServiceExecutor(attempts, self._publisher, self._clock, concurrency))
         return components
 

@@ -187,7 +187,7 @@ class Instance(Recorder):
             case TaskResult():
                 deferred = self._open.pop(stimulus.position, None)
                 if isinstance(deferred, TaskDeferred) and not deferred.done():
-                    deferred.set_result(deferred.stub.spec.signature.decode_result(stimulus.value))
+                    deferred.set_result(deferred.stub.spec.signature.decode_result(self._unsealed(stimulus.value)))
             case TimerFired():
                 waiting = self._open.pop(stimulus.position, None)
                 if isinstance(waiting, TimerDeferred):
@@ -226,7 +226,7 @@ class Instance(Recorder):
         if channel is None:
             self.note("%s has no channel '%s': its signal is dropped", self.spec.name, signal.channel)
         else:
-            channel.offer(bytes(signal.value))
+            channel.offer(bytes(self._unsealed(signal.value)))
 
     # Methods.
 
@@ -241,14 +241,14 @@ class Instance(Recorder):
                 UsageError(f"The workflow {self.spec.name} has no method '{started.method}'; it has {known}"),
             )
             return
-        args, kwargs = spec.signature.decode_arguments(started.arguments)
+        args, kwargs = spec.signature.decode_arguments(self._unsealed(started.arguments))
         task = self.loop.create_task(self._method(started.method_id, spec, args, kwargs), context=context)
         self._methods[started.method_id] = task
 
     async def _method(self, method_id: str, spec: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
             value = await getattr(self._object, spec.attribute)(*args, **kwargs)
-            command: Command = CompleteMethod(method_id, Raw(spec.signature.encode_result(value)))
+            command: Command = CompleteMethod(method_id, Raw(self._sealed(spec.signature.encode_result(value))))
         except asyncio.CancelledError as error:
             if not self._canceling:
                 self._methods.pop(method_id, None)
@@ -310,7 +310,9 @@ class Instance(Recorder):
         self._position = position + 1
         timeout_at = None if stub.total_timeout is None else self.loop.now + stub.total_timeout
         self._command(
-            ScheduleTask(position, stub.service, stub.spec.name, Raw(arguments), stub.tags, stub.meta, timeout_at)
+            ScheduleTask(
+                position, stub.service, stub.spec.name, Raw(self._sealed(arguments)), stub.tags, stub.meta, timeout_at
+            )
         )
         deferred = TaskDeferred(self, position, stub)
         self._open[position] = deferred
@@ -365,7 +367,7 @@ class Instance(Recorder):
             command = RecordInline(position, name, self._recorded[0].value, self._recorded[0].failure)
         self._command(command)
         if command.failure is None:
-            return codec.decode(bytes(command.value))
+            return codec.decode(bytes(self._unsealed(command.value)))
         failure = command.failure.exception
         refusal = _REFUSALS.get(failure.name)
         if refusal is not None:
@@ -387,7 +389,7 @@ class Instance(Recorder):
             if inspect.iscoroutine(value):
                 value.close()
                 raise UsageError(f"inline takes a plain function; {command.name} is a coroutine function: use a task")
-            return RecordInline(command.position, command.name, Raw(codec.encode(value)))
+            return RecordInline(command.position, command.name, Raw(self._sealed(codec.encode(value))))
         except Exception as error:  # noqa: BLE001 (recorded, whatever it is)
             return RecordInline(command.position, command.name, failure=MethodFailure(describe(error), cause_of(error)))
         finally:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import NoReturn
 
+from msgspec import Raw
+from msgspec.structs import replace
+
 from infinitic.errors import InfiniticError, NonDeterminismError, UsageError, WorkflowCodeError
-from infinitic.messages.commands import Command
+from infinitic.messages.commands import Command, ScheduleTask
 from infinitic.replay import divergence
 from infinitic.replay.loop import WorkflowLoop
 from infinitic.replay.spec import WorkflowSpec
@@ -62,7 +66,7 @@ class Recorder:
             self._commands.append(command)
             return command
         if self.loop.dead:
-            raise Discarded
+            self._raise_unusable()
         if self.fault is not None:
             raise Stop
         self._check()
@@ -70,24 +74,42 @@ class Recorder:
             self._commands.append(command)
             return command
         recorded = self._recorded.popleft() if self._recorded else None
-        if recorded is None or not divergence.same(recorded, command, self.spec.check):
+        if recorded is None or not divergence.same(self._plain(recorded), self._plain(command), self.spec.check):
             self._diverge(recorded, command, line or divergence.source_line())
             raise Stop
         self._commands.append(recorded)
         return recorded
 
+    def _sealed(self, data: bytes) -> bytes:
+        coder = self.spec.coder
+        return data if coder is None else coder.seal(data)
+
+    def _unsealed(self, data: Raw) -> bytes | Raw:
+        coder = self.spec.coder
+        return data if coder is None else coder.unseal(data)
+
+    def _plain(self, command: Command) -> Command:
+        """The command with its arguments as the code gave them: coding them twice need not give the same."""
+        if self.spec.coder is None or not isinstance(command, ScheduleTask):
+            return command
+        return replace(command, arguments=Raw(self._unsealed(command.arguments)))
+
     def _check(self) -> None:
         if self._inline:
             raise UsageError("The function of inline() must not use stubs, timers or channels of the workflow")
         if not self._active:
-            if self.loop.dead:
-                raise Discarded
-            raise UsageError("This workflow object can only be used by its own code, while it runs")
+            self._raise_unusable()
+
+    def _raise_unusable(self) -> NoReturn:
+        """Whoever asks is the cleanup code of this instance, which is closed; or it is not its code at all."""
+        if self.loop.dead and asyncio._get_running_loop() is self.loop:
+            raise Discarded
+        raise UsageError("This workflow object can only be used by its own code, while it runs")
 
     def refuse(self, what: str) -> NoReturn:
         """Refuse something that workflow code must not do, with the line that did it."""
         if self.loop.dead:
-            raise Discarded
+            self._raise_unusable()
         error = WorkflowCodeError(
             f"Workflow {self.spec.name} {self.id}: {what} is not possible in the code of a workflow, "
             f"at {divergence.source_line() or 'an unknown line'}. Put I/O and threads into a task of a service"

@@ -10,6 +10,7 @@ from typing import Any
 
 from infinitic.codec import value_codec
 from infinitic.errors import RegistrationError, UsageError
+from infinitic.payloads import Coder
 from infinitic.registry import remembered, signature_of
 from infinitic.replay.channels import Channel
 from infinitic.replay.divergence import ReplayCheck
@@ -49,6 +50,7 @@ class WorkflowSpec:
     attributes: dict[str, MethodSpec]
     channels: dict[str, Channel[Any]]
     mutable: tuple[tuple[str, Any], ...]
+    coder: Coder | None = None
 
     @property
     def plain(self) -> bool:

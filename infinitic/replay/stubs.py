@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from infinitic.errors import UsageError
@@ -42,7 +43,7 @@ class ServiceStub:
     def __set_name__(self, owner: type[Any], name: str) -> None:
         self.attribute = name
 
-    @property
+    @cached_property
     def contract(self) -> ServiceContract:
         """The contract, read when it is first needed."""
         return contract_of(self.contract_class)

@@ -21,6 +21,7 @@ from infinitic.errors import InfiniticError, PayloadTooLargeError, TaskFailure, 
 from infinitic.failures import describe
 from infinitic.messages import engine
 from infinitic.messages.service import ExecuteTask
+from infinitic.payloads import Coder
 from infinitic.registry import ServiceImplementation, TaskImplementation
 from infinitic.runtime.blocking import Blocking
 from infinitic.services import ExponentialBackoff, TaskContext, current_task
@@ -85,6 +86,7 @@ class Attempts:
         blocking: Blocking,
         rng: random.Random,
         max_payload: int,
+        coder: Coder | None = None,
     ) -> None:
         self.service = service
         self._worker_name = worker_name
@@ -93,6 +95,7 @@ class Attempts:
         self._blocking = blocking
         self._random = rng
         self._max_payload = max_payload
+        self._coder = coder
 
     async def run(self, message: ExecuteTask) -> Outgoing:
         """Run one attempt, and give the report for the workflow. Cancelling it cancels the attempt."""
@@ -109,7 +112,8 @@ class Attempts:
                 {},
             )
         try:
-            args, kwargs = task.signature.decode_arguments(message.arguments)
+            arguments = message.arguments if self._coder is None else self._coder.unseal(message.arguments)
+            args, kwargs = task.signature.decode_arguments(arguments)
         except Exception as error:  # noqa: BLE001 (codecs are the user's too: reported, not raised)
             return self._failed(message, error, None, {})
         context = self._context_of(message)
@@ -132,6 +136,8 @@ class Attempts:
             return self._failed(message, error, task, context.meta)
         try:
             data = task.signature.encode_result(value)
+            if self._coder is not None:
+                data = self._coder.seal(data)
             if len(data) > self._max_payload:
                 raise InfiniticError(
                     f"The result of {len(data):,} bytes is above the limit of {self._max_payload:,} bytes"

@@ -20,28 +20,28 @@ class Publisher:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
-        self._declared: set[Topic] = set()
+        self._declared: set[str] = set()
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> None:
         """Publish all, each topic's messages in order. A client that is gone is passed over (rule S37)."""
         if len(outgoing) == 1:
             await self.send(outgoing[0].topic, [outgoing[0].message])
             return
-        by_topic: dict[Topic, list[Message]] = {}
+        by_topic: dict[str, tuple[Topic, list[Message]]] = {}
         for each in outgoing:
-            batch = by_topic.get(each.topic)
+            batch = by_topic.get(each.topic.name)
             if batch is None:
-                by_topic[each.topic] = [each.message]
+                by_topic[each.topic.name] = (each.topic, [each.message])
             else:
-                batch.append(each.message)
-        for topic, messages in by_topic.items():
+                batch[1].append(each.message)
+        for topic, messages in by_topic.values():
             await self.send(topic, messages)
 
     async def send(self, topic: Topic, messages: Sequence[Message]) -> None:
         """Publish to one topic."""
-        if topic.subscription is not None and topic not in self._declared:
+        if topic.subscription is not None and topic.name not in self._declared:
             await insist(f"Declaring {topic.name}", lambda: self.transport.declare([topic]))
-            self._declared.add(topic)
+            self._declared.add(topic.name)
         try:
             try:
                 await self.transport.publish(topic, messages)

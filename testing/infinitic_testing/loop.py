@@ -76,6 +76,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self, *, on_deadlock: OnDeadlock | None = None, max_steps_per_instant: int = 1_000_000) -> None:
         super().__init__()
         self.on_deadlock = on_deadlock
+        self.is_internal: Callable[[asyncio.Task[Any]], bool] = _is_of_the_user
+        """Tells which waiting tasks a `DeadlockError` need not list."""
         self.max_steps_per_instant = max_steps_per_instant
         self._now = 0.0
         self._steps = 0  # callbacks run at this instant
@@ -222,7 +224,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._running.clear()
 
     def _deadlock(self) -> DeadlockError:
-        tasks = sorted(self.pending_tasks(), key=lambda task: task is not self._main)
+        shown = [task for task in self.pending_tasks() if task is self._main or not self.is_internal(task)]
+        tasks = sorted(shown, key=lambda task: task is not self._main)
         head = f"Nothing can run and no timer is left at {self._now} s. Waiting tasks"
         message = _list(head, [_describe(task) for task in tasks])
         try:
@@ -261,6 +264,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
             error.add_note(f"The main task was cancelled, and raised {failure!r}")
         finally:
             self.on_deadlock = hook
+
+
+def _is_of_the_user(task: asyncio.Task[Any]) -> bool:
+    return False
 
 
 def _never_log_destroy(task: Any) -> None:

@@ -6,16 +6,19 @@ The engines are the real ones. Nothing is shared between two simulations.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
+import infinitic
 from infinitic.client import Client
 from infinitic.clock import to_datetime, to_seconds
 from infinitic.engines import state
 from infinitic.errors import InfiniticError, UsageError
+from infinitic.payloads import PayloadCodec
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.runtime import blocking
@@ -47,9 +50,16 @@ class Simulation:
     Args:
         seed: of the random numbers of retry policies.
         cache_size: how many workflow instances stay live in memory; 0 replays at every step.
+        codec: codes payloads, one or a chain of `PayloadCodec`.
     """
 
-    def __init__(self, *, seed: int = 0, cache_size: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        cache_size: int = 1000,
+        codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
+    ) -> None:
         self.clock = VirtualClock()
         self.transport = InMemoryTransport(clock=self.clock)
         self.storage = InMemoryStorage()
@@ -60,6 +70,7 @@ class Simulation:
             clock=self.clock,
             cache_size=cache_size,
             run_blocking=blocking.inline,
+            codec=codec,
             seed=seed,
             on_stall=self._on_stall,
         )
@@ -75,6 +86,7 @@ class Simulation:
         if not isinstance(loop, VirtualLoop):
             raise UsageError("A simulation runs on virtual time: use Simulation.run(main()) or the fixture `sim`")
         loop.on_deadlock = self._explain
+        loop.is_internal = _is_of_the_engines
         await self._stack.enter_async_context(self.worker.running(allow_empty=True))
         return self
 
@@ -179,3 +191,12 @@ class Simulation:
                     f"{waiting} message(s) for workflow '{name}' wait, and nobody hosts it: sim.add_workflow(…)"
                 )
         return "\n".join(lines)
+
+
+def _is_of_the_engines(task: asyncio.Task[Any]) -> bool:
+    """True for the tasks that a worker or client consists of: that they wait explains nothing."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and code.co_filename.startswith(_PACKAGE)
+
+
+_PACKAGE = str(Path(infinitic.__file__).parent)

@@ -7,11 +7,10 @@ that none of this folder was forgotten. Ids are fixed, so that histories can be 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar, cast, get_args
+from typing import Any, ParamSpec, TypeVar, cast
 
 from msgspec import Raw
 
@@ -19,18 +18,15 @@ from infinitic import Worker, Workflow, WorkflowHandle, topics
 from infinitic.client import Client
 from infinitic.client_stubs import MethodStub, WorkflowStub
 from infinitic.messages import engine, events
-from infinitic.replay.instance import Instance
 from infinitic.replay.spec import spec_of
-from infinitic.storage import Query, StateKey
+from infinitic.storage import StateKey
 from infinitic.transport import Message
 from infinitic_testing.simulation import Simulation
+from tests.replay.histories import keys_of, read_history, run_again, stimuli_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
 W = TypeVar("W", bound=Workflow)
-
-_RANDOM_ID = re.compile(rb"\b[0-9a-f]{32}\b")
-_ADDRESS = re.compile(rb"\b0x[0-9a-f]+\b")
 
 
 class Refused(Exception):
@@ -100,6 +96,12 @@ class Run:
         handle = await self.start(method, *args, **kwargs)
         return await handle.result()
 
+    async def history(self, handle: WorkflowHandle[Any]) -> list[events.Event]:
+        """The history of an instance."""
+        key = StateKey(handle.workflow_name, handle.workflow_id)
+        segments = await self.sim.storage.states.history(key, limit=1_000_000)
+        return [event for segment in segments for event in events.decode(segment.events)]
+
     def topic(self, handle: WorkflowHandle[Any]) -> topics.Topic:
         """Where the messages of an instance go."""
         return topics.workflow_engine(handle.workflow_name)
@@ -161,7 +163,9 @@ def run_both_ways(case: Case, *, same_elsewhere: bool = True) -> None:
     assert replayed.histories.keys() == live.histories.keys()
     for name, history in live.histories.items():
         other = replayed.histories[name]
-        if _stimuli(history) == _stimuli(other):  # else the same things came in other folds, and there is no comparing
+        if stimuli_of(history) == stimuli_of(
+            other
+        ):  # else the same things came in other folds, and there is no comparing
             assert other == history, f"replay at every step writes another history of {name}"
     split = run_case(case, cache_size=0, split=True)
     if same_elsewhere:
@@ -183,49 +187,14 @@ def run_case(case: Case, *, cache_size: int, split: bool = False) -> Outcome:
                     sim.add_workflow(cls)
             result = await case.scenario(Run(sim, split=split))
             await sim.run_until_idle()
-            found = (await sim.storage.states.find(Query(limit=10_000))).found
-            keys = sorted((each.key for each in found), key=lambda key: (key.name, key.id))
-            histories = {f"{key.name} {key.id}": await _history(sim, key) for key in keys}
+            keys = await keys_of(sim)
+            histories = {f"{key.name} {key.id}": await read_history(sim, key) for key in keys}
             if not split:
                 for key in keys:
-                    await _run_again(sim, key)
+                    await run_again(sim, key)
             return Outcome(result, histories)
 
     return Simulation.run(main())
-
-
-async def _run_again(sim: Simulation, key: StateKey) -> None:
-    """Give a fresh instance what history holds: it must ask for the same, down to the arguments and results."""
-    (spec,) = sim.worker.workflow_specs(key.name).values()
-    instance = Instance(spec, key.id, {})
-    stimuli, opened, recorded = list[Any](), list[Any](), list[Any]()
-    at: float | None = None
-
-    def activate() -> None:
-        if at is not None:
-            assert _encode(instance.activate(at, opened)) == _encode(recorded), f"{key} run again asks for other things"
-
-    for segment in await sim.storage.states.history(key, limit=1_000_000):
-        for event in events.decode(segment.events):
-            if isinstance(event, events.Activated):
-                activate()
-                at, opened, stimuli, recorded = event.at, stimuli, [], []
-            elif isinstance(event, get_args(events.Stimulus)):
-                stimuli.append(event)
-            elif not isinstance(event, events.AttemptFailed):
-                recorded.append(event)
-    activate()
-    instance.close()
-
-
-def _encode(commands: Sequence[events.Event]) -> bytes:
-    return _normal(events.encode(commands), {})
-
-
-def _stimuli(history: Sequence[bytes]) -> list[events.Event]:
-    """What happened to an instance, and when it was resumed."""
-    happened = (*get_args(events.Stimulus), events.Activated)
-    return [event for segment in history for event in events.decode(segment) if isinstance(event, happened)]
 
 
 def _executors(sim: Simulation, case: Case) -> Worker:
@@ -235,18 +204,3 @@ def _executors(sim: Simulation, case: Case) -> Worker:
         worker.add_workflow_executor(cls)
         sim.worker.add_workflow_state_engine(spec_of(cls).name)
     return worker
-
-
-async def _history(sim: Simulation, key: StateKey) -> list[bytes]:
-    numbers: dict[bytes, bytes] = {}
-    segments = await sim.storage.states.history(key, limit=1_000_000)
-    return [_normal(segment.events, numbers) for segment in segments]
-
-
-def _normal(data: bytes, numbers: dict[bytes, bytes]) -> bytes:
-    """A history with random ids (of later method calls) numbered in order, and without addresses in texts."""
-
-    def number(found: re.Match[bytes]) -> bytes:
-        return numbers.setdefault(found.group(), b"#%d" % len(numbers))
-
-    return _RANDOM_ID.sub(number, _ADDRESS.sub(b"0x", data))

@@ -26,19 +26,23 @@ class Site:
         self.said: list[str] = []
         self._workers = 0
 
-    @asynccontextmanager
-    async def worker(self, *workflows: type[Workflow], cache_size: int = 1000) -> AsyncGenerator[Worker, None]:
-        """A worker that hosts these workflows, and the service."""
+    def _worker(self) -> Worker:
         self._workers += 1
-        worker = Worker(
-            self.transport,
-            self.storage,
-            name=f"worker-{self._workers}",
-            clock=self.clock,
-            cache_size=cache_size,
-            run_blocking=blocking.inline,
-            seed=0,
-        )
+        name = f"worker-{self._workers}"
+        return Worker(self.transport, self.storage, name=name, clock=self.clock, run_blocking=blocking.inline, seed=0)
+
+    @asynccontextmanager
+    async def executor(self, workflow: type[Workflow]) -> AsyncGenerator[Worker, None]:
+        """A worker that hosts the code of a workflow, and nothing else."""
+        worker = self._worker()
+        worker.add_workflow_executor(workflow)
+        async with worker.running():
+            yield worker
+
+    @asynccontextmanager
+    async def worker(self, *workflows: type[Workflow] | str) -> AsyncGenerator[Worker, None]:
+        """A worker that hosts the service and these workflows; of one given by name, its state engine only."""
+        worker = self._worker()
         said = self.said
 
         @service(name="Desk")
@@ -49,7 +53,10 @@ class Site:
 
         worker.add_service(Recorder)
         for workflow in workflows:
-            worker.add_workflow(workflow)
+            if isinstance(workflow, str):
+                worker.add_workflow_state_engine(workflow)
+            else:
+                worker.add_workflow(workflow)
         async with worker.running():
             yield worker
 

@@ -16,8 +16,6 @@ from tests.replay.harness import Desk, Run, both_ways
 class Inbox(Workflow):
     desk = Workflow.new_service(Desk)
     words = Channel[str]()
-    mixed = Channel[int | str]()
-    orders = Channel[dict[str, Any]]()
     fleeting = Channel[str](keep=0)
     small = Channel[str](keep=2)
 
@@ -51,6 +49,30 @@ class Inbox(Workflow):
                 log.append(f"{error.channel_name} {error.limit} {receiver.status()}")
         return [*log, await self.words.receive()]
 
+    async def statuses(self) -> list[str]:
+        """That of the latest await, however the ones before it ended."""
+        receiver = self.words.receive(limit=2)
+        log = [receiver.status()]
+        await receiver
+        log.append(receiver.status())
+        await (receiver | self.timer(1))
+        log.append(receiver.status())
+        try:
+            async with asyncio.timeout(1):
+                await receiver
+        except TimeoutError:
+            log.append(receiver.status())
+        waiting = asyncio.create_task(_text(receiver))
+        await asyncio.sleep(1)
+        log.append(receiver.status())
+        await waiting
+        log.append(receiver.status())
+        try:
+            await receiver
+        except ChannelClosedError:
+            log.append(receiver.status())
+        return list(map(str, log))
+
     async def limited_and_shared(self) -> list[str]:
         """Two await one receiver that gives one signal: the other learns that there is no more."""
         receiver = self.words.receive(limit=1)
@@ -68,22 +90,6 @@ class Inbox(Workflow):
     async def three_words(self) -> list[str]:
         receiver = self.words.receive(limit=3)
         return [word async for word in receiver] + [word async for word in receiver] + [str(receiver.status())]
-
-    async def by_type(self) -> list[str]:
-        text, number = self.mixed.receive(str), self.mixed.receive(type=int)
-        return [str(each) for each in (await text, await number, await text, await number)]
-
-    async def by_fields(self) -> list[Any]:
-        wanted = self.orders.receive(where={"kind": "order", "vip": True})
-        return [(await wanted)["id"], (await wanted)["id"], (await self.orders.receive())["id"]]
-
-    async def by_filter(self) -> list[Any]:
-        large = self.orders.receive(where="?@.amount > 10 && @.kind == 'order'")
-        return [(await large)["id"], (await large)["id"], (await self.orders.receive())["id"]]
-
-    async def by_query(self) -> list[Any]:
-        with_lines = self.orders.receive(where="$.lines[?@.price >= 100]")
-        return [(await with_lines)["id"], (await self.orders.receive())["id"]]
 
     async def bad(self) -> list[str]:
         log = list[str]()
@@ -163,6 +169,15 @@ async def test_a_limit_closes_the_receiver_not_the_channel(run: Run) -> None:  #
 
 
 @both_ways(Inbox)
+async def test_the_status_is_that_of_the_latest_await(run: Run) -> None:  # S22, S23
+    handle = await run.start(run.new(Inbox).statuses)
+    await _send(run, "a")
+    await run.sim.sleep(10)
+    await _send(run, "b")
+    assert await handle.result() == ["ongoing", "completed", *["ongoing"] * 3, "completed", "failed"]
+
+
+@both_ways(Inbox)
 async def test_a_limit_counts_what_is_given_not_what_is_awaited(run: Run) -> None:  # S23
     handle = await run.start(run.new(Inbox).limited_and_shared)
     await run.sim.sleep(1)
@@ -184,48 +199,6 @@ async def test_async_for_ends_at_the_limit(run: Run) -> None:  # S23
     handle = await run.start(run.new(Inbox).three_words)
     await _send(run, "a", "b", "c", "d")
     assert await handle.result() == ["a", "b", "c", "completed"]
-
-
-@both_ways(Inbox)
-async def test_a_type_filter_leaves_the_others_in_order(run: Run) -> None:  # S23
-    handle = await run.start(run.new(Inbox).by_type)
-    for value in (1, 2, "a", "b"):
-        await run.on(Inbox).mixed.send(value)
-    assert await handle.result() == ["a", "1", "b", "2"]
-
-
-ORDERS: tuple[dict[str, Any], ...] = (
-    {"id": 1, "kind": "order", "vip": False, "amount": 5, "lines": [{"price": 100}]},
-    {"id": 2, "kind": "offer", "vip": True, "amount": 50, "lines": []},
-    {"id": 3, "kind": "order", "vip": True, "amount": 50, "lines": [{"price": 1}, {"price": 2}]},
-    {"id": 4, "kind": "order", "vip": True, "amount": 11, "lines": [{"price": 99}]},
-)
-
-
-async def _send_orders(run: Run) -> None:
-    for order in ORDERS:
-        await run.on(Inbox).orders.send(order)
-
-
-@both_ways(Inbox)
-async def test_where_is_a_mapping_of_fields(run: Run) -> None:  # S23
-    handle = await run.start(run.new(Inbox).by_fields)
-    await _send_orders(run)
-    assert await handle.result() == [3, 4, 1]
-
-
-@both_ways(Inbox)
-async def test_where_is_a_filter_on_the_signal(run: Run) -> None:  # S23
-    handle = await run.start(run.new(Inbox).by_filter)
-    await _send_orders(run)
-    assert await handle.result() == [3, 4, 1]
-
-
-@both_ways(Inbox)
-async def test_where_is_a_query_that_must_find_something(run: Run) -> None:  # S23
-    handle = await run.start(run.new(Inbox).by_query)
-    await _send_orders(run)
-    assert await handle.result() == [1, 2]
 
 
 @both_ways(Inbox)

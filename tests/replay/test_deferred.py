@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -15,6 +16,9 @@ from infinitic import (
     WorkflowFailedError,
     task,
 )
+from infinitic.messages.commands import CancelPosition
+from infinitic.messages.events import TaskResult
+from infinitic_testing.simulation import Simulation
 from tests.replay.harness import Desk, Run, both_ways
 
 
@@ -93,6 +97,13 @@ class Deferreds(Workflow):
         word = await deferred
         return [word, str(deferred.cancel()), await deferred]
 
+    async def cancelled_before_its_result(self) -> list[str]:
+        deferred = self.dispatch(self.desk.say, "late", 5)
+        await asyncio.sleep(1)
+        deferred.cancel()
+        await asyncio.sleep(10)
+        return [str(deferred.status()), f"{self.now():%S}"]
+
     async def cancelled_timer(self) -> list[str]:
         timer = self.timer(100)
         timer.cancel()
@@ -158,6 +169,35 @@ async def test_cancelling_what_another_awaits(run: Run) -> None:  # S25
 @both_ways(Deferreds)
 async def test_cancelling_too_late_changes_nothing(run: Run) -> None:  # S25
     assert await run.result(run.new(Deferreds).cancelled_too_late) == ["a", "False", "a"]
+
+
+@both_ways(Deferreds)
+async def test_a_result_that_comes_after_the_cancellation_is_dropped(run: Run) -> None:  # S13, S25
+    handle = await run.start(run.new(Deferreds).cancelled_before_its_result)
+    assert await handle.result() == ["canceled", "11"]
+    (late,) = [event for event in await run.history(handle) if isinstance(event, CancelPosition)]
+    assert not any(
+        isinstance(event, TaskResult) and event.position == late.position for event in await run.history(handle)
+    )
+
+
+async def test_a_task_that_is_cancelled_at_once_is_never_sent(sim: Simulation) -> None:  # S25
+    desk = sim.mock(Desk)
+    sim.add_workflow(Deferreds)
+    await sim.client.new_workflow(Deferreds).cancelled()
+    await sim.sleep(10)
+    assert desk.say.calls == []
+
+
+async def test_a_failure_that_nobody_awaits_is_no_news(
+    sim: Simulation, caplog: pytest.LogCaptureFixture
+) -> None:  # S28
+    sim.add_service(Desk)
+    sim.add_workflow(Deferreds)
+    await sim.client.new_workflow(Deferreds).forgotten()
+    await sim.sleep(10)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 @both_ways(Deferreds)

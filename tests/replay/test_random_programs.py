@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -109,7 +109,7 @@ async def _result(waited: Awaitable[Any]) -> object:
 
 
 def _flat(value: object) -> str:
-    return " ".join(map(_flat, value)) if isinstance(value, list) else str(value)
+    return " ".join(map(_flat, cast("list[object]", value))) if isinstance(value, list) else str(value)
 
 
 async def scenario(run: Run, seed: int) -> list[str]:

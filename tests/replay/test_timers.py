@@ -11,6 +11,7 @@ from infinitic import UsageError, Workflow
 from infinitic.messages import engine
 from infinitic.transport import Message
 from tests.replay.harness import Desk, Run, both_ways
+from tests.replay.restart import Site, on_virtual_time
 
 DAY = timedelta(days=1)
 
@@ -113,6 +114,20 @@ async def test_a_wake_that_comes_early_or_twice_changes_nothing(run: Run) -> Non
         body = engine.encode(engine.Wake(made_at=now, due=due))
         await run.sim.transport.publish(run.topic(handle), [Message("wake", handle.workflow_id, body)])
     assert await handle.result() == ["0:00:10", "0:00:10"]
+
+
+def test_a_wake_that_comes_late_tells_when_it_was_due() -> None:  # S24, S16
+    async def main() -> None:
+        site = Site()
+        async with site.worker(Timers) as worker:
+            handle = await worker.client.dispatch(worker.client.new_workflow(Timers).late)
+            await asyncio.sleep(1)
+        await asyncio.sleep(99)  # nobody works
+        async with site.worker(Timers) as worker:
+            late = worker.client.get_handle(Timers.late, handle.workflow_id)
+            assert await late.result() == ["0:00:10", "0:01:40"]
+
+    on_virtual_time(main())
 
 
 @both_ways(Timers)

@@ -135,6 +135,10 @@ def test_draining_while_the_storage_is_away_ends_and_loses_nothing() -> None:
     run(main())
 
 
+PATIENCE = 60.0
+"""Seconds after which a test on the real clock gives up, rather than hang."""
+
+
 class Held:
     """A task that runs until the test lets it go."""
 
@@ -145,7 +149,7 @@ class Held:
     @task
     def hold(self) -> str:
         self.began.set()
-        self.release.wait()
+        self.release.wait(PATIENCE)
         return "finished"
 
 
@@ -167,16 +171,17 @@ def test_a_signal_drains_a_worker_on_a_real_loop() -> None:
         async with Client(InMemoryTransport(transport.broker)) as client:
             running = asyncio.create_task(worker.run())
             result = asyncio.create_task(client.new_workflow(Holding).run())
-            await asyncio.to_thread(held.began.wait)
+            assert await asyncio.to_thread(held.began.wait, PATIENCE)
             os.kill(os.getpid(), signal.SIGTERM)
             await asyncio.sleep(0)
-            assert not running.done()
+            stopped_at_once = running.done()
             held.release.set()
-            await running
+            await asyncio.wait_for(running, PATIENCE)
+            assert not stopped_at_once
             # The report is in the broker: whoever comes next takes it.
             other = Worker(InMemoryTransport(transport.broker), InMemoryStorage(database))
             other.add_workflow(Holding)
             async with other.running():
-                assert await result == "finished"
+                assert await asyncio.wait_for(result, PATIENCE) == "finished"
 
     asyncio.run(main())

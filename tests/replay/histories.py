@@ -1,0 +1,71 @@
+"""Histories, read and compared: what replay must come to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from infinitic.messages import events
+from infinitic.replay.instance import Instance
+from infinitic.storage import Query, StateKey
+from infinitic_testing.simulation import Simulation
+
+_RANDOM_ID = re.compile(rb"\b[0-9a-f]{32}\b")
+_ADDRESS = re.compile(rb"\b0x[0-9a-f]+\b")
+
+
+async def keys_of(sim: Simulation) -> list[StateKey]:
+    """The keys of all instances, in order."""
+    found = (await sim.storage.states.find(Query(limit=10_000))).found
+    return sorted((each.key for each in found), key=lambda key: (key.name, key.id))
+
+
+async def read_history(sim: Simulation, key: StateKey) -> list[bytes]:
+    """The history of an instance, segment by segment, so that it can be compared with that of another run."""
+    numbers: dict[bytes, bytes] = {}
+    segments = await sim.storage.states.history(key, limit=1_000_000)
+    return [_normal(segment.events, numbers) for segment in segments]
+
+
+def _normal(data: bytes, numbers: dict[bytes, bytes]) -> bytes:
+    """A history with random ids (of later method calls) numbered in order, and without addresses in texts."""
+
+    def number(found: re.Match[bytes]) -> bytes:
+        return numbers.setdefault(found.group(), b"#%d" % len(numbers))
+
+    return _RANDOM_ID.sub(number, _ADDRESS.sub(b"0x", data))
+
+
+async def run_again(sim: Simulation, key: StateKey) -> None:
+    """Give a fresh instance what history holds: it must ask for the same, down to the arguments and results."""
+    (spec,) = sim.worker.workflow_specs(key.name).values()
+    instance = Instance(spec, key.id, {})
+    stimuli, opened, recorded = list[Any](), list[Any](), list[Any]()
+    at: float | None = None
+
+    def activate() -> None:
+        if at is not None:
+            assert _encode(instance.activate(at, opened)) == _encode(recorded), f"{key} run again asks for other things"
+
+    for segment in await sim.storage.states.history(key, limit=1_000_000):
+        for event in events.decode(segment.events):
+            if isinstance(event, events.Activated):
+                activate()
+                at, opened, stimuli, recorded = event.at, stimuli, [], []
+            elif isinstance(event, get_args(events.Stimulus)):
+                stimuli.append(event)
+            elif not isinstance(event, events.AttemptFailed):
+                recorded.append(event)
+    activate()
+    instance.close()
+
+
+def _encode(commands: Sequence[events.Event]) -> bytes:
+    return _normal(events.encode(commands), {})
+
+
+def stimuli_of(history: Sequence[bytes]) -> list[events.Event]:
+    """What happened to an instance, and when it was resumed."""
+    happened = (*get_args(events.Stimulus), events.Activated)
+    return [event for segment in history for event in events.decode(segment) if isinstance(event, happened)]

@@ -1,0 +1,111 @@
+"""Codecs between the values of users and everything else: nothing readable reaches broker, storage or engine."""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from infinitic import Channel, PayloadCodec, UsageError, Workflow, WorkflowCodeError, workflow
+from infinitic.payloads import Coder, coder_of
+from infinitic.storage import Query
+from infinitic_testing.loop import run
+from infinitic_testing.simulation import Simulation
+
+SECRET = "a very secret word"
+
+
+class Zip(PayloadCodec):
+    def encode(self, data: bytes, headers: dict[str, str]) -> bytes:
+        headers["zip"] = "zlib"
+        return zlib.compress(data)
+
+    def decode(self, data: bytes, headers: Mapping[str, str]) -> bytes:
+        assert headers["zip"] == "zlib"
+        return zlib.decompress(data)
+
+
+class Scramble(PayloadCodec):
+    """Like encryption: never the same twice."""
+
+    def __init__(self, key: int) -> None:
+        self._key = key
+        self._nonces = itertools.count()
+
+    def encode(self, data: bytes, headers: dict[str, str]) -> bytes:
+        nonce = next(self._nonces) % 7
+        headers["nonce"] = str(nonce)
+        return bytes(byte ^ self._key ^ nonce for byte in data)
+
+    def decode(self, data: bytes, headers: Mapping[str, str]) -> bytes:
+        return bytes(byte ^ self._key ^ int(headers["nonce"]) for byte in data)
+
+
+class Desk:
+    async def say(self, word: str) -> str:
+        return word[::-1]
+
+
+@workflow(replay_check="strict")
+class Secretive(Workflow):
+    desk = Workflow.new_service(Desk)
+    words = Channel[str]()
+
+    async def run(self, word: str) -> list[str]:
+        drawn = self.inline(str.upper, word)
+        said = await self.desk.say(drawn)
+        return [said, await self.words.receive()]
+
+
+async def played(sim: Simulation) -> list[str]:
+    sim.add_service(Desk())
+    sim.add_workflow(Secretive)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Secretive).run, SECRET)
+    await sim.run_until_idle()
+    await sim.client.get_workflow_by_id(Secretive, handle.workflow_id).words.send(SECRET)
+    return await handle.result()
+
+
+@pytest.mark.parametrize(
+    "codec", [Zip(), Scramble(42), [Zip(), Scramble(42)], []], ids=["zip", "scramble", "both", "none"]
+)
+@pytest.mark.parametrize("cache_size", [1000, 0])
+def test_values_arrive_and_nothing_readable_is_kept(codec: Any, cache_size: int) -> None:
+    async def main() -> tuple[list[str], bytes]:
+        async with Simulation(codec=codec, cache_size=cache_size) as sim:
+            result = await played(sim)
+            found = (await sim.storage.states.find(Query())).found
+            segments = await sim.storage.states.history(found[0].key, outbox=True)
+            return result, b"".join(segment.events + (segment.outbox or b"") for segment in segments)
+
+    result, kept = run(main())
+    assert result == [SECRET.upper()[::-1], SECRET]
+    readable = [text for text in (SECRET, SECRET.upper(), SECRET.upper()[::-1]) if text.encode() in kept]
+    assert bool(readable) is (codec == [])
+
+
+def test_another_key_stalls_the_workflow_and_says_so() -> None:
+    async def main() -> None:
+        async with Simulation(codec=Scramble(1)) as sim:
+            sim.add_workflow(Secretive)
+            sim.client._coder = Coder([Scramble(2)])  # pyright: ignore[reportPrivateUsage]  # a wrong key
+            with pytest.raises(WorkflowCodeError, match="arguments"):
+                await sim.client.new_workflow(Secretive).run(SECRET)
+
+    run(main())
+
+
+@pytest.mark.parametrize("data", [b"1", b'"x"', b"[1,2]", b'{"a":1}', b"null"])
+def test_what_was_written_without_a_codec_is_read_as_it_is(data: bytes) -> None:
+    coder = Coder([Zip()])
+    assert coder.unseal(data) == data
+    assert coder.unseal(coder.seal(data)) == data
+
+
+@pytest.mark.parametrize("wrong", [Zip, "zip", [Zip(), 1]])
+def test_something_else_is_refused(wrong: Any) -> None:
+    with pytest.raises((UsageError, TypeError)):
+        coder_of(wrong)
