@@ -262,14 +262,26 @@ class Worker:
     async def running(self, *, allow_empty: bool = False) -> AsyncGenerator[Worker, None]:
         """Work in the background while the block runs; leaving it drains as SIGTERM does.
 
+        A failure that the worker cannot ride out cancels the block, and is raised by it.
+
         Args:
             allow_empty: start although nothing is hosted yet; services and workflows may be added at any time.
         """
+        block = asyncio.current_task()
+        self._supervisor.on_failure = None if block is None else block.cancel
         await self._start(allow_empty=allow_empty)
         try:
             yield self
+            self._supervisor.on_failure = None
             await self._stop()
+        except asyncio.CancelledError:
+            failure = self._supervisor.failure
+            if failure is None or block is None:
+                raise
+            block.uncancel()
+            raise failure from None
         finally:
+            self._supervisor.on_failure = None
             await self._kill()
 
     async def _start(self, *, allow_empty: bool) -> None:

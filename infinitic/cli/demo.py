@@ -126,4 +126,5 @@ def _showing(timeline: Timeline, log: logging.Logger) -> Generator[None]:
         yield
     finally:
         log.removeHandler(timeline)
-        log.level, log.propagate = before
+        log.setLevel(before[0])
+        log.propagate = before[1]

@@ -15,7 +15,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, cast, overload
 
 from infinitic.errors import UsageError
-from infinitic.replay.deferred import Deferred, Home, Waitable, current_home, tell
+from infinitic.replay.deferred import BY_USER, Deferred, Home, Waitable, current_home, tell
 
 if TYPE_CHECKING:
     from infinitic.replay.channels import Receiver
@@ -151,7 +151,7 @@ class Combination(Deferred[Any]):
         """As if nothing had happened to it."""
         super(Deferred, self).__init__(loop=self.home.loop)
 
-    def cancel(self, msg: object = Deferred.BY_USER) -> bool:
+    def cancel(self, msg: object = BY_USER) -> bool:
         """Cancel all its parts. Awaiting it or them raises `TaskCanceledError` from then on.
 
         Returns False if it was settled already.
@@ -311,9 +311,8 @@ class _Race:
                 combination.settle_with(values[node], None)
                 self._won.append(combination)
         for combination in self._won:
-            self._shared |= combination is not root.combination and (
-                combination.is_wanted or bool(combination.watchers)
-            )
+            wanted = combination.is_wanted and combination is not root.combination
+            self._shared |= wanted or bool(combination.watchers)
             tell(combination)
 
     def give_back(self) -> bool:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from types import CodeType
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from infinitic.errors import (
     DeferredError,
@@ -27,6 +27,9 @@ T2 = TypeVar("T2")
 T3 = TypeVar("T3")
 T4 = TypeVar("T4")
 T5 = TypeVar("T5")
+
+BY_USER = object()
+"""In place of the message that asyncio cancels with."""
 
 _WAIT_FOR: CodeType = vars(asyncio.tasks)["_cancel_and_wait"].__code__
 
@@ -127,8 +130,6 @@ class Deferred(asyncio.Future[T], Waitable[T]):
     cancels what stands behind it, as in asyncio; `asyncio.shield` keeps it.
     """
 
-    BY_USER: ClassVar[object] = object()
-
     _position: int
     _number: int
     watchers: dict[Watcher, int] | None = None
@@ -175,7 +176,7 @@ class Deferred(asyncio.Future[T], Waitable[T]):
     def _is_meant_by_user(self, msg: object) -> bool:
         """False for a cancellation by asyncio: of an await of this, or by `wait_for`, which has no message."""
         caller = sys._getframe(2).f_code  # pyright: ignore[reportPrivateUsage]  # documented
-        return msg is Deferred.BY_USER and caller is not _WAIT_FOR
+        return msg is BY_USER and caller is not _WAIT_FOR
 
     def _end(self, by_user: bool, msg: object) -> None:
         """Be cancelled: as a user means it, or as asyncio does."""
@@ -183,7 +184,7 @@ class Deferred(asyncio.Future[T], Waitable[T]):
             self.set_exception(self._cancellation())
             self._log_traceback = False
         else:
-            super().cancel(None if msg is Deferred.BY_USER else msg)
+            super().cancel(None if msg is BY_USER else msg)
 
     @property
     def id(self) -> str:

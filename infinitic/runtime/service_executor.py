@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
@@ -49,6 +50,7 @@ class ServiceExecutor:
         self._flush_needed: asyncio.Future[None] | None = None
         self._flushing = False
         self._drained: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
         self._consumer: Consumer | None = None
         self._subscribed_at = 0.0
         self._suspects = 0
@@ -99,9 +101,15 @@ class ServiceExecutor:
     async def _receive(self) -> None:
         consumer = self._consumer
         assert consumer is not None
+        loop = asyncio.get_running_loop()
         while True:
+            room = self._concurrency - len(self._running) - len(self._waiting)
+            if room <= 0:  # what waits here would count as one more death if this process died: leave it to others
+                self._room = loop.create_future()
+                await self._room
+                continue
             try:
-                deliveries = await insist("Receiving", lambda: consumer.receive(self._concurrency))
+                deliveries = await insist("Receiving", partial(consumer.receive, room))
             except TransportClosed:
                 return
             for delivery in deliveries:
@@ -164,6 +172,8 @@ class ServiceExecutor:
             if waiting:
                 self._wake()
             await self._attempt(delivery, message)
+            if self._room is not None and not self._room.done():
+                self._room.set_result(None)
 
     async def _attempt(self, delivery: Delivery, message: ExecuteTask) -> None:
         position = (message.position, message.run, message.retry_sequence, message.retry_index)

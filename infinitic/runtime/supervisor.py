@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 _logger = logging.getLogger("infinitic.worker")
@@ -36,6 +37,14 @@ class Supervisor:
         self._components: list[Component] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
+        self.on_failure: Callable[[], object] | None = None
+        """Called when a component has failed: somebody has to end the others."""
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why a component has failed, None if none has."""
+        failed = self._failed
+        return failed.exception() if failed is not None and failed.done() and not failed.cancelled() else None
 
     @property
     def running(self) -> bool:
@@ -60,6 +69,8 @@ class Supervisor:
         error = task.exception()
         if error is not None:
             self._failed.set_exception(error)
+            if self.on_failure is not None:
+                self.on_failure()
 
     async def wait(self, stop: asyncio.Future[None]) -> None:
         """Return when `stop` is done; raise what a component raises."""

@@ -7,9 +7,8 @@
 
 At its 17th operation the worker goes dark: that operation has taken effect, its reply is lost. From then on nothing
 that the worker does reaches broker or storage, and nothing comes back to it: its calls wait for ever, as the code of a
-dead process does. Only `close` returns, without effect, so that the remains can be cleared away; once one call that
-waits was cancelled, later ones are cancelled at once. What other tasks do on their own (a service in the middle of a
-sleep) is not stopped: give `on_cut` what cancels them.
+dead process does. Only `close` returns, without effect; once one call that waits was cancelled, so are later ones. What
+tasks do without a port (a service in the middle of a sleep) is not stopped: give `on_cut` what cancels them.
 """
 
 from __future__ import annotations
@@ -19,18 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
 from infinitic.errors import UsageError
-from infinitic.storage import (
-    Change,
-    Outcome,
-    Page,
-    Published,
-    Query,
-    Segment,
-    StateKey,
-    StateStorage,
-    Storage,
-    Stored,
-)
+from infinitic.storage import Change, Outcome, Page, Published, Query, Segment, StateKey, StateStorage, Storage, Stored
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, Delivery, Message, TopicStats, Transport, TransportClosed
 
@@ -43,7 +31,6 @@ class Crashes(Protocol):
 
     def crash(self) -> None:
         """Cut it now."""
-        ...
 
 
 class Fence:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Callable
 from typing import Any
 
 from infinitic import Deferred, DeferredError, TaskCanceledError, TaskFailedError, UsageError, Workflow, all_of, any_of
 from tests.replay.harness import Desk, Run, both_ways
 
 MANY = 1000
-
-
-def _joined(parts: list[Deferred[Any]], operation: Callable[[Any, Any], Any]) -> Deferred[Any]:
-    return functools.reduce(operation, parts)
 
 
 class Combined(Workflow):
@@ -132,19 +126,6 @@ class Combined(Workflow):
         every = await all_of(*words)
         return [first, str(every == [str(index) for index in range(MANY)])]
 
-    async def many_by_operators(self) -> list[str]:
-        words = [self._say(str(index), 1 + index // 250) for index in range(MANY)]
-        either, both = _joined(words, lambda one, two: one | two), _joined(words, lambda one, two: one & two)
-        first = await either
-        await both
-        return [first, str(both.status())]
-
-    async def many_cancelled(self) -> list[str]:
-        words = [self._say(str(index), 5000) for index in range(MANY)]
-        either = _joined(words, lambda one, two: one | two)
-        either.cancel()
-        return sorted({str(each.status()) for each in words})
-
 
 @both_ways(Combined)
 async def test_any_gives_the_first_value_and_the_last_failure(run: Run) -> None:  # S21
@@ -215,13 +196,3 @@ async def test_combinations_are_futures(run: Run) -> None:  # S15
 @both_ways(Combined)
 async def test_lists_of_a_thousand(run: Run) -> None:  # S22
     assert await run.result(run.new(Combined).many) == ["0", "True"]
-
-
-@both_ways(Combined)
-async def test_a_thousand_joined_by_operators(run: Run) -> None:  # S22
-    assert await run.result(run.new(Combined).many_by_operators) == ["0", "completed"]
-
-
-@both_ways(Combined)
-async def test_cancelling_a_thousand_joined_by_operators(run: Run) -> None:  # S22, S25
-    assert await run.result(run.new(Combined).many_cancelled) == ["canceled"]

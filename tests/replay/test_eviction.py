@@ -7,7 +7,6 @@ import contextlib
 import decimal
 import gc
 import logging
-import weakref
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 
@@ -15,7 +14,7 @@ import pytest
 from msgspec import Raw
 
 from infinitic import Channel, Workflow
-from infinitic.messages.events import MethodStarted, TaskResult
+from infinitic.messages.events import MethodStarted
 from infinitic.replay.instance import Instance
 from infinitic.replay.spec import spec_of
 from infinitic_testing.simulation import Simulation
@@ -154,45 +153,10 @@ def test_closing_runs_the_cleanup_at_once_and_only_once() -> None:  # S11
     assert CLEANED == ["cleans_up"]
 
 
-def test_what_is_closed_can_be_collected() -> None:
-    instance = _begun("in_groups")
-    gone = weakref.ref(instance)
-    instance.close()
-    del instance
-    gc.collect()
-    assert gone() is None
-
-
 def test_the_logger_is_silent_while_cleaning_up(caplog: pytest.LogCaptureFixture) -> None:  # S16
     with caplog.at_level(logging.INFO):
         _begun("says").close()
     assert "cleaned up" not in caplog.text
-
-
-def test_generators_that_ended_are_let_go() -> None:
-    """An instance that lives long must not keep every generator that it ever used."""
-    made: list[weakref.ref[object]] = []
-
-    class Generating(Workflow):
-        desk = Workflow.new_service(Desk)
-
-        async def run(self) -> str:
-            async def words() -> AsyncIterator[str]:
-                yield "a"
-                yield "b"
-
-            for _ in range(1000):
-                generator = words()
-                made.append(weakref.ref(generator))
-                async for _word in generator:
-                    pass
-            return await self.desk.say("x")
-
-    instance = Instance(spec_of(Generating), "w1", {})
-    instance.activate(1e9, [MethodStarted("w1", "run", Raw(b"[]"))])
-    assert sum(each() is not None for each in made) <= 100
-    instance.activate(1e9, [TaskResult(0, Raw(b'"x"'))])
-    instance.close()
 
 
 async def test_an_evicted_instance_does_not_disturb_another(sim: Simulation) -> None:  # S11

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from infinitic import (
     Channel,
@@ -24,6 +26,9 @@ from infinitic import (
     WorkflowUnknownError,
     method,
 )
+from infinitic.messages import service
+from infinitic.topics import Topic, service_executor
+from infinitic.transport import Consumer, Delivery, Message, UnsupportedCapability
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.loop import DeadlockError, run
 from infinitic_testing.simulation import Simulation
@@ -233,6 +238,80 @@ def test_a_worker_that_hosts_nothing_or_runs_twice_says_so() -> None:
             await worker.run()
 
     asyncio.run(main())
+
+
+class Mute(Consumer):
+    """A consumer whose broker does something that nobody can ride out."""
+
+    async def receive(self, max_messages: int) -> list[Delivery]:
+        raise UnsupportedCapability("this broker does not receive")
+
+    async def ack(self, deliveries: Iterable[Delivery]) -> None: ...
+
+    async def nack(self, delivery: Delivery, delay: float = 0.0) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class MuteTransport(InMemoryTransport):
+    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
+        return Mute() if durable else await super().subscribe(topic, subscription, prefetch, durable=durable)
+
+
+@pytest.mark.parametrize("how", ["run", "running"])
+def test_a_failure_that_a_worker_cannot_ride_out_is_raised(how: str) -> None:
+    async def main() -> None:
+        worker = Worker(MuteTransport(), InMemoryStorage())
+        worker.add_service(Desk())
+        if how == "run":
+            await worker.run()
+        else:
+            async with worker.running():
+                await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        asyncio.run(main())
+    assert [type(error) for error in caught.value.exceptions] == [UnsupportedCapability]
+
+
+def test_who_only_waits_for_a_free_place_does_not_die_with_the_worker() -> None:
+    """S2: with room for one task, the others are left with the broker."""
+
+    async def main() -> tuple[int, int]:
+        transport = InMemoryTransport()
+        worker = Worker(transport, InMemoryStorage())
+        began = asyncio.Event()
+
+        class Slow:
+            async def wait(self) -> None:
+                began.set()
+                await asyncio.get_running_loop().create_future()
+
+        worker.add_service(Slow(), concurrency=1)
+        topic = service_executor("Slow")
+        await transport.declare([topic])
+        body = service.encode(
+            service.ExecuteTask(
+                workflow_id="w",
+                workflow_name="W",
+                position=0,
+                sequence=1,
+                service="Slow",
+                task="wait",
+                arguments=Raw(b"[]"),
+                made_at=1.0,
+            )
+        )
+        bodies = [body.replace(b'"p":0', b'"p":%d' % position) for position in range(5)]
+        await transport.publish(topic, [Message(str(i), None, each) for i, each in enumerate(bodies)])
+        worker_task = asyncio.create_task(worker.run())
+        await began.wait()
+        stats = (await transport.stats(topic)).subscriptions["service-executor"]
+        worker_task.cancel()
+        await asyncio.wait([worker_task])
+        return stats.unacked, stats.backlog
+
+    assert asyncio.run(main()) == (1, 4)
 
 
 def test_a_client_that_is_not_open_or_is_closed_says_so() -> None:
