@@ -66,6 +66,9 @@ from infinitic.replay.stubs import INSTANCE, TaskStub
 
 LISTED = 10
 _REFUSALS = {qualified_name(cls): cls for cls in (UsageError, PayloadError, PayloadTooLargeError, RegistrationError)}
+MAX_COMMANDS = 10_000
+"""What one activation may ask for: all of it goes into one commit."""
+
 _METHOD: ContextVar[tuple[str, str]] = ContextVar("infinitic_method", default=("", ""))
 
 
@@ -123,6 +126,8 @@ class Instance(Recorder):
         finally:
             self._active = self._recording = False
         self.activations += 1
+        if recorded is None and len(commands) > MAX_COMMANDS:
+            self._blame(f"One activation asked for {len(commands):,} things at once, more than {MAX_COMMANDS:,}")
         if self.fault is None and recorded:
             self._diverge(recorded[0], None, None)
         if self.fault is not None:

@@ -31,6 +31,7 @@ from infinitic.runtime.revival import outbox_of, revive
 from infinitic.runtime.step import MissingVersion, Step, step
 from infinitic.storage import (
     Change,
+    Entry,
     Known,
     Lost,
     Refused,
@@ -39,6 +40,7 @@ from infinitic.storage import (
     StorageOutcomeUnknown,
     StorageUnavailable,
     Stored,
+    WorkflowStatus,
     Written,
 )
 from infinitic.transport import Consumer, Delivery, TransportClosed, TransportUnavailable
@@ -185,6 +187,8 @@ class StateEngine:
                 steps.append((lane, taken))
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
                 each.discard_live()
+                if each.version is not None:  # nothing was written: its head still holds, and its outbox has been sent
+                    self.cache.put(each)
                 lane.fail(error, now, counted=not isinstance(error, UNCOUNTED))
         return steps
 
@@ -264,7 +268,7 @@ class StateEngine:
             return Held(key, None, None, published=True)
         head = state.decode(stored.head)
         held = Held(key, head, stored.version, published=stored.published)
-        if not stored.published and head.sequence:
+        if not stored.published and head.sequence and not head.parked:
             await self._publisher.publish(await outbox_of(held, head, self._states, self._clock.now()))
         return held
 
@@ -340,7 +344,16 @@ class StateEngine:
                 now = self._clock.now()
                 head = msgspec.structs.replace(held.head, parked=True)
                 version = max(held.version + 1, int(now * 1e6))
-                change = Change(held.key, held.version, version, state.encode(head), now, published=held.published)
+                entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version)  # no wake: it would be buried too
+                change = Change(
+                    held.key,
+                    held.version,
+                    version,
+                    state.encode(head),
+                    now,
+                    published=held.published,
+                    entry=entry,
+                )
                 outcome = (await self._committer.commit([change]))[0]
                 if isinstance(outcome, Lost):
                     return  # the head was an old one: the lane is run again with the new one

@@ -174,3 +174,18 @@ async def test_a_constructor_that_raises_stalls(sim: Simulation) -> None:  # S34
     sim.add_workflow(NoConstructor)
     with pytest.raises(WorkflowCodeError, match="in the constructor"):
         await sim.client.new_workflow(NoConstructor).run()
+
+
+class Greedy(Workflow):
+    desk = Workflow.new_service(Desk)
+
+    async def run(self, count: int) -> int:
+        return len(await asyncio.gather(*(self.dispatch(self.desk.say, "x") for _ in range(count))))
+
+
+async def test_an_activation_that_asks_for_too_much_at_once_stalls(sim: Simulation) -> None:
+    sim.add_service(Desk())
+    sim.add_workflow(Greedy)
+    assert await sim.client.new_workflow(Greedy).run(2_000) == 2_000
+    with pytest.raises(WorkflowCodeError, match="10,001 things at once, more than 10,000"):
+        await sim.client.new_workflow(Greedy).run(10_001)

@@ -12,6 +12,7 @@ from infinitic.engines import state
 from infinitic.messages import engine, events
 from infinitic.runtime.publisher import CAUSE
 from infinitic.storage import StateKey
+from infinitic.topics import Topic
 from infinitic.transport import Message
 from tests.simulation.cases import Case
 from tests.simulation.invariants import history_of, kept
@@ -24,6 +25,11 @@ class Inbox(Workflow):
     async def read(self, count: int) -> list[str]:
         receiver = self.letters.receive()
         return [await receiver for _ in range(count)]
+
+
+class Sleeper(Workflow):
+    async def sleep(self) -> None:
+        await asyncio.sleep(600.0)
 
 
 CASE = Case("inbox", (Inbox,), lambda client: asyncio.sleep(0), ())
@@ -39,8 +45,8 @@ def signal(world: World, text: str) -> bytes:
     )
 
 
-async def send(world: World, key: str, *bodies: bytes) -> None:
-    await world.transport.publish(ENGINE, [Message(key, key, body) for body in bodies])
+async def send(world: World, key: str, *bodies: bytes, topic: Topic = ENGINE) -> None:
+    await world.transport.publish(topic, [Message(key, key, body) for body in bodies])
 
 
 def heard(world: World, key: str) -> list[str]:
@@ -116,6 +122,26 @@ def test_a_parked_instance_shows_as_parked_and_takes_nothing_wherever_it_is() ->
         assert not world.backlog()
 
     played(CASE, scenario)
+
+
+def test_a_parked_instance_sends_its_last_messages_no_more() -> None:
+    """Its last outbox may hold a wake that is due: republished at each look, it would come back for ever."""
+
+    async def scenario(world: World) -> None:
+        handle = await world.client.dispatch(world.client.new_workflow(Sleeper).sleep)
+        await world.quiet()
+        sick = handle.workflow_id
+        await send(world, sick, POISON, topic=topics.workflow_engine("Sleeper"))
+        await asyncio.sleep(70.0)
+        await asyncio.sleep(3600.0)  # its own wake is due long since
+        stub = world.client.get_workflow_by_id(Sleeper, sick)
+        for _ in range(3):
+            assert (await world.client.describe(stub)).parked
+        await world.quiet()
+        buried = (await world.transport.stats(topics.dead_letters(topics.workflow_engine("Sleeper")))).subscriptions
+        assert buried["dead-letters"].backlog == 2, "the poison, and the wake that was in the broker already"
+
+    played(Case("sleeper", (Sleeper,), lambda client: asyncio.sleep(0), ()), scenario)
 
 
 @pytest.mark.parametrize("key", ["nobody", ""])
