@@ -186,9 +186,9 @@ class StateEngine:
                 taken.finish(max_payload)
                 steps.append((lane, taken))
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
-                each.discard_live()
-                if each.version is not None:  # nothing was written: its head still holds, and its outbox has been sent
-                    self.cache.put(each)
+                self._let_go(each)
+                with suppress(StorageError):  # unmarked, its last outbox is sent once more when it is tried again
+                    await self._committer.flush()
                 lane.fail(error, now, counted=not isinstance(error, UNCOUNTED))
         return steps
 
