@@ -25,6 +25,7 @@ from infinitic.runtime import blocking
 from infinitic.runtime.revival import feed_history
 from infinitic.services import RetryPolicy
 from infinitic.storage import Found, Query
+from infinitic.topics import DEAD_LETTERS
 from infinitic.worker import Worker
 from infinitic.workflows import Workflow
 from infinitic_storages.memory import InMemoryStorage
@@ -181,6 +182,9 @@ class Simulation:
         for topic, subscriptions in self.transport.broker.overview().items():
             kind, _, name = topic.partition(":")
             waiting = sum(stats.backlog for stats in subscriptions.values() if not stats.consumers)
+            if waiting and name.endswith(DEAD_LETTERS):
+                lines.append(f"{waiting} message(s) are in the dead letters {topic}: the log says why")
+                continue
             if waiting and kind == "service-executor":
                 lines.append(
                     f"{waiting} task(s) of service '{name}' wait, and nobody hosts it: "
