@@ -161,11 +161,10 @@ class Worker:
 
         Raises `RegistrationError` for a class that cannot run, or whose name and version is here already.
         """
-        self.add_workflow_executor(*versions, concurrency=concurrency, retention=retention)
-        names = {spec_of(_class(version)).name for version in versions}
-        for name in names:
+        for name in self._add_versions(versions, concurrency, retention):
             if name not in self._engines:
                 self.add_workflow_state_engine(name, concurrency=concurrency, retention=retention)
+        self._start_more()
 
     def add_workflow_executor(
         self,
@@ -174,11 +173,23 @@ class Worker:
         retention: float | timedelta | None = None,
     ) -> None:
         """Host only the code of a workflow; its state engine is on another worker. Arguments as for `add_workflow`."""
+        self._add_versions(versions, concurrency, retention)
+        self._start_more()
+
+    def _add_versions(
+        self,
+        versions: Sequence[type[Workflow] | Callable[[], Workflow]],
+        concurrency: int,
+        retention: float | timedelta | None,
+    ) -> set[str]:
+        """Take in the code of these versions, and return the names of their workflows."""
         self._need_storage("A workflow")
         if not versions:
             raise UsageError("add_workflow takes at least one workflow class")
+        names: set[str] = set()
         for version in versions:
             spec = _spec(version)
+            names.add(spec.name)
             seconds = None if retention is None else to_seconds(retention)
             specs, _, _ = self._executors.setdefault(spec.name, ({}, _concurrency(concurrency), seconds))
             if spec.version in specs:
@@ -188,7 +199,7 @@ class Worker:
                     f"'{spec.name}': give one another name or version"
                 )
             specs[spec.version] = replace(spec, coder=self._coder)
-        self._start_more()
+        return names
 
     def add_workflow_state_engine(
         self,

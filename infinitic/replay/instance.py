@@ -12,7 +12,7 @@ import random
 import zlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, assert_never, cast
 
@@ -60,7 +60,7 @@ from infinitic.replay.channels import BoundChannel
 from infinitic.replay.combination import Combination
 from infinitic.replay.deferred import Deferred, Waitable
 from infinitic.replay.loop import MAX_STEPS, TooManySteps, WorkflowLoop
-from infinitic.replay.recorder import Discarded, Recorder, Stop
+from infinitic.replay.recorder import METHOD, Discarded, Recorder, Stop
 from infinitic.replay.spec import MethodSpec, WorkflowSpec, build
 from infinitic.replay.stubs import INSTANCE, TaskStub
 
@@ -68,8 +68,6 @@ LISTED = 10
 _REFUSALS = {qualified_name(cls): cls for cls in (UsageError, PayloadError, PayloadTooLargeError, RegistrationError)}
 MAX_COMMANDS = 10_000
 """What one activation may ask for: all of it goes into one commit."""
-
-_METHOD: ContextVar[tuple[str, str]] = ContextVar("infinitic_method", default=("", ""))
 
 
 class Instance(Recorder):
@@ -238,7 +236,7 @@ class Instance(Recorder):
     def _start(self, started: MethodStarted) -> None:
         spec = self.spec.methods.get(started.method)
         context = Context()
-        context.run(_METHOD.set, (started.method_id, started.method))
+        context.run(METHOD.set, (started.method_id, started.method))
         if spec is None:
             known = ", ".join(sorted(self.spec.methods))
             self._fail_method(
@@ -292,10 +290,6 @@ class Instance(Recorder):
     def _blame_escape(self, error: BaseException) -> None:
         """Something that is no `Exception` left the code: not a failure that anybody could deal with."""
         self._blame(f"The code of a workflow raised {error!r}, at {divergence.raised_at(error)}", error)
-
-    def current_method(self) -> tuple[str, str]:
-        """Id and name of the method whose code runs."""
-        return _METHOD.get()
 
     # Asked for by the code.
 

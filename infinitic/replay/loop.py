@@ -94,7 +94,6 @@ class _Ready(asyncio.Handle):
         self._args = args
         self._context = context
         self._cancelled = False
-        self._repr = None
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -200,11 +199,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if len(self._generators) > self._generators_limit:
             self._generators = [each for each in self._generators if each.ag_frame is not None]
             self._generators_limit = max(64, 2 * len(self._generators))
-
-    @property
-    def idle(self) -> bool:
-        """True if nothing is ready."""
-        return not self._ready
 
     def pending(self) -> list[WorkflowTask[Any]]:
         """The tasks that are not done, in the order of their creation."""

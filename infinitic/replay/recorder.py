@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import ContextVar
 from typing import NoReturn
 
 from msgspec import Raw
@@ -14,6 +15,9 @@ from infinitic.messages.commands import Command, ScheduleTask
 from infinitic.replay import divergence
 from infinitic.replay.loop import WorkflowLoop
 from infinitic.replay.spec import WorkflowSpec
+
+METHOD: ContextVar[tuple[str, str]] = ContextVar("infinitic_method", default=("", ""))
+"""Id and name of the method whose code runs."""
 
 
 class Discarded(BaseException):
@@ -47,7 +51,7 @@ class Recorder:
 
     def current_method(self) -> tuple[str, str]:
         """Id and name of the method whose code runs."""
-        raise NotImplementedError
+        return METHOD.get()
 
     def _next(self) -> int:
         """The next position. Raises as `_command` does where no command can be given: then it is not used up."""

@@ -40,8 +40,7 @@ class Publisher:
     async def send(self, topic: Topic, messages: Sequence[Message]) -> None:
         """Publish to one topic."""
         if topic.subscription is not None and topic.name not in self._declared:
-            await insist(f"Declaring {topic.name}", lambda: self.transport.declare([topic]))
-            self._declared.add(topic.name)
+            await self.declare(topic)
         try:
             try:
                 await self.transport.publish(topic, messages)
@@ -50,6 +49,11 @@ class Publisher:
         except UnknownTopic:
             if topic.subscription is not None:
                 raise
+
+    async def declare(self, topic: Topic) -> None:
+        """Make a topic and its main subscription where they do not exist yet."""
+        await insist(f"Declaring {topic.name}", lambda: self.transport.declare([topic]))
+        self._declared.add(topic.name)
 
     async def bury(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
         """Publish deliveries to the dead letters of their topic, in order, with the reason. The caller acks them."""

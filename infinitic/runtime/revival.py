@@ -8,6 +8,7 @@ from infinitic.engines import effects
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.render import Outgoing, needed, render
 from infinitic.messages import events
+from infinitic.messages.events import Stimulus
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.replay.spec import WorkflowSpec
@@ -31,20 +32,28 @@ async def feed_history(replay: Replay, key: StateKey, until: int, states: StateS
             await asyncio.sleep(0)
 
 
-async def revive(held: Held, spec: WorkflowSpec, states: StateStorage) -> None:
-    """Make the instance live again. Nothing live is left behind if that fails."""
-    head = held.head
-    assert head is not None
+async def replayed(
+    key: StateKey, head: WorkflowHead, spec: WorkflowSpec, states: StateStorage
+) -> tuple[Instance, list[Stimulus]]:
+    """The live instance as its history left it, and the stimuli that it was not handed yet.
+
+    Nothing live is left behind if that fails. Raises as `Instance.activate` does.
+    """
     instance = Instance(spec, head.id, head.meta, head.run)
     replay = Replay(instance)
     try:
-        await feed_history(replay, held.key, head.sequence, states)
-        replay.finish(unanswered=False)
+        await feed_history(replay, key, head.sequence, states)
+        replay.finish(unanswered=head.deciding != 0)
     except BaseException:
         instance.close()
         raise
-    held.live = instance
-    held.pending = replay.pending
+    return instance, replay.pending
+
+
+async def revive(held: Held, spec: WorkflowSpec, states: StateStorage) -> None:
+    """Make the instance live again."""
+    assert held.head is not None
+    held.live, held.pending = await replayed(held.key, held.head, spec, states)
 
 
 async def outbox_of(held: Held, head: WorkflowHead, states: StateStorage, now: float) -> list[Outgoing]:

@@ -22,7 +22,8 @@ from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.attempt import Attempts
 from infinitic.runtime.backoff import insist
 from infinitic.runtime.publisher import Publisher
-from infinitic.transport import Consumer, Delivery, Message, Support, TransportClosed
+from infinitic.runtime.subscription import Subscription
+from infinitic.transport import Delivery, Message, Support, TransportClosed
 
 _logger = logging.getLogger("infinitic.executor")
 
@@ -51,30 +52,23 @@ class ServiceExecutor:
         self._flushing = False
         self._drained: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
-        self._consumer: Consumer | None = None
+        prefetch = max(2 * concurrency, 64)
+        self._subscription = Subscription(publisher, self.topic, prefetch)
         self._subscribed_at = 0.0
-        self._suspects = 0
+        counts = publisher.transport.capabilities.support("RED-3") is Support.GUARANTEED
+        self._suspects = 0 if counts else prefetch
 
     async def start(self) -> None:
         """Join the subscription."""
-        transport = self._publisher.transport
-        await insist(f"Declaring {self.topic.name}", lambda: transport.declare([self.topic]))
-        subscription = self.topic.subscription or ""
-        prefetch = max(2 * self._concurrency, 64)
         self._subscribed_at = self._clock.now()
-        counts = transport.capabilities.support("RED-3") is Support.GUARANTEED
-        self._suspects = 0 if counts else prefetch
-        self._consumer = await insist(
-            f"Subscribing to {self.topic.name}",
-            lambda: transport.subscribe(self.topic, subscription, prefetch),
-        )
+        await self._subscription.join()
 
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._receiver = group.create_task(self._receive())
-            self._flusher = group.create_task(self._flush())
+            group.create_task(self._flush())
 
     async def drain(self) -> None:
         """Stop receiving, hand back what waits, and return when everything that runs has been reported."""
@@ -91,16 +85,14 @@ class ServiceExecutor:
         self._waiting.clear()
         if waiting:
             await self._publisher.send(self.topic, [delivery.message for delivery in waiting])
-            await self._ack(waiting)
+            await self._subscription.ack(waiting)
 
     async def close(self) -> None:
         """Give back what is in hand."""
-        if self._consumer is not None:
-            await self._consumer.close()
+        await self._subscription.close()
 
     async def _receive(self) -> None:
-        consumer = self._consumer
-        assert consumer is not None
+        consumer = self._subscription.consumer
         loop = asyncio.get_running_loop()
         while True:
             room = self._concurrency - len(self._running) - len(self._waiting)
@@ -123,13 +115,13 @@ class ServiceExecutor:
             reason = f"This is not a task for an executor: {error}"
             _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, error)
             await self._publisher.bury(self.topic, [delivery], reason)
-            await self._ack([delivery])
+            await self._subscription.ack([delivery])
             return
         if self._suspect(delivery):
             counted = replace(message, deaths=message.deaths + 1)
             again = Message(delivery.message.id, None, service.encode(counted), delivery.message.headers)
             await self._publisher.send(self.topic, [again])
-            await self._ack([delivery])
+            await self._subscription.ack([delivery])
             return
         self._waiting.append((delivery, message))
 
@@ -141,11 +133,6 @@ class ServiceExecutor:
             return False
         self._suspects -= 1
         return delivery.published_at < self._subscribed_at
-
-    async def _ack(self, deliveries: list[Delivery]) -> None:
-        consumer = self._consumer
-        assert consumer is not None
-        await insist(f"Acknowledging on {self.topic.name}", lambda: consumer.ack(deliveries))
 
     def _wake(self) -> None:
         """One more member for what waits: an idle one, or a new one."""
@@ -183,7 +170,7 @@ class ServiceExecutor:
             running.append(delivery)
             return
         if key in self._recent:
-            await self._ack([delivery])
+            await self._subscription.ack([delivery])
             return
         deliveries = self._running[key] = [delivery]
         try:
@@ -212,7 +199,7 @@ class ServiceExecutor:
             self._reports, self._reported = [], []
             self._flushing = True
             await self._publisher.publish(reports)
-            await self._ack(deliveries)
+            await self._subscription.ack(deliveries)
             self._flushing = False
 
     def _notify_drained(self) -> None:

@@ -22,13 +22,13 @@ from infinitic.engines.workflow.render import Outgoing, to_client
 from infinitic.errors import InfiniticError, NonDeterminismError, StorageError, WorkflowCodeError
 from infinitic.messages import client, engine as inputs
 from infinitic.replay.spec import WorkflowSpec
-from infinitic.runtime.backoff import insist
 from infinitic.runtime.cache import Cache, Held
 from infinitic.runtime.committer import Committer
 from infinitic.runtime.lanes import Lane, Lanes
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.revival import outbox_of, revive
-from infinitic.runtime.step import MissingVersion, Step, step
+from infinitic.runtime.step import MissingVersion, Step, spec_for, step
+from infinitic.runtime.subscription import Subscription
 from infinitic.storage import (
     Change,
     Entry,
@@ -43,7 +43,7 @@ from infinitic.storage import (
     WorkflowStatus,
     Written,
 )
-from infinitic.transport import Consumer, Delivery, TransportClosed, TransportUnavailable
+from infinitic.transport import Delivery, TransportClosed, TransportUnavailable
 
 _logger = logging.getLogger("infinitic.engine")
 
@@ -97,19 +97,12 @@ class StateEngine:
         self._retention = retention
         self._on_stall = on_stall
         self._parked: set[str] = set()
-        self._consumer: Consumer | None = None
+        self._subscription = Subscription(publisher, self.topic, PREFETCH)
         self._lanes: Lanes | None = None
 
     async def start(self) -> None:
         """Join the subscription."""
-        transport = self._publisher.transport
-        await insist(f"Declaring {self.topic.name}", lambda: transport.declare([self.topic]))
-        subscription = self.topic.subscription or ""
-        self._consumer = await insist(
-            f"Subscribing to {self.topic.name}",
-            lambda: transport.subscribe(self.topic, subscription, PREFETCH),
-        )
-        self._lanes = Lanes(self._consumer, self._handle, self._clock, self._concurrency)
+        self._lanes = Lanes(await self._subscription.join(), self._handle, self._clock, self._concurrency)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -132,8 +125,7 @@ class StateEngine:
         """Give back what is in hand."""
         for held in self.cache.clear():
             held.discard_live()
-        if self._consumer is not None:
-            await self._consumer.close()
+        await self._subscription.close()
 
     # One batch of lanes.
 
@@ -198,7 +190,7 @@ class StateEngine:
         if not self._specs or taken.decided:
             taken.activate_elsewhere()
             return
-        spec = self._spec(taken.head.version if taken.head else None)
+        spec = spec_for(self.name, self._specs, taken.head.version if taken.head else None)
         if held.live is None and held.head is not None and held.head.sequence:
             try:
                 await revive(held, spec, self._states)
@@ -206,17 +198,6 @@ class StateEngine:
                 taken.stall(fault)
                 return
         taken.activate(spec, self._retention)
-
-    def _spec(self, version: int | None) -> WorkflowSpec:
-        wanted = max(self._specs) if version is None else version
-        spec = self._specs.get(wanted)
-        if spec is None:
-            known = ", ".join(map(str, sorted(self._specs)))
-            raise MissingVersion(
-                f"Workflow {self.name}: this worker has version {known}, the instance is of version {version}: "
-                "it waits for a worker that has it"
-            )
-        return spec
 
     def _stalled(self, workflow_id: str, fault: InfiniticError) -> None:
         _logger.error("Workflow %s %s stalls: %s", self.name, workflow_id, fault)
@@ -322,11 +303,7 @@ class StateEngine:
             self._committer.mark_published(held.key, held.version)
 
     async def _settle(self, handled: Sequence[tuple[Lane, Sequence[Delivery]]]) -> None:
-        consumer = self._consumer
-        assert consumer is not None
-        deliveries = [delivery for _, fold in handled for delivery in fold]
-        if deliveries:
-            await insist(f"Acknowledging on {self.topic.name}", lambda: consumer.ack(deliveries))
+        await self._subscription.ack([delivery for _, fold in handled for delivery in fold])
         for lane, fold in handled:
             lane.settle(fold)
 

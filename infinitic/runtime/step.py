@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from infinitic import topics
@@ -23,6 +23,18 @@ from infinitic.transport import Delivery, Message
 
 class MissingVersion(InfiniticError):
     """This worker has not the code of the version that an instance has: it is left to others (rule S41)."""
+
+
+def spec_for(name: str, specs: Mapping[int, WorkflowSpec], version: int | None) -> WorkflowSpec:
+    """The code of a version; of the highest for an instance that has none yet. Raises `MissingVersion`."""
+    spec = specs.get(max(specs) if version is None else version)
+    if spec is None:
+        known = ", ".join(map(str, sorted(specs)))
+        raise MissingVersion(
+            f"Workflow {name}: this worker has version {known}, the instance is of version {version}: "
+            "it waits for a worker that has it"
+        )
+    return spec
 
 
 class KnownInputs(NamedTuple):

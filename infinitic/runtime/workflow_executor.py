@@ -24,14 +24,14 @@ from infinitic.messages.executor import Activate
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.replay.spec import WorkflowSpec
-from infinitic.runtime.backoff import insist
 from infinitic.runtime.lanes import Lane, Lanes
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.revival import feed_history
 from infinitic.runtime.state_engine import PREFETCH, UNCOUNTED
-from infinitic.runtime.step import MissingVersion
+from infinitic.runtime.step import spec_for
+from infinitic.runtime.subscription import Subscription
 from infinitic.storage import StateKey, Storage
-from infinitic.transport import Consumer, Delivery, Message
+from infinitic.transport import Delivery, Message
 
 _logger = logging.getLogger("infinitic.engine")
 
@@ -74,19 +74,12 @@ class WorkflowExecutor:
         self._cache_size = cache_size
         self._retention = retention
         self._live: OrderedDict[str, _Live] = OrderedDict()
-        self._consumer: Consumer | None = None
+        self._subscription = Subscription(publisher, self.topic, PREFETCH)
         self._lanes: Lanes | None = None
 
     async def start(self) -> None:
         """Join the subscription."""
-        transport = self._publisher.transport
-        await insist(f"Declaring {self.topic.name}", lambda: transport.declare([self.topic]))
-        subscription = self.topic.subscription or ""
-        self._consumer = await insist(
-            f"Subscribing to {self.topic.name}",
-            lambda: transport.subscribe(self.topic, subscription, PREFETCH),
-        )
-        self._lanes = Lanes(self._consumer, self._handle, self._clock, self._concurrency)
+        self._lanes = Lanes(await self._subscription.join(), self._handle, self._clock, self._concurrency)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -104,8 +97,7 @@ class WorkflowExecutor:
         for live in self._live.values():
             live.instance.close()
         self._live.clear()
-        if self._consumer is not None:
-            await self._consumer.close()
+        await self._subscription.close()
 
     async def _handle(self, lanes: Sequence[Lane]) -> None:
         try:
@@ -136,11 +128,7 @@ class WorkflowExecutor:
                 done.append((lane, delivery))
         if outgoing:
             await self._publisher.publish(outgoing)
-        consumer = self._consumer
-        assert consumer is not None
-        deliveries = [delivery for _, delivery in done]
-        if deliveries:
-            await insist(f"Acknowledging on {self.topic.name}", lambda: consumer.ack(deliveries))
+        await self._subscription.ack([delivery for _, delivery in done])
         for lane, delivery in done:
             lane.settle([delivery])
         while len(self._live) > self._cache_size:
@@ -148,7 +136,7 @@ class WorkflowExecutor:
 
     async def _activate(self, workflow_id: str, message: Activate) -> Outgoing:
         live = self._live.pop(workflow_id, None)
-        spec = self._spec(message.version)
+        spec = spec_for(self.name, self._specs, message.version)
         if live is not None:
             if live.instance.activations == message.activation:
                 self._live[workflow_id] = live
@@ -211,9 +199,3 @@ class WorkflowExecutor:
     def _decide(self, workflow_id: str, decision: engine.Decision) -> Outgoing:
         message = Message(f"{workflow_id}/{decision.activation}", workflow_id, engine.encode(decision))
         return Outgoing(topics.workflow_engine(self.name), message)
-
-    def _spec(self, version: int | None) -> WorkflowSpec:
-        spec = self._specs.get(max(self._specs) if version is None else version)
-        if spec is None:
-            raise MissingVersion(f"Workflow {self.name}: this worker has not version {version}")
-        return spec

@@ -19,10 +19,8 @@ from infinitic.clock import to_datetime, to_seconds
 from infinitic.engines import state
 from infinitic.errors import InfiniticError, UsageError
 from infinitic.payloads import PayloadCodec
-from infinitic.replay.history import Replay
-from infinitic.replay.instance import Instance
 from infinitic.runtime import blocking
-from infinitic.runtime.revival import feed_history
+from infinitic.runtime.revival import replayed
 from infinitic.services import RetryPolicy
 from infinitic.storage import Found, Query
 from infinitic.topics import DEAD_LETTERS
@@ -165,13 +163,8 @@ class Simulation:
         spec = None if head.version is None else self.worker.workflow_specs(head.name).get(head.version)
         if spec is None or head.stalled is not None:
             return
-        instance = Instance(spec, head.id, head.meta, head.run)
-        try:
-            replay = Replay(instance)
-            await feed_history(replay, found.key, head.sequence, self.storage.states)
-            replay.finish(unanswered=head.deciding != 0)
-        finally:
-            instance.close()
+        instance, _ = await replayed(found.key, head, spec, self.storage.states)
+        instance.close()
 
     def _on_stall(self, workflow_id: str, fault: InfiniticError) -> None:
         self.client.give_up(workflow_id, fault)
