@@ -16,6 +16,7 @@ from itertools import islice
 from infinitic.clock import Clock
 from infinitic.errors import InfiniticError
 from infinitic.runtime.backoff import delay_of, insist
+from infinitic.runtime.wakeup import wake
 from infinitic.storage import StorageOutcomeUnknown, StorageUnavailable
 from infinitic.transport import Consumer, Delivery, TransportClosed, TransportUnavailable
 
@@ -140,9 +141,7 @@ class Lanes:
 
     def _wake(self) -> None:
         if self._runnable and self._idle:
-            future = self._idle.pop()
-            if not future.done():
-                future.set_result(None)
+            wake(self._idle.pop())
 
     async def _process(self) -> None:
         runnable = self._runnable
@@ -167,8 +166,8 @@ class Lanes:
             for lane in batch:
                 self._after(lane)
             self._wake()
-            if self._at_rest is not None and not self._at_rest.done() and not runnable and not self._busy:
-                self._at_rest.set_result(None)
+            if not runnable and not self._busy:
+                wake(self._at_rest)
 
     def _after(self, lane: Lane) -> None:
         if lane.failed and isinstance(lane.failure, TransportClosed):

@@ -11,6 +11,7 @@ from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import StorageError, TransportError
 from infinitic.messages import engine
 from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.wakeup import wake
 from infinitic.storage import Query, Storage, WorkflowStatus
 from infinitic.transport import Message
 
@@ -45,7 +46,7 @@ class Maintenance:
         call_at = getattr(loop, "call_background", loop.call_at)
         while True:
             due: asyncio.Future[None] = loop.create_future()
-            handle = call_at(loop.time() + INTERVAL_SECONDS, _fire, due)
+            handle = call_at(loop.time() + INTERVAL_SECONDS, wake, due)
             try:
                 await due
             finally:
@@ -81,8 +82,3 @@ class Maintenance:
                 cursor = page.cursor
                 if cursor is None:
                     break
-
-
-def _fire(due: asyncio.Future[None]) -> None:
-    if not due.done():
-        due.set_result(None)

@@ -23,6 +23,7 @@ from infinitic.runtime.attempt import Attempts
 from infinitic.runtime.backoff import insist
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
+from infinitic.runtime.wakeup import wake
 from infinitic.transport import Delivery, Message, Support, TransportClosed
 
 _logger = logging.getLogger("infinitic.executor")
@@ -139,9 +140,7 @@ class ServiceExecutor:
         if not self._waiting:
             return
         if self._idle:
-            future = self._idle.pop()
-            if not future.done():
-                future.set_result(None)
+            wake(self._idle.pop())
         elif self._members < self._concurrency:
             self._members += 1
             self._group.create_task(self._member())
@@ -159,8 +158,7 @@ class ServiceExecutor:
             if waiting:
                 self._wake()
             await self._attempt(delivery, message)
-            if self._room is not None and not self._room.done():
-                self._room.set_result(None)
+            wake(self._room)
 
     async def _attempt(self, delivery: Delivery, message: ExecuteTask) -> None:
         position = (message.position, message.run, message.retry_sequence, message.retry_index)
@@ -177,7 +175,7 @@ class ServiceExecutor:
             report = await self._attempts.run(message)
         except asyncio.CancelledError:
             del self._running[key]
-            self._notify_drained()
+            wake(self._drained)
             raise
         del self._running[key]
         self._recent[key] = None
@@ -185,14 +183,13 @@ class ServiceExecutor:
             self._recent.popitem(last=False)
         self._reports.append(report)
         self._reported += deliveries
-        if self._flush_needed is not None and not self._flush_needed.done():
-            self._flush_needed.set_result(None)
+        wake(self._flush_needed)
 
     async def _flush(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             if not self._reports:
-                self._notify_drained()
+                wake(self._drained)
                 self._flush_needed = loop.create_future()
                 await self._flush_needed
             reports, deliveries = self._reports, self._reported
@@ -201,7 +198,3 @@ class ServiceExecutor:
             await self._publisher.publish(reports)
             await self._subscription.ack(deliveries)
             self._flushing = False
-
-    def _notify_drained(self) -> None:
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
