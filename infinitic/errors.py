@@ -6,7 +6,9 @@
     ├── UsageError                     the call or the declaration is wrong; raised before anything is sent
     │   ├── PayloadError               a value does not fit its type hint or cannot be serialized
     │   │   └── PayloadTooLargeError   a value is above the limit of the broker or the storage
-    │   └── RegistrationError          a service or workflow cannot be registered as it is written
+    │   ├── RegistrationError          a service or workflow cannot be registered as it is written
+    │   └── ConfigurationError         a configuration cannot work as it is written
+    │       └── MissingDriverError     an optional dependency is not installed
     ├── DecodingError                  bytes that arrived cannot be decoded by the type hint
     ├── DeferredError                  what was awaited did not complete: catch this in workflows and clients
     │   ├── TaskFailedError
@@ -50,6 +52,24 @@ class PayloadTooLargeError(PayloadError):
 
 class RegistrationError(UsageError):
     """A service or a workflow cannot be registered as it is written."""
+
+
+class ConfigurationError(UsageError):
+    """A configuration cannot work as it is written."""
+
+
+class MissingDriverError(ConfigurationError):
+    """An adapter needs an optional dependency that is not installed. The message has the command that installs it."""
+
+    def __init__(self, adapter: str, extra: str, module: str | None = None) -> None:
+        missing = "" if module is None else f" ({module} cannot be imported)"
+        super().__init__(f'{adapter} needs a driver that is not installed{missing}: pip install "infinitic[{extra}]"')
+        self.adapter = adapter
+        self.extra = extra
+        self.module = module
+
+    def __reduce__(self) -> tuple[type[MissingDriverError], tuple[str, str, str | None]]:
+        return MissingDriverError, (self.adapter, self.extra, self.module)
 
 
 class DecodingError(InfiniticError):

@@ -133,7 +133,10 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """Nothing was written: the stored version is another one. None: the instance does not exist."""
+    """Nothing was written: the stored version is another one, here that of the instance or of its remnant.
+
+    None: neither exists. The version is looked at before the marks: what is lost is never `Known`.
+    """
 
     current: int | None
 
@@ -145,7 +148,10 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """Nothing was written: the database refuses this value, for a reason that trying again does not mend."""
+    """Nothing was written: this change can never be, and trying again does not mend it.
+
+    Its version does not come after the stored one, its segment does not follow the last one, or its key is too long.
+    """
 
     reason: str
 
@@ -154,7 +160,10 @@ Outcome = Written | Lost | Known | Refused
 
 
 class Query(msgspec.Struct, frozen=True):
-    """Which entries to find. None: any. `overdue_at`: only running ones whose `next_wake` is before that instant."""
+    """Which entries to find. None: any. `overdue_at`: only running ones whose `next_wake` is before that instant.
+
+    Ranges of time are without their ends. A limit below 1, and a cursor that `find` did not give, are `ValueError`s.
+    """
 
     name: str | None = None
     status: WorkflowStatus | None = None
@@ -215,7 +224,8 @@ class StateStorage(ABC):
     ) -> list[Segment]:
         """Segments in order: up to `limit` after sequence `after`, or exactly those of `sequences` that exist.
 
-        Reaches exactly the head that `load` shows. Outboxes come only if asked for.
+        Reaches exactly the head that `load` shows. Outboxes come only if asked for. `limit` does not count for
+        `sequences`, whose order and repeats do not matter.
         """
 
     @abstractmethod
@@ -237,6 +247,8 @@ class StateStorage(ABC):
     @abstractmethod
     async def purge(self, now: float, limit: int = 1000) -> int:
         """Remove up to `limit` of what has expired; returns how many instances and marks went.
+
+        Up to `limit` remnants go as well, and are not counted. A caller repeats it until it returns less than `limit`.
 
         Head, history and entry go at `expires_at`; a *remnant* stays until `horizon` seconds later, so that no
         late duplicate of a start creates the instance again: a change with `expected=None` is `Lost` on it.
