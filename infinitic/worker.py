@@ -225,7 +225,7 @@ class Worker:
     @property
     def ready(self) -> bool:
         """True while it works: all its consumers are subscribed."""
-        return self._supervisor.running
+        return self._supervisor.ready
 
     @property
     def client(self) -> Client:

@@ -37,6 +37,8 @@ class Supervisor:
         self._components: list[Component] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
+        self.ready = False
+        """True once all that was there at the start is subscribed, until the end."""
         self.on_failure: Callable[[], object] | None = None
         """Called when a component has failed: somebody has to end the others."""
 
@@ -48,7 +50,7 @@ class Supervisor:
 
     @property
     def running(self) -> bool:
-        """True between `start` and the end."""
+        """True between the begin of `start` and the end."""
         return self._failed is not None
 
     async def start(self, components: list[Component]) -> None:
@@ -61,6 +63,7 @@ class Supervisor:
             task = asyncio.get_running_loop().create_task(component.run(), name=f"infinitic {type(component).__name__}")
             self._tasks.add(task)
             task.add_done_callback(self._ended)
+        self.ready = True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -105,3 +108,4 @@ class Supervisor:
         if self._failed is not None and self._failed.done() and not self._failed.cancelled():
             self._failed.exception()
         self._failed = None
+        self.ready = False
