@@ -10,10 +10,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench requirements clean
+.PHONY: help demo test check format bench bench-real services services-stop requirements clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 demo: $(VENV)/.runtime ## watch a durable booking workflow run on the embedded broker
 	@$(BIN)/infinitic demo
@@ -35,6 +35,15 @@ format: $(VENV)/.dev ## format the code and fix what the linter can
 
 bench: $(VENV)/.dev ## measure, beside the floor, in one run
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-real: $(VENV)/.dev ## measure on the servers of `make services` (ARGS="--only postgres --runs 3")
+	@$(BIN)/python -m bench.real $(ARGS)
+
+services: ## install and start Pulsar, PostgreSQL, MariaDB and Redis on loopback
+	@services/all.sh start
+
+services-stop: ## stop them; their data stays in services/var
+	@services/all.sh stop
 
 requirements: ## compile the pins again (ARGS=--upgrade takes new versions)
 	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && $(PYTHON) -m venv "$$tools" && \

@@ -6,46 +6,11 @@ python -m bench [--runs N] [--only w1,w3] [--output FILE]
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import statistics
-import subprocess
-import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-Figures = dict[str, float]
+from bench.report import Report, run
 
 W1, W2, W3, W4 = "10000", "100", "10000", "100000"
-
-
-def run(module: str, *arguments: str) -> Figures:
-    """The figures that one program prints."""
-    done = subprocess.run([sys.executable, "-m", module, *arguments], check=True, stdout=subprocess.PIPE, text=True)
-    line = next(line for line in done.stdout.splitlines() if line.startswith("@result "))
-    figures: Figures = json.loads(line.removeprefix("@result "))
-    return figures
-
-
-def spread(values: list[float]) -> str:
-    """Median, and lowest to highest."""
-    return f"{statistics.median(values):,.4g}  ({min(values):,.4g} to {max(values):,.4g})"
-
-
-class Report:
-    """Rows of figures, with what they should be."""
-
-    def __init__(self) -> None:
-        self.table = Table(
-            "", "figure", "median (lowest to highest)", "goal", title="Infinitic on the in-memory broker"
-        )
-        self.figures: dict[str, list[float]] = {}
-
-    def add(self, name: str, what: str, values: list[float], goal: str = "") -> None:
-        self.table.add_row(name, what, spread(values), goal)
-        self.figures[f"{name} {what}"] = values
 
 
 def against_floor(report: Report, name: str, work: str, n: str, runs: int, goal: str) -> None:
@@ -75,7 +40,7 @@ def main() -> None:
     parser.add_argument("--only", default="w1,w2,w3,w4,w5", help="workloads, e.g. w1,w3")
     parser.add_argument("--output", type=Path, default=Path("bench-results/latest.json"))
     options = parser.parse_args()
-    wanted, report = set(options.only.split(",")), Report()
+    wanted, report = set(options.only.split(",")), Report("Infinitic on the in-memory broker")
     if "w1" in wanted:
         against_floor(report, "W1 three tasks, 200 in flight", "w1", W1, options.runs, "≥ 0.50")
     if "w2" in wanted:
@@ -90,10 +55,7 @@ def main() -> None:
         report.add("W5 pytest", "bare, s", [each["bare_s"] for each in tests])
         report.add("W5 pytest", "cold run above bare, s", [each["cold_s"] for each in tests], "≤ 0.75")
         report.add("W5 pytest", "each further test, ms", [each["each_ms"] for each in tests], "≤ 5")
-    Console().print(report.table)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"python": platform.python_version(), "system": platform.platform()}
-    options.output.write_text(json.dumps({"machine": machine, "figures": report.figures}, indent=2) + "\n")
+    report.publish(options.output)
 
 
 if __name__ == "__main__":

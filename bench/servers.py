@@ -1,0 +1,66 @@
+"""Where the servers of `make services` are, and the storages to measure on them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from infinitic.plugins import storage_plugin, transport_plugin
+from infinitic.storage import Storage
+from infinitic.transport import Transport
+
+HOST = "127.0.0.1"
+PULSAR = os.environ.get("INFINITIC_PULSAR_URL", f"pulsar://{HOST}:6650")
+PULSAR_WEB = os.environ.get("INFINITIC_PULSAR_WEB_URL", f"http://{HOST}:8080")
+POSTGRES_PORT = os.environ.get("INFINITIC_POSTGRES_PORT", "5432")
+POSTGRES = f"host={HOST} port={POSTGRES_PORT} user=infinitic password=infinitic dbname=infinitic"
+HORIZON = 14 * 86_400.0
+
+PORTS: Mapping[str, int] = {
+    "postgres": int(POSTGRES_PORT),
+    "mysql": int(os.environ.get("INFINITIC_MARIADB_PORT", "3306")),
+    "redis": int(os.environ.get("INFINITIC_REDIS_PORT", "6379")),
+}
+STORAGES = ("postgres", "mysql", "redis", "sqlite")
+
+_DATABASE = {"host": HOST, "username": "infinitic", "password": "infinitic"}
+
+
+def transport_settings(namespace: str) -> dict[str, object]:
+    """What stands under `pulsar` in a configuration."""
+    return {
+        "broker_service_url": PULSAR,
+        "web_service_url": PULSAR_WEB,
+        "tenant": "infinitic",
+        "namespace": namespace,
+    }
+
+
+def storage_settings(name: str, label: str, folder: Path) -> dict[str, object]:
+    """What stands under the name of this storage in a configuration: a schema, prefix or file of its own.
+
+    The user of MariaDB has one database for all.
+    """
+    match name:
+        case "postgres":
+            return {"port": PORTS[name], "database": "infinitic", "schema": label, **_DATABASE}
+        case "mysql":
+            return {"port": PORTS[name], "database": "infinitic", **_DATABASE}
+        case "redis":
+            return {"host": HOST, "port": PORTS[name], "key_prefix": label}
+        case _:
+            return {"path": str(folder / f"{label}.db")}
+
+
+def transport(namespace: str) -> Transport:
+    """A connection to Pulsar."""
+    plugin = transport_plugin("pulsar")
+    return plugin.from_settings(plugin.Settings.model_validate(transport_settings(namespace)), horizon=HORIZON)
+
+
+def storage(name: str, label: str, folder: Path) -> Storage:
+    """A connection to this database."""
+    plugin = storage_plugin(name)
+    settings = plugin.Settings.model_validate(storage_settings(name, label, folder))
+    return plugin.from_settings(settings, horizon=HORIZON)

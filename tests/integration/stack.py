@@ -1,0 +1,42 @@
+"""Real servers for tests: where they are, and what happens when one is missing."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from bench import servers
+
+DATABASES = servers.STORAGES
+REQUIRED = os.environ.get("INFINITIC_REQUIRE_SERVICES") == "1"
+
+
+def need(*databases: str) -> None:
+    """Go on if Pulsar and these databases answer. Else the test fails where servers are required, and is skipped."""
+    wanted = {"Pulsar": urlsplit(servers.PULSAR).port or 6650}
+    wanted |= {name: servers.PORTS[name] for name in databases if name in servers.PORTS}
+    for name, port in wanted.items():
+        try:
+            socket.create_connection((servers.HOST, port), timeout=5).close()
+        except OSError as error:
+            missing = f"{name} does not answer on {servers.HOST}:{port} ({error}): make services"
+            if REQUIRED:
+                pytest.fail(missing)
+            pytest.skip(missing)
+
+
+def configuration(database: str, label: str, folder: Path, **roles: object) -> str:
+    """The text of a configuration file on Pulsar and this database."""
+    return yaml.safe_dump(
+        {
+            "transport": {"pulsar": servers.transport_settings(label)},
+            "storage": {database: servers.storage_settings(database, label, folder)},
+            **roles,
+        },
+        sort_keys=False,
+    )

@@ -1,0 +1,218 @@
+"""Topics, subscriptions and figures through the REST interface of the brokers."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Any
+
+from infinitic.errors import ConfigurationError, TransportError
+from infinitic.topics import Topic
+from infinitic.transport import SubscriptionStats, TopicStats, TransportClosed, TransportUnavailable, UnknownTopic
+from infinitic_transports.pulsar.client import load
+from infinitic_transports.pulsar.credentials import Credentials
+from infinitic_transports.pulsar.names import Names, subscription_path
+from infinitic_transports.pulsar.settings import PulsarSettings
+
+if TYPE_CHECKING:
+    import httpx
+
+_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+_SAME_TIME = 16
+
+
+class Admin:
+    """Calls REST, over one pool of connections that is opened when it is first used."""
+
+    def __init__(self, settings: PulsarSettings, names: Names, horizon: float) -> None:
+        self._httpx = load("httpx")
+        self._settings = settings
+        self._names = names
+        self._horizon = horizon
+        self._where = f"namespaces/{settings.tenant}/{settings.namespace}"
+        self._credentials = Credentials(settings)
+        self._client: httpx.AsyncClient | None = None
+        self._closed = False
+        self._ready = False
+        self._making = asyncio.Lock()
+        self._slots = asyncio.Semaphore(_SAME_TIME)
+
+    async def ready(self) -> None:
+        """Make the namespace, and its tenant, if they do not exist."""
+        async with self._making:
+            if self._ready:
+                return
+            found = await self._call("GET", self._where, ok=(200, 404))
+            if found.status_code == 404:
+                await self._make_namespace()
+            self._ready = True
+
+    async def make_topic(self, topic: Topic, *, partitions: int | None) -> None:
+        """Make a topic if it does not exist."""
+        path = self._names.path(topic)
+        if partitions is None:
+            await self._call("PUT", path, ok=(204, 409), topic=topic)
+        else:
+            await self._call("PUT", path + "/partitions", json=partitions, ok=(204, 409), topic=topic)
+
+    async def make_subscription(self, topic: Topic, name: str) -> None:
+        """Make a subscription that keeps all there is. Raises `UnknownTopic` if there is no such topic."""
+        path = f"{self._names.path(topic)}/subscription/{subscription_path(name)}"
+        for pause in (0.05, 0.1, 0.2, 0.4, None):
+            made = await self._call("PUT", path, json="earliest", ok=(204, 409, 412), topic=topic)
+            if made.status_code != 412:
+                return
+            if pause is None:
+                raise TransportUnavailable(f"The subscription {name!r} of {topic.name!r} is busy: {_reason(made)}")
+            await asyncio.sleep(pause)  # somebody makes it, or takes it up, at this very moment
+
+    async def exists(self, topic: Topic) -> bool:
+        """Whether there is such a topic now."""
+        path = self._names.path(topic) + "/subscriptions"
+        return (await self._call("GET", path, ok=(200, 404), topic=topic)).status_code == 200
+
+    async def delete_if_unused(self, topic: Topic) -> None:
+        """Remove a topic that nobody reads any more."""
+        found = await self._call("GET", self._names.path(topic) + "/stats", ok=(200, 404), topic=topic)
+        if found.status_code == 200 and not found.json()["subscriptions"]:
+            await self._call(
+                "DELETE", self._names.path(topic) + "?force=true", ok=(204, 404, 409, 412, 500), topic=topic
+            )
+
+    async def stats(self, topic: Topic) -> dict[str, SubscriptionStats]:
+        """The figures of each subscription; none if there is no such topic."""
+        path, query = self._names.path(topic), "?getPreciseBacklog=true&getEarliestTimeInBacklog=false"
+        found = await self._call("GET", f"{path}/stats{query}", ok=(200, 404), topic=topic)
+        if found.status_code == 404:
+            found = await self._call("GET", f"{path}/partitioned-stats{query}", ok=(200, 404), topic=topic)
+        if found.status_code == 404:
+            return {}
+        return {name: _figures(each) for name, each in found.json()["subscriptions"].items()}
+
+    async def unload(self, topic: Topic) -> None:
+        """Make the broker close the topic and open it again: everybody connects anew."""
+        await self._call("PUT", self._names.path(topic) + "/unload", ok=(204,), topic=topic)
+
+    async def version(self) -> str:
+        """The version of the broker."""
+        return str((await self._call("GET", "brokers/version")).text)
+
+    async def delete_namespace(self) -> None:
+        """Remove the namespace with all that is in it."""
+        await self._call("DELETE", self._where + "?force=true", ok=(204, 404))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._closed = True
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def _make_namespace(self) -> None:
+        body = self._policies()
+        made = await self._call("PUT", self._where, json=body, ok=(204, 404, 409))
+        if made.status_code == 404:
+            clusters = list(self._settings.allowed_clusters)
+            if not clusters:
+                known = (await self._call("GET", "clusters")).json()
+                clusters = [name for name in known if name != "global"]
+            tenant = {"allowedClusters": clusters, "adminRoles": []}
+            await self._call("PUT", f"tenants/{self._settings.tenant}", json=tenant, ok=(204, 409))
+            await self._call("PUT", self._where, json=body, ok=(204, 409))
+
+    def _policies(self) -> dict[str, Any]:
+        policies = self._settings.policies
+        return {
+            "retention_policies": {
+                "retentionTimeInMinutes": policies.retention_minutes,
+                "retentionSizeInMB": policies.retention_size_mb,
+            },
+            "message_ttl_in_seconds": min(policies.ttl_seconds or math.ceil(self._horizon), 2**31 - 1),
+            "delayed_delivery_policies": {
+                "active": True,
+                "tickTime": max(1, int(policies.delayed_delivery_tick_seconds * 1000)),
+                "maxDeliveryDelayInMillis": 0,
+            },
+            "deduplicationEnabled": policies.deduplication,
+            "autoTopicCreationOverride": {"allowAutoTopicCreation": False},
+            "inactive_topic_policies": {
+                "inactiveTopicDeleteMode": "delete_when_no_subscriptions",
+                "maxInactiveDurationSeconds": policies.ephemeral_idle_seconds,
+                "deleteWhileInactive": True,
+            },
+        }
+
+    async def _call(
+        self, method: str, path: str, *, json: Any = None, ok: tuple[int, ...] = (200,), topic: Topic | None = None
+    ) -> httpx.Response:
+        async with self._slots:
+            if self._closed:
+                raise TransportClosed("This transport is closed")
+            if self._client is None:
+                self._client = self._open()
+            try:
+                headers = await self._credentials.headers(self._client)
+                response = await self._client.request(method, path, json=json, headers=headers)
+            except self._httpx.HTTPError as error:
+                raise TransportUnavailable(
+                    f"REST of Pulsar does not answer at {self._settings.web_service_url} ({method} {path}: "
+                    f"{error or type(error).__name__}); look at web_service_url and whether the broker is up"
+                ) from error
+        if response.status_code in ok:
+            return response
+        raise self._error(f"{method} {path}", response, topic)
+
+    def _error(self, call: str, response: httpx.Response, topic: Topic | None) -> TransportError:
+        settings, status = self._settings, response.status_code
+        text = f"{call} at {settings.web_service_url} gave {status}: {_reason(response)}"
+        if status == 401:
+            return TransportError(f"{text}. The broker does not accept who this client says it is: see authentication")
+        if status == 403:
+            return TransportError(
+                f"{text}. The role of this client lacks the permission: make it an admin of the tenant "
+                f"'{settings.tenant}' (to create that, a super-user is needed)"
+            )
+        if status in (404, 412) and topic is not None:
+            return UnknownTopic(f"The topic {topic.name!r} was never declared, or is gone ({text})")
+        if status in _TRANSIENT:
+            return TransportUnavailable(text)
+        if status == 307:
+            return TransportError(f"{text}. It sends elsewhere; use the URL of a broker or a proxy")
+        return TransportError(text)
+
+    def _open(self) -> httpx.AsyncClient:
+        settings = self._settings
+        try:
+            client: httpx.AsyncClient = self._httpx.AsyncClient(
+                base_url=settings.web_service_url.rstrip("/") + "/admin/v2/",
+                timeout=settings.client.rest_timeout_seconds,
+                verify=self._credentials.ssl(),
+                follow_redirects=True,
+                trust_env=False,
+            )
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{settings.web_service_url} cannot be used: {error}") from error
+        return client
+
+
+def _reason(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["reason"])
+    except (ValueError, KeyError, TypeError):
+        return response.text[:300]
+
+
+def _figures(each: dict[str, Any]) -> SubscriptionStats:
+    delayed, unacked = int(each.get("msgDelayed", 0)), int(each.get("unackedMessages", 0))
+    backlog = max(0, int(each.get("msgBacklog", 0)) - unacked - delayed)
+    return SubscriptionStats(backlog=backlog, unacked=unacked, delayed=delayed, consumers=len(each["consumers"]))
+
+
+def merged(main: dict[str, SubscriptionStats], subscription: str | None, waiting: SubscriptionStats) -> TopicStats:
+    """What waits beside a KEYED topic until it is due counts as delayed for its main subscription."""
+    figures = main.get(subscription or "")
+    if figures is None or subscription is None:
+        return TopicStats(main)
+    more = waiting.backlog + waiting.delayed + waiting.unacked
+    added = SubscriptionStats(figures.backlog, figures.unacked, figures.delayed + more, figures.consumers)
+    return TopicStats({**main, subscription: added})

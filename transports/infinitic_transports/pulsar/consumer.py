@@ -1,0 +1,240 @@
+"""Receiving: one outstanding request to the library at a time, drained in bursts; one wake-up of the loop for each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import count
+from typing import Any
+
+from infinitic.clock import Clock
+from infinitic.errors import TransportError, UsageError
+from infinitic.topics import Ordering, Topic
+from infinitic.transport import Consumer, Delivery, Message, TransportClosed
+from infinitic_transports.pulsar.client import RawMessage, Result, post
+from infinitic_transports.pulsar.errors import error_of
+from infinitic_transports.pulsar.held import Held, Shelf
+from infinitic_transports.pulsar.producer import DUE, ID, KEY, own
+from infinitic_transports.pulsar.sources import ACK_GROUPING_SECONDS, Source
+
+PARKED = 20_000
+"""Messages that are put off in this process before it takes no more: the broker stops at 50,000 a consumer."""
+
+_LONGEST_WAIT = 3600.0
+_SHORTEST_WAIT = 1e-3
+
+
+class PulsarConsumer(Consumer):
+    """See `Consumer`. The library calls `_arrived` from its threads, or within `_pump` for what it already has."""
+
+    def __init__(
+        self,
+        source: Source,
+        topic: Topic,
+        prefetch: int,
+        clock: Clock,
+        ok: object,
+        where: str,
+        after_close: Callable[[PulsarConsumer], Awaitable[None]],
+    ) -> None:
+        self._source = source
+        self._topic = topic
+        self._prefetch = prefetch
+        self._now = clock.now
+        self._ok = ok
+        self._where = where
+        self._after_close = after_close
+        self._loop = asyncio.get_running_loop()
+        self._shelf = Shelf(keyed=topic.ordering is Ordering.KEYED)
+        self._numbers = count(1)
+        self._arrivals: deque[tuple[Result, RawMessage]] = deque()
+        self._asking = False
+        self._waking = False
+        self._receiver: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = 0.0
+        self._last_ack = 0.0
+        self._failure: TransportError | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._pump()
+
+    async def receive(self, max_messages: int) -> list[Delivery]:
+        """See `Consumer.receive`. Raises `UsageError` for a `max_messages` below 1, and for a second call."""
+        if max_messages < 1:
+            raise UsageError(f"At least 1 message is received, not {max_messages}")
+        if self._receiver is not None:
+            raise UsageError("One `receive` of a consumer at a time")
+        shelf = self._shelf
+        while True:
+            self._check_open()
+            room = self._prefetch - len(shelf.in_hand)
+            if room > 0:
+                if not shelf.ready:
+                    self._pump()
+                if shelf.ready:
+                    return shelf.take(min(max_messages, room))
+                if self._failure is not None:
+                    raise self._failure
+            self._receiver = self._loop.create_future()
+            try:
+                await self._receiver
+            finally:
+                self._receiver = None
+
+    async def ack(self, deliveries: Iterable[Delivery]) -> None:
+        self._check_open()
+        settle, ack = self._shelf.settle, self._source.ack
+        for delivery in deliveries:
+            raw = settle(delivery)
+            if raw is not None:
+                ack(raw)
+        self._last_ack = self._loop.time()
+        self._pump()
+        self._wake()
+
+    async def nack(self, delivery: Delivery, delay: float = 0.0) -> None:
+        self._check_open()
+        now = self._now()
+        if self._shelf.give_back(delivery, now + delay if delay > 0 else 0.0):
+            self._release()
+            self._pump()
+            self._wake()
+
+    async def close(self) -> None:
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wake()
+        try:
+            if self._source.keeps:
+                rest = self._last_ack + ACK_GROUPING_SECONDS - self._loop.time()
+                if self._last_ack and rest > 0:
+                    await asyncio.sleep(rest)
+            await self._source.close()
+        except TransportError:
+            pass  # a broker that is away gives back what was in hand all the same
+        finally:
+            await self._after_close(self)
+
+    def _pump(self) -> None:
+        """Ask for messages while there is room. What the library already has comes at once, within the call."""
+        shelf, arrivals = self._shelf, self._arrivals
+        while not self._asking and self._closing is None and self._failure is None:
+            if arrivals:
+                self._unpack()
+            room = self._prefetch - len(shelf.in_hand) - len(shelf.ready)
+            if room <= 0 or shelf.parked >= PARKED:
+                return
+            while room > 0 and not self._asking:
+                self._asking = True
+                self._source.next(self._arrived)
+                room -= 1
+
+    def _arrived(self, result: Result, message: RawMessage) -> None:
+        self._arrivals.append((result, message))
+        self._asking = False
+        if not self._waking:
+            self._waking = True
+            post(self._loop, self._look)
+
+    def _look(self) -> None:
+        self._waking = False
+        self._unpack()
+        self._pump()
+        self._wake()
+
+    def _unpack(self) -> None:
+        arrivals = self._arrivals
+        while arrivals:
+            result, raw = arrivals.popleft()
+            if result != self._ok:
+                if self._closing is None:
+                    self._failure = error_of(result.name, f"Receiving from {self._topic.name}", self._where)
+                continue
+            self._shelve(raw)
+
+    def _shelve(self, raw: RawMessage) -> None:
+        """Redelivered after a lost connection while it is still here: it is the same one."""
+        identity = raw.message_id().serialize()
+        known = self._shelf.known.get(identity)
+        if known is not None:
+            known.raw = raw
+            return
+        headers: dict[str, str] = raw.properties()
+        key: str | None
+        match headers.get(KEY):
+            case None:
+                key = raw.partition_key()
+            case "none":
+                key = None
+            case _:
+                key = ""
+        due = 0.0
+        if DUE in headers:
+            due = float(headers[DUE])
+            if due <= self._now():
+                due = 0.0
+        message_id = headers.get(ID, "")
+        if len(headers) == 1:
+            message = Message(message_id, key, raw.data())
+        else:
+            message = Message(message_id, key, raw.data(), {k: v for k, v in headers.items() if not own(k)})
+        held = Held(raw, identity, next(self._numbers))
+        self._shelf.arrive(message, held, raw.redelivery_count() + 1, raw.publish_timestamp() / 1000, due)
+        if due:
+            self._arm()
+
+    def _release(self) -> None:
+        self._shelf.release(self._now())
+        self._arm()
+
+    def _arm(self) -> None:
+        """Be called when the first of what is put off is due."""
+        due = self._shelf.next_due()
+        if due is None or (self._timer is not None and self._armed <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = due
+        delay = min(max(due - self._now(), _SHORTEST_WAIT), _LONGEST_WAIT)
+        self._timer = self._loop.call_later(delay, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        if self._closing is None:
+            self._release()
+            self._pump()
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._receiver is not None and not self._receiver.done():
+            self._receiver.set_result(None)
+
+    def _check_open(self) -> None:
+        if self._closing is not None:
+            raise TransportClosed("This consumer is closed")
+
+
+Forward = Callable[[Message], Awaitable[Any]]
+
+
+async def forward(consumer: PulsarConsumer, publish: Forward) -> None:
+    """Publish what is due to where it belongs, then acknowledge it. Until the consumer is closed."""
+    while True:
+        try:
+            deliveries = await consumer.receive(256)
+        except TransportClosed:
+            return
+        for delivery in deliveries:
+            try:
+                await publish(delivery.message)
+                await consumer.ack([delivery])
+            except TransportClosed:
+                return
+            except TransportError:
+                await consumer.nack(delivery, 1.0)

@@ -1,0 +1,151 @@
+"""What a consumer has taken from the library, and where it stands: ready, in hand, or put off.
+
+Synchronous and without clock. The rules of `nack` are kept here: what is given back is not the broker's business.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from heapq import heappop, heappush
+
+from infinitic.transport import Delivery, Message
+from infinitic_transports.pulsar.client import RawMessage
+
+
+class Held:
+    """One message of the broker that is not settled. `number` counts in the order of arrival."""
+
+    __slots__ = ("due", "identity", "number", "raw")
+
+    def __init__(self, raw: RawMessage, identity: bytes, number: int) -> None:
+        self.raw = raw
+        self.identity = identity
+        self.number = number
+        self.due = 0.0
+
+
+Item = tuple[int, Delivery, Held]
+
+
+class Shelf:
+    """All that one consumer holds. KEYED: behind a message that was given back wait the later ones of its key."""
+
+    __slots__ = ("_keyed", "_lanes", "_later", "_put_off", "in_hand", "known", "ready")
+
+    def __init__(self, *, keyed: bool) -> None:
+        self._keyed = keyed
+        self.ready: deque[Delivery] = deque()
+        self.in_hand: dict[Delivery, Held] = {}
+        self.known: dict[bytes, Held] = {}
+        self._lanes: dict[str, list[Item]] = {}
+        self._later: list[tuple[float, int, Delivery]] = []
+        self._put_off: set[int] = set()
+
+    def arrive(self, message: Message, held: Held, attempt: int, published_at: float, due: float) -> None:
+        """A message came. It is ready unless it is not due yet, or waits behind one of its key."""
+        self.known[held.identity] = held
+        delivery = Delivery(message, attempt, published_at, held)
+        lane = self._lanes.get(message.key) if self._keyed and message.key is not None else None
+        if lane is not None:
+            held.due = 0.0
+            lane.append((held.number, delivery, held))
+        elif due:
+            self._put(due, delivery, held)
+        else:
+            self.ready.append(delivery)
+
+    def take(self, limit: int) -> list[Delivery]:
+        """Up to `limit` of what is ready; it is in hand then."""
+        ready, in_hand = self.ready, self.in_hand
+        taken = [ready.popleft() for _ in range(min(limit, len(ready)))]
+        for delivery in taken:
+            held = delivery.token
+            assert isinstance(held, Held)
+            in_hand[delivery] = held
+        return taken
+
+    def settle(self, delivery: Delivery) -> RawMessage | None:
+        """A delivery is acknowledged. None if it is not in hand."""
+        held = self.in_hand.pop(delivery, None)
+        if held is None:
+            return None
+        del self.known[held.identity]
+        return held.raw
+
+    def give_back(self, delivery: Delivery, due: float) -> bool:
+        """A delivery is not handled: it is ready again when due. False if it is not in hand."""
+        held = self.in_hand.pop(delivery, None)
+        if held is None:
+            return False
+        again = Delivery(delivery.message, delivery.attempt + 1, delivery.published_at, held)
+        key = delivery.message.key
+        if not self._keyed or key is None:
+            if due:
+                self._put(due, again, held)
+            else:
+                self.ready.append(again)
+            return True
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = self._recall(key)
+        held.due = due
+        insort(lane, (held.number, again, held), key=_number)
+        heappush(self._later, (due, held.number, again))
+        return True
+
+    def next_due(self) -> float | None:
+        """When `release` has something to do."""
+        return self._later[0][0] if self._later else None
+
+    def release(self, now: float) -> None:
+        """What is due becomes ready."""
+        while self._later and self._later[0][0] <= now:
+            _, number, delivery = heappop(self._later)
+            if number in self._put_off:
+                self._put_off.remove(number)
+                self.ready.append(delivery)
+            else:
+                self._release_lane(delivery.message.key or "", now)
+
+    @property
+    def parked(self) -> int:
+        """How many are neither ready nor in hand."""
+        return len(self.known) - len(self.ready) - len(self.in_hand)
+
+    def _put(self, due: float, delivery: Delivery, held: Held) -> None:
+        self._put_off.add(held.number)
+        heappush(self._later, (due, held.number, delivery))
+
+    def _recall(self, key: str) -> list[Item]:
+        """The messages of a key that are ready and not handed out: they wait now."""
+        lane: list[Item] = []
+        others: deque[Delivery] = deque()
+        for delivery in self.ready:
+            held = delivery.token
+            assert isinstance(held, Held)
+            if delivery.message.key == key:
+                held.due = 0.0
+                insort(lane, (held.number, delivery, held), key=_number)
+            else:
+                others.append(delivery)
+        self.ready = others
+        return lane
+
+    def _release_lane(self, key: str, now: float) -> None:
+        lane = self._lanes.get(key)
+        if lane is None:
+            return
+        released = 0
+        for _, delivery, held in lane:
+            if held.due > now:
+                break
+            self.ready.append(delivery)
+            released += 1
+        del lane[:released]
+        if not lane:
+            del self._lanes[key]
+
+
+def _number(item: Item) -> int:
+    return item[0]
