@@ -130,7 +130,7 @@ start() {
     say "started in $((($(date +%s%N) - began) / 1000000)) ms (pid $(pid))"
 }
 
-# end SIGNAL: the server, and with KILL its children too, as a power cut would
+# end SIGNAL: the server, and with KILL its children too: none is left to finish what it began
 end() {
     local server others=() deadline=$((SECONDS + STOP_TIMEOUT))
     server=$(pid) || { rm -f "$pidfile"; say "not running"; return; }
