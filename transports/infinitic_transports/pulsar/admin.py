@@ -11,7 +11,7 @@ from infinitic.topics import Topic
 from infinitic.transport import SubscriptionStats, TopicStats, TransportClosed, TransportUnavailable, UnknownTopic
 from infinitic_transports.pulsar.client import load
 from infinitic_transports.pulsar.credentials import Credentials
-from infinitic_transports.pulsar.names import Names, subscription_path
+from infinitic_transports.pulsar.names import Names, decode_subscription, encode_subscription
 from infinitic_transports.pulsar.settings import PulsarSettings
 
 if TYPE_CHECKING:
@@ -57,11 +57,13 @@ class Admin:
 
     async def make_subscription(self, topic: Topic, name: str) -> None:
         """Make a subscription that keeps all there is. Raises `UnknownTopic` if there is no such topic."""
-        path = f"{self._names.path(topic)}/subscription/{subscription_path(name)}"
+        path = f"{self._names.path(topic)}/subscription/{encode_subscription(name)}"
         for pause in (0.05, 0.1, 0.2, 0.4, None):
             made = await self._call("PUT", path, json="earliest", ok=(204, 409, 412), topic=topic)
             if made.status_code != 412:
                 return
+            if _reason(made).startswith("Topic does not exist"):
+                raise self._unknown(topic, _reason(made))
             if pause is None:
                 raise TransportUnavailable(f"The subscription {name!r} of {topic.name!r} is busy: {_reason(made)}")
             await asyncio.sleep(pause)  # somebody makes it, or takes it up, at this very moment
@@ -87,7 +89,7 @@ class Admin:
             found = await self._call("GET", f"{path}/partitioned-stats{query}", ok=(200, 404), topic=topic)
         if found.status_code == 404:
             return {}
-        return {name: _figures(each) for name, each in found.json()["subscriptions"].items()}
+        return {decode_subscription(name): _figures(each) for name, each in found.json()["subscriptions"].items()}
 
     async def unload(self, topic: Topic) -> None:
         """Make the broker close the topic and open it again: everybody connects anew."""
@@ -172,13 +174,17 @@ class Admin:
                 f"{text}. The role of this client lacks the permission: make it an admin of the tenant "
                 f"'{settings.tenant}' (to create that, a super-user is needed)"
             )
-        if status in (404, 412) and topic is not None:
-            return UnknownTopic(f"The topic {topic.name!r} was never declared, or is gone ({text})")
+        if status == 404 and topic is not None:
+            return self._unknown(topic, text)
         if status in _TRANSIENT:
             return TransportUnavailable(text)
         if status == 307:
             return TransportError(f"{text}. It sends elsewhere; use the URL of a broker or a proxy")
         return TransportError(text)
+
+    @staticmethod
+    def _unknown(topic: Topic, text: str) -> UnknownTopic:
+        return UnknownTopic(f"The topic {topic.name!r} was never declared, or is gone ({text})")
 
     def _open(self) -> httpx.AsyncClient:
         settings = self._settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from infinitic.topics import Ordering, Topic
 
@@ -40,6 +40,11 @@ class Names:
         return self._path + quote(encode(topic.name), safe="")
 
 
-def subscription_path(name: str) -> str:
-    """The segment of a subscription in a REST path."""
-    return quote(encode(name), safe="")
+def encode_subscription(name: str) -> str:
+    """Without a percent sign: REST decodes a subscription twice, a topic once."""
+    return quote(name, safe="").replace("%", "=")
+
+
+def decode_subscription(name: str) -> str:
+    """The name that was encoded."""
+    return unquote(name.replace("=", "%"))

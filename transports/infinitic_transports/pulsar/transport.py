@@ -29,7 +29,7 @@ from infinitic_transports.pulsar.admin import Admin, merged
 from infinitic_transports.pulsar.client import PulsarClient
 from infinitic_transports.pulsar.consumer import PulsarConsumer
 from infinitic_transports.pulsar.forwarding import Forwarders
-from infinitic_transports.pulsar.names import FORWARDER, Names, delayed, encode
+from infinitic_transports.pulsar.names import FORWARDER, Names, delayed, encode_subscription
 from infinitic_transports.pulsar.producer import build, size
 from infinitic_transports.pulsar.producers import Producers
 from infinitic_transports.pulsar.settings import PulsarSettings
@@ -177,13 +177,13 @@ class PulsarTransport(Transport):
         await self._admin.make_subscription(topic, subscription)
         keyed = topic.ordering is Ordering.KEYED
         raw = await self._client.consumer(
-            self._names.full(topic), encode(subscription), keyed=keyed, queue=self._queue(prefetch)
+            self._names.full(topic), encode_subscription(subscription), keyed=keyed, queue=self._queue(prefetch)
         )
         return self._consumer(Subscribed(raw, self._client), topic, prefetch, self._left)
 
     async def _read(self, topic: Topic, name: str, prefetch: int) -> PulsarConsumer:
         raw = await self._client.reader(
-            self._names.full(topic), f"{encode(name)}-{new_id()[:8]}", queue=self._queue(prefetch)
+            self._names.full(topic), f"{encode_subscription(name)}-{new_id()[:8]}", queue=self._queue(prefetch)
         )
         return self._consumer(Reading(raw, self._client), topic, prefetch, self._left)
 

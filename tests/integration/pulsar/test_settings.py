@@ -1,0 +1,104 @@
+"""Settings, and what is said when the broker cannot be used. No broker is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from infinitic.errors import ConfigurationError, MissingDriverError, TransportError
+from infinitic.plugins import transport_plugin
+from infinitic.transport import TransportUnavailable
+from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
+from tests.integration.pulsar.helpers import message, shared
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"broker_service_url": "http://localhost"},
+        {"web_service_url": "localhost:8080"},
+        {"tenant": "a/b"},
+        {"partitions": 0},
+        {"authentication": {"type": "token"}},
+        {"authentication": {"type": "token", "token": "a", "token_file": "b"}},
+        {"policies": {"ttl_seconds": 60}},
+        {"producer": {"chunking": True}},
+        {"consumer": {"receiver_queue_size": 0}},
+    ],
+)
+def test_what_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        PulsarSettings.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"type": "token", "token": "a"},
+        {"type": "basic", "username": "a", "password": "b"},
+        {"type": "oauth2", "issuer_url": "https://issuer", "private_key": "file:///key.json", "audience": "a"},
+        {"type": "tls", "certificate": "cert.pem", "private_key": "key.pem"},
+    ],
+)
+def test_every_way_to_authenticate_makes_a_client(how: dict[str, Any]) -> None:
+    settings = PulsarSettings.model_validate({"broker_service_url": "pulsar://127.0.0.1:1", "authentication": how})
+
+    async def test() -> None:
+        async with PulsarTransport(settings):
+            pass
+
+    asyncio.run(test())
+    assert "a" not in repr(settings.authentication).partition("token=")[2][:3]
+
+
+def test_a_broker_that_is_not_there_is_unavailable_and_the_message_says_where() -> None:
+    settings = PulsarSettings.model_validate(
+        {
+            "broker_service_url": "pulsar://127.0.0.1:1",
+            "web_service_url": "http://127.0.0.1:1",
+            "client": {"operation_timeout_seconds": 1},
+        }
+    )
+
+    async def test() -> None:
+        async with asyncio.timeout(20), PulsarTransport(settings) as transport:
+            with pytest.raises(TransportUnavailable, match=r"http://127\.0\.0\.1:1.*web_service_url"):
+                await transport.declare([shared()])
+            with pytest.raises(TransportUnavailable, match=r"pulsar://127\.0\.0\.1:1"):
+                await transport.publish(shared(), [message("x")])
+
+    asyncio.run(test())
+
+
+def test_a_token_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    how = {"type": "token", "token_file": tmp_path / "none"}
+    settings = PulsarSettings.model_validate({"web_service_url": "http://127.0.0.1:1", "authentication": how})
+
+    async def test() -> None:
+        async with PulsarTransport(settings) as transport:
+            with pytest.raises(ConfigurationError, match="none"):
+                await transport.declare([shared()])
+
+    asyncio.run(test())
+
+
+def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "_pulsar", None)
+    with pytest.raises(MissingDriverError, match=r"infinitic\[pulsar\]"):
+        PulsarTransport()
+    assert issubclass(TransportUnavailable, TransportError)
+
+
+def test_importing_loads_no_driver() -> None:
+    code = "import sys, infinitic_transports.pulsar; assert not {'pulsar', '_pulsar', 'httpx'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+def test_is_found_by_its_name() -> None:
+    assert transport_plugin("pulsar").Settings is PulsarSettings
