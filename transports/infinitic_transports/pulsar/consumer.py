@@ -165,6 +165,9 @@ class PulsarConsumer(Consumer):
         if known is not None:
             known.raw = raw
             return
+        if self._shelf.was_settled(identity):
+            self._source.ack(raw)
+            return
         headers: dict[str, str] = raw.properties()
         key: str | None
         match headers.get(KEY):

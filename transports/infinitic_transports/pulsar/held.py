@@ -12,6 +12,9 @@ from heapq import heappop, heappush
 from infinitic.transport import Delivery, Message
 from infinitic_transports.pulsar.client import RawMessage
 
+REMEMBERED = 10_000
+"""Acknowledged messages that are recognised if the broker sends them once more."""
+
 
 class Held:
     """One message of the broker that is not settled. `number` counts in the order of arrival."""
@@ -31,7 +34,7 @@ Item = tuple[int, Delivery, Held]
 class Shelf:
     """All that one consumer holds. KEYED: behind a message that was given back wait the later ones of its key."""
 
-    __slots__ = ("_keyed", "_lanes", "_later", "_put_off", "in_hand", "known", "ready")
+    __slots__ = ("_keyed", "_lanes", "_later", "_put_off", "_settled", "in_hand", "known", "ready")
 
     def __init__(self, *, keyed: bool) -> None:
         self._keyed = keyed
@@ -41,6 +44,7 @@ class Shelf:
         self._lanes: dict[str, list[Item]] = {}
         self._later: list[tuple[float, int, Delivery]] = []
         self._put_off: set[int] = set()
+        self._settled: dict[bytes, None] = {}
 
     def arrive(self, message: Message, held: Held, attempt: int, published_at: float, due: float) -> None:
         """A message came. It is ready unless it is not due yet, or waits behind one of its key."""
@@ -71,7 +75,14 @@ class Shelf:
         if held is None:
             return None
         del self.known[held.identity]
+        self._settled[held.identity] = None
+        if len(self._settled) > REMEMBERED:
+            del self._settled[next(iter(self._settled))]
         return held.raw
+
+    def was_settled(self, identity: bytes) -> bool:
+        """Whether it was acknowledged here lately: a lost connection may have swallowed that."""
+        return identity in self._settled
 
     def give_back(self, delivery: Delivery, due: float) -> bool:
         """A delivery is not handled: it is ready again when due. False if it is not in hand."""
