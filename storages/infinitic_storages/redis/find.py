@@ -1,0 +1,119 @@
+"""`find`: from the sorted set that holds the least, in bounded steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from heapq import nlargest
+
+import msgspec
+
+from infinitic.storage import Entry, Found, Page, Query, StateKey, WorkflowStatus
+from infinitic_storages.redis import scripts
+from infinitic_storages.redis.connections import Connections, Script
+from infinitic_storages.redis.keys import decode_key, encode_key, encode_name
+
+STEP = 500
+"""Entries that one step reads at most."""
+
+FEW = 5000
+"""Overdue instances that are read at once. Beyond, the running ones are looked through, newest first."""
+
+_FIND = Script(scripts.FIND)
+_OVERDUE = Script(scripts.OVERDUE)
+_decode = msgspec.msgpack.Decoder(Entry).decode
+
+Position = tuple[float, str, str]
+
+
+class Finder:
+    """Answers queries behind one prefix."""
+
+    __slots__ = ("_connections", "_prefix")
+
+    def __init__(self, connections: Connections, prefix: bytes) -> None:
+        self._connections = connections
+        self._prefix = prefix
+
+    async def find(self, query: Query) -> Page:
+        if query.limit < 1:
+            raise ValueError(f"The limit of a page is at least 1, not {query.limit}")
+        below = None if query.cursor is None else _position(query.cursor)
+        status = query.status
+        if query.overdue_at is not None:
+            if status not in (None, WorkflowStatus.RUNNING):
+                return Page([], None)
+            status = WorkflowStatus.RUNNING
+        name = None if query.name is None else encode_name(query.name)
+        if query.name is not None and name is None:
+            return Page([], None)
+        few = None if query.overdue_at is None else await self._overdue(query.overdue_at)
+        if few is not None:
+            matching = (each for each in few if _matches(each, query) and (below is None or _place(each) < below))
+            best = nlargest(query.limit + 1, matching, key=_place)
+        else:
+            best = await self._scan(query, _index(name, status), below)
+        page = best[: query.limit]
+        cursor = msgspec.json.encode(_place(page[-1])).decode() if len(best) > len(page) else None
+        return Page(page, cursor)
+
+    async def _overdue(self, before: float) -> list[Found] | None:
+        (reply,) = await self._connections.call(_OVERDUE, [(self._prefix, repr(float(before)), str(FEW))])
+        return None if reply is None else list(_found(reply))
+
+    async def _scan(self, query: Query, index: bytes, below: Position | None) -> list[Found]:
+        """Up to one more than the limit, so that it is known whether there is more."""
+        before = "" if query.started_before is None else repr(float(query.started_before))
+        best: list[Found] = []
+        while len(best) <= query.limit:
+            step = STEP if query.overdue_at is not None else min(STEP, query.limit + 1 - len(best))
+            place = ("", b"") if below is None else (repr(below[0]), encode_key(StateKey(below[1], below[2])) or b"")
+            (reply,) = await self._connections.call(_FIND, [(self._prefix, index, str(step), before, *place)])
+            rows = list(_found(reply))
+            best += [row for row in rows if _matches(row, query)]
+            if len(reply) < 2 * step or not rows or _is_over(rows[-1], query):
+                break
+            below = _place(rows[-1])
+        return best[: query.limit + 1]
+
+
+def _index(name: bytes | None, status: WorkflowStatus | None) -> bytes:
+    if name is None:
+        return b"started" if status is None else b"t|" + status.value.encode()
+    return b"n|" + name if status is None else b"b|" + status.value.encode() + b"|" + name
+
+
+def _found(reply: Sequence[bytes | None]) -> Iterator[Found]:
+    for member, entry in zip(reply[::2], reply[1::2], strict=True):
+        if member is not None and entry is not None:
+            yield Found(decode_key(member), _decode(entry))
+
+
+def _place(found: Found) -> Position:
+    return float(found.entry.started_at), found.key.name, found.key.id
+
+
+def _is_over(found: Found, query: Query) -> bool:
+    return query.started_after is not None and not found.entry.started_at > query.started_after
+
+
+def _matches(found: Found, query: Query) -> bool:
+    entry = found.entry
+    if query.name is not None and found.key.name != query.name:
+        return False
+    if query.status is not None and entry.status is not query.status:
+        return False
+    if query.started_after is not None and not entry.started_at > query.started_after:
+        return False
+    if query.started_before is not None and not entry.started_at < query.started_before:
+        return False
+    return query.overdue_at is None or (entry.next_wake is not None and entry.next_wake < query.overdue_at)
+
+
+def _position(cursor: str) -> Position:
+    try:
+        position: Position = msgspec.json.decode(cursor, type=Position)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{cursor!r} is not a cursor of `find`") from error
+    if encode_key(StateKey(position[1], position[2])) is None:
+        raise ValueError(f"{cursor!r} is not a cursor of `find`")
+    return position

@@ -1,0 +1,99 @@
+"""What `prepare` asks the server, and what it makes of the answers."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from infinitic.storage import StorageConfigurationError, StorageUnavailable
+from infinitic_storages.redis.connections import Connections
+from infinitic_storages.redis.errors import translate
+from infinitic_storages.redis.scripts import SCHEMA
+
+OLDEST = (6, 2)
+
+logger = logging.getLogger("infinitic.storages.redis")
+
+_ASKED = ("appendonly", "appendfsync", "save", "maxmemory-policy")
+
+
+async def prepare(connections: Connections, prefix: str) -> bool:
+    """Check the server, and mark the layout. Returns whether what is written survives a crash of the server."""
+    where = f"Redis at {connections.where}"
+    info, *settings = await connections.run([("INFO", "ALL"), *[("CONFIG", "GET", name) for name in _ASKED]])
+    if isinstance(info, ResponseError):
+        raise translate(info, connections.where) from info
+    facts = _facts(info)
+    _check_server(facts, where)
+    await _check_schema(connections, prefix, where)
+    config = {name: value for name, reply in zip(_ASKED, settings, strict=True) if (value := _value(reply)) is not None}
+    _warn(facts, config, where)
+    return config.get("appendonly") == "yes" and config.get("appendfsync") == "always"
+
+
+def _check_server(facts: dict[str, str], where: str) -> None:
+    if facts.get("cluster_enabled") == "1" or facts.get("redis_mode") == "cluster":
+        raise StorageConfigurationError(
+            f"{where} is a Redis Cluster, which is not supported: what belongs to one change would be on several "
+            "servers. Use one server, with replicas and Sentinel if it must not fail"
+        )
+    version = facts.get("redis_version", "")
+    if version_of(version) < OLDEST:
+        raise StorageConfigurationError(f"{where} has version {version or 'unknown'}; 6.2 or newer is needed")
+    if facts.get("role") == "slave":
+        raise StorageUnavailable(f"{where} is a replica: connect to the master, or by Sentinel")
+
+
+async def _check_schema(connections: Connections, prefix: str, where: str) -> None:
+    """SET … NX is the lock: of many that begin at once, one writes it and all read the same."""
+    key = f"{prefix}|schema"
+    written, found = await connections.run([("SET", key, str(SCHEMA), "NX"), ("GET", key)])
+    for reply in (written, found):
+        if isinstance(reply, ResponseError):
+            raise translate(reply, connections.where) from reply
+    text = bytes(found or b"").decode(errors="replace")
+    if not text.isdigit():
+        raise StorageConfigurationError(f"{where}: the key {key} is not of Infinitic; choose another `key_prefix`")
+    if int(text) > SCHEMA:
+        raise StorageConfigurationError(
+            f"{where}: the keys {prefix}|… have schema {text}, of a newer release; this one knows {SCHEMA}. "
+            "Install the newer release, or choose another `key_prefix`"
+        )
+
+
+def _warn(facts: dict[str, str], config: dict[str, str], where: str) -> None:
+    append = config.get("appendonly", "yes" if facts.get("aof_enabled") == "1" else "no")
+    if append != "yes" and config.get("save") == "":
+        logger.warning(
+            "%s keeps nothing on disk: workflows are lost when it stops. Set `appendonly yes`, and `appendfsync "
+            "always` so that no crash loses what was written",
+            where,
+        )
+    policy = config.get("maxmemory-policy", facts.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction":
+        logger.warning(
+            "%s may evict the state of workflows when its memory is full (`maxmemory-policy %s`). Set `noeviction`",
+            where,
+            policy,
+        )
+
+
+def version_of(text: str) -> tuple[int, int]:
+    """The first two numbers of a version; (0, 0) for what is none."""
+    parts = text.split(".")
+    return (int(parts[0]), int(parts[1])) if len(parts) > 1 and parts[0].isdigit() and parts[1].isdigit() else (0, 0)
+
+
+def _facts(info: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in info.decode(errors="replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}
+
+
+def _value(reply: Any) -> str | None:
+    """The value of CONFIG GET; None where it is not allowed, as managed servers do."""
+    if isinstance(reply, ResponseError) or len(reply) != 2:
+        return None
+    text: str = reply[1].decode(errors="replace")
+    return text

@@ -1,0 +1,216 @@
+"""The verbs of the Redis storage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from infinitic.storage import (
+    Change,
+    Known,
+    Lost,
+    Outcome,
+    Page,
+    Published,
+    Query,
+    Refused,
+    Segment,
+    StateKey,
+    StateStorage,
+    Stored,
+    ValueTooLarge,
+    WorkflowStatus,
+    Written,
+)
+from infinitic_storages.redis import scripts
+from infinitic_storages.redis.connections import Argument, Connections, Script
+from infinitic_storages.redis.find import Finder
+from infinitic_storages.redis.keys import MAX_PART, encode_key, encode_mark
+
+if TYPE_CHECKING:
+    from infinitic_storages.redis.settings import RedisSettings
+
+BITE = 200
+"""What one step of a purge removes at most, so that nobody waits for it long."""
+
+_COMMIT = Script(scripts.COMMIT)
+_PUBLISHED = Script(scripts.PUBLISHED)
+_HISTORY = Script(scripts.HISTORY)
+_PURGE = Script(scripts.PURGE)
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class RedisStates(StateStorage):
+    """States and histories in one Redis database, behind one prefix."""
+
+    __slots__ = ("_connections", "_finder", "_horizon", "_limit", "_prefix")
+
+    def __init__(self, connections: Connections, settings: RedisSettings, horizon: float) -> None:
+        self._connections = connections
+        self._prefix = f"{settings.key_prefix}|".encode()
+        self._horizon = horizon
+        self._limit = settings.max_value
+        self._finder = Finder(connections, self._prefix)
+
+    async def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+        members = {key: member for key in keys if (member := encode_key(key)) is not None}
+        if not members:
+            self._connections.check()
+            return {}
+        rows = await self._connections.ask(
+            [("HMGET", self._prefix + b"s|" + member, "v", "h", "q", "p") for member in members.values()]
+        )
+        return {
+            key: Stored(int(version), head, int(sequence), published == b"1")
+            for key, (version, head, sequence, published) in zip(members, rows, strict=True)
+            if sequence is not None
+        }
+
+    async def history(
+        self,
+        key: StateKey,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        sequences: Sequence[int] | None = None,
+        outbox: bool = False,
+    ) -> list[Segment]:
+        self._connections.check()
+        member = encode_key(key)
+        wanted = sorted({each for each in sequences or () if each > 0})
+        if member is None or (limit < 1 if sequences is None else not wanted):
+            return []
+        first, count = (str(max(after, 0)), str(limit)) if sequences is None else ("", "")
+        arguments: tuple[Argument, ...] = (self._prefix, member, _flag(outbox), first, count, *map(str, wanted))
+        ((found, events, outboxes),) = await self._connections.call(_HISTORY, [arguments])
+        return [
+            Segment(int(sequence), event, outboxes[index] if outbox else None)
+            for index, (sequence, event) in enumerate(zip(found, events, strict=True))
+            if event is not None
+        ]
+
+    async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
+        self._connections.check()
+        _check(changes, self._limit)
+        outcomes: list[Outcome | None] = [None] * len(changes)
+        calls: list[tuple[Script, tuple[Argument, ...]]] = []
+        asked: list[int] = []
+        for index, change in enumerate(changes):
+            member = encode_key(change.key)
+            if member is None:
+                outcomes[index] = _impossible(change)
+                continue
+            asked.append(index)
+            if isinstance(change, Published):
+                calls.append((_PUBLISHED, (self._prefix, member, str(change.version))))
+            else:
+                calls.append((_COMMIT, self._arguments(change, member)))
+        if calls:
+            replies = await self._connections.evaluate(calls, writing=True)
+            for index, reply in zip(asked, replies, strict=True):
+                outcomes[index] = _outcome(changes[index], reply)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    async def find(self, query: Query) -> Page:
+        self._connections.check()
+        return await self._finder.find(query)
+
+    async def purge(self, now: float, limit: int = 1000) -> int:
+        self._connections.check()
+        await self._purge(now, limit, remnants=True)
+        return await self._purge(now, limit, remnants=False)
+
+    async def _purge(self, now: float, limit: int, *, remnants: bool) -> int:
+        gone = 0
+        while gone < limit:
+            bite = min(BITE, limit - gone)
+            bites = (str(bite), "0") if remnants else ("0", str(bite))
+            arguments = (self._prefix, _number(now), _number(self._horizon), *bites)
+            ((remnants_gone, others_gone),) = await self._connections.call(_PURGE, [arguments])
+            removed: int = remnants_gone + others_gone
+            gone += removed
+            if removed < bite:
+                break
+        return gone
+
+    def _arguments(self, change: Change, member: bytes) -> tuple[Argument, ...]:
+        segment, entry = change.segment, change.entry
+        bad = change.expected is not None and change.version <= change.expected
+        outbox = None if segment is None else segment.outbox
+        wake = None
+        if entry is not None and entry.status is WorkflowStatus.RUNNING:
+            wake = entry.next_wake
+        return (
+            self._prefix,
+            member,
+            "" if change.expected is None else str(change.expected),
+            str(change.version),
+            change.head,
+            _flag(change.published),
+            _number(change.expires_at),
+            "" if segment is None else str(segment.sequence - 1),
+            "" if segment is None else str(segment.sequence),
+            b"" if segment is None else segment.events,
+            _flag(outbox is not None),
+            outbox or b"",
+            _flag(bad),
+            "" if entry is None else entry.status.value,
+            "" if entry is None else _number(entry.started_at),
+            _number(wake),
+            b"" if entry is None else _encode(entry),
+            _number(change.at + self._horizon),
+            *[encode_mark(member, mark) for mark in change.marks],
+        )
+
+
+def _outcome(change: Change | Published, reply: Any) -> Outcome:
+    if reply == 0:
+        return Written(change.version)
+    answer = cast(list[Any], reply)
+    kind, rest = answer[0], answer[1:]
+    if kind == 1:
+        return Lost(None if not rest or rest[0] is None else int(rest[0]))
+    assert isinstance(change, Change)
+    if kind == 2:
+        return Known(tuple(change.marks[int(index)] for index in rest))
+    if kind == 3:
+        return Refused(f"version {change.version} does not come after {change.expected}")
+    assert change.segment is not None
+    return Refused(f"segment {change.segment.sequence} does not follow {int(rest[0])}")
+
+
+def _impossible(change: Change | Published) -> Outcome:
+    """What becomes of a key that nothing can be stored of."""
+    if isinstance(change, Published) or change.expected is not None:
+        return Lost(None)
+    if change.segment is not None and change.segment.sequence != 1:
+        return Refused(f"segment {change.segment.sequence} does not follow 0")
+    return Refused(f"a name and an id are at most {MAX_PART} bytes of UTF-8 each")
+
+
+def _check(changes: Sequence[Change | Published], limit: int) -> None:
+    if len({change.key for change in changes}) < len(changes):
+        raise ValueError("The changes of one call are for distinct keys")
+    for change in changes:
+        if isinstance(change, Published):
+            continue
+        segment = change.segment
+        for what, value in (
+            ("A head", change.head),
+            ("A segment", None if segment is None else segment.events),
+            ("An outbox", None if segment is None else segment.outbox),
+        ):
+            if value is not None and len(value) > limit:
+                raise ValueTooLarge(len(value), limit, what)
+
+
+def _flag(value: bool) -> str:
+    return "1" if value else "0"
+
+
+def _number(value: float | None) -> str:
+    """Exact both ways. None is the empty text."""
+    return "" if value is None else repr(float(value))

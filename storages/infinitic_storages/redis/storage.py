@@ -1,0 +1,53 @@
+"""The Redis storage: one Lua script for each change, one round trip for a batch."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel
+
+from infinitic.errors import MissingDriverError
+from infinitic.storage import Storage, StorageCapabilities
+from infinitic_storages.redis.settings import RedisSettings
+
+DAY = 86_400.0
+
+
+class RedisStorage(Storage):
+    """A connection to a Redis server, made when it is first used. It belongs to one event loop.
+
+    `horizon` is how long, in seconds, marks and remnants are kept. Whether it is durable depends on the server
+    (`appendonly yes` and `appendfsync always`), and is known after `prepare`; until then it is said not to be.
+    Raises `MissingDriverError`.
+    """
+
+    Settings: ClassVar[type[BaseModel]] = RedisSettings
+
+    def __init__(self, settings: RedisSettings | None = None, *, horizon: float = 14 * DAY) -> None:
+        try:
+            from infinitic_storages.redis.connections import Connections
+            from infinitic_storages.redis.server import prepare
+            from infinitic_storages.redis.states import RedisStates
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] != "redis":
+                raise
+            raise MissingDriverError("The storage 'redis'", "redis", error.name) from error
+        settings = settings or RedisSettings()
+        self._prefix = settings.key_prefix
+        self._connections = Connections(settings)
+        self._prepare = prepare
+        self.states = RedisStates(self._connections, settings, horizon)
+        self.capabilities = StorageCapabilities(max_value=settings.max_value, durable=False, horizon=horizon)
+
+    @classmethod
+    def from_settings(cls, settings: Any, *, horizon: float) -> Self:
+        """See `infinitic.plugins.StoragePlugin`."""
+        return cls(settings, horizon=horizon)
+
+    async def prepare(self) -> None:
+        durable = await self._prepare(self._connections, self._prefix)
+        kept = self.capabilities
+        self.capabilities = StorageCapabilities(max_value=kept.max_value, durable=durable, horizon=kept.horizon)
+
+    async def close(self) -> None:
+        await self._connections.close()

@@ -1,0 +1,1 @@
+"""What differs between the databases. These modules import SQLAlchemy and the drivers."""

@@ -1,0 +1,244 @@
+"""One attempt after another inside a deadline, and the verbs that are alike on every database."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from enum import Enum
+from threading import Event
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, TimeoutError as PoolTimeout
+
+from infinitic.clock import Clock, SystemClock
+from infinitic.errors import StorageError
+from infinitic.storage import (
+    Change,
+    Outcome,
+    Page,
+    Published,
+    Query,
+    Segment,
+    StateKey,
+    StorageConfigurationError,
+    StorageOutcomeUnknown,
+    StorageUnavailable,
+    Stored,
+)
+from infinitic_storages.sql import queries
+from infinitic_storages.sql.commit import Facts, Plan, Question, TryAgain, ask, decide
+from infinitic_storages.sql.migrations import migrate
+from infinitic_storages.sql.tables import Tables
+
+T = TypeVar("T")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.5
+
+
+class Failure(Enum):
+    """What an error of a driver means for us."""
+
+    LOST = "the connection is gone"
+    UNREACHABLE = "no connection came about"
+    RETRY = "the database undid the transaction, and another attempt may do"
+    FULL = "the disk is full"
+    CONFIGURATION = "waiting does not mend it"
+    OTHER = "anything else"
+
+
+class Call:
+    """One call of a verb: how long it may take, and how far it got."""
+
+    def __init__(self, deadline: float, clock: Clock, sever: Callable[[Any], None]) -> None:
+        self._clock = clock
+        self._ends = clock.now() + deadline
+        self._sever = sever
+        self.driver: Any = None  # the connection in use
+        self.connected = False
+        self.sent = False  # a commit is on its way
+        self.given_up = False
+        self.pause = Event()
+
+    @property
+    def left(self) -> float:
+        return self._ends - self._clock.now()
+
+    def sever(self) -> None:
+        """Cut the connection, from any thread: whoever waits on it wakes with an error."""
+        self.pause.set()
+        driver = self.driver
+        if driver is not None:
+            self._sever(driver)
+
+
+class Database(ABC):
+    """An engine, and what its dialect does in its own way."""
+
+    single_writer = False
+    row_bites = 1000  # keys in one list
+
+    def __init__(self, engine: Engine, tables: Tables, where: str, clock: Clock | None = None) -> None:
+        self.engine = engine
+        self.reader: Engine = engine
+        self.tables = tables
+        self.where = where
+        self._clock = clock or SystemClock()
+
+    # ── What a dialect does ─────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def failure(self, error: BaseException) -> tuple[Failure, str]:
+        """What this error of the driver means, and what to tell."""
+
+    @abstractmethod
+    def sever(self, driver: Any) -> None:
+        """Cut a connection from another thread."""
+
+    @abstractmethod
+    def lock(self, connection: Connection) -> AbstractContextManager[None]:
+        """The lock that migrations run under."""
+
+    @abstractmethod
+    def look(self, driver: Any, question: Question) -> Facts:
+        """Claim what is new, lock what is there, then read the marks."""
+
+    @abstractmethod
+    def write(self, driver: Any, plan: Plan, call: Call) -> None:
+        """Write the plan and commit. Sets `call.sent` before the commit can reach the server."""
+
+    @abstractmethod
+    def delete_marks(self, connection: Connection, now: float, limit: int, horizon: float) -> int:
+        """Delete up to `limit` marks that are older than the horizon."""
+
+    def begin(self, connection: Connection) -> None:  # noqa: B027 - most drivers begin by themselves
+        """Begin a transaction that writes."""
+
+    def learn(self, connection: Connection) -> int | None:
+        """The largest value that this server takes, if it is the server that says so."""
+        return None
+
+    # ── Attempts ────────────────────────────────────────────────────────────────────────────────────
+
+    def call(self, deadline: float) -> Call:
+        return Call(deadline, self._clock, self.sever)
+
+    def dispose(self) -> None:
+        self.engine.dispose()
+
+    def run(self, call: Call, work: Callable[[Call], T]) -> T:
+        """`work`, again after what is known to have changed nothing, until the deadline."""
+        pause = _FIRST_PAUSE
+        cause: Exception
+        while True:
+            try:
+                return work(call)
+            except TryAgain as error:
+                failure, text, cause = Failure.RETRY, "the rows changed under the transaction", error
+            except PoolTimeout as error:
+                raise StorageUnavailable(f"{self.where}: no connection was free in time") from error
+            except StorageError:
+                raise
+            except Exception as error:
+                cause = _of_driver(error)
+                failure, text = self.failure(cause)
+                if failure is Failure.OTHER and not text:
+                    raise
+            self._raise_or_return(call, failure, text, cause, pause)
+            call.pause.wait(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _raise_or_return(self, call: Call, failure: Failure, text: str, cause: Exception, pause: float) -> None:
+        """Return if another attempt is worth it."""
+        told = f"{self.where}: {text}"
+        if failure is Failure.LOST and not call.connected:
+            failure = Failure.UNREACHABLE
+        if failure is Failure.LOST and call.sent:
+            raise StorageOutcomeUnknown(f"The connection was lost during a commit. {told}") from cause
+        call.sent = False
+        if failure is Failure.CONFIGURATION:
+            raise StorageConfigurationError(told) from cause
+        if failure is Failure.FULL:
+            raise StorageUnavailable(f"The disk of the database is full. {told}") from cause
+        if failure is Failure.OTHER:
+            raise StorageError(told) from cause
+        if failure is Failure.UNREACHABLE or call.given_up or call.left <= pause:
+            raise StorageUnavailable(told) from cause
+
+    def attempt(self, call: Call, work: Callable[[Connection, Any], T], *, reads: bool = False) -> T:
+        """`work` with a connection from the pool; one that may be broken does not go back to it."""
+        call.connected = False
+        with (self.reader if reads else self.engine).connect() as connection:
+            driver = connection.connection.driver_connection
+            call.driver, call.connected = driver, True
+            try:
+                return work(connection, driver)
+            except DBAPIError:
+                raise
+            except Exception as error:
+                if self.failure(error)[0] is Failure.LOST:
+                    connection.invalidate()
+                raise
+            finally:
+                call.driver = None
+
+    # ── Verbs ───────────────────────────────────────────────────────────────────────────────────────
+
+    def prepare(self, call: Call) -> int | None:
+        def work(connection: Connection, _: Any) -> int | None:
+            with self.lock(connection):
+                migrate(connection, self.tables, self.where)
+            return self.learn(connection)
+
+        return self.attempt(call, work)
+
+    def load(self, call: Call, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+        return self.attempt(call, lambda connection, _: queries.load(connection, self.tables, keys), reads=True)
+
+    def history(
+        self, call: Call, key: StateKey, after: int, limit: int, sequences: Sequence[int] | None, outbox: bool
+    ) -> list[Segment]:
+        return self.attempt(
+            call,
+            lambda connection, _: queries.history(connection, self.tables, key, after, limit, sequences, outbox),
+            reads=True,
+        )
+
+    def find(self, call: Call, query: Query) -> Page:
+        return self.attempt(call, lambda connection, _: queries.find(connection, self.tables, query), reads=True)
+
+    def commit(self, call: Call, changes: Sequence[Change | Published]) -> list[Outcome]:
+        question = ask(changes)
+
+        def work(connection: Connection, driver: Any) -> list[Outcome]:
+            self.begin(connection)
+            try:
+                plan = decide(question, self.look(driver, question))
+                if plan.empty:
+                    driver.rollback()
+                else:
+                    self.write(driver, plan, call)
+            except Exception as error:
+                if self.failure(error)[0] is not Failure.LOST:
+                    driver.rollback()
+                raise
+            return plan.outcomes
+
+        return self.attempt(call, work)
+
+    def purge(self, call: Call, now: float, limit: int, horizon: float) -> int:
+        def work(connection: Connection, _: Any) -> int:
+            self.begin(connection)
+            gone = queries.purge(connection, self.tables, now, limit, horizon)
+            if gone < limit:
+                gone += self.delete_marks(connection, now, limit - gone, horizon)
+            connection.commit()
+            return gone
+
+        return self.attempt(call, work)
+
+
+def _of_driver(error: Exception) -> Exception:
+    original: BaseException | None = error.orig if isinstance(error, DBAPIError) else None
+    return original if isinstance(original, Exception) else error

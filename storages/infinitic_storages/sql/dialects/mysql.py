@@ -1,0 +1,236 @@
+"""MySQL and MariaDB through PyMySQL. What an `INSERT IGNORE` inserted is told by the token that it wrote."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from ssl import SSLSocket
+from typing import Any
+
+import pymysql
+from pymysql.constants import CR, ER
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.pool import QueuePool
+
+from infinitic.ids import new_id
+from infinitic.storage import StorageConfigurationError
+from infinitic_storages.sql.commit import (
+    Facts,
+    HeadRow,
+    Plan,
+    Question,
+    Row,
+    bites,
+    head_size,
+    segment_size,
+)
+from infinitic_storages.sql.dialects.base import Call, Database, Failure
+from infinitic_storages.sql.settings import MysqlSettings, SslMode
+from infinitic_storages.sql.tables import Tables
+
+_RETRY = {1205, 1213, 1290, 1317, 1836, 3024, 1969}
+_LOST = {
+    CR.CR_SERVER_GONE_ERROR,
+    CR.CR_SERVER_LOST,
+    CR.CR_CONN_HOST_ERROR,
+    CR.CR_CONNECTION_ERROR,
+    CR.CR_SERVER_LOST_EXTENDED,
+    1040, 1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 4031, 0,
+}  # fmt: skip
+_FULL = {1021, 1114, 3}
+_CONFIGURATION = {
+    ER.ACCESS_DENIED_ERROR: "check username and password",
+    1698: "check username, password and the plugin that authenticates",
+    ER.DBACCESS_DENIED_ERROR: "create the database, or grant it to the user",
+    ER.BAD_DB_ERROR: "create the database, or correct its name",
+    ER.TABLEACCESS_DENIED_ERROR: "grant SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER and INDEX to the user",
+    1227: "grant the privilege to the user",
+    1130: "allow this host to connect",
+    2026: "check sslmode, sslrootcert, sslcert and sslkey",
+    ER.NO_SUCH_TABLE: "call prepare() first",
+    ER.BAD_FIELD_ERROR: "call prepare() first",
+}
+
+_COLUMNS = "`key`, name, version, head, sequence, published, expires_at"
+_ENTRY = "status, workflow_version, started_at, closed_at, next_wake"
+_INSERT = f"INSERT IGNORE INTO infinitic_states ({_COLUMNS}, {_ENTRY}, token) VALUES "
+_SET = "version = VALUES(version), head = VALUES(head), sequence = VALUES(sequence), " + (
+    "published = VALUES(published), expires_at = VALUES(expires_at)"
+)
+_UPDATE = f"INSERT INTO infinitic_states ({_COLUMNS}) VALUES "
+_UPDATE_ALL = f"INSERT INTO infinitic_states ({_COLUMNS}, {_ENTRY}) VALUES "
+_THEN = f" ON DUPLICATE KEY UPDATE {_SET}"
+_THEN_ALL = _THEN + "".join(f", {name} = VALUES({name})" for name in _ENTRY.split(", "))
+_LOOK = "SELECT `key`, version, sequence, head IS NOT NULL, token FROM infinitic_states WHERE `key` IN %s "
+_FORGET = "DELETE FROM infinitic_marks WHERE at <= :about AND at + :horizon <= :now ORDER BY at LIMIT :limit"
+
+
+class MysqlDatabase(Database):
+    """One database of a server."""
+
+    def __init__(self, settings: MysqlSettings) -> None:
+        self._settings = settings
+        self._packet = 1024 * 1024
+        server = settings.unix_socket or f"{settings.host}:{settings.port}"
+        engine = create_engine(
+            "mysql+pymysql://",
+            creator=self._connect,
+            poolclass=QueuePool,
+            pool_size=settings.pool_size,
+            max_overflow=0,
+            pool_timeout=settings.deadline_seconds,
+        )
+        where = f"MySQL at {server}/{settings.database} as user {settings.username}"
+        super().__init__(engine, Tables(), where)
+
+    def _connect(self) -> pymysql.Connection[Any]:
+        settings = self._settings
+        wait = max(1, min(50, int(settings.deadline_seconds / 2)))
+        options: dict[str, Any] = {}
+        if settings.sslmode is SslMode.DISABLE:
+            options["ssl_disabled"] = True
+        elif settings.sslmode is not SslMode.PREFER or settings.sslrootcert or settings.sslcert:
+            files = {"ca": settings.sslrootcert, "cert": settings.sslcert, "key": settings.sslkey}
+            options["ssl"] = {
+                "check_hostname": settings.sslmode is SslMode.VERIFY_FULL,
+                "verify_mode": settings.sslmode in (SslMode.VERIFY_CA, SslMode.VERIFY_FULL),
+            } | {name: str(path) for name, path in files.items() if path is not None}
+        connection = pymysql.connect(
+            host=settings.host,
+            port=settings.port,
+            unix_socket=settings.unix_socket,
+            user=settings.username,
+            password=settings.password.get_secret_value() if settings.password is not None else "",
+            database=settings.database,
+            charset="utf8mb4",
+            autocommit=True,  # a read is one round trip; what writes begins by itself
+            connect_timeout=max(1, round(settings.connect_timeout_seconds)),
+            read_timeout=max(1, round(settings.deadline_seconds)),
+            write_timeout=max(1, round(settings.deadline_seconds)),
+            init_command=f"SET SESSION innodb_lock_wait_timeout = {wait}, SESSION sql_mode = 'STRICT_TRANS_TABLES'",
+            **options,
+        )
+        if "ssl" in options and not isinstance(getattr(connection, "_sock", None), SSLSocket):
+            connection.close()
+            raise StorageConfigurationError(f"{self.where}: the server has no TLS, and sslmode asks for it")
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        return connection
+
+    def failure(self, error: BaseException) -> tuple[Failure, str]:
+        if isinstance(error, OSError):
+            return Failure.LOST, str(error)
+        if not isinstance(error, pymysql.Error):
+            return Failure.OTHER, ""
+        code = error.args[0] if error.args and isinstance(error.args[0], int) else -1
+        text = str(error.args[1]) if len(error.args) > 1 else str(error)
+        if code in _RETRY:
+            return Failure.RETRY, text
+        if code in _LOST:
+            return Failure.LOST, text or "the connection is closed"
+        if code in _FULL:
+            return Failure.FULL, text
+        if code in _CONFIGURATION:
+            return Failure.CONFIGURATION, f"{text}: {_CONFIGURATION[code]}"
+        return Failure.OTHER, text
+
+    def sever(self, driver: Any) -> None:
+        stream = getattr(driver, "_sock", None)
+        if stream is not None:
+            with suppress(OSError):
+                stream.shutdown(socket.SHUT_RDWR)
+
+    def begin(self, connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    @contextmanager
+    def lock(self, connection: Connection) -> Generator[None]:
+        name = f"infinitic:{self._settings.database}"[:64]
+        seconds = max(1, round(self._settings.deadline_seconds) - 1)
+        got = connection.execute(text("SELECT GET_LOCK(:name, :seconds)"), {"name": name, "seconds": seconds}).scalar()
+        if got != 1:
+            raise pymysql.OperationalError(1205, "another process is migrating the schema")
+        try:
+            yield
+            connection.commit()
+        finally:
+            with suppress(Exception):  # a connection that is lost has released it
+                connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": name})
+
+    def learn(self, connection: Connection) -> int | None:
+        """Escaped, a byte may be two, and one row carries events and outbox."""
+        packet: int = connection.execute(text("SELECT @@max_allowed_packet")).scalar_one()
+        self._packet = packet
+        return max(1024, (packet - 64 * 1024) // 4)
+
+    def look(self, driver: Any, question: Question) -> Facts:
+        facts = Facts(set(), {}, set())
+        token = bytes.fromhex(new_id())
+        with driver.cursor() as cursor:
+            claims = [(*_head(row), *_entry(row), token) for row in question.claims]
+            self._many(cursor, _INSERT, "", claims, [head_size(row) for row in question.claims])
+            keys = sorted([*(row.key for row in question.claims), *question.others])
+            if keys:
+                cursor.execute(_LOOK + "ORDER BY `key` FOR UPDATE", (keys,))
+                for key, version, sequence, alive, wrote in cursor.fetchall():
+                    if wrote == token:
+                        facts.claimed.add(key)
+                    else:
+                        facts.rows[key] = Row(version, sequence, bool(alive))
+            if question.marks:
+                one = "SELECT `key`, mark FROM infinitic_marks WHERE `key` = %s AND mark = %s"
+                for part in bites(question.marks, [1024] * len(question.marks), self._packet // 4):
+                    cursor.execute(" UNION ALL ".join([one] * len(part)), [each for pair in part for each in pair])
+                    facts.known.update(cursor.fetchall())
+        return facts
+
+    def write(self, driver: Any, plan: Plan, call: Call) -> None:
+        plain = [row for row in plan.updated if row.change.entry is None]
+        entries = [row for row in plan.updated if row.change.entry is not None]
+        with driver.cursor() as cursor:
+            self._many(cursor, _UPDATE, _THEN, [_head(row) for row in plain], [head_size(row) for row in plain])
+            rows = [(*_head(row), *_entry(row)) for row in entries]
+            self._many(cursor, _UPDATE_ALL, _THEN_ALL, rows, [head_size(row) for row in entries])
+            segments = [
+                (row.key, row.segment.sequence, row.segment.events, row.segment.outbox) for row in plan.segments
+            ]
+            self._many(
+                cursor,
+                "INSERT INTO infinitic_segments (`key`, sequence, events, outbox) VALUES ",
+                "",
+                segments,
+                [segment_size(row) for row in plan.segments],
+            )
+            marks = [tuple(row) for row in plan.marks]
+            self._many(cursor, "INSERT INTO infinitic_marks (`key`, mark, at) VALUES ", "", marks, [1024] * len(marks))
+            if plan.published:
+                cursor.execute("UPDATE infinitic_states SET published = 1 WHERE `key` IN %s", (plan.published,))
+            if plan.withdrawn:
+                cursor.execute("DELETE FROM infinitic_states WHERE `key` IN %s", (plan.withdrawn,))
+        call.sent = True
+        driver.commit()
+
+    def _many(
+        self, cursor: Any, before: str, after: str, rows: Sequence[tuple[Any, ...]], sizes: Sequence[int]
+    ) -> None:
+        for part in bites(rows, sizes, self._packet // 4):
+            slots = "(" + ", ".join(["%s"] * len(part[0])) + ")"
+            cursor.execute(before + ", ".join([slots] * len(part)) + after, [each for row in part for each in row])
+
+    def delete_marks(self, connection: Connection, now: float, limit: int, horizon: float) -> int:
+        values = {"now": now, "about": now - horizon + 1, "horizon": horizon, "limit": limit}
+        return connection.execute(text(_FORGET), values).rowcount
+
+
+def _head(row: HeadRow) -> tuple[Any, ...]:
+    change = row.change
+    name = change.key.name.encode()
+    return row.key, name, change.version, change.head, row.sequence, change.published, change.expires_at
+
+
+def _entry(row: HeadRow) -> tuple[Any, ...]:
+    entry = row.change.entry
+    if entry is None:
+        return (None,) * 5
+    return entry.status.value, entry.version, entry.started_at, entry.closed_at, entry.next_wake

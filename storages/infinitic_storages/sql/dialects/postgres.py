@@ -1,0 +1,211 @@
+"""PostgreSQL through psycopg: a commit is two round trips, both pipelined.
+
+Inserts come first: a transaction that holds locks on old rows and then waits for another's new one deadlocks.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.pool import QueuePool
+
+from infinitic_storages.sql.commit import (
+    Facts,
+    Plan,
+    Question,
+    Row,
+    bites,
+    head_size,
+    segment_size,
+)
+from infinitic_storages.sql.dialects.base import Call, Database, Failure
+from infinitic_storages.sql.dialects.postgres_sql import (
+    Statements,
+    array,
+    entries_of,
+    heads_of,
+    marks_of,
+    register,
+    segments_of,
+)
+from infinitic_storages.sql.settings import PostgresSettings
+from infinitic_storages.sql.tables import Tables
+
+MAX_PIPELINED = 4 * 1024 * 1024
+
+_RETRY = {"40001", "40P01", "55P03", "57014", "25006"}
+_LOST = {"57P01", "57P02", "57P03", "57P05", "53300"}
+_CONFIGURATION = {"28P01", "28000", "3D000", "42501", "3F000"}
+_NOT_PREPARED = {"42P01", "42703"}
+_REFUSALS = (  # libpq gives no code for what happens while connecting
+    ("password authentication failed", "check username and password"),
+    ("no password supplied", "set password"),
+    ("no pg_hba.conf entry", "allow this user and address in pg_hba.conf, or set sslmode"),
+    ("does not exist", "create the database or the role, or correct its name"),
+    ("permission denied", "grant CONNECT on the database to the user"),
+    ("authentication failed", "check username, password and pg_hba.conf"),
+    ("server does not support SSL", "set sslmode to prefer or disable"),
+    ("certificate", "check sslrootcert, sslcert, sslkey and sslmode"),
+)
+
+
+class PostgresDatabase(Database):
+    """One schema of a PostgreSQL database."""
+
+    def __init__(self, settings: PostgresSettings) -> None:
+        self._settings = settings
+        server = settings.unix_socket or settings.host
+        where = f"PostgreSQL at {server}:{settings.port}/{settings.database} as user {settings.username}"
+        engine = create_engine(
+            "postgresql+psycopg://",
+            creator=self._connect,
+            poolclass=QueuePool,
+            pool_size=settings.pool_size,
+            max_overflow=0,
+            pool_timeout=settings.deadline_seconds,
+        )
+        super().__init__(engine, Tables(settings.schema_name), where)
+        self.reader = engine.execution_options(isolation_level="AUTOCOMMIT")  # one round trip, not three
+        quote = engine.dialect.identifier_preparer.format_table
+        tables = self.tables
+        self._sql = Statements(quote(tables.states), quote(tables.segments), quote(tables.marks))
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        settings = self._settings
+        options: dict[str, Any] = {
+            "host": settings.unix_socket or settings.host,
+            "port": settings.port,
+            "user": settings.username,
+            "dbname": settings.database,
+            "connect_timeout": max(2, round(settings.connect_timeout_seconds)),  # libpq knows no less
+            "tcp_user_timeout": round(settings.deadline_seconds * 1000),
+            "keepalives_idle": 30,
+            "application_name": "infinitic",
+            "sslmode": settings.sslmode.value,
+            "sslrootcert": settings.sslrootcert,
+            "sslcert": settings.sslcert,
+            "sslkey": settings.sslkey,
+            "target_session_attrs": "read-write",
+        }
+        if settings.password is not None:
+            options["password"] = settings.password.get_secret_value()
+        given = {name: value for name, value in options.items() if value is not None}
+        connection = psycopg.connect(make_conninfo("", **given), prepare_threshold=settings.prepare_threshold)
+        register(connection)
+        try:
+            self._set_up(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _set_up(self, connection: psycopg.Connection[Any]) -> None:
+        """Every statement here finds rows by index: without statistics, the planner would read whole tables."""
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        timeout = round(self._settings.deadline_seconds * 1000)
+        connection.execute(
+            f"SET statement_timeout = {timeout}; SET idle_in_transaction_session_timeout = {2 * timeout}; "
+            "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
+            "SELECT set_config('synchronous_commit', 'on', false) "
+            "WHERE current_setting('synchronous_commit') = 'off'".encode()
+        )
+        connection.commit()
+
+    def failure(self, error: BaseException) -> tuple[Failure, str]:
+        if not isinstance(error, psycopg.Error):
+            return Failure.OTHER, ""
+        state, message = error.sqlstate, str(error).strip()
+        if state is None:
+            for sign, advice in _REFUSALS:
+                if sign in message:
+                    return Failure.CONFIGURATION, f"{message.splitlines()[-1]}: {advice}"
+            if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+                return Failure.LOST, message
+            return Failure.OTHER, message
+        if state in _RETRY:
+            return Failure.RETRY, message
+        if state in _LOST or state.startswith("08"):
+            return Failure.LOST, message
+        if state == errors.DiskFull.sqlstate:
+            return Failure.FULL, message
+        if state in _CONFIGURATION:
+            return Failure.CONFIGURATION, f"{message}: check the user, its grants and the names"
+        if state in _NOT_PREPARED:
+            return Failure.CONFIGURATION, f"{message}: call prepare() first"
+        return Failure.OTHER, message
+
+    def sever(self, driver: Any) -> None:
+        try:
+            with socket.socket(fileno=os.dup(driver.fileno())) as duplicate:
+                duplicate.shutdown(socket.SHUT_RDWR)
+        except (OSError, psycopg.Error):
+            pass  # it ended by itself
+
+    @contextmanager
+    def lock(self, connection: Connection) -> Generator[None]:
+        name = f"infinitic:{self.tables.schema}"
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+        yield
+        connection.commit()
+
+    def look(self, driver: Any, question: Question) -> Facts:
+        facts = Facts(set(), {}, set())
+        connection: psycopg.Connection[Any] = driver
+        inserts: list[psycopg.Cursor[Any]] = []
+        locks = marks = None
+        with _together(connection, sum(head_size(row) for row in question.claims)):
+            for rows in bites(question.claims, [head_size(row) for row in question.claims]):
+                inserts.append(connection.execute(self._sql.insert, heads_of(rows) + entries_of(rows), binary=True))
+            if question.others:
+                locks = connection.execute(self._sql.lock, (array("bytea", question.others),), binary=True)
+            if question.marks:
+                keys, values = [key for key, _ in question.marks], [mark for _, mark in question.marks]
+                marks = connection.execute(self._sql.known, (array("bytea", keys), array("bytea", values)), binary=True)
+        for cursor in inserts:
+            facts.claimed.update(key for (key,) in cursor)
+        found = [] if locks is None else locks.fetchall()
+        if marks is not None:
+            facts.known.update(marks.fetchall())
+        late = [row.key for row in question.claims if row.key not in facts.claimed]
+        if late:
+            found += connection.execute(self._sql.look, (array("bytea", late),), binary=True).fetchall()
+        facts.rows = {key: Row(version, sequence, alive) for key, version, sequence, alive in found}
+        return facts
+
+    def write(self, driver: Any, plan: Plan, call: Call) -> None:
+        connection: psycopg.Connection[Any] = driver
+        plain = [row for row in plan.updated if row.change.entry is None]
+        entries = [row for row in plan.updated if row.change.entry is not None]
+        call.sent = True
+        size = sum(map(head_size, plan.updated)) + sum(map(segment_size, plan.segments))
+        with _together(connection, size):
+            for rows in bites(plain, [head_size(row) for row in plain]):
+                connection.execute(self._sql.update, heads_of(rows))
+            for rows in bites(entries, [head_size(row) for row in entries]):
+                connection.execute(self._sql.update_all, heads_of(rows) + entries_of(rows))
+            for segments in bites(plan.segments, [segment_size(row) for row in plan.segments]):
+                connection.execute(self._sql.segment, segments_of(segments))
+            if plan.marks:
+                connection.execute(self._sql.mark, marks_of(plan.marks))
+            if plan.published:
+                connection.execute(self._sql.publish, (array("bytea", plan.published),))
+            if plan.withdrawn:
+                connection.execute(self._sql.withdraw, (array("bytea", plan.withdrawn),))
+            connection.commit()
+
+    def delete_marks(self, connection: Connection, now: float, limit: int, horizon: float) -> int:
+        values = {"now": now, "about": now - horizon + 1, "horizon": horizon, "limit": limit}
+        return connection.execute(text(self._sql.forget), values).rowcount
+
+
+def _together(connection: psycopg.Connection[Any], size: int) -> AbstractContextManager[object]:
+    """A pipeline, which saves round trips, but takes time that grows with the square of what is sent."""
+    return connection.pipeline() if size <= MAX_PIPELINED else nullcontext()

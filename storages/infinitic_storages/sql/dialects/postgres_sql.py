@@ -1,0 +1,196 @@
+"""The hot statements of PostgreSQL, and their arrays in its binary form.
+
+psycopg dumps a list element by element in Python, and names its type after the values; here a list is one value of
+one type, which costs less than half and keeps prepared statements few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+
+from infinitic.storage import Change, Entry
+from infinitic_storages.sql.commit import HeadRow, MarkRow, SegmentRow
+
+_HEADER = Struct("!iiIii")  # dimensions, whether there are nulls, type of the elements, their number, first index
+_SIZE = Struct("!i").pack
+_NULL = _SIZE(-1)
+_INTEGER, _FLOAT = Struct("!iq").pack, Struct("!id").pack
+_TRUE, _FALSE = _SIZE(1) + b"\1", _SIZE(1) + b"\0"
+
+
+class _Array:
+    """A list of one type, as the server takes it."""
+
+    __slots__ = ("data",)
+
+    element: ClassVar[int]
+    oid: ClassVar[int]
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class _Bytea(_Array):
+    element, oid = 17, 1001
+
+
+class _Text(_Array):
+    element, oid = 25, 1009
+
+
+class _Bigint(_Array):
+    element, oid = 20, 1016
+
+
+class _Double(_Array):
+    element, oid = 701, 1022
+
+
+class _Boolean(_Array):
+    element, oid = 16, 1000
+
+
+_KINDS: dict[str, type[_Array]] = {
+    "bytea": _Bytea,
+    "text": _Text,
+    "bigint": _Bigint,
+    "double": _Double,
+    "boolean": _Boolean,
+}
+
+
+def array(kind: str, values: Sequence[Any]) -> _Array:
+    """The values, or None, as an array of this type."""
+    match kind:
+        case "bytea":
+            parts = [_NULL if each is None else _SIZE(len(each)) + each for each in values]
+        case "text":
+            parts = [_NULL if each is None else _SIZE(len(each)) + each.encode() for each in values]  # ASCII
+        case "bigint":
+            parts = [_NULL if each is None else _INTEGER(8, each) for each in values]
+        case "double":
+            parts = [_NULL if each is None else _FLOAT(8, each) for each in values]
+        case _:
+            parts = [_TRUE if each else _FALSE for each in values]
+    made = _KINDS[kind]
+    return made(_HEADER.pack(1, 1, made.element, len(values), 1) + b"".join(parts))
+
+
+def _dumper(type_oid: int) -> type[Dumper]:
+    class ArrayDumper(Dumper):
+        format = Format.BINARY
+        oid = type_oid
+
+        def dump(self, obj: Any) -> bytes:
+            return bytes(obj.data)
+
+    return ArrayDumper
+
+
+_DUMPERS = {kind: _dumper(kind.oid) for kind in _KINDS.values()}
+
+
+def register(connection: psycopg.Connection[Any]) -> None:
+    """Teach a connection what arrays are."""
+    for kind, dumper in _DUMPERS.items():
+        connection.adapters.register_dumper(kind, dumper)
+
+
+_STATE = "key, name, version, head, sequence, published, expires_at"
+_ENTRY = "status, workflow_version, started_at, closed_at, next_wake"
+_STATE_ARRAYS = (
+    "%s::bytea[], %s::bytea[], %s::bigint[], %s::bytea[], %s::bigint[], %s::boolean[], %s::double precision[]"
+)
+_ENTRY_ARRAYS = "%s::text[], %s::bigint[], %s::double precision[], %s::double precision[], %s::double precision[]"
+
+
+class Statements:
+    """The statements for tables of these quoted names."""
+
+    def __init__(self, states: str, segments: str, marks: str) -> None:
+        same = "version = u.version, head = u.head, sequence = u.sequence, published = u.published"
+        self.insert = (
+            f"INSERT INTO {states} ({_STATE}, {_ENTRY}) SELECT * FROM unnest({_STATE_ARRAYS}, {_ENTRY_ARRAYS}) "
+            "ON CONFLICT (key) DO NOTHING RETURNING key"
+        ).encode()
+        look = f"SELECT key, version, sequence, head IS NOT NULL FROM {states} WHERE key = ANY(%s::bytea[])"
+        self.look = look.encode()
+        self.lock = f"{look} ORDER BY key FOR UPDATE".encode()
+        self.known = (
+            f"SELECT key, mark FROM {marks} JOIN unnest(%s::bytea[], %s::bytea[]) AS u (key, mark) USING (key, mark)"
+        ).encode()
+        self.update = (
+            f"UPDATE {states} AS s SET {same}, expires_at = u.expires_at "
+            f"FROM unnest({_STATE_ARRAYS}) AS u ({_STATE}) WHERE s.key = u.key"
+        ).encode()
+        self.update_all = (
+            f"UPDATE {states} AS s SET {same}, expires_at = u.expires_at, status = u.status, "
+            "workflow_version = u.workflow_version, started_at = u.started_at, closed_at = u.closed_at, "
+            f"next_wake = u.next_wake FROM unnest({_STATE_ARRAYS}, {_ENTRY_ARRAYS}) AS u ({_STATE}, {_ENTRY}) "
+            "WHERE s.key = u.key"
+        ).encode()
+        self.publish = f"UPDATE {states} SET published = true WHERE key = ANY(%s::bytea[]) AND NOT published".encode()
+        self.withdraw = f"DELETE FROM {states} WHERE key = ANY(%s::bytea[])".encode()
+        self.segment = (
+            f"INSERT INTO {segments} (key, sequence, events, outbox) "
+            "SELECT * FROM unnest(%s::bytea[], %s::bigint[], %s::bytea[], %s::bytea[])"
+        ).encode()
+        self.mark = (
+            f"INSERT INTO {marks} (key, mark, at) "
+            "SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::double precision[])"
+        ).encode()
+        self.forget = (
+            f"DELETE FROM {marks} WHERE (key, mark) IN (SELECT key, mark FROM {marks} "
+            "WHERE at <= :about AND at + :horizon <= :now ORDER BY at LIMIT :limit FOR UPDATE SKIP LOCKED)"
+        )
+
+
+def heads_of(rows: Sequence[HeadRow]) -> tuple[_Array, ...]:
+    changes: list[Change] = [row.change for row in rows]
+    return (
+        array("bytea", [row.key for row in rows]),
+        array("bytea", [change.key.name.encode() for change in changes]),
+        array("bigint", [change.version for change in changes]),
+        array("bytea", [change.head for change in changes]),
+        array("bigint", [row.sequence for row in rows]),
+        array("boolean", [change.published for change in changes]),
+        array("double", [_float(change.expires_at) for change in changes]),
+    )
+
+
+def entries_of(rows: Sequence[HeadRow]) -> tuple[_Array, ...]:
+    entries: list[Entry | None] = [row.change.entry for row in rows]
+    return (
+        array("text", [None if each is None else each.status.value for each in entries]),
+        array("bigint", [None if each is None else each.version for each in entries]),
+        array("double", [None if each is None else float(each.started_at) for each in entries]),
+        array("double", [None if each is None else _float(each.closed_at) for each in entries]),
+        array("double", [None if each is None else _float(each.next_wake) for each in entries]),
+    )
+
+
+def segments_of(rows: Sequence[SegmentRow]) -> tuple[_Array, ...]:
+    return (
+        array("bytea", [row.key for row in rows]),
+        array("bigint", [row.segment.sequence for row in rows]),
+        array("bytea", [row.segment.events for row in rows]),
+        array("bytea", [row.segment.outbox for row in rows]),
+    )
+
+
+def marks_of(rows: Sequence[MarkRow]) -> tuple[_Array, ...]:
+    return (
+        array("bytea", [row.key for row in rows]),
+        array("bytea", [row.mark for row in rows]),
+        array("double", [row.at for row in rows]),
+    )
+
+
+def _float(value: float | None) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,147 @@
+"""SQLite through the standard library: one writer, which holds the database while it looks and writes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.pool import QueuePool
+
+from infinitic.storage import StorageConfigurationError
+from infinitic_storages.sql.commit import Facts, HeadRow, Plan, Question, Row
+from infinitic_storages.sql.dialects.base import Call, Database, Failure
+from infinitic_storages.sql.settings import SqliteSettings
+from infinitic_storages.sql.tables import Tables
+
+OLDEST = (3, 35, 0)
+
+_RETRY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT}
+_CONFIGURATION = {
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened: create its directory, or check the permissions",
+    sqlite3.SQLITE_PERM: "access is denied: check the permissions of the file",
+    sqlite3.SQLITE_READONLY: "the file cannot be written: check the permissions of the file and its directory",
+    sqlite3.SQLITE_NOTADB: "the file is no SQLite database: use another path",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged: restore it from a backup",
+}
+_COLUMNS = "version, head, sequence, published, expires_at, status, workflow_version, started_at, closed_at, next_wake"
+_INSERT = f"INSERT INTO infinitic_states ({_COLUMNS}, name, key) VALUES ({', '.join('?' * 12)})"
+_UPDATE = "UPDATE infinitic_states SET version = ?, head = ?, sequence = ?, published = ?, expires_at = ? WHERE key = ?"
+_UPDATE_ALL = f"UPDATE infinitic_states SET {_COLUMNS.replace(',', ' = ?,')} = ? WHERE key = ?"
+_LOOK = "SELECT version, sequence, head IS NOT NULL FROM infinitic_states WHERE key = ?"
+_KNOWN = "SELECT 1 FROM infinitic_marks WHERE key = ? AND mark = ?"
+_FORGET = (
+    "DELETE FROM infinitic_marks WHERE (key, mark) IN (SELECT key, mark FROM infinitic_marks "
+    "WHERE at <= :about AND at + :horizon <= :now ORDER BY at LIMIT :limit)"
+)
+
+
+class SqliteDatabase(Database):
+    """One file."""
+
+    single_writer = True
+
+    def __init__(self, settings: SqliteSettings) -> None:
+        if sqlite3.sqlite_version_info < OLDEST:
+            raise StorageConfigurationError(
+                f"SQLite {sqlite3.sqlite_version} is too old: {'.'.join(map(str, OLDEST))} is needed. "
+                "Use a Python that was built with a newer one"
+            )
+        self._settings = settings
+        engine = create_engine(
+            "sqlite://",
+            creator=self._connect,
+            poolclass=QueuePool,
+            pool_size=settings.pool_size + 1,
+            max_overflow=0,
+            pool_timeout=settings.deadline_seconds,
+        )
+        super().__init__(engine, Tables(), f"SQLite at {settings.path}")
+
+    def _connect(self) -> sqlite3.Connection:
+        settings = self._settings
+        connection = sqlite3.connect(
+            settings.path,
+            timeout=min(5.0, settings.deadline_seconds / 2),
+            isolation_level=None,
+            check_same_thread=False,  # the pool lends it to one thread at a time
+        )
+        connection.execute(f"PRAGMA synchronous = {settings.synchronous.value}")
+        return connection
+
+    def failure(self, error: BaseException) -> tuple[Failure, str]:
+        if not isinstance(error, sqlite3.Error):
+            return Failure.OTHER, ""
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in _RETRY:
+            return Failure.RETRY, f"{error} (another process holds the file)"
+        if code == sqlite3.SQLITE_FULL:
+            return Failure.FULL, str(error)
+        if code == sqlite3.SQLITE_IOERR:
+            return Failure.LOST, str(error)
+        if code in _CONFIGURATION:
+            return Failure.CONFIGURATION, f"{error}: {_CONFIGURATION[code]}"
+        if "no such table" in str(error) or "no such column" in str(error):
+            return Failure.CONFIGURATION, f"{error}: call prepare() first"
+        return Failure.OTHER, str(error)
+
+    def sever(self, driver: Any) -> None:
+        driver.interrupt()
+
+    def begin(self, connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    @contextmanager
+    def lock(self, connection: Connection) -> Generator[None]:
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield
+        connection.commit()
+
+    def look(self, driver: Any, question: Question) -> Facts:
+        facts = Facts(set(), {}, set())
+        claims = [row.key for row in question.claims]
+        for key in [*claims, *question.others]:
+            row = driver.execute(_LOOK, (key,)).fetchone()
+            if row is not None:
+                facts.rows[key] = Row(row[0], row[1], bool(row[2]))
+        facts.claimed.update(key for key in claims if key not in facts.rows)
+        facts.known.update(each for each in question.marks if driver.execute(_KNOWN, each).fetchone())
+        return facts
+
+    def write(self, driver: Any, plan: Plan, call: Call) -> None:
+        plain = [row for row in plan.updated if row.change.entry is None]
+        entries = [row for row in plan.updated if row.change.entry is not None]
+        driver.executemany(
+            _INSERT, [(*_head(row), *_entry(row), row.change.key.name.encode(), row.key) for row in plan.created]
+        )
+        driver.executemany(_UPDATE, [(*_head(row), row.key) for row in plain])
+        driver.executemany(_UPDATE_ALL, [(*_head(row), *_entry(row), row.key) for row in entries])
+        driver.executemany(
+            "INSERT INTO infinitic_segments (key, sequence, events, outbox) VALUES (?, ?, ?, ?)",
+            [(row.key, row.segment.sequence, row.segment.events, row.segment.outbox) for row in plan.segments],
+        )
+        driver.executemany("INSERT INTO infinitic_marks (key, mark, at) VALUES (?, ?, ?)", plan.marks)
+        driver.executemany(
+            "UPDATE infinitic_states SET published = 1 WHERE key = ?", [(key,) for key in plan.published]
+        )
+        call.sent = True
+        driver.commit()
+
+    def delete_marks(self, connection: Connection, now: float, limit: int, horizon: float) -> int:
+        values = {"now": now, "about": now - horizon + 1, "horizon": horizon, "limit": limit}
+        return connection.execute(text(_FORGET), values).rowcount
+
+
+def _head(row: HeadRow) -> tuple[Any, ...]:
+    change = row.change
+    return change.version, change.head, row.sequence, change.published, change.expires_at
+
+
+def _entry(row: HeadRow) -> tuple[Any, ...]:
+    entry = row.change.entry
+    if entry is None:
+        return (None,) * 5
+    return entry.status.value, entry.version, entry.started_at, entry.closed_at, entry.next_wake

@@ -1,0 +1,42 @@
+"""Keys and marks as bytes: exact, and in the order of (name, id) on every database.
+
+A key is one column, since MariaDB finds no index for a list of pairs. UTF-8 sorts as its characters do.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from infinitic.storage import StateKey
+
+MAX_PART = 255
+"""Bytes of UTF-8 of a name, and of an id."""
+
+MAX_KEY = 2 * MAX_PART + 2 + MAX_PART
+MAX_MARK = 512
+
+_SEPARATOR = b"\0\0"  # sorts before anything that could follow within a name
+_NUL = b"\0\xff"
+
+
+def encode_key(key: StateKey) -> bytes | None:
+    """None for what no key can be: too long, or a lone surrogate."""
+    try:
+        name, id_ = key.name.encode(), key.id.encode()
+    except UnicodeEncodeError:
+        return None
+    if len(name) > MAX_PART or len(id_) > MAX_PART:
+        return None
+    return name.replace(b"\0", _NUL) + _SEPARATOR + id_
+
+
+def decode_key(key: bytes) -> StateKey:
+    """The inverse of `encode_key`."""
+    name, _, id_ = bytes(key).partition(_SEPARATOR)
+    return StateKey(name.replace(_NUL, b"\0").decode(), id_.decode())
+
+
+def encode_mark(mark: str) -> bytes:
+    """A long mark is kept as its digest: indexes have limits, and equality is all that is asked of it."""
+    encoded = mark.encode("utf-8", "surrogatepass")
+    return encoded if len(encoded) <= MAX_MARK else b"\xff" + sha256(encoded).digest()

@@ -1,0 +1,44 @@
+"""The schema and its versions. The caller holds the lock; a step that was interrupted is run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, insert, inspect, select, text, update
+from sqlalchemy.schema import CreateSchema
+
+from infinitic.storage import StorageConfigurationError
+from infinitic_storages.sql.tables import Tables
+
+
+def _create(connection: Connection, tables: Tables) -> None:
+    tables.metadata.create_all(connection)
+    if connection.dialect.name == "postgresql":  # payloads are compressed by those who know them
+        name = connection.dialect.identifier_preparer.format_table(tables.segments)
+        for column in ("events", "outbox"):
+            connection.execute(text(f"ALTER TABLE {name} ALTER COLUMN {column} SET STORAGE EXTERNAL"))
+
+
+STEPS: tuple[Callable[[Connection, Tables], None], ...] = (_create,)
+"""Step n leads from version n to n + 1. Never change one that was released."""
+
+SCHEMA_VERSION = len(STEPS)
+
+
+def migrate(connection: Connection, tables: Tables, where: str) -> None:
+    """Bring the schema to `SCHEMA_VERSION`. Raises `StorageConfigurationError` for one of a newer release."""
+    if tables.schema is not None and not inspect(connection).has_schema(tables.schema):
+        connection.execute(CreateSchema(tables.schema, if_not_exists=True))
+    tables.meta.create(connection, checkfirst=True)
+    stored = connection.execute(select(tables.meta.c.schema_version).where(tables.meta.c.id == 1)).scalar()
+    if stored is None:
+        connection.execute(insert(tables.meta).values(id=1, schema_version=0))
+        stored = 0
+    if stored > SCHEMA_VERSION:
+        raise StorageConfigurationError(
+            f"{where}: its schema has version {stored}, and this release knows version {SCHEMA_VERSION} at most. "
+            "Upgrade infinitic, or use another database"
+        )
+    for version in range(stored, SCHEMA_VERSION):
+        STEPS[version](connection, tables)
+        connection.execute(update(tables.meta).where(tables.meta.c.id == 1).values(schema_version=version + 1))

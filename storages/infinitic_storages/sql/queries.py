@@ -1,0 +1,146 @@
+"""The verbs that every database answers to the same statements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, and_, delete, null, or_, select, update
+
+from infinitic.storage import Entry, Found, Page, Query, Segment, StateKey, Stored, WorkflowStatus
+from infinitic_storages.sql.keys import decode_key, encode_key
+from infinitic_storages.sql.tables import Tables
+
+_BITE = 1000  # keys in one list
+
+_Position = tuple[float, str, str]  # of an entry in the order of `find`: start, name, id
+
+
+def load(connection: Connection, tables: Tables, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+    states = tables.states.c
+    asked = {each: key for key in keys if (each := encode_key(key)) is not None}
+    encoded = list(asked)
+    found: dict[StateKey, Stored] = {}
+    for start in range(0, len(encoded), _BITE):
+        statement = select(states.key, states.version, states.head, states.sequence, states.published).where(
+            states.key.in_(encoded[start : start + _BITE]), states.head.is_not(None)
+        )
+        for key, version, head, sequence, published in connection.execute(statement):
+            found[asked[bytes(key)]] = Stored(version, bytes(head), sequence, bool(published))
+    return found
+
+
+def history(
+    connection: Connection,
+    tables: Tables,
+    key: StateKey,
+    after: int,
+    limit: int,
+    sequences: Sequence[int] | None,
+    outbox: bool,
+) -> list[Segment]:
+    segments = tables.segments.c
+    encoded = encode_key(key)
+    if encoded is None:
+        return []
+    columns = (segments.sequence, segments.events, segments.outbox if outbox else null())
+    statement = select(*columns).where(segments.key == encoded).order_by(segments.sequence)
+    if sequences is None:
+        rows = connection.execute(statement.where(segments.sequence > max(after, 0)).limit(max(limit, 0))).all()
+    else:
+        wanted = sorted(set(sequences))
+        rows = [
+            row
+            for start in range(0, len(wanted), _BITE)
+            for row in connection.execute(statement.where(segments.sequence.in_(wanted[start : start + _BITE])))
+        ]
+    return [Segment(row[0], bytes(row[1]), None if row[2] is None else bytes(row[2])) for row in rows]
+
+
+def find(connection: Connection, tables: Tables, query: Query) -> Page:
+    """A page of entries, newest start first. Ranges of time are without their ends."""
+    states = tables.states.c
+    where: list[ColumnElement[bool]] = [states.started_at.is_not(None)]
+    if query.name is not None:
+        try:
+            where.append(states.name == query.name.encode())
+        except UnicodeEncodeError:
+            return Page([], None)
+    if query.status is not None:
+        where.append(states.status == query.status.value)
+    if query.started_after is not None:
+        where.append(states.started_at > float(query.started_after))
+    if query.started_before is not None:
+        where.append(states.started_at < float(query.started_before))
+    if query.overdue_at is not None:
+        where.append(states.status == WorkflowStatus.RUNNING.value)
+        where.append(states.next_wake < float(query.overdue_at))
+    if query.cursor is not None:
+        start, key = _position(query.cursor)
+        where += [states.started_at <= start, or_(states.started_at < start, states.key < key)]
+    statement = (
+        select(
+            states.key, states.status, states.started_at, states.workflow_version, states.closed_at, states.next_wake
+        )
+        .where(and_(*where))
+        .order_by(states.started_at.desc(), states.key.desc())
+        .limit(query.limit + 1)
+    )
+    rows = connection.execute(statement).all()
+    found = [
+        Found(decode_key(key), Entry(WorkflowStatus(status), started_at, version, closed_at, next_wake))
+        for key, status, started_at, version, closed_at, next_wake in rows[: query.limit]
+    ]
+    if len(rows) <= query.limit:
+        return Page(found, None)
+    last = found[-1]
+    return Page(found, msgspec.json.encode((last.entry.started_at, last.key.name, last.key.id)).decode())
+
+
+def purge(connection: Connection, tables: Tables, now: float, limit: int, horizon: float) -> int:
+    """Remove remnants, then head, history and entry of instances. Returns how many instances went.
+
+    Rows that a commit holds are left to the next call: what it writes may tell them to stay.
+    """
+    states, segments = tables.states.c, tables.segments.c
+    due = (states.expires_at.is_not(None), states.expires_at <= now)
+    for keys in _due(connection, tables, limit, and_(states.head.is_(None), *due)):
+        connection.execute(delete(tables.states).where(states.key.in_(keys), states.head.is_(None), *due))
+    gone = 0
+    for keys in _due(connection, tables, limit, and_(states.head.is_not(None), *due)):
+        connection.execute(delete(tables.segments).where(segments.key.in_(keys)))
+        connection.execute(
+            update(tables.states)
+            .where(states.key.in_(keys), states.head.is_not(None), *due)
+            .values(
+                head=None,
+                status=None,
+                workflow_version=None,
+                started_at=None,
+                closed_at=None,
+                next_wake=None,
+                expires_at=states.expires_at + horizon,
+            )
+        )
+        gone += len(keys)
+    return gone
+
+
+def _due(connection: Connection, tables: Tables, limit: int, where: ColumnElement[bool]) -> list[list[bytes]]:
+    states = tables.states.c
+    statement = (
+        select(states.key).where(where).order_by(states.expires_at).limit(limit).with_for_update(skip_locked=True)
+    )
+    keys = [bytes(key) for key in connection.execute(statement).scalars()]
+    return [keys[start : start + _BITE] for start in range(0, len(keys), _BITE)]
+
+
+def _position(cursor: str) -> tuple[float, bytes]:
+    try:
+        start, name, id_ = msgspec.json.decode(cursor, type=_Position)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{cursor!r} is not a cursor of `find`") from error
+    key = encode_key(StateKey(name, id_))
+    if key is None:
+        raise ValueError(f"{cursor!r} is not a cursor of `find`")
+    return start, key

@@ -1,0 +1,171 @@
+"""What the SQL storages share: a bounded thread pool, deadlines, and the verbs. Imports no driver.
+
+A verb is one hop to a thread that has a connection to itself. A cancelled verb whose thread has begun is left to
+end there, so that no connection leaks; one that has not begun never does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from infinitic.errors import MissingDriverError, StorageError
+from infinitic.storage import (
+    Change,
+    Outcome,
+    Page,
+    Published,
+    Query,
+    Segment,
+    StateKey,
+    StateStorage,
+    Storage,
+    StorageCapabilities,
+    StorageClosed,
+    StorageOutcomeUnknown,
+    StorageUnavailable,
+    Stored,
+)
+from infinitic_storages.sql.commit import check
+
+if TYPE_CHECKING:
+    from infinitic_storages.sql.dialects.base import Call, Database
+
+T = TypeVar("T")
+
+DEFAULT_HORIZON = 14 * 86_400.0
+"""Seconds that marks and remnants are kept."""
+
+_GRACE = 2.0  # seconds past the deadline: what the driver has to say is better than silence
+
+
+class SqlStorage(Storage):
+    """A database behind SQLAlchemy. Each subclass opens its own kind."""
+
+    extra: ClassVar[str]
+    """The optional dependency that brings the driver, and the name in a configuration."""
+
+    def __init__(self, horizon: float, max_value: int, pool_size: int, deadline: float) -> None:
+        try:
+            self._database = self._open()
+        except ImportError as error:
+            raise MissingDriverError(f"The storage '{self.extra}'", self.extra, error.name) from error
+        self.capabilities = StorageCapabilities(max_value=max_value, durable=True, horizon=horizon)
+        self._deadline = deadline
+        self._readers = ThreadPoolExecutor(pool_size, thread_name_prefix=f"infinitic-{self.extra}")
+        self._writers = (
+            ThreadPoolExecutor(1, thread_name_prefix=f"infinitic-{self.extra}-writer")
+            if self._database.single_writer
+            else self._readers
+        )
+        self._calls: set[Call] = set()
+        self._closing: asyncio.Future[None] | None = None
+        self._closed = False
+        self.states = _States(self)
+
+    def _open(self) -> Database:
+        raise NotImplementedError
+
+    async def prepare(self) -> None:
+        """Connect, create or migrate the tables under a lock, and learn the limits of the server."""
+        limit = await self.run(self._database.prepare, writes=True, seconds=max(self._deadline, 60.0))
+        if limit is not None and limit < self.capabilities.max_value:
+            self.capabilities = StorageCapabilities(max_value=limit, durable=True, horizon=self.capabilities.horizon)
+
+    async def close(self) -> None:
+        """Let running calls end, then give back every connection. Idempotent."""
+        self._closed = True
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().run_in_executor(None, self._shut_down)
+        await asyncio.shield(self._closing)
+
+    def _shut_down(self) -> None:
+        self._readers.shutdown()
+        self._writers.shutdown()
+        self._database.dispose()
+
+    async def run(
+        self, work: Callable[[Call], T], *, writes: bool = False, commit: bool = False, seconds: float | None = None
+    ) -> T:
+        """The result of `work` in a thread, or what its deadline means."""
+        if self._closed:
+            raise StorageClosed("This storage is closed")
+        deadline = self._deadline if seconds is None else seconds
+        call = self._database.call(deadline)
+        future = (self._writers if writes else self._readers).submit(self._database.run, call, work)
+        loop = asyncio.get_running_loop()
+        self._calls.add(call)
+        watchdog = loop.call_later(deadline + _GRACE, self._give_up, future, call)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not call.given_up or (task is not None and task.cancelling()):
+                raise
+            raise self._too_late(call, commit, deadline) from None
+        except StorageError as error:
+            if call.given_up and not isinstance(error, StorageOutcomeUnknown):
+                raise self._too_late(call, commit, deadline) from error
+            raise
+        finally:
+            self._calls.discard(call)
+            if future.done():
+                watchdog.cancel()
+
+    @staticmethod
+    def _give_up(future: Future[T], call: Call) -> None:
+        """Not begun: it never will. Begun: cut its connection, and the thread ends with what the driver says."""
+        call.given_up = True
+        if not future.cancel():
+            call.sever()
+
+    @staticmethod
+    def _too_late(call: Call, commit: bool, deadline: float) -> StorageError:
+        if commit and call.sent:
+            return StorageOutcomeUnknown(f"No reply to a commit within {deadline:g} seconds")
+        return StorageUnavailable(f"No reply within {deadline:g} seconds")
+
+    @property
+    def database(self) -> Database:
+        return self._database
+
+
+class _States(StateStorage):
+    __slots__ = ("_storage",)
+
+    def __init__(self, storage: SqlStorage) -> None:
+        self._storage = storage
+
+    async def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+        storage = self._storage
+        return await storage.run(lambda call: storage.database.load(call, keys))
+
+    async def history(
+        self,
+        key: StateKey,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        sequences: Sequence[int] | None = None,
+        outbox: bool = False,
+    ) -> list[Segment]:
+        storage = self._storage
+        return await storage.run(lambda call: storage.database.history(call, key, after, limit, sequences, outbox))
+
+    async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
+        storage = self._storage
+        check(changes, storage.capabilities.max_value)
+        return await storage.run(lambda call: storage.database.commit(call, changes), writes=True, commit=True)
+
+    async def find(self, query: Query) -> Page:
+        storage = self._storage
+        if query.limit < 1:
+            raise ValueError(f"The limit of a page is at least 1, not {query.limit}")
+        return await storage.run(lambda call: storage.database.find(call, query))
+
+    async def purge(self, now: float, limit: int = 1000) -> int:
+        storage = self._storage
+        horizon = storage.capabilities.horizon
+        return await storage.run(lambda call: storage.database.purge(call, now, limit, horizon), writes=True)

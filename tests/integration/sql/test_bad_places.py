@@ -1,0 +1,65 @@
+"""What can be no database, and drivers that are missing, are told in words."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infinitic.errors import ConfigurationError, MissingDriverError
+from infinitic.storage import Change, StateKey, StorageConfigurationError, StorageUnavailable
+from infinitic_storages.sql.mysql import MysqlStorage
+from infinitic_storages.sql.postgres import PostgresStorage
+from infinitic_storages.sql.sqlite import SqliteStorage
+from tests.integration.storages.databases import SQL, Place
+
+
+def test_files_that_cannot_be(tmp_path: Path) -> None:
+    async def run() -> None:
+        def at(path: Path) -> SqliteStorage:
+            return SqliteStorage(SqliteStorage.Settings(path=path))
+
+        with pytest.raises(StorageConfigurationError, match="create its directory"):
+            await at(tmp_path / "missing" / "a.db").prepare()
+        (tmp_path / "text").write_text("no database, but long enough to be told apart from one" * 99)
+        with pytest.raises(StorageConfigurationError, match="no SQLite database"):
+            await at(tmp_path / "text").prepare()
+        with pytest.raises(ConfigurationError, match="in_memory"):
+            at(Path(":memory:"))
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", SQL)
+def test_a_missing_driver_is_named(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plugin: Any = {"sqlite": SqliteStorage, "postgres": PostgresStorage, "mysql": MysqlStorage}[kind]
+    for module in [each for each in sys.modules if each.startswith("infinitic_storages.sql.dialects")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    given = {"path": tmp_path / "a.db"} if kind == "sqlite" else {"username": "u"}
+    with pytest.raises(MissingDriverError, match=rf"infinitic\[{kind}\]"):
+        plugin.from_settings(plugin.Settings.model_validate(given), horizon=1.0)
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """It is told in words, chained to what the driver said."""
+    failed = sqlite3.OperationalError("database or disk is full")
+    failed.sqlite_errorcode = sqlite3.SQLITE_FULL
+
+    async def run() -> None:
+        async with Place("sqlite", "full", tmp_path).sql() as storage:
+            await storage.prepare()
+
+            def full(driver: Any, plan: Any, call: Any) -> None:
+                raise failed
+
+            storage.database.write = full  # type: ignore[method-assign]
+            with pytest.raises(StorageUnavailable, match="disk of the database is full") as caught:
+                await storage.states.commit([Change(StateKey("n", "k"), None, 1, b"", 1.0)])
+            assert caught.value.__cause__ is failed
+
+    asyncio.run(run())
