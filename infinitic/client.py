@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
 
@@ -126,9 +127,42 @@ class Client:
         self._consumer: Consumer | None = None
         self._receiver: asyncio.Task[None] | None = None
         self._closed = False
+        self._owned: tuple[Transport | Storage, ...] = ()
+
+    @classmethod
+    def from_config(
+        cls,
+        path: str | Path | None = None,
+        *,
+        text: str | None = None,
+        name: str | None = None,
+        codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
+    ) -> Self:
+        """A client on the transport and storage of a configuration, which it closes with itself.
+
+        Args:
+            path: the file; `infinitic.yml` by default.
+            text: the content of a file, instead of a path.
+            name: unique among all clients; the `name` in a file is that of a worker.
+            codec: as for `Client`.
+
+        Raises `ConfigurationError` with all mistakes.
+        """
+        from infinitic.config import load  # it needs pydantic, which is slow to import
+
+        config = load(path, text=text)
+        storage = config.storage()
+        transport = config.transport()
+        client = cls(transport, storage=storage, name=name, codec=codec)
+        client._owned = (transport,) if storage is None else (transport, storage)
+        return client
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -150,6 +184,13 @@ class Client:
 
     async def close(self) -> None:
         """Stop listening; whoever still waits gets `UsageError`. Idempotent."""
+        owned, self._owned = self._owned, ()
+        async with AsyncExitStack() as stack:
+            for each in reversed(owned):
+                stack.push_async_callback(each.close)
+            await self._stop_listening()
+
+    async def _stop_listening(self) -> None:
         self._closed = True
         receiver, self._receiver = self._receiver, None
         if receiver is not None:

@@ -2,12 +2,12 @@
 
 An adapter is found by an entry point in the group `infinitic.transports` or `infinitic.storages`. The name of the
 entry point is the key in the configuration; it points to a `TransportPlugin` or a `StoragePlugin`, most simply the
-adapter's class itself. Ours have no privilege.
+adapter's class itself. Ours have no privilege. What wraps storages is found in `infinitic.storage_wrappers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Protocol, TypeVar, cast
@@ -20,6 +20,7 @@ from infinitic.transport import Transport
 
 TRANSPORTS = "infinitic.transports"
 STORAGES = "infinitic.storages"
+STORAGE_WRAPPERS = "infinitic.storage_wrappers"
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -74,6 +75,11 @@ def transport_plugin(name: str) -> TransportPlugin:
 def storage_plugin(name: str) -> StoragePlugin:
     """The storage of this name. Raises `ConfigurationError`, `MissingDriverError` if its driver is not installed."""
     return cast(StoragePlugin, _load("storage", STORAGES, name))
+
+
+def storage_wrapper(name: str) -> Callable[[Storage, str], Storage]:
+    """What stands between the engine and a storage, called with the storage and its setting."""
+    return cast("Callable[[Storage, str], Storage]", _load("storage wrapper", STORAGE_WRAPPERS, name))
 
 
 def _names(points: Iterable[EntryPoint]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
@@ -60,7 +61,25 @@ class SyncClient:
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
         portal: BlockingPortal | None = None,
     ) -> None:
-        self._client = Client(transport, storage=storage, name=name, clock=clock, codec=codec)
+        self._begin(Client(transport, storage=storage, name=name, clock=clock, codec=codec), portal)
+
+    @classmethod
+    def from_config(
+        cls,
+        path: str | Path | None = None,
+        *,
+        text: str | None = None,
+        name: str | None = None,
+        codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
+        portal: BlockingPortal | None = None,
+    ) -> Self:
+        """A client of a configuration. As `Client.from_config`; `portal` as for `SyncClient`."""
+        client = cls.__new__(cls)
+        client._begin(Client.from_config(path, text=text, name=name, codec=codec), portal)
+        return client
+
+    def _begin(self, client: Client, portal: BlockingPortal | None) -> None:
+        self._client = client
         self._given = portal
         self._portal: BlockingPortal | None = None
         self._stack = ExitStack()
@@ -68,8 +87,8 @@ class SyncClient:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             portal = self._given or stack.enter_context(_own_portal())
-            portal.call(self._client.start)
             stack.callback(portal.call, self._client.close)
+            portal.call(self._client.start)
             self._portal = portal
             self._stack = stack.pop_all()
         return self

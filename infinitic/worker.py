@@ -8,12 +8,13 @@ import inspect
 import random
 import signal
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from types import FunctionType, MethodType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from infinitic import ids
 from infinitic.client import ENVELOPE, Client
@@ -21,6 +22,7 @@ from infinitic.clock import Clock, SystemClock, to_seconds
 from infinitic.errors import InfiniticError, RegistrationError, UsageError
 from infinitic.payloads import PayloadCodec, coder_of
 from infinitic.registry import ServiceImplementation, implementation_of
+from infinitic.replay.divergence import ReplayCheck
 from infinitic.replay.spec import WorkflowSpec, spec_of, workflow_name
 from infinitic.runtime import blocking
 from infinitic.runtime.attempt import Attempts
@@ -38,6 +40,9 @@ from infinitic.services import RetryPolicy, timeout
 from infinitic.storage import Storage
 from infinitic.transport import Transport
 from infinitic.workflows import Workflow
+
+if TYPE_CHECKING:
+    from infinitic.config import Config
 
 DEFAULT_CONCURRENCY = 100
 DEFAULT_GRACE = 30.0
@@ -103,6 +108,51 @@ class Worker:
         self._started: set[tuple[str, str]] = set()
         self._starting: set[asyncio.Task[None]] = set()
         self._used = False
+        self._owned: tuple[Transport | Storage, ...] = ()
+
+    @classmethod
+    def from_config(
+        cls,
+        path: str | Path | None = None,
+        *,
+        text: str | None = None,
+        config: Config | None = None,
+        codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
+    ) -> Self:
+        """A worker with the services and workflows of a configuration, on a transport and storage that it closes.
+
+        Args:
+            path: the file; `infinitic.yml` by default.
+            text: the content of a file, instead of a path.
+            config: what `infinitic.config.load` gave, instead of a path.
+            codec: as for `Worker`.
+
+        Raises `ConfigurationError` with all mistakes, and `RegistrationError`.
+        """
+        from infinitic.config import load  # it needs pydantic, which is slow to import
+
+        config = load(path, text=text) if config is None else config
+        services, workflows = config.services(), config.workflows()  # imported before anything is made
+        storage = config.storage()
+        transport = config.transport()
+        grace = config.document.transport.shutdown_grace_period_seconds
+        worker = cls(transport, storage, name=config.document.name, shutdown_grace_period=grace, codec=codec)
+        worker._owned = (transport,) if storage is None else (transport, storage)
+        for each in services:
+            worker.add_service_executor(each.made(), **each.options)
+        for flow in workflows:
+            engine = flow.state_engine
+            kept = None if engine is None else engine.retention_seconds
+            if flow.executor is not None:
+                worker.add_workflow_executor(
+                    *flow.versions,
+                    concurrency=flow.executor.concurrency,
+                    retention=kept if flow.executor.retention_seconds is None else flow.executor.retention_seconds,
+                    replay_check=flow.executor.replay_check,
+                )
+            if engine is not None:
+                worker.add_workflow_state_engine(flow.name, concurrency=engine.concurrency, retention=kept)
+        return worker
 
     # Roles.
 
@@ -171,9 +221,10 @@ class Worker:
         *versions: type[Workflow] | Callable[[], Workflow],
         concurrency: int = DEFAULT_CONCURRENCY,
         retention: float | timedelta | None = None,
+        replay_check: str | None = None,
     ) -> None:
-        """Host only the code of a workflow; its state engine is on another worker. Arguments as for `add_workflow`."""
-        self._add_versions(versions, concurrency, retention)
+        """Host only the code of a workflow. Arguments as for `add_workflow`; `replay_check` wins over `@workflow`."""
+        self._add_versions(versions, concurrency, retention, replay_check)
         self._start_more()
 
     def _add_versions(
@@ -181,6 +232,7 @@ class Worker:
         versions: Sequence[type[Workflow] | Callable[[], Workflow]],
         concurrency: int,
         retention: float | timedelta | None,
+        replay_check: str | None = None,
     ) -> set[str]:
         """Take in the code of these versions, and return the names of their workflows."""
         self._need_storage("A workflow")
@@ -198,7 +250,8 @@ class Worker:
                     f"{spec.cls.__qualname__} and {other.__qualname__} are both version {spec.version} of the workflow "
                     f"'{spec.name}': give one another name or version"
                 )
-            specs[spec.version] = replace(spec, coder=self._coder)
+            check = spec.check if replay_check is None else ReplayCheck(replay_check)
+            specs[spec.version] = replace(spec, coder=self._coder, check=check)
         return names
 
     def add_workflow_state_engine(
@@ -232,10 +285,11 @@ class Worker:
         """A client on the transport of this worker, ready while it runs."""
         return self._client
 
-    async def run(self) -> None:
+    async def run(self, *, on_ready: Callable[[], None] | None = None) -> None:
         """Work until SIGTERM or SIGINT, then drain: stop taking, finish what runs, hand the rest back.
 
-        A second signal stops at once. Raises `UsageError` if nothing is hosted, or if the worker ran before.
+        A second signal stops at once. `on_ready` is called when all consumers are subscribed and signals heeded.
+        Raises `UsageError` if nothing is hosted, or if the worker ran before.
         """
         loop = asyncio.get_running_loop()
         stop: asyncio.Future[None] = loop.create_future()
@@ -259,6 +313,8 @@ class Worker:
         gc.freeze()
         gc.set_threshold(50_000, *thresholds[1:])
         try:
+            if on_ready is not None:
+                on_ready()
             await self._supervisor.wait(stop)
             await self._stop()
         finally:
@@ -301,10 +357,14 @@ class Worker:
         if not allow_empty and not (self._services or self._engines or self._executors):
             raise UsageError("This worker hosts nothing: add_service(…) or add_workflow(…) first")
         self._used = True
-        if self._storage is not None:
-            await insist("Preparing the storage", self._storage.prepare)
-        await self._client.start()
-        await self._supervisor.start(self._components())
+        try:
+            if self._storage is not None:
+                await insist("Preparing the storage", self._storage.prepare)
+            await self._client.start()
+            await self._supervisor.start(self._components())
+        except BaseException:
+            await self._kill()
+            raise
 
     def _start_more(self) -> None:
         """What is added while the worker runs starts at the next turn of the loop."""
@@ -324,8 +384,12 @@ class Worker:
     async def _kill(self) -> None:
         for task in list(self._starting):
             task.cancel()
-        await self._supervisor.kill()
-        await self._client.close()
+        owned, self._owned = self._owned, ()
+        async with AsyncExitStack() as stack:
+            for each in reversed(owned):
+                stack.push_async_callback(each.close)
+            await self._supervisor.kill()
+            await self._client.close()
 
     def _components(self) -> list[Component]:
         """The components of all roles that have not been started yet."""

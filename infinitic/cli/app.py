@@ -7,15 +7,22 @@ from typing import Annotated
 
 import typer
 
-from infinitic.cli import demo
+from infinitic.cli import dead_letters, demo, doctor, influence, inspect, start, worker
 
 app = typer.Typer(
     help="Durable workflows and services as plain Python classes.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_show_locals=False,
 )
 app.command("demo")(demo.command)
+app.command("worker")(worker.command)
+app.command("start")(start.command)
+app.command("describe")(inspect.describe_command)
+app.command("list")(inspect.list_command)
+app.command("signal")(influence.signal_command)
+app.command("cancel")(influence.cancel_command)
+app.add_typer(dead_letters.app, name="dead-letters")
+app.command("doctor")(doctor.command)
 
 
 def _show_version(wanted: bool) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush, nlargest
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import msgspec
+from pydantic import BaseModel, Field
 
 from infinitic.errors import UsageError
+from infinitic.plugins import Settings
 from infinitic.storage import (
     Change,
     Entry,
@@ -297,6 +299,12 @@ class _States(StateStorage):
 _databases: dict[str, Database] = {}
 
 
+class InMemorySettings(Settings):
+    """A database in this process, for tests and development."""
+
+    name: str = Field(default="default", min_length=1, description="Name of the database; one of a name in a process")
+
+
 class InMemoryStorage(Storage):
     """A connection to a database in this process.
 
@@ -306,6 +314,8 @@ class InMemoryStorage(Storage):
     """
 
     __slots__ = ("_states", "capabilities", "states")
+
+    Settings: ClassVar[type[BaseModel]] = InMemorySettings
 
     def __init__(
         self,
@@ -326,9 +336,17 @@ class InMemoryStorage(Storage):
         self.states = self._states
 
     @classmethod
-    def named(cls, name: str = "default") -> Self:
-        """A connection to the database of this name, which is made once and lives as long as the process."""
-        return cls(_databases.setdefault(name, Database()))
+    def named(cls, name: str = "default", *, horizon: float = DEFAULT_HORIZON) -> Self:
+        """A connection to the database of this name, which is made once and lives as long as the process.
+
+        `horizon` (seconds) is that of whoever comes first.
+        """
+        return cls(_databases.setdefault(name, Database(horizon=horizon)))
+
+    @classmethod
+    def from_settings(cls, settings: Any, *, horizon: float) -> Self:
+        """A connection to the database of the name in the settings."""
+        return cls.named(settings.name, horizon=horizon)
 
     async def prepare(self) -> None:
         """Nothing has to be made. Raises `StorageClosed` after `close`."""

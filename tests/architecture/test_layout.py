@@ -104,10 +104,11 @@ def test_every_public_name_exists() -> None:
 
 def test_every_core_dependency_is_used() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {re.split(r"[^\w.-]", requirement)[0] for requirement in project["dependencies"]}
+    wanted = {re.split(r"[^\w.-]", requirement)[0].lower() for requirement in project["dependencies"]}
     provided_by = packages_distributions()
     imported = {name for path in product_modules() for name in imported_packages(path)}
-    assert wanted - {distribution for name in imported for distribution in provided_by.get(name, [])} == set()
+    used = {distribution.lower() for name in imported for distribution in provided_by.get(name, [])}
+    assert wanted - used == set()
 
 
 @pytest.mark.parametrize("what", FORBIDDEN_TEXT)

@@ -11,10 +11,13 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import inf
-from typing import Self
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, Field
 
 from infinitic.clock import Clock, SystemClock
 from infinitic.errors import UsageError
+from infinitic.plugins import Settings
 from infinitic.topics import Topic
 from infinitic.transport import (
     Capabilities,
@@ -37,6 +40,12 @@ _SHORTEST_WAIT = 1e-6
 """Seconds. A timer that fires before its time of day, by rounding, must not spin."""
 
 
+class InMemorySettings(Settings):
+    """A broker in this process, for tests and development."""
+
+    name: str = Field(default="default", min_length=1, description="Name of the broker; one of a name in each process")
+
+
 class InMemoryTransport(Transport):
     """A connection to a broker in this process.
 
@@ -46,6 +55,8 @@ class InMemoryTransport(Transport):
     """
 
     __slots__ = ("_alarm", "_broker", "_closed", "_consumers", "_now", "capabilities")
+
+    Settings: ClassVar[type[BaseModel]] = InMemorySettings
 
     def __init__(
         self, broker: Broker | None = None, *, clock: Clock | None = None, max_payload: int | None = None
@@ -67,6 +78,11 @@ class InMemoryTransport(Transport):
     def named(cls, name: str = "default", *, clock: Clock | None = None) -> Self:
         """A connection to the broker of this name, which is made once and lives as long as the process."""
         return cls(_brokers.setdefault(name, Broker()), clock=clock)
+
+    @classmethod
+    def from_settings(cls, settings: Any, *, horizon: float) -> Self:
+        """A connection to the broker of the name in the settings. It keeps no message longer than the process."""
+        return cls.named(settings.name)
 
     @property
     def broker(self) -> Broker:

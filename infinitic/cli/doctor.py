@@ -1,0 +1,193 @@
+"""``infinitic doctor``: can this machine work with what its configuration says? It declares and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import typer
+from rich.console import RenderableType
+
+from infinitic import topics
+from infinitic.cli.exits import FAILED
+from infinitic.cli.link import DEFAULT_CONFIG, Config, Project, exits, load, reach
+from infinitic.cli.output import Json, cell, line, show, status, table
+from infinitic.diagnosis import Diagnosable, Diagnosis, Level
+from infinitic.errors import ConfigurationError, InfiniticError
+from infinitic.storage import StateKey, Storage, StorageConfigurationError
+from infinitic.topics import Topic
+from infinitic.transport import SubscriptionStats, Transport
+
+T = TypeVar("T")
+
+SECONDS = 15.0
+DRIVERS = ("pulsar-client", "httpx", "redis", "sqlalchemy", "psycopg", "pymysql", "zstandard")
+
+_NOBODY = StateKey("infinitic-doctor", "infinitic-doctor")
+
+
+class Examined(msgspec.Struct):
+    """All findings. `healthy`: none is a failure."""
+
+    healthy: bool
+    checks: list[Diagnosis]
+
+
+def command(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
+    """Check this machine, the broker and the database, and say what to do. Changes nothing."""
+    with exits():
+        examined = asyncio.run(_doctor(config))
+    show(examined, as_json, _render)
+    if not examined.healthy:
+        raise typer.Exit(FAILED)
+
+
+async def _doctor(config: Path) -> Examined:
+    configuration = load(config)
+    project = configuration.project
+    checks = [*machine(), Diagnosis("configuration", Level.OK, str(config))]
+    transport = _made("broker", configuration.transport, checks)
+    storage = _made("database", configuration.storage, checks)
+    try:
+        if transport is not None:
+            checks += await broker(transport, project)
+        if storage is not None:
+            checks += await database(storage)
+        elif project.workflows and not any(each.subject == "database" for each in checks):
+            checks.append(
+                Diagnosis("database", Level.FAILURE, "the configuration has none", "workflows need one: add `storage`")
+            )
+    finally:
+        if transport is not None:
+            await transport.close()
+        if storage is not None:
+            await storage.close()
+    return Examined(all(each.level is not Level.FAILURE for each in checks), checks)
+
+
+def _made(subject: str, make: Callable[[], T], checks: list[Diagnosis]) -> T | None:
+    try:
+        return make()
+    except ConfigurationError as error:
+        checks.append(Diagnosis(subject, Level.FAILURE, str(error), "mend the configuration, or install the driver"))
+        return None
+
+
+def machine() -> list[Diagnosis]:
+    """Python, its hash seed, and the drivers that are installed."""
+    seed = os.environ.get("PYTHONHASHSEED", "random")
+    drivers = [f"{name} {found}" for name in DRIVERS if (found := _version(name))]
+    return [
+        Diagnosis("infinitic", Level.OK, f"{_version('infinitic') or '?'}, Python {platform.python_version()}"),
+        Diagnosis(
+            "hash seed",
+            Level.OK,
+            "random: the order of sets of text differs between processes" if seed == "random" else f"fixed: {seed}",
+            "workflow code sorts a set before it goes over it" if seed == "random" else "",
+        ),
+        Diagnosis("drivers", Level.OK, ", ".join(drivers) or "none installed"),
+    ]
+
+
+async def broker(transport: Transport, project: Project, seconds: float = SECONDS) -> list[Diagnosis]:
+    """Reach it, and look at the topics of the configuration."""
+    try:
+        await reach(transport, seconds)
+    except InfiniticError as error:
+        return [_unreached("broker", error), *await _own("broker", transport, seconds)]
+    checks = [Diagnosis("broker", Level.OK, "answers"), *await _own("broker", transport, seconds)]
+    for kind, names, make in (
+        ("service", project.services, topics.service_executor),
+        ("workflow", project.workflows, topics.workflow_engine),
+    ):
+        for name in names:
+            subject = f"{kind} {name}"
+            try:
+                checks += await asyncio.wait_for(_topic(transport, subject, f"--{kind} {name}", make(name)), seconds)
+            except TimeoutError:
+                checks.append(
+                    Diagnosis(subject, Level.FAILURE, f"no answer within {seconds:g} s", "look at the broker")
+                )
+            except InfiniticError as error:
+                checks.append(Diagnosis(subject, Level.FAILURE, str(error), "look at the broker and its permissions"))
+    return checks
+
+
+async def _topic(transport: Transport, subject: str, option: str, topic: Topic) -> list[Diagnosis]:
+    assert topic.subscription is not None
+    found = (await transport.stats(topic)).subscriptions.get(topic.subscription)
+    if found is None:
+        checks = [Diagnosis(subject, Level.WARNING, "has no topic yet", "its first worker or client makes it")]
+    elif found.consumers:
+        checks = [Diagnosis(subject, Level.OK, f"{found.consumers} consuming, {_waiting(found)} waiting")]
+    else:
+        message = f"nobody consumes, {_waiting(found)} waiting"
+        checks = [Diagnosis(subject, Level.WARNING, message, "start a worker that hosts it")]
+    letters = topics.dead_letters(topic)
+    dead = (await transport.stats(letters)).subscriptions.get(letters.subscription or "")
+    if dead is not None and (dead.backlog or dead.unacked):
+        checks.append(
+            Diagnosis(subject, Level.WARNING, f"{_waiting(dead)} dead letters", f"infinitic dead-letters list {option}")
+        )
+    return checks
+
+
+def _waiting(found: SubscriptionStats) -> str:
+    return f"{found.backlog + found.unacked:,}"
+
+
+async def database(storage: Storage, seconds: float = SECONDS) -> list[Diagnosis]:
+    """Reach it by a read that finds nothing."""
+    checks: list[Diagnosis] = []
+    try:
+        await asyncio.wait_for(storage.states.load([_NOBODY]), seconds)
+    except TimeoutError:
+        checks.append(_unreached("database", InfiniticError(f"no answer within {seconds:g} s")))
+    except StorageConfigurationError as error:
+        checks.append(Diagnosis("database", Level.FAILURE, str(error), "a worker that starts makes what is missing"))
+    except InfiniticError as error:
+        checks.append(_unreached("database", error))
+    else:
+        durable = storage.capabilities.durable
+        checks.append(
+            Diagnosis("database", Level.OK, "answers")
+            if durable
+            else Diagnosis(
+                "database", Level.WARNING, "answers, and forgets when it stops", "for production take another"
+            )
+        )
+    return checks + await _own("database", storage, seconds)
+
+
+async def _own(subject: str, adapter: Transport | Storage, seconds: float) -> list[Diagnosis]:
+    """What the adapter says of itself, if it can."""
+    if not isinstance(adapter, Diagnosable):
+        return []
+    try:
+        return await asyncio.wait_for(adapter.diagnose(), seconds)
+    except (TimeoutError, InfiniticError) as error:
+        return [Diagnosis(subject, Level.FAILURE, f"cannot tell how it is: {str(error) or 'no answer in time'}")]
+
+
+def _unreached(subject: str, error: Exception) -> Diagnosis:
+    return Diagnosis(subject, Level.FAILURE, str(error), "does it run, and is its address in the configuration right?")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _render(examined: Examined) -> list[RenderableType]:
+    rows = table("CHECK", "", "FINDING", "WHAT TO DO")
+    for each in examined.checks:
+        rows.add_row(cell(each.subject), status(each.level.value), cell(each.message), cell(each.remedy))
+    return [rows, line("Healthy." if examined.healthy else "Something does not work.")]

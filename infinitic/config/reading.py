@@ -1,0 +1,197 @@
+"""From the tree of what was written to what pydantic checks, and from its errors back to lines."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+
+from infinitic.config.keys import refusal, renamed
+from infinitic.config.problems import Node, Problems
+
+M = TypeVar("M", bound=BaseModel)
+Loc = tuple[str | int, ...]
+
+FILE = "_file"
+
+
+class Reader:
+    """Reads sections by their models. `folder` is where relative paths of files with secrets begin."""
+
+    def __init__(self, folder: Path, problems: Problems) -> None:
+        self._folder = folder
+        self._problems = problems
+        self._nodes: dict[Loc, Node] = {}
+        self._failed: set[Loc] = set()
+
+    def node(self, *loc: str | int) -> Node:
+        """What stands at a place, or the nearest that it stands in."""
+        while loc and loc not in self._nodes:
+            loc = loc[:-1]
+        return self._nodes[loc]
+
+    def check(self, model: type[M], data: object, loc: Loc = ()) -> M | None:
+        """Validate. Errors become mistakes, and None is returned."""
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            for each in error.errors(include_url=False, include_context=False):
+                self._note(loc, each["loc"], each["type"], each["msg"], each.get("input"))
+        return None
+
+    def mapping(
+        self, node: Node, fields: Mapping[str, FieldInfo], loc: Loc, section: str, more: Mapping[str, object] = {}
+    ) -> dict[str, Any]:
+        """The keys of a mapping by our names. Keys of neither `fields` nor `more` are mistakes; values of `more` are
+        not looked at."""
+        self._nodes[loc] = node
+        found: dict[str, Any] = {}
+        children = node.children or {}
+        for key, child in children.items():
+            name, factor = renamed(section, key)
+            name = key if key in fields or key in more else name
+            secret = name.removesuffix(FILE)
+            if name in more:
+                continue
+            if name in fields:
+                value = self._value(fields[name].annotation, child, (*loc, name), f"{section}.{name}".lstrip("."))
+                if factor is not None and isinstance(value, int | float):
+                    value = value * factor
+            elif name.endswith(FILE) and secret in fields and _is_secret(fields[secret].annotation):
+                name, value = secret, self._secret(child, (*loc, secret))
+            else:
+                self._refuse(child, key, section, [*fields, *more], loc)
+                continue
+            if name in found or (name in fields and key != name and name in children):
+                self._problems.add(child.where, child.path, f"'{name}' is given twice")
+            if child.broken:
+                self._failed.add((*loc, name))
+            else:
+                found[name] = value
+        return found
+
+    def _value(self, annotation: Any, node: Node, loc: Loc, section: str) -> Any:
+        self._nodes[loc] = node
+        items = node.items
+        if items is not None:
+            return [
+                self._value(_item(annotation), each, (*loc, index), section)
+                for index, each in enumerate(items)
+                if not each.broken
+            ]
+        children = node.children
+        if children is not None:
+            model = _model(annotation, children)
+            if model is not None:
+                return self.mapping(node, keys_of(model), loc, section)
+            return {key: self._value(None, each, (*loc, key), section) for key, each in children.items()}
+        if isinstance(node.value, bool) and any(each in (int, float) for each in _members(annotation)):
+            self._fail(node, loc, f"must be a number, got {str(node.value).lower()}")
+        if _is_secret(annotation):
+            node.hidden = True
+        return node.value
+
+    def _secret(self, node: Node, loc: Loc) -> str:
+        self._nodes[loc] = node
+        if not isinstance(node.value, str) or node.broken:
+            self._fail(node, loc, "must be the path of a file")
+            return ""
+        node.hidden = True
+        try:
+            text = (self._folder / node.value).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            self._fail(node, loc, f"cannot read the file {node.value}: {reason}")
+            return ""
+        return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
+
+    def _fail(self, node: Node, loc: Loc, message: str) -> None:
+        if not node.broken:
+            node.broken = True
+            self._problems.add(node.where, node.path, message)
+        self._failed.add(loc)
+
+    def _refuse(self, node: Node, key: str, section: str, known: list[str], loc: Loc) -> None:
+        message = refusal(section, key)
+        if message is None:
+            close = get_close_matches(renamed(section, key)[0], known, 1)
+            message = f"unknown key (did you mean '{close[0]}'?)" if close else f"unknown key; known are {_list(known)}"
+            self._failed.update((*loc, each) for each in close)  # that it is missing is the same mistake
+        self._problems.add(node.where, node.path, message)
+
+    def _note(self, base: Loc, loc: tuple[int | str, ...], kind: str, message: str, value: object) -> None:
+        at = base
+        for part in loc:  # tags of unions are no keys
+            at = (*at, part) if (*at, part) in self._nodes else at
+        node = self._nodes[at]
+        if kind == "missing":
+            at, path = (*at, loc[-1]), node.below(str(loc[-1]))
+            message = "is missing"
+        else:
+            path = node.path
+            message = _said(kind, message)
+            if isinstance(value, str | int | float) and not node.hidden and kind != "value_error":
+                message += f", got {value!r}"
+        follows = kind == "value_error" and any(each[:-1] == at for each in self._failed)
+        if not follows and not any(at[: len(each)] == each for each in self._failed):
+            self._problems.add(node.where, path, message)
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a model by the keys that stand in a file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _said(kind: str, message: str) -> str:
+    if kind in ("model_type", "model_attributes_type", "dict_type", "mapping_type"):
+        return "must be a mapping of keys"
+    if kind in ("list_type", "tuple_type"):
+        return "must be a list"
+    if kind == "union_tag_not_found":
+        return "must have a type"
+    message = re.sub(r"^(Tuple|List) should have", "must have", message).replace(" after validation, not 0", "")
+    text = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    return text[:1].lower() + text[1:]
+
+
+def _list(known: list[str]) -> str:
+    return ", ".join(sorted(known)) or "none"
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation allows."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _members(get_args(annotation)[0])
+    elif origin in (Union, types.UnionType):
+        for each in get_args(annotation):
+            yield from _members(each)
+    else:
+        yield annotation
+
+
+def _is_secret(annotation: Any) -> bool:
+    return SecretStr in _members(annotation)
+
+
+def _item(annotation: Any) -> Any:
+    return next((get_args(each)[0] for each in _members(annotation) if get_args(each)), None)
+
+
+def _model(annotation: Any, children: Mapping[str, Node]) -> type[BaseModel] | None:
+    """The model of a mapping; of several, the one whose `type` is given."""
+    models = [each for each in _members(annotation) if isinstance(each, type) and issubclass(each, BaseModel)]
+    if len(models) <= 1:
+        return models[0] if models else None
+    given = children["type"].value if "type" in children else None
+    for each in models:
+        field = each.model_fields.get("type")
+        if field is not None and get_origin(field.annotation) is Literal and given in get_args(field.annotation):
+            return each
+    return None

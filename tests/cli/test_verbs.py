@@ -1,0 +1,259 @@
+"""The verbs on workflows, on virtual time: start, describe, list, signal, cancel."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from infinitic import Channel, UsageError, Workflow, WorkflowUnknownError, workflow
+from infinitic.cli.influence import cancel, signal
+from infinitic.cli.inspect import describe, list_workflows
+from infinitic.cli.link import Link, Project
+from infinitic.cli.start import Started, start
+from infinitic.cli.values import imported, metadata, since
+from infinitic.errors import ConfigurationError, InfiniticError
+from infinitic.messages.outcomes import WorkflowStatus
+from infinitic_testing.simulation import Simulation
+
+
+@dataclass(frozen=True)
+class Order:
+    item: str
+    count: int
+
+
+@workflow(name="Shop")
+class Shop(Workflow):
+    answers = Channel[int]()
+
+    async def buy(self, order: Order, *, gift: bool = False) -> list[str]:
+        return [order.item] * order.count + (["paper"] if gift else [])
+
+    async def ask(self) -> int:
+        return await self.answers.receive() + 1
+
+    async def tell(self) -> str:
+        return self.context.meta["who"].decode()
+
+    async def fail(self) -> None:
+        raise LookupError("sold out")
+
+
+def link(sim: Simulation) -> Link:
+    sim.add_workflow(Shop)
+    return Link(sim.client, sim.transport, sim.storage, Project(("Payments",), {"Shop": (Shop,)}))
+
+
+def result(ended: Started) -> object:
+    assert isinstance(ended.result, msgspec.Raw)
+    return msgspec.json.decode(ended.result)
+
+
+ONE = '{"item": "cup", "count": 2}'
+
+
+@pytest.mark.parametrize(
+    ("inputs", "bought"),
+    [
+        ([f"[{ONE}]"], ["cup", "cup"]),
+        ([f'{{"order": {ONE}, "gift": true}}'], ["cup", "cup", "paper"]),
+    ],
+)
+async def test_start_waits_for_the_result(sim: Simulation, inputs: list[str], bought: list[str]) -> None:
+    seen: list[Started] = []
+    ended = await start(link(sim), "Shop.buy", inputs, wait=True, started=seen.append)
+    assert (ended.status, result(ended), ended.error) == ("completed", bought, "")
+    assert [(each.workflow_id, each.status) for each in seen] == [(ended.workflow_id, "")]
+
+
+async def test_start_takes_the_path_of_a_class(sim: Simulation) -> None:
+    request = {"traveller": "Ada", "manager": "Grace", "city": "Lisbon", "nights": 3, "remind_after": 1.5}
+    path = "infinitic.cli.demo_booking:Trip.book"
+    started = await start(link(sim), path, [msgspec.json.encode([request]).decode()])
+    assert (started.workflow_name, started.method_name) == ("Trip", "book")
+    with pytest.raises(UsageError) as caught:
+        await start(link_of(sim), path, ['"Ada"'])
+    assert "Trip.book() argument 'request'" in str(caught.value)
+
+
+async def test_start_without_waiting(sim: Simulation) -> None:
+    at = link(sim)
+    started = await start(at, "Shop.tell", [], meta=["who=Ada=B"])
+    assert (started.workflow_name, started.method_name, started.status) == ("Shop", "tell", "")
+    assert await sim.client.get_handle(Shop.tell, started.workflow_id).result() == "Ada=B"
+
+
+async def test_start_tells_how_it_failed(sim: Simulation) -> None:
+    ended = await start(link(sim), "Shop.fail", [], wait=True)
+    assert ended.status == "failed"
+    assert ended.error == f"Workflow Shop.fail failed (workflow_id {ended.workflow_id}): LookupError: sold out"
+
+
+async def test_start_waits_no_longer_than_it_may(sim: Simulation) -> None:
+    at = link(sim)
+    ended = await start(at, "Shop.ask", [], wait=True, timeout=5)
+    assert (ended.status, ended.error) == ("running", f"No result within 5 s; workflow {ended.workflow_id} runs on")
+    await cancel(at, "Shop", ended.workflow_id, confirm=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "inputs", "message"),
+    [
+        ("Shop", [], "'Shop' names no method: write module:Class.method, or Name.method"),
+        ("Shoe.buy", [], "There is no workflow 'Shoe' in the configuration: write module:Class.method"),
+        ("Shop.sell", [], "The workflow Shop has no method 'sell'; it has ask, buy, fail, tell"),
+        ("Shop.buy", [], "Shop.buy() misses argument 'order'"),
+        ("Shop.ask", ["1"], "Shop.ask() takes 0 positional arguments, got 1"),
+        (
+            "Shop.buy",
+            [ONE],
+            "Shop.buy() has no argument 'item' that is passed by name; to pass one object or array as the only "
+            "argument, write it inside an array: --input '[…]'",
+        ),
+        ("Shop.buy", ['{"a":'], "--input takes JSON, got '{\"a\":': Input data was truncated"),
+        ("no_such_module:Shop.buy", [], "no_such_module:Shop: the module cannot be imported: No module named "),
+        ("infinitic.clock:Clock.now", [], "infinitic.clock:Clock: there is no workflow class 'Clock' in infinitic."),
+    ],
+)
+async def test_start_refuses_before_it_sends(sim: Simulation, target: str, inputs: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        await start(link(sim), target, inputs)
+    assert str(caught.value).startswith(message)
+    assert (await list_workflows(link_of(sim))).workflows == []
+
+
+def link_of(sim: Simulation) -> Link:
+    return Link(sim.client, sim.transport, sim.storage)
+
+
+async def test_start_checks_types(sim: Simulation) -> None:
+    with pytest.raises(UsageError, match=r"Shop\.buy\(\) argument 'order': .*count") as caught:
+        await start(link(sim), "Shop.buy", ['[{"item": "cup", "count": "x"}]'])
+    assert "--input '[…]'" in str(caught.value)
+
+
+async def test_describe_signal_and_list(sim: Simulation) -> None:
+    at = link(sim)
+    asked = (await start(at, "Shop.ask", [])).workflow_id
+    info = await describe(at, "Shop", asked)
+    assert (info.status, [each.method_name for each in info.methods]) == ("running", ["ask"])
+    assert info.started_at is not None
+    assert info.started_at.endswith("Z")
+    sent = await signal(at, "Shop", asked, "answers", "41", confirm=True)
+    assert (sent.what, sent.applied) == ("signal", True)
+    assert await sim.client.get_handle(Shop.ask, asked).result() == 42
+    assert (await describe(at, "Shop", asked)).status == "completed"
+    failed = (await start(at, "Shop.fail", [], wait=True)).workflow_id
+    listed = await list_workflows(at, status=WorkflowStatus.FAILED)
+    assert [(each.workflow_id, each.status) for each in listed.workflows] == [(failed, "failed")]
+    assert listed.cursor is None
+
+
+async def test_list_goes_on_where_it_ended(sim: Simulation) -> None:
+    at = link(sim)
+    ids = [(await start(at, "Shop.fail", [], wait=True)).workflow_id for _ in range(5)]
+    first = await list_workflows(at, "Shop", limit=3)
+    second = await list_workflows(at, "Shop", limit=3, cursor=first.cursor)
+    assert {each.workflow_id for each in first.workflows + second.workflows} == set(ids)
+    assert (len(first.workflows), len(second.workflows), second.cursor) == (3, 2, None)
+    assert len((await list_workflows(at, "Shop", limit=1, everything=True)).workflows) == 5
+    assert (await list_workflows(at, "Other")).workflows == []
+    with pytest.raises(UsageError, match=r"^--cursor: "):
+        await list_workflows(at, cursor="nonsense")
+    with pytest.raises(UsageError, match=r"has no storage"):
+        await list_workflows(Link(sim.client, sim.transport))
+
+
+async def test_a_signal_without_the_class_goes_as_it_is(sim: Simulation) -> None:
+    at = link(sim)
+    asked = (await start(at, "Shop.ask", [])).workflow_id
+    await signal(link_of(sim), "Shop", asked, "answers", "1", confirm=True)
+    assert await sim.client.get_handle(Shop.ask, asked).result() == 2
+
+
+@pytest.mark.parametrize(
+    ("channel", "value", "message"),
+    [
+        ("replies", "1", "The workflow Shop has no channel 'replies'; it has answers"),
+        ("answers", "one", "--input takes JSON, got 'one': JSON is malformed: invalid character (byte 0)"),
+        ("answers", '"one"', "expected int"),
+    ],
+)
+async def test_a_signal_is_checked(sim: Simulation, channel: str, value: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        await signal(link(sim), "Shop", "some-id", channel, value)
+    assert message in str(caught.value)
+
+
+VERBS: list[Callable[[Link], Awaitable[object]]] = [
+    lambda at: describe(at, "Shop", "no-such-id"),
+    lambda at: cancel(at, "Shop", "no-such-id", confirm=True),
+    lambda at: signal(at, "Shop", "no-such-id", "answers", "1", confirm=True),
+]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_an_unknown_id(sim: Simulation, verb: Callable[[Link], Awaitable[object]]) -> None:
+    at = link(sim)
+    await sim.run_until_idle()
+    with pytest.raises(WorkflowUnknownError, match="no-such-id"):
+        await verb(at)
+
+
+async def test_an_unknown_workflow_makes_no_topic(sim: Simulation) -> None:
+    at = link(sim)
+    await sim.run_until_idle()
+    with pytest.raises(
+        InfiniticError, match=r"^There is no workflow 'Shpo' at this broker; the configuration has Shop$"
+    ):
+        await describe(at, "Shpo", "some-id")
+    assert "workflow-engine:Shpo" not in sim.transport.broker.overview()
+
+
+async def test_no_worker_no_answer(sim: Simulation) -> None:
+    at = link_of(sim)
+    await sim.client.dispatch(sim.client.new_workflow(Shop).ask)
+    with pytest.raises(
+        InfiniticError, match=r"^No answer within 30 s: is a worker with the state engine of 'Shop' run"
+    ):
+        await describe(at, "Shop", "some-id")
+
+
+async def test_cancel(sim: Simulation) -> None:
+    at = link(sim)
+    asked = (await start(at, "Shop.ask", [])).workflow_id
+    assert not (await cancel(at, "Shop", asked)).applied
+    await sim.run_until_idle()
+    assert (await describe(at, "Shop", asked)).status == "canceled"
+
+
+def test_since() -> None:
+    now = datetime(2026, 1, 31, tzinfo=UTC)
+    assert since("90s", now) == now - timedelta(seconds=90)
+    assert since("1.5h", now) == now - timedelta(minutes=90)
+    assert since("2w", now) == now - timedelta(days=14)
+    assert since("2026-01-30T12:00Z") == datetime(2026, 1, 30, 12, tzinfo=UTC)
+    assert since("2026-01-30").tzinfo is not None
+    for wrong in ("yesterday", "5", "-1h", "2026-13-01", "9999999999999w"):
+        with pytest.raises(UsageError, match=r"^--since takes a date"):
+            since(wrong)
+
+
+def test_metadata() -> None:
+    assert metadata(["a=b=c", "d="]) == {"a": b"b=c", "d": b""}
+    with pytest.raises(UsageError, match=r"^--meta takes key=value, got 'a'$"):
+        metadata(["a"])
+
+
+def test_a_module_that_raises_is_a_configuration_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "breaks_at_import.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(ConfigurationError, match=r"importing the module raised ZeroDivisionError: division by zero$"):
+        imported("breaks_at_import:Anything")

@@ -1,0 +1,142 @@
+"""What the doctor finds, with adapters that are well, away, or talkative."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from infinitic import Workflow, topics, workflow
+from infinitic.cli import doctor
+from infinitic.cli.link import Project
+from infinitic.diagnosis import Diagnosis, Level
+from infinitic.storage import (
+    Change,
+    Outcome,
+    Page,
+    Published,
+    Query,
+    Segment,
+    StateKey,
+    StateStorage,
+    StorageConfigurationError,
+    StorageUnavailable,
+    Stored,
+)
+from infinitic.topics import Topic
+from infinitic.transport import Message, TopicStats, TransportUnavailable
+from infinitic_storages.memory import InMemoryStorage
+from infinitic_testing.simulation import Simulation
+from infinitic_transports.memory import InMemoryTransport
+
+
+@workflow(name="Idle")
+class Idle(Workflow):
+    async def rest(self) -> None: ...
+
+
+class Away(InMemoryTransport):
+    async def stats(self, topic: Topic) -> TopicStats:
+        raise TransportUnavailable("pulsar://nowhere:6650 refuses the connection")
+
+
+class Broken(StateStorage):
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+        raise self._error
+
+    async def history(
+        self,
+        key: StateKey,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        sequences: Sequence[int] | None = None,
+        outbox: bool = False,
+    ) -> list[Segment]:
+        raise self._error
+
+    async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
+        raise self._error
+
+    async def find(self, query: Query) -> Page:
+        raise self._error
+
+    async def purge(self, now: float, limit: int = 1000) -> int:
+        raise self._error
+
+
+class Talkative(InMemoryTransport):
+    async def diagnose(self) -> list[Diagnosis]:
+        return [Diagnosis("retention", Level.FAILURE, "is too short", "make it longer")]
+
+
+def facts(checks: Sequence[Diagnosis]) -> list[tuple[str, str, str, str]]:
+    return [(each.subject, each.level.value, each.message, each.remedy) for each in checks]
+
+
+async def test_a_broker_that_works(sim: Simulation) -> None:
+    sim.add_workflow(Idle)
+    await sim.run_until_idle()
+    payments = topics.service_executor("Payments")
+    await sim.transport.declare([payments, topics.dead_letters(payments)])
+    await sim.transport.publish(topics.dead_letters(payments), [Message("a", None, b"")])
+    before = set(sim.transport.broker.overview())
+    found = facts(await doctor.broker(sim.transport, Project(("Payments", "Mail"), {"Idle": (Idle,)})))
+    assert found == [
+        ("broker", "ok", "answers", ""),
+        ("service Payments", "warning", "nobody consumes, 0 waiting", "start a worker that hosts it"),
+        ("service Payments", "warning", "1 dead letters", "infinitic dead-letters list --service Payments"),
+        ("service Mail", "warning", "has no topic yet", "its first worker or client makes it"),
+        ("workflow Idle", "ok", "1 consuming, 0 waiting", ""),
+    ]
+    assert set(sim.transport.broker.overview()) == before
+
+
+async def test_a_broker_that_is_away(sim: Simulation) -> None:
+    async with Away(clock=sim.clock) as transport:
+        assert facts(await doctor.broker(transport, Project(("Payments",)))) == [
+            (
+                "broker",
+                "failure",
+                "pulsar://nowhere:6650 refuses the connection",
+                "does it run, and is its address in the configuration right?",
+            )
+        ]
+
+
+async def test_an_adapter_tells_how_it_is(sim: Simulation) -> None:
+    async with Talkative(clock=sim.clock) as transport:
+        assert facts(await doctor.broker(transport, Project()))[1:] == [
+            ("retention", "failure", "is too short", "make it longer")
+        ]
+
+
+async def test_a_database_that_works(sim: Simulation) -> None:
+    assert facts(await doctor.database(sim.storage)) == [
+        ("database", "warning", "answers, and forgets when it stops", "for production take another")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (StorageUnavailable("no route to host"), "does it run, and is its address in the configuration right?"),
+        (StorageConfigurationError("no such table"), "a worker that starts makes what is missing"),
+    ],
+)
+async def test_a_database_that_does_not(sim: Simulation, error: Exception, remedy: str) -> None:
+    storage = InMemoryStorage()
+    storage.states = Broken(error)
+    assert facts(await doctor.database(storage)) == [("database", "failure", str(error), remedy)]
+
+
+def test_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    found = {each.subject: each for each in doctor.machine()}
+    assert found["hash seed"].message == "fixed: 0"
+    monkeypatch.delenv("PYTHONHASHSEED")
+    assert "differs between processes" in {each.subject: each for each in doctor.machine()}["hash seed"].message
+    assert "Python 3." in found["infinitic"].message

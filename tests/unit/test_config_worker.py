@@ -1,0 +1,198 @@
+"""Workers and clients that are made of a configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+from anyio.from_thread import BlockingPortal
+
+from examples.hello import Visit
+from infinitic import Client, SyncClient, Worker
+from infinitic.config import Config, load
+from infinitic.config.reference import reference
+from infinitic.errors import ConfigurationError
+from infinitic.plugins import STORAGE_WRAPPERS, storage_plugins, storage_wrapper, transport_plugins
+from infinitic.replay.divergence import ReplayCheck
+from infinitic.storage import Storage, StorageClosed
+from infinitic.transport import Transport, TransportClosed
+from infinitic_storages.memory import InMemoryStorage
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples" / "config").glob("*.yml"))
+
+_numbers = itertools.count()
+
+
+def hello(executor: str = "{class: examples.hello.EnglishGreeter}", workflow: str = "examples.hello:Visit") -> str:
+    name = f"config-{next(_numbers)}"
+    return f"""\
+name: hello-worker
+transport: {{in_memory: {{name: {name}}}}}
+storage: {{in_memory: {{name: {name}}}}}
+services:
+  - name: Greeter
+    executor: {executor}
+workflows:
+  - name: Visit
+    executor: {{class: "{workflow}", replay_check: strict}}
+    state_engine: {{retention_seconds: 60}}
+"""
+
+
+@pytest.mark.parametrize(
+    "executor", ["{class: examples.hello.EnglishGreeter}", "{factory: examples.hello.EnglishGreeter}"]
+)
+def test_a_worker_and_a_client_of_one_text_meet(executor: str) -> None:
+    text = hello(executor)
+
+    async def main() -> list[str]:
+        worker = Worker.from_config(text=text)
+        assert worker.name == "hello-worker"
+        assert worker.workflow_specs("Visit")[0].check is ReplayCheck.STRICT
+        async with worker.running(), Client.from_config(text=text) as client:
+            heard = await client.new_workflow(Visit).receive("Ada")
+            assert [each.key.name for each in (await client.list_workflows()).found] == ["Visit"]
+            return heard
+
+    assert asyncio.run(main()) == ["Hello, Ada!", "Goodbye, Ada."]
+
+
+def test_a_synchronous_client(tmp_path: Path) -> None:
+    file = tmp_path / "infinitic.yml"
+    file.write_text(hello())
+
+    def heard(portal: BlockingPortal) -> list[str]:
+        client = SyncClient.from_config(file, portal=portal)
+        with client:
+            return client.run(client.new_workflow(Visit).receive, "Ada")
+        raise AssertionError
+
+    async def main() -> list[str]:
+        async with Worker.from_config(file).running(), BlockingPortal() as portal:
+            return await asyncio.to_thread(heard, portal)
+        raise AssertionError
+
+    assert asyncio.run(main()) == ["Hello, Ada!", "Goodbye, Ada."]
+
+
+def test_what_was_made_is_closed() -> None:
+    text = hello()
+    loaded = load(text=text, environ={})
+    made: list[Transport | Storage] = []
+
+    class Recording(Config):
+        def transport(self) -> Transport:
+            made.append(transport := loaded.transport())
+            return transport
+
+        def storage(self) -> Storage | None:
+            storage = loaded.storage()
+            assert storage is not None
+            made.append(storage)
+            return storage
+
+    config = Recording(loaded.document, loaded.transport_settings, loaded.storage_settings, loaded.reader)
+
+    async def main() -> None:
+        client = Client.from_config(text=text)
+        async with Worker.from_config(config=config).running(), client:
+            await client.list_workflows()
+        with pytest.raises(StorageClosed):
+            await client.list_workflows()
+        storage, transport = made
+        assert isinstance(storage, Storage)
+        assert isinstance(transport, Transport)
+        with pytest.raises(StorageClosed):
+            await storage.prepare()
+        with pytest.raises(TransportClosed):
+            await transport.declare([])
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("Nothing", "'Nothing' is no path of a class: write package.module.Class"),
+        ("nowhere.at.all.Class", "there is no module 'nowhere'"),
+        ("examples.nothing.Class", "there is no module 'examples.nothing'"),
+        ("examples.hello.Greter", "the module examples.hello has no 'Greter'"),
+        ("examples.hello.PAUSE", "examples.hello.PAUSE is not a class"),
+        ("broken_for_config.Class", "importing broken_for_config raised ZeroDivisionError: division by zero"),
+        (
+            "lost_for_config.Class",
+            "importing lost_for_config raised ModuleNotFoundError: No module named 'nowhere'",
+        ),
+        ("builtins.dict", "builtins.dict is the service 'dict', not 'Greeter'"),
+    ],
+)
+def test_a_class_that_cannot_be(path: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the working directory is put there
+    (tmp_path / "broken_for_config.py").write_text("1 / 0\n")
+    (tmp_path / "lost_for_config.py").write_text("import nowhere\n")
+    with pytest.raises(ConfigurationError) as caught:
+        Worker.from_config(text=hello(f"{{class: {path}}}"))
+    assert str(caught.value) == f"<text>:6: services[0].executor.class: {message}"
+
+
+def test_factories_and_workflows_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the working directory is put there
+    (tmp_path / "factories_for_config.py").write_text(
+        "number = 7\ndef fails():\n    raise LookupError('no greeter')\ndef other():\n    return {}\n"
+    )
+    for name, message in {
+        "number": "factories_for_config.number cannot be called",
+        "fails": "making the service raised LookupError: no greeter",
+        "other": "what was made is the service 'dict', not 'Greeter'",
+    }.items():
+        with pytest.raises(ConfigurationError) as caught:
+            Worker.from_config(text=hello(f"{{factory: factories_for_config.{name}}}"))
+        assert str(caught.value) == f"<text>:6: services[0].executor.factory: {message}"
+    for path, message in {
+        "examples.hello.EnglishGreeter": "examples.hello.EnglishGreeter is no workflow: "
+        "it does not derive from infinitic.Workflow",
+        "infinitic.cli.demo_booking.Trip": "infinitic.cli.demo_booking.Trip is the workflow 'Trip', not 'Visit'",
+    }.items():
+        with pytest.raises(ConfigurationError) as caught:
+            Worker.from_config(text=hello(workflow=path))
+        assert str(caught.value) == f"<text>:9: workflows[0].executor.class: {message}"
+
+
+def test_compression_wraps_the_storage() -> None:
+    try:
+        storage_wrapper("compression")
+    except ConfigurationError:
+        pytest.skip(f"no entry point in {STORAGE_WRAPPERS} can be loaded")
+    text = hello().replace("storage: {", "storage: {compression: gzip, ")
+    assert not isinstance(load(text=text, environ={}).storage(), InMemoryStorage)
+
+    async def main() -> list[str]:
+        async with Worker.from_config(text=text).running() as worker:
+            return await worker.client.new_workflow(Visit).receive("Ada")
+
+    assert asyncio.run(main()) == ["Hello, Ada!", "Goodbye, Ada."]
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_examples_load(file: Path) -> None:
+    *transport, storage = ["in_memory", "in_memory"] if file.stem == "in_memory" else file.stem.split("_")
+    if not {*transport} <= {*transport_plugins()} or storage not in storage_plugins():
+        pytest.skip(f"{file.stem} is not installed")
+    environ: dict[str, str] = dict.fromkeys(("PGPASSWORD", "MYSQL_PASSWORD", "REDIS_PASSWORD"), "x")
+    config = load(file, environ=environ)
+    assert [config.transport_settings[0]] == transport
+    assert config.storage_settings is not None
+    assert config.storage_settings[0] == storage
+    assert [each.name for each in config.services()] == ["Greeter"]
+    assert [each.versions for each in config.workflows()] == [(Visit,)]
+
+
+def test_the_reference_is_up_to_date() -> None:
+    """If this fails: ``python -m infinitic.config.reference > docs/configuration.md``."""
+    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == reference()
