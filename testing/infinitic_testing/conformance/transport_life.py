@@ -1,0 +1,159 @@
+"""Life of connections and consumers (LIF)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable
+
+import pytest
+
+from infinitic.transport import TransportClosed, TransportUnavailable
+from infinitic_testing.conformance.transport_bench import KEYED, SHARED, Bench, Seams, mail, names, rule
+
+
+class Life(Seams):
+    """Rules LIF."""
+
+    @rule
+    async def test_lif_1_close_gives_back_what_is_in_hand(self, bench: Bench) -> None:
+        """LIF-1."""
+        for ordering in (KEYED, SHARED):
+            topic = await bench.topic(ordering)
+            leaving, heir = await bench.join(topic), await bench.join(topic)
+            await bench.publish(topic, "a1", "a2")
+            held = await leaving.receive(2)
+            receiving = asyncio.create_task(heir.take(2))
+            await leaving.close()
+            assert names(await receiving) == ["a1", "a2"]
+            assert len(held) <= 2
+            await heir.nothing()
+
+    @rule
+    async def test_lif_2_close_ends_in_time(self, bench: Bench) -> None:
+        """LIF-2."""
+        topic = await bench.topic()
+        peer = await bench.join(topic)
+        await bench.publish(topic, *(f"a{n}" for n in range(50)))
+        await peer.ack((await peer.take(20))[:10])
+        async with asyncio.timeout(self.patience):
+            await peer.transport.close()
+        assert names(await (await bench.join(topic)).take(40)) == [f"a{n}" for n in range(10, 50)]
+
+    @rule
+    async def test_lif_3_a_cancelled_receive_loses_nothing(self, bench: Bench) -> None:
+        """LIF-3."""
+        for ordering in (KEYED, SHARED):
+            topic = await bench.topic(ordering)
+            peer, other = await bench.join(topic), await bench.join(topic)
+            sent = [f"{'abcd'[n % 4]}{n}" for n in range(20)]
+            for name in sent:
+                receiving = [asyncio.create_task(each.consumer.receive(1)) for each in (peer, other)]
+                await asyncio.sleep(0)
+                await bench.publish(topic, name)
+                for each, task in zip((peer, other), receiving, strict=True):
+                    task.cancel()
+                    await asyncio.wait([task])
+                    if not task.cancelled():
+                        await each.nack(task.result()[0])
+            await other.close()
+            assert sorted(names(await peer.take(20))) == sorted(sent)
+
+    @rule
+    async def test_lif_4_a_cancelled_ack_acks_or_not(self, bench: Bench) -> None:
+        """LIF-4."""
+        topic = await bench.topic()
+        peer = await bench.join(topic)
+        await bench.publish(topic, "a1", "a2", "a3")
+        acking = asyncio.create_task(peer.ack(await peer.take(2)))
+        await asyncio.sleep(0)
+        acking.cancel()
+        await asyncio.wait([acking])
+        await bench.settled()
+        await peer.transport.close()
+        got = names(await (await bench.join(topic)).rest())
+        assert got in (["a3"], ["a2", "a3"], ["a1", "a2", "a3"], ["a1", "a3"])
+
+    @rule
+    async def test_lif_5_after_a_close_every_call_raises(self, bench: Bench) -> None:
+        """LIF-5."""
+        topic = await bench.topic()
+        transport = bench.connect()
+        peer, waiting = await bench.join(topic, on=transport), await bench.join(topic, on=transport)
+        await bench.publish(topic, "a1")
+        (taken,) = await peer.take(1)
+        receiving = asyncio.create_task(waiting.receive(1))
+        await asyncio.sleep(self.silence / 3)
+        for _ in range(2):
+            await peer.close()
+            await transport.close()
+        calls: list[Awaitable[object]] = [
+            receiving,
+            peer.receive(1),
+            peer.ack([taken]),
+            peer.nack(taken),
+            transport.declare([topic]),
+            transport.publish(topic, mail("a2")),
+            transport.subscribe(topic, "main", 1),
+            transport.stats(topic),
+        ]
+        for place, call in enumerate(calls):
+            if place == 0 and receiving.done() and not receiving.exception():
+                continue  # it was handed what `peer` gave back
+            with pytest.raises(TransportClosed):
+                await call
+
+    @rule
+    async def test_lif_5_a_closed_consumer_leaves_its_connection_open(self, bench: Bench) -> None:
+        """LIF-5."""
+        topic = await bench.topic()
+        peer = await bench.join(topic, on=bench.one)
+        await peer.close()
+        with pytest.raises(TransportClosed):
+            await peer.receive(1)
+        await bench.publish(topic, "a1")
+        assert names(await (await bench.join(topic, on=bench.one)).take(1)) == ["a1"]
+
+    @rule
+    async def test_lif_6_a_restart_of_the_broker_is_survived(self, bench: Bench) -> None:
+        """LIF-6."""
+        topic = await bench.topic()
+        peer = await bench.join(topic, 2)
+        await bench.publish(topic, "a1", "a2", "a3", "a4")
+        await peer.take(1)
+        await self.restart()
+
+        async def published() -> bool:
+            try:
+                await bench.publish(topic, "a5")
+            except TransportUnavailable:
+                return False
+            return True
+
+        await bench.eventually(published)
+        seen: dict[str, None] = {}
+        while "a5" not in seen:
+            got = await peer.receive(2)
+            assert len(got) <= 2
+            seen.update(dict.fromkeys(names(got)))
+            await peer.ack(got)
+        assert [name for name in seen if name != "a1"] == ["a2", "a3", "a4", "a5"]
+
+    @rule
+    async def test_lif_7_a_close_leaves_no_task_and_no_thread(self, bench: Bench) -> None:
+        """LIF-7."""
+        topic = await bench.topic()
+        warm = bench.connect()
+        await warm.publish(topic, mail("a0"))
+        await warm.close()
+        tasks, threads = asyncio.all_tasks(), threading.active_count()
+        transport = bench.connect()
+        peer = await bench.join(topic, on=transport)
+        await bench.publish(topic, "a1", at=bench.clock.now() + self.patience)
+        await peer.nack((await peer.take(1))[0], self.patience)
+        await transport.close()
+
+        async def clean() -> bool:
+            return asyncio.all_tasks() <= tasks and threading.active_count() <= threads
+
+        await bench.eventually(clean)

@@ -1,0 +1,168 @@
+"""Redelivery (RED)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from infinitic.topics import Topic
+from infinitic.transport import Delivery, TransportClosed
+from infinitic_testing.conformance.transport_bench import KEYED, SHARED, Bench, Seams, names, rule
+
+
+class Retry(Seams):
+    """Rules RED that a broker keeps by itself."""
+
+    @rule
+    async def test_red_1_a_nack_comes_again_after_its_delay(self, bench: Bench) -> None:
+        """RED-1."""
+        for ordering in (KEYED, SHARED):
+            topic = await bench.topic(ordering)
+            peer = await bench.join(topic)
+            await bench.publish(topic, "a1")
+            (taken,) = await peer.take(1)
+            start = bench.clock.now()
+            await peer.nack(taken, self.delay)
+            assert names(await peer.take(1)) == ["a1"]
+            passed = bench.clock.now() - start
+            assert self.delay - 0.01 <= passed + bench.capabilities.delay_earliness <= self.delay + self.promptness
+
+    @rule
+    async def test_red_1_nothing_is_lost_under_a_stream_of_nacks(self, bench: Bench) -> None:
+        """RED-1."""
+        for ordering in (KEYED, SHARED):
+            topic = await bench.topic(ordering)
+            peer = await bench.join(topic, 4)
+            sent = [f"{key}{n}" for n in range(4) for key in "abc"]
+            await bench.publish(topic, *sent)
+            seen: dict[str, int] = {}
+            acked: list[str] = []
+            while len(acked) < len(sent):
+                for delivery in await peer.receive(3):
+                    (name,) = names([delivery])
+                    seen[name] = seen.get(name, 0) + 1
+                    if seen[name] > 3:
+                        await peer.ack([delivery])
+                        acked.append(name)
+                    else:
+                        await peer.nack(delivery)
+            assert sorted(acked) == sorted(sent)
+            await peer.nothing()
+
+    @rule
+    async def test_red_2_the_ack_of_an_earlier_delivery_removes_nothing(self, bench: Bench) -> None:
+        """RED-2."""
+        for ordering in (KEYED, SHARED):
+            topic = await bench.topic(ordering)
+            peer = await bench.join(topic)
+            await bench.publish(topic, "a1")
+            (stale,) = await peer.take(1)
+            await peer.nack(stale)
+            await peer.take(1)
+            await peer.ack([stale])
+            await bench.settled()
+            await peer.transport.close()
+            assert names(await (await bench.join(topic)).take(1)) == ["a1"]
+
+    @rule
+    async def test_red_3_attempts_count_from_1(self, bench: Bench) -> None:
+        """RED-3."""
+        for ordering in (KEYED, SHARED):
+            topic = await bench.topic(ordering)
+            peer = await bench.join(topic)
+            await bench.publish(topic, "a1")
+            for attempt in range(1, 5):
+                (taken,) = await peer.take(1)
+                assert taken.attempt == attempt
+                await peer.nack(taken, 0.0 if attempt % 2 else self.delay / 4)
+            (taken,) = await peer.take(1)
+            await peer.transport.close()
+            (last,) = await (await bench.join(topic)).take(1)
+            assert last.attempt > taken.attempt
+
+    @rule
+    async def test_red_7_an_ack_is_final(self, bench: Bench) -> None:
+        """RED-7."""
+        for ordering in (KEYED, SHARED):
+            topic = await bench.topic(ordering)
+            peer = await bench.join(topic)
+            await bench.publish(topic, "a1", "b1")
+            taken, other = await peer.take(2)
+            await peer.ack([taken, taken])
+            await peer.ack([taken])
+            await peer.nack(taken)
+            await peer.nothing()
+            stats = await bench.stats(topic)
+            assert (stats.backlog, stats.delayed) == (0, 0)
+            await peer.nack(other)
+            assert names(await peer.take(1)) == names([other])
+
+    @rule
+    async def test_red_8_the_ack_of_one_that_crashed_is_ignored(self, bench: Bench) -> None:
+        """RED-8."""
+        for ordering in (KEYED, SHARED):
+            topic = await bench.topic(ordering)
+            first, heir = await bench.join(topic), await bench.join(topic)
+            await bench.publish(topic, "a1")
+            receiving = asyncio.create_task(first.consumer.receive(1))
+            taken = await receiving
+            await self.crash(first.transport)
+            await heir.take(1)
+            with suppress(TransportClosed):
+                await first.ack(taken)
+            await heir.transport.close()
+            assert names(await (await bench.join(topic)).take(1)) == ["a1"]
+
+    @rule
+    async def test_red_9_in_the_end_nothing_is_left(self, bench: Bench) -> None:
+        """RED-9."""
+        for ordering in (KEYED, SHARED):
+            topic = await bench.topic(ordering)
+            await bench.publish(topic, *(f"{'abc'[n % 3]}{n}" for n in range(20)))
+            first = await bench.join(topic)
+            got = await first.take(20)
+            for delivery in got[::3]:
+                await first.nack(delivery)
+            await first.ack([delivery for place, delivery in enumerate(got) if place % 3])
+            await bench.settled()
+            await first.close()
+            last = await bench.join(topic)
+            again = await last.rest()
+            assert sorted(names(again)) == sorted(names(got[::3]))
+            await last.ack(again)
+
+            async def empty(topic: Topic = topic) -> bool:
+                stats = await bench.stats(topic)
+                return (stats.backlog, stats.unacked, stats.delayed) == (0, 0, 0)
+
+            await bench.eventually(empty)
+
+    @rule
+    async def test_red_10_redeliveries_are_exact_and_nothing_is_invented(self, bench: Bench) -> None:
+        """RED-10."""
+        topic = await bench.topic(SHARED)
+        peer = await bench.join(topic)
+        await bench.publish(topic, "a1", "b2", "c3")
+        first = await peer.take(3)
+        assert sorted(names(first)) == ["a1", "b2", "c3"]
+        for delivery in first:
+            await peer.nack(delivery)
+        assert sorted(map(_content, await peer.rest())) == sorted(map(_content, first))
+
+    @rule
+    async def test_red_11_a_redelivery_can_be_told(self, bench: Bench) -> None:
+        """RED-11."""
+        topic = await bench.topic()
+        first = await bench.join(topic)
+        await bench.publish(topic, "a1")
+        (taken,) = await first.take(1)
+        assert taken.attempt == 1
+        assert abs(taken.published_at - bench.clock.now()) < self.patience
+        await first.transport.close()
+        (again,) = await (await bench.join(topic)).take(1)
+        assert again.attempt > 1
+        assert again.published_at == taken.published_at
+
+
+def _content(delivery: Delivery) -> tuple[str | None, bytes, dict[str, str]]:
+    return delivery.message.key, delivery.message.body, dict(delivery.message.headers)
