@@ -51,10 +51,9 @@ class Config:
         if self.storage_settings is None or self.document.storage is None:
             return None
         name, settings = self.storage_settings
-        compression = self.document.storage.compression
-        wrap = None if compression == "none" else storage_wrapper("compression")
         storage = storage_plugin(name).from_settings(settings, horizon=self.document.horizon_seconds)
-        return storage if wrap is None else wrap(storage, compression)
+        wrap = storage_wrapper("compression")  # also if nothing is to be compressed: earlier values may be
+        return wrap(storage, self.document.storage.compression)
 
     def services(self) -> list[HostedService]:
         """Import the services. Raises `ConfigurationError` for all mistakes at once, as `workflows` does."""

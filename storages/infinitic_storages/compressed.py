@@ -53,8 +53,12 @@ def _zstd() -> _Zstd:
         import zstandard
     except ModuleNotFoundError as error:
         raise MissingDriverError("Compression 'zstd'", "zstd", "zstandard") from error
-    compressor = zstandard.ZstdCompressor(write_checksum=True)
-    return _Zstd(compressor.compress, zstandard.ZstdDecompressor().decompress, zstandard.ZstdError)
+    compressor, decompressor = zstandard.ZstdCompressor(write_checksum=True), zstandard.ZstdDecompressor()
+
+    def decompress(value: bytes) -> bytes:
+        return decompressor.decompress(value, allow_extra_data=False)
+
+    return _Zstd(compressor.compress, decompress, zstandard.ZstdError)
 
 
 class _Codec:

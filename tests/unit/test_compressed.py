@@ -89,8 +89,6 @@ def test_damage_is_an_error_that_names_the_place(setting: Compression, damage: s
     run(storage.states.commit([start(LONG)]))
     good, _, _ = kept(database)
     bad = {"cut": good[:-3], "changed": good[:-6] + b"XXXXXX", "more": good + b"\x00more"}[damage]
-    if (setting, damage) == ("zstd", "more"):
-        pytest.skip("zstd ends by itself: what follows a frame is not looked at")
     database.commit(
         [
             Change(KEY, 1, 2, bad, 0.0, Segment(2, bad, good)),

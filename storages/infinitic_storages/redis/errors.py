@@ -39,6 +39,8 @@ def translate(error: BaseException, where: str, *, sent: bool = False) -> Storag
         )
     if text.startswith(("DB index is out of range", "ERR DB index")) or text == "Invalid Database":
         return StorageConfigurationError(f"{server} does not have this database ({text}): check `database`")
+    if not sent and "CERTIFICATE_VERIFY_FAILED" in text:
+        return StorageConfigurationError(f"{server} has a certificate that is not trusted ({text}): check `tls`")
     if isinstance(error, BusyLoadingError):
         return StorageUnavailable(f"{server} is loading its data: {text}")
     if isinstance(error, ResponseError):

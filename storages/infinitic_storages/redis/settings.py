@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, SecretStr, model_validator
 
 from infinitic.plugins import Settings
 
@@ -59,6 +59,8 @@ class Sentinel(Settings):
 
 class RedisSettings(Settings):
     """Redis 6.2 or newer, or what speaks like it; not Redis Cluster."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # a URL that is wrong may hold a password
 
     url: SecretStr | None = Field(
         default=None,

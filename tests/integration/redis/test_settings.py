@@ -1,0 +1,39 @@
+"""Settings that cannot work, and a driver that is not there."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from infinitic.errors import MissingDriverError
+from infinitic_storages.redis import RedisSettings, RedisStorage
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"url": "http://x"}, "begins with redis://"),
+        ({"url": "redis://:secret@host:port"}, "is the port a number"),
+        ({"url": "redis://host/name"}, "number of the database"),
+        ({"url": "redis://host", "port": 1}, "either url or port"),
+        ({"sentinel": {"master": "m", "hosts": [{"host": "h"}]}, "host": "x"}, "either sentinel or host"),
+        ({"key_prefix": "a|b"}, "key_prefix"),
+    ],
+)
+def test_settings_that_cannot_work(fields: dict[str, object], text: str) -> None:
+    with pytest.raises(ValidationError, match=text) as caught:
+        RedisSettings.model_validate(fields)
+    assert "secret" not in str(caught.value)
+
+
+def test_without_its_driver_the_settings_work_and_the_storage_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("infinitic_storages.redis.")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules if name == "redis" or name.startswith("redis.")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDriverError, match=r"The storage 'redis' needs .*pip install \"infinitic\[redis\]\""):
+        RedisStorage(RedisSettings())
