@@ -77,3 +77,5 @@ def _configure_logging(level: Level) -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.value.upper(), handlers=[handler])
+    if level is not Level.DEBUG:
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
