@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infinitic.cli import dead_letters, demo, doctor, influence, inspect, start, worker
+from infinitic.cli import dead_letters, demo, doctor, influence, inspect, migrate, start, worker
 
 app = typer.Typer(
     help="Durable workflows and services as plain Python classes.",
@@ -22,6 +22,7 @@ app.command("list")(inspect.list_command)
 app.command("signal")(influence.signal_command)
 app.command("cancel")(influence.cancel_command)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.command("migrate")(migrate.command)
 app.command("doctor")(doctor.command)
 
 

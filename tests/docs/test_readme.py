@@ -34,3 +34,17 @@ def test_the_first_workflow_runs_as_a_program(folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "9 characters sent\n"
+
+
+def test_the_configuration_of_production_is_right(folder: Path) -> None:
+    """Its keys are known, and its classes are those of the first workflow."""
+    [text] = re.findall(r"```yaml\n# infinitic.yml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (folder / "infinitic.yml").write_text(text)
+    code = (
+        "import os; os.environ['PGPASSWORD'] = 'secret'; from infinitic import config; found = config.load();"
+        "print(found.transport_settings[0], found.storage_settings[0],"
+        " *[each.name for each in [*found.services(), *found.workflows()]])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "pulsar postgres Mailer Greeting\n"

@@ -48,8 +48,8 @@ _CONFIGURATION = {
     1227: "grant the privilege to the user",
     1130: "allow this host to connect",
     2026: "check sslmode, sslrootcert, sslcert and sslkey",
-    ER.NO_SUCH_TABLE: "call prepare() first",
-    ER.BAD_FIELD_ERROR: "call prepare() first",
+    ER.NO_SUCH_TABLE: "prepare() it first: a worker does, and `infinitic migrate`",
+    ER.BAD_FIELD_ERROR: "prepare() it first: a worker does, and `infinitic migrate`",
 }
 
 _COLUMNS = "`key`, name, version, head, sequence, published, expires_at"

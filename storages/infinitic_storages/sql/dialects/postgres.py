@@ -139,7 +139,7 @@ class PostgresDatabase(Database):
         if state in _CONFIGURATION:
             return Failure.CONFIGURATION, f"{message}: check the user, its grants and the names"
         if state in _NOT_PREPARED:
-            return Failure.CONFIGURATION, f"{message}: call prepare() first"
+            return Failure.CONFIGURATION, f"{message}: prepare() it first: a worker does, and `infinitic migrate`"
         return Failure.OTHER, message
 
     def sever(self, driver: Any) -> None:

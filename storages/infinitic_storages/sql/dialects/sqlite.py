@@ -84,7 +84,7 @@ class SqliteDatabase(Database):
         if code in _CONFIGURATION:
             return Failure.CONFIGURATION, f"{error}: {_CONFIGURATION[code]}"
         if "no such table" in str(error) or "no such column" in str(error):
-            return Failure.CONFIGURATION, f"{error}: call prepare() first"
+            return Failure.CONFIGURATION, f"{error}: prepare() it first: a worker does, and `infinitic migrate`"
         return Failure.OTHER, str(error)
 
     def sever(self, driver: Any) -> None:

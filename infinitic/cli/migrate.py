@@ -1,0 +1,25 @@
+"""``infinitic migrate``: make or migrate the tables of the storage, as the first worker of a release would."""
+
+from __future__ import annotations
+
+import asyncio
+
+import typer
+
+from infinitic.cli.link import DEFAULT_CONFIG, Config, exits, load
+from infinitic.errors import ConfigurationError
+
+
+def command(config: Config = DEFAULT_CONFIG) -> None:
+    """Create or migrate what the storage needs, under a lock. Workers do it as well: this is for those who may not."""
+
+    async def migrate() -> None:
+        storage = load(config).storage()
+        if storage is None:
+            raise ConfigurationError(f"{config} has no storage")
+        async with storage:
+            await storage.prepare()
+
+    with exits():
+        asyncio.run(migrate())
+        typer.echo("The storage is ready")
