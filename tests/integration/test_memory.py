@@ -16,7 +16,7 @@ from tests.integration.test_examples import PATIENCE, ROOT, path_of
 
 MEBIBYTE = 1024 * 1024
 LOAD_SECONDS = float(os.environ.get("INFINITIC_LOAD_SECONDS", "120"))
-"""Half of it to warm up, half of it to grow in. An hour shows more (`--junit-xml` has the figures)."""
+"""Half of it to warm up, half of it to grow in. An hour shows more; `--junit-xml FILE` has the figures."""
 
 GROWTH = 12 * MEBIBYTE
 HELD = 150 * MEBIBYTE
