@@ -29,11 +29,11 @@ class Settings(BaseModel):
     """Base of the settings of an adapter: frozen, and nothing that is not declared.
 
     Give each field a `description` with its unit: the documentation is made of it. Durations are seconds, and their
-    names end in `_seconds`. Secrets are `SecretStr`. Files that hold secrets (`…_file`), environment variables and
-    camelCase keys are resolved before the settings are validated.
+    names end in `_seconds`. Secrets are `SecretStr`, and errors do not show what was given. Files that hold secrets
+    (`…_file`), environment variables and camelCase keys are resolved before the settings are validated.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class _Plugin(Protocol[T_co]):

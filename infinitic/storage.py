@@ -56,6 +56,10 @@ class StorageClosed(StorageError):
     """The storage has been closed."""
 
 
+ILLNESSES = (StorageUnavailable, StorageOutcomeUnknown, StorageConfigurationError, StorageClosed)
+"""Errors that tell of the database as a whole, not of one key or value."""
+
+
 class StateKey(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Names one instance: the name of its workflow, and its id. Any unicode, 255 bytes of UTF-8 each."""
 

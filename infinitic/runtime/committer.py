@@ -9,11 +9,24 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from infinitic.storage import Change, Outcome, Published, Refused, StateKey, StateStorage, ValueTooLarge
+from infinitic.errors import StorageError
+from infinitic.storage import (
+    ILLNESSES,
+    Change,
+    Outcome,
+    Published,
+    Refused,
+    StateKey,
+    StateStorage,
+    ValueTooLarge,
+)
 
 MAX_CHANGES = 200
 MAX_BYTES = 4 * 1024 * 1024
 MAX_FLYING = 2
+
+Settled = Outcome | StorageError
+"""What has become of a change; an error if it failed while others did not."""
 
 
 class Committer:
@@ -22,7 +35,7 @@ class Committer:
     def __init__(self, states: StateStorage) -> None:
         self._states = states
         self._flying = 0
-        self._waiting: deque[tuple[Sequence[Change], asyncio.Future[list[Outcome]]]] = deque()
+        self._waiting: deque[tuple[Sequence[Change], asyncio.Future[list[Settled]]]] = deque()
         self._published: dict[StateKey, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -36,15 +49,18 @@ class Committer:
             marks = self._take_marks()
             await self._states.commit(marks)
 
-    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
-        """One outcome for each change, in order. Raises what `StateStorage.commit` raises, but for values too large."""
+    async def commit(self, changes: Sequence[Change]) -> list[Settled]:
+        """One outcome for each change, in order.
+
+        Raises what `StateStorage.commit` raises, but for values too large, and for what ails one of several changes.
+        """
         if self._flying < MAX_FLYING and not self._waiting:
             return await self._send(changes)
-        future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[Settled]] = asyncio.get_running_loop().create_future()
         self._waiting.append((changes, future))
         return await future
 
-    async def _send(self, changes: Sequence[Change]) -> list[Outcome]:
+    async def _send(self, changes: Sequence[Change]) -> list[Settled]:
         self._flying += 1
         try:
             if not self._published:
@@ -60,13 +76,27 @@ class Committer:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _write(self, changes: Sequence[Change | Published]) -> list[Outcome]:
+    async def _write(self, changes: Sequence[Change | Published]) -> list[Settled]:
         try:
-            return await self._states.commit(changes)
+            return list[Settled](await self._states.commit(changes))
         except ValueTooLarge as error:
             if len(changes) == 1:
                 return [Refused(str(error))]
-            return [(await self._write([change]))[0] for change in changes]
+        except ILLNESSES:
+            raise
+        except StorageError:
+            if len(changes) == 1:
+                raise
+        return [await self._write_alone(change) for change in changes]
+
+    async def _write_alone(self, change: Change | Published) -> Settled:
+        """One bad change leaves the others alone."""
+        try:
+            return (await self._write([change]))[0]
+        except ILLNESSES:
+            raise
+        except StorageError as error:
+            return error
 
     def _take_marks(self) -> list[Published]:
         taken = list(self._published.items())[:MAX_CHANGES]

@@ -30,6 +30,7 @@ from infinitic.runtime.revival import outbox_of, revive
 from infinitic.runtime.step import MissingVersion, Step, spec_for, step
 from infinitic.runtime.subscription import Subscription
 from infinitic.storage import (
+    ILLNESSES,
     Change,
     Entry,
     Known,
@@ -37,8 +38,6 @@ from infinitic.storage import (
     Refused,
     StateKey,
     Storage,
-    StorageOutcomeUnknown,
-    StorageUnavailable,
     Stored,
     WorkflowStatus,
     Written,
@@ -52,12 +51,14 @@ PREFETCH = 1000
 UNCOUNTED = (
     TransportClosed,
     TransportUnavailable,
-    StorageUnavailable,
-    StorageOutcomeUnknown,
+    *ILLNESSES,
     MissingVersion,
     state.NewerSchema,
 )
 """Failures that say nothing about the message: they are tried again for ever."""
+
+NOBODY = ""
+"""The id of no instance: whether it can be asked for tells how the storage is."""
 
 
 class StateEngine:
@@ -136,13 +137,14 @@ class StateEngine:
             self._failed(lanes, error)
 
     def _failed(self, lanes: Sequence[Lane], error: Exception) -> None:
-        """What the lanes held in memory may be wrong now: it is loaded again."""
+        """What the lanes held in memory may be wrong now: it is loaded again. No lane is blamed for the storage."""
+        counted = not isinstance(error, (*UNCOUNTED, StorageError))
         for lane in lanes:
             held = self.cache.take(lane.key)
             if held is not None:
                 held.discard_live()
             if not lane.failed:
-                lane.fail(error, self._clock.now(), counted=not isinstance(error, UNCOUNTED))
+                lane.fail(error, self._clock.now(), counted=counted)
 
     async def _transition(self, lanes: Sequence[Lane]) -> None:
         held: dict[str, Held] = {}
@@ -234,15 +236,36 @@ class StateEngine:
             return
         keys = [StateKey(self.name, lane.key) for lane in missing]
         came = [len(lane.waiting) for lane in missing]
-        stored = await self._states.load(keys)
+        stored, broken = await self._load(keys)
         for lane, key, vouched in zip(missing, keys, came, strict=True):
             try:
+                if key in broken:
+                    raise broken[key]
                 held = found[lane.key] = await self._take_over(key, stored.get(key))
                 held.vouched = vouched
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
                 lane.fail(error, self._clock.now(), counted=not isinstance(error, UNCOUNTED))
                 if lane.exhausted(self._clock.now()):
                     await self._park(lane, None)
+
+    async def _load(self, keys: Sequence[StateKey]) -> tuple[dict[StateKey, Stored], dict[StateKey, StorageError]]:
+        """The states of these keys, and the errors of those that fail although the storage is well."""
+        try:
+            return await self._states.load(keys), {}
+        except ILLNESSES:
+            raise
+        except StorageError:
+            await self._states.load([StateKey(self.name, NOBODY)])
+        stored: dict[StateKey, Stored] = {}
+        broken: dict[StateKey, StorageError] = {}
+        for key in keys:
+            try:
+                stored |= await self._states.load([key])
+            except ILLNESSES:
+                raise
+            except StorageError as error:
+                broken[key] = error
+        return stored, broken
 
     async def _take_over(self, key: StateKey, stored: Stored | None) -> Held:
         if stored is None:
@@ -281,6 +304,9 @@ class StateEngine:
                 case Refused():
                     taken.held.discard_live()
                     lane.fail(InfiniticError(outcome.reason), self._clock.now(), counted=True)
+                case StorageError():
+                    taken.held.discard_live()
+                    lane.fail(outcome, self._clock.now(), counted=False)
         outgoing = [message for _, taken in settled for message in taken.outgoing]
         if outgoing:
             await self._publisher.publish(outgoing)
@@ -332,6 +358,8 @@ class StateEngine:
                     entry=entry,
                 )
                 outcome = (await self._committer.commit([change]))[0]
+                if isinstance(outcome, StorageError):
+                    raise outcome
                 if isinstance(outcome, Lost):
                     return  # the head was an old one: the lane is run again with the new one
             self._parked.add(lane.key)

@@ -173,7 +173,11 @@ class Database:
             stored = row.stored
             if row.version != change.expected or (stored is None and row.version is not None):
                 return Lost(row.version)
-            if change.marks and row.marks and (known := tuple(m for m in change.marks if m in row.marks)):
+            if (
+                change.marks
+                and row.marks
+                and (known := tuple(m for m in dict.fromkeys(change.marks) if m in row.marks))
+            ):
                 return Known(known)
             if stored is not None:
                 sequence = stored.sequence
@@ -200,8 +204,9 @@ class Database:
         if change.entry is not None:
             row.entry = change.entry
         if change.marks:
-            _add_marks(row, change.marks)
-            self._expire(change.at + self.horizon, row, change.marks)
+            marks = change.marks if len(change.marks) == 1 else tuple(dict.fromkeys(change.marks))
+            _add_marks(row, marks)
+            self._expire(change.at + self.horizon, row, marks)
         if change.expires_at != row.expires_at:
             row.expires_at = change.expires_at
             if change.expires_at is not None:
@@ -240,8 +245,9 @@ class Database:
         return len(marks)
 
     def _drop_if_empty(self, row: _Row) -> None:
-        if row.version is None and not row.marks:
-            del self._rows[row.key.name][row.key.id]
+        rows = self._rows[row.key.name]
+        if row.version is None and not row.marks and rows.get(row.key.id) is row:
+            del rows[row.key.id]
 
     def _row(self, key: StateKey) -> _Row | None:
         rows = self._rows.get(key.name)

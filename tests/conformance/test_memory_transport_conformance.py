@@ -2,35 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from functools import cached_property
-from typing import Any, TypeVar
-
-from infinitic.clock import Clock
-from infinitic.transport import Transport
-from infinitic_testing.conformance.transport import TransportConformance
-from infinitic_testing.loop import VirtualClock, run
-from infinitic_transports.memory import Broker, InMemoryTransport
-
-T = TypeVar("T")
+from tests.conformance.transport_memory import OnMemory
 
 
-class TestInMemory(TransportConformance):
-    patience, silence, delay, promptness, scale, virtual = 30.0, 1.0, 2.0, 0.001, 1.0, True
-
-    @cached_property
-    def broker(self) -> Broker:
-        return Broker()
-
-    def connect(self) -> Transport:
-        return InMemoryTransport(self.broker, clock=self.clock())
-
-    def run(self, main: Coroutine[Any, Any, T]) -> T:
-        return run(main)
-
-    def clock(self) -> Clock:
-        return VirtualClock()
-
-    async def crash(self, transport: Transport) -> None:
-        assert isinstance(transport, InMemoryTransport)
-        transport.crash()
+class TestInMemory(OnMemory):
+    pass

@@ -460,3 +460,13 @@ def test_after_close_every_verb_raises() -> None:
     for verb in verbs:
         with pytest.raises(StorageClosed):
             at_once(verb)
+
+
+def test_a_mark_that_a_change_names_twice_is_one() -> None:
+    world = World(InMemoryStorage(horizon=5.0))
+    world.start(marks=("m", "m"), at=1.0, expires_at=2.0)
+    assert world.commit(Change(KEY, 1, 2, b"", 2.0, marks=("m", "m"))) == [Known(("m",))]
+    assert [world.purge(10.0, 1) for _ in range(3)] == [1, 1, 0]
+    world.start(at=20.0)
+    assert world.purge(10.0, 1) == 0
+    assert world.load() is not None

@@ -1,3 +1,14 @@
-"""Public conformance suites: what every adapter of a port is held to."""
+"""Public conformance suites: what every adapter of a port is held to. Subclass one, and let pytest collect it."""
 
-from infinitic_testing.conformance.transport import TransportConformance as TransportConformance
+import pytest
+
+pytest.register_assert_rewrite(  # before they are imported
+    *(
+        f"infinitic_testing.conformance.storage_{part}"
+        for part in ("bench", "commit", "races", "read", "find", "life", "model")
+    )
+)
+
+from infinitic_testing.conformance.storage import StorageConformance as StorageConformance  # noqa: E402
+from infinitic_testing.conformance.storage_bench import StorageBackend as StorageBackend  # noqa: E402
+from infinitic_testing.conformance.transport import TransportConformance as TransportConformance  # noqa: E402

@@ -22,7 +22,7 @@ class Flow(Seams):
             await bench.publish(topic, *(f"{key}{n}" for n in range(2) for key in "abcd"))
             assert len(await peer.take(2)) == 2
             assert len(await peer.rest()) == 1
-            assert (await bench.stats(topic)).backlog == 5
+            await peer.nothing()
 
     @rule
     async def test_flo_2_one_ack_resumes(self, bench: Bench) -> None:
@@ -57,17 +57,22 @@ class Flow(Seams):
         for ordering in (KEYED, SHARED):
             topic = await bench.topic(ordering)
             slow, quick = await bench.join(topic, 1), await bench.join(topic, 4)
-            sent = [f"{key}{n}" for n in range(2) for key in "abcdef"]
-            await bench.publish(topic, *sent)
-            (held,) = await slow.take(1)
-            behind = [name for name in sent if ordering is KEYED and name[0] == held.message.key]
-            wanted = set(sent) - set(behind) - set(names([held]))
+            sent: list[str] = []
             seen: set[str] = set()
-            while seen < wanted:
+            for turn in range(3):
+                for key in "abcdefghijklmnopqrst":
+                    sent.append(f"{key}{turn}")
+                    await bench.publish(topic, sent[-1])
+                if not turn:
+                    await slow.take(1)
                 got = await quick.receive(4)
                 seen.update(names(got))
                 await quick.ack(got)
-            assert seen == wanted
+            await slow.close()
+            while seen < set(sent):
+                got = await quick.receive(4)
+                seen.update(names(got))
+                await quick.ack(got)
 
     @rule
     async def test_flo_3_another_subscription_is_not_starved(self, bench: Bench) -> None:

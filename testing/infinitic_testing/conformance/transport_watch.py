@@ -1,4 +1,4 @@
-"""Watches consumers under load: one holder for each key, and its order (ORD-1, ORD-2)."""
+"""Watches consumers under load: one holder for each key, and its order."""
 
 from __future__ import annotations
 
@@ -56,3 +56,11 @@ class Watch:
             await asyncio.gather(*workers, return_exceptions=True)
         for key in {name[0] for name in sent}:
             assert [name for name in self.firsts if name[0] == key] == [name for name in sent if name[0] == key]
+
+
+async def comes_to_one(bench: Bench, name: str, holder: Peer, other: Peer, last: Delivery) -> None:
+    """A message comes to the holder of its key, or to either once the last that is in hand of the key is settled."""
+    got = names(await holder.rest())
+    await holder.ack([last])
+    mine, others = await asyncio.gather(holder.rest(), other.rest())
+    assert got + names(mine) + names(others) == [name]

@@ -1,0 +1,159 @@
+"""A storage that keeps workflows in one folder: an example of an adapter by somebody else.
+
+It honours the whole contract of `infinitic.storage`, on the standard library and msgspec. It is small, not fast:
+everything is in memory, too, and each commit waits for the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, Field
+
+from infinitic.plugins import Settings
+from infinitic.storage import (
+    Change,
+    Outcome,
+    Page,
+    Published,
+    Query,
+    Segment,
+    StateKey,
+    StateStorage,
+    Storage,
+    StorageCapabilities,
+    StorageClosed,
+    Stored,
+    ValueTooLarge,
+    Written,
+)
+from infinitic_shelf.journal import Journal
+from infinitic_shelf.rows import Rows, Step
+
+T = TypeVar("T")
+
+DEFAULT_HORIZON = 14 * 86_400.0
+DEFAULT_MAX_VALUE = 16 * 1024 * 1024
+
+
+class ShelfSettings(Settings):
+    """One folder, for the processes of one machine."""
+
+    path: Path = Field(description="The folder. Created if it is missing")
+    max_value_bytes: int = Field(DEFAULT_MAX_VALUE, gt=0, description="Bytes of one head, events or outbox at most")
+
+
+class ShelfStates(StateStorage):
+    """The verbs. One thread does them in order, so that the disk keeps nobody waiting in the loop.
+
+    A verb that is cancelled before its turn is never done; later, it is done to its end: a cancelled commit is
+    unknown, and what comes after it sees all of it or nothing.
+    """
+
+    __slots__ = ("_closed", "_horizon", "_journal", "_max_value", "_thread")
+
+    def __init__(self, journal: Journal, horizon: float, max_value: int) -> None:
+        self._journal = journal
+        self._horizon = horizon
+        self._max_value = max_value
+        self._thread = ThreadPoolExecutor(1, "infinitic-shelf")
+        self._closed = False
+
+    async def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+        return await self.do(lambda rows: rows.load(keys))
+
+    async def history(
+        self,
+        key: StateKey,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        sequences: Sequence[int] | None = None,
+        outbox: bool = False,
+    ) -> list[Segment]:
+        return await self.do(lambda rows: rows.history(key, after, limit, sequences, outbox))
+
+    async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
+        if len({change.key for change in changes}) < len(changes):
+            raise ValueError("The changes of one call are for distinct keys")
+        for change in changes:
+            self._check_sizes(change)
+
+        def commit(rows: Rows) -> list[Outcome]:
+            outcomes = [rows.decide(change) for change in changes]
+            won = [change for change, outcome in zip(changes, outcomes, strict=True) if isinstance(outcome, Written)]
+            if won:
+                self._journal.append(Step.of(won))
+            return outcomes
+
+        return await self.do(commit)
+
+    async def find(self, query: Query) -> Page:
+        return await self.do(lambda rows: rows.find(query))
+
+    async def purge(self, now: float, limit: int = 1000) -> int:
+        def purge(rows: Rows) -> int:
+            expired = rows.expired(now, limit, self._horizon)
+            if expired.instances or expired.marks or expired.remnants:
+                self._journal.append(Step(expired=expired))
+            self._journal.compact()
+            return len(expired.instances) + len(expired.marks)
+
+        return await self.do(purge)
+
+    async def do(self, verb: Callable[[Rows], T]) -> T:
+        """Do it in the thread, alone with the folder."""
+        if self._closed:
+            raise StorageClosed("This storage is closed")
+
+        def alone() -> T:
+            with self._journal.opened() as rows:
+                return verb(rows)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, alone)
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            done = self._thread.submit(self._journal.close)
+            self._thread.shutdown(wait=False)
+            await asyncio.shield(asyncio.wrap_future(done))
+
+    def _check_sizes(self, change: Change | Published) -> None:
+        if isinstance(change, Published):
+            return
+        segment = change.segment
+        values = {"A head": change.head}
+        if segment is not None:
+            values |= {"A segment": segment.events, "An outbox": segment.outbox or b""}
+        for what, value in values.items():
+            if len(value) > self._max_value:
+                raise ValueTooLarge(len(value), self._max_value, what)
+
+
+class ShelfStorage(Storage):
+    """States in one folder. `horizon` is in seconds, `max_value` in bytes."""
+
+    __slots__ = ("_states", "capabilities", "states")
+
+    Settings: ClassVar[type[BaseModel]] = ShelfSettings
+
+    def __init__(
+        self, path: Path | str, *, horizon: float = DEFAULT_HORIZON, max_value: int = DEFAULT_MAX_VALUE
+    ) -> None:
+        self.capabilities = StorageCapabilities(max_value=max_value, durable=True, horizon=horizon)
+        self.states = self._states = ShelfStates(Journal(Path(path)), horizon, max_value)
+
+    @classmethod
+    def from_settings(cls, settings: Any, *, horizon: float) -> Self:
+        return cls(settings.path, horizon=horizon, max_value=settings.max_value_bytes)
+
+    async def prepare(self) -> None:
+        await self._states.do(lambda rows: None)
+
+    async def close(self) -> None:
+        await self._states.close()

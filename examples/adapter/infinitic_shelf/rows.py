@@ -1,0 +1,201 @@
+"""What the shelf holds, in memory, and the rules of the port. Nothing here touches the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import nlargest
+from itertools import islice
+from typing import Self
+
+import msgspec
+
+from infinitic.storage import (
+    Change,
+    Entry,
+    Found,
+    Known,
+    Lost,
+    Outcome,
+    Page,
+    Published,
+    Query,
+    Refused,
+    Segment,
+    StateKey,
+    Stored,
+    WorkflowStatus,
+    Written,
+)
+
+Position = tuple[float, str, str]  # in the order of `find`: start, name, id
+
+
+class Row(msgspec.Struct, eq=False):
+    """What is kept of a key: an instance, its remnant (a `version`, but nothing `stored`), or only marks."""
+
+    key: StateKey
+    version: int | None = None
+    stored: Stored | None = None
+    segments: list[Segment] = []
+    marks: dict[str, float] = {}  # and when they were taken
+    entry: Entry | None = None
+    expires_at: float | None = None
+
+
+class Expired(msgspec.Struct):
+    """What a purge takes away."""
+
+    instances: list[StateKey]
+    marks: list[tuple[StateKey, str]]
+    remnants: list[StateKey]
+
+
+class Step(msgspec.Struct, omit_defaults=True):
+    """What happened to the shelf at once. All steps in order make the same shelf again."""
+
+    rows: list[Row] = []
+    changes: list[Change] = []
+    published: list[Published] = []
+    expired: Expired | None = None
+
+    @classmethod
+    def of(cls, changes: Sequence[Change | Published]) -> Self:
+        return cls(
+            changes=[each for each in changes if isinstance(each, Change)],
+            published=[each for each in changes if isinstance(each, Published)],
+        )
+
+
+class Rows:
+    """Every row. Looking and deciding change nothing; only `apply` does."""
+
+    def __init__(self) -> None:
+        self._rows: dict[StateKey, Row] = {}
+
+    def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+        rows = {key: self._rows.get(key) for key in keys}
+        return {key: row.stored for key, row in rows.items() if row is not None and row.stored is not None}
+
+    def history(
+        self, key: StateKey, after: int, limit: int, sequences: Sequence[int] | None, outbox: bool
+    ) -> list[Segment]:
+        row = self._rows.get(key)
+        segments = [] if row is None else row.segments
+        if sequences is None:
+            first = max(after, 0)
+            chosen = segments[first : first + limit]
+        else:
+            chosen = [segments[each - 1] for each in sorted(set(sequences)) if 0 < each <= len(segments)]
+        return chosen if outbox else [Segment(each.sequence, each.events) for each in chosen]
+
+    def decide(self, change: Change | Published) -> Outcome:
+        """What becomes of a change. The order of these questions is part of the contract."""
+        row = self._rows.get(change.key) or Row(change.key)
+        if isinstance(change, Published):
+            current = None if row.stored is None else row.stored.version
+            return Written(change.version) if current == change.version else Lost(row.version)
+        is_remnant = row.stored is None and row.version is not None
+        if is_remnant or row.version != change.expected:
+            return Lost(row.version)
+        if known := tuple(mark for mark in change.marks if mark in row.marks):
+            return Known(known)
+        if row.version is not None and change.version <= row.version:
+            return Refused(f"version {change.version} does not come after {row.version}")
+        if change.segment is not None and change.segment.sequence != len(row.segments) + 1:
+            return Refused(f"segment {change.segment.sequence} does not follow {len(row.segments)}")
+        if not (_fits(change.key.name) and _fits(change.key.id)):
+            return Refused("a name and an id are at most 255 bytes of UTF-8 each")
+        return Written(change.version)
+
+    def find(self, query: Query) -> Page:
+        if query.limit < 1:
+            raise ValueError(f"The limit of a page is at least 1, not {query.limit}")
+        below = None if query.cursor is None else _position(query.cursor)
+        found: list[tuple[Position, Entry]] = []
+        for key, row in self._rows.items():
+            if row.entry is not None and _matches(key, row.entry, query):
+                position = (row.entry.started_at, key.name, key.id)
+                if below is None or position < below:
+                    found.append((position, row.entry))
+        best = nlargest(query.limit + 1, found, key=lambda each: each[0])
+        page = best[: query.limit]
+        cursor = msgspec.json.encode(page[-1][0]).decode() if len(best) > len(page) else None
+        return Page([Found(StateKey(name, id), entry) for (_, name, id), entry in page], cursor)
+
+    def expired(self, now: float, limit: int, horizon: float) -> Expired:
+        """What may go. A remnant goes a horizon after its instance might, a mark a horizon after it was taken."""
+        rows = self._rows.values()
+        due = [row for row in rows if row.expires_at is not None and row.expires_at <= now]
+        instances = [row.key for row in due if row.stored is not None][:limit]
+        remnants = [row.key for row in due if row.stored is None and (row.expires_at or 0.0) + horizon <= now][:limit]
+        marks = ((row.key, mark) for row in rows for mark, at in row.marks.items() if at + horizon <= now)
+        return Expired(instances, list(islice(marks, limit - len(instances))), remnants)
+
+    def snapshot(self) -> Step:
+        """The one step that makes this shelf of an empty one."""
+        return Step(rows=list(self._rows.values()))
+
+    def apply(self, step: Step) -> None:
+        """Let it happen: what was decided before, or what the journal says."""
+        for row in step.rows:
+            self._rows[row.key] = row
+        for change in step.changes:
+            self._write(change)
+        for each in step.published:
+            row = self._rows[each.key]
+            if row.stored is not None:
+                row.stored = msgspec.structs.replace(row.stored, published=True)
+        if step.expired is not None:
+            self._remove(step.expired)
+
+    def _write(self, change: Change) -> None:
+        row = self._rows.setdefault(change.key, Row(change.key))
+        if change.segment is not None:
+            row.segments.append(change.segment)
+        row.version = change.version
+        row.stored = Stored(change.version, change.head, len(row.segments), change.published)
+        row.marks.update(dict.fromkeys(change.marks, change.at))
+        row.entry = change.entry or row.entry
+        row.expires_at = change.expires_at
+
+    def _remove(self, expired: Expired) -> None:
+        for key in expired.instances:  # version and time stay: that is the remnant
+            row = self._rows[key]
+            row.stored = row.entry = None
+            row.segments = []
+        for key in expired.remnants:
+            row = self._rows[key]
+            row.version = row.expires_at = None
+        for key, mark in expired.marks:
+            del self._rows[key].marks[mark]
+        for key in {*expired.remnants, *(key for key, _ in expired.marks)}:
+            if self._rows[key].version is None and not self._rows[key].marks:
+                del self._rows[key]
+
+
+def _matches(key: StateKey, entry: Entry, query: Query) -> bool:
+    if query.overdue_at is not None:
+        overdue = entry.next_wake is not None and entry.next_wake < query.overdue_at
+        if not overdue or entry.status is not WorkflowStatus.RUNNING:
+            return False
+    return (
+        (query.name is None or key.name == query.name)
+        and (query.status is None or entry.status is query.status)
+        and (query.started_after is None or entry.started_at > query.started_after)
+        and (query.started_before is None or entry.started_at < query.started_before)
+    )
+
+
+def _position(cursor: str) -> Position:
+    try:
+        position: Position = msgspec.json.decode(cursor, type=Position)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{cursor!r} is not a cursor of `find`") from error
+    return position
+
+
+def _fits(text: str) -> bool:
+    try:
+        return len(text.encode()) <= 255
+    except UnicodeEncodeError:  # a lone surrogate
+        return False

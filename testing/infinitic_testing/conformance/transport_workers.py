@@ -1,0 +1,127 @@
+"""What the rules of the runtime work with: a service, a workflow, workers that are cut off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from infinitic import Channel, Worker, Workflow, task, topics
+from infinitic.ids import new_id
+from infinitic.messages import engine
+from infinitic.messages.service import ExecuteTask, encode
+from infinitic.services import service
+from infinitic.topics import Topic
+from infinitic.transport import Consumer, Message, TopicStats, Transport
+from infinitic.workflows import workflow
+from infinitic_testing.conformance.transport_bench import Bench
+
+INBOX = "conformance-inbox"
+
+
+class Job:
+    """A service of a name of its own, and the messages that run its tasks."""
+
+    def __init__(self) -> None:
+        self.name = f"conformance-{new_id()}"
+        self.workflow = f"{self.name}-workflow"
+        self.topic = topics.service_executor(self.name)
+        self.killing = killing = asyncio.Event()
+
+        @service(name=self.name)
+        class Service:
+            @task
+            async def ok(self) -> str:
+                return "ok"
+
+            @task
+            async def die(self) -> None:
+                killing.set()
+                await asyncio.get_running_loop().create_future()
+
+        self.service = Service
+
+    def call(self, method: str, name: str) -> Message:
+        """The message that runs a task."""
+        message = ExecuteTask(
+            workflow_id=name,
+            workflow_name=self.workflow,
+            position=1,
+            sequence=1,
+            service=self.name,
+            task=method,
+            arguments=msgspec.Raw(b"[]"),
+            made_at=0.0,
+        )
+        return Message(name, None, encode(message))
+
+
+@workflow(name=INBOX)
+class Inbox(Workflow):
+    letters = Channel[str]()
+
+    async def read(self, count: int) -> list[str]:
+        receiver = self.letters.receive()
+        return [await receiver for _ in range(count)]
+
+
+async def report_to(bench: Bench, name: str) -> engine.Input:
+    """The first report to a workflow."""
+    topic = topics.workflow_engine(name)
+    await bench.one.declare([topic])
+    peer = await bench.join(topic, name=topic.subscription or "")
+    (got,) = await peer.receive(1, within=bench.seams.patience * 4)
+    report: engine.Input = engine.decode(got.message.body)
+    return report
+
+
+@asynccontextmanager
+async def cut_worker(worker: Worker) -> AsyncGenerator[Worker]:
+    """Run a worker in a task that is cancelled in the end."""
+    ready = asyncio.Event()
+
+    async def host() -> None:
+        async with worker.running(allow_empty=True):
+            ready.set()
+            await asyncio.get_running_loop().create_future()
+
+    hosting = asyncio.create_task(host())
+    starting = asyncio.create_task(ready.wait())
+    try:
+        await asyncio.wait([hosting, starting], return_when=asyncio.FIRST_COMPLETED)
+        if hosting.done():
+            hosting.result()
+        yield worker
+    finally:
+        hosting.cancel()
+        starting.cancel()
+        await asyncio.wait([hosting, starting])
+
+
+class NoDeadLetters(Transport):
+    """A connection on which dead letters wait for ever to be accepted."""
+
+    def __init__(self, inner: Transport) -> None:
+        self.inner = inner
+        self.capabilities = inner.capabilities
+        self.tried = asyncio.Event()
+
+    async def declare(self, topics: Iterable[Topic]) -> None:
+        await self.inner.declare(topics)
+
+    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
+        return await self.inner.subscribe(topic, subscription, prefetch, durable=durable)
+
+    async def stats(self, topic: Topic) -> TopicStats:
+        return await self.inner.stats(topic)
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+    async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
+        if topic.name.endswith(topics.DEAD_LETTERS):
+            self.tried.set()
+            await asyncio.get_running_loop().create_future()
+        await self.inner.publish(topic, messages)

@@ -1,0 +1,43 @@
+"""Runs the storage suite on its mutants, in this process. `matrix` is the whole table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from infinitic_testing.conformance.storage import storage_rules
+from tests.conformance import (
+    storage_broken_commits as _commits,
+    storage_broken_life as _life,
+    storage_broken_reads as _reads,
+)
+from tests.conformance.storage_sound import MUTANTS, Mutant, OnSound
+
+_ = (_commits, _life, _reads)  # they register their mutants
+__all__ = ["MUTANTS", "Mutant", "failing", "fails", "matrix"]
+
+
+def matrix() -> dict[str, dict[str, list[str]]]:
+    """For each rule its tests, and for each test the names of the mutants that fail it."""
+    return {
+        rule: {test: [mutant.name for mutant in MUTANTS if fails(mutant.suite, test)] for test in tests}
+        for rule, tests in storage_rules().items()
+    }
+
+
+def failing(suite: type[OnSound], rules: Iterable[str]) -> set[str]:
+    """Those of the rules that have a test which fails."""
+    tests = storage_rules()
+    return {rule for rule in rules if any(fails(suite, test) for test in tests[rule])}
+
+
+def fails(suite: type[OnSound], test: str) -> bool:
+    """Whether a test of the suite fails. One that is skipped does not."""
+    try:
+        getattr(suite(), test)()
+    except pytest.skip.Exception:
+        return False
+    except (Exception, pytest.fail.Exception):  # noqa: BLE001 (however it fails)
+        return True
+    return False

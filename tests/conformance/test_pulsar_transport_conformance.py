@@ -1,0 +1,109 @@
+"""The Pulsar transport keeps the contract: on the broker of `make services`, and across restarts of a private one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Coroutine, Iterator
+from typing import Any, ClassVar, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+import pytest
+
+from infinitic.ids import new_id
+from infinitic.transport import Transport
+from infinitic_testing.conformance.transport import TransportConformance, transport_rules
+from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
+from tests.conformance.transport_private_pulsar import PrivatePulsar
+
+T = TypeVar("T")
+
+BROKER = os.environ.get("INFINITIC_PULSAR_URL", "pulsar://127.0.0.1:6650")
+WEB = os.environ.get("INFINITIC_PULSAR_WEB_URL", "http://127.0.0.1:8080")
+
+
+class OnPulsar(TransportConformance):
+    settings: ClassVar[PulsarSettings]
+    bound = 90.0
+
+    def connect(self) -> Transport:
+        return PulsarTransport(self.settings)
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        async def bounded() -> T:
+            async with asyncio.timeout(self.bound):
+                return await main
+
+        return asyncio.run(bounded())
+
+    async def crash(self, transport: Transport) -> None:
+        """The connection goes without a word, as when the process dies."""
+        assert isinstance(transport, PulsarTransport)
+        client = getattr(getattr(transport, "_client"), "_client")  # noqa: B009 (no seam of the adapter's own)
+        await asyncio.to_thread(client.shutdown)
+
+
+def reachable() -> None:
+    """Skip, or fail where services are required, if Pulsar is not there."""
+    for url in (BROKER, WEB):
+        place = urlsplit(url)
+        try:
+            socket.create_connection((place.hostname or "", place.port or 80), timeout=5).close()
+        except OSError as error:
+            absent(f"Pulsar does not answer at {url} ({error}): make services")
+
+
+def absent(what: str) -> NoReturn:
+    """Skip, or fail where services are required."""
+    if os.environ.get("INFINITIC_REQUIRE_SERVICES") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+class TestPulsar(OnPulsar):
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def namespace(cls) -> Iterator[None]:
+        """A namespace of its own, deleted afterwards."""
+        reachable()
+        cls.settings = PulsarSettings(
+            broker_service_url=BROKER, web_service_url=WEB, tenant="infinitic", namespace=f"test-{new_id()[:12]}"
+        )
+        yield
+
+        async def clean() -> None:
+            async with PulsarTransport(cls.settings) as transport:
+                await transport.admin.delete_namespace()
+
+        asyncio.run(clean())
+
+
+class TestPulsarRestarts(OnPulsar):
+    """The rules that restart their broker: it is a private one, on free ports."""
+
+    patience = 40.0
+    service: ClassVar[PrivatePulsar]
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def private_broker(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        """A broker that nobody else uses."""
+        if missing := PrivatePulsar.missing():
+            absent(missing)
+        cls.service = PrivatePulsar(tmp_path_factory.mktemp("pulsar"))
+        try:
+            cls.service.do("start")
+            cls.settings = PulsarSettings(
+                broker_service_url=cls.service.broker, web_service_url=cls.service.web, namespace="conformance"
+            )
+            yield
+        finally:
+            cls.service.do("kill")
+
+    async def restart(self) -> None:
+        await asyncio.to_thread(self.service.do, "restart")
+
+
+for _name in {name for names in transport_rules().values() for name in names if "restart" not in name}:
+    setattr(TestPulsarRestarts, _name, None)

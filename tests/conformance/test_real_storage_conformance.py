@@ -1,0 +1,47 @@
+"""The rules of the storage contract on each database."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from infinitic import ids
+from infinitic.storage import Storage
+from infinitic_testing.conformance import StorageBackend, StorageConformance
+from tests.integration.storages.databases import place
+
+
+class Real(StorageBackend):
+    """Tables, keys or a file of its own for each test."""
+
+    def __init__(self, kind: str) -> None:
+        self._stack = ExitStack()
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        self._place = self._stack.enter_context(place(kind, f"test_{ids.new_id()[:12]}", folder))
+
+    def connect(self) -> Storage:
+        return self._place.storage()
+
+    async def dispose(self) -> None:
+        self._stack.close()
+
+
+class TestSqlite(StorageConformance):
+    def backend(self) -> StorageBackend:
+        return Real("sqlite")
+
+
+class TestPostgres(StorageConformance):
+    def backend(self) -> StorageBackend:
+        return Real("postgres")
+
+
+class TestMysql(StorageConformance):
+    def backend(self) -> StorageBackend:
+        return Real("mysql")
+
+
+class TestRedis(StorageConformance):
+    def backend(self) -> StorageBackend:
+        return Real("redis")

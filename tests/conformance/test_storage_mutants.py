@@ -1,0 +1,22 @@
+"""The storage suite is tested: each broken storage fails the rules it breaks, and each rule fails for one."""
+
+from __future__ import annotations
+
+import pytest
+
+from infinitic_testing.conformance.storage import storage_rules
+from tests.conformance.storage_campaign import MUTANTS, Mutant, failing
+from tests.conformance.storage_sound import OnSound
+
+
+class TestSound(OnSound):
+    """What the mutants are made of keeps every rule."""
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_is_killed(mutant: Mutant) -> None:
+    assert failing(mutant.suite, mutant.kills) == set(mutant.kills)
+
+
+def test_each_rule_kills_a_mutant() -> None:
+    assert {rule for mutant in MUTANTS for rule in mutant.kills} == set(storage_rules())

@@ -1,0 +1,148 @@
+"""Broken in-memory brokers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from infinitic.topics import Ordering, Topic
+from infinitic.transport import Delivery, Message, UnknownTopic
+from infinitic_transports.memory import Broker, Receiver
+from infinitic_transports.memory.subscription import SharedSubscription, Subscription
+from tests.conformance.transport_broken import broken
+
+
+@broken("PER-1")
+class MakesTopics(Broker):
+    """A topic that nobody declared is made by the first publish."""
+
+    def publish(self, topic: Topic, messages: Sequence[Message], now: float) -> None:
+        self.declare([topic])
+        super().publish(topic, messages, now)
+
+
+@broken("PER-4", "DLY-7")
+class KeepsForConsumersOnly(Broker):
+    """What comes while nobody consumes is dropped."""
+
+    def attach(
+        self, topic: Topic, subscription: str, prefetch: int, wake: Callable[[], None], *, durable: bool = True
+    ) -> Receiver:
+        joined = super().attach(topic, subscription, prefetch, wake, durable=durable)
+        if len(joined.subscription.receivers) == 1:
+            super().take(joined, 1000, 0.0)
+            super().ack(joined, list(joined.in_hand))
+        return joined
+
+
+@broken("PER-5")
+class KeepsForLatecomers(Broker):
+    """What is published to a topic without subscription waits for the first one."""
+
+    def publish(self, topic: Topic, messages: Sequence[Message], now: float) -> None:
+        try:
+            super().publish(topic, messages, now)
+        except UnknownTopic:
+            if topic.subscription is not None:
+                raise
+            self.early = (topic, messages)
+
+    def attach(
+        self, topic: Topic, subscription: str, prefetch: int, wake: Callable[[], None], *, durable: bool = True
+    ) -> Receiver:
+        joined = super().attach(topic, subscription, prefetch, wake, durable=durable)
+        early: tuple[Topic, Sequence[Message]] | None = getattr(self, "early", None)
+        if early is not None and early[0] == topic:
+            self.publish(*early, 0.0)
+        return joined
+
+
+@broken("PER-6", "FLO-3", "ORD-11")
+class StarvesTheSecond(Broker):
+    """Only the first subscription of a topic gets what is published."""
+
+    def _subscription(self, topic: Any, name: str, *, durable: bool) -> Subscription:
+        before = topic.all
+        made = super()._subscription(topic, name, durable=durable)
+        if before and durable:
+            topic.all = before
+        return made
+
+
+@broken("PER-6")
+class AcksAreCommon(Broker):
+    """What one subscription acknowledges is gone for the others."""
+
+    def ack(self, receiver: Receiver, deliveries: Iterable[Delivery]) -> None:
+        for each in (settled := list(deliveries)):
+            for other in self._topics[receiver.subscription.topic].durable.values():
+                if isinstance(other, SharedSubscription) and other is not receiver.subscription:
+                    for waiting in [held for held in other.ready if held.message is each.message]:
+                        other.ready.remove(waiting)
+                        other.total -= 1
+        super().ack(receiver, settled)
+
+
+@broken("PER-7")
+class EphemeralsStay(Broker):
+    """An ephemeral subscription is there after its close."""
+
+    def _forget(self, subscription: Subscription) -> None:
+        pass
+
+
+@broken("PER-7")
+class EphemeralsShare(Broker):
+    """Ephemeral subscriptions of one name are one."""
+
+    def attach(
+        self, topic: Topic, subscription: str, prefetch: int, wake: Callable[[], None], *, durable: bool = True
+    ) -> Receiver:
+        return super().attach(topic, subscription, prefetch, wake, durable=True)
+
+
+@broken("PER-8")
+class PublishesUpToTheLargeOne(Broker):
+    """Of a publish that fails, what stands before the message that is too large is there."""
+
+    def publish(self, topic: Topic, messages: Sequence[Message], now: float) -> None:
+        for message in messages:
+            super().publish(topic, [message], now)
+
+
+@broken("PER-2", "EXC-2", "ORD-4", "RED-8")
+class CrashesGoUnseen(Broker):
+    """What a crashed consumer had in hand stays there."""
+
+    def crash(self, receiver: Receiver) -> None:
+        receiver.closed = True
+
+
+@broken("EXC-3")
+class AnyAckCounts(Broker):
+    """Whoever acknowledges a delivery, it is settled."""
+
+    def ack(self, receiver: Receiver, deliveries: Iterable[Delivery]) -> None:
+        settled = list(deliveries)
+        for each in list(receiver.subscription.receivers):
+            super().ack(each, settled)
+
+
+class SettlesAnywhere(Broker):
+    """Lets an ack by nobody in particular count. No mutant by itself."""
+
+    def settle(self, deliveries: Sequence[Delivery]) -> None:
+        messages = [each.message for each in deliveries]
+        for topic in self._topics.values():
+            for receiver in [each for subscription in topic.all for each in subscription.receivers]:
+                self.ack(receiver, [each for each in receiver.in_hand if any(each.message is m for m in messages)])
+
+
+@broken("ORD-2", "ORD-3", "ORD-5", "ORD-9")
+class KnowsNoKeys(Broker):
+    """A KEYED topic is as a SHARED one."""
+
+    def declare(self, topics: Iterable[Topic]) -> None:
+        super().declare(replace(topic, ordering=Ordering.SHARED) for topic in topics)

@@ -1,0 +1,14 @@
+"""All mutants of the transport suite."""
+
+from tests.conformance import (
+    transport_broken_brokers as _brokers,
+    transport_broken_delays as _delays,
+    transport_broken_keys as _keys,
+    transport_broken_links as _links,
+    transport_broken_queues as _queues,
+    transport_broken_runtime as _runtime,
+)
+from tests.conformance.transport_broken import MUTANTS as MUTANTS, Mutant as Mutant
+
+__all__ = ["MUTANTS", "Mutant"]
+_ = (_brokers, _delays, _keys, _links, _queues, _runtime)

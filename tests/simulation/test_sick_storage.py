@@ -1,0 +1,115 @@
+"""A storage that is ill blames no instance, and one instance that is ill leaves the others alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from infinitic.engines import state
+from infinitic.errors import StorageError
+from infinitic.storage import (
+    Change,
+    Outcome,
+    Published,
+    StateKey,
+    StorageConfigurationError,
+    StorageUnavailable,
+    Stored,
+)
+from infinitic_storages.memory import Database
+from tests.simulation.invariants import kept
+from tests.simulation.test_parking import CASE, heard, letters, send, signal, start
+from tests.simulation.world import World, fused, played
+
+SOUND = 5
+
+
+class Sick(Database):
+    """Raises what it is told to: for every call, or for those about one instance."""
+
+    everything: StorageError | None = None
+    reading: str | None = None
+    writing: str | None = None
+
+    def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+        self._check(self.reading, [key.id for key in keys])
+        return super().load(keys)
+
+    def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
+        self._check(self.writing, [change.key.id for change in changes])
+        return super().commit(changes)
+
+    def _check(self, sick: str | None, asked: Sequence[str]) -> None:
+        if self.everything is not None:
+            raise self.everything
+        if sick in asked:
+            raise StorageError(f"the head of {sick} cannot be decompressed")
+
+
+def parked(world: World, key: str) -> bool:
+    return state.decode(kept(world.database)[StateKey("Inbox", key)][0]).parked
+
+
+@pytest.mark.parametrize("error", [StorageUnavailable, StorageConfigurationError, StorageError])
+def test_what_fails_for_all_is_waited_out(error: type[StorageError]) -> None:
+    """A password that was changed, a database that refuses: longer than the budget of a message."""
+    database = Sick()
+
+    async def scenario(world: World) -> None:
+        keys = [await start(world, 9) for _ in range(SOUND)]
+        database.everything = error("refused")
+        for key in keys:
+            await send(world, key, signal(world, "a"))
+        await asyncio.sleep(90.0)
+        database.everything = None
+        await asyncio.sleep(10.0)
+        assert [heard(world, key) for key in keys] == [['"a"']] * SOUND
+        assert not any(parked(world, key) for key in keys)
+        assert await letters(world) == []
+
+    played(CASE, scenario, database)
+
+
+def test_an_instance_that_cannot_be_read_is_parked_alone() -> None:
+    database = Sick()
+
+    async def scenario(world: World) -> None:
+        sick, *sound = [await start(world, 9) for _ in range(1 + SOUND)]
+        await world.stop()
+        database.reading = sick
+        for key in (sick, *sound):
+            await send(world, key, signal(world, "a"))
+        worker = world.worker()
+        fused(worker, CASE)
+        world.start(worker)
+        await world.quiet()
+        database.reading = None  # for us to look
+        assert [heard(world, key) for key in sound] == [['"a"']] * SOUND, "at once"
+        database.reading = sick
+        await asyncio.sleep(90.0)
+        assert [letter.key for letter in await letters(world)] == [sick]
+
+    played(CASE, scenario, database)
+
+
+def test_an_instance_that_cannot_be_written_waits_alone() -> None:
+    """The contract has a word for what can never be written; what is not said in it may be mended."""
+    database = Sick()
+
+    async def scenario(world: World) -> None:
+        sick, *sound = [await start(world, 9) for _ in range(1 + SOUND)]
+        database.writing = sick
+        for key in (sick, *sound):
+            await send(world, key, signal(world, "a"))
+        await world.quiet()
+        assert [heard(world, key) for key in sound] == [['"a"']] * SOUND, "at once"
+        await asyncio.sleep(90.0)
+        assert heard(world, sick) == []
+        database.writing = None
+        await asyncio.sleep(10.0)
+        assert heard(world, sick) == ['"a"']
+        assert await letters(world) == []
+
+    played(CASE, scenario, database)
