@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import inspect
 import random
-import signal
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -30,11 +28,11 @@ from infinitic.runtime.backoff import insist
 from infinitic.runtime.cache import DEFAULT_SIZE
 from infinitic.runtime.committer import Committer
 from infinitic.runtime.maintenance import Maintenance
+from infinitic.runtime.process import stop_signals, tuned
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor import ServiceExecutor
 from infinitic.runtime.state_engine import StateEngine
 from infinitic.runtime.supervisor import Component, Supervisor
-from infinitic.runtime.watchdog import Watchdog
 from infinitic.runtime.workflow_executor import WorkflowExecutor
 from infinitic.services import RetryPolicy, timeout
 from infinitic.storage import Storage
@@ -291,39 +289,25 @@ class Worker:
         A second signal stops at once. `on_ready` is called when all consumers are subscribed and signals heeded.
         Raises `UsageError` if nothing is hosted, or if the worker ran before.
         """
-        loop = asyncio.get_running_loop()
-        stop: asyncio.Future[None] = loop.create_future()
-        current = asyncio.current_task()
-
-        def on_signal() -> None:
-            if not stop.done():
-                stop.set_result(None)
-            elif current is not None:
-                current.cancel()
-
-        await self._start(allow_empty=False)
-        handled: list[signal.Signals] = []
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(number, on_signal)
-                handled.append(number)
-        watchdog = Watchdog()
-        watchdog.start()
-        thresholds = gc.get_threshold()
-        gc.freeze()
-        gc.set_threshold(50_000, *thresholds[1:])
-        try:
-            if on_ready is not None:
-                on_ready()
-            await self._supervisor.wait(stop)
-            await self._stop()
-        finally:
-            watchdog.stop()
-            gc.set_threshold(*thresholds)
-            gc.unfreeze()
-            for number in handled:
-                loop.remove_signal_handler(number)
-            await self._kill()
+        with stop_signals() as stop:
+            starting = asyncio.ensure_future(self._start(allow_empty=False))
+            try:
+                await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not starting.done():  # what is waited for may never come
+                    starting.cancel()
+                    await asyncio.wait({starting})
+            if starting.cancelled():
+                return
+            starting.result()
+            with tuned():
+                try:
+                    if on_ready is not None:
+                        on_ready()
+                    await self._supervisor.wait(stop)
+                    await self._stop()
+                finally:
+                    await self._kill()
 
     @asynccontextmanager
     async def running(self, *, allow_empty: bool = False) -> AsyncGenerator[Worker, None]:

@@ -83,6 +83,20 @@ def test_it_says_what_it_hosts_and_drains(folder: Path) -> None:
     assert "hash seed is fixed: True\n" in seen
 
 
+def test_it_ends_while_it_waits_for_a_broker_that_is_away(folder: Path) -> None:
+    away = "transport: {pulsar: {broker_service_url: pulsar://127.0.0.1:1, web_service_url: http://127.0.0.1:1}}"
+    (folder / "infinitic.yml").write_text(YAML.replace("transport: {in_memory: {name: default}}", away))
+    with subprocess.Popen(
+        [*COMMAND, "infinitic.yml"], cwd=folder, env=environ(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        told = process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=LIMIT)
+    assert "trying again until it works" in told
+    assert (process.returncode, errors) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
