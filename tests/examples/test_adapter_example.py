@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,8 @@ def test_the_code_in_the_documentation_is_that_of_the_example() -> None:
     sources.append((ADAPTER / "pyproject.toml").read_text(encoding="utf-8"))
     assert len(blocks) > 4
     for block in blocks:
-        assert any(block in source for source in sources), f"not in the example:\n{block}"
+        indented = [textwrap.indent(block, margin) for margin in ("", "    ")]
+        assert any(code in source for code in indented for source in sources), f"not in the example:\n{block}"
 
 
 def test_what_the_documentation_links_to_exists() -> None:
