@@ -12,7 +12,10 @@ from infinitic_storages.sql.tables import Tables
 
 
 def _create(connection: Connection, tables: Tables) -> None:
-    tables.metadata.create_all(connection)
+    for table in tables.metadata.sorted_tables:
+        table.create(connection, checkfirst=True)
+        for index in table.indexes:  # MySQL commits the table before its indexes
+            index.create(connection, checkfirst=True)
     if connection.dialect.name == "postgresql":  # payloads are compressed by those who know them
         name = connection.dialect.identifier_preparer.format_table(tables.segments)
         for column in ("events", "outbox"):

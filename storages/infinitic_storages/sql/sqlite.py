@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from infinitic.errors import ConfigurationError
-from infinitic_storages.sql.settings import SqliteSettings
+from infinitic_storages.sql.settings import SqliteSettings, Synchronous
 from infinitic_storages.sql.storage import DEFAULT_HORIZON, SqlStorage
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class SqliteStorage(SqlStorage):
     """States in one SQLite file, for the processes of one machine.
 
-    `:memory:` is refused: the storage `in_memory` is that. `horizon` is in seconds (14 days by default).
+    `:memory:` is refused: the storage `in_memory` is that. `horizon` is in seconds (14 days by default). With
+    `synchronous` normal it is not durable: a power cut may undo what was written last.
     """
 
     Settings: ClassVar[type[SqliteSettings]] = SqliteSettings
@@ -28,7 +29,8 @@ class SqliteStorage(SqlStorage):
                 "use the storage 'in_memory', which keeps everything in the process"
             )
         self._settings = settings
-        super().__init__(horizon, settings.max_value, settings.pool_size, settings.deadline_seconds)
+        durable = settings.synchronous is Synchronous.FULL
+        super().__init__(horizon, settings.max_value, settings.pool_size, settings.deadline_seconds, durable=durable)
 
     @classmethod
     def from_settings(cls, settings: SqliteSettings, *, horizon: float) -> Self:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+from infinitic.clock import SystemClock
+from infinitic.diagnosis import Diagnosis
 from infinitic.errors import MissingDriverError, StorageError
 from infinitic.storage import (
     Change,
@@ -39,6 +41,7 @@ DEFAULT_HORIZON = 14 * 86_400.0
 """Seconds that marks and remnants are kept."""
 
 _GRACE = 2.0  # seconds past the deadline: what the driver has to say is better than silence
+_AGAIN = 0.5  # seconds until what does not end is cut again
 
 
 class SqlStorage(Storage):
@@ -47,12 +50,14 @@ class SqlStorage(Storage):
     extra: ClassVar[str]
     """The optional dependency that brings the driver, and the name in a configuration."""
 
-    def __init__(self, horizon: float, max_value: int, pool_size: int, deadline: float) -> None:
+    def __init__(
+        self, horizon: float, max_value: int, pool_size: int, deadline: float, *, durable: bool = True
+    ) -> None:
         try:
             self._database = self._open()
         except ImportError as error:
             raise MissingDriverError(f"The storage '{self.extra}'", self.extra, error.name) from error
-        self.capabilities = StorageCapabilities(max_value=max_value, durable=True, horizon=horizon)
+        self.capabilities = StorageCapabilities(max_value=max_value, durable=durable, horizon=horizon)
         self._deadline = deadline
         self._readers = ThreadPoolExecutor(pool_size, thread_name_prefix=f"infinitic-{self.extra}")
         self._writers = (
@@ -72,7 +77,14 @@ class SqlStorage(Storage):
         """Connect, create or migrate the tables under a lock, and learn the limits of the server."""
         limit = await self.run(self._database.prepare, writes=True, seconds=max(self._deadline, 60.0))
         if limit is not None and limit < self.capabilities.max_value:
-            self.capabilities = StorageCapabilities(max_value=limit, durable=True, horizon=self.capabilities.horizon)
+            kept = self.capabilities
+            self.capabilities = StorageCapabilities(max_value=limit, durable=kept.durable, horizon=kept.horizon)
+
+    async def diagnose(self) -> list[Diagnosis]:
+        """How the database is, see `infinitic.diagnosis`."""
+        from infinitic_storages.sql.diagnosis import diagnose  # it imports SQLAlchemy
+
+        return await self.run(lambda call: diagnose(self._database, call, SystemClock()))
 
     async def close(self) -> None:
         """Let running calls end, then give back every connection. Idempotent."""
@@ -97,7 +109,7 @@ class SqlStorage(Storage):
         future = (self._writers if writes else self._readers).submit(self._database.run, call, work)
         loop = asyncio.get_running_loop()
         self._calls.add(call)
-        watchdog = loop.call_later(deadline + _GRACE, self._give_up, future, call)
+        watchdog = loop.call_later(deadline + _GRACE, self._give_up, loop, future, call)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -114,12 +126,17 @@ class SqlStorage(Storage):
             if future.done():
                 watchdog.cancel()
 
-    @staticmethod
-    def _give_up(future: Future[T], call: Call) -> None:
-        """Not begun: it never will. Begun: cut its connection, and the thread ends with what the driver says."""
-        call.given_up = True
-        if not future.cancel():
-            call.sever()
+    @classmethod
+    def _give_up(cls, loop: asyncio.AbstractEventLoop, future: Future[T], call: Call) -> None:
+        """Not begun: it never will. Begun: cut its connection, and the thread ends with what the driver says.
+
+        It may be connecting, or between two statements: again, until it has ended.
+        """
+        if future.done():
+            return
+        loop.call_later(_AGAIN, cls._give_up, loop, future, call)
+        call.give_up()
+        future.cancel()
 
     @staticmethod
     def _too_late(call: Call, commit: bool, deadline: float) -> StorageError:

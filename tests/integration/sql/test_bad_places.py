@@ -45,7 +45,7 @@ def test_a_missing_driver_is_named(kind: str, monkeypatch: pytest.MonkeyPatch, t
         plugin.from_settings(plugin.Settings.model_validate(given), horizon=1.0)
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told in words, chained to what the driver said."""
     failed = sqlite3.OperationalError("database or disk is full")
     failed.sqlite_errorcode = sqlite3.SQLITE_FULL
@@ -57,7 +57,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
             def full(driver: Any, plan: Any, call: Any) -> None:
                 raise failed
 
-            storage.database.write = full  # type: ignore[method-assign]
+            monkeypatch.setattr(storage.database, "write", full)
             with pytest.raises(StorageUnavailable, match="disk of the database is full") as caught:
                 await storage.states.commit([Change(StateKey("n", "k"), None, 1, b"", 1.0)])
             assert caught.value.__cause__ is failed

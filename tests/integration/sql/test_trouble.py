@@ -124,7 +124,7 @@ def test_a_server_that_is_silent(shared: Place) -> None:
             silent.bind(("127.0.0.1", 0))
             silent.listen()
             port = silent.getsockname()[1]
-            storage = shared.sql(port=port, deadline_seconds=0.2, connect_timeout_seconds=1, pool_size=1)
+            storage = shared.sql(port=port, deadline_seconds=0.2, connect_timeout_seconds=60, pool_size=1)
             async with storage, asyncio.timeout(30):
                 with pytest.raises(StorageUnavailable):
                     await storage.states.load([StateKey("n", "k")])
@@ -132,7 +132,7 @@ def test_a_server_that_is_silent(shared: Place) -> None:
     asyncio.run(run())
 
 
-def test_connections_that_the_server_closed(shared: Place, name: str) -> None:
+def test_connections_that_the_server_closed(shared: Place, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was idle is replaced unseen; what is lost while a commit is on its way is unknown."""
     servers_only(shared)
 
@@ -151,7 +151,7 @@ def test_connections_that_the_server_closed(shared: Place, name: str) -> None:
                 storage.database.sever(driver)
                 driver.execute("SELECT 1") if hasattr(driver, "execute") else driver.query("SELECT 1")
 
-            storage.database.write = lost  # type: ignore[method-assign]
+            monkeypatch.setattr(storage.database, "write", lost)
             with pytest.raises(StorageOutcomeUnknown):
                 await storage.states.commit([Change(StateKey(name, "b"), None, 1, b"", 1.0)])
             assert len(await storage.states.load([StateKey(name, "b")])) == 1
@@ -159,7 +159,7 @@ def test_connections_that_the_server_closed(shared: Place, name: str) -> None:
     asyncio.run(run())
 
 
-def test_a_lock_that_another_holds(shared: Place, name: str) -> None:
+def test_a_lock_that_another_holds(shared: Place, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit that cannot have its row in time is known not to be written, and the pool is whole afterwards."""
 
     async def run() -> None:
@@ -176,7 +176,7 @@ def test_a_lock_that_another_holds(shared: Place, name: str) -> None:
                 asyncio.run_coroutine_threadsafe(release.wait(), loop).result(60)
                 write(driver, plan, call)
 
-            holder.database.write = slow  # type: ignore[method-assign]
+            monkeypatch.setattr(holder.database, "write", slow)
             holding = asyncio.create_task(holder.states.commit([Change(key, 1, 2, b"", 1.0)]))
             await held.wait()
             with pytest.raises(StorageUnavailable):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from enum import Enum
-from threading import Event
+from threading import local
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from infinitic.clock import Clock, SystemClock
 from infinitic.errors import StorageError
@@ -29,48 +30,22 @@ from infinitic.storage import (
 )
 from infinitic_storages.sql import queries
 from infinitic_storages.sql.commit import Facts, Plan, Question, TryAgain, ask, decide
+from infinitic_storages.sql.dialects.call import Call as Call, Failure as Failure
 from infinitic_storages.sql.migrations import migrate
 from infinitic_storages.sql.tables import Tables
 
 T = TypeVar("T")
 
+_NO_HOST = re.compile(r"Name or service not known|nodename nor servname|No address associated")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.5
+_BROKEN = (Failure.LOST, Failure.STALE)  # the connection is of no use any more
+_CALL = "infinitic_call"
 
 
-class Failure(Enum):
-    """What an error of a driver means for us."""
+class _Here(local):
+    """What this thread is doing."""
 
-    LOST = "the connection is gone"
-    UNREACHABLE = "no connection came about"
-    RETRY = "the database undid the transaction, and another attempt may do"
-    FULL = "the disk is full"
-    CONFIGURATION = "waiting does not mend it"
-    OTHER = "anything else"
-
-
-class Call:
-    """One call of a verb: how long it may take, and how far it got."""
-
-    def __init__(self, deadline: float, clock: Clock, sever: Callable[[Any], None]) -> None:
-        self._clock = clock
-        self._ends = clock.now() + deadline
-        self._sever = sever
-        self.driver: Any = None  # the connection in use
-        self.connected = False
-        self.sent = False  # a commit is on its way
-        self.given_up = False
-        self.pause = Event()
-
-    @property
-    def left(self) -> float:
-        return self._ends - self._clock.now()
-
-    def sever(self) -> None:
-        """Cut the connection, from any thread: whoever waits on it wakes with an error."""
-        self.pause.set()
-        driver = self.driver
-        if driver is not None:
-            self._sever(driver)
+    call: Call | None = None
 
 
 class Database(ABC):
@@ -84,7 +59,10 @@ class Database(ABC):
         self.reader: Engine = engine
         self.tables = tables
         self.where = where
+        self._proven = False  # it has connected: a name that leads nowhere now is an outage, not a mistake
         self._clock = clock or SystemClock()
+        self._here = _Here()
+        event.listen(engine, "checkin", _released)
 
     # ── What a dialect does ─────────────────────────────────────────────────────────────────────────
 
@@ -127,6 +105,15 @@ class Database(ABC):
     def dispose(self) -> None:
         self.engine.dispose()
 
+    def patience(self, seconds: float) -> float:
+        """How long this thread may wait for a connection: no longer than its call has left."""
+        return seconds if self._here.call is None else min(seconds, self._here.call.left)
+
+    def guard(self, driver: Any) -> None:
+        """A connection that this thread sets up, before anything is asked of it: it may be cut meanwhile."""
+        if self._here.call is not None:
+            self._here.call.hold(driver)
+
     def run(self, call: Call, work: Callable[[Call], T]) -> T:
         """`work`, again after what is known to have changed nothing, until the deadline."""
         pause = _FIRST_PAUSE
@@ -151,14 +138,16 @@ class Database(ABC):
 
     def _raise_or_return(self, call: Call, failure: Failure, text: str, cause: Exception, pause: float) -> None:
         """Return if another attempt is worth it."""
-        told = f"{self.where}: {text}"
+        told = f"{self.where}: {' '.join(text.split())}"
         if failure is Failure.LOST and not call.connected:
             failure = Failure.UNREACHABLE
         if failure is Failure.LOST and call.sent:
-            raise StorageOutcomeUnknown(f"The connection was lost during a commit. {told}") from cause
+            raise StorageOutcomeUnknown(f"A commit got no clear reply. {told}") from cause
         call.sent = False
         if failure is Failure.CONFIGURATION:
             raise StorageConfigurationError(told) from cause
+        if failure is Failure.UNREACHABLE and not self._proven and _NO_HOST.search(told):
+            raise StorageConfigurationError(f"{told}: there is no such host; correct its name") from cause
         if failure is Failure.FULL:
             raise StorageUnavailable(f"The disk of the database is full. {told}") from cause
         if failure is Failure.OTHER:
@@ -168,20 +157,24 @@ class Database(ABC):
 
     def attempt(self, call: Call, work: Callable[[Connection, Any], T], *, reads: bool = False) -> T:
         """`work` with a connection from the pool; one that may be broken does not go back to it."""
+        call.check()
         call.connected = False
-        with (self.reader if reads else self.engine).connect() as connection:
-            driver = connection.connection.driver_connection
-            call.driver, call.connected = driver, True
-            try:
-                return work(connection, driver)
-            except DBAPIError:
-                raise
-            except Exception as error:
-                if self.failure(error)[0] is Failure.LOST:
-                    connection.invalidate()
-                raise
-            finally:
-                call.driver = None
+        self._here.call = call
+        try:
+            with (self.reader if reads else self.engine).connect() as connection:
+                driver = connection.connection.driver_connection
+                connection.info[_CALL] = call
+                call.hold(driver)
+                call.connected = self._proven = True
+                try:
+                    return work(connection, driver)
+                except Exception as error:
+                    if self.failure(_of_driver(error))[0] in _BROKEN:
+                        connection.invalidate()
+                    raise
+        finally:
+            self._here.call = None
+            call.release()
 
     # ── Verbs ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -220,7 +213,7 @@ class Database(ABC):
                 else:
                     self.write(driver, plan, call)
             except Exception as error:
-                if self.failure(error)[0] is not Failure.LOST:
+                if self.failure(_of_driver(error))[0] not in _BROKEN:
                     driver.rollback()
                 raise
             return plan.outcomes
@@ -242,3 +235,10 @@ class Database(ABC):
 def _of_driver(error: Exception) -> Exception:
     original: BaseException | None = error.orig if isinstance(error, DBAPIError) else None
     return original if isinstance(original, Exception) else error
+
+
+def _released(_: Any, record: ConnectionPoolEntry) -> None:
+    """The pool has reset a connection, and nobody else has it yet."""
+    call: Call | None = record.info.pop(_CALL, None)
+    if call is not None:
+        call.release()

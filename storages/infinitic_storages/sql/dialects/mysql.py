@@ -1,4 +1,4 @@
-"""MySQL and MariaDB through PyMySQL. What an `INSERT IGNORE` inserted is told by the token that it wrote."""
+"""MySQL and MariaDB through PyMySQL. What an insert of many inserted is told by the token that it wrote."""
 
 from __future__ import annotations
 
@@ -29,14 +29,16 @@ from infinitic_storages.sql.dialects.base import Call, Database, Failure
 from infinitic_storages.sql.settings import MysqlSettings, SslMode
 from infinitic_storages.sql.tables import Tables
 
-_RETRY = {1205, 1213, 1290, 1317, 1836, 3024, 1969}
+_RETRY = {1020, 1037, 1038, 1041, 1205, 1206, 1213, 1317, 1969, 3024, 3101}
+_STALE = {1047, 1290, 1792, 1836}  # the server became read-only, or left its Galera cluster
 _LOST = {
     CR.CR_SERVER_GONE_ERROR,
     CR.CR_SERVER_LOST,
     CR.CR_CONN_HOST_ERROR,
     CR.CR_CONNECTION_ERROR,
     CR.CR_SERVER_LOST_EXTENDED,
-    1040, 1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 4031, 0,
+    1040, 1053, 1077, 1079, 1135, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 4031, 0,
+    1180,  # an error during COMMIT: some engines may have committed
 }  # fmt: skip
 _FULL = {1021, 1114, 3}
 _CONFIGURATION = {
@@ -54,7 +56,8 @@ _CONFIGURATION = {
 
 _COLUMNS = "`key`, name, version, head, sequence, published, expires_at"
 _ENTRY = "status, workflow_version, started_at, closed_at, next_wake"
-_INSERT = f"INSERT IGNORE INTO infinitic_states ({_COLUMNS}, {_ENTRY}, token) VALUES "
+_INSERT = f"INSERT INTO infinitic_states ({_COLUMNS}, {_ENTRY}, token) VALUES "
+_KEEP = " ON DUPLICATE KEY UPDATE `key` = infinitic_states.`key`"  # unlike IGNORE, it hides nothing else
 _SET = "version = VALUES(version), head = VALUES(head), sequence = VALUES(sequence), " + (
     "published = VALUES(published), expires_at = VALUES(expires_at)"
 )
@@ -105,12 +108,15 @@ class MysqlDatabase(Database):
             database=settings.database,
             charset="utf8mb4",
             autocommit=True,  # a read is one round trip; what writes begins by itself
-            connect_timeout=max(1, round(settings.connect_timeout_seconds)),
+            connect_timeout=max(1, round(self.patience(settings.connect_timeout_seconds))),
             read_timeout=max(1, round(settings.deadline_seconds)),
             write_timeout=max(1, round(settings.deadline_seconds)),
+            defer_connect=True,
             init_command=f"SET SESSION innodb_lock_wait_timeout = {wait}, SESSION sql_mode = 'STRICT_TRANS_TABLES'",
             **options,
         )
+        self.guard(connection)
+        connection.connect()
         if "ssl" in options and not isinstance(getattr(connection, "_sock", None), SSLSocket):
             connection.close()
             raise StorageConfigurationError(f"{self.where}: the server has no TLS, and sslmode asks for it")
@@ -127,6 +133,8 @@ class MysqlDatabase(Database):
         text = str(error.args[1]) if len(error.args) > 1 else str(error)
         if code in _RETRY:
             return Failure.RETRY, text
+        if code in _STALE:
+            return Failure.STALE, text
         if code in _LOST:
             return Failure.LOST, text or "the connection is closed"
         if code in _FULL:
@@ -169,7 +177,7 @@ class MysqlDatabase(Database):
         token = bytes.fromhex(new_id())
         with driver.cursor() as cursor:
             claims = [(*_head(row), *_entry(row), token) for row in question.claims]
-            self._many(cursor, _INSERT, "", claims, [head_size(row) for row in question.claims])
+            self._many(cursor, _INSERT, _KEEP, claims, [head_size(row) for row in question.claims])
             keys = sorted([*(row.key for row in question.claims), *question.others])
             if keys:
                 cursor.execute(_LOOK + "ORDER BY `key` FOR UPDATE", (keys,))

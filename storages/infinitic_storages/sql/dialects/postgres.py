@@ -41,7 +41,8 @@ from infinitic_storages.sql.tables import Tables
 
 MAX_PIPELINED = 4 * 1024 * 1024
 
-_RETRY = {"40001", "40P01", "55P03", "57014", "25006"}
+_RETRY = {"40001", "40P01", "53000", "53200", "55P03", "57014", "58030"}
+_STALE = {"25006", "25P03"}  # the server became read-only, or was tired of a transaction
 _LOST = {"57P01", "57P02", "57P03", "57P05", "53300"}
 _CONFIGURATION = {"28P01", "28000", "3D000", "42501", "3F000"}
 _NOT_PREPARED = {"42P01", "42703"}
@@ -85,7 +86,7 @@ class PostgresDatabase(Database):
             "port": settings.port,
             "user": settings.username,
             "dbname": settings.database,
-            "connect_timeout": max(2, round(settings.connect_timeout_seconds)),  # libpq knows no less
+            "connect_timeout": max(2, round(self.patience(settings.connect_timeout_seconds))),  # libpq knows no less
             "tcp_user_timeout": round(settings.deadline_seconds * 1000),
             "keepalives_idle": 30,
             "application_name": "infinitic",
@@ -101,6 +102,7 @@ class PostgresDatabase(Database):
         connection = psycopg.connect(make_conninfo("", **given), prepare_threshold=settings.prepare_threshold)
         register(connection)
         try:
+            self.guard(connection)
             self._set_up(connection)
         except BaseException:
             connection.close()
@@ -132,6 +134,8 @@ class PostgresDatabase(Database):
             return Failure.OTHER, message
         if state in _RETRY:
             return Failure.RETRY, message
+        if state in _STALE:
+            return Failure.STALE, message
         if state in _LOST or state.startswith("08"):
             return Failure.LOST, message
         if state == errors.DiskFull.sqlstate:

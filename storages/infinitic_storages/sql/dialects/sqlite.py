@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, text
@@ -88,7 +88,8 @@ class SqliteDatabase(Database):
         return Failure.OTHER, str(error)
 
     def sever(self, driver: Any) -> None:
-        driver.interrupt()
+        with suppress(sqlite3.Error):  # it is closed
+            driver.interrupt()
 
     def begin(self, connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
