@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any
 
-from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import (
-    Sentinel,
-    SentinelConnectionPool,
-    SentinelManagedConnection,
-    SentinelManagedSSLConnection,
-)
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as DriverConnectionError, NoScriptError, RedisError, ResponseError
 
-from infinitic.storage import StorageClosed, StorageOutcomeUnknown, StorageUnavailable
-from infinitic_storages.redis.errors import translate
-from infinitic_storages.redis.settings import Address, RedisSettings
+from infinitic.errors import StorageError
+from infinitic.storage import StorageClosed, StorageConfigurationError, StorageOutcomeUnknown
+from infinitic_storages.redis.errors import ELSEWHERE, REPLIES, translate, untouched
+from infinitic_storages.redis.pools import pool, sentinel_pool
+from infinitic_storages.redis.settings import RedisSettings
+
+_NO_HOST = re.compile(r"Name or service not known|nodename nor servname|No address associated")
+
+WRITTEN = 0
+"""What a writing script answers when it has written; anything else that it answers says that it has not."""
 
 Argument = str | bytes
 Command = tuple[Argument, ...]
@@ -55,13 +55,14 @@ class Connections:
         self._slots = asyncio.Semaphore(settings.pool_size)
         self._sentinel: Any = None
         self._closed = False
+        self._proven = False  # it has connected: a name that leads nowhere now is an outage, not a mistake
         if settings.sentinel is None:
             self.where = str(address)
-            self._pool: Any = _pool(settings, address)
+            self._pool: Any = pool(settings, address)
         else:
             hosts = ", ".join(f"{each.host}:{each.port}" for each in settings.sentinel.hosts)
             self.where = f"master '{settings.sentinel.master}' of the Sentinels {hosts}"
-            self._sentinel, self._pool = _sentinel_pool(settings, address)
+            self._sentinel, self._pool = sentinel_pool(settings, address)
 
     def check(self) -> None:
         if self._closed:
@@ -78,13 +79,16 @@ class Connections:
             async with asyncio.timeout(self._deadline), self._slots:
                 self.check()
                 connection = await self._pool.get_connection()
+                self._proven = True
                 try:
                     packed = connection.pack_commands(commands)
                     sent = writing
                     await connection.send_packed_command(packed, check_health=False)
                     replies = [await _read(connection) for _ in commands]
-                    if any(isinstance(reply, ReadOnlyError) for reply in replies):
+                    if any(isinstance(reply, ELSEWHERE) for reply in replies):
                         await connection.disconnect(nowait=True)  # the name may lead to the new master by now
+                    if not writing:
+                        _raise_for_connection(replies)
                     return replies
                 except BaseException:
                     await connection.disconnect(nowait=True)  # replies on their way would go to the next caller
@@ -95,6 +99,9 @@ class Connections:
             text = TimeoutError(f"no answer within {self._deadline:g} seconds")
             raise translate(text, self.where, sent=sent) from error
         except (RedisError, OSError) as error:
+            if not self._proven and _NO_HOST.search(str(error)):
+                told = f"Redis at {self.where} cannot be reached: {error}: there is no such host; correct its name"
+                raise StorageConfigurationError(told) from error
             raise translate(error, self.where, sent=sent) from error
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
@@ -116,26 +123,39 @@ class Connections:
         replies = await self.run([script.command(*arguments) for script, arguments in calls], writing=writing)
         missing = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if missing:
-            load: list[Command] = [("SCRIPT", "LOAD", text) for text in {calls[index][0].text for index in missing}]
-            again = [calls[index][0].command(*calls[index][1]) for index in missing]
             try:
-                second = await self.run([*load, *again], writing=writing)
-            except StorageUnavailable as error:
-                if writing and len(missing) < len(calls):
+                again = await self._load_and_run([calls[index] for index in missing], writing=writing)
+            except StorageError as error:
+                if writing and any(reply == WRITTEN or _may_be_written(reply) for reply in replies):
                     raise StorageOutcomeUnknown(f"Only a part of a commit was answered: {error}") from error
                 raise
-            for reply in second[: len(load)]:
-                if isinstance(reply, ResponseError):
-                    raise translate(reply, self.where) from reply
-            for index, reply in zip(missing, second[len(load) :], strict=True):
+            for index, reply in zip(missing, again, strict=True):
                 replies[index] = reply
-        errors = [reply for reply in replies if isinstance(reply, ResponseError)]
-        if not errors:
-            return replies
-        refused = translate(errors[0], self.where)
-        if writing and len(errors) < len(replies):
+        if writing:
+            self._check_written(replies)
+        errors = [reply for reply in replies if isinstance(reply, REPLIES)]
+        if errors:
+            raise translate(errors[0], self.where) from errors[0]
+        return replies
+
+    async def _load_and_run(self, calls: Sequence[tuple[Script, tuple[Argument, ...]]], *, writing: bool) -> list[Any]:
+        load: list[Command] = [("SCRIPT", "LOAD", text) for text in {script.text for script, _ in calls}]
+        runs = [script.command(*arguments) for script, arguments in calls]
+        replies = await self.run([*load, *runs], writing=writing)
+        failed: list[RedisError] = [reply for reply in replies[: len(load)] if isinstance(reply, REPLIES)]
+        cause: RedisError | None = failed[0] if failed else None  # why a script is missing still
+        return [cause if cause and isinstance(reply, NoScriptError) else reply for reply in replies[len(load) :]]
+
+    def _check_written(self, replies: Sequence[Any]) -> None:
+        """A batch is not written only if no reply says so, and none leaves it open."""
+        torn = next((reply for reply in replies if _may_be_written(reply)), None)
+        if torn is not None:
+            refused = translate(torn, self.where)
+            raise StorageOutcomeUnknown(f"A change failed midway, and may be written in part: {refused}") from torn
+        errors = [reply for reply in replies if isinstance(reply, REPLIES)]
+        if errors and any(reply == WRITTEN for reply in replies):
+            refused = translate(errors[0], self.where)
             raise StorageOutcomeUnknown(f"A part of a commit was written, another was not: {refused}") from errors[0]
-        raise refused from errors[0]
 
     async def close(self) -> None:
         """Calls under way may end, for as long as a connection may take; those that wait are told."""
@@ -158,80 +178,20 @@ class Connections:
 
 
 async def _read(connection: Any) -> Any:
+    """One reply. The class of a Sentinel's connection would make a lost one of READONLY: its parent's is called."""
+    parent: Any = AbstractConnection  # untyped
     try:
-        return await connection.read_response()
-    except ResponseError as error:
+        return await parent.read_response(connection, disconnect_on_error=False)
+    except REPLIES as error:
         return error
 
 
-def _untyped(driver: Any) -> Any:
-    """The driver's classes, whose annotations are too few or wrong."""
-    return driver
+def _raise_for_connection(replies: Sequence[Any]) -> None:
+    """What refuses the connection is no matter of one reply, where nothing can have been written."""
+    for reply in replies:
+        if isinstance(reply, DriverConnectionError):
+            raise reply
 
 
-def _common(settings: RedisSettings) -> dict[str, Any]:
-    return {
-        "socket_timeout": None,  # the deadline of a call is ours
-        "socket_connect_timeout": settings.connect_timeout_seconds,
-        "socket_keepalive": True,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-        "decode_responses": False,
-    }
-
-
-def _tls(settings: RedisSettings) -> dict[str, Any]:
-    tls = settings.tls
-    if tls is None:
-        return {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
-    return {
-        "ssl_ca_certs": None if tls.ca is None else str(tls.ca),
-        "ssl_certfile": None if tls.cert is None else str(tls.cert),
-        "ssl_keyfile": None if tls.key is None else str(tls.key),
-        "ssl_cert_reqs": "none" if tls.allow_insecure else "required",
-        "ssl_check_hostname": tls.validate_hostname and not tls.allow_insecure,
-    }
-
-
-def _pool(settings: RedisSettings, address: Address) -> Any:
-    options: dict[str, Any] = _common(settings) | {
-        "username": address.username,
-        "password": address.password,
-        "db": address.database,
-    }
-    connection: type[Any] = Connection
-    if address.unix_socket is not None:
-        connection = UnixDomainSocketConnection
-        del options["socket_keepalive"]
-        options["path"] = address.unix_socket
-    else:
-        options |= {"host": address.host, "port": address.port}
-        if address.tls:
-            connection = SSLConnection
-            options |= _tls(settings)
-    return _untyped(ConnectionPool)(connection_class=connection, max_connections=settings.pool_size, **options)
-
-
-def _sentinel_pool(settings: RedisSettings, address: Address) -> tuple[Any, Any]:
-    chosen = settings.sentinel
-    assert chosen is not None
-    tls = _tls(settings) if address.tls else {}
-    password = None if chosen.password is None else chosen.password.get_secret_value()
-    sentinel_options = _common(settings) | {"username": chosen.username, "password": password, **tls}
-    sentinel_options |= {"socket_timeout": settings.connect_timeout_seconds, "ssl": address.tls}
-    sentinel_class: Any = Sentinel  # its types are partly missing
-    pool_class: Any = SentinelConnectionPool
-    sentinel: Sentinel = sentinel_class(
-        [(each.host, each.port) for each in chosen.hosts], sentinel_kwargs=sentinel_options
-    )
-    options = _common(settings) | {"username": address.username, "password": address.password, "db": address.database}
-    pool: ConnectionPool = pool_class(
-        chosen.master,
-        sentinel,
-        connection_class=SentinelManagedSSLConnection if address.tls else SentinelManagedConnection,
-        max_connections=settings.pool_size,
-        check_connection=True,
-        **options,
-        **tls,
-    )
-    return sentinel, pool
+def _may_be_written(reply: Any) -> bool:
+    return isinstance(reply, REPLIES) and not untouched(reply)

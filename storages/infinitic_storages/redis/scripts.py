@@ -14,6 +14,7 @@ Keys, all behind `PREFIX|`, where M is the member that names an instance (see `k
     schema          the number of this layout
 
 Redis refuses a script before its first write or not at all (memory, disk, replica), so a script is whole or absent.
+It undoes nothing of one that errs midway, which is kept from happening: see `checks` and `permissions`.
 Versions and sequences stay text: a Lua number is exact to 2^53 only.
 """
 

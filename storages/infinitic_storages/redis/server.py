@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 from infinitic.storage import StorageConfigurationError, StorageUnavailable
 from infinitic_storages.redis.connections import Connections
 from infinitic_storages.redis.errors import translate
+from infinitic_storages.redis.permissions import check_permissions
 from infinitic_storages.redis.scripts import SCHEMA
 
 OLDEST = (6, 2)
@@ -28,6 +29,7 @@ async def prepare(connections: Connections, prefix: str) -> bool:
     facts = _facts(info)
     _check_server(facts, where)
     await _check_schema(connections, prefix, where)
+    await check_permissions(connections, prefix)
     config = {name: value for name, reply in zip(_ASKED, settings, strict=True) if (value := _value(reply)) is not None}
     _warn(facts, config, where)
     return config.get("appendonly") == "yes" and config.get("appendfsync") == "always"

@@ -28,6 +28,10 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         return self.unix_socket or f"{self.host}:{self.port}"
 
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"Address({self}, username={self.username!r}, database={self.database}, tls={self.tls})"
+
 
 class Tls(Settings):
     """TLS to the server, and to the Sentinels."""

@@ -20,11 +20,11 @@ from infinitic.storage import (
     StateKey,
     StateStorage,
     Stored,
-    ValueTooLarge,
     WorkflowStatus,
     Written,
 )
 from infinitic_storages.redis import scripts
+from infinitic_storages.redis.checks import check
 from infinitic_storages.redis.connections import Argument, Connections, Script
 from infinitic_storages.redis.find import Finder
 from infinitic_storages.redis.keys import MAX_PART, encode_key, encode_mark
@@ -94,7 +94,7 @@ class RedisStates(StateStorage):
 
     async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
         self._connections.check()
-        _check(changes, self._limit)
+        check(changes, self._limit)
         outcomes: list[Outcome | None] = [None] * len(changes)
         calls: list[tuple[Script, tuple[Argument, ...]]] = []
         asked: list[int] = []
@@ -175,7 +175,7 @@ def _outcome(change: Change | Published, reply: Any) -> Outcome:
         return Lost(None if not rest or rest[0] is None else int(rest[0]))
     assert isinstance(change, Change)
     if kind == 2:
-        return Known(tuple(change.marks[int(index)] for index in rest))
+        return Known(tuple(dict.fromkeys(change.marks[int(index)] for index in rest)))
     if kind == 3:
         return Refused(f"version {change.version} does not come after {change.expected}")
     assert change.segment is not None
@@ -189,22 +189,6 @@ def _impossible(change: Change | Published) -> Outcome:
     if change.segment is not None and change.segment.sequence != 1:
         return Refused(f"segment {change.segment.sequence} does not follow 0")
     return Refused(f"a name and an id are at most {MAX_PART} bytes of UTF-8 each")
-
-
-def _check(changes: Sequence[Change | Published], limit: int) -> None:
-    if len({change.key for change in changes}) < len(changes):
-        raise ValueError("The changes of one call are for distinct keys")
-    for change in changes:
-        if isinstance(change, Published):
-            continue
-        segment = change.segment
-        for what, value in (
-            ("A head", change.head),
-            ("A segment", None if segment is None else segment.events),
-            ("An outbox", None if segment is None else segment.outbox),
-        ):
-            if value is not None and len(value) > limit:
-                raise ValueTooLarge(len(value), limit, what)
 
 
 def _flag(value: bool) -> str:

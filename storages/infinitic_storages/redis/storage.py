@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel
 
+from infinitic.clock import SystemClock
+from infinitic.diagnosis import Diagnosis
 from infinitic.errors import MissingDriverError
 from infinitic.storage import Storage, StorageCapabilities
 from infinitic_storages.redis.settings import RedisSettings
@@ -26,6 +28,7 @@ class RedisStorage(Storage):
     def __init__(self, settings: RedisSettings | None = None, *, horizon: float = 14 * DAY) -> None:
         try:
             from infinitic_storages.redis.connections import Connections
+            from infinitic_storages.redis.diagnosis import diagnose
             from infinitic_storages.redis.server import prepare
             from infinitic_storages.redis.states import RedisStates
         except ModuleNotFoundError as error:
@@ -36,6 +39,7 @@ class RedisStorage(Storage):
         self._prefix = settings.key_prefix
         self._connections = Connections(settings)
         self._prepare = prepare
+        self._diagnose = diagnose
         self.states = RedisStates(self._connections, settings, horizon)
         self.capabilities = StorageCapabilities(max_value=settings.max_value, durable=False, horizon=horizon)
 
@@ -48,6 +52,10 @@ class RedisStorage(Storage):
         durable = await self._prepare(self._connections, self._prefix)
         kept = self.capabilities
         self.capabilities = StorageCapabilities(max_value=kept.max_value, durable=durable, horizon=kept.horizon)
+
+    async def diagnose(self) -> list[Diagnosis]:
+        """How the server is, see `infinitic.diagnosis`."""
+        return await self._diagnose(self._connections, self._prefix, SystemClock())
 
     async def close(self) -> None:
         await self._connections.close()

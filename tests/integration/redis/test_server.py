@@ -58,8 +58,12 @@ def test_a_database_that_does_not_exist(make_server: MakeServer) -> None:
 
 
 def test_a_cluster_is_refused(make_server: MakeServer) -> None:
+    with socket.socket() as free:  # by default 10000 above the other, which may be no port at all
+        free.bind((HOST, 0))
+        bus: int = free.getsockname()[1]
+    server = make_server("--cluster-enabled", "yes", "--cluster-port", str(bus))
     with pytest.raises(StorageConfigurationError, match="is a Redis Cluster, which is not supported"):
-        asyncio.run(prepared(at(make_server("--cluster-enabled", "yes"))))
+        asyncio.run(prepared(at(server)))
 
 
 def test_a_newer_schema_and_a_foreign_key_are_refused(settings: RedisSettings) -> None:

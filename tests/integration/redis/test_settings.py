@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from infinitic.errors import MissingDriverError
 from infinitic_storages.redis import RedisSettings, RedisStorage
@@ -26,6 +26,20 @@ def test_settings_that_cannot_work(fields: dict[str, object], text: str) -> None
     with pytest.raises(ValidationError, match=text) as caught:
         RedisSettings.model_validate(fields)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        RedisSettings(host="h", username="u", password=SecretStr("secret"), database=3),
+        RedisSettings(url=SecretStr("redis://u:secret@h:6379/3")),
+    ],
+)
+def test_an_address_does_not_show_its_password(settings: RedisSettings) -> None:
+    address = settings.address
+    assert address.password == "secret"
+    assert repr(address) == f"{address!r}" == "Address(h:6379, username='u', database=3, tls=False)"
+    assert "secret" not in f"{address}{settings!r}{[address]}"
 
 
 def test_without_its_driver_the_settings_work_and_the_storage_says_what_to_install(

@@ -1,0 +1,50 @@
+"""Whether the user may run what the scripts run: one that is refused midway would leave a change half written."""
+
+from __future__ import annotations
+
+from redis.exceptions import NoPermissionError, ResponseError
+
+from infinitic.storage import StorageConfigurationError
+from infinitic_storages.redis.connections import Command, Connections, Script
+
+_NOTHING = Script("return 0")
+
+
+def trials(key: str) -> list[Command]:
+    """Each command of the scripts, on a scratch key which they leave away."""
+    return [
+        ("HSET", key, "f", "0"),
+        ("HGET", key, "f"),
+        ("HMGET", key, "f"),
+        ("HDEL", key, "f"),
+        ("UNLINK", key),
+        ("DEL", key),
+        ("ZADD", key, "XX", "0", "m"),
+        ("ZREM", key, "m"),
+        ("ZSCORE", key, "m"),
+        ("ZCOUNT", key, "0", "0"),
+        ("ZREVRANGE", key, "0", "0"),
+        ("ZRANGEBYSCORE", key, "0", "0"),
+        ("SCRIPT", "LOAD", _NOTHING.text),
+        _NOTHING.command(),
+    ]
+
+
+async def check_permissions(connections: Connections, prefix: str) -> None:
+    """Raises `StorageConfigurationError` that names the commands."""
+    commands = trials(f"{prefix}|check")
+    refused: dict[str, str] = {}
+    for command, reply in zip(commands, await connections.run(commands), strict=True):
+        if isinstance(reply, NoPermissionError) or _is_unknown(reply):
+            name = "SCRIPT LOAD" if command[0] == "SCRIPT" else str(command[0])
+            refused.setdefault(name, str(reply))
+    if refused:
+        raise StorageConfigurationError(
+            f"Redis at {connections.where} does not permit {', '.join(refused)} ({next(iter(refused.values()))}): "
+            f"give the user of the storage +@all but -@dangerous, +info, and its keys ~{prefix}|*"
+        )
+
+
+def _is_unknown(reply: object) -> bool:
+    """As a command is that was renamed."""
+    return isinstance(reply, ResponseError) and str(reply).startswith("unknown command")
