@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
+from infinitic.diagnosis import Diagnosable, Diagnosis
 from infinitic.errors import MissingDriverError, StorageError
 from infinitic.storage import (
     Change,
@@ -91,7 +92,7 @@ class _Codec:
         zstd = self._zstd = self._zstd or _zstd()
         try:
             return zstd.decompress(value[1:])
-        except zstd.error as error:
+        except (zstd.error, MemoryError) as error:  # a damaged length asks for any size
             raise _damaged(what, key, error) from error
 
     def _gunzip(self, packed: bytes, what: str, key: StateKey) -> bytes:
@@ -112,12 +113,12 @@ def _damaged(what: str, key: StateKey, why: object) -> StorageError:
 class _CompressedStates(StateStorage):
     """The verbs of the inner storage, with values encoded and decoded."""
 
-    __slots__ = ("_codec", "_inner", "_limit")
+    __slots__ = ("_codec", "_inner", "limit")
 
     def __init__(self, inner: StateStorage, codec: _Codec, limit: int) -> None:
         self._inner = inner
         self._codec = codec
-        self._limit = limit
+        self.limit = limit
 
     async def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
         found = await self._inner.load(keys)
@@ -172,8 +173,8 @@ class _CompressedStates(StateStorage):
 
     def _encode(self, value: bytes, what: str) -> bytes:
         """The limit is for plain values: what fits does not depend on how well it compresses, nor on the setting."""
-        if len(value) > self._limit:
-            raise ValueTooLarge(len(value), self._limit, what)
+        if len(value) > self.limit:
+            raise ValueTooLarge(len(value), self.limit, what)
         return self._codec.encode(value)
 
 
@@ -184,18 +185,25 @@ class CompressedStorage(Storage):
     alone. Closing it closes the inner storage. Raises `MissingDriverError` for zstd without its driver.
     """
 
-    __slots__ = ("_inner", "capabilities", "states")
+    __slots__ = ("_inner", "_states", "capabilities", "states")
 
     def __init__(self, inner: Storage, compression: Compression = "none", *, minimum_size: int = MINIMUM_SIZE) -> None:
         if compression not in ("none", "gzip", "zstd"):
             raise ValueError(f"compression is none, gzip or zstd, not {compression!r}")
         self._inner = inner
         self.capabilities = self._capabilities()
-        self.states = _CompressedStates(inner.states, _Codec(compression, minimum_size), self.capabilities.max_value)
+        codec = _Codec(compression, minimum_size)
+        self._states = _CompressedStates(inner.states, codec, self.capabilities.max_value)
+        self.states = self._states
 
     async def prepare(self) -> None:
         await self._inner.prepare()
         self.capabilities = self._capabilities()  # a storage may know them only now
+        self._states.limit = self.capabilities.max_value
+
+    async def diagnose(self) -> list[Diagnosis]:
+        """How the inner storage is, see `infinitic.diagnosis`; nothing if it cannot tell."""
+        return await self._inner.diagnose() if isinstance(self._inner, Diagnosable) else []
 
     async def close(self) -> None:
         await self._inner.close()
