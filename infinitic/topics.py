@@ -32,7 +32,8 @@ class Topic(msgspec.Struct, frozen=True):
         return hash(self.name)
 
 
-DEAD_LETTERS = "-dlq"
+DEAD_LETTERS = "dlq:"
+"""In front of a topic's name: at its end it could be the end of a workflow's name."""
 
 
 @lru_cache(4096)
@@ -61,4 +62,4 @@ def client(name: str) -> Topic:
 
 def dead_letters(topic: Topic) -> Topic:
     """Where the messages of `topic` go that could not be handled."""
-    return Topic(topic.name + DEAD_LETTERS, Ordering.SHARED, "dead-letters")
+    return Topic(DEAD_LETTERS + topic.name, Ordering.SHARED, "dead-letters")

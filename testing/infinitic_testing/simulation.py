@@ -175,7 +175,7 @@ class Simulation:
         for topic, subscriptions in self.transport.broker.overview().items():
             kind, _, name = topic.partition(":")
             waiting = sum(stats.backlog for stats in subscriptions.values() if not stats.consumers)
-            if waiting and name.endswith(DEAD_LETTERS):
+            if waiting and topic.startswith(DEAD_LETTERS):
                 lines.append(f"{waiting} message(s) are in the dead letters {topic}: the log says why")
                 continue
             if waiting and kind == "service-executor":

@@ -46,7 +46,7 @@ async def test_there_is_nothing_where_there_is_no_topic(sim: Simulation) -> None
     assert (await list_letters(at, [], [], 10)).total == 0
     assert (await drop(at, ["Nobody"], ["Nothing"], None)).count == 0
     assert (await replay(at, ["Nobody"], ["Nothing"], None)).count == 0
-    assert not [name for name in sim.transport.broker.overview() if name.endswith("-dlq")]
+    assert not [name for name in sim.transport.broker.overview() if name.startswith("dlq:")]
 
 
 async def test_looking_removes_nothing(sim: Simulation) -> None:

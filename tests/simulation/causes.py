@@ -17,7 +17,7 @@ class Phantom(AssertionError):
 def check_cause(database: Database, topic: Topic, message: Message) -> None:
     """Raise `Phantom` if what caused this message is not in storage."""
     kind, _, name = topic.name.partition(":")
-    if name.endswith(DEAD_LETTERS):
+    if topic.name.startswith(DEAD_LETTERS):
         return
     match kind:
         case "service-executor":

@@ -134,7 +134,7 @@ def test_of_a_workflow_that_is_purged(case: Case, hostings: str, order: str) -> 
             await world.settle()
             assert not kept(world.database), "a late message brought it back"
             left = world.backlog()
-            assert left.keys() == {f"workflow-engine:{key.name}-dlq"}, f"only old starts are kept: {left}"
+            assert left.keys() == {f"dlq:workflow-engine:{key.name}"}, f"only old starts are kept: {left}"
             handle = world.client.get_handle(
                 getattr(case.workflows[0], next(iter(spec_of(case.workflows[0]).methods))), key.id
             )

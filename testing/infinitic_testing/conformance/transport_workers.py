@@ -121,7 +121,7 @@ class NoDeadLetters(Transport):
         await self.inner.close()
 
     async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
-        if topic.name.endswith(topics.DEAD_LETTERS):
+        if topic.name.startswith(topics.DEAD_LETTERS):
             self.tried.set()
             await asyncio.get_running_loop().create_future()
         await self.inner.publish(topic, messages)
