@@ -20,15 +20,16 @@ from infinitic.cli.link import DEFAULT_CONFIG, Config, Project, exits, load, rea
 from infinitic.cli.output import Json, cell, line, show, status, table
 from infinitic.diagnosis import Diagnosable, Diagnosis, Level
 from infinitic.errors import ConfigurationError, InfiniticError
-from infinitic.storage import StateKey, Storage, StorageConfigurationError
+from infinitic.storage import StateKey, Storage, StorageConfigurationError, StorageUnavailable
 from infinitic.topics import Topic
-from infinitic.transport import SubscriptionStats, Transport
+from infinitic.transport import SubscriptionStats, Transport, TransportUnavailable
 
 T = TypeVar("T")
 
 SECONDS = 15.0
 DRIVERS = ("pulsar-client", "httpx", "redis", "sqlalchemy", "psycopg", "pymysql", "zstandard")
 
+_UNPREPARED = "prepare() it first"
 _NOBODY = StateKey("infinitic-doctor", "infinitic-doctor")
 
 
@@ -100,7 +101,7 @@ async def broker(transport: Transport, project: Project, seconds: float = SECOND
     try:
         await reach(transport, seconds)
     except InfiniticError as error:
-        return [_unreached("broker", error), *await _own("broker", transport, seconds)]
+        return [_unreached("broker", error)]  # one line: it would say the same of itself
     checks = [Diagnosis("broker", Level.OK, "answers"), *await _own("broker", transport, seconds)]
     for kind, names, make in (
         ("service", project.services, topics.service_executor),
@@ -115,7 +116,7 @@ async def broker(transport: Transport, project: Project, seconds: float = SECOND
                     Diagnosis(subject, Level.FAILURE, f"no answer within {seconds:g} s", "look at the broker")
                 )
             except InfiniticError as error:
-                checks.append(Diagnosis(subject, Level.FAILURE, str(error), "look at the broker and its permissions"))
+                checks.append(Diagnosis(subject, Level.FAILURE, _one_line(error), "look at the broker"))
     return checks
 
 
@@ -144,25 +145,23 @@ def _waiting(found: SubscriptionStats) -> str:
 
 async def database(storage: Storage, seconds: float = SECONDS) -> list[Diagnosis]:
     """Reach it by a read that finds nothing."""
-    checks: list[Diagnosis] = []
     try:
         await asyncio.wait_for(storage.states.load([_NOBODY]), seconds)
     except TimeoutError:
-        checks.append(_unreached("database", InfiniticError(f"no answer within {seconds:g} s")))
+        return [_unreached("database", StorageUnavailable(f"no answer within {seconds:g} s"))]
     except StorageConfigurationError as error:
-        checks.append(Diagnosis("database", Level.FAILURE, str(error), "a worker that starts makes what is missing"))
+        if _UNPREPARED not in str(error):
+            return [_unreached("database", error)]
+        checks = [Diagnosis("database", Level.WARNING, "answers, and has no tables yet", "the first worker makes them")]
     except InfiniticError as error:
-        checks.append(_unreached("database", error))
+        return [_unreached("database", error)]
     else:
-        durable = storage.capabilities.durable
-        checks.append(
-            Diagnosis("database", Level.OK, "answers")
-            if durable
-            else Diagnosis(
-                "database", Level.WARNING, "answers, and forgets when it stops", "for production take another"
-            )
-        )
-    return checks + await _own("database", storage, seconds)
+        checks = [Diagnosis("database", Level.OK, "answers")]
+    own = await _own("database", storage, seconds)
+    if not own and checks[0].level is Level.OK and not storage.capabilities.durable:
+        message, remedy = "answers, and forgets when it stops", "for production take another"
+        return [Diagnosis("database", Level.WARNING, message, remedy)]
+    return checks + own
 
 
 async def _own(subject: str, adapter: Transport | Storage, seconds: float) -> list[Diagnosis]:
@@ -172,11 +171,19 @@ async def _own(subject: str, adapter: Transport | Storage, seconds: float) -> li
     try:
         return await asyncio.wait_for(adapter.diagnose(), seconds)
     except (TimeoutError, InfiniticError) as error:
-        return [Diagnosis(subject, Level.FAILURE, f"cannot tell how it is: {str(error) or 'no answer in time'}")]
+        return [Diagnosis(subject, Level.FAILURE, f"cannot tell how it is: {_one_line(error) or 'no answer in time'}")]
 
 
 def _unreached(subject: str, error: Exception) -> Diagnosis:
-    return Diagnosis(subject, Level.FAILURE, str(error), "does it run, and is its address in the configuration right?")
+    if isinstance(error, TransportUnavailable | StorageUnavailable):
+        remedy = "does it run, and is its address in the configuration right?"
+    else:
+        remedy = "correct the configuration, or the server, as the message says"
+    return Diagnosis(subject, Level.FAILURE, _one_line(error), remedy)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _version(name: str) -> str | None:

@@ -63,7 +63,9 @@ class Reader:
                 value = self._value(fields[name].annotation, child, (*loc, name), f"{section}.{name}".lstrip("."))
                 if factor is not None and isinstance(value, int | float):
                     value = value * factor
-            elif name.endswith(FILE) and secret in fields and _is_secret(fields[secret].annotation):
+                if self._names_secret(name, fields) and isinstance(value, str):
+                    value = str(self._folder / value)  # the adapter reads it itself, whenever it is needed
+            elif self._names_secret(name, fields):
                 name, value = secret, self._secret(child, (*loc, secret))
             else:
                 self._refuse(child, key, section, [*fields, *more], loc)
@@ -75,6 +77,11 @@ class Reader:
             else:
                 found[name] = value
         return found
+
+    @staticmethod
+    def _names_secret(name: str, fields: Mapping[str, FieldInfo]) -> bool:
+        secret = name.removesuffix(FILE)
+        return name != secret and secret in fields and _is_secret(fields[secret].annotation)
 
     def _value(self, annotation: Any, node: Node, loc: Loc, section: str) -> Any:
         self._nodes[loc] = node

@@ -10,6 +10,7 @@ from infinitic import Workflow, topics, workflow
 from infinitic.cli import doctor
 from infinitic.cli.link import Project
 from infinitic.diagnosis import Diagnosis, Level
+from infinitic.errors import TransportError
 from infinitic.storage import (
     Change,
     Outcome,
@@ -25,6 +26,7 @@ from infinitic.storage import (
 )
 from infinitic.topics import Topic
 from infinitic.transport import Message, TopicStats, TransportUnavailable
+from infinitic_storages.compressed import CompressedStorage
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.simulation import Simulation
 from infinitic_transports.memory import InMemoryTransport
@@ -38,6 +40,19 @@ class Idle(Workflow):
 class Away(InMemoryTransport):
     async def stats(self, topic: Topic) -> TopicStats:
         raise TransportUnavailable("pulsar://nowhere:6650 refuses the connection")
+
+
+class Refusing(Away):
+    async def stats(self, topic: Topic) -> TopicStats:
+        raise TransportError("may not")
+
+    async def diagnose(self) -> list[Diagnosis]:
+        raise TransportError("may not")
+
+
+class Telling(InMemoryStorage):
+    async def diagnose(self) -> list[Diagnosis]:
+        return [Diagnosis("disk", Level.WARNING, "is nearly full")]
 
 
 class Broken(StateStorage):
@@ -120,17 +135,45 @@ async def test_a_database_that_works(sim: Simulation) -> None:
     ]
 
 
+RUN = "does it run, and is its address in the configuration right?"
+CORRECT = "correct the configuration, or the server, as the message says"
+
+
 @pytest.mark.parametrize(
-    ("error", "remedy"),
+    ("error", "level", "message", "remedy"),
     [
-        (StorageUnavailable("no route to host"), "does it run, and is its address in the configuration right?"),
-        (StorageConfigurationError("no such table"), "a worker that starts makes what is missing"),
+        (StorageUnavailable("no route to host"), "failure", "no route to host", RUN),
+        (StorageConfigurationError("wrong\n  password"), "failure", "wrong password", CORRECT),
+        (
+            StorageConfigurationError("no such table: prepare() it first"),
+            "warning",
+            "answers, and has no tables yet",
+            "the first worker makes them",
+        ),
     ],
 )
-async def test_a_database_that_does_not(sim: Simulation, error: Exception, remedy: str) -> None:
+async def test_a_database_that_does_not(
+    sim: Simulation, error: Exception, level: str, message: str, remedy: str
+) -> None:
     storage = InMemoryStorage()
     storage.states = Broken(error)
-    assert facts(await doctor.database(storage)) == [("database", "failure", str(error), remedy)]
+    found = facts(await doctor.database(storage))
+    assert found[0] == ("database", level, message, remedy)
+
+
+async def test_what_a_compressed_storage_says(sim: Simulation) -> None:
+    assert facts(await doctor.database(CompressedStorage(sim.storage)))[0][1] == "warning"
+    assert facts(await doctor.database(CompressedStorage(Telling()))) == [
+        ("database", "ok", "answers", ""),
+        ("disk", "warning", "is nearly full", ""),
+    ]
+
+
+async def test_a_role_without_permission_is_told_once(sim: Simulation) -> None:
+    async with Refusing(clock=sim.clock) as transport:
+        assert facts(await doctor.broker(transport, Project(("Payments",)))) == [
+            ("broker", "failure", "may not", CORRECT)
+        ]
 
 
 def test_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

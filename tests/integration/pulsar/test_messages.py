@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 
 import pytest
 
+from infinitic.errors import UsageError
 from infinitic.ids import new_id
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import Message, MessageTooLarge, TransportClosed, UnknownTopic
@@ -333,5 +335,58 @@ def test_counts_what_waits_is_in_hand_and_is_not_due(play: Play) -> None:
 
             await until(counted)
             await consumer.close()
+
+    play(test)
+
+
+def test_what_is_no_message_is_refused_before_anything_is_sent(play: Play) -> None:
+    topic = keyed()
+
+    async def test(transport: PulsarTransport) -> None:
+        await transport.declare([topic])
+        for wrong in (
+            message("x", "k", math.nan),
+            message("x", "k", math.inf),
+            message("x", "\ud800"),
+            Message("\ud800", "k", b"x"),
+            Message("x", "k", b"x", {"name": "\ud800"}),
+        ):
+            with pytest.raises(UsageError, match=topic.name):
+                await transport.publish(topic, [message("good", "k"), wrong])
+        with pytest.raises(MessageTooLarge):
+            await transport.publish(topic, [message("good", "k"), message("x", "k" * 5_300_000)])
+        await transport.publish(topic, [message("all", "k")])
+        assert bodies(await collect(await transport.subscribe(topic, "main", 10), 1)) == ["all"]
+
+    play(test)
+
+
+@pytest.mark.parametrize("header", ["abc", "nan", "inf", ""])
+def test_a_due_time_that_is_none_holds_nothing_up(play: Play, header: str) -> None:
+    """Somebody else publishes with the library."""
+    topic = shared()
+
+    async def test(transport: PulsarTransport) -> None:
+        await transport.declare([topic])
+        consumer = await transport.subscribe(topic, "main", 10)
+        await transport.publish(
+            topic, [Message(new_id(), "k", b"odd", {"infinitic.due": header}), message("next", "k")]
+        )
+        assert bodies(await collect(consumer, 2)) == ["odd", "next"]
+
+    play(test)
+
+
+def test_little_is_kept_behind_what_is_in_hand(play: Play, settings: PulsarSettings) -> None:
+    """A prefetch of one: one in hand, one on its way. All others are for somebody else."""
+    topic = shared()
+
+    async def test(transport: PulsarTransport) -> None:
+        await transport.declare([topic])
+        busy = await transport.subscribe(topic, "main", 1)
+        await transport.publish(topic, [message(n) for n in range(20)])
+        assert len(await busy.receive(20)) == 1
+        async with PulsarTransport(settings) as other:
+            await collect(await other.subscribe(topic, "main", 100), 18)
 
     play(test)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from infinitic.config import load
 from infinitic.errors import ConfigurationError, MissingDriverError, TransportError
 from infinitic.plugins import transport_plugin
 from infinitic.transport import TransportUnavailable
-from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
+from infinitic_transports.pulsar import PulsarSettings, PulsarTransport, configuration
+from infinitic_transports.pulsar.settings import Token
 from tests.integration.pulsar.helpers import message, shared
 
 
@@ -44,6 +47,14 @@ def test_what_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
         {"type": "basic", "username": "a", "password": "b"},
         {"type": "oauth2", "issuer_url": "https://issuer", "private_key": "file:///key.json", "audience": "a"},
         {"type": "tls", "certificate": "cert.pem", "private_key": "key.pem"},
+        {
+            "type": "athenz",
+            "tenant_domain": "a",
+            "tenant_service": "b",
+            "provider_domain": "c",
+            "private_key": "file:///key.pem",
+            "zts_url": "https://zts",
+        },
     ],
 )
 def test_every_way_to_authenticate_makes_a_client(how: dict[str, Any]) -> None:
@@ -51,7 +62,8 @@ def test_every_way_to_authenticate_makes_a_client(how: dict[str, Any]) -> None:
 
     async def test() -> None:
         async with PulsarTransport(settings):
-            pass
+            made = configuration.connection(importlib.import_module("_pulsar"), settings)
+            assert made.authentication is not None
 
     asyncio.run(test())
     assert "a" not in repr(settings.authentication).partition("token=")[2][:3]
@@ -86,6 +98,16 @@ def test_a_token_file_that_is_missing_is_named(tmp_path: Path) -> None:
                 await transport.declare([shared()])
 
     asyncio.run(test())
+
+
+def test_a_token_file_in_a_configuration_stays_a_file_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "infinitic.yml").write_text(
+        "transport: {pulsar: {authentication: {type: token, tokenFile: pulsar.token}}}\n", encoding="utf-8"
+    )
+    _, settings = load(tmp_path / "infinitic.yml").transport_settings
+    assert isinstance(settings, PulsarSettings)
+    assert isinstance(settings.authentication, Token)
+    assert settings.authentication.token_file == tmp_path / "pulsar.token"
 
 
 def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from infinitic.errors import ConfigurationError, TransportError
@@ -11,14 +14,18 @@ from infinitic.topics import Topic
 from infinitic.transport import SubscriptionStats, TopicStats, TransportClosed, TransportUnavailable, UnknownTopic
 from infinitic_transports.pulsar.client import load
 from infinitic_transports.pulsar.credentials import Credentials
+from infinitic_transports.pulsar.errors import plain, refused, wrong
 from infinitic_transports.pulsar.names import Names, decode_subscription, encode_subscription
 from infinitic_transports.pulsar.settings import PulsarSettings
+from infinitic_transports.pulsar.versions import unfit
 
 if TYPE_CHECKING:
     import httpx
 
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 _SAME_TIME = 16
+
+_logger = logging.getLogger("infinitic.transports.pulsar")
 
 
 class Admin:
@@ -29,11 +36,12 @@ class Admin:
         self._settings = settings
         self._names = names
         self._horizon = horizon
-        self._where = f"namespaces/{settings.tenant}/{settings.namespace}"
+        self.where = f"namespaces/{settings.tenant}/{settings.namespace}"
         self._credentials = Credentials(settings)
         self._client: httpx.AsyncClient | None = None
         self._closed = False
         self._ready = False
+        self._proven = False  # it has answered: what stands in its way now is no mistake in the settings
         self._making = asyncio.Lock()
         self._slots = asyncio.Semaphore(_SAME_TIME)
 
@@ -42,9 +50,13 @@ class Admin:
         async with self._making:
             if self._ready:
                 return
-            found = await self._call("GET", self._where, ok=(200, 404))
+            found = await self._call("GET", self.where, ok=(200, 404))
             if found.status_code == 404:
                 await self._make_namespace()
+            with contextlib.suppress(TransportError):
+                advice = unfit(await self.version())
+                if advice:
+                    _logger.warning("The broker at %s %s", self._settings.web_service_url, advice)
             self._ready = True
 
     async def make_topic(self, topic: Topic, *, partitions: int | None) -> None:
@@ -97,11 +109,25 @@ class Admin:
 
     async def version(self) -> str:
         """The version of the broker."""
-        return str((await self._call("GET", "brokers/version")).text)
+        return (await self.get("brokers/version")).text.strip()
+
+    async def get(self, path: str, ok: tuple[int, ...] = (200,)) -> httpx.Response:
+        """The answer to a question, with one of these codes."""
+        return await self._call("GET", path, ok=ok)
+
+    async def last(self, topic: Topic) -> tuple[int, int]:
+        """The last entry of a topic without partitions: its ledger, and its number there."""
+        found = await self._call("GET", self._names.path(topic) + "/lastMessageId", topic=topic)
+        entry = found.json()
+        return int(entry["ledgerId"]), int(entry["entryId"])
+
+    async def set_policy(self, name: str, value: object) -> None:
+        """Set one policy of the namespace, by the name that it has in its path."""
+        await self._call("POST", f"{self.where}/{name}", json=value, ok=(200, 204))
 
     async def delete_namespace(self) -> None:
         """Remove the namespace with all that is in it."""
-        await self._call("DELETE", self._where + "?force=true", ok=(204, 404))
+        await self._call("DELETE", self.where + "?force=true", ok=(204, 404))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -111,18 +137,22 @@ class Admin:
             await client.aclose()
 
     async def _make_namespace(self) -> None:
-        body = self._policies()
-        made = await self._call("PUT", self._where, json=body, ok=(204, 404, 409))
+        body = self.policies()
+        made = await self._call("PUT", self.where, json=body, ok=(204, 404, 409))
         if made.status_code == 404:
-            clusters = list(self._settings.allowed_clusters)
-            if not clusters:
-                known = (await self._call("GET", "clusters")).json()
-                clusters = [name for name in known if name != "global"]
-            tenant = {"allowedClusters": clusters, "adminRoles": []}
-            await self._call("PUT", f"tenants/{self._settings.tenant}", json=tenant, ok=(204, 409))
-            await self._call("PUT", self._where, json=body, ok=(204, 409))
+            await self.make_tenant()
+            await self._call("PUT", self.where, json=body, ok=(204, 409))
 
-    def _policies(self) -> dict[str, Any]:
+    async def make_tenant(self, admins: Sequence[str] = ()) -> None:
+        """Make the tenant if it does not exist."""
+        clusters = list(self._settings.allowed_clusters)
+        if not clusters:
+            clusters = [name for name in (await self.get("clusters")).json() if name != "global"]
+        tenant = {"allowedClusters": clusters, "adminRoles": list(admins)}
+        await self._call("PUT", f"tenants/{self._settings.tenant}", json=tenant, ok=(204, 409))
+
+    def policies(self) -> dict[str, Any]:
+        """Those of a namespace that is made here, as REST has them."""
         policies = self._settings.policies
         return {
             "retention_policies": {
@@ -156,24 +186,25 @@ class Admin:
                 headers = await self._credentials.headers(self._client)
                 response = await self._client.request(method, path, json=json, headers=headers)
             except self._httpx.HTTPError as error:
-                raise TransportUnavailable(
-                    f"REST of Pulsar does not answer at {self._settings.web_service_url} ({method} {path}: "
-                    f"{error or type(error).__name__}); look at web_service_url and whether the broker is up"
-                ) from error
+                raise self._unanswered(f"{method} {path}", str(error) or type(error).__name__) from error
+            self._proven = True
         if response.status_code in ok:
             return response
         raise self._error(f"{method} {path}", response, topic)
 
+    def _unanswered(self, call: str, reason: str) -> TransportError:
+        text = f"REST of Pulsar does not answer at {self._settings.web_service_url} ({call}: {reason})"
+        advice = None if self._proven else wrong(reason)
+        if advice is not None:
+            return TransportError(f"{text}: {advice}")
+        return TransportUnavailable(f"{text}; look at web_service_url and whether the broker is up")
+
     def _error(self, call: str, response: httpx.Response, topic: Topic | None) -> TransportError:
-        settings, status = self._settings, response.status_code
-        text = f"{call} at {settings.web_service_url} gave {status}: {_reason(response)}"
-        if status == 401:
-            return TransportError(f"{text}. The broker does not accept who this client says it is: see authentication")
-        if status == 403:
-            return TransportError(
-                f"{text}. The role of this client lacks the permission: make it an admin of the tenant "
-                f"'{settings.tenant}' (to create that, a super-user is needed)"
-            )
+        settings, status, reason = self._settings, response.status_code, _reason(response)
+        text = f"{call} at {settings.web_service_url} gave {status}: {reason}"
+        advice = refused(status, reason, settings.tenant)
+        if advice is not None:
+            return TransportError(f"{text}. {advice}")
         if status == 404 and topic is not None:
             return self._unknown(topic, text)
         if status in _TRANSIENT:
@@ -205,11 +236,12 @@ def _reason(response: httpx.Response) -> str:
     try:
         return str(response.json()["reason"])
     except (ValueError, KeyError, TypeError):
-        return response.text[:300]
+        return plain(response.text)
 
 
 def _figures(each: dict[str, Any]) -> SubscriptionStats:
-    delayed, unacked = int(each.get("msgDelayed", 0)), int(each.get("unackedMessages", 0))
+    delayed = int(each.get("msgDelayed", 0))
+    unacked = max(0, int(each.get("unackedMessages", 0)))  # below zero for batches that are acknowledged in part
     backlog = max(0, int(each.get("msgBacklog", 0)) - unacked - delayed)
     return SubscriptionStats(backlog=backlog, unacked=unacked, delayed=delayed, consumers=len(each["consumers"]))
 

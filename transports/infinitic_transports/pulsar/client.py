@@ -8,16 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import weakref
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from infinitic.errors import ConfigurationError, MissingDriverError
-from infinitic.transport import TransportClosed
+from infinitic.errors import ConfigurationError, MissingDriverError, TransportError
+from infinitic.transport import TransportClosed, TransportUnavailable
 from infinitic_transports.pulsar.configuration import connection, producing
-from infinitic_transports.pulsar.errors import error_of
+from infinitic_transports.pulsar.errors import error_of, wrong
 from infinitic_transports.pulsar.settings import PulsarSettings
 
 Answer = Callable[..., None]
+
+_WHOLE_BATCH = 2**31 - 1
+"""An index that no message has within its entry: the entry is read to its end."""
 
 
 class Result(Protocol):
@@ -54,6 +58,7 @@ class RawConsumer(Protocol):
 
 class RawReader(Protocol):
     def read_next_async(self, callback: Answer, /) -> None: ...
+    def is_connected(self) -> bool: ...
     def close_async(self, callback: Answer, /) -> None: ...
 
 
@@ -107,19 +112,16 @@ class PulsarClient:
         self.where = settings.broker_service_url
         self._client: Any = None
         self._closed = False
+        self._proven = False  # it has connected: what stands in its way now is no mistake in the settings
 
     async def producer(self, topic: str, *, batching: bool, timeout: float) -> RawProducer:
         """Make a producer. Raises `UnknownTopic` if there is no such topic."""
         client = self._open()
         conf = producing(self.library, self._settings.producer, batching=batching, timeout=timeout)
-        return cast(
-            RawProducer,
-            await answered(
-                f"Making a producer for {topic}",
-                self.where,
-                lambda answer: client.create_producer_async_v2(topic, conf, answer),
-            ),
+        made = await self._make(
+            f"Making a producer for {topic}", lambda answer: client.create_producer_async_v2(topic, conf, answer)
         )
+        return cast(RawProducer, made)
 
     async def consumer(self, topic: str, subscription: str, *, keyed: bool, queue: int) -> RawConsumer:
         """Join a durable subscription."""
@@ -135,40 +137,53 @@ class PulsarClient:
             policy.set_key_shared_mode(library.KeySharedMode.AutoSplit)
             policy.set_allow_out_of_order_delivery(False)
             conf.key_shared_policy(policy)
-        return cast(
-            RawConsumer,
-            await answered(
-                f"Subscribing to {topic}",
-                self.where,
-                lambda answer: client.subscribe_async_v2(topic, subscription, conf, answer),
-            ),
+        made = await self._make(
+            f"Subscribing to {topic}", lambda answer: client.subscribe_async_v2(topic, subscription, conf, answer)
         )
+        return cast(RawConsumer, made)
 
-    async def reader(self, topic: str, name: str, *, queue: int) -> RawReader:
-        """Read what is published from now on. It leaves nothing behind."""
+    async def reader(self, topic: str, name: str, *, queue: int, after: tuple[int, int] | None) -> RawReader:
+        """Read what comes after an entry (ledger and number), or from now on. It leaves nothing behind.
+
+        From now on is anew at each reconnect, until the first message has come: between them some are missed.
+        """
         client, library = self._open(), self.library
         conf = library.ReaderConfiguration()
         conf.receiver_queue_size(queue)
         conf.reader_name(name)
         conf.subscription_role_prefix(name)
-        return cast(
-            RawReader,
-            await answered(
-                f"Reading {topic}",
-                self.where,
-                lambda answer: client.create_reader_async_v2(topic, library.MessageId.latest, conf, answer),
-            ),
+        last = library.MessageId.latest if after is None else library.MessageId(-1, *after, _WHOLE_BATCH)
+        made = await self._make(
+            f"Reading {topic}",
+            lambda answer: client.create_reader_async_v2(topic, last, conf, answer),
         )
+        return cast(RawReader, made)
 
-    async def close(self) -> None:
-        """Close in a thread: the library's own asynchronous close may end the process when it exits."""
+    async def close(self, *, at_once: bool = False) -> None:
+        """Leave; `at_once` without a word to the brokers, who may be frozen."""
         self._closed = True
         client, self._client = self._client, None
-        if client is not None:
-            try:
+        if client is None:
+            return
+        try:
+            if not at_once:  # in a thread: the library's own asynchronous close may end the process when it exits
                 await asyncio.to_thread(client.close)
-            except Exception:  # noqa: BLE001 (a broker that is away: nothing is left to be closed)
-                client.shutdown()
+        except Exception:  # noqa: BLE001 (a broker that is away: nothing is left to be closed)
+            at_once = True
+        if at_once:
+            await asyncio.to_thread(client.shutdown)
+        self._at_exit.detach()
+
+    async def _make(self, what: str, call: Callable[[Answer], None]) -> Any:
+        try:
+            made = await answered(what, self.where, call)
+        except TransportUnavailable as error:
+            advice = None if self._proven else wrong(str(error))
+            if advice is None:
+                raise
+            raise TransportError(f"{error}: {advice}") from error
+        self._proven = True
+        return made
 
     def _open(self) -> Any:
         if self._closed:
@@ -178,4 +193,6 @@ class PulsarClient:
                 self._client = self.library.Client(self.where, connection(self.library, self._settings))
             except Exception as error:
                 raise ConfigurationError(f"The client of {self.where} cannot be made: {error}") from error
+            # A thread of the library that outlives the interpreter aborts the process.
+            self._at_exit = weakref.finalize(self, self._client.close)
         return self._client

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import count
-from typing import Any
 
 from infinitic.clock import Clock
 from infinitic.errors import TransportError, UsageError
@@ -21,8 +22,13 @@ from infinitic_transports.pulsar.sources import ACK_GROUPING_SECONDS, Source
 PARKED = 20_000
 """Messages that are put off in this process before it takes no more: the broker stops at 50,000 a consumer."""
 
+CLOSE_SECONDS = 3.0
+"""Seconds that a broker has to answer who leaves."""
+
 _LONGEST_WAIT = 3600.0
 _SHORTEST_WAIT = 1e-3
+
+_logger = logging.getLogger("infinitic.transports.pulsar")
 
 
 class PulsarConsumer(Consumer):
@@ -111,13 +117,14 @@ class PulsarConsumer(Consumer):
             self._timer.cancel()
         self._wake()
         try:
-            if self._source.keeps:
-                rest = self._last_ack + ACK_GROUPING_SECONDS - self._loop.time()
-                if self._last_ack and rest > 0:
-                    await asyncio.sleep(rest)
-            await self._source.close()
-        except TransportError:
-            pass  # a broker that is away gives back what was in hand all the same
+            async with asyncio.timeout(CLOSE_SECONDS):
+                if self._source.keeps:
+                    rest = self._last_ack + ACK_GROUPING_SECONDS - self._loop.time()
+                    if self._last_ack and rest > 0:
+                        await asyncio.sleep(rest)
+                await self._source.close()
+        except (TransportError, TimeoutError):
+            pass  # a broker that is away, or frozen, gives back what was in hand when the connection is gone
         finally:
             await self._after_close(self)
 
@@ -177,11 +184,9 @@ class PulsarConsumer(Consumer):
                 key = None
             case _:
                 key = ""
-        due = 0.0
-        if DUE in headers:
-            due = float(headers[DUE])
-            if due <= self._now():
-                due = 0.0
+        due = _due(headers[DUE], self._topic) if DUE in headers else 0.0
+        if due and due <= self._now():
+            due = 0.0
         message_id = headers.get(ID, "")
         if len(headers) == 1:
             message = Message(message_id, key, raw.data())
@@ -223,21 +228,13 @@ class PulsarConsumer(Consumer):
             raise TransportClosed("This consumer is closed")
 
 
-Forward = Callable[[Message], Awaitable[Any]]
-
-
-async def forward(consumer: PulsarConsumer, publish: Forward) -> None:
-    """Publish what is due to where it belongs, then acknowledge it. Until the consumer is closed."""
-    while True:
-        try:
-            deliveries = await consumer.receive(256)
-        except TransportClosed:
-            return
-        for delivery in deliveries:
-            try:
-                await publish(delivery.message)
-                await consumer.ack([delivery])
-            except TransportClosed:
-                return
-            except TransportError:
-                await consumer.nack(delivery, 1.0)
+def _due(text: str, topic: Topic) -> float:
+    """When a message is due; at once if somebody else wrote what is no time."""
+    try:
+        due = float(text)
+    except ValueError:
+        due = math.nan
+    if math.isfinite(due):
+        return due
+    _logger.warning("A message on %s has %r for its due time: it is delivered at once", topic.name, text[:40])
+    return 0.0

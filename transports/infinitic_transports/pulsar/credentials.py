@@ -5,16 +5,22 @@ from __future__ import annotations
 import base64
 import json
 import ssl
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from infinitic.clock import Clock, SystemClock
-from infinitic.errors import ConfigurationError
+from infinitic.errors import ConfigurationError, TransportError
+from infinitic.transport import TransportUnavailable
+from infinitic_transports.pulsar.errors import plain
 from infinitic_transports.pulsar.settings import Basic, ClientCertificate, OAuth2, PulsarSettings, Token
 
 if TYPE_CHECKING:
     import httpx
+
+T = TypeVar("T")
 
 _EARLY = 60.0
 """Seconds before its end that a token of OAuth 2.0 is replaced."""
@@ -34,12 +40,14 @@ class Credentials:
         if not self._settings.web_service_url.startswith("https:"):
             return True
         tls, how = self._settings.tls, self._settings.authentication
-        context = ssl.create_default_context(cafile=str(tls.trust_certs) if tls.trust_certs else None)
+        trusted = tls.trust_certs or Path(import_module("certifi").where())  # as the client library
+        context = _load(trusted, "tls.trust_certs", lambda file: ssl.create_default_context(cafile=file))
         context.check_hostname = tls.validate_hostname and not tls.allow_insecure
         if tls.allow_insecure:
             context.verify_mode = ssl.CERT_NONE
         if isinstance(how, ClientCertificate):
-            context.load_cert_chain(str(how.certificate), str(how.private_key))
+            key = str(how.private_key)
+            _load(how.certificate, f"authentication with {key}", lambda file: context.load_cert_chain(file, key))
         return context
 
     async def headers(self, client: httpx.AsyncClient) -> dict[str, str]:
@@ -60,8 +68,9 @@ class Credentials:
         if self._clock.now() < self._until - _EARLY:
             return self._bearer
         key = _json(how.private_key)
+        if not {"client_id", "client_secret"} <= set(key):
+            raise ConfigurationError(f"{how.private_key[:80]} lacks the client_id or client_secret of OAuth 2.0")
         issuer = how.issuer_url.rstrip("/")
-        found = await client.get(f"{issuer}/.well-known/openid-configuration")
         asked = {
             "grant_type": "client_credentials",
             "client_id": str(key["client_id"]),
@@ -69,11 +78,32 @@ class Credentials:
             **({"audience": how.audience} if how.audience else {}),
             **({"scope": how.scope} if how.scope else {}),
         }
-        answer = await client.post(str(found.raise_for_status().json()["token_endpoint"]), data=asked)
-        body = answer.raise_for_status().json()
+        found = _document(await client.get(f"{issuer}/.well-known/openid-configuration"), "token_endpoint")
+        body = _document(await client.post(str(found["token_endpoint"]), data=asked), "access_token")
         self._bearer = str(body["access_token"])
         self._until = self._clock.now() + float(body.get("expires_in", 300))
         return self._bearer
+
+
+def _document(answer: httpx.Response, key: str) -> dict[str, Any]:
+    """What a provider of OAuth 2.0 answers, which has this key."""
+    text = f"The provider of OAuth 2.0 at {answer.url} gave {answer.status_code}: {plain(answer.text)}"
+    if answer.status_code in (408, 429) or answer.status_code >= 500:
+        raise TransportUnavailable(text)
+    try:
+        body = dict(answer.json())
+    except (ValueError, TypeError):
+        body = {}
+    if answer.status_code != 200 or key not in body:
+        raise TransportError(f"{text}: look at `authentication`, at its issuer_url and private_key")
+    return body
+
+
+def _load(file: Path, what: str, load: Callable[[str], T]) -> T:
+    try:
+        return load(str(file))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"The certificate {file} ({what}) cannot be used: {error}") from error
 
 
 def _read(file: Path | None) -> str:

@@ -1,6 +1,8 @@
-"""What a result of the client library means for who called."""
+"""What a result of the client library, or an answer of REST, means for who called."""
 
 from __future__ import annotations
+
+import re
 
 from infinitic.errors import TransportError
 from infinitic.transport import TransportClosed, TransportUnavailable, UnknownTopic
@@ -38,12 +40,22 @@ _ADVICE = {
     "ProducerBlockedQuotaExceededError": "the backlog quota of the namespace is used up",
     "ProducerBlockedQuotaExceededException": "the backlog quota of the namespace is used up",
 }
+_WRONG = (
+    (r"mismatch, certificate is not valid", "the certificate is another host's: correct the URL, or have the host "
+     "put into the certificate (`tls.validate_hostname: false` accepts any)"),
+    (r"(?i)certificate.verify.failed", "the certificate is not trusted, or is another host's: set `tls.trust_certs` "
+     "to the file of its authority, and look at the host of the URL"),
+    (r"(?i)(wrong.version.number|illegal request line|record layer failure)", "one side speaks TLS, the other does "
+     "not: correct the URL (pulsar+ssl: and https: are with TLS) or its port"),
+    (r"(Host not found \(authoritative\)|Name or service not known|nodename nor servname|No address associated)",
+     "there is no such host: correct the URL"),
+)  # fmt: skip
 
 
 def error_of(result: str, what: str, where: str, detail: str = "") -> TransportError:
     """The error for a result that is not Ok. `what` is what failed, `where` the broker."""
     advice = _ADVICE.get(result)
-    text = f"{what} failed at {where}: {result}" + "".join(f"; {each}" for each in (detail, advice) if each)
+    text = f"{what} failed at {where}: {result}" + "".join(f"; {each.strip()}" for each in (detail, advice) if each)
     if result in _GONE:
         return UnknownTopic(text)
     if result in _AWAY:
@@ -51,3 +63,26 @@ def error_of(result: str, what: str, where: str, detail: str = "") -> TransportE
     if result == "AlreadyClosed":
         return TransportClosed(text)
     return TransportError(text)
+
+
+def wrong(text: str) -> str | None:
+    """What to correct if this failure to connect is one of the settings; None: waiting may help."""
+    return next((advice for pattern, advice in _WRONG if re.search(pattern, text)), None)
+
+
+def refused(status: int, reason: str, tenant: str) -> str | None:
+    """What to do about an answer of 401 or 403; None for others. Some brokers say 401 where a permission is missing."""
+    if status == 403 or (status == 401 and reason.startswith(("Unauthorized to", "Don't have permission"))):
+        return (
+            f"The role of this client lacks the permission: make it an admin of the tenant '{tenant}', with "
+            f"`pulsar-admin tenants update {tenant} --admin-roles …` (to create a tenant, a super-user is needed)"
+        )
+    if status == 401:
+        return "The broker does not accept who this client says it is: look at `authentication`"
+    return None
+
+
+def plain(text: str) -> str:
+    """The reason in what a web server answers: of a page, its title."""
+    title = re.search(r"(?is)<title>(.*?)</title>", text)
+    return " ".join((title[1] if title else text).split())[:300]

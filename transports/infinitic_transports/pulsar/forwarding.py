@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
+from infinitic.errors import TransportError
 from infinitic.topics import Topic
-from infinitic.transport import Message
-from infinitic_transports.pulsar.consumer import PulsarConsumer, forward
+from infinitic.transport import Delivery, Message, TransportClosed, TransportUnavailable
+from infinitic_transports.pulsar.consumer import PulsarConsumer
 
-Start = Callable[[Topic], Awaitable[tuple[PulsarConsumer, Callable[[Message], Awaitable[None]]]]]
+Publish = Callable[[Sequence[Message]], Awaitable[None]]
+Start = Callable[[Topic], Awaitable[tuple[PulsarConsumer, Publish]]]
+
+_BATCH = 256
+_AGAIN_SECONDS = 1.0
 
 
 class _Forwarder:
@@ -58,3 +63,28 @@ class Forwarders:
             running, self._running = self._running, {}
             for each in running.values():
                 await each.stop()
+
+
+async def forward(consumer: PulsarConsumer, publish: Publish) -> None:
+    """Publish what is due to where it belongs, then acknowledge it. Until the consumer is closed."""
+    try:
+        while True:
+            await _move(consumer, publish, await consumer.receive(_BATCH))
+    except TransportClosed:
+        return
+
+
+async def _move(consumer: PulsarConsumer, publish: Publish, deliveries: list[Delivery]) -> None:
+    try:
+        await publish([delivery.message for delivery in deliveries])
+    except TransportClosed:
+        raise
+    except TransportError as error:
+        if len(deliveries) > 1 and not isinstance(error, TransportUnavailable):
+            for delivery in deliveries:  # one that cannot be published holds none of the others up
+                await _move(consumer, publish, [delivery])
+            return
+        for delivery in deliveries:
+            await consumer.nack(delivery, _AGAIN_SECONDS)
+    else:
+        await consumer.ack(deliveries)

@@ -7,7 +7,9 @@ from urllib.parse import quote, unquote
 
 from infinitic.topics import Ordering, Topic
 
-DELAYED = "-delayed"
+DELAYED = "delayed:"
+"""In front of a topic's name: at its end it could be the end of another one's name."""
+
 FORWARDER = "forwarder"
 _PARTITION = re.compile(r"-(partition-\d+)$")
 
@@ -19,7 +21,7 @@ def encode(name: str) -> str:
 
 def delayed(topic: Topic) -> Topic:
     """Where messages of a KEYED topic wait until they are due."""
-    return Topic(topic.name + DELAYED, Ordering.SHARED, FORWARDER)
+    return Topic(DELAYED + topic.name, Ordering.SHARED, FORWARDER)
 
 
 class Names:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
+from infinitic.errors import UsageError
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import Message
 from infinitic_transports.pulsar.client import PulsarClient, RawProducer, Result, answered, post
@@ -20,7 +21,17 @@ _OWN = {ID, KEY, DUE}
 
 
 def build(library: Any, message: Message, topic: Topic, due: float | None) -> object:
-    """The message as the library takes it. A message without key is given one where keys decide who gets it."""
+    """The message as the library takes it. A message without key is given one where keys decide who gets it.
+
+    Raises `UsageError` for text that is not Unicode.
+    """
+    try:
+        return _build(library, message, topic, due)
+    except (UnicodeEncodeError, TypeError) as error:
+        raise UsageError(f"A message for {topic.name} has an id, a key or a header that is no Unicode text") from error
+
+
+def _build(library: Any, message: Message, topic: Topic, due: float | None) -> object:
     builder = library.MessageBuilder()
     builder.content(message.body)
     for name, value in message.headers.items():
@@ -41,7 +52,7 @@ def build(library: Any, message: Message, topic: Topic, due: float | None) -> ob
 
 def size(message: Message) -> int:
     """Bytes that count towards the limit of the broker, but for what is the same for all."""
-    total = len(message.body)
+    total = len(message.body) + 4 * (len(message.id) + len(message.key or ""))
     if message.headers:
         total += sum(4 * len(name) + 4 * len(value) + 16 for name, value in message.headers.items())
     return total

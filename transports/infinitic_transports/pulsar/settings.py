@@ -93,7 +93,7 @@ class Policies(Settings):
     )
     deduplication: bool = Field(default=False, description="Whether the broker drops what a producer sends twice")
     ephemeral_idle_seconds: int = Field(
-        default=300, ge=60, description="Seconds until a client's topic is removed whose process died"
+        default=3600, ge=60, description="Seconds until a client's topic is removed whose process died, or is cut off"
     )
 
 

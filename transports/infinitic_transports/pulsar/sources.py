@@ -60,5 +60,10 @@ class Reading:
     def ack(self, message: RawMessage) -> None:
         """Nothing is kept that could be acknowledged."""
 
+    @property
+    def connected(self) -> bool:
+        """False while the broker is away, and when the topic is gone."""
+        return self._raw.is_connected()
+
     async def close(self) -> None:
         await answered("Closing a reader", self._where, self._raw.close_async)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import logging
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
-from msgspec.structs import replace
 from pydantic import BaseModel
 
 from infinitic.clock import Clock, SystemClock
-from infinitic.errors import TransportError, UsageError
-from infinitic.ids import new_id
+from infinitic.diagnosis import Diagnosis
+from infinitic.errors import UsageError
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import (
     Capabilities,
@@ -27,18 +27,20 @@ from infinitic.transport import (
 )
 from infinitic_transports.pulsar.admin import Admin, merged
 from infinitic_transports.pulsar.client import PulsarClient
-from infinitic_transports.pulsar.consumer import PulsarConsumer
-from infinitic_transports.pulsar.forwarding import Forwarders
-from infinitic_transports.pulsar.names import FORWARDER, Names, delayed, encode_subscription
+from infinitic_transports.pulsar.consumer import CLOSE_SECONDS
+from infinitic_transports.pulsar.consumers import Consumers
+from infinitic_transports.pulsar.diagnosis import diagnose
+from infinitic_transports.pulsar.names import FORWARDER, Names, delayed
 from infinitic_transports.pulsar.producer import build, size
 from infinitic_transports.pulsar.producers import Producers
 from infinitic_transports.pulsar.settings import PulsarSettings
-from infinitic_transports.pulsar.sources import Reading, Source, Subscribed
 
 HEADROOM = 64 * 1024
 """Bytes of a message of the largest size that are for its key and its headers."""
 
 DAY = 86_400.0
+
+_logger = logging.getLogger("infinitic.transports.pulsar")
 
 
 class PulsarTransport(Transport):
@@ -60,11 +62,10 @@ class PulsarTransport(Transport):
         self._horizon = horizon
         self._admin = Admin(settings, self._names, horizon)
         self._producers = Producers(self._client, self._admin, self._names, settings.producer)
-        self._forwarders = Forwarders(self._forwarder)
-        self._consumers: dict[PulsarConsumer, Topic] = {}
-        self._forwarded: set[PulsarConsumer] = set()
+        self._consumers = Consumers(self._client, self._admin, self._names, settings, self._producers, self._clock)
         self._declared: set[str] = set()
         self._declaring = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
         self._limit = settings.max_message_size_bytes - 4096
         best = Support.BEST_EFFORT
@@ -106,6 +107,8 @@ class PulsarTransport(Transport):
             if len(message.body) > largest or size(message) > self._limit:
                 raise MessageTooLarge(size(message), largest, topic.name)
             due = message.deliver_at
+            if due is not None and not math.isfinite(due):
+                raise UsageError(f"A message for {topic.name} is to be delivered at {due}, which is no time")
             if due is None or due <= now:
                 at_once.append(build(library, message, topic, None))
             elif waiting is topic:
@@ -126,16 +129,8 @@ class PulsarTransport(Transport):
             await self._admin.ready()
             await self._admin.make_topic(topic, partitions=None)
         if not durable:
-            return await self._read(topic, subscription, prefetch)
-        consumer = await self._join(topic, subscription, prefetch)
-        if topic.ordering is Ordering.KEYED and subscription == topic.subscription:
-            try:
-                await self._forwarders.join(topic)
-            except BaseException:
-                await consumer.close()
-                raise
-            self._forwarded.add(consumer)
-        return consumer
+            return await self._consumers.read(topic, subscription, prefetch)
+        return await self._consumers.join(topic, subscription, prefetch)
 
     async def stats(self, topic: Topic) -> TopicStats:
         self._check_open()
@@ -145,19 +140,33 @@ class PulsarTransport(Transport):
         waiting = await self._admin.stats(delayed(topic))
         return merged(main, topic.subscription, waiting.get(FORWARDER, SubscriptionStats(0, 0, 0, 0)))
 
+    async def diagnose(self) -> list[Diagnosis]:
+        """How the broker and the namespace are, see `infinitic.diagnosis`."""
+        self._check_open()
+        return await diagnose(self._admin, self._settings, self._horizon, self._clock)
+
     async def close(self) -> None:
+        """See `Transport.close`. A broker that does not answer is left within seconds."""
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close())
         await asyncio.shield(self._closing)
 
+    async def crash(self) -> None:
+        """Break the connection without a word to the broker, as when the process dies: for tests."""
+        await self._client.close(at_once=True)
+
     async def _close(self) -> None:
+        frozen = True
         try:
-            await asyncio.gather(*(consumer.close() for consumer in list(self._consumers)))
-            await self._forwarders.close()
-            await self._producers.close()
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._consumers.close()
+                await self._producers.close()
+            frozen = False
+        except TimeoutError:
+            _logger.warning("The broker at %s does not answer: it is left without a word", self._client.where)
         finally:
             try:
-                await self._client.close()
+                await self._client.close(at_once=frozen)
             finally:
                 await self._admin.close()
 
@@ -173,55 +182,11 @@ class PulsarTransport(Transport):
             await admin.make_topic(waiting, partitions=partitions)
             await admin.make_subscription(waiting, FORWARDER)
 
-    async def _join(self, topic: Topic, subscription: str, prefetch: int) -> PulsarConsumer:
-        await self._admin.make_subscription(topic, subscription)
-        keyed = topic.ordering is Ordering.KEYED
-        raw = await self._client.consumer(
-            self._names.full(topic), encode_subscription(subscription), keyed=keyed, queue=self._queue(prefetch)
-        )
-        return self._consumer(Subscribed(raw, self._client), topic, prefetch, self._left)
-
-    async def _read(self, topic: Topic, name: str, prefetch: int) -> PulsarConsumer:
-        raw = await self._client.reader(
-            self._names.full(topic), f"{encode_subscription(name)}-{new_id()[:8]}", queue=self._queue(prefetch)
-        )
-        return self._consumer(Reading(raw, self._client), topic, prefetch, self._left)
-
-    def _consumer(
-        self, source: Source, topic: Topic, prefetch: int, after: Callable[[PulsarConsumer], Awaitable[None]]
-    ) -> PulsarConsumer:
-        ok, where = self._client.library.Result.Ok, self._client.where
-        consumer = PulsarConsumer(source, topic, prefetch, self._clock, ok, where, after)
-        self._consumers[consumer] = topic
-        return consumer
-
-    async def _left(self, consumer: PulsarConsumer) -> None:
-        topic = self._consumers.pop(consumer)
-        if topic.subscription is None:
-            with contextlib.suppress(TransportError):  # the broker removes it when it has been idle for a while
-                await self._admin.delete_if_unused(topic)
-        elif consumer in self._forwarded:
-            self._forwarded.remove(consumer)
-            await self._forwarders.leave(topic)
-
-    async def _forwarder(self, topic: Topic) -> tuple[PulsarConsumer, Callable[[Message], Awaitable[None]]]:
-        """A consumer of what waits for a KEYED topic, and how to publish what is due."""
-        waiting = delayed(topic)
-        await self._admin.make_subscription(waiting, FORWARDER)
-        raw = await self._client.consumer(self._names.full(waiting), FORWARDER, keyed=False, queue=500)
-
-        async def gone(consumer: PulsarConsumer) -> None:
-            self._consumers.pop(consumer, None)
-
-        async def publish(message: Message) -> None:
-            at_once = build(self._client.library, replace(message, deliver_at=None), topic, None)
-            await self._producers.send(topic, [at_once])
-
-        return self._consumer(Subscribed(raw, self._client), waiting, 1000, gone), publish
-
-    def _queue(self, prefetch: int) -> int:
-        return max(1, min(prefetch // 4, self._settings.consumer.receiver_queue_size))
-
     def _check_open(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise UsageError("A PulsarTransport belongs to the event loop that first used it: make another")
+            self._loop = loop
         if self._closing is not None:
             raise TransportClosed("This transport is closed")

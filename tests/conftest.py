@@ -1,0 +1,15 @@
+"""Tests that start a broker of their own stay in one process, one after the other: each broker is a heavy JVM."""
+
+from __future__ import annotations
+
+import pytest
+
+BROKERS_OF_THEIR_OWN = {"secured", "private_broker"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before pytest-xdist looks at the groups."""
+    for item in items:
+        if BROKERS_OF_THEIR_OWN & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("brokers"))

@@ -1,0 +1,155 @@
+"""What the storages say of their servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from infinitic.diagnosis import Diagnosable, Diagnosis, Level
+from infinitic.storage import Storage
+from infinitic_storages.redis import RedisSettings, RedisStorage, diagnosis as redis_diagnosis
+from infinitic_storages.sql import diagnosis as sql_diagnosis
+from infinitic_storages.sql.mysql import MysqlStorage
+from infinitic_storages.sql.postgres import PostgresStorage
+from infinitic_storages.sql.settings import MysqlSettings, PostgresSettings
+from infinitic_storages.sql.storage import SqlStorage
+from tests.integration.pulsar.secured import SERVICES, missing
+from tests.integration.redis.conftest import HOST, Server
+from tests.integration.storages.databases import KINDS, USER, Place
+
+Found = dict[str, tuple[Level, str, str]]
+
+
+def found(storage: Storage, *, prepared: bool = True) -> Found:
+    async def run() -> Found:
+        async with asyncio.timeout(60), storage:
+            if prepared:
+                await storage.prepare()
+            assert isinstance(storage, Diagnosable)
+            return {each.subject: (each.level, each.message, each.remedy) for each in await storage.diagnose()}
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("at", KINDS, indirect=True)
+def test_the_servers_of_the_tests_are_well(at: Place) -> None:
+    level, _, remedy = found(at.storage(), prepared=False)["schema"]
+    assert (level, "first worker" in remedy) == (Level.WARNING, True)
+    checks = found(at.storage())
+    assert [each for each in checks.values() if each[0] is Level.FAILURE] == []
+    assert checks["schema"] == (Level.OK, "version 1", "")
+    assert any(subject.endswith("version") for subject in checks)
+    assert any(subject.endswith("clock") for subject in checks) == (at.kind != "sqlite")
+    assert "durability" in checks
+
+
+def test_nothing_is_made(at: Place) -> None:
+    found(at.storage(), prepared=False)
+    assert "no tables" in found(at.storage(), prepared=False)["schema"][1]
+
+
+@pytest.mark.parametrize("at", ["sqlite"], indirect=True)
+def test_a_file_that_does_not_outlive_a_crash(at: Place) -> None:
+    assert found(at.sql(synchronous="normal"))["durability"][0] is Level.OK
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Callable[..., RedisStorage]]:
+    servers: list[Server] = []
+
+    def make(*arguments: str) -> RedisStorage:
+        servers.append(Server(tmp_path, *arguments))
+        return RedisStorage(RedisSettings(host=HOST, port=servers[-1].port, key_prefix="test"))
+
+    yield make
+    for each in servers:
+        each.kill()
+
+
+def test_a_redis_that_forgets(redis: Callable[..., RedisStorage]) -> None:
+    checks = found(redis("--maxmemory", "2mb", "--maxmemory-policy", "allkeys-lru"), prepared=False)
+    assert checks["durability"][:2] == (
+        Level.WARNING,
+        "nothing is kept on disk: workflows are lost when it stops",
+    )
+    messages = found_all(redis("--maxmemory", "1100kb", "--maxmemory-policy", "allkeys-lru"))
+    assert any("may be evicted" in each.message and each.level is Level.FAILURE for each in messages)
+    assert any("MiB are used" in each.message and each.level is Level.WARNING for each in messages)
+
+
+def found_all(storage: RedisStorage) -> list[Diagnosis]:
+    async def run() -> list[Diagnosis]:
+        async with storage:
+            return await storage.diagnose()
+
+    return asyncio.run(run())
+
+
+def test_a_redis_that_waits_for_the_disk(redis: Callable[..., RedisStorage]) -> None:
+    assert found(redis("--appendonly", "yes", "--appendfsync", "always"))["durability"][0] is Level.OK
+
+
+@pytest.fixture
+def careless(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStorage]:
+    """A storage on a private server that is told to be quicker than it should."""
+    kind, arguments = request.param
+    name = {"postgres": "postgres", "mysql": "mariadb"}[kind]
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port: int = free.getsockname()[1]
+    variables = {"SERVICES_DIR": str(tmp_path), f"{name.upper()}_PORT": str(port), f"{name.upper()}_ARGS": arguments}
+
+    def verb(what: str) -> str:
+        command = [str(SERVICES / f"{name}.sh"), what]
+        done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    lacks = verb("missing").split()
+    if lacks:
+        missing(f"not installed: {', '.join(lacks)}")
+    fields = USER | {"port": port}
+    try:
+        verb("start")
+        yield (
+            PostgresStorage(PostgresSettings.model_validate(fields))
+            if kind == "postgres"
+            else MysqlStorage(MysqlSettings.model_validate(fields | {"database": "infinitic"}))
+        )
+    finally:
+        verb("kill")
+        verb("wipe")
+
+
+@pytest.mark.parametrize(
+    ("careless", "says"),
+    [
+        (("postgres", "-c fsync=off"), {"durability": "fsync is off"}),
+        (
+            ("mysql", "--innodb-flush-log-at-trx-commit=2 --max-allowed-packet=2097152"),
+            {"durability": "innodb_flush_log_at_trx_commit is 2", "max_allowed_packet": "2,097,152 bytes"},
+        ),
+    ],
+    indirect=["careless"],
+)
+def test_a_careless_server(careless: SqlStorage, says: dict[str, str]) -> None:
+    checks = found(careless, prepared=False)
+    for subject, text in says.items():
+        level, message, remedy = checks[subject]
+        assert (level, bool(remedy)) == (Level.WARNING, True)
+        assert message.startswith(text)
+
+
+@pytest.mark.parametrize("skew", [redis_diagnosis.skew, sql_diagnosis.skew])
+def test_clocks(skew: Callable[[float], Diagnosis]) -> None:
+    assert skew(0.1).level is Level.OK
+    assert skew(-30).message == "is off by 30 s"
+    assert skew(61).message == "is 61 s ahead of that of this machine"
+    assert (skew(-90).level, skew(-90).message) == (Level.FAILURE, "is 90 s behind that of this machine")
+    assert "NTP" in skew(-90).remedy

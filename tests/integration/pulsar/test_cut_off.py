@@ -1,0 +1,167 @@
+"""Those who are cut off: by an unloaded topic, a removed one, a frozen broker, the end of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from infinitic.errors import TransportError, UsageError
+from infinitic.topics import Topic
+from infinitic.transport import Transport
+from infinitic_transports.pulsar import PulsarSettings, PulsarTransport, consumers
+from infinitic_transports.pulsar.names import Names
+from tests.integration.pulsar.conftest import Play
+from tests.integration.pulsar.helpers import bodies, collect, ephemeral, keyed, message, shared
+from tests.integration.pulsar.secured import Secured
+
+ROOT = Path(__file__).parents[3]
+
+UNCLOSED = """\
+import asyncio
+import sys
+from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
+from tests.integration.pulsar.helpers import keyed, message
+
+kept = []
+
+async def main():
+    transport = PulsarTransport(PulsarSettings.model_validate_json(sys.argv[1]))
+    kept.append(transport)
+    topic = keyed()
+    await transport.declare([topic])
+    consumer = await transport.subscribe(topic, "main", 100)
+
+    async def spin():
+        while True:
+            await transport.publish(topic, [message(n, "k") for n in range(50)])
+
+    for _ in range(20):
+        kept.append(asyncio.create_task(spin()))
+    for _ in range(20):
+        await consumer.ack(await consumer.receive(100))
+
+asyncio.run(main())
+print("the end")
+"""
+
+
+READER = """\
+import asyncio
+import sys
+from infinitic.topics import Ordering, Topic
+from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
+
+async def main():
+    async with asyncio.timeout(60), PulsarTransport(PulsarSettings.model_validate_json(sys.argv[1])) as transport:
+        reader = await transport.subscribe(Topic(sys.argv[2], Ordering.SHARED, None), "me", 10, durable=False)
+        print("ready", flush=True)
+        print((await reader.receive(1))[0].message.body.decode(), flush=True)
+
+asyncio.run(main())
+"""
+
+
+def rest(settings: PulsarSettings, method: str, topic: Topic, what: str) -> None:
+    """Do something to a topic."""
+    path = Names(settings.tenant, settings.namespace).path(topic)
+    httpx.request(method, f"{settings.web_service_url}/admin/v2/{path}{what}").raise_for_status()
+
+
+async def insisted(transport: Transport, topic: Topic) -> None:
+    """Publish "x" until the broker accepts it; the test's own timeout bounds this."""
+    while True:
+        try:
+            await transport.publish(topic, [message("x")])
+        except TransportError:
+            await asyncio.sleep(0.05)
+        else:
+            return
+
+
+def test_a_reader_that_has_received_nothing_misses_nothing(play: Play, settings: PulsarSettings) -> None:
+    """Its process is asleep while its topic is moved to another broker and the first message comes."""
+    topic = ephemeral()
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", READER, settings.model_dump_json(), topic.name]
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        try:
+            assert reader.stdout.readline() == "ready\n"
+
+            async def test(transport: PulsarTransport) -> None:
+                reader.send_signal(signal.SIGSTOP)
+                rest(settings, "PUT", topic, "/unload")
+                await insisted(transport, topic)
+                reader.send_signal(signal.SIGCONT)
+
+            play(test)
+            assert reader.stdout.readline() == "x\n"
+        finally:
+            reader.kill()
+
+
+def test_a_removed_topic_of_a_reader_is_made_again(
+    play: Play, settings: PulsarSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "KEEP_SECONDS", 0.1)
+    topic = ephemeral()
+
+    async def test(transport: PulsarTransport) -> None:
+        reader = await transport.subscribe(topic, "me", 10, durable=False)
+        async with PulsarTransport(settings) as other:
+            await other.publish(topic, [message("before")])
+            assert bodies(await collect(reader, 1)) == ["before"]
+            rest(settings, "DELETE", topic, "?force=true")
+            await insisted(other, topic)
+        assert bodies(await collect(reader, 1)) == ["x"]
+
+    play(test)
+
+
+def test_a_broker_that_is_frozen_is_left_within_seconds(secured: Secured) -> None:
+    async def test() -> None:
+        transport = PulsarTransport(secured.settings(client={"operation_timeout_seconds": 60}))
+        topics = [keyed(), shared(), ephemeral()]
+        await transport.declare(topics)
+        for topic in topics:
+            await transport.subscribe(topic, "main", 10, durable=topic.subscription is not None)
+            await transport.publish(topic, [message("x", "k")])
+        with secured.frozen():
+            async with asyncio.timeout(20):
+                await transport.close()
+            with pytest.raises(TransportError):
+                await transport.declare([shared()])
+
+    asyncio.run(test())
+
+
+def test_a_process_that_ends_without_close_does_so_in_peace(settings: PulsarSettings) -> None:
+    """The threads of the library call back while the interpreter is being torn down; three times, as it is a race."""
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", UNCLOSED, settings.model_dump_json()]
+    for _ in range(3):
+        done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout) == (0, "the end\n"), done.stderr
+
+
+def test_belongs_to_one_event_loop(settings: PulsarSettings) -> None:
+    transport = PulsarTransport(settings)
+
+    async def here() -> None:
+        with pytest.raises(UsageError, match="prefetch"):
+            await transport.subscribe(shared(), "main", 0)
+
+    asyncio.run(here())
+
+    async def elsewhere() -> None:
+        with pytest.raises(UsageError, match="belongs to the event loop that first used it"):
+            await transport.publish(shared(), [message("x")])
+
+    asyncio.run(elsewhere())

@@ -1,0 +1,129 @@
+"""The consumers of a transport: of durable subscriptions, with what forwards due messages, and readers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+
+from infinitic.clock import Clock
+from infinitic.errors import TransportError
+from infinitic.ids import new_id
+from infinitic.topics import Ordering, Topic
+from infinitic.transport import Message
+from infinitic_transports.pulsar.admin import Admin
+from infinitic_transports.pulsar.client import PulsarClient
+from infinitic_transports.pulsar.consumer import CLOSE_SECONDS, PulsarConsumer
+from infinitic_transports.pulsar.forwarding import Forwarders, Publish
+from infinitic_transports.pulsar.names import FORWARDER, Names, delayed, encode_subscription
+from infinitic_transports.pulsar.producer import build
+from infinitic_transports.pulsar.producers import Producers
+from infinitic_transports.pulsar.settings import PulsarSettings
+from infinitic_transports.pulsar.sources import Reading, Source, Subscribed
+
+KEEP_SECONDS = 10.0
+"""Seconds between looks whether a client is cut off from its topic."""
+
+
+class Consumers:
+    """Makes them, and knows them until they have left."""
+
+    def __init__(
+        self,
+        client: PulsarClient,
+        admin: Admin,
+        names: Names,
+        settings: PulsarSettings,
+        producers: Producers,
+        clock: Clock,
+    ) -> None:
+        self._client = client
+        self._admin = admin
+        self._names = names
+        self._settings = settings
+        self._producers = producers
+        self._clock = clock
+        self._open: set[PulsarConsumer] = set()
+        self._forwarders = Forwarders(self._forwarder)
+
+    async def join(self, topic: Topic, subscription: str, prefetch: int) -> PulsarConsumer:
+        """A consumer of a durable subscription, which is made if need be."""
+        if topic.ordering is not Ordering.KEYED or subscription != topic.subscription:
+            return self._consumer(await self._subscribe(topic, subscription, prefetch), topic, prefetch)
+        await self._forwarders.join(topic)
+        try:
+            source = await self._subscribe(topic, subscription, prefetch)
+        except BaseException:
+            await self._forwarders.leave(topic)
+            raise
+        return self._consumer(source, topic, prefetch, lambda: self._forwarders.leave(topic))
+
+    async def _subscribe(self, topic: Topic, subscription: str, prefetch: int) -> Subscribed:
+        await self._admin.make_subscription(topic, subscription)
+        name, keyed = encode_subscription(subscription), topic.ordering is Ordering.KEYED
+        raw = await self._client.consumer(self._names.full(topic), name, keyed=keyed, queue=self._queue(prefetch))
+        return Subscribed(raw, self._client)
+
+    async def read(self, topic: Topic, name: str, prefetch: int) -> PulsarConsumer:
+        """A reader of what is published from now on."""
+        ephemeral = topic.subscription is None
+        from_now_on = not ephemeral and self._settings.partitions
+        raw = await self._client.reader(
+            self._names.full(topic),
+            f"{encode_subscription(name)}-{new_id()[:8]}",
+            queue=self._queue(prefetch),
+            after=None if from_now_on else await self._admin.last(topic),
+        )
+        source = Reading(raw, self._client)
+        if not ephemeral:
+            return self._consumer(source, topic, prefetch)
+        keeping = asyncio.get_running_loop().create_task(self._keep(topic, source))
+
+        async def left() -> None:
+            keeping.cancel()
+            with contextlib.suppress(TransportError, TimeoutError):  # the broker removes it when it has been idle
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._admin.delete_if_unused(topic)
+
+        return self._consumer(source, topic, prefetch, left)
+
+    async def close(self) -> None:
+        """Close all."""
+        await asyncio.gather(*(consumer.close() for consumer in list(self._open)))
+        await self._forwarders.close()
+
+    def _consumer(
+        self, source: Source, topic: Topic, prefetch: int, left: Callable[[], Awaitable[None]] | None = None
+    ) -> PulsarConsumer:
+        async def after_close(consumer: PulsarConsumer) -> None:
+            self._open.discard(consumer)
+            if left is not None:
+                await left()
+
+        ok, where = self._client.library.Result.Ok, self._client.where
+        consumer = PulsarConsumer(source, topic, prefetch, self._clock, ok, where, after_close)
+        self._open.add(consumer)
+        return consumer
+
+    async def _keep(self, topic: Topic, source: Reading) -> None:
+        """Make the topic again if it is removed while its reader is cut off: the library goes on once it is there."""
+        while True:
+            await asyncio.sleep(KEEP_SECONDS)
+            if not source.connected:
+                with contextlib.suppress(TransportError):  # the broker is away: next time
+                    await self._admin.make_topic(topic, partitions=None)
+
+    async def _forwarder(self, topic: Topic) -> tuple[PulsarConsumer, Publish]:
+        """A consumer of what waits for a KEYED topic, and how to publish what is due."""
+        waiting = delayed(topic)
+        await self._admin.make_subscription(waiting, FORWARDER)
+        raw = await self._client.consumer(self._names.full(waiting), FORWARDER, keyed=False, queue=500)
+
+        async def publish(messages: Sequence[Message]) -> None:
+            library = self._client.library
+            await self._producers.send(topic, [build(library, message, topic, None) for message in messages])
+
+        return self._consumer(Subscribed(raw, self._client), waiting, 1000), publish
+
+    def _queue(self, prefetch: int) -> int:
+        return max(1, min(prefetch // 4, self._settings.consumer.receiver_queue_size))
