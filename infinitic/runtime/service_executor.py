@@ -53,11 +53,10 @@ class ServiceExecutor:
         self._flushing = False
         self._drained: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
-        prefetch = max(2 * concurrency, 64)
-        self._subscription = Subscription(publisher, self.topic, prefetch)
+        self._subscription = Subscription(publisher, self.topic, 2 * concurrency)  # of them half is being reported
         self._subscribed_at = 0.0
         counts = publisher.transport.capabilities.support("RED-3") is Support.GUARANTEED
-        self._suspects = 0 if counts else prefetch
+        self._suspects = 0 if counts else concurrency  # a process before had no more in hand
 
     async def start(self) -> None:
         """Join the subscription."""

@@ -103,8 +103,7 @@ class Supervisor:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        for component in components:
-            await component.close()
+        await asyncio.gather(*(component.close() for component in components))
         if self._failed is not None and self._failed.done() and not self._failed.cancelled():
             self._failed.exception()
         self._failed = None

@@ -326,7 +326,7 @@ def test_counts_what_waits_is_in_hand_and_is_not_due(play: Play) -> None:
             for n in range(4):
                 await transport.publish(topic, [message(n, f"k{n}")])
             await transport.publish(topic, [message("later", "k", 4e9)])
-            consumer = await transport.subscribe(topic, "main", 10)
+            consumer = await transport.subscribe(topic, "main", 40)
             await collect(consumer, 1)
 
             async def counted(topic: Topic = topic) -> bool:
@@ -378,14 +378,14 @@ def test_a_due_time_that_is_none_holds_nothing_up(play: Play, header: str) -> No
 
 
 def test_little_is_kept_behind_what_is_in_hand(play: Play, settings: PulsarSettings) -> None:
-    """A prefetch of one: one in hand, one on its way. All others are for somebody else."""
+    """One that was asked for, one on its way. All others are for somebody else."""
     topic = shared()
 
     async def test(transport: PulsarTransport) -> None:
         await transport.declare([topic])
-        busy = await transport.subscribe(topic, "main", 1)
+        busy = await transport.subscribe(topic, "main", 4)
         await transport.publish(topic, [message(n) for n in range(20)])
-        assert len(await busy.receive(20)) == 1
+        assert len(await busy.receive(1)) == 1
         async with PulsarTransport(settings) as other:
             await collect(await other.subscribe(topic, "main", 100), 18)
 

@@ -62,8 +62,8 @@ class PulsarConsumer(Consumer):
         self._armed = 0.0
         self._last_ack = 0.0
         self._failure: TransportError | None = None
+        self._wanted = 0
         self._closing: asyncio.Task[None] | None = None
-        self._pump()
 
     async def receive(self, max_messages: int) -> list[Delivery]:
         """See `Consumer.receive`. Raises `UsageError` for a `max_messages` below 1, and for a second call."""
@@ -74,12 +74,12 @@ class PulsarConsumer(Consumer):
         shelf = self._shelf
         while True:
             self._check_open()
-            room = self._prefetch - len(shelf.in_hand)
-            if room > 0:
+            self._wanted = min(max_messages, self._prefetch - len(shelf.in_hand))
+            if self._wanted > 0:
                 if not shelf.ready:
                     self._pump()
                 if shelf.ready:
-                    return shelf.take(min(max_messages, room))
+                    return shelf.take(self._wanted)
                 if self._failure is not None:
                     raise self._failure
             self._receiver = self._loop.create_future()
@@ -96,7 +96,6 @@ class PulsarConsumer(Consumer):
             if raw is not None:
                 ack(raw)
         self._last_ack = self._loop.time()
-        self._pump()
         self._wake()
 
     async def nack(self, delivery: Delivery, delay: float = 0.0) -> None:
@@ -104,7 +103,6 @@ class PulsarConsumer(Consumer):
         now = self._now()
         if self._shelf.give_back(delivery, now + delay if delay > 0 else 0.0):
             self._release()
-            self._pump()
             self._wake()
 
     async def close(self) -> None:
@@ -129,12 +127,15 @@ class PulsarConsumer(Consumer):
             await self._after_close(self)
 
     def _pump(self) -> None:
-        """Ask for messages while there is room. What the library already has comes at once, within the call."""
+        """Ask for what a receiver wants, and no more: the rest is for other consumers.
+
+        What the library already has comes at once, within the call.
+        """
         shelf, arrivals = self._shelf, self._arrivals
         while not self._asking and self._closing is None and self._failure is None:
             if arrivals:
                 self._unpack()
-            room = self._prefetch - len(shelf.in_hand) - len(shelf.ready)
+            room = self._wanted - len(shelf.ready)
             if room <= 0 or shelf.parked >= PARKED:
                 return
             while room > 0 and not self._asking:
@@ -152,8 +153,9 @@ class PulsarConsumer(Consumer):
     def _look(self) -> None:
         self._waking = False
         self._unpack()
-        self._pump()
-        self._wake()
+        if self._receiver is not None:
+            self._pump()
+            self._wake()
 
     def _unpack(self) -> None:
         arrivals = self._arrivals
@@ -216,7 +218,6 @@ class PulsarConsumer(Consumer):
         self._timer = None
         if self._closing is None:
             self._release()
-            self._pump()
             self._wake()
 
     def _wake(self) -> None:

@@ -104,8 +104,10 @@ class PulsarTransport(Transport):
         later: list[object] = []
         waiting = delayed(topic) if topic.ordering is Ordering.KEYED else topic
         for message in messages:
-            if len(message.body) > largest or size(message) > self._limit:
-                raise MessageTooLarge(size(message), largest, topic.name)
+            if len(message.body) > largest:
+                raise MessageTooLarge(len(message.body), largest, topic.name)
+            if size(message) > self._limit:
+                raise MessageTooLarge(size(message), self._limit, topic.name)
             due = message.deliver_at
             if due is not None and not math.isfinite(due):
                 raise UsageError(f"A message for {topic.name} is to be delivered at {due}, which is no time")
