@@ -34,6 +34,10 @@ def measure(report: Report, database: str, runs: int) -> None:
     name = f"W3 one workflow, 10,000 steps, {database}"
     report.add(name, "a step, ms", [each["step_ms"] for each in steps])
     report.add(name, "last / first 500", [each["ratio"] for each in steps], "≤ 1.15")
+    for what in ("broker", "database"):
+        for which, goal in (("first", ""), ("last", "no growth")):
+            figures = [each[f"{which}_{what}_bytes"] for each in steps]
+            report.add(name, f"{which} 500, bytes to the {what} a step", figures, goal)
 
 
 def main() -> None:

@@ -34,16 +34,19 @@ WINDOW = 500
 
 
 class Adder:
-    """One trivial task. `stamps` are the instants at which it ran."""
+    """One trivial task. `stamps` are the instants at which it ran; `reached` is set at some counts of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Sequence[int] = ()) -> None:
         self.stamps: list[float] = []
+        self.reached = {count: asyncio.Event() for count in counts}
 
     async def add_one(self, x: int) -> int:
         return x + 1
 
     async def stamp(self, x: int) -> int:
         self.stamps.append(time.perf_counter())
+        if len(self.stamps) in self.reached:
+            self.reached[len(self.stamps)].set()
         return x + 1
 
 
@@ -106,10 +109,10 @@ class CountingStates(StateStorage):
 
 
 class CountingStorage(Storage):
-    """An in-memory storage that counts."""
+    """A storage that counts."""
 
-    def __init__(self) -> None:
-        self.inner = InMemoryStorage()
+    def __init__(self, inner: Storage) -> None:
+        self.inner = inner
         self.capabilities = self.inner.capabilities
         self.counting = CountingStates(self.inner.states)
         self.states = self.counting
@@ -153,7 +156,7 @@ async def w2(n: int) -> None:
 
 
 async def w3(n: int) -> None:
-    adder, storage = Adder(), CountingStorage()
+    adder, storage = Adder(), CountingStorage(InMemoryStorage())
     written = storage.counting.written
     async with running(storage, adder) as worker:
         stub = worker.client.new_workflow(Bench)
