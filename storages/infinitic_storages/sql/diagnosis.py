@@ -21,6 +21,7 @@ SKEW_SECONDS = 60.0
 PACKET = 16 * 1024 * 1024
 FREE = 1024**3
 
+_SYNCHRONOUS_NORMAL = 1
 _VERSION, _CLOCK, _SCHEMA, _DURABILITY = "database version", "database clock", "schema", "durability"
 
 
@@ -84,11 +85,11 @@ def _mysql(connection: Connection, clock: Clock) -> list[Diagnosis]:
 
 def _sqlite(connection: Connection) -> list[Diagnosis]:
     checks = [_ok(_VERSION, f"SQLite {sqlite3.sqlite_version}")]  # one that is too old is refused before
-    if connection.execute(text("PRAGMA synchronous")).scalar() == 0:
-        message = "synchronous is off: the file may be damaged when the machine stops"
-        checks.append(Diagnosis(_DURABILITY, Level.WARNING, message, "set `synchronous` to normal or full"))
+    if connection.execute(text("PRAGMA synchronous")).scalar() == _SYNCHRONOUS_NORMAL:
+        message = "synchronous is normal: a power cut may undo what was committed last"
+        checks.append(Diagnosis(_DURABILITY, Level.WARNING, message, "set `synchronous` to full"))
     else:
-        checks.append(_ok(_DURABILITY, "the file outlives a crash"))
+        checks.append(_ok(_DURABILITY, "a commit waits for the disk"))
     path = connection.execute(text("SELECT file FROM pragma_database_list WHERE name = 'main'")).scalar()
     free = shutil.disk_usage(Path(str(path)).parent).free
     if free < FREE:

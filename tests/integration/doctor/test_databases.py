@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,13 +12,9 @@ from infinitic.diagnosis import Diagnosable, Diagnosis, Level
 from infinitic.storage import Storage
 from infinitic_storages.redis import RedisSettings, RedisStorage, diagnosis as redis_diagnosis
 from infinitic_storages.sql import diagnosis as sql_diagnosis
-from infinitic_storages.sql.mysql import MysqlStorage
-from infinitic_storages.sql.postgres import PostgresStorage
-from infinitic_storages.sql.settings import MysqlSettings, PostgresSettings
-from infinitic_storages.sql.storage import SqlStorage
-from tests.integration.pulsar.secured import SERVICES, missing
+from tests.integration.private import PrivateServer
 from tests.integration.redis.conftest import HOST, Server
-from tests.integration.storages.databases import KINDS, USER, Place
+from tests.integration.storages.databases import KINDS, Place
 
 Found = dict[str, tuple[Level, str, str]]
 
@@ -55,8 +48,9 @@ def test_nothing_is_made(at: Place) -> None:
 
 
 @pytest.mark.parametrize("at", ["sqlite"], indirect=True)
-def test_a_file_that_does_not_outlive_a_crash(at: Place) -> None:
-    assert found(at.sql(synchronous="normal"))["durability"][0] is Level.OK
+def test_a_file_that_does_not_wait_for_the_disk(at: Place) -> None:
+    assert found(at.sql())["durability"][0] is Level.OK
+    assert found(at.sql(synchronous="normal"))["durability"][0] is Level.WARNING
 
 
 @pytest.fixture
@@ -96,35 +90,15 @@ def test_a_redis_that_waits_for_the_disk(redis: Callable[..., RedisStorage]) -> 
 
 
 @pytest.fixture
-def careless(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStorage]:
+def careless(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     """A storage on a private server that is told to be quicker than it should."""
     kind, arguments = request.param
-    name = {"postgres": "postgres", "mysql": "mariadb"}[kind]
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port: int = free.getsockname()[1]
-    variables = {"SERVICES_DIR": str(tmp_path), f"{name.upper()}_PORT": str(port), f"{name.upper()}_ARGS": arguments}
-
-    def verb(what: str) -> str:
-        command = [str(SERVICES / f"{name}.sh"), what]
-        done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    lacks = verb("missing").split()
-    if lacks:
-        missing(f"not installed: {', '.join(lacks)}")
-    fields = USER | {"port": port}
+    server = PrivateServer(kind, tmp_path, arguments)
     try:
-        verb("start")
-        yield (
-            PostgresStorage(PostgresSettings.model_validate(fields))
-            if kind == "postgres"
-            else MysqlStorage(MysqlSettings.model_validate(fields | {"database": "infinitic"}))
-        )
+        server.do("start")
+        yield server.storage()
     finally:
-        verb("kill")
-        verb("wipe")
+        server.end()
 
 
 @pytest.mark.parametrize(
@@ -138,7 +112,7 @@ def careless(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStor
     ],
     indirect=["careless"],
 )
-def test_a_careless_server(careless: SqlStorage, says: dict[str, str]) -> None:
+def test_a_careless_server(careless: Storage, says: dict[str, str]) -> None:
     checks = found(careless, prepared=False)
     for subject, text in says.items():
         level, message, remedy = checks[subject]

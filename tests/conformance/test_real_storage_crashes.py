@@ -1,0 +1,65 @@
+"""The rules of the storage contract that kill the server: it is a private one of each kind."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import ClassVar
+
+from infinitic.storage import Storage
+from infinitic_testing.conformance import StorageBackend, StorageConformance
+from infinitic_testing.conformance.storage import storage_rules
+from tests.integration.private import PrivateServer
+
+CRASHES = {"test_sto_5_what_is_written_outlives_the_server", "test_out_1_an_outage_is_said_and_ends"}
+
+
+class Killed(StorageBackend):
+    """A server for one test."""
+
+    can_crash = True
+
+    def __init__(self, kind: str, arguments: str) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        Path(self._folder.name).chmod(0o755)  # servers run as users of their own
+        self._server = PrivateServer(kind, Path(self._folder.name), arguments)
+        self._server.do("start")
+
+    def connect(self) -> Storage:
+        return self._server.storage()
+
+    async def crash(self) -> None:
+        await asyncio.to_thread(self._server.do, "kill")
+
+    async def restart(self) -> None:
+        await asyncio.to_thread(self._server.do, "start")
+
+    async def dispose(self) -> None:
+        await asyncio.to_thread(self._server.end)
+        self._folder.cleanup()
+
+
+class Crashing(StorageConformance):
+    kind: ClassVar[str]
+    arguments: ClassVar[str] = ""
+
+    def backend(self) -> StorageBackend:
+        return Killed(self.kind, self.arguments)
+
+
+for _name in {name for names in storage_rules().values() for name in names} - CRASHES:
+    setattr(Crashing, _name, None)
+
+
+class TestPostgresCrashes(Crashing):
+    kind = "postgres"
+
+
+class TestMysqlCrashes(Crashing):
+    kind = "mysql"
+
+
+class TestRedisCrashes(Crashing):
+    kind = "redis"
+    arguments = "--appendfsync always"
