@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 _logger = logging.getLogger("infinitic.worker")
@@ -87,10 +87,11 @@ class Supervisor:
         components, self._components = self._components, []
         try:
             async with asyncio.timeout(grace):
-                await asyncio.gather(*(component.drain() for component in reversed(components)))
+                await _all(component.drain() for component in reversed(components))
         except TimeoutError:
             _logger.warning("Not everything was finished within %.0f s: the rest is handed back", grace)
-        await self._stop(components)
+        finally:
+            await self._stop(components)
 
     async def kill(self) -> None:
         """Stop at once. What is in hand goes back to the broker."""
@@ -103,8 +104,17 @@ class Supervisor:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await asyncio.gather(*(component.close() for component in components))
-        if self._failed is not None and self._failed.done() and not self._failed.cancelled():
-            self._failed.exception()
-        self._failed = None
-        self.ready = False
+        try:
+            await _all(component.close() for component in components)
+        finally:
+            if self._failed is not None and self._failed.done() and not self._failed.cancelled():
+                self._failed.exception()
+            self._failed = None
+            self.ready = False
+
+
+async def _all(calls: Iterable[Awaitable[None]]) -> None:
+    """Wait for all of them, then raise the first error: one that fails leaves none of the others behind."""
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        if outcome is not None:
+            raise outcome

@@ -16,9 +16,10 @@ class Real(StorageBackend):
     """Tables, keys or a file of its own for each test."""
 
     def __init__(self, kind: str) -> None:
-        self._stack = ExitStack()
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        self._place = self._stack.enter_context(place(kind, f"test_{ids.new_id()[:12]}", folder))
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            self._place = stack.enter_context(place(kind, f"test_{ids.new_id()[:12]}", folder))
+            self._stack = stack.pop_all()
 
     def connect(self) -> Storage:
         return self._place.storage()

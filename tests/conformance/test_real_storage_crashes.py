@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,10 +22,13 @@ class Killed(StorageBackend):
     can_crash = True
 
     def __init__(self, kind: str, arguments: str) -> None:
-        self._folder = tempfile.TemporaryDirectory()
-        Path(self._folder.name).chmod(0o755)  # servers run as users of their own
-        self._server = PrivateServer(kind, Path(self._folder.name), arguments)
-        self._server.do("start")
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            folder.chmod(0o755)  # servers run as users of their own
+            self._server = PrivateServer(kind, folder, arguments)
+            stack.callback(self._server.end)
+            self._server.do("start")
+            self._stack = stack.pop_all()
 
     def connect(self) -> Storage:
         return self._server.storage()
@@ -36,8 +40,7 @@ class Killed(StorageBackend):
         await asyncio.to_thread(self._server.do, "start")
 
     async def dispose(self) -> None:
-        await asyncio.to_thread(self._server.end)
-        self._folder.cleanup()
+        await asyncio.to_thread(self._stack.close)
 
 
 class Crashing(StorageConformance):

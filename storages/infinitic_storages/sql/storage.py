@@ -65,7 +65,6 @@ class SqlStorage(Storage):
             if self._database.single_writer
             else self._readers
         )
-        self._calls: set[Call] = set()
         self._closing: asyncio.Future[None] | None = None
         self._closed = False
         self.states = _States(self)
@@ -108,7 +107,6 @@ class SqlStorage(Storage):
         call = self._database.call(deadline)
         future = (self._writers if writes else self._readers).submit(self._database.run, call, work)
         loop = asyncio.get_running_loop()
-        self._calls.add(call)
         watchdog = loop.call_later(deadline + _GRACE, self._give_up, loop, future, call)
         try:
             return await asyncio.wrap_future(future)
@@ -122,7 +120,6 @@ class SqlStorage(Storage):
                 raise self._too_late(call, commit, deadline) from error
             raise
         finally:
-            self._calls.discard(call)
             if future.done():
                 watchdog.cancel()
 

@@ -13,6 +13,7 @@ from infinitic.ids import new_id
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
 from tests.integration.doctor.project import Folder
 from tests.integration.pulsar.conftest import BROKER, WEB
+from tests.integration.stack import need
 from tests.integration.storages.databases import Place, place
 
 
@@ -31,6 +32,7 @@ def at(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
 @pytest.fixture
 def pulsar() -> Iterator[dict[str, Any]]:
     """The section of a namespace that is removed afterwards."""
+    need()
     fields = {"broker_service_url": BROKER, "web_service_url": WEB, "namespace": f"test-{new_id()[:12]}"}
     yield fields
 

@@ -11,6 +11,7 @@ from sqlalchemy import event
 
 from infinitic.storage import Change, StateKey, StorageUnavailable, Written
 from infinitic_storages.sql import storage as module
+from infinitic_storages.sql.dialects.call import Failure
 from tests.integration.sql.proxies import proxy
 from tests.integration.storages.databases import Place
 
@@ -119,5 +120,37 @@ def test_only_its_own_connection_is_cut(shared: Place, name: str) -> None:
             assert await storage.states.commit([Change(StateKey(name, "a"), None, 1, b"", 1.0)]) == [Written(1)]
             database.attempt(database.call(9), lambda _, driver: used.append(driver))
             assert used[2] is used[0]
+
+    asyncio.run(run())
+
+
+def gone(_: BaseException) -> tuple[Failure, str]:
+    return Failure.LOST, "gone"
+
+
+def test_a_connection_that_is_closed_is_not_cut(shared: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number may be another's in a moment."""
+
+    async def run() -> None:
+        async with shared.sql(pool_size=1) as storage:
+            await storage.prepare()
+            database = storage.database
+            cuts: list[Any] = []
+            closed: list[Any] = []
+            monkeypatch.setattr(database, "sever", cuts.append)
+            monkeypatch.setattr(database, "failure", gone)
+            call = database.call(9)
+
+            def closing(driver: Any, _: Any) -> None:
+                closed.append(driver)
+                call.give_up()
+
+            def fails(_: Any, __: Any) -> None:
+                raise OSError("gone")
+
+            event.listen(database.engine, "close", closing)
+            with pytest.raises(OSError, match="gone"):
+                database.attempt(call, fails)
+            assert (len(closed), cuts) == (1, [])
 
     asyncio.run(run())

@@ -62,7 +62,8 @@ class Database(ABC):
         self._proven = False  # it has connected: a name that leads nowhere now is an outage, not a mistake
         self._clock = clock or SystemClock()
         self._here = _Here()
-        event.listen(engine, "checkin", _released)
+        for moment in ("checkin", "close", "invalidate"):
+            event.listen(engine, moment, _released)
 
     # ── What a dialect does ─────────────────────────────────────────────────────────────────────────
 
@@ -113,6 +114,11 @@ class Database(ABC):
         """A connection that this thread sets up, before anything is asked of it: it may be cut meanwhile."""
         if self._here.call is not None:
             self._here.call.hold(driver)
+
+    def unguard(self) -> None:
+        """It is about to be closed."""
+        if self._here.call is not None:
+            self._here.call.release()
 
     def run(self, call: Call, work: Callable[[Call], T]) -> T:
         """`work`, again after what is known to have changed nothing, until the deadline."""
@@ -237,8 +243,11 @@ def _of_driver(error: Exception) -> Exception:
     return original if isinstance(original, Exception) else error
 
 
-def _released(_: Any, record: ConnectionPoolEntry) -> None:
-    """The pool has reset a connection, and nobody else has it yet."""
+def _released(_: Any, record: ConnectionPoolEntry, *__: Any) -> None:
+    """The pool has reset a connection, and nobody else has it yet; or it is about to close it.
+
+    A closed one has a number that may be another's in a moment: whoever cuts it then cuts that.
+    """
     call: Call | None = record.info.pop(_CALL, None)
     if call is not None:
         call.release()

@@ -118,6 +118,7 @@ class MysqlDatabase(Database):
         self.guard(connection)
         connection.connect()
         if "ssl" in options and not isinstance(getattr(connection, "_sock", None), SSLSocket):
+            self.unguard()
             connection.close()
             raise StorageConfigurationError(f"{self.where}: the server has no TLS, and sslmode asks for it")
         with connection.cursor() as cursor:

@@ -105,6 +105,7 @@ class PostgresDatabase(Database):
             self.guard(connection)
             self._set_up(connection)
         except BaseException:
+            self.unguard()
             connection.close()
             raise
         return connection

@@ -68,7 +68,11 @@ class SqliteDatabase(Database):
             isolation_level=None,
             check_same_thread=False,  # the pool lends it to one thread at a time
         )
-        connection.execute(f"PRAGMA synchronous = {settings.synchronous.value}")
+        try:
+            connection.execute(f"PRAGMA synchronous = {settings.synchronous.value}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def failure(self, error: BaseException) -> tuple[Failure, str]:
