@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 
 from msgspec.structs import replace
@@ -49,6 +50,26 @@ class Retry(Seams):
                         await peer.nack(delivery)
             assert sorted(acked) == sorted(sent)
             await peer.nothing()
+
+    @rule
+    async def test_red_1_what_comes_again_at_once_hides_none_of_the_others(self, bench: Bench) -> None:
+        """RED-1."""
+        for ordering in (KEYED, SHARED):
+            topic = await bench.topic(ordering)
+            peer = await bench.join(topic, 4)
+            await bench.publish(topic, "a1", "b2", "c3", "d4", "e5", "f6")
+            acked: set[str] = set()
+            for _ in range(2000):
+                await asyncio.sleep(0.001)
+                (delivery,) = await peer.receive(1)
+                if names([delivery]) == ["a1"]:
+                    await peer.nack(delivery)
+                else:
+                    await peer.ack([delivery])
+                    acked.update(names([delivery]))
+                if len(acked) == 5:
+                    break
+            assert len(acked) == 5, f"a1 hid the others: {sorted(acked)} came"
 
     @rule
     async def test_red_2_the_ack_of_an_earlier_delivery_removes_nothing(self, bench: Bench) -> None:

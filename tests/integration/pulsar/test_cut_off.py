@@ -14,7 +14,7 @@ import pytest
 
 from infinitic.errors import TransportError, UsageError
 from infinitic.topics import Topic
-from infinitic.transport import Transport
+from infinitic.transport import Transport, TransportClosed
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport, consumers
 from infinitic_transports.pulsar.names import Names
 from tests.integration.pulsar.conftest import Play
@@ -165,3 +165,36 @@ def test_belongs_to_one_event_loop(settings: PulsarSettings) -> None:
             await transport.publish(shared(), [message("x")])
 
     asyncio.run(elsewhere())
+
+
+@pytest.mark.parametrize("what", ["join", "read", "publish", "declare"])
+def test_what_is_under_way_when_it_is_closed_ends(settings: PulsarSettings, what: str) -> None:
+    """It is done, or is told that the transport is closed; nothing goes on afterwards. A race: at twenty moments."""
+
+    async def attempt(transport: PulsarTransport, topic: Topic) -> None:
+        match what:
+            case "join":
+                await transport.subscribe(topic, "main", 10)
+            case "read":
+                await transport.subscribe(ephemeral(), "me", 10, durable=False)
+            case "publish":
+                await transport.publish(topic, [message("x", "k")])
+            case _:
+                await transport.declare([keyed()])
+
+    async def test() -> None:
+        topic = keyed()
+        for moment in range(20):
+            transport = PulsarTransport(settings)
+            await transport.declare([topic])
+            trying = asyncio.create_task(attempt(transport, topic))
+            await asyncio.sleep(moment * 0.003)
+            await transport.close()
+            async with asyncio.timeout(5):
+                await asyncio.wait({trying})
+            assert trying.cancelled() is False
+            assert isinstance(trying.exception(), TransportClosed | None)
+            await asyncio.sleep(0)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(test())

@@ -1,4 +1,4 @@
-"""What forwards due messages, without a broker: in batches, and past what cannot be published."""
+"""What forwards due messages, without a broker: in batches, past what cannot be published, and once."""
 
 from __future__ import annotations
 
@@ -12,48 +12,75 @@ from infinitic.errors import TransportError
 from infinitic.topics import Ordering, Topic, workflow_engine
 from infinitic.transport import Delivery, Message, TransportClosed, TransportUnavailable
 from infinitic_transports.pulsar.consumer import PulsarConsumer
-from infinitic_transports.pulsar.forwarding import forward
+from infinitic_transports.pulsar.forwarding import Forwarder
 from infinitic_transports.pulsar.names import delayed
 
 
 class Due:
-    """Has these messages in one batch, and then is closed."""
+    """Has these messages, gives back what is given back, and tells when nothing is left."""
 
     def __init__(self, number: int) -> None:
         self.waiting = [Delivery(Message(str(n), "k", b""), 1, 0.0) for n in range(number)]
         self.acknowledged: list[str] = []
         self.given_back: list[str] = []
+        self.empty = asyncio.Event()
+        self.more = asyncio.Event()
+        self.closed = False
 
     async def receive(self, limit: int) -> list[Delivery]:
-        if not self.waiting:
-            raise TransportClosed("closed")
+        while not self.waiting:
+            self.empty.set()
+            await self.more.wait()
+            self.more.clear()
         taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
         return taken
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        if self.closed:
+            raise TransportClosed("closed")
         self.acknowledged += [each.message.id for each in deliveries]
 
     async def nack(self, delivery: Delivery, delay: float) -> None:
         assert delay > 0
         self.given_back.append(delivery.message.id)
 
+    async def close(self) -> None:
+        self.closed = True
+
 
 class Broker:
-    """Accepts all but some."""
+    """Accepts all but some, and only when it is open."""
 
     def __init__(self, refused: dict[str, TransportError]) -> None:
         self.refused = refused
         self.calls: list[list[str]] = []
+        self.asked = asyncio.Event()
+        self.open = asyncio.Event()
+        self.open.set()
 
     async def publish(self, messages: Sequence[Message]) -> None:
         self.calls.append([each.id for each in messages])
+        self.asked.set()
+        await self.open.wait()
         for each in messages:
             if each.id in self.refused:
                 raise self.refused[each.id]
 
 
-def forwarded(due: Due, broker: Broker) -> None:
-    asyncio.run(forward(cast(PulsarConsumer, due), broker.publish))
+def forwarded(due: Due, broker: Broker, *more: Due) -> None:
+    """Forward what is due, and then what is due later, with the same forwarder."""
+
+    async def run() -> None:
+        forwarder = Forwarder(cast(PulsarConsumer, due), broker.publish)
+        await due.empty.wait()
+        for each in more:
+            due.waiting = each.waiting
+            due.empty.clear()
+            due.more.set()
+            await due.empty.wait()
+        await forwarder.stop()
+
+    asyncio.run(run())
 
 
 def test_what_is_due_together_is_published_together() -> None:
@@ -65,16 +92,38 @@ def test_what_is_due_together_is_published_together() -> None:
 
 
 def test_what_cannot_be_published_holds_none_of_the_others_up() -> None:
+    """It comes again alone: the others of its batch would be published once more each time."""
     due, broker = Due(5), Broker({"2": TransportError("too large")})
-    forwarded(due, broker)
-    assert sorted(due.acknowledged) == ["0", "1", "3", "4"]
-    assert due.given_back == ["2"]
+    forwarded(due, broker, Due(4))
+    assert broker.calls[0] == ["0", "1", "2", "3", "4"]
+    assert broker.calls[1:6] == [["0"], ["1"], ["2"], ["3"], ["4"]]
+    assert broker.calls[6:] == [["0", "1", "3"], ["2"]]
+    assert due.given_back == ["2", "2"]
+    assert "2" not in due.acknowledged
 
 
 def test_a_broker_that_is_away_is_asked_once() -> None:
     due, broker = Due(5), Broker({"0": TransportUnavailable("away")})
     forwarded(due, broker)
     assert (len(broker.calls), due.acknowledged, len(due.given_back)) == (1, [], 5)
+
+
+def test_what_is_being_moved_lands_before_it_stops() -> None:
+    due, broker = Due(5), Broker({})
+    broker.open.clear()
+
+    async def run() -> None:
+        forwarder = Forwarder(cast(PulsarConsumer, due), broker.publish)
+        await broker.asked.wait()
+        stopping = asyncio.create_task(forwarder.stop())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not due.closed
+        broker.open.set()
+        await stopping
+
+    asyncio.run(run())
+    assert (len(due.acknowledged), due.closed) == (5, True)
 
 
 @pytest.mark.parametrize("name", ["Order", "Order-delayed", "delayed:Order"])

@@ -8,12 +8,15 @@ import threading
 
 import pytest
 
-from infinitic.errors import UsageError
+from infinitic.clock import SystemClock
+from infinitic.errors import TransportError, UsageError
 from infinitic.ids import new_id
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import Message, MessageTooLarge, TransportClosed, UnknownTopic
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
-from tests.integration.pulsar.conftest import Play
+from infinitic_transports.pulsar.client import load
+from infinitic_transports.pulsar.names import Names, delayed
+from tests.integration.pulsar.conftest import BROKER, Play
 from tests.integration.pulsar.helpers import bodies, collect, ephemeral, keyed, message, nothing, shared, until
 
 
@@ -390,3 +393,71 @@ def test_little_is_kept_behind_what_is_in_hand(play: Play, settings: PulsarSetti
             await collect(await other.subscribe(topic, "main", 100), 18)
 
     play(test)
+
+
+def test_what_is_given_back_at_once_hides_none_of_the_others(play: Play) -> None:
+    async def test(transport: PulsarTransport) -> None:
+        for topic in (shared(), keyed()):
+            await transport.declare([topic])
+            await transport.publish(topic, [message(n, f"k{n}") for n in range(5)])
+            consumer = await transport.subscribe(topic, "main", 3)
+            seen: set[str] = set()
+            while len(seen) < 5:
+                (delivery,) = await consumer.receive(1)
+                seen.update(bodies([delivery]))
+                if bodies([delivery]) == ["0"]:
+                    await consumer.nack(delivery)
+                else:
+                    await consumer.ack([delivery])
+            await consumer.close()
+
+    play(test)
+
+
+def test_what_is_no_utf8_holds_nothing_up(play: Play, settings: PulsarSettings) -> None:
+    """Somebody else publishes such a header, to a topic and where due messages wait."""
+
+    async def test(transport: PulsarTransport) -> None:
+        topic = keyed()
+        await transport.declare([topic])
+        consumer = await transport.subscribe(topic, "main", 10)
+        await publish_raw(Names(settings.tenant, settings.namespace).full(topic), {"odd": b"\xff\xfe"})
+        await publish_raw(Names(settings.tenant, settings.namespace).full(delayed(topic)), {"odd": b"\xff\xfe"})
+        await transport.publish(topic, [message("next", "k"), message("later", "k", SystemClock().now() + 0.2)])
+        assert sorted(bodies(await collect(consumer, 4))) == ["later", "next", "raw", "raw"]
+
+    play(test)
+
+
+async def publish_raw(topic: str, headers: dict[str, bytes]) -> None:
+    """As somebody with another library."""
+
+    def publish() -> None:
+        library = load("_pulsar")
+        client = library.Client(BROKER, library.ClientConfiguration())
+        producer = client.create_producer(topic, library.ProducerConfiguration())
+        builder = library.MessageBuilder().content(b"raw").partition_key("k")
+        for name, value in headers.items():
+            builder.property(name, value)
+        producer.send(builder.build())
+        client.close()
+
+    await asyncio.to_thread(publish)
+
+
+def test_a_message_that_is_refused_is_no_trouble_of_others(settings: PulsarSettings) -> None:
+    """The broker takes less than the client believes: closing the producer would fail all that is under way."""
+    topic = shared()
+
+    async def test() -> None:
+        larger = settings.model_copy(update={"max_message_size_bytes": 12 * 1024 * 1024})
+        async with asyncio.timeout(60), PulsarTransport(larger) as transport:
+            await transport.declare([topic])
+            await transport.publish(topic, [message("first")])
+            big = Message(new_id(), None, b"x" * 6_000_000)
+            sent = [[message(n)] for n in range(100)] + [[big]] + [[message(n)] for n in range(100, 200)]
+            outcomes = await asyncio.gather(*(transport.publish(topic, each) for each in sent), return_exceptions=True)
+            assert isinstance(outcomes.pop(100), TransportError)
+            assert outcomes == [None] * 200
+
+    asyncio.run(test())

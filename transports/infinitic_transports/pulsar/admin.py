@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from infinitic.errors import ConfigurationError, TransportError
 from infinitic.topics import Topic
 from infinitic.transport import SubscriptionStats, TopicStats, TransportClosed, TransportUnavailable, UnknownTopic
-from infinitic_transports.pulsar.client import load
+from infinitic_transports.pulsar.client import CLOSE_SECONDS, load
 from infinitic_transports.pulsar.credentials import Credentials
 from infinitic_transports.pulsar.errors import plain, refused, wrong
 from infinitic_transports.pulsar.names import Names, decode_subscription, encode_subscription
@@ -130,8 +130,16 @@ class Admin:
         await self._call("DELETE", self.where + "?force=true", ok=(204, 404))
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, once the calls under way have ended, or have taken too long."""
         self._closed = True
+        ended = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                for _ in range(_SAME_TIME):
+                    await self._slots.acquire()
+                    ended += 1
+        for _ in range(ended):
+            self._slots.release()
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
@@ -182,10 +190,15 @@ class Admin:
                 raise TransportClosed("This transport is closed")
             if self._client is None:
                 self._client = self._open()
+            client = self._client
             try:
-                headers = await self._credentials.headers(self._client)
-                response = await self._client.request(method, path, json=json, headers=headers)
-            except self._httpx.HTTPError as error:
+                headers = await self._credentials.headers(client)
+                response = await client.request(method, path, json=json, headers=headers)
+            except (self._httpx.HTTPError, RuntimeError) as error:  # the latter from a client that is closed
+                if self._closed:
+                    raise TransportClosed("This transport is closed") from error
+                if isinstance(error, RuntimeError):
+                    raise
                 raise self._unanswered(f"{method} {path}", str(error) or type(error).__name__) from error
             self._proven = True
         if response.status_code in ok:

@@ -20,6 +20,9 @@ from infinitic_transports.pulsar.settings import PulsarSettings
 
 Answer = Callable[..., None]
 
+CLOSE_SECONDS = 3.0
+"""Seconds that a broker has to answer who leaves."""
+
 _WHOLE_BATCH = 2**31 - 1
 """An index that no message has within its entry: the entry is read to its end."""
 
@@ -70,8 +73,13 @@ def load(module: str) -> Any:
         raise MissingDriverError("The transport 'pulsar'", "pulsar", module) from error
 
 
-async def answered(what: str, where: str, call: Callable[[Answer], None]) -> Any:
-    """Make a call that takes a callback, and wait for its answer. Both styles of the library are understood."""
+async def answered(
+    what: str, where: str, call: Callable[[Answer], None], waiting: set[asyncio.Future[Any]] | None = None
+) -> Any:
+    """Make a call that takes a callback, and wait for its answer. Both styles of the library are understood.
+
+    The future is in `waiting` meanwhile: for the caller to settle if no answer will come.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
 
@@ -89,6 +97,9 @@ async def answered(what: str, where: str, call: Callable[[Answer], None]) -> Any
     def answer(outcome: Any, value: Any = None) -> None:
         post(loop, settle, outcome, value)
 
+    if waiting is not None:
+        waiting.add(future)
+        future.add_done_callback(waiting.discard)
     call(answer)
     return await future
 
@@ -111,6 +122,7 @@ class PulsarClient:
         self._settings = settings
         self.where = settings.broker_service_url
         self._client: Any = None
+        self._waiting: set[asyncio.Future[Any]] = set()
         self._closed = False
         self._proven = False  # it has connected: what stands in its way now is no mistake in the settings
 
@@ -173,12 +185,17 @@ class PulsarClient:
         if at_once:
             await asyncio.to_thread(client.shutdown)
         self._at_exit.detach()
+        for future in self._waiting.copy():  # the library answers not all of them
+            if not future.done():
+                future.set_exception(TransportClosed("This transport is closed"))
 
     async def _make(self, what: str, call: Callable[[Answer], None]) -> Any:
         try:
-            made = await answered(what, self.where, call)
-        except TransportUnavailable as error:
-            advice = None if self._proven else wrong(str(error))
+            made = await answered(what, self.where, call, self._waiting)
+        except TransportError as error:
+            if self._closed:
+                raise TransportClosed("This transport is closed") from error
+            advice = wrong(str(error)) if isinstance(error, TransportUnavailable) and not self._proven else None
             if advice is None:
                 raise
             raise TransportError(f"{error}: {advice}") from error

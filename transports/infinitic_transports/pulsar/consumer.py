@@ -8,22 +8,22 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import count
+from typing import TypeVar
 
 from infinitic.clock import Clock
 from infinitic.errors import TransportError, UsageError
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import Consumer, Delivery, Message, TransportClosed
-from infinitic_transports.pulsar.client import RawMessage, Result, post
+from infinitic_transports.pulsar.client import CLOSE_SECONDS, RawMessage, Result, post
 from infinitic_transports.pulsar.errors import error_of
 from infinitic_transports.pulsar.held import Held, Shelf
 from infinitic_transports.pulsar.producer import DUE, ID, KEY, own
 from infinitic_transports.pulsar.sources import ACK_GROUPING_SECONDS, Source
 
+T = TypeVar("T")
+
 PARKED = 20_000
 """Messages that are put off in this process before it takes no more: the broker stops at 50,000 a consumer."""
-
-CLOSE_SECONDS = 3.0
-"""Seconds that a broker has to answer who leaves."""
 
 _LONGEST_WAIT = 3600.0
 _SHORTEST_WAIT = 1e-3
@@ -76,7 +76,7 @@ class PulsarConsumer(Consumer):
             self._check_open()
             self._wanted = min(max_messages, self._prefetch - len(shelf.in_hand))
             if self._wanted > 0:
-                if not shelf.ready:
+                if len(shelf.ready) < self._wanted + shelf.returned:
                     self._pump()
                 if shelf.ready:
                     return shelf.take(self._wanted)
@@ -129,13 +129,14 @@ class PulsarConsumer(Consumer):
     def _pump(self) -> None:
         """Ask for what a receiver wants, and no more: the rest is for other consumers.
 
-        What the library already has comes at once, within the call.
+        What was given back does not count: it would hide the others. What the library already has comes at once,
+        within the call.
         """
         shelf, arrivals = self._shelf, self._arrivals
         while not self._asking and self._closing is None and self._failure is None:
             if arrivals:
                 self._unpack()
-            room = self._wanted - len(shelf.ready)
+            room = min(self._wanted + shelf.returned, self._prefetch - len(shelf.in_hand)) - len(shelf.ready)
             if room <= 0 or shelf.parked >= PARKED:
                 return
             while room > 0 and not self._asking:
@@ -177,11 +178,11 @@ class PulsarConsumer(Consumer):
         if self._shelf.was_settled(identity):
             self._source.ack(raw)
             return
-        headers: dict[str, str] = raw.properties()
+        headers = self._decoded(raw.properties, dict[str, str]())
         key: str | None
         match headers.get(KEY):
             case None:
-                key = raw.partition_key()
+                key = self._decoded(raw.partition_key, "")
             case "none":
                 key = None
             case _:
@@ -190,7 +191,7 @@ class PulsarConsumer(Consumer):
         if due and due <= self._now():
             due = 0.0
         message_id = headers.get(ID, "")
-        if len(headers) == 1:
+        if len(headers) == 1 and message_id:
             message = Message(message_id, key, raw.data())
         else:
             message = Message(message_id, key, raw.data(), {k: v for k, v in headers.items() if not own(k)})
@@ -198,6 +199,13 @@ class PulsarConsumer(Consumer):
         self._shelf.arrive(message, held, raw.redelivery_count() + 1, raw.publish_timestamp() / 1000, due)
         if due:
             self._arm()
+
+    def _decoded(self, read: Callable[[], T], otherwise: T) -> T:
+        try:
+            return read()
+        except UnicodeDecodeError as error:
+            _logger.warning("A message on %s has a key or headers that are no UTF-8: %s", self._topic.name, error)
+            return otherwise
 
     def _release(self) -> None:
         self._shelf.release(self._now())

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from infinitic.clock import Clock
 from infinitic.errors import TransportError
 from infinitic.ids import new_id
 from infinitic.topics import Ordering, Topic
-from infinitic.transport import Message
+from infinitic.transport import Message, TransportClosed
 from infinitic_transports.pulsar.admin import Admin
-from infinitic_transports.pulsar.client import PulsarClient
-from infinitic_transports.pulsar.consumer import CLOSE_SECONDS, PulsarConsumer
+from infinitic_transports.pulsar.client import CLOSE_SECONDS, PulsarClient
+from infinitic_transports.pulsar.consumer import PulsarConsumer
 from infinitic_transports.pulsar.forwarding import Forwarders, Publish
 from infinitic_transports.pulsar.names import FORWARDER, Names, delayed, encode_subscription
 from infinitic_transports.pulsar.producer import build
@@ -23,6 +24,8 @@ from infinitic_transports.pulsar.sources import Reading, Source, Subscribed
 
 KEEP_SECONDS = 10.0
 """Seconds between looks whether a client is cut off from its topic."""
+
+_logger = logging.getLogger("infinitic.transports.pulsar")
 
 
 class Consumers:
@@ -44,25 +47,27 @@ class Consumers:
         self._producers = producers
         self._clock = clock
         self._open: set[PulsarConsumer] = set()
+        self._closed = False
         self._forwarders = Forwarders(self._forwarder)
 
     async def join(self, topic: Topic, subscription: str, prefetch: int) -> PulsarConsumer:
         """A consumer of a durable subscription, which is made if need be."""
         if topic.ordering is not Ordering.KEYED or subscription != topic.subscription:
-            return self._consumer(await self._subscribe(topic, subscription, prefetch), topic, prefetch)
+            return await self._subscribe(topic, subscription, prefetch)
         await self._forwarders.join(topic)
         try:
-            source = await self._subscribe(topic, subscription, prefetch)
+            return await self._subscribe(topic, subscription, prefetch, lambda: self._forwarders.leave(topic))
         except BaseException:
             await self._forwarders.leave(topic)
             raise
-        return self._consumer(source, topic, prefetch, lambda: self._forwarders.leave(topic))
 
-    async def _subscribe(self, topic: Topic, subscription: str, prefetch: int) -> Subscribed:
+    async def _subscribe(
+        self, topic: Topic, subscription: str, prefetch: int, left: Callable[[], Awaitable[None]] | None = None
+    ) -> PulsarConsumer:
         await self._admin.make_subscription(topic, subscription)
         name, keyed = encode_subscription(subscription), topic.ordering is Ordering.KEYED
         raw = await self._client.consumer(self._names.full(topic), name, keyed=keyed, queue=self._queue(prefetch))
-        return Subscribed(raw, self._client)
+        return self._consumer(Subscribed(raw, self._client), topic, prefetch, left)
 
     async def read(self, topic: Topic, name: str, prefetch: int) -> PulsarConsumer:
         """A reader of what is published from now on."""
@@ -77,7 +82,6 @@ class Consumers:
         source = Reading(raw, self._client)
         if not ephemeral:
             return self._consumer(source, topic, prefetch)
-        keeping = asyncio.get_running_loop().create_task(self._keep(topic, source))
 
         async def left() -> None:
             keeping.cancel()
@@ -85,16 +89,22 @@ class Consumers:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._admin.delete_if_unused(topic)
 
-        return self._consumer(source, topic, prefetch, left)
+        consumer = self._consumer(source, topic, prefetch, left)
+        keeping = asyncio.get_running_loop().create_task(self._keep(topic, source))
+        return consumer
 
     async def close(self) -> None:
-        """Close all."""
-        await asyncio.gather(*(consumer.close() for consumer in list(self._open)))
+        """Close all. What becomes a consumer afterwards is none."""
+        self._closed = True
         await self._forwarders.close()
+        await asyncio.gather(*(consumer.close() for consumer in list(self._open)))
 
     def _consumer(
         self, source: Source, topic: Topic, prefetch: int, left: Callable[[], Awaitable[None]] | None = None
     ) -> PulsarConsumer:
+        if self._closed:  # its source ends with the client
+            raise TransportClosed("This transport is closed")
+
         async def after_close(consumer: PulsarConsumer) -> None:
             self._open.discard(consumer)
             if left is not None:
@@ -110,8 +120,12 @@ class Consumers:
         while True:
             await asyncio.sleep(KEEP_SECONDS)
             if not source.connected:
-                with contextlib.suppress(TransportError):  # the broker is away: next time
+                try:
                     await self._admin.make_topic(topic, partitions=None)
+                except TransportClosed:
+                    return
+                except TransportError as error:
+                    _logger.info("The topic %s is not reached: %s", topic.name, error)
 
     async def _forwarder(self, topic: Topic) -> tuple[PulsarConsumer, Publish]:
         """A consumer of what waits for a KEYED topic, and how to publish what is due."""

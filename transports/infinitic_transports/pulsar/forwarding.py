@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from infinitic.errors import TransportError
 from infinitic.topics import Topic
 from infinitic.transport import Delivery, Message, TransportClosed, TransportUnavailable
+from infinitic_transports.pulsar.client import CLOSE_SECONDS
 from infinitic_transports.pulsar.consumer import PulsarConsumer
 
 Publish = Callable[[Sequence[Message]], Awaitable[None]]
@@ -17,14 +18,58 @@ _BATCH = 256
 _AGAIN_SECONDS = 1.0
 
 
-class _Forwarder:
-    def __init__(self, consumer: PulsarConsumer, task: asyncio.Task[None]) -> None:
-        self.consumer = consumer
-        self.task = task
+class Forwarder:
+    """Publishes what is due to where it belongs, then acknowledges it."""
+
+    def __init__(self, consumer: PulsarConsumer, publish: Publish) -> None:
+        self._consumer = consumer
+        self._publish = publish
+        self._refused: set[str] = set()
+        self._receiving = False
+        self._stopping = False
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        await self.consumer.close()
-        await asyncio.gather(self.task, return_exceptions=True)
+        """Let what is being moved land and be acknowledged: it would be moved twice."""
+        self._stopping = True
+        if self._receiving:
+            self._task.cancel()
+        await asyncio.wait({self._task}, timeout=CLOSE_SECONDS)
+        self._task.cancel()
+        await self._consumer.close()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._receiving = True
+                deliveries = await self._consumer.receive(_BATCH)
+                self._receiving = False
+                alone = [each for each in deliveries if each.message.id in self._refused]
+                together = [each for each in deliveries if each.message.id not in self._refused]
+                for batch in (together, *([each] for each in alone)):
+                    if batch:
+                        await self._move(batch)
+        except TransportClosed:
+            return
+
+    async def _move(self, deliveries: list[Delivery]) -> None:
+        try:
+            await self._publish([delivery.message for delivery in deliveries])
+        except TransportClosed:
+            raise
+        except TransportError as error:
+            if len(deliveries) > 1 and not isinstance(error, TransportUnavailable):
+                for delivery in deliveries:  # one that cannot be published holds none of the others up
+                    await self._move([delivery])
+                return
+            if not isinstance(error, TransportUnavailable):
+                self._refused.add(deliveries[0].message.id)
+            for delivery in deliveries:
+                await self._consumer.nack(delivery, _AGAIN_SECONDS)
+        else:
+            await self._consumer.ack(deliveries)
+            self._refused.difference_update(delivery.message.id for delivery in deliveries)
 
 
 class Forwarders:
@@ -33,58 +78,34 @@ class Forwarders:
     def __init__(self, start: Start) -> None:
         self._start = start
         self._users: dict[str, int] = {}
-        self._running: dict[str, _Forwarder] = {}
-        self._turn = asyncio.Lock()
+        self._running: dict[str, Forwarder] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
 
     async def join(self, topic: Topic) -> None:
         """There is one more consumer of the topic."""
-        async with self._turn:
+        async with self._turn(topic.name):
             if topic.name not in self._running:
-                consumer, publish = await self._start(topic)
-                task = asyncio.get_running_loop().create_task(forward(consumer, publish))
-                self._running[topic.name] = _Forwarder(consumer, task)
+                self._running[topic.name] = Forwarder(*await self._start(topic))
             self._users[topic.name] = self._users.get(topic.name, 0) + 1
 
     async def leave(self, topic: Topic) -> None:
         """There is one less."""
-        async with self._turn:
+        async with self._turn(topic.name):
             left = self._users.get(topic.name, 0) - 1
             if left > 0:
                 self._users[topic.name] = left
-                return
-            self._users.pop(topic.name, None)
-            running = self._running.pop(topic.name, None)
-            if running is not None:
-                await running.stop()
+            else:
+                self._users.pop(topic.name, None)
+                await self._stop(topic.name)
 
     async def close(self) -> None:
         """Stop all."""
-        async with self._turn:
-            running, self._running = self._running, {}
-            for each in running.values():
-                await each.stop()
+        await asyncio.gather(*(self._stop(name) for name in list(self._running)))
 
+    async def _stop(self, name: str) -> None:
+        running = self._running.pop(name, None)
+        if running is not None:
+            await running.stop()
 
-async def forward(consumer: PulsarConsumer, publish: Publish) -> None:
-    """Publish what is due to where it belongs, then acknowledge it. Until the consumer is closed."""
-    try:
-        while True:
-            await _move(consumer, publish, await consumer.receive(_BATCH))
-    except TransportClosed:
-        return
-
-
-async def _move(consumer: PulsarConsumer, publish: Publish, deliveries: list[Delivery]) -> None:
-    try:
-        await publish([delivery.message for delivery in deliveries])
-    except TransportClosed:
-        raise
-    except TransportError as error:
-        if len(deliveries) > 1 and not isinstance(error, TransportUnavailable):
-            for delivery in deliveries:  # one that cannot be published holds none of the others up
-                await _move(consumer, publish, [delivery])
-            return
-        for delivery in deliveries:
-            await consumer.nack(delivery, _AGAIN_SECONDS)
-    else:
-        await consumer.ack(deliveries)
+    def _turn(self, name: str) -> asyncio.Lock:
+        return self._turns.setdefault(name, asyncio.Lock())

@@ -19,13 +19,14 @@ REMEMBERED = 10_000
 class Held:
     """One message of the broker that is not settled. `number` counts in the order of arrival."""
 
-    __slots__ = ("due", "identity", "number", "raw")
+    __slots__ = ("due", "identity", "number", "raw", "returned")
 
     def __init__(self, raw: RawMessage, identity: bytes, number: int) -> None:
         self.raw = raw
         self.identity = identity
         self.number = number
         self.due = 0.0
+        self.returned = False  # it is ready once more
 
 
 Item = tuple[int, Delivery, Held]
@@ -34,7 +35,7 @@ Item = tuple[int, Delivery, Held]
 class Shelf:
     """All that one consumer holds. KEYED: behind a message that was given back wait the later ones of its key."""
 
-    __slots__ = ("_keyed", "_lanes", "_later", "_put_off", "_settled", "in_hand", "known", "ready")
+    __slots__ = ("_keyed", "_lanes", "_later", "_put_off", "_settled", "in_hand", "known", "ready", "returned")
 
     def __init__(self, *, keyed: bool) -> None:
         self._keyed = keyed
@@ -45,6 +46,7 @@ class Shelf:
         self._later: list[tuple[float, int, Delivery]] = []
         self._put_off: set[int] = set()
         self._settled: dict[bytes, None] = {}
+        self.returned = 0  # of the ready ones, those that were given back or put off
 
     def arrive(self, message: Message, held: Held, attempt: int, published_at: float, due: float) -> None:
         """A message came. It is ready unless it is not due yet, or waits behind one of its key."""
@@ -66,6 +68,7 @@ class Shelf:
         for delivery in taken:
             held = delivery.token
             assert isinstance(held, Held)
+            self._gone(held)
             in_hand[delivery] = held
         return taken
 
@@ -95,7 +98,7 @@ class Shelf:
             if due:
                 self._put(due, again, held)
             else:
-                self.ready.append(again)
+                self._return(again, held)
             return True
         lane = self._lanes.get(key)
         if lane is None:
@@ -115,7 +118,9 @@ class Shelf:
             _, number, delivery = heappop(self._later)
             if number in self._put_off:
                 self._put_off.remove(number)
-                self.ready.append(delivery)
+                held = delivery.token
+                assert isinstance(held, Held)
+                self._return(delivery, held)
             else:
                 self._release_lane(delivery.message.key or "", now)
 
@@ -123,6 +128,16 @@ class Shelf:
     def parked(self) -> int:
         """How many are neither ready nor in hand."""
         return len(self.known) - len(self.ready) - len(self.in_hand)
+
+    def _return(self, delivery: Delivery, held: Held) -> None:
+        held.returned = True
+        self.returned += 1
+        self.ready.append(delivery)
+
+    def _gone(self, held: Held) -> None:
+        if held.returned:
+            held.returned = False
+            self.returned -= 1
 
     def _put(self, due: float, delivery: Delivery, held: Held) -> None:
         self._put_off.add(held.number)
@@ -136,6 +151,7 @@ class Shelf:
             held = delivery.token
             assert isinstance(held, Held)
             if delivery.message.key == key:
+                self._gone(held)
                 held.due = 0.0
                 insort(lane, (held.number, delivery, held), key=_number)
             else:
@@ -151,7 +167,7 @@ class Shelf:
         for _, delivery, held in lane:
             if held.due > now:
                 break
-            self.ready.append(delivery)
+            self._return(delivery, held)
             released += 1
         del lane[:released]
         if not lane:

@@ -90,7 +90,7 @@ class _Burst:
 class Producer:
     """The producer of one topic. What is under way stays below the limit of the library, which refuses the rest."""
 
-    __slots__ = ("_limit", "_name", "_raw", "_under_way", "_waiting", "_where", "ok", "used")
+    __slots__ = ("_idle", "_limit", "_name", "_raw", "_under_way", "_waiting", "_where", "ok", "used")
 
     def __init__(self, raw: RawProducer, client: PulsarClient, name: str, limit: int) -> None:
         self._raw = raw
@@ -98,6 +98,7 @@ class Producer:
         self._where = client.where
         self._limit = limit
         self._under_way = 0
+        self._idle: asyncio.Future[None] | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.ok = client.library.Result.Ok
         self.used = 0.0
@@ -159,6 +160,15 @@ class Producer:
         """So many have been answered."""
         self._under_way -= number
         self._wake()
+        if self._idle is not None and not self.busy:
+            self._idle.set_result(None)
+            self._idle = None
+
+    async def idle(self) -> None:
+        """Return when nothing is under way. For one caller."""
+        if self.busy:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
 
     async def close(self) -> None:
         """Leave the topic."""

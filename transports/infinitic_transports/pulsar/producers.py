@@ -20,7 +20,10 @@ _EPHEMERAL_TIMEOUT = 5.0
 
 
 class Producers:
-    """One for each topic. A producer that failed is replaced: what is wrong with it may be that its topic is gone."""
+    """One for each topic. A producer that failed is replaced: what is wrong with it may be that its topic is gone.
+
+    It is closed when the rest that is under way has been answered: closing would tell others that theirs failed.
+    """
 
     def __init__(self, client: PulsarClient, admin: Admin, names: Names, options: ProducerOptions) -> None:
         self._admin = admin
@@ -48,7 +51,7 @@ class Producers:
             producer.used = asyncio.get_running_loop().time()
         try:
             await producer.send(messages)
-        except TransportError as error:
+        except (TransportUnavailable, TransportClosed, UnknownTopic) as error:
             if self._producers.get(topic.name) is producer:
                 self._drop(topic.name)
             if ephemeral and isinstance(error, TransportUnavailable | TransportClosed) and not self._closed:
@@ -58,15 +61,12 @@ class Producers:
             raise
 
     async def close(self) -> None:
-        """Close all."""
+        """Close all, once what is under way has been answered."""
         self._closed = True
-        for timer in self._timers.values():
-            timer.cancel()
-        for task in self._making.values():
-            task.cancel()
+        await asyncio.gather(*self._making.values(), return_exceptions=True)
         for name in list(self._producers):
             self._drop(name)
-        await asyncio.gather(*self._making.values(), *self._leaving, return_exceptions=True)
+        await asyncio.gather(*self._leaving)
 
     async def _make(self, topic: Topic) -> Producer:
         if self._closed:
@@ -120,5 +120,6 @@ class Producers:
 
     @staticmethod
     async def _leave(producer: Producer) -> None:
+        await producer.idle()
         with contextlib.suppress(TransportError):  # it is gone already
             await producer.close()

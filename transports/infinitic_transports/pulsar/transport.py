@@ -26,8 +26,7 @@ from infinitic.transport import (
     TransportClosed,
 )
 from infinitic_transports.pulsar.admin import Admin, merged
-from infinitic_transports.pulsar.client import PulsarClient
-from infinitic_transports.pulsar.consumer import CLOSE_SECONDS
+from infinitic_transports.pulsar.client import CLOSE_SECONDS, PulsarClient
 from infinitic_transports.pulsar.consumers import Consumers
 from infinitic_transports.pulsar.diagnosis import diagnose
 from infinitic_transports.pulsar.names import FORWARDER, Names, delayed
