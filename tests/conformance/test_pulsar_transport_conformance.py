@@ -87,6 +87,7 @@ class TestPulsarRestarts(OnPulsar):
     @classmethod
     def private_broker(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         """A broker that nobody else uses."""
+        reachable()
         if missing := PrivatePulsar.missing():
             absent(missing)
         cls.service = PrivatePulsar(tmp_path_factory.mktemp("pulsar"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from infinitic.storage import Storage
 from tests.integration.pulsar.secured import SERVICES, missing
-from tests.integration.storages.databases import HORIZON, HOST, Place
+from tests.integration.storages.databases import HORIZON, HOST, Place, need
 
 SCRIPTS = {"postgres": "postgres", "mysql": "mariadb", "redis": "redis"}
 
@@ -18,6 +18,7 @@ class PrivateServer:
     """One server of a kind, not started yet. `arguments` are added to its command."""
 
     def __init__(self, kind: str, folder: Path, arguments: str = "") -> None:
+        need(kind)  # where nobody has started servers, nobody wants these
         self._kind = kind
         self._folder = folder
         self._name = SCRIPTS[kind]

@@ -21,6 +21,7 @@ import pytest
 
 from infinitic.ids import new_id
 from infinitic_transports.pulsar import PulsarSettings
+from tests.integration.stack import need
 
 HOST = "127.0.0.1"
 START_SECONDS = 300
@@ -127,7 +128,8 @@ def missing(what: str) -> None:
 
 @contextmanager
 def broker(folder: Path) -> Generator[Secured]:
-    """Start it, and remove it with its data."""
+    """Start it, and remove it with its data. Skips where nobody has started servers: nobody wants this one then."""
+    need()
     for command in ("java", "openssl", "curl"):
         if shutil.which(command) is None:
             missing(f"There is no {command}, which a broker of the tests' own needs")
