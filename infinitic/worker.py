@@ -360,9 +360,14 @@ class Worker:
                 task.add_done_callback(self._starting.discard)
 
     async def _stop(self) -> None:
+        time = asyncio.get_running_loop().time
+        ends = time() + self._grace
         if self._starting:
-            await asyncio.wait(self._starting)
-        await self._supervisor.drain(self._grace)
+            _, late = await asyncio.wait(self._starting, timeout=self._grace)
+            for task in late:  # the broker is away
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await self._supervisor.drain(max(0.0, ends - time()))
         await self._client.close()
 
     async def _kill(self) -> None:

@@ -10,7 +10,7 @@ import threading
 from infinitic import Client, Worker, Workflow, task
 from infinitic.topics import service_executor
 from infinitic_storages.memory import Database, InMemoryStorage
-from infinitic_testing.fences import FencedStorage
+from infinitic_testing.fences import FencedStorage, FencedTransport
 from infinitic_transports.memory import InMemoryTransport
 from tests.simulation.cases import Approval, Case, Numbers
 from tests.simulation.faulty import Outage
@@ -131,6 +131,27 @@ def test_draining_while_the_storage_is_away_ends_and_loses_nothing() -> None:
             fused(second, CASE)
             world.start(second)
             assert await handle.result() == ["a", "b", "3", "late"]
+
+    run(main())
+
+
+def test_what_is_added_while_the_broker_is_away_does_not_hold_it_up() -> None:
+    async def main() -> None:
+        world, outage = World(), Outage()
+        async with world.open():
+            worker = Worker(
+                FencedTransport(world.connect(), outage),
+                InMemoryStorage(world.database),
+                clock=world.clock,
+                shutdown_grace_period=3.0,
+            )
+            worker.add_service(Numbers)
+            async with worker.running():
+                outage.down.add("broker")
+                worker.add_workflow(Approval)
+                await asyncio.sleep(1.0)
+                began = world.clock.now()
+            assert world.clock.now() - began == 3.0
 
     run(main())
 
