@@ -29,6 +29,31 @@ class Diagnosis(msgspec.Struct, frozen=True, omit_defaults=True):
     remedy: str = ""
 
 
+SKEW_SECONDS = 60.0
+"""Seconds that two clocks may be apart before workflows suffer."""
+
+
+def ok(subject: str, message: str) -> Diagnosis:
+    """A finding about which nothing is to be done."""
+    return Diagnosis(subject, Level.OK, message)
+
+
+def skew(subject: str, seconds: float, *, precision: float = 1.0, harm: str = "") -> Diagnosis:
+    """What it means that the clock of a server is so much ahead of ours.
+
+    Args:
+        subject: the clock.
+        seconds: how much it is ahead; negative if it is behind.
+        precision: seconds below which it agrees.
+        harm: what comes of a large difference.
+    """
+    if abs(seconds) < SKEW_SECONDS:
+        agrees = abs(seconds) < precision
+        return ok(subject, "agrees with that of this machine" if agrees else f"is off by {abs(seconds):.0f} s")
+    message = f"is {abs(seconds):,.0f} s {'ahead of' if seconds > 0 else 'behind'} that of this machine{harm}"
+    return Diagnosis(subject, Level.FAILURE, message, "synchronise both with NTP")
+
+
 @runtime_checkable
 class Diagnosable(Protocol):
     """An adapter that can tell how it is."""

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from redis.exceptions import ResponseError
 
 from infinitic.clock import Clock
-from infinitic.diagnosis import Diagnosis, Level
+from infinitic.diagnosis import Diagnosis, Level, ok, skew
 from infinitic_storages.redis.connections import Connections
 from infinitic_storages.redis.errors import translate
 from infinitic_storages.redis.scripts import SCHEMA
-from infinitic_storages.redis.server import OLDEST, version_of
+from infinitic_storages.redis.server import ASKED, OLDEST, config_of, facts_of, version_of
 
-SKEW_SECONDS = 60.0
 FULL = 0.8
 """Share of `maxmemory` from which on it is time to act."""
 
 _VERSION, _CLOCK, _SCHEMA, _DURABILITY, _MEMORY = "Redis version", "Redis clock", "schema", "durability", "memory"
-_ASKED = ("appendonly", "appendfsync", "save", "maxmemory-policy", "maxmemory")
+_ASKED = (*ASKED, "maxmemory")
 
 
 async def diagnose(connections: Connections, prefix: str, clock: Clock) -> list[Diagnosis]:
@@ -29,16 +26,15 @@ async def diagnose(connections: Connections, prefix: str, clock: Clock) -> list[
     middle = (before + clock.now()) / 2
     if isinstance(info, ResponseError):
         raise translate(info, connections.where) from info
-    lines = (line.partition(":") for line in info.decode(errors="replace").splitlines())
-    facts: dict[str, str] = {name: value for name, colon, value in lines if colon}
-    config = {name: reply[1].decode() for name, reply in zip(_ASKED, settings, strict=True) if _answered(reply)}
+    facts = facts_of(info)
+    config = config_of(_ASKED, settings)
     checks = [_version(facts)]
     if facts.get("cluster_enabled") == "1" or facts.get("redis_mode") == "cluster":
         checks.append(_bad("Redis", "it is a Redis Cluster", "use one server, with replicas and Sentinel"))
     if facts.get("role") == "slave":
         checks.append(_bad("Redis", "it is a replica", "connect to the master, or by Sentinel"))
     if not isinstance(time, ResponseError):
-        checks.append(skew(int(time[0]) + int(time[1]) / 1e6 - middle))
+        checks.append(skew(_CLOCK, int(time[0]) + int(time[1]) / 1e6 - middle))
     checks.append(_durability(facts, config))
     checks += _memory(facts, config)
     if not isinstance(schema, ResponseError):
@@ -46,16 +42,11 @@ async def diagnose(connections: Connections, prefix: str, clock: Clock) -> list[
     return checks
 
 
-def _answered(reply: Any) -> bool:
-    """Whether CONFIG GET is allowed, and knows the setting."""
-    return not isinstance(reply, ResponseError) and len(reply) == 2
-
-
 def _version(facts: dict[str, str]) -> Diagnosis:
     version = facts.get("redis_version", "unknown")
     if version_of(version) < OLDEST:
         return _bad(_VERSION, f"{version} is too old", f"{OLDEST[0]}.{OLDEST[1]} or newer is needed")
-    return _ok(_VERSION, version)
+    return ok(_VERSION, version)
 
 
 def _durability(facts: dict[str, str], config: dict[str, str]) -> Diagnosis:
@@ -69,11 +60,11 @@ def _durability(facts: dict[str, str], config: dict[str, str]) -> Diagnosis:
         return Diagnosis(_DURABILITY, Level.WARNING, f"{kept}: workflows are lost when it stops", always)
     fsync = config.get("appendfsync")
     if fsync is None:
-        return _ok(_DURABILITY, "it has an append-only file; how often that is flushed may not be seen")
+        return ok(_DURABILITY, "it has an append-only file; how often that is flushed may not be seen")
     if fsync != "always":
         message = f"appendfsync is {fsync}: a crash of the machine loses the last second or more"
         return Diagnosis(_DURABILITY, Level.WARNING, message, always)
-    return _ok(_DURABILITY, "a write waits for the disk")
+    return ok(_DURABILITY, "a write waits for the disk")
 
 
 def _memory(facts: dict[str, str], config: dict[str, str]) -> list[Diagnosis]:
@@ -86,7 +77,7 @@ def _memory(facts: dict[str, str], config: dict[str, str]) -> list[Diagnosis]:
     if limit and used > FULL * limit:
         message = f"{used // 1024**2:,} of {limit // 1024**2:,} MiB are used"
         checks.append(Diagnosis(_MEMORY, Level.WARNING, message, "raise maxmemory, or keep closed workflows shorter"))
-    return checks or [_ok(_MEMORY, f"{used // 1024**2:,} MiB are used; nothing is evicted")]
+    return checks or [ok(_MEMORY, f"{used // 1024**2:,} MiB are used; nothing is evicted")]
 
 
 def _schema(reply: bytes | None, prefix: str) -> Diagnosis:
@@ -98,22 +89,8 @@ def _schema(reply: bytes | None, prefix: str) -> Diagnosis:
     if int(text) > SCHEMA:
         message = f"version {text} is of a newer release; this one knows {SCHEMA} at most"
         return _bad(_SCHEMA, message, "upgrade infinitic, or choose another `key_prefix`")
-    return _ok(_SCHEMA, f"version {text}")
-
-
-def skew(seconds: float) -> Diagnosis:
-    """What it means that the clock of the server is so much ahead of ours."""
-    if abs(seconds) < SKEW_SECONDS:
-        return _ok(
-            _CLOCK, "agrees with that of this machine" if abs(seconds) < 1 else f"is off by {abs(seconds):.0f} s"
-        )
-    message = f"is {abs(seconds):,.0f} s {'ahead of' if seconds > 0 else 'behind'} that of this machine"
-    return _bad(_CLOCK, message, "synchronise both with NTP")
+    return ok(_SCHEMA, f"version {text}")
 
 
 def _bad(subject: str, message: str, remedy: str) -> Diagnosis:
     return Diagnosis(subject, Level.FAILURE, message, remedy)
-
-
-def _ok(subject: str, message: str) -> Diagnosis:
-    return Diagnosis(subject, Level.OK, message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -17,20 +18,20 @@ OLDEST = (6, 2)
 
 logger = logging.getLogger("infinitic.storages.redis")
 
-_ASKED = ("appendonly", "appendfsync", "save", "maxmemory-policy")
+ASKED = ("appendonly", "appendfsync", "save", "maxmemory-policy")
 
 
 async def prepare(connections: Connections, prefix: str) -> bool:
     """Check the server, and mark the layout. Returns whether what is written survives a crash of the server."""
     where = f"Redis at {connections.where}"
-    info, *settings = await connections.run([("INFO", "ALL"), *[("CONFIG", "GET", name) for name in _ASKED]])
+    info, *settings = await connections.run([("INFO", "ALL"), *[("CONFIG", "GET", name) for name in ASKED]])
     if isinstance(info, ResponseError):
         raise translate(info, connections.where) from info
-    facts = _facts(info)
+    facts = facts_of(info)
     _check_server(facts, where)
     await _check_schema(connections, prefix, where)
     await check_permissions(connections, prefix)
-    config = {name: value for name, reply in zip(_ASKED, settings, strict=True) if (value := _value(reply)) is not None}
+    config = config_of(ASKED, settings)
     _warn(facts, config, where)
     return config.get("appendonly") == "yes" and config.get("appendfsync") == "always"
 
@@ -88,14 +89,15 @@ def version_of(text: str) -> tuple[int, int]:
     return (int(parts[0]), int(parts[1])) if len(parts) > 1 and parts[0].isdigit() and parts[1].isdigit() else (0, 0)
 
 
-def _facts(info: bytes) -> dict[str, str]:
+def facts_of(info: bytes) -> dict[str, str]:
+    """What INFO says, by name."""
     lines = (line.partition(":") for line in info.decode(errors="replace").splitlines())
     return {name: value for name, colon, value in lines if colon}
 
 
-def _value(reply: Any) -> str | None:
-    """The value of CONFIG GET; None where it is not allowed, as managed servers do."""
-    if isinstance(reply, ResponseError) or len(reply) != 2:
-        return None
-    text: str = reply[1].decode(errors="replace")
-    return text
+def config_of(names: Sequence[str], replies: Sequence[Any]) -> dict[str, str]:
+    """The values of CONFIG GET; without those that are unknown, or not allowed, as on managed servers."""
+    answered = [
+        (name, reply) for name, reply in zip(names, replies, strict=True) if not isinstance(reply, ResponseError)
+    ]
+    return {name: reply[1].decode(errors="replace") for name, reply in answered if len(reply) == 2}

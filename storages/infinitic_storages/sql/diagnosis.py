@@ -11,13 +11,12 @@ from typing import Any
 from sqlalchemy import Connection, inspect, select, text
 
 from infinitic.clock import Clock
-from infinitic.diagnosis import Diagnosis, Level
+from infinitic.diagnosis import Diagnosis, Level, ok, skew
 from infinitic_storages.sql.dialects.base import Database
 from infinitic_storages.sql.dialects.call import Call
 from infinitic_storages.sql.migrations import SCHEMA_VERSION
 from infinitic_storages.sql.tables import Tables
 
-SKEW_SECONDS = 60.0
 PACKET = 16 * 1024 * 1024
 FREE = 1024**3
 
@@ -44,7 +43,7 @@ def _postgres(connection: Connection, clock: Clock) -> list[Diagnosis]:
     lost = "set it to on: what was committed is lost, or the database is damaged, when the machine stops"
     checks += [Diagnosis(_DURABILITY, Level.WARNING, f"{name} is off", lost) for name in off]
     if not off:  # the storage sees to synchronous_commit itself, for each connection
-        checks.append(_ok(_DURABILITY, "a commit waits for the disk"))
+        checks.append(ok(_DURABILITY, "a commit waits for the disk"))
     return checks
 
 
@@ -73,7 +72,7 @@ def _mysql(connection: Connection, clock: Clock) -> list[Diagnosis]:
         message = f"{name} is {found[name]}: what was committed may be lost when the machine stops"
         checks.append(Diagnosis(_DURABILITY, Level.WARNING, message, f"set {name}={good}"))
     if not bad:
-        checks.append(_ok(_DURABILITY, "a commit waits for the disk"))
+        checks.append(ok(_DURABILITY, "a commit waits for the disk"))
     packet = int(found.get("max_allowed_packet", PACKET))
     if packet < PACKET:
         message = f"{packet:,} bytes: a state, or the events of a step, may have a quarter of it at most"
@@ -84,18 +83,18 @@ def _mysql(connection: Connection, clock: Clock) -> list[Diagnosis]:
 
 
 def _sqlite(connection: Connection) -> list[Diagnosis]:
-    checks = [_ok(_VERSION, f"SQLite {sqlite3.sqlite_version}")]  # one that is too old is refused before
+    checks = [ok(_VERSION, f"SQLite {sqlite3.sqlite_version}")]  # one that is too old is refused before
     if connection.execute(text("PRAGMA synchronous")).scalar() == _SYNCHRONOUS_NORMAL:
         message = "synchronous is normal: a power cut may undo what was committed last"
         checks.append(Diagnosis(_DURABILITY, Level.WARNING, message, "set `synchronous` to full"))
     else:
-        checks.append(_ok(_DURABILITY, "a commit waits for the disk"))
+        checks.append(ok(_DURABILITY, "a commit waits for the disk"))
     path = connection.execute(text("SELECT file FROM pragma_database_list WHERE name = 'main'")).scalar()
     free = shutil.disk_usage(Path(str(path)).parent).free
     if free < FREE:
         checks.append(Diagnosis("disk", Level.WARNING, f"{free // 1024**2:,} MiB are free", "make room"))
     else:
-        checks.append(_ok("disk", f"{free // 1024**3:,} GiB are free"))
+        checks.append(ok("disk", f"{free // 1024**3:,} GiB are free"))
     return checks
 
 
@@ -109,31 +108,17 @@ def _schema(connection: Connection, tables: Tables) -> Diagnosis:
     if stored > SCHEMA_VERSION:
         message = f"version {stored} is of a newer release; this one knows {SCHEMA_VERSION} at most"
         return Diagnosis(_SCHEMA, Level.FAILURE, message, "upgrade infinitic, or use another database")
-    return _ok(_SCHEMA, f"version {stored}")
+    return ok(_SCHEMA, f"version {stored}")
 
 
 def _version(kind: str, version: str, good: bool, needed: str) -> Diagnosis:
     told = version if version.lower().startswith(kind.lower()) else f"{kind} {version}"
     if good:
-        return _ok(_VERSION, told)
+        return ok(_VERSION, told)
     return Diagnosis(_VERSION, Level.FAILURE, f"{told} is too old", f"{kind} {needed} is needed")
 
 
 def _skew(connection: Connection, statement: str, clock: Clock) -> Diagnosis:
     before = clock.now()
     theirs = float(connection.execute(text(statement)).scalar_one())
-    return skew(theirs - (before + clock.now()) / 2)
-
-
-def skew(seconds: float) -> Diagnosis:
-    """What it means that the clock of the database is so much ahead of ours."""
-    if abs(seconds) < SKEW_SECONDS:
-        return _ok(
-            _CLOCK, "agrees with that of this machine" if abs(seconds) < 1 else f"is off by {abs(seconds):.0f} s"
-        )
-    message = f"is {abs(seconds):,.0f} s {'ahead of' if seconds > 0 else 'behind'} that of this machine"
-    return Diagnosis(_CLOCK, Level.FAILURE, message, "synchronise both with NTP")
-
-
-def _ok(subject: str, message: str) -> Diagnosis:
-    return Diagnosis(subject, Level.OK, message)
+    return skew(_CLOCK, theirs - (before + clock.now()) / 2)

@@ -33,7 +33,8 @@ from infinitic.storage import (
 from infinitic_storages.sql.commit import check
 
 if TYPE_CHECKING:
-    from infinitic_storages.sql.dialects.base import Call, Database
+    from infinitic_storages.sql.dialects.base import Database
+    from infinitic_storages.sql.dialects.call import Call
 
 T = TypeVar("T")
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from infinitic.diagnosis import Diagnosable, Diagnosis, Level
+from infinitic.diagnosis import Diagnosable, Diagnosis, Level, skew
 from infinitic.storage import Storage
-from infinitic_storages.redis import RedisSettings, RedisStorage, diagnosis as redis_diagnosis
-from infinitic_storages.sql import diagnosis as sql_diagnosis
+from infinitic_storages.redis import RedisSettings, RedisStorage
 from tests.integration.private import PrivateServer
 from tests.integration.redis.conftest import HOST, Server
 from tests.integration.storages.databases import KINDS, Place
@@ -120,10 +119,12 @@ def test_a_careless_server(careless: Storage, says: dict[str, str]) -> None:
         assert message.startswith(text)
 
 
-@pytest.mark.parametrize("skew", [redis_diagnosis.skew, sql_diagnosis.skew])
-def test_clocks(skew: Callable[[float], Diagnosis]) -> None:
-    assert skew(0.1).level is Level.OK
-    assert skew(-30).message == "is off by 30 s"
-    assert skew(61).message == "is 61 s ahead of that of this machine"
-    assert (skew(-90).level, skew(-90).message) == (Level.FAILURE, "is 90 s behind that of this machine")
-    assert "NTP" in skew(-90).remedy
+def test_clocks() -> None:
+    def of(seconds: float) -> Diagnosis:
+        return skew("clock", seconds)
+
+    assert of(0.1).level is Level.OK
+    assert of(-30).message == "is off by 30 s"
+    assert of(61).message == "is 61 s ahead of that of this machine"
+    assert (of(-90).level, of(-90).message) == (Level.FAILURE, "is 90 s behind that of this machine")
+    assert "NTP" in of(-90).remedy

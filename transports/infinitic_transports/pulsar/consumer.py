@@ -76,8 +76,7 @@ class PulsarConsumer(Consumer):
             self._check_open()
             self._wanted = min(max_messages, self._prefetch - len(shelf.in_hand))
             if self._wanted > 0:
-                if len(shelf.ready) < self._wanted + shelf.returned:
-                    self._pump()
+                self._pump()
                 if shelf.ready:
                     return shelf.take(self._wanted)
                 if self._failure is not None:

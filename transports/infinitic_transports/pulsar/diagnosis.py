@@ -7,13 +7,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
 from infinitic.clock import Clock
-from infinitic.diagnosis import Diagnosis, Level
+from infinitic.diagnosis import Diagnosis, Level, ok, skew
 from infinitic.errors import TransportError
 from infinitic_transports.pulsar.admin import Admin
 from infinitic_transports.pulsar.settings import PulsarSettings
 from infinitic_transports.pulsar.versions import NEEDED, unfit, version_of
 
-SKEW_SECONDS = 60.0
 UNACKED_RANGES = 100_000
 
 _VERSION, _CLOCK, _NAMESPACE, _CONFIGURATION = "broker version", "broker clock", "namespace", "broker configuration"
@@ -30,7 +29,7 @@ async def diagnose(admin: Admin, settings: PulsarSettings, horizon: float, clock
     checks += await _unmade(admin, settings) if policies is None and not wrong else wrong
     checks += await _topics(admin, settings) if policies is not None else []
     if runtime is None:
-        checks += [_ok(_CONFIGURATION, "not looked at: the role of this client may not see it")] if unseen else []
+        checks += [ok(_CONFIGURATION, "not looked at: the role of this client may not see it")] if unseen else []
     else:
         checks += _configuration(runtime, settings)
     return checks
@@ -39,7 +38,7 @@ async def diagnose(admin: Admin, settings: PulsarSettings, horizon: float, clock
 async def _broker(admin: Admin, clock: Clock) -> list[Diagnosis]:
     version = await admin.version()
     before = clock.now()
-    answer = await admin.get("brokers/version")
+    answer = await admin.get("brokers/version")  # once more, over the connection that is there: for its time
     middle = (before + clock.now()) / 2
     advice = unfit(version)
     if advice is not None:
@@ -47,22 +46,12 @@ async def _broker(admin: Admin, clock: Clock) -> list[Diagnosis]:
     elif version_of(version) is None:
         checks = [Diagnosis(_VERSION, Level.WARNING, f"is unknown: {version[:60]}", NEEDED)]
     else:
-        checks = [_ok(_VERSION, version)]
+        checks = [ok(_VERSION, version)]
     date = answer.headers.get("date")
     if date is not None:  # it has whole seconds, and half a one is lost on average
-        checks.append(skew(parsedate_to_datetime(date).timestamp() + 0.5 - middle))
+        ahead = parsedate_to_datetime(date).timestamp() + 0.5 - middle
+        checks.append(skew(_CLOCK, ahead, precision=2.0, harm=": timers and timeouts come at wrong times"))
     return checks
-
-
-def skew(seconds: float) -> Diagnosis:
-    """What it means that the clock of the broker is so much ahead of ours."""
-    if abs(seconds) < SKEW_SECONDS:
-        return _ok(
-            _CLOCK, "agrees with that of this machine" if abs(seconds) < 2 else f"is off by {abs(seconds):.0f} s"
-        )
-    side = "ahead of" if seconds > 0 else "behind"
-    message = f"is {abs(seconds):,.0f} s {side} that of this machine: timers and timeouts come at wrong times"
-    return Diagnosis(_CLOCK, Level.FAILURE, message, "synchronise both with NTP")
 
 
 async def _read(admin: Admin, path: str, subject: str) -> Read:
@@ -136,7 +125,7 @@ def _differences(policies: Mapping[str, Any], configured: Mapping[str, Any]) -> 
             message = f"is {_text(given)}, and the configuration says {_text(cast('object', wanted))}"
             remedy = "`policies` counts only for a new namespace: change one of the two (pulsar-admin namespaces …)"
             found.append(Diagnosis(f"policy {name}", Level.WARNING, message, remedy))
-    return found or [_ok("policies", "are as the configuration says")]
+    return found or [ok("policies", "are as the configuration says")]
 
 
 def _text(value: object) -> str:
@@ -153,7 +142,7 @@ async def _topics(admin: Admin, settings: PulsarSettings) -> list[Diagnosis]:
     except TransportError as error:
         return [Diagnosis("topics", Level.FAILURE, str(error))]
     plain = [each for each in names if "-partition-" not in each and "/__" not in each]
-    checks = [_ok("topics", f"{len(plain) + len(parted):,}")]
+    checks = [ok("topics", f"{len(plain) + len(parted):,}")]
     if parted and settings.partitions is None:
         message = f"{len(parted):,} topics have partitions, and `partitions` is not set"
         checks.append(Diagnosis("topics", Level.WARNING, message, "set `partitions` to what they were made with"))
@@ -182,8 +171,4 @@ def _configuration(runtime: Mapping[str, Any], settings: PulsarSettings) -> list
     if ranges is not None and ranges < UNACKED_RANGES:
         message = f"with {ranges:,}, acknowledged messages may come again after a restart of the broker"
         note(name, Level.WARNING, message, f"set {name}={UNACKED_RANGES}")
-    return found or [_ok(_CONFIGURATION, "as recommended")]
-
-
-def _ok(subject: str, message: str) -> Diagnosis:
-    return Diagnosis(subject, Level.OK, message)
+    return found or [ok(_CONFIGURATION, "as recommended")]

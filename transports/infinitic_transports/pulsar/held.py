@@ -66,10 +66,8 @@ class Shelf:
         ready, in_hand = self.ready, self.in_hand
         taken = [ready.popleft() for _ in range(min(limit, len(ready)))]
         for delivery in taken:
-            held = delivery.token
-            assert isinstance(held, Held)
+            held = in_hand[delivery] = _held(delivery)
             self._gone(held)
-            in_hand[delivery] = held
         return taken
 
     def settle(self, delivery: Delivery) -> RawMessage | None:
@@ -118,9 +116,7 @@ class Shelf:
             _, number, delivery = heappop(self._later)
             if number in self._put_off:
                 self._put_off.remove(number)
-                held = delivery.token
-                assert isinstance(held, Held)
-                self._return(delivery, held)
+                self._return(delivery, _held(delivery))
             else:
                 self._release_lane(delivery.message.key or "", now)
 
@@ -148,8 +144,7 @@ class Shelf:
         lane: list[Item] = []
         others: deque[Delivery] = deque()
         for delivery in self.ready:
-            held = delivery.token
-            assert isinstance(held, Held)
+            held = _held(delivery)
             if delivery.message.key == key:
                 self._gone(held)
                 held.due = 0.0
@@ -172,6 +167,12 @@ class Shelf:
         del lane[:released]
         if not lane:
             del self._lanes[key]
+
+
+def _held(delivery: Delivery) -> Held:
+    held = delivery.token
+    assert isinstance(held, Held)
+    return held
 
 
 def _number(item: Item) -> int:

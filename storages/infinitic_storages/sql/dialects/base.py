@@ -30,7 +30,7 @@ from infinitic.storage import (
 )
 from infinitic_storages.sql import queries
 from infinitic_storages.sql.commit import Facts, Plan, Question, TryAgain, ask, decide
-from infinitic_storages.sql.dialects.call import Call as Call, Failure as Failure
+from infinitic_storages.sql.dialects.call import Call, Failure
 from infinitic_storages.sql.migrations import migrate
 from infinitic_storages.sql.tables import Tables
 

@@ -26,7 +26,8 @@ from infinitic_storages.sql.commit import (
     head_size,
     segment_size,
 )
-from infinitic_storages.sql.dialects.base import Call, Database, Failure
+from infinitic_storages.sql.dialects.base import Database
+from infinitic_storages.sql.dialects.call import Call, Failure
 from infinitic_storages.sql.dialects.postgres_sql import (
     Statements,
     array,

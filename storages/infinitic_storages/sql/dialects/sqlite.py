@@ -12,7 +12,8 @@ from sqlalchemy.pool import QueuePool
 
 from infinitic.storage import StorageConfigurationError
 from infinitic_storages.sql.commit import Facts, HeadRow, Plan, Question, Row
-from infinitic_storages.sql.dialects.base import Call, Database, Failure
+from infinitic_storages.sql.dialects.base import Database
+from infinitic_storages.sql.dialects.call import Call, Failure
 from infinitic_storages.sql.settings import SqliteSettings
 from infinitic_storages.sql.tables import Tables
 
