@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Coroutine, Iterator
-from typing import Any, ClassVar, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 
@@ -16,6 +14,7 @@ from infinitic.transport import Transport
 from infinitic_testing.conformance.transport import TransportConformance, transport_rules
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
 from tests.conformance.transport_private_pulsar import PrivatePulsar
+from tests.required import absent, reach
 
 T = TypeVar("T")
 
@@ -45,18 +44,7 @@ class OnPulsar(TransportConformance):
 def reachable() -> None:
     """Skip, or fail where services are required, if Pulsar is not there."""
     for url in (BROKER, WEB):
-        place = urlsplit(url)
-        try:
-            socket.create_connection((place.hostname or "", place.port or 80), timeout=5).close()
-        except OSError as error:
-            absent(f"Pulsar does not answer at {url} ({error}): make services")
-
-
-def absent(what: str) -> NoReturn:
-    """Skip, or fail where services are required."""
-    if os.environ.get("INFINITIC_REQUIRE_SERVICES") == "1":
-        pytest.fail(what)
-    pytest.skip(what)
+        reach("Pulsar", url)
 
 
 class TestPulsar(OnPulsar):

@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 from infinitic.storage import Storage
-from tests.integration.pulsar.secured import SERVICES, missing
+from tests.integration.pulsar.secured import SERVICES
 from tests.integration.storages.databases import HORIZON, HOST, Place, need
+from tests.required import absent
 
 SCRIPTS = {"postgres": "postgres", "mysql": "mariadb", "redis": "redis"}
 
@@ -33,7 +34,7 @@ class PrivateServer:
         }
         lacks = self.do("missing").split()
         if lacks:
-            missing(f"not installed: {', '.join(lacks)}")
+            absent(f"not installed: {', '.join(lacks)}")
 
     def do(self, verb: str) -> str:
         """A verb of the script, as start, kill and wipe."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
 import yaml
 
 from bench import servers
+from tests.required import reach
 
 DATABASES = servers.STORAGES
-REQUIRED = os.environ.get("INFINITIC_REQUIRE_SERVICES") == "1"
 
 
 def need(*databases: str) -> None:
@@ -21,13 +18,7 @@ def need(*databases: str) -> None:
     wanted = {"Pulsar": urlsplit(servers.PULSAR).port or 6650}
     wanted |= {name: servers.PORTS[name] for name in databases if name in servers.PORTS}
     for name, port in wanted.items():
-        try:
-            socket.create_connection((servers.HOST, port), timeout=5).close()
-        except OSError as error:
-            missing = f"{name} does not answer on {servers.HOST}:{port} ({error}): make services"
-            if REQUIRED:
-                pytest.fail(missing)
-            pytest.skip(missing)
+        reach(name, f"//{servers.HOST}:{port}")
 
 
 def configuration(database: str, label: str, folder: Path, **roles: object) -> str:

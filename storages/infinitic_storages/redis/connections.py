@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any
@@ -18,11 +17,10 @@ from redis.exceptions import ConnectionError as DriverConnectionError, NoScriptE
 
 from infinitic.errors import StorageError
 from infinitic.storage import StorageClosed, StorageConfigurationError, StorageOutcomeUnknown
+from infinitic_storages.hosts import unknown_host
 from infinitic_storages.redis.errors import ELSEWHERE, REPLIES, translate, untouched
 from infinitic_storages.redis.pools import pool, sentinel_pool
 from infinitic_storages.redis.settings import RedisSettings
-
-_NO_HOST = re.compile(r"Name or service not known|nodename nor servname|No address associated")
 
 WRITTEN = 0
 """What a writing script answers when it has written; anything else that it answers says that it has not."""
@@ -99,7 +97,7 @@ class Connections:
             text = TimeoutError(f"no answer within {self._deadline:g} seconds")
             raise translate(text, self.where, sent=sent) from error
         except (RedisError, OSError) as error:
-            if not self._proven and _NO_HOST.search(str(error)):
+            if not self._proven and unknown_host(str(error)):
                 told = f"Redis at {self.where} cannot be reached: {error}: there is no such host; correct its name"
                 raise StorageConfigurationError(told) from error
             raise translate(error, self.where, sent=sent) from error

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import pytest
 
 from infinitic.ids import new_id
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
+from tests.required import reach
 
 BROKER = os.environ.get("INFINITIC_PULSAR_URL", "pulsar://127.0.0.1:6650")
 WEB = os.environ.get("INFINITIC_PULSAR_WEB_URL", "http://127.0.0.1:8080")
@@ -31,14 +30,7 @@ class Play(Protocol):
 def settings() -> Iterator[PulsarSettings]:
     """Settings with a fresh namespace, which is deleted afterwards."""
     for url in (BROKER, WEB):
-        place = urlsplit(url)
-        try:
-            socket.create_connection((place.hostname or "", place.port or 80), timeout=5).close()
-        except OSError as error:
-            missing = f"Pulsar does not answer at {url} ({error}): make services"
-            if os.environ.get("INFINITIC_REQUIRE_SERVICES") == "1":
-                pytest.fail(missing)
-            pytest.skip(missing)
+        reach("Pulsar", url)
     made = PulsarSettings(
         broker_service_url=BROKER, web_service_url=WEB, tenant="infinitic", namespace=f"test-{new_id()[:12]}"
     )

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from infinitic.ids import new_id
 from infinitic_transports.pulsar import PulsarSettings
 from tests.integration.stack import need
+from tests.required import absent
 
 HOST = "127.0.0.1"
 START_SECONDS = 300
@@ -119,22 +118,15 @@ def _ports(number: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in held]
 
 
-def missing(what: str) -> None:
-    """Fail where services are required, skip elsewhere."""
-    if os.environ.get("INFINITIC_REQUIRE_SERVICES") == "1":
-        pytest.fail(what)
-    pytest.skip(what)
-
-
 @contextmanager
 def broker(folder: Path) -> Generator[Secured]:
     """Start it, and remove it with its data. Skips where nobody has started servers: nobody wants this one then."""
     need()
     for command in ("java", "openssl", "curl"):
         if shutil.which(command) is None:
-            missing(f"There is no {command}, which a broker of the tests' own needs")
+            absent(f"There is no {command}, which a broker of the tests' own needs")
     if not (SERVICES / "var/pulsar/jars/pom.xml").exists():
-        missing("The jars of Pulsar are not there: make services")
+        absent("The jars of Pulsar are not there: make services")
     port, web, bookie, tls, web_tls = _ports(5)
     certificate(folder, "ca", "Authority of tests")
     certificate(folder, "server", "broker", f"IP:{HOST}")

@@ -20,18 +20,11 @@ from redis.retry import Retry
 
 from infinitic.ids import new_id
 from infinitic_storages.redis import RedisSettings, RedisStorage
+from tests.required import absent, reach
 
 HOST = "127.0.0.1"
 PORT = int(os.environ.get("INFINITIC_REDIS_PORT", "6379"))
-REQUIRED = os.environ.get("INFINITIC_REQUIRE_SERVICES") == "1"
 PATIENCE = 30.0
-
-
-def missing(what: str) -> None:
-    """Fail where servers are required, skip elsewhere."""
-    if REQUIRED:
-        pytest.fail(what)
-    pytest.skip(what)
 
 
 def client(port: int, **options: Any) -> Any:
@@ -42,10 +35,7 @@ def client(port: int, **options: Any) -> Any:
 @pytest.fixture
 def settings() -> Iterator[RedisSettings]:
     """Settings with a fresh prefix, whose keys are removed afterwards."""
-    try:
-        socket.create_connection((HOST, PORT), timeout=5).close()
-    except OSError as error:
-        missing(f"Redis does not answer at {HOST}:{PORT} ({error}): make services")
+    reach("Redis", f"//{HOST}:{PORT}")
     made = RedisSettings(host=HOST, port=PORT, key_prefix=f"test_{new_id()}")
     yield made
     with client(PORT) as own:
@@ -114,7 +104,7 @@ async def prepared(settings: RedisSettings) -> bool:
 def make_server(tmp_path: Path) -> Iterator[MakeServer]:
     """Starts private servers, and ends them."""
     if shutil.which("redis-server") is None:
-        missing("There is no redis-server to start")
+        absent("There is no redis-server to start")
     servers: list[Server] = []
 
     def make(*arguments: str, sentinel: bool = False) -> Server:

@@ -22,7 +22,8 @@ from infinitic.storage import (
     Written,
 )
 from infinitic_storages.redis import RedisSettings, RedisStorage
-from tests.integration.redis.conftest import HOST, PATIENCE, MakeServer, at, client, missing, prepared
+from tests.integration.redis.conftest import HOST, PATIENCE, MakeServer, at, client, prepared
+from tests.required import absent
 
 KEY = StateKey("Trip", "1")
 
@@ -137,7 +138,7 @@ def test_MIG_1_ten_prepare_at_once(settings: RedisSettings) -> None:
 
 def test_tls_and_a_certificate_that_is_not_trusted(make_server: MakeServer, tmp_path: Path) -> None:
     if shutil.which("openssl") is None:
-        missing("There is no openssl to make a certificate with")
+        absent("There is no openssl to make a certificate with")
     cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2"]
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]

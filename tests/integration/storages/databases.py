@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import psycopg
 import pymysql
-import pytest
 import redis
 
 from infinitic.storage import Storage
@@ -21,6 +19,7 @@ from infinitic_storages.sql.postgres import PostgresStorage
 from infinitic_storages.sql.settings import MysqlSettings, PostgresSettings, SqliteSettings
 from infinitic_storages.sql.sqlite import SqliteStorage
 from infinitic_storages.sql.storage import SqlStorage
+from tests.required import reach
 
 HOST = "127.0.0.1"
 POSTGRES_PORT = int(os.environ.get("INFINITIC_POSTGRES_PORT", "5432"))
@@ -89,13 +88,7 @@ def need(kind: str) -> None:
     if kind == "sqlite":
         return
     port = {"postgres": POSTGRES_PORT, "mysql": MARIADB_PORT, "redis": REDIS_PORT}[kind]
-    try:
-        socket.create_connection((HOST, port), timeout=5).close()
-    except OSError as error:
-        missing = f"{kind} does not answer on {HOST}:{port} ({error})"
-        if os.environ.get("INFINITIC_REQUIRE_SERVICES") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
+    reach(kind, f"//{HOST}:{port}")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -28,6 +27,7 @@ from infinitic.storage import (
     StorageUnavailable,
     Stored,
 )
+from infinitic_storages.hosts import unknown_host
 from infinitic_storages.sql import queries
 from infinitic_storages.sql.commit import Facts, Plan, Question, TryAgain, ask, decide
 from infinitic_storages.sql.dialects.call import Call, Failure
@@ -36,7 +36,6 @@ from infinitic_storages.sql.tables import Tables
 
 T = TypeVar("T")
 
-_NO_HOST = re.compile(r"Name or service not known|nodename nor servname|No address associated")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.5
 _BROKEN = (Failure.LOST, Failure.STALE)  # the connection is of no use any more
 _CALL = "infinitic_call"
@@ -152,7 +151,7 @@ class Database(ABC):
         call.sent = False
         if failure is Failure.CONFIGURATION:
             raise StorageConfigurationError(told) from cause
-        if failure is Failure.UNREACHABLE and not self._proven and _NO_HOST.search(told):
+        if failure is Failure.UNREACHABLE and not self._proven and unknown_host(told):
             raise StorageConfigurationError(f"{told}: there is no such host; correct its name") from cause
         if failure is Failure.FULL:
             raise StorageUnavailable(f"The disk of the database is full. {told}") from cause

@@ -1,0 +1,26 @@
+"""What is not there: a failure where servers are required, as in CI; elsewhere the test is skipped with the reason."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import pytest
+
+
+def absent(what: str) -> NoReturn:
+    """Fail or skip."""
+    if os.environ.get("INFINITIC_REQUIRE_SERVICES") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def reach(what: str, url: str) -> None:
+    """Go on if somebody answers at the host and port of this URL."""
+    place = urlsplit(url)
+    try:
+        socket.create_connection((place.hostname or "", place.port or 80), timeout=5).close()
+    except OSError as error:
+        absent(f"{what} does not answer at {url.removeprefix('//')} ({error}): make services")
