@@ -47,6 +47,8 @@ class Server:
     """A Redis server of a test's own, on a free port; or a Sentinel, with the lines of its configuration."""
 
     def __init__(self, folder: Path, *arguments: str, sentinel: bool = False) -> None:
+        if shutil.which("redis-server") is None:
+            absent("There is no redis-server to start")
         with socket.socket() as free:
             free.bind((HOST, 0))
             self.port: int = free.getsockname()[1]
@@ -103,8 +105,6 @@ async def prepared(settings: RedisSettings) -> bool:
 @pytest.fixture
 def make_server(tmp_path: Path) -> Iterator[MakeServer]:
     """Starts private servers, and ends them."""
-    if shutil.which("redis-server") is None:
-        absent("There is no redis-server to start")
     servers: list[Server] = []
 
     def make(*arguments: str, sentinel: bool = False) -> Server:
