@@ -1,10 +1,10 @@
 """The history of an instance: what happened to it, and what its code asked for, in order.
 
-*Stimuli* are handed to the instance, all that wait at once, when it is resumed; `Activated` marks that moment. The
+*Stimuli* are handed to the instance, all that wait, when it is resumed; `Activated` marks that moment. The
 commands of an activation follow its `Activated`. When the code runs on another worker, stimuli of the next activation
 may lie between. Replay needs nothing else.
 
-On the wire, besides the names of `messages.commands`: k failed attempts · w when · n number.
+On the wire, besides the names of `messages.commands`: k failed attempts · w when · n number · e one by one.
 """
 
 from __future__ import annotations
@@ -75,10 +75,15 @@ class AttemptFailed(_Event, frozen=True, tag="k"):
 
 
 class Activated(_Event, frozen=True, tag="a"):
-    """The instance was resumed, with all stimuli that waited. `at` is what its code sees as the time."""
+    """The instance was resumed, with all stimuli that waited. `at` is what its code sees as the time.
+
+    `each` says that they were handed over one by one, each until the code came to rest. Release 0.1 handed over all
+    at once, and wrote no such mark; for a single stimulus both are the same, and the mark is left out.
+    """
 
     number: int = msgspec.field(name="n")
     at: float = msgspec.field(name="w")
+    each: bool = msgspec.field(name="e", default=False)
 
 
 Stimulus = MethodStarted | TaskResult | TaskError | TaskTimeout | TimerFired | SignalReceived | CancelRequested

@@ -1,7 +1,8 @@
 """To workflow executors, in split mode only: one activation of one instance, with the stimuli since the last one.
 
 On the wire: n number of the activation · v version of the instance, absent until its first decision · w when ·
-e stimuli · g digest of the decision before · q sequence of the last segment before this activation · x meta.
+e stimuli · o one by one · g digest of the decision before · q sequence of the last segment before this activation ·
+x meta.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from infinitic.messages.events import Stimulus
 
 
 class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="activate", tag_field="t"):
-    """Resume the instance and answer with a `Decision`."""
+    """Resume the instance and answer with a `Decision`. `each` is that of the `Activated` in history."""
 
     activation: int = msgspec.field(name="n")
     version: int | None = msgspec.field(name="v", default=None)
@@ -21,6 +22,7 @@ class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, ta
     digest: str = msgspec.field(name="g", default="")
     sequence: int = msgspec.field(name="q", default=0)
     meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
+    each: bool = msgspec.field(name="o", default=False)
 
 
 encode = msgspec.json.Encoder().encode

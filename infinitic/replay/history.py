@@ -56,6 +56,7 @@ class Replay:
 
     def _flush(self) -> None:
         if self._opened is not None:
-            self._instance.activate(self._opened.at, self._stimuli, self._recorded)
+            opened = self._opened
+            self._instance.activate(opened.at, self._stimuli, self._recorded, each=opened.each)
             self._recorded = deque()
             self._opened = None

@@ -93,10 +93,19 @@ class Instance(Recorder):
 
     # Driven by the engine.
 
-    def activate(self, at: float, stimuli: Sequence[Stimulus], recorded: deque[Command] | None = None) -> list[Command]:
+    def activate(
+        self,
+        at: float,
+        stimuli: Sequence[Stimulus],
+        recorded: deque[Command] | None = None,
+        *,
+        each: bool = True,
+    ) -> list[Command]:
         """Hand over stimuli, run until the code waits for something else, and return what it asked for.
 
-        `recorded` are the commands that history holds for this activation; None runs it for the first time.
+        `recorded` are the commands that history holds for this activation; None runs it for the first time. `each`:
+        the code comes to rest after each stimulus, so that it does not see which ones travelled together. False: it
+        runs when all are there, as activations of release 0.1 did.
 
         Raises `NonDeterminismError` if the code asks for something else, `WorkflowCodeError` if it cannot be run.
         The instance is of no use after that.
@@ -112,7 +121,10 @@ class Instance(Recorder):
                 self._create()
             for stimulus in stimuli:
                 self._apply(stimulus)
-            self._run()
+                if each:
+                    self._run()
+            if not each:
+                self._run()
         except TooManySteps as error:
             self._blame(f"The code never comes to rest: {error}; it is at {self._lines(error.task)}")
         except (Stop, Discarded):

@@ -128,7 +128,7 @@ class Step:
         live = held.live
         if live is None:
             live = held.live = Instance(spec, head.id, head.meta, head.run)
-        activated = begin(head, self._now)
+        activated = begin(head, self._now, each=len(stimuli) > 1)
         try:
             commands = live.activate(activated.at, stimuli)
         except InfiniticError as fault:
@@ -161,7 +161,7 @@ class Step:
         """Have another worker run the code."""
         assert self.head is not None
         pending = self.head.pending
-        activated = begin(self.head, self._now)
+        activated = begin(self.head, self._now, each=True)
         self.head = begin_elsewhere(self.head, activated)
         self._events.append(activated)
         self._outbox.append(ActivateElsewhere(activated.number, pending))

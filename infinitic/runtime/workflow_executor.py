@@ -150,7 +150,7 @@ class WorkflowExecutor:
             if live is None and message.activation > 1:
                 commands = await self._revive(instance, message)
             else:
-                commands = instance.activate(message.at, message.stimuli)
+                commands = instance.activate(message.at, message.stimuli, each=message.each)
         except InfiniticError as fault:
             instance.close()
             if isinstance(fault, (*UNCOUNTED, StorageError, TransportError)):
@@ -194,7 +194,7 @@ class WorkflowExecutor:
         if unanswered is None or unanswered[0].number != message.activation:
             raise InfiniticError(f"The history of {instance.id} does not hold activation {message.activation}")
         opened, stimuli = unanswered
-        return instance.activate(opened.at, stimuli)
+        return instance.activate(opened.at, stimuli, each=opened.each)
 
     def _decide(self, workflow_id: str, decision: engine.Decision) -> Outgoing:
         message = Message(f"{workflow_id}/{decision.activation}", workflow_id, engine.encode(decision))

@@ -42,17 +42,18 @@ async def run_again(sim: Simulation, key: StateKey) -> None:
     (spec,) = sim.worker.workflow_specs(key.name).values()
     instance = Instance(spec, key.id, {})
     stimuli, opened, recorded = list[Any](), list[Any](), list[Any]()
-    at: float | None = None
+    activated: events.Activated | None = None
 
     def activate() -> None:
-        if at is not None:
-            assert _encode(instance.activate(at, opened)) == _encode(recorded), f"{key} run again asks for other things"
+        if activated is not None:
+            asked = instance.activate(activated.at, opened, each=activated.each)
+            assert _encode(asked) == _encode(recorded), f"{key} run again asks for other things"
 
     for segment in await sim.storage.states.history(key, limit=1_000_000):
         for event in events.decode(segment.events):
             if isinstance(event, events.Activated):
                 activate()
-                at, opened, stimuli, recorded = event.at, stimuli, [], []
+                activated, opened, stimuli, recorded = event, stimuli, [], []
             elif isinstance(event, get_args(events.Stimulus)):
                 stimuli.append(event)
             elif not isinstance(event, events.AttemptFailed):

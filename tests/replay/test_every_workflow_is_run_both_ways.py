@@ -17,6 +17,7 @@ STALL = "its instances stall: there is no result to compare"
 OTHER_CODE = "it stands for a change of code, and is run on another worker"
 NEVER_RUN = "it cannot be registered"
 BASE = "it is a base class"
+BY_HAND = "it is given its stimuli by hand"
 EXCEPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "test_bad_input": {
         NEVER_RUN: ("NoCoroutine", "BadHint", "BadChannel", "Generating", "NeedsArguments", "NamedTwice"),
@@ -29,6 +30,7 @@ EXCEPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "test_forbidden_calls": {STALL: ("Forbidden", "Fine")},
+    "test_one_by_one": {BY_HAND: ("Mixed",)},
     "test_rebuild": {BASE: ("Base",), "a factory makes it": ("Injected",)},
     "test_replay_check": {
         OTHER_CODE: (

@@ -66,8 +66,8 @@ def concluded(
 
 def test_activations_are_numbered_and_their_time_never_goes_back() -> None:
     """S16."""
-    assert begin(replace(RUNNING, at=NOW), NOW + 1.0) == Activated(2, NOW + 1.0)
-    assert begin(replace(RUNNING, at=NOW), NOW - 1.0) == Activated(2, NOW)
+    assert begin(replace(RUNNING, at=NOW), NOW + 1.0, each=True) == Activated(2, NOW + 1.0, True)
+    assert begin(replace(RUNNING, at=NOW), NOW - 1.0, each=False) == Activated(2, NOW)
     elsewhere = begin_elsewhere(replace(RUNNING, pending=2), Activated(2, NOW))
     assert (elsewhere.activation, elsewhere.at, elsewhere.pending, elsewhere.deciding) == (2, NOW, 0, 2)
 

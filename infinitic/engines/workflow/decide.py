@@ -25,9 +25,12 @@ from infinitic.messages.events import Activated
 from infinitic.messages.outcomes import WorkflowStatus
 
 
-def begin(head: WorkflowHead, now: float) -> Activated:
-    """The next activation: all stimuli that wait go to the code. Its time never goes back (S16)."""
-    return Activated(head.activation + 1, now if now > head.at else head.at)
+def begin(head: WorkflowHead, now: float, *, each: bool) -> Activated:
+    """The next activation: all stimuli that wait go to the code. Its time never goes back (S16).
+
+    `each` says that there may be several: they are handed over one by one (S19).
+    """
+    return Activated(head.activation + 1, now if now > head.at else head.at, each)
 
 
 def begin_elsewhere(head: WorkflowHead, activated: Activated) -> WorkflowHead:

@@ -164,6 +164,7 @@ def _activate(effect: ActivateElsewhere, head: WorkflowHead, segments: Segments)
             digest=head.digest,
             sequence=head.sequence,
             meta=head.meta,
+            each=opened.each,
         )
     )
     message = Message(f"{head.id}/{effect.activation}", head.id, body)
