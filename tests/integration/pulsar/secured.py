@@ -24,6 +24,9 @@ from tests.required import absent
 
 HOST = "127.0.0.1"
 START_SECONDS = 300
+MAX_MESSAGE_SIZE = 1_000_000
+"""Bytes that it takes, less than the settings say."""
+
 SERVICES = Path(__file__).parents[3] / "services"
 _KEY = b"a secret of the tests, of more than 32 bytes"
 _PROVIDERS = "org.apache.pulsar.broker.authentication.AuthenticationProvider"
@@ -41,7 +44,7 @@ def token(role: str, key: bytes = _KEY) -> str:
 
 @dataclass(frozen=True)
 class Secured:
-    """The broker. `admin` is the role of its super-user."""
+    """The broker. `admin` is the role of its super-user. It takes messages of `max_message_size` bytes at most."""
 
     folder: Path
     port: int
@@ -49,6 +52,7 @@ class Secured:
     tls: int
     web_tls: int
     admin: str = "admin"
+    max_message_size: int = MAX_MESSAGE_SIZE
 
     @property
     def authority(self) -> Path:
@@ -151,6 +155,7 @@ def broker(folder: Path) -> Generator[Secured]:
                 f"brokerClientAuthenticationParameters=token:{token('admin')}",
                 "managedLedgerNewEntriesCheckDelayInMillis=10",
                 "managedLedgerMaxUnackedRangesToPersist=10000",
+                f"maxMessageSize={MAX_MESSAGE_SIZE}",
                 "",
             )
         ),

@@ -112,17 +112,6 @@ def test_a_clock_that_is_off(settings: PulsarSettings, play: Play) -> None:
     play(test)
 
 
-def test_a_broker_that_takes_less(settings: PulsarSettings, play: Play) -> None:
-    async def test(_: PulsarTransport) -> None:
-        more = settings.model_copy(update={"max_message_size_bytes": 10 * 1024 * 1024})
-        async with PulsarTransport(more) as transport:
-            level, message, _remedy = (await found(transport))["maxMessageSize"]
-        assert level is Level.FAILURE
-        assert "5,242,880 is less than" in message
-
-    play(test)
-
-
 def test_an_old_broker_is_warned_of_once_and_is_a_failure(
     settings: PulsarSettings, play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

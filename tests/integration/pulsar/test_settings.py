@@ -6,7 +6,9 @@ import asyncio
 import importlib
 import subprocess
 import sys
+from base64 import b64decode, b64encode
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
 import pytest
@@ -33,6 +35,8 @@ from tests.integration.pulsar.helpers import message, shared
         {"policies": {"ttl_seconds": 60}},
         {"producer": {"chunking": True}},
         {"consumer": {"receiver_queue_size": 0}},
+        {"web_service_url": "http://me:mine@localhost:8080"},
+        {"broker_service_url": "pulsar://me:mine@localhost"},
     ],
 )
 def test_what_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
@@ -67,6 +71,66 @@ def test_every_way_to_authenticate_makes_a_client(how: dict[str, Any]) -> None:
 
     asyncio.run(test())
     assert "a" not in repr(settings.authentication).partition("token=")[2][:3]
+
+
+SECRET = "hunter2hunter2"
+DATA_URL = "data:application/json;base64," + b64encode(f'{{"client_secret": "{SECRET}"}}'.encode()).decode()
+OAUTH2 = {"type": "oauth2", "issuer_url": "https://issuer"}
+ATHENZ = {"type": "athenz", "tenant_domain": "a", "tenant_service": "b", "provider_domain": "c", "zts_url": "https://z"}
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"type": "token", "token": SECRET},
+        {"type": "basic", "username": "a", "password": SECRET},
+        OAUTH2 | {"private_key": DATA_URL},
+        OAUTH2 | {"private_key": f'{{"client_secret": "{SECRET}"}}'},
+        OAUTH2 | {"private_key": f'{{"client_secret": "{SECRET}'},
+        OAUTH2 | {"private_key": f"data:,{SECRET}"},
+        OAUTH2 | {"private_key": DATA_URL, "issuer_url": f"https://me:{SECRET}@issuer"},
+        OAUTH2 | {"private_key": DATA_URL, "more": SECRET},
+        OAUTH2 | {"private_key": [SECRET]},
+        ATHENZ | {"private_key": f"data:application/x-pem-file;base64,{SECRET}"},
+        ATHENZ | {"private_key": f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}"},
+    ],
+)
+def test_no_secret_is_shown(how: dict[str, Any]) -> None:
+    """Not by `repr`, `str` or JSON of what holds it, nor by what is raised on the way to a first call."""
+    shown: list[str] = []
+    try:
+        settings = PulsarSettings.model_validate(
+            {
+                "broker_service_url": "pulsar://127.0.0.1:1",
+                "web_service_url": "http://127.0.0.1:1",
+                "authentication": how,
+            }
+        )
+    except ValidationError as error:
+        shown += [str(error), repr(error)]
+    else:
+        shown += [repr(settings), str(settings), settings.model_dump_json(), repr(settings.model_dump())]
+
+        async def test() -> None:
+            async with PulsarTransport(settings) as transport:
+                shown.append(repr(transport))
+                for call in (transport.declare([shared()]), transport.publish(shared(), [message("x")])):
+                    with pytest.raises((TransportError, ConfigurationError)) as raised:
+                        await call
+                    shown.extend(format_exception(raised.value))
+
+        asyncio.run(test())
+    assert shown
+    for secret in (SECRET, DATA_URL[40:]):
+        assert secret not in "\n".join(shown)
+
+
+@pytest.mark.parametrize("key", [f'{{"client_id": "me", "client_secret": "{SECRET}"}}', "-----BEGIN KEY-----\nx\n"])
+def test_a_key_may_be_the_document_itself(key: str) -> None:
+    url = configuration.key_url(key)
+    assert url.startswith("data:application/")
+    assert b64decode(url.partition(",")[2]).decode() == key
+    assert configuration.key_url("file:///key.json") == "file:///key.json"
 
 
 def test_a_broker_that_is_not_there_is_unavailable_and_the_message_says_where() -> None:

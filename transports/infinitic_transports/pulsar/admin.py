@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from infinitic.errors import ConfigurationError, TransportError
 from infinitic.topics import Topic
@@ -15,12 +15,17 @@ from infinitic.transport import SubscriptionStats, TopicStats, TransportClosed, 
 from infinitic_transports.pulsar.client import CLOSE_SECONDS, load
 from infinitic_transports.pulsar.credentials import Credentials
 from infinitic_transports.pulsar.errors import plain, refused, wrong
+from infinitic_transports.pulsar.handshake import Identity
 from infinitic_transports.pulsar.names import Names, decode_subscription, encode_subscription
 from infinitic_transports.pulsar.settings import PulsarSettings
 from infinitic_transports.pulsar.versions import unfit
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
+
+T = TypeVar("T")
 
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 _SAME_TIME = 16
@@ -115,6 +120,11 @@ class Admin:
         """The answer to a question, with one of these codes."""
         return await self._call("GET", path, ok=ok)
 
+    async def identity(self, *, tls: bool) -> tuple[Identity, ssl.SSLContext | None]:
+        """Who this client is towards the binary port, and with `tls` what it trusts there."""
+        identity = await self._with_client("the credentials of the client", self._credentials.identity)
+        return identity, self._credentials.ssl() if tls else None
+
     async def last(self, topic: Topic) -> tuple[int, int]:
         """The last entry of a topic without partitions: its ledger, and its number there."""
         found = await self._call("GET", self._names.path(topic) + "/lastMessageId", topic=topic)
@@ -185,25 +195,31 @@ class Admin:
     async def _call(
         self, method: str, path: str, *, json: Any = None, ok: tuple[int, ...] = (200,), topic: Topic | None = None
     ) -> httpx.Response:
+        async def request(client: httpx.AsyncClient) -> httpx.Response:
+            headers = await self._credentials.headers(client)
+            response = await client.request(method, path, json=json, headers=headers)
+            self._proven = True
+            return response
+
+        response = await self._with_client(f"{method} {path}", request)
+        if response.status_code in ok:
+            return response
+        raise self._error(f"{method} {path}", response, topic)
+
+    async def _with_client(self, what: str, use: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T:
         async with self._slots:
             if self._closed:
                 raise TransportClosed("This transport is closed")
             if self._client is None:
                 self._client = self._open()
-            client = self._client
             try:
-                headers = await self._credentials.headers(client)
-                response = await client.request(method, path, json=json, headers=headers)
+                return await use(self._client)
             except (self._httpx.HTTPError, RuntimeError) as error:  # the latter from a client that is closed
                 if self._closed:
                     raise TransportClosed("This transport is closed") from error
                 if isinstance(error, RuntimeError):
                     raise
-                raise self._unanswered(f"{method} {path}", str(error) or type(error).__name__) from error
-            self._proven = True
-        if response.status_code in ok:
-            return response
-        raise self._error(f"{method} {path}", response, topic)
+                raise self._unanswered(what, str(error) or type(error).__name__) from error
 
     def _unanswered(self, call: str, reason: str) -> TransportError:
         text = f"REST of Pulsar does not answer at {self._settings.web_service_url} ({call}: {reason})"
@@ -236,7 +252,7 @@ class Admin:
             client: httpx.AsyncClient = self._httpx.AsyncClient(
                 base_url=settings.web_service_url.rstrip("/") + "/admin/v2/",
                 timeout=settings.client.rest_timeout_seconds,
-                verify=self._credentials.ssl(),
+                verify=not settings.web_service_url.startswith("https:") or self._credentials.ssl(),
                 follow_redirects=True,
                 trust_env=False,
             )

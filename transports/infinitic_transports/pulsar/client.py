@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import importlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
 from infinitic.errors import ConfigurationError, MissingDriverError, TransportError
@@ -117,9 +117,11 @@ def ignore(*_: Any) -> None:
 class PulsarClient:
     """One connection to the brokers, opened by what is first made with it."""
 
-    def __init__(self, settings: PulsarSettings) -> None:
+    def __init__(self, settings: PulsarSettings, reach: Callable[[], Awaitable[None]]) -> None:
+        """`reach` returns if the brokers can be connected to. It is asked before the first thing is made."""
         self.library = load("_pulsar")
         self._settings = settings
+        self._reach = reach
         self.where = settings.broker_service_url
         self._client: Any = None
         self._waiting: set[asyncio.Future[Any]] = set()
@@ -190,6 +192,10 @@ class PulsarClient:
                 future.set_exception(TransportClosed("This transport is closed"))
 
     async def _make(self, what: str, call: Callable[[Answer], None]) -> Any:
+        if not self._proven:
+            await self._reach()
+            if self._closed:
+                raise TransportClosed("This transport is closed")
         try:
             made = await answered(what, self.where, call, self._waiting)
         except TransportError as error:

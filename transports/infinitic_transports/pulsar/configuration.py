@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import b64encode
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,15 @@ def producing(library: Any, options: ProducerOptions, *, batching: bool, timeout
     return conf
 
 
+def key_url(given: str) -> str:
+    """A key as the library takes it: a path or a URL as it is, the document itself as a data: URL."""
+    if given.lstrip().startswith("{"):
+        return "data:application/json;base64," + b64encode(given.encode()).decode()
+    if given.lstrip().startswith("-----BEGIN"):
+        return "data:application/x-pem-file;base64," + b64encode(given.encode()).decode()
+    return given
+
+
 def _token(file: Path) -> str:
     """The token of today. It is called by the library, where nothing may be raised."""
     try:
@@ -76,13 +86,14 @@ def _authentication(library: Any, how: Authentication) -> Any:
             return library.AuthenticationToken.create(token.get_secret_value())
         case OAuth2():
             fields = how.model_dump(exclude={"type"})
+            fields["private_key"] = key_url(how.private_key.get_secret_value())
             return library.AuthenticationOauth2.create(json.dumps({k: v for k, v in fields.items() if v}))
         case Athenz():
             names = {
                 "tenantDomain": how.tenant_domain,
                 "tenantService": how.tenant_service,
                 "providerDomain": how.provider_domain,
-                "privateKey": how.private_key,
+                "privateKey": key_url(how.private_key.get_secret_value()),
                 "keyId": how.key_id,
                 "ztsUrl": how.zts_url,
             }

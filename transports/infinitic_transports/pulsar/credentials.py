@@ -15,6 +15,7 @@ from infinitic.clock import Clock, SystemClock
 from infinitic.errors import ConfigurationError, TransportError
 from infinitic.transport import TransportUnavailable
 from infinitic_transports.pulsar.errors import plain
+from infinitic_transports.pulsar.handshake import Identity
 from infinitic_transports.pulsar.settings import Basic, ClientCertificate, OAuth2, PulsarSettings, Token
 
 if TYPE_CHECKING:
@@ -35,10 +36,8 @@ class Credentials:
         self._bearer = ""
         self._until = 0.0
 
-    def ssl(self) -> ssl.SSLContext | bool:
+    def ssl(self) -> ssl.SSLContext:
         """What is trusted, and the client's certificate if it has one."""
-        if not self._settings.web_service_url.startswith("https:"):
-            return True
         tls, how = self._settings.tls, self._settings.authentication
         trusted = tls.trust_certs or Path(import_module("certifi").where())  # as the client library
         context = _load(trusted, "tls.trust_certs", lambda file: ssl.create_default_context(cafile=file))
@@ -64,12 +63,26 @@ class Credentials:
             case _:
                 return {}
 
+    async def identity(self, client: httpx.AsyncClient) -> Identity:
+        """Who to be towards the binary port. Athenz is known to the client library alone."""
+        match self._settings.authentication:
+            case Token() | OAuth2():
+                bearer = (await self.headers(client))["Authorization"]
+                return Identity("token", bearer.removeprefix("Bearer ").encode())
+            case Basic(username=username, password=password):
+                return Identity("basic", f"{username}:{password.get_secret_value()}".encode())
+            case ClientCertificate():
+                return Identity("tls")
+            case _:
+                return Identity()
+
     async def _oauth2(self, client: httpx.AsyncClient, how: OAuth2) -> str:
         if self._clock.now() < self._until - _EARLY:
             return self._bearer
-        key = _json(how.private_key)
+        key = _json(how.private_key.get_secret_value())
         if not {"client_id", "client_secret"} <= set(key):
-            raise ConfigurationError(f"{how.private_key[:80]} lacks the client_id or client_secret of OAuth 2.0")
+            named = _named(how.private_key.get_secret_value())
+            raise ConfigurationError(f"{named} lacks the client_id or client_secret of OAuth 2.0")
         issuer = how.issuer_url.rstrip("/")
         asked = {
             "grant_type": "client_credentials",
@@ -115,11 +128,30 @@ def _read(file: Path | None) -> str:
 
 
 def _json(where: str) -> dict[str, Any]:
-    """The JSON of a credentials file: a path, or a `file:` or `data:` URL, as the client library takes them."""
+    """The JSON of a credentials file: a path, a `file:` or `data:` URL, as the client library takes them, or itself."""
     try:
+        if where.lstrip().startswith("{"):
+            return dict(json.loads(where))
         if where.startswith("data:"):
             return dict(json.loads(base64.b64decode(where.partition(",")[2])))
         path = unquote(urlsplit(where).path) if where.startswith("file:") else where
         return dict(json.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"The credentials of OAuth 2.0 cannot be read from {where[:80]}: {error}") from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationError(
+            f"The credentials of OAuth 2.0 cannot be read from {_named(where)}: {reason}"
+        ) from None
+    except (ValueError, TypeError) as error:  # its text, and what it carries, may be of the document
+        reason = f"it is no JSON object ({type(error).__name__})"
+        raise ConfigurationError(
+            f"The credentials of OAuth 2.0 cannot be read from {_named(where)}: {reason}"
+        ) from None
+
+
+def _named(where: str) -> str:
+    """A file by its name. What is not the name of a file is the secret itself."""
+    if where.startswith("data:"):
+        return "the data: URL of `private_key`"
+    if "{" in where or "\n" in where or len(where) > 500:
+        return "what `private_key` holds"
+    return where

@@ -10,18 +10,24 @@ from infinitic.clock import Clock
 from infinitic.diagnosis import Diagnosis, Level, ok, skew
 from infinitic.errors import TransportError
 from infinitic_transports.pulsar.admin import Admin
+from infinitic_transports.pulsar.reach import Reach
 from infinitic_transports.pulsar.settings import PulsarSettings
 from infinitic_transports.pulsar.versions import NEEDED, unfit, version_of
 
 UNACKED_RANGES = 100_000
 
-_VERSION, _CLOCK, _NAMESPACE, _CONFIGURATION = "broker version", "broker clock", "namespace", "broker configuration"
+_VERSION, _CLOCK, _BINARY = "broker version", "broker clock", "broker port"
+_NAMESPACE, _CONFIGURATION = "namespace", "broker configuration"
 Read = tuple[Mapping[str, Any] | None, list[Diagnosis]]
 
 
-async def diagnose(admin: Admin, settings: PulsarSettings, horizon: float, clock: Clock) -> list[Diagnosis]:
+async def diagnose(
+    admin: Admin, reach: Reach, settings: PulsarSettings, horizon: float, clock: Clock
+) -> list[Diagnosis]:
     """The findings. What the role may not see is said, not raised; a broker that is away is."""
     checks = await _broker(admin, clock)
+    largest, binary = await _binary(reach, settings)
+    checks.append(binary)
     runtime, unseen = await _read(admin, "brokers/configuration/runtime", _CONFIGURATION)
     policies, wrong = await _read(admin, admin.where, _NAMESPACE)
     if policies is not None:
@@ -31,8 +37,8 @@ async def diagnose(admin: Admin, settings: PulsarSettings, horizon: float, clock
     if runtime is None:
         checks += [ok(_CONFIGURATION, "not looked at: the role of this client may not see it")] if unseen else []
     else:
-        checks += _configuration(runtime, settings)
-    return checks
+        checks += _configuration(runtime)
+    return checks + _size(largest, settings)
 
 
 async def _broker(admin: Admin, clock: Clock) -> list[Diagnosis]:
@@ -149,7 +155,25 @@ async def _topics(admin: Admin, settings: PulsarSettings) -> list[Diagnosis]:
     return checks
 
 
-def _configuration(runtime: Mapping[str, Any], settings: PulsarSettings) -> list[Diagnosis]:
+async def _binary(reach: Reach, settings: PulsarSettings) -> tuple[int, Diagnosis]:
+    """The port where messages go, which is not that of REST. With the size that a broker there takes, 0 if unknown."""
+    try:
+        greeting = await reach.greet()
+    except TransportError as error:
+        remedy = "mend broker_service_url, or what stands in its way"
+        return 0, Diagnosis(_BINARY, Level.FAILURE, str(error), remedy)
+    return greeting.max_message_size, ok(_BINARY, f"{settings.broker_service_url} answers")
+
+
+def _size(largest: int, settings: PulsarSettings) -> list[Diagnosis]:
+    wanted = settings.max_message_size_bytes
+    if not 0 < largest < wanted:
+        return []
+    message = f"{largest:,} is less than `max_message_size_bytes`, {wanted:,}: it is the limit"
+    return [Diagnosis("maxMessageSize", Level.WARNING, message, "set max_message_size_bytes to it, or it higher")]
+
+
+def _configuration(runtime: Mapping[str, Any]) -> list[Diagnosis]:
     """What only the broker's own configuration can say."""
     found: list[Diagnosis] = []
 
@@ -160,10 +184,6 @@ def _configuration(runtime: Mapping[str, Any], settings: PulsarSettings) -> list
     def note(name: str, level: Level, message: str, remedy: str) -> None:
         found.append(Diagnosis(name, level, message, f"{remedy} in broker.conf"))
 
-    name, largest = "maxMessageSize", number("maxMessageSize")
-    if largest is not None and largest < settings.max_message_size_bytes:
-        message = f"{largest:,} is less than `max_message_size_bytes`, {settings.max_message_size_bytes:,}"
-        note(name, Level.FAILURE, message, f"set max_message_size_bytes to it, or {name} higher")
     name, delay = "managedLedgerNewEntriesCheckDelayInMillis", number("managedLedgerNewEntriesCheckDelayInMillis")
     if delay:
         note(name, Level.WARNING, f"{delay} ms is the least that a message of a quiet topic waits", f"set {name}=0")

@@ -65,6 +65,11 @@ def error_of(result: str, what: str, where: str, detail: str = "") -> TransportE
     return TransportError(text)
 
 
+def advice_of(result: str) -> str:
+    """What to do about a result of the library, or a denial of the broker by the same name; empty if there is none."""
+    return _ADVICE.get(result, "")
+
+
 def wrong(text: str) -> str | None:
     """What to correct if this failure to connect is one of the settings; None: waiting may help."""
     return next((advice for pattern, advice in _WRONG if re.search(pattern, text)), None)

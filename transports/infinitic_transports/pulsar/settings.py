@@ -6,11 +6,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from infinitic.plugins import Settings
 
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _without_password(url: str) -> str:
+    if "@" in url:
+        raise ValueError("a URL here holds no user and no password")
+    return url
+
+
+Url = Annotated[str, Field(min_length=1), AfterValidator(_without_password)]
 
 
 class Token(Settings):
@@ -31,8 +40,10 @@ class OAuth2(Settings):
     """OAuth 2.0 client credentials."""
 
     type: Literal["oauth2"]
-    issuer_url: str = Field(min_length=1, description="URL of the provider that gives tokens")
-    private_key: str = Field(min_length=1, description="Credentials: a path, or a file: or data: URL, of a JSON file")
+    issuer_url: Url = Field(description="URL of the provider that gives tokens")
+    private_key: SecretStr = Field(
+        min_length=1, description="Credentials: a JSON file (a path, or a file: or data: URL), or its text"
+    )
     audience: str = Field(default="", description="Identifier of the Pulsar cluster at the provider")
     scope: str = Field(default="", description="Scope that is asked for")
 
@@ -44,9 +55,9 @@ class Athenz(Settings):
     tenant_domain: str = Field(min_length=1, description="Domain of the tenant")
     tenant_service: str = Field(min_length=1, description="Service of the tenant")
     provider_domain: str = Field(min_length=1, description="Domain of the provider")
-    private_key: str = Field(min_length=1, description="Private key: a file: or data: URL")
+    private_key: SecretStr = Field(min_length=1, description="Private key: a file: or data: URL, or its text")
     key_id: str = Field(default="0", description="Identifier of the private key")
-    zts_url: str = Field(min_length=1, description="URL of the ZTS server")
+    zts_url: Url = Field(description="URL of the ZTS server")
 
 
 class Basic(Settings):
@@ -177,7 +188,9 @@ class PulsarSettings(Settings):
         default=None, ge=1, le=1000, description="Partitions of new topics; null: not partitioned. Never change it"
     )
     max_message_size_bytes: int = Field(
-        default=5 * 1024 * 1024, ge=256 * 1024, description="maxMessageSize of the brokers, in bytes"
+        default=5 * 1024 * 1024,
+        ge=64 * 1024,
+        description="Bytes of a message at most; less if the brokers take less (their maxMessageSize)",
     )
     authentication: Authentication | None = Field(default=None, description="How the client says who it is")
     tls: Tls = Field(default_factory=Tls, description="What is trusted")
@@ -192,4 +205,6 @@ class PulsarSettings(Settings):
             raise ValueError("broker_service_url starts with pulsar:// or pulsar+ssl://")
         if not _http(self.web_service_url):
             raise ValueError("web_service_url starts with http:// or https://")
+        if "@" in self.broker_service_url or "@" in self.web_service_url:
+            raise ValueError("a URL holds no user and no password: they are for `authentication`")
         return self

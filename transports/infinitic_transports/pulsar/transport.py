@@ -32,10 +32,14 @@ from infinitic_transports.pulsar.diagnosis import diagnose
 from infinitic_transports.pulsar.names import FORWARDER, Names, delayed
 from infinitic_transports.pulsar.producer import build, size
 from infinitic_transports.pulsar.producers import Producers
+from infinitic_transports.pulsar.reach import Reach
 from infinitic_transports.pulsar.settings import PulsarSettings
 
 HEADROOM = 64 * 1024
-"""Bytes of a message of the largest size that are for its key and its headers."""
+"""Bytes of a message of the largest size that are for its key and its headers; a quarter of it if that is less."""
+
+ENVELOPE = 4096
+"""Bytes of a message that are for what Pulsar itself writes beside body, key and headers."""
 
 DAY = 86_400.0
 
@@ -57,23 +61,18 @@ class PulsarTransport(Transport):
         self._settings = settings
         self._clock = clock or SystemClock()
         self._names = Names(settings.tenant, settings.namespace)
-        self._client = PulsarClient(settings)
+        self._client = PulsarClient(settings, self._reach_first)
         self._horizon = horizon
         self._admin = Admin(settings, self._names, horizon)
+        self._reach = Reach(settings, self._admin)
+        self._reaching: asyncio.Task[None] | None = None
         self._producers = Producers(self._client, self._admin, self._names, settings.producer)
         self._consumers = Consumers(self._client, self._admin, self._names, settings, self._producers, self._clock)
         self._declared: set[str] = set()
         self._declaring = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._limit = settings.max_message_size_bytes - 4096
-        best = Support.BEST_EFFORT
-        self.capabilities = Capabilities(
-            max_payload=settings.max_message_size_bytes - HEADROOM,
-            rules={"EXC-3": best, "RED-2": best, "RED-3": best, "RED-8": best, "RED-11": best},
-            delay_resolution=0.001,
-            ack_durability=1.0,
-        )
+        self._set_limit(settings.max_message_size_bytes)
 
     @classmethod
     def from_settings(cls, settings: Any, *, horizon: float) -> Self:
@@ -144,7 +143,7 @@ class PulsarTransport(Transport):
     async def diagnose(self) -> list[Diagnosis]:
         """How the broker and the namespace are, see `infinitic.diagnosis`."""
         self._check_open()
-        return await diagnose(self._admin, self._settings, self._horizon, self._clock)
+        return await diagnose(self._admin, self._reach, self._settings, self._horizon, self._clock)
 
     async def close(self) -> None:
         """See `Transport.close`. A broker that does not answer is left within seconds."""
@@ -158,6 +157,8 @@ class PulsarTransport(Transport):
 
     async def _close(self) -> None:
         frozen = True
+        if self._reaching is not None:
+            self._reaching.cancel()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._consumers.close()
@@ -170,6 +171,44 @@ class PulsarTransport(Transport):
                 await self._client.close(at_once=frozen)
             finally:
                 await self._admin.close()
+
+    def _set_limit(self, largest: int) -> None:
+        """`largest` is the size of a message that the brokers take, in bytes, with all that goes with it."""
+        self._limit = largest - ENVELOPE
+        best = Support.BEST_EFFORT
+        self.capabilities = Capabilities(
+            max_payload=largest - min(HEADROOM, largest // 4),
+            rules={"EXC-3": best, "RED-2": best, "RED-3": best, "RED-8": best, "RED-11": best},
+            delay_resolution=0.001,
+            ack_durability=1.0,
+        )
+
+    async def _reach_first(self) -> None:
+        """Return once the brokers were reached; learn their limit. Who comes meanwhile waits for the same answer."""
+        if self._reaching is None:
+            self._reaching = asyncio.get_running_loop().create_task(self._learn_limit())
+            self._reaching.add_done_callback(self._end_reaching)
+        reaching = self._reaching
+        try:
+            await asyncio.shield(reaching)
+        except asyncio.CancelledError:
+            if reaching.cancelled():  # by `close`; a waiter that is cancelled leaves it running
+                self._check_open()
+            raise
+
+    def _end_reaching(self, task: asyncio.Task[None]) -> None:
+        self._reaching = None
+        if not task.cancelled():
+            task.exception()  # those who wait raise it; perhaps nobody waits any more
+
+    async def _learn_limit(self) -> None:
+        largest = (await self._reach.greet()).max_message_size
+        if 0 < largest < self._settings.max_message_size_bytes:
+            _logger.warning(
+                "The brokers at %s take messages of %s bytes at most, less than max_message_size_bytes",
+                self._client.where, f"{largest:,}",
+            )  # fmt: skip
+            self._set_limit(largest)
 
     async def _declare(self, topic: Topic) -> None:
         admin, partitions = self._admin, self._settings.partitions
