@@ -10,6 +10,7 @@
     │   └── ConfigurationError         a configuration cannot work as it is written
     │       └── MissingDriverError     an optional dependency is not installed
     ├── DecodingError                  bytes that arrived cannot be decoded by the type hint
+    ├── PayloadUnavailable             a payload codec cannot do its work now (a key service is away); try again
     ├── DeferredError                  what was awaited did not complete: catch this in workflows and clients
     │   ├── TaskFailedError
     │   ├── TaskTimedOutError
@@ -73,7 +74,14 @@ class MissingDriverError(ConfigurationError):
 
 
 class DecodingError(InfiniticError):
-    """Bytes that arrived cannot be decoded by the type hint of the receiver."""
+    """Bytes that arrived cannot be decoded by the type hint of the receiver, or a payload codec says they never can."""
+
+
+class PayloadUnavailable(InfiniticError):
+    """A payload codec cannot do its work now: a key service is away, say. Trying again later may work.
+
+    Compare `DecodingError` and `PayloadError`, with which a codec says that trying again is useless.
+    """
 
 
 class ExceptionDetail(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,5 +1,7 @@
 """Exceptions as data: `describe` makes an `ExceptionDetail` of one, `matches` finds it in a list of names.
 
+`fit` cuts a failure to the bytes that a message has left for it.
+
 Nothing here builds an exception from data: an exception that travelled is read, never raised again.
 """
 
@@ -8,15 +10,17 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import msgspec
+from msgspec.structs import replace
 
 from infinitic.difference import difference
-from infinitic.errors import ExceptionDetail, UsageError
+from infinitic.errors import ExceptionDetail, TaskFailure, UsageError
 
 MAX_TRACEBACK = 32 * 1024
 MAX_MESSAGE = 8 * 1024
+MAX_NAME = 1024
 MAX_ATTRIBUTES = 16 * 1024
 MAX_CAUSES = 8
 MAX_SUMMARIES = 50
@@ -25,10 +29,10 @@ MAX_SUMMARIES = 50
 def describe(exc: BaseException) -> ExceptionDetail:
     """An exception as data, whatever it is like: an `Exception` raised by its own methods is caught.
 
-    Texts are cut to what a message can carry, in bytes of UTF-8: 8 KiB of message and 32 KiB of traceback
-    for the exception and each of its causes (``raise … from``, else what was being handled), of which there
-    are at most 8. `attributes` are the public ones of the instance, and its ``args`` as a list, as far as
-    they are plain JSON with finite floats, and as many as fit in 16 KiB.
+    Texts are cut, in bytes of UTF-8: 1 KiB of name, 8 KiB of message and 32 KiB of traceback for the
+    exception and each of its causes (``raise … from``, else what was being handled), of which there are at most 8.
+    `attributes` are the public ones of the instance, and its ``args`` as a list, as far as they are plain JSON
+    with finite floats, and as many as fit in 16 KiB.
     """
     chain: list[BaseException] = []
     link: BaseException | None = exc
@@ -39,7 +43,7 @@ def describe(exc: BaseException) -> ExceptionDetail:
     cause: ExceptionDetail | None = None
     for link in reversed(chain):
         cause = ExceptionDetail(
-            name=qualified_name(type(link)),
+            name=_bounded(qualified_name(type(link)), MAX_NAME),
             message=_bounded(_message(link), MAX_MESSAGE),
             traceback=_bounded(_traceback(link), MAX_TRACEBACK),
             cause=cause,
@@ -139,3 +143,110 @@ def _bounded(text: str, limit: int) -> str:
         left_out = f"\n… {len(data) - 2 * half} bytes are left out …\n".encode()
         data = data[:half] + left_out + data[-half:]
     return data.decode(errors="ignore")
+
+
+SMALLEST = 1024
+"""Bytes into which every failure can be made to fit."""
+
+
+@overload
+def fit(failure: TaskFailure, limit: int) -> TaskFailure: ...
+@overload
+def fit(failure: ExceptionDetail, limit: int) -> ExceptionDetail: ...
+def fit(failure: TaskFailure | ExceptionDetail, limit: int) -> TaskFailure | ExceptionDetail:
+    """The same failure, in at most `limit` bytes of JSON (1,024 or more): what matters least is left out first.
+
+    First the failures of earlier attempts go, the oldest first. Then tracebacks (with the notes in them), first those
+    of the causes, then attributes, then the causes themselves, the deepest first, and then the end of the message.
+    What fits is given back as it is. Raises `UsageError` for a limit below 1,024 bytes.
+    """
+    if limit < SMALLEST:
+        raise UsageError(f"A failure takes {SMALLEST} bytes or more, and the limit is {limit}")
+    if _size(failure) <= limit:
+        return failure
+    if isinstance(failure, ExceptionDetail):
+        return _fit_detail(failure, limit)
+    return _fit_failure(failure, limit)
+
+
+def _fit_failure(failure: TaskFailure, limit: int) -> TaskFailure:
+    earlier = list[TaskFailure]()
+    link = failure.previous
+    while link is not None:
+        earlier.append(replace(link, previous=None))
+        link = link.previous
+    alone = replace(failure, previous=None)
+    room = limit - _size(alone)
+    if room < 0:
+        rest = _size(replace(alone, exception=ExceptionDetail("", "")))
+        if rest + SMALLEST // 2 > limit:
+            alone = replace(alone, worker_name=fit_text(alone.worker_name, SMALLEST // 4))
+            rest = _size(replace(alone, exception=ExceptionDetail("", "")))
+        return replace(alone, exception=_fit_detail(alone.exception, limit - rest))
+    kept = list[TaskFailure]()
+    for each in earlier:  # the newest first
+        room -= _size(each) + len(',"previous":')
+        if room < 0:
+            break
+        kept.append(each)
+    previous: TaskFailure | None = None
+    for each in reversed(kept):
+        previous = replace(each, previous=previous)
+    return replace(alone, previous=previous)
+
+
+def fit_text(text: str, limit: int) -> str:
+    """The beginning of a text, in at most `limit` bytes of JSON with its quotes, marked with "…" where it is cut.
+
+    Control characters and the like take up to six bytes in JSON. What cannot be UTF-8 is written as an escape.
+    """
+    text = text[: max(limit, 0)].encode(errors="backslashreplace").decode()  # with its quotes, more cannot fit
+    if _size(text) <= limit:
+        return text
+    fits, fails = 0, len(text)
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        if _size(f"{text[:middle]}…") <= limit:
+            fits = middle
+        else:
+            fails = middle
+    return f"{text[:fits]}…" if limit > len('"…"'.encode()) else ""
+
+
+def _size(value: TaskFailure | ExceptionDetail | str) -> int:
+    return len(msgspec.json.encode(value))
+
+
+def _fit_detail(detail: ExceptionDetail, limit: int) -> ExceptionDetail:
+    chain = [detail]
+    while (cause := chain[-1].cause) is not None:
+        chain.append(cause)
+    chain = [replace(each, cause=None) for each in chain]
+    sizes = [_size(each) + len(',"cause":') for each in chain]
+
+    def cut(index: int, **changes: Any) -> bool:
+        """Change one of the chain, and tell whether all of it fits now."""
+        chain[index] = replace(chain[index], **changes)
+        sizes[index] = _size(chain[index]) + len(',"cause":')
+        return sum(sizes) <= limit
+
+    def reduce() -> bool:
+        backwards = range(len(chain) - 1, -1, -1)
+        return (
+            any(cut(index, traceback="") for index in backwards)
+            or any(cut(index, attributes={}) for index in backwards)
+            or any(cut(index, message=fit_text(chain[index].message, 512)) for index in backwards if index)
+        )
+
+    if not reduce():
+        while len(chain) > 1 and sum(sizes) > limit:
+            chain.pop()
+            sizes.pop()
+        if sum(sizes) > limit:
+            name = fit_text(chain[0].name, SMALLEST // 4)
+            rest = _size(ExceptionDetail(name, "")) + len(',"cause":')
+            chain[0] = ExceptionDetail(name, fit_text(chain[0].message, limit - rest + 2))
+    fitted: ExceptionDetail | None = None
+    for each in reversed(chain):
+        fitted = replace(each, cause=fitted)
+    return cast(ExceptionDetail, fitted)

@@ -15,7 +15,7 @@ from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from infinitic import ids
-from infinitic.client import ENVELOPE, Client
+from infinitic.client import Client
 from infinitic.clock import Clock, SystemClock, to_seconds
 from infinitic.errors import InfiniticError, RegistrationError, UsageError
 from infinitic.payloads import PayloadCodec, coder_of
@@ -419,7 +419,7 @@ class Worker:
                 self._maintained.add(name)
                 if self._new("maintenance", ""):
                     components.append(Maintenance(self._maintained, storage, self._publisher, self._clock))
-        limit = self._transport.capabilities.max_payload - ENVELOPE
+        limit = self._transport.capabilities.max_payload
         for name, (service, concurrency) in self._services.items():
             if self._new("service", name):
                 run_blocking = self._blocking or blocking.threads(concurrency)

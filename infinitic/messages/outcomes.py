@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 import msgspec
+from msgspec.structs import replace
 
 from infinitic.errors import (
     ChannelClosedError,
@@ -19,6 +20,7 @@ from infinitic.errors import (
     WorkflowTimedOutError,
     WorkflowUnknownError,
 )
+from infinitic.failures import SMALLEST, fit
 
 MAX_CAUSES = 20
 
@@ -145,3 +147,38 @@ def error_of(cause: Cause) -> DeferredError:
             return WorkflowCanceledError(cause.name, cause.method, cause.id)
         case CauseKind.WORKFLOW_UNKNOWN:
             return WorkflowUnknownError(cause.name, cause.method, cause.id)
+
+
+def fit_method(failure: MethodFailure, limit: int) -> MethodFailure:
+    """The same failure, in at most `limit` bytes of JSON (4,096 or more), cut as `failures.fit` does.
+
+    If that is not enough, the causes behind the cause are left out, the deepest first, then the cause.
+    """
+    share = limit
+    while _size(failure) > limit:
+        share = max(share // 2, SMALLEST)
+        failure = MethodFailure(fit(failure.exception, share), _fit_cause(failure.cause, share))
+        if share == SMALLEST:
+            break
+    while _size(failure) > limit and failure.cause is not None:
+        failure = replace(failure, cause=_without_deepest(failure.cause))
+    return failure
+
+
+def _size(failure: MethodFailure) -> int:
+    return len(msgspec.json.encode(failure))
+
+
+def _fit_cause(cause: Cause | None, limit: int) -> Cause | None:
+    if cause is None:
+        return None
+    return replace(
+        cause,
+        last_failure=None if cause.last_failure is None else fit(cause.last_failure, limit),
+        failure=None if cause.failure is None else fit(cause.failure, limit),
+        cause=_fit_cause(cause.cause, limit),
+    )
+
+
+def _without_deepest(cause: Cause) -> Cause | None:
+    return None if cause.cause is None else replace(cause, cause=_without_deepest(cause.cause))

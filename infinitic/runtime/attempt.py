@@ -1,4 +1,7 @@
-"""One attempt of one task: decode, call, encode, and what its retry policy makes of a failure."""
+"""One attempt of one task: decode, call, encode, and what its retry policy makes of a failure.
+
+Every report fits into a message, and so does the attempt that follows a failed one: what is said of failures is cut.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,13 @@ from msgspec.structs import replace
 from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.engines.workflow.render import Outgoing
-from infinitic.errors import InfiniticError, PayloadTooLargeError, TaskFailure, UsageError
-from infinitic.failures import describe
-from infinitic.messages import engine
+from infinitic.errors import InfiniticError, PayloadTooLargeError, PayloadUnavailable, TaskFailure, UsageError
+from infinitic.failures import describe, fit
+from infinitic.messages import engine, service
 from infinitic.messages.service import ExecuteTask
 from infinitic.payloads import Coder
 from infinitic.registry import ServiceImplementation, TaskImplementation
+from infinitic.runtime.backoff import insist
 from infinitic.runtime.blocking import Blocking
 from infinitic.services import ExponentialBackoff, TaskContext, current_task
 from infinitic.transport import Message
@@ -32,6 +36,18 @@ if TYPE_CHECKING:
 
 MAX_DEATHS = 5
 LONGEST_CHAIN = 10
+
+ROOM = 16 * 1024
+"""Bytes of a message that a result leaves free, as arguments do."""
+
+MARGIN = 1024
+"""Bytes of a message that are never used: what is sent again says a little more than it did."""
+
+LEAST_FAILURE = 4 * 1024
+"""Bytes that the next attempt must have left for the failure of this one. With less, there is no next attempt."""
+
+CODEC_PATIENCE = 30.0
+"""Seconds that an attempt waits for the payload codec, before it is put off for others to try."""
 
 
 class AttemptTimedOut(InfiniticError):
@@ -79,7 +95,7 @@ class Attempts:
 
     def __init__(
         self,
-        service: ServiceImplementation,
+        implementation: ServiceImplementation,
         worker_name: str,
         client: Client,
         clock: Clock,
@@ -88,17 +104,21 @@ class Attempts:
         max_payload: int,
         coder: Coder | None = None,
     ) -> None:
-        self.service = service
+        self.service = implementation
         self._worker_name = worker_name
         self._client = client
         self._clock = clock
         self._blocking = blocking
         self._random = rng
-        self._max_payload = max_payload
+        self._room = max_payload - ROOM
+        self._limit = max(max_payload - MARGIN, 2 * MARGIN)
         self._coder = coder
 
     async def run(self, message: ExecuteTask) -> Outgoing:
-        """Run one attempt, and give the report for the workflow. Cancelling it cancels the attempt."""
+        """Run one attempt, and give the report for the workflow. Cancelling it cancels the attempt.
+
+        Raises `PayloadUnavailable` if the arguments cannot be decoded now; then it has not begun.
+        """
         if message.deaths >= MAX_DEATHS:
             died = WorkerDied(f"{message.deaths} processes died while they ran this task")
             return self._failed(message, died, None, {})
@@ -112,8 +132,9 @@ class Attempts:
                 {},
             )
         try:
-            arguments = message.arguments if self._coder is None else self._coder.unseal(message.arguments)
-            args, kwargs = task.signature.decode_arguments(arguments)
+            args, kwargs = task.signature.decode_arguments(await self._unsealed(message))
+        except PayloadUnavailable:
+            raise
         except Exception as error:  # noqa: BLE001 (codecs are the user's too: reported, not raised)
             return self._failed(message, error, None, {})
         context = self._context_of(message)
@@ -135,12 +156,10 @@ class Attempts:
                 raise
             return self._failed(message, error, task, context.meta)
         try:
-            data = task.signature.encode_result(value)
-            if self._coder is not None:
-                data = self._coder.seal(data)
-            if len(data) > self._max_payload:
-                raise InfiniticError(
-                    f"The result of {len(data):,} bytes is above the limit of {self._max_payload:,} bytes"
+            data = await self._sealed(message, task.signature.encode_result(value))
+            if len(data) > self._room:
+                raise PayloadTooLargeError(
+                    f"The result of {len(data):,} bytes is above the limit of {self._room:,} bytes"
                 )
         except Exception as error:  # noqa: BLE001 (a result that cannot be encoded is a failure)
             return self._failed(message, error, None, {})
@@ -150,6 +169,28 @@ class Attempts:
                 made_at=self._clock.now(), position=message.position, value=Raw(data), run=message.run
             ),
         )
+
+    async def _unsealed(self, message: ExecuteTask) -> bytes | Raw:
+        coder = self._coder
+        if coder is None:
+            return message.arguments
+
+        async def unseal() -> bytes:
+            return coder.unseal(message.arguments)
+
+        what = f"Decoding the arguments of {message.service}.{message.task}"
+        return await insist(what, unseal, patience=CODEC_PATIENCE)
+
+    async def _sealed(self, message: ExecuteTask, data: bytes) -> bytes:
+        """The result, coded. It waits for the codec as long as it takes: the task has run, and need not run again."""
+        coder = self._coder
+        if coder is None:
+            return data
+
+        async def seal() -> bytes:
+            return coder.seal(data)
+
+        return await insist(f"Encoding the result of {message.service}.{message.task}", seal)
 
     def _context_of(self, message: ExecuteTask) -> TaskContext:
         return TaskContext(
@@ -213,37 +254,58 @@ class Attempts:
             self._clock.now(),
             _shortened(message.last_failure, LONGEST_CHAIN - 1),
         )
-        delay: float | None = None
         if task is not None and task.retry is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
             try:
                 delay = self._delay(task, message.retry_index, error)
                 if delay is not None:
-                    self._check_meta(meta)
+                    _check_meta(meta)
+                    return _report(message, self._attempt_failed(message, failure, max(0.0, delay), meta))
             except Exception as broken:  # noqa: BLE001 (an error inside a policy fails the task)
                 broken.__context__ = error
-                failure, delay = replace(failure, exception=describe(broken)), None
-        now = self._clock.now()
-        if delay is None:
-            report: engine.Input = engine.TaskFailed(
-                made_at=now,
-                position=message.position,
-                failure=failure,
-                run=message.run,
-                retry_sequence=message.retry_sequence,
+                failure = replace(failure, exception=describe(broken))
+        return _report(message, self._task_failed(message, failure))
+
+    def failed(self, message: ExecuteTask, error: Exception, limit: int) -> Outgoing:
+        """The report that a task has failed for good, in a message of at most `limit` bytes (2,048 or more)."""
+        failure = TaskFailure(describe(error), self._worker_name, message.retry_index, at=self._clock.now())
+        report = self._task_failed(message, failure)
+        return _report(message, replace(report, failure=fit(failure, max(limit - MARGIN, MARGIN))))
+
+    def _task_failed(self, message: ExecuteTask, failure: TaskFailure) -> engine.TaskFailed:
+        return engine.TaskFailed(
+            made_at=self._clock.now(),
+            position=message.position,
+            failure=fit(failure, self._limit - MARGIN),
+            run=message.run,
+            retry_sequence=message.retry_sequence,
+        )
+
+    def _attempt_failed(
+        self, message: ExecuteTask, failure: TaskFailure, delay: float, meta: dict[str, bytes]
+    ) -> engine.AttemptFailed:
+        """The report, with as much of the failure as the next attempt, which carries it, has room for.
+
+        Raises `PayloadTooLargeError` if that is too little.
+        """
+        following = replace(message, retry_index=message.retry_index + 1, last_failure=None, meta=meta)
+        room = self._limit - len(service.encode(following)) - MARGIN
+        if room < LEAST_FAILURE:
+            raise PayloadTooLargeError(
+                f"The task cannot be tried again: its arguments ({len(bytes(message.arguments)):,} bytes) and its meta "
+                f"({sum(map(len, meta.values())):,} bytes) leave no room for its failure in a message, which takes "
+                f"{self._limit:,} bytes"
             )
-        else:
-            report = engine.AttemptFailed(
-                made_at=now,
-                position=message.position,
-                failure=failure,
-                delay=max(0.0, delay),
-                sequence=message.sequence,
-                run=message.run,
-                retry_sequence=message.retry_sequence,
-                retry_index=message.retry_index,
-                meta=meta,
-            )
-        return _report(message, report)
+        return engine.AttemptFailed(
+            made_at=self._clock.now(),
+            position=message.position,
+            failure=fit(failure, room),
+            delay=delay,
+            sequence=message.sequence,
+            run=message.run,
+            retry_sequence=message.retry_sequence,
+            retry_index=message.retry_index,
+            meta=meta,
+        )
 
     def _delay(self, task: TaskImplementation, retry_index: int, error: BaseException) -> float | None:
         policy = task.retry
@@ -259,15 +321,12 @@ class Attempts:
             raise UsageError(f"The retry policy gave {delay!r}, which is no number of seconds")
         return seconds
 
-    def _check_meta(self, meta: Mapping[Any, Any]) -> None:
-        """What the next attempt is to find must be such that it can be sent."""
-        size = 0
-        for key, value in meta.items():
-            if not isinstance(key, str) or not isinstance(value, bytes):
-                raise UsageError(f"meta is a mapping of texts to bytes, and the task made it hold {key!r}: {value!r}")
-            size += len(value)
-        if size > self._max_payload // 2:
-            raise PayloadTooLargeError(f"meta: {size:,} bytes are above the limit of {self._max_payload // 2:,} bytes")
+
+def _check_meta(meta: Mapping[Any, Any]) -> None:
+    """What the next attempt is to find must be such that it can be sent."""
+    for key, value in meta.items():
+        if not isinstance(key, str) or not isinstance(value, bytes):
+            raise UsageError(f"meta is a mapping of texts to bytes, and the task made it hold {key!r}: {value!r}")
 
 
 def _report(message: ExecuteTask, report: engine.Input) -> Outgoing:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from infinitic.errors import PayloadUnavailable
 from infinitic.storage import StorageUnavailable
 from infinitic.transport import TransportUnavailable
 
@@ -23,13 +25,20 @@ def delay_of(tries: int) -> float:
     return float(min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(tries - 1, 10)))
 
 
-async def insist(what: str, call: Callable[[], Awaitable[T]]) -> T:
-    """Call until broker and database are there again. Other errors are raised at once."""
+async def insist(what: str, call: Callable[[], Awaitable[T]], *, patience: float = math.inf) -> T:
+    """Call until broker, database and payload codec are there again. Other errors are raised at once.
+
+    `patience` is in seconds: an error after that is raised.
+    """
     tries = 0
+    time = asyncio.get_running_loop().time
+    ends = time() + patience
     while True:
         try:
             result = await call()
-        except (TransportUnavailable, StorageUnavailable) as error:
+        except (TransportUnavailable, StorageUnavailable, PayloadUnavailable) as error:
+            if time() >= ends:
+                raise
             tries += 1
             if tries == 1:
                 _logger.warning("%s: %s; trying again until it works", what, error)

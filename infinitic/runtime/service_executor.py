@@ -1,7 +1,8 @@
 """The executor of one service: long-lived pool members run attempts, a flusher publishes and acknowledges reports.
 
-A report is acknowledged only after it is published. A repeat of an attempt that runs, or has just run, at this worker
-is settled without running it. A message that another process may have died with is counted before it runs (S2).
+An attempt is done when its report is published, not before: only then is its message acknowledged. A repeat that comes
+earlier is acknowledged with it, one that comes later at once; neither is run. A message that another process may have
+died with is counted before it runs (S2).
 """
 
 from __future__ import annotations
@@ -10,26 +11,40 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from functools import partial
+from typing import NamedTuple
 
-import msgspec
 from msgspec.structs import replace
 
 from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.engines.workflow.render import Outgoing
+from infinitic.errors import PayloadUnavailable
 from infinitic.messages import service
-from infinitic.messages.service import ExecuteTask
+from infinitic.messages.service import ExecuteTask, check
 from infinitic.runtime.attempt import Attempts
 from infinitic.runtime.backoff import insist
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.wakeup import wake
-from infinitic.transport import Delivery, Message, Support, TransportClosed
+from infinitic.transport import Delivery, Message, MessageTooLarge, Support, TransportClosed
 
 _logger = logging.getLogger("infinitic.executor")
 
 RECENT = 10_000
+
+CODEC_DELAY = 30.0
+"""Seconds for which a task is put off whose arguments the payload codec cannot decode now."""
+
 AttemptKey = tuple[str, tuple[int, int, int, int]]
+
+
+class _Report(NamedTuple):
+    """What became of an attempt, and the deliveries of its message so far: more may come until it is published."""
+
+    key: AttemptKey
+    message: ExecuteTask
+    outgoing: Outgoing
+    deliveries: list[Delivery]
 
 
 class ServiceExecutor:
@@ -47,8 +62,8 @@ class ServiceExecutor:
         self._members = 0
         self._running: dict[AttemptKey, list[Delivery]] = {}
         self._recent: OrderedDict[AttemptKey, None] = OrderedDict()
-        self._reports: list[Outgoing] = []
-        self._reported: list[Delivery] = []
+        self._reports: list[_Report] = []
+        self._unpublished: dict[AttemptKey, list[Delivery]] = {}
         self._flush_needed: asyncio.Future[None] | None = None
         self._flushing = False
         self._drained: asyncio.Future[None] | None = None
@@ -74,7 +89,7 @@ class ServiceExecutor:
         """Stop receiving, hand back what waits, and return when everything that runs has been reported."""
         self._receiver.cancel()
         await self._hand_back()
-        while self._running or self._reports or self._flushing:
+        while self._running or self._unpublished or self._flushing:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
         await self.close()
@@ -111,11 +126,9 @@ class ServiceExecutor:
     async def _accept(self, delivery: Delivery) -> None:
         try:
             message = service.decode(delivery.message.body)
-        except msgspec.DecodeError as error:
-            reason = f"This is not a task for an executor: {error}"
-            _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, error)
-            await self._publisher.bury(self.topic, [delivery], reason)
-            await self._subscription.ack([delivery])
+            check(message)
+        except Exception as error:  # noqa: BLE001 (bytes from anywhere: decoders raise whatever they like)
+            await self._bury([delivery], f"This is not a task for an executor: {type(error).__name__}: {error}")
             return
         if self._suspect(delivery):
             counted = replace(message, deaths=message.deaths + 1)
@@ -162,9 +175,9 @@ class ServiceExecutor:
     async def _attempt(self, delivery: Delivery, message: ExecuteTask) -> None:
         position = (message.position, message.run, message.retry_sequence, message.retry_index)
         key = (message.workflow_id, position)
-        running = self._running.get(key)
-        if running is not None:
-            running.append(delivery)
+        known = self._running.get(key) or self._unpublished.get(key)
+        if known is not None:
+            known.append(delivery)
             return
         if key in self._recent:
             await self._subscription.ack([delivery])
@@ -176,13 +189,22 @@ class ServiceExecutor:
             del self._running[key]
             wake(self._drained)
             raise
+        except PayloadUnavailable as error:
+            _logger.warning("%s: a task is put off for %.0f s: %s", self.topic.name, CODEC_DELAY, error)
+            await self._put_off(deliveries, CODEC_DELAY)
+            del self._running[key]
+            wake(self._drained)
+            return
         del self._running[key]
-        self._recent[key] = None
-        if len(self._recent) > RECENT:
-            self._recent.popitem(last=False)
-        self._reports.append(report)
-        self._reported += deliveries
+        self._unpublished[key] = deliveries
+        self._reports.append(_Report(key, message, report, deliveries))
         wake(self._flush_needed)
+
+    async def _put_off(self, deliveries: list[Delivery], delay: float) -> None:
+        """Have a message delivered later, to whomever, as if it was fresh."""
+        later = replace(deliveries[0].message, deliver_at=self._clock.now() + delay)
+        await self._publisher.send(self.topic, [later])
+        await self._subscription.ack(deliveries)
 
     async def _flush(self) -> None:
         loop = asyncio.get_running_loop()
@@ -191,9 +213,38 @@ class ServiceExecutor:
                 wake(self._drained)
                 self._flush_needed = loop.create_future()
                 await self._flush_needed
-            reports, deliveries = self._reports, self._reported
-            self._reports, self._reported = [], []
+            reports, self._reports = self._reports, []
             self._flushing = True
-            await self._publisher.publish(reports)
+            await self._publish(reports)
+            deliveries = list[Delivery]()
+            for report in reports:
+                deliveries += self._unpublished.pop(report.key)
+                self._recent[report.key] = None
+            while len(self._recent) > RECENT:
+                self._recent.popitem(last=False)
             await self._subscription.ack(deliveries)
             self._flushing = False
+
+    async def _publish(self, reports: list[_Report]) -> None:
+        try:
+            await self._publisher.publish([report.outgoing for report in reports])
+        except MessageTooLarge as error:
+            if len(reports) > 1:
+                for report in reports:
+                    await self._publish([report])
+                return
+            await self._report_less(reports[0], error)
+
+    async def _report_less(self, report: _Report, error: MessageTooLarge) -> None:
+        """The broker takes less than it was asked for at the start: the task fails, and the workflow learns why."""
+        smaller = self._attempts.failed(report.message, error, error.limit)
+        _logger.error("%s: the report of a task cannot be sent: %s", self.topic.name, error)
+        try:
+            await self._publisher.publish([smaller])
+        except MessageTooLarge as again:
+            await self._publisher.bury(self.topic, report.deliveries, f"No report of this task can be sent: {again}")
+
+    async def _bury(self, deliveries: list[Delivery], reason: str) -> None:
+        _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, reason[:500])
+        await self._publisher.bury(self.topic, deliveries, reason)
+        await self._subscription.ack(deliveries)
