@@ -34,7 +34,7 @@ from infinitic.payloads import PayloadCodec, coder_of
 from infinitic.replay.spec import MethodSpec
 from infinitic.runtime.backoff import insist
 from infinitic.runtime.publisher import Publisher
-from infinitic.storage import Page, Query, Storage
+from infinitic.storage import Flag, Page, Query, Storage
 from infinitic.transport import Consumer, Message, Transport, TransportClosed
 
 P = ParamSpec("P")
@@ -292,15 +292,16 @@ class Client:
         since: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        flag: Flag | None = None,
     ) -> Page:
-        """Instances by name, status and time of start (aware), newest first. Reads the storage of this client.
+        """Instances by name, status, flag and time of start (aware), newest first. Reads the storage of this client.
 
         Raises `UsageError` if the client has none.
         """
         if self._storage is None:
             raise UsageError("list_workflows reads the storage: Client(transport, storage=…)")
         after = None if since is None else to_instant(since)
-        return await self._storage.states.find(Query(name, status, after, limit=limit, cursor=cursor))
+        return await self._storage.states.find(Query(name, status, after, limit=limit, cursor=cursor, flag=flag))
 
     # For stubs and handles.
 

@@ -4,6 +4,8 @@ For each workflow instance a storage keeps a small *head*, rewritten at each tra
 *history* of immutable segments, one per transition, each with the *outbox* of messages that it caused; *marks*,
 the ids of inputs that were taken; and one searchable *entry*. Heads, events and outboxes are opaque bytes here.
 
+Arguments that no storage can take (a limit of 0, a time that is no number) are `InvalidArgument`, a `UsageError`.
+
 Errors::
 
     StorageError
@@ -18,12 +20,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from enum import StrEnum
+from math import isfinite
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
-from infinitic.errors import StorageError
+from infinitic.errors import StorageError, UsageError
 from infinitic.messages.outcomes import WorkflowStatus as WorkflowStatus
 
 
@@ -54,6 +58,10 @@ class StorageConfigurationError(StorageError):
 
 class StorageClosed(StorageError):
     """The storage has been closed."""
+
+
+class InvalidArgument(UsageError, ValueError):
+    """An argument that no storage can take. Raised at the call, before the database is asked."""
 
 
 ILLNESSES = (StorageUnavailable, StorageOutcomeUnknown, StorageConfigurationError, StorageClosed)
@@ -88,10 +96,21 @@ class Segment(msgspec.Struct, frozen=True):
     outbox: bytes | None = None
 
 
+class Flag(StrEnum):
+    """Why somebody should look at an instance."""
+
+    STALLED = "stalled"
+    """Its code cannot be run, or what is stored of it is damaged."""
+
+    PARKED = "parked"
+    """The engine fails at a message of it; its messages go to the dead letters."""
+
+
 class Entry(msgspec.Struct, frozen=True):
     """The searchable facts of an instance. Instants are in seconds since the Unix epoch.
 
-    `next_wake` is when its earliest timer is due: an instance whose wake is overdue is found by it.
+    `next_wake` is when its earliest timer is due: an instance whose wake is overdue is found by it. `flag` is None
+    for an instance that needs nobody's attention.
     """
 
     status: WorkflowStatus
@@ -99,6 +118,7 @@ class Entry(msgspec.Struct, frozen=True):
     version: int | None = None
     closed_at: float | None = None
     next_wake: float | None = None
+    flag: Flag | None = None
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -163,10 +183,15 @@ class Refused(msgspec.Struct, frozen=True):
 Outcome = Written | Lost | Known | Refused
 
 
+MAX_LIMIT = 1_000_000
+"""The most that one call of `find`, `history` or `purge` is asked for."""
+
+
 class Query(msgspec.Struct, frozen=True):
     """Which entries to find. None: any. `overdue_at`: only running ones whose `next_wake` is before that instant.
 
-    Ranges of time are without their ends. A limit below 1, and a cursor that `find` did not give, are `ValueError`s.
+    Ranges of time are without their ends. Raises `InvalidArgument` for a limit below 1 or above `MAX_LIMIT`, and for
+    an instant that is no finite number; so does `find` for a cursor that it did not give.
     """
 
     name: str | None = None
@@ -176,6 +201,42 @@ class Query(msgspec.Struct, frozen=True):
     overdue_at: float | None = None
     limit: int = 100
     cursor: str | None = None
+    flag: Flag | None = None
+
+    def __post_init__(self) -> None:
+        check_limit("The limit of a page", self.limit)
+        check_instant("started_after", self.started_after)
+        check_instant("started_before", self.started_before)
+        check_instant("overdue_at", self.overdue_at)
+
+
+def check_limit(what: str, limit: object) -> None:
+    """Raises `InvalidArgument` for what is no whole number from 1 to `MAX_LIMIT`."""
+    if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
+        raise InvalidArgument(f"{what} is a whole number from 1 to {MAX_LIMIT:,}, not {_shown(limit)}")
+
+
+def check_instant(what: str, instant: object) -> None:
+    """Raises `InvalidArgument` for what is neither None nor a finite number of seconds."""
+    if instant is None or (type(instant) is float and isfinite(instant)):
+        return
+    if not isinstance(instant, int | float) or not isfinite(_number(instant)):
+        raise InvalidArgument(f"{what} is a finite number of seconds, not {_shown(instant)}")
+
+
+def _number(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+
+
+def _shown(value: object) -> str:
+    """A short text, also of an int with more digits than Python prints."""
+    text = (
+        f"a number of {value.bit_length():,} bits" if type(value) is int and value.bit_length() > 256 else repr(value)
+    )
+    return text if len(text) <= 100 else f"{text[:99]}…"
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -240,13 +301,28 @@ class StateStorage(ABC):
         marks is there; of concurrent changes with one `expected` exactly one is written. A loser, a known mark
         or a refused value undoes no winner. `Published` changes no version: `Written` with it, or `Lost`.
 
-        Raises `ValueError` if a key comes twice, `ValueTooLarge` (nothing was written),
-        `StorageOutcomeUnknown` (each change whole or absent, and may land later).
+        Raises `InvalidArgument` if a key comes twice, or a number does not fit into 64 bits; `ValueTooLarge`
+        (nothing was written); `StorageOutcomeUnknown` (each change whole or absent, and may land later).
         """
 
     @abstractmethod
     async def find(self, query: Query) -> Page:
         """Entries by their facts, newest start first. Pages skip or repeat nothing that stayed."""
+
+    async def count(self, query: Query) -> int:
+        """How many entries a query matches, counted no further than `query.limit`. Its cursor does not matter.
+
+        This asks `find`; adapters whose database counts more cheaply override it.
+        """
+        counted, cursor = 0, None
+        while counted < query.limit:
+            step = msgspec.structs.replace(query, limit=min(1000, query.limit - counted), cursor=cursor)
+            page = await self.find(step)
+            counted += len(page.found)
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return counted
 
     @abstractmethod
     async def purge(self, now: float, limit: int = 1000) -> int:

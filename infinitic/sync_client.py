@@ -17,7 +17,7 @@ from infinitic.errors import UsageError
 from infinitic.messages.client import WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.payloads import PayloadCodec
-from infinitic.storage import Page, Storage
+from infinitic.storage import Flag, Page, Storage
 from infinitic.transport import Transport
 
 P = ParamSpec("P")
@@ -150,9 +150,18 @@ class SyncClient:
         since: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        flag: Flag | None = None,
     ) -> Page:
-        """Instances by name, status and start. As `Client.list_workflows`."""
-        return self.run(self._client.list_workflows, name=name, status=status, since=since, limit=limit, cursor=cursor)
+        """Instances by name, status, flag and start. As `Client.list_workflows`."""
+        return self.run(
+            self._client.list_workflows,
+            name=name,
+            status=status,
+            since=since,
+            limit=limit,
+            cursor=cursor,
+            flag=flag,
+        )
 
 
 def _own_portal() -> AbstractContextManager[BlockingPortal]:

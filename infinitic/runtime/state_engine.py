@@ -33,6 +33,7 @@ from infinitic.storage import (
     ILLNESSES,
     Change,
     Entry,
+    Flag,
     Known,
     Lost,
     Refused,
@@ -347,7 +348,8 @@ class StateEngine:
                 now = self._clock.now()
                 head = msgspec.structs.replace(held.head, parked=True)
                 version = max(held.version + 1, int(now * 1e6))
-                entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version)  # no wake: it would be buried too
+                # No wake: it would be buried too.
+                entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, flag=Flag.PARKED)
                 change = Change(
                     held.key,
                     held.version,

@@ -147,6 +147,9 @@ class _CompressedStates(StateStorage):
     async def find(self, query: Query) -> Page:
         return await self._inner.find(query)
 
+    async def count(self, query: Query) -> int:
+        return await self._inner.count(query)
+
     async def purge(self, now: float, limit: int = 1000) -> int:
         return await self._inner.purge(now, limit)
 

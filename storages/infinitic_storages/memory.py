@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush, nlargest
+from itertools import islice
 from typing import Any, ClassVar, Self
 
 import msgspec
@@ -19,6 +20,7 @@ from infinitic.storage import (
     Change,
     Entry,
     Found,
+    InvalidArgument,
     Known,
     Lost,
     Outcome,
@@ -33,10 +35,10 @@ from infinitic.storage import (
     StorageCapabilities,
     StorageClosed,
     Stored,
-    ValueTooLarge,
     WorkflowStatus,
     Written,
 )
+from infinitic.storage_checks import check_changes, check_history, check_purge
 
 DEFAULT_HORIZON = 14 * 86_400.0
 """Seconds that marks and remnants are kept."""
@@ -102,6 +104,7 @@ class Database:
         outbox: bool = False,
     ) -> list[Segment]:
         """Segments in order. `limit` does not count for `sequences`."""
+        check_history(after, limit, sequences)
         row = self._row(key)
         segments = (row.segments if row is not None else None) or []
         if sequences is None:
@@ -114,21 +117,14 @@ class Database:
         return [each if each.outbox is None else Segment(each.sequence, each.events) for each in chosen]
 
     def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
-        """Write each change or nothing of it. Raises `ValueError` for a repeated key, and `ValueTooLarge`."""
-        ids = {change.key.id for change in changes}  # cheaper than a set of keys, and rarely too small
-        if len(ids) < len(changes) and len({change.key for change in changes}) < len(changes):
-            raise ValueError("The changes of one call are for distinct keys")
-        for change in changes:
-            if isinstance(change, Change):
-                self._check_sizes(change)
+        """Write each change or nothing of it. Raises `InvalidArgument` for a repeated key, and `ValueTooLarge`."""
+        check_changes(changes, self.max_value)
         return [
             self._write(change) if isinstance(change, Change) else self._mark_published(change) for change in changes
         ]
 
     def find(self, query: Query) -> Page:
-        """A page of entries. Ranges of time are without their ends. Raises `ValueError` for a bad query."""
-        if query.limit < 1:
-            raise ValueError(f"The limit of a page is at least 1, not {query.limit}")
+        """A page of entries. Ranges of time are without their ends. Raises `InvalidArgument` for a bad cursor."""
         below = None if query.cursor is None else _position(query.cursor)
         matching = (
             (row.entry.started_at, row.key.name, row.key.id, row)
@@ -140,8 +136,14 @@ class Database:
         cursor = msgspec.json.encode(page[-1][:3]).decode() if len(best) > len(page) else None
         return Page([Found(row.key, row.entry) for *_, row in page if row.entry is not None], cursor)
 
+    def count(self, query: Query) -> int:
+        """How many entries match, counted no further than the limit."""
+        matching = (row for row in self._named(query.name) if row.entry is not None and _matches(row.entry, query))
+        return sum(1 for _ in islice(matching, query.limit))
+
     def purge(self, now: float, limit: int = 1000) -> int:
         """Remove up to `limit` instances and marks, and up to `limit` remnants, which are not counted."""
+        check_purge(now, limit)
         for _ in range(limit):
             if not self._remnants or self._remnants[0][0] > now:
                 break
@@ -221,17 +223,6 @@ class Database:
         row.stored = Stored(stored.version, stored.head, stored.sequence, True)
         return Written(stored.version)
 
-    def _check_sizes(self, change: Change) -> None:
-        limit = self.max_value
-        if len(change.head) > limit:
-            raise ValueTooLarge(len(change.head), limit, "A head")
-        segment = change.segment
-        if segment is not None:
-            if len(segment.events) > limit:
-                raise ValueTooLarge(len(segment.events), limit, "A segment")
-            if segment.outbox is not None and len(segment.outbox) > limit:
-                raise ValueTooLarge(len(segment.outbox), limit, "An outbox")
-
     def _expire(self, due: float, row: _Row, marks: tuple[str, ...]) -> None:
         self._serial += 1
         heappush(self._expiring, (due, self._serial, row, marks))
@@ -297,6 +288,9 @@ class _States(StateStorage):
 
     async def find(self, query: Query) -> Page:
         return self.database.find(query)
+
+    async def count(self, query: Query) -> int:
+        return self.database.count(query)
 
     async def purge(self, now: float, limit: int = 1000) -> int:
         return self.database.purge(now, limit)
@@ -383,6 +377,8 @@ def _fits(name: str) -> bool:
 def _matches(entry: Entry, query: Query) -> bool:
     if query.status is not None and entry.status is not query.status:
         return False
+    if query.flag is not None and entry.flag is not query.flag:
+        return False
     if query.started_after is not None and not entry.started_at > query.started_after:
         return False
     if query.started_before is not None and not entry.started_at < query.started_before:
@@ -396,5 +392,5 @@ def _position(cursor: str) -> _Position:
     try:
         position: _Position = msgspec.json.decode(cursor, type=_Position)
     except msgspec.DecodeError as error:
-        raise ValueError(f"{cursor!r} is not a cursor of `find`") from error
+        raise InvalidArgument(f"{cursor!r} is not a cursor of `find`") from error
     return position

@@ -241,3 +241,40 @@ def _inflated(value: bytes) -> bytes:
     with suppress(zlib.error):
         return zlib.decompress(value)
     return value
+
+
+@broken("FIND", "COUNT", "MODEL")
+class NoFlags(Server):
+    """Flags are not looked at when entries are found."""
+
+    def find(self, query: Query) -> Page:
+        return super().find(replace(query, flag=None))
+
+
+@broken("FIND", "MODEL")
+class FlagsOutlive(Server):
+    """A flag that was raised stays."""
+
+    def _write(self, change: Change) -> Outcome:
+        row = self._row(change.key)
+        old = None if row is None or row.entry is None else row.entry.flag
+        if change.entry is not None and change.entry.flag is None and old is not None:
+            change = replace(change, entry=replace(change.entry, flag=old))
+        return super()._write(change)
+
+
+@broken("COUNT")
+class CountsOn(Link):
+    """Entries are counted beyond the limit."""
+
+    async def count(self, query: Query) -> int:
+        return await super().count(replace(query, limit=1000))
+
+
+@broken("ARGUMENTS")
+class AnyLimit(Link):
+    """What no database can take is passed on to it."""
+
+    async def purge(self, now: float, limit: int = 1000) -> int:
+        await self.pause()
+        return self.server.purge(min(now, 1e300), min(max(limit, 1), 1000)) if now == now else 0

@@ -11,7 +11,7 @@ from infinitic import Channel, Workflow, ids, topics
 from infinitic.engines import state
 from infinitic.messages import engine, events
 from infinitic.runtime.publisher import CAUSE
-from infinitic.storage import StateKey
+from infinitic.storage import Flag, StateKey
 from infinitic.topics import Topic
 from infinitic.transport import Message
 from tests.simulation.cases import Case
@@ -105,6 +105,7 @@ def test_a_parked_instance_shows_as_parked_and_takes_nothing_wherever_it_is() ->
         await asyncio.sleep(70.0)
         stub = world.client.get_workflow_by_id(Inbox, sick)
         assert (await world.client.describe(stub)).parked
+        assert [each.key.id for each in (await world.client.list_workflows(flag=Flag.PARKED)).found] == [sick]
         assert [letter.body for letter in await letters(world)] == [POISON]
         later = [signal(world, each) for each in ("1", "2")]
         await send(world, sick, *later)

@@ -295,7 +295,7 @@ def test_a_bad_query_says_so() -> None:
     world = World()
     with pytest.raises(ValueError, match="cursor"):
         at_once(world.states.find(Query(cursor="x")))
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="from 1 to"):
         world.find(limit=0)
 
 

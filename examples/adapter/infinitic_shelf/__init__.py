@@ -28,9 +28,9 @@ from infinitic.storage import (
     StorageCapabilities,
     StorageClosed,
     Stored,
-    ValueTooLarge,
     Written,
 )
+from infinitic.storage_checks import check_changes, check_history, check_purge
 from infinitic_shelf.journal import Journal
 from infinitic_shelf.rows import Rows, Step
 
@@ -75,13 +75,11 @@ class ShelfStates(StateStorage):
         sequences: Sequence[int] | None = None,
         outbox: bool = False,
     ) -> list[Segment]:
+        check_history(after, limit, sequences)
         return await self.do(lambda rows: rows.history(key, after, limit, sequences, outbox))
 
     async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
-        if len({change.key for change in changes}) < len(changes):
-            raise ValueError("The changes of one call are for distinct keys")
-        for change in changes:
-            self._check_sizes(change)
+        check_changes(changes, self._max_value)
 
         def commit(rows: Rows) -> list[Outcome]:
             outcomes = [rows.decide(change) for change in changes]
@@ -96,6 +94,8 @@ class ShelfStates(StateStorage):
         return await self.do(lambda rows: rows.find(query))
 
     async def purge(self, now: float, limit: int = 1000) -> int:
+        check_purge(now, limit)
+
         def purge(rows: Rows) -> int:
             expired = rows.expired(now, limit, self._horizon)
             if expired.instances or expired.marks or expired.remnants:
@@ -122,17 +122,6 @@ class ShelfStates(StateStorage):
             done = self._thread.submit(self._journal.close)
             self._thread.shutdown(wait=False)
             await asyncio.shield(asyncio.wrap_future(done))
-
-    def _check_sizes(self, change: Change | Published) -> None:
-        if isinstance(change, Published):
-            return
-        segment = change.segment
-        values = {"A head": change.head}
-        if segment is not None:
-            values |= {"A segment": segment.events, "An outbox": segment.outbox or b""}
-        for what, value in values.items():
-            if len(value) > self._max_value:
-                raise ValueTooLarge(len(value), self._max_value, what)
 
 
 class ShelfStorage(Storage):

@@ -13,6 +13,7 @@ from infinitic.storage import (
     Change,
     Entry,
     Found,
+    InvalidArgument,
     Known,
     Lost,
     Outcome,
@@ -108,8 +109,6 @@ class Rows:
         return Written(change.version)
 
     def find(self, query: Query) -> Page:
-        if query.limit < 1:
-            raise ValueError(f"The limit of a page is at least 1, not {query.limit}")
         below = None if query.cursor is None else _position(query.cursor)
         found: list[tuple[Position, Entry]] = []
         for key, row in self._rows.items():
@@ -181,6 +180,7 @@ def _matches(key: StateKey, entry: Entry, query: Query) -> bool:
     return (
         (query.name is None or key.name == query.name)
         and (query.status is None or entry.status is query.status)
+        and (query.flag is None or entry.flag is query.flag)
         and (query.started_after is None or entry.started_at > query.started_after)
         and (query.started_before is None or entry.started_at < query.started_before)
     )
@@ -190,7 +190,7 @@ def _position(cursor: str) -> Position:
     try:
         position: Position = msgspec.json.decode(cursor, type=Position)
     except msgspec.DecodeError as error:
-        raise ValueError(f"{cursor!r} is not a cursor of `find`") from error
+        raise InvalidArgument(f"{cursor!r} is not a cursor of `find`") from error
     return position
 
 

@@ -13,7 +13,7 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.describe import next_due
 from infinitic.messages.events import Event
 from infinitic.messages.outcomes import WorkflowStatus
-from infinitic.storage import Entry
+from infinitic.storage import Entry, Flag
 
 LONGEST_WAKE_SECONDS = 86_400.0
 
@@ -31,6 +31,13 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
 def runnable(head: WorkflowHead) -> bool:
     """True if stimuli wait that the code can be handed now."""
     return head.pending != 0 and not head.deciding and head.stalled is None and not head.closed
+
+
+def flag_of(head: WorkflowHead) -> Flag | None:
+    """Why somebody should look at this instance, None if nobody has to."""
+    if head.parked:
+        return Flag.PARKED
+    return None if head.stalled is None else Flag.STALLED
 
 
 def conclude(
@@ -65,8 +72,11 @@ def conclude(
         changes["sequence"] = head.sequence + 1
     if changes:
         head = replace(head, **changes)
-    if entry is None and (before is None or before.version != head.version or before.armed != head.armed):
-        entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, None, head.armed)
+    if entry is None:
+        flag = flag_of(head)
+        raised = flag is not None or (before is not None and flag_of(before) is not None)  # an older release set none
+        if raised or before is None or before.version != head.version or before.armed != head.armed:
+            entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, None, head.armed, flag)
     return Transition(head, events, outbox, entry, expires_at)
 
 

@@ -89,6 +89,9 @@ def _schema(reply: bytes | None, prefix: str) -> Diagnosis:
     if int(text) > SCHEMA:
         message = f"version {text} is of a newer release; this one knows {SCHEMA} at most"
         return _bad(_SCHEMA, message, "upgrade infinitic, or choose another `key_prefix`")
+    if int(text) < SCHEMA:
+        message = f"version {text}, and this release has {SCHEMA}"
+        return Diagnosis(_SCHEMA, Level.WARNING, message, "the first worker of this release migrates it")
     return ok(_SCHEMA, f"version {text}")
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from heapq import nlargest
 
 import msgspec
+from msgspec.structs import replace
 
-from infinitic.storage import Entry, Found, Page, Query, StateKey, WorkflowStatus
+from infinitic.storage import Entry, Flag, Found, InvalidArgument, Page, Query, StateKey, WorkflowStatus
 from infinitic_storages.redis import scripts
 from infinitic_storages.redis.connections import Connections, Script
 from infinitic_storages.redis.keys import decode_key, encode_key, encode_name
@@ -19,6 +20,7 @@ FEW = 5000
 """Overdue instances that are read at once. Beyond, the running ones are looked through, newest first."""
 
 _FIND = Script(scripts.FIND)
+_COUNT = Script(scripts.COUNT)
 _OVERDUE = Script(scripts.OVERDUE)
 _decode = msgspec.msgpack.Decoder(Entry).decode
 
@@ -35,8 +37,6 @@ class Finder:
         self._prefix = prefix
 
     async def find(self, query: Query) -> Page:
-        if query.limit < 1:
-            raise ValueError(f"The limit of a page is at least 1, not {query.limit}")
         below = None if query.cursor is None else _position(query.cursor)
         status = query.status
         if query.overdue_at is not None:
@@ -51,10 +51,30 @@ class Finder:
             matching = (each for each in few if _matches(each, query) and (below is None or _place(each) < below))
             best = nlargest(query.limit + 1, matching, key=_place)
         else:
-            best = await self._scan(query, _index(name, status), below)
+            best = await self._scan(query, _index(name, status, query.flag), below)
         page = best[: query.limit]
         cursor = msgspec.json.encode(_place(page[-1])).decode() if len(best) > len(page) else None
         return Page(page, cursor)
+
+    async def count(self, query: Query) -> int:
+        """How many entries match, at most the limit. One look if one index tells it, else page by page."""
+        name = None if query.name is None else encode_name(query.name)
+        if query.name is not None and name is None:
+            return 0
+        if query.overdue_at is None and (query.status is None or query.flag is None):
+            after = "" if query.started_after is None else repr(float(query.started_after))
+            before = "" if query.started_before is None else repr(float(query.started_before))
+            index = _index(name, query.status, query.flag)
+            (counted,) = await self._connections.call(_COUNT, [(self._prefix, index, after, before)])
+            return int(min(counted, query.limit))
+        counted, cursor = 0, None
+        while counted < query.limit:
+            page = await self.find(replace(query, limit=min(STEP, query.limit - counted), cursor=cursor))
+            counted += len(page.found)
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return counted
 
     async def _overdue(self, before: float) -> list[Found] | None:
         (reply,) = await self._connections.call(_OVERDUE, [(self._prefix, repr(float(before)), str(FEW))])
@@ -76,7 +96,10 @@ class Finder:
         return best[: query.limit + 1]
 
 
-def _index(name: bytes | None, status: WorkflowStatus | None) -> bytes:
+def _index(name: bytes | None, status: WorkflowStatus | None, flag: Flag | None) -> bytes:
+    """The smallest set that holds all that match."""
+    if flag is not None:
+        return b"f|" + flag.value.encode() if name is None else b"g|" + flag.value.encode() + b"|" + name
     if name is None:
         return b"started" if status is None else b"t|" + status.value.encode()
     return b"n|" + name if status is None else b"b|" + status.value.encode() + b"|" + name
@@ -102,6 +125,8 @@ def _matches(found: Found, query: Query) -> bool:
         return False
     if query.status is not None and entry.status is not query.status:
         return False
+    if query.flag is not None and entry.flag is not query.flag:
+        return False
     if query.started_after is not None and not entry.started_at > query.started_after:
         return False
     if query.started_before is not None and not entry.started_at < query.started_before:
@@ -113,7 +138,7 @@ def _position(cursor: str) -> Position:
     try:
         position: Position = msgspec.json.decode(cursor, type=Position)
     except msgspec.DecodeError as error:
-        raise ValueError(f"{cursor!r} is not a cursor of `find`") from error
+        raise InvalidArgument(f"{cursor!r} is not a cursor of `find`") from error
     if encode_key(StateKey(position[1], position[2])) is None:
-        raise ValueError(f"{cursor!r} is not a cursor of `find`")
+        raise InvalidArgument(f"{cursor!r} is not a cursor of `find`")
     return position

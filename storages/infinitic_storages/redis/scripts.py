@@ -2,42 +2,51 @@
 
 Keys, all behind `PREFIX|`, where M is the member that names an instance (see `keys`) and N its name part::
 
-    s|M             hash: v version, h head, q last sequence, p published, x expires_at, e entry, t status
+    s|M             hash: v version, h head, q last sequence, p published, x expires_at, e entry, t status, f flag
                     (a remnant has v only)
     e|M  o|M        hashes: events and outboxes by sequence
     marks           sorted set: length of M, M and mark, by when the mark goes
     expiring        sorted set: M of instances by expires_at
     remnants        sorted set: M of remnants by when they go
     started         sorted set: M of entries by started_at; and of parts of them:
-      n|N  t|STATUS  b|STATUS|N
+      n|N  t|STATUS  b|STATUS|N  f|FLAG  g|FLAG|N
     waking          sorted set: M of running instances by next_wake
     schema          the number of this layout
 
 Redis refuses a script before its first write or not at all (memory, disk, replica), so a script is whole or absent.
-It undoes nothing of one that errs midway, which is kept from happening: see `checks` and `permissions`.
+It undoes nothing of one that errs midway, which is kept from happening: see
+`infinitic.storage_checks` and `permissions`.
 Versions and sequences stay text: a Lua number is exact to 2^53 only.
 """
 
-SCHEMA = 1
+SCHEMA = 2
+"""1: without flags. What it wrote needs no change: an instance without `f` has none."""
+
+UPGRADE = """
+-- 1 the key of the schema  2 its number in this release. Never back to an older one
+local found = redis.call('GET', ARGV[1])
+if found and tonumber(found) < tonumber(ARGV[2]) then redis.call('SET', ARGV[1], ARGV[2]) end
+return 0
+"""
 
 COMMIT = """
 -- 1 prefix  2 M  3 expected ('': none)  4 version  5 head  6 published  7 expires_at ('': none)
 -- 8 sequence before ('': no segment)  9 sequence  10 events  11 has outbox  12 outbox
 -- 13 version does not come after expected  14 status ('': no entry)  15 started_at  16 next_wake ('': none)
--- 17 entry  18 when marks go  19… marks
+-- 17 entry  18 when marks go  19 flag ('': none)  20… marks
 -- 0: written. {1, current}: lost. {2, …}: indexes of known marks. {3}: bad version. {4, sequence}: bad segment
 local call, p, m = redis.call, ARGV[1], ARGV[2]
 local row = p .. 's|' .. m
-local old = call('HMGET', row, 'v', 'q', 'x', 't')
-local version, sequence, expires, status = old[1], old[2], old[3], old[4]
+local old = call('HMGET', row, 'v', 'q', 'x', 't', 'f')
+local version, sequence, expires, status, flag = old[1], old[2], old[3], old[4], old[5]
 if version then
   if version ~= ARGV[3] or not sequence then return {1, version} end
 elseif ARGV[3] ~= '' then
   return {1, false}
 end
 local marks, known = p .. 'marks', {2}
-for i = 19, #ARGV do
-  if call('ZSCORE', marks, ARGV[i]) then known[#known + 1] = i - 19 end
+for i = 20, #ARGV do
+  if call('ZSCORE', marks, ARGV[i]) then known[#known + 1] = i - 20 end
 end
 if #known > 1 then return known end
 if ARGV[13] == '1' then return {3} end
@@ -49,7 +58,7 @@ if ARGV[8] ~= '' then
   if ARGV[11] == '1' then call('HSET', p .. 'o|' .. m, sequence, ARGV[12]) end
 end
 call('HSET', row, 'v', ARGV[4], 'h', ARGV[5], 'q', sequence, 'p', ARGV[6])
-for i = 19, #ARGV do call('ZADD', marks, ARGV[18], ARGV[i]) end
+for i = 20, #ARGV do call('ZADD', marks, ARGV[18], ARGV[i]) end
 if ARGV[7] == '' then
   if expires then
     call('HDEL', row, 'x')
@@ -65,6 +74,16 @@ if now ~= '' then
   if status and status ~= now then
     call('ZREM', p .. 't|' .. status, m)
     call('ZREM', p .. 'b|' .. status .. '|' .. n, m)
+  end
+  if flag and flag ~= ARGV[19] then
+    call('ZREM', p .. 'f|' .. flag, m)
+    call('ZREM', p .. 'g|' .. flag .. '|' .. n, m)
+    call('HDEL', row, 'f')
+  end
+  if ARGV[19] ~= '' then
+    call('HSET', row, 'f', ARGV[19])
+    call('ZADD', p .. 'f|' .. ARGV[19], ARGV[15], m)
+    call('ZADD', p .. 'g|' .. ARGV[19] .. '|' .. n, ARGV[15], m)
   end
   call('HSET', row, 'e', ARGV[17], 't', now)
   call('ZADD', p .. 'started', ARGV[15], m)
@@ -143,6 +162,13 @@ end
 return found
 """
 
+COUNT = """
+-- 1 prefix  2 index  3 started after ('': any)  4 started before ('': any). How many entries
+local low = ARGV[3] == '' and '-inf' or '(' .. ARGV[3]
+local high = ARGV[4] == '' and '+inf' or '(' .. ARGV[4]
+return redis.call('ZCOUNT', ARGV[1] .. ARGV[2], low, high)
+"""
+
 OVERDUE = """
 -- 1 prefix  2 before  3 how many at most. {M, entry, …} in no useful order; false: there are more
 local waking, before = ARGV[1] .. 'waking', '(' .. ARGV[2]
@@ -172,13 +198,17 @@ local expired = due('expiring', limit)
 for i = 1, #expired, 2 do
   local m, row = expired[i], p .. 's|' .. expired[i]
   local n = string.sub(m, 1, string.find(m, '\\0\\0', 1, true) - 1)
-  local kept = call('HMGET', row, 'v', 't')
+  local kept = call('HMGET', row, 'v', 't', 'f')
   if kept[2] then
     call('ZREM', p .. 'started', m)
     call('ZREM', p .. 'n|' .. n, m)
     call('ZREM', p .. 't|' .. kept[2], m)
     call('ZREM', p .. 'b|' .. kept[2] .. '|' .. n, m)
     call('ZREM', p .. 'waking', m)
+  end
+  if kept[3] then
+    call('ZREM', p .. 'f|' .. kept[3], m)
+    call('ZREM', p .. 'g|' .. kept[3] .. '|' .. n, m)
   end
   call('UNLINK', row, p .. 'e|' .. m, p .. 'o|' .. m)
   call('ZREM', p .. 'expiring', m)

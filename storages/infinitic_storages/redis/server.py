@@ -9,14 +9,16 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from infinitic.storage import StorageConfigurationError, StorageUnavailable
-from infinitic_storages.redis.connections import Connections
+from infinitic_storages.redis.connections import Connections, Script
 from infinitic_storages.redis.errors import translate
 from infinitic_storages.redis.permissions import check_permissions
-from infinitic_storages.redis.scripts import SCHEMA
+from infinitic_storages.redis.scripts import SCHEMA, UPGRADE
 
 OLDEST = (6, 2)
 
 logger = logging.getLogger("infinitic.storages.redis")
+
+_UPGRADE = Script(UPGRADE)
 
 ASKED = ("appendonly", "appendfsync", "save", "maxmemory-policy")
 
@@ -64,6 +66,8 @@ async def _check_schema(connections: Connections, prefix: str, where: str) -> No
             f"{where}: the keys {prefix}|… have schema {text}, of a newer release; this one knows {SCHEMA}. "
             "Install the newer release, or choose another `key_prefix`"
         )
+    if int(text) < SCHEMA:  # nothing has to be rewritten, see `scripts`
+        await connections.call(_UPGRADE, [(key, str(SCHEMA))])
 
 
 def _warn(facts: dict[str, str], config: dict[str, str], where: str) -> None:

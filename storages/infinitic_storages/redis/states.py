@@ -23,8 +23,8 @@ from infinitic.storage import (
     WorkflowStatus,
     Written,
 )
+from infinitic.storage_checks import check_changes, check_history, check_purge
 from infinitic_storages.redis import scripts
-from infinitic_storages.redis.checks import check
 from infinitic_storages.redis.connections import Argument, Connections, Script
 from infinitic_storages.redis.find import Finder
 from infinitic_storages.redis.keys import MAX_PART, encode_key, encode_mark
@@ -79,6 +79,7 @@ class RedisStates(StateStorage):
         outbox: bool = False,
     ) -> list[Segment]:
         self._connections.check()
+        check_history(after, limit, sequences)
         member = encode_key(key)
         wanted = sorted({each for each in sequences or () if each > 0})
         if member is None or (limit < 1 if sequences is None else not wanted):
@@ -94,7 +95,7 @@ class RedisStates(StateStorage):
 
     async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
         self._connections.check()
-        check(changes, self._limit)
+        check_changes(changes, self._limit)
         outcomes: list[Outcome | None] = [None] * len(changes)
         calls: list[tuple[Script, tuple[Argument, ...]]] = []
         asked: list[int] = []
@@ -118,8 +119,13 @@ class RedisStates(StateStorage):
         self._connections.check()
         return await self._finder.find(query)
 
+    async def count(self, query: Query) -> int:
+        self._connections.check()
+        return await self._finder.count(query)
+
     async def purge(self, now: float, limit: int = 1000) -> int:
         self._connections.check()
+        check_purge(now, limit)
         await self._purge(now, limit, remnants=True)
         return await self._purge(now, limit, remnants=False)
 
@@ -162,6 +168,7 @@ class RedisStates(StateStorage):
             _number(wake),
             b"" if entry is None else _encode(entry),
             _number(change.at + self._horizon),
+            "" if entry is None or entry.flag is None else entry.flag.value,
             *[encode_mark(member, mark) for mark in change.marks],
         )
 

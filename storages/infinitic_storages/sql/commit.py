@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from sys import float_info
 from typing import NamedTuple, TypeVar
 
 from infinitic.storage import (
@@ -18,7 +17,6 @@ from infinitic.storage import (
     Published,
     Refused,
     Segment,
-    ValueTooLarge,
     Written,
 )
 from infinitic_storages.sql.keys import MAX_PART, encode_key, encode_mark
@@ -95,46 +93,6 @@ class Plan:
     @property
     def empty(self) -> bool:
         return not (self.created or self.updated or self.published)
-
-
-def check(changes: Sequence[Change | Published], limit: int) -> None:
-    """Raises `ValueError` for a repeated key and for numbers that cannot be, and `ValueTooLarge`."""
-    if len({change.key for change in changes}) < len(changes):
-        raise ValueError("The changes of one call are for distinct keys")
-    for change in changes:
-        if isinstance(change, Published):
-            continue
-        _check_numbers(change)
-        if len(change.head) > limit:
-            raise ValueTooLarge(len(change.head), limit, "A head")
-        segment = change.segment
-        if segment is not None:
-            if len(segment.events) > limit:
-                raise ValueTooLarge(len(segment.events), limit, "A segment")
-            if segment.outbox is not None and len(segment.outbox) > limit:
-                raise ValueTooLarge(len(segment.outbox), limit, "An outbox")
-
-
-def _check_numbers(change: Change) -> None:
-    entry = change.entry
-    _whole("Change.version", change.version)
-    _finite("Change.at", change.at)
-    _finite("Change.expires_at", change.expires_at)
-    if entry is not None:
-        _whole("Entry.version", entry.version)
-        _finite("Entry.started_at", entry.started_at)
-        _finite("Entry.closed_at", entry.closed_at)
-        _finite("Entry.next_wake", entry.next_wake)
-
-
-def _whole(what: str, value: int | None) -> None:
-    if value is not None and not -(2**63) <= value < 2**63:
-        raise ValueError(f"{what} is a signed integer of 64 bits, not {value}")
-
-
-def _finite(what: str, value: float | None) -> None:
-    if value is not None and not abs(value) <= float_info.max:
-        raise ValueError(f"{what} is a finite number of seconds, not {value}")
 
 
 def ask(changes: Sequence[Change | Published]) -> Question:

@@ -22,8 +22,21 @@ def _create(connection: Connection, tables: Tables) -> None:
             connection.execute(text(f"ALTER TABLE {name} ALTER COLUMN {column} SET STORAGE EXTERNAL"))
 
 
-STEPS: tuple[Callable[[Connection, Tables], None], ...] = (_create,)
-"""Step n leads from version n to n + 1. Never change one that was released."""
+def _add_flag(connection: Connection, tables: Tables) -> None:
+    """Stalled and parked instances can be listed. Those of before show at their next transition."""
+    states = tables.states
+    if not any(each["name"] == "flag" for each in inspect(connection).get_columns(states.name, schema=tables.schema)):
+        prepared = connection.dialect.identifier_preparer
+        kind = states.c.flag.type.compile(connection.dialect)
+        connection.execute(text(f"ALTER TABLE {prepared.format_table(states)} ADD COLUMN flag {kind}"))
+    for index in states.indexes:
+        index.create(connection, checkfirst=True)
+
+
+STEPS: tuple[Callable[[Connection, Tables], None], ...] = (_create, _add_flag)
+"""Step n leads from version n to n + 1. Never change one that was released, but for `_create`, which makes what is
+newest: each step after it looks at what is there already.
+"""
 
 SCHEMA_VERSION = len(STEPS)
 

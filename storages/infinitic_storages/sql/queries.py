@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, delete, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, literal, null, or_, select, update
 
-from infinitic.storage import Entry, Found, Page, Query, Segment, StateKey, Stored, WorkflowStatus
+from infinitic.storage import (
+    Entry,
+    Flag,
+    Found,
+    InvalidArgument,
+    Page,
+    Query,
+    Segment,
+    StateKey,
+    Stored,
+    WorkflowStatus,
+)
 from infinitic_storages.sql.keys import decode_key, encode_key
 from infinitic_storages.sql.tables import Tables
 
@@ -60,12 +71,66 @@ def history(
 def find(connection: Connection, tables: Tables, query: Query) -> Page:
     """A page of entries, newest start first. Ranges of time are without their ends."""
     states = tables.states.c
+    where = _matching(tables, query)
+    if where is None:
+        return Page([], None)
+    if query.cursor is not None:
+        start, key = _position(query.cursor)
+        where += [states.started_at <= start, or_(states.started_at < start, states.key < key)]
+    statement = (
+        select(
+            states.key,
+            states.status,
+            states.started_at,
+            states.workflow_version,
+            states.closed_at,
+            states.next_wake,
+            states.flag,
+        )
+        .where(and_(*where))
+        .order_by(states.started_at.desc(), states.key.desc())
+        .limit(query.limit + 1)
+    )
+    rows = connection.execute(statement).all()
+    found = [Found(decode_key(key), _entry(*facts)) for key, *facts in rows[: query.limit]]
+    if len(rows) <= query.limit:
+        return Page(found, None)
+    last = found[-1]
+    return Page(found, msgspec.json.encode((last.entry.started_at, last.key.name, last.key.id)).decode())
+
+
+def count(connection: Connection, tables: Tables, query: Query) -> int:
+    """How many entries match, counted no further than the limit."""
+    where = _matching(tables, query)
+    if where is None:
+        return 0
+    some = select(literal(1).label("one")).select_from(tables.states).where(and_(*where)).limit(query.limit).subquery()
+    return connection.execute(select(func.count()).select_from(some)).scalar_one()
+
+
+def _entry(
+    status: str,
+    started_at: float,
+    version: int | None,
+    closed_at: float | None,
+    next_wake: float | None,
+    flag: str | None,
+) -> Entry:
+    known = None if flag is None else Flag(flag)
+    return Entry(WorkflowStatus(status), started_at, version, closed_at, next_wake, known)
+
+
+def _matching(tables: Tables, query: Query) -> list[ColumnElement[bool]] | None:
+    """What the rows of a query are, without its cursor. None: there can be none."""
+    states = tables.states.c
     where: list[ColumnElement[bool]] = [states.started_at.is_not(None)]
     if query.name is not None:
         try:
             where.append(states.name == query.name.encode())
         except UnicodeEncodeError:
-            return Page([], None)
+            return None
+    if query.flag is not None:
+        where.append(states.flag == query.flag.value)
     if query.status is not None:
         where.append(states.status == query.status.value)
     if query.started_after is not None:
@@ -75,26 +140,7 @@ def find(connection: Connection, tables: Tables, query: Query) -> Page:
     if query.overdue_at is not None:
         where.append(states.status == WorkflowStatus.RUNNING.value)
         where.append(states.next_wake < float(query.overdue_at))
-    if query.cursor is not None:
-        start, key = _position(query.cursor)
-        where += [states.started_at <= start, or_(states.started_at < start, states.key < key)]
-    statement = (
-        select(
-            states.key, states.status, states.started_at, states.workflow_version, states.closed_at, states.next_wake
-        )
-        .where(and_(*where))
-        .order_by(states.started_at.desc(), states.key.desc())
-        .limit(query.limit + 1)
-    )
-    rows = connection.execute(statement).all()
-    found = [
-        Found(decode_key(key), Entry(WorkflowStatus(status), started_at, version, closed_at, next_wake))
-        for key, status, started_at, version, closed_at, next_wake in rows[: query.limit]
-    ]
-    if len(rows) <= query.limit:
-        return Page(found, None)
-    last = found[-1]
-    return Page(found, msgspec.json.encode((last.entry.started_at, last.key.name, last.key.id)).decode())
+    return where
 
 
 def purge(connection: Connection, tables: Tables, now: float, limit: int, horizon: float) -> int:
@@ -119,6 +165,7 @@ def purge(connection: Connection, tables: Tables, now: float, limit: int, horizo
                 started_at=None,
                 closed_at=None,
                 next_wake=None,
+                flag=None,
                 expires_at=states.expires_at + horizon,
             )
         )
@@ -139,8 +186,8 @@ def _position(cursor: str) -> tuple[float, bytes]:
     try:
         start, name, id_ = msgspec.json.decode(cursor, type=_Position)
     except msgspec.DecodeError as error:
-        raise ValueError(f"{cursor!r} is not a cursor of `find`") from error
+        raise InvalidArgument(f"{cursor!r} is not a cursor of `find`") from error
     key = encode_key(StateKey(name, id_))
     if key is None:
-        raise ValueError(f"{cursor!r} is not a cursor of `find`")
+        raise InvalidArgument(f"{cursor!r} is not a cursor of `find`")
     return start, key

@@ -30,7 +30,7 @@ from infinitic.storage import (
     StorageUnavailable,
     Stored,
 )
-from infinitic_storages.sql.commit import check
+from infinitic.storage_checks import check_changes, check_history, check_purge
 
 if TYPE_CHECKING:
     from infinitic_storages.sql.dialects.base import Database
@@ -166,21 +166,25 @@ class _States(StateStorage):
         sequences: Sequence[int] | None = None,
         outbox: bool = False,
     ) -> list[Segment]:
+        check_history(after, limit, sequences)
         storage = self._storage
         return await storage.run(lambda call: storage.database.history(call, key, after, limit, sequences, outbox))
 
     async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
         storage = self._storage
-        check(changes, storage.capabilities.max_value)
+        check_changes(changes, storage.capabilities.max_value)
         return await storage.run(lambda call: storage.database.commit(call, changes), writes=True, commit=True)
 
     async def find(self, query: Query) -> Page:
         storage = self._storage
-        if query.limit < 1:
-            raise ValueError(f"The limit of a page is at least 1, not {query.limit}")
         return await storage.run(lambda call: storage.database.find(call, query))
 
+    async def count(self, query: Query) -> int:
+        storage = self._storage
+        return await storage.run(lambda call: storage.database.count(call, query))
+
     async def purge(self, now: float, limit: int = 1000) -> int:
+        check_purge(now, limit)
         storage = self._storage
         horizon = storage.capabilities.horizon
         return await storage.run(lambda call: storage.database.purge(call, now, limit, horizon), writes=True)

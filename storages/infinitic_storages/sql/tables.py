@@ -67,6 +67,7 @@ class Tables:
             Column("closed_at", Double),
             Column("next_wake", Double),
             Column("token", _exact(16)),
+            Column("flag", String(16)),
             postgresql_with={"fillfactor": 70},
             **_MYSQL,
         )
@@ -93,6 +94,7 @@ class Tables:
         _partial("infinitic_named", states.name, states.started_at, states.key, where=states.started_at)
         _partial("infinitic_waking", states.next_wake)
         _partial("infinitic_expiring", states.expires_at)
+        _partial("infinitic_flagged", states.flag, states.started_at, states.key)
         Index("infinitic_marked", self.marks.c.at)
 
 

@@ -1,13 +1,39 @@
-"""Rules of `find`: STO-11, FIND."""
+"""Rules of `find` and `count`, and of arguments: STO-11, FIND, COUNT, ARGUMENTS."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import pytest
 
-from infinitic.storage import Entry, Found, Query, StateKey, WorkflowStatus, Written
+from infinitic.storage import (
+    MAX_LIMIT,
+    Entry,
+    Flag,
+    Found,
+    InvalidArgument,
+    Published,
+    Query,
+    StateKey,
+    WorkflowStatus,
+    Written,
+)
 from infinitic_testing.conformance.storage_bench import KEY, T0, V0, Bench, Suite, change, in_bench, start, trip
 
 RUNNING, COMPLETED = WorkflowStatus.RUNNING, WorkflowStatus.COMPLETED
+
+
+FACTS = [(RUNNING, None), (RUNNING, Flag.STALLED), (COMPLETED, None), (RUNNING, Flag.PARKED), (RUNNING, Flag.STALLED)]
+
+
+async def _called(call: Callable[[], Any]) -> None:
+    """Make a call, and wait for it if it is a verb."""
+    made = call()
+    if inspect.isawaitable(made):
+        await made
 
 
 class FindRules(Suite):
@@ -38,10 +64,11 @@ class FindRules(Suite):
     @in_bench
     async def test_find_gives_each_fact_as_it_was_written(self, bench: Bench) -> None:
         entries = [
-            Entry(status, T0 + number + 0.125, version, closed, wake)
-            for number, (status, version, closed, wake) in enumerate(
-                [(status, 0, None, T0 + 0.5) for status in WorkflowStatus]
-                + [(RUNNING, None, None, None), (COMPLETED, 2**31 - 1, T0 + 99.25, None)]
+            Entry(status, T0 + number + 0.125, version, closed, wake, flag)
+            for number, (status, version, closed, wake, flag) in enumerate(
+                [(status, 0, None, T0 + 0.5, None) for status in WorkflowStatus]
+                + [(RUNNING, None, None, None, None), (COMPLETED, 2**31 - 1, T0 + 99.25, None, None)]
+                + [(RUNNING, 1, None, T0 + 1.5, flag) for flag in Flag]
             )
         ]
         await bench.commit(*(start(trip(number), entry=each) for number, each in enumerate(entries)))
@@ -60,11 +87,85 @@ class FindRules(Suite):
     @in_bench
     async def test_find_says_what_is_wrong_with_a_query(self, bench: Bench) -> None:
         await bench.commit(start())
-        queries = [Query(limit=0), Query(limit=-1)]
-        queries += [Query(cursor=cursor) for cursor in ("", "x", "{}", "[1]", "é", "null", "AAAA", '["a","b","c"]')]
-        for query in queries:
+        for cursor in ("", "x", "{}", "[1]", "é", "null", "AAAA", '["a","b","c"]'):
             with pytest.raises(ValueError):  # noqa: PT011 (what it says is free)
-                await bench.within(bench.states.find(query))
+                await bench.within(bench.states.find(Query(cursor=cursor)))
+
+    @in_bench
+    async def test_find_takes_the_largest_numbers_that_a_query_may_have(self, bench: Bench) -> None:
+        await bench.commit(start())
+        assert [each.key for each in (await bench.within(bench.states.find(Query(limit=MAX_LIMIT)))).found] == [KEY]
+        assert await bench.ids(started_after=-1e308, started_before=1e308) == ["1"]
+        assert await bench.ids(overdue_at=1e308) == await bench.ids(started_after=1e308) == []
+
+    @in_bench
+    async def test_find_by_flag(self, bench: Bench) -> None:
+        for number, flag in enumerate((None, Flag.STALLED, Flag.PARKED, Flag.STALLED)):
+            name = "Trip" if number < 3 else "Order"
+            await bench.commit(start(StateKey(name, f"{number}"), entry=Entry(RUNNING, T0 + number, flag=flag)))
+        assert await bench.ids(flag=Flag.STALLED) == await bench.ids(flag=Flag.STALLED, limit=1) == ["3", "1"]
+        assert await bench.ids(flag=Flag.STALLED, name="Trip") == ["1"]
+        assert await bench.ids(flag=Flag.PARKED, status=RUNNING, started_after=T0 + 1) == ["2"]
+        assert await bench.ids(flag=Flag.PARKED, status=COMPLETED) == []
+        stalled, parked = StateKey("Trip", "1"), StateKey("Trip", "2")
+        await bench.commit(change(stalled, V0, V0 + 1), change(parked, V0, V0 + 1, entry=Entry(RUNNING, T0 + 2)))
+        assert await bench.ids(flag=Flag.STALLED, name="Trip") == ["1"], "an entry stays until it is written again"
+        assert await bench.ids(flag=Flag.PARKED) == []
+        other = Entry(RUNNING, T0 + 1, flag=Flag.PARKED)
+        await bench.commit(change(stalled, V0 + 1, V0 + 2, entry=other, expires_at=T0))
+        assert await bench.pages(flag=Flag.PARKED) == [Found(stalled, other)]
+        assert await bench.ids(flag=Flag.STALLED) == ["3"]
+        await bench.purge(T0)
+        assert await bench.ids(flag=Flag.PARKED) == await bench.ids(flag=Flag.PARKED, name="Trip") == []
+
+    @in_bench
+    async def test_count_tells_what_find_would_give(self, bench: Bench) -> None:
+        entries = [Entry(status, T0 + n, next_wake=T0, flag=flag) for n, (status, flag) in enumerate(FACTS)]
+        await bench.commit(
+            *(start(StateKey("Trip" if n % 2 else "Order", f"{n}"), entry=e) for n, e in enumerate(entries))
+        )
+        for query, expected in (
+            (Query(), 5),
+            (Query(status=RUNNING), 4),
+            (Query(name="Trip"), 2),
+            (Query("Order", COMPLETED), 1),
+            (Query(flag=Flag.STALLED), 2),
+            (Query(name="Trip", flag=Flag.STALLED), 1),
+            (Query(status=RUNNING, flag=Flag.PARKED), 1),
+            (Query(status=COMPLETED, flag=Flag.PARKED), 0),
+            (Query(overdue_at=T0 + 1), 4),
+            (Query(started_after=T0 + 1, started_before=T0 + 4), 2),
+            (Query(started_after=T0 + 1, flag=Flag.STALLED), 1),
+            (Query(name="\ud800"), 0),
+        ):
+            assert await bench.within(bench.states.count(query)) == expected, query
+        assert await bench.within(bench.states.count(Query(limit=3))) == 3, "no further than the limit"
+        assert await bench.within(bench.states.count(Query(flag=Flag.STALLED, limit=1))) == 1
+
+    @in_bench
+    async def test_arguments_that_no_storage_takes_are_refused_at_the_call(self, bench: Bench) -> None:
+        await bench.commit(start())
+        states, huge = bench.states, 10**23
+        calls: list[Callable[[], Any]] = [
+            lambda: states.history(KEY, after=huge),
+            lambda: states.history(KEY, limit=huge),
+            lambda: states.history(KEY, sequences=[1, huge]),
+            lambda: states.commit([Published(KEY, huge)]),
+            lambda: states.commit([change(KEY, V0, huge)]),
+            lambda: states.commit([change(KEY, huge, V0)]),
+        ]
+        for limit in (0, -1, MAX_LIMIT + 1, huge):
+            calls += [partial(Query, limit=limit), partial(states.purge, T0, limit)]
+        for instant in (float("nan"), float("inf"), 10**400):
+            entry = Entry(RUNNING, T0, next_wake=instant)
+            changes = [start(at=instant), start(entry=entry), start(expires_at=instant)]
+            calls += [partial(states.commit, [each]) for each in changes]
+            calls += [partial(Query, None, None, instant), partial(Query, None, None, None, instant)]
+            calls += [partial(Query, overdue_at=instant), partial(states.purge, instant)]
+        for call in calls:
+            with pytest.raises(InvalidArgument):
+                await bench.within(_called(call))
+        assert (await bench.seen())[0] is not None, "nothing was changed, and the connection works on"
 
     @in_bench
     async def test_find_has_a_cursor_only_if_there_is_more(self, bench: Bench) -> None:

@@ -6,7 +6,20 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from infinitic.storage import Change, Entry, Known, Lost, Published, Refused, Segment, StateKey, WorkflowStatus, Written
+from infinitic.storage import (
+    Change,
+    Entry,
+    Flag,
+    Known,
+    Lost,
+    Published,
+    Query,
+    Refused,
+    Segment,
+    StateKey,
+    WorkflowStatus,
+    Written,
+)
 from infinitic_testing.conformance.storage_bench import T0, Bench, Suite
 
 KEYS = [StateKey(name, id) for name in ("Trip", "trip") for id in ("1", "1 ", "é", "2")]
@@ -139,7 +152,8 @@ def _any_change(rng: random.Random, model: _Model, key: StateKey, version: int, 
 
 def _any_entry(rng: random.Random) -> Entry:
     wake = rng.choice((None, T0 + rng.randint(0, 9)))
-    return Entry(rng.choice(list(WorkflowStatus)), T0 + rng.randint(0, 9), rng.choice((None, 1)), None, wake)
+    flag = rng.choice((None, None, *Flag))
+    return Entry(rng.choice(list(WorkflowStatus)), T0 + rng.randint(0, 9), rng.choice((None, 1)), None, wake, flag)
 
 
 def _plain(outcomes: Sequence[Written | Lost | Known | Refused]) -> list[tuple[str, Any]]:
@@ -176,19 +190,23 @@ async def _agree_on_history(bench: Bench, model: _Model, rng: random.Random, whe
 
 async def _agree_on_entries(bench: Bench, model: _Model, rng: random.Random, where: str) -> None:
     name, status = rng.choice((None, None, "Trip")), rng.choice((*[None] * 8, *WorkflowStatus))
+    flag = rng.choice((*[None] * 6, *Flag))
     overdue, after, before = (rng.choice((*[None] * 4, T0 + rng.randint(0, 9))) for _ in range(3))
     expected = {
         key: each
         for key, each in model.entries.items()
         if name in (None, key.name)
         and status in (None, each.status)
+        and flag in (None, each.flag)
         and (after is None or each.started_at > after)
         and (before is None or each.started_at < before)
         and (overdue is None or (each.status == "running" and each.next_wake is not None and each.next_wake < overdue))
     }
     query = {"name": name, "status": status, "overdue_at": overdue, "started_after": after, "started_before": before}
+    query["flag"] = flag
     found = await bench.pages(**query, limit=rng.randint(1, 5))
     assert {each.key: each.entry for each in found} == expected, f"{where}: {query}"
     assert len(found) == len(expected), f"{where}: repeated"
+    assert await bench.within(bench.states.count(Query(**query))) == len(expected), f"{where}: {query}"
     starts = [each.entry.started_at for each in found]
     assert starts == sorted(starts, reverse=True), f"{where}: {query}"

@@ -20,17 +20,17 @@ CHANGE = Change(KEY, None, 1, b"head", 0.0)
 @pytest.mark.parametrize("value", [nan, inf, -inf])
 @pytest.mark.parametrize("field", ["at", "expires_at", "entry.started_at", "entry.closed_at", "entry.next_wake"])
 def test_a_number_that_is_not_finite_is_not_sent(field: str, value: float) -> None:
-    refused(field, value, "is no finite number")
+    refused(field, value, "is a finite number")
 
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1])
 @pytest.mark.parametrize("field", ["version", "expected", "entry.version"])
 def test_a_version_of_more_than_64_bits_is_not_sent(field: str, value: int) -> None:
-    refused(field, value, "does not fit into 64 bits")
+    refused(field, value, "is a whole number of 64 bits")
 
 
 def test_a_published_version_of_more_than_64_bits_is_not_sent() -> None:
-    with pytest.raises(ValueError, match=r"`version` of .*Trip.* is 9223372036854775808, which does not fit"):
+    with pytest.raises(ValueError, match=r"Change\.version is a whole number of 64 bits"):
         asyncio.run(commit(RedisSettings(host=HOST, port=1), Published(KEY, 2**63)))
 
 
@@ -41,7 +41,7 @@ def refused(field: str, value: Any, text: str) -> None:
         change = replace(CHANGE, **{name: value})
     else:
         change = replace(CHANGE, entry=replace(Entry(WorkflowStatus.RUNNING, 1.0), **{name: value}))
-    with pytest.raises(ValueError, match=f"`{field}` of .*Trip.* is {value}, which {text}"):
+    with pytest.raises(ValueError, match=f"{name} {text}"):
         asyncio.run(commit(RedisSettings(host=HOST, port=1), change))
 
 

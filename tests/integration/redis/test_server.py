@@ -10,15 +10,22 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from pydantic import SecretStr
 
+from infinitic.diagnosis import Level
 from infinitic.storage import (
     Change,
+    Entry,
+    Flag,
+    Found,
+    Query,
     Segment,
     StateKey,
     StorageClosed,
     StorageConfigurationError,
     StorageUnavailable,
+    WorkflowStatus,
     Written,
 )
 from infinitic_storages.redis import RedisSettings, RedisStorage
@@ -69,11 +76,34 @@ def test_a_cluster_is_refused(make_server: MakeServer) -> None:
 
 def test_a_newer_schema_and_a_foreign_key_are_refused(settings: RedisSettings) -> None:
     asyncio.run(prepared(settings))
-    for found, text in (("2", "of a newer release; this one knows 1"), ("?", "is not of Infinitic")):
+    for found, text in (("3", "of a newer release; this one knows 2"), ("?", "is not of Infinitic")):
         with client(settings.port) as own:
             own.set(f"{settings.key_prefix}|schema", found)
         with pytest.raises(StorageConfigurationError, match=text):
             asyncio.run(prepared(settings))
+
+
+def test_what_the_previous_layout_holds_is_read(settings: RedisSettings) -> None:
+    key, entry = StateKey("Trip", "old"), Entry(WorkflowStatus.RUNNING, 5.0)
+
+    async def play() -> None:
+        async with asyncio.timeout(PATIENCE), RedisStorage(settings) as storage:
+            await storage.prepare()
+            await storage.states.commit([Change(key, None, 7, b"head", 5.0, Segment(1, b"e"), entry=entry)])
+            with client(settings.port) as own:
+                own.set(f"{settings.key_prefix}|schema", "1")
+            told = {each.subject: each.level for each in await storage.diagnose()}
+            assert told["schema"] is Level.WARNING
+            async with RedisStorage(settings) as first, RedisStorage(settings) as second:
+                await asyncio.gather(first.prepare(), second.prepare())
+                assert (await first.states.find(Query())).found == [Found(key, entry)]
+                stalled = replace(entry, flag=Flag.STALLED)
+                assert await second.states.commit([Change(key, 7, 8, b"", 6.0, entry=stalled)]) == [Written(8)]
+                assert await first.states.count(Query(flag=Flag.STALLED)) == 1
+            with client(settings.port) as own:
+                assert own.get(f"{settings.key_prefix}|schema") == b"2"
+
+    asyncio.run(play())
 
 
 def test_what_may_lose_data_is_logged(make_server: MakeServer, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,13 +1,29 @@
-"""A migration that is interrupted anywhere is whole after the next."""
+"""A migration that is interrupted anywhere is whole after the next; what the previous schema holds is read."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import event, inspect
 
+from infinitic.diagnosis import Level
+from infinitic.storage import (
+    Change,
+    Entry,
+    Flag,
+    Found,
+    Known,
+    Query,
+    Segment,
+    StateKey,
+    Stored,
+    WorkflowStatus,
+    Written,
+)
 from infinitic_storages.sql.storage import SqlStorage
 from tests.integration.storages.databases import Place
 
@@ -27,7 +43,7 @@ def indexes(storage: SqlStorage) -> set[str | None]:
         }
 
 
-@pytest.mark.parametrize("statement", range(9))
+@pytest.mark.parametrize("statement", range(10))
 def test_an_interrupted_migration(empty: Place, statement: int) -> None:
     """Before each of the statements that create something."""
 
@@ -45,7 +61,77 @@ def test_an_interrupted_migration(empty: Place, statement: int) -> None:
         async with empty.sql() as storage:
             await storage.prepare()
             names = {index.name for table in storage.database.tables.metadata.sorted_tables for index in table.indexes}
-            assert len(names) == 5
+            assert len(names) == 6
             assert indexes(storage) == names
+
+    asyncio.run(run())
+
+
+KEY = StateKey("Trip", "old")
+OLD = Entry(WorkflowStatus.RUNNING, 5.0, 2, None, 9.0)
+
+
+async def as_version_1(place: Place) -> None:
+    """The schema of release 0.1, with an instance in it."""
+    async with place.sql() as storage:
+        await storage.prepare()
+        change = Change(KEY, None, 7, b"head", 5.0, Segment(1, b"events", b"outbox"), ("mark",), entry=OLD)
+        assert await storage.states.commit([change]) == [Written(7)]
+    on = " ON infinitic_states" if place.kind == "mysql" else ""
+    place.execute(f"DROP INDEX infinitic_flagged{on}")
+    place.execute("ALTER TABLE infinitic_states DROP COLUMN flag")
+    place.execute("UPDATE infinitic_meta SET schema_version = 1")
+
+
+async def check_version_2(storage: SqlStorage) -> None:
+    states = storage.states
+    assert await states.load([KEY]) == {KEY: Stored(7, b"head", 1, False)}
+    assert await states.history(KEY, outbox=True) == [Segment(1, b"events", b"outbox")]
+    assert (await states.find(Query())).found == [Found(KEY, OLD)]
+    assert await states.count(Query(flag=Flag.STALLED)) == 0
+    stalled = replace(OLD, flag=Flag.STALLED)
+    assert await states.commit([Change(KEY, 7, 8, b"", 6.0, marks=("mark",))]) == [Known(("mark",))]
+    assert await states.commit([Change(KEY, 7, 8, b"", 6.0, entry=stalled)]) == [Written(8)]
+    assert (await states.find(Query(flag=Flag.STALLED))).found == [Found(KEY, stalled)]
+    assert "infinitic_flagged" in indexes(storage)
+
+
+def test_the_previous_schema_with_data_is_migrated_by_many_at_once(empty: Place) -> None:
+    async def run() -> None:
+        await as_version_1(empty)
+        async with AsyncExitStack() as stack:
+            storages = [await stack.enter_async_context(empty.sql()) for _ in range(6)]
+            await asyncio.gather(*(each.prepare() for each in storages))
+            await check_version_2(storages[3])
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("statement", ["ALTER TABLE", "CREATE INDEX", "UPDATE"])
+def test_an_interrupted_migration_of_the_previous_schema(empty: Place, statement: str) -> None:
+    async def run() -> None:
+        await as_version_1(empty)
+        async with empty.sql(deadline_seconds=2) as storage:
+
+            def interrupt(_: Any, __: Any, sql: str, *___: Any) -> None:
+                if sql.strip().startswith(statement):
+                    raise Interrupted
+
+            event.listen(storage.database.engine, "before_cursor_execute", interrupt)
+            with pytest.raises(Interrupted):
+                await storage.prepare()
+        async with empty.sql() as storage:
+            await storage.prepare()
+            await check_version_2(storage)
+
+    asyncio.run(run())
+
+
+def test_doctor_tells_of_the_previous_schema(empty: Place) -> None:
+    async def run() -> None:
+        await as_version_1(empty)
+        async with empty.sql() as storage:
+            (schema,) = [each for each in await storage.diagnose() if each.subject == "schema"]
+            assert (schema.level, "migrates it" in schema.remedy) == (Level.WARNING, True)
 
     asyncio.run(run())

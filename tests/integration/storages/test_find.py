@@ -49,8 +49,8 @@ def test_pages_of_find(shared: Place, name: str) -> None:
                 )
             ]
         assert (await states.find(Query(name=name[:-1]))).found == []
-        for bad in (Query(limit=0), Query(cursor="?"), Query(cursor="[1]")):
-            with pytest.raises(ValueError, match=r"limit|cursor"):
+        for bad in (Query(cursor="?"), Query(cursor="[1]")):
+            with pytest.raises(ValueError, match="cursor"):
                 await states.find(bad)
 
     async def run() -> None:

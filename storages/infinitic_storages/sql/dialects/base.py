@@ -206,6 +206,9 @@ class Database(ABC):
     def find(self, call: Call, query: Query) -> Page:
         return self.attempt(call, lambda connection, _: queries.find(connection, self.tables, query), reads=True)
 
+    def count(self, call: Call, query: Query) -> int:
+        return self.attempt(call, lambda connection, _: queries.count(connection, self.tables, query), reads=True)
+
     def commit(self, call: Call, changes: Sequence[Change | Published]) -> list[Outcome]:
         question = ask(changes)
 

@@ -56,7 +56,7 @@ _CONFIGURATION = {
 }
 
 _COLUMNS = "`key`, name, version, head, sequence, published, expires_at"
-_ENTRY = "status, workflow_version, started_at, closed_at, next_wake"
+_ENTRY = "status, workflow_version, started_at, closed_at, next_wake, flag"
 _INSERT = f"INSERT INTO infinitic_states ({_COLUMNS}, {_ENTRY}, token) VALUES "
 _KEEP = " ON DUPLICATE KEY UPDATE `key` = infinitic_states.`key`"  # unlike IGNORE, it hides nothing else
 _SET = "version = VALUES(version), head = VALUES(head), sequence = VALUES(sequence), " + (
@@ -242,5 +242,6 @@ def _head(row: HeadRow) -> tuple[Any, ...]:
 def _entry(row: HeadRow) -> tuple[Any, ...]:
     entry = row.change.entry
     if entry is None:
-        return (None,) * 5
-    return entry.status.value, entry.version, entry.started_at, entry.closed_at, entry.next_wake
+        return (None,) * 6
+    flag = None if entry.flag is None else entry.flag.value
+    return entry.status.value, entry.version, entry.started_at, entry.closed_at, entry.next_wake, flag

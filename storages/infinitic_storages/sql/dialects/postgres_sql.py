@@ -103,11 +103,13 @@ def register(connection: psycopg.Connection[Any]) -> None:
 
 
 _STATE = "key, name, version, head, sequence, published, expires_at"
-_ENTRY = "status, workflow_version, started_at, closed_at, next_wake"
+_ENTRY = "status, workflow_version, started_at, closed_at, next_wake, flag"
 _STATE_ARRAYS = (
     "%s::bytea[], %s::bytea[], %s::bigint[], %s::bytea[], %s::bigint[], %s::boolean[], %s::double precision[]"
 )
-_ENTRY_ARRAYS = "%s::text[], %s::bigint[], %s::double precision[], %s::double precision[], %s::double precision[]"
+_ENTRY_ARRAYS = (
+    "%s::text[], %s::bigint[], %s::double precision[], %s::double precision[], %s::double precision[], %s::text[]"
+)
 
 
 class Statements:
@@ -132,8 +134,8 @@ class Statements:
         self.update_all = (
             f"UPDATE {states} AS s SET {same}, expires_at = u.expires_at, status = u.status, "
             "workflow_version = u.workflow_version, started_at = u.started_at, closed_at = u.closed_at, "
-            f"next_wake = u.next_wake FROM unnest({_STATE_ARRAYS}, {_ENTRY_ARRAYS}) AS u ({_STATE}, {_ENTRY}) "
-            "WHERE s.key = u.key"
+            "next_wake = u.next_wake, flag = u.flag "
+            f"FROM unnest({_STATE_ARRAYS}, {_ENTRY_ARRAYS}) AS u ({_STATE}, {_ENTRY}) WHERE s.key = u.key"
         ).encode()
         self.publish = f"UPDATE {states} SET published = true WHERE key = ANY(%s::bytea[]) AND NOT published".encode()
         self.withdraw = f"DELETE FROM {states} WHERE key = ANY(%s::bytea[])".encode()
@@ -172,6 +174,7 @@ def entries_of(rows: Sequence[HeadRow]) -> tuple[_Array, ...]:
         array("double", [None if each is None else float(each.started_at) for each in entries]),
         array("double", [None if each is None else _float(each.closed_at) for each in entries]),
         array("double", [None if each is None else _float(each.next_wake) for each in entries]),
+        array("text", [None if each is None or each.flag is None else each.flag.value for each in entries]),
     )
 
 

@@ -27,8 +27,10 @@ _CONFIGURATION = {
     sqlite3.SQLITE_NOTADB: "the file is no SQLite database: use another path",
     sqlite3.SQLITE_CORRUPT: "the file is damaged: restore it from a backup",
 }
-_COLUMNS = "version, head, sequence, published, expires_at, status, workflow_version, started_at, closed_at, next_wake"
-_INSERT = f"INSERT INTO infinitic_states ({_COLUMNS}, name, key) VALUES ({', '.join('?' * 12)})"
+_COLUMNS = (
+    "version, head, sequence, published, expires_at, status, workflow_version, started_at, closed_at, next_wake, flag"
+)
+_INSERT = f"INSERT INTO infinitic_states ({_COLUMNS}, name, key) VALUES ({', '.join('?' * 13)})"
 _UPDATE = "UPDATE infinitic_states SET version = ?, head = ?, sequence = ?, published = ?, expires_at = ? WHERE key = ?"
 _UPDATE_ALL = f"UPDATE infinitic_states SET {_COLUMNS.replace(',', ' = ?,')} = ? WHERE key = ?"
 _LOOK = "SELECT version, sequence, head IS NOT NULL FROM infinitic_states WHERE key = ?"
@@ -149,5 +151,6 @@ def _head(row: HeadRow) -> tuple[Any, ...]:
 def _entry(row: HeadRow) -> tuple[Any, ...]:
     entry = row.change.entry
     if entry is None:
-        return (None,) * 5
-    return entry.status.value, entry.version, entry.started_at, entry.closed_at, entry.next_wake
+        return (None,) * 6
+    flag = None if entry.flag is None else entry.flag.value
+    return entry.status.value, entry.version, entry.started_at, entry.closed_at, entry.next_wake, flag

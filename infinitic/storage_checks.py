@@ -1,0 +1,78 @@
+"""What every storage refuses before its database is asked: the arguments of the verbs, checked in one place.
+
+`Query` checks itself. What is wrong is `InvalidArgument`, which says the argument and what it may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from infinitic.storage import (
+    Change,
+    InvalidArgument,
+    Published,
+    ValueTooLarge,
+    check_instant,
+    check_limit,
+)
+
+_LOWEST, _HIGHEST = -(2**63), 2**63 - 1
+
+
+def check_changes(changes: Sequence[Change | Published], max_value: int) -> None:
+    """The changes of one commit. Raises `InvalidArgument`, and `ValueTooLarge` for more than `max_value` bytes."""
+    ids = {change.key.id for change in changes}  # cheaper than a set of keys, and rarely too small
+    if len(ids) < len(changes) and len({change.key for change in changes}) < len(changes):
+        raise InvalidArgument("The changes of one call are for distinct keys")
+    for change in changes:
+        _check_whole("Change.version", change.version)
+        if isinstance(change, Change):
+            _check_numbers(change)
+            _check_sizes(change, max_value)
+
+
+def check_history(after: int, limit: int, sequences: Sequence[int] | None) -> None:
+    """What history is asked for. A limit of 0 or less asks for nothing, and is allowed."""
+    _check_whole("after", after)
+    if sequences is None and limit > 0:
+        check_limit("The limit of a history", limit)
+    for each in sequences or ():
+        _check_whole("A sequence", each)
+
+
+def check_purge(now: float, limit: int) -> None:
+    """When and how much to purge."""
+    if now is None:
+        raise InvalidArgument("now is a finite number of seconds, not None")
+    check_instant("now", now)
+    check_limit("The limit of a purge", limit)
+
+
+def _check_numbers(change: Change) -> None:
+    entry, segment = change.entry, change.segment
+    _check_whole("Change.expected", change.expected)
+    check_instant("Change.at", change.at)
+    check_instant("Change.expires_at", change.expires_at)
+    if segment is not None:
+        _check_whole("Segment.sequence", segment.sequence)
+    if entry is not None:
+        _check_whole("Entry.version", entry.version)
+        check_instant("Entry.started_at", entry.started_at)
+        check_instant("Entry.closed_at", entry.closed_at)
+        check_instant("Entry.next_wake", entry.next_wake)
+
+
+def _check_sizes(change: Change, max_value: int) -> None:
+    if len(change.head) > max_value:
+        raise ValueTooLarge(len(change.head), max_value, "A head")
+    segment = change.segment
+    if segment is not None:
+        if len(segment.events) > max_value:
+            raise ValueTooLarge(len(segment.events), max_value, "A segment")
+        if segment.outbox is not None and len(segment.outbox) > max_value:
+            raise ValueTooLarge(len(segment.outbox), max_value, "An outbox")
+
+
+def _check_whole(what: str, value: int | None) -> None:
+    if value is not None and not _LOWEST <= value <= _HIGHEST:
+        raise InvalidArgument(f"{what} is a whole number of 64 bits, and this one has {value.bit_length()}")
