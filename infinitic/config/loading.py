@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from infinitic.config.hosted import HostedService, HostedWorkflow, Placed
 from infinitic.config.keys import renamed
 from infinitic.config.overrides import override
 from infinitic.config.problems import Node, Problems
-from infinitic.config.reading import Reader, keys_of
+from infinitic.config.reading import Reader, keys_of, takes_json
 from infinitic.config.tree import parse
 from infinitic.errors import ConfigurationError, UsageError
 from infinitic.plugins import (
@@ -30,6 +30,11 @@ from infinitic.transport import Transport
 from infinitic.workflows import Workflow
 
 DEFAULT: Final = Path("infinitic.yml")
+
+LARGEST: Final = 1024 * 1024
+"""How many bytes a file may have."""
+
+_TOO_LARGE = f"the file has more than {LARGEST:,} bytes"
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,36 @@ class Config:
         return hosted
 
 
+def _text_of(file: Path) -> str:
+    """The text of a file. Raises `ConfigurationError` with the line of what is wrong with it."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigurationError(f"{file}: cannot be read: {reason}") from error
+    if len(data) > LARGEST:
+        raise ConfigurationError(f"{file}:1: {_TOO_LARGE}")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(f"{file}:{line}: is not UTF-8 text") from error
+
+
+def _takes_json(keys: Sequence[str]) -> bool:
+    """Whether a list or a mapping stands where `keys` lead from the top of the file."""
+    plugins = {"transport": transport_plugin, "storage": storage_plugin}
+    if keys[0] not in plugins:
+        return takes_json(models.Document, keys)
+    if len(keys) <= 2:
+        return len(keys) == 1 or keys[1] not in ("compression", "shutdown_grace_period_seconds")
+    try:
+        return takes_json(plugins[keys[0]](keys[1]).Settings, keys[2:])
+    except ConfigurationError:
+        return False
+
+
 def load(
     path: str | Path | None = None, *, text: str | None = None, environ: Mapping[str, str] | None = None
 ) -> Config:
@@ -108,16 +143,14 @@ def load(
     if text is None:
         file = Path(path or DEFAULT)
         folder, source = file.parent, str(file)
-        try:
-            text = file.read_text(encoding="utf-8-sig")
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ConfigurationError(f"{source}: cannot be read: {reason}") from error
+        text = _text_of(file)
+    elif len(text) > LARGEST:
+        raise ConfigurationError(f"{source}:1: {_TOO_LARGE}")
     root = parse(text, source, environ, problems)
     if root is None:
         problems.stop()
         raise AssertionError
-    override(root, environ, problems)
+    override(root, environ, problems, _takes_json)
     reader = Reader(folder, problems)
     sections = _Sections(reader, problems)
     own = dict(keys_of(models.Document))

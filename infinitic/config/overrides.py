@@ -3,95 +3,127 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, cast
 
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, EnvSettingsSource
-
 from infinitic.config.problems import Node, Problems
+from infinitic.config.yaml_nodes import DEPTH
 
 PREFIX = "INFINITIC_"
 DELIMITER = "__"
+KNOWN = ("name", "horizon_seconds", "transport", "storage", "services", "workflows")
+
+LARGEST = 1024 * 1024
+
+_BROKEN = object()  # in place of JSON that cannot be read, which was told
+
+Path = tuple[str, ...]
 
 
-class _Variables(BaseSettings):
-    """What may be overridden. The values are checked later, with those of the file."""
+def override(root: Node, environ: Mapping[str, str], problems: Problems, takes_json: Callable[[Path], bool]) -> None:
+    """Put the values of variables into the tree. Unknown first keys are mistakes if the name has a `__`.
 
-    name: str | None = None
-    horizon_seconds: str | None = None
-    transport: dict[str, Any] = {}
-    storage: dict[str, Any] = {}
-    services: dict[str, Any] = {}
-    workflows: dict[str, Any] = {}
-
-
-class _Source(EnvSettingsSource):
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """Left alone: a password of digits is text."""
-        return value
-
-
-def override(root: Node, environ: Mapping[str, str], problems: Problems) -> None:
-    """Put the values of variables into the tree. Unknown first keys are mistakes if the name has a `__`."""
-    ours = {name.lower(): value for name, value in environ.items() if name.upper().startswith(PREFIX)}
-    if not ours:
-        return
-    known = list(_Variables.model_fields)
-    for name in ours:
-        first, delimiter, _ = name[len(PREFIX) :].partition(DELIMITER)
-        if delimiter and first not in known:
-            close = get_close_matches(first, known, 1)
+    Args:
+        root: the mapping at the top of the file.
+        environ: all environment variables.
+        problems: where mistakes are noted.
+        takes_json: whether a list or a mapping stands at a path; a password that looks like one is text.
+    """
+    ours = {name.upper(): value for name, value in environ.items() if name.upper().startswith(PREFIX)}
+    for name in sorted(ours, key=lambda each: (each.count(DELIMITER), each)):  # what holds others goes before them
+        keys = tuple(name[len(PREFIX) :].lower().split(DELIMITER))
+        if len(keys) > DEPTH:
+            problems.add(name, keys[0], f"has more than {DEPTH} levels")
+        elif keys[0] in KNOWN:
+            value = _decoded(name, ours[name], keys, problems) if takes_json(keys) else ours[name]
+            _put(root, keys, value, name, problems)
+        elif len(keys) > 1:
+            close = get_close_matches(keys[0], KNOWN, 1)
             hint = f" (did you mean '{close[0]}'?)" if close else ""
-            problems.add(name.upper(), first, f"unknown key{hint}")
-    source = _Source(_Variables, case_sensitive=False, env_prefix=PREFIX, env_nested_delimiter=DELIMITER)
-    source.env_vars = ours
-    _merge(root, source(), PREFIX.rstrip("_"), "_", problems)
+            problems.add(name, keys[0], f"unknown key{hint}")
 
 
-def _merge(into: Node, values: Mapping[str, Any], variable: str, delimiter: str, problems: Problems) -> None:
-    for key, value in values.items():
-        name = f"{variable}{delimiter}{key.upper()}"
-        value = _decoded(value)
+def _decoded(name: str, text: str, keys: Path, problems: Problems) -> object:
+    """A list or a mapping, in JSON; anything else is left to be refused for its type."""
+    if text.lstrip()[:1] not in ("[", "{"):
+        return text
+    try:
+        if len(text) > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} characters")
+        value: object = json.loads(text)
+        if _is_deep(value):
+            raise RecursionError
+        return value
+    except json.JSONDecodeError as error:
+        problems.add(name, ".".join(keys), f"is not JSON: {error.msg} at character {error.pos + 1}")
+    except RecursionError:
+        problems.add(name, ".".join(keys), f"has more than {DEPTH} levels")
+    except ValueError as error:
+        problems.add(name, ".".join(keys), f"is not JSON that can be read: {error}")
+    return _BROKEN
+
+
+def _is_deep(value: object) -> bool:
+    level: list[object] = [value]
+    for _ in range(DEPTH):
+        level = [each for outer in level for each in _parts(outer)]
+    return bool(level)
+
+
+def _parts(value: object) -> Iterable[object]:
+    made: Any = value
+    if isinstance(value, dict):
+        return cast("Iterable[object]", made.values())
+    return cast("Iterable[object]", made) if isinstance(value, list) else ()
+
+
+def _put(into: Node, keys: Path, value: object, name: str, problems: Problems) -> None:
+    """Go to where `keys` lead, make what is missing on the way, and merge the value with what is there."""
+    for number, key in enumerate(keys):
+        where = PREFIX + DELIMITER.join(keys[: number + 1]).upper()
+        below = keys[number + 1 :]
         items = into.items
-        if items is None:
+        path = into.below(key) if items is None else f"{into.path}[{key}]"
+        if items is not None and not (key.isascii() and key.isdecimal() and len(key) < 7 and int(key) <= len(items)):
+            problems.add(where, into.path, f"is a list of {len(items)}: '{key}' is not the index of one of them")
+            return
+        if items is not None:
+            old = items[int(key)] if int(key) < len(items) else None
+        else:
             children = into.children
             if children is None:
                 children = into.value = dict[str, Node]()
-            children[key] = _put(children.get(key), into.below(key), value, name, problems)
-        elif key.isdecimal() and int(key) <= len(items):
-            place = int(key)
-            items[place:] = [
-                _put(items[place] if place < len(items) else None, f"{into.path}[{key}]", value, name, problems),
-                *items[place + 1 :],
-            ]
+            old = children.get(key)
+        made = _merged(old, value, path, name) if not below else _opened(old, path, name, below[0])
+        if items is not None:
+            items[int(key) :] = [made, *items[int(key) + 1 :]]
         else:
-            problems.add(name, into.path, f"is a list of {len(items)}: '{key}' is not the index of one of them")
+            assert into.children is not None
+            into.children[key] = made
+        into = made
 
 
-def _decoded(value: Any) -> Any:
-    """Lists and mappings are JSON; anything else is text."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        with suppress(ValueError):
-            return json.loads(value)
-    return value
+def _opened(old: Node | None, path: str, name: str, key: str) -> Node:
+    """What keys can be put into: a scalar gives way."""
+    if old is not None and (old.children is not None or old.items is not None):
+        return old
+    return Node(name, path, list[Node]() if key.isdecimal() else dict[str, Node]())
 
 
-def _put(old: Node | None, path: str, value: object, name: str, problems: Problems) -> Node:
-    """What stands at a place now: mappings are merged, anything else is replaced."""
-    if not isinstance(value, dict):
-        return _node(value, path, name)
-    values = cast("dict[str, Any]", value)
-    if old is None or (old.children is None and old.items is None):
-        numbers = bool(values) and all(each.isdecimal() for each in values)
-        old = Node(name, path, list[Node]() if numbers else dict[str, Node]())
-    _merge(old, values, name, DELIMITER, problems)
+def _merged(old: Node | None, value: object, path: str, name: str) -> Node:
+    """Mappings are merged, anything else is replaced."""
+    new = _node(value, path, name)
+    if old is None or old.children is None or new.children is None:
+        return new
+    for key, each in cast("dict[str, object]", value).items():
+        old.children[key] = _merged(old.children.get(key), each, old.below(key), name)
     return old
 
 
 def _node(value: object, path: str, name: str) -> Node:
+    if value is _BROKEN:
+        return Node(name, path, None, hidden=True, broken=True)
     if isinstance(value, dict):
         pairs = cast("dict[str, object]", value).items()
         return Node(name, path, {key: _node(each, f"{path}.{key}", name) for key, each in pairs})

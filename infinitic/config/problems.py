@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ class Node:
 
     where: str
     path: str
-    value: Any
+    value: Any = field(repr=False)
     hidden: bool = False
     broken: bool = False
 
@@ -38,26 +39,51 @@ class Node:
         value: object = self.value
         return cast("list[Node]", value) if isinstance(value, list) else None
 
+    def hidden_texts(self) -> Iterator[str]:
+        """What no message may show, of this value and those in it."""
+        below: list[Node] = [*(self.children or {}).values(), *(self.items or ())]
+        for each in below:
+            yield from each.hidden_texts()
+        if self.hidden and not below and len(text := str(self.value)) > 2:
+            yield text
+
     def below(self, key: str) -> str:
-        """The path of a key."""
+        """The path of a key. For YAML, `{password:secret}` is one: what follows a colon is not shown."""
+        before, colon, _ = key.partition(":")
+        key = f"{before}:…" if colon else key
         return f"{self.path}.{key}" if self.path else key
 
 
-@dataclass
+MOST = 200
+"""How many mistakes are told of at most."""
+
+_LONGEST = 200
+
+
 class Problems:
     """The mistakes found so far, one line each."""
 
-    lines: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    def __init__(self) -> None:
+        self.lines: dict[tuple[int, str], None] = {}
 
     def add(self, where: str, path: str, message: str) -> None:
-        """Note a mistake."""
-        line = ": ".join(part for part in (where, path, " ".join(message.split())) if part)
+        """Note a mistake. Raises `ConfigurationError` with all of them once there are `MOST`."""
+        line = ": ".join(part for part in (where, _plain(path), _plain(" ".join(message.split()))) if part)
         number = where.rpartition(":")[2]
-        each = (int(number) if number.isdecimal() else 0, line)
-        if each not in self.lines:
-            self.lines.append(each)
+        self.lines[int(number) if number.isdecimal() else 0, line] = None
+        if len(self.lines) >= MOST:
+            self.stop()
 
     def stop(self) -> None:
         """Raise `ConfigurationError` if there is any mistake. They are in the order of their lines."""
         if self.lines:
-            raise ConfigurationError("\n".join(line for _, line in sorted(self.lines, key=lambda each: each[0])))
+            more = ["these are not all: correct them first"] if len(self.lines) >= MOST else []
+            ordered = sorted(self.lines, key=lambda each: each[0])
+            raise ConfigurationError("\n".join([*(line for _, line in ordered), *more]))
+
+
+def _plain(text: str) -> str:
+    """Text from a file, for a terminal: not too long, control characters shown, not obeyed."""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}…"
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -19,6 +19,13 @@ M = TypeVar("M", bound=BaseModel)
 Loc = tuple[str | int, ...]
 
 FILE = "_file"
+LONGEST_SECRET = 1024 * 1024
+"""How many bytes a file with a secret may have."""
+
+_MAPPING_EXPECTED = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
+_SAY_ENOUGH = ("value_error", *_MAPPING_EXPECTED)  # a text in place of a mapping may be `password:secret`
+_QUOTED = re.compile(r"""(['"]).*\1…?""")
+_CREDENTIALS = re.compile(r"//[^/]*@")
 
 
 class Reader:
@@ -62,7 +69,7 @@ class Reader:
             if name in fields:
                 value = self._value(fields[name].annotation, child, (*loc, name), f"{section}.{name}".lstrip("."))
                 if factor is not None and isinstance(value, int | float):
-                    value = value * factor
+                    value = float(value) * factor if abs(value) < 1e300 else value
                 if self._names_secret(name, fields) and isinstance(value, str):
                     value = str(self._folder / value)  # the adapter reads it itself, whenever it is needed
             elif self._names_secret(name, fields):
@@ -109,12 +116,16 @@ class Reader:
         if not isinstance(node.value, str) or node.broken:
             self._fail(node, loc, "must be the path of a file")
             return ""
+        file = "the file" if node.hidden else f"the file {node.value}"  # a variable may hold the secret itself
         node.hidden = True
         try:
-            text = (self._folder / node.value).read_text(encoding="utf-8")
+            with (self._folder / node.value).open("rb") as opened:
+                data = opened.read(LONGEST_SECRET + 1)
+            if len(data) > LONGEST_SECRET:
+                raise ValueError(f"it has more than {LONGEST_SECRET:,} bytes")
+            text = data.decode()
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            self._fail(node, loc, f"cannot read the file {node.value}: {reason}")
+            self._fail(node, loc, f"cannot read {file}: {_why_unreadable(error)}")
             return ""
         return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
 
@@ -127,8 +138,10 @@ class Reader:
     def _refuse(self, node: Node, key: str, section: str, known: list[str], loc: Loc) -> None:
         message = refusal(section, key)
         if message is None:
-            close = get_close_matches(renamed(section, key)[0], known, 1)
+            close = get_close_matches(renamed(section, key)[0], known, 1) if len(key) < 100 else []
             message = f"unknown key (did you mean '{close[0]}'?)" if close else f"unknown key; known are {_list(known)}"
+            if ":" in key:
+                message = "unknown key; a space is missing after ':'"
             self._failed.update((*loc, each) for each in close)  # that it is missing is the same mistake
         self._problems.add(node.where, node.path, message)
 
@@ -143,11 +156,47 @@ class Reader:
         else:
             path = node.path
             message = _said(kind, message)
-            if isinstance(value, str | int | float) and not node.hidden and kind != "value_error":
-                message += f", got {value!r}"
+            if isinstance(value, str | int | float) and not node.hidden and kind not in _SAY_ENOUGH:
+                message += f", got {_shown(value)}"
+            elif node.hidden and kind == "value_error":
+                message = _QUOTED.sub("…", message)
+            if any(each in message for each in node.hidden_texts()):
+                message = "what the environment gave is not valid"
         follows = kind == "value_error" and any(each[:-1] == at for each in self._failed)
         if not follows and not any(at[: len(each)] == each for each in self._failed):
             self._problems.add(node.where, path, message)
+
+
+def takes_json(annotation: Any, keys: Sequence[str]) -> bool:
+    """Whether there is a list or a mapping, and no text, where `keys` lead from what is annotated so."""
+    possible = list(_members(annotation))
+    for key in keys:
+        below: list[Any] = []
+        for each in possible:
+            if _is_model(each):
+                below += [found.annotation for name, found in keys_of(each).items() if name == key]
+            elif get_args(each):
+                below.append(get_args(each)[-1 if get_origin(each) is dict else 0])
+        possible = [each for annotated in below for each in _members(annotated)]
+    texts = any(each in (str, SecretStr, Path) for each in possible)
+    return not texts and any(get_args(each) or _is_model(each) for each in possible if get_origin(each) is not Literal)
+
+
+def _is_model(each: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(each, type) and issubclass(each, BaseModel)
+
+
+def _why_unreadable(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
+def _shown(value: str | int | float) -> str:
+    """A value in a message: not too long, and without the credentials of a URL."""
+    if isinstance(value, int) and value.bit_length() > 300:
+        return "a huge number"
+    return repr(_CREDENTIALS.sub("//…@", value[:100]) if isinstance(value, str) else value)
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -156,7 +205,7 @@ def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def _said(kind: str, message: str) -> str:
-    if kind in ("model_type", "model_attributes_type", "dict_type", "mapping_type"):
+    if kind in _MAPPING_EXPECTED:
         return "must be a mapping of keys"
     if kind in ("list_type", "tuple_type"):
         return "must be a list"
@@ -193,7 +242,7 @@ def _item(annotation: Any) -> Any:
 
 def _model(annotation: Any, children: Mapping[str, Node]) -> type[BaseModel] | None:
     """The model of a mapping; of several, the one whose `type` is given."""
-    models = [each for each in _members(annotation) if isinstance(each, type) and issubclass(each, BaseModel)]
+    models = [each for each in _members(annotation) if _is_model(each)]
     if len(models) <= 1:
         return models[0] if models else None
     given = children["type"].value if "type" in children else None

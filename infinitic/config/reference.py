@@ -37,14 +37,17 @@ One YAML file says what a worker hosts and where. `infinitic worker --config inf
 `Worker.from_config("infinitic.yml")` and `Client.from_config("infinitic.yml")` read the same file in code.
 Complete files are in [examples/config](../examples/config).
 
-- Every mistake is reported at once, each with its file, line and key.
+- Every mistake is reported at once, each with its file, line and key. What came from the environment or from a file
+  with a secret is not shown.
+- The file has at most 1 MiB, 50 levels, and 50,000 values with those of its aliases. Dates are text; other tags than
+  `!!str`, `!!int`, `!!float`, `!!bool` and `!!null` are refused.
 - `${VARIABLE}` in a value is replaced by an environment variable, `${VARIABLE:-default}` has a default, and `$${`
   stands for `${` itself.
 - A secret may be in a file: `password_file: db.secret` instead of `password`. Its path begins at the folder of the
   YAML file; one newline at its end is dropped.
 - Environment variables override the file. Levels are parted by two underscores, items of lists are counted from 0:
-  `INFINITIC_TRANSPORT__PULSAR__TENANT=shop`, `INFINITIC_SERVICES__0__EXECUTOR__CONCURRENCY=5`. A value that begins
-  with `[` or `{` is JSON.
+  `INFINITIC_TRANSPORT__PULSAR__TENANT=shop`, `INFINITIC_SERVICES__0__EXECUTOR__CONCURRENCY=5`. Where a
+  list or a section stands, a value that begins with `[` or `{` is JSON; where a text stands, it is that text.
 - Keys are snake_case. The camelCase keys of the JVM project are understood; those without an equivalent are refused.
 - A client chooses its own name: `name` is that of the worker.
 - `tag_engine` and `event_listener` are not available yet.

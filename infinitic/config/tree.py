@@ -4,102 +4,146 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from hashlib import blake2b
 
 import yaml
 
+from infinitic.config import yaml_nodes
 from infinitic.config.problems import Node, Problems
 
+VALUES = 50_000
+"""How many values a file may have once its aliases stand for what they name."""
+
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}\n]*))?\}|\$\{")
-_HELD = re.compile("\ue000(\\d+)\ue001")
-_MERGE = "tag:yaml.org,2002:merge"
+
+Pairs = dict[str, tuple[yaml.Node, yaml.Node]]
 
 
 def parse(text: str, source: str, environ: Mapping[str, str], problems: Problems) -> Node | None:
     """The root of a file; None if there is none, which is a mistake that was noted."""
     held: list[re.Match[str]] = []
+    stamp = blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()  # no text has its own
 
     def hold(match: re.Match[str]) -> str:  # so that `{password: ${PASSWORD}}` is YAML
         held.append(match)
-        return f"\ue000{len(held) - 1}\ue001"
+        return f"\ue000{stamp}{len(held) - 1}\ue001"
 
-    try:
-        loader = yaml.SafeLoader(_VARIABLE.sub(hold, text))
-        root = loader.get_single_node()
-    except yaml.YAMLError as error:
-        problems.add(_where(source, error), "", f"not YAML: {_reason(error)}")
+    before = len(problems.lines)
+    root = yaml_nodes.compose(_VARIABLE.sub(hold, text), source, problems)
+    if len(problems.lines) > before:
         return None
-    if root is None or (isinstance(root, yaml.ScalarNode) and root.tag.endswith(":null")):
-        problems.add(source, "", "the file is empty")
+    if root is None or yaml_nodes.is_null(root):
+        problems.add(f"{source}:1", "", "the file is empty")
         return None
     if not isinstance(root, yaml.MappingNode):
         problems.add(f"{source}:{root.start_mark.line + 1}", "", "the file must be a mapping of keys")
         return None
-    return _Reader(loader, source, environ, problems, held).node(root, root.start_mark.line, "", ())
+    holes = re.compile(f"\ue000{stamp}(\\d+)\ue001")
+    return _Reader(source, environ, problems, held, holes).node(root, root.start_mark.line, "", ())
 
 
 class _Reader:
     def __init__(
-        self, loader: Any, source: str, environ: Mapping[str, str], problems: Problems, held: list[re.Match[str]]
+        self,
+        source: str,
+        environ: Mapping[str, str],
+        problems: Problems,
+        held: list[re.Match[str]],
+        holes: re.Pattern[str],
     ) -> None:
         self._held = held
-        self._loader = loader
+        self._holes = holes
         self._source = source
         self._environ = environ
         self._problems = problems
+        self._left = VALUES
+        self._pairs: dict[int, Pairs] = {}
 
     def node(self, node: yaml.Node, line: int, path: str, inside: tuple[int, ...]) -> Node:
         made = Node(f"{self._source}:{line + 1}", path, None)
-        if id(node) in inside:
+        if not self._take(1, made.where, path):
+            made.broken = True
+        elif id(node) in inside:
             self._fail(made, "an alias of what it stands in")
+        elif len(inside) > yaml_nodes.DEPTH:
+            self._fail(made, f"its aliases make more than {yaml_nodes.DEPTH} levels")
+        elif isinstance(node, yaml.CollectionNode) and not yaml_nodes.is_plain(node):
+            self._fail(made, yaml_nodes.ODD_TAG)
         elif isinstance(node, yaml.MappingNode):
             made.value = self._mapping(made, node, (*inside, id(node)))
         elif isinstance(node, yaml.SequenceNode):
             made.value = [
                 self.node(each, each.start_mark.line, f"{path}[{index}]", (*inside, id(node)))
                 for index, each in enumerate(node.value)
+                if self._left > 0
             ]
         else:
             self._scalar(made, node)
         return made
 
+    def _take(self, values: int, where: str, path: str) -> bool:
+        """Whether so many more values are within the bound: each level of aliases multiplies what is below."""
+        within = self._left > 0
+        self._left -= values
+        if within and self._left <= 0:
+            self._problems.add(where, path, f"the file has more than {VALUES:,} values, with those of its aliases")
+        return self._left > 0
+
     def _mapping(self, made: Node, node: yaml.MappingNode, inside: tuple[int, ...]) -> dict[str, Node]:
-        seen: dict[str, int] = {}
-        for key, _ in node.value:
+        return {
+            name: self.node(value, key.start_mark.line, made.below(name), inside)
+            for name, (key, value) in self._merged(made.path, node, inside).items()
+            if self._left > 0
+        }
+
+    def _merged(self, path: str, node: yaml.MappingNode, inside: tuple[int, ...]) -> Pairs:
+        """The keys and values of a mapping, with those of the mappings that its `<<` names. Each is read once."""
+        known = self._pairs.get(id(node))
+        if known is not None:
+            return known
+        own: Pairs = {}
+        others: Pairs = {}
+        for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                self._problems.add(f"{self._source}:{line}", made.path, "a key must be text")
-            elif key.tag != _MERGE:
+                self._problems.add(f"{self._source}:{line}", path, "a key must be text")
+            elif yaml_nodes.is_merge(key):
+                for each in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if id(each) in inside:
+                        self._problems.add(f"{self._source}:{line}", path, "an alias of what it stands in")
+                    elif len(inside) > yaml_nodes.DEPTH:
+                        message = f"its aliases make more than {yaml_nodes.DEPTH} levels"
+                        self._problems.add(f"{self._source}:{line}", path, message)
+                    elif isinstance(each, yaml.MappingNode):
+                        others = self._merged(path, each, (*inside, id(each))) | others  # the first one wins
+                    else:
+                        self._problems.add(f"{self._source}:{line}", path, "'<<' takes mappings of keys")
+            else:
                 name = self._key(key)
-                if name in seen:
-                    message = f"is there twice, first in line {seen[name]}"
-                    self._problems.add(f"{self._source}:{line}", made.below(name), message)
-                seen.setdefault(name, line)
-        try:
-            self._loader.flatten_mapping(node)  # `<<: *alias`
-        except yaml.YAMLError as error:
-            self._problems.add(_where(self._source, error), made.path, _reason(error))
-        found: dict[str, Node] = {}
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                name = self._key(key)
-                found[name] = self.node(value, key.start_mark.line, made.below(name), inside)
+                if name in own:
+                    first = own[name][0].start_mark.line + 1
+                    message = f"is there twice, first in line {first}"
+                    self._problems.add(f"{self._source}:{line}", Node("", path, None).below(name), message)
+                own[name] = (key, value)
+        if others and not self._take(len(others), f"{self._source}:{node.start_mark.line + 1}", path):
+            others = {}
+        self._pairs[id(node)] = found = others | own
         return found
 
     def _key(self, node: yaml.ScalarNode) -> str:
         """A key as it was written: variables are for values."""
-        return _HELD.sub(lambda match: self._held[int(match[1])][0], str(node.value))
+        return self._holes.sub(lambda match: self._held[int(match[1])][0], str(node.value))
 
     def _scalar(self, made: Node, node: yaml.Node) -> None:
         text = str(node.value)
-        if _HELD.search(text):
+        if self._holes.search(text):
             made.hidden = True
-            made.value = _HELD.sub(lambda match: self._variable(made, self._held[int(match[1])]), text)
+            made.value = self._holes.sub(lambda match: self._variable(made, self._held[int(match[1])]), text)
             return
         try:
-            made.value = self._loader.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
-            self._fail(made, _reason(error))
+            made.value = yaml_nodes.scalar(node)
+        except ValueError as error:
+            self._fail(made, str(error))
 
     def _variable(self, made: Node, match: re.Match[str]) -> str:
         if match[0] == "$${":
@@ -119,13 +163,3 @@ class _Reader:
     def _fail(self, made: Node, message: str) -> None:
         made.broken = True
         self._problems.add(made.where, made.path, message)
-
-
-def _where(source: str, error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    return source if mark is None else f"{source}:{mark.line + 1}"
-
-
-def _reason(error: Exception) -> str:
-    parts = (getattr(error, "context", None), getattr(error, "problem", None))
-    return ", ".join(part for part in parts if part) or str(error)

@@ -55,9 +55,9 @@ WORKFLOW = MINIMAL + "workflows:\n  - name: W\n    executor: "
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "<text>: the file is empty"),
-        ("# nothing\n", "<text>: the file is empty"),
-        ("null\n", "<text>: the file is empty"),
+        ("", "<text>:1: the file is empty"),
+        ("# nothing\n", "<text>:1: the file is empty"),
+        ("null\n", "<text>:1: the file is empty"),
         ("\n- a\n", "<text>:2: the file must be a mapping of keys"),
         ("name: a\n  b: c\n", "<text>:2: not YAML: mapping values are not allowed here"),
         (MINIMAL + "name: !!python/object:os.x {}\n", None),
@@ -88,7 +88,7 @@ WORKFLOW = MINIMAL + "workflows:\n  - name: W\n    executor: "
         (MINIMAL + "horizon_seconds: true\n", "<text>:2: horizon_seconds: must be a number, got true"),
         (MINIMAL + "name: 7\n", "<text>:2: name: must be a valid string, got 7"),
         (MINIMAL + "services: {}\n", "<text>:2: services: must be a list"),
-        (MINIMAL + "services:\n  - S\n", "<text>:3: services[0]: must be a mapping of keys, got 'S'"),
+        (MINIMAL + "services:\n  - S\n", "<text>:3: services[0]: must be a mapping of keys"),
         (MINIMAL + "services:\n  - name: S\n", "<text>:3: services[0].executor: is missing"),
         (SERVICE + "{}\n", "<text>:4: services[0].executor: give either class or factory"),
         (SERVICE + "{clas: a.B}\n", "<text>:4: services[0].executor.clas: unknown key (did you mean 'class'?)"),
