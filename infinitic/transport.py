@@ -7,9 +7,9 @@ Errors::
 
     TransportError
     ├── TransportUnavailable     the broker cannot be reached now; try again
-    ├── UnknownTopic             the topic was never declared, or its client is gone
+    ├── UnknownTopic             the topic was never declared, was removed, or its client is gone
     ├── MessageTooLarge          above `Capabilities.max_payload`; nothing was sent
-    ├── TransportClosed          the transport or the consumer is closed
+    ├── TransportClosed          the transport or the consumer is closed, by the caller or for good by the broker
     └── UnsupportedCapability    the broker cannot do what was asked
 """
 
@@ -32,7 +32,7 @@ class TransportUnavailable(TransportError):
 
 
 class UnknownTopic(TransportError):
-    """The topic was never declared, or was ephemeral and is gone with its last subscriber."""
+    """The topic was never declared, was removed by somebody, or was ephemeral and is gone with its last subscriber."""
 
 
 class MessageTooLarge(TransportError):
@@ -49,7 +49,7 @@ class MessageTooLarge(TransportError):
 
 
 class TransportClosed(TransportError):
-    """The transport, or this consumer, has been closed."""
+    """The transport, or this consumer, has been closed: by the caller, or for good by the broker."""
 
 
 class UnsupportedCapability(TransportError):
@@ -145,6 +145,12 @@ class Consumer(ABC):
         On a KEYED topic all unsettled messages of a key are with one consumer, in publish order per producer;
         the key moves only after they are settled. After a crash or a close the earliest unsettled message of
         the key comes first again. Cancelling `receive` loses nothing. Only one `receive` at a time.
+
+        It waits while the broker is away, or raises `TransportUnavailable`; then it may be called again. It does
+        not wait on a consumer that gets nothing any more. It raises `UnknownTopic` when the topic or the
+        subscription was removed, and `TransportClosed` when the broker has ended this consumer, as after
+        `close`. Such a consumer stays lost: close it, `declare` and `subscribe` anew. What was in hand then
+        comes again, unless it went with its topic.
         """
 
     @abstractmethod
@@ -180,7 +186,10 @@ class Transport(ABC):
 
     @abstractmethod
     async def declare(self, topics: Iterable[Topic]) -> None:
-        """Make topics and their main subscriptions where they do not exist yet. Idempotent.
+        """Make topics and their main subscriptions where they do not exist. Idempotent.
+
+        Topics that were removed after they had been declared are made again, at the latest once `UnknownTopic`
+        was raised for them.
 
         What is published from then on is kept for the main subscription, also while nobody consumes it.
         """

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 
 from infinitic.ids import new_id
+from infinitic.topics import Topic
 from infinitic.transport import Transport
 from infinitic_testing.conformance.transport import TransportConformance, transport_rules
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
@@ -39,6 +40,10 @@ class OnPulsar(TransportConformance):
     async def crash(self, transport: Transport) -> None:
         assert isinstance(transport, PulsarTransport)
         await transport.crash()
+
+    async def remove(self, topic: Topic) -> None:
+        async with PulsarTransport(self.settings) as transport:
+            await transport.admin.delete_topic(topic)
 
 
 def reachable() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from infinitic.topics import Topic
-from infinitic.transport import Consumer, Delivery, Message, TransportClosed
+from infinitic.transport import Consumer, Delivery, Message, TransportClosed, UnknownTopic
 from infinitic_transports.memory import Broker, InMemoryTransport
 from tests.conformance.transport_broken import broken
 from tests.conformance.transport_broken_brokers import SettlesAnywhere
@@ -163,4 +163,37 @@ class LeavesATimer(InMemoryTransport):
 
     async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
         asyncio.get_running_loop().call_later(1000.0, str)
+        return await super().subscribe(topic, subscription, prefetch, durable=durable)
+
+
+class _Waits(Around):
+    async def receive(self, max_messages: int) -> list[Delivery]:
+        try:
+            return await self.inner.receive(max_messages)
+        except UnknownTopic:
+            await asyncio.sleep(1000.0)
+            raise
+
+
+@broken("LIF-8")
+class WaitsForAGoneTopic(Wraps):
+    """A consumer whose topic was removed waits for ever."""
+
+    wrapper = _Waits
+
+
+@broken("LIF-8")
+class DeclaresOnce(InMemoryTransport):
+    """A topic that was declared once is taken to be there."""
+
+    known: tuple[Topic, ...] = ()
+
+    async def declare(self, topics: Iterable[Topic]) -> None:
+        new = [topic for topic in topics if topic not in self.known]
+        self.known = (*self.known, *new)
+        await super().declare(new)
+
+    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
+        if topic.subscription is not None:
+            await self.declare([topic])
         return await super().subscribe(topic, subscription, prefetch, durable=durable)

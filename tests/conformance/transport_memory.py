@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from infinitic.clock import Clock
+from infinitic.topics import Topic
 from infinitic.transport import Transport
 from infinitic_testing.conformance.transport import TransportConformance
 from infinitic_testing.loop import VirtualClock, run
@@ -38,3 +39,6 @@ class OnMemory(TransportConformance):
     async def crash(self, transport: Transport) -> None:
         assert isinstance(transport, InMemoryTransport)
         transport.crash()
+
+    async def remove(self, topic: Topic) -> None:
+        self.broker.remove(topic)

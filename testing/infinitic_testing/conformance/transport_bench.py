@@ -64,6 +64,10 @@ class Seams(ABC):
         """Restart the broker; return when it is up again."""
         pytest.skip("restart() is not provided")
 
+    async def remove(self, topic: Topic) -> None:
+        """Remove a topic with all that is in it, as an administrator of the broker may."""
+        pytest.skip("remove() is not provided")
+
     def many(self, count: int, least: int = 20) -> int:
         """The count for this broker."""
         return max(least, int(count * self.scale))

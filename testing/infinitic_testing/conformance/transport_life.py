@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from infinitic.transport import TransportClosed, TransportUnavailable
-from infinitic_testing.conformance.transport_bench import KEYED, SHARED, Bench, Seams, mail, names, rule
+from infinitic.transport import TransportClosed, TransportUnavailable, UnknownTopic
+from infinitic_testing.conformance.transport_bench import KEYED, SHARED, Bench, Peer, Seams, mail, names, rule
 
 
 class Life(Seams):
@@ -161,6 +161,46 @@ class Life(Seams):
             return asyncio.all_tasks() <= tasks and threading.active_count() <= threads and live_timers() <= timers
 
         await bench.eventually(clean)
+
+    @rule
+    async def test_lif_8_one_whose_topic_is_removed_is_told(self, bench: Bench) -> None:
+        """LIF-8."""
+        for ordering in (KEYED, SHARED):
+            topic = await bench.topic(ordering)
+            peer = await bench.join(topic)
+            await bench.publish(topic, "a1")
+            in_hand = await peer.take(1)
+            full = await bench.join(topic, 1, on=peer.transport)
+            await bench.publish(topic, "b1")
+            waiting = [asyncio.create_task(each.consumer.receive(10)) for each in (peer, full)]
+            await asyncio.sleep(self.silence / 3)
+            await self.remove(topic)
+            for each, receiving in zip((peer, full), waiting, strict=True):
+                with pytest.raises((UnknownTopic, TransportClosed)):
+                    await asyncio.wait_for(to_the_end(each, receiving), self.patience)
+            await peer.ack(in_hand)
+            for each in (peer, full):
+                await each.close()
+            await peer.transport.declare([topic])
+            heir = await bench.join(topic, on=peer.transport)
+            await peer.transport.publish(topic, mail("a2"))
+            assert names(await heir.take(1)) == ["a2"]
+
+    @rule
+    async def test_lif_8_a_reader_whose_topic_is_removed_is_told(self, bench: Bench) -> None:
+        """LIF-8."""
+        topic = await bench.topic()
+        peer = await bench.join(topic, durable=False)
+        await self.remove(topic)
+        with pytest.raises((UnknownTopic, TransportClosed)):
+            await asyncio.wait_for(peer.consumer.receive(10), self.patience)
+
+
+async def to_the_end(peer: Peer, receiving: Awaitable[object]) -> None:
+    """Receive until it is told that nothing comes any more."""
+    await receiving
+    while True:
+        await peer.consumer.receive(10)
 
 
 def live_timers() -> int:

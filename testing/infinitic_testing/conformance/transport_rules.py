@@ -62,4 +62,5 @@ TRANSPORT_RULES = {
     "LIF-5": "close is idempotent, and later calls raise",
     "LIF-6": "a restart of the broker is survived without help",
     "LIF-7": "close leaves no task, no thread and no timer",
+    "LIF-8": "one whose topic was removed is told, and goes on once it is declared again",
 }

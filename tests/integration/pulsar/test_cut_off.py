@@ -7,16 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from infinitic.clock import SystemClock
 from infinitic.errors import TransportError, UsageError
 from infinitic.topics import Topic
-from infinitic.transport import Transport, TransportClosed
-from infinitic_transports.pulsar import PulsarSettings, PulsarTransport, consumers
-from infinitic_transports.pulsar.names import Names
+from infinitic.transport import Transport, TransportClosed, TransportUnavailable, UnknownTopic
+from infinitic_transports.pulsar import PulsarSettings, PulsarTransport, watch
+from infinitic_transports.pulsar.names import Names, delayed
 from tests.integration.pulsar.conftest import Play
 from tests.integration.pulsar.helpers import bodies, collect, ephemeral, keyed, message, shared
 from tests.integration.pulsar.secured import Secured
@@ -107,10 +109,128 @@ def test_a_reader_that_has_received_nothing_misses_nothing(play: Play, settings:
             reader.kill()
 
 
+@pytest.fixture
+def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "WATCH_SECONDS", 0.1)
+
+
+@pytest.mark.usefixtures("watchful")
+@pytest.mark.parametrize("make", [shared, keyed])
+@pytest.mark.parametrize("what", ["topic", "subscription"])
+def test_a_consumer_is_told_that_its_topic_or_subscription_is_gone(
+    play: Play, settings: PulsarSettings, make: Callable[[], Topic], what: str
+) -> None:
+    """It does not wait for ever; declared and joined anew, by the same transport, all is as before."""
+    topic = make()
+
+    async def test(transport: PulsarTransport) -> None:
+        await transport.declare([topic])
+        consumer = await transport.subscribe(topic, "main", 10)
+        waiting = asyncio.create_task(consumer.receive(10))
+        await asyncio.sleep(0)
+        rest(settings, "DELETE", topic, "?force=true" if what == "topic" else "/subscription/main?force=true")
+        for receiving in (waiting, consumer.receive(10)):
+            with pytest.raises(UnknownTopic, match=f"The {what} .* is gone"):
+                await receiving
+        await consumer.close()
+        await transport.declare([topic])
+        again = await transport.subscribe(topic, "main", 10)
+        await transport.publish(topic, [message("x", "k")])
+        assert bodies(await collect(again, 1)) == ["x"]
+
+    play(test)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_who_has_all_it_may_have_in_hand_is_told_as_well(play: Play, settings: PulsarSettings) -> None:
+    topic = shared()
+
+    async def test(transport: PulsarTransport) -> None:
+        await transport.declare([topic])
+        consumer = await transport.subscribe(topic, "main", 1)
+        await transport.publish(topic, [message("x")])
+        in_hand = await collect(consumer, 1, ack=False)
+        rest(settings, "DELETE", topic, "?force=true")
+        with pytest.raises(UnknownTopic):
+            await consumer.receive(10)
+        await consumer.ack(in_hand)
+        await consumer.close()
+
+    play(test)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_what_is_published_to_a_topic_that_was_removed_makes_it_anew(play: Play, settings: PulsarSettings) -> None:
+    """Soon, for who had not published there before; in its own time for who had."""
+    topic = keyed()
+
+    async def test(transport: PulsarTransport) -> None:
+        await transport.declare([topic])
+        rest(settings, "DELETE", topic, "?force=true")
+        await transport.publish(topic, [message("x", "k")])
+        consumer = await transport.subscribe(topic, "main", 10)
+        assert bodies(await collect(consumer, 1)) == ["x"]
+
+    play(test)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_delayed_messages_go_on_after_their_topic_was_removed(play: Play, settings: PulsarSettings) -> None:
+    topic = keyed()
+
+    async def test(transport: PulsarTransport) -> None:
+        await transport.declare([topic])
+        consumer = await transport.subscribe(topic, "main", 10)
+        rest(settings, "DELETE", delayed(topic), "?force=true")
+        await transport.publish(topic, [message("x", "k", SystemClock().now() + 0.3)])
+        assert bodies(await collect(consumer, 1)) == ["x"]
+
+    play(test)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_consumer_that_the_broker_keeps_out_is_given_up(
+    play: Play, settings: PulsarSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy shuts it out: its topic is there, and it gets nothing. Joining again says why."""
+    monkeypatch.setattr(watch, "LOST_SECONDS", 0.5)
+    topic = keyed()
+
+    async def test(transport: PulsarTransport) -> None:
+        await transport.declare([topic])
+        consumer = await transport.subscribe(topic, "main", 10)
+        await transport.admin.set_policy("subscriptionTypesEnabled", ["Exclusive"])
+        try:
+            rest(settings, "PUT", topic, "/unload")
+            with pytest.raises(TransportClosed, match=r"is cut off for .* though its topic is there"):
+                await consumer.receive(10)
+            with pytest.raises(TransportError) as raised:
+                await transport.subscribe(topic, "main", 10)
+            assert "NotAllowed" in str(raised.value)
+            assert not isinstance(raised.value, TransportUnavailable | TransportClosed)
+        finally:
+            await transport.admin.set_policy("subscriptionTypesEnabled", ["Shared", "Key_Shared", "Exclusive"])
+
+    play(test)
+
+
+def test_a_topic_that_was_terminated_says_so(play: Play, settings: PulsarSettings) -> None:
+    topic = shared()
+
+    async def test(transport: PulsarTransport) -> None:
+        await transport.declare([topic])
+        await transport.publish(topic, [message("x")])
+        rest(settings, "POST", topic, "/terminate")
+        with pytest.raises(UnknownTopic, match="somebody ended it for ever"):
+            await transport.publish(topic, [message("x")])
+
+    play(test)
+
+
 def test_a_removed_topic_of_a_reader_is_made_again(
     play: Play, settings: PulsarSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumers, "KEEP_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "WATCH_SECONDS", 0.1)
     topic = ephemeral()
 
     async def test(transport: PulsarTransport) -> None:

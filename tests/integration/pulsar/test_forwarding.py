@@ -10,7 +10,8 @@ import pytest
 
 from infinitic.errors import TransportError
 from infinitic.topics import Ordering, Topic, workflow_engine
-from infinitic.transport import Delivery, Message, TransportClosed, TransportUnavailable
+from infinitic.transport import Delivery, Message, TransportClosed, TransportUnavailable, UnknownTopic
+from infinitic_transports.pulsar import forwarding
 from infinitic_transports.pulsar.consumer import PulsarConsumer
 from infinitic_transports.pulsar.forwarding import Forwarder
 from infinitic_transports.pulsar.names import delayed
@@ -48,6 +49,10 @@ class Due:
         self.closed = True
 
 
+async def never() -> PulsarConsumer:
+    raise AssertionError("nothing was lost")
+
+
 class Broker:
     """Accepts all but some, and only when it is open."""
 
@@ -71,7 +76,7 @@ def forwarded(due: Due, broker: Broker, *more: Due) -> None:
     """Forward what is due, and then what is due later, with the same forwarder."""
 
     async def run() -> None:
-        forwarder = Forwarder(cast(PulsarConsumer, due), broker.publish)
+        forwarder = Forwarder(cast(PulsarConsumer, due), broker.publish, never)
         await due.empty.wait()
         for each in more:
             due.waiting = each.waiting
@@ -113,7 +118,7 @@ def test_what_is_being_moved_lands_before_it_stops() -> None:
     broker.open.clear()
 
     async def run() -> None:
-        forwarder = Forwarder(cast(PulsarConsumer, due), broker.publish)
+        forwarder = Forwarder(cast(PulsarConsumer, due), broker.publish, never)
         await broker.asked.wait()
         stopping = asyncio.create_task(forwarder.stop())
         for _ in range(5):
@@ -131,3 +136,47 @@ def test_where_they_wait_is_no_topic_of_another(name: str) -> None:
     every = [workflow_engine(each) for each in ("Order", "Order-delayed", "delayed:Order")]
     assert delayed(workflow_engine(name)).name not in {each.name for each in every}
     assert delayed(Topic("a", Ordering.KEYED, "main")) != delayed(Topic("a-delayed", Ordering.KEYED, "main"))
+
+
+class Lost(Due):
+    """Its topic was removed."""
+
+    async def receive(self, limit: int) -> list[Delivery]:
+        raise UnknownTopic("gone")
+
+
+def test_a_consumer_that_is_lost_is_replaced_however_often_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forwarding, "_AGAIN_SECONDS", 0.01)
+    lost, next_one, broker, tries = Lost(0), Due(3), Broker({}), list[TransportError]()
+
+    async def replace() -> PulsarConsumer:
+        assert lost.closed
+        tries.append(TransportUnavailable("away") if not tries else TransportError("something else"))
+        if len(tries) == 3:
+            return cast(PulsarConsumer, next_one)
+        raise tries[-1]
+
+    async def run() -> None:
+        forwarder = Forwarder(cast(PulsarConsumer, lost), broker.publish, replace)
+        await next_one.empty.wait()
+        await forwarder.stop()
+
+    asyncio.run(run())
+    assert next_one.acknowledged == ["0", "1", "2"]
+    assert next_one.closed
+
+
+def test_a_forwarder_stops_while_it_waits_for_another_consumer() -> None:
+    lost, tried = Lost(0), asyncio.Event()
+
+    async def replace() -> PulsarConsumer:
+        tried.set()
+        raise TransportUnavailable("away")
+
+    async def run() -> None:
+        forwarder = Forwarder(cast(PulsarConsumer, lost), Broker({}).publish, replace)
+        async with asyncio.timeout(5):
+            await tried.wait()
+            await forwarder.stop()
+
+    asyncio.run(run())

@@ -140,10 +140,12 @@ class Broker:
         """Hand out up to `limit` (1 or more) messages, within the prefetch of the receiver.
 
         If there is nothing the receiver waits: `wake` will be called, unless `stop_waiting` is before.
-        Raises `TransportClosed` if it was detached.
+        Raises `TransportClosed` if it was detached, and `UnknownTopic` if its topic was removed.
         """
         if receiver.closed:
             raise TransportClosed("This consumer is closed")
+        if receiver.subscription.closed:
+            raise UnknownTopic(f"The topic {receiver.subscription.topic!r} is gone: it was removed")
         return receiver.subscription.take(receiver, limit, self._advance(now))
 
     def stop_waiting(self, receiver: Receiver) -> None:
@@ -184,6 +186,14 @@ class Broker:
         """The consumer died. Here that is noticed at once and looks like `detach`."""
         self.detach(receiver)
 
+    def remove(self, topic: Topic) -> None:
+        """Remove a topic with all that is in it, as an administrator may: its consumers are told."""
+        found = self._topics.pop(topic.name, None)
+        if found is not None:
+            for subscription in found.all:
+                subscription.end()
+            self._put_off.discard_obsolete()
+
     def due(self, now: float) -> None:
         """Let what is due join the end of its queue."""
         self._advance(now)
@@ -221,7 +231,9 @@ class Broker:
     def _forget(self, subscription: Subscription) -> None:
         """Remove an ephemeral subscription, and its topic if that was the last thing it was there for."""
         subscription.closed = True
-        topic = self._topics[subscription.topic]
+        topic = self._topics.get(subscription.topic)
+        if topic is None or subscription not in topic.all:  # removed before
+            return
         topic.all = tuple(each for each in topic.all if each is not subscription)
         if not topic.all and topic.topic.subscription is None:
             del self._topics[subscription.topic]

@@ -100,6 +100,14 @@ class Subscription(ABC):
         if waited:
             receiver.wake()
 
+    def end(self) -> None:
+        """The topic is removed: nothing comes any more, and all that wait or want are told."""
+        self.closed = True
+        for receiver in self.receivers:
+            if receiver.state is not State.IDLE:
+                self._leave_queue(receiver)
+                receiver.wake()
+
     def rouse(self) -> None:
         """Wake as many of those that wait as there is something for, beyond those woken already."""
         missing = self._available() - self.woken

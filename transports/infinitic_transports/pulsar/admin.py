@@ -85,10 +85,11 @@ class Admin:
                 raise TransportUnavailable(f"The subscription {name!r} of {topic.name!r} is busy: {_reason(made)}")
             await asyncio.sleep(pause)  # somebody makes it, or takes it up, at this very moment
 
-    async def exists(self, topic: Topic) -> bool:
-        """Whether there is such a topic now."""
+    async def subscriptions(self, topic: Topic) -> list[str] | None:
+        """The names of the durable subscriptions of a topic; None if there is no such topic now."""
         path = self._names.path(topic) + "/subscriptions"
-        return (await self._call("GET", path, ok=(200, 404), topic=topic)).status_code == 200
+        found = await self._call("GET", path, ok=(200, 404), topic=topic)
+        return [decode_subscription(name) for name in found.json()] if found.status_code == 200 else None
 
     async def delete_if_unused(self, topic: Topic) -> None:
         """Remove a topic that nobody reads any more."""
@@ -97,6 +98,12 @@ class Admin:
             await self._call(
                 "DELETE", self._names.path(topic) + "?force=true", ok=(204, 404, 409, 412, 500), topic=topic
             )
+
+    async def delete_topic(self, topic: Topic) -> None:
+        """Remove a topic with its consumers and all that is in it, partitions and all."""
+        path = self._names.path(topic)
+        for each in (f"{path}/partitions", path):
+            await self._call("DELETE", each + "?force=true", ok=(204, 404, 409, 412), topic=topic)
 
     async def stats(self, topic: Topic) -> dict[str, SubscriptionStats]:
         """The figures of each subscription; none if there is no such topic."""

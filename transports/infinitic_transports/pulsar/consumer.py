@@ -13,7 +13,7 @@ from typing import TypeVar
 from infinitic.clock import Clock
 from infinitic.errors import TransportError, UsageError
 from infinitic.topics import Ordering, Topic
-from infinitic.transport import Consumer, Delivery, Message, TransportClosed
+from infinitic.transport import Consumer, Delivery, Message, TransportClosed, UnknownTopic
 from infinitic_transports.pulsar.client import CLOSE_SECONDS, RawMessage, Result, post
 from infinitic_transports.pulsar.errors import error_of
 from infinitic_transports.pulsar.held import Held, Shelf
@@ -38,6 +38,7 @@ class PulsarConsumer(Consumer):
         self,
         source: Source,
         topic: Topic,
+        subscription: str | None,
         prefetch: int,
         clock: Clock,
         ok: object,
@@ -45,7 +46,8 @@ class PulsarConsumer(Consumer):
         after_close: Callable[[PulsarConsumer], Awaitable[None]],
     ) -> None:
         self._source = source
-        self._topic = topic
+        self._topic = self.topic = topic
+        self.subscription = subscription
         self._prefetch = prefetch
         self._now = clock.now
         self._ok = ok
@@ -79,13 +81,24 @@ class PulsarConsumer(Consumer):
                 self._pump()
                 if shelf.ready:
                     return shelf.take(self._wanted)
-                if self._failure is not None:
-                    raise self._failure
+            if self._failure is not None:
+                raise self._failure
             self._receiver = self._loop.create_future()
             try:
                 await self._receiver
             finally:
                 self._receiver = None
+
+    @property
+    def connected(self) -> bool:
+        """False while the broker is away, and when the topic is gone. Nothing is asked."""
+        return self._source.connected
+
+    def lose(self, error: TransportError) -> None:
+        """Nothing will come any more: `receive` says why, to whoever waits now and to all who call later."""
+        if self._failure is None and self._closing is None:
+            self._failure = error
+            self._wake()
 
     async def ack(self, deliveries: Iterable[Delivery]) -> None:
         self._check_open()
@@ -162,8 +175,8 @@ class PulsarConsumer(Consumer):
         while arrivals:
             result, raw = arrivals.popleft()
             if result != self._ok:
-                if self._closing is None:
-                    self._failure = error_of(result.name, f"Receiving from {self._topic.name}", self._where)
+                error = error_of(result.name, f"Receiving from {self._topic.name}", self._where)
+                self.lose(error if isinstance(error, UnknownTopic) else TransportClosed(str(error)))
                 continue
             self._shelve(raw)
 

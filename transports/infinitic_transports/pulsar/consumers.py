@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from infinitic.clock import Clock
@@ -21,11 +20,7 @@ from infinitic_transports.pulsar.producer import build
 from infinitic_transports.pulsar.producers import Producers
 from infinitic_transports.pulsar.settings import PulsarSettings
 from infinitic_transports.pulsar.sources import Reading, Source, Subscribed
-
-KEEP_SECONDS = 10.0
-"""Seconds between looks whether a client is cut off from its topic."""
-
-_logger = logging.getLogger("infinitic.transports.pulsar")
+from infinitic_transports.pulsar.watch import Watch
 
 
 class Consumers:
@@ -39,7 +34,9 @@ class Consumers:
         settings: PulsarSettings,
         producers: Producers,
         clock: Clock,
+        forget: Callable[[Topic], None],
     ) -> None:
+        """`forget` is told of topics that are gone."""
         self._client = client
         self._admin = admin
         self._names = names
@@ -48,6 +45,7 @@ class Consumers:
         self._clock = clock
         self._open: set[PulsarConsumer] = set()
         self._closed = False
+        self._watch = Watch(admin, forget)
         self._forwarders = Forwarders(self._forwarder)
 
     async def join(self, topic: Topic, subscription: str, prefetch: int) -> PulsarConsumer:
@@ -67,7 +65,7 @@ class Consumers:
         await self._admin.make_subscription(topic, subscription)
         name, keyed = encode_subscription(subscription), topic.ordering is Ordering.KEYED
         raw = await self._client.consumer(self._names.full(topic), name, keyed=keyed, queue=self._queue(prefetch))
-        return self._consumer(Subscribed(raw, self._client), topic, prefetch, left)
+        return self._consumer(Subscribed(raw, self._client), topic, subscription, prefetch, left)
 
     async def read(self, topic: Topic, name: str, prefetch: int) -> PulsarConsumer:
         """A reader of what is published from now on."""
@@ -81,17 +79,14 @@ class Consumers:
         )
         source = Reading(raw, self._client)
         if not ephemeral:
-            return self._consumer(source, topic, prefetch)
+            return self._consumer(source, topic, None, prefetch)
 
         async def left() -> None:
-            keeping.cancel()
             with contextlib.suppress(TransportError, TimeoutError):  # the broker removes it when it has been idle
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._admin.delete_if_unused(topic)
 
-        consumer = self._consumer(source, topic, prefetch, left)
-        keeping = asyncio.get_running_loop().create_task(self._keep(topic, source))
-        return consumer
+        return self._consumer(source, topic, None, prefetch, left)
 
     async def close(self) -> None:
         """Close all. What becomes a consumer afterwards is none."""
@@ -100,36 +95,32 @@ class Consumers:
         await asyncio.gather(*(consumer.close() for consumer in list(self._open)))
 
     def _consumer(
-        self, source: Source, topic: Topic, prefetch: int, left: Callable[[], Awaitable[None]] | None = None
+        self,
+        source: Source,
+        topic: Topic,
+        subscription: str | None,
+        prefetch: int,
+        left: Callable[[], Awaitable[None]] | None = None,
     ) -> PulsarConsumer:
         if self._closed:  # its source ends with the client
             raise TransportClosed("This transport is closed")
 
         async def after_close(consumer: PulsarConsumer) -> None:
             self._open.discard(consumer)
+            self._watch.remove(consumer)
             if left is not None:
                 await left()
 
         ok, where = self._client.library.Result.Ok, self._client.where
-        consumer = PulsarConsumer(source, topic, prefetch, self._clock, ok, where, after_close)
+        consumer = PulsarConsumer(source, topic, subscription, prefetch, self._clock, ok, where, after_close)
         self._open.add(consumer)
+        self._watch.add(consumer)
         return consumer
-
-    async def _keep(self, topic: Topic, source: Reading) -> None:
-        """Make the topic again if it is removed while its reader is cut off: the library goes on once it is there."""
-        while True:
-            await asyncio.sleep(KEEP_SECONDS)
-            if not source.connected:
-                try:
-                    await self._admin.make_topic(topic, partitions=None)
-                except TransportClosed:
-                    return
-                except TransportError as error:
-                    _logger.info("The topic %s is not reached: %s", topic.name, error)
 
     async def _forwarder(self, topic: Topic) -> tuple[PulsarConsumer, Publish]:
         """A consumer of what waits for a KEYED topic, and how to publish what is due."""
         waiting = delayed(topic)
+        await self._admin.make_topic(waiting, partitions=self._settings.partitions)
         await self._admin.make_subscription(waiting, FORWARDER)
         raw = await self._client.consumer(self._names.full(waiting), FORWARDER, keyed=False, queue=500)
 
@@ -137,7 +128,7 @@ class Consumers:
             library = self._client.library
             await self._producers.send(topic, [build(library, message, topic, None) for message in messages])
 
-        return self._consumer(Subscribed(raw, self._client), waiting, 1000), publish
+        return self._consumer(Subscribed(raw, self._client), waiting, FORWARDER, 1000), publish
 
     def _queue(self, prefetch: int) -> int:
         return max(1, min(prefetch // 4, self._settings.consumer.receiver_queue_size))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from infinitic.errors import TransportError
 from infinitic.topics import Topic
-from infinitic.transport import Delivery, Message, TransportClosed, TransportUnavailable
+from infinitic.transport import Delivery, Message, TransportClosed, TransportUnavailable, UnknownTopic
 from infinitic_transports.pulsar.client import CLOSE_SECONDS
 from infinitic_transports.pulsar.consumer import PulsarConsumer
 
@@ -16,23 +17,27 @@ Start = Callable[[Topic], Awaitable[tuple[PulsarConsumer, Publish]]]
 
 _BATCH = 256
 _AGAIN_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
+
+_logger = logging.getLogger("infinitic.transports.pulsar")
 
 
 class Forwarder:
-    """Publishes what is due to where it belongs, then acknowledges it."""
+    """Publishes what is due to where it belongs, then acknowledges it. A consumer that is lost is replaced."""
 
-    def __init__(self, consumer: PulsarConsumer, publish: Publish) -> None:
+    def __init__(self, consumer: PulsarConsumer, publish: Publish, replace: Callable[[], Awaitable[PulsarConsumer]]):
         self._consumer = consumer
         self._publish = publish
+        self._replace = replace
         self._refused: set[str] = set()
-        self._receiving = False
+        self._idle = False
         self._stopping = False
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
         """Let what is being moved land and be acknowledged: it would be moved twice."""
         self._stopping = True
-        if self._receiving:
+        if self._idle:
             self._task.cancel()
         await asyncio.wait({self._task}, timeout=CLOSE_SECONDS)
         self._task.cancel()
@@ -40,18 +45,42 @@ class Forwarder:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        try:
-            while not self._stopping:
-                self._receiving = True
-                deliveries = await self._consumer.receive(_BATCH)
-                self._receiving = False
-                alone = [each for each in deliveries if each.message.id in self._refused]
-                together = [each for each in deliveries if each.message.id not in self._refused]
-                for batch in (together, *([each] for each in alone)):
-                    if batch:
-                        await self._move(batch)
-        except TransportClosed:
-            return
+        while not self._stopping:
+            try:
+                await self._forward()
+            except (TransportClosed, UnknownTopic) as error:
+                self._idle = True
+                if not await self._join_again(error):
+                    return
+                self._idle = False
+
+    async def _join_again(self, reason: TransportError) -> bool:
+        """Make the topic and a consumer anew, however long it takes. False if all of the transport is closed."""
+        await self._consumer.close()
+        pause = _AGAIN_SECONDS
+        while True:
+            try:
+                self._consumer = await self._replace()
+            except TransportClosed:
+                return False
+            except TransportError as error:
+                _logger.warning("Delayed messages are not looked at for now: %s; before: %s", error, reason)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            else:
+                _logger.warning("Delayed messages are looked at again, after: %s", reason)
+                return True
+
+    async def _forward(self) -> None:
+        while not self._stopping:
+            self._idle = True
+            deliveries = await self._consumer.receive(_BATCH)
+            self._idle = False
+            alone = [each for each in deliveries if each.message.id in self._refused]
+            together = [each for each in deliveries if each.message.id not in self._refused]
+            for batch in (together, *([each] for each in alone)):
+                if batch:
+                    await self._move(batch)
 
     async def _move(self, deliveries: list[Delivery]) -> None:
         try:
@@ -85,7 +114,7 @@ class Forwarders:
         """There is one more consumer of the topic."""
         async with self._turn(topic.name):
             if topic.name not in self._running:
-                self._running[topic.name] = Forwarder(*await self._start(topic))
+                self._running[topic.name] = await self._started(topic)
             self._users[topic.name] = self._users.get(topic.name, 0) + 1
 
     async def leave(self, topic: Topic) -> None:
@@ -101,6 +130,14 @@ class Forwarders:
     async def close(self) -> None:
         """Stop all."""
         await asyncio.gather(*(self._stop(name) for name in list(self._running)))
+
+    async def _started(self, topic: Topic) -> Forwarder:
+        consumer, publish = await self._start(topic)
+
+        async def replace() -> PulsarConsumer:
+            return (await self._start(topic))[0]
+
+        return Forwarder(consumer, publish, replace)
 
     async def _stop(self, name: str) -> None:
         running = self._running.pop(name, None)

@@ -54,8 +54,8 @@ class Producers:
         except (TransportUnavailable, TransportClosed, UnknownTopic) as error:
             if self._producers.get(topic.name) is producer:
                 self._drop(topic.name)
-            if ephemeral and isinstance(error, TransportUnavailable | TransportClosed) and not self._closed:
-                await self._check(topic)
+            if isinstance(error, TransportUnavailable | TransportClosed) and not self._closed:
+                await self._check_again(topic)
             if isinstance(error, TransportClosed) and not self._closed:
                 raise TransportUnavailable(str(error)) from error  # the broker closed this one, not we
             raise
@@ -88,8 +88,19 @@ class Producers:
         return Producer(raw, self._client, topic.name, self._limit)
 
     async def _check(self, topic: Topic) -> None:
-        if not await self._admin.exists(topic):
-            raise UnknownTopic(f"The topic {topic.name!r} is gone with its last subscriber, or never had one")
+        if await self._admin.subscriptions(topic) is None:
+            why = "gone with its last subscriber, or never had one" if topic.subscription is None else "gone"
+            raise UnknownTopic(f"The topic {topic.name!r} is {why}")
+
+    async def _check_again(self, topic: Topic) -> None:
+        """After a failure: the topic of a client is there for certain, another one is not known to be gone."""
+        try:
+            await self._check(topic)
+        except UnknownTopic:
+            raise
+        except TransportError:
+            if topic.subscription is None:
+                raise
 
     def _made(self, topic: Topic, task: asyncio.Task[Producer]) -> None:
         del self._making[topic.name]

@@ -24,6 +24,11 @@ class Source(Protocol):
     keeps: bool
     """False if the broker keeps nothing for it: there is nothing to acknowledge."""
 
+    @property
+    def connected(self) -> bool:
+        """False while the broker is away, and when the topic is gone."""
+        ...
+
     def next(self, answer: Answer, /) -> None: ...
     def ack(self, message: RawMessage, /) -> None: ...
     async def close(self) -> None: ...
@@ -39,6 +44,10 @@ class Subscribed:
         self._where = client.where
         self.next = raw.receive_async
         self._ack: Any = raw.acknowledge_async
+
+    @property
+    def connected(self) -> bool:
+        return self._raw.is_connected()
 
     def ack(self, message: RawMessage) -> None:
         self._ack(message, ignore)
@@ -62,7 +71,6 @@ class Reading:
 
     @property
     def connected(self) -> bool:
-        """False while the broker is away, and when the topic is gone."""
         return self._raw.is_connected()
 
     async def close(self) -> None:

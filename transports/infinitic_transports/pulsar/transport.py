@@ -24,12 +24,13 @@ from infinitic.transport import (
     TopicStats,
     Transport,
     TransportClosed,
+    UnknownTopic,
 )
 from infinitic_transports.pulsar.admin import Admin, merged
 from infinitic_transports.pulsar.client import CLOSE_SECONDS, PulsarClient
 from infinitic_transports.pulsar.consumers import Consumers
 from infinitic_transports.pulsar.diagnosis import diagnose
-from infinitic_transports.pulsar.names import FORWARDER, Names, delayed
+from infinitic_transports.pulsar.names import DELAYED, FORWARDER, Names, delayed
 from infinitic_transports.pulsar.producer import build, size
 from infinitic_transports.pulsar.producers import Producers
 from infinitic_transports.pulsar.reach import Reach
@@ -67,7 +68,9 @@ class PulsarTransport(Transport):
         self._reach = Reach(settings, self._admin)
         self._reaching: asyncio.Task[None] | None = None
         self._producers = Producers(self._client, self._admin, self._names, settings.producer)
-        self._consumers = Consumers(self._client, self._admin, self._names, settings, self._producers, self._clock)
+        self._consumers = Consumers(
+            self._client, self._admin, self._names, settings, self._producers, self._clock, self._forget
+        )
         self._declared: set[str] = set()
         self._declaring = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -115,10 +118,17 @@ class PulsarTransport(Transport):
                 at_once.append(build(library, message, topic, due))
             else:
                 later.append(build(library, message, waiting, due))
-        if at_once:
-            await self._producers.send(topic, at_once)
-        if later:
-            await self._producers.send(waiting, later)
+        for where, some in ((topic, at_once), (waiting, later)):
+            if not some:
+                continue
+            try:
+                await self._producers.send(where, some)
+            except UnknownTopic:
+                if topic.name not in self._declared:
+                    raise
+                self._forget(topic)  # it was declared here, and somebody has removed it
+                await self.declare([topic])
+                await self._producers.send(where, some)
 
     async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
         """See `Transport.subscribe`. Raises `UnknownTopic` unless the topic is declared or ephemeral."""
@@ -171,6 +181,10 @@ class PulsarTransport(Transport):
                 await self._client.close(at_once=frozen)
             finally:
                 await self._admin.close()
+
+    def _forget(self, topic: Topic) -> None:
+        """The topic is gone, or the one where its messages wait: `declare` makes both anew."""
+        self._declared.discard(topic.name.removeprefix(DELAYED))
 
     def _set_limit(self, largest: int) -> None:
         """`largest` is the size of a message that the brokers take, in bytes, with all that goes with it."""
