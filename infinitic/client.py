@@ -6,17 +6,19 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
 from msgspec import Raw
 
 from infinitic import ids, topics
+from infinitic.client_handles import WorkflowHandle as WorkflowHandle
 from infinitic.client_stubs import MethodStub, WorkflowStub, stub_of, stub_of_function
-from infinitic.clock import Clock, SystemClock, to_instant, to_seconds
+from infinitic.client_waits import Waits
+from infinitic.clock import Clock, SystemClock, to_instant
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import (
     DeferredError,
@@ -49,53 +51,6 @@ ENVELOPE = 16_384
 PREFETCH = 1000
 
 
-class WorkflowHandle(Generic[R]):
-    """A method of a workflow that was started: wait for it with `result`, now or later, here or elsewhere."""
-
-    def __init__(
-        self,
-        client: Client,
-        stub: WorkflowStub,
-        spec: MethodSpec,
-        workflow_id: str,
-        method_id: str,
-        waiting: asyncio.Future[responses.Response] | None = None,
-    ) -> None:
-        self._client = client
-        self._stub = stub
-        self._spec = spec
-        self._waiting = waiting
-        self.workflow_id = workflow_id
-        self.method_id = method_id
-
-    @property
-    def workflow_name(self) -> str:
-        """The name of the workflow."""
-        return self._stub.spec.name
-
-    @property
-    def method_name(self) -> str:
-        """The name of the method."""
-        return self._spec.name
-
-    async def result(self, timeout: float | timedelta | None = None) -> R:
-        """Wait for the result; it can be fetched until the retention of the workflow ends.
-
-        Args:
-            timeout: seconds (or timedelta) to wait; `TimeoutError` is raised then, and the workflow runs on.
-
-        Raises `WorkflowFailedError`, `WorkflowCanceledError`, `WorkflowUnknownError`.
-        """
-        if self._waiting is None or self._waiting.cancelled():
-            self._waiting = await self._client.wait(self._stub.spec.name, self.workflow_id, self.method_id)
-        async with asyncio.timeout(None if timeout is None else to_seconds(timeout)):
-            response = await asyncio.shield(self._waiting)
-        return cast(R, self._client.outcome(response, self._stub.spec.name, self._spec, self.workflow_id))
-
-    def __repr__(self) -> str:
-        return f"<WorkflowHandle {self.workflow_name}.{self.method_name} {self.workflow_id}>"
-
-
 class Client:
     """A client of one transport. Use it as ``async with Client(transport) as client:``.
 
@@ -124,6 +79,7 @@ class Client:
         self._topic = topics.client(self.name)
         self._requests: dict[str, tuple[str, asyncio.Future[responses.Response]]] = {}
         self._number = 0
+        self.waits = Waits(self._publisher, self._clock, self._request, lambda each: self._requests.pop(each, None))
         self._consumer: Consumer | None = None
         self._receiver: asyncio.Task[None] | None = None
         self._closed = False
@@ -192,6 +148,8 @@ class Client:
 
     async def _stop_listening(self) -> None:
         self._closed = True
+        if self._consumer is not None:
+            await self.waits.stop()
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             receiver.cancel()
@@ -236,12 +194,17 @@ class Client:
         arguments = stub.spec.signature.encode_arguments(args, kwargs)
         if stub.workflow.workflow_id is None:
             workflow_id = ids.new_id()
-            method_id = await self._send_call(stub, workflow_id, arguments, None)
-            return WorkflowHandle(self, stub.workflow, stub.spec, workflow_id, method_id)
-        workflow_id = stub.workflow.workflow_id
-        reply_to, future = self._request(workflow_id)  # what a parallel method returned is told once, when it returns
-        method_id = await self._send_call(stub, workflow_id, arguments, reply_to)
-        return WorkflowHandle(self, stub.workflow, stub.spec, workflow_id, method_id, future)
+            await self._send_call(stub, workflow_id, workflow_id, arguments, None)
+            return WorkflowHandle(self, stub.workflow, stub.spec, workflow_id, workflow_id)
+        workflow_id, method_id = stub.workflow.workflow_id, ids.new_id()
+        # What a parallel method returned is told once, when it returns.
+        wait = self.waits.begin(stub.workflow.spec.name, workflow_id, method_id, kept=True)
+        try:
+            await self._send_call(stub, workflow_id, method_id, arguments, wait.reply_to)
+        except BaseException:
+            self.waits.give_up(wait)
+            raise
+        return WorkflowHandle(self, stub.workflow, stub.spec, workflow_id, method_id, wait)
 
     def get_handle(
         self, method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], workflow_id: str
@@ -251,25 +214,31 @@ class Client:
         checked = ids.check_name("A workflow id", workflow_id)
         return WorkflowHandle(self, workflow, spec, checked, checked)
 
-    async def cancel(self, target: object, *, confirm: bool = False) -> None:
+    async def cancel(self, target: object, *, confirm: bool = False) -> str | None:
         """Cancel a whole workflow: its code sees `asyncio.CancelledError`, and may clean up.
+
+        A stalled workflow keeps the request until it runs again: with `confirm`, the reason for which it is stalled
+        is returned, and logged as a warning. None: it is applied, or nothing was asked.
 
         Args:
             target: a stub of an instance, or a handle.
-            confirm: return only when the engine has applied it; `WorkflowUnknownError` if there is none.
+            confirm: return only when the engine has taken it; `WorkflowUnknownError` if there is none.
         """
         name, workflow_id = _instance_of(target)
-        await self._command(
+        return await self._command(
             name,
             workflow_id,
             confirm,
             lambda at, to: engine.Cancel(made_at=at, request_id=ids.new_id(), reply_to=to),
         )
 
-    async def retry_workflow_task(self, target: object, *, confirm: bool = False) -> None:
-        """Have a stalled workflow run again, with today's code. Arguments as for `cancel`."""
+    async def retry_workflow_task(self, target: object, *, confirm: bool = False) -> str | None:
+        """Have a stalled workflow run again, with today's code. Arguments and result as for `cancel`.
+
+        Where the code runs beside its state engine, the result tells whether it stalled again.
+        """
         name, workflow_id = _instance_of(target)
-        await self._command(
+        return await self._command(
             name,
             workflow_id,
             confirm,
@@ -307,20 +276,23 @@ class Client:
 
     async def call(self, stub: MethodStub, arguments: bytes) -> Any:
         """Start a method and wait for its result."""
-        workflow_id = stub.workflow.workflow_id or ids.new_id()
-        reply_to, future = self._request(workflow_id)
-        timeout = stub.spec.total_timeout
+        name, running = stub.workflow.spec.name, stub.workflow.workflow_id
+        workflow_id = running or ids.new_id()
+        method_id = workflow_id if running is None else ids.new_id()
+        wait = self.waits.begin(name, workflow_id, method_id)
         try:
-            await self._send_call(stub, workflow_id, arguments, reply_to)
-            response = await (future if timeout is None else asyncio.wait_for(future, timeout))
+            await self._send_call(stub, workflow_id, method_id, arguments, wait.reply_to)
+        except BaseException:
+            self.waits.give_up(wait)
+            raise
+        try:
+            response = await self.waits.outcome(wait, stub.spec.total_timeout)
         except TimeoutError:
-            raise WorkflowTimedOutError(stub.workflow.spec.name, stub.spec.name, workflow_id) from None
-        finally:
-            self._requests.pop(reply_to.request, None)
-        return self.outcome(response, stub.workflow.spec.name, stub.spec, workflow_id)
+            raise WorkflowTimedOutError(name, stub.spec.name, workflow_id) from None
+        return self.outcome(response, name, stub.spec, workflow_id)
 
-    async def signal(self, stub: WorkflowStub, channel: str, data: bytes, *, confirm: bool) -> None:
-        """Send a signal whose value is encoded already."""
+    async def signal(self, stub: WorkflowStub, channel: str, data: bytes, *, confirm: bool) -> str | None:
+        """Send a signal whose value is encoded already. The result is that of `cancel`."""
         if stub.workflow_id is None:
             raise UsageError(
                 f"Channel '{channel}': signals go to a running workflow, as in client.get_workflow_by_id(…)"
@@ -328,7 +300,7 @@ class Client:
         if self._coder is not None:
             data = self._coder.seal(data)
         self._check_size(f"A signal for channel '{channel}'", data)
-        await self._command(
+        return await self._command(
             stub.spec.name,
             stub.workflow_id,
             confirm,
@@ -336,20 +308,6 @@ class Client:
                 made_at=at, signal_id=ids.new_id(), channel=channel, value=Raw(data), reply_to=to
             ),
         )
-
-    async def wait(self, name: str, workflow_id: str, method_id: str) -> asyncio.Future[responses.Response]:
-        """Ask for the outcome of a method, and return a future of the response."""
-        reply_to, future = self._request(workflow_id)
-        await self._send(
-            name,
-            workflow_id,
-            engine.Wait(
-                made_at=self._clock.now(),
-                reply_to=reply_to,
-                method_id=None if method_id == workflow_id else method_id,
-            ),
-        )
-        return future
 
     def outcome(self, response: responses.Response, name: str, spec: MethodSpec, workflow_id: str) -> Any:
         """The value of a response about a method, or the error that it stands for, raised."""
@@ -377,14 +335,17 @@ class Client:
     def _request(self, workflow_id: str) -> tuple[ReplyTo, asyncio.Future[responses.Response]]:
         if self._consumer is None:
             raise UsageError("This client is not open: use it inside `async with Client(…) as client:`")
-        self._number += 1
+        # Numbers go on after a restart: an engine takes the highest request of a client for its newest.
+        self._number = max(self._number + 1, int(self._clock.now() * 1000))
         request = str(self._number)
         future: asyncio.Future[responses.Response] = asyncio.get_running_loop().create_future()
         self._requests[request] = (workflow_id, future)
         return ReplyTo(self.name, request), future
 
-    async def _send_call(self, stub: MethodStub, workflow_id: str, arguments: bytes, reply_to: ReplyTo | None) -> str:
-        """Start a method, and return its id: for the first one of an instance, that of the instance."""
+    async def _send_call(
+        self, stub: MethodStub, workflow_id: str, method_id: str, arguments: bytes, reply_to: ReplyTo | None
+    ) -> None:
+        """Start a method. The id of the first one of an instance is that of the instance."""
         workflow = stub.workflow
         name = workflow.spec.name
         if self._coder is not None:
@@ -400,8 +361,7 @@ class Client:
                 meta=workflow.meta,
             )
             await self._send(name, workflow_id, start)
-            return workflow_id
-        method_id = ids.new_id()
+            return
         call = engine.CallMethod(
             made_at=now,
             method_id=method_id,
@@ -410,7 +370,6 @@ class Client:
             reply_to=reply_to,
         )
         await self._send(name, workflow_id, call)
-        return method_id
 
     def _check_size(self, what: str, data: bytes) -> None:
         limit = self._publisher.transport.capabilities.max_payload - ENVELOPE
@@ -423,13 +382,22 @@ class Client:
         workflow_id: str,
         confirm: bool,
         make: Callable[[float, ReplyTo | None], engine.Input],
-    ) -> None:
+    ) -> str | None:
+        """Send a command. Returns why it takes effect later only: the reason for which the instance is stalled."""
         if not confirm:
             await self._send(name, workflow_id, make(self._clock.now(), None))
-            return
+            return None
         response = await self._ask(name, workflow_id, make)
-        if isinstance(response, responses.WorkflowUnknown):
+        if not isinstance(response, responses.Applied):
             raise WorkflowUnknownError(name, "", workflow_id)
+        if response.stalled is not None:
+            _logger.warning(
+                "Workflow %s %s is stalled: what was asked for is kept, and takes effect when it runs again: %s",
+                name,
+                workflow_id,
+                response.stalled,
+            )
+        return response.stalled
 
     async def _ask(
         self, name: str, workflow_id: str, make: Callable[[float, ReplyTo], engine.Input]

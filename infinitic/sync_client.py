@@ -130,13 +130,13 @@ class SyncClient:
         """A handle on a workflow that was started elsewhere. As `Client.get_handle`."""
         return SyncHandle(self, self._client.get_handle(method, workflow_id))
 
-    def cancel(self, target: object, *, confirm: bool = False) -> None:
+    def cancel(self, target: object, *, confirm: bool = False) -> str | None:
         """Cancel a whole workflow. As `Client.cancel`."""
-        self.run(self._client.cancel, _inner(target), confirm=confirm)
+        return self.run(self._client.cancel, _inner(target), confirm=confirm)
 
-    def retry_workflow_task(self, target: object, *, confirm: bool = False) -> None:
+    def retry_workflow_task(self, target: object, *, confirm: bool = False) -> str | None:
         """Have a stalled workflow run again. As `Client.retry_workflow_task`."""
-        self.run(self._client.retry_workflow_task, _inner(target), confirm=confirm)
+        return self.run(self._client.retry_workflow_task, _inner(target), confirm=confirm)
 
     def describe(self, target: object) -> WorkflowInfo:
         """What the engine knows of an instance. As `Client.describe`."""

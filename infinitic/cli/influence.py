@@ -29,13 +29,17 @@ from infinitic.workflows import Workflow
 WorkflowId = Annotated[str, typer.Argument(metavar="ID", help="The id of the workflow.")]
 
 
-class Sent(msgspec.Struct):
-    """What was sent. `applied`: the engine has confirmed it; else the broker has it."""
+class Sent(msgspec.Struct, omit_defaults=True):
+    """What was sent. `applied`: the engine has confirmed it; else the broker has it.
+
+    `stalled` is why it takes effect later only: the engine has it, and the workflow is stalled for this reason.
+    """
 
     what: str
     workflow_id: str
     workflow_name: str
     applied: bool
+    stalled: str | None = None
 
 
 def signal_command(
@@ -75,8 +79,8 @@ async def signal(
     if cls is not None:
         data = _fitting(cls, channel, data)
     stub = await link.instance(name, workflow_id)
-    await answered(name, link.client.signal(stub, channel, data, confirm=confirm), timeout)
-    return Sent("signal", workflow_id, name, confirm)
+    stalled = await answered(name, link.client.signal(stub, channel, data, confirm=confirm), timeout)
+    return Sent("signal", workflow_id, name, confirm and stalled is None, stalled)
 
 
 def _fitting(cls: type[Workflow], channel: str, data: bytes) -> bytes:
@@ -111,10 +115,12 @@ async def cancel(
 ) -> Sent:
     """Ask for a whole instance to be cancelled."""
     stub = await link.instance(name, workflow_id)
-    await answered(name, link.client.cancel(stub, confirm=confirm), timeout)
-    return Sent("cancel", workflow_id, name, confirm)
+    stalled = await answered(name, link.client.cancel(stub, confirm=confirm), timeout)
+    return Sent("cancel", workflow_id, name, confirm and stalled is None, stalled)
 
 
 def _render(sent: Sent) -> list[RenderableType]:
     how = "applied" if sent.applied else "sent (--confirm waits until it is applied)"
+    if sent.stalled is not None:
+        how = f"kept until the workflow runs again; it is stalled: {sent.stalled}"
     return [line(f"{sent.what}: {how}")]

@@ -71,9 +71,15 @@ class Tell(msgspec.Struct, frozen=True):
 
 
 class Postpone(msgspec.Struct, frozen=True):
-    """Publish the input again, `delay` seconds later: it may have overtaken the start of its instance."""
+    """Publish the input again, to be delivered at the instant `at`, with this header.
 
-    delay: float
+    It may have overtaken the start of its instance; or it is a wake that came `early`: so many seconds before the instant for which it was published, by this clock.
+    """
+
+    at: float
+    header: str
+    value: str
+    early: float = 0.0
 
 
 class Bury(msgspec.Struct, frozen=True):
@@ -88,10 +94,30 @@ Reply = Tell | Refuse | Answer | Confirm
 Handling = Postpone | Bury
 """What is done with the input itself, instead of taking it."""
 
-encode = msgspec.msgpack.Encoder().encode
-_decoder = msgspec.msgpack.Decoder(list[Effect])
+
+class Outbox(msgspec.Struct, frozen=True, array_like=True):
+    """The effects of a transition, and when it was made: whenever they become messages, those say this instant.
+
+    Release 0.1 kept no instant: `at` is None then.
+    """
+
+    at: float | None
+    effects: Sequence[Effect]
 
 
-def decode(outbox: bytes) -> Sequence[Effect]:
-    """The effects of an outbox."""
-    return _decoder.decode(outbox)
+_FLOAT = b"\xcb"
+_encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(Outbox)
+_decoder_0_1 = msgspec.msgpack.Decoder(list[Effect])
+
+
+def encode(at: float, effects: Sequence[Effect]) -> bytes:
+    """The outbox of a transition that was made at this instant."""
+    return _encode(Outbox(float(at), effects))
+
+
+def decode(data: bytes) -> Outbox:
+    """An outbox from its bytes. Raises what msgspec raises."""
+    if data[1:2] != _FLOAT:  # a list of effects begins with one, which is an array
+        return Outbox(None, _decoder_0_1.decode(data))
+    return _decoder.decode(data)

@@ -69,7 +69,8 @@ class WorkflowHead(_Part, frozen=True):
     code was not handed yet, 0 if there are none. `activation` is the number of the last activation, `at` its time.
     `deciding` is the first segment with its stimuli while it runs on another worker, else 0, and `digest` that of the
     last decision taken from there. `position` is the next free one, `sequence` that of the last segment. `stalled` is
-    why the engine cannot run the code.
+    why the engine cannot run the code. `epoch` rises when an activation is to be run anew: decisions of an older epoch
+    count no more.
     """
 
     schema: int
@@ -97,6 +98,7 @@ class WorkflowHead(_Part, frozen=True):
     parked: bool = False
     retention: float = 0.0
     closed_at: float | None = None
+    epoch: int = 0
 
     @property
     def closed(self) -> bool:

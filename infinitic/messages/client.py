@@ -1,6 +1,6 @@
 """To one client: the responses to its requests, matched by request id.
 
-On the wire: q request id · v value · f failure.
+On the wire: q request id · v value · f failure · e why the instance is stalled.
 """
 
 from __future__ import annotations
@@ -42,7 +42,12 @@ class WorkflowUnknown(_Response, frozen=True, tag="unknown"):
 
 
 class Applied(_Response, frozen=True, tag="applied"):
-    """The engine has applied a signal or an operator command."""
+    """The engine has applied a signal or an operator command.
+
+    `stalled` is why the instance is stalled, if it is: what was asked for is kept, and takes effect when it runs again.
+    """
+
+    stalled: str | None = msgspec.field(name="e", default=None)
 
 
 class MethodInfo(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -54,12 +54,13 @@ class TaskCompleted(_Input, frozen=True, kw_only=True, tag="task_completed"):
 
 
 class TaskFailed(_Input, frozen=True, kw_only=True, tag="task_failed"):
-    """A task failed for good. Counts only for the newest retry sequence."""
+    """A task failed for good. Counts only if this attempt was sent last; release 0.1 did not say which one it was."""
 
     position: int = msgspec.field(name="p")
     failure: TaskFailure = msgspec.field(name="f")
     run: int = msgspec.field(name="u", default=0)
     retry_sequence: int = msgspec.field(name="rs", default=0)
+    retry_index: int | None = msgspec.field(name="ri", default=None)
 
 
 class AttemptFailed(_Input, frozen=True, kw_only=True, tag="attempt_failed"):
@@ -89,10 +90,16 @@ class Cancel(_Input, frozen=True, kw_only=True, tag="cancel"):
 
 
 class Wait(_Input, frozen=True, kw_only=True, tag="wait"):
-    """Answer when this method ends, or at once if it has. `method_id` None: the first method."""
+    """Answer when this method ends, or at once if it has. `method_id` None: the first method.
+
+    `single` says that the client numbers its requests, and has one at a time for a method: this one takes the place of
+    those before. `stop`: it waits no more.
+    """
 
     reply_to: ReplyTo = msgspec.field(name="r")
     method_id: str | None = msgspec.field(name="i", default=None)
+    single: bool = msgspec.field(name="o", default=False)
+    stop: bool = msgspec.field(name="z", default=False)
 
 
 class Describe(_Input, frozen=True, kw_only=True, tag="describe"):
@@ -112,7 +119,7 @@ class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
     """What workflow code that ran elsewhere asks for, or why it cannot run.
 
     n number of the activation · w version · s retention in seconds · g digest of the commands · c commands ·
-    e why the instance stalls
+    e why the instance stalls · k epoch of the activation; absent: release 0.1, which knows none
     """
 
     activation: int = msgspec.field(name="n")
@@ -121,6 +128,7 @@ class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
     digest: str = msgspec.field(name="g", default="")
     commands: tuple[Command, ...] = msgspec.field(name="c", default=())
     stalled: str | None = msgspec.field(name="e", default=None)
+    epoch: int | None = msgspec.field(name="k", default=None)
 
 
 Input = (

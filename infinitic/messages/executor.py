@@ -2,7 +2,7 @@
 
 On the wire: n number of the activation · v version of the instance, absent until its first decision · w when ·
 e stimuli · o one by one · g digest of the decision before · q sequence of the last segment before this activation ·
-x meta.
+x meta · k epoch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from infinitic.messages.events import Stimulus
 
 
 class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="activate", tag_field="t"):
-    """Resume the instance and answer with a `Decision`. `each` is that of the `Activated` in history."""
+    """Resume the instance and answer with a `Decision`. `each` is that of the `Activated` in history.
+
+    `epoch` rises when the same activation is to be run anew: decisions for an older one count no more.
+    """
 
     activation: int = msgspec.field(name="n")
     version: int | None = msgspec.field(name="v", default=None)
@@ -23,6 +26,7 @@ class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, ta
     sequence: int = msgspec.field(name="q", default=0)
     meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
     each: bool = msgspec.field(name="o", default=False)
+    epoch: int = msgspec.field(name="k", default=0)
 
 
 encode = msgspec.json.Encoder().encode

@@ -144,6 +144,11 @@ class Instance(Recorder):
             raise self.fault
         return commands
 
+    @property
+    def at_end(self) -> bool:
+        """True if all its methods have ended, and it waits for no task and no timer."""
+        return not self._methods and not self._open
+
     def close(self) -> None:
         """Discard the instance: its coroutines are closed here and now, and nothing they do then is recorded."""
         self.loop.close_dead()

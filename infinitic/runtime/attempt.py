@@ -278,6 +278,7 @@ class Attempts:
             failure=fit(failure, self._limit - MARGIN),
             run=message.run,
             retry_sequence=message.retry_sequence,
+            retry_index=message.retry_index,
         )
 
     def _attempt_failed(

@@ -61,10 +61,11 @@ async def outbox_of(held: Held, head: WorkflowHead, states: StateStorage, now: f
     last = await states.history(held.key, sequences=[head.sequence], outbox=True)
     if not last or not last[0].outbox:
         return []
-    outbox = effects.decode(last[0].outbox)
+    stored = effects.decode(last[0].outbox)
+    outbox = stored.effects
     segments = {head.sequence: events.decode(last[0].events)}
     missing = needed(outbox, head.sequence - 1)
     if missing:
         for segment in await states.history(held.key, sequences=sorted(missing)):
             segments[segment.sequence] = events.decode(segment.events)
-    return render(outbox, head, segments, now)
+    return render(outbox, head, segments, now if stored.at is None else stored.at)

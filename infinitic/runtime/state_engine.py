@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 
 import msgspec
 
@@ -27,7 +28,7 @@ from infinitic.runtime.committer import Committer
 from infinitic.runtime.lanes import Lane, Lanes
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.revival import outbox_of, revive
-from infinitic.runtime.step import MissingVersion, Step, spec_for, step
+from infinitic.runtime.step import MissingVersion, Step, spec_for, start_first, step
 from infinitic.runtime.subscription import Subscription
 from infinitic.storage import (
     ILLNESSES,
@@ -57,6 +58,9 @@ UNCOUNTED = (
     state.NewerSchema,
 )
 """Failures that say nothing about the message: they are tried again for ever."""
+
+SKEW_SECONDS = 0.5
+"""Seconds by which a wake must come before its time to be worth a word."""
 
 NOBODY = ""
 """The id of no instance: whether it can be asked for tells how the storage is."""
@@ -99,6 +103,7 @@ class StateEngine:
         self._retention = retention
         self._on_stall = on_stall
         self._parked: set[str] = set()
+        self._skew = 0.0
         self._subscription = Subscription(publisher, self.topic, PREFETCH)
         self._lanes: Lanes | None = None
 
@@ -172,7 +177,11 @@ class StateEngine:
                 await self._park(lane, each)
                 continue
             try:
-                taken = step(each, lane.fold(), now, self._horizon)
+                fold: Sequence[Delivery] = lane.fold()
+                if each.head is None and len(lane.waiting) > 1:
+                    fold = start_first(fold, islice(lane.waiting, max(each.vouched, len(fold))))
+                taken = step(each, fold, now, self._horizon)
+                self._tell_skew(taken.early)
                 if taken.runnable:
                     await self._activate(taken)
                 missing = taken.missing()
@@ -201,6 +210,17 @@ class StateEngine:
                 taken.stall(fault)
                 return
         taken.activate(spec, self._retention)
+
+    def _tell_skew(self, early: float) -> None:
+        """Say by how much the clock is behind: once, and again when it has doubled."""
+        if early > max(SKEW_SECONDS, 2 * self._skew):
+            self._skew = early
+            _logger.warning(
+                "Workflow %s: a wake came %.1f s before its time: the clock of this worker is so much behind that of "
+                "the broker. Timers and retries go by the clocks of workers: synchronise them with NTP",
+                self.name,
+                early,
+            )
 
     def _stalled(self, workflow_id: str, fault: InfiniticError) -> None:
         _logger.error("Workflow %s %s stalls: %s", self.name, workflow_id, fault)

@@ -59,6 +59,7 @@ class Step:
         "buried",
         "change",
         "decided",
+        "early",
         "fault",
         "fold",
         "head",
@@ -71,6 +72,8 @@ class Step:
         self.head = held.head
         self.fold: list[Delivery] = []
         self.decided = False
+        self.early = 0.0
+        """Seconds by which a message came before its time: what the clock of this worker is behind that of the broker."""
         self.change: Change | None = None
         self.outgoing: list[Outgoing] = []
         self.buried: tuple[tuple[Delivery, str], ...] = ()
@@ -92,7 +95,7 @@ class Step:
     def take(self, delivery: Delivery, horizon: float) -> None:
         """Take one input. Raises what decoding raises; the step is as it was then."""
         message = inputs.decode(delivery.message.body)
-        taken = take(self.head, self.held.key, message, self._now, horizon)
+        taken = take(self.head, self.held.key, message, self._now, horizon, delivery.message.headers)
         self.fold.append(delivery)
         if taken.mark is not None:
             if taken.mark in self._marks:
@@ -106,15 +109,17 @@ class Step:
         self._outbox += taken.outbox
         self._replies += taken.replies
         match taken.handling:
-            case Postpone(delay=delay):
-                self.outgoing.append(self._postponed(delivery.message, delay))
+            case Postpone():
+                self.early = max(self.early, taken.handling.early)
+                self.outgoing.append(self._postponed(delivery.message, taken.handling))
             case Bury(reason=reason):
                 self.buried = (*self.buried, (delivery, reason))
             case None:
                 pass
 
-    def _postponed(self, message: Message, delay: float) -> Outgoing:
-        copy = Message(message.id, message.key, message.body, message.headers, self._now + delay)
+    def _postponed(self, message: Message, how: Postpone) -> Outgoing:
+        headers = {**message.headers, how.header: how.value}
+        copy = Message(message.id, message.key, message.body, headers, how.at)
         return Outgoing(topics.workflow_engine(self.held.key.name), copy)
 
     def activate(self, spec: WorkflowSpec, retention: float | None) -> None:
@@ -206,7 +211,7 @@ class Step:
             self._segments[new.sequence] = transition.events
             segment = None
             if before is None or new.sequence > before.sequence:
-                outbox = effects.encode(transition.outbox) if transition.outbox else None
+                outbox = effects.encode(now, transition.outbox) if transition.outbox else None
                 segment = Segment(new.sequence, events.encode(transition.events), outbox)
             expected = self.held.version
             version = int(now * 1_000_000)
@@ -265,8 +270,12 @@ class Step:
             if mark in marks:
                 deliveries.append(delivery)
                 if reply_to is not None:
-                    outgoing.append(to_client(reply_to, client.Applied(reply_to.request)))
+                    outgoing.append(to_client(reply_to, client.Applied(reply_to.request, self._stalled)))
         return KnownInputs(deliveries, outgoing)
+
+    @property
+    def _stalled(self) -> str | None:
+        return None if self.head is None else self.head.stalled
 
     def refusals(self) -> list[Outgoing]:
         """What whoever asked by these inputs is told if there is no such instance any more."""
@@ -277,6 +286,17 @@ class Step:
     def sends_tasks(self) -> bool:
         """True if tasks are in the outbox."""
         return self._transition is not None and any(type(each) is SendTask for each in self._transition.outbox)
+
+
+_START = b'{"t":"start"'
+
+
+def start_first(fold: Sequence[Delivery], waiting: Iterable[Delivery]) -> Sequence[Delivery]:
+    """What to take for a key without state: the first start that waits, if there is one, and then the rest in order."""
+    first = next((each for each in waiting if each.message.body.startswith(_START)), None)
+    if first is None or fold[0] is first:
+        return fold
+    return [first, *(each for each in fold if each is not first)]
 
 
 def step(held: Held, fold: Sequence[Delivery], now: float, horizon: float) -> Step:

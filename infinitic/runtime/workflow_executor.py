@@ -16,6 +16,7 @@ import msgspec
 
 from infinitic import topics
 from infinitic.clock import Clock
+from infinitic.engines import state
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import InfiniticError, StorageError, TransportError
 from infinitic.messages import engine, executor
@@ -38,13 +39,18 @@ _logger = logging.getLogger("infinitic.engine")
 _encode_commands = msgspec.json.Encoder().encode
 
 
+class _Over(Exception):
+    """Nobody waits for the decision of this activation any more."""
+
+
 class _Live:
     """A live instance, with the decision of its last activation: it may be asked for again."""
 
-    __slots__ = ("decision", "digest", "instance")
+    __slots__ = ("decision", "digest", "epoch", "instance")
 
-    def __init__(self, instance: Instance, digest: str, decision: Outgoing) -> None:
+    def __init__(self, instance: Instance, epoch: int, digest: str, decision: Outgoing) -> None:
         self.instance = instance
+        self.epoch = epoch
         self.digest = digest
         self.decision = decision
 
@@ -116,15 +122,17 @@ class WorkflowExecutor:
             if lane.exhausted(now):
                 await self._publisher.bury(self.topic, [delivery], str(lane.failure))
                 with suppress(msgspec.MsgspecError):
-                    activation = executor.decode(delivery.message.body).activation
-                    outgoing.append(self._stall(lane.key, activation, str(lane.failure)))
+                    message = executor.decode(delivery.message.body)
+                    outgoing.append(self._stall(lane.key, message, str(lane.failure)))
                 done.append((lane, delivery))
                 continue
             try:
-                outgoing.append(await self._activate(lane.key, executor.decode(delivery.message.body)))
+                decision = await self._activate(lane.key, executor.decode(delivery.message.body))
             except Exception as error:  # noqa: BLE001 (whatever it is, the lane is tried again, and it is logged there)
                 lane.fail(error, now, counted=not isinstance(error, UNCOUNTED))
             else:
+                if decision is not None:
+                    outgoing.append(decision)
                 done.append((lane, delivery))
         if outgoing:
             await self._publisher.publish(outgoing)
@@ -134,15 +142,17 @@ class WorkflowExecutor:
         while len(self._live) > self._cache_size:
             self._live.popitem(last=False)[1].instance.close()
 
-    async def _activate(self, workflow_id: str, message: Activate) -> Outgoing:
+    async def _activate(self, workflow_id: str, message: Activate) -> Outgoing | None:
+        """The decision for an activation; None for one that is over, of an instance that has gone on or is gone."""
         live = self._live.pop(workflow_id, None)
         spec = spec_for(self.name, self._specs, message.version)
         if live is not None:
-            if live.instance.activations == message.activation:
+            same = live.epoch == message.epoch and live.instance.spec is spec
+            if same and live.instance.activations == message.activation:
                 self._live[workflow_id] = live
                 return live.decision
             fits = live.instance.activations == message.activation - 1 and live.digest == message.digest
-            if not fits or live.instance.spec is not spec:
+            if not (same and fits):
                 live.instance.close()
                 live = None
         instance = live.instance if live is not None else Instance(spec, workflow_id, message.meta)
@@ -151,11 +161,15 @@ class WorkflowExecutor:
                 commands = await self._revive(instance, message)
             else:
                 commands = instance.activate(message.at, message.stimuli, each=message.each)
+        except _Over:
+            instance.close()
+            _logger.debug("Workflow %s %s: activation %d is over", self.name, workflow_id, message.activation)
+            return None
         except InfiniticError as fault:
             instance.close()
             if isinstance(fault, (*UNCOUNTED, StorageError, TransportError)):
                 raise
-            return self._stall(workflow_id, message.activation, str(fault))
+            return self._stall(workflow_id, message, str(fault))
         except BaseException:
             instance.close()
             raise
@@ -170,31 +184,48 @@ class WorkflowExecutor:
                 retention=retention,
                 digest=digest,
                 commands=tuple(commands),
+                epoch=message.epoch,
             ),
         )
         size, limit = len(decision.message.body), self._publisher.transport.capabilities.max_payload
         if size > limit:
             instance.close()
             reason = f"What one activation asks for has {size:,} bytes, above the limit of {limit:,} bytes"
-            return self._stall(workflow_id, message.activation, reason)
-        self._live[workflow_id] = _Live(instance, digest, decision)
+            return self._stall(workflow_id, message, reason)
+        if instance.at_end:  # nothing is to come; if something does, it is replayed
+            instance.close()
+        else:
+            self._live[workflow_id] = _Live(instance, message.epoch, digest, decision)
         return decision
 
-    def _stall(self, workflow_id: str, activation: int, reason: str) -> Outgoing:
+    def _stall(self, workflow_id: str, message: Activate, reason: str) -> Outgoing:
         """Tell the state engine that this activation cannot be run."""
         _logger.error("Workflow %s %s stalls: %s", self.name, workflow_id, reason)
-        stalled = engine.Decision(made_at=self._clock.now(), activation=activation, stalled=reason)
+        stalled = engine.Decision(
+            made_at=self._clock.now(), activation=message.activation, stalled=reason, epoch=message.epoch
+        )
         return self._decide(workflow_id, stalled)
 
     async def _revive(self, instance: Instance, message: Activate) -> list[Command]:
         """Replay all that was decided before, and run this activation."""
+        key = StateKey(self.name, instance.id)
         replay = Replay(instance)
-        await feed_history(replay, StateKey(self.name, instance.id), message.sequence, self._states)
+        await feed_history(replay, key, message.sequence, self._states)
         unanswered = replay.finish(unanswered=True)
         if unanswered is None or unanswered[0].number != message.activation:
+            if await self._is_over(key, message):
+                raise _Over
             raise InfiniticError(f"The history of {instance.id} does not hold activation {message.activation}")
         opened, stimuli = unanswered
         return instance.activate(opened.at, stimuli, each=opened.each)
+
+    async def _is_over(self, key: StateKey, message: Activate) -> bool:
+        """True if nobody waits for the decision: the instance has gone on, is closed, or is gone."""
+        stored = (await self._states.load([key])).get(key)
+        if stored is None:
+            return True
+        head = state.decode(stored.head)
+        return not head.deciding or (head.activation, head.epoch) != (message.activation, message.epoch)
 
     def _decide(self, workflow_id: str, decision: engine.Decision) -> Outgoing:
         message = Message(f"{workflow_id}/{decision.activation}", workflow_id, engine.encode(decision))

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from infinitic.engines import effects, state
 from infinitic.errors import ExceptionDetail, TaskFailure
 from infinitic.messages import client, commands, engine, events, executor, service
 from infinitic.messages.outcomes import Cause, CauseKind, MethodFailure, WorkflowStatus
 
-RELEASE = "0.1"
+RELEASE = "0.2"
+"""A new release adds samples at the end of each list: those before are compared with what older releases wrote."""
 
 DETAIL = ExceptionDetail("shop.SoldOut", "no room", "Traceback", ExceptionDetail("ValueError", "x"), {"rooms": 0})
 FAILURE = TaskFailure(DETAIL, "w1", 2, 1, 1.5, TaskFailure(ExceptionDetail("ValueError", "y")))
@@ -44,6 +46,7 @@ EVENTS: list[events.Event] = [
     events.AttemptFailed(0, FAILURE, {"k": b"v"}),
     events.Activated(1, 2.0),
     *COMMANDS,
+    events.Activated(2, 3.0, each=True),
 ]
 INPUTS: list[engine.Input] = [
     engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), reply_to=TO, meta={"k": b"v"}),
@@ -62,6 +65,9 @@ INPUTS: list[engine.Input] = [
     engine.Decision(
         made_at=1.0, activation=1, version=2, retention=60.0, digest="d", commands=tuple(COMMANDS), stalled="no"
     ),
+    engine.TaskFailed(made_at=1.0, position=0, failure=FAILURE, run=1, retry_sequence=1, retry_index=2),
+    engine.Wait(made_at=1.0, reply_to=TO, method_id="m", single=True, stop=True),
+    engine.Decision(made_at=1.0, activation=1, version=2, commands=tuple(COMMANDS), epoch=3),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -81,28 +87,35 @@ RESPONSES: list[client.Response] = [
             steps=3,
         ),
     ),
+    client.Applied("7", "no"),
 ]
-ATTEMPT = service.ExecuteTask(
-    workflow_id="w",
-    workflow_name="Trip",
-    workflow_version=1,
-    position=0,
-    run=1,
-    sequence=1,
-    service="Hotels",
-    task="book",
-    arguments=Raw(b'["Ritz"]'),
-    retry_sequence=1,
-    retry_index=2,
-    deaths=1,
-    last_failure=FAILURE,
-    tags=("eu",),
-    meta={"k": b"v"},
-    made_at=1.0,
-)
-ACTIVATE = executor.Activate(
-    activation=2, version=1, at=2.0, stimuli=tuple(STIMULI), digest="d", sequence=3, meta={"k": b"v"}
-)
+ATTEMPTS = [
+    service.ExecuteTask(
+        workflow_id="w",
+        workflow_name="Trip",
+        workflow_version=1,
+        position=0,
+        run=1,
+        sequence=1,
+        service="Hotels",
+        task="book",
+        arguments=Raw(b'["Ritz"]'),
+        retry_sequence=1,
+        retry_index=2,
+        deaths=1,
+        last_failure=FAILURE,
+        tags=("eu",),
+        meta={"k": b"v"},
+        made_at=1.0,
+    )
+]
+ACTIVATIONS = [
+    executor.Activate(
+        activation=2, version=1, at=2.0, stimuli=tuple(STIMULI), digest="d", sequence=3, meta={"k": b"v"}
+    ),
+    executor.Activate(activation=2, version=1, at=2.0, stimuli=tuple(STIMULI), sequence=3, each=True, epoch=3),
+]
+AT = 5.5
 EFFECTS: list[effects.Effect] = [
     effects.SendTask(0, 1, 1, 2, 3),
     effects.Answer(TO, "w", 4),
@@ -134,6 +147,7 @@ HEAD = state.WorkflowHead(
     stalled="no",
     retention=60.0,
 )
+HEADS = [HEAD, replace(HEAD, epoch=3)]
 
 
 def encoded() -> dict[str, Any]:
@@ -141,11 +155,11 @@ def encoded() -> dict[str, Any]:
     return {
         "inputs": [engine.encode(each).decode() for each in INPUTS],
         "responses": [client.encode(each).decode() for each in RESPONSES],
-        "attempt": service.encode(ATTEMPT).decode(),
-        "activate": executor.encode(ACTIVATE).decode(),
+        "attempts": [service.encode(each).decode() for each in ATTEMPTS],
+        "activations": [executor.encode(each).decode() for each in ACTIVATIONS],
         "history": events.encode(EVENTS).decode(),
-        "outbox": effects.encode(EFFECTS).hex(),
-        "head": state.encode(HEAD).hex(),
+        "outbox": effects.encode(AT, EFFECTS).hex(),
+        "heads": [state.encode(each).hex() for each in HEADS],
     }
 
 

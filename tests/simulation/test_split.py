@@ -6,17 +6,20 @@ That every cut point is survived in this role too is in `test_power_cuts`.
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
 from infinitic import Channel, Worker, Workflow, workflow
 from infinitic.messages import engine
+from infinitic.replay.instance import Instance
 from infinitic.topics import workflow_engine
 from infinitic.transport import Message
 from infinitic_testing.fences import Fence
 from infinitic_transports.memory import Broker
 from tests.simulation.cases import CASES, CROWD, Case
 from tests.simulation.examples import EXAMPLES
+from tests.simulation.invariants import kept
 from tests.simulation.test_power_cuts import CONSTELLATIONS, REPLACED, play
 from tests.simulation.world import World, run, stop
 
@@ -114,7 +117,7 @@ def test_a_stall_that_comes_again_does_not_stall_what_goes_on() -> None:
             world.start(worker)
             handle = await world.client.dispatch(world.client.new_workflow(Recorded).run)
             await world.quiet()
-            stalling = engine.Decision(made_at=world.clock.now(), activation=1, stalled="a bug")
+            stalling = engine.Decision(made_at=world.clock.now(), activation=1, stalled="a bug", epoch=0)
             message = (workflow_engine("Changed"), Message("x", handle.workflow_id, engine.encode(stalling)))
             await world.deliver_again([message])
             await world.quiet()
@@ -123,6 +126,7 @@ def test_a_stall_that_comes_again_does_not_stall_what_goes_on() -> None:
             await world.client.retry_workflow_task(stub, confirm=True)
             await world.deliver_again([message])
             await world.quiet()
+            assert (await world.client.describe(stub)).stalled is None
             executor = world.worker()
             code(executor, Recorded)
             world.start(executor)
@@ -130,6 +134,59 @@ def test_a_stall_that_comes_again_does_not_stall_what_goes_on() -> None:
             await world.deliver_again([message])
             await stub.go.send("!")
             assert await handle.result() == "one!"
+
+    run(main())
+
+
+def test_an_activation_of_an_instance_that_is_gone_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """S13: a broker delivers all of them again after the instance has closed, and after it was purged."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            executor, others = world.worker(), world.worker()
+            code(executor, Recorded)
+            rest(others)
+            world.start(executor)
+            world.start(others)
+            handle = await world.client.dispatch(world.client.new_workflow(Recorded).run)
+            await world.client.get_workflow_by_id(Recorded, handle.workflow_id).go.send("!")
+            assert await handle.result() == "one!"
+            activations = [each for each in world.published if each[0].name == "workflow-executor:Changed"]
+            assert len(activations) >= 2
+            decided = [each for each in world.published if b'"t":"decision"' in each[1].body[:20]]
+            await world.deliver_again(reversed(activations))
+            await world.quiet()
+            await asyncio.sleep(2 * 86_400.0)
+            await world.storage.states.purge(world.clock.now())
+            assert not kept(world.database)
+            await world.deliver_again([*activations, *decided])
+            await world.quiet()
+            assert not kept(world.database)
+            assert not world.backlog()
+
+    run(main())
+    assert not caplog.records, caplog.text
+
+
+def test_an_instance_that_has_ended_leaves_the_memory_of_its_executor() -> None:
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            executor, others = world.worker(), world.worker()
+            code(executor, Recorded)
+            rest(others)
+            world.start(executor)
+            world.start(others)
+            for _ in range(20):
+                handle = await world.client.dispatch(world.client.new_workflow(Recorded).run)
+                await world.client.get_workflow_by_id(Recorded, handle.workflow_id).go.send("!")
+                assert await handle.result() == "one!"
+            waiting = await world.client.dispatch(world.client.new_workflow(Recorded).run)
+            await world.quiet()
+            gc.collect()
+            live = {each.id for each in gc.get_objects() if type(each) is Instance and not each.loop.dead}
+            assert live == {waiting.workflow_id}
 
     run(main())
 

@@ -109,7 +109,7 @@ class World:
             connection,
             storage or InMemoryStorage(self.database),
             name=f"worker-{len(self.workers) + 1}",
-            clock=self.clock,
+            clock=options.pop("clock", self.clock),
             run_blocking=options.pop("run_blocking", blocking.inline),
             seed=1,
             **options,

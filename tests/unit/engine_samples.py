@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Raw
 from msgspec.structs import replace
 
@@ -72,11 +74,13 @@ ALL: list[Input] = [
 ]
 
 
-def taken(head: WorkflowHead | None, message: Input, now: float = NOW) -> Taken:
+def taken(
+    head: WorkflowHead | None, message: Input, now: float = NOW, headers: Mapping[str, str] | None = None
+) -> Taken:
     """Take it, and prove that nothing but the arguments decides."""
     before = None if head is None else state.encode(head)
-    result = take(head, KEY, message, now, HORIZON)
-    assert take(head, KEY, message, now, HORIZON) == result
+    result = take(head, KEY, message, now, HORIZON, headers or {})
+    assert take(head, KEY, message, now, HORIZON, headers or {}) == result
     assert before is None or (head is not None and state.encode(head) == before)
     return result
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
-from infinitic.engines.effects import SendTask
+from infinitic.engines.effects import Postpone, SendTask
 from infinitic.engines.positions import open_block
-from infinitic.engines.state import Retry
+from infinitic.engines.state import Retry, Timer
 from infinitic.engines.workflow import Taken
+from infinitic.engines.workflow.tasks import UNTIL
 from infinitic.messages import events
 from tests.unit.engine_samples import (
     ATTEMPT,
@@ -86,11 +88,37 @@ def test_a_wake_fires_what_is_due_in_the_order_of_due_times() -> None:
     assert changed(first).timers == RUNNING.timers[1:]
 
 
+def test_a_wake_that_comes_early_is_put_off_by_what_the_clock_lacks() -> None:
+    """It comes again when it is due by this clock; a second time it is put off from where it was put off to."""
+    first = taken(RUNNING, WAKE, NOW + 8.0).handling
+    assert first == Postpone(NOW + 12.05, UNTIL, repr(NOW + 12.05), early=2.0)
+    again = taken(RUNNING, WAKE, NOW + 9.9, {UNTIL: first.value}).handling
+    assert isinstance(again, Postpone)
+    assert again.at == pytest.approx(NOW + 12.2)
+    for forged in ("", "nan", "inf", "-1", "1e300", "now"):
+        assert taken(RUNNING, WAKE, NOW + 8.0, {UNTIL: forged}).handling == first
+
+
+def test_a_final_failure_of_an_older_attempt_is_dropped() -> None:
+    """S10: the retry of that attempt runs, or waits to be sent. Release 0.1 does not say which attempt failed."""
+    waits, runs = (replace(RUNNING, retries=(Retry(1, 1, 2, 0, 1, due),)) for due in (NOW + 5.0, None))
+    assert taken(runs, replace(FAILED, retry_index=0)) == Taken(runs)
+    assert taken(runs, replace(FAILED, retry_index=2)) == Taken(runs)
+    assert taken(runs, replace(FAILED, retry_index=1)).events == (events.TaskError(1, FAILURE),)
+    for index in (0, 1):
+        assert taken(waits, replace(FAILED, retry_index=index)) == Taken(waits)
+    assert taken(RUNNING, replace(FAILED, retry_index=1)) == Taken(RUNNING)
+    for head in (RUNNING, waits, runs):
+        assert taken(head, FAILED).events == (events.TaskError(1, FAILURE),)
+
+
 def test_early_repeated_and_foreign_wakes_fire_nothing() -> None:
     """S24, F11."""
     early = taken(RUNNING, WAKE, NOW + 9.0)
-    assert (early.events, early.outbox) == ((), ())
-    assert early.head == replace(RUNNING, armed=None), "used up: the transition arms the next one"
+    assert early == Taken(RUNNING, handling=early.handling), "the clock of the broker is ahead: nothing is committed"
+    later = replace(RUNNING, timers=(Timer(NOW + 99.0, 2),))
+    used = taken(later, WAKE, NOW + 10.0)
+    assert used == Taken(replace(later, armed=None)), "used up: the transition arms the next one"
     foreign = replace(WAKE, due=NOW + 3.0)
     assert taken(RUNNING, foreign, NOW + 9.0) == Taken(RUNNING)
     fired = taken(RUNNING, WAKE, NOW + 10.0).head

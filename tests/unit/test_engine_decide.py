@@ -213,6 +213,27 @@ def test_a_retry_that_was_sent_arms_nothing() -> None:
 # Segments and entries.
 
 
+def test_of_the_attempts_of_a_task_the_newest_is_sent_if_it_is_open() -> None:
+    """Attempt failed and completed (or cancelled by the code) in one batch: there is nothing to send any more."""
+    again = SendTask(1, 1, 0, 1, 2)
+    runs = replace(RUNNING, retries=(Retry(1, 1, 2, 0, 1, None),))
+    assert concluded(RUNNING, runs, (), [again, SendTask(0, 1)]).outbox[:2] == [again, SendTask(0, 1)]
+    closed = replace(RUNNING, open=(open_block(1, [0, 3]),))
+    assert again not in concluded(RUNNING, closed, (), [again]).outbox
+    newer = replace(RUNNING, retries=(Retry(1, 1, 3, 0, 2, None),))
+    assert concluded(RUNNING, newer, (), [again, SendTask(1, 1, 0, 2, 3)]).outbox == [SendTask(1, 1, 0, 2, 3)]
+    waits = replace(RUNNING, retries=(Retry(1, 1, 3, 0, 2, NOW + 5.0),))
+    assert again not in concluded(RUNNING, waits, (), [again]).outbox
+
+
+def test_what_cleanup_code_asks_for_is_sent_though_a_cancelled_instance_closes_with_it() -> None:
+    """S28, S35: it does not wait for its tasks."""
+    ended = replace(ENDED, canceling=True, open=(open_block(6, [5]),), timers=())
+    transition = concluded(RUNNING, ended, (), [SendTask(5, 6)])
+    assert transition.head.closed
+    assert transition.outbox == [SendTask(5, 6)]
+
+
 def test_a_segment_is_written_for_events_or_an_outbox_and_for_nothing_else() -> None:
     assert concluded(RUNNING, RUNNING).head is RUNNING
     assert concluded(RUNNING, replace(RUNNING, pending=9)).head.sequence == RUNNING.sequence

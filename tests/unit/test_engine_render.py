@@ -39,7 +39,7 @@ def rendered(*wanted: Effect | Tell) -> list[Outgoing]:
     result = render(wanted, RUNNING, segments, NOW)
     assert render(wanted, RUNNING, segments, NOW) == result
     assert (state.encode(RUNNING), repr(segments)) == before
-    assert effects.decode(effects.encode(kept)) == kept
+    assert effects.decode(effects.encode(NOW, kept)) == effects.Outbox(NOW, kept)
     return result
 
 

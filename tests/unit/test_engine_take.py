@@ -13,7 +13,8 @@ from infinitic.engines import state
 from infinitic.engines.effects import Answer, Bury, Confirm, Postpone, Refuse, SendTask, Tell
 from infinitic.engines.state import Method, WorkflowHead
 from infinitic.engines.workflow import Taken
-from infinitic.messages import events
+from infinitic.engines.workflow.take import WAITS
+from infinitic.messages import engine as inputs, events
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import CompleteMethod
 from infinitic.messages.engine import Input
@@ -82,10 +83,21 @@ def test_a_start_older_than_the_horizon_is_buried() -> None:
 
 
 @pytest.mark.parametrize("message", [CALL, SIGNAL, CANCEL, WAIT, DESCRIBE], ids=lambda message: type(message).__name__)
-def test_what_may_have_overtaken_its_start_waits_for_ten_seconds(message: Input) -> None:
-    """S13."""
-    assert taken(None, replace(message, made_at=NOW - 9.9)) == Taken(None, handling=Postpone(1.0))
-    assert taken(None, replace(message, made_at=NOW - 10.0)) == Taken(None, replies=(Refuse(ME),))
+def test_what_may_have_overtaken_its_start_waits_seven_times(message: Input) -> None:
+    """S13: counted, not timed. How long ago it was made says nothing: the engine may have been down."""
+    old = replace(message, made_at=NOW - 600.0)
+    headers: dict[str, str] = {}
+    waited = 0.0
+    for count in range(1, 8):
+        handling = taken(None, old, headers=headers).handling
+        assert isinstance(handling, Postpone)
+        assert (handling.header, handling.value) == (WAITS, str(count))
+        waited += handling.at - NOW
+        headers = {handling.header: handling.value}
+    assert 7.0 < waited < 10.0
+    assert taken(None, old, headers=headers) == Taken(None, replies=(Refuse(ME),))
+    for forged in ("", "-1", "1e9", "²", "9" * 5000):
+        assert isinstance(taken(None, old, headers={WAITS: forged}).handling, Postpone)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +185,51 @@ def test_a_stalled_activation_is_asked_for_again_and_a_good_decision_ends_the_st
     again = taken(retried.head, replace(DECISION, commands=(), stalled="a bug"))
     good = taken(again.head, DECISION)
     assert changed(good).stalled is None
+
+
+def test_a_repeated_stall_does_not_stall_what_was_retried() -> None:
+    """S34: it is of an older epoch. Executors of release 0.1 know none."""
+    stop = replace(DECISION, commands=(), stalled="a bug", epoch=0)
+    retried = taken(taken(DECIDING, stop).head, RETRY)
+    assert changed(retried).epoch == 1
+    assert taken(retried.head, stop) == Taken(retried.head)
+    assert taken(retried.head, replace(DECISION, epoch=0)) == Taken(retried.head)
+    assert changed(taken(retried.head, replace(stop, epoch=1))).stalled == "a bug"
+    assert changed(taken(retried.head, replace(DECISION, epoch=1))).deciding == 0
+    assert changed(taken(retried.head, replace(DECISION, epoch=None))).deciding == 0
+
+
+def test_an_activation_that_runs_elsewhere_is_asked_for_again() -> None:
+    """It may be lost there; whoever has it gives the same decision, which counts once."""
+    again = taken(DECIDING, RETRY)
+    assert [type(effect).__name__ for effect in again.outbox] == ["ActivateElsewhere", "Confirm"]
+    assert again.head == DECIDING
+    assert taken(RUNNING, RETRY) == Taken(RUNNING, outbox=(Confirm(ME),), mark="r1")
+
+
+def test_a_client_waits_once_for_a_method() -> None:
+    """S37: its requests are numbered; a repeat of an older one, of any age, takes nobody's place."""
+
+    def wait(request: int, **fields: bool) -> inputs.Wait:
+        return replace(WAIT, reply_to=ReplyTo("client", str(request)), single=True, **fields)
+
+    def waiters(head: WorkflowHead | None) -> list[str]:
+        assert head is not None
+        return [each.request for each in head.methods[0].waiters if each.client == "client"]
+
+    head = taken(RUNNING, wait(20)).head
+    assert waiters(head) == ["20"]
+    newer = taken(head, wait(100)).head
+    assert waiters(newer) == ["100"]
+    assert taken(newer, wait(20)) == Taken(newer)
+    assert taken(newer, wait(100)) == Taken(newer)
+    assert taken(newer, wait(20, stop=True)) == Taken(newer)
+    gone = taken(newer, wait(100, stop=True)).head
+    assert gone == RUNNING, "the others wait still"
+    assert taken(gone, wait(100, stop=True)) == Taken(gone)
+    for other in (ENDED, CLOSED, None):
+        assert taken(other, wait(1, stop=True)) == Taken(other), "nothing is answered, nothing waits"
+    assert taken(RUNNING, replace(wait(1, stop=True), method_id="none")) == Taken(RUNNING)
 
 
 def test_heads_survive_their_encoding() -> None:

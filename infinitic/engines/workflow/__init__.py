@@ -5,7 +5,8 @@ which the code gave, `conclude` closes the transition. All are pure.
 """
 
 from infinitic.engines.workflow.decide import begin, begin_elsewhere, decide, stall
-from infinitic.engines.workflow.take import Taken, take
+from infinitic.engines.workflow.take import take
+from infinitic.engines.workflow.taken import Taken
 from infinitic.engines.workflow.transition import Transition, conclude, runnable
 
 __all__ = ["Taken", "Transition", "begin", "begin_elsewhere", "conclude", "decide", "runnable", "stall", "take"]

@@ -76,7 +76,7 @@ def render(effects: Iterable[Effect | Tell], head: WorkflowHead, segments: Segme
             case Answer():
                 outgoing.append(_answer(effect, segments[effect.ended]))
             case Confirm(reply_to=to):
-                outgoing.append(to_client(to, client.Applied(to.request)))
+                outgoing.append(to_client(to, client.Applied(to.request, head.stalled)))
             case Refuse(reply_to=to):
                 outgoing.append(to_client(to, client.WorkflowUnknown(to.request)))
             case Tell(reply_to=to, info=info):
@@ -165,6 +165,7 @@ def _activate(effect: ActivateElsewhere, head: WorkflowHead, segments: Segments)
             sequence=head.sequence,
             meta=head.meta,
             each=opened.each,
+            epoch=head.epoch,
         )
     )
     message = Message(f"{head.id}/{effect.activation}", head.id, body)

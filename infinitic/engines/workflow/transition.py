@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from infinitic.engines.effects import ArmWake, Effect
+from infinitic.engines import positions
+from infinitic.engines.effects import ArmWake, Effect, SendTask
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.describe import next_due
 from infinitic.messages.events import Event
@@ -54,6 +55,7 @@ def conclude(
     if before is not None and before.closed:  # a tombstone: whatever comes changes nothing, not even its times (F1)
         return Transition(head, events, outbox, None, None)
     entry, expires_at = None, None
+    outbox = _pruned(head, outbox)
     changes: dict[str, Any] = {}
     if _ended(head):
         status = head.methods[0].status
@@ -78,6 +80,25 @@ def conclude(
         if raised or before is None or before.version != head.version or before.armed != head.armed:
             entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, None, head.armed, flag)
     return Transition(head, events, outbox, entry, expires_at)
+
+
+def _pruned(head: WorkflowHead, outbox: Sequence[Effect]) -> Sequence[Effect]:
+    """The outbox without attempts of tasks that were settled in the same transition, and of each task the newest one.
+
+    First attempts are not looked at: what is asked for and cancelled in one activation is never sent.
+    """
+    if not any(type(each) is SendTask and (each.retry_index or each.retry_sequence) for each in outbox):
+        return outbox
+    last = {retry.position: (retry.retry_sequence, retry.retry_index, retry.due) for retry in head.retries}
+    return [
+        each
+        for each in outbox
+        if type(each) is not SendTask
+        or (
+            positions.request_of(head.open, each.position) is not None
+            and last.get(each.position, (0, 0, None)) == (each.retry_sequence, each.retry_index, None)
+        )
+    ]
 
 
 def _ended(head: WorkflowHead) -> bool:

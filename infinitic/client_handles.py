@@ -1,0 +1,64 @@
+"""What a client gives for a method that it started: its result, now or later."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from infinitic.client_stubs import WorkflowStub
+from infinitic.client_waits import Wait
+from infinitic.clock import to_seconds
+from infinitic.replay.spec import MethodSpec
+
+if TYPE_CHECKING:
+    from infinitic.client import Client
+
+R = TypeVar("R")
+
+
+class WorkflowHandle(Generic[R]):
+    """A method of a workflow that was started: wait for it with `result`, now or later, here or elsewhere."""
+
+    def __init__(
+        self,
+        client: Client,
+        stub: WorkflowStub,
+        spec: MethodSpec,
+        workflow_id: str,
+        method_id: str,
+        wait: Wait | None = None,
+    ) -> None:
+        self._client = client
+        self._stub = stub
+        self._spec = spec
+        self._wait = wait
+        self.workflow_id = workflow_id
+        self.method_id = method_id
+
+    @property
+    def workflow_name(self) -> str:
+        """The name of the workflow."""
+        return self._stub.spec.name
+
+    @property
+    def method_name(self) -> str:
+        """The name of the method."""
+        return self._spec.name
+
+    async def result(self, timeout: float | timedelta | None = None) -> R:
+        """Wait for the result; it can be fetched until the retention of the workflow ends.
+
+        Args:
+            timeout: seconds (or timedelta) to wait; `TimeoutError` is raised then, and the workflow runs on.
+
+        Raises `WorkflowFailedError`, `WorkflowCanceledError`, `WorkflowUnknownError`.
+        """
+        seconds = None if timeout is None else to_seconds(timeout)
+        waits = self._client.waits
+        if self._wait is None or not (self._wait.kept or self._wait.future.done()):
+            self._wait = await waits.join(self._stub.spec.name, self.workflow_id, self.method_id)
+        response = await waits.outcome(self._wait, seconds)
+        return cast(R, self._client.outcome(response, self._stub.spec.name, self._spec, self.workflow_id))
+
+    def __repr__(self) -> str:
+        return f"<WorkflowHandle {self.workflow_name}.{self.method_name} {self.workflow_id}>"

@@ -1,0 +1,150 @@
+"""Who waits for a method is in the head once, and only while somebody waits (S37)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from infinitic import Channel, Client, Workflow
+from infinitic.engines import state
+from infinitic.engines.state import WorkflowHead
+from infinitic_testing.loop import run
+from tests.simulation.cases import Case
+from tests.simulation.invariants import kept
+from tests.simulation.world import World, fused
+
+
+class Patient(Workflow):
+    go = Channel[str]()
+
+    async def wait(self) -> str:
+        return await self.go.receive()
+
+    async def beside(self) -> str:
+        return await self.go.receive()
+
+
+CASE = Case("waiters", (Patient,), lambda client: asyncio.sleep(0))
+
+
+def head_of(world: World) -> WorkflowHead:
+    (stored,) = kept(world.database).values()
+    return state.decode(stored[0])
+
+
+def waiters(world: World) -> list[str]:
+    return [each.client for method in head_of(world).methods for each in method.waiters]
+
+
+async def started(world: World) -> str:
+    worker = world.worker()
+    fused(worker, CASE)
+    world.start(worker)
+    handle = await world.client.dispatch(world.client.new_workflow(Patient).wait)
+    await world.quiet()
+    return handle.workflow_id
+
+
+def test_three_thousand_polls_are_one_waiter_and_it_goes_when_they_end() -> None:
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            workflow_id = await started(world)
+            alone, sequence = head_of(world), head_of(world).sequence
+            for _ in range(3000):
+                with pytest.raises(TimeoutError):
+                    await world.client.get_handle(Patient.wait, workflow_id).result(timeout=1)
+            assert waiters(world) == ["client"]
+            published = sum(topic.name == "workflow-engine:Patient" for topic, _ in world.published)
+            assert published == 2, "the start, and one request"
+            await asyncio.sleep(30.0)
+            assert head_of(world) == alone
+            assert head_of(world).sequence == sequence, "none of this is history"
+            await world.client.get_workflow_by_id(Patient, workflow_id).go.send("done")
+            assert await world.client.get_handle(Patient.wait, workflow_id).result() == "done"
+
+    run(main())
+
+
+def test_many_who_wait_at_once_are_answered_by_one_answer() -> None:
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            workflow_id = await started(world)
+            handles = [world.client.get_handle(Patient.wait, workflow_id) for _ in range(50)]
+            waiting = [asyncio.create_task(handle.result()) for handle in handles]
+            gives_up = asyncio.create_task(handles[0].result())
+            await asyncio.sleep(60.0)
+            assert waiters(world) == ["client"]
+            gives_up.cancel()
+            with suppress(asyncio.CancelledError):
+                await gives_up
+            await asyncio.sleep(60.0)
+            await world.client.get_workflow_by_id(Patient, workflow_id).go.send("done")
+            assert await asyncio.gather(*waiting) == ["done"] * 50
+            assert sum(topic.name == "client:client" for topic, _ in world.published) == 1
+
+    run(main())
+
+
+def test_a_client_that_closes_waits_no_more() -> None:
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            workflow_id = await started(world)
+            for _ in range(20):
+                async with Client(world.transport, name="short", clock=world.clock) as client:
+                    with pytest.raises(TimeoutError):
+                        await client.get_handle(Patient.wait, workflow_id).result(timeout=1)
+                    stub = client.get_workflow_by_id(Patient, workflow_id)
+                    await client.dispatch(stub.beside)
+                    await world.quiet()
+                    assert waiters(world).count("short") == 2
+            await world.quiet()
+            assert waiters(world) == []
+            stub = world.client.get_workflow_by_id(Patient, workflow_id)
+            for _ in range(21):
+                await stub.go.send("done")
+            main_one = world.client.get_handle(Patient.wait, workflow_id)
+            assert await main_one.result() == "done", "the methods run on though nobody waits"
+
+    run(main())
+
+
+def test_what_a_parallel_method_returned_reaches_a_handle_that_looks_late() -> None:
+    """It is told once, when the method returns: its request stays, also if nobody awaits it for long."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            workflow_id = await started(world)
+            stub = world.client.get_workflow_by_id(Patient, workflow_id)
+            beside = await world.client.dispatch(stub.beside)
+            with pytest.raises(TimeoutError):
+                await beside.result(timeout=1)
+            await asyncio.sleep(100.0)
+            await stub.go.send("main")
+            await stub.go.send("beside")
+            await asyncio.sleep(100.0)
+            assert await beside.result() == "beside"
+            assert await beside.result() == "beside"
+
+    run(main())
+
+
+def test_a_call_that_is_given_up_leaves_no_waiter() -> None:
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            workflow_id = await started(world)
+            stub = world.client.get_workflow_by_id(Patient, workflow_id)
+            call = asyncio.create_task(stub.beside())
+            await asyncio.sleep(1.0)
+            assert waiters(world) == ["client"]
+            call.cancel()
+            await asyncio.sleep(30.0)
+            assert waiters(world) == []
+
+    run(main())
