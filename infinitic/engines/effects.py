@@ -73,7 +73,8 @@ class Tell(msgspec.Struct, frozen=True):
 class Postpone(msgspec.Struct, frozen=True):
     """Publish the input again, to be delivered at the instant `at`, with this header.
 
-    It may have overtaken the start of its instance; or it is a wake that came `early`: so many seconds before the instant for which it was published, by this clock.
+    It may have overtaken the start of its instance; or it is a wake that came `early`: so many
+    seconds before the instant for which it was published, by this clock.
     """
 
     at: float

@@ -73,7 +73,7 @@ class Step:
         self.fold: list[Delivery] = []
         self.decided = False
         self.early = 0.0
-        """Seconds by which a message came before its time: what the clock of this worker is behind that of the broker."""
+        """Seconds by which a message came before its time: so much is this clock behind that of the broker."""
         self.change: Change | None = None
         self.outgoing: list[Outgoing] = []
         self.buried: tuple[tuple[Delivery, str], ...] = ()

@@ -10,12 +10,13 @@ import gc
 
 import pytest
 
-from infinitic import Channel, Worker, Workflow, workflow
+from infinitic import Channel, Worker, Workflow, WorkflowCanceledError, workflow
 from infinitic.messages import engine
 from infinitic.replay.instance import Instance
 from infinitic.topics import workflow_engine
 from infinitic.transport import Message
 from infinitic_testing.fences import Fence
+from infinitic_testing.simulation import Simulation
 from infinitic_transports.memory import Broker
 from tests.simulation.cases import CASES, CROWD, Case
 from tests.simulation.examples import EXAMPLES
@@ -44,6 +45,9 @@ class Recorded(Workflow):
     async def run(self) -> str:
         first = await self.echo.say("one")
         return first + await self.go.receive()
+
+    async def look(self) -> str:
+        return "seen"
 
 
 @workflow(name="Changed")
@@ -104,6 +108,54 @@ def test_code_that_diverges_stalls_the_instance_and_fixed_code_resumes_it(split:
             assert await handle.result() == "one!"
 
     run(main())
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["fused", "split"])
+def test_a_stalled_instance_keeps_a_cancellation_and_says_so(split: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """S35: it takes effect when the instance runs again."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            if split:
+                worker = world.worker()
+                rest(worker)
+                world.start(worker)
+
+            def deploy(cls: type[Workflow]) -> asyncio.Task[None]:
+                worker = world.worker()
+                (code if split else fused)(worker, cls)
+                return world.start(worker)
+
+            before = deploy(Recorded)
+            handle = await world.client.dispatch(world.client.new_workflow(Recorded).run)
+            await asyncio.sleep(1.0)
+            await stop([before])
+            broken = deploy(Diverging)
+            stub = world.client.get_workflow_by_id(Recorded, handle.workflow_id)
+            await world.client.dispatch(stub.look)  # anything that has the history replayed
+            await asyncio.sleep(600.0)
+
+            reason = await world.client.cancel(stub, confirm=True)
+            assert reason is not None
+            assert "the history holds" in reason
+            assert "takes effect when it runs again" in caplog.records[-1].getMessage()
+            assert (await world.client.describe(stub)).status == "running"
+            await stop([broken])
+            deploy(Recorded)
+            assert await world.client.retry_workflow_task(stub, confirm=True) is None
+            with pytest.raises(WorkflowCanceledError):
+                await handle.result()
+
+    run(main())
+
+
+async def test_a_cancellation_that_is_applied_says_nothing(sim: Simulation, caplog: pytest.LogCaptureFixture) -> None:
+    sim.add_service(Echo)
+    sim.add_workflow(Recorded)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Recorded).run)
+    assert await sim.client.cancel(handle, confirm=True) is None
+    assert not caplog.records
 
 
 def test_a_stall_that_comes_again_does_not_stall_what_goes_on() -> None:
