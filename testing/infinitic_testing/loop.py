@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 from infinitic.clock import Clock
 from infinitic.errors import InfiniticError, UsageError
+from infinitic_testing.tracebacks import traceback_of
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -236,6 +237,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         error = DeadlockError(f"{message}\n{text}" if text else message)
         if isinstance(reason, Exception):
             error.__cause__ = reason
+        if isinstance(self._main, asyncio.Task):
+            error.__traceback__ = traceback_of(self._main.get_coro())
         return error
 
     def _watch_for_livelock(self) -> None:
@@ -364,13 +367,13 @@ def run(main: Coroutine[Any, Any, T], *, on_deadlock: OnDeadlock | None = None) 
         try:
             return loop.run_until_complete(main)
         finally:
-            _cancel_leftovers(loop)
+            cancel_leftovers(loop)
             loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
 
 
-def _cancel_leftovers(loop: VirtualLoop) -> None:
+def cancel_leftovers(loop: VirtualLoop) -> None:
     tasks = loop.pending_tasks()
     for task in tasks:
         task.cancel()

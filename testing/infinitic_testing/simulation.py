@@ -59,6 +59,8 @@ class Simulation:
         cache_size: int = 1000,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
     ) -> None:
+        self.options: dict[str, Any] = {"seed": seed, "cache_size": cache_size, "codec": codec}
+        """What this was made with."""
         self.clock = VirtualClock()
         self.transport = InMemoryTransport(clock=self.clock)
         self.storage = InMemoryStorage()
@@ -96,7 +98,7 @@ class Simulation:
             if exc_type is None:
                 await self.check_replay()
         finally:
-            await self._stack.aclose()
+            await self._stack.__aexit__(exc_type, exc, traceback)  # raises what ended the worker, if something did
             await self.transport.close()
             await self.storage.close()
 
