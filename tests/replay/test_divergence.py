@@ -176,7 +176,7 @@ def test_it_stalls_says_where_and_resumes_with_fixed_code(  # S14
             assert f"the code asks for {requested}" in report
             if requested != "nothing more":
                 assert "method run" in report
-            assert "/testing/" not in report, "what calls the workflow is not the workflow's code"
+            assert "/infinitic_testing/" not in report, "what calls the workflow is not the workflow's code"
             if requested not in ("nothing more", "the return of method"):
                 assert f"{line_of(changed)} in " in report
             assert isinstance(worker.stalled[handle.workflow_id], NonDeterminismError)
