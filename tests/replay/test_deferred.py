@@ -192,6 +192,8 @@ async def test_a_task_that_is_cancelled_at_once_is_never_sent(sim: Simulation) -
 async def test_a_failure_that_nobody_awaits_is_no_news(
     sim: Simulation, caplog: pytest.LogCaptureFixture
 ) -> None:  # S28
+    gc.collect()  # what other tests have left
+    caplog.clear()
     sim.add_service(Desk)
     sim.add_workflow(Deferreds)
     await sim.client.new_workflow(Deferreds).forgotten()
