@@ -22,37 +22,26 @@ import functools
 import inspect
 import math
 import re
-import threading
 import types
 import typing
-from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
-from infinitic.difference import difference, shown
+from infinitic.codec_pydantic import PydanticCodec
+from infinitic.difference import shown
 from infinitic.errors import DecodingError, PayloadError, UsageError
+from infinitic.round_trip import (
+    MsgspecCodec,
+    ValueCodec as ValueCodec,
+    hint_name as hint_name,
+    misfit,
+    parts_of,
+    sentence,
+)
 
 _to_json = msgspec.json.Encoder().encode
-
-
-class ValueCodec(ABC):
-    """Encodes and decodes the values of one type hint. `value_codec` gives one."""
-
-    __slots__ = ("hint",)
-
-    def __init__(self, hint: object) -> None:
-        self.hint = hint
-
-    @abstractmethod
-    def encode(self, value: Any) -> bytes:
-        """JSON text in UTF-8. Raises `PayloadError` if `value` does not fit or would not come back equal."""
-
-    @abstractmethod
-    def decode(self, data: bytes | msgspec.Raw) -> Any:
-        """The value of a JSON text. Raises `DecodingError` if it does not fit the hint."""
 
 
 def value_codec(hint: object) -> ValueCodec:
@@ -66,17 +55,6 @@ def value_codec(hint: object) -> ValueCodec:
         return _build(hint)
     # `A | B` equals `B | A` but reads ambiguous data otherwise: the text keeps them apart.
     return _build_once(hint, repr(hint))
-
-
-def hint_name(hint: object) -> str:
-    """A type hint as one writes it, without annotations."""
-    if typing.get_origin(hint) is typing.Annotated:
-        return hint_name(typing.get_args(hint)[0])
-    if hint is None or hint is types.NoneType:
-        return "None"
-    if isinstance(hint, type) and typing.get_origin(hint) is None:
-        return hint.__qualname__.rpartition("<locals>.")[2]
-    return repr(hint).replace("typing.", "")
 
 
 # ── Builtin scalars: the hot path ───────────────────────────────────────────────────────────────────
@@ -106,7 +84,7 @@ class _ExactCodec(ValueCodec):
                 if self._type is int:
                     return _long_int(value)
                 raise PayloadError(f"{shown(value)} is not valid text: {error}") from None
-        raise PayloadError(_misfit(self.hint, value))
+        raise PayloadError(misfit(self.hint, value))
 
     def decode(self, data: bytes | msgspec.Raw) -> Any:
         try:
@@ -134,7 +112,7 @@ class _FloatCodec(ValueCodec):
             except OverflowError:
                 pass
             raise PayloadError(f"{shown(value)} is not exactly a float")
-        raise PayloadError(_misfit(self.hint, value))
+        raise PayloadError(misfit(self.hint, value))
 
     def decode(self, data: bytes | msgspec.Raw) -> float:
         try:
@@ -191,7 +169,9 @@ class _PlainCodec(ValueCodec):
 
     def encode(self, value: Any) -> bytes:
         if self._outer is not None and type(value) is not self._outer:
-            raise PayloadError(_misfit(self.hint, value))
+            if self._outer is not list or value.__class__ is not tuple:
+                raise PayloadError(misfit(self.hint, value))
+            value = list(value)
         try:
             return _to_json(_tagged(value))
         except (ValueError, RecursionError) as error:  # lone surrogate, endless number, cycle
@@ -203,7 +183,7 @@ class _PlainCodec(ValueCodec):
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise DecodingError(f"expected plain JSON: {error}") from None
         if self._outer is not None and type(value) is not self._outer:
-            raise DecodingError(_misfit(self.hint, value))
+            raise DecodingError(misfit(self.hint, value))
         return _untagged(value) if bytes(data).find(_TAG_BYTES) >= 0 else value  # `in` is slower
 
 
@@ -244,167 +224,6 @@ def _tag(fields: dict[Any, Any]) -> float | None:
     return _NON_FINITE.get(name) if isinstance(name, str) else None
 
 
-# ── msgspec and pydantic: what was written is read again and compared ───────────────────────────────
-
-
-class _RoundTripCodec(ValueCodec):
-    """Writes, reads what it wrote, and compares: whatever the hint is, the receiver gets an equal value."""
-
-    __slots__ = ()
-
-    def encode(self, value: Any) -> bytes:
-        try:
-            data = self._write(value)
-            change = difference(value, self._read(data))
-        except Exception as error:  # serializers, validators and __eq__ of users raise anything
-            other = _is_of_another_class(self.hint, value)
-            raise PayloadError(_misfit(self.hint, value) if other else self._reason(value, error)) from error
-        if change is not None:
-            other = _is_of_another_class(self.hint, value)
-            text = f"cannot be sent as {hint_name(self.hint)}: value{change}"
-            raise PayloadError(_misfit(self.hint, value) if other else text)
-        return data
-
-    def decode(self, data: bytes | msgspec.Raw) -> Any:
-        try:
-            return self._read(bytes(data))
-        except Exception as error:
-            raise DecodingError(f"expected {hint_name(self.hint)}: {_sentence(error)}") from error
-
-    @abstractmethod
-    def _write(self, value: Any) -> bytes: ...
-
-    @abstractmethod
-    def _read(self, data: bytes) -> Any: ...
-
-    def _reason(self, value: Any, error: Exception) -> str:
-        """Why `value` could not be written, or what was written not be read."""
-        return f"{shown(value)} cannot be sent as {hint_name(self.hint)}: {_sentence(error)}"
-
-
-class _MsgspecCodec(_RoundTripCodec):
-    __slots__ = ("_from_json",)
-
-    def __init__(self, hint: object) -> None:
-        super().__init__(hint)
-        self._from_json = msgspec.json.Decoder[Any](cast(Any, hint)).decode
-
-    def _write(self, value: Any) -> bytes:
-        return _to_json(value)
-
-    def _read(self, data: bytes) -> Any:
-        return self._from_json(data)
-
-
-_FLOATS: dict[str, Any] = {"ser_json_inf_nan": "strings"}
-_PYDANTIC_CONFIG = _FLOATS | {"ser_json_bytes": "base64", "val_json_bytes": "base64"}
-_building = threading.RLock()
-_OPAQUE = {"cls", "default", "expected", "members", "metadata"}  # what a core schema holds of user values
-
-
-class _PydanticCodec(_RoundTripCodec):
-    __slots__ = ("_from_json", "_to_json", "_validate")
-
-    def __init__(self, hint: object) -> None:
-        super().__init__(hint)
-        from pydantic import TypeAdapter
-        from pydantic_core import SchemaSerializer, SchemaValidator
-
-        # TypeAdapter takes no `config` for models, dataclasses and TypedDicts, and models ignore the one
-        # around them: ours is written into a copy of the schema.
-        models: set[type] = set()
-        adapter: TypeAdapter[Any] = TypeAdapter(cast(Any, hint))
-        schema = _configured(dict(adapter.core_schema), models)
-        config = cast(Any, _PYDANTIC_CONFIG)
-        with _not_prebuilt(models):
-            validator, serializer = SchemaValidator(schema, config), SchemaSerializer(schema, config)
-        self._to_json = serializer.to_json
-        self._from_json = validator.validate_json
-        self._validate = validator.validate_python
-
-    def _write(self, value: Any) -> bytes:
-        return self._to_json(value, by_alias=True, round_trip=True, warnings="error")
-
-    def _read(self, data: bytes) -> Any:
-        return self._from_json(data)
-
-    def _reason(self, value: Any, error: Exception) -> str:
-        try:
-            self._validate(value, strict=True)
-        except Exception as strict_error:  # noqa: BLE001 - validators of users raise anything
-            return f"expected {hint_name(self.hint)}, got {shown(value)}: {_sentence(strict_error)}"
-        return super()._reason(value, error)  # the serializer is stricter than the validator, or has a bug
-
-
-def _configured(node: object, models: set[type]) -> Any:
-    """A copy of a core schema with our config, and each field written under the one name it is read by.
-
-    Adds to `models` the classes that are found in it.
-    """
-    if isinstance(node, list | tuple):
-        items = [_configured(item, models) for item in cast(Iterable[Any], node)]
-        return items if isinstance(node, list) else tuple(items)
-    if type(node) is not dict:
-        return node
-    fields = cast(dict[str, Any], node)
-    copy = {key: item if key in _OPAQUE else _configured(item, models) for key, item in fields.items()}
-    kind = fields.get("type")
-    if kind in ("model", "dataclass") or (kind == "typed-dict" and "config" in fields):
-        config = dict(fields.get("config") or {})
-        config.pop("validate_by_alias", None)
-        # An __init__ of its own validates by the config of the class: bytes stay as that has them.
-        copy["config"] = config | (_FLOATS if fields.get("custom_init") else _PYDANTIC_CONFIG)
-        if kind != "typed-dict":
-            models.add(fields["cls"])
-    elif kind in ("model-field", "dataclass-field", "typed-dict-field"):
-        alias = copy.pop("validation_alias", None)
-        copy.pop("serialization_alias", None)
-        if isinstance(alias, str):
-            copy["validation_alias"] = copy["serialization_alias"] = alias
-    return copy
-
-
-@contextmanager
-def _not_prebuilt(models: set[type]) -> Generator[None]:
-    """Makes pydantic-core build by our schema. It would reuse what a nested model was built with before."""
-    with _building:
-        complete: list[Any] = [model for model in models if model.__dict__.get("__pydantic_complete__")]
-        for model in complete:
-            model.__pydantic_complete__ = False
-        try:
-            yield
-        finally:
-            for model in complete:
-                model.__pydantic_complete__ = True
-
-
-def _misfit(hint: object, value: object) -> str:
-    return f"expected {hint_name(hint)}, got {hint_name(type(value))} {shown(value)}"
-
-
-def _is_of_another_class(hint: object, value: object) -> bool:
-    try:
-        return isinstance(hint, type) and not isinstance(value, hint)
-    except TypeError:  # a TypedDict, or a Protocol that cannot be checked
-        return False
-
-
-def _sentence(error: Exception) -> str:
-    """The text of an error of pydantic or msgspec in one line."""
-    if type(error).__module__ == "pydantic_core._pydantic_core" and hasattr(error, "errors"):
-        problems = cast(Any, error).errors(include_url=False, include_context=False, include_input=False)
-        place = ".".join(str(part) for part in problems[0]["loc"])
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        text = f"{f'at {place}: ' if place else ''}{problems[0]['msg']}{more}"
-    else:
-        try:
-            text = re.split("Set `arbitrary_types_allowed|For further information", str(error))[0]
-        except Exception:  # noqa: BLE001 - an error of users
-            text = ""
-    text = " ".join(text.split())
-    return (text if len(text) <= 300 else text[:299] + "…") or type(error).__name__
-
-
 # ── Which codec ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -423,14 +242,14 @@ def _build(hint: Any) -> ValueCodec:
         if types.NoneType in args and (builtin := _builtin(inner, hint)):
             return builtin if inner in _NO_HINT else _OptionalCodec(builtin)
     try:
-        families = {family for part in _parts(hint, {}) if (family := _family(part))}
+        families = {family for part in parts_of(hint, {}) if (family := _family(part))}
         if len(families) == 2:
             raise UsageError(f"{shown(hint, 200)} mixes msgspec and pydantic: one must serve it all")
-        return _MsgspecCodec(hint) if "msgspec" in families else _PydanticCodec(hint)
+        return MsgspecCodec(hint) if "msgspec" in families else PydanticCodec(hint)
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"{hint_name(hint)} cannot be sent as a value: {_sentence(error)}") from error
+        raise UsageError(f"{hint_name(hint)} cannot be sent as a value: {sentence(error)}") from error
 
 
 @functools.lru_cache(maxsize=4096)
@@ -454,21 +273,6 @@ def _builtin(hint: Any, shown_hint: object) -> ValueCodec | None:
     if outer is list and args in ((), (Any,), (object,)):
         return _PlainCodec(shown_hint, list)
     return None
-
-
-def _parts(hint: Any, seen: dict[int, Any]) -> Iterator[Any]:
-    """Everything that a hint is made of: arguments, metadata, fields."""
-    if id(hint) in seen or typing.get_origin(hint) is Literal:
-        return
-    seen[id(hint)] = hint  # keeps it alive, so that its id stays its own
-    yield hint
-    inner: list[Any] = [typing.get_origin(hint), *typing.get_args(hint)]
-    inner += [getattr(hint, name, None) for name in ("__value__", "__supertype__", "__bound__")]
-    if isinstance(hint, type):
-        with suppress(Exception):  # msgspec and pydantic report what cannot be resolved
-            inner += typing.get_type_hints(hint, include_extras=True).values()
-    for part in inner:
-        yield from _parts(part, seen)
 
 
 def _family(part: Any) -> str | None:

@@ -1,7 +1,8 @@
 """What a round trip changed: `difference` compares a value with what its receiver would get.
 
-Stricter than ``==`` where that would hide a change (``True == 1``, ``Decimal("1.0") == Decimal("1.00")``),
-and more lenient where it finds one in a faithful copy (NaN, objects without ``__eq__``).
+Stricter than ``==`` where that would hide a change: ``True == 1``, ``0.0 == -0.0``, exponents of decimals, time zones
+and folds, the order of an OrderedDict, attributes that are no fields. More lenient where ``==`` finds a change in a
+faithful copy: NaN, objects without ``__eq__``. What it lets pass on purpose stands in ``docs/values.md``.
 """
 
 from __future__ import annotations
@@ -9,43 +10,82 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections import deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import PurePath
 from types import NoneType
 from typing import Any, cast
 from uuid import UUID
 
 import msgspec
 
-_Comparison = Callable[[Any, Any], "str | None"]
+from infinitic import cures
+from infinitic.moments import same_moment
 
+
+class Notes:
+    """What `difference` may let pass.
+
+    Args:
+        lists: tuples that stand where the hint says list, by id; True for all tuples.
+        tuples: a list may arrive as a tuple: if it does, the hint says so.
+        floats: an int may arrive as a float that equals it, as Python's types have it.
+        unset: collects pairs of pydantic models, sent and arrived, that differ in which fields were set, which is
+            kept by other means (`infinitic.unset`). None: that is a difference.
+    """
+
+    __slots__ = ("floats", "lists", "tuples", "unset")
+
+    def __init__(
+        self,
+        *,
+        lists: bool | dict[int, Any] = False,
+        tuples: bool = True,
+        floats: bool = True,
+        unset: list[tuple[Any, Any]] | None = None,
+    ) -> None:
+        self.lists = lists
+        self.tuples = tuples
+        self.floats = floats
+        self.unset = unset
+
+
+_Comparison = Callable[[Any, Any, Notes], "str | None"]
+
+_NO_NOTES = Notes()
 _NAN = object()  # unlike NaN, it equals itself
 _ABSENT: Any = object()
 _BY_VALUE = frozenset((str, int, bool, NoneType, bytes, date, timedelta, UUID))
 
 
-def difference(sent: object, arrived: object) -> str | None:
-    """None if both are the same value, else where and how they differ.
+def difference(sent: object, arrived: object, notes: Notes = _NO_NOTES) -> str | None:
+    """None if both are the same value, else where and how they differ, and what to do about it.
 
-    Types must be the same, but an int may arrive as a float that equals it. Aware datetimes are the same if
-    wall clock and offset are. Example of a result: ``.items[2]: True (bool) would arrive as 1 (int)``.
+    Types must be the same, but for what `notes` let pass. Example of a result:
+    ``.items[2]: True (bool) would arrive as 1 (int)``.
     """
     if sent is arrived:
         return None
     kind = type(sent)
-    if kind is type(arrived):
+    other = type(arrived)
+    if kind is other:
         if kind in _BY_VALUE:
             return None if sent == arrived else _change(sent, arrived)
-        return _comparison(kind)(sent, arrived)
+        return _comparison(kind)(sent, arrived, notes)
     if arrived is _ABSENT:
         return f": {shown(sent)} would be lost"
-    if kind is int and type(arrived) is float and sent == arrived:
+    if kind is int and other is float and notes.floats and sent == arrived:
         return None
-    if _model_origin(kind) is _model_origin(type(arrived)):
-        return _comparison(kind)(sent, arrived)
-    return f": {shown(sent)} ({kind.__name__}) would arrive as {shown(arrived)} ({type(arrived).__name__})"
+    if kind is list and other is tuple and notes.tuples:
+        return _of_sequences(sent, arrived, notes)
+    if kind is tuple and other is list and (notes.lists is True or (notes.lists and id(sent) in notes.lists)):
+        return _of_sequences(sent, arrived, notes)
+    if _model_origin(kind) is _model_origin(other):
+        return _comparison(kind)(sent, arrived, notes)
+    cure = cures.of_another_type(kind, other)
+    return f": {shown(sent)} ({kind.__name__}) would arrive as {shown(arrived)} ({other.__name__}){cure}"
 
 
 def shown(value: object, limit: int = 80) -> str:
@@ -57,98 +97,209 @@ def shown(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _change(sent: object, arrived: object) -> str:
-    return f": {shown(sent)} would arrive as {shown(arrived)}"
+def _change(sent: object, arrived: object, cure: str = "") -> str:
+    return f": {shown(sent)} would arrive as {shown(arrived)}{cure}"
+
+
+# ── How two values of one class are compared ────────────────────────────────────────────────────────
 
 
 def _choose(kind: Any) -> _Comparison:
-    """How two values of this class are compared."""
-    if issubclass(kind, dict):
-        return _of_dicts
-    if issubclass(kind, list | tuple | deque):
-        return _of_sequences
-    if issubclass(kind, set | frozenset):
-        return _of_sets
-    if dataclasses.is_dataclass(kind):
-        return _of_fields(field.name for field in dataclasses.fields(kind) if field.compare or field.init)
-    if issubclass(kind, msgspec.Struct):
-        return _of_fields(kind.__struct_fields__)
-    if hasattr(kind, "__pydantic_generic_metadata__"):  # a pydantic model
-        return _of_fields((*kind.model_fields, "__pydantic_extra__", "__pydantic_private__"))
-    for base, same in _SAME.items():
-        if issubclass(kind, base):
-            return _of_values(same)
-    return _of_objects if kind.__eq__ is object.__eq__ else _of_values(lambda sent, arrived: sent == arrived)
+    checks: list[_Comparison] = [check for base, check in _CONTAINERS.items() if issubclass(kind, base)]
+    scalar = next((same for base, same in _SAME.items() if issubclass(kind, base)), None)
+    if scalar is not None:
+        checks.append(_of_values(scalar))
+    names: list[str] = []
+    if "__dataclass_fields__" in dir(kind):
+        names = [field.name for field in dataclasses.fields(kind)]
+    elif issubclass(kind, msgspec.Struct):
+        names = list(kind.__struct_fields__)
+    elif hasattr(kind, "__pydantic_generic_metadata__"):  # a pydantic model
+        names = list(kind.model_fields)
+        checks.append(_of_models)
+    elif not checks:
+        return _of_objects if kind.__eq__ is object.__eq__ else _of_values(lambda sent, arrived: bool(sent == arrived))
+    if scalar is None:  # scalars of Python keep what they have computed in slots
+        names += [name for name in _slots(kind) if name not in names]
+    if names or kind.__dictoffset__:
+        checks.insert(0, _of_fields(names, kind if kind.__dictoffset__ else None))
+    return checks[0] if len(checks) == 1 else _in_turn(checks)
 
 
 _comparison: Callable[[type], _Comparison] = functools.lru_cache(maxsize=1024)(_choose)
 
-_SAME: dict[type, Callable[[Any, Any], bool]] = {
-    float: lambda sent, arrived: sent == arrived or (math.isnan(sent) and math.isnan(arrived)),
-    Decimal: lambda sent, arrived: sent.as_tuple() == arrived.as_tuple(),
-    # In the hour that a clock change repeats, Python calls no two datetimes equal whose tzinfo differs.
-    datetime: lambda sent, arrived: _wall_clock(sent) == _wall_clock(arrived),
-    time: lambda sent, arrived: _wall_clock(sent) == _wall_clock(arrived),
-}
 
+def _in_turn(checks: Iterable[_Comparison]) -> _Comparison:
+    in_turn = tuple(checks)
 
-def _wall_clock(moment: Any) -> tuple[Any, timedelta | None]:
-    return moment.replace(tzinfo=None), moment.utcoffset()
-
-
-def _of_values(same: Callable[[Any, Any], bool]) -> _Comparison:
-    return lambda sent, arrived: None if same(sent, arrived) else _change(sent, arrived)
-
-
-def _of_sequences(sent: Any, arrived: Any) -> str | None:
-    if len(sent) != len(arrived):
-        return _change(sent, arrived)
-    for index, value in enumerate(sent):
-        if path := difference(value, arrived[index]):
-            return f"[{index}]{path}"
-    return None
-
-
-def _of_dicts(sent: dict[Any, Any], arrived: dict[Any, Any]) -> str | None:
-    text_only = True
-    for key, value in sent.items():
-        text_only = text_only and type(key) is str
-        if path := difference(value, arrived.get(key, _ABSENT)):
-            return f"[{shown(key)}]{path}"
-    if len(sent) != len(arrived):
-        return _change(sent, arrived)
-    return None if text_only else _of_sets(sent.keys(), arrived.keys())
-
-
-def _of_sets(sent: Any, arrived: Any) -> str | None:
-    if len(sent) != len(arrived):
-        return _change(sent, arrived)
-    received = {_NAN if item != item else item: item for item in arrived}
-    for item in sent:
-        if path := difference(item, received.get(_NAN if item != item else item, _ABSENT)):
-            return path
-    return None
-
-
-def _of_fields(fields: Iterable[str]) -> _Comparison:
-    names = tuple(fields)
-
-    def compare(sent: Any, arrived: Any) -> str | None:
-        for name in names:
-            if path := difference(getattr(sent, name, _ABSENT), getattr(arrived, name, _ABSENT)):
-                return path if name.startswith("__pydantic") else f".{name}{path}"
+    def compare(sent: Any, arrived: Any, notes: Notes) -> str | None:
+        for check in in_turn:
+            if path := check(sent, arrived, notes):
+                return path
         return None
 
     return compare
 
 
-def _of_objects(sent: object, arrived: object) -> str | None:
+def _same_float(sent: float, arrived: float) -> bool:
+    if sent == arrived:
+        return sent != 0 or math.copysign(1, sent) == math.copysign(1, arrived)
+    return math.isnan(sent) and math.isnan(arrived)
+
+
+_SAME: dict[type, Callable[[Any, Any], bool]] = {
+    float: _same_float,
+    complex: lambda sent, arrived: _same_float(sent.real, arrived.real) and _same_float(sent.imag, arrived.imag),
+    Decimal: lambda sent, arrived: sent.as_tuple() == arrived.as_tuple(),
+    datetime: same_moment,
+    time: same_moment,
+    PurePath: lambda sent, arrived: str(sent) == str(arrived),  # those of Windows are equal in another case
+}
+
+
+def _of_values(same: Callable[[Any, Any], bool]) -> _Comparison:
+    def compare(sent: Any, arrived: Any, notes: Notes) -> str | None:
+        return None if same(sent, arrived) else _change(sent, arrived, cures.of_value(sent, arrived))
+
+    return compare
+
+
+def _of_sequences(sent: Any, arrived: Any, notes: Notes) -> str | None:
+    if len(sent) != len(arrived):
+        return _change(sent, arrived)
+    for index, (one, other) in enumerate(zip(sent, arrived, strict=True)):
+        if one is other:
+            continue
+        same = one.__class__
+        if same is other.__class__ and same in _BY_VALUE and one == other:  # as in `difference`, for speed
+            continue
+        if path := difference(one, other, notes):
+            return f"[{index}]{path}"
+    return None
+
+
+def _of_deques(sent: deque[Any], arrived: deque[Any], notes: Notes) -> str | None:
+    if sent.maxlen != arrived.maxlen:
+        return f".maxlen: {sent.maxlen} would arrive as {arrived.maxlen}{cures.MAXLEN}"
+    return _of_sequences(sent, arrived, notes)
+
+
+def _of_dicts(sent: dict[Any, Any], arrived: dict[Any, Any], notes: Notes) -> str | None:
+    text_only = True
+    for key, value in sent.items():
+        text_only = text_only and type(key) is str
+        if path := difference(value, arrived.get(key, _ABSENT), notes):
+            lost = type(key) is not str and key not in arrived
+            return f"[{shown(key)}]{path}{cures.KEY if lost else ''}"
+    if len(sent) != len(arrived):
+        return _change(sent, arrived)
+    return None if text_only else _of_sets(sent.keys(), arrived.keys(), notes)
+
+
+def _of_ordered_dicts(sent: dict[Any, Any], arrived: dict[Any, Any], notes: Notes) -> str | None:
+    return None if list(sent) == list(arrived) else ": its keys would arrive in another order"
+
+
+def _of_default_dicts(sent: Any, arrived: Any, notes: Notes) -> str | None:
+    one, other = sent.default_factory, arrived.default_factory
+    return None if one == other else f".default_factory: {shown(one)} would arrive as {shown(other)}{cures.FACTORY}"
+
+
+def _of_sets(sent: Any, arrived: Any, notes: Notes) -> str | None:
+    if len(sent) != len(arrived):
+        return _change(sent, arrived)
+    received = {_NAN if item != item else item: item for item in arrived}
+    for item in sent:
+        if path := difference(item, received.get(_NAN if item != item else item, _ABSENT), notes):
+            return path
+    return None
+
+
+_CONTAINERS: dict[type, _Comparison] = {
+    dict: _of_dicts,
+    OrderedDict: _of_ordered_dicts,
+    defaultdict: _of_default_dicts,
+    list: _of_sequences,
+    tuple: _of_sequences,
+    deque: _of_deques,
+    set: _of_sets,
+    frozenset: _of_sets,
+}
+
+
+# ── Fields and attributes ───────────────────────────────────────────────────────────────────────────
+
+
+def _of_fields(fields: Iterable[str], kind: type | None = None) -> _Comparison:
+    """By these fields; given a class, also by what has been put into the ``__dict__`` of its objects besides them."""
+    names = tuple(fields)
+    known = frozenset(names)
+
+    def compare(sent: Any, arrived: Any, notes: Notes) -> str | None:
+        for name in names:
+            one, other = getattr(sent, name, _ABSENT), getattr(arrived, name, _ABSENT)
+            if one is other:
+                continue
+            same = one.__class__
+            if same is other.__class__ and same in _BY_VALUE and one == other:  # as in `difference`, for speed
+                continue
+            if path := difference(one, other, notes):
+                return f".{name}{path}{cures.of_field(sent.__class__, name)}"
+        if kind is None or sent.__dict__.keys() <= known:
+            return None
+        ours: dict[str, Any] = sent.__dict__
+        theirs: dict[str, Any] = arrived.__dict__
+        for name, value in ours.items():
+            if name in known or _is_of_class(kind, name):
+                continue
+            if path := difference(value, theirs.get(name, _ABSENT), notes):
+                return f".{name}{path}{cures.ATTRIBUTE}"
+        return None
+
+    return compare
+
+
+def _of_models(sent: Any, arrived: Any, notes: Notes) -> str | None:
+    """What a pydantic model has besides its fields."""
+    one, other = sent.__pydantic_extra__, arrived.__pydantic_extra__
+    if (one or other) and (path := difference(one, other, notes)):
+        return path
+    one, other = sent.__pydantic_private__, arrived.__pydantic_private__
+    if (one or other) and (path := difference(one, other, notes)):
+        return f"{path}{cures.PRIVATE}"
+    if sent.__pydantic_fields_set__ != arrived.__pydantic_fields_set__:
+        if notes.unset is None:
+            sets = (sorted(each.__pydantic_fields_set__) for each in (sent, arrived))
+            return ".model_fields_set: {} would arrive as {}".format(*sets)
+        notes.unset.append((sent, arrived))
+    return None
+
+
+def _of_objects(sent: object, arrived: object, notes: Notes) -> str | None:
     """By their attributes."""
-    names = dict.fromkeys([*getattr(sent, "__dict__", ()), *getattr(arrived, "__dict__", ())])
-    for base in type(sent).__mro__:
+    kind = type(sent)
+    names = dict.fromkeys([*getattr(sent, "__dict__", ()), *getattr(arrived, "__dict__", ()), *_slots(kind)])
+    return _of_fields([name for name in names if not _is_of_class(kind, name)])(sent, arrived, notes)
+
+
+def _slots(kind: type) -> list[str]:
+    found: list[str] = []
+    for base in kind.__mro__:
         slots = base.__dict__.get("__slots__", ())
-        names |= dict.fromkeys((slots,) if isinstance(slots, str) else slots)
-    return _of_fields(names)(sent, arrived)
+        names = (slots,) if isinstance(slots, str) else tuple(cast(Iterable[str], slots))
+        found += [
+            f"_{base.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name
+            for name in names
+            if name not in ("__dict__", "__weakref__") and not name.startswith("__pydantic_")
+        ]
+    return found
+
+
+def _is_of_class(kind: type, name: str) -> bool:
+    """True for what a `functools.cached_property` has put there: the receiver makes it again; or `typing` has."""
+    return name == "__orig_class__" or any(
+        isinstance(base.__dict__.get(name), functools.cached_property) for base in kind.__mro__
+    )
 
 
 def _model_origin(kind: type) -> type:

@@ -74,6 +74,7 @@ from tests.unit.codec_models import (
     Unknown,
     UserId,
 )
+from tests.unit.seen import seen
 
 
 def same(one: Any, other: Any) -> bool:
@@ -232,18 +233,13 @@ def test_nested_dataclasses_come_back(value: Tree) -> None:
     assert repr(codec.decode(codec.encode(value))) == repr(value)
 
 
-@given(moment=st.datetimes(timezones=st.timezones(), allow_imaginary=False))
-def test_aware_datetimes_keep_wall_clock_and_offset_or_are_refused(moment: dt.datetime) -> None:
-    codec = value_codec(dt.datetime)
-    offset = moment.utcoffset()
-    assert offset is not None
-    if offset.seconds % 60 or offset.microseconds:
-        with pytest.raises(PayloadError, match="would arrive as"):
-            codec.encode(moment)
-        return
-    arrived = codec.decode(codec.encode(moment))
-    assert arrived.replace(tzinfo=None) == moment.replace(tzinfo=None)
-    assert arrived.utcoffset() == offset
+@given(moment=st.datetimes(timezones=st.timezones() | st.none(), allow_imaginary=True), hint=st.sampled_from([0, 1]))
+def test_datetimes_keep_time_of_day_zone_and_fold(moment: dt.datetime, hint: int) -> None:
+    codec, value = [
+        (value_codec(dt.datetime), moment),
+        (value_codec(dict[dt.datetime, dt.time]), {moment: moment.timetz()}),
+    ][hint]
+    assert seen(codec.decode(codec.encode(value))) == seen(value)
 
 
 # ── What is written ─────────────────────────────────────────────────────────────────────────────────
@@ -263,7 +259,8 @@ WIRE: list[tuple[Any, Any, bytes]] = [
     (Any, [1, NAN, {"a": -INF}], b'[1,{"$float":"NaN"},{"a":{"$float":"-Infinity"}}]'),
     (list[float], [NAN, 1, INF], b'["NaN",1.0,"Infinity"]'),
     (bytes, b"\xff\xfe\xfb", b'"__77"'),
-    (dt.datetime, dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=PARIS), b'"2024-10-27T02:30:00+01:00"'),
+    (dt.datetime, dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=PARIS), b'"2024-10-27T02:30:00+01:00[Europe/Paris]"'),
+    (dt.time, dt.time(2, 30, fold=1), b'"02:30:00[_fold=1]"'),
     (dt.timedelta, dt.timedelta(hours=1), b'"PT1H"'),
     (UUID, UUID(int=1), b'"00000000-0000-0000-0000-000000000001"'),
     (Decimal, Decimal("1.10"), b'"1.10"'),
@@ -271,8 +268,18 @@ WIRE: list[tuple[Any, Any, bytes]] = [
     (Point, Point(1, NAN), b'{"x":1,"y":"NaN"}'),
     (Pair, Pair(1), b"[1,1.0]"),
     (Options, {"limit": 1, "token": b"\xff"}, b'{"limit":1,"token":"_w=="}'),
-    (Bill, Bill(total=Money(amount=NAN)), b'{"total":{"amount":"NaN","secret":"_w=="},"parts":[]}'),
-    (Named, Named(firstOne=1), b'{"firstOne":1,"second":2,"third":3,"fourthOne":4}'),
+    (
+        Bill,
+        Bill(total=Money(amount=NAN)),
+        b'{"total":{"amount":"NaN","secret":"_w=="},"parts":[],"$unset":[[["parts"],[],[[]]],[["secret"],[],[["total"]]]]}',
+    ),
+    (list[Money], [Money(amount=1, secret=b"")], b'[{"amount":1.0,"secret":""}]'),
+    (list[Money], [Money(amount=1)], b'{"$value":[{"amount":1.0,"secret":"_w=="}],"$unset":[[["secret"],[],[[0]]]]}'),
+    (
+        Named,
+        Named(firstOne=1),
+        b'{"firstOne":1,"second":2,"third":3,"fourthOne":4,"$unset":[[["fourth","second","third"],[],[[]]]]}',
+    ),
     (Record, Record(1), b'{"x":1,"y":0.0}'),
     (Tagged, Tagged(1), b'{"type":"t","x":1}'),
     (HoldsRecord, HoldsRecord(Record(1)), b'{"record":{"x":1,"y":0.0},"names":{}}'),

@@ -24,7 +24,6 @@ from infinitic.difference import difference
 from infinitic.errors import DecodingError, PayloadError
 from tests.unit.codec_models import (
     NAN,
-    PARIS,
     Access,
     Allows,
     Box,
@@ -102,10 +101,10 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Any, ENDLESS, "recursion"),
     (Any, [10**5000], "digits"),
     (dict, [], "expected dict, got list"),
-    (list, (), "expected list, got tuple"),
+    (list, [()], r"\(\) \(tuple\)"),
     (list[int], ["1"], r"expected list\[int\], got \['1'\]: at 0: Input should be a valid integer"),
     (list[int], [True], r"value\[0\]: True \(bool\) would arrive as 1 \(int\)"),
-    (list[int], (1,), "valid list"),
+    (list[int], (1, "2"), "valid list|valid integer"),
     (list[str], [SURROGATE], "surrogates not allowed"),
     (list[float], [2**53 + 1], r"value\[0\]: 9007199254740993 \(int\) would arrive as 9007199254740992.0"),
     (list[float], [True], r"True \(bool\) would arrive as 1.0 \(float\)"),
@@ -115,7 +114,6 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (dict[tuple[int, int], int], {(1, 2): 3}, "array|tuple"),
     (dict[str | int, int], {1: 1, "1": 2}, "would"),
     (set[int], {True}, r"True \(bool\) would arrive as 1 \(int\)"),
-    (tuple[int, ...], [1], "valid tuple"),
     (Sequence[int], (1,), r"\(1,\) \(tuple\) would arrive as \[1\] \(list\)"),
     (Iterable[int], [1], "cannot be sent"),
     (int | str, True, r"True \(bool\) would arrive as 1 \(int\)"),
@@ -127,7 +125,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Decimal, Decimal("NaN"), "finite"),
     (Decimal, 1, "expected Decimal, got int"),
     (dt.date, dt.datetime(2024, 1, 1), "valid date"),
-    (dt.datetime, dt.datetime(1900, 1, 1, tzinfo=PARIS), "would arrive as"),
+    (dt.datetime, dt.datetime(2024, 1, 1, tzinfo=dt.timezone(dt.timedelta(0, 3661))), "send it in UTC"),
     (Point, "x", "expected Point, got str"),
     (Point, {"x": 1}, "expected Point, got dict"),
     (Point, Point3(1), r"\(Point3\) would arrive as Point\(x=1, y=0.0\) \(Point\)"),
@@ -137,7 +135,8 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (list[Point], [Point(1), Point3(1)], r"value\[1\]"),
     (Point | Twin, Twin(1), r"Twin\(x=1, y=0.0\) \(Twin\) would arrive as Point"),
     (dict[str, Cat | Dog], {"a": Dog(name="x")}, r"value\['a'\]: Dog"),
-    (Derived, derived(double=5), r"value\.double: 5 would arrive as 2"),
+    (Derived, derived(double=5), r"value\.double: 5 would arrive as 2: the constructor does not take this field"),
+    (Derived, derived(memo=7), r"value\.memo: 7 would arrive as 0: the constructor does not take this field"),
     (Loose, Loose(NAN), "nan"),
     (Loose, Loose((1,)), r"value\.anything: \(1,\) \(tuple\)"),
     (Loose, Loose(Point(1)), r"value\.anything: Point"),
@@ -176,11 +175,6 @@ REFUSED: list[tuple[Any, Any, str]] = [
 def test_refused(hint: Any, value: Any, reason: str) -> None:
     with pytest.raises(PayloadError, match=reason):
         value_codec(hint).encode(value)
-
-
-def test_what_an_author_excludes_from_comparison_may_get_lost() -> None:
-    codec = value_codec(Derived)
-    assert codec.decode(codec.encode(derived(memo=7))) == Derived(1)
 
 
 def test_an_object_without_eq_is_compared_by_its_attributes() -> None:
@@ -261,7 +255,7 @@ class HalfSlotted(Slotted):
     ("sent", "arrived", "expected"),
     [
         ({True: "a"}, {1: "a"}, ": True (bool) would arrive as 1 (int)"),
-        ({NAN: 1}, {float("nan"): 1}, "[nan]: 1 would be lost"),
+        ({NAN: 1}, {float("nan"): 1}, "[nan]: 1 would be lost: a key of JSON is text; send a list of pairs"),
         ({"a": 1}, {"a": 1, "b": 2}, ": {'a': 1} would arrive as {'a': 1, 'b': 2}"),
         ({1.0, NAN}, {float("nan"), 1.0}, None),
         ({1, 2}, {1, 3}, ": 2 would be lost"),

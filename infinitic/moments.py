@@ -1,0 +1,122 @@
+"""Datetimes and times as text that keeps what ISO 8601 has no place for: time zones, names of offsets, folds.
+
+After the offset stand suffixes in brackets, as RFC 9557 has them: ``2030-07-01T12:00:00+02:00[Europe/Paris]``. Those
+that begin with ``_`` are our own: ``[_name=CEST]`` names a fixed offset, ``[_fold=1]`` is a fold that the offset does
+not tell.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Hashable
+from datetime import datetime, time, timedelta, timezone
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+_SUFFIXES = re.compile(r"(\[[^\]]+\])+")
+_NAME, _FOLD = "_name=", "_fold="
+NO_SUFFIX = "no zone behind it"
+
+
+_timezones: dict[Any, timezone] = {}
+
+
+def standard(moment: Any) -> Any:
+    """The datetime or time, with a `datetime.timezone` if its offset is one that pydantic made of text."""
+    zone = moment.tzinfo
+    if zone is None or not _is_of_pydantic(zone.__class__):
+        return moment
+    offset = _timezones.get(zone)
+    if offset is None:
+        offset = _timezones[zone] = timezone(zone.utcoffset(None))  # one for each minute of the day, at most
+    m = moment  # its `replace` would take four times as long
+    if type(m) is datetime:
+        return datetime(m.year, m.month, m.day, m.hour, m.minute, m.second, m.microsecond, offset)
+    return time(m.hour, m.minute, m.second, m.microsecond, offset) if type(m) is time else m
+
+
+def written(moment: datetime | time) -> str | None:
+    """The text of a datetime or time with suffixes; None if plain ISO 8601 keeps all of it."""
+    zone = moment.tzinfo
+    suffix = ""
+    if isinstance(zone, ZoneInfo) and zone.key:
+        suffix = f"[{zone.key}]"
+    elif type(zone) is timezone and zone.tzname(None) != timezone(zone.utcoffset(None)).tzname(None):
+        suffix = f"[{_NAME}{zone.tzname(None)}]"
+    text = moment.isoformat() + suffix
+    if moment.fold:
+        kind = datetime if isinstance(moment, datetime) else time
+        if not suffix or not read(kind, text).fold:
+            suffix += f"[{_FOLD}1]"
+            text += f"[{_FOLD}1]"
+    return text if suffix else None
+
+
+def read(kind: type[datetime] | type[time], text: object) -> Any:
+    """The datetime or time of a text with suffixes.
+
+    Where the rules of a zone have changed since, the time of day is kept and the instant moves, as in any program
+    that holds such a datetime. Raises `ValueError` if the text is no such thing, or the zone is unknown here.
+    """
+    plain, bracket, _ = text.partition("[") if isinstance(text, str) else ("", "", "")
+    if not bracket:
+        raise ValueError(NO_SUFFIX)
+    assert isinstance(text, str)
+    if not _SUFFIXES.fullmatch(text, len(plain)):
+        raise ValueError(f"what stands behind {plain!r} is no suffix in brackets")
+    moment: Any = kind.fromisoformat(plain)
+    for suffix in text[len(plain) + 1 : -1].split("]["):
+        if suffix.startswith(_FOLD):
+            moment = moment.replace(fold=1)
+        elif suffix.startswith(_NAME):
+            moment = moment.replace(tzinfo=timezone(_offset(moment), suffix[len(_NAME) :]))
+        else:
+            moment = _in_zone(moment, suffix)
+    return moment
+
+
+def _offset(moment: Any) -> timedelta:
+    offset: timedelta | None = moment.utcoffset()
+    if offset is None:
+        raise ValueError("a name stands behind an offset")
+    return offset
+
+
+def _in_zone(moment: Any, key: str) -> Any:
+    try:
+        zone = ZoneInfo(key)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"the time zone '{key}' is not known here: pip install tzdata") from None
+    first = moment.replace(tzinfo=zone, fold=0)
+    if moment.utcoffset() is None or first.utcoffset() == moment.utcoffset():
+        return first
+    second = moment.replace(tzinfo=zone, fold=1)
+    return second if second.utcoffset() == moment.utcoffset() else first
+
+
+def same_moment(sent: Any, arrived: Any) -> bool:
+    """True if two datetimes, or two times, of one class agree in time of day, fold and zone."""
+    one, other = sent.tzinfo, arrived.tzinfo
+    if one is not other and _kept(one) != _kept(other):
+        return False
+    if sent.fold != arrived.fold:
+        return False
+    return bool(sent == arrived if one is other else sent.replace(tzinfo=None) == arrived.replace(tzinfo=None))
+
+
+def _kept(zone: Any) -> object:
+    """What is the same for two tzinfos that are."""
+    if isinstance(zone, ZoneInfo):
+        return type(zone), zone.key or id(zone)
+    if type(zone) is timezone:
+        return timezone, zone.utcoffset(None), zone.tzname(None)
+    if _is_of_pydantic(zone.__class__):  # arrives as the standard one
+        return timezone, zone.utcoffset(None), timezone(zone.utcoffset(None)).tzname(None)
+    return zone
+
+
+@functools.lru_cache(64)
+def _is_of_pydantic(kind: Hashable) -> bool:
+    """True for the class of offsets that pydantic makes of text. By name: here pydantic is not imported."""
+    return isinstance(kind, type) and kind.__name__ == "TzInfo" and kind.__module__.startswith("pydantic_core")
