@@ -55,6 +55,12 @@ def service_executor(service: str) -> Topic:
 
 
 @lru_cache(4096)
+def service_control(service: str) -> Topic:
+    """What the executors of this service ask one another. It vanishes with the last of them."""
+    return Topic(f"service-control:{service}", Ordering.SHARED, None)
+
+
+@lru_cache(4096)
 def client(name: str) -> Topic:
     """Responses to one client. It vanishes with the client."""
     return Topic(f"client:{name}", Ordering.SHARED, None)

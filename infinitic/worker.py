@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
+import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from infinitic import ids
 from infinitic.client import Client
 from infinitic.clock import Clock, SystemClock, to_seconds
 from infinitic.errors import InfiniticError, RegistrationError, UsageError
+from infinitic.hosting import concurrency_of, instance_of, spec_of_version
 from infinitic.payloads import PayloadCodec, coder_of
 from infinitic.registry import ServiceImplementation, implementation_of
 from infinitic.replay.divergence import ReplayCheck
-from infinitic.replay.spec import WorkflowSpec, spec_of, workflow_name
+from infinitic.replay.spec import WorkflowSpec, workflow_name
 from infinitic.runtime import blocking
 from infinitic.runtime.attempt import Attempts
 from infinitic.runtime.backoff import insist
 from infinitic.runtime.cache import DEFAULT_SIZE
 from infinitic.runtime.committer import Committer
+from infinitic.runtime.deaths import Trials
+from infinitic.runtime.ending import Ending
 from infinitic.runtime.maintenance import Maintenance
-from infinitic.runtime.process import stop_signals, tuned
+from infinitic.runtime.process import Stop, stop_signals, tuned
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor import ServiceExecutor
 from infinitic.runtime.state_engine import StateEngine
@@ -41,6 +42,8 @@ from infinitic.workflows import Workflow
 
 if TYPE_CHECKING:
     from infinitic.config import Config
+
+_logger = logging.getLogger("infinitic.worker")
 
 DEFAULT_CONCURRENCY = 100
 DEFAULT_GRACE = 30.0
@@ -98,7 +101,9 @@ class Worker:
         self._coder = coder_of(codec)
         self._client = Client(transport, storage=storage, name=f"{self.name}-client", clock=self._clock, codec=codec)
         self._committer = Committer(storage.states) if storage is not None else None
-        self._supervisor = Supervisor()
+        self._ending = Ending()
+        self._supervisor = Supervisor(self._ending)
+        self._trials = Trials()
         self._services: dict[str, tuple[ServiceImplementation, int]] = {}
         self._engines: dict[str, tuple[int, float | None]] = {}
         self._executors: dict[str, tuple[dict[int, WorkflowSpec], int, float | None]] = {}
@@ -187,11 +192,11 @@ class Worker:
         service = (
             implementation
             if isinstance(implementation, ServiceImplementation)
-            else implementation_of(_instance(implementation), retry=retry, attempt_timeout=seconds)
+            else implementation_of(instance_of(implementation), retry=retry, attempt_timeout=seconds)
         )
         if service.name in self._services:
             raise RegistrationError(f"This worker hosts a service '{service.name}' already")
-        self._services[service.name] = (service, _concurrency(concurrency))
+        self._services[service.name] = (service, concurrency_of(concurrency))
         self._start_more()
 
     def add_workflow(
@@ -238,10 +243,10 @@ class Worker:
             raise UsageError("add_workflow takes at least one workflow class")
         names: set[str] = set()
         for version in versions:
-            spec = _spec(version)
+            spec = spec_of_version(version)
             names.add(spec.name)
             seconds = None if retention is None else to_seconds(retention)
-            specs, _, _ = self._executors.setdefault(spec.name, ({}, _concurrency(concurrency), seconds))
+            specs, _, _ = self._executors.setdefault(spec.name, ({}, concurrency_of(concurrency), seconds))
             if spec.version in specs:
                 other = specs[spec.version].cls
                 raise RegistrationError(
@@ -266,7 +271,7 @@ class Worker:
         if name in self._engines:
             raise RegistrationError(f"This worker hosts the state engine of '{name}' already")
         self._engines[name] = (
-            _concurrency(concurrency),
+            concurrency_of(concurrency),
             None if retention is None else to_seconds(retention),
         )
         self._start_more()
@@ -279,6 +284,11 @@ class Worker:
         return self._supervisor.ready
 
     @property
+    def left(self) -> Sequence[str]:
+        """What did not end in time when the worker stopped: threads of it may keep the process from ending."""
+        return self._ending.left
+
+    @property
     def client(self) -> Client:
         """A client on the transport of this worker, ready while it runs."""
         return self._client
@@ -286,28 +296,43 @@ class Worker:
     async def run(self, *, on_ready: Callable[[], None] | None = None) -> None:
         """Work until SIGTERM or SIGINT, then drain: stop taking, finish what runs, hand the rest back.
 
-        A second signal stops at once. `on_ready` is called when all consumers are subscribed and signals heeded.
+        A second signal stops at once. A task that raises `SystemExit` or `KeyboardInterrupt` ends the worker as the
+        first signal does; then this raises it, so that the process ends with its code. `on_ready` is called when all
+        consumers are subscribed and signals heeded.
         Raises `UsageError` if nothing is hosted, or if the worker ran before.
         """
         with stop_signals() as stop:
-            starting = asyncio.ensure_future(self._start(allow_empty=False))
             try:
-                await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                if not starting.done():  # what is waited for may never come
-                    starting.cancel()
-                    await asyncio.wait({starting})
-            if starting.cancelled():
-                return
-            starting.result()
-            with tuned():
+                await self._run_until(stop, on_ready)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not stop.forced or task is None or task.uncancel():
+                    raise
+
+    async def _run_until(self, stop: Stop, on_ready: Callable[[], None] | None) -> None:
+        starting = asyncio.ensure_future(self._start(allow_empty=False))
+        try:
+            await asyncio.wait({starting, stop.requested}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not starting.done():  # what is waited for may never come
+                starting.cancel()
+                await asyncio.wait({starting})
+        if starting.cancelled():
+            return
+        starting.result()
+        with tuned():
+            try:
+                if on_ready is not None:
+                    on_ready()
                 try:
-                    if on_ready is not None:
-                        on_ready()
-                    await self._supervisor.wait(stop)
+                    await self._supervisor.wait(stop.requested)
+                except (SystemExit, KeyboardInterrupt) as leaving:
+                    _logger.warning("A task wants this process to end (%r): the worker drains", leaving)
                     await self._stop()
-                finally:
-                    await self._kill()
+                    raise
+                await self._stop()
+            finally:
+                await self._kill()
 
     @asynccontextmanager
     async def running(self, *, allow_empty: bool = False) -> AsyncGenerator[Worker, None]:
@@ -362,23 +387,25 @@ class Worker:
     async def _stop(self) -> None:
         time = asyncio.get_running_loop().time
         ends = time() + self._grace
+        self._ending.begin(self._grace)
         if self._starting:
             _, late = await asyncio.wait(self._starting, timeout=self._grace)
             for task in late:  # the broker is away
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await self._supervisor.drain(max(0.0, ends - time()))
-        await self._client.close()
+        await self._ending.close("the client", self._client.close)
 
     async def _kill(self) -> None:
         for task in list(self._starting):
             task.cancel()
         owned, self._owned = self._owned, ()
+        self._ending.begin(0.0)
         async with AsyncExitStack() as stack:
             for each in reversed(owned):
-                stack.push_async_callback(each.close)
+                stack.push_async_callback(self._ending.close, type(each).__name__, each.close)
             await self._supervisor.kill()
-            await self._client.close()
+            await self._ending.close("the client", self._client.close)
 
     def _components(self) -> list[Component]:
         """The components of all roles that have not been started yet."""
@@ -422,11 +449,22 @@ class Worker:
         limit = self._transport.capabilities.max_payload
         for name, (service, concurrency) in self._services.items():
             if self._new("service", name):
-                run_blocking = self._blocking or blocking.threads(concurrency)
+                threads = blocking.Threads(name) if self._blocking is None else None
+                run_blocking = self._blocking or threads or blocking.inline
                 attempts = Attempts(
                     service, self.name, self._client, self._clock, run_blocking, self._random, limit, self._coder
                 )
-                components.append(ServiceExecutor(attempts, self._publisher, self._clock, concurrency))
+                components.append(
+                    ServiceExecutor(
+                        attempts,
+                        self._publisher,
+                        self._clock,
+                        concurrency,
+                        trials=self._trials,
+                        threads=threads,
+                        leave=self._supervisor.leave,
+                    )
+                )
         return components
 
     def _stalls(self, workflow_id: str, fault: InfiniticError) -> None:
@@ -448,40 +486,3 @@ class Worker:
         if self._storage is None or self._committer is None:
             raise UsageError(f"{what} needs a storage: Worker(transport=…, storage=…)")
         return self._storage, self._committer
-
-
-def _concurrency(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(f"concurrency must be a whole number above zero, got {value!r}")
-    return value
-
-
-def _instance(implementation: object) -> object:
-    """An instance of a service, made by its class or factory if that was given."""
-    if isinstance(implementation, type | FunctionType | MethodType | partial):
-        factory = cast("Callable[[], object]", implementation)
-        try:
-            return factory()
-        except TypeError as error:
-            raise RegistrationError(f"{implementation!r} cannot be called without arguments: {error}") from error
-    return implementation
-
-
-def _class(version: type[Workflow] | Callable[[], Workflow]) -> type[Workflow]:
-    return version if isinstance(version, type) else type(version())
-
-
-def _spec(version: Any) -> WorkflowSpec:
-    if isinstance(version, type):
-        spec = spec_of(version)
-        try:
-            inspect.signature(version).bind()
-        except TypeError as error:
-            raise RegistrationError(
-                f"{version.__qualname__} cannot be made without arguments ({error}): give add_workflow a factory"
-            ) from error
-        return spec
-    if not callable(version):
-        raise UsageError(f"add_workflow takes workflow classes or factories, got {version!r}")
-    factory = cast("Callable[[], Workflow]", version)
-    return replace(spec_of(_class(factory)), factory=factory)

@@ -6,6 +6,7 @@ import msgspec
 
 from infinitic import ids
 from infinitic.errors import DecodingError, TaskFailure
+from infinitic.messages.control import Attempt
 
 
 class ExecuteTask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="task", tag_field="t"):
@@ -13,7 +14,8 @@ class ExecuteTask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True,
 
     w workflow id · n workflow name · v workflow version · p position · u run · q sequence of the segment that holds the
     request · s service · m task name · a arguments · rs retry sequence · ri retry index · d deaths: how many
-    processes died while they ran it · f last failure · g tags · x meta · at when it was first sent
+    processes died while they ran it · f last failure · g tags · x meta · at when it was first sent · k how many times
+    it was asked whether another executor has it: above 0, it is asked again before it is run
     """
 
     workflow_id: str = msgspec.field(name="w")
@@ -32,6 +34,12 @@ class ExecuteTask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True,
     tags: tuple[str, ...] = msgspec.field(name="g", default=())
     meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
     made_at: float = msgspec.field(name="at")
+    asked: int = msgspec.field(name="k", default=0)
+
+    @property
+    def attempt(self) -> Attempt:
+        """What all deliveries of this attempt have in common."""
+        return self.workflow_id, self.position, self.run, self.retry_sequence, self.retry_index
 
     @property
     def task_id(self) -> str:
@@ -59,6 +67,7 @@ def check(message: ExecuteTask) -> None:
         message.retry_index,
         message.deaths,
         message.made_at,
+        message.asked,
     )
     if not (min(numbers) >= 0 and max(numbers) <= LARGEST):
         raise DecodingError(f"It holds a number that is impossible: {numbers}")

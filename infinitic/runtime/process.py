@@ -1,42 +1,169 @@
-"""What a process that belongs to a worker does for it: it heeds signals, and is tuned to run for long."""
+"""What a process that belongs to a worker does for it: it heeds signals, and is tuned to run for long.
+
+Both are of the whole process, whatever the number of workers in it: the first one changes them, and the last one gives
+back what the application had.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import logging
+import os
 import signal
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
 
 from infinitic.runtime.watchdog import Watchdog
+
+_logger = logging.getLogger("infinitic.worker")
 
 GARBAGE_THRESHOLD = 50_000
 """Objects of the youngest generation until garbage is looked for; what lives at the start is left out."""
 
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stop:
+    """That somebody wants a worker to stop.
+
+    `requested` is done with the first signal. `forced` is true from the second one on, which cancels `task` once; later
+    ones change nothing.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self.requested: asyncio.Future[None] = self._loop.create_future()
+        self.forced = False
+
+    def tell(self) -> None:
+        """A signal has come: for use in a signal handler."""
+        self._loop.call_soon_threadsafe(self._heed)
+
+    def _heed(self) -> None:
+        if not self.requested.done():
+            self.requested.set_result(None)
+        elif not self.forced:
+            self.forced = True
+            _logger.warning("A second signal: the worker stops at once")
+            if self._task is not None:
+                self._task.cancel()
+
+
+class _Signals:
+    """The handlers of the process, while one of its workers runs."""
+
+    def __init__(self) -> None:
+        self._stops: list[Stop] = []
+        self._before: dict[int, Any] = {}
+        self._of_loops: list[tuple[dict[int, Any], int, Any]] = []
+
+    def add(self, stop: Stop, loop: asyncio.AbstractEventLoop) -> None:
+        self._stops.append(stop)
+        if len(self._stops) > 1:
+            return
+        # What was told to the loop (`add_signal_handler`) would be called beside ours: it is kept aside meanwhile.
+        of_loop: dict[int, Any] = getattr(loop, "_signal_handlers", {})
+        for number in STOPPING:
+            try:
+                self._before[number] = signal.signal(number, self._on_signal)
+            except ValueError:  # not in this thread
+                return
+            if number in of_loop:
+                self._of_loops.append((of_loop, number, of_loop.pop(number)))
+        _release()
+
+    def remove(self, stop: Stop) -> None:
+        self._stops.remove(stop)
+        if self._stops:
+            return
+        before, self._before = self._before, {}
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        of_loops, self._of_loops = self._of_loops, []
+        for of_loop, number, handler in of_loops:
+            of_loop[number] = handler
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        for stop in self._stops:
+            stop.tell()
+
+
+_signals = _Signals()
+
 
 @contextmanager
-def stop_signals() -> Generator[asyncio.Future[None]]:
-    """A future that SIGTERM or SIGINT completes. A second signal cancels the current task."""
-    loop = asyncio.get_running_loop()
-    stop: asyncio.Future[None] = loop.create_future()
-    current = asyncio.current_task()
-
-    def on_signal() -> None:
-        if not stop.done():
-            stop.set_result(None)
-        elif current is not None:
-            current.cancel()
-
-    handled: list[signal.Signals] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with suppress(NotImplementedError, RuntimeError, ValueError):  # not on this system, or not in this thread
-            loop.add_signal_handler(number, on_signal)
-            handled.append(number)
+def stop_signals() -> Generator[Stop]:
+    """Have SIGTERM and SIGINT stop the worker of the current task. Afterwards the handlers are those from before."""
+    stop = Stop()
+    _signals.add(stop, asyncio.get_running_loop())
     try:
         yield stop
     finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
+        _signals.remove(stop)
+
+
+def heed_signals_early() -> None:
+    """Have SIGTERM end the process from here on, also as PID 1, which the kernel spares what it has no handler for.
+
+    For programs, before anything slow is imported. A worker that runs has handlers of its own.
+    """
+    if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _end)
+    _release()
+
+
+def hold_signals() -> None:
+    """Keep signals back, over an `exec`, until `heed_signals_early` or a worker heeds them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+
+
+def _release() -> None:
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
+class _Tuning:
+    """How the process looks for garbage, while one of its workers runs."""
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._restore: Callable[[], object] = int
+
+    def begin(self) -> None:
+        self._users += 1
+        if self._users > 1:
+            return
+        before = gc.get_threshold()
+        froze = gc.get_freeze_count() == 0  # else the application has frozen what it wants to be frozen
+        if froze:
+            gc.freeze()
+        ours = (GARBAGE_THRESHOLD, *before[1:])
+        gc.set_threshold(*ours)
+
+        def restore() -> None:
+            if gc.get_threshold() == ours:  # else the application has set others meanwhile
+                gc.set_threshold(*before)
+            if froze:
+                gc.unfreeze()
+
+        self._restore = restore
+
+    def end(self) -> None:
+        self._users -= 1
+        if not self._users:
+            self._restore()
+
+
+_tuning = _Tuning()
 
 
 @contextmanager
@@ -44,12 +171,9 @@ def tuned() -> Generator[None]:
     """Watch for code that blocks the loop, and look for garbage less often."""
     watchdog = Watchdog()
     watchdog.start()
-    thresholds = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD, *thresholds[1:])
+    _tuning.begin()
     try:
         yield
     finally:
         watchdog.stop()
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
+        _tuning.end()

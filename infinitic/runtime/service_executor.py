@@ -2,31 +2,32 @@
 
 An attempt is done when its report is published, not before: only then is its message acknowledged. A repeat that comes
 earlier is acknowledged with it, one that comes later at once; neither is run. A message that another process may have
-died with is counted before it runs (S2).
+died with is looked into before it runs (S2, `infinitic.runtime.deaths`). Whatever ends, what is in hand is published as
+new: given back as it is, it would look as if this process had died with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
-
-from msgspec.structs import replace
 
 from infinitic import topics
 from infinitic.clock import Clock
-from infinitic.engines.workflow.render import Outgoing
-from infinitic.errors import PayloadUnavailable
-from infinitic.messages import service
-from infinitic.messages.service import ExecuteTask, check
-from infinitic.runtime.attempt import Attempts
+from infinitic.errors import PayloadUnavailable, TransportError
+from infinitic.messages.control import Attempt
+from infinitic.messages.service import check, decode
+from infinitic.runtime.attempt import MAX_DEATHS, Attempts
 from infinitic.runtime.backoff import insist
+from infinitic.runtime.blocking import Threads
+from infinitic.runtime.deaths import AGAIN_SECONDS, ELSEWHERE_SECONDS, SUSPECT, Inquiry, Trials
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.wakeup import wake
-from infinitic.transport import Delivery, Message, MessageTooLarge, Support, TransportClosed
+from infinitic.runtime.work import Outbound, Work
+from infinitic.transport import Delivery, MessageTooLarge, Support, TransportClosed
 
 _logger = logging.getLogger("infinitic.executor")
 
@@ -35,46 +36,65 @@ RECENT = 10_000
 CODEC_DELAY = 30.0
 """Seconds for which a task is put off whose arguments the payload codec cannot decode now."""
 
-AttemptKey = tuple[str, tuple[int, int, int, int]]
-
-
-class _Report(NamedTuple):
-    """What became of an attempt, and the deliveries of its message so far: more may come until it is published."""
-
-    key: AttemptKey
-    message: ExecuteTask
-    outgoing: Outgoing
-    deliveries: list[Delivery]
-
 
 class ServiceExecutor:
-    """Runs the tasks of one service, at most `concurrency` at a time."""
+    """Runs the tasks of one service, at most `concurrency` at a time.
 
-    def __init__(self, attempts: Attempts, publisher: Publisher, clock: Clock, concurrency: int) -> None:
+    Args:
+        attempts: runs one attempt.
+        publisher: publishes reports, and messages again.
+        clock: the time of day.
+        concurrency: how many attempts run at once.
+        trials: shared by the executors of a process.
+        threads: where `def` tasks run, if it counts those that are abandoned.
+        leave: called with the `SystemExit` or `KeyboardInterrupt` that a task raised: the worker has to end.
+    """
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        publisher: Publisher,
+        clock: Clock,
+        concurrency: int,
+        *,
+        trials: Trials | None = None,
+        threads: Threads | None = None,
+        leave: Callable[[BaseException], object] | None = None,
+    ) -> None:
         self.name = attempts.service.name
         self.topic = topics.service_executor(self.name)
         self._attempts = attempts
         self._publisher = publisher
         self._clock = clock
         self._concurrency = concurrency
-        self._waiting: deque[tuple[Delivery, ExecuteTask]] = deque()
+        self._trials = trials or Trials()
+        self._threads = threads
+        self._leave = leave
+        self._received: deque[Delivery] = deque()
+        self._doubtful: dict[Attempt, Work] = {}
+        self._waiting: deque[Work] = deque()
+        self._running: dict[Attempt, Work] = {}
+        self._unpublished: dict[Attempt, Work] = {}
+        self._recent: OrderedDict[Attempt, None] = OrderedDict()
+        self._reports: list[Work] = []
+        self._handed_back: list[Outbound] = []
         self._idle: list[asyncio.Future[None]] = []
         self._members = 0
-        self._running: dict[AttemptKey, list[Delivery]] = {}
-        self._recent: OrderedDict[AttemptKey, None] = OrderedDict()
-        self._reports: list[_Report] = []
-        self._unpublished: dict[AttemptKey, list[Delivery]] = {}
+        self._receiver: asyncio.Task[None] | None = None
+        self._doubts: asyncio.Future[None] | None = None
         self._flush_needed: asyncio.Future[None] | None = None
         self._flushing = False
         self._drained: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._subscription = Subscription(publisher, self.topic, 2 * concurrency)  # of them half is being reported
+        self._inquiry = Inquiry(self.name, publisher, self._known)
         self._subscribed_at = 0.0
         counts = publisher.transport.capabilities.support("RED-3") is Support.GUARANTEED
         self._suspects = 0 if counts else concurrency  # a process before had no more in hand
 
     async def start(self) -> None:
-        """Join the subscription."""
+        """Join the subscription. Who has messages in hand hears what the others ask: that is joined first."""
+        await self._inquiry.start()
         self._subscribed_at = self._clock.now()
         await self._subscription.join()
 
@@ -83,69 +103,184 @@ class ServiceExecutor:
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._receiver = group.create_task(self._receive())
+            group.create_task(self._inquiry.run())
+            group.create_task(self._resolve())
             group.create_task(self._flush())
 
     async def drain(self) -> None:
         """Stop receiving, hand back what waits, and return when everything that runs has been reported."""
-        self._receiver.cancel()
+        self._stop_receiving()
         await self._hand_back()
         while self._running or self._unpublished or self._flushing:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
         await self.close()
 
-    async def _hand_back(self) -> None:
-        """Publish what waits anew: given back as it is, it would look as if a process had died with it."""
-        waiting = [delivery for delivery, _ in self._waiting]
-        self._waiting.clear()
-        if waiting:
-            await self._publisher.send(self.topic, [delivery.message for delivery in waiting])
-            await self._subscription.ack(waiting)
-
     async def close(self) -> None:
-        """Give back what is in hand."""
-        await self._subscription.close()
+        """Hand back what is in hand, also what was cut, and leave. Reports that were not published yet go first."""
+        try:
+            self._collect()
+            unsent = list(self._unpublished.values())
+            if unsent:
+                await self._publish(unsent)
+                await self._settle(unsent)
+            await self._hand_back()
+        except TransportError as error:
+            _logger.warning("%s: what is in hand goes back as it is: %s", self.topic.name, error)
+        finally:
+            if self._threads is not None:
+                self._threads.close()
+            await self._inquiry.close()
+            await self._subscription.close()
+
+    def unfinished(self) -> str:
+        """What is in hand, as text for the log; empty if nothing is."""
+        parts = [
+            f"{number} x {task} running"
+            for task, number in Counter(w.message.task for w in self._running.values()).items()
+        ]
+        if self._unpublished:
+            parts.append(f"{len(self._unpublished)} report(s) not sent")
+        waiting = len(self._waiting) + len(self._doubtful) + len(self._received) + len(self._handed_back)
+        if waiting:
+            parts.append(f"{waiting} task(s) not handed back")
+        return f"service {self.name}: {', '.join(parts)}" if parts else ""
+
+    # What comes in.
+
+    def _stop_receiving(self) -> None:
+        if self._receiver is not None:
+            self._receiver.cancel()
+        self._collect()
 
     async def _receive(self) -> None:
         consumer = self._subscription.consumer
         loop = asyncio.get_running_loop()
         while True:
+            if self._threads is not None and self._threads.abandoned >= self._concurrency:
+                await self._wait_for_threads(self._threads)
             room = self._concurrency - len(self._running) - len(self._waiting)
             if room <= 0:  # what waits here would count as one more death if this process died: leave it to others
                 self._room = loop.create_future()
                 await self._room
                 continue
             try:
-                deliveries = await insist("Receiving", partial(consumer.receive, room))
+                self._received += await insist("Receiving", partial(consumer.receive, room))
             except TransportClosed:
                 return
-            for delivery in deliveries:
-                await self._accept(delivery)
+            while self._received:
+                await self._accept(self._received[0])
+                self._received.popleft()
             self._wake()
+
+    async def _wait_for_threads(self, threads: Threads) -> None:
+        """Take nothing more while as many threads go on without an attempt as attempts may run."""
+        _logger.error(
+            "%s: no more tasks are taken: %d threads go on whose attempts are over, and no more than %d may",
+            self.topic.name,
+            threads.abandoned,
+            self._concurrency,
+        )
+        self._collect()
+        await self._hand_back()
+        while threads.abandoned >= self._concurrency:
+            await threads.wait_for_fewer()
+        _logger.warning("%s: tasks are taken again", self.topic.name)
 
     async def _accept(self, delivery: Delivery) -> None:
         try:
-            message = service.decode(delivery.message.body)
+            message = decode(delivery.message.body)
             check(message)
         except Exception as error:  # noqa: BLE001 (bytes from anywhere: decoders raise whatever they like)
             await self._bury([delivery], f"This is not a task for an executor: {type(error).__name__}: {error}")
             return
-        if self._suspect(delivery):
-            counted = replace(message, deaths=message.deaths + 1)
-            again = Message(delivery.message.id, None, service.encode(counted), delivery.message.headers)
-            await self._publisher.send(self.topic, [again])
-            await self._subscription.ack([delivery])
+        work = Work(message, delivery)
+        if self._joins(work):
             return
-        self._waiting.append((delivery, message))
+        if work.attempt in self._recent:
+            await self._subscription.ack(work.deliveries)
+        elif self._is_doubtful(work, delivery):
+            self._doubtful[work.attempt] = work
+            wake(self._doubts)
+        else:
+            await self._place(work)
 
-    def _suspect(self, delivery: Delivery) -> bool:
-        """True if another process may have died while it ran this: brokers that forget attempts need a second look."""
-        if delivery.attempt > 1:
+    def _joins(self, work: Work) -> bool:
+        """True if this attempt is in hand already: its deliveries are settled together."""
+        for known in (self._running, self._unpublished, self._doubtful):
+            there = known.get(work.attempt)
+            if there is not None:
+                there.deliveries += work.deliveries
+                return True
+        return False
+
+    def _is_doubtful(self, work: Work, delivery: Delivery) -> bool:
+        """True if another executor may have it, or died with it. Brokers that forget attempts need a second look."""
+        if delivery.attempt > 1 or work.message.asked:
             return True
         if self._suspects <= 0:
             return False
         self._suspects -= 1
         return delivery.published_at < self._subscribed_at
+
+    def _known(self, attempt: Attempt) -> bool | None:
+        """What this executor answers when it is asked for an attempt (see `Inquiry`)."""
+        if attempt in self._recent:
+            return True
+        if attempt in self._running or attempt in self._unpublished:
+            return False
+        return False if any(work.attempt == attempt for work in self._waiting) else None
+
+    async def _resolve(self) -> None:
+        """Ask the others for what is doubtful, and let it run, wait or go."""
+        while True:
+            if not self._doubtful:
+                self._doubts = asyncio.get_running_loop().create_future()
+                await self._doubts
+            asked = list(self._doubtful.values())
+            heard = await self._inquiry.ask(work.attempt for work in asked)
+            for work in asked:
+                if self._doubtful.pop(work.attempt, None) is None:
+                    continue  # it was handed back meanwhile
+                try:
+                    await self._judge(work, heard.get(work.attempt))
+                except asyncio.CancelledError:
+                    self._handed_back.append(work.again())
+                    raise
+            self._wake()
+
+    async def _judge(self, work: Work, done: bool | None) -> None:
+        message = work.message
+        if done:
+            await self._subscription.ack(work.deliveries)
+        elif done is not None:  # it runs elsewhere: a session was lost, or this is the copy of what is on trial there
+            await self._send([work.again(self._later(ELSEWHERE_SECONDS), asked=1)])
+        elif message.asked == 1:
+            await self._send([work.again(self._later(AGAIN_SECONDS), asked=2)])
+        elif message.deaths < SUSPECT:
+            await self._send([work.again(asked=0, deaths=message.deaths + 1)])
+        else:
+            await self._place(work)
+
+    async def _place(self, work: Work) -> None:
+        """Have it run as soon as there is a member for it; a suspect only if no other one is on trial here."""
+        message = work.message
+        if SUSPECT <= message.deaths < MAX_DEATHS:
+            if not self._trials.begin():
+                await self._send([work.again(self._later(self._trials.turn()), asked=0)])
+                return
+            work.on_trial = True
+            try:
+                await self._send([work.again(self._later(AGAIN_SECONDS), asked=1, deaths=message.deaths + 1)])
+            except BaseException:
+                self._end_trial(work)
+                raise
+            if not work.deliveries:  # its marked copy is published; if that was not possible, it is buried
+                self._waiting.append(work)
+        else:
+            self._waiting.append(work)
+
+    # What runs.
 
     def _wake(self) -> None:
         """One more member for what waits: an idle one, or a new one."""
@@ -160,51 +295,103 @@ class ServiceExecutor:
     async def _member(self) -> None:
         waiting = self._waiting
         loop = asyncio.get_running_loop()
-        while True:
+        itself = asyncio.current_task()
+        while itself is None or not itself.cancelling():  # a task may have swallowed that this was cancelled
             if not waiting:
                 future: asyncio.Future[None] = loop.create_future()
                 self._idle.append(future)
                 await future
                 continue
-            delivery, message = waiting.popleft()
+            work = waiting.popleft()
             if waiting:
                 self._wake()
-            await self._attempt(delivery, message)
+            await self._attempt(work)
             wake(self._room)
 
-    async def _attempt(self, delivery: Delivery, message: ExecuteTask) -> None:
-        position = (message.position, message.run, message.retry_sequence, message.retry_index)
-        key = (message.workflow_id, position)
-        known = self._running.get(key) or self._unpublished.get(key)
-        if known is not None:
-            known.append(delivery)
+    async def _attempt(self, work: Work) -> None:
+        if self._joins(work):
+            self._end_trial(work)
             return
-        if key in self._recent:
-            await self._subscription.ack([delivery])
+        if work.attempt in self._recent:
+            self._end_trial(work)
+            await self._subscription.ack(work.deliveries)
             return
-        deliveries = self._running[key] = [delivery]
+        self._running[work.attempt] = work
         try:
-            report = await self._attempts.run(message)
-        except asyncio.CancelledError:
-            del self._running[key]
-            wake(self._drained)
+            work.report = await self._attempts.run(work.message)
+        except asyncio.CancelledError:  # the grace period is over: this process outlives the task, which clears it
+            self._handed_back.append(work.again(asked=0, deaths=0))
             raise
         except PayloadUnavailable as error:
             _logger.warning("%s: a task is put off for %.0f s: %s", self.topic.name, CODEC_DELAY, error)
-            await self._put_off(deliveries, CODEC_DELAY)
-            del self._running[key]
+            await self._give_up(work, work.again(self._later(CODEC_DELAY), asked=0))
+        except (SystemExit, KeyboardInterrupt) as leaving:
+            if self._leave is None:
+                raise
+            self._handed_back.append(work.again(asked=0, deaths=work.message.deaths + 1))
+            self._stop_receiving()  # or it would come here again
+            self._leave(leaving)
+        else:
+            self._unpublished[work.attempt] = work
+            self._reports.append(work)
+            wake(self._flush_needed)
+        finally:
+            self._end_trial(work)
+            self._running.pop(work.attempt, None)
             wake(self._drained)
-            return
-        del self._running[key]
-        self._unpublished[key] = deliveries
-        self._reports.append(_Report(key, message, report, deliveries))
-        wake(self._flush_needed)
 
-    async def _put_off(self, deliveries: list[Delivery], delay: float) -> None:
-        """Have a message delivered later, to whomever, as if it was fresh."""
-        later = replace(deliveries[0].message, deliver_at=self._clock.now() + delay)
-        await self._publisher.send(self.topic, [later])
-        await self._subscription.ack(deliveries)
+    async def _give_up(self, work: Work, outbound: Outbound) -> None:
+        """Have others run it. If that is cut, it is handed back."""
+        try:
+            await self._send([outbound])
+        except asyncio.CancelledError:
+            self._handed_back.append(outbound)
+            raise
+
+    def _end_trial(self, work: Work) -> None:
+        if work.on_trial:
+            work.on_trial = False
+            self._trials.end()
+
+    # What goes out.
+
+    def _later(self, seconds: float) -> float:
+        return self._clock.now() + seconds
+
+    def _collect(self) -> None:
+        """What has not begun is to be handed back. What is doubtful stays so."""
+        for delivery in self._received:
+            self._handed_back.append(Outbound(delivery.message, [delivery]))
+        self._received.clear()
+        for work in (*self._waiting, *self._doubtful.values()):
+            self._end_trial(work)
+            self._handed_back.append(work.again())
+        self._waiting.clear()
+        self._doubtful.clear()
+
+    async def _hand_back(self) -> None:
+        """Publish as new what is to be handed back. If this is cut, it can be done again."""
+        outbound = list(self._handed_back)
+        if outbound:
+            await self._send(outbound)
+            del self._handed_back[: len(outbound)]
+
+    async def _send(self, outbound: Sequence[Outbound]) -> None:
+        """Publish messages again, then acknowledge the deliveries that they stand for."""
+        try:
+            await self._publisher.send(self.topic, [each.message for each in outbound])
+        except MessageTooLarge as error:
+            if len(outbound) > 1:
+                for each in outbound:
+                    await self._send([each])
+                return
+            await self._bury(outbound[0].deliveries, f"It cannot be sent again: {error}")
+            return
+        while deliveries := [delivery for each in outbound for delivery in each.deliveries]:
+            await self._subscription.ack(deliveries)
+            settled = set(map(id, deliveries))
+            for each in outbound:  # others may have joined meanwhile
+                each.deliveries[:] = [delivery for delivery in each.deliveries if id(delivery) not in settled]
 
     async def _flush(self) -> None:
         loop = asyncio.get_running_loop()
@@ -216,33 +403,38 @@ class ServiceExecutor:
             reports, self._reports = self._reports, []
             self._flushing = True
             await self._publish(reports)
-            deliveries = list[Delivery]()
-            for report in reports:
-                deliveries += self._unpublished.pop(report.key)
-                self._recent[report.key] = None
-            while len(self._recent) > RECENT:
-                self._recent.popitem(last=False)
-            await self._subscription.ack(deliveries)
+            await self._settle(reports)
             self._flushing = False
 
-    async def _publish(self, reports: list[_Report]) -> None:
-        try:
-            await self._publisher.publish([report.outgoing for report in reports])
-        except MessageTooLarge as error:
-            if len(reports) > 1:
-                for report in reports:
-                    await self._publish([report])
-                return
-            await self._report_less(reports[0], error)
+    async def _settle(self, reported: list[Work]) -> None:
+        """These reports are published: from here on a repeat is acknowledged at once."""
+        deliveries = list[Delivery]()
+        for work in reported:
+            self._unpublished.pop(work.attempt, None)
+            self._recent[work.attempt] = None
+            deliveries += work.deliveries
+        while len(self._recent) > RECENT:
+            self._recent.popitem(last=False)
+        await self._subscription.ack(deliveries)
 
-    async def _report_less(self, report: _Report, error: MessageTooLarge) -> None:
+    async def _publish(self, reported: list[Work]) -> None:
+        try:
+            await self._publisher.publish([work.report for work in reported if work.report is not None])
+        except MessageTooLarge as error:
+            if len(reported) > 1:
+                for work in reported:
+                    await self._publish([work])
+                return
+            await self._report_less(reported[0], error)
+
+    async def _report_less(self, work: Work, error: MessageTooLarge) -> None:
         """The broker takes less than it was asked for at the start: the task fails, and the workflow learns why."""
-        smaller = self._attempts.failed(report.message, error, error.limit)
+        smaller = self._attempts.failed(work.message, error, error.limit)
         _logger.error("%s: the report of a task cannot be sent: %s", self.topic.name, error)
         try:
             await self._publisher.publish([smaller])
         except MessageTooLarge as again:
-            await self._publisher.bury(self.topic, report.deliveries, f"No report of this task can be sent: {again}")
+            await self._publisher.bury(self.topic, work.deliveries, f"No report of this task can be sent: {again}")
 
     async def _bury(self, deliveries: list[Delivery], reason: str) -> None:
         _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, reason[:500])

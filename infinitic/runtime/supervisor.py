@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from infinitic.runtime.ending import Ending
 
 _logger = logging.getLogger("infinitic.worker")
 
@@ -30,10 +32,20 @@ class Component(Protocol):
         ...
 
 
+@runtime_checkable
+class Tells(Protocol):
+    """A component that can say what it has in hand."""
+
+    def unfinished(self) -> str:
+        """What it has in hand, as text for the log; empty if nothing."""
+        ...
+
+
 class Supervisor:
     """Starts components, also while it runs, and ends them together. One that fails ends them all."""
 
-    def __init__(self) -> None:
+    def __init__(self, ending: Ending | None = None) -> None:
+        self._ending = ending or Ending()
         self._components: list[Component] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
@@ -75,6 +87,13 @@ class Supervisor:
             if self.on_failure is not None:
                 self.on_failure()
 
+    def leave(self, reason: BaseException) -> None:
+        """Have `wait` raise this: all components have to end, though none has failed."""
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(reason)
+            if self.on_failure is not None:
+                self.on_failure()
+
     async def wait(self, stop: asyncio.Future[None]) -> None:
         """Return when `stop` is done; raise what a component raises."""
         assert self._failed is not None
@@ -85,27 +104,31 @@ class Supervisor:
     async def drain(self, grace: float) -> None:
         """Drain all components within `grace` seconds, then stop what is left."""
         components, self._components = self._components, []
+        self._ending.begin(grace)
         try:
-            async with asyncio.timeout(grace):
-                await _all(component.drain() for component in reversed(components))
-        except TimeoutError:
-            _logger.warning("Not everything was finished within %.0f s: the rest is handed back", grace)
+            late = await self._ending.all({each: each.drain for each in reversed(components)}, grace)
+            if late:
+                left = ", ".join(map(_describe, late))
+                _logger.warning("Not everything was finished within %g s, the rest is handed back: %s", grace, left)
         finally:
             await self._stop(components)
 
     async def kill(self) -> None:
         """Stop at once. What is in hand goes back to the broker."""
         components, self._components = self._components, []
+        self._ending.begin(0.0)
         await self._stop(components)
 
     async def _stop(self, components: list[Component]) -> None:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
         try:
-            await _all(component.close() for component in components)
+            if tasks:
+                await asyncio.wait(tasks, timeout=self._ending.seconds)
+            late = await self._ending.all({each: each.close for each in components}, self._ending.seconds)
+            for each in late:
+                self._ending.leave(_describe(each))
         finally:
             if self._failed is not None and self._failed.done() and not self._failed.cancelled():
                 self._failed.exception()
@@ -113,8 +136,6 @@ class Supervisor:
             self.ready = False
 
 
-async def _all(calls: Iterable[Awaitable[None]]) -> None:
-    """Wait for all of them, then raise the first error: one that fails leaves none of the others behind."""
-    for outcome in await asyncio.gather(*calls, return_exceptions=True):
-        if outcome is not None:
-            raise outcome
+def _describe(component: Component) -> str:
+    told = component.unfinished() if isinstance(component, Tells) else ""
+    return told or f"{type(component).__name__} {getattr(component, 'name', '')}".rstrip()

@@ -1,0 +1,73 @@
+"""How long a worker may take to end: whatever does not end by then is left as it is, and named."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+K = TypeVar("K")
+
+_logger = logging.getLogger("infinitic.worker")
+
+CLOSING_SECONDS = 3.0
+"""Beyond the grace period: to hand back what was cut, and to close connections."""
+
+LEAST_SECONDS = 0.2
+"""What each has, even if others have used up the time."""
+
+CANCELLING_SECONDS = 0.5
+"""What is cancelled has so long to clean up."""
+
+
+class Ending:
+    """The end of a worker, once it has begun."""
+
+    def __init__(self) -> None:
+        self.left: list[str] = []
+        """What did not end in time."""
+        self._by: float | None = None
+
+    def begin(self, grace: float) -> None:
+        """It is to be over in `grace` seconds, and those for closing. A later call can make it earlier only."""
+        by = asyncio.get_running_loop().time() + grace + CLOSING_SECONDS
+        self._by = by if self._by is None else min(by, self._by)
+
+    @property
+    def seconds(self) -> float:
+        """The time that is left."""
+        time = asyncio.get_running_loop().time()
+        return CLOSING_SECONDS if self._by is None else max(LEAST_SECONDS, self._by - time)
+
+    def leave(self, what: str) -> None:
+        """Note that this did not end, and say so."""
+        _logger.warning("Left as it is, since it does not end: %s", what)
+        self.left.append(what)
+
+    async def close(self, what: str, call: Callable[[], Awaitable[None]]) -> None:
+        """Close something in the time that is left, or leave it. Raises what the call raises."""
+        if await self.all({what: call}, self.seconds):
+            self.leave(what)
+
+    async def all(self, calls: Mapping[K, Callable[[], Awaitable[None]]], seconds: float) -> list[K]:
+        """Make all calls at once, and give back those that took longer; they are cancelled.
+
+        Raises the first error when the others have ended too: one that fails leaves none of them behind.
+        """
+        if not calls:
+            return []
+        futures = {key: asyncio.ensure_future(call()) for key, call in calls.items()}
+        late: list[K] = []
+        try:
+            await asyncio.wait(futures.values(), timeout=seconds)
+            late = [key for key, future in futures.items() if not future.done()]
+        finally:
+            if not all(future.done() for future in futures.values()):
+                for future in futures.values():
+                    future.cancel()
+                await asyncio.wait(futures.values(), timeout=CANCELLING_SECONDS)
+        for future in futures.values():
+            if future.done() and not future.cancelled() and (error := future.exception()) is not None:
+                raise error
+        return late

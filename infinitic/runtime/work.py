@@ -1,0 +1,41 @@
+"""One attempt in the hands of a service executor, and the message that makes others do it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from infinitic.engines.workflow.render import Outgoing
+from infinitic.messages import service
+from infinitic.messages.control import Attempt
+from infinitic.messages.service import ExecuteTask
+from infinitic.transport import Delivery, Message
+
+
+class Outbound(NamedTuple):
+    """A message to publish, and the deliveries that it stands for: to be acknowledged, and forgotten, after that."""
+
+    message: Message
+    deliveries: list[Delivery]
+
+
+class Work:
+    """An attempt in hand. `deliveries` are all that came of its message so far: more may come until it is reported."""
+
+    __slots__ = ("_carrier", "attempt", "deliveries", "message", "on_trial", "report")
+
+    def __init__(self, message: ExecuteTask, delivery: Delivery) -> None:
+        self.message = message
+        self.attempt: Attempt = message.attempt
+        self.deliveries = [delivery]
+        self.report: Outgoing | None = None
+        self.on_trial = False
+        self._carrier = delivery.message
+
+    def again(self, deliver_at: float | None = None, **changes: Any) -> Outbound:
+        """Its message once more, with these fields changed; `deliver_at` in seconds since the Unix epoch."""
+        carrier = self._carrier
+        changed = {name: value for name, value in changes.items() if getattr(self.message, name) != value}
+        body = service.encode(replace(self.message, **changed)) if changed else carrier.body
+        return Outbound(Message(carrier.id, None, body, carrier.headers, deliver_at), self.deliveries)
