@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from infinitic.clock import Clock, SystemClock
 from infinitic.diagnosis import Level
+from infinitic.ids import new_id
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
 from infinitic_transports.pulsar.admin import Admin
 from infinitic_transports.pulsar.versions import unfit
@@ -25,8 +27,16 @@ async def found(transport: PulsarTransport) -> dict[str, tuple[Level, str, str]]
     return {each.subject: (each.level, each.message, each.remedy) for each in await transport.diagnose()}
 
 
-def test_a_namespace_that_we_made_is_well(play: Play) -> None:
-    async def test(transport: PulsarTransport) -> None:
+def test_a_namespace_that_we_made_is_well(settings: PulsarSettings) -> None:
+    async def test() -> None:
+        new = settings.model_copy(update={"namespace": f"test-{new_id()[:12]}"})
+        async with PulsarTransport(new) as transport:
+            try:
+                await look(transport)
+            finally:
+                await transport.admin.delete_namespace()
+
+    async def look(transport: PulsarTransport) -> None:
         checks = await found(transport)
         assert checks["namespace"][0] is Level.WARNING
         assert "does not exist yet" in checks["namespace"][1]
@@ -36,7 +46,7 @@ def test_a_namespace_that_we_made_is_well(play: Play) -> None:
         assert checks["topics"][1] == "1"
         assert checks["policies"][1] == "are as the configuration says"
 
-    play(test)
+    asyncio.run(test())
 
 
 @pytest.mark.parametrize(

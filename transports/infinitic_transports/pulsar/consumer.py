@@ -17,13 +17,19 @@ from infinitic.transport import Consumer, Delivery, Message, TransportClosed, Un
 from infinitic_transports.pulsar.client import CLOSE_SECONDS, RawMessage, Result, post
 from infinitic_transports.pulsar.errors import error_of
 from infinitic_transports.pulsar.held import Held, Shelf
-from infinitic_transports.pulsar.producer import DUE, ID, KEY, own
+from infinitic_transports.pulsar.outgoing import DUE, ID, KEY, own
 from infinitic_transports.pulsar.sources import ACK_GROUPING_SECONDS, Source
 
 T = TypeVar("T")
 
 PARKED = 20_000
 """Messages that are put off in this process before it takes no more: the broker stops at 50,000 a consumer."""
+
+PARKED_BYTES = 64 * 1024 * 1024
+"""Bytes of their bodies before it takes no more."""
+
+RECEIVE_BYTES = 8 * 1024 * 1024
+"""Bytes of bodies that one `receive` returns, or one message more."""
 
 _LONGEST_WAIT = 3600.0
 _SHORTEST_WAIT = 1e-3
@@ -80,7 +86,7 @@ class PulsarConsumer(Consumer):
             if self._wanted > 0:
                 self._pump()
                 if shelf.ready:
-                    return shelf.take(self._wanted)
+                    return shelf.take(self._wanted, RECEIVE_BYTES)
             if self._failure is not None:
                 raise self._failure
             self._receiver = self._loop.create_future()
@@ -104,9 +110,9 @@ class PulsarConsumer(Consumer):
         self._check_open()
         settle, ack = self._shelf.settle, self._source.ack
         for delivery in deliveries:
-            raw = settle(delivery)
-            if raw is not None:
-                ack(raw)
+            settled = settle(delivery)
+            if settled is not None:
+                ack(settled)
         self._last_ack = self._loop.time()
         self._wake()
 
@@ -149,12 +155,19 @@ class PulsarConsumer(Consumer):
             if arrivals:
                 self._unpack()
             room = min(self._wanted + shelf.returned, self._prefetch - len(shelf.in_hand)) - len(shelf.ready)
-            if room <= 0 or shelf.parked >= PARKED:
+            if room <= 0 or shelf.ready_bytes >= RECEIVE_BYTES or self._is_full():
                 return
-            while room > 0 and not self._asking:
+            size = shelf.ready_bytes
+            while room > 0 and size < RECEIVE_BYTES and not self._asking:
                 self._asking = True
                 self._source.next(self._arrived)
                 room -= 1
+                if not self._asking and arrivals[-1][0] == self._ok:
+                    size += arrivals[-1][1].length()
+
+    def _is_full(self) -> bool:
+        shelf = self._shelf
+        return shelf.parked >= PARKED or shelf.parked_bytes >= PARKED_BYTES
 
     def _arrived(self, result: Result, message: RawMessage) -> None:
         self._arrivals.append((result, message))
@@ -182,13 +195,14 @@ class PulsarConsumer(Consumer):
 
     def _shelve(self, raw: RawMessage) -> None:
         """Redelivered after a lost connection while it is still here: it is the same one."""
-        identity = raw.message_id().serialize()
+        id = raw.message_id()
+        identity = id.serialize()
         known = self._shelf.known.get(identity)
         if known is not None:
-            known.raw = raw
+            known.id = id
             return
         if self._shelf.was_settled(identity):
-            self._source.ack(raw)
+            self._source.ack(id)
             return
         headers = self._decoded(raw.properties, dict[str, str]())
         key: str | None
@@ -202,12 +216,12 @@ class PulsarConsumer(Consumer):
         due = _due(headers[DUE], self._topic) if DUE in headers else 0.0
         if due and due <= self._now():
             due = 0.0
-        message_id = headers.get(ID, "")
+        message_id, body = headers.get(ID, ""), raw.data()
         if len(headers) == 1 and message_id:
-            message = Message(message_id, key, raw.data())
+            message = Message(message_id, key, body)
         else:
-            message = Message(message_id, key, raw.data(), {k: v for k, v in headers.items() if not own(k)})
-        held = Held(raw, identity, next(self._numbers))
+            message = Message(message_id, key, body, {k: v for k, v in headers.items() if not own(k)})
+        held = Held(id, identity, next(self._numbers), len(body))
         self._shelf.arrive(message, held, raw.redelivery_count() + 1, raw.publish_timestamp() / 1000, due)
         if due:
             self._arm()

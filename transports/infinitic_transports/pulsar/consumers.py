@@ -16,7 +16,7 @@ from infinitic_transports.pulsar.client import CLOSE_SECONDS, PulsarClient
 from infinitic_transports.pulsar.consumer import PulsarConsumer
 from infinitic_transports.pulsar.forwarding import Forwarders, Publish
 from infinitic_transports.pulsar.names import FORWARDER, Names, delayed, encode_subscription
-from infinitic_transports.pulsar.producer import build
+from infinitic_transports.pulsar.outgoing import build, size
 from infinitic_transports.pulsar.producers import Producers
 from infinitic_transports.pulsar.settings import PulsarSettings
 from infinitic_transports.pulsar.sources import Reading, Source, Subscribed
@@ -122,13 +122,16 @@ class Consumers:
         waiting = delayed(topic)
         await self._admin.make_topic(waiting, partitions=self._settings.partitions)
         await self._admin.make_subscription(waiting, FORWARDER)
-        raw = await self._client.consumer(self._names.full(waiting), FORWARDER, keyed=False, queue=500)
+        raw = await self._client.consumer(self._names.full(waiting), FORWARDER, keyed=False, queue=self._queue(2000))
 
         async def publish(messages: Sequence[Message]) -> None:
             library = self._client.library
-            await self._producers.send(topic, [build(library, message, topic, None) for message in messages])
+            built = [build(library, message, topic, None) for message in messages]
+            await self._producers.send(topic, built, [size(message) for message in messages])
 
         return self._consumer(Subscribed(raw, self._client), waiting, FORWARDER, 1000), publish
 
     def _queue(self, prefetch: int) -> int:
-        return max(1, min(prefetch // 4, self._settings.consumer.receiver_queue_size))
+        """Messages that the library asks the broker for beforehand; it bounds their number alone, not their bytes."""
+        options, largest = self._settings.consumer, self._settings.max_message_size_bytes
+        return max(1, min(prefetch // 4, options.receiver_queue_size, options.receiver_queue_bytes // largest))

@@ -36,6 +36,7 @@ _ADVICE = {
     "AuthenticationError": "the broker does not accept who this client says it is: look at `authentication`",
     "ErrorGettingAuthenticationData": "the credentials of `authentication` cannot be obtained",
     "AuthorizationError": "the role of this client lacks the permission to produce and consume in the namespace",
+    "MessageTooBig": "it is above the maxMessageSize of the broker, which was lowered since it was asked for",
     "TopicTerminated": "somebody ended it for ever (pulsar-admin topics terminate): remove it, and it is made anew",
     "UnsupportedVersionError": "the broker is too old: Pulsar 4.0.13 or newer is needed",
     "ProducerBlockedQuotaExceededError": "the backlog quota of the namespace is used up",

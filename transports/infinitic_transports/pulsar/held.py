@@ -10,22 +10,28 @@ from collections import deque
 from heapq import heappop, heappush
 
 from infinitic.transport import Delivery, Message
-from infinitic_transports.pulsar.client import RawMessage
+from infinitic_transports.pulsar.client import RawMessageId
 
 REMEMBERED = 10_000
 """Acknowledged messages that are recognised if the broker sends them once more."""
 
 
 class Held:
-    """One message of the broker that is not settled. `number` counts in the order of arrival."""
+    """One message of the broker that is not settled.
 
-    __slots__ = ("due", "identity", "number", "raw", "returned")
+    `id` is what is acknowledged: the library's message would keep its body in memory a second time. `number` counts
+    in the order of arrival, `size` is of the body, in bytes.
+    """
 
-    def __init__(self, raw: RawMessage, identity: bytes, number: int) -> None:
-        self.raw = raw
+    __slots__ = ("due", "id", "identity", "number", "parked", "returned", "size")
+
+    def __init__(self, id: RawMessageId, identity: bytes, number: int, size: int) -> None:
+        self.id = id
         self.identity = identity
         self.number = number
+        self.size = size
         self.due = 0.0
+        self.parked = False  # it is neither ready nor in hand
         self.returned = False  # it is ready once more
 
 
@@ -33,9 +39,24 @@ Item = tuple[int, Delivery, Held]
 
 
 class Shelf:
-    """All that one consumer holds. KEYED: behind a message that was given back wait the later ones of its key."""
+    """All that one consumer holds. KEYED: behind a message that was given back wait the later ones of its key.
 
-    __slots__ = ("_keyed", "_lanes", "_later", "_put_off", "_settled", "in_hand", "known", "ready", "returned")
+    `ready_bytes` and `parked_bytes` are of the bodies that are ready, and of those neither ready nor in hand.
+    """
+
+    __slots__ = (
+        "_keyed",
+        "_lanes",
+        "_later",
+        "_put_off",
+        "_settled",
+        "in_hand",
+        "known",
+        "parked_bytes",
+        "ready",
+        "ready_bytes",
+        "returned",
+    )
 
     def __init__(self, *, keyed: bool) -> None:
         self._keyed = keyed
@@ -47,6 +68,8 @@ class Shelf:
         self._put_off: set[int] = set()
         self._settled: dict[bytes, None] = {}
         self.returned = 0  # of the ready ones, those that were given back or put off
+        self.ready_bytes = 0
+        self.parked_bytes = 0
 
     def arrive(self, message: Message, held: Held, attempt: int, published_at: float, due: float) -> None:
         """A message came. It is ready unless it is not due yet, or waits behind one of its key."""
@@ -56,21 +79,27 @@ class Shelf:
         if lane is not None:
             held.due = 0.0
             lane.append((held.number, delivery, held))
+            self._park(held)
         elif due:
             self._put(due, delivery, held)
         else:
             self.ready.append(delivery)
+            self.ready_bytes += held.size
 
-    def take(self, limit: int) -> list[Delivery]:
-        """Up to `limit` of what is ready; it is in hand then."""
+    def take(self, limit: int, limit_bytes: int) -> list[Delivery]:
+        """Up to `limit` of what is ready, or until their bodies have `limit_bytes`; it is in hand then."""
         ready, in_hand = self.ready, self.in_hand
-        taken = [ready.popleft() for _ in range(min(limit, len(ready)))]
-        for delivery in taken:
+        taken: list[Delivery] = []
+        before = self.ready_bytes
+        while ready and len(taken) < limit and before - self.ready_bytes < limit_bytes:
+            delivery = ready.popleft()
             held = in_hand[delivery] = _held(delivery)
+            self.ready_bytes -= held.size
             self._gone(held)
+            taken.append(delivery)
         return taken
 
-    def settle(self, delivery: Delivery) -> RawMessage | None:
+    def settle(self, delivery: Delivery) -> RawMessageId | None:
         """A delivery is acknowledged. None if it is not in hand."""
         held = self.in_hand.pop(delivery, None)
         if held is None:
@@ -79,7 +108,7 @@ class Shelf:
         self._settled[held.identity] = None
         if len(self._settled) > REMEMBERED:
             del self._settled[next(iter(self._settled))]
-        return held.raw
+        return held.id
 
     def was_settled(self, identity: bytes) -> bool:
         """Whether it was acknowledged here lately: a lost connection may have swallowed that."""
@@ -102,6 +131,7 @@ class Shelf:
         if lane is None:
             lane = self._lanes[key] = self._recall(key)
         held.due = due
+        self._park(held)
         insort(lane, (held.number, again, held), key=_number)
         heappush(self._later, (due, held.number, again))
         return True
@@ -126,9 +156,17 @@ class Shelf:
         return len(self.known) - len(self.ready) - len(self.in_hand)
 
     def _return(self, delivery: Delivery, held: Held) -> None:
+        if held.parked:
+            held.parked = False
+            self.parked_bytes -= held.size
         held.returned = True
         self.returned += 1
         self.ready.append(delivery)
+        self.ready_bytes += held.size
+
+    def _park(self, held: Held) -> None:
+        held.parked = True
+        self.parked_bytes += held.size
 
     def _gone(self, held: Held) -> None:
         if held.returned:
@@ -136,6 +174,7 @@ class Shelf:
             self.returned -= 1
 
     def _put(self, due: float, delivery: Delivery, held: Held) -> None:
+        self._park(held)
         self._put_off.add(held.number)
         heappush(self._later, (due, held.number, delivery))
 
@@ -147,6 +186,8 @@ class Shelf:
             held = _held(delivery)
             if delivery.message.key == key:
                 self._gone(held)
+                self.ready_bytes -= held.size
+                self._park(held)
                 held.due = 0.0
                 insort(lane, (held.number, delivery, held), key=_number)
             else:

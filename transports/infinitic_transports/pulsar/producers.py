@@ -32,14 +32,15 @@ class Producers:
         self._idle = options.idle_seconds
         self._timeout = options.send_timeout_seconds
         self._limit = max(1, options.max_pending_messages - 50)
+        self._limit_bytes = options.max_pending_bytes
         self._producers: dict[str, Producer] = {}
         self._making: dict[str, asyncio.Task[Producer]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._closed = False
 
-    async def send(self, topic: Topic, messages: Sequence[object]) -> None:
-        """Send in order; return when the broker has accepted all."""
+    async def send(self, topic: Topic, messages: Sequence[object], sizes: Sequence[int]) -> None:
+        """Send in order; return when the broker has accepted all. `sizes` are in bytes."""
         ephemeral = topic.subscription is None
         producer = self._producers.get(topic.name)
         if producer is not None and ephemeral and not producer.connected:
@@ -50,7 +51,7 @@ class Producers:
         if ephemeral:
             producer.used = asyncio.get_running_loop().time()
         try:
-            await producer.send(messages)
+            await producer.send(messages, sizes)
         except (TransportUnavailable, TransportClosed, UnknownTopic) as error:
             if self._producers.get(topic.name) is producer:
                 self._drop(topic.name)
@@ -85,7 +86,7 @@ class Producers:
         name, batching = self._names.full(topic), topic.ordering is Ordering.KEYED or ephemeral
         timeout = min(self._timeout, _EPHEMERAL_TIMEOUT) if ephemeral else self._timeout
         raw = await self._client.producer(name, batching=batching, timeout=timeout)
-        return Producer(raw, self._client, topic.name, self._limit)
+        return Producer(raw, self._client, topic.name, self._limit, self._limit_bytes)
 
     async def _check(self, topic: Topic) -> None:
         if await self._admin.subscriptions(topic) is None:

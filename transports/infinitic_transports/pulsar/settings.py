@@ -155,6 +155,9 @@ class ProducerOptions(Settings):
     batching_max_size_bytes: int = Field(default=131_072, ge=1, description="Bytes of one batch at most")
     batching_max_publish_delay_ms: int = Field(default=1, ge=1, description="Milliseconds that a batch is waited for")
     max_pending_messages: int = Field(default=1000, ge=2, description="Messages of a topic sent and not taken yet")
+    max_pending_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=1, description="Bytes of these at most, or one message if that is larger"
+    )
     idle_seconds: Seconds = Field(default=30.0, description="Seconds until the producer for a client's topic is closed")
 
 
@@ -163,6 +166,11 @@ class ConsumerOptions(Settings):
 
     receiver_queue_size: int = Field(
         default=500, ge=1, description="Messages that wait in the client beyond those in hand, at most"
+    )
+    receiver_queue_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=64 * 1024,
+        description="Bytes that these have at most: there are fewer, the larger max_message_size_bytes is",
     )
 
 

@@ -8,7 +8,7 @@ from infinitic_transports.pulsar.client import (
     Answer,
     PulsarClient,
     RawConsumer,
-    RawMessage,
+    RawMessageId,
     RawReader,
     answered,
     ignore,
@@ -30,7 +30,7 @@ class Source(Protocol):
         ...
 
     def next(self, answer: Answer, /) -> None: ...
-    def ack(self, message: RawMessage, /) -> None: ...
+    def ack(self, id: RawMessageId, /) -> None: ...
     async def close(self) -> None: ...
 
 
@@ -49,8 +49,8 @@ class Subscribed:
     def connected(self) -> bool:
         return self._raw.is_connected()
 
-    def ack(self, message: RawMessage) -> None:
-        self._ack(message, ignore)
+    def ack(self, id: RawMessageId) -> None:
+        self._ack(id, ignore)
 
     async def close(self) -> None:
         await answered("Closing a consumer", self._where, self._raw.close_async)
@@ -66,7 +66,7 @@ class Reading:
         self._where = client.where
         self.next = raw.read_next_async
 
-    def ack(self, message: RawMessage) -> None:
+    def ack(self, id: RawMessageId) -> None:
         """Nothing is kept that could be acknowledged."""
 
     @property

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel
@@ -31,7 +32,7 @@ from infinitic_transports.pulsar.client import CLOSE_SECONDS, PulsarClient
 from infinitic_transports.pulsar.consumers import Consumers
 from infinitic_transports.pulsar.diagnosis import diagnose
 from infinitic_transports.pulsar.names import DELAYED, FORWARDER, Names, delayed
-from infinitic_transports.pulsar.producer import build, size
+from infinitic_transports.pulsar.outgoing import Outgoing, size
 from infinitic_transports.pulsar.producers import Producers
 from infinitic_transports.pulsar.reach import Reach
 from infinitic_transports.pulsar.settings import PulsarSettings
@@ -67,6 +68,7 @@ class PulsarTransport(Transport):
         self._admin = Admin(settings, self._names, horizon)
         self._reach = Reach(settings, self._admin)
         self._reaching: asyncio.Task[None] | None = None
+        self._reached = False
         self._producers = Producers(self._client, self._admin, self._names, settings.producer)
         self._consumers = Consumers(
             self._client, self._admin, self._names, settings, self._producers, self._clock, self._forget
@@ -99,36 +101,35 @@ class PulsarTransport(Transport):
 
     async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
         self._check_open()
-        library, largest = self._client.library, self.capabilities.max_payload
-        now = self._clock.now()
-        at_once: list[object] = []
-        later: list[object] = []
-        waiting = delayed(topic) if topic.ordering is Ordering.KEYED else topic
+        if not self._reached:
+            await self._reach_first()  # it tells what the broker takes
+        largest, now = self.capabilities.max_payload, self._clock.now()
+        at_once, later = Outgoing(topic), Outgoing(delayed(topic) if topic.ordering is Ordering.KEYED else topic)
         for message in messages:
             if len(message.body) > largest:
                 raise MessageTooLarge(len(message.body), largest, topic.name)
-            if size(message) > self._limit:
-                raise MessageTooLarge(size(message), self._limit, topic.name)
+            bytes = size(message)
+            if bytes > self._limit:
+                raise MessageTooLarge(bytes, self._limit, topic.name)
             due = message.deliver_at
             if due is not None and not math.isfinite(due):
                 raise UsageError(f"A message for {topic.name} is to be delivered at {due}, which is no time")
             if due is None or due <= now:
-                at_once.append(build(library, message, topic, None))
-            elif waiting is topic:
-                at_once.append(build(library, message, topic, due))
+                at_once.add(message, None, bytes)
+            elif later.topic is topic:
+                at_once.add(message, due, bytes)
             else:
-                later.append(build(library, message, waiting, due))
-        for where, some in ((topic, at_once), (waiting, later)):
-            if not some:
-                continue
+                later.add(message, due, bytes)
+        groups = at_once.groups(self._client.library), later.groups(self._client.library)
+        for group in chain(*groups):
             try:
-                await self._producers.send(where, some)
+                await self._producers.send(*group)
             except UnknownTopic:
                 if topic.name not in self._declared:
                     raise
                 self._forget(topic)  # it was declared here, and somebody has removed it
                 await self.declare([topic])
-                await self._producers.send(where, some)
+                await self._producers.send(*group)
 
     async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
         """See `Transport.subscribe`. Raises `UnknownTopic` unless the topic is declared or ephemeral."""
@@ -199,6 +200,8 @@ class PulsarTransport(Transport):
 
     async def _reach_first(self) -> None:
         """Return once the brokers were reached; learn their limit. Who comes meanwhile waits for the same answer."""
+        if self._reached:
+            return
         if self._reaching is None:
             self._reaching = asyncio.get_running_loop().create_task(self._learn_limit())
             self._reaching.add_done_callback(self._end_reaching)
@@ -217,6 +220,7 @@ class PulsarTransport(Transport):
 
     async def _learn_limit(self) -> None:
         largest = (await self._reach.greet()).max_message_size
+        self._reached = True
         if 0 < largest < self._settings.max_message_size_bytes:
             _logger.warning(
                 "The brokers at %s take messages of %s bytes at most, less than max_message_size_bytes",
