@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
+import math
 import re
-import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import typer
 
+from infinitic.config import importing
 from infinitic.errors import ConfigurationError, DecodingError, UsageError
-from infinitic.replay.spec import MethodSpec, WorkflowSpec, spec_of
 from infinitic.workflows import Workflow
 
 T = TypeVar("T")
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+LONGEST = 1_000_000_000
+"""Seconds that a command may be told to wait."""
+
 _ANOTHER_VERSION = ": its caller knows another version of it"
 
 
@@ -26,9 +28,31 @@ def parsed(option: str, text: str) -> Any:
     """A JSON value. Raises `UsageError` that names the option."""
     try:
         return msgspec.json.decode(text)
+    except RecursionError:
+        raise UsageError(f"{option} takes JSON, and this is nested too deep") from None
     except (msgspec.MsgspecError, UnicodeEncodeError) as error:
         shown = text if len(text) <= 60 else f"{text[:60]}…"
         raise UsageError(f"{option} takes JSON, got {shown!r}: {error}") from None
+
+
+def seconds(text: str) -> float:
+    """A number of seconds above zero, for an option. Raises `typer.BadParameter`."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0.001 <= found <= LONGEST:  # NaN is neither
+        raise typer.BadParameter(f"{text!r} is no number of seconds between 0.001 and {LONGEST:,}")
+    return found
+
+
+def text(value: str) -> str:
+    """A text that can be sent, for an option. Raises `typer.BadParameter` for one that is not valid Unicode."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter(f"{value!r} is not text in the encoding of this terminal") from None
+    return value
 
 
 def arguments(inputs: Sequence[str]) -> bytes:
@@ -41,12 +65,14 @@ def arguments(inputs: Sequence[str]) -> bytes:
     return b"[%b]" % b",".join(text.encode() for text in inputs)
 
 
-def checked(decode: Callable[[bytes], T], data: bytes, hint: str = "") -> T:
+def checked(decode: Callable[[bytes], T], data: bytes) -> T:
     """What the type hints make of JSON that a person typed. Raises `UsageError` if it does not fit."""
     try:
         return decode(data)
     except DecodingError as error:
-        raise UsageError(str(error).removesuffix(_ANOTHER_VERSION) + hint) from error
+        raise UsageError(str(error).removesuffix(_ANOTHER_VERSION)) from error
+    except RecursionError:
+        raise UsageError("--input is nested too deep") from None
 
 
 def since(text: str, now: datetime | None = None) -> datetime:
@@ -56,7 +82,7 @@ def since(text: str, now: datetime | None = None) -> datetime:
         if match:
             return (now or datetime.now(UTC)) - timedelta(**{_UNITS[match[2]]: float(match[1])})
         return datetime.fromisoformat(text.strip()).astimezone()
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         raise UsageError(
             f"--since takes a date and time (2026-01-31T12:00Z) or a duration (90s, 15m, 2h, 7d), got {text!r}"
         ) from None
@@ -69,38 +95,20 @@ def metadata(pairs: Sequence[str]) -> dict[str, bytes]:
         key, sign, value = pair.partition("=")
         if not key or not sign:
             raise UsageError(f"--meta takes key=value, got {pair!r}")
-        found[key] = value.encode()
+        try:
+            key.encode()
+            found[key] = value.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"--meta takes text, got {pair!r}") from None
     return found
 
 
 def imported(path: str) -> type[Workflow]:
     """A workflow class by its path, ``shop.trip:Trip`` or ``shop.trip.Trip``; it may be in the working directory."""
-    module_name, _, name = path.rpartition(":" if ":" in path else ".")
-    if not module_name or not name:
-        raise UsageError(f"{path!r} is no path of a class: write module:Class")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f"{path}: the module cannot be imported: {error}") from error
-    except Exception as error:
-        raise ConfigurationError(f"{path}: importing the module raised {type(error).__name__}: {error}") from error
-    found: Any = module
-    for part in name.split("."):
-        found = getattr(found, part, None)
+        found = importing.found(path)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error.__cause__
     if not (isinstance(found, type) and issubclass(found, Workflow)):
-        raise ConfigurationError(f"{path}: there is no workflow class '{name}' in {module_name}")
+        raise ConfigurationError(f"{path} is no workflow class: it does not derive from infinitic.Workflow")
     return found
-
-
-def method_of(cls: type[Workflow], name: str) -> tuple[WorkflowSpec, MethodSpec]:
-    """A method of a workflow, by the name of its attribute or the one in messages."""
-    spec = spec_of(cls)
-    method = spec.attributes.get(name) or spec.methods.get(name)
-    if method is None:
-        raise UsageError(
-            f"The workflow {spec.name} has no method '{name}'; it has {', '.join(sorted(spec.attributes))}"
-        )
-    return spec, method

@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
+import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from infinitic.config.importing import found, told
 from infinitic.errors import ConfigurationError, InfiniticError
 from infinitic.registry import service_name
 from infinitic.replay.spec import spec_of
 from infinitic.workflows import Workflow
-
-
-def found(path: str) -> Any:
-    """What stands at `package.module.Class` or `package.module:Class`; it may be in the working directory.
-
-    Raises `ConfigurationError` in one sentence, whatever importing does.
-    """
-    module_name, _, name = path.rpartition(":" if ":" in path else ".")
-    if not module_name or not name or module_name.startswith("."):
-        raise ConfigurationError(f"'{path}' is no path of a class: write package.module.Class")
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
-            raise ConfigurationError(f"there is no module '{error.name}'") from error
-        raise ConfigurationError(f"importing {module_name} raised {type(error).__name__}: {error}") from error
-    except Exception as error:
-        raise ConfigurationError(f"importing {module_name} raised {type(error).__name__}: {error}") from error
-    made: Any = module
-    for part in name.split("."):
-        try:
-            made = getattr(made, part)
-        except AttributeError:
-            raise ConfigurationError(f"the module {module_name} has no '{name}'") from None
-    return made
 
 
 def service_class(path: str, name: str) -> type[Any]:
@@ -62,9 +33,18 @@ def service_factory(path: str) -> Any:
 def made(implementation: Callable[[], object], name: str) -> object:
     """The service `name`, made by its class or factory."""
     try:
+        inspect.signature(implementation).bind()
+    except TypeError as error:
+        hint = (
+            "; give `factory`, a function that makes it, instead of `class`" if isinstance(implementation, type) else ""
+        )
+        raise ConfigurationError(f"it cannot be made without arguments: {error}{hint}") from error
+    except ValueError:
+        pass  # it has no signature that can be read: calling it will tell
+    try:
         service = implementation()
     except Exception as error:
-        raise ConfigurationError(f"making the service raised {type(error).__name__}: {error}") from error
+        raise ConfigurationError(f"making the service raised {told(error)}") from error
     real = _service_name(type(service))
     if real != name:
         raise ConfigurationError(f"what was made is the service '{real}', not '{name}'")

@@ -101,7 +101,11 @@ def test_it_ends_while_it_waits_for_a_broker_that_is_away(folder: Path) -> None:
     ("old", "new", "message"),
     [
         ("storage:", "storge:", r"infinitic.yml:3: storge: unknown key \(did you mean 'storage'\?\)"),
-        (".Slow}", ".Slwo}", r"infinitic.yml:6: services\[0\].executor.class: the module .* has no 'Slwo'"),
+        (
+            ".Slow}",
+            ".Slwo}",
+            r"infinitic.yml:6: services\[0\].executor.class: the module .* has no 'Slwo' \(did you mean 'Slow'\?\)",
+        ),
     ],
 )
 def test_a_mistake_is_one_message_and_code_2(folder: Path, old: str, new: str, message: str) -> None:

@@ -118,14 +118,24 @@ def test_what_was_made_is_closed() -> None:
     ("path", "message"),
     [
         ("Nothing", "'Nothing' is no path of a class: write package.module.Class"),
-        ("nowhere.at.all.Class", "there is no module 'nowhere'"),
-        ("examples.nothing.Class", "there is no module 'examples.nothing'"),
-        ("examples.hello.Greter", "the module examples.hello has no 'Greter'"),
+        ("nowhere.at.all.Class", "there is no module 'nowhere' in the working directory or the environment"),
+        (
+            "examples.nothing.Class",
+            "there is no module 'examples.nothing' in the working directory or the environment",
+        ),
+        (
+            "examples.hello.Greter",
+            f"the module examples.hello ({ROOT}/examples/hello.py) has no 'Greter' (did you mean 'Greeter'?)",
+        ),
         ("examples.hello.PAUSE", "examples.hello.PAUSE is not a class"),
-        ("broken_for_config.Class", "importing broken_for_config raised ZeroDivisionError: division by zero"),
+        (
+            "broken_for_config.Class",
+            "importing broken_for_config raised ZeroDivisionError: division by zero (broken_for_config.py, line 1)",
+        ),
         (
             "lost_for_config.Class",
-            "importing lost_for_config raised ModuleNotFoundError: No module named 'nowhere'",
+            "importing lost_for_config raised ModuleNotFoundError: No module named 'nowhere' "
+            "(lost_for_config.py, line 1)",
         ),
         ("builtins.dict", "builtins.dict is the service 'dict', not 'Greeter'"),
     ],
@@ -148,7 +158,7 @@ def test_factories_and_workflows_that_cannot_be(tmp_path: Path, monkeypatch: pyt
     )
     for name, message in {
         "number": "factories_for_config.number cannot be called",
-        "fails": "making the service raised LookupError: no greeter",
+        "fails": "making the service raised LookupError: no greeter (factories_for_config.py, line 3)",
         "other": "what was made is the service 'dict', not 'Greeter'",
     }.items():
         with pytest.raises(ConfigurationError) as caught:
