@@ -57,7 +57,15 @@ class WorkflowHandle(Generic[R]):
         waits = self._client.waits
         if self._wait is None or not (self._wait.kept or self._wait.future.done()):
             self._wait = await waits.join(self._stub.spec.name, self.workflow_id, self.method_id)
-        response = await waits.outcome(self._wait, seconds)
+        try:
+            response = await waits.outcome(self._wait, seconds)
+        except TimeoutError:
+            if seconds is None or self._wait.future.done():
+                raise
+            raise TimeoutError(
+                f"No result of {self.workflow_name}.{self.method_name} (workflow_id {self.workflow_id}) "
+                f"within {seconds:g} s; it runs on"
+            ) from None
         return cast(R, self._client.outcome(response, self._stub.spec.name, self._spec, self.workflow_id))
 
     def __repr__(self) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from infinitic.cli import dead_letters, demo, doctor, influence, inspect, migrate, start, worker
+from infinitic.cli import dead_letters, demo, doctor, influence, inspect, listing, migrate, result, retry, start, worker
+from infinitic.cli.terminal import prepare_streams
 
 app = typer.Typer(
     help="Durable workflows and services as plain Python classes.",
@@ -17,10 +18,12 @@ app = typer.Typer(
 app.command("demo")(demo.command)
 app.command("worker")(worker.command)
 app.command("start")(start.command)
-app.command("describe")(inspect.describe_command)
-app.command("list")(inspect.list_command)
+app.command("result")(result.command)
+app.command("describe")(inspect.command)
+app.command("list")(listing.command)
 app.command("signal")(influence.signal_command)
 app.command("cancel")(influence.cancel_command)
+app.command("retry")(retry.command)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("migrate")(migrate.command)
 app.command("doctor")(doctor.command)
@@ -43,4 +46,5 @@ def options(
 
 def main() -> None:
     """Run the command line."""
+    prepare_streams()
     app(prog_name="infinitic")

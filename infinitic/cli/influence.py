@@ -15,18 +15,17 @@ from infinitic.cli.link import (
     Confirm,
     Link,
     Timeout,
+    WorkflowId,
     WorkflowName,
     answered,
     run,
 )
 from infinitic.cli.output import Json, line, show
-from infinitic.cli.values import checked, parsed
+from infinitic.cli.values import checked, parsed, text
 from infinitic.codec import value_codec
 from infinitic.errors import UsageError
 from infinitic.replay.spec import spec_of
 from infinitic.workflows import Workflow
-
-WorkflowId = Annotated[str, typer.Argument(metavar="ID", help="The id of the workflow.")]
 
 
 class Sent(msgspec.Struct, omit_defaults=True):
@@ -44,9 +43,9 @@ class Sent(msgspec.Struct, omit_defaults=True):
 
 def signal_command(
     workflow_id: WorkflowId,
-    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="The name of the channel.")],
-    workflow: WorkflowName,
-    value: Annotated[str, typer.Option("--input", help="The value, in JSON.")],
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="The name of the channel.", parser=text)],
+    value: Annotated[str, typer.Option("--input", metavar="JSON", help="The value, in JSON.")],
+    workflow: WorkflowName = None,
     raw: Annotated[bool, typer.Option("--raw", help="Send it as it is: do not check it with the class.")] = False,
     confirm: Confirm = False,
     timeout: Timeout = ANSWER_SECONDS,
@@ -63,7 +62,7 @@ def signal_command(
 
 async def signal(
     link: Link,
-    name: str,
+    name: str | None,
     workflow_id: str,
     channel: str,
     value: str,
@@ -75,11 +74,12 @@ async def signal(
     """Send a value that is JSON text."""
     parsed("--input", value)
     data = value.encode()
+    name = await link.name_of(name, workflow_id)
     cls = None if raw else link.project.workflow(name)
     if cls is not None:
         data = _fitting(cls, channel, data)
     stub = await link.instance(name, workflow_id)
-    stalled = await answered(name, link.client.signal(stub, channel, data, confirm=confirm), timeout)
+    stalled = await answered(link, name, link.client.signal(stub, channel, data, confirm=confirm), timeout)
     return Sent("signal", workflow_id, name, confirm and stalled is None, stalled)
 
 
@@ -96,7 +96,7 @@ def _fitting(cls: type[Workflow], channel: str, data: bytes) -> bytes:
 
 def cancel_command(
     workflow_id: WorkflowId,
-    workflow: WorkflowName,
+    workflow: WorkflowName = None,
     confirm: Confirm = False,
     timeout: Timeout = ANSWER_SECONDS,
     config: Config = DEFAULT_CONFIG,
@@ -111,11 +111,12 @@ def cancel_command(
 
 
 async def cancel(
-    link: Link, name: str, workflow_id: str, *, confirm: bool = False, timeout: float = ANSWER_SECONDS
+    link: Link, name: str | None, workflow_id: str, *, confirm: bool = False, timeout: float = ANSWER_SECONDS
 ) -> Sent:
     """Ask for a whole instance to be cancelled."""
+    name = await link.name_of(name, workflow_id)
     stub = await link.instance(name, workflow_id)
-    stalled = await answered(name, link.client.cancel(stub, confirm=confirm), timeout)
+    stalled = await answered(link, name, link.client.cancel(stub, confirm=confirm), timeout)
     return Sent("cancel", workflow_id, name, confirm and stalled is None, stalled)
 
 

@@ -1,36 +1,36 @@
-"""``infinitic describe`` and ``infinitic list``: what has become of workflows."""
+"""``infinitic describe``: what has become of a workflow, what it waits for, and whether a worker serves that."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import msgspec
-import typer
 from rich.console import RenderableType
 
+from infinitic import topics
+from infinitic.cli import open_work
 from infinitic.cli.link import (
     ANSWER_SECONDS,
     DEFAULT_CONFIG,
     Config,
     Link,
     Timeout,
+    WorkflowId,
     WorkflowName,
     answered,
+    consumers,
     run,
 )
+from infinitic.cli.open_work import OpenWork, Task
 from infinitic.cli.output import Json, cell, instant, line, show, status as coloured, table
-from infinitic.cli.values import since as instant_of
-from infinitic.errors import UsageError
-from infinitic.messages.client import MethodInfo, WorkflowInfo
-from infinitic.messages.outcomes import WorkflowStatus
-from infinitic.storage import Found
-
-_PAGE = 1000
+from infinitic.engines import state
+from infinitic.engines.workflow.describe import describe as describe_head
+from infinitic.messages.client import MethodInfo, ReplyTo, WorkflowInfo
+from infinitic.storage import StateKey
 
 
 class Described(msgspec.Struct):
-    """`WorkflowInfo` with instants as people read them."""
+    """`WorkflowInfo` with instants as people read them, the open tasks, and what an operator should know."""
 
     workflow_id: str
     workflow_name: str
@@ -46,97 +46,63 @@ class Described(msgspec.Struct):
     next_wake: str | None
     steps: int
     transitions: int
+    tasks: list[Task]
+    notes: list[str]
 
 
-class Listed(msgspec.Struct):
-    """One row of a list."""
-
-    workflow_id: str
-    workflow_name: str
-    version: int | None
-    status: str
-    started_at: str | None
-    closed_at: str | None
-    next_wake: str | None
-
-
-class Listing(msgspec.Struct):
-    """A page. `cursor` continues it; None: there is no more."""
-
-    workflows: list[Listed]
-    cursor: str | None
-
-
-def describe_command(
-    workflow_id: Annotated[str, typer.Argument(metavar="ID", help="The id of the workflow.")],
-    workflow: WorkflowName,
+def command(
+    workflow_id: WorkflowId,
+    workflow: WorkflowName = None,
     timeout: Timeout = ANSWER_SECONDS,
     config: Config = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
-    """Show what the engine knows of a workflow: its state, methods, open tasks and timers, and why it stalls."""
-    show(run(config, lambda link: describe(link, workflow, workflow_id, timeout)), as_json, _render_described)
+    """Show what is known of a workflow: its state, methods, open tasks with their last failure, and why it stalls."""
+    show(run(config, lambda link: describe(link, workflow, workflow_id, timeout)), as_json, _render)
 
 
-async def describe(link: Link, name: str, workflow_id: str, timeout: float = ANSWER_SECONDS) -> Described:
-    """Ask the engine. Raises `WorkflowUnknownError`."""
+async def describe(link: Link, name: str | None, workflow_id: str, timeout: float = ANSWER_SECONDS) -> Described:
+    """Ask the engine, or read the storage if no worker has the engine. Raises `WorkflowUnknownError`."""
+    name = await link.name_of(name, workflow_id)
     stub = await link.instance(name, workflow_id)
-    return _described(await answered(name, link.client.describe(stub), timeout))
+    notes: list[str] = []
+    info = None
+    if not await consumers(link.transport, topics.workflow_engine(name)):
+        info = await _stored(link, name, workflow_id)
+        notes.append(f"no worker has the state engine of '{name}': nothing happens until one runs")
+    if info is None:
+        info = await answered(link, name, link.client.describe(stub), timeout)
+        notes.clear()
+    work = (
+        await open_work.read(link.storage, link.transport, name, workflow_id) if info.open_tasks else OpenWork([], [])
+    )
+    return _described(info, work, [*_advice(info), *notes, *_lacks(work)])
 
 
-def list_command(
-    workflow: Annotated[str | None, typer.Option("--workflow", help="Only workflows of this name.")] = None,
-    status: Annotated[WorkflowStatus | None, typer.Option("--status", help="Only those in this state.")] = None,
-    since: Annotated[
-        str | None, typer.Option("--since", help="Started after: 2026-01-31T12:00Z, or how long ago: 90s, 15m, 2h, 7d.")
-    ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many to show.")] = 100,
-    cursor: Annotated[str | None, typer.Option("--cursor", help="Continue where a list ended.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All pages.")] = False,
-    config: Config = DEFAULT_CONFIG,
-    as_json: Json = False,
-) -> None:
-    """List workflows, newest first, as the storage has them."""
-
-    async def verb(link: Link) -> Listing:
-        return await list_workflows(link, workflow, status, since, limit=limit, cursor=cursor, everything=everything)
-
-    show(run(config, verb), as_json, _render_listing)
-
-
-async def list_workflows(
-    link: Link,
-    name: str | None = None,
-    status: WorkflowStatus | None = None,
-    since: str | None = None,
-    *,
-    limit: int = 100,
-    cursor: str | None = None,
-    everything: bool = False,
-) -> Listing:
-    """Read the storage: one page of `limit`, or all."""
+async def _stored(link: Link, name: str, workflow_id: str) -> WorkflowInfo | None:
+    """What the storage knows of an instance; None if it has none."""
     if link.storage is None:
-        raise UsageError("The configuration has no storage: there is nothing to list")
-    started_after = None if since is None else instant_of(since)
-    found: list[Listed] = []
-    while True:
-        try:
-            page = await link.client.list_workflows(
-                name=name,
-                status=status,
-                since=started_after,
-                limit=_PAGE if everything else limit,
-                cursor=cursor,
-            )
-        except ValueError as error:
-            raise UsageError(f"--cursor: {error}") from error
-        found += map(_listed, page.found)
-        cursor = page.cursor
-        if cursor is None or not everything:
-            return Listing(found, cursor)
+        return None
+    key = StateKey(name, workflow_id)
+    stored = (await link.storage.states.load([key])).get(key)
+    return None if stored is None else describe_head(state.decode(stored.head), ReplyTo("", "")).info
 
 
-def _described(info: WorkflowInfo) -> Described:
+def _advice(info: WorkflowInfo) -> list[str]:
+    notes: list[str] = []
+    if info.stalled is not None:
+        notes.append(f"stalled: correct the code, then `infinitic retry {info.workflow_id}`")
+    if info.parked:
+        notes.append("parked: its messages go to the dead letters; correct the cause, and keep them")
+    return notes
+
+
+def _lacks(work: OpenWork) -> list[str]:
+    notes = [f"no worker serves the service '{each}': its tasks wait until one runs" for each in work.unserved]
+    return [*notes, f"open tasks: {work.unknown}"] if work.unknown else notes
+
+
+def _described(info: WorkflowInfo, work: OpenWork, notes: list[str]) -> Described:
     return Described(
         info.workflow_id,
         info.workflow_name,
@@ -152,23 +118,12 @@ def _described(info: WorkflowInfo) -> Described:
         instant(info.next_wake),
         info.steps,
         info.transitions,
+        work.tasks,
+        notes,
     )
 
 
-def _listed(found: Found) -> Listed:
-    entry = found.entry
-    return Listed(
-        found.key.id,
-        found.key.name,
-        entry.version,
-        str(entry.status),
-        instant(entry.started_at),
-        instant(entry.closed_at),
-        instant(entry.next_wake),
-    )
-
-
-def _render_described(info: Described) -> list[RenderableType]:
+def _render(info: Described) -> list[RenderableType]:
     facts = table("", "")
     facts.show_header = False
     for name in ("workflow_id", "workflow_name", "version", "status", "started_at", "closed_at", "next_wake"):
@@ -180,24 +135,18 @@ def _render_described(info: Described) -> list[RenderableType]:
         facts.add_row("stalled", line(info.stalled, "bold red"))
     if info.parked:
         facts.add_row("parked", line("its messages go to the dead letters", "bold red"))
-    methods = table("METHOD", "STATUS", "ID")
-    for method in info.methods:
-        methods.add_row(cell(method.method_name), coloured(str(method.status)), cell(method.method_id))
-    return [facts, line(""), methods] if info.methods else [facts]
-
-
-def _render_listing(listing: Listing) -> list[RenderableType]:
-    if not listing.workflows:
-        return [line("No workflows.")]
-    rows = table("ID", "WORKFLOW", "STATUS", "VERSION", "STARTED", "CLOSED", "NEXT WAKE")
-    for each in listing.workflows:
-        rows.add_row(
-            cell(each.workflow_id),
-            cell(each.workflow_name),
-            coloured(each.status),
-            cell(each.version),
-            cell(each.started_at),
-            cell(each.closed_at),
-            cell(each.next_wake),
-        )
-    return [rows] if listing.cursor is None else [rows, line(f"There are more: --cursor {listing.cursor}", "dim")]
+    shown: list[RenderableType] = [facts]
+    if info.methods:
+        methods = table("METHOD", "STATUS", "ID")
+        for method in info.methods:
+            methods.add_row(cell(method.method_name), coloured(str(method.status)), cell(method.method_id))
+        shown += [line(""), methods]
+    if info.tasks:
+        tasks = table("OPEN TASK", "ATTEMPT", "NEXT AT", "LAST FAILURE", "ID")
+        for task in info.tasks:
+            tasks.add_row(*map(cell, (task.task, task.attempt, task.due, task.failure, task.task_id)))
+        shown += [line(""), tasks]
+        more = info.open_tasks - len(info.tasks)
+        shown += [line(f"and {more:,} more", "dim")] if more > 0 else []
+    shown += [line(""), *(line(f"Note: {each}", "yellow") for each in info.notes)] if info.notes else []
+    return shown

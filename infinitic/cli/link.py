@@ -17,14 +17,14 @@ import typer
 
 from infinitic import config as configuration, topics
 from infinitic.cli.exits import exit_codes
-from infinitic.cli.values import imported
+from infinitic.cli.values import imported, seconds, text
 from infinitic.client import Client
 from infinitic.client_stubs import WorkflowStub
 from infinitic.errors import ConfigurationError, InfiniticError, UsageError
 from infinitic.ids import check_name
 from infinitic.replay.divergence import ReplayCheck
 from infinitic.replay.spec import WorkflowSpec, spec_of
-from infinitic.storage import Storage, StorageConfigurationError
+from infinitic.storage import StateKey, Storage, StorageConfigurationError
 from infinitic.transport import Transport, TransportUnavailable
 from infinitic.workflows import Workflow
 
@@ -34,15 +34,24 @@ WRONG = 2
 CONNECT_SECONDS = 15.0
 ANSWER_SECONDS = 30.0
 
-_SILENT = logging.NullHandler()
-
 Config = Annotated[
     Path, typer.Option("--config", envvar="INFINITIC_CONFIG", help="The configuration file.", show_envvar=True)
 ]
 DEFAULT_CONFIG = Path("infinitic.yml")
-WorkflowName = Annotated[str, typer.Option("--workflow", help="The name of the workflow.")]
+WorkflowId = Annotated[str, typer.Argument(metavar="ID", help="The id of the workflow.", parser=text)]
+WorkflowName = Annotated[
+    str | None,
+    typer.Option(
+        "--workflow",
+        help="The name of the workflow; not needed if the storage has an instance of this id.",
+        parser=text,
+    ),
+]
 Confirm = Annotated[bool, typer.Option("--confirm", help="Return only when the engine has applied it.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait for an answer of the engine.")]
+Timeout = Annotated[
+    float,
+    typer.Option("--timeout", parser=seconds, metavar="SECONDS", help="How long to wait for the engine's answer."),
+]
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,25 @@ class Link:
     storage: Storage | None = None
     project: Project = field(default_factory=Project)
 
+    async def name_of(self, name: str | None, workflow_id: str) -> str:
+        """The name of the workflow of an instance: `name`, or that of the configuration's that the storage knows.
+
+        Raises `UsageError` if it is not given and cannot be found.
+        """
+        check_name("A workflow id", workflow_id)
+        if name is not None:
+            return check_name("The name of a workflow", name)
+        known = sorted(self.project.workflows)
+        if self.storage is not None and known:
+            stored = await self.storage.states.load([StateKey(each, workflow_id) for each in known])
+            if len(stored) == 1:
+                return next(iter(stored)).name
+        if len(known) == 1:
+            return known[0]
+        raise UsageError(
+            f"The storage has no workflow {workflow_id}: say its name with --workflow; {self.project.known}"
+        )
+
     async def instance(self, name: str, workflow_id: str) -> WorkflowStub:
         """A stub of an instance by names alone. Raises if nothing was ever sent to a workflow of this name."""
         check_name("The name of a workflow", name)
@@ -92,25 +120,77 @@ class Link:
             if name in self.project.workflows:
                 raise InfiniticError(f"The workflow '{name}' has never run at this broker")
             raise InfiniticError(f"There is no workflow '{name}' at this broker; {self.project.known}")
+        return self.stub(name, workflow_id)
+
+    def stub(self, name: str, workflow_id: str) -> WorkflowStub:
+        """A stub by names that are known to be right."""
         spec = WorkflowSpec(Workflow, None, name, 0, 0.0, ReplayCheck.SIMPLE, {}, {}, {}, ())
         return WorkflowStub(self.client, spec, workflow_id, {})
 
 
-async def answered(name: str, call: Awaitable[T], timeout: float = ANSWER_SECONDS) -> T:
-    """What the engine answers. Without a worker nobody does: that is an error after `timeout` seconds."""
+async def answered(link: Link, name: str, call: Awaitable[T], timeout: float = ANSWER_SECONDS) -> T:
+    """What the engine answers. That nobody does within `timeout` seconds is an error that says why."""
     try:
         async with asyncio.timeout(timeout):
             return await call
     except TimeoutError:
-        raise InfiniticError(
-            f"No answer within {timeout:g} s: is a worker with the state engine of '{name}' running?"
-        ) from None
+        why = f"is a worker with the state engine of '{name}' running?"
+        if _heard.last:
+            why = _heard.last
+        elif not await consumers(link.transport, topics.workflow_engine(name)):
+            why = f"no worker has the state engine of '{name}': start one that hosts it"
+        raise InfiniticError(f"No answer within {timeout:g} s: {why}") from None
+
+
+async def consumers(transport: Transport, topic: topics.Topic) -> int:
+    """How many consume the main subscription of a topic; 0 if there is none."""
+    found = (await transport.stats(topic)).subscriptions.get(topic.subscription or "")
+    return 0 if found is None else found.consumers
+
+
+@asynccontextmanager
+async def within(seconds: float, what: str) -> AsyncGenerator[None]:
+    """Around what waits for a broker or database. Raises `TransportUnavailable` with what was heard meanwhile."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        heard = f": {_heard.last}" if _heard.last else ": does it run, and is its address in the configuration right?"
+        raise TransportUnavailable(f"{what} within {seconds:g} s{heard}") from None
+
+
+class _Heard(logging.Handler):
+    """Keeps the last warning of the library, for the one message of an error; shows all of them while `aloud`."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.last = ""
+        self.aloud = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last = " ".join(record.getMessage().split())
+        if self.aloud:
+            typer.echo(f"Warning: {self.last}", err=True)
+
+
+_heard = _Heard()
+
+
+@contextmanager
+def warnings_shown() -> Generator[None]:
+    """Around a long wait: what goes wrong meanwhile is told on stderr."""
+    _heard.aloud = True
+    try:
+        yield
+    finally:
+        _heard.aloud = False
 
 
 @contextmanager
 def exits() -> Generator[None]:
     """Around the body of a command: as `exit_codes`, and 2 for what is wrong with the command or the configuration."""
-    logging.getLogger("infinitic").addHandler(_SILENT)  # the one message is that of the error
+    _heard.last = ""
+    logging.getLogger("infinitic").addHandler(_heard)  # the one message is that of the error
     with exit_codes():
         try:
             yield
@@ -130,9 +210,23 @@ def run(config: Path, verb: Callable[[Link], Awaitable[T]]) -> T:
         return asyncio.run(linked())
 
 
+def run_on_storage(config: Path, verb: Callable[[Storage], Awaitable[T]]) -> T:
+    """Run a verb that needs the storage alone: it works while the broker is away."""
+
+    async def opened_storage() -> T:
+        storage = load(config).storage()
+        if storage is None:
+            raise UsageError("The configuration has no storage: there is nothing to list")
+        async with storage, within(CONNECT_SECONDS, "The database did not answer"):
+            return await verb(storage)
+
+    with exits():
+        return asyncio.run(opened_storage())
+
+
 def load(config: Path) -> Configuration:
     """Read a configuration file. Raises `ConfigurationError`."""
-    if not config.is_file():
+    if not config.exists() or config.is_dir():
         raise ConfigurationError(f"There is no configuration file {config}: name one with --config or INFINITIC_CONFIG")
     return read(config)
 
@@ -169,8 +263,9 @@ async def opened(config: Path) -> AsyncGenerator[Link]:
         storage = found.storage()
         if storage is not None:
             await stack.enter_async_context(storage)
-        await reach(transport)
-        client = await stack.enter_async_context(Client(transport, storage=storage))
+        async with within(CONNECT_SECONDS, "The broker did not answer"):
+            await reach(transport)
+            client = await stack.enter_async_context(Client(transport, storage=storage))
         yield Link(client, transport, storage, found.project)
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
-import typer
+import msgspec
 
 from infinitic.cli.link import DEFAULT_CONFIG, Config, exits, load
+from infinitic.cli.output import Json, line, show
 from infinitic.errors import ConfigurationError
 
 
-def command(config: Config = DEFAULT_CONFIG) -> None:
+class Migrated(msgspec.Struct):
+    """The storage that this configuration names is ready."""
+
+    ready: bool
+    config: str
+
+
+def command(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Create or migrate what the storage needs, under a lock. Workers do it as well: this is for those who may not."""
 
     async def migrate() -> None:
@@ -22,4 +30,4 @@ def command(config: Config = DEFAULT_CONFIG) -> None:
 
     with exits():
         asyncio.run(migrate())
-        typer.echo("The storage is ready")
+    show(Migrated(True, str(config)), as_json, lambda _: [line("The storage is ready")])

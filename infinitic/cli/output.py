@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -11,6 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from infinitic.cli.terminal import spell_json
 from infinitic.cli.timeline import Screen
 from infinitic.clock import to_datetime
 
@@ -28,7 +30,8 @@ _UNPRINTABLE = {code: f"\\x{code:02x}" for code in (*range(32), 127) if code not
 def show(document: T, as_json: bool, render: Callable[[T], Sequence[RenderableType]]) -> None:
     """Print a document, in the way that was asked for."""
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+        text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+        typer.echo(text if (sys.stdout.encoding or "").lower().startswith("utf") else spell_json(text))
         return
     screen = Screen(highlight=False)
     if not screen.is_terminal:
@@ -61,13 +64,18 @@ def status(value: str) -> Text:
 
 
 def instant(seconds: float | None) -> str | None:
-    """An instant in ISO 8601, UTC."""
-    return None if seconds is None else to_datetime(seconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """An instant in ISO 8601, UTC; a number that is none, as it is."""
+    if seconds is None:
+        return None
+    try:
+        return to_datetime(seconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)
 
 
 def pretty(body: bytes) -> Any:
     """JSON as it is, anything else as text with escapes."""
     try:
         return msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return body.decode(errors="backslashreplace")

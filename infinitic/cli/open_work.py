@@ -1,0 +1,75 @@
+"""What an instance waits for, read from the storage, and whether a worker serves it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from infinitic import topics
+from infinitic.cli.link import consumers
+from infinitic.cli.output import instant
+from infinitic.engines import open_work, state
+from infinitic.engines.open_work import OpenTask
+from infinitic.errors import DecodingError, StorageError
+from infinitic.messages import events
+from infinitic.storage import StateKey, Storage
+from infinitic.transport import Transport
+
+MOST = 20
+"""How many open tasks are shown."""
+
+
+class Task(msgspec.Struct):
+    """An open task for people. `due` is when the attempt is sent, `failure` that of the attempt before, in one line."""
+
+    task: str
+    task_id: str
+    attempt: int
+    due: str | None
+    failure: str | None
+    served: bool
+
+
+class OpenWork(msgspec.Struct):
+    """Up to `MOST` open tasks, the services that nobody serves, and why the tasks are not known, if they are not."""
+
+    tasks: list[Task]
+    unserved: list[str]
+    unknown: str = ""
+
+
+async def read(storage: Storage | None, transport: Transport, name: str, workflow_id: str) -> OpenWork:
+    """The open tasks of an instance. What the storage cannot tell is said, not raised: the rest is worth showing."""
+    if storage is None:
+        return OpenWork([], [], "the configuration has no storage")
+    try:
+        found = await _open_tasks(storage, StateKey(name, workflow_id))
+    except (StorageError, DecodingError, msgspec.MsgspecError) as error:
+        return OpenWork([], [], f"the storage cannot tell: {' '.join(str(error).split())}")
+    served = {
+        service: bool(await consumers(transport, topics.service_executor(service)))
+        for service in sorted({each.service for each in found})
+    }
+    tasks = [
+        Task(
+            f"{each.service}.{each.task}",
+            each.task_id,
+            each.attempt,
+            instant(each.due),
+            None if each.failure is None else " ".join(str(each.failure.exception).split()),
+            served[each.service],
+        )
+        for each in found
+    ]
+    return OpenWork(tasks, [service for service, is_served in served.items() if not is_served])
+
+
+async def _open_tasks(storage: Storage, key: StateKey) -> list[OpenTask]:
+    stored = (await storage.states.load([key])).get(key)
+    if stored is None:
+        return []
+    head = state.decode(stored.head)
+    needed = open_work.segments_needed(head, MOST)
+    if not needed:
+        return []
+    segments = await storage.states.history(key, sequences=needed)
+    return open_work.open_tasks(head, [events.decode(each.events) for each in segments], MOST)

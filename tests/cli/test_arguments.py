@@ -1,0 +1,171 @@
+"""Thousands of odd command lines: each ends with an exit code and a message, none with a traceback, none hangs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from infinitic.cli import link
+from infinitic.cli.app import app
+from infinitic.cli.link import Project
+from infinitic_storages.memory import Database, InMemoryStorage
+from infinitic_transports.memory import InMemoryTransport
+
+HUGE = "1" + "0" * 23
+ODD = (
+    *(
+        "",
+        " ",
+        "x",
+        "\udcff",
+        "é",
+        "😀",
+        "\x1b[31m",
+        "a" * 300,
+        "0",
+        "-1",
+        HUGE,
+        "9" * 5000,
+        "nan",
+        "inf",
+        "-inf",
+        "1e400",
+    ),
+    *(
+        "0x10",
+        "1_000",
+        "²",
+        "0.0005",
+        "1e-9",
+        "null",
+        "[]",
+        "{}",
+        "[" * 5000,
+        '"\\ud800"',
+        "[1e999]",
+        "{}{}",
+        "é=\udcff",
+    ),
+    *(
+        "Trip",
+        "Trip.book",
+        "Trip.nothing",
+        "Trap.book",
+        ".",
+        "..",
+        ".a",
+        "a.",
+        "a:b.c",
+        ":",
+        "::",
+        "os:path.join",
+        "x=y",
+    ),
+    *(
+        "=",
+        "0s",
+        "1e9s",
+        "9999999999w",
+        "0001-01-01",
+        "9999-12-31T23:59:59-23:59",
+        "2026-01-31",
+        "99999-01-01",
+        "--",
+        "-",
+    ),
+    *("running", "stalled", "asleep", "/", "/dev/null", "none.yml"),
+)
+OPTIONS = {
+    "start": ("--input", "--meta", "--timeout", "--wait", "--json"),
+    "result": ("--workflow", "--wait", "--json"),
+    "describe": ("--workflow", "--json"),
+    "list": ("--workflow", "--status", "--since", "--limit", "--cursor", "--all", "--json"),
+    "signal": ("--workflow", "--input", "--raw", "--confirm", "--json"),
+    "cancel": ("--workflow", "--confirm", "--json"),
+    "retry": ("--workflow", "--stalled", "--json"),
+    "dead-letters list": ("--service", "--workflow", "--limit", "--json"),
+    "dead-letters show": ("--service", "--workflow", "--json"),
+    "dead-letters drop": ("--service", "--workflow", "--all", "--json"),
+    "dead-letters replay": ("--service", "--workflow", "--all", "--page", "--json"),
+    "migrate": ("--json",),
+    "doctor": ("--json",),
+}
+FLAGS = {"--wait", "--json", "--all", "--raw", "--confirm", "--stalled"}
+PATIENT = {"result", "describe", "signal", "cancel", "retry", "start"}
+
+
+class InMemory:
+    """A configuration in memory."""
+
+    project = Project(("Flights",), {"Trip": ("infinitic.cli.demo_booking.Trip",)})
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._database = Database()
+
+    def transport(self) -> InMemoryTransport:
+        return InMemoryTransport.named(self._name)
+
+    def storage(self) -> InMemoryStorage:
+        return InMemoryStorage(self._database)
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    configuration = InMemory(str(tmp_path))
+
+    def read(config: Path) -> InMemory:
+        return configuration
+
+    monkeypatch.setattr(link, "read", read)
+    path = tmp_path / "infinitic.yml"
+    path.touch()
+    return str(path)
+
+
+def invoke(*arguments: str) -> Result:
+    ended = CliRunner().invoke(app, arguments, prog_name="infinitic")
+    assert ended.exception is None or isinstance(ended.exception, SystemExit), (arguments, ended.exception)
+    assert "Traceback" not in ended.output
+    return ended
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_odd_arguments_are_refused_in_words(file: str, seed: int) -> None:
+    random = Random(seed)
+    for _ in range(100):
+        command = random.choice(list(OPTIONS))
+        arguments = [*command.split(), *random.choices(ODD, k=random.randint(0, 2))]
+        for option in random.sample(OPTIONS[command], k=random.randint(0, min(3, len(OPTIONS[command])))):
+            arguments += [option] if option in FLAGS else [option, random.choice(ODD)]
+        if command in PATIENT:
+            arguments += ["--timeout", random.choice(("0.001", "0.01"))]
+        ended = invoke(*arguments, "--config", file)
+        assert ended.exit_code in (0, 1, 2), arguments
+        assert ended.exit_code == 0 or ended.stderr or "Usage" in ended.output or command == "doctor", arguments
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "0", "1e400", "x", "", HUGE])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["describe", "x"],
+        ["cancel", "x"],
+        ["signal", "x", "c", "--input", "1"],
+        ["result", "x", "--wait"],
+        ["retry", "x"],
+        ["start", "Trip.book", "--wait"],
+    ],
+)
+def test_a_timeout_is_a_number_of_seconds(file: str, command: list[str], value: str) -> None:
+    ended = invoke(*command, "--timeout", value, "--config", file)
+    assert ended.exit_code == 2
+    assert "1,000,000,000" in ended.stderr
+
+
+def test_a_limit_is_bounded(file: str) -> None:
+    assert invoke("list", "--limit", HUGE, "--config", file).exit_code == 2
+    assert invoke("list", "--limit", "100000", "--config", file).exit_code == 0
