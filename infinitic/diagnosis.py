@@ -21,16 +21,20 @@ class Level(StrEnum):
 
 
 class Diagnosis(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One finding: what was looked at, how it is, and what to do about it (empty: nothing)."""
+    """One finding: what was looked at, how it is, and what to do about it (empty: nothing).
+
+    `ahead` is of a clock: how many seconds it is ahead of that of this machine, negative if it is behind.
+    """
 
     subject: str
     level: Level
     message: str
     remedy: str = ""
+    ahead: float | None = None
 
 
 SKEW_SECONDS = 60.0
-"""Seconds that two clocks may be apart before workflows suffer."""
+"""Seconds that two clocks may be apart before workflows suffer so much that it is a failure."""
 
 
 def ok(subject: str, message: str) -> Diagnosis:
@@ -45,13 +49,17 @@ def skew(subject: str, seconds: float, *, precision: float = 1.0, harm: str = ""
         subject: the clock.
         seconds: how much it is ahead; negative if it is behind.
         precision: seconds below which it agrees.
-        harm: what comes of a large difference.
+        harm: what comes of the difference.
     """
-    if abs(seconds) < SKEW_SECONDS:
-        agrees = abs(seconds) < precision
-        return ok(subject, "agrees with that of this machine" if agrees else f"is off by {abs(seconds):.0f} s")
-    message = f"is {abs(seconds):,.0f} s {'ahead of' if seconds > 0 else 'behind'} that of this machine{harm}"
-    return Diagnosis(subject, Level.FAILURE, message, "synchronise both with NTP")
+    if abs(seconds) < precision:
+        return Diagnosis(subject, Level.OK, "agrees with that of this machine", ahead=seconds)
+    level = Level.WARNING if abs(seconds) < SKEW_SECONDS else Level.FAILURE
+    apart = f"{abs(seconds):,.1f}" if abs(seconds) < 10 else f"{abs(seconds):,.0f}"
+    message = f"is {apart} s {'ahead of' if seconds > 0 else 'behind'} that of this machine"
+    return Diagnosis(subject, level, message + (harm or _LATE), "synchronise both with NTP", seconds)
+
+
+_LATE = ": timers and retries come late or early by as much"
 
 
 @runtime_checkable

@@ -15,14 +15,15 @@ import typer
 from rich.console import RenderableType
 
 from infinitic import topics
+from infinitic.cli.doctor_sight import compare_clocks, look_at_code, look_at_instances, look_at_topic
 from infinitic.cli.exits import FAILED
 from infinitic.cli.link import DEFAULT_CONFIG, Config, Project, exits, load, reach
 from infinitic.cli.output import Json, cell, line, show, status, table
+from infinitic.clock import Clock, SystemClock
 from infinitic.diagnosis import Diagnosable, Diagnosis, Level
 from infinitic.errors import ConfigurationError, InfiniticError
 from infinitic.storage import StateKey, Storage, StorageConfigurationError, StorageUnavailable
-from infinitic.topics import Topic
-from infinitic.transport import SubscriptionStats, Transport, TransportUnavailable
+from infinitic.transport import Transport, TransportUnavailable
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ async def _doctor(config: Path) -> Examined:
         if transport is not None:
             checks += await broker(transport, project)
         if storage is not None:
-            checks += await database(storage)
+            checks += await database(storage, project)
         elif project.workflows and not any(each.subject == "database" for each in checks):
             checks.append(
                 Diagnosis("database", Level.FAILURE, "the configuration has none", "workflows need one: add `storage`")
@@ -69,6 +70,7 @@ async def _doctor(config: Path) -> Examined:
             await transport.close()
         if storage is not None:
             await storage.close()
+    checks += compare_clocks(checks)
     return Examined(all(each.level is not Level.FAILURE for each in checks), checks)
 
 
@@ -110,7 +112,10 @@ async def broker(transport: Transport, project: Project, seconds: float = SECOND
         for name in names:
             subject = f"{kind} {name}"
             try:
-                checks += await asyncio.wait_for(_topic(transport, subject, f"--{kind} {name}", make(name)), seconds)
+                async with asyncio.timeout(seconds):
+                    checks += await look_at_topic(transport, subject, f"--{kind} {name}", make(name))
+                    if kind == "workflow":
+                        checks += await look_at_code(transport, subject, f"--workflow {name}", name)
             except TimeoutError:
                 checks.append(
                     Diagnosis(subject, Level.FAILURE, f"no answer within {seconds:g} s", "look at the broker")
@@ -120,31 +125,10 @@ async def broker(transport: Transport, project: Project, seconds: float = SECOND
     return checks
 
 
-async def _topic(transport: Transport, subject: str, option: str, topic: Topic) -> list[Diagnosis]:
-    assert topic.subscription is not None
-    found = (await transport.stats(topic)).subscriptions.get(topic.subscription)
-    if found is None:
-        checks = [Diagnosis(subject, Level.WARNING, "has no topic yet", "its first worker or client makes it")]
-    elif found.consumers:
-        checks = [Diagnosis(subject, Level.OK, f"{found.consumers} consuming, {_waiting(found)} waiting")]
-    else:
-        message = f"nobody consumes, {_waiting(found)} waiting"
-        checks = [Diagnosis(subject, Level.WARNING, message, "start a worker that hosts it")]
-    letters = topics.dead_letters(topic)
-    dead = (await transport.stats(letters)).subscriptions.get(letters.subscription or "")
-    if dead is not None and (dead.backlog or dead.unacked):
-        checks.append(
-            Diagnosis(subject, Level.WARNING, f"{_waiting(dead)} dead letters", f"infinitic dead-letters list {option}")
-        )
-    return checks
-
-
-def _waiting(found: SubscriptionStats) -> str:
-    return f"{found.backlog + found.unacked:,}"
-
-
-async def database(storage: Storage, seconds: float = SECONDS) -> list[Diagnosis]:
-    """Reach it by a read that finds nothing."""
+async def database(
+    storage: Storage, project: Project | None = None, seconds: float = SECONDS, clock: Clock | None = None
+) -> list[Diagnosis]:
+    """Reach it by a read that finds nothing; then count the instances that stand still."""
     try:
         await asyncio.wait_for(storage.states.load([_NOBODY]), seconds)
     except TimeoutError:
@@ -160,8 +144,21 @@ async def database(storage: Storage, seconds: float = SECONDS) -> list[Diagnosis
     own = await _own("database", storage, seconds)
     if not own and checks[0].level is Level.OK and not storage.capabilities.durable:
         message, remedy = "answers, and forgets when it stops", "for production take another"
-        return [Diagnosis("database", Level.WARNING, message, remedy)]
-    return checks + own
+        checks = [Diagnosis("database", Level.WARNING, message, remedy)]
+    return checks + own + await _instances(storage, project or Project(), seconds, clock or SystemClock())
+
+
+async def _instances(storage: Storage, project: Project, seconds: float, clock: Clock) -> list[Diagnosis]:
+    try:
+        async with asyncio.timeout(seconds):
+            return await look_at_instances(storage, project, clock.now())
+    except StorageConfigurationError as error:
+        if _UNPREPARED in str(error):
+            return []  # it was told
+        return [Diagnosis("workflows", Level.FAILURE, _one_line(error), "correct the database, as the message says")]
+    except (TimeoutError, InfiniticError) as error:
+        message = f"cannot be counted: {_one_line(error) or f'no answer within {seconds:g} s'}"
+        return [Diagnosis("workflows", Level.WARNING, message, "look at the database")]
 
 
 async def _own(subject: str, adapter: Transport | Storage, seconds: float) -> list[Diagnosis]:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import pytest
 
 from infinitic import Workflow, topics, workflow
-from infinitic.cli import doctor
+from infinitic.cli import doctor, doctor_sight
 from infinitic.cli.link import Project
-from infinitic.diagnosis import Diagnosis, Level
+from infinitic.diagnosis import Diagnosis, Level, skew
 from infinitic.errors import TransportError
 from infinitic.storage import (
     Change,
+    Entry,
+    Flag,
     Outcome,
     Page,
     Published,
@@ -23,6 +25,7 @@ from infinitic.storage import (
     StorageConfigurationError,
     StorageUnavailable,
     Stored,
+    WorkflowStatus,
 )
 from infinitic.topics import Topic
 from infinitic.transport import Message, TopicStats, TransportUnavailable
@@ -183,3 +186,83 @@ def test_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONHASHSEED")
     assert "differs between processes" in {each.subject: each for each in doctor.machine()}["hash seed"].message
     assert "Python 3." in found["infinitic"].message
+
+
+def change(number: int, entry: Entry) -> Change:
+    return Change(StateKey("Idle", f"id-{number}"), None, 1, b"", 0.0, entry=entry)
+
+
+async def test_instances_that_stand_still_are_counted(sim: Simulation) -> None:
+    running, closed = WorkflowStatus.RUNNING, WorkflowStatus.COMPLETED
+    entries = [
+        *(Entry(running, 1.0, flag=Flag.STALLED) for _ in range(3)),
+        Entry(running, 1.0, flag=Flag.PARKED),
+        Entry(running, 1.0, next_wake=100.0),
+        Entry(running, 1.0, next_wake=950.0),
+        Entry(closed, 1.0, closed_at=2.0),
+    ]
+    storage = InMemoryStorage()
+    await storage.states.commit([change(number, each) for number, each in enumerate(entries)])
+    project = Project((), {"Idle": (Idle,), "Other": ()})
+    assert facts(await doctor_sight.look_at_instances(storage, project, 1000.0)) == [
+        (
+            "workflow Idle",
+            "warning",
+            "3 stalled: `infinitic list --status stalled --workflow Idle`",
+            "correct the code, then `infinitic retry --stalled --workflow Idle`",
+        ),
+        (
+            "workflow Idle",
+            "warning",
+            "1 parked: `infinitic list --status parked --workflow Idle`",
+            "see the cause in its dead letters, and keep them",
+        ),
+        (
+            "workflow Idle",
+            "warning",
+            "1 with a timer that is overdue by more than 60 s",
+            "does a worker with its engine run?",
+        ),
+    ]
+    told = facts(await doctor.database(storage, project, clock=sim.clock))
+    assert [subject for subject, *_ in told] == ["database", "workflow Idle", "workflow Idle", "workflow Idle"]
+
+
+async def test_a_database_that_cannot_count(sim: Simulation) -> None:
+    class Half(Broken):
+        async def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+            return {}
+
+    storage = InMemoryStorage()
+    storage.states = Half(StorageUnavailable("gone away"))
+    found = facts(await doctor.database(storage, Project((), {"Idle": ()})))
+    assert found[-1] == ("workflows", "warning", "cannot be counted: gone away", "look at the database")
+
+
+async def test_code_that_nobody_runs_and_dead_letters_of_all_topics(sim: Simulation) -> None:
+    code = topics.workflow_executor("Idle")
+    await sim.transport.declare([code, topics.dead_letters(code)])
+    await sim.transport.publish(code, [Message("a", "a", b"")])
+    await sim.transport.publish(topics.dead_letters(code), [Message("b", None, b"")])
+    found = facts(await doctor.broker(sim.transport, Project((), {"Idle": ()})))
+    assert found[2:] == [
+        (
+            "workflow Idle",
+            "warning",
+            "1 activations wait, and nobody runs its code",
+            "start a worker that hosts its executor",
+        ),
+        ("workflow Idle", "warning", "1 dead letters", "infinitic dead-letters list --workflow Idle"),
+    ]
+
+
+def test_clocks_are_compared_with_each_other() -> None:
+    broker = skew("broker clock", 1.5, precision=2.0)
+    database = skew("database clock", -0.9)
+    assert (broker.level, database.level) == (Level.OK, Level.OK)
+    assert facts(doctor_sight.compare_clocks([broker, database, Diagnosis("x", Level.OK, "")])) == [
+        ("clocks", "warning", "broker clock is 2.4 s ahead of database clock", "synchronise both with NTP")
+    ]
+    assert doctor_sight.compare_clocks([broker, skew("database clock", -30)]) == []  # it was told
+    assert skew("broker clock", 2.0, precision=2.0).level is Level.WARNING
+    assert skew("broker clock", 60.0).level is Level.FAILURE
