@@ -12,6 +12,7 @@ Errors::
     ├── StorageUnavailable          the database cannot be reached now; try again
     ├── StorageOutcomeUnknown       a commit was lost on its way: each change is whole or absent, and may land later
     ├── ValueTooLarge               above `StorageCapabilities.max_value`; nothing was written
+    ├── DamagedState                what is stored of one instance is not what was written
     ├── StorageConfigurationError   wrong credentials, missing database, schema of a newer release
     └── StorageClosed               the storage has been closed
 """
@@ -60,6 +61,22 @@ class StorageClosed(StorageError):
     """The storage has been closed."""
 
 
+class DamagedState(StorageError):
+    """What is stored of one instance is missing, or is not what was written. Others are not concerned.
+
+    Trying again does not mend it, and no message is to blame: somebody has to restore `what`, from a backup say.
+    """
+
+    def __init__(self, key: StateKey, what: str, why: str) -> None:
+        super().__init__(f"What is stored of {key.name} {key.id} is damaged. {what}: {why}")
+        self.key = key
+        self.what = what
+        self.why = why
+
+    def __reduce__(self) -> tuple[type[DamagedState], tuple[StateKey, str, str]]:
+        return DamagedState, (self.key, self.what, self.why)
+
+
 class InvalidArgument(UsageError, ValueError):
     """An argument that no storage can take. Raised at the call, before the database is asked."""
 
@@ -79,13 +96,15 @@ class Stored(msgspec.Struct, frozen=True):
     """The state of an instance as `load` finds it.
 
     `version` guards the next change. `sequence` is that of the last segment (0: none). `published` says that the
-    outbox of that segment is known to have been published.
+    outbox of that segment is known to have been published. `damage` says what is wrong with the head, if that is
+    known to be damaged: `head` is empty then.
     """
 
     version: int
     head: bytes
     sequence: int
     published: bool
+    damage: str = ""
 
 
 class Segment(msgspec.Struct, frozen=True):

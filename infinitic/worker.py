@@ -17,6 +17,7 @@ from infinitic.client import Client
 from infinitic.clock import Clock, SystemClock, to_seconds
 from infinitic.errors import InfiniticError, RegistrationError, UsageError
 from infinitic.hosting import concurrency_of, instance_of, spec_of_version
+from infinitic.integrity import checked
 from infinitic.payloads import PayloadCodec, coder_of
 from infinitic.registry import ServiceImplementation, implementation_of
 from infinitic.replay.divergence import ReplayCheck
@@ -90,7 +91,7 @@ class Worker:
         self.stalled: dict[str, InfiniticError] = {}
         """Ids of the instances that stalled at this worker, and why."""
         self._transport = transport
-        self._storage = storage
+        self._storage = None if storage is None else checked(storage)
         self._clock = clock or SystemClock()
         self._cache_size = cache_size
         self._grace = to_seconds(shutdown_grace_period)
@@ -100,7 +101,7 @@ class Worker:
         self._publisher = Publisher(transport)
         self._coder = coder_of(codec)
         self._client = Client(transport, storage=storage, name=f"{self.name}-client", clock=self._clock, codec=codec)
-        self._committer = Committer(storage.states) if storage is not None else None
+        self._committer = None if self._storage is None else Committer(self._storage.states)
         self._ending = Ending()
         self._supervisor = Supervisor(self._ending)
         self._trials = Trials()

@@ -118,7 +118,7 @@ def decode(data: bytes) -> WorkflowHead:
     """A head from its bytes. Raises `NewerSchema`, or `DecodingError` for bytes that are no head."""
     try:
         head = _decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # bytes that are no head raise any of these
         schema = _schema_of(data)
         if schema is not None and schema > SCHEMA:
             raise NewerSchema(f"This state has schema {schema}, this release knows {SCHEMA}") from error
@@ -131,6 +131,6 @@ def decode(data: bytes) -> WorkflowHead:
 def _schema_of(data: bytes) -> int | None:
     try:
         fields = msgspec.msgpack.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return fields[0] if isinstance(fields, list) and fields and isinstance(fields[0], int) else None

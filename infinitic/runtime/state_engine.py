@@ -18,6 +18,7 @@ from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.engines import state
 from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow.decide import stall
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.render import Outgoing, to_client
 from infinitic.errors import InfiniticError, NonDeterminismError, StorageError, WorkflowCodeError
@@ -27,12 +28,13 @@ from infinitic.runtime.cache import Cache, Held
 from infinitic.runtime.committer import Committer
 from infinitic.runtime.lanes import Lane, Lanes
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.revival import outbox_of, revive
+from infinitic.runtime.revival import head_of, outbox_of, read_segments, revive
 from infinitic.runtime.step import MissingVersion, Step, spec_for, start_first, step
 from infinitic.runtime.subscription import Subscription
 from infinitic.storage import (
     ILLNESSES,
     Change,
+    DamagedState,
     Entry,
     Flag,
     Known,
@@ -56,6 +58,7 @@ UNCOUNTED = (
     *ILLNESSES,
     MissingVersion,
     state.NewerSchema,
+    DamagedState,
 )
 """Failures that say nothing about the message: they are tried again for ever."""
 
@@ -186,9 +189,12 @@ class StateEngine:
                     await self._activate(taken)
                 missing = taken.missing()
                 if missing:
-                    taken.add(await self._states.history(each.key, sequences=sorted(missing)))
+                    taken.add(await read_segments(each.key, missing, self._states))
                 taken.finish(max_payload)
                 steps.append((lane, taken))
+            except DamagedState as damage:
+                each.discard_live()
+                await self._wait_for_repair(lane, each, damage)
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
                 self._let_go(each)
                 with suppress(StorageError):  # unmarked, its last outbox is sent once more when it is tried again
@@ -206,7 +212,7 @@ class StateEngine:
         if held.live is None and held.head is not None and held.head.sequence:
             try:
                 await revive(held, spec, self._states)
-            except (NonDeterminismError, WorkflowCodeError) as fault:
+            except (NonDeterminismError, WorkflowCodeError, DamagedState) as fault:
                 taken.stall(fault)
                 return
         taken.activate(spec, self._retention)
@@ -259,11 +265,16 @@ class StateEngine:
         came = [len(lane.waiting) for lane in missing]
         stored, broken = await self._load(keys)
         for lane, key, vouched in zip(missing, keys, came, strict=True):
+            held = None
             try:
                 if key in broken:
                     raise broken[key]
-                held = found[lane.key] = await self._take_over(key, stored.get(key))
+                held = self._held(key, stored.get(key))
+                await self._publish_last(held)
                 held.vouched = vouched
+                found[lane.key] = held
+            except DamagedState as damage:
+                await self._wait_for_repair(lane, held, damage)
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
                 lane.fail(error, self._clock.now(), counted=not isinstance(error, UNCOUNTED))
                 if lane.exhausted(self._clock.now()):
@@ -288,14 +299,53 @@ class StateEngine:
                 broken[key] = error
         return stored, broken
 
-    async def _take_over(self, key: StateKey, stored: Stored | None) -> Held:
+    @staticmethod
+    def _held(key: StateKey, stored: Stored | None) -> Held:
         if stored is None:
             return Held(key, None, None, published=True)
-        head = state.decode(stored.head)
-        held = Held(key, head, stored.version, published=stored.published)
-        if not stored.published and head.sequence and not head.parked:
+        return Held(key, head_of(key, stored), stored.version, published=stored.published)
+
+    async def _publish_last(self, held: Held) -> None:
+        """Publish the last outbox: whoever had the instance before may not have got to it."""
+        head = held.head
+        if head is not None and not held.published and head.sequence and not head.parked:
             await self._publisher.publish(await outbox_of(held, head, self._states, self._clock.now()))
-        return held
+
+    async def _wait_for_repair(self, lane: Lane, held: Held | None, damage: DamagedState) -> None:
+        """Nothing is computed from what is damaged: the messages of its key wait until somebody has repaired it.
+
+        The instance is shown as stalled, and who asks is told why. If another worker had it meanwhile, or it was
+        purged, nothing is damaged: it is looked at again.
+        """
+        if held is None or await self._is_current(held):
+            head = None if held is None else held.head
+            if held is None or head is None or head.closed or head.parked or head.stalled is not None:
+                log = _logger.error if lane.tries == 0 else _logger.debug
+                log("Workflow %s %s waits for a repair: %s", self.name, lane.key, damage)
+            elif await self._mark_stalled(held, head, str(damage)):
+                self._stalled(lane.key, damage)
+            asked = self._answers(list(lane.waiting), head, str(damage))
+            if asked:
+                await self._publisher.publish(list(asked.values()))
+                await self._settle([(lane, list(asked))])
+        lane.fail(damage, self._clock.now(), counted=False)
+
+    async def _is_current(self, held: Held) -> bool:
+        stored = (await self._states.load([held.key])).get(held.key)
+        return (None if stored is None else stored.version) == held.version
+
+    async def _mark_stalled(self, held: Held, head: WorkflowHead, reason: str) -> bool:
+        """Say in the head why it stalls, and change nothing else: what was not published yet will be."""
+        now = self._clock.now()
+        head = stall(head, reason)
+        entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, None, head.armed, Flag.STALLED)
+        version = int(now * 1e6) if held.version is None else max(held.version + 1, int(now * 1e6))
+        published = held.published
+        change = Change(held.key, held.version, version, state.encode(head), now, published=published, entry=entry)
+        outcome = (await self._committer.commit([change]))[0]
+        if isinstance(outcome, StorageError):
+            raise outcome
+        return isinstance(outcome, Written)
 
     async def _commit(self, steps: Sequence[tuple[Lane, Step]]) -> None:
         changing = [taken for _, taken in steps if taken.change is not None]
@@ -392,7 +442,9 @@ class StateEngine:
                 reason,
             )
         deliveries = list(lane.waiting)
-        questions = {} if held is None or held.head is None else self._answers(deliveries, held.head)
+        questions: dict[Delivery, Outgoing] = {}
+        if held is not None and held.head is not None:
+            questions = self._answers(deliveries, msgspec.structs.replace(held.head, parked=True))
         buried = [delivery for delivery in deliveries if delivery not in questions]
         if buried:
             await self._publisher.bury(self.topic, buried, reason)
@@ -400,15 +452,27 @@ class StateEngine:
             await self._publisher.publish(list(questions.values()))
         await self._settle([(lane, deliveries)])
 
-    def _answers(self, deliveries: Sequence[Delivery], head: WorkflowHead) -> dict[Delivery, Outgoing]:
-        """What those are told who ask about a parked instance: that it is parked."""
+    def _answers(
+        self, deliveries: Sequence[Delivery], head: WorkflowHead | None, damage: str | None = None
+    ) -> dict[Delivery, Outgoing]:
+        """What those are told who ask about an instance that takes nothing: that it is parked, or what is damaged.
+
+        Without a head nobody knows more of it than that.
+        """
         answers: dict[Delivery, Outgoing] = {}
         for delivery in deliveries:
             with suppress(msgspec.MsgspecError):
                 message = inputs.decode(delivery.message.body)
                 if isinstance(message, inputs.Describe):
-                    told = describe(msgspec.structs.replace(head, parked=True), message.reply_to)
-                    answers[delivery] = to_client(told.reply_to, client.Described(told.reply_to.request, told.info))
+                    to = message.reply_to
+                    if head is None:
+                        workflow_id = delivery.message.key or ""
+                        info = client.WorkflowInfo(workflow_id, self.name, None, WorkflowStatus.RUNNING, 0.0)
+                    else:
+                        info = describe(head, to).info
+                    if damage is not None:
+                        info = msgspec.structs.replace(info, stalled=damage)
+                    answers[delivery] = to_client(to, client.Described(to.request, info))
         return answers
 
     def _let_go(self, held: Held) -> None:

@@ -178,10 +178,9 @@ class Step:
         answers = [reply for reply in self._replies if isinstance(reply, Answer)]
         return needed([*self._outbox, *answers] if answers else self._outbox, self.head.sequence)
 
-    def add(self, segments: Iterable[Segment]) -> None:
-        """Segments of history that were asked for."""
-        for segment in segments:
-            self._segments[segment.sequence] = events.decode(segment.events)
+    def add(self, segments: Mapping[int, Sequence[Event]]) -> None:
+        """The events of the segments of history that were asked for."""
+        self._segments.update(segments)
 
     def finish(self, max_payload: int) -> None:
         """Close the transition: from here on `change` and `outgoing` are complete."""

@@ -16,7 +16,6 @@ import msgspec
 
 from infinitic import topics
 from infinitic.clock import Clock
-from infinitic.engines import state
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import InfiniticError, StorageError, TransportError
 from infinitic.messages import engine, executor
@@ -27,11 +26,11 @@ from infinitic.replay.instance import Instance
 from infinitic.replay.spec import WorkflowSpec
 from infinitic.runtime.lanes import Lane, Lanes
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.revival import feed_history
+from infinitic.runtime.revival import feed_history, head_of
 from infinitic.runtime.state_engine import PREFETCH, UNCOUNTED
 from infinitic.runtime.step import spec_for
 from infinitic.runtime.subscription import Subscription
-from infinitic.storage import StateKey, Storage
+from infinitic.storage import DamagedState, StateKey, Storage
 from infinitic.transport import Delivery, Message
 
 _logger = logging.getLogger("infinitic.engine")
@@ -167,7 +166,8 @@ class WorkflowExecutor:
             return None
         except InfiniticError as fault:
             instance.close()
-            if isinstance(fault, (*UNCOUNTED, StorageError, TransportError)):
+            transient = (*UNCOUNTED, StorageError, TransportError)
+            if isinstance(fault, transient) and not isinstance(fault, DamagedState):
                 raise
             return self._stall(workflow_id, message, str(fault))
         except BaseException:
@@ -210,12 +210,15 @@ class WorkflowExecutor:
         """Replay all that was decided before, and run this activation."""
         key = StateKey(self.name, instance.id)
         replay = Replay(instance)
-        await feed_history(replay, key, message.sequence, self._states)
-        unanswered = replay.finish(unanswered=True)
-        if unanswered is None or unanswered[0].number != message.activation:
-            if await self._is_over(key, message):
-                raise _Over
-            raise InfiniticError(f"The history of {instance.id} does not hold activation {message.activation}")
+        try:
+            await feed_history(replay, key, message.sequence, self._states)
+            unanswered = replay.finish(unanswered=True)
+            if unanswered is None or unanswered[0].number != message.activation:
+                raise DamagedState(key, "The history", f"it does not hold activation {message.activation}")
+        except DamagedState:
+            if await self._is_over(key, message):  # purged, say
+                raise _Over from None
+            raise
         opened, stimuli = unanswered
         return instance.activate(opened.at, stimuli, each=opened.each)
 
@@ -224,7 +227,7 @@ class WorkflowExecutor:
         stored = (await self._states.load([key])).get(key)
         if stored is None:
             return True
-        head = state.decode(stored.head)
+        head = head_of(key, stored)
         return not head.deciding or (head.activation, head.epoch) != (message.activation, message.epoch)
 
     def _decide(self, workflow_id: str, decision: engine.Decision) -> Outgoing:

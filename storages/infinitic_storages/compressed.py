@@ -14,9 +14,10 @@ from typing import Literal, NamedTuple
 from msgspec.structs import replace
 
 from infinitic.diagnosis import Diagnosable, Diagnosis
-from infinitic.errors import MissingDriverError, StorageError
+from infinitic.errors import MissingDriverError
 from infinitic.storage import (
     Change,
+    DamagedState,
     Outcome,
     Page,
     Published,
@@ -45,7 +46,7 @@ class _Zstd(NamedTuple):
     """One compressor and one decompressor: values come one at a time, since no verb suspends in between."""
 
     compress: Callable[[bytes], bytes]
-    decompress: Callable[[bytes], bytes]
+    decompress: Callable[[bytes, int], bytes]
     error: type[Exception]
 
 
@@ -56,10 +57,17 @@ def _zstd() -> _Zstd:
         raise MissingDriverError("Compression 'zstd'", "zstd", "zstandard") from error
     compressor, decompressor = zstandard.ZstdCompressor(write_checksum=True), zstandard.ZstdDecompressor()
 
-    def decompress(value: bytes) -> bytes:
-        return decompressor.decompress(value, allow_extra_data=False)
+    def decompress(value: bytes, limit: int) -> bytes:
+        """Its size is looked at first: it may ask for any. Ours say it; what does not is given `limit` bytes."""
+        if zstandard.frame_content_size(value) > limit:
+            raise _TooLarge
+        return decompressor.decompress(value, max_output_size=limit, allow_extra_data=False)
 
     return _Zstd(compressor.compress, decompress, zstandard.ZstdError)
+
+
+class _TooLarge(Exception):
+    """A value is larger than any that is written."""
 
 
 class _Codec:
@@ -80,34 +88,36 @@ class _Codec:
             packed = _GZIP + zlib.compress(value, _LEVEL, _WITH_HEADER)
         return packed if len(packed) < len(plain) else plain
 
-    def decode(self, value: bytes, what: str, key: StateKey) -> bytes:
-        """Raises `StorageError` for what is damaged, `MissingDriverError`."""
+    def decode(self, value: bytes, what: str, key: StateKey, limit: int) -> bytes:
+        """Raises `DamagedState` for what is damaged or has more than `limit` bytes, `MissingDriverError`."""
         mark = value[:1]
         if mark == _PLAIN:
             return value[1:]
-        if mark == _GZIP:
-            return self._gunzip(value[1:], what, key)
-        if mark != _ZSTD:
+        if mark not in (_GZIP, _ZSTD):
             return value
-        zstd = self._zstd = self._zstd or _zstd()
         try:
-            return zstd.decompress(value[1:])
-        except (zstd.error, MemoryError) as error:  # a damaged length asks for any size
-            raise _damaged(what, key, error) from error
-
-    def _gunzip(self, packed: bytes, what: str, key: StateKey) -> bytes:
-        stream = zlib.decompressobj(_WITH_HEADER)
-        try:
-            value = stream.decompress(packed)
+            if mark == _GZIP:
+                return _gunzip(value[1:], limit)
+            zstd = self._zstd = self._zstd or _zstd()
+            try:
+                return zstd.decompress(value[1:], limit)
+            except (zstd.error, MemoryError) as error:
+                raise DamagedState(key, what, f"it cannot be decompressed: {error}") from error
         except zlib.error as error:
-            raise _damaged(what, key, error) from error
-        if not stream.eof or stream.unused_data:
-            raise _damaged(what, key, "it is cut off, or more follows")
-        return value
+            raise DamagedState(key, what, f"it cannot be decompressed: {error}") from error
+        except _TooLarge:
+            why = f"decompressed it is larger than `max_value`, {limit:,} bytes; raise that, if it was lowered"
+            raise DamagedState(key, what, why) from None
 
 
-def _damaged(what: str, key: StateKey, why: object) -> StorageError:
-    return StorageError(f"{what} of {key.name} {key.id!r} cannot be decompressed: {why}")
+def _gunzip(packed: bytes, limit: int) -> bytes:
+    stream = zlib.decompressobj(_WITH_HEADER)
+    value = stream.decompress(packed, limit + 1)  # and no more, whatever it holds
+    if len(value) > limit:
+        raise _TooLarge
+    if not stream.eof or stream.unused_data:
+        raise zlib.error("it is cut off, or more follows")
+    return value
 
 
 class _CompressedStates(StateStorage):
@@ -122,10 +132,7 @@ class _CompressedStates(StateStorage):
 
     async def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
         found = await self._inner.load(keys)
-        return {
-            key: replace(stored, head=self._codec.decode(stored.head, f"The head (sequence {stored.sequence})", key))
-            for key, stored in found.items()
-        }
+        return {key: self._open(key, stored) for key, stored in found.items()}
 
     async def history(
         self,
@@ -153,13 +160,22 @@ class _CompressedStates(StateStorage):
     async def purge(self, now: float, limit: int = 1000) -> int:
         return await self._inner.purge(now, limit)
 
+    def _open(self, key: StateKey, stored: Stored) -> Stored:
+        """One head that is damaged does not keep the others from being loaded."""
+        if stored.damage:
+            return stored
+        try:
+            return replace(stored, head=self._codec.decode(stored.head, "The head", key, self.limit))
+        except DamagedState as damage:
+            return replace(stored, head=b"", damage=damage.why)
+
     def _read(self, key: StateKey, segment: Segment) -> Segment:
         decode, sequence = self._codec.decode, segment.sequence
         outbox = segment.outbox
         return Segment(
             sequence,
-            decode(segment.events, f"Segment {sequence}", key),
-            None if outbox is None else decode(outbox, f"The outbox of segment {sequence}", key),
+            decode(segment.events, f"Segment {sequence}", key, self.limit),
+            None if outbox is None else decode(outbox, f"The outbox of segment {sequence}", key, self.limit),
         )
 
     def _write(self, change: Change) -> Change:

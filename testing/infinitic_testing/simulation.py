@@ -16,11 +16,11 @@ from typing import Any, Self, TypeVar, cast
 import infinitic
 from infinitic.client import Client
 from infinitic.clock import to_datetime, to_seconds
-from infinitic.engines import state
 from infinitic.errors import InfiniticError, UsageError
+from infinitic.integrity import checked
 from infinitic.payloads import PayloadCodec
 from infinitic.runtime import blocking
-from infinitic.runtime.revival import replayed
+from infinitic.runtime.revival import head_of, replayed
 from infinitic.services import RetryPolicy
 from infinitic.storage import Found, Query
 from infinitic.topics import DEAD_LETTERS
@@ -63,7 +63,7 @@ class Simulation:
         """What this was made with."""
         self.clock = VirtualClock()
         self.transport = InMemoryTransport(clock=self.clock)
-        self.storage = InMemoryStorage()
+        self.storage = checked(InMemoryStorage())
         self.worker = Worker(
             self.transport,
             self.storage,
@@ -161,7 +161,7 @@ class Simulation:
         stored = (await self.storage.states.load([found.key])).get(found.key)
         if stored is None:
             return
-        head = state.decode(stored.head)
+        head = head_of(found.key, stored)
         spec = None if head.version is None else self.worker.workflow_specs(head.name).get(head.version)
         if spec is None or head.stalled is not None:
             return

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import msgspec
+
+from infinitic.integrity import open_segment
 from infinitic.messages import client, commands, engine, events, executor, service
 from infinitic.messages.events import Event
-from infinitic.storage import Query, StateKey
+from infinitic.storage import DamagedState, Query, StateKey
 from infinitic.topics import DEAD_LETTERS, Topic
 from infinitic.transport import Message
 from infinitic_storages.memory import Database
@@ -41,8 +46,11 @@ def check_cause(database: Database, topic: Topic, message: Message) -> None:
 
 
 def _history(database: Database, key: StateKey) -> list[Event]:
-    segments = database.history(key, limit=100_000)
-    return [event for segment in segments for event in events.decode(segment.events)]
+    found: list[Event] = []
+    for segment in database.history(key, limit=100_000):
+        with suppress(DamagedState, msgspec.MsgspecError, UnicodeDecodeError):  # what is damaged causes nothing
+            found += events.decode(open_segment(key, segment).events)
+    return found
 
 
 def _task(task: service.ExecuteTask, history: list[Event]) -> None:

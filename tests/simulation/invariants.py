@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from infinitic.engines import state
 from infinitic.engines.state import WorkflowHead
+from infinitic.integrity import open_head, open_segment
 from infinitic.messages import commands, events
 from infinitic.messages.events import Event
 from infinitic.messages.outcomes import WorkflowStatus
@@ -26,14 +27,15 @@ _ASKED = (commands.ScheduleTask, commands.StartTimer, commands.RecordInline)
 
 
 def kept(database: Database) -> Kept:
-    """Head and history of every instance, byte for byte."""
+    """Head and history of every instance, byte for byte, without checksums."""
     found: Kept = {}
     cursor: str | None = None
     while True:
         page = database.find(Query(limit=100, cursor=cursor))
         for each in page.found:
-            stored = database.load([each.key])[each.key]
-            found[each.key] = (stored.head, tuple(database.history(each.key, limit=100_000, outbox=True)))
+            stored = open_head(each.key, database.load([each.key])[each.key])
+            segments = database.history(each.key, limit=100_000, outbox=True)
+            found[each.key] = (stored.head, tuple(open_segment(each.key, segment) for segment in segments))
         cursor = page.cursor
         if cursor is None:
             return found

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar, cast
 
 from infinitic import Client, Worker
+from infinitic.integrity import checked
 from infinitic.runtime import blocking
 from infinitic.storage import Storage
 from infinitic.topics import Topic
@@ -76,7 +77,7 @@ class World:
         self.clock = VirtualClock()
         self.broker = broker or Broker()
         self.database = database or Database()
-        self.storage = InMemoryStorage(self.database)
+        self.storage = checked(InMemoryStorage(self.database))
         self.transport = self.connect()
         self.client = Client(self.transport, storage=self.storage, name="client", clock=self.clock)
         self.workers: list[Worker] = []

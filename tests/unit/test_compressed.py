@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+import tracemalloc
+import zlib
 from collections.abc import Coroutine
 from typing import Any, get_args
 
 import pytest
+import zstandard
 
-from infinitic.errors import MissingDriverError, StorageError
+from infinitic.errors import MissingDriverError
 from infinitic.storage import (
     Change,
+    DamagedState,
     Published,
     Query,
     Segment,
@@ -94,11 +98,39 @@ def test_damage_is_an_error_that_names_the_place(setting: Compression, damage: s
             Change(KEY, 1, 2, bad, 0.0, Segment(2, bad, good)),
         ]
     )
-    with pytest.raises(StorageError, match=r"The head \(sequence 2\) of Trip '1' cannot be decompressed"):
-        run(storage.states.load([KEY]))
-    with pytest.raises(StorageError, match="Segment 2 of Trip '1' cannot be decompressed"):
+    damaged = run(storage.states.load([KEY]))[KEY]
+    assert (damaged.head, damaged.version) == (b"", 2), "who loads others beside it gets these"
+    assert damaged.damage.startswith("it cannot be decompressed: ")
+    with pytest.raises(DamagedState, match=r"of Trip 1 is damaged. Segment 2: it cannot be decompressed"):
         run(storage.states.history(KEY))
     assert run(storage.states.history(KEY, sequences=[1])) == [Segment(1, LONG)]
+
+
+@pytest.mark.parametrize("setting", ["gzip", "zstd"])
+@pytest.mark.parametrize("says_its_size", [True, False])
+def test_a_small_value_that_becomes_a_huge_one_is_not_decompressed(setting: str, says_its_size: bool) -> None:
+    """Refused before the memory is taken."""
+    size, limit = 50_000_000, 1_000_000
+    zeros = bytes(size // 100)
+    if setting == "gzip":
+        packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+        bomb = b"\x01" + b"".join(packer.compress(zeros) for _ in range(size // len(zeros))) + packer.flush()
+    else:
+        stream = zstandard.ZstdCompressor(write_content_size=says_its_size).compressobj(
+            size=size if says_its_size else -1
+        )
+        bomb = b"\x02" + b"".join(stream.compress(zeros) for _ in range(size // len(zeros))) + stream.flush()
+    database = Database(max_value=limit)
+    database.commit([Change(KEY, None, 1, bomb, 0.0, Segment(1, bomb, bomb))])
+    storage = CompressedStorage(InMemoryStorage(database), "none")
+    tracemalloc.start()
+    try:
+        assert run(storage.states.load([KEY]))[KEY].damage
+        with pytest.raises(DamagedState, match="Segment 1: "):
+            run(storage.states.history(KEY))
+        assert tracemalloc.get_traced_memory()[1] < 20 * limit
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 BITE = 200
 """What one step of a purge removes at most, so that nobody waits for it long."""
 
+GONE = "it is missing"
+
 _COMMIT = Script(scripts.COMMIT)
 _PUBLISHED = Script(scripts.PUBLISHED)
 _HISTORY = Script(scripts.HISTORY)
@@ -64,7 +66,7 @@ class RedisStates(StateStorage):
             [("HMGET", self._prefix + b"s|" + member, "v", "h", "q", "p") for member in members.values()]
         )
         return {
-            key: Stored(int(version), head, int(sequence), published == b"1")
+            key: Stored(int(version), head or b"", int(sequence), published == b"1", "" if head is not None else GONE)
             for key, (version, head, sequence, published) in zip(members, rows, strict=True)
             if sequence is not None
         }

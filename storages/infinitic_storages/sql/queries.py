@@ -24,6 +24,8 @@ from infinitic_storages.sql.tables import Tables
 
 _BITE = 1000  # keys in one list
 
+_GONE = "it is missing"
+
 _Position = tuple[float, str, str]  # of an entry in the order of `find`: start, name, id
 
 
@@ -34,10 +36,12 @@ def load(connection: Connection, tables: Tables, keys: Sequence[StateKey]) -> di
     found: dict[StateKey, Stored] = {}
     for start in range(0, len(encoded), _BITE):
         statement = select(states.key, states.version, states.head, states.sequence, states.published).where(
-            states.key.in_(encoded[start : start + _BITE]), states.head.is_not(None)
+            states.key.in_(encoded[start : start + _BITE]),
+            or_(states.head.is_not(None), states.started_at.is_not(None)),  # neither: a remnant
         )
         for key, version, head, sequence, published in connection.execute(statement):
-            found[asked[bytes(key)]] = Stored(version, bytes(head), sequence, bool(published))
+            value, damage = (bytes(head), "") if head is not None else (b"", _GONE)
+            found[asked[bytes(key)]] = Stored(version, value, sequence, bool(published), damage)
     return found
 
 

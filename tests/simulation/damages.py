@@ -1,0 +1,105 @@
+"""Damages done to what is stored of one instance, past every verb, and their repair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from infinitic.integrity import open_head, open_segment
+from infinitic.storage import Segment, StateKey, Stored
+from infinitic_storages.memory import Database
+
+Raw = list[Segment]
+
+
+def flip(value: bytes) -> bytes:
+    """The value with a bit in its middle flipped."""
+    middle = len(value) // 2
+    return value[:middle] + bytes([value[middle] ^ 4]) + value[middle + 1 :]
+
+
+def _each(number: int, change: Callable[[Segment], Segment]) -> Callable[[Raw, Raw], Raw]:
+    return lambda raw, _: [change(each) if each.sequence == number else each for each in raw]
+
+
+SEGMENTS: dict[str, Callable[[Raw, Raw], Raw]] = {
+    "the first is deleted": lambda raw, _: raw[1:],
+    "one is deleted": lambda raw, _: [*raw[:1], *raw[2:]],
+    "the last is deleted": lambda raw, _: raw[:-1],
+    "all are deleted": lambda *_: [],
+    "two are swapped": lambda raw, _: [raw[0], raw[2], raw[1], *raw[3:]],
+    "the content of two is swapped": lambda raw, _: [
+        raw[0],
+        replace(raw[1], events=raw[2].events),
+        replace(raw[2], events=raw[1].events),
+        *raw[3:],
+    ],
+    "one is there twice": lambda raw, _: [*raw[:2], *raw[1:]],
+    "one has the content of another": lambda raw, _: [raw[0], raw[1], replace(raw[2], events=raw[1].events), *raw[3:]],
+    "one is that of another instance": lambda raw, other: [raw[0], replace(raw[1], events=other[1].events), *raw[2:]],
+    "one is empty": _each(2, lambda each: replace(each, events=b"")),
+    "one holds nothing": _each(2, lambda each: replace(each, events=b"[]")),
+    "one is cut": _each(2, lambda each: replace(each, events=each.events[:-9])),
+    "a bit is flipped": _each(2, lambda each: replace(each, events=flip(each.events))),
+    "a bit is flipped in the first": _each(1, lambda each: replace(each, events=flip(each.events))),
+}
+"""Each makes of the segments of an instance, and of those of another, what is stored then."""
+
+HEADS: dict[str, Callable[[Stored, Stored], Stored]] = {
+    "a bit is flipped": lambda mine, _: replace(mine, head=flip(mine.head)),
+    "it is empty": lambda mine, _: replace(mine, head=b""),
+    "it is cut": lambda mine, _: replace(mine, head=mine.head[:-5]),
+    "it is that of another": lambda mine, other: replace(mine, head=other.head),
+    "its version is another": lambda mine, _: replace(mine, version=mine.version + 1),
+    "its sequence is another": lambda mine, _: replace(mine, sequence=mine.sequence + 1),
+}
+
+OUTBOXES: dict[str, Callable[[bytes | None, bytes | None], bytes | None]] = {
+    "it is gone": lambda *_: None,
+    "it is empty": lambda *_: b"",
+    "a bit is flipped": lambda mine, _: flip(mine or b""),
+    "it is cut": lambda mine, _: (mine or b"")[:-1],
+    "it is that of another": lambda _, other: other,
+}
+
+
+class Bench:
+    """One instance in a database, to be damaged and repaired."""
+
+    def __init__(self, database: Database, key: StateKey, other: StateKey) -> None:
+        tables: Any = database
+        self.key = key
+        self._row = tables._rows[key.name][key.id]
+        self._other = tables._rows[other.name][other.id]
+        self._stored: Stored = self._row.stored
+        self._segments: Raw = list(self._row.segments)
+
+    def damage_segments(self, how: str) -> None:
+        self._row.segments = list(SEGMENTS[how](list(self._segments), list(self._other.segments)))
+
+    def damage_head(self, how: str) -> None:
+        self._row.stored = HEADS[how](self._stored, self._other.stored)
+
+    def damage_outbox(self, how: str) -> None:
+        """That of the last transition, as if nobody knew whether it was published."""
+        last = self._segments[-1]
+        outbox = OUTBOXES[how](last.outbox, self._other.segments[-1].outbox)
+        self._row.stored = replace(self._stored, published=False)
+        self._row.segments = [*self._segments[:-1], replace(last, outbox=outbox)]
+
+    def strip(self) -> None:
+        """As release 0.1 wrote it: without checksums."""
+        for row in (self._row, self._other):
+            row.segments = [open_segment(row.key, each) for each in row.segments]
+            row.stored = open_head(row.key, row.stored)
+        self._stored, self._segments = self._row.stored, list(self._row.segments)
+
+    def repair_head(self) -> None:
+        self._row.stored = self._stored
+
+    def repair_segments(self) -> None:
+        """What was damaged is restored; what came since stays."""
+        last = self._segments[-1].sequence
+        self._row.segments = [*self._segments, *(each for each in self._row.segments if each.sequence > last)]

@@ -1,0 +1,172 @@
+"""Checksums: whatever is done to a value, it is not taken for what was written."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+
+import msgspec
+import pytest
+
+from infinitic.engines import effects, state
+from infinitic.integrity import OVERHEAD, CheckedStorage, checked, open_head, open_segment, seal
+from infinitic.messages import events
+from infinitic.runtime.revival import events_of, head_of
+from infinitic.storage import Change, DamagedState, Segment, StateKey, Stored, Written
+from infinitic_storages.memory import Database, InMemoryStorage
+from tests.golden import samples
+
+KEY = StateKey("Trip", "w")
+HEAD = state.encode(samples.HEAD)
+EVENTS = events.encode(samples.EVENTS)
+OUTBOX = effects.encode(1.0, samples.EFFECTS)
+CHANGE = Change(KEY, None, 7, HEAD, 1.0, Segment(3, EVENTS, OUTBOX))
+
+
+def stored(change: Change) -> Stored:
+    return Stored(change.version, change.head, 3, False)
+
+
+def segment_of(change: Change) -> Segment:
+    assert change.segment is not None
+    return change.segment
+
+
+SEALED = seal(CHANGE)
+SEGMENT = segment_of(SEALED)
+
+
+def flipped(value: bytes) -> list[bytes]:
+    """The value with each of its bits flipped in turn."""
+    found: list[bytes] = []
+    for place in range(len(value) * 8):
+        changed = bytearray(value)
+        changed[place // 8] ^= 1 << place % 8
+        found.append(bytes(changed))
+    return found
+
+
+def test_what_was_written_is_read_at_a_small_cost() -> None:
+    assert open_head(KEY, stored(SEALED)) == stored(CHANGE)
+    assert open_segment(KEY, SEGMENT) == CHANGE.segment
+    outbox = SEGMENT.outbox
+    assert outbox is not None
+    grown = (len(SEALED.head) - len(HEAD), len(SEGMENT.events) - len(EVENTS), len(outbox) - len(OUTBOX))
+    assert grown == (7, 11, 5)
+    assert max(grown) <= OVERHEAD
+
+
+@pytest.mark.parametrize("body", [b"[]", b"[1]", b"", b"x", b"{}", b"[", b"]", b'["x"]', b"\xc1", EVENTS])
+def test_values_of_any_kind_are_given_back(body: bytes) -> None:
+    sealed = segment_of(seal(Change(KEY, None, 7, body, 1.0, Segment(3, body, body))))
+    assert open_segment(KEY, sealed) == Segment(3, body, body)
+
+
+def test_a_history_stays_json_and_a_head_msgpack() -> None:
+    checksum, *found = json.loads(SEGMENT.events)
+    assert (len(checksum), found) == (8, json.loads(EVENTS))
+    schema, _, head = msgspec.msgpack.decode(SEALED.head)
+    assert (schema, head) == (2, msgspec.msgpack.decode(HEAD))
+
+
+def test_S41_release_0_1_leaves_an_instance_alone_that_has_checksums() -> None:
+    with pytest.raises(state.NewerSchema):
+        state.decode(SEALED.head)
+
+
+def test_what_release_0_1_wrote_is_read_as_it_is() -> None:
+    assert open_head(KEY, stored(CHANGE)) == stored(CHANGE)
+    assert open_segment(KEY, segment_of(CHANGE)) == CHANGE.segment
+
+
+def test_each_flipped_bit_of_a_head_is_found() -> None:
+    for value in flipped(SEALED.head):
+        with pytest.raises(DamagedState, match="The head: "):
+            head_of(KEY, open_head(KEY, Stored(7, value, 3, False)))
+
+
+def test_each_flipped_bit_of_a_segment_is_found() -> None:
+    for value in flipped(SEGMENT.events):
+        with pytest.raises(DamagedState, match="Segment 3: "):
+            events_of(KEY, open_segment(KEY, Segment(3, value)))
+
+
+def test_each_flipped_bit_of_an_outbox_is_found() -> None:
+    assert SEGMENT.outbox is not None
+    for value in flipped(SEGMENT.outbox):
+        with pytest.raises((DamagedState, msgspec.MsgspecError, ValueError)):
+            effects.decode(open_segment(KEY, Segment(3, SEGMENT.events, value)).outbox or b"")
+
+
+@pytest.mark.parametrize("place", ["key", "name", "number"])
+def test_a_value_in_another_place_is_found(place: str) -> None:
+    key = {"key": StateKey("Trip", "v"), "name": StateKey("Tri", "pw"), "number": KEY}[place]
+    number = 4 if place == "number" else 3
+    with pytest.raises(DamagedState):
+        open_segment(key, Segment(number, SEGMENT.events))
+    with pytest.raises(DamagedState):
+        open_segment(key, Segment(number, EVENTS, SEGMENT.outbox))
+    assert open_head(key, Stored(8 if place == "number" else 7, SEALED.head, 3, False)).damage
+
+
+@pytest.mark.parametrize("length", [0, 1, 3, 5, 11, 12, -1])
+def test_a_value_that_was_cut_is_found(length: int) -> None:
+    with pytest.raises(DamagedState):
+        head_of(KEY, open_head(KEY, Stored(7, SEALED.head[:length], 3, False)))
+    with pytest.raises(DamagedState):
+        events_of(KEY, open_segment(KEY, Segment(3, SEGMENT.events[:length])))
+
+
+def test_a_head_of_a_newer_envelope_that_is_sound_is_left_to_others() -> None:
+    """As release 0.1 does with what this one writes."""
+    with pytest.raises(state.NewerSchema):
+        head_of(KEY, Stored(7, msgspec.msgpack.encode([9, *msgspec.msgpack.decode(HEAD)[1:]]), 3, False))
+
+
+def test_a_head_must_be_of_its_instance_and_of_its_history() -> None:
+    key = StateKey(samples.HEAD.name, samples.HEAD.id)
+    assert head_of(key, Stored(7, HEAD, samples.HEAD.sequence, False)) == samples.HEAD
+    with pytest.raises(DamagedState, match="it knows 3 segments, and 4 were written"):
+        head_of(key, Stored(7, HEAD, 4, False))
+    with pytest.raises(DamagedState, match="it is that of Trip w"):
+        head_of(StateKey("Trip", "v"), Stored(7, HEAD, 3, False))
+
+
+def test_the_error_pickles_and_names_instance_place_and_reason() -> None:
+    error: DamagedState = pickle.loads(pickle.dumps(DamagedState(KEY, "Segment 3", "it is missing")))
+    assert str(error) == "What is stored of Trip w is damaged. Segment 3: it is missing"
+
+
+def run_on(database: Database, *changes: Change) -> CheckedStorage:
+    storage = checked(InMemoryStorage(database))
+    assert checked(storage) is storage
+    for change in changes:
+        assert isinstance(asyncio.run(storage.states.commit([change]))[0], Written)
+    return storage
+
+
+def test_a_missing_segment_is_found_wherever_it_is() -> None:
+    database = Database()
+    changes = [
+        Change(KEY, number - 1 or None, number, b"", 1.0, Segment(number, b"[]", b"o")) for number in range(1, 6)
+    ]
+    states = run_on(database, *changes).states
+    assert [each.sequence for each in asyncio.run(states.history(KEY))] == [1, 2, 3, 4, 5]
+    assert [each.sequence for each in asyncio.run(states.history(KEY, after=3))] == [4, 5]
+    assert [each.sequence for each in asyncio.run(states.history(KEY, sequences=[4, 2, 4, 0]))] == [2, 4]
+    row = database._rows["Trip"]["w"]  # pyright: ignore[reportPrivateUsage]  # no verb damages
+    assert row.segments is not None
+    del row.segments[1]
+    for question in ({}, {"after": 1}, {"sequences": [2, 3]}, {"sequences": [5]}):
+        with pytest.raises(DamagedState, match="it is missing"):
+            asyncio.run(states.history(KEY, **question))
+
+
+def test_the_limit_leaves_room_for_checksums() -> None:
+    storage = run_on(Database(max_value=1000))
+    limit = storage.capabilities.max_value
+    whole = b"[" + b"1" * (limit - 2) + b"]"
+    change = Change(KEY, None, 1, bytes(limit), 1.0, Segment(1, whole, bytes(limit)))
+    assert asyncio.run(storage.states.commit([change])) == [Written(1)]
+    assert asyncio.run(storage.states.history(KEY, outbox=True)) == [change.segment]
