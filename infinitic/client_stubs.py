@@ -10,7 +10,7 @@ from infinitic.codec import value_codec
 from infinitic.errors import PayloadError, UsageError
 from infinitic.replay.channels import Channel
 from infinitic.replay.spec import MethodSpec, WorkflowSpec, spec_of
-from infinitic.workflows import owner_of
+from infinitic.workflows import Workflow, owner_of
 
 if TYPE_CHECKING:
     from infinitic.client import Client
@@ -82,8 +82,10 @@ def stub_of_function(client: Client, method: object) -> tuple[WorkflowStub, Meth
         return method.workflow, method.spec
     owner = owner_of(method) if inspect.isfunction(method) else None
     if owner is None:
+        of_object = isinstance(getattr(method, "__self__", None), Workflow)
         raise UsageError(
             f"get_handle takes a method of a workflow class, as in get_handle(Trip.book, …), got {method!r}"
+            + (": give the method of the class, not of an object" if of_object else "")
         )
     stub = stub_of(client, owner, None, {})
     spec = next((each for each in stub.spec.attributes.values() if getattr(owner, each.attribute) is method), None)

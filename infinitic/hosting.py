@@ -24,36 +24,61 @@ def concurrency_of(value: object) -> int:
 def instance_of(implementation: object) -> object:
     """An instance of a service, made by its class or factory if that was given.
 
-    Raises `RegistrationError` for a class or factory that needs arguments.
+    Raises `RegistrationError` for a class or factory that needs arguments, `UsageError` for a workflow.
     """
-    if isinstance(implementation, type | FunctionType | MethodType | partial):
-        factory = cast("Callable[[], object]", implementation)
-        try:
-            return factory()
-        except TypeError as error:
-            raise RegistrationError(f"{implementation!r} cannot be called without arguments: {error}") from error
-    return implementation
-
-
-def _class(version: type[Workflow] | Callable[[], Workflow]) -> type[Workflow]:
-    return version if isinstance(version, type) else type(version())
+    given: Any = implementation
+    if isinstance(implementation, type):
+        if issubclass(implementation, Workflow):
+            name = implementation.__qualname__
+            raise UsageError(f"{name} is a workflow, not a service: add_workflow({name}) hosts it")
+        if inspect.isabstract(given):
+            raise RegistrationError(f"{implementation.__qualname__} is abstract: host a class that implements it")
+    elif not isinstance(implementation, FunctionType | MethodType | partial):
+        return implementation
+    factory = cast("Callable[[], object]", implementation)
+    _check_callable("add_service an instance, or", factory)
+    made = factory()
+    if made is None:
+        raise UsageError(f"{_name(factory)} returned None: a factory returns the service that it made")
+    return made
 
 
 def spec_of_version(version: Any) -> WorkflowSpec:
     """What is known of a workflow class, or of what a factory makes.
 
-    Raises `UsageError` for something else, `RegistrationError` for a class that needs arguments.
+    Raises `UsageError` for something else, `RegistrationError` for a class or factory that needs arguments.
     """
     if isinstance(version, type):
         spec = spec_of(version)
-        try:
-            inspect.signature(version).bind()
-        except TypeError as error:
-            raise RegistrationError(
-                f"{version.__qualname__} cannot be made without arguments ({error}): give add_workflow a factory"
-            ) from error
+        _check_callable("add_workflow", version)
         return spec
+    if isinstance(version, Workflow):
+        name = type(version).__qualname__
+        raise UsageError(
+            f"add_workflow makes an object for each instance: give the class {name}, or a factory, lambda: {name}(…)"
+        )
     if not callable(version):
         raise UsageError(f"add_workflow takes workflow classes or factories, got {version!r}")
+    _check_callable("add_workflow", version)
     factory = cast("Callable[[], Workflow]", version)
-    return replace(spec_of(_class(factory)), factory=factory)
+    return replace(spec_of(type(factory())), factory=factory)
+
+
+def _check_callable(given_to: str, factory: Callable[..., object]) -> None:
+    """Raise `RegistrationError` if a class or factory cannot be called without arguments."""
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        return  # it is written in C: calling it tells
+    try:
+        signature.bind()
+    except TypeError as error:
+        needed = [each.name for each in signature.parameters.values() if each.default is each.empty]
+        call = f"{_name(factory)}({', '.join(f'{each}=…' for each in needed)})"
+        raise RegistrationError(
+            f"{_name(factory)} cannot be called without arguments ({error}): give {given_to} a factory, lambda: {call}"
+        ) from error
+
+
+def _name(factory: Callable[..., object]) -> str:
+    return str(getattr(factory, "__qualname__", repr(factory))).rpartition("<locals>.")[2]

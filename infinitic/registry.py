@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Protocol, TypeVar, cast, get_type_hints
 
 from infinitic.errors import RegistrationError, UsageError
-from infinitic.services import OPTIONS, RetryPolicy, TaskOptions, check_class
+from infinitic.services import OPTIONS, RetryPolicy, TaskOptions
 from infinitic.signatures import Signature
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -150,10 +150,27 @@ def _task_name(cls: type[Any], attribute: str) -> str:
     return _first(names) or attribute
 
 
+def check_service(what: str, given: object) -> None:
+    """Raise `UsageError` if something is not the class of a service. `what` was given it: ``new_service``."""
+    from infinitic.workflows import Workflow  # it stands on this module
+
+    if not isinstance(given, type):
+        if isinstance(given, str | int | float | None) or inspect.isroutine(given):
+            raise UsageError(f"{what} takes the class of a service, got {given!r}")
+        name = type(given).__qualname__
+        raise UsageError(f"{what} takes the class of a service, got an instance of {name}: give {name} itself")
+    if issubclass(given, Workflow):
+        raise UsageError(
+            f"{what} takes the class of a service, and {given.__qualname__} is a workflow. A client starts it, with"
+            f" client.new_workflow({given.__qualname__}); so may a task, with task_context().client. A workflow cannot"
+            " start another one yet"
+        )
+
+
 @remembered
 def contract_of(cls: type[Any]) -> ServiceContract:
     """The contract that a class describes. Raises `RegistrationError` if its hints cannot be used."""
-    check_class("new_service takes the class of a service", cls)
+    check_service("new_service", cls)
     tasks: dict[str, TaskSpec] = {}
     for attribute, function in public_functions(cls).items():
         total = _first([options.total_timeout for options in _inherited(cls, attribute)])
@@ -179,9 +196,16 @@ def implementation_of(
 ) -> ServiceImplementation:
     """An instance of a service, as its executor needs it. Arguments win over `@task`, which wins over `@service`.
 
-    Raises `RegistrationError` for a contract that is not implemented, or implemented twice under one name.
+    Raises `RegistrationError` for a contract that is not implemented, or implemented twice under one name, `UsageError`
+    for what is no service.
     """
+    from infinitic.workflows import Workflow  # it stands on this module
+
     cls = type(instance)
+    if issubclass(cls, Workflow):  # made by a factory, or given as an object
+        raise UsageError(f"{cls.__qualname__} is a workflow, not a service: add_workflow({cls.__qualname__}) hosts it")
+    if cls.__module__ == "builtins":
+        raise UsageError(f"A service is an instance of a class of yours, its class or a factory, got {instance!r}")
     functions: dict[str, Callable[..., Any]] = {}
     for attribute, function in public_functions(cls).items():
         inherited = attribute not in vars(cls) or getattr(function, "__isabstractmethod__", False)

@@ -190,6 +190,8 @@ def service(
 
     def decorate(decorated: C) -> C:
         check_class("@service is for classes", decorated)
+        if any(base.__module__ == "infinitic.workflows" for base in decorated.__mro__):
+            raise UsageError(f"@service is for services, and {decorated.__name__} is a workflow: use @workflow")
         setattr(decorated, OPTIONS, options)
         return decorated
 

@@ -11,7 +11,7 @@ from typing import Any
 from infinitic.codec import value_codec
 from infinitic.errors import RegistrationError, UsageError
 from infinitic.payloads import Coder
-from infinitic.registry import remembered, signature_of
+from infinitic.registry import public_functions, remembered, signature_of
 from infinitic.replay.channels import Channel
 from infinitic.replay.divergence import ReplayCheck
 from infinitic.replay.stubs import ServiceStub
@@ -73,7 +73,7 @@ def workflow_name(cls: type[Workflow]) -> str:
 def spec_of(cls: type[Workflow]) -> WorkflowSpec:
     """Read a workflow class. Raises `RegistrationError` if it cannot run as it is written."""
     if not is_workflow(cls) or cls is Workflow:
-        raise UsageError(f"A workflow is a subclass of Workflow, got {cls!r}")
+        raise UsageError(f"A workflow is a subclass of Workflow, got {cls!r}{_instead(cls)}")
     options = workflow_options(cls)
     members: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
@@ -109,6 +109,20 @@ def spec_of(cls: type[Workflow]) -> WorkflowSpec:
         {name: member for name, member in members.items() if isinstance(member, Channel)},
         tuple((name, value) for name, value in members.items() if not name.startswith("__") and _is_mutable(value)),
     )
+
+
+def _instead(given: object) -> str:
+    """What somebody may have meant who gave this for the class of a workflow."""
+    if given is Workflow:
+        return ": derive your own class from it"
+    if is_workflow(type(given)):
+        return f": give the class {type(given).__qualname__}, not an instance"
+    if isinstance(given, type) and public_functions(given):
+        return (
+            f". If it is a service: add_service({given.__qualname__}) hosts it, and a workflow calls it by a stub in"
+            f" its class body, Workflow.new_service({given.__qualname__})"
+        )
+    return ""
 
 
 def _check_channel(cls: type[Workflow], name: str, channel: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
-from infinitic.registry import ServiceContract, TaskSpec, contract_of
+from infinitic.registry import ServiceContract, TaskSpec, check_service, contract_of
 from infinitic.services import timeout
 
 if TYPE_CHECKING:
@@ -30,11 +30,10 @@ class ServiceStub:
         meta: Mapping[str, bytes] | None = None,
         total_timeout: float | timedelta | None = None,
     ) -> None:
-        if not isinstance(contract, type):
-            raise UsageError(f"new_service takes the class of a service, got {contract!r}")
+        check_service("new_service", contract)
         if isinstance(tags, str):
             raise UsageError(f"new_service(tags={tags!r}): tags are a set of texts, e.g. {{'eu'}}")
-        self.contract_class = contract
+        self.contract_class: Any = contract
         self.tags = tuple(sorted(check_name("A tag", tag) for tag in tags))
         self.meta = _checked_meta(meta or {})
         self.total_timeout = timeout("total_timeout of a stub", total_timeout)
@@ -101,12 +100,13 @@ class BoundService:
 class TaskStub:
     """One task of a service: call it for a coroutine, or give it to `dispatch`."""
 
-    __slots__ = ("instance", "meta", "service", "spec", "tags", "total_timeout")
+    __slots__ = ("attribute", "instance", "meta", "service", "spec", "tags", "total_timeout")
 
     def __init__(self, instance: Instance, service: str, spec: TaskSpec, stub: ServiceStub) -> None:
         self.instance = instance
         self.service = service
         self.spec = spec
+        self.attribute = stub.attribute
         self.tags = stub.tags
         self.meta = stub.meta
         self.total_timeout = stub.total_timeout or spec.total_timeout
@@ -114,8 +114,8 @@ class TaskStub:
     def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         if not self.spec.signature.is_coroutine:
             raise UsageError(
-                f"{self.service}.{self.spec.name} is a plain method: in a workflow, "
-                f"await self.dispatch(self.….{self.spec.attribute}, …)"
+                f"{self.service}.{self.spec.name} is a plain method (`def`), and what it returns cannot be awaited: "
+                f"await self.dispatch(self.{self.attribute or '…'}.{self.spec.attribute}, …) instead"
             )
         if self.instance.loop.dead:
             self.instance.refuse("a task")

@@ -27,7 +27,7 @@ from infinitic.topics import DEAD_LETTERS
 from infinitic.worker import Worker
 from infinitic.workflows import Workflow
 from infinitic_storages.memory import InMemoryStorage
-from infinitic_testing.doubles import ServiceDouble
+from infinitic_testing.doubles import ServiceDouble, hosted
 from infinitic_testing.loop import VirtualClock, VirtualLoop, run
 from infinitic_transports.memory import InMemoryTransport
 
@@ -141,9 +141,9 @@ class Simulation:
         self.worker.add_workflow(*versions, concurrency=concurrency, retention=retention)
 
     def mock(self, contract: type[Any]) -> ServiceDouble:
-        """Host a double of a service, and return it: ``flights.book.returns(Flight("AF1"))``."""
+        """Host a double of a service, and return it: ``flights.on(Flights.book).returns(Flight("AF1"))``."""
         double = ServiceDouble(contract)
-        self.worker.add_service(double.implementation())
+        self.worker.add_service(hosted(double))
         return double
 
     async def check_replay(self) -> None:

@@ -59,4 +59,12 @@ async def calling(worker: Worker, sim: Simulation) -> None:
     worker.add_workflow(Trip, retention="1 d")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     worker.add_service(Halfway, concurrency="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sim.add_workflow(Flights)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    flights = sim.mock(Flights)
+    flights.on(Flights.book).returns("AF1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    flights.on(Flights.book).returns(Flight)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    flights.on(Flights.price).returns(3.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    flights.on(Flights.book).runs(lambda request: request)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    flights.on(Flights.book).runs(lambda: Flight(""))  # type: ignore[arg-type, misc]  # pyright: ignore[reportArgumentType]
+    flights.on(Flights.refund).raises("gone")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    flights.on("book")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     await sim.sleep("1 d")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -10,7 +10,7 @@ from typing import Any, assert_type
 from infinitic import ExponentialBackoff, TaskContext, Worker, service, task, task_context
 from infinitic_testing.doubles import MethodDouble, ServiceDouble
 from infinitic_testing.simulation import Simulation
-from tests.typing.shop import Flight, Flights, Hotel, Payments, Request, Trip
+from tests.typing.shop import Flight, Flights, Hotel, Hotels, Payments, Request, Trip
 
 
 def never(retry_index: int, error: Exception) -> float | None:
@@ -99,5 +99,19 @@ def hosting(worker: Worker, sim: Simulation) -> None:
     worker.add_service(lambda: Payments())
     worker.add_workflow(Trip, lambda: Trip(), retention=60)
     assert_type(sim.mock(Flights), ServiceDouble)
-    assert_type(sim.mock(Payments).charge, MethodDouble)
-    assert_type(sim.mock(Payments).charge.raises(ValueError).returns("done"), MethodDouble)
+    assert_type(sim.mock(Payments).charge, MethodDouble[..., Any])
+    assert_type(sim.mock(Payments).charge.raises(ValueError).returns("done"), MethodDouble[..., Any])
+
+
+async def answering(sim: Simulation) -> None:
+    async def charge(amount: Decimal, *, card: str) -> str:
+        return f"{card} {amount}"
+
+    payments, flights, hotels = sim.mock(Payments), sim.mock(Flights), sim.mock(Hotels)
+    payments.on(Payments.charge).returns("done").raises(ValueError).runs(charge)
+    payments.on(Payments.fee).returns(Decimal(1)).runs(lambda *amounts: sum(amounts, Decimal()))
+    flights.on(Flights.book).returns(Flight("AF1")).runs(lambda request: Flight(request.city))
+    flights.on(Flights.price).returns(Decimal(1))
+    hotels.on(Hotels.stars).returns(5)
+    hotels.on(Hotels.later).returns("soon")
+    assert_type(len(payments.on(Payments.charge).calls), int)
