@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from infinitic import ids
+from infinitic import ids, topics
 from infinitic.client import Client
 from infinitic.clock import Clock, SystemClock, to_seconds
 from infinitic.errors import InfiniticError, RegistrationError, UsageError
@@ -30,6 +30,7 @@ from infinitic.runtime.committer import Committer
 from infinitic.runtime.deaths import Trials
 from infinitic.runtime.ending import Ending
 from infinitic.runtime.maintenance import Maintenance
+from infinitic.runtime.namesakes import warn_of_namesakes
 from infinitic.runtime.process import Stop, stop_signals, tuned
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor import ServiceExecutor
@@ -88,6 +89,7 @@ class Worker:
         on_stall: Callable[[str, InfiniticError], None] | None = None,
     ) -> None:
         self.name = ids.check_name("The name of a worker", f"worker-{ids.new_id()[:12]}" if name is None else name)
+        self._named = name is not None
         self.stalled: dict[str, InfiniticError] = {}
         """Ids of the instances that stalled at this worker, and why."""
         self._transport = transport
@@ -371,6 +373,8 @@ class Worker:
             if self._storage is not None:
                 await insist("Preparing the storage", self._storage.prepare)
             await self._client.start()
+            if self._named:
+                await warn_of_namesakes(self._transport, topics.client(self._client.name), self.name)
             await self._supervisor.start(self._components())
         except BaseException:
             await self._kill()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
@@ -34,7 +35,12 @@ from infinitic.transport import Message
 if TYPE_CHECKING:
     from infinitic.client import Client
 
+_logger = logging.getLogger("infinitic.executor")
+
 MAX_DEATHS = 5
+LONGEST_LOGGED = 300
+"""Characters of an error in the log; history has the whole."""
+
 LONGEST_CHAIN = 10
 
 ROOM = 16 * 1024
@@ -259,10 +265,13 @@ class Attempts:
                 delay = self._delay(task, message.retry_index, error)
                 if delay is not None:
                     _check_meta(meta)
-                    return _report(message, self._attempt_failed(message, failure, max(0.0, delay), meta))
+                    report = self._attempt_failed(message, failure, max(0.0, delay), meta)
+                    _log(message, failure, delay)
+                    return _report(message, report)
             except Exception as broken:  # noqa: BLE001 (an error inside a policy fails the task)
                 broken.__context__ = error
                 failure = replace(failure, exception=describe(broken))
+        _log(message, failure, None)
         return _report(message, self._task_failed(message, failure))
 
     def failed(self, message: ExecuteTask, error: Exception, limit: int) -> Outgoing:
@@ -321,6 +330,24 @@ class Attempts:
         if not math.isfinite(seconds):
             raise UsageError(f"The retry policy gave {delay!r}, which is no number of seconds")
         return seconds
+
+
+def _log(message: ExecuteTask, failure: TaskFailure, delay: float | None) -> None:
+    """Tell of a failed attempt in one line. `delay` is in seconds, None if there is no further one."""
+    level = logging.WARNING if delay is None else logging.INFO
+    if not _logger.isEnabledFor(level):
+        return
+    error = " ".join(str(failure.exception).split())
+    _logger.log(
+        level,
+        "Task %s.%s %s: attempt %d failed, %s: %s",
+        message.service,
+        message.task,
+        message.task_id,
+        message.retry_index + 1,
+        "for good" if delay is None else f"the next in {delay:.1f} s",
+        error if len(error) <= LONGEST_LOGGED else f"{error[:LONGEST_LOGGED]}…",
+    )
 
 
 def _check_meta(meta: Mapping[Any, Any]) -> None:

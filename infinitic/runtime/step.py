@@ -13,6 +13,7 @@ from infinitic.engines.workflow import Transition, begin, begin_elsewhere, concl
 from infinitic.engines.workflow.render import Outgoing, needed, render, to_client
 from infinitic.errors import InfiniticError, PayloadTooLargeError, WorkflowCodeError
 from infinitic.messages import client, engine as inputs, events
+from infinitic.messages.commands import FailMethod
 from infinitic.messages.events import AttemptFailed, Event, Stimulus
 from infinitic.replay.instance import Instance
 from infinitic.replay.spec import WorkflowSpec
@@ -240,6 +241,17 @@ class Step:
         if head is None or head.stalled is None or (before is not None and before.stalled is not None):
             return None
         return self.fault or WorkflowCodeError(head.stalled)
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """The methods that this transition ended as failed: name, and what they raised, in one line."""
+        if self._transition is None:
+            return []
+        failed = [event for event in self._transition.events if type(event) is FailMethod]
+        if not failed:
+            return []
+        names = {method.id: method.name for method in self._transition.head.methods}
+        return [(names.get(each.method_id, ""), " ".join(str(each.failure.exception).split())) for each in failed]
 
     def written(self, version: int) -> None:
         """The change is durable."""

@@ -44,8 +44,8 @@ class Folder:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHONHASHSEED", "INFINITIC_"))}
         self._environ = {**kept, "PYTHONPATH": os.pathsep.join([str(path), *filter(None, sys.path)])}
 
-    def write(self, pulsar: dict[str, Any], storage: dict[str, Any]) -> None:
-        document = {
+    def write(self, pulsar: dict[str, Any], storage: dict[str, Any], **more: Any) -> None:
+        document = more | {
             "transport": {"pulsar": pulsar},
             "storage": storage,
             "services": [{"name": "Payments", "executor": {"class": "shop_for_doctor.Payments"}}],

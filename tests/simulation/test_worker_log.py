@@ -1,0 +1,90 @@
+"""What a worker tells in its log: failed attempts, failed workflows, drains, and another worker of its name."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from infinitic import ExponentialBackoff, TaskFailedError, Worker, Workflow, WorkflowFailedError, task, workflow
+from infinitic.errors import TransportError
+from infinitic.topics import Topic
+from infinitic.transport import TopicStats
+from infinitic_testing.simulation import Simulation
+from infinitic_transports.memory import Broker, InMemoryTransport
+
+
+class Bank:
+    @task(retry=ExponentialBackoff(minimum_seconds=3, maximum_retries=1, random_factor=0))
+    async def pay(self, amount: int) -> int:
+        raise ConnectionError(f"no line\nfor {amount}{'!' * 1000}")
+
+
+@workflow(name="Deal")
+class Deal(Workflow):
+    bank = Workflow.new_service(Bank)
+
+    async def close(self) -> None:
+        await self.bank.pay(7)
+
+    async def close_anyway(self) -> str:
+        try:
+            await self.bank.pay(7)
+        except TaskFailedError:
+            return "closed"
+        return "paid"
+
+
+def said(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    ours = [each for each in caplog.records if each.name.startswith("infinitic") and each.levelno == level]
+    return [each.getMessage() for each in ours]
+
+
+async def test_failed_attempts_and_workflows_are_logged(sim: Simulation, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "infinitic")
+    sim.add_service(Bank())
+    sim.add_workflow(Deal)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Deal).close)
+    with pytest.raises(WorkflowFailedError):
+        await handle.result()
+    which = f"Task Bank.pay {handle.workflow_id}-0: attempt"
+    (first,) = [each for each in said(caplog, logging.INFO) if each.startswith("Task")]
+    assert first.startswith(f"{which} 1 failed, the next in 3.0 s: ConnectionError: no line for 7!!!")
+    last, failed = said(caplog, logging.WARNING)
+    assert last.startswith(f"{which} 2 failed, for good: ConnectionError: no line for 7!!!")
+    assert failed.startswith(f"Workflow Deal {handle.workflow_id}: close failed: TaskFailedError: ")
+    assert max(map(len, (first, last, failed))) < 450
+    caplog.clear()
+    assert await sim.client.new_workflow(Deal).close_anyway() == "closed"
+    assert len(said(caplog, logging.WARNING)) == 1  # the task; the workflow did not fail
+
+
+async def test_two_workers_of_one_name_are_noticed(sim: Simulation, caplog: pytest.LogCaptureFixture) -> None:
+    broker = Broker()
+    for name in ("two", None, "one"):
+        async with InMemoryTransport(broker, clock=sim.clock) as transport, InMemoryTransport(broker) as other:
+            workers = Worker(other, name="one", clock=sim.clock), Worker(transport, name=name, clock=sim.clock)
+            for each in workers:
+                each.add_service(Bank())
+            async with workers[0].running():
+                assert said(caplog, logging.WARNING) == []
+                async with workers[1].running():
+                    messages = said(caplog, logging.WARNING)
+        assert len(messages) == (name == "one")
+    assert messages[0].startswith("Another worker of the name 'one' listens, or died a moment ago")
+
+
+async def test_a_broker_that_tells_no_figures_stops_no_worker(
+    sim: Simulation, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Secret(InMemoryTransport):
+        async def stats(self, topic: Topic) -> TopicStats:
+            raise TransportError("may not")
+
+    caplog.set_level(logging.INFO, "infinitic")
+    async with Secret(clock=sim.clock) as transport:
+        worker = Worker(transport, name="one", clock=sim.clock)
+        worker.add_service(Bank())
+        async with worker.running():
+            assert worker.ready
+    assert "Whether other workers have the name 'one' cannot be seen: may not" in said(caplog, logging.INFO)
