@@ -14,6 +14,7 @@ from infinitic.cli.link import (
     DEFAULT_CONFIG,
     Config,
     Link,
+    NoAnswer,
     Timeout,
     WorkflowId,
     WorkflowName,
@@ -71,8 +72,13 @@ async def describe(link: Link, name: str | None, workflow_id: str, timeout: floa
         info = await _stored(link, name, workflow_id)
         notes.append(f"no worker has the state engine of '{name}': nothing happens until one runs")
     if info is None:
-        info = await answered(link, name, link.client.describe(stub), timeout)
-        notes.clear()
+        try:
+            info, notes = await answered(link, name, link.client.describe(stub), timeout), []
+        except NoAnswer as error:
+            info = await _stored(link, name, workflow_id)
+            if info is None:
+                raise
+            notes = [f"{error} This is what the storage has", *_waits_for_code(info)]
     work = (
         await open_work.read(link.storage, link.transport, name, workflow_id) if info.open_tasks else OpenWork([], [])
     )
@@ -86,6 +92,12 @@ async def _stored(link: Link, name: str, workflow_id: str) -> WorkflowInfo | Non
     key = StateKey(name, workflow_id)
     stored = (await link.storage.states.load([key])).get(key)
     return None if stored is None else describe_head(state.decode(stored.head), ReplyTo("", "")).info
+
+
+def _waits_for_code(info: WorkflowInfo) -> list[str]:
+    if info.version is None:
+        return []
+    return [f"it runs version {info.version}: if no worker has the code of that version, it waits for one that does"]
 
 
 def _advice(info: WorkflowInfo) -> list[str]:

@@ -54,6 +54,10 @@ Timeout = Annotated[
 ]
 
 
+class NoAnswer(InfiniticError):
+    """The engine has not answered in time."""
+
+
 @dataclass(frozen=True)
 class Project:
     """The services and workflows of a configuration. `workflows` has the classes, or their paths, by name."""
@@ -139,7 +143,7 @@ async def answered(link: Link, name: str, call: Awaitable[T], timeout: float = A
             why = _heard.last
         elif not await consumers(link.transport, topics.workflow_engine(name)):
             why = f"no worker has the state engine of '{name}': start one that hosts it"
-        raise InfiniticError(f"No answer within {timeout:g} s: {why}") from None
+        raise NoAnswer(f"No answer within {timeout:g} s: {why}") from None
 
 
 async def consumers(transport: Transport, topic: topics.Topic) -> int:

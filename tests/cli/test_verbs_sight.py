@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import msgspec
@@ -24,6 +25,9 @@ from infinitic.cli.link import Link, Project
 from infinitic.cli.listing import State, list_workflows
 from infinitic.cli.result import result
 from infinitic.cli.retry import retry, retry_stalled
+from infinitic.errors import InfiniticError
+from infinitic.topics import Topic
+from infinitic.transport import Message
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_testing.simulation import Simulation
 from infinitic_transports.memory import Broker, InMemoryTransport
@@ -170,6 +174,27 @@ async def test_the_name_of_a_workflow_is_found(sim: Simulation) -> None:
     with pytest.raises(UsageError, match="say its name with --workflow; the configuration has Deal, Idle"):
         await at.name_of(None, "no-such-id")
     await sim.client.get_workflow_by_id(Deal, handle.workflow_id).words.send("end")
+
+
+async def test_describe_reads_the_storage_if_the_engine_does_not_answer(sim: Simulation) -> None:
+    sim.add_workflow(Deal)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Deal).hear)
+    await sim.sleep(1)
+
+    class Deaf(InMemoryTransport):
+        async def publish(self, topic: Topic, messages: Sequence[Message]) -> None: ...
+
+    transport = Deaf(sim.transport.broker, clock=sim.clock)
+    async with transport, Client(transport, storage=sim.storage) as client:
+        at = Link(client, transport, sim.storage, Project((), {"Deal": (Deal,)}))
+        info = await describe(at, None, handle.workflow_id, timeout=5)
+        assert (info.status, info.open_tasks) == ("running", 0)
+        assert info.notes == [
+            "No answer within 5 s: is a worker with the state engine of 'Deal' running? This is what the storage has",
+            "it runs version 0: if no worker has the code of that version, it waits for one that does",
+        ]
+        with pytest.raises(InfiniticError, match="No answer within 5 s"):
+            await describe(at, None, "no-such-id", timeout=5)
 
 
 async def drain_a_deal(broker: Broker, database: Database) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
@@ -61,6 +62,7 @@ async def test_failed_attempts_and_workflows_are_logged(sim: Simulation, caplog:
 
 async def test_two_workers_of_one_name_are_noticed(sim: Simulation, caplog: pytest.LogCaptureFixture) -> None:
     broker = Broker()
+    messages: list[str] = []
     for name in ("two", None, "one"):
         async with InMemoryTransport(broker, clock=sim.clock) as transport, InMemoryTransport(broker) as other:
             workers = Worker(other, name="one", clock=sim.clock), Worker(transport, name=name, clock=sim.clock)
@@ -88,3 +90,36 @@ async def test_a_broker_that_tells_no_figures_stops_no_worker(
         async with worker.running():
             assert worker.ready
     assert "Whether other workers have the name 'one' cannot be seen: may not" in said(caplog, logging.INFO)
+
+
+async def test_drains_are_logged(sim: Simulation, caplog: pytest.LogCaptureFixture) -> None:
+    class Slow:
+        async def work(self) -> None:
+            begun.set()
+            await asyncio.sleep(5)
+
+    @workflow(name="Working")
+    class Working(Workflow):
+        slow = Workflow.new_service(Slow)
+
+        async def go(self) -> None:
+            await self.slow.work()
+
+    begun = asyncio.Event()
+    sim.add_workflow(Working)
+    caplog.set_level(logging.INFO, "infinitic")
+    for grace, end in (
+        (30, "Drained: everything is finished or handed back"),
+        (1, "Not everything was finished within"),
+    ):
+        async with InMemoryTransport(sim.transport.broker, clock=sim.clock) as transport:
+            worker = Worker(transport, clock=sim.clock, shutdown_grace_period=grace)
+            worker.add_service(Slow())
+            async with worker.running():
+                begun.clear()
+                await sim.client.dispatch(sim.client.new_workflow(Working).go)
+                await begun.wait()
+                caplog.clear()
+            messages = [each.getMessage() for each in caplog.records if each.name == "infinitic.worker"]
+        assert messages[0].startswith(f"Draining, at most {grace} s: service Slow: 1 x work running")
+        assert messages[1].startswith(end)
