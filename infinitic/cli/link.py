@@ -107,7 +107,8 @@ class Link:
             return check_name("The name of a workflow", name)
         known = sorted(self.project.workflows)
         if self.storage is not None and known:
-            stored = await self.storage.states.load([StateKey(each, workflow_id) for each in known])
+            async with within(CONNECT_SECONDS, "The database did not answer"):
+                stored = await self.storage.states.load([StateKey(each, workflow_id) for each in known])
             if len(stored) == 1:
                 return next(iter(stored)).name
         if len(known) == 1:

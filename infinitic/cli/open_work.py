@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from infinitic import topics
@@ -13,6 +15,9 @@ from infinitic.errors import DecodingError, StorageError
 from infinitic.messages import events
 from infinitic.storage import StateKey, Storage
 from infinitic.transport import Transport
+
+SECONDS = 15.0
+"""How long the storage may take."""
 
 MOST = 20
 """How many open tasks are shown."""
@@ -42,7 +47,10 @@ async def read(storage: Storage | None, transport: Transport, name: str, workflo
     if storage is None:
         return OpenWork([], [], "the configuration has no storage")
     try:
-        found = await _open_tasks(storage, StateKey(name, workflow_id))
+        async with asyncio.timeout(SECONDS):
+            found = await _open_tasks(storage, StateKey(name, workflow_id))
+    except TimeoutError:
+        return OpenWork([], [], f"the storage did not answer within {SECONDS:g} s")
     except (StorageError, DecodingError, msgspec.MsgspecError) as error:
         return OpenWork([], [], f"the storage cannot tell: {' '.join(str(error).split())}")
     served = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -12,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from infinitic.cli.terminal import spell_json
+from infinitic.cli.terminal import can_show_unicode, spell_json, written
 from infinitic.cli.timeline import Screen
 from infinitic.clock import to_datetime
 
@@ -29,15 +28,16 @@ _UNPRINTABLE = {code: f"\\x{code:02x}" for code in (*range(32), 127) if code not
 
 def show(document: T, as_json: bool, render: Callable[[T], Sequence[RenderableType]]) -> None:
     """Print a document, in the way that was asked for."""
-    if as_json:
-        text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
-        typer.echo(text if (sys.stdout.encoding or "").lower().startswith("utf") else spell_json(text))
-        return
-    screen = Screen(highlight=False)
-    if not screen.is_terminal:
-        screen.width = 1000  # a pipe has no margin: rows stay rows
-    for each in render(document):
-        screen.print(each, soft_wrap=isinstance(each, Text))
+    with written():
+        if as_json:
+            text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+            typer.echo(text if can_show_unicode() else spell_json(text))
+            return
+        screen = Screen(highlight=False)
+        if not screen.is_terminal:
+            screen.width = 1000  # a pipe has no margin: rows stay rows
+        for each in render(document):
+            screen.print(each, soft_wrap=isinstance(each, Text))
 
 
 def table(*columns: str) -> Table:

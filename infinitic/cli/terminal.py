@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import typer
+
+from infinitic.cli.exits import FAILED
 
 _NAME = "infinitic-spelled"
 _SPELLED = {"…": "...", "–": "-", "—": "-", "’": "'", "·": "-"}
@@ -16,6 +23,30 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_NAME)
+
+
+@contextmanager
+def written() -> Generator[None]:
+    """Around what is printed. An output that cannot take it, as on a full disk, is one message and exit code 1.
+
+    A reader that went away is left to typer, which ends in silence.
+    """
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+        typer.echo(f"Error: The output cannot be written: {error.strerror}", err=True)
+        raise typer.Exit(FAILED) from None
+
+
+def can_show_unicode() -> bool:
+    """Whether standard output takes any character. Without an output nothing is shown."""
+    return sys.stdout is not None and (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def spell_json(text: str) -> str:

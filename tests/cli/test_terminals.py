@@ -80,3 +80,21 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
             os.close(writing)
         assert b"Traceback" not in ended.stderr, (command, ended.stderr)
         assert b"Exception ignored" not in ended.stderr, (command, ended.stderr)
+
+
+def test_an_output_that_is_closed_or_full(tmp_path: Path) -> None:
+    (tmp_path / "infinitic.yml").write_text(CONFIGURATION)
+    for arguments, output, code, message in (
+        ("doctor", ">&-", 0, ""),
+        ("doctor --json", ">&-", 0, ""),
+        ("--help", ">&-", 0, ""),
+        ("doctor", ">/dev/full", 1, "Error: The output cannot be written: No space left on device\n"),
+        ("doctor --json", ">/dev/full", 1, "Error: The output cannot be written: No space left on device\n"),
+    ):
+        if output.endswith("/full") and not Path("/dev/full").exists():
+            continue
+        line = f"exec {sys.executable} -m infinitic {arguments} {output}"
+        ended = subprocess.run(
+            ["sh", "-c", line], cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=120, check=False
+        )
+        assert (ended.returncode, ended.stderr) == (code, message), (arguments, output)

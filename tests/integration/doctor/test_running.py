@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from tests.integration.doctor.project import LIMIT, Folder, storage
 from tests.integration.doctor.test_unreachable import closed_port
-from tests.integration.storages.databases import Place
+from tests.integration.storages.databases import REDIS_PORT, Place
 
 CODE = """
 from infinitic import ExponentialBackoff, Workflow, task
@@ -29,7 +31,7 @@ class Trip(Workflow):
 
 
 @contextmanager
-def worker(folder: Folder, says: str) -> Iterator[list[str]]:
+def worker(folder: Folder, says: str) -> Generator[list[str]]:
     """A worker whose log has said something; it is stopped afterwards. Gives the lines of its log so far."""
     with folder.start("worker") as process:
         guard = threading.Timer(LIMIT, process.kill)
@@ -105,3 +107,20 @@ def test_a_wrong_port_of_the_broker(folder: Folder, pulsar: dict[str, Any], at: 
         assert (code, out) == (1, ""), command
         assert str(port) in errors
     assert str(port) in folder.failure()["message"]
+
+
+SECRET = "hunter-2222"
+
+
+@pytest.mark.parametrize("at", ["postgres", "mysql", "redis"], indirect=True)
+def test_no_output_shows_a_secret(folder: Folder, pulsar: dict[str, Any], at: Place) -> None:
+    sections = [storage(at, password=SECRET)]
+    if at.kind == "redis":
+        sections.append({"redis": {"url": f"redis://:{SECRET}@127.0.0.1:{REDIS_PORT}/0", "key_prefix": at.label}})
+    for section in sections:
+        folder.write(pulsar, section)
+        for command in ("doctor", "doctor --json", "list", "migrate", "worker", "describe x"):
+            code, out, errors = folder.run(*command.split())
+            assert code in (1, 2), command
+            assert SECRET not in out + errors
+            assert "password" in (out + errors).lower(), (command, errors)  # it says what is wrong
