@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from enum import StrEnum
-from pathlib import Path
-from types import FrameType
-from typing import Any, cast
+from typing import cast
 
 from infinitic.messages.commands import (
     CancelMethod,
@@ -19,6 +15,7 @@ from infinitic.messages.commands import (
     ScheduleTask,
     StartTimer,
 )
+from infinitic.replay.places import line_of as line_of, raised_at as raised_at, source_line as source_line
 
 
 class ReplayCheck(StrEnum):
@@ -30,13 +27,6 @@ class ReplayCheck(StrEnum):
     NONE = "none"
     SIMPLE = "simple"
     STRICT = "strict"
-
-
-_LIBRARIES = (
-    str(Path(__file__).parent.parent) + os.sep,
-    str(Path(sys.modules["asyncio"].__file__ or "").parent) + os.sep,
-    "<frozen",
-)
 
 
 def same(recorded: Command, requested: Command, check: ReplayCheck) -> bool:
@@ -86,49 +76,6 @@ def describe(command: Command | None) -> str:
 def _call(arguments: bytes, longest: int = 100) -> str:
     text = arguments.decode(errors="replace")
     return f" with {text[:longest]}{'…' if len(text) > longest else ''}"
-
-
-def source_line() -> str | None:
-    """The line of workflow code that is running, as ``file:line in function``; None if there is none."""
-    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # documented
-    while frame is not None and frame.f_code.co_qualname != "Instance.activate":  # what called that is no workflow code
-        if is_user_code(frame.f_code.co_filename):
-            return _line(frame)
-        frame = frame.f_back
-    return None
-
-
-def line_of(coroutine: object) -> str | None:
-    """The innermost line of user code at which a coroutine waits, None if it is all a library's."""
-    found: str | None = None
-    step: Any = coroutine
-    while step is not None:
-        frame: FrameType | None = getattr(step, "cr_frame", None) or getattr(step, "gi_frame", None)
-        frame = frame or getattr(step, "ag_frame", None)
-        if frame is not None and is_user_code(frame.f_code.co_filename):
-            found = _line(frame)
-        step = getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None) or getattr(step, "ag_await", None)
-    return found
-
-
-def raised_at(error: BaseException) -> str:
-    """The innermost line of user code in the traceback of an exception."""
-    found, traceback = "unknown line", error.__traceback__
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        if is_user_code(code.co_filename):
-            found = f"{code.co_filename}:{traceback.tb_lineno} in {code.co_qualname}"
-        traceback = traceback.tb_next
-    return found
-
-
-def is_user_code(path: str) -> bool:
-    """True if a file is neither of this package nor of asyncio."""
-    return not path.startswith(_LIBRARIES)
-
-
-def _line(frame: FrameType) -> str:
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
 
 
 _FOREIGN = ("attached to a different loop", "is bound to a different event loop", "Task got bad yield")

@@ -161,20 +161,12 @@ class Instance(Recorder):
             if self.spec.plain:
                 self._object = build(self.spec, attributes)
             else:
-                self._object = Context().run(self._enter, lambda: build(self.spec, attributes))
+                self._object = Context().run(self.loop.enter, lambda: build(self.spec, attributes))
         except (Stop, Discarded):
             raise
         except Exception as error:
             self._blame(f"The constructor of {self.spec.cls.__qualname__} raised {describe(error)}", error)
             raise Stop from error
-
-    def _enter(self, call: Callable[[], Any]) -> Any:
-        outer = asyncio._get_running_loop()
-        asyncio._set_running_loop(self.loop)
-        try:
-            return call()
-        finally:
-            asyncio._set_running_loop(outer)
 
     def _run(self) -> None:
         self.loop.run_ready()
@@ -194,7 +186,7 @@ class Instance(Recorder):
     def _look_at(self, predicate: Callable[[], bool], future: asyncio.Future[None], context: Context) -> bool:
         """True if there is news for whoever waits for a condition."""
         try:
-            if not context.run(self._enter, predicate):
+            if not context.run(self.loop.enter, predicate):
                 return False
         except Exception as error:  # noqa: BLE001 (it is raised where the condition is awaited)
             future.set_exception(error)

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple, cast
 from weakref import ReferenceType, ref
 
 from infinitic.errors import UsageError
+from infinitic.replay import forbidden
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -55,8 +56,13 @@ class Owner(Protocol):
         """Say that nobody waits for this position any more."""
         ...
 
-    def refuse(self, what: str) -> NoReturn:
-        """Refuse something that workflow code must not do, with the line that did it."""
+    @property
+    def replaying(self) -> bool:
+        """True while the instance repeats what its history holds."""
+        ...
+
+    def refuse(self, what: str, instead: str = ...) -> NoReturn:
+        """Refuse something that workflow code must not do, with the line that did it and what to do instead."""
         ...
 
     def report(self, context: dict[str, Any]) -> None:
@@ -149,6 +155,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     """The loop of one instance. `salt` spreads hashes of tasks over instances, and is the same in every process."""
 
     def __init__(self, owner: Owner, salt: int) -> None:
+        forbidden.install(WorkflowLoop)
         self.owner = owner
         self._ready: deque[_Ready | _Timer] = deque()
         self._number = salt << 32
@@ -173,6 +180,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         hooks = _hooks_of(outer)
         sys.set_asyncgen_hooks(self._begin_generator, _leave_generator)
         asyncio._set_running_loop(self)
+        watched = self._watch(outer)
         steps = 0
         try:
             while ready:
@@ -187,8 +195,30 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                     last: Any = getattr(handle._callback, "__self__", None)  # pyright: ignore[reportPrivateUsage]  # as above
                     raise TooManySteps(last if isinstance(cast(object, last), WorkflowTask) else None)
         finally:
+            if watched:
+                sys.setprofile(None)
             asyncio._set_running_loop(outer)
             sys.set_asyncgen_hooks(*hooks)
+
+    def enter(self, call: Callable[[], T]) -> T:
+        """Call workflow code that is no coroutine: a constructor, a condition."""
+        outer = asyncio._get_running_loop()
+        asyncio._set_running_loop(self)
+        watched = self._watch(outer)
+        try:
+            return call()
+        finally:
+            if watched:
+                sys.setprofile(None)
+            asyncio._set_running_loop(outer)
+
+    def _watch(self, outer: object) -> bool:
+        """In a simulation, have the calls of workflow code looked at, unless somebody else profiles this thread."""
+        look = getattr(outer, "look_at_calls", None)
+        if look is None or self.owner.replaying or sys.getprofile() is not None:
+            return False
+        sys.setprofile(look)
+        return True
 
     def _begin_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         """A generator is iterated for the first time. One that ended may go; one that is left in the middle stays.
@@ -311,6 +341,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if any(coro is each for each in given):  # else it is a wrapper of an awaitable: those have an order
             for each in filter(asyncio.iscoroutine, dict.fromkeys(given)):
                 self._ahead[each] = self._start(each, "workflow", copy_context())
+
+    def get_task_factory(self) -> None:
+        """There is none: anyio asks before it starts a task."""
 
     def time(self) -> float:
         return self.now

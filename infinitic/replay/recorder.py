@@ -110,13 +110,13 @@ class Recorder:
             raise Discarded
         raise UsageError("This workflow object can only be used by its own code, while it runs")
 
-    def refuse(self, what: str) -> NoReturn:
-        """Refuse something that workflow code must not do, with the line that did it."""
+    def refuse(self, what: str, instead: str = "Put I/O and threads into a task of a service") -> NoReturn:
+        """Refuse something that workflow code must not do, with the line that did it and what to do instead."""
         if self.loop.dead:
             self._raise_unusable()
         error = WorkflowCodeError(
             f"Workflow {self.spec.name} {self.id}: {what} is not possible in the code of a workflow, "
-            f"at {divergence.source_line() or 'an unknown line'}. Put I/O and threads into a task of a service"
+            f"at {divergence.source_line() or 'an unknown line'}. {instead}"
         )
         self.fault = self.fault or error
         raise error

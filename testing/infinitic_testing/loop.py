@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from heapq import heapify, heappop, heappush
 from itertools import count, islice
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, cast
 from weakref import WeakKeyDictionary
 
@@ -79,6 +80,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.on_deadlock = on_deadlock
         self.is_internal: Callable[[asyncio.Task[Any]], bool] = _is_of_the_user
         """Tells which waiting tasks a `DeadlockError` need not list."""
+        self.look_at_calls: Callable[[FrameType, str, Any], object] | None = None
+        """Called, as `sys.setprofile` does, for each call in the code of workflows."""
         self.max_steps_per_instant = max_steps_per_instant
         self._now = 0.0
         self._steps = 0  # callbacks run at this instant

@@ -27,6 +27,7 @@ from infinitic.topics import DEAD_LETTERS
 from infinitic.worker import Worker
 from infinitic.workflows import Workflow
 from infinitic_storages.memory import InMemoryStorage
+from infinitic_testing import determinism
 from infinitic_testing.doubles import ServiceDouble, hosted
 from infinitic_testing.loop import VirtualClock, VirtualLoop, run
 from infinitic_transports.memory import InMemoryTransport
@@ -88,6 +89,7 @@ class Simulation:
             raise UsageError("A simulation runs on virtual time: use Simulation.run(main()) or the fixture `sim`")
         loop.on_deadlock = self._explain
         loop.is_internal = _is_of_the_engines
+        loop.look_at_calls = determinism.look_at
         await self._stack.enter_async_context(self.worker.running(allow_empty=True))
         return self
 
