@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from infinitic.clock import SystemClock
+from infinitic.clock import Clock, SystemClock
 from infinitic.topics import Topic
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
 from tests.integration.pulsar.conftest import Play
@@ -76,5 +78,43 @@ def test_works_for_an_ephemeral_subscription(play: Play) -> None:
         await transport.publish(topic, [message("later", None, due), message("now")])
         assert bodies(await collect(consumer, 2)) == ["now", "later"]
         assert CLOCK.now() >= due
+
+    play(test)
+
+
+class Behind(Clock):
+    def now(self) -> float:
+        return SystemClock().now() - 1.0
+
+
+def test_nothing_is_early_by_the_clock_of_who_receives_it(play: Play, settings: PulsarSettings) -> None:
+    """One of two workers is a second behind: what the other one moves, since it is due, comes to it a second later."""
+    topic = keyed()
+
+    async def received(transport: PulsarTransport, clock: Clock, due: float, found: list[str]) -> None:
+        consumer = await transport.subscribe(topic, "main", 100)
+        while True:
+            deliveries = await consumer.receive(100)
+            assert clock.now() >= due
+            found += bodies(deliveries)
+            await consumer.ack(deliveries)
+
+    async def test(transport: PulsarTransport) -> None:
+        await transport.declare([topic])
+        async with PulsarTransport(settings, clock=Behind()) as behind:
+            due = SystemClock().now() + 1.0
+            here, there = list[str](), list[str]()
+            running = [
+                asyncio.create_task(received(transport, SystemClock(), due, here)),
+                asyncio.create_task(received(behind, Behind(), due, there)),
+            ]
+            await transport.publish(topic, [message(n, f"key {n}", due) for n in range(40)])
+            while len(here) + len(there) < 40:
+                done, _ = await asyncio.wait(running, timeout=0.05, return_when=asyncio.FIRST_COMPLETED)
+                assert not done, [task.exception() for task in done]
+            assert here
+            assert there
+            for task in running:
+                task.cancel()
 
     play(test)

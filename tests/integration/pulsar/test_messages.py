@@ -14,7 +14,7 @@ from infinitic.ids import new_id
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import Message, MessageTooLarge, TransportClosed, UnknownTopic
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
-from infinitic_transports.pulsar.client import load
+from infinitic_transports.pulsar.library import load
 from infinitic_transports.pulsar.names import Names, delayed
 from tests.integration.pulsar.conftest import BROKER, Play
 from tests.integration.pulsar.helpers import bodies, collect, ephemeral, keyed, message, nothing, shared, until

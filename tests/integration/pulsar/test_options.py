@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infinitic_transports.pulsar import PulsarSettings, client, configuration
+from infinitic_transports.pulsar import PulsarSettings, configuration
 from infinitic_transports.pulsar.settings import ClientOptions, ConsumerOptions, ProducerOptions, Tls
 
 LIBRARY: Any = pytest.importorskip("_pulsar")
@@ -80,7 +80,7 @@ OURS = {
     [
         ("ClientConfiguration", (ClientOptions, Tls), CLIENT, configuration),
         ("ProducerConfiguration", (ProducerOptions,), PRODUCER, configuration),
-        ("ConsumerConfiguration", (ConsumerOptions,), CONSUMER, client),
+        ("ConsumerConfiguration", (ConsumerOptions,), CONSUMER, configuration),
     ],
 )
 def test_every_option_is_a_setting_or_has_a_reason(

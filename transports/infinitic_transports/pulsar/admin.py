@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from infinitic.errors import ConfigurationError, TransportError
 from infinitic.topics import Topic
 from infinitic.transport import SubscriptionStats, TopicStats, TransportClosed, TransportUnavailable, UnknownTopic
-from infinitic_transports.pulsar.client import CLOSE_SECONDS, load
+from infinitic_transports.pulsar.client import CLOSE_SECONDS
 from infinitic_transports.pulsar.credentials import Credentials
 from infinitic_transports.pulsar.errors import plain, refused, wrong
 from infinitic_transports.pulsar.handshake import Identity
+from infinitic_transports.pulsar.library import load
 from infinitic_transports.pulsar.names import Names, decode_subscription, encode_subscription
 from infinitic_transports.pulsar.settings import PulsarSettings
 from infinitic_transports.pulsar.versions import unfit
@@ -86,18 +87,19 @@ class Admin:
             await asyncio.sleep(pause)  # somebody makes it, or takes it up, at this very moment
 
     async def subscriptions(self, topic: Topic) -> list[str] | None:
-        """The names of the durable subscriptions of a topic; None if there is no such topic now."""
+        """The names of the subscriptions of a topic, those of readers too; None if there is no such topic now."""
         path = self._names.path(topic) + "/subscriptions"
         found = await self._call("GET", path, ok=(200, 404), topic=topic)
         return [decode_subscription(name) for name in found.json()] if found.status_code == 200 else None
 
-    async def delete_if_unused(self, topic: Topic) -> None:
-        """Remove a topic that nobody reads any more."""
-        found = await self._call("GET", self._names.path(topic) + "/stats", ok=(200, 404), topic=topic)
-        if found.status_code == 200 and not found.json()["subscriptions"]:
-            await self._call(
-                "DELETE", self._names.path(topic) + "?force=true", ok=(204, 404, 409, 412, 500), topic=topic
-            )
+    async def delete_if_unused(self, topic: Topic, *, alone: bool) -> None:
+        """Remove a topic that nobody reads any more; `alone`: nobody else ever does, so producers do not keep it.
+
+        Otherwise the broker decides, so that one who begins to read at this moment keeps its topic.
+        """
+        if await self.subscriptions(topic) == []:
+            path = self._names.path(topic) + ("?force=true" if alone else "")
+            await self._call("DELETE", path, ok=(204, 404, 409, 412, 500), topic=topic)
 
     async def delete_topic(self, topic: Topic) -> None:
         """Remove a topic with its consumers and all that is in it, partitions and all."""

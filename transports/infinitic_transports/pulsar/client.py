@@ -7,24 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
-from infinitic.errors import ConfigurationError, MissingDriverError, TransportError
+from infinitic.errors import ConfigurationError, TransportError
 from infinitic.transport import TransportClosed, TransportUnavailable
-from infinitic_transports.pulsar.configuration import connection, producing
+from infinitic_transports.pulsar.configuration import connection, consuming, place, producing, reading
 from infinitic_transports.pulsar.errors import error_of, wrong
+from infinitic_transports.pulsar.library import load_library
 from infinitic_transports.pulsar.settings import PulsarSettings
 
 Answer = Callable[..., None]
 
 CLOSE_SECONDS = 3.0
 """Seconds that a broker has to answer who leaves."""
-
-_WHOLE_BATCH = 2**31 - 1
-"""An index that no message has within its entry: the entry is read to its end."""
 
 
 class Result(Protocol):
@@ -65,14 +62,6 @@ class RawReader(Protocol):
     def read_next_async(self, callback: Answer, /) -> None: ...
     def is_connected(self) -> bool: ...
     def close_async(self, callback: Answer, /) -> None: ...
-
-
-def load(module: str) -> Any:
-    """A module of a driver. Raises `MissingDriverError` if it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingDriverError("The transport 'pulsar'", "pulsar", module) from error
 
 
 async def answered(
@@ -121,7 +110,7 @@ class PulsarClient:
 
     def __init__(self, settings: PulsarSettings, reach: Callable[[], Awaitable[None]]) -> None:
         """`reach` returns if the brokers can be connected to. It is asked before the first thing is made."""
-        self.library = load("_pulsar")
+        self.library = load_library()
         self._settings = settings
         self._reach = reach
         self.where = settings.broker_service_url
@@ -142,17 +131,7 @@ class PulsarClient:
     async def consumer(self, topic: str, subscription: str, *, keyed: bool, queue: int) -> RawConsumer:
         """Join a durable subscription."""
         client, library = self._open(), self.library
-        conf = library.ConsumerConfiguration()
-        conf.consumer_type(library.ConsumerType.KeyShared if keyed else library.ConsumerType.Shared)
-        conf.subscription_initial_position(library.InitialPosition.Earliest)
-        conf.receiver_queue_size(queue)
-        conf.max_total_receiver_queue_size_across_partitions(max(queue, self._settings.partitions or 1))
-        conf.batch_index_ack_enabled(True)
-        if keyed:
-            policy = library.KeySharedPolicy()
-            policy.set_key_shared_mode(library.KeySharedMode.AutoSplit)
-            policy.set_allow_out_of_order_delivery(False)
-            conf.key_shared_policy(policy)
+        conf = consuming(library, keyed=keyed, queue=queue, partitions=self._settings.partitions or 1)
         made = await self._make(
             f"Subscribing to {topic}", lambda answer: client.subscribe_async_v2(topic, subscription, conf, answer)
         )
@@ -164,11 +143,7 @@ class PulsarClient:
         From now on is anew at each reconnect, until the first message has come: between them some are missed.
         """
         client, library = self._open(), self.library
-        conf = library.ReaderConfiguration()
-        conf.receiver_queue_size(queue)
-        conf.reader_name(name)
-        conf.subscription_role_prefix(name)
-        last = library.MessageId.latest if after is None else library.MessageId(-1, *after, _WHOLE_BATCH)
+        conf, last = reading(library, name, queue=queue), place(library, after)
         made = await self._make(
             f"Reading {topic}",
             lambda answer: client.create_reader_async_v2(topic, last, conf, answer),

@@ -20,6 +20,9 @@ from infinitic_transports.pulsar.settings import (
     Token,
 )
 
+_WHOLE_BATCH = 2**31 - 1
+"""An index that no message has within its entry: the entry is read to its end."""
+
 
 def connection(library: Any, settings: PulsarSettings) -> Any:
     """How to connect, and as who."""
@@ -58,6 +61,36 @@ def producing(library: Any, options: ProducerOptions, *, batching: bool, timeout
     conf.batching_max_publish_delay_ms(options.batching_max_publish_delay_ms)
     conf.partitions_routing_mode(library.PartitionsRoutingMode.RoundRobinDistribution)
     return conf
+
+
+def consuming(library: Any, *, keyed: bool, queue: int, partitions: int) -> Any:
+    """How to receive: all there is, each message of a batch by itself; `queue` of them beforehand."""
+    conf = library.ConsumerConfiguration()
+    conf.consumer_type(library.ConsumerType.KeyShared if keyed else library.ConsumerType.Shared)
+    conf.subscription_initial_position(library.InitialPosition.Earliest)
+    conf.receiver_queue_size(queue)
+    conf.max_total_receiver_queue_size_across_partitions(max(queue, partitions))
+    conf.batch_index_ack_enabled(True)
+    if keyed:
+        policy = library.KeySharedPolicy()
+        policy.set_key_shared_mode(library.KeySharedMode.AutoSplit)
+        policy.set_allow_out_of_order_delivery(False)
+        conf.key_shared_policy(policy)
+    return conf
+
+
+def reading(library: Any, name: str, *, queue: int) -> Any:
+    """How to read without a durable subscription."""
+    conf = library.ReaderConfiguration()
+    conf.receiver_queue_size(queue)
+    conf.reader_name(name)
+    conf.subscription_role_prefix(name)
+    return conf
+
+
+def place(library: Any, after: tuple[int, int] | None) -> Any:
+    """Where to read from: behind an entry (ledger and number), or from now on."""
+    return library.MessageId.latest if after is None else library.MessageId(-1, *after, _WHOLE_BATCH)
 
 
 def key_url(given: str) -> str:

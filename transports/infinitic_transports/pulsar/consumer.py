@@ -213,14 +213,14 @@ class PulsarConsumer(Consumer):
                 key = None
             case _:
                 key = ""
-        due = _due(headers[DUE], self._topic) if DUE in headers else 0.0
-        if due and due <= self._now():
-            due = 0.0
-        message_id, body = headers.get(ID, ""), raw.data()
+        message_id, body, due = headers.get(ID, ""), raw.data(), 0.0
         if len(headers) == 1 and message_id:
             message = Message(message_id, key, body)
         else:
-            message = Message(message_id, key, body, {k: v for k, v in headers.items() if not own(k)})
+            due = _due(headers[DUE], self._topic) if DUE in headers else 0.0
+            message = Message(message_id, key, body, {k: v for k, v in headers.items() if not own(k)}, due or None)
+            if due <= self._now():
+                due = 0.0
         held = Held(id, identity, next(self._numbers), len(body))
         self._shelf.arrive(message, held, raw.redelivery_count() + 1, raw.publish_timestamp() / 1000, due)
         if due:

@@ -10,9 +10,9 @@ from infinitic.clock import Clock
 from infinitic.errors import TransportError
 from infinitic.ids import new_id
 from infinitic.topics import Ordering, Topic
-from infinitic.transport import Message, TransportClosed
+from infinitic.transport import Message, TransportClosed, TransportUnavailable, UnknownTopic
 from infinitic_transports.pulsar.admin import Admin
-from infinitic_transports.pulsar.client import CLOSE_SECONDS, PulsarClient
+from infinitic_transports.pulsar.client import CLOSE_SECONDS, PulsarClient, RawReader
 from infinitic_transports.pulsar.consumer import PulsarConsumer
 from infinitic_transports.pulsar.forwarding import Forwarders, Publish
 from infinitic_transports.pulsar.names import FORWARDER, Names, delayed, encode_subscription
@@ -21,6 +21,8 @@ from infinitic_transports.pulsar.producers import Producers
 from infinitic_transports.pulsar.settings import PulsarSettings
 from infinitic_transports.pulsar.sources import Reading, Source, Subscribed
 from infinitic_transports.pulsar.watch import Watch
+
+_TRIES = 5
 
 
 class Consumers:
@@ -68,15 +70,9 @@ class Consumers:
         return self._consumer(Subscribed(raw, self._client), topic, subscription, prefetch, left)
 
     async def read(self, topic: Topic, name: str, prefetch: int) -> PulsarConsumer:
-        """A reader of what is published from now on."""
+        """A reader of what is published from now on. An ephemeral topic is made if it does not exist."""
         ephemeral = topic.subscription is None
-        from_now_on = not ephemeral and self._settings.partitions
-        raw = await self._client.reader(
-            self._names.full(topic),
-            f"{encode_subscription(name)}-{new_id()[:8]}",
-            queue=self._queue(prefetch),
-            after=None if from_now_on else await self._admin.last(topic),
-        )
+        raw = await (self._ephemeral_reader if ephemeral else self._reader)(topic, name, prefetch)
         source = Reading(raw, self._client)
         if not ephemeral:
             return self._consumer(source, topic, None, prefetch)
@@ -84,9 +80,25 @@ class Consumers:
         async def left() -> None:
             with contextlib.suppress(TransportError, TimeoutError):  # the broker removes it when it has been idle
                 async with asyncio.timeout(CLOSE_SECONDS):
-                    await self._admin.delete_if_unused(topic)
+                    await self._admin.delete_if_unused(topic, alone=topic.name.endswith(f":{name}"))
 
         return self._consumer(source, topic, None, prefetch, left)
+
+    async def _ephemeral_reader(self, topic: Topic, name: str, prefetch: int) -> RawReader:
+        for _ in range(_TRIES):
+            await self._admin.make_topic(topic, partitions=None)
+            with contextlib.suppress(UnknownTopic):  # its last reader has left at this very moment
+                return await self._reader(topic, name, prefetch)
+        raise TransportUnavailable(f"The topic {topic.name!r} is removed each time that it is made")
+
+    async def _reader(self, topic: Topic, name: str, prefetch: int) -> RawReader:
+        from_now_on = topic.subscription is not None and self._settings.partitions
+        return await self._client.reader(
+            self._names.full(topic),
+            f"{encode_subscription(name)}-{new_id()[:8]}",
+            queue=self._queue(prefetch),
+            after=None if from_now_on else await self._admin.last(topic),
+        )
 
     async def close(self) -> None:
         """Close all. What becomes a consumer afterwards is none."""
@@ -126,7 +138,7 @@ class Consumers:
 
         async def publish(messages: Sequence[Message]) -> None:
             library = self._client.library
-            built = [build(library, message, topic, None) for message in messages]
+            built = [build(library, message, topic, message.deliver_at, waits=False) for message in messages]
             await self._producers.send(topic, built, [size(message) for message in messages])
 
         return self._consumer(Subscribed(raw, self._client), waiting, FORWARDER, 1000), publish

@@ -20,18 +20,19 @@ DUE = "infinitic.due"
 _OWN = {ID, KEY, DUE}
 
 
-def build(library: Any, message: Message, topic: Topic, due: float | None) -> object:
+def build(library: Any, message: Message, topic: Topic, due: float | None, *, waits: bool = True) -> object:
     """The message as the library takes it. A message without key is given one where keys decide who gets it.
 
-    Raises `UsageError` for text that is not Unicode.
+    `due` goes with it, for whoever receives it by another clock; unless it `waits` for that, the broker delivers it at
+    once. Raises `UsageError` for text that is not Unicode.
     """
     try:
-        return _build(library, message, topic, due)
+        return _build(library, message, topic, due, waits)
     except (UnicodeEncodeError, TypeError) as error:
         raise UsageError(f"A message for {topic.name} has an id, a key or a header that is no Unicode text") from error
 
 
-def _build(library: Any, message: Message, topic: Topic, due: float | None) -> object:
+def _build(library: Any, message: Message, topic: Topic, due: float | None, waits: bool) -> object:
     builder = library.MessageBuilder()
     builder.content(message.body)
     for name, value in message.headers.items():
@@ -46,7 +47,8 @@ def _build(library: Any, message: Message, topic: Topic, due: float | None) -> o
             builder.partition_key(message.id if key is None else " ")
     if due is not None:
         builder.property(DUE, repr(due))
-        builder.deliver_at(int(due * 1000) + 1)
+        if waits:
+            builder.deliver_at(int(due * 1000) + 1)
     return builder.build()
 
 

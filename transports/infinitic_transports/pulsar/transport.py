@@ -138,7 +138,8 @@ class PulsarTransport(Transport):
             raise UsageError(f"A prefetch is at least 1, not {prefetch}")
         if topic.subscription is None:
             await self._admin.ready()
-            await self._admin.make_topic(topic, partitions=None)
+            if durable:
+                await self._admin.make_topic(topic, partitions=None)
         if not durable:
             return await self._consumers.read(topic, subscription, prefetch)
         return await self._consumers.join(topic, subscription, prefetch)
