@@ -29,6 +29,7 @@ from infinitic.errors import (
     WorkflowTimedOutError,
     WorkflowUnknownError,
 )
+from infinitic.limits import extra_size, largest_argument, room_of
 from infinitic.messages import client as responses, engine
 from infinitic.messages.client import ReplyTo, WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus, error_of
@@ -44,9 +45,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _logger = logging.getLogger("infinitic.client")
-
-ENVELOPE = 16_384
-"""Bytes of a message that are kept free for what goes with a payload."""
 
 PREFETCH = 1000
 
@@ -350,7 +348,8 @@ class Client:
         name = workflow.spec.name
         if self._coder is not None:
             arguments = self._coder.seal(arguments)
-        self._check_size(f"The arguments of {name}.{stub.spec.name}", arguments)
+        extra = extra_size(meta=workflow.meta) if workflow.workflow_id is None else 0
+        self._check_size(f"The arguments of {name}.{stub.spec.name}", arguments, extra)
         now = self._clock.now()
         if workflow.workflow_id is None:
             start = engine.Start(
@@ -371,10 +370,14 @@ class Client:
         )
         await self._send(name, workflow_id, call)
 
-    def _check_size(self, what: str, data: bytes) -> None:
-        limit = self._publisher.transport.capabilities.max_payload - ENVELOPE
-        if len(data) > limit:
-            raise PayloadTooLargeError(f"{what}: {len(data):,} bytes are above the limit of {limit:,} bytes")
+    def _check_size(self, what: str, data: bytes, extra: int = 0) -> None:
+        """`extra` is how many bytes go with it: meta."""
+        limit, size = room_of(self._publisher.transport.capabilities.max_payload), len(data) + extra
+        if size > limit:
+            beside = f" with its meta of {extra:,} bytes" if extra else ""
+            raise PayloadTooLargeError(
+                f"{what}: {size:,} bytes{beside} are above the limit of {limit:,} bytes{largest_argument(data)}"
+            )
 
     async def _command(
         self,

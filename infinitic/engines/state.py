@@ -70,7 +70,7 @@ class WorkflowHead(_Part, frozen=True):
     `deciding` is the first segment with its stimuli while it runs on another worker, else 0, and `digest` that of the
     last decision taken from there. `position` is the next free one, `sequence` that of the last segment. `stalled` is
     why the engine cannot run the code. `epoch` rises when an activation is to be run anew: decisions of an older epoch
-    count no more.
+    count no more. `skip` is how many stimuli from segment `deciding` on (if that is 0: `pending`) were handed over.
     """
 
     schema: int
@@ -99,6 +99,7 @@ class WorkflowHead(_Part, frozen=True):
     retention: float = 0.0
     closed_at: float | None = None
     epoch: int = 0
+    skip: int = 0
 
     @property
     def closed(self) -> bool:

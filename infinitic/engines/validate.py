@@ -17,6 +17,7 @@ from infinitic.messages.commands import (
     CompleteMethod,
     FailMethod,
     RecordInline,
+    RefuseCall,
     ScheduleTask,
     StartTimer,
 )
@@ -28,6 +29,7 @@ MAX_DECIDED = 32_768
 MAX_VERSION = 2**31 - 1
 MAX_RETENTION = 1e12
 MAX_DIGEST = 64
+MAX_TAKEN = 2**31 - 1
 
 
 class InvalidInput(InfiniticError):
@@ -41,6 +43,8 @@ def check_decision(head: WorkflowHead, decision: Decision) -> None:
     """
     if len(decision.commands) > MAX_DECIDED:
         raise InvalidInput(f"A decision of {len(decision.commands):,} commands; {MAX_DECIDED:,} are possible")
+    if decision.taken is not None and not 0 < decision.taken <= MAX_TAKEN:
+        raise InvalidInput(f"A decision for {decision.taken} of the stimuli")
     if not 0 <= decision.version <= MAX_VERSION:
         raise InvalidInput(f"A decision of version {decision.version}")
     if not 0 <= decision.retention <= MAX_RETENTION:
@@ -67,6 +71,8 @@ def check_decision(head: WorkflowHead, decision: Decision) -> None:
                 if command.method_id not in running:
                     raise InvalidInput(f"A decision ends the method {command.method_id[:80]!r}, which does not run")
                 running.remove(command.method_id)
+            case RefuseCall():
+                pass
             case _:
                 assert_never(command)
 

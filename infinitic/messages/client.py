@@ -63,6 +63,7 @@ class WorkflowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `steps` counts the tasks, timers and inline results that its code asked for; `open_tasks` and `open_timers` those
     it has not got yet; `transitions` the segments of its history. `stalled` is why the engine cannot run its code.
+    At most 100 methods are listed; `more_methods` counts the others.
     """
 
     workflow_id: str
@@ -79,6 +80,7 @@ class WorkflowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     next_wake: float | None = None
     steps: int = 0
     transitions: int = 0
+    more_methods: int = 0
 
 
 class Described(_Response, frozen=True, tag="described"):

@@ -1,7 +1,7 @@
 """What workflow code asks for. In history, and in the decision of a workflow executor that runs elsewhere.
 
 On the wire: p position · s service · m method or task · a arguments · g tags · x meta · o total timeout · d due ·
-v value · n name · f failure · i method id.
+v value · n name · f failure · i method id · e reason.
 """
 
 from __future__ import annotations
@@ -69,5 +69,17 @@ class CancelMethod(_Command, frozen=True, tag="canceled"):
     method_id: str = msgspec.field(name="i")
 
 
+class RefuseCall(_Command, frozen=True, tag="refused"):
+    """A call, or the result of a method, was too large, and the code was told so: in replay it is told the same.
+
+    `name` is what was refused. No position is used up.
+    """
+
+    name: str = msgspec.field(name="n")
+    reason: str = msgspec.field(name="e")
+
+
 EndMethod = CompleteMethod | FailMethod | CancelMethod
-Command = ScheduleTask | StartTimer | RecordInline | CancelPosition | CompleteMethod | FailMethod | CancelMethod
+Command = (
+    ScheduleTask | StartTimer | RecordInline | CancelPosition | CompleteMethod | FailMethod | CancelMethod | RefuseCall
+)

@@ -119,7 +119,8 @@ class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
     """What workflow code that ran elsewhere asks for, or why it cannot run.
 
     n number of the activation · w version · s retention in seconds · g digest of the commands · c commands ·
-    e why the instance stalls · k epoch of the activation; absent: release 0.1, which knows none
+    e why the instance stalls · k epoch of the activation; absent: release 0.1, which knows none ·
+    h how many of the stimuli were handed over; absent: all, the others wait for the next activation
     """
 
     activation: int = msgspec.field(name="n")
@@ -129,6 +130,7 @@ class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
     commands: tuple[Command, ...] = msgspec.field(name="c", default=())
     stalled: str | None = msgspec.field(name="e", default=None)
     epoch: int | None = msgspec.field(name="k", default=None)
+    taken: int | None = msgspec.field(name="h", default=None)
 
 
 Input = (

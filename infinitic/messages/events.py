@@ -4,7 +4,8 @@
 commands of an activation follow its `Activated`. When the code runs on another worker, stimuli of the next activation
 may lie between. Replay needs nothing else.
 
-On the wire, besides the names of `messages.commands`: k failed attempts · w when · n number · e one by one.
+On the wire, besides the names of `messages.commands`: k failed attempts · w when · n number · e one by one ·
+h handed over.
 """
 
 from __future__ import annotations
@@ -86,8 +87,17 @@ class Activated(_Event, frozen=True, tag="a"):
     each: bool = msgspec.field(name="e", default=False)
 
 
+class Partial(_Event, frozen=True, tag="p"):
+    """Of the stimuli of the last activation only the first `taken` were handed over: the others wait for the next one.
+
+    It comes before the commands of that activation.
+    """
+
+    taken: int = msgspec.field(name="h")
+
+
 Stimulus = MethodStarted | TaskResult | TaskError | TaskTimeout | TimerFired | SignalReceived | CancelRequested
-Event = Stimulus | AttemptFailed | Activated | Command
+Event = Stimulus | AttemptFailed | Activated | Partial | Command
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(list[Event])

@@ -2,7 +2,7 @@
 
 On the wire: n number of the activation · v version of the instance, absent until its first decision · w when ·
 e stimuli · o one by one · g digest of the decision before · q sequence of the last segment before this activation ·
-x meta · k epoch.
+x meta · k epoch · f first segment · s skipped stimuli.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from infinitic.messages.events import Stimulus
 class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="activate", tag_field="t"):
     """Resume the instance and answer with a `Decision`. `each` is that of the `Activated` in history.
 
+    Where the stimuli are large, or in several segments, they stay in history: from segment `first` (0: they are here),
+    without the first `skip` of them, up to the `Activated` of this number, in segment `sequence` or before.
     `epoch` rises when the same activation is to be run anew: decisions for an older one count no more.
     """
 
@@ -27,6 +29,8 @@ class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, ta
     meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
     each: bool = msgspec.field(name="o", default=False)
     epoch: int = msgspec.field(name="k", default=0)
+    first: int = msgspec.field(name="f", default=0)
+    skip: int = msgspec.field(name="s", default=0)
 
 
 encode = msgspec.json.Encoder().encode

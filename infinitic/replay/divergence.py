@@ -12,6 +12,7 @@ from infinitic.messages.commands import (
     CompleteMethod,
     FailMethod,
     RecordInline,
+    RefuseCall,
     ScheduleTask,
     StartTimer,
 )
@@ -46,6 +47,8 @@ def same(recorded: Command, requested: Command, check: ReplayCheck) -> bool:
             return recorded.position == requested.position and (not strict or recorded.due == requested.due)
         case RecordInline(), RecordInline():
             return (recorded.position, recorded.name) == (requested.position, requested.name)
+        case RefuseCall(), RefuseCall():
+            return recorded.name == requested.name
         case CancelPosition(), CancelPosition():
             return recorded.position == requested.position
         case _:
@@ -69,6 +72,8 @@ def describe(command: Command | None) -> str:
             return f"the return of method {command.method_id}"
         case FailMethod():
             return f"the failure of method {command.method_id} ({command.failure.exception.name})"
+        case RefuseCall():
+            return f"{command.name}, which was refused ({command.reason})"
         case CancelMethod():
             return f"the cancellation of method {command.method_id}"
 

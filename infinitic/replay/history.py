@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from infinitic.messages import commands
-from infinitic.messages.events import Activated, AttemptFailed, Event, Stimulus
+from infinitic.messages.events import Activated, AttemptFailed, Event, Partial, Stimulus
 from infinitic.replay.instance import Instance
 
 _COMMANDS = (
@@ -17,6 +17,7 @@ _COMMANDS = (
     commands.CompleteMethod,
     commands.FailMethod,
     commands.CancelMethod,
+    commands.RefuseCall,
 )
 
 
@@ -41,6 +42,9 @@ class Replay:
             elif isinstance(event, Activated):
                 self._flush()
                 self._opened, self._stimuli, self.pending = event, self.pending, []
+            elif isinstance(event, Partial):
+                self._stimuli, left = self._stimuli[: event.taken], self._stimuli[event.taken :]
+                self.pending = [*left, *self.pending]
             elif not isinstance(event, AttemptFailed):
                 self.pending.append(event)
 

@@ -18,27 +18,22 @@ from typing import Any, assert_never, cast
 
 from msgspec import Raw
 
-from infinitic import ids
 from infinitic.clock import to_datetime
-from infinitic.codec import ValueCodec, value_codec
 from infinitic.errors import (
     DecodingError,
-    PayloadError,
-    PayloadTooLargeError,
-    RegistrationError,
     TaskFailedError,
     TaskFailure,
     TaskTimedOutError,
     UsageError,
 )
-from infinitic.failures import describe, qualified_name
+from infinitic.failures import describe
+from infinitic.limits import Limits, extra_size, largest_argument
 from infinitic.messages.commands import (
     CancelMethod,
     CancelPosition,
     Command,
     CompleteMethod,
     FailMethod,
-    RecordInline,
     ScheduleTask,
     StartTimer,
 )
@@ -52,25 +47,26 @@ from infinitic.messages.events import (
     TaskTimeout,
     TimerFired,
 )
-from infinitic.messages.outcomes import MethodFailure, cause_of
-from infinitic.registry import result_hint
+from infinitic.messages.outcomes import MethodFailure, cause_of, fit_method
 from infinitic.replay import divergence
 from infinitic.replay.awaited import ReplayLogger, TaskDeferred, TimerDeferred
 from infinitic.replay.channels import BoundChannel
 from infinitic.replay.combination import Combination
 from infinitic.replay.deferred import Deferred, Waitable
+from infinitic.replay.inline import InlineRecorder
 from infinitic.replay.loop import MAX_STEPS, TooManySteps, WorkflowLoop
-from infinitic.replay.recorder import METHOD, Discarded, Recorder, Stop
+from infinitic.replay.recorder import METHOD, Discarded, Stop
 from infinitic.replay.spec import MethodSpec, WorkflowSpec, build
 from infinitic.replay.stubs import INSTANCE, TaskStub
 
 LISTED = 10
-_REFUSALS = {qualified_name(cls): cls for cls in (UsageError, PayloadError, PayloadTooLargeError, RegistrationError)}
 MAX_COMMANDS = 10_000
-"""What one activation may ask for: all of it goes into one commit."""
+"""What code may ask for before it rests: all of it goes into one commit."""
+COMMAND_BYTES = 100
+"""About what a command takes beside its payload."""
 
 
-class Instance(Recorder):
+class Instance(InlineRecorder):
     """A workflow object on its private loop. `activations` counts those it has run."""
 
     def __init__(self, spec: WorkflowSpec, workflow_id: str, meta: Mapping[str, bytes], run: int = 0) -> None:
@@ -82,6 +78,7 @@ class Instance(Recorder):
         self.loop = WorkflowLoop(self, zlib.crc32(workflow_id.encode()))  # type: ignore[abstract]  # see its end
         self.next_number = self.loop.next_number
         self.activations = 0
+        self.handed = 0
         self._object: Any = None
         self._open: dict[int, object] = {}
         self._methods: dict[str, asyncio.Task[None]] = {}
@@ -100,12 +97,16 @@ class Instance(Recorder):
         recorded: deque[Command] | None = None,
         *,
         each: bool = True,
+        limits: Limits | None = None,
     ) -> list[Command]:
         """Hand over stimuli, run until the code waits for something else, and return what it asked for.
 
         `recorded` are the commands that history holds for this activation; None runs it for the first time. `each`:
         the code comes to rest after each stimulus, so that it does not see which ones travelled together. False: it
-        runs when all are there, as activations of release 0.1 did.
+        runs when all are there, as activations of release 0.1 did. `limits` bound what is asked for: if that is enough
+        after one stimulus, the others are not handed over. `handed` is how many were.
+
+        Raises `TooMuchTogether` if some of the stimuli need an activation of their own.
 
         Raises `NonDeterminismError` if the code asks for something else, `WorkflowCodeError` if it cannot be run.
         The instance is of no use after that.
@@ -114,17 +115,20 @@ class Instance(Recorder):
         commands: list[Command] = []
         self._commands = commands
         self._recorded = recorded
+        self._limits = limits
         self._active = True
         self._recording = recorded is None
         try:
             if self._object is None:
                 self._create()
-            for stimulus in stimuli:
-                self._apply(stimulus)
-                if each:
-                    self._run()
-            if not each:
-                self._run()
+            self.handed = self._asked_before = 0
+            if each:
+                self._hand_over(stimuli)
+            else:
+                for stimulus in stimuli:
+                    self._apply(stimulus)
+                self.handed = len(stimuli)
+                self._rest(0)
         except TooManySteps as error:
             self._blame(f"The code never comes to rest: {error}; it is at {self._lines(error.task)}")
         except (Stop, Discarded):
@@ -136,8 +140,6 @@ class Instance(Recorder):
         finally:
             self._active = self._recording = False
         self.activations += 1
-        if recorded is None and len(commands) > MAX_COMMANDS:
-            self._blame(f"One activation asked for {len(commands):,} things at once, more than {MAX_COMMANDS:,}")
         if self.fault is None and recorded:
             self._diverge(recorded[0], None, None)
         if self.fault is not None:
@@ -153,6 +155,27 @@ class Instance(Recorder):
         """Discard the instance: its coroutines are closed here and now, and nothing they do then is recorded."""
         self.loop.close_dead()
         self._open.clear()
+
+    def _hand_over(self, stimuli: Sequence[Stimulus]) -> None:
+        """One by one, each until the code rests; no more once it has asked for enough."""
+        for stimulus in stimuli:
+            before = len(self._commands)
+            self._apply(stimulus)
+            self.handed += 1
+            self._rest(before)
+            if self.fault is not None:
+                return
+            self._asked_before += self._asked + COMMAND_BYTES * (len(self._commands) - before)
+            if self._limits is not None and self._asked_before >= self._limits.enough:
+                return
+
+    def _rest(self, before: int) -> None:
+        """Run until the code rests. It had asked for `before` things when the stimulus came."""
+        self._asked = 0
+        self._run()
+        asked = len(self._commands) - before
+        if self._recorded is None and asked > MAX_COMMANDS:
+            self._blame(f"The code asked for {asked:,} things at once, more than {MAX_COMMANDS:,}")
 
     def _create(self) -> None:
         self._channels = {name: BoundChannel(channel, self) for name, channel in self.spec.channels.items()}
@@ -260,7 +283,9 @@ class Instance(Recorder):
     async def _method(self, method_id: str, spec: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
             value = await getattr(self._object, spec.attribute)(*args, **kwargs)
-            command: Command = CompleteMethod(method_id, Raw(self._sealed(spec.signature.encode_result(value))))
+            data = self._sealed(spec.signature.encode_result(value))
+            self._make_room(f"The result of {self.spec.name}.{spec.name}", len(data))
+            command: Command = CompleteMethod(method_id, Raw(data))
         except asyncio.CancelledError as error:
             if not self._canceling:
                 self._methods.pop(method_id, None)
@@ -293,7 +318,10 @@ class Instance(Recorder):
                 foreign,
             )
             raise Stop
-        failed = FailMethod(method_id, MethodFailure(describe(error), cause_of(error)))
+        failure = MethodFailure(describe(error), cause_of(error))
+        if self._limits is not None:
+            failure = fit_method(failure, self._limits.call)
+        failed = FailMethod(method_id, failure)
         self._command(failed, None if self._recording else divergence.raised_at(error))
 
     def _blame_escape(self, error: BaseException) -> None:
@@ -314,14 +342,16 @@ class Instance(Recorder):
         """Ask for a task whose arguments are encoded already."""
         if not self._recording:
             self._check()
+        data = self._sealed(arguments)
+        self._make_room(
+            f"The arguments of {stub.service}.{stub.spec.name}",
+            len(data) + extra_size(stub.tags, stub.meta),
+            lambda: largest_argument(arguments),
+        )
         position = self._position
         self._position = position + 1
         timeout_at = None if stub.total_timeout is None else self.loop.now + stub.total_timeout
-        self._command(
-            ScheduleTask(
-                position, stub.service, stub.spec.name, Raw(self._sealed(arguments)), stub.tags, stub.meta, timeout_at
-            )
-        )
+        self._command(ScheduleTask(position, stub.service, stub.spec.name, Raw(data), stub.tags, stub.meta, timeout_at))
         deferred = TaskDeferred(self, position, stub)
         self._open[position] = deferred
         return deferred
@@ -362,46 +392,6 @@ class Instance(Recorder):
     def combine(self, parts: Sequence[Waitable[Any]], *, every: bool) -> Deferred[Any]:
         """`all_of` (every) or `any_of` parts."""
         return Combination(self, parts, every=every)
-
-    def inline(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a function once and record what came of it; in replay, give what was recorded."""
-        name = getattr(function, "__qualname__", type(function).__qualname__)
-        codec = value_codec(result_hint(function))
-        position = self._next()
-        command = RecordInline(position, name)
-        if self._recorded is None:
-            command = self._call_inline(command, codec, function, args, kwargs)
-        elif self._recorded and isinstance(self._recorded[0], RecordInline):
-            command = RecordInline(position, name, self._recorded[0].value, self._recorded[0].failure)
-        self._command(command)
-        if command.failure is None:
-            return codec.decode(bytes(self._unsealed(command.value)))
-        failure = command.failure.exception
-        refusal = _REFUSALS.get(failure.name)
-        if refusal is not None:
-            raise refusal(failure.message)
-        task_id = ids.task_id(self.id, self.run, position)
-        raise TaskFailedError("inline", name, task_id, TaskFailure(failure, at=self.loop.now))
-
-    def _call_inline(
-        self,
-        command: RecordInline,
-        codec: ValueCodec,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> RecordInline:
-        self._inline, self._recording, self.loop.sealed = True, False, True
-        try:
-            value = function(*args, **kwargs)
-            if inspect.iscoroutine(value):
-                value.close()
-                raise UsageError(f"inline takes a plain function; {command.name} is a coroutine function: use a task")
-            return RecordInline(command.position, command.name, Raw(self._sealed(codec.encode(value))))
-        except Exception as error:  # noqa: BLE001 (recorded, whatever it is)
-            return RecordInline(command.position, command.name, failure=MethodFailure(describe(error), cause_of(error)))
-        finally:
-            self._inline, self._recording, self.loop.sealed = False, True, False
 
     async def wait_until(self, predicate: Callable[[], bool]) -> None:
         """Wait until a condition over the attributes holds."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import NoReturn
 
 from msgspec import Raw
 from msgspec.structs import replace
 
-from infinitic.errors import InfiniticError, NonDeterminismError, UsageError, WorkflowCodeError
-from infinitic.messages.commands import Command, ScheduleTask
+from infinitic.errors import InfiniticError, NonDeterminismError, PayloadTooLargeError, UsageError, WorkflowCodeError
+from infinitic.limits import Limits
+from infinitic.messages.commands import Command, RefuseCall, ScheduleTask
 from infinitic.replay import divergence
 from infinitic.replay.loop import WorkflowLoop
 from infinitic.replay.spec import WorkflowSpec
@@ -28,15 +30,27 @@ class Stop(BaseException):
     """The activation has gone wrong; its code must not go on. The reason is in `Recorder.fault`."""
 
 
+class TooMuchTogether(InfiniticError):
+    """The first `fits` stimuli lead to as much as fits into one activation: the next one needs its own."""
+
+    def __init__(self, fits: int) -> None:
+        super().__init__(f"What the code asks for after {fits} stimuli leaves no room for what it asks for then")
+        self.fits = fits
+
+
 class Recorder:
     """The commands of the activation that runs. `fault` is why the instance is of no use any more."""
 
     spec: WorkflowSpec
     id: str
     loop: WorkflowLoop
+    handed: int
 
     def __init__(self) -> None:
         self.fault: InfiniticError | None = None
+        self._limits: Limits | None = None
+        self._asked = 0  # bytes, since the code rested
+        self._asked_before = 0  # bytes, until then, in this activation
         self._commands: list[Command] = []
         self._recorded: deque[Command] | None = None
         self._position = 0
@@ -83,6 +97,42 @@ class Recorder:
             raise Stop
         self._commands.append(recorded)
         return recorded
+
+    def _make_room(self, name: str, size: int, details: Callable[[], str] | None = None) -> None:
+        """Raise `PayloadTooLargeError` if `size` bytes more cannot be sent; in replay, if they could not be then.
+
+        The refusal is recorded: a limit that has changed since must not change what the code sees.
+        """
+        if self._recorded is not None:
+            recorded = self._recorded[0] if self._recorded else None
+            if not isinstance(recorded, RefuseCall) or recorded.name != name:
+                return
+            reason = recorded.reason
+        else:
+            limits = self._limits
+            self._asked += size
+            if limits is None:
+                return
+            if size <= limits.call and self._asked <= limits.activation:
+                if self._asked + self._asked_before > limits.activation:
+                    self._overflow()
+                return
+            if size > limits.call:
+                reason = f"{name}: {size:,} bytes are above the limit of {limits.call:,} bytes"
+            else:
+                reason = (
+                    f"{name}: with its {size:,} bytes, what is asked for at once has {self._asked:,} bytes, "
+                    f"above the limit of {limits.activation:,} bytes"
+                )
+            reason += details() if details is not None else ""
+            self._asked -= size
+        self._command(RefuseCall(name, reason))
+        raise PayloadTooLargeError(reason)
+
+    def _overflow(self) -> NoReturn:
+        """What is asked for now fits, but not together with what was asked for after the stimuli before."""
+        self.fault = self.fault or TooMuchTogether(self.handed - 1)
+        raise Stop
 
     def _sealed(self, data: bytes) -> bytes:
         coder = self.spec.coder

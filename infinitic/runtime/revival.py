@@ -154,9 +154,10 @@ async def read_segments(key: StateKey, sequences: Iterable[int], states: StateSt
     return found
 
 
-async def outbox_of(held: Held, head: WorkflowHead, states: StateStorage, now: float) -> list[Outgoing]:
+async def outbox_of(held: Held, head: WorkflowHead, states: StateStorage, now: float, longest: int) -> list[Outgoing]:
     """The messages of the last transition: its predecessor may not have got to publish them.
 
+    `longest` is how many bytes the body of a message may have.
     Raises `DamagedState` if that is not known any more: what was not published must not be passed over.
     """
     key, what = held.key, f"The outbox of segment {head.sequence}"
@@ -175,6 +176,6 @@ async def outbox_of(held: Held, head: WorkflowHead, states: StateStorage, now: f
     if missing:
         segments |= await read_segments(key, missing, states)
     try:
-        return render(outbox, head, segments, now if kept.at is None else kept.at)
+        return render(outbox, head, segments, now if kept.at is None else kept.at, longest)
     except (LookupError, StopIteration, AssertionError) as error:
         raise DamagedState(key, what, "it names what the history does not hold") from error

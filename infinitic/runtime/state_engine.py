@@ -22,6 +22,7 @@ from infinitic.engines.workflow.decide import stall
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.render import Outgoing, to_client
 from infinitic.errors import InfiniticError, NonDeterminismError, StorageError, WorkflowCodeError
+from infinitic.limits import Limits, longest_of
 from infinitic.messages import client, engine as inputs
 from infinitic.replay.spec import WorkflowSpec
 from infinitic.runtime.cache import Cache, Held
@@ -98,6 +99,7 @@ class StateEngine:
         self.cache = Cache(cache_size)
         self._specs = specs
         self._publisher = publisher
+        self._storage = storage
         self._states = storage.states
         self._horizon = storage.capabilities.horizon
         self._committer = committer
@@ -170,7 +172,7 @@ class StateEngine:
     async def _steps(self, lanes: Sequence[Lane], held: Mapping[str, Held]) -> list[tuple[Lane, Step]]:
         steps: list[tuple[Lane, Step]] = []
         now = self._clock.now()
-        max_payload = self._publisher.transport.capabilities.max_payload
+        max_payload, max_value = self._sizes
         for lane in lanes:
             each = held.get(lane.key)
             if each is None:
@@ -190,7 +192,7 @@ class StateEngine:
                 missing = taken.missing()
                 if missing:
                     taken.add(await read_segments(each.key, missing, self._states))
-                taken.finish(max_payload)
+                taken.finish(max_payload, max_value)
                 steps.append((lane, taken))
             except DamagedState as damage:
                 each.discard_live()
@@ -209,13 +211,23 @@ class StateEngine:
             taken.activate_elsewhere()
             return
         spec = spec_for(self.name, self._specs, taken.head.version if taken.head else None)
-        if held.live is None and held.head is not None and held.head.sequence:
-            try:
-                await revive(held, spec, self._states)
-            except (NonDeterminismError, WorkflowCodeError, DamagedState) as fault:
-                taken.stall(fault)
+        limits = Limits.stored(*self._sizes)
+        most: int | None = None
+        while True:
+            if held.live is None and held.head is not None and held.head.sequence:
+                try:
+                    await revive(held, spec, self._states)
+                except (NonDeterminismError, WorkflowCodeError, DamagedState) as fault:
+                    taken.stall(fault)
+                    return
+            most = taken.activate(spec, self._retention, limits, most)
+            if most is None:
                 return
-        taken.activate(spec, self._retention)
+
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        """Bytes that a message and a stored value may have."""
+        return self._publisher.transport.capabilities.max_payload, self._storage.capabilities.max_value
 
     def _tell_skew(self, early: float) -> None:
         """Say by how much the clock is behind: once, and again when it has doubled."""
@@ -309,7 +321,8 @@ class StateEngine:
         """Publish the last outbox: whoever had the instance before may not have got to it."""
         head = held.head
         if head is not None and not held.published and head.sequence and not head.parked:
-            await self._publisher.publish(await outbox_of(held, head, self._states, self._clock.now()))
+            longest = longest_of(self._sizes[0])
+            await self._publisher.publish(await outbox_of(held, head, self._states, self._clock.now(), longest))
 
     async def _wait_for_repair(self, lane: Lane, held: Held | None, damage: DamagedState) -> None:
         """Nothing is computed from what is damaged: the messages of its key wait until somebody has repaired it.

@@ -12,10 +12,12 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow import Transition, begin, begin_elsewhere, conclude, decide, runnable, stall, take
 from infinitic.engines.workflow.render import Outgoing, needed, render, to_client
 from infinitic.errors import InfiniticError, PayloadTooLargeError, WorkflowCodeError
+from infinitic.limits import Limits, longest_of
 from infinitic.messages import client, engine as inputs, events
 from infinitic.messages.commands import FailMethod
 from infinitic.messages.events import AttemptFailed, Event, Stimulus
 from infinitic.replay.instance import Instance
+from infinitic.replay.recorder import TooMuchTogether
 from infinitic.replay.spec import WorkflowSpec
 from infinitic.runtime.cache import Held
 from infinitic.storage import Change, Segment
@@ -104,6 +106,7 @@ class Step:
             self._marks = (*self._marks, taken.mark)
         if type(message) is inputs.Decision and taken.head is not self.head:
             self.decided = True
+            self._taken = (self.head, len(self._events), len(self._outbox))
             self.held.discard_live()
         self.head = taken.head
         self._events += taken.events
@@ -123,8 +126,14 @@ class Step:
         copy = Message(message.id, message.key, message.body, headers, how.at)
         return Outgoing(topics.workflow_engine(self.held.key.name), copy)
 
-    def activate(self, spec: WorkflowSpec, retention: float | None) -> None:
-        """Run the code of the live instance with the stimuli that wait."""
+    def activate(
+        self, spec: WorkflowSpec, retention: float | None, limits: Limits, most: int | None = None
+    ) -> int | None:
+        """Run the code of the live instance with the stimuli that wait, `most` of them, until it has asked for enough.
+
+        A number as result: no more stimuli fit into one activation. The instance is of no use any more, and nothing
+        else has happened: do it again with so many of them.
+        """
         head, held = self.head, self.held
         assert head is not None
         stimuli: list[Stimulus] = [*held.pending]
@@ -136,17 +145,24 @@ class Step:
             live = held.live = Instance(spec, head.id, head.meta, head.run)
         activated = begin(head, self._now, each=len(stimuli) > 1)
         try:
-            commands = live.activate(activated.at, stimuli)
+            commands = live.activate(activated.at, stimuli[:most], limits=limits)
+        except TooMuchTogether as full:
+            held.discard_live()
+            return full.fits
         except InfiniticError as fault:
             self._stall(fault)
-            return
-        held.pending = []
+            return None
+        held.pending = stimuli[live.handed :]
+        taken = live.handed if held.pending else None
         self._taken = (head, len(self._events), len(self._outbox))
         kept = spec.retention if retention is None else retention
-        self.head, outbox = decide(head, commands, spec.version, kept, activated)
+        self.head, outbox = decide(head, commands, spec.version, kept, activated, taken)
         self._events.append(activated)
+        if taken is not None:
+            self._events.append(events.Partial(taken))
         self._events += commands
         self._outbox += outbox
+        return None
 
     def _stall(self, fault: InfiniticError) -> None:
         """The code cannot be run: what came is kept in history, and handed to it when somebody retries."""
@@ -183,20 +199,44 @@ class Step:
         """The events of the segments of history that were asked for."""
         self._segments.update(segments)
 
-    def finish(self, max_payload: int) -> None:
-        """Close the transition: from here on `change` and `outgoing` are complete."""
-        self._finish()
-        for each in self.outgoing:
-            size = len(each.message.body)
-            if size > max_payload and self._taken is not None:
-                limit = f"above the limit of {max_payload:,} bytes"
-                self.outgoing = []
-                self.stall(PayloadTooLargeError(f"A message of {size:,} bytes for {each.topic.name} is {limit}"))
-                self._finish()
-                return
+    def finish(self, max_payload: int, max_value: int) -> None:
+        """Close the transition: from here on `change` and `outgoing` are complete, and can be written and sent.
 
-    def _finish(self) -> None:
+        What cannot undoes the activation, which is its cause: the instance stalls. Raises `PayloadTooLargeError` if
+        there is none, and nothing may be committed.
+        """
+        given = self.outgoing  # copies of what came: as large as that
+        while True:
+            self.outgoing = [*given]
+            self._finish(longest_of(max_payload))
+            problem = self._too_large(self.outgoing[len(given) :], longest_of(max_payload), max_value)
+            if problem is None:
+                return
+            if self._taken is None:
+                raise PayloadTooLargeError(problem)
+            self.stall(PayloadTooLargeError(problem))
+            self._taken = None
+
+    def _too_large(self, outgoing: Sequence[Outgoing], longest: int, max_value: int) -> str | None:
+        """What of this transition is too large for broker or storage, with sizes."""
+        for each in outgoing:
+            size = len(each.message.body)
+            if size > longest:
+                return f"A message of {size:,} bytes for {each.topic.name} is above the limit of {longest:,} bytes"
+        if self.change is None:
+            return None
+        segment = self.change.segment
+        parts = {"head": self.change.head}
+        if segment is not None:
+            parts |= {"segment": segment.events, "outbox": segment.outbox or b""}
+        for name, data in parts.items():
+            if len(data) > max_value:
+                return f"A {name} of {len(data):,} bytes is above the limit of the storage of {max_value:,} bytes"
+        return None
+
+    def _finish(self, longest: int) -> None:
         before, head, now = self.held.head, self.head, self._now
+        self.change = None
         if head is None:
             self.outgoing += [
                 to_client(reply.reply_to, client.WorkflowUnknown(reply.reply_to.request))
@@ -230,9 +270,9 @@ class Step:
                 transition.expires_at,
             )
         if transition.outbox:
-            self.outgoing += render(transition.outbox, new, self._segments, now)
+            self.outgoing += render(transition.outbox, new, self._segments, now, longest)
         if self._replies:
-            self.outgoing += render(self._replies, new, self._segments, now)
+            self.outgoing += render(self._replies, new, self._segments, now, longest)
 
     @property
     def stalled(self) -> InfiniticError | None:

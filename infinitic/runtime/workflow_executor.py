@@ -18,17 +18,20 @@ from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import InfiniticError, StorageError, TransportError
+from infinitic.failures import fit_text
+from infinitic.limits import STALL_REASON, Limits, longest_of
 from infinitic.messages import engine, executor
-from infinitic.messages.commands import Command
 from infinitic.messages.executor import Activate
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
+from infinitic.replay.recorder import TooMuchTogether
 from infinitic.replay.spec import WorkflowSpec
 from infinitic.runtime.lanes import Lane, Lanes
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.revival import feed_history, head_of
 from infinitic.runtime.state_engine import PREFETCH, UNCOUNTED
 from infinitic.runtime.step import spec_for
+from infinitic.runtime.stimuli import Opened, read_stimuli
 from infinitic.runtime.subscription import Subscription
 from infinitic.storage import DamagedState, StateKey, Storage
 from infinitic.transport import Delivery, Message
@@ -156,10 +159,15 @@ class WorkflowExecutor:
                 live = None
         instance = live.instance if live is not None else Instance(spec, workflow_id, message.meta)
         try:
-            if live is None and message.activation > 1:
-                commands = await self._revive(instance, message)
-            else:
-                commands = instance.activate(message.at, message.stimuli, each=message.each)
+            opened = await self._open(instance, message, replay=live is None)
+            limits = Limits.sent(self._publisher.transport.capabilities.max_payload)
+            try:
+                commands = instance.activate(opened.at, opened.stimuli, each=opened.each, limits=limits)
+            except TooMuchTogether as full:
+                instance.close()
+                instance = Instance(spec, workflow_id, message.meta)
+                opened = await self._open(instance, message, replay=True)
+                commands = instance.activate(opened.at, opened.stimuli[: full.fits], each=opened.each, limits=limits)
         except _Over:
             instance.close()
             _logger.debug("Workflow %s %s: activation %d is over", self.name, workflow_id, message.activation)
@@ -173,6 +181,7 @@ class WorkflowExecutor:
         except BaseException:
             instance.close()
             raise
+        taken = instance.handed if opened.more or instance.handed < len(opened.stimuli) else None
         digest = blake2b(_encode_commands(commands), digest_size=12).hexdigest()
         retention = spec.retention if self._retention is None else self._retention
         decision = self._decide(
@@ -185,14 +194,16 @@ class WorkflowExecutor:
                 digest=digest,
                 commands=tuple(commands),
                 epoch=message.epoch,
+                taken=taken,
             ),
         )
-        size, limit = len(decision.message.body), self._publisher.transport.capabilities.max_payload
+        size = len(decision.message.body)
+        limit = longest_of(self._publisher.transport.capabilities.max_payload)
         if size > limit:
             instance.close()
             reason = f"What one activation asks for has {size:,} bytes, above the limit of {limit:,} bytes"
             return self._stall(workflow_id, message, reason)
-        if instance.at_end:  # nothing is to come; if something does, it is replayed
+        if instance.at_end and taken is None:  # nothing is to come; if something does, it is replayed
             instance.close()
         else:
             self._live[workflow_id] = _Live(instance, message.epoch, digest, decision)
@@ -200,27 +211,50 @@ class WorkflowExecutor:
 
     def _stall(self, workflow_id: str, message: Activate, reason: str) -> Outgoing:
         """Tell the state engine that this activation cannot be run."""
+        reason = fit_text(reason, STALL_REASON)
         _logger.error("Workflow %s %s stalls: %s", self.name, workflow_id, reason)
         stalled = engine.Decision(
             made_at=self._clock.now(), activation=message.activation, stalled=reason, epoch=message.epoch
         )
         return self._decide(workflow_id, stalled)
 
-    async def _revive(self, instance: Instance, message: Activate) -> list[Command]:
-        """Replay all that was decided before, and run this activation."""
+    async def _open(self, instance: Instance, message: Activate, *, replay: bool) -> Opened:
+        """What this activation hands over. `replay`: the instance is a new one, and first runs all that was before."""
         key = StateKey(self.name, instance.id)
+        opened: Opened | None
+        if replay and (message.activation > 1 or message.first):
+            opened = await self._replay(instance, key, message)
+        elif message.first:
+            opened = await self._read(key, message)
+        else:
+            opened = Opened(message.at, message.stimuli, message.each, more=False)
+        if opened is not None:
+            return opened
+        if await self._is_over(key, message):
+            raise _Over
+        raise DamagedState(key, "The history", f"it does not hold activation {message.activation}")
+
+    async def _read(self, key: StateKey, message: Activate) -> Opened | None:
+        try:
+            return await read_stimuli(self._states, key, message)
+        except DamagedState:
+            if await self._is_over(key, message):
+                raise _Over from None
+            raise
+
+    async def _replay(self, instance: Instance, key: StateKey, message: Activate) -> Opened | None:
         replay = Replay(instance)
         try:
             await feed_history(replay, key, message.sequence, self._states)
             unanswered = replay.finish(unanswered=True)
-            if unanswered is None or unanswered[0].number != message.activation:
-                raise DamagedState(key, "The history", f"it does not hold activation {message.activation}")
         except DamagedState:
             if await self._is_over(key, message):  # purged, say
                 raise _Over from None
             raise
+        if unanswered is None or unanswered[0].number != message.activation:
+            return None
         opened, stimuli = unanswered
-        return instance.activate(opened.at, stimuli, each=opened.each)
+        return Opened(opened.at, stimuli, opened.each, more=False)
 
     async def _is_over(self, key: StateKey, message: Activate) -> bool:
         """True if nobody waits for the decision: the instance has gone on, is closed, or is gone."""

@@ -32,6 +32,8 @@ COMMANDS: list[commands.Command] = [
     commands.FailMethod("w", BROKEN),
     commands.CancelMethod("w"),
 ]
+COMMANDS_0_1 = tuple(COMMANDS)
+COMMANDS.append(commands.RefuseCall("The arguments of Hotels.book", "too large"))
 STIMULI: list[events.Stimulus] = [
     events.MethodStarted("w", "book", Raw(b"[1]")),
     events.TaskResult(0, Raw(b"2")),
@@ -45,8 +47,10 @@ EVENTS: list[events.Event] = [
     *STIMULI,
     events.AttemptFailed(0, FAILURE, {"k": b"v"}),
     events.Activated(1, 2.0),
-    *COMMANDS,
+    *COMMANDS_0_1,
     events.Activated(2, 3.0, each=True),
+    events.Partial(1),
+    *COMMANDS,
 ]
 INPUTS: list[engine.Input] = [
     engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), reply_to=TO, meta={"k": b"v"}),
@@ -63,11 +67,11 @@ INPUTS: list[engine.Input] = [
     engine.Describe(made_at=1.0, reply_to=TO),
     engine.RetryWorkflowTask(made_at=1.0, request_id="r", reply_to=TO),
     engine.Decision(
-        made_at=1.0, activation=1, version=2, retention=60.0, digest="d", commands=tuple(COMMANDS), stalled="no"
+        made_at=1.0, activation=1, version=2, retention=60.0, digest="d", commands=COMMANDS_0_1, stalled="no"
     ),
     engine.TaskFailed(made_at=1.0, position=0, failure=FAILURE, run=1, retry_sequence=1, retry_index=2),
     engine.Wait(made_at=1.0, reply_to=TO, method_id="m", single=True, stop=True),
-    engine.Decision(made_at=1.0, activation=1, version=2, commands=tuple(COMMANDS), epoch=3),
+    engine.Decision(made_at=1.0, activation=1, version=2, commands=tuple(COMMANDS), epoch=3, taken=1),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -114,6 +118,7 @@ ACTIVATIONS = [
         activation=2, version=1, at=2.0, stimuli=tuple(STIMULI), digest="d", sequence=3, meta={"k": b"v"}
     ),
     executor.Activate(activation=2, version=1, at=2.0, stimuli=tuple(STIMULI), sequence=3, each=True, epoch=3),
+    executor.Activate(activation=2, at=2.0, sequence=3, each=True, first=2, skip=1),
 ]
 AT = 5.5
 EFFECTS: list[effects.Effect] = [
@@ -147,7 +152,7 @@ HEAD = state.WorkflowHead(
     stalled="no",
     retention=60.0,
 )
-HEADS = [HEAD, replace(HEAD, epoch=3)]
+HEADS = [HEAD, replace(HEAD, epoch=3, skip=1)]
 
 
 def encoded() -> dict[str, Any]:

@@ -10,7 +10,7 @@ import gc
 
 import pytest
 
-from infinitic import Channel, Worker, Workflow, WorkflowCanceledError, workflow
+from infinitic import Channel, Worker, Workflow, WorkflowCanceledError, WorkflowFailedError, workflow
 from infinitic.messages import engine
 from infinitic.replay.instance import Instance
 from infinitic.topics import workflow_engine
@@ -251,24 +251,23 @@ class Large(Workflow):
         return sum(map(len, texts))
 
 
-def test_an_activation_that_asks_for_too_much_stalls_and_stops_no_worker() -> None:
-    """S42, S14: four tasks of 30 KB do not fit into one decision of 100 KB. The executor lives on."""
+def test_the_call_that_takes_a_decision_above_the_limit_is_refused_and_stops_no_worker() -> None:
+    """S42: four tasks of 30 KB do not fit into one decision of 100 KB. The code learns it at the call."""
 
     async def main() -> None:
         world = World(Broker(max_payload=100_000))
         async with world.open():
-            executor, others = world.worker(), world.worker()
+            executor, others = world.worker(cache_size=0), world.worker()
             executor.add_workflow_executor(Large)
             others.add_workflow_state_engine("Large")
             others.add_service(Echo)
             world.start(executor)
             world.start(others)
-            handle = await world.client.dispatch(world.client.new_workflow(Large).run, 30_000)
-            await asyncio.sleep(1.0)  # at once, not after it was tried for a minute
-            info = await world.client.describe(world.client.get_workflow_by_id(Large, handle.workflow_id))
-            assert info.stalled is not None
-            assert "above the limit" in info.stalled
-            assert not info.parked
+            began = world.clock.now()
+            with pytest.raises(WorkflowFailedError, match=r"Echo.say: .* above the limit") as caught:
+                await world.client.new_workflow(Large).run(30_000)
+            assert "in run" in caught.value.failure.traceback
+            assert world.clock.now() - began < 1.0, "at once, not after it was tried for a minute"
             assert await world.client.new_workflow(Large).run(10_000) == 40_000, "others go on"
 
     run(main())

@@ -234,14 +234,37 @@ def test_what_cleanup_code_asks_for_is_sent_though_a_cancelled_instance_closes_w
     assert transition.outbox == [SendTask(5, 6)]
 
 
+def test_what_was_left_to_the_next_activation_has_a_wake_that_brings_it_about() -> None:
+    """A committed head that is runnable has its driver in the same outbox: nothing else may ever come."""
+    left = replace(RUNNING, pending=2, skip=3)
+    assert concluded(RUNNING, left).outbox == [ArmWake(NOW)]
+    for waits in (replace(left, deciding=2), replace(left, stalled="a bug")):
+        assert concluded(RUNNING, waits).outbox == []
+
+
+def test_an_activation_that_handed_over_some_leaves_the_others() -> None:
+    head = replace(RUNNING, pending=2)
+    fused, _ = decide(head, [task(4)], 0, 0.0, Activated(2, NOW, each=True), 3)
+    assert (fused.pending, fused.skip, fused.activation) == (2, 3, 2)
+    again, _ = decide(fused, [], 0, 0.0, Activated(3, NOW, each=True), 2)
+    assert (again.pending, again.skip) == (2, 5)
+    done, _ = decide(again, [], 0, 0.0, Activated(4, NOW, each=True))
+    assert (done.pending, done.skip) == (0, 0)
+    elsewhere = replace(DECIDING, pending=3)
+    left, _ = decide(elsewhere, [], 0, 0.0, taken=3)
+    assert (left.deciding, left.pending, left.skip) == (0, 2, 3)
+    handed, _ = decide(replace(elsewhere, skip=3), [], 0, 0.0)
+    assert (handed.deciding, handed.pending, handed.skip) == (0, 3, 0), "what came meanwhile was not handed over"
+
+
 def test_a_segment_is_written_for_events_or_an_outbox_and_for_nothing_else() -> None:
     assert concluded(RUNNING, RUNNING).head is RUNNING
-    assert concluded(RUNNING, replace(RUNNING, pending=9)).head.sequence == RUNNING.sequence
+    assert concluded(RUNNING, replace(RUNNING, digest="d")).head.sequence == RUNNING.sequence
     assert concluded(RUNNING, RUNNING, [TimerFired(2)]).head.sequence == RUNNING.sequence + 1
     assert concluded(RUNNING, RUNNING, (), [SendTask(0, 1)]).head.sequence == RUNNING.sequence + 1
 
 
 def test_the_searchable_facts_are_written_only_when_they_change() -> None:
     assert concluded(None, RUNNING).entry is not None
-    assert concluded(RUNNING, replace(RUNNING, pending=9)).entry is None
+    assert concluded(RUNNING, replace(RUNNING, digest="d")).entry is None
     assert concluded(RUNNING, replace(RUNNING, version=5)).entry is not None

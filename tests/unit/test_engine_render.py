@@ -10,9 +10,11 @@ from msgspec.structs import replace
 from infinitic import topics
 from infinitic.engines import effects, state
 from infinitic.engines.effects import ActivateElsewhere, Answer, ArmWake, Confirm, Effect, Refuse, SendTask, Tell
+from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.render import Outgoing, needed, render
 from infinitic.errors import ExceptionDetail, TaskFailure
+from infinitic.limits import CARRIED
 from infinitic.messages import client, engine, events, executor, service
 from infinitic.messages.commands import CancelMethod, CompleteMethod, EndMethod, FailMethod, ScheduleTask
 from infinitic.messages.events import Activated, Event
@@ -20,6 +22,7 @@ from infinitic.messages.outcomes import MethodFailure
 from infinitic.transport import Message
 from tests.unit.engine_samples import DECIDING, ME, NOW, RUNNING, VALUE
 
+LONGEST = 5_000_000
 FAILURE = TaskFailure(ExceptionDetail("builtins.ValueError", "no"))
 BOOK = ScheduleTask(0, "Flights", "book", Raw(b'["LIS"]'), ("eu",), {"k": b"1"})
 PAY = ScheduleTask(1, "Payments", "pay", Raw(b"[7]"))
@@ -36,8 +39,8 @@ def rendered(*wanted: Effect | Tell) -> list[Outgoing]:
     sequences = needed(kept, 3)
     segments = {sequence: SEGMENTS[sequence] for sequence in sequences}
     before = state.encode(RUNNING), repr(segments)
-    result = render(wanted, RUNNING, segments, NOW)
-    assert render(wanted, RUNNING, segments, NOW) == result
+    result = render(wanted, RUNNING, segments, NOW, LONGEST)
+    assert render(wanted, RUNNING, segments, NOW, LONGEST) == result
     assert (state.encode(RUNNING), repr(segments)) == before
     assert effects.decode(effects.encode(NOW, kept)) == effects.Outbox(NOW, kept)
     return result
@@ -70,7 +73,7 @@ def test_answers_tell_how_a_method_ended() -> None:
         (CancelMethod("t1"), client.MethodCanceled("7")),
     ]
     for end, response in ends:
-        (sent,) = render([Answer(ME, "t1", 3)], RUNNING, {3: [CompleteMethod("m2", VALUE), end]}, NOW)
+        (sent,) = render([Answer(ME, "t1", 3)], RUNNING, {3: [CompleteMethod("m2", VALUE), end]}, NOW, LONGEST)
         assert sent.topic == topics.client("client")
         assert client.decode(sent.message.body) == response
 
@@ -93,18 +96,78 @@ def test_a_wake_comes_back_to_its_instance_when_it_is_due() -> None:
     assert sent == Outgoing(topics.workflow_engine("Trip"), Message("t1/wake", "t1", wake, deliver_at=NOW + 5.0))
 
 
-def test_an_activation_takes_along_the_stimuli_since_the_last_one_and_no_history() -> None:
-    """S19. When stimuli came while the last activation ran, they lie before its commands."""
-    head = replace(DECIDING, activation=2, sequence=4, digest="d")
-    early, late = events.TaskResult(0, VALUE), events.SignalReceived("go", VALUE)
-    segments: dict[int, list[Event]] = {2: [early], 3: [PAY], 4: [late, Activated(2, NOW + 1.0)]}
-    effect = ActivateElsewhere(2, 2)
-    assert needed([effect], head.sequence) == {2, 3, 4}
-    (sent,) = render([effect], head, segments, NOW)
+def activated(head: WorkflowHead, pending: int, segments: dict[int, list[Event]]) -> executor.Activate:
+    effect = ActivateElsewhere(2, pending)
+    assert needed([effect], head.sequence) == set(), "history is read by the executor, if at all"
+    (sent,) = render([effect], head, segments, NOW, LONGEST)
     assert sent.topic == topics.workflow_executor("Trip")
-    assert executor.decode(sent.message.body) == executor.Activate(
-        activation=2, version=0, at=NOW + 1.0, stimuli=(early, late), digest="d", sequence=4
+    assert len(sent.message.body) <= CARRIED
+    return executor.decode(sent.message.body)
+
+
+def test_an_activation_takes_along_the_stimuli_of_its_transition() -> None:
+    """S19."""
+    head = replace(DECIDING, activation=2, sequence=4, digest="d", epoch=1)
+    early, late = events.TaskResult(0, VALUE), events.SignalReceived("go", VALUE)
+    segment: list[Event] = [early, PAY, late, Activated(2, NOW + 1.0, each=True)]
+    expected = executor.Activate(
+        activation=2, version=0, at=NOW + 1.0, stimuli=(early, late), digest="d", sequence=4, each=True, epoch=1
     )
+    assert activated(head, 4, {4: segment}) == expected
+
+
+def test_an_activation_names_the_segments_where_stimuli_came_before_or_are_large() -> None:
+    head = replace(DECIDING, activation=2, sequence=4, at=NOW + 1.0)
+    late = events.SignalReceived("go", VALUE)
+    opened = Activated(2, NOW + 1.0, each=True)
+    named = executor.Activate(activation=2, version=0, at=NOW + 1.0, sequence=4, each=True, first=2)
+    assert activated(head, 2, {4: [late, opened]}) == named
+    large = events.TaskResult(0, Raw(b'"%b"' % (b"x" * CARRIED)))
+    assert activated(head, 4, {4: [large, opened]}) == replace(named, first=4)
+    assert activated(replace(head, skip=3), 4, {4: [late, opened]}) == replace(named, first=4, skip=3)
+    assert activated(head, 2, {4: []}) == replace(named, each=False), "asked for again: it is in an older segment"
+
+
+def test_a_failure_is_cut_to_what_the_next_attempt_has_room_for() -> None:
+    """What was accepted can be sent again, whatever its failures were like."""
+    detail = ExceptionDetail("ValueError", "no" * 1000, "line\n" * 100_000, None, {"a": 1})
+    failure = TaskFailure(detail, "w", previous=TaskFailure(detail))
+    request = ScheduleTask(0, "Flights", "book", Raw(b'["%b"]' % (b"x" * 100_000)), meta={"k": b"1"})
+    segments: dict[int, list[Event]] = {1: [request], 2: [events.AttemptFailed(0, failure, {"k": b"2"})]}
+    retry = SendTask(0, 1, 0, 1, 2)
+    for longest in (10_000_000, 200_000, 103_000):
+        (sent,) = render([retry], RUNNING, segments, NOW, longest)
+        assert render([retry], RUNNING, segments, NOW, longest) == [sent], "whoever renders it"
+        assert len(sent.message.body) <= longest
+        attempt = service.decode(sent.message.body)
+        assert attempt.last_failure is not None
+        assert attempt.last_failure.exception.name == "ValueError"
+        assert attempt.meta == {"k": b"2"}
+
+
+def test_meta_that_leaves_no_room_is_left_out_and_the_failure_says_so() -> None:
+    """Executors do not send it; one of an older release may have."""
+    request = ScheduleTask(0, "Flights", "book", Raw(b'["%b"]' % (b"x" * 3_000_000)), meta={"k": b"1"})
+    spoilt = events.AttemptFailed(0, FAILURE, {"k": b"2" * 2_400_000})
+    (sent,) = render([SendTask(0, 1, 0, 1, 2)], RUNNING, {1: [request], 2: [spoilt]}, NOW, 5_000_000)
+    assert len(sent.message.body) <= 5_000_000
+    attempt = service.decode(sent.message.body)
+    assert attempt.meta == {"k": b"1"}
+    assert attempt.last_failure is not None
+    assert "meta of 2,400,000 bytes" in attempt.last_failure.exception.message
+
+
+def test_a_result_that_no_message_takes_is_told_as_a_failure_with_sizes() -> None:
+    """It was recorded where the limit was another one."""
+    segment: list[Event] = [CompleteMethod("t1", Raw(b'"%b"' % (b"x" * 10_000)))]
+    (sent,) = render([Answer(ME, "t1", 3)], RUNNING, {3: segment}, NOW, 5_000)
+    told = client.decode(sent.message.body)
+    assert isinstance(told, client.MethodFailed)
+    assert told.failure.exception.short_name == "PayloadTooLargeError"
+    assert "10,002 bytes" in told.failure.exception.message
+    failed: list[Event] = [FailMethod("t1", MethodFailure(ExceptionDetail("E", "m", "t" * 50_000)))]
+    (sent,) = render([Answer(ME, "t1", 3)], RUNNING, {3: failed}, NOW, 8_000)
+    assert len(sent.message.body) <= 8_000
 
 
 def test_needed_names_only_what_is_written() -> None:

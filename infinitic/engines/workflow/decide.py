@@ -10,6 +10,8 @@ from msgspec.structs import replace
 from infinitic.engines import positions
 from infinitic.engines.effects import Answer, Effect, SendTask
 from infinitic.engines.state import Method, Timer, WorkflowHead
+from infinitic.failures import fit_text
+from infinitic.limits import STALL_REASON
 from infinitic.messages.commands import (
     CancelMethod,
     CancelPosition,
@@ -18,6 +20,7 @@ from infinitic.messages.commands import (
     EndMethod,
     FailMethod,
     RecordInline,
+    RefuseCall,
     ScheduleTask,
     StartTimer,
 )
@@ -40,7 +43,7 @@ def begin_elsewhere(head: WorkflowHead, activated: Activated) -> WorkflowHead:
 
 def stall(head: WorkflowHead, reason: str) -> WorkflowHead:
     """The code cannot be run: keep everything, run nothing until `retry_workflow_task` (S34)."""
-    return replace(head, stalled=reason)
+    return replace(head, stalled=fit_text(reason, STALL_REASON))
 
 
 def decide(
@@ -49,10 +52,12 @@ def decide(
     version: int,
     retention: float,
     activated: Activated | None = None,
+    taken: int | None = None,
 ) -> tuple[WorkflowHead, list[Effect]]:
     """The head after the commands of an activation, and what they cause. They go to the segment after `head.sequence`.
 
-    `activated` is the activation if it was opened and run in this very transition.
+    `activated` is the activation if it was opened and run in this very transition. `taken` is how many stimuli were
+    handed over, if others wait for the next one.
     """
     sequence = head.sequence + 1
     scheduled: list[int] = []
@@ -72,6 +77,8 @@ def decide(
                 timers.append(Timer(command.due, command.position))
             case RecordInline():
                 position = command.position + 1
+            case RefuseCall():
+                pass
             case CancelPosition():
                 cancelled.append(command.position)
             case CompleteMethod() | FailMethod() | CancelMethod():
@@ -81,6 +88,10 @@ def decide(
     changes: dict[str, Any] = {"position": position}
     if activated is not None:
         changes = {"position": position, "activation": activated.number, "at": activated.at, "pending": 0}
+    if head.skip:
+        changes["skip"] = 0
+    if taken is not None:
+        changes |= {"pending": head.deciding or head.pending, "skip": head.skip + taken}
     if head.deciding:
         changes["deciding"] = 0
     if head.version != version or head.retention != retention:

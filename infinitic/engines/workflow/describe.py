@@ -7,6 +7,9 @@ from infinitic.engines.effects import Tell
 from infinitic.engines.state import WorkflowHead
 from infinitic.messages.client import MethodInfo, ReplyTo, WorkflowInfo
 
+MAX_METHODS = 100
+"""Methods that are listed: an instance may have thousands."""
+
 
 def describe(head: WorkflowHead, reply_to: ReplyTo) -> Tell:
     """Everything that the head knows, for people."""
@@ -21,7 +24,8 @@ def describe(head: WorkflowHead, reply_to: ReplyTo) -> Tell:
             closed_at=head.closed_at,
             stalled=head.stalled,
             parked=head.parked,
-            methods=tuple(MethodInfo(method.id, method.name, method.status) for method in head.methods),
+            methods=tuple(MethodInfo(method.id, method.name, method.status) for method in head.methods[:MAX_METHODS]),
+            more_methods=max(len(head.methods) - MAX_METHODS, 0),
             open_tasks=positions.count(head.open),
             open_timers=sum(not timer.task for timer in head.timers),
             next_wake=next_due(head),

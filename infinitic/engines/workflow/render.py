@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import assert_never
 
 import msgspec
+from msgspec.structs import replace
 
 from infinitic import ids, topics
 from infinitic.engines.effects import (
@@ -22,9 +23,13 @@ from infinitic.engines.effects import (
     Tell,
 )
 from infinitic.engines.state import WorkflowHead
+from infinitic.errors import ExceptionDetail, PayloadTooLargeError, TaskFailure
+from infinitic.failures import SMALLEST, fit
+from infinitic.limits import CARRIED, MARGIN
 from infinitic.messages import client, engine, executor, service
 from infinitic.messages.commands import CancelMethod, CompleteMethod, FailMethod, ScheduleTask
 from infinitic.messages.events import Activated, AttemptFailed, Event, Stimulus
+from infinitic.messages.outcomes import MethodFailure, fit_method
 from infinitic.topics import Topic
 from infinitic.transport import Message
 
@@ -51,17 +56,23 @@ def needed(effects: Iterable[Effect], until: int) -> set[int]:
             case Answer():
                 if effect.ended <= until:
                     sequences.add(effect.ended)
-            case ActivateElsewhere():
-                sequences.update(range(effect.pending, until + 1))
-            case ArmWake() | Confirm() | Refuse():
+            case ArmWake() | Confirm() | Refuse() | ActivateElsewhere():
                 pass
             case _:
                 assert_never(effect)
     return sequences
 
 
-def render(effects: Iterable[Effect | Tell], head: WorkflowHead, segments: Segments, now: float) -> list[Outgoing]:
-    """Messages for effects, in order. `segments` holds all that `needed` names; `now` is stamped on them."""
+def render(
+    effects: Iterable[Effect | Tell], head: WorkflowHead, segments: Segments, now: float, longest: int
+) -> list[Outgoing]:
+    """Messages for effects, in order.
+
+    Args:
+        segments: all that `needed` names, and the last one if it is of this transition.
+        now: stamped on the messages; seconds since the Unix epoch.
+        longest: bytes that a body may have. Failures are cut to fit; nothing else is.
+    """
     requests: dict[int, dict[int, ScheduleTask]] = {}
     outgoing: list[Outgoing] = []
     for effect in effects:
@@ -72,9 +83,9 @@ def render(effects: Iterable[Effect | Tell], head: WorkflowHead, segments: Segme
                     events = segments[effect.request]
                     of_segment = {event.position: event for event in events if type(event) is ScheduleTask}
                     requests[effect.request] = of_segment
-                outgoing.append(_task(effect, of_segment[effect.position], head, segments, now))
+                outgoing.append(_task(effect, of_segment[effect.position], head, segments, now, longest))
             case Answer():
-                outgoing.append(_answer(effect, segments[effect.ended]))
+                outgoing.append(_answer(effect, segments[effect.ended], longest))
             case Confirm(reply_to=to):
                 outgoing.append(to_client(to, client.Applied(to.request, head.stalled)))
             case Refuse(reply_to=to):
@@ -92,7 +103,9 @@ def render(effects: Iterable[Effect | Tell], head: WorkflowHead, segments: Segme
     return outgoing
 
 
-def _task(effect: SendTask, request: ScheduleTask, head: WorkflowHead, segments: Segments, now: float) -> Outgoing:
+def _task(
+    effect: SendTask, request: ScheduleTask, head: WorkflowHead, segments: Segments, now: float, longest: int
+) -> Outgoing:
     last_failure, meta = None, request.meta
     if effect.failure:
         failed = next(
@@ -101,37 +114,59 @@ def _task(effect: SendTask, request: ScheduleTask, head: WorkflowHead, segments:
             if type(event) is AttemptFailed and event.position == effect.position
         )
         last_failure, meta = failed.failure, failed.meta
-    body = service.encode(
-        service.ExecuteTask(
-            workflow_id=head.id,
-            workflow_name=head.name,
-            workflow_version=head.version or 0,
-            position=effect.position,
-            run=head.run,
-            sequence=effect.request,
-            service=request.service,
-            task=request.task,
-            arguments=request.arguments,
-            retry_sequence=effect.retry_sequence,
-            retry_index=effect.retry_index,
-            last_failure=last_failure,
-            tags=request.tags,
-            meta=meta,
-            made_at=now,
-        )
+    attempt = service.ExecuteTask(
+        workflow_id=head.id,
+        workflow_name=head.name,
+        workflow_version=head.version or 0,
+        position=effect.position,
+        run=head.run,
+        sequence=effect.request,
+        service=request.service,
+        task=request.task,
+        arguments=request.arguments,
+        retry_sequence=effect.retry_sequence,
+        retry_index=effect.retry_index,
+        last_failure=last_failure,
+        tags=request.tags,
+        meta=meta,
+        made_at=now,
     )
+    body = service.encode(attempt)
+    if len(body) > longest and last_failure is not None:
+        body = _fitted(attempt, last_failure, request, longest)
     task_id = ids.task_id(head.id, head.run, effect.position)
     return Outgoing(topics.service_executor(request.service), Message(task_id, None, body))
 
 
-def _answer(effect: Answer, events: Sequence[Event]) -> Outgoing:
+def _fitted(attempt: service.ExecuteTask, failure: TaskFailure, request: ScheduleTask, longest: int) -> bytes:
+    """An attempt with as much of the failure before as there is room for.
+
+    Executors see to it that their meta leaves room. One that did not costs its meta, and the failure says so.
+    """
+    alone = replace(attempt, last_failure=None)
+    room = longest - len(service.encode(alone)) - len(',"f":')
+    if room < SMALLEST:
+        size = sum(map(len, attempt.meta.values()))
+        note = f"{failure.exception.message[:500]} (its meta of {size:,} bytes is left out: there is no room for it)"
+        alone = replace(alone, meta=request.meta)
+        failure = replace(failure, exception=replace(failure.exception, message=note))
+        room = max(longest - len(service.encode(alone)) - len(',"f":'), SMALLEST)
+    return service.encode(replace(alone, last_failure=fit(failure, room)))
+
+
+def _answer(effect: Answer, events: Sequence[Event], longest: int) -> Outgoing:
     to = effect.reply_to
     for event in events:
         match event:
             case CompleteMethod(method_id=effect.method_id):
-                return to_client(to, client.MethodCompleted(to.request, event.value))
+                answer = to_client(to, client.MethodCompleted(to.request, event.value))
+                if len(answer.message.body) > longest:
+                    too_large = _too_large(len(bytes(event.value)), longest)
+                    return to_client(to, client.MethodFailed(to.request, too_large))
+                return answer
             case FailMethod(method_id=effect.method_id):
-                return to_client(to, client.MethodFailed(to.request, event.failure))
+                failure = fit_method(event.failure, max(longest - MARGIN, 4 * SMALLEST))
+                return to_client(to, client.MethodFailed(to.request, failure))
             case CancelMethod(method_id=effect.method_id):
                 return to_client(to, client.MethodCanceled(to.request))
             case _:
@@ -139,37 +174,42 @@ def _answer(effect: Answer, events: Sequence[Event]) -> Outgoing:
     raise AssertionError(f"Segment {effect.ended} does not hold the end of method {effect.method_id}")
 
 
+def _too_large(size: int, longest: int) -> MethodFailure:
+    """In place of a result that no message takes: it was recorded where the limit was another one."""
+    message = f"The method returned, but its result of {size:,} bytes does not fit into a message of {longest:,} bytes"
+    return MethodFailure(ExceptionDetail(f"{PayloadTooLargeError.__module__}.{PayloadTooLargeError.__name__}", message))
+
+
 def _activate(effect: ActivateElsewhere, head: WorkflowHead, segments: Segments) -> Outgoing:
+    """Stimuli travel along if all of them came in this transition and are small; else they are read from storage."""
     stimuli: list[Stimulus] = []
     opened: Activated | None = None
-    for sequence in range(effect.pending, head.sequence + 1):
-        for event in segments[sequence]:
-            if isinstance(event, Activated):
-                if event.number == effect.activation:
-                    opened = event
-                    break
-                stimuli.clear()
-            elif isinstance(event, Stimulus):
-                stimuli.append(event)
-        if opened is not None:
-            break
-    if opened is None:
-        raise AssertionError(f"The history of {head.id} does not hold activation {effect.activation}")
-    body = executor.encode(
-        executor.Activate(
-            activation=effect.activation,
-            version=head.version,
-            at=opened.at,
-            stimuli=tuple(stimuli),
-            digest=head.digest,
-            sequence=head.sequence,
-            meta=head.meta,
-            each=opened.each,
-            epoch=head.epoch,
-        )
+    for event in segments.get(head.sequence, ()):
+        if isinstance(event, Activated):
+            if event.number == effect.activation:
+                opened = event
+                break
+        elif isinstance(event, Stimulus):
+            stimuli.append(event)
+    activate = executor.Activate(
+        activation=effect.activation,
+        version=head.version,
+        at=head.at if opened is None else opened.at,
+        stimuli=tuple(stimuli),
+        digest=head.digest,
+        sequence=head.sequence,
+        meta=head.meta,
+        each=opened is not None and opened.each,
+        epoch=head.epoch,
     )
-    message = Message(f"{head.id}/{effect.activation}", head.id, body)
-    return Outgoing(topics.workflow_executor(head.name), message)
+    body: bytes | None = None
+    if opened is not None and effect.pending == head.sequence and not head.skip:
+        body = executor.encode(activate)
+        if len(body) > CARRIED:
+            body = None
+    if body is None:
+        body = executor.encode(replace(activate, stimuli=(), first=effect.pending, skip=head.skip))
+    return Outgoing(topics.workflow_executor(head.name), Message(f"{head.id}/{effect.activation}", head.id, body))
 
 
 def to_client(reply_to: client.ReplyTo, response: client.Response) -> Outgoing:

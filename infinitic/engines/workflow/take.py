@@ -184,8 +184,11 @@ def _decision(head: WorkflowHead, message: inputs.Decision, now: float) -> Taken
     if message.stalled is not None:
         return Taken(stall(head, message.stalled))
     check_decision(head, message)
-    decided, outbox = decide(head, message.commands, message.version, message.retention)
-    return Taken(replace(decided, digest=message.digest, stalled=None), message.commands, tuple(outbox))
+    decided, outbox = decide(head, message.commands, message.version, message.retention, taken=message.taken)
+    happened: tuple[events.Event, ...] = message.commands
+    if message.taken is not None:
+        happened = (events.Partial(message.taken), *message.commands)
+    return Taken(replace(decided, digest=message.digest, stalled=None), happened, tuple(outbox))
 
 
 _HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], Taken]] = {

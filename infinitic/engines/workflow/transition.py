@@ -70,6 +70,8 @@ def conclude(
             if head.armed is None or target < head.armed:
                 changes["armed"] = target
                 outbox = [*outbox, ArmWake(target)]
+    if runnable(head):  # some of what waited was left to the next activation: nothing else would bring that about
+        outbox = [*outbox, ArmWake(now)]
     if events or outbox:
         changes["sequence"] = head.sequence + 1
     if changes:

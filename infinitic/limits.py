@@ -1,0 +1,86 @@
+"""What fits into a message: how much of it users may fill, and how much workflow code may ask for at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+ENVELOPE = 16 * 1024
+"""Bytes of a message that are kept free for what goes with arguments, tags and meta: names, ids, a failure."""
+MARGIN = 1024
+"""Bytes by which a message stays below the limit of its broker, for headers."""
+ENOUGH = 1024 * 1024
+"""Bytes that are asked for in one activation before what waits is left to the next one."""
+CARRIED = 64 * 1024
+"""Bytes of stimuli that travel to an executor; it reads larger ones from storage."""
+STALL_REASON = 8 * 1024
+"""Bytes of the reason for which an instance is stalled: it is in its head."""
+
+
+def room_of(max_payload: int) -> int:
+    """Bytes for arguments, tags and meta together, or for one value, where a message may have `max_payload`."""
+    return max(max_payload - ENVELOPE, 0)
+
+
+def longest_of(max_payload: int) -> int:
+    """Bytes that the body of a message may have."""
+    return max(max_payload - MARGIN, 0)
+
+
+def extra_size(tags: Sequence[str] = (), meta: Mapping[str, bytes] | None = None) -> int:
+    """Bytes of tags and meta in a message: bytes are base64 there."""
+    return (len(msgspec.json.encode(tags)) if tags else 0) + (len(msgspec.json.encode(meta)) if meta else 0)
+
+
+class _Arguments(msgspec.Struct):
+    a: list[msgspec.Raw] = []
+    k: dict[str, msgspec.Raw] = {}
+
+
+_positional = msgspec.json.Decoder(list[msgspec.Raw])
+_named = msgspec.json.Decoder(_Arguments)
+
+
+def largest_argument(arguments: bytes) -> str:
+    """Which of these encoded arguments is the largest, for people; empty if there is one, or they are sealed."""
+    try:
+        array = arguments.startswith(b"[")
+        decoded = _Arguments(_positional.decode(arguments)) if array else _named.decode(arguments)
+    except msgspec.MsgspecError:
+        return ""
+    sizes = {f"number {index + 1}": len(bytes(value)) for index, value in enumerate(decoded.a)}
+    sizes |= {f"'{name}'": len(bytes(value)) for name, value in decoded.k.items()}
+    if len(sizes) < 2:
+        return ""
+    largest = max(sizes, key=lambda name: sizes[name])
+    return f"; the largest is argument {largest} with {sizes[largest]:,} bytes"
+
+
+class Limits(msgspec.Struct, frozen=True, gc=False):
+    """What workflow code may ask for, in bytes: in one call, and in one activation.
+
+    After `enough` bytes an activation ends at the next rest, and what waits still is left to the next one. How many
+    stimuli travel together decides nothing: the code is refused something only if what it asks for between two rests
+    is too much for an activation of its own.
+    """
+
+    call: int
+    activation: int
+    enough: int
+
+    @classmethod
+    def stored(cls, max_payload: int, max_value: int) -> Limits:
+        """Limits where all that is asked for is stored at once, with stimuli of up to one message."""
+        return cls.of(max_payload, max(max_value - max_payload, max_value // 2))
+
+    @classmethod
+    def sent(cls, max_payload: int) -> Limits:
+        """Limits where all that is asked for is sent in one message."""
+        return cls.of(max_payload, longest_of(max_payload))
+
+    @classmethod
+    def of(cls, max_payload: int, total: int) -> Limits:
+        """Limits where a message may have `max_payload` bytes, and all that is asked for at once `total` bytes."""
+        enough = min(ENOUGH, total // 4)
+        return cls(room_of(max_payload), max(total - ENVELOPE, 0), enough)
