@@ -24,7 +24,6 @@ from infinitic.cli.link import (
 )
 from infinitic.cli.open_work import OpenWork, Task
 from infinitic.cli.output import Json, cell, instant, line, show, status as coloured, table
-from infinitic.engines import state
 from infinitic.engines.workflow.describe import describe as describe_head
 from infinitic.messages.client import MethodInfo, ReplyTo, WorkflowInfo
 from infinitic.storage import StateKey
@@ -89,9 +88,8 @@ async def _stored(link: Link, name: str, workflow_id: str) -> WorkflowInfo | Non
     """What the storage knows of an instance; None if it has none."""
     if link.storage is None:
         return None
-    key = StateKey(name, workflow_id)
-    stored = (await link.storage.states.load([key])).get(key)
-    return None if stored is None else describe_head(state.decode(stored.head), ReplyTo("", "")).info
+    head = await open_work.read_head(link.storage, StateKey(name, workflow_id))
+    return None if head is None else describe_head(head, ReplyTo("", "")).info
 
 
 def _waits_for_code(info: WorkflowInfo) -> list[str]:

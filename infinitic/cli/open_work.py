@@ -9,10 +9,12 @@ import msgspec
 from infinitic import topics
 from infinitic.cli.link import consumers
 from infinitic.cli.output import instant
-from infinitic.engines import open_work, state
+from infinitic.engines import open_work
 from infinitic.engines.open_work import OpenTask
+from infinitic.engines.state import WorkflowHead
 from infinitic.errors import DecodingError, StorageError
-from infinitic.messages import events
+from infinitic.integrity import checked
+from infinitic.runtime.revival import events_of, head_of
 from infinitic.storage import StateKey, Storage
 from infinitic.transport import Transport
 
@@ -51,7 +53,7 @@ async def read(storage: Storage | None, transport: Transport, name: str, workflo
             found = await _open_tasks(storage, StateKey(name, workflow_id))
     except TimeoutError:
         return OpenWork([], [], f"the storage did not answer within {SECONDS:g} s")
-    except (StorageError, DecodingError, msgspec.MsgspecError) as error:
+    except (StorageError, DecodingError) as error:
         return OpenWork([], [], f"the storage cannot tell: {' '.join(str(error).split())}")
     served = {
         service: bool(await consumers(transport, topics.service_executor(service)))
@@ -71,13 +73,16 @@ async def read(storage: Storage | None, transport: Transport, name: str, workflo
     return OpenWork(tasks, [service for service, is_served in served.items() if not is_served])
 
 
+async def read_head(storage: Storage, key: StateKey) -> WorkflowHead | None:
+    """The head of an instance; None if there is none. Raises `DamagedState`, and `NewerSchema`."""
+    stored = (await checked(storage).states.load([key])).get(key)
+    return None if stored is None else head_of(key, stored)
+
+
 async def _open_tasks(storage: Storage, key: StateKey) -> list[OpenTask]:
-    stored = (await storage.states.load([key])).get(key)
-    if stored is None:
+    head = await read_head(storage, key)
+    needed = [] if head is None else open_work.segments_needed(head, MOST)
+    if head is None or not needed:
         return []
-    head = state.decode(stored.head)
-    needed = open_work.segments_needed(head, MOST)
-    if not needed:
-        return []
-    segments = await storage.states.history(key, sequences=needed)
-    return open_work.open_tasks(head, [events.decode(each.events) for each in segments], MOST)
+    segments = await checked(storage).states.history(key, sequences=needed)
+    return open_work.open_tasks(head, [events_of(key, each) for each in segments], MOST)

@@ -26,11 +26,13 @@ from infinitic.cli.listing import State, list_workflows
 from infinitic.cli.result import result
 from infinitic.cli.retry import retry, retry_stalled
 from infinitic.errors import InfiniticError
+from infinitic.storage import DamagedState, StateKey
 from infinitic.topics import Topic
 from infinitic.transport import Message
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_testing.simulation import Simulation
 from infinitic_transports.memory import Broker, InMemoryTransport
+from tests.simulation.damages import Bench
 
 
 class Bank:
@@ -224,5 +226,29 @@ def test_describe_reads_the_storage_while_no_worker_runs() -> None:
             "no worker has the state engine of 'Deal': nothing happens until one runs",
             "no worker serves the service 'Post': its tasks wait until one runs",
         ]
+
+    asyncio.run(main())
+
+
+def test_describe_names_what_is_damaged() -> None:
+    async def main() -> None:
+        broker, database = Broker(), Database()
+        workflow_id = await drain_a_deal(broker, database)
+        key = StateKey("Deal", workflow_id)
+        bench = Bench(database, key, key)
+        async with (
+            InMemoryTransport(broker) as transport,
+            InMemoryStorage(database) as storage,
+            Client(transport, storage=storage) as client,
+        ):
+            at = Link(client, transport, storage, Project((), {"Deal": ()}))
+            bench.damage_segments("a bit is flipped in the first")
+            info = await describe(at, None, workflow_id)
+            assert (info.status, info.open_tasks, info.tasks) == ("running", 1, [])
+            assert f"What is stored of Deal {workflow_id} is damaged. Segment 1: " in info.notes[-1]
+            bench.repair_segments()
+            bench.damage_head("a bit is flipped")
+            with pytest.raises(DamagedState, match="The head: it is not what was written"):
+                await describe(at, None, workflow_id)
 
     asyncio.run(main())

@@ -144,6 +144,8 @@ def test_no_configuration_shows_a_secret(tmp_path: Path) -> None:
     for text in (
         BASIC + "      password_file: pw\n",
         BASIC + f"      password: {SECRET}\n",
+        BASIC.replace("basic\n      username: a", "oauth2\n      issuer_url: https://a")
+        + f"      private_key: 'data:application/json,{SECRET}'\n",
         MINIMAL + "storage: {postgres: {username: a, password: ${PW}}}\n",
         MINIMAL + f"storage: {{redis: {{url: 'redis://a:{SECRET}@b/1'}}}}\n",
     ):
