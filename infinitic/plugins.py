@@ -7,8 +7,10 @@ adapter's class itself. Ours have no privilege. What wraps storages is found in 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
@@ -59,12 +61,12 @@ StoragePlugin = _Plugin[Storage]
 
 def transport_plugins() -> list[str]:
     """The names of the transports that are installed."""
-    return _names(entry_points(group=TRANSPORTS))
+    return _names(_points(TRANSPORTS))
 
 
 def storage_plugins() -> list[str]:
     """The names of the storages that are installed."""
-    return _names(entry_points(group=STORAGES))
+    return _names(_points(STORAGES))
 
 
 def transport_plugin(name: str) -> TransportPlugin:
@@ -82,12 +84,23 @@ def storage_wrapper(name: str) -> Callable[[Storage, str], Storage]:
     return cast("Callable[[Storage, str], Storage]", _load("storage wrapper", STORAGE_WRAPPERS, name))
 
 
+def _points(group: str) -> tuple[EntryPoint, ...]:
+    return _installed(tuple(sys.path)).get(group, ())
+
+
+@lru_cache(4)
+def _installed(path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
+    """Our groups. Every distribution on `sys.path` is read for it, which takes milliseconds: so once for each path."""
+    found = entry_points()
+    return {group: tuple(found.select(group=group)) for group in (TRANSPORTS, STORAGES, STORAGE_WRAPPERS)}
+
+
 def _names(points: Iterable[EntryPoint]) -> list[str]:
     return sorted({point.name for point in points})
 
 
 def _load(kind: str, group: str, name: str) -> object:
-    points = entry_points(group=group)
+    points = _points(group)
     for point in points:
         if point.name == name:
             try:

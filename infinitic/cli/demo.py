@@ -117,7 +117,9 @@ def _conclusion(receipt: Receipt) -> str:
 
 @contextmanager
 def _showing(timeline: Timeline, log: logging.Logger) -> Generator[None]:
-    """Have the timeline show this log, and nobody else."""
+    """Have the timeline show this log, and nobody else; what the library warns of is part of the plot."""
+    library, silent = logging.getLogger("infinitic"), logging.NullHandler()
+    library.addHandler(silent)
     before = log.level, log.propagate
     log.setLevel(logging.INFO)
     log.propagate = False
@@ -125,6 +127,7 @@ def _showing(timeline: Timeline, log: logging.Logger) -> Generator[None]:
     try:
         yield
     finally:
+        library.removeHandler(silent)
         log.removeHandler(timeline)
         log.setLevel(before[0])
         log.propagate = before[1]

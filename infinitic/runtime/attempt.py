@@ -334,12 +334,10 @@ class Attempts:
 
 def _log(message: ExecuteTask, failure: TaskFailure, delay: float | None) -> None:
     """Tell of a failed attempt in one line. `delay` is in seconds, None if there is no further one."""
-    level = logging.WARNING if delay is None else logging.INFO
-    if not _logger.isEnabledFor(level):
+    if not _logger.isEnabledFor(logging.INFO):  # it is no more than that: the workflow may deal with it
         return
     error = " ".join(str(failure.exception).split())
-    _logger.log(
-        level,
+    _logger.info(
         "Task %s.%s %s: attempt %d failed, %s: %s",
         message.service,
         message.task,

@@ -377,7 +377,7 @@ class StateEngine:
                     if stalled is not None:
                         self._stalled(lane.key, stalled)
                     for method, error in taken.failures:
-                        _logger.warning("Workflow %s %s: %s failed: %.300s", self.name, lane.key, method, error)
+                        _logger.info("Workflow %s %s: %s failed: %.300s", self.name, lane.key, method, error)
                     settled.append((lane, taken))
                 case Lost():
                     taken.held.discard_live()
