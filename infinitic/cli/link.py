@@ -194,14 +194,18 @@ def warnings_shown() -> Generator[None]:
 @contextmanager
 def exits() -> Generator[None]:
     """Around the body of a command: as `exit_codes`, and 2 for what is wrong with the command or the configuration."""
-    _heard.last = ""
-    logging.getLogger("infinitic").addHandler(_heard)  # the one message is that of the error
-    with exit_codes():
-        try:
-            yield
-        except (UsageError, StorageConfigurationError) as error:
-            typer.echo(f"Error: {error}", err=True)  # mistakes in a file have a line each
-            raise typer.Exit(WRONG) from None
+    library = logging.getLogger("infinitic")
+    library.addHandler(_heard)  # the one message is that of the error
+    try:
+        with exit_codes():
+            try:
+                yield
+            except (UsageError, StorageConfigurationError) as error:
+                typer.echo(f"Error: {error}", err=True)  # mistakes in a file have a line each
+                raise typer.Exit(WRONG) from None
+    finally:
+        library.removeHandler(_heard)
+        _heard.last = ""
 
 
 def run(config: Path, verb: Callable[[Link], Awaitable[T]]) -> T:
