@@ -123,6 +123,7 @@ class SqlStorage(Storage):
         finally:
             if future.done():
                 watchdog.cancel()
+            del future  # it holds the error, whose traceback has this frame: a cycle that keeps what was to be written
 
     @classmethod
     def _give_up(cls, loop: asyncio.AbstractEventLoop, future: Future[T], call: Call) -> None:

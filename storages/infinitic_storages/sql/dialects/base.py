@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from threading import local
+from traceback import clear_frames
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, event
@@ -122,43 +123,51 @@ class Database(ABC):
     def run(self, call: Call, work: Callable[[Call], T]) -> T:
         """`work`, again after what is known to have changed nothing, until the deadline."""
         pause = _FIRST_PAUSE
-        cause: Exception
         while True:
             try:
                 return work(call)
-            except TryAgain as error:
-                failure, text, cause = Failure.RETRY, "the rows changed under the transaction", error
             except PoolTimeout as error:
                 raise StorageUnavailable(f"{self.where}: no connection was free in time") from error
             except StorageError:
                 raise
             except Exception as error:
-                cause = _of_driver(error)
-                failure, text = self.failure(cause)
+                failure, text = self._failure(error)
                 if failure is Failure.OTHER and not text:
                     raise
-            self._raise_or_return(call, failure, text, cause, pause)
+                _let_go(error)
+                verdict = self._verdict(call, failure, text, pause)
+                if verdict is not None:
+                    try:
+                        raise verdict from _of_driver(error)
+                    finally:
+                        del verdict  # its traceback has this frame: a cycle that keeps what was to be written
             call.pause.wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _raise_or_return(self, call: Call, failure: Failure, text: str, cause: Exception, pause: float) -> None:
-        """Return if another attempt is worth it."""
+    def _failure(self, error: Exception) -> tuple[Failure, str]:
+        if isinstance(error, TryAgain):
+            return Failure.RETRY, "the rows changed under the transaction"
+        return self.failure(_of_driver(error))
+
+    def _verdict(self, call: Call, failure: Failure, text: str, pause: float) -> StorageError | None:
+        """What to raise; None if another attempt is worth it."""
         told = f"{self.where}: {' '.join(text.split())}"
         if failure is Failure.LOST and not call.connected:
             failure = Failure.UNREACHABLE
         if failure is Failure.LOST and call.sent:
-            raise StorageOutcomeUnknown(f"A commit got no clear reply. {told}") from cause
+            return StorageOutcomeUnknown(f"A commit got no clear reply. {told}")
         call.sent = False
         if failure is Failure.CONFIGURATION:
-            raise StorageConfigurationError(told) from cause
+            return StorageConfigurationError(told)
         if failure is Failure.UNREACHABLE and not self._proven and unknown_host(told):
-            raise StorageConfigurationError(f"{told}: there is no such host; correct its name") from cause
+            return StorageConfigurationError(f"{told}: there is no such host; correct its name")
         if failure is Failure.FULL:
-            raise StorageUnavailable(f"The disk of the database is full. {told}") from cause
+            return StorageUnavailable(f"The disk of the database is full. {told}")
         if failure is Failure.OTHER:
-            raise StorageError(told) from cause
+            return StorageError(told)
         if failure is Failure.UNREACHABLE or call.given_up or call.left <= pause:
-            raise StorageUnavailable(told) from cause
+            return StorageUnavailable(told)
+        return None
 
     def attempt(self, call: Call, work: Callable[[Connection, Any], T], *, reads: bool = False) -> T:
         """`work` with a connection from the pool; one that may be broken does not go back to it."""
@@ -243,6 +252,18 @@ class Database(ABC):
 def _of_driver(error: Exception) -> Exception:
     original: BaseException | None = error.orig if isinstance(error, DBAPIError) else None
     return original if isinstance(original, Exception) else error
+
+
+def _let_go(error: Exception) -> None:
+    """Empty the frames that an error of the driver came through.
+
+    Drivers keep the error in frames that its traceback has. Such cycles keep all that was to be written, until a
+    collector comes that counts objects, not bytes.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        clear_frames(each.__traceback__)
+        each = each.__cause__ or each.__context__
 
 
 def _released(_: Any, record: ConnectionPoolEntry, *__: Any) -> None:
