@@ -83,6 +83,11 @@ class MysqlSettings(_ServerSettings):
     """MySQL 8.0 or newer, MariaDB 10.6 or newer. `prefer` is TLS only if one of the three files is given."""
 
     port: int = Field(default=3306, ge=1, le=65535, description="Port of the server")
+    table_prefix: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_]{0,40}$",
+        description="What the names of the tables begin with. Deployments that share a database have one each",
+    )
 
     @model_validator(mode="after")
     def _authority(self) -> Self:

@@ -39,20 +39,20 @@ _MYSQL: dict[str, Any] = {
 
 
 class Tables:
-    """The tables in one schema; None: where the connection stands."""
+    """The tables in one schema; None: where the connection stands. `prefix` is what their names begin with."""
 
-    def __init__(self, schema: str | None = None) -> None:
+    def __init__(self, schema: str | None = None, prefix: str = "") -> None:
         self.metadata = MetaData(schema=schema)
         self.schema = schema
         self.meta = Table(
-            "infinitic_meta",
+            f"{prefix}infinitic_meta",
             self.metadata,
             Column("id", Integer, primary_key=True, autoincrement=False),
             Column("schema_version", Integer, nullable=False),
             **_MYSQL,
         )
         self.states = Table(
-            "infinitic_states",
+            f"{prefix}infinitic_states",
             self.metadata,
             Column("key", _exact(MAX_KEY), primary_key=True),
             Column("name", _exact(MAX_PART), nullable=False),
@@ -72,7 +72,7 @@ class Tables:
             **_MYSQL,
         )
         self.segments = Table(
-            "infinitic_segments",
+            f"{prefix}infinitic_segments",
             self.metadata,
             Column("key", _exact(MAX_KEY), primary_key=True),
             Column("sequence", BigInteger, primary_key=True, autoincrement=False),
@@ -81,7 +81,7 @@ class Tables:
             **_MYSQL,
         )
         self.marks = Table(
-            "infinitic_marks",
+            f"{prefix}infinitic_marks",
             self.metadata,
             Column("key", _exact(MAX_KEY), primary_key=True),
             Column("mark", _exact(MAX_MARK), primary_key=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from ssl import SSLSocket
 from typing import Any
 
@@ -57,17 +58,29 @@ _CONFIGURATION = {
 
 _COLUMNS = "`key`, name, version, head, sequence, published, expires_at"
 _ENTRY = "status, workflow_version, started_at, closed_at, next_wake, flag"
-_INSERT = f"INSERT INTO infinitic_states ({_COLUMNS}, {_ENTRY}, token) VALUES "
-_KEEP = " ON DUPLICATE KEY UPDATE `key` = infinitic_states.`key`"  # unlike IGNORE, it hides nothing else
 _SET = "version = VALUES(version), head = VALUES(head), sequence = VALUES(sequence), " + (
     "published = VALUES(published), expires_at = VALUES(expires_at)"
 )
-_UPDATE = f"INSERT INTO infinitic_states ({_COLUMNS}) VALUES "
-_UPDATE_ALL = f"INSERT INTO infinitic_states ({_COLUMNS}, {_ENTRY}) VALUES "
 _THEN = f" ON DUPLICATE KEY UPDATE {_SET}"
 _THEN_ALL = _THEN + "".join(f", {name} = VALUES({name})" for name in _ENTRY.split(", "))
-_LOOK = "SELECT `key`, version, sequence, head IS NOT NULL, token FROM infinitic_states WHERE `key` IN %s "
-_FORGET = "DELETE FROM infinitic_marks WHERE at <= :about AND at + :horizon <= :now ORDER BY at LIMIT :limit"
+
+
+class _Statements:
+    """The hot statements for the tables with a prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        states, segments, marks = (f"`{prefix}infinitic_{name}`" for name in ("states", "segments", "marks"))
+        self.insert = f"INSERT INTO {states} ({_COLUMNS}, {_ENTRY}, token) VALUES "
+        self.keep = f" ON DUPLICATE KEY UPDATE `key` = {states}.`key`"  # unlike IGNORE, it hides nothing else
+        self.update = f"INSERT INTO {states} ({_COLUMNS}) VALUES "
+        self.update_all = f"INSERT INTO {states} ({_COLUMNS}, {_ENTRY}) VALUES "
+        self.look = f"SELECT `key`, version, sequence, head IS NOT NULL, token FROM {states} WHERE `key` IN %s "
+        self.known = f"SELECT `key`, mark FROM {marks} WHERE `key` = %s AND mark = %s"
+        self.segment = f"INSERT INTO {segments} (`key`, sequence, events, outbox) VALUES "
+        self.mark = f"INSERT INTO {marks} (`key`, mark, at) VALUES "
+        self.publish = f"UPDATE {states} SET published = 1 WHERE `key` IN %s"
+        self.withdraw = f"DELETE FROM {states} WHERE `key` IN %s"
+        self.forget = f"DELETE FROM {marks} WHERE at <= :about AND at + :horizon <= :now ORDER BY at LIMIT :limit"
 
 
 class MysqlDatabase(Database):
@@ -85,8 +98,10 @@ class MysqlDatabase(Database):
             max_overflow=0,
             pool_timeout=settings.deadline_seconds,
         )
-        where = f"MySQL at {server}/{settings.database} as user {settings.username}"
-        super().__init__(engine, Tables(), where)
+        tables = f" (tables {settings.table_prefix}…)" if settings.table_prefix else ""
+        where = f"MySQL at {server}/{settings.database}{tables} as user {settings.username}"
+        super().__init__(engine, Tables(prefix=settings.table_prefix), where)
+        self._sql = _Statements(settings.table_prefix)
 
     def _connect(self) -> pymysql.Connection[Any]:
         settings = self._settings
@@ -156,7 +171,9 @@ class MysqlDatabase(Database):
 
     @contextmanager
     def lock(self, connection: Connection) -> Generator[None]:
-        name = f"infinitic:{self._settings.database}"[:64]
+        name = f"infinitic:{self._settings.database}"[:64]  # as long as it may be
+        if prefix := self._settings.table_prefix:
+            name = f"infinitic:{sha256(f'{self._settings.database}:{prefix}'.encode()).hexdigest()[:32]}"
         seconds = max(1, round(self._settings.deadline_seconds) - 1)
         got = connection.execute(text("SELECT GET_LOCK(:name, :seconds)"), {"name": name, "seconds": seconds}).scalar()
         if got != 1:
@@ -179,17 +196,17 @@ class MysqlDatabase(Database):
         token = bytes.fromhex(new_id())
         with driver.cursor() as cursor:
             claims = [(*_head(row), *_entry(row), token) for row in question.claims]
-            self._many(cursor, _INSERT, _KEEP, claims, [head_size(row) for row in question.claims])
+            self._many(cursor, self._sql.insert, self._sql.keep, claims, [head_size(row) for row in question.claims])
             keys = sorted([*(row.key for row in question.claims), *question.others])
             if keys:
-                cursor.execute(_LOOK + "ORDER BY `key` FOR UPDATE", (keys,))
+                cursor.execute(self._sql.look + "ORDER BY `key` FOR UPDATE", (keys,))
                 for key, version, sequence, alive, wrote in cursor.fetchall():
                     if wrote == token:
                         facts.claimed.add(key)
                     else:
                         facts.rows[key] = Row(version, sequence, bool(alive))
             if question.marks:
-                one = "SELECT `key`, mark FROM infinitic_marks WHERE `key` = %s AND mark = %s"
+                one = self._sql.known
                 for part in bites(question.marks, [1024] * len(question.marks), self._packet // 4):
                     cursor.execute(" UNION ALL ".join([one] * len(part)), [each for pair in part for each in pair])
                     facts.known.update(cursor.fetchall())
@@ -199,25 +216,27 @@ class MysqlDatabase(Database):
         plain = [row for row in plan.updated if row.change.entry is None]
         entries = [row for row in plan.updated if row.change.entry is not None]
         with driver.cursor() as cursor:
-            self._many(cursor, _UPDATE, _THEN, [_head(row) for row in plain], [head_size(row) for row in plain])
+            self._many(
+                cursor, self._sql.update, _THEN, [_head(row) for row in plain], [head_size(row) for row in plain]
+            )
             rows = [(*_head(row), *_entry(row)) for row in entries]
-            self._many(cursor, _UPDATE_ALL, _THEN_ALL, rows, [head_size(row) for row in entries])
+            self._many(cursor, self._sql.update_all, _THEN_ALL, rows, [head_size(row) for row in entries])
             segments = [
                 (row.key, row.segment.sequence, row.segment.events, row.segment.outbox) for row in plan.segments
             ]
             self._many(
                 cursor,
-                "INSERT INTO infinitic_segments (`key`, sequence, events, outbox) VALUES ",
+                self._sql.segment,
                 "",
                 segments,
                 [segment_size(row) for row in plan.segments],
             )
             marks = [tuple(row) for row in plan.marks]
-            self._many(cursor, "INSERT INTO infinitic_marks (`key`, mark, at) VALUES ", "", marks, [1024] * len(marks))
+            self._many(cursor, self._sql.mark, "", marks, [1024] * len(marks))
             if plan.published:
-                cursor.execute("UPDATE infinitic_states SET published = 1 WHERE `key` IN %s", (plan.published,))
+                cursor.execute(self._sql.publish, (plan.published,))
             if plan.withdrawn:
-                cursor.execute("DELETE FROM infinitic_states WHERE `key` IN %s", (plan.withdrawn,))
+                cursor.execute(self._sql.withdraw, (plan.withdrawn,))
         call.sent = True
         driver.commit()
 
@@ -230,7 +249,7 @@ class MysqlDatabase(Database):
 
     def delete_marks(self, connection: Connection, now: float, limit: int, horizon: float) -> int:
         values = {"now": now, "about": now - horizon + 1, "horizon": horizon, "limit": limit}
-        return connection.execute(text(_FORGET), values).rowcount
+        return connection.execute(text(self._sql.forget), values).rowcount
 
 
 def _head(row: HeadRow) -> tuple[Any, ...]:
