@@ -40,7 +40,7 @@ def check_history(after: int, limit: int, sequences: Sequence[int] | None) -> No
         _check_whole("A sequence", each)
 
 
-def check_purge(now: float, limit: int) -> None:
+def check_purge(now: object, limit: object) -> None:
     """When and how much to purge."""
     if now is None:
         raise InvalidArgument("now is a finite number of seconds, not None")

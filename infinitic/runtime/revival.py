@@ -114,7 +114,7 @@ async def feed_history(replay: Replay, key: StateKey, until: int, states: StateS
         if after < until:
             size = max(1, sum(len(segment.events) for segment in page) // len(page))
             limit = min(LONGEST_PAGE, max(1, PAGE_BYTES // size))
-            del page, segment
+            del page
             await asyncio.sleep(0)
     return check
 

@@ -28,7 +28,7 @@ SEGMENTS: dict[str, Callable[[Raw, Raw], Raw]] = {
     "the first is deleted": lambda raw, _: raw[1:],
     "one is deleted": lambda raw, _: [*raw[:1], *raw[2:]],
     "the last is deleted": lambda raw, _: raw[:-1],
-    "all are deleted": lambda *_: [],
+    "all are deleted": lambda raw, _: raw[:0],
     "two are swapped": lambda raw, _: [raw[0], raw[2], raw[1], *raw[3:]],
     "the content of two is swapped": lambda raw, _: [
         raw[0],
@@ -57,8 +57,8 @@ HEADS: dict[str, Callable[[Stored, Stored], Stored]] = {
 }
 
 OUTBOXES: dict[str, Callable[[bytes | None, bytes | None], bytes | None]] = {
-    "it is gone": lambda *_: None,
-    "it is empty": lambda *_: b"",
+    "it is gone": lambda mine, _: None,
+    "it is empty": lambda mine, _: b"",
     "a bit is flipped": lambda mine, _: flip(mine or b""),
     "it is cut": lambda mine, _: (mine or b"")[:-1],
     "it is that of another": lambda _, other: other,

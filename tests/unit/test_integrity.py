@@ -158,9 +158,14 @@ def test_a_missing_segment_is_found_wherever_it_is() -> None:
     row = database._rows["Trip"]["w"]  # pyright: ignore[reportPrivateUsage]  # no verb damages
     assert row.segments is not None
     del row.segments[1]
-    for question in ({}, {"after": 1}, {"sequences": [2, 3]}, {"sequences": [5]}):
+    for question in (
+        states.history(KEY),
+        states.history(KEY, after=1),
+        states.history(KEY, sequences=[2, 3]),
+        states.history(KEY, sequences=[5]),
+    ):
         with pytest.raises(DamagedState, match="it is missing"):
-            asyncio.run(states.history(KEY, **question))
+            asyncio.run(question)
 
 
 def test_the_limit_leaves_room_for_checksums() -> None:
