@@ -1,5 +1,13 @@
-"""The command line. `main` is its entry point."""
+"""The command line. `main` is its entry point.
 
-from infinitic.cli.app import main as main
+Signals are heeded before anything slow is imported: as PID 1 of a container, a process that has no handler for SIGTERM
+never hears it.
+"""
+
+from infinitic.runtime.process import heed_signals_early
+
+heed_signals_early()
+
+from infinitic.cli.app import main as main  # noqa: E402 (see above)
 
 __all__ = ["main"]

@@ -8,7 +8,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.logging import RichHandler
 
 from infinitic import config as configuration
 from infinitic.cli.link import DEFAULT_CONFIG, Config, exits
+from infinitic.runtime.process import hold_signals
 from infinitic.worker import Worker
 
 SEED = "PYTHONHASHSEED"
@@ -58,13 +59,30 @@ async def _work(config: configuration.Config) -> None:
     ]
     storage = config.storage_settings
     on = f"{config.transport_settings[0]}{f' and {storage[0]}' if storage else ''}"
-    await worker.run(on_ready=lambda: typer.echo(f"{worker.name} is ready: {'; '.join(parts)} (on {on})"))
+    code: object = 0
+    try:
+        await worker.run(on_ready=lambda: typer.echo(f"{worker.name} is ready: {'; '.join(parts)} (on {on})"))
+    except SystemExit as leaving:  # a task wants it
+        code = leaving.code
+        raise
+    finally:
+        if worker.left:
+            _end_now(code)
+
+
+def _end_now(code: object) -> NoReturn:
+    """End without waiting for what did not end: a thread that waits for a server would keep the process alive."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _fix_hash_seed() -> None:
     """Sets of text have one order in all workers: workflow code may go over one, and is replayed elsewhere."""
     if SEED not in os.environ:
         os.environ[SEED] = "0"
+        hold_signals()  # one that came in between would be lost
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

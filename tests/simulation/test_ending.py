@@ -1,0 +1,189 @@
+"""S40: the end of a worker is bounded by its grace period and 3 s, whatever does not answer, and says what was left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import pytest
+
+from infinitic import Worker, Workflow
+from infinitic.storage import Storage
+from infinitic.topics import Topic, service_executor
+from infinitic.transport import Consumer, Delivery, Message, TopicStats, Transport
+from infinitic_storages.memory import InMemoryStorage
+from infinitic_testing.fences import Fence, FencedStorage
+from tests.simulation.world import World, run
+
+GRACE = 10.0
+CLOSING = 3.0
+CLEANING = 2.0
+"""What is cancelled may clean up for half a second, at each of the steps of the end."""
+
+
+class Frozen(Transport):
+    """A connection to a broker that answers nothing any more, not even `close`, once it is `frozen`."""
+
+    __slots__ = ("_inner", "capabilities", "frozen")
+
+    def __init__(self, inner: Transport) -> None:
+        self.capabilities = inner.capabilities
+        self._inner = inner
+        self.frozen = False
+
+    async def answers(self) -> None:
+        if self.frozen:
+            await asyncio.get_running_loop().create_future()
+
+    async def declare(self, topics: Iterable[Topic]) -> None:
+        await self.answers()
+        await self._inner.declare(topics)
+
+    async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
+        await self.answers()
+        await self._inner.publish(topic, messages)
+
+    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
+        return _FrozenConsumer(await self._inner.subscribe(topic, subscription, prefetch, durable=durable), self)
+
+    async def stats(self, topic: Topic) -> TopicStats:
+        return await self._inner.stats(topic)
+
+    async def close(self) -> None:
+        await self.answers()
+        await self._inner.close()
+
+
+class _FrozenConsumer(Consumer):
+    __slots__ = ("_inner", "_transport")
+
+    def __init__(self, inner: Consumer, transport: Frozen) -> None:
+        self._inner = inner
+        self._transport = transport
+
+    async def receive(self, max_messages: int) -> list[Delivery]:
+        return await self._inner.receive(max_messages)
+
+    async def ack(self, deliveries: Iterable[Delivery]) -> None:
+        await self._transport.answers()
+        await self._inner.ack(deliveries)
+
+    async def nack(self, delivery: Delivery, delay: float = 0.0) -> None:
+        await self._inner.nack(delivery, delay)
+
+    async def close(self) -> None:
+        await self._transport.answers()
+        await self._inner.close()
+
+
+class Sleeper:
+    async def sleep(self, seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        return "slept"
+
+
+class Stubborn:
+    """Does not end when it is told to, for a while."""
+
+    async def sleep(self, seconds: float) -> str:
+        for _ in range(100):
+            try:
+                await asyncio.sleep(seconds)
+            except asyncio.CancelledError:
+                continue
+        return "slept"
+
+
+class Night(Workflow):
+    sleeper = Workflow.new_service(Sleeper)
+    stubborn = Workflow.new_service(Stubborn)
+
+    async def run(self, seconds: float) -> str:
+        return await self.sleeper.sleep(seconds)
+
+    async def insist(self, seconds: float) -> str:
+        return await self.stubborn.sleep(seconds)
+
+
+def worker_of(world: World, transport: Transport, storage: Storage) -> Worker:
+    worker = Worker(transport, storage, clock=world.clock, shutdown_grace_period=GRACE, name="sleepy")
+    worker.add_service(Sleeper())
+    worker.add_service(Stubborn())
+    worker.add_workflow(Night)
+    return worker
+
+
+@pytest.mark.parametrize("away", ["broker", "storage", "both"])
+@pytest.mark.parametrize("seconds", [0.5, 1000.0], ids=["a report", "a task"])
+def test_an_end_while_servers_do_not_answer_is_bounded(
+    away: str, seconds: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What runs is cut when the grace period is over; what was reported meanwhile could not be sent."""
+
+    async def main() -> None:
+        world, fence = World(), Fence()
+        async with world.open():
+            transport = Frozen(world.connect())
+            worker = worker_of(world, transport, FencedStorage(InMemoryStorage(world.database), fence))
+            async with worker.running():
+                handle = await world.client.dispatch(world.client.new_workflow(Night).run, seconds)
+                await world.quiet()
+                transport.frozen = away != "storage"
+                if away != "broker":
+                    fence.cut()
+                await asyncio.sleep(0.6)
+                began = world.clock.now()
+            took = world.clock.now() - began
+            assert took <= GRACE + CLOSING + CLEANING
+            if away != "storage":
+                expected = "1 report(s) not sent" if seconds < 1 else "1 x sleep running"
+                assert expected in caplog.text
+                assert "Left as it is" in caplog.text
+                assert worker.left
+            transport.frozen = False
+            await transport.close()
+            second = world.worker()
+            second.add_service(Sleeper())
+            second.add_service(Stubborn())
+            second.add_workflow(Night)
+            world.start(second)
+            assert await handle.result() == "slept"
+
+    run(main())
+
+
+def test_what_does_not_end_when_it_is_cancelled_is_left_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            worker = worker_of(world, world.connect(), InMemoryStorage(world.database))
+            async with worker.running():
+                await world.client.dispatch(world.client.new_workflow(Night).insist, 1000.0)
+                await world.quiet()
+                began = world.clock.now()
+            assert world.clock.now() - began <= GRACE + CLOSING + CLEANING
+            assert "service Stubborn: 1 x sleep running" in caplog.text
+
+    run(main())
+
+
+def test_a_worker_that_is_stopped_at_once_hands_back_in_good_order() -> None:
+    """A second signal, a failure elsewhere: what it had in hand is published as new, and counts no death."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            host = world.start(worker_of(world, world.connect(), InMemoryStorage(world.database)))
+            await world.client.dispatch(world.client.new_workflow(Night).run, 1000.0)
+            await world.quiet()
+            began = world.clock.now()
+            host.cancel()
+            await asyncio.gather(host, return_exceptions=True)
+            assert world.clock.now() == began
+            stats = (await world.transport.stats(service_executor("Sleeper"))).subscriptions["service-executor"]
+            assert (stats.backlog, stats.unacked) == (1, 0)
+            sent = [message for topic, message in world.published if topic == service_executor("Sleeper")]
+            assert len(sent) == 2
+            assert sent[0].body == sent[1].body
+
+    run(main())
