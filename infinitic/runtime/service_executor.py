@@ -89,6 +89,7 @@ class ServiceExecutor:
         self._subscription = Subscription(publisher, self.topic, 2 * concurrency)  # of them half is being reported
         self._inquiry = Inquiry(self.name, publisher, self._known)
         self._subscribed_at = 0.0
+        self._durability = publisher.transport.capabilities.ack_durability
         counts = publisher.transport.capabilities.support("RED-3") is Support.GUARANTEED
         self._suspects = 0 if counts else concurrency  # a process before had no more in hand
 
@@ -258,7 +259,8 @@ class ServiceExecutor:
         elif message.asked == 1:
             await self._send([work.again(self._later(AGAIN_SECONDS), asked=2)])
         elif message.deaths < SUSPECT:
-            await self._send([work.again(asked=0, deaths=message.deaths + 1)])
+            due = self._later(self._durability) if self._durability else None  # or the death undoes its count
+            await self._send([work.again(due, asked=0, deaths=message.deaths + 1)])
         else:
             await self._place(work)
 
@@ -318,6 +320,8 @@ class ServiceExecutor:
             return
         self._running[work.attempt] = work
         try:
+            if work.on_trial and self._durability:  # if it dies sooner, its message comes again beside its marked copy
+                await asyncio.sleep(self._durability)
             work.report = await self._attempts.run(work.message)
         except asyncio.CancelledError:  # the grace period is over: this process outlives the task, which clears it
             self._handed_back.append(work.again(asked=0, deaths=0))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import pytest
@@ -13,15 +12,14 @@ from msgspec.structs import replace
 from infinitic import TaskFailedError, Workflow
 from infinitic.messages import service
 from infinitic.services import TaskOptions
-from infinitic.topics import Topic, service_executor, workflow_engine
-from infinitic.transport import Capabilities, Consumer, Delivery, Message, Support, TopicStats, Transport
+from infinitic.topics import service_executor, workflow_engine
+from infinitic.transport import Message
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
 from infinitic_transports.memory import Broker, InMemoryTransport
-from infinitic_transports.memory.parts import Held, Receiver
-from infinitic_transports.memory.subscription import SharedSubscription
 from tests.simulation.desk import desk
 from tests.simulation.recording import RecordingTransport
+from tests.simulation.sessions import ForgetfulBroker, Grouping, LostSession
 from tests.simulation.world import World, run
 from tests.unit.scripted import request
 
@@ -60,30 +58,10 @@ class Fair(Workflow):
         ]
 
 
-class Forgetful(SharedSubscription):
-    """What comes back after a crash looks as if it was fresh, as on Pulsar when its last consumer is gone."""
-
-    __slots__ = ()
-
-    def _take_back(self, receiver: Receiver, now: float) -> None:
-        super()._take_back(receiver, now)
-        if not any(each is not receiver for each in self.receivers):
-            fresh = [Held(each.message, 1, each.published_at) for each in self.ready]
-            self.ready.clear()
-            self.ready.extend(fresh)
-
-
-class ForgetfulBroker(Broker):
-    shared = Forgetful
-
-
-def connect(world: World) -> RecordingTransport:
-    """A connection that says what its broker keeps of attempts."""
+def connect(world: World) -> RecordingTransport | Grouping:
+    """A connection that says what its broker keeps of attempts and acknowledgements."""
     transport = world.connect()
-    if isinstance(world.broker, ForgetfulBroker):
-        forgets = {"RED-3": Support.BEST_EFFORT}
-        transport.capabilities = Capabilities(transport.capabilities.max_payload, forgets)
-    return transport
+    return Grouping(transport) if isinstance(world.broker, ForgetfulBroker) else transport
 
 
 @pytest.mark.parametrize("processes", [1, 3])
@@ -163,74 +141,6 @@ def most_deaths(world: World) -> int:
         for topic, message in world.published
         if topic.name.startswith("service-executor")
     )
-
-
-class LostSession(Transport):
-    """A connection whose consumers of tasks lose their session, and do not notice: all that they have is others'."""
-
-    __slots__ = ("_inner", "_session", "capabilities", "lost")
-
-    def __init__(self, inner: RecordingTransport, session: InMemoryTransport) -> None:
-        self.capabilities = inner.capabilities
-        self._inner = inner
-        self._session = session
-        self.lost = False
-
-    def lose(self) -> None:
-        self.lost = True
-        self._session.crash()
-
-    def crash(self) -> None:
-        """Cut the power of all of it."""
-        self.lose()
-        self._inner.crash()
-
-    async def declare(self, topics: Iterable[Topic]) -> None:
-        await self._inner.declare(topics)
-
-    async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
-        await self._inner.publish(topic, messages)
-
-    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
-        if not topic.name.startswith("service-executor"):
-            return await self._inner.subscribe(topic, subscription, prefetch, durable=durable)
-        return _LostConsumer(await self._session.subscribe(topic, subscription, prefetch, durable=durable), self)
-
-    async def stats(self, topic: Topic) -> TopicStats:
-        return await self._inner.stats(topic)
-
-    async def close(self) -> None:
-        await self._session.close()
-        await self._inner.close()
-
-
-class _LostConsumer(Consumer):
-    __slots__ = ("_inner", "_transport")
-
-    def __init__(self, inner: Consumer, transport: LostSession) -> None:
-        self._inner = inner
-        self._transport = transport
-
-    async def receive(self, max_messages: int) -> list[Delivery]:
-        if not self._transport.lost:
-            receiving = asyncio.ensure_future(self._inner.receive(max_messages))
-            try:
-                return await receiving
-            except Exception:
-                if not self._transport.lost:
-                    raise
-        forever: asyncio.Future[list[Delivery]] = asyncio.get_running_loop().create_future()
-        return await forever
-
-    async def ack(self, deliveries: Iterable[Delivery]) -> None:
-        if not self._transport.lost:
-            await self._inner.ack(deliveries)
-
-    async def nack(self, delivery: Delivery, delay: float = 0.0) -> None:
-        raise AssertionError("executors give nothing back that way")
-
-    async def close(self) -> None:
-        await self._inner.close()
 
 
 def test_a_session_lost_during_an_hour_is_no_death_and_the_task_runs_once() -> None:

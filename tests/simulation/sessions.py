@@ -1,0 +1,167 @@
+"""Brokers and connections that keep less than the in-memory ones do, as real ones may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from infinitic.topics import Topic
+from infinitic.transport import Capabilities, Consumer, Delivery, Message, Support, TopicStats, Transport
+from infinitic_transports.memory import Broker, InMemoryTransport
+from infinitic_transports.memory.parts import Held, Receiver
+from infinitic_transports.memory.subscription import SharedSubscription
+from tests.simulation.recording import RecordingTransport
+
+
+class Forgetful(SharedSubscription):
+    """What comes back after a crash looks as if it was fresh, as on Pulsar when its last consumer is gone."""
+
+    __slots__ = ()
+
+    def _take_back(self, receiver: Receiver, now: float) -> None:
+        super()._take_back(receiver, now)
+        if not any(each is not receiver for each in self.receivers):
+            fresh = [Held(each.message, 1, each.published_at) for each in self.ready]
+            self.ready.clear()
+            self.ready.extend(fresh)
+
+
+class ForgetfulBroker(Broker):
+    shared = Forgetful
+
+
+class LostSession(Transport):
+    """A connection whose consumers of tasks lose their session, and do not notice: all that they have is others'."""
+
+    __slots__ = ("_inner", "_session", "capabilities", "lost")
+
+    def __init__(self, inner: RecordingTransport, session: InMemoryTransport) -> None:
+        self.capabilities = inner.capabilities
+        self._inner = inner
+        self._session = session
+        self.lost = False
+
+    def lose(self) -> None:
+        self.lost = True
+        self._session.crash()
+
+    def crash(self) -> None:
+        """Cut the power of all of it."""
+        self.lose()
+        self._inner.crash()
+
+    async def declare(self, topics: Iterable[Topic]) -> None:
+        await self._inner.declare(topics)
+
+    async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
+        await self._inner.publish(topic, messages)
+
+    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
+        if not topic.name.startswith("service-executor"):
+            return await self._inner.subscribe(topic, subscription, prefetch, durable=durable)
+        return _LostConsumer(await self._session.subscribe(topic, subscription, prefetch, durable=durable), self)
+
+    async def stats(self, topic: Topic) -> TopicStats:
+        return await self._inner.stats(topic)
+
+    async def close(self) -> None:
+        await self._session.close()
+        await self._inner.close()
+
+
+class _LostConsumer(Consumer):
+    __slots__ = ("_inner", "_transport")
+
+    def __init__(self, inner: Consumer, transport: LostSession) -> None:
+        self._inner = inner
+        self._transport = transport
+
+    async def receive(self, max_messages: int) -> list[Delivery]:
+        if not self._transport.lost:
+            receiving = asyncio.ensure_future(self._inner.receive(max_messages))
+            try:
+                return await receiving
+            except Exception:
+                if not self._transport.lost:
+                    raise
+        forever: asyncio.Future[list[Delivery]] = asyncio.get_running_loop().create_future()
+        return await forever
+
+    async def ack(self, deliveries: Iterable[Delivery]) -> None:
+        if not self._transport.lost:
+            await self._inner.ack(deliveries)
+
+    async def nack(self, delivery: Delivery, delay: float = 0.0) -> None:
+        raise AssertionError("executors give nothing back that way")
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+GROUPED_SECONDS = 0.1
+
+
+class Grouping(Transport):
+    """A connection that sends acknowledgements a moment later, as Pulsar's: a crash before that undoes them."""
+
+    __slots__ = ("_consumers", "_inner", "capabilities")
+
+    def __init__(self, inner: RecordingTransport) -> None:
+        self.capabilities = Capabilities(
+            inner.capabilities.max_payload, {"RED-3": Support.BEST_EFFORT}, ack_durability=2 * GROUPED_SECONDS
+        )
+        self._inner = inner
+        self._consumers: list[_GroupingConsumer] = []
+
+    async def declare(self, topics: Iterable[Topic]) -> None:
+        await self._inner.declare(topics)
+
+    async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
+        await self._inner.publish(topic, messages)
+
+    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
+        inner = await self._inner.subscribe(topic, subscription, prefetch, durable=durable)
+        self._consumers.append(consumer := _GroupingConsumer(inner))
+        return consumer
+
+    async def stats(self, topic: Topic) -> TopicStats:
+        return await self._inner.stats(topic)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    def crash(self) -> None:
+        """Cut the power: what was not sent yet is lost."""
+        for consumer in self._consumers:
+            consumer.forget()
+        self._inner.crash()
+
+
+class _GroupingConsumer(Consumer):
+    __slots__ = ("_inner", "_unsent")
+
+    def __init__(self, inner: Consumer) -> None:
+        self._inner = inner
+        self._unsent: list[asyncio.Task[None]] = []
+
+    async def receive(self, max_messages: int) -> list[Delivery]:
+        return await self._inner.receive(max_messages)
+
+    async def ack(self, deliveries: Iterable[Delivery]) -> None:
+        self._unsent = [each for each in self._unsent if not each.done()]
+        self._unsent.append(asyncio.get_running_loop().create_task(self._ack(list(deliveries))))
+
+    async def _ack(self, deliveries: list[Delivery]) -> None:
+        await asyncio.sleep(GROUPED_SECONDS)
+        await self._inner.ack(deliveries)
+
+    async def nack(self, delivery: Delivery, delay: float = 0.0) -> None:
+        await self._inner.nack(delivery, delay)
+
+    async def close(self) -> None:
+        await asyncio.gather(*self._unsent, return_exceptions=True)
+        await self._inner.close()
+
+    def forget(self) -> None:
+        for each in self._unsent:
+            each.cancel()
