@@ -393,7 +393,6 @@ class Worker:
         time = asyncio.get_running_loop().time
         ends = time() + self._grace
         self._ending.begin(self._grace)
-        _logger.info("%s drains: it takes nothing more, and what runs has %g s to end", self.name, self._grace)
         if self._starting:
             _, late = await asyncio.wait(self._starting, timeout=self._grace)
             for task in late:  # the broker is away

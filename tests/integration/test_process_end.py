@@ -117,7 +117,7 @@ def test_a_second_signal_ends_a_drain_at_once_without_a_traceback(
     with start(tmp_path, name, grace=1000.0) as process:
         read_until(process, "dispatched")
         process.send_signal(number)
-        before = read_until(process, "drains", error=True)
+        before = read_until(process, "Draining", error=True)
         process.send_signal(number)
         output, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, errors
