@@ -11,7 +11,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
@@ -128,7 +127,8 @@ def _release() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
+    """End as the kernel ends others: an exception could be caught by whatever is being imported."""
+    os._exit(128 + number)
 
 
 class _Tuning:
