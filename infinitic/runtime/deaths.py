@@ -12,15 +12,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 
 from infinitic import topics
+from infinitic.errors import TransportError
 from infinitic.messages import control
 from infinitic.messages.control import Alive, Attempt, Ping
-from infinitic.runtime.backoff import insist
+from infinitic.runtime.backoff import delay_of, insist
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.wakeup import wake
-from infinitic.transport import Consumer, Message, TransportClosed
+from infinitic.transport import Consumer, Message, TransportClosed, UnknownTopic
 
 _logger = logging.getLogger("infinitic.executor")
 
@@ -83,6 +85,7 @@ class Inquiry:
         self._publisher = publisher
         self._known = known
         self._consumer: Consumer | None = None
+        self._closed = False
         self._heard: dict[Attempt, bool] = {}
         self._asked: set[Attempt] = set()
         self._complete: asyncio.Future[None] | None = None
@@ -97,19 +100,40 @@ class Inquiry:
 
     async def close(self) -> None:
         """Hear no more."""
+        self._closed = True
         if self._consumer is not None:
             await self._consumer.close()
 
     async def run(self) -> None:
-        """Answer until cancelled."""
+        """Answer until cancelled. A consumer that is lost, by the broker or with its topic, is replaced."""
+        tries = 0
+        while not self._closed:
+            try:
+                await self._answer()
+            except (TransportClosed, UnknownTopic) as error:
+                if self._closed:
+                    return
+                tries += 1
+                _logger.warning("%s: %s; subscribing anew", self._topic.name, error)
+                await asyncio.sleep(delay_of(tries))
+                try:
+                    await self._renew()
+                except TransportClosed:  # the whole connection is: the executor ends
+                    return
+
+    async def _renew(self) -> None:
+        lost = self._consumer
+        if lost is not None:
+            with suppress(TransportError):
+                await lost.close()
+        await self.start()
+
+    async def _answer(self) -> None:
         consumer = self._consumer
         assert consumer is not None
         while True:
-            try:
-                deliveries = await insist(f"Receiving on {self._topic.name}", partial(consumer.receive, PAGE))
-                await insist(f"Acknowledging on {self._topic.name}", partial(consumer.ack, deliveries))
-            except TransportClosed:
-                return
+            deliveries = await insist(f"Receiving on {self._topic.name}", partial(consumer.receive, PAGE))
+            await insist(f"Acknowledging on {self._topic.name}", partial(consumer.ack, deliveries))
             for delivery in deliveries:
                 try:
                     message = control.decode(delivery.message.body)

@@ -23,6 +23,9 @@ _logger = logging.getLogger("infinitic.worker")
 GARBAGE_THRESHOLD = 50_000
 """Objects of the youngest generation until garbage is looked for; what lives at the start is left out."""
 
+FROZEN_BY_PYTHON = 1000
+"""More objects than Python 3.12 has frozen when it starts (375), fewer than an application would freeze."""
+
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -143,7 +146,7 @@ class _Tuning:
         if self._users > 1:
             return
         before = gc.get_threshold()
-        froze = gc.get_freeze_count() == 0  # else the application has frozen what it wants to be frozen
+        froze = gc.get_freeze_count() <= FROZEN_BY_PYTHON  # else the application has frozen what it wants to be frozen
         if froze:
             gc.freeze()
         ours = (GARBAGE_THRESHOLD, *before[1:])

@@ -106,12 +106,14 @@ class Supervisor:
         components, self._components = self._components, []
         self._ending.begin(grace)
         in_hand = "; ".join(told for each in components if isinstance(each, Tells) and (told := each.unfinished()))
-        _logger.info("Draining, at most %g s: %s", grace, in_hand or "nothing runs")
+        _logger.info("Draining, at most %g s: %s", round(grace, 2), in_hand or "nothing runs")
         try:
             late = await self._ending.all({each: each.drain for each in reversed(components)}, grace)
             if late:
                 left = ", ".join(map(_describe, late))
-                _logger.warning("Not everything was finished within %g s, the rest is handed back: %s", grace, left)
+                _logger.warning(
+                    "Not everything was finished within %g s, the rest is handed back: %s", round(grace, 2), left
+                )
             else:
                 _logger.info("Drained: everything is finished or handed back")
         finally:

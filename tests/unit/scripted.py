@@ -19,13 +19,18 @@ class ScriptedConsumer(Consumer):
     """Gives what the test puts into it, and notes what is acknowledged."""
 
     def __init__(self) -> None:
-        self.waiting: asyncio.Queue[Delivery] = asyncio.Queue()
+        self.waiting: asyncio.Queue[Delivery | Exception] = asyncio.Queue()
         self.acked: list[Delivery] = []
         self.closed = False
 
     async def receive(self, max_messages: int) -> list[Delivery]:
-        first = await self.waiting.get()
-        return [first, *(self.waiting.get_nowait() for _ in range(min(max_messages - 1, self.waiting.qsize())))]
+        received = list[Delivery]()
+        while not received or (len(received) < max_messages and not self.waiting.empty()):
+            given = await self.waiting.get()
+            if isinstance(given, Exception):
+                raise given
+            received.append(given)
+        return received
 
     async def ack(self, deliveries: Iterable[Delivery]) -> None:
         self.acked += deliveries

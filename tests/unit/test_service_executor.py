@@ -14,13 +14,14 @@ from msgspec.structs import replace
 
 from infinitic import DecodingError, PayloadCodec, task_context
 from infinitic.client import Client
-from infinitic.messages import engine, service
+from infinitic.messages import control, engine, service
 from infinitic.payloads import coder_of
 from infinitic.registry import implementation_of
 from infinitic.runtime import blocking
 from infinitic.runtime.attempt import Attempts
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor import ServiceExecutor
+from infinitic.transport import TransportClosed, UnknownTopic
 from infinitic_testing.loop import VirtualClock, VirtualLoop, run
 from infinitic_transports.memory import InMemoryTransport
 from tests.simulation.desk import always, desk
@@ -353,6 +354,32 @@ def test_what_the_codec_calls_undecodable_fails_the_task_at_once() -> None:
         (report,) = bench.reports()
         assert isinstance(report, engine.TaskFailed)
         assert "it is spoiled" in report.failure.exception.message
+
+    played(bench, scenario)
+
+
+@pytest.mark.parametrize("lost", [UnknownTopic("removed"), TransportClosed("by the broker")], ids=["topic", "consumer"])
+def test_who_has_lost_the_control_topic_joins_it_anew(lost: Exception) -> None:
+    """Neither that, nor bytes from anywhere, ends an executor: it answers on."""
+    transport = ScriptedTransport()
+
+    async def work(self: object, text: str) -> str:
+        await asyncio.sleep(100.0)
+        return text
+
+    bench = Bench(transport, desk(work))
+
+    async def scenario() -> None:
+        await bench.give(delivery(request(["a"])))
+        asked = transport.consumers["service-control:Desk"]
+        for given in (delivery(b"{\xff"), delivery(b"[" * 100_000), lost):
+            asked.waiting.put_nowait(given)
+        await asyncio.sleep(10.0)
+        ping = control.encode(control.Ping((request().attempt, request(position=9).attempt)))
+        asked.waiting.put_nowait(delivery(ping))
+        await quiet()
+        (answer,) = transport.on("service-control")
+        assert control.decode(answer.body) == control.Alive((request().attempt,))
 
     played(bench, scenario)
 
