@@ -11,6 +11,7 @@ import pytest
 
 from infinitic.diagnosis import Level
 from infinitic.errors import TransportError
+from infinitic.ids import new_id
 from infinitic.transport import MessageTooLarge, TransportUnavailable
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
 from tests.integration.pulsar.conftest import Play
@@ -101,6 +102,17 @@ def test_the_second_of_two_brokers_is_enough(settings: PulsarSettings, play: Pla
             await collect(consumer, 1)
 
     play(test)
+
+
+def test_who_does_not_reach_the_broker_leaves_nothing_behind(settings: PulsarSettings) -> None:
+    new = at(settings, "pulsar://127.0.0.1:1", namespace=f"test-{new_id()[:12]}")
+    assert "nothing listens" in str(first_error(new, "read"))
+
+    async def test() -> None:
+        async with PulsarTransport(new) as transport:
+            assert (await transport.admin.get(transport.admin.where, ok=(200, 404))).status_code == 404
+
+    asyncio.run(test())
 
 
 @pytest.mark.parametrize("port", ["1", "web"])

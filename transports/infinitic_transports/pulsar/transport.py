@@ -136,6 +136,8 @@ class PulsarTransport(Transport):
         self._check_open()
         if prefetch < 1:
             raise UsageError(f"A prefetch is at least 1, not {prefetch}")
+        if not self._reached:
+            await self._reach_first()  # before anything is made that nobody would remove
         if topic.subscription is None:
             await self._admin.ready()
             if durable:
