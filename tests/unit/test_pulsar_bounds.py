@@ -54,6 +54,9 @@ def test_the_bytes_on_a_shelf_are_those_of_what_is_there(keyed: bool, seed: int)
         ready = {id(delivery.token) for delivery in shelf.ready}
         in_hand = {id(held) for held in shelf.in_hand.values()}
         assert shelf.ready_bytes == sum(len(delivery.message.body) for delivery in shelf.ready)
+        again = [delivery for delivery in shelf.ready if cast(Held, delivery.token).returned]
+        assert shelf.returned_bytes == sum(len(delivery.message.body) for delivery in again)
+        assert shelf.returned == len(again)
         rest = [held for held in shelf.known.values() if id(held) not in ready | in_hand]
         assert shelf.parked_bytes == sum(held.size for held in rest)
         assert shelf.parked == len(rest)

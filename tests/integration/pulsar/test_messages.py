@@ -461,3 +461,24 @@ def test_a_message_that_is_refused_is_no_trouble_of_others(settings: PulsarSetti
             assert outcomes == [None] * 200
 
     asyncio.run(test())
+
+
+def test_large_messages_that_come_again_at_once_hide_none_of_the_others(play: Play) -> None:
+    """They are more bytes than one `receive` returns."""
+    topic = shared()
+
+    async def test(transport: PulsarTransport) -> None:
+        await transport.declare([topic])
+        consumer = await transport.subscribe(topic, "main", 100)
+        await transport.publish(topic, [message("L" * 4_000_000) for _ in range(4)])
+        large = await collect(consumer, 4, ack=False)
+        for delivery in large:
+            await consumer.nack(delivery)
+        await transport.publish(topic, [message("small")])
+        while True:
+            deliveries = await consumer.receive(1)
+            if bodies(deliveries) == ["small"]:
+                return
+            await consumer.nack(deliveries[0])
+
+    play(test)

@@ -155,9 +155,9 @@ class PulsarConsumer(Consumer):
             if arrivals:
                 self._unpack()
             room = min(self._wanted + shelf.returned, self._prefetch - len(shelf.in_hand)) - len(shelf.ready)
-            if room <= 0 or shelf.ready_bytes >= RECEIVE_BYTES or self._is_full():
+            size = shelf.ready_bytes - shelf.returned_bytes
+            if room <= 0 or size >= RECEIVE_BYTES or self._is_full():
                 return
-            size = shelf.ready_bytes
             while room > 0 and size < RECEIVE_BYTES and not self._asking:
                 self._asking = True
                 self._source.next(self._arrived)

@@ -41,7 +41,8 @@ Item = tuple[int, Delivery, Held]
 class Shelf:
     """All that one consumer holds. KEYED: behind a message that was given back wait the later ones of its key.
 
-    `ready_bytes` and `parked_bytes` are of the bodies that are ready, and of those neither ready nor in hand.
+    `ready_bytes` and `parked_bytes` are of the bodies that are ready, and of those neither ready nor in hand;
+    `returned_bytes` are part of the former, as `returned` counts part of what is ready.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Shelf:
         "ready",
         "ready_bytes",
         "returned",
+        "returned_bytes",
     )
 
     def __init__(self, *, keyed: bool) -> None:
@@ -68,6 +70,7 @@ class Shelf:
         self._put_off: set[int] = set()
         self._settled: dict[bytes, None] = {}
         self.returned = 0  # of the ready ones, those that were given back or put off
+        self.returned_bytes = 0
         self.ready_bytes = 0
         self.parked_bytes = 0
 
@@ -161,6 +164,7 @@ class Shelf:
             self.parked_bytes -= held.size
         held.returned = True
         self.returned += 1
+        self.returned_bytes += held.size
         self.ready.append(delivery)
         self.ready_bytes += held.size
 
@@ -172,6 +176,7 @@ class Shelf:
         if held.returned:
             held.returned = False
             self.returned -= 1
+            self.returned_bytes -= held.size
 
     def _put(self, due: float, delivery: Delivery, held: Held) -> None:
         self._park(held)
