@@ -25,7 +25,7 @@ from infinitic.messages.engine import Decision
 from infinitic.messages.outcomes import WorkflowStatus
 
 MAX_DECIDED = 32_768
-"""Commands in one decision, and how far its positions may go beyond the last one. Executors stop well before."""
+"""Commands in one decision. Executors stop well before."""
 MAX_VERSION = 2**31 - 1
 MAX_RETENTION = 1e12
 MAX_DIGEST = 64
@@ -52,18 +52,18 @@ def check_decision(head: WorkflowHead, decision: Decision) -> None:
     if len(decision.digest) > MAX_DIGEST:
         raise InvalidInput(f"A decision with a digest of {len(decision.digest):,} characters")
     running = {method.id for method in head.methods if method.status is WorkflowStatus.RUNNING}
-    position, end = head.position, head.position + MAX_DECIDED
+    position = head.position
     for command in decision.commands:
         match command:
             case ScheduleTask():
-                position = _next(position, command.position, end)
+                position = _next(position, command.position)
                 _check_instant(command.timeout_at)
                 _check_names(command)
             case StartTimer():
-                position = _next(position, command.position, end)
+                position = _next(position, command.position)
                 _check_instant(command.due)
             case RecordInline():
-                position = _next(position, command.position, end)
+                position = _next(position, command.position)
             case CancelPosition():
                 if not 0 <= command.position < position:
                     raise InvalidInput(f"A decision cancels position {command.position}, which was never asked for")
@@ -77,8 +77,9 @@ def check_decision(head: WorkflowHead, decision: Decision) -> None:
                 assert_never(command)
 
 
-def _next(free: int, position: int, end: int) -> int:
-    if not free <= position < end:
+def _next(free: int, position: int) -> int:
+    """Positions count on, without a gap: a history with one is taken for damaged."""
+    if position != free:
         raise InvalidInput(f"A decision asks for something at position {position}; the next free one is {free}")
     return position + 1
 

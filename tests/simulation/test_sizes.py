@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from infinitic import Channel, PayloadTooLargeError, Worker, Workflow, WorkflowFailedError, task, task_context
+from infinitic import (
+    Channel,
+    Client,
+    PayloadCodec,
+    PayloadError,
+    PayloadTooLargeError,
+    Worker,
+    Workflow,
+    WorkflowFailedError,
+    task,
+    task_context,
+)
 from infinitic.engines import state
 from infinitic.messages import events, executor
 from infinitic.messages.commands import RefuseCall, ScheduleTask
@@ -357,5 +370,44 @@ def test_an_executor_holds_a_bounded_part_of_what_waits() -> None:
             ]
             assert any(each.first for each in open_ones)
             assert any(isinstance(event, events.Partial) for event in history)
+
+    run(main())
+
+
+class Picky(PayloadCodec):
+    """Refuses some values when they are coded."""
+
+    def encode(self, data: bytes, headers: dict[str, str]) -> bytes:
+        if b"refused" in data:
+            raise PayloadError("not this one")
+        return data
+
+    def decode(self, data: bytes, headers: Mapping[str, str]) -> bytes:
+        return data
+
+
+class Trying(Workflow):
+    store = Workflow.new_service(Store)
+
+    async def run(self) -> int:
+        with suppress(PayloadError):
+            await self.store.keep("refused")
+        return await self.store.keep("taken")
+
+
+def test_a_call_that_a_codec_refuses_uses_up_no_position() -> None:
+    """Positions count on without a gap: one would be taken for a hole in the history."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            worker = world.worker(codec=Picky(), cache_size=0)
+            worker.add_service(Store)
+            worker.add_workflow(Trying)
+            world.start(worker)
+            async with Client(world.transport, clock=world.clock, codec=Picky()) as client:
+                assert await client.new_workflow(Trying).run() == 5
+            head, _ = only(world)
+            assert head.position == 1
 
     run(main())
