@@ -104,6 +104,7 @@ def _advice(info: WorkflowInfo) -> list[str]:
         notes.append(f"stalled: correct the code, then `infinitic retry {info.workflow_id}`")
     if info.parked:
         notes.append("parked: its messages go to the dead letters; correct the cause, and keep them")
+    notes += [f"a background task failed, and nobody awaits it: {failure}" for failure in info.background_failures]
     return notes
 
 

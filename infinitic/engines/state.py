@@ -71,6 +71,7 @@ class WorkflowHead(_Part, frozen=True):
     last decision taken from there. `position` is the next free one, `sequence` that of the last segment. `stalled` is
     why the engine cannot run the code. `epoch` rises when an activation is to be run anew: decisions of an older epoch
     count no more. `skip` is how many stimuli from segment `deciding` on (if that is 0: `pending`) were handed over.
+    `failures` are those of background tasks that nobody has awaited so far, a line each.
     """
 
     schema: int
@@ -100,6 +101,7 @@ class WorkflowHead(_Part, frozen=True):
     closed_at: float | None = None
     epoch: int = 0
     skip: int = 0
+    failures: tuple[str, ...] = ()
 
     @property
     def closed(self) -> bool:

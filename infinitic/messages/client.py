@@ -64,6 +64,7 @@ class WorkflowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     `steps` counts the tasks, timers and inline results that its code asked for; `open_tasks` and `open_timers` those
     it has not got yet; `transitions` the segments of its history. `stalled` is why the engine cannot run its code.
     At most 100 methods are listed; `more_methods` counts the others.
+    `background_failures` are the exceptions of asyncio tasks that the code has not awaited so far, a line each.
     """
 
     workflow_id: str
@@ -81,6 +82,7 @@ class WorkflowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     steps: int = 0
     transitions: int = 0
     more_methods: int = 0
+    background_failures: tuple[str, ...] = ()
 
 
 class Described(_Response, frozen=True, tag="described"):

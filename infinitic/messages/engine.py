@@ -120,7 +120,8 @@ class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
 
     n number of the activation · w version · s retention in seconds · g digest of the commands · c commands ·
     e why the instance stalls · k epoch of the activation; absent: release 0.1, which knows none ·
-    h how many of the stimuli were handed over; absent: all, the others wait for the next activation
+    h how many of the stimuli were handed over; absent: all, the others wait for the next activation ·
+    u what background tasks raised and nobody awaited
     """
 
     activation: int = msgspec.field(name="n")
@@ -131,6 +132,7 @@ class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
     stalled: str | None = msgspec.field(name="e", default=None)
     epoch: int | None = msgspec.field(name="k", default=None)
     taken: int | None = msgspec.field(name="h", default=None)
+    failures: tuple[str, ...] = msgspec.field(name="u", default=())
 
 
 Input = (

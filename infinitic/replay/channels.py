@@ -210,6 +210,11 @@ class Receiver(Waitable[T]):
     def __hash__(self) -> int:
         return self._number
 
+    @property
+    def channel_name(self) -> str:
+        """The channel whose signals it takes."""
+        return self._channel.name
+
     def takes(self, signal: _Signal) -> bool:
         """True if the receiver's filters let this signal pass."""
         if self._cls is not None and not isinstance(signal.value, self._cls):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import cast
 
+from infinitic.failures import describe as describe_error
 from infinitic.messages.commands import (
     CancelMethod,
     CancelPosition,
@@ -81,6 +82,26 @@ def describe(command: Command | None) -> str:
 def _call(arguments: bytes, longest: int = 100) -> str:
     text = arguments.decode(errors="replace")
     return f" with {text[:longest]}{'…' if len(text) > longest else ''}"
+
+
+QUESTIONS = (
+    "Was the code changed, without a new version? Does it depend on the time, on random numbers or ids, on a global or "
+    "an environment that changes, or on the order of a set? Use self.now(), self.random, self.uuid4(), self.inline(…)"
+)
+"""What somebody asks who has to find out why replay went another way."""
+
+
+def stalls(name: str, workflow_id: str, reason: object) -> str:
+    """For logs: who stalls, and why, with the id once."""
+    who = f"Workflow {name} {workflow_id}"
+    return f"{who} stalls: {str(reason).removeprefix(who).lstrip(',: ')}"
+
+
+def in_one_line(error: BaseException, longest: int = 300) -> str:
+    """What was raised, and at which line of the user."""
+    described = describe_error(error)
+    text = f"{described.name.removeprefix('builtins.')}: {described.message}".replace("\n", " ")
+    return f"{text[:longest]}{'…' if len(text) > longest else ''}, at {raised_at(error)[-longest:]}"
 
 
 _FOREIGN = ("attached to a different loop", "is bound to a different event loop", "Task got bad yield")

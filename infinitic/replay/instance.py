@@ -54,12 +54,13 @@ from infinitic.replay.channels import BoundChannel
 from infinitic.replay.combination import Combination
 from infinitic.replay.deferred import Deferred, Waitable
 from infinitic.replay.inline import InlineRecorder
-from infinitic.replay.loop import MAX_STEPS, TooManySteps, WorkflowLoop
+from infinitic.replay.loop import MAX_STEPS, TooManySteps, WorkflowLoop, WorkflowTask, forget, has_news, news_of
 from infinitic.replay.recorder import METHOD, Discarded, Stop
 from infinitic.replay.spec import MethodSpec, WorkflowSpec, build
 from infinitic.replay.stubs import INSTANCE, TaskStub
 
 LISTED = 10
+MAX_FAILURES = 5
 MAX_COMMANDS = 10_000
 """What code may ask for before it rests: all of it goes into one commit."""
 COMMAND_BYTES = 100
@@ -85,6 +86,7 @@ class Instance(InlineRecorder):
         self._channels: dict[str, BoundChannel[Any]] = {}
         self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None], Context]] = []
         self._canceling = False
+        self._unheard: list[tuple[WorkflowTask[Any] | None, str]] = []
         self._random: random.Random | None = None
         self._logger: ReplayLogger | None = None
 
@@ -129,6 +131,7 @@ class Instance(InlineRecorder):
                     self._apply(stimulus)
                 self.handed = len(stimuli)
                 self._rest(0)
+            self._hear()
         except TooManySteps as error:
             self._blame(f"The code never comes to rest: {error}; it is at {self._lines(error.task)}")
         except (Stop, Discarded):
@@ -427,7 +430,29 @@ class Instance(InlineRecorder):
         """Take note of an exception that nobody handles."""
         error = context.get("exception")
         if not self.loop.dead and not isinstance(error, Stop | Discarded):
-            self.logger.warning("%s in workflow %s %s", context.get("message"), self.spec.name, self.id, exc_info=error)
+            self._tell(str(context.get("message")), error)
+
+    def _hear(self) -> None:
+        """The code is at rest: tell of the background tasks that raised, and that nobody has awaited so far."""
+        self._unheard = [each for each in self._unheard if each[0] is None or has_news(each[0])]
+        failed, self.loop.failed = self.loop.failed, []
+        for task in filter(has_news, failed):
+            error = news_of(task)
+            if not isinstance(error, Stop | Discarded):
+                what = f"The background task {task.get_name()} failed, and nobody has awaited it so far,"
+                self._tell(what, error, task)
+        while len(self._unheard) > LISTED:
+            forget(self._unheard.pop(0)[0])
+
+    def _tell(self, what: str, error: BaseException | None, task: WorkflowTask[Any] | None = None) -> None:
+        self.logger.warning("%s in workflow %s %s", what, self.spec.name, self.id, exc_info=error)
+        if error is not None and self._active:
+            self._unheard.append((task, divergence.in_one_line(error)))
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What background tasks raised and nobody has awaited so far, a line each: the last ones."""
+        return tuple(text for _, text in self._unheard[-MAX_FAILURES:])
 
     def _lines(self, last: asyncio.Task[Any] | None) -> str:
         """Where a task is, or, if nothing is known of it, where those are that are not done."""

@@ -138,6 +138,22 @@ class WorkflowTask(asyncio.Task[T]):
         return self._number
 
 
+def has_news(task: WorkflowTask[Any]) -> bool:
+    """True if a task raised and nobody has asked for its exception."""
+    return task._log_traceback  # asyncio's own mark
+
+
+def news_of(task: WorkflowTask[Any]) -> BaseException | None:
+    """What a task raised. Unlike `exception`, this does not count as asking."""
+    return task._exception  # there is no other way
+
+
+def forget(task: WorkflowTask[Any] | None) -> None:
+    """Nobody is to be told of what a task raised."""
+    if task is not None:
+        task._log_traceback = False  # gather does so too
+
+
 class WorkflowFuture(asyncio.Future[T]):
     """A future that hashes by its creation number, as tasks do."""
 
@@ -164,6 +180,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._tasks: list[WorkflowTask[Any]] = []
         self._tasks_limit = 64  # where those that are done are let go
         self._ahead: dict[object, WorkflowTask[Any]] = {}
+        self.failed: list[WorkflowTask[Any]] = []
+        """Tasks that raised, and whose exception nobody had asked for by then."""
         self.now = 0.0
         self.dead = False
         self.sealed = False  # while a function of `inline` runs
@@ -190,15 +208,22 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                         handle._context.run(handle._callback, *handle._args)  # pyright: ignore[reportPrivateUsage]  # as above
                     except Exception as error:  # noqa: BLE001 (as in asyncio: a callback that raises stops nothing)
                         self.call_exception_handler({"message": f"Exception in {handle!r}", "exception": error})
+                owner: Any = getattr(handle._callback, "__self__", None)  # pyright: ignore[reportPrivateUsage]  # as above
+                if owner.__class__ is WorkflowTask and has_news(owner) and not self._is_told(owner):
+                    self.failed.append(owner)
                 steps += 1
                 if steps > MAX_STEPS:
-                    last: Any = getattr(handle._callback, "__self__", None)  # pyright: ignore[reportPrivateUsage]  # as above
-                    raise TooManySteps(last if isinstance(cast(object, last), WorkflowTask) else None)
+                    raise TooManySteps(owner if owner.__class__ is WorkflowTask else None)
         finally:
             if watched:
                 sys.setprofile(None)
             asyncio._set_running_loop(outer)
             sys.set_asyncgen_hooks(*hooks)
+
+    def _is_told(self, task: WorkflowTask[Any]) -> bool:
+        """True if somebody is called back with a task that has just ended: `gather`, `wait`, a group, an await."""
+        last = self._ready[-1]._args if self._ready else ()  # pyright: ignore[reportPrivateUsage]  # as in run_ready
+        return bool(last) and last[0] is task
 
     def enter(self, call: Callable[[], T]) -> T:
         """Call workflow code that is no coroutine: a constructor, a condition."""
@@ -237,6 +262,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def close_dead(self) -> None:
         """Close every coroutine that still waits, here and now; what its cleanup asks for is not recorded."""
         self.dead = True
+        self.failed.clear()
         self._ready.clear()
         pending = self.pending()
         self._tasks.clear()

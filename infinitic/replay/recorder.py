@@ -185,5 +185,5 @@ class Recorder:
                 f"method {self.current_method()[1] or 'none'}, position {position}: the history holds "
                 f"{divergence.describe(recorded)}, the code asks for {divergence.describe(requested)}"
                 + (f", at {line}" if line is not None else "")
-                + ". Was the code changed, or does it iterate a set of str?"
+                + f". {divergence.QUESTIONS}"
             )

@@ -24,6 +24,7 @@ from infinitic.engines.workflow.render import Outgoing, to_client
 from infinitic.errors import InfiniticError, NonDeterminismError, StorageError, WorkflowCodeError
 from infinitic.limits import Limits, longest_of
 from infinitic.messages import client, engine as inputs
+from infinitic.replay.divergence import stalls
 from infinitic.replay.spec import WorkflowSpec
 from infinitic.runtime.cache import Cache, Held
 from infinitic.runtime.committer import Committer
@@ -241,7 +242,7 @@ class StateEngine:
             )
 
     def _stalled(self, workflow_id: str, fault: InfiniticError) -> None:
-        _logger.error("Workflow %s %s stalls: %s", self.name, workflow_id, fault)
+        _logger.error("%s", stalls(self.name, workflow_id, fault))
         self._on_stall(workflow_id, fault)
 
     async def _confirmed(self, steps: list[tuple[Lane, Step]]) -> list[tuple[Lane, Step]]:

@@ -9,7 +9,17 @@ from infinitic import topics
 from infinitic.engines import effects, state
 from infinitic.engines.effects import ActivateElsewhere, Answer, Bury, Effect, Postpone, Reply, SendTask
 from infinitic.engines.state import WorkflowHead
-from infinitic.engines.workflow import Transition, begin, begin_elsewhere, conclude, decide, runnable, stall, take
+from infinitic.engines.workflow import (
+    Transition,
+    begin,
+    begin_elsewhere,
+    conclude,
+    decide,
+    note_failures,
+    runnable,
+    stall,
+    take,
+)
 from infinitic.engines.workflow.render import Outgoing, needed, render, to_client
 from infinitic.errors import InfiniticError, PayloadTooLargeError, WorkflowCodeError
 from infinitic.limits import Limits, longest_of
@@ -156,7 +166,8 @@ class Step:
         taken = live.handed if held.pending else None
         self._taken = (head, len(self._events), len(self._outbox))
         kept = spec.retention if retention is None else retention
-        self.head, outbox = decide(head, commands, spec.version, kept, activated, taken)
+        decided, outbox = decide(head, commands, spec.version, kept, activated, taken)
+        self.head = note_failures(decided, live.failures)
         self._events.append(activated)
         if taken is not None:
             self._events.append(events.Partial(taken))

@@ -22,6 +22,7 @@ from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON, Limits, longest_of
 from infinitic.messages import engine, executor
 from infinitic.messages.executor import Activate
+from infinitic.replay.divergence import stalls
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
@@ -195,6 +196,7 @@ class WorkflowExecutor:
                 commands=tuple(commands),
                 epoch=message.epoch,
                 taken=taken,
+                failures=tuple(instance.failures),
             ),
         )
         size = len(decision.message.body)
@@ -212,7 +214,7 @@ class WorkflowExecutor:
     def _stall(self, workflow_id: str, message: Activate, reason: str) -> Outgoing:
         """Tell the state engine that this activation cannot be run."""
         reason = fit_text(reason, STALL_REASON)
-        _logger.error("Workflow %s %s stalls: %s", self.name, workflow_id, reason)
+        _logger.error("%s", stalls(self.name, workflow_id, reason))
         stalled = engine.Decision(
             made_at=self._clock.now(), activation=message.activation, stalled=reason, epoch=message.epoch
         )

@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 from infinitic.clock import Clock
 from infinitic.errors import InfiniticError, UsageError
-from infinitic_testing.tracebacks import traceback_of
+from infinitic_testing.tracebacks import is_users, traceback_of, waiting_frames
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -291,16 +291,14 @@ def _describe(task: asyncio.Task[Any]) -> str:
     step: Any = task.get_coro()
     name = f"{task.get_name()} ({getattr(step, '__qualname__', step)})"
     library, places = "", list[str]()
-    while step is not None:
-        if frame := getattr(step, "cr_frame", None) or getattr(step, "gi_frame", None):
-            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-            if frame.f_code.co_name == "run_sync_in_worker_thread":
-                name += f" waits for a thread, which cannot come back in virtual time: {_NO_THREADS};"
-            if frame.f_globals.get("__name__", "").partition(".")[0] in ("anyio", "asyncio"):
-                library = place
-            else:
-                places.append(place)
-        step = getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None)
+    for frame, _, line in waiting_frames(step):
+        place = f"{frame.f_code.co_filename}:{line}"
+        if frame.f_code.co_name == "run_sync_in_worker_thread":
+            name += f" waits for a thread, which cannot come back in virtual time: {_NO_THREADS};"
+        if is_users(frame):
+            places.append(place)
+        else:
+            library = place
     where = " → ".join(dict.fromkeys([places[0], places[-1]])) if places else library
     return f"{name} at {where}" if where else name
 

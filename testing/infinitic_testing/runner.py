@@ -45,7 +45,7 @@ class Runner:
         """
         __tracebackhide__ = True
         loop, host = self._start()
-        self._task = task = loop.create_task(_await(awaitable))
+        self._task = task = asyncio.ensure_future(awaitable, loop=loop)
         if host.done():  # the worker died while another part of the test ran
             task.cancel()
         else:
@@ -135,7 +135,3 @@ class Runner:
             if self._task is not None:
                 self._task.cancel()
             raise
-
-
-async def _await(awaitable: Awaitable[T]) -> T:
-    return await awaitable

@@ -18,7 +18,9 @@ from infinitic.client import Client
 from infinitic.clock import to_datetime, to_seconds
 from infinitic.errors import InfiniticError, UsageError
 from infinitic.integrity import checked
+from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.payloads import PayloadCodec
+from infinitic.replay.waits import waits_of
 from infinitic.runtime import blocking
 from infinitic.runtime.revival import head_of, replayed
 from infinitic.services import RetryPolicy
@@ -33,6 +35,9 @@ from infinitic_testing.loop import VirtualClock, VirtualLoop, run
 from infinitic_transports.memory import InMemoryTransport
 
 T = TypeVar("T")
+
+LISTED = 20
+"""Workflows that an error shows, and what each of them waits for."""
 
 
 class Simulation:
@@ -170,12 +175,41 @@ class Simulation:
         instance, _ = await replayed(found.key, head, spec, self.storage.states)
         instance.close()
 
+    async def _workflows(self) -> list[str]:
+        """What each workflow waits for, that neither is closed nor stalls."""
+        lines: list[str] = []
+        found = (await self.storage.states.find(Query(status=WorkflowStatus.RUNNING, limit=LISTED + 1))).found
+        for each in found[:LISTED]:
+            stored = (await self.storage.states.load([each.key])).get(each.key)
+            head = None if stored is None else head_of(each.key, stored)
+            if head is None or head.closed or head.stalled is not None:
+                continue
+            lines.append(f"workflow {each.key.name} {each.key.id}:")
+            spec = None if head.version is None else self.worker.workflow_specs(head.name).get(head.version)
+            if spec is not None:
+                instance, pending = await replayed(each.key, head, spec, self.storage.states)
+                waits = waits_of(instance)
+                instance.close()
+                lines += [f"  {line}" for line in waits[:LISTED]]
+                if len(waits) > LISTED:
+                    lines.append(f"  and {len(waits) - LISTED} more")
+                if pending:
+                    lines.append(f"  {len(pending)} input(s) have not been handed to its code")
+            lines += [f"  a background task failed: {failure}" for failure in head.failures]
+        if len(found) > LISTED:
+            lines.append("and more workflows")
+        return lines
+
     def _on_stall(self, workflow_id: str, fault: InfiniticError) -> None:
         self.client.give_up(workflow_id, fault)
 
     def _explain(self) -> str:
         """Why nothing can go on: for the error at a deadlock."""
-        lines = [f"workflow {key} stalls: {fault}" for key, fault in self.worker.stalled.items()]
+        lines = [
+            f"stalled: {fault}" if key in str(fault) else f"workflow {key} stalls: {fault}"
+            for key, fault in self.worker.stalled.items()
+        ]
+        lines += _at_once(self._workflows())
         for topic, subscriptions in self.transport.broker.overview().items():
             kind, _, name = topic.partition(":")
             waiting = sum(stats.backlog for stats in subscriptions.values() if not stats.consumers)
@@ -194,10 +228,22 @@ class Simulation:
         return "\n".join(lines)
 
 
+def _at_once(lines: Coroutine[Any, Any, list[str]]) -> list[str]:
+    """What a coroutine returns that waits for nothing: the loop stands still. Empty if it does wait."""
+    try:
+        lines.send(None)
+    except StopIteration as returned:
+        return cast("list[str]", returned.value)
+    except InfiniticError as error:  # a replay that diverges: that is what the test has to know
+        return [str(error)]
+    lines.close()
+    return []
+
+
 def _is_of_the_engines(task: asyncio.Task[Any]) -> bool:
     """True for the tasks that a worker or client consists of: that they wait explains nothing."""
     code = getattr(task.get_coro(), "cr_code", None)
-    return code is not None and code.co_filename.startswith(_PACKAGE)
+    return code is not None and code.co_filename.startswith(_PACKAGES)
 
 
-_PACKAGE = str(Path(infinitic.__file__).parent)
+_PACKAGES = (str(Path(infinitic.__file__).parent), str(Path(__file__).parent))

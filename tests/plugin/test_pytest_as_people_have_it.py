@@ -176,3 +176,75 @@ def test_failures_are_shown_where_they_are(tmp_path: Path) -> None:
     others = re.sub(r"(?s)_+ test_worker _+\n.*?(?=\n__+ )", "", output)  # there our lines are of use
     own_lines = [line for line in others.splitlines() if re.match(r"\S*/infinitic\w*/\S+\.py:\d+", line)]
     assert own_lines == []
+
+
+DEADLOCK = """
+import asyncio
+from datetime import timedelta
+from infinitic import Channel, Workflow
+
+
+class Payments:
+    async def charge(self, amount: int) -> int:
+        return amount
+
+
+class Trip(Workflow):
+    payments = Workflow.new_service(Payments)
+    paid = Channel[bool]()
+
+    async def book(self) -> str:
+        await self.paid.receive()  # BOOK
+        return "booked"
+
+    async def both(self) -> str:
+        first, second = self.dispatch(self.payments.charge, 1), self.dispatch(self.payments.charge, 2)
+        await asyncio.gather(first & self.paid.receive(), self._audit())  # BOTH
+        return "both"
+
+    async def _audit(self) -> None:
+        await self.wait_until(lambda: False)  # AUDIT
+
+    async def broken(self) -> str:
+        self.background = asyncio.create_task(self._fail())
+        return await self.paid.receive()
+
+    async def _fail(self) -> None:
+        raise LookupError("no such trip")  # FAIL
+
+
+async def expect(sim, method):
+    handle = await sim.client.dispatch(method)
+    return await handle.result()  # EXPECT
+
+
+async def test_signal(sim):
+    sim.add_workflow(Trip)
+    await expect(sim, sim.client.new_workflow(Trip).book)  # SIGNAL
+
+
+async def test_all_of_it(sim):
+    sim.add_workflow(Trip)
+    trips = [sim.client.new_workflow(Trip) for _ in range(2)]
+    await asyncio.gather(expect(sim, trips[0].both), expect(sim, trips[1].broken))  # GATHER
+"""
+
+
+def test_a_deadlock_shows_the_users_world(tmp_path: Path) -> None:
+    output = run_pytest(tmp_path, [DEADLOCK], [])
+
+    def at(mark: str) -> str:
+        number = next(index for index, line in enumerate(DEADLOCK.splitlines(), 1) if line.endswith(f"# {mark}"))
+        return f"test_0.py:{number}"
+
+    assert re.search(r"\b2 failed", output), output
+    assert ">       await expect(sim, sim.client.new_workflow(Trip).book)  # SIGNAL" in output
+    assert re.search(rf"\(test_signal\) at \S*{at('SIGNAL')} → \S*{at('EXPECT')}", output), output
+    assert re.search(rf"book waits for a signal of channel 'paid', at \S*{at('BOOK')} in Trip.book", output), output
+    charged_and_paid = r"\(task Payments.charge and a signal of channel 'paid'\)"
+    assert re.search(rf"both waits for {charged_and_paid}\S* at \S*{at('BOTH')}|{charged_and_paid}", output), output
+    assert re.search(rf"at \S*{at('AUDIT')} in Trip._audit", output), output
+    assert re.search(rf"a background task failed: LookupError: no such trip, at \S*{at('FAIL')} in Trip._fail", output)
+    assert "2 task(s) of service 'Payments' wait, and nobody hosts it" in output
+    ours = [line for line in output.splitlines() if re.search(r"/(infinitic\w*|asyncio)/\S+\.py:\d+", line)]
+    assert ours == []

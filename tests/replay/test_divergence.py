@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from infinitic import Channel, NonDeterminismError, Workflow, workflow
+from infinitic.replay.divergence import QUESTIONS
 from tests.replay.harness import Desk
 from tests.replay.restart import Site, line_of, on_virtual_time, stalled
 
@@ -156,7 +157,7 @@ CHANGES: list[tuple[type[Steps], str, str, str]] = [
     ("changed", "position", "recorded", "requested"), CHANGES, ids=lambda each: getattr(each, "__name__", "")
 )
 def test_it_stalls_says_where_and_resumes_with_fixed_code(  # S14
-    changed: type[Steps], position: str, recorded: str, requested: str
+    changed: type[Steps], position: str, recorded: str, requested: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
         site = Site()
@@ -176,6 +177,8 @@ def test_it_stalls_says_where_and_resumes_with_fixed_code(  # S14
             assert f"the code asks for {requested}" in report
             if requested != "nothing more":
                 assert "method run" in report
+            assert report.endswith(QUESTIONS)
+            assert caplog.text.count(f"Workflow Order {handle.workflow_id}") == 1, "the log says the id once"
             assert "/infinitic_testing/" not in report, "what calls the workflow is not the workflow's code"
             if requested not in ("nothing more", "the return of method"):
                 assert f"{line_of(changed)} in " in report

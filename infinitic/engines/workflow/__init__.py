@@ -4,9 +4,20 @@
 which the code gave, `conclude` closes the transition. All are pure.
 """
 
-from infinitic.engines.workflow.decide import begin, begin_elsewhere, decide, stall
+from infinitic.engines.workflow.decide import begin, begin_elsewhere, decide, note_failures, stall
 from infinitic.engines.workflow.take import take
 from infinitic.engines.workflow.taken import Taken
 from infinitic.engines.workflow.transition import Transition, conclude, runnable
 
-__all__ = ["Taken", "Transition", "begin", "begin_elsewhere", "conclude", "decide", "runnable", "stall", "take"]
+__all__ = [
+    "Taken",
+    "Transition",
+    "begin",
+    "begin_elsewhere",
+    "conclude",
+    "decide",
+    "note_failures",
+    "runnable",
+    "stall",
+    "take",
+]

@@ -27,6 +27,11 @@ from infinitic.messages.commands import (
 from infinitic.messages.events import Activated
 from infinitic.messages.outcomes import WorkflowStatus
 
+MAX_FAILURES = 5
+"""Failures of background tasks that a head keeps."""
+MAX_FAILURE = 700
+"""Characters of each."""
+
 
 def begin(head: WorkflowHead, now: float, *, each: bool) -> Activated:
     """The next activation: all stimuli that wait go to the code. Its time never goes back (S16).
@@ -44,6 +49,12 @@ def begin_elsewhere(head: WorkflowHead, activated: Activated) -> WorkflowHead:
 def stall(head: WorkflowHead, reason: str) -> WorkflowHead:
     """The code cannot be run: keep everything, run nothing until `retry_workflow_task` (S34)."""
     return replace(head, stalled=fit_text(reason, STALL_REASON))
+
+
+def note_failures(head: WorkflowHead, failures: Sequence[str]) -> WorkflowHead:
+    """The head with what background tasks have raised and nobody has awaited, after an activation."""
+    kept = tuple(text[:MAX_FAILURE] for text in failures[:MAX_FAILURES])
+    return head if kept == head.failures else replace(head, failures=kept)
 
 
 def decide(

@@ -31,6 +31,7 @@ def describe(head: WorkflowHead, reply_to: ReplyTo) -> Tell:
             next_wake=next_due(head),
             steps=head.position,
             transitions=head.sequence,
+            background_failures=head.failures,
         ),
     )
 

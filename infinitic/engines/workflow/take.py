@@ -12,7 +12,7 @@ from infinitic.engines.effects import ActivateElsewhere, Answer, Bury, Confirm, 
 from infinitic.engines.state import SCHEMA, Method, WorkflowHead
 from infinitic.engines.validate import check_decision
 from infinitic.engines.workflow import tasks
-from infinitic.engines.workflow.decide import decide, stall
+from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.taken import Taken, stimulate
 from infinitic.messages import engine as inputs, events
@@ -185,6 +185,7 @@ def _decision(head: WorkflowHead, message: inputs.Decision, now: float) -> Taken
         return Taken(stall(head, message.stalled))
     check_decision(head, message)
     decided, outbox = decide(head, message.commands, message.version, message.retention, taken=message.taken)
+    decided = note_failures(decided, message.failures)
     happened: tuple[events.Event, ...] = message.commands
     if message.taken is not None:
         happened = (events.Partial(message.taken), *message.commands)

@@ -1,0 +1,57 @@
+"""What the code of an instance waits for, in words: for people who ask why nothing happens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from infinitic.clock import to_datetime
+from infinitic.replay.awaited import TaskDeferred, TimerDeferred
+from infinitic.replay.channels import Receiver
+from infinitic.replay.combination import Combination, Taking
+from infinitic.replay.deferred import Deferred
+from infinitic.replay.instance import Instance
+from infinitic.replay.loop import WorkflowTask
+from infinitic.replay.places import line_of
+from infinitic.replay.recorder import METHOD
+
+LISTED = 5
+
+
+def waits_of(instance: Instance) -> list[str]:
+    """A line for each task of the instance that waits, as in ``book waits for a signal of channel 'paid', at …``."""
+    lines: list[str] = []
+    for task in instance.loop.pending():
+        awaited: object = getattr(task, "_fut_waiter", None)
+        if isinstance(awaited, WorkflowTask):
+            continue  # that one is listed itself
+        method = task.context.get(METHOD, ("", ""))[1]
+        where = line_of(task.get_coro())
+        lines.append(f"{method or 'a task'} waits for {_name(awaited)}" + (f", at {where}" if where else ""))
+    return lines
+
+
+def _name(awaited: object, depth: int = 0) -> str:
+    match awaited:
+        case TaskDeferred():
+            return f"task {awaited.stub.service}.{awaited.stub.spec.name}"
+        case TimerDeferred():
+            return f"a timer, due {to_datetime(awaited.due).isoformat()}"
+        case Taking():
+            return _name(awaited.receiver, depth)
+        case Receiver():
+            return f"a signal of channel '{awaited.channel_name}'"
+        case Combination() if depth < 2:
+            return _names(awaited.parts, " and " if awaited.every else " or ", depth)
+        case None:
+            return "nothing: it is about to run"
+        case _:
+            children: Sequence[object] = getattr(awaited, "_children", ())
+            gathered: list[object] = [each for each in children if isinstance(each, Deferred)]
+            return _names(gathered, " and ", depth) if gathered else "other code of the workflow"
+
+
+def _names(parts: Sequence[object], between: str, depth: int) -> str:
+    names = [_name(part, depth + 1) for part in parts[:LISTED]]
+    if len(parts) > LISTED:
+        names.append(f"{len(parts) - LISTED} more")
+    return f"({between.join(names)})" if depth else between.join(names)
