@@ -7,6 +7,7 @@ is refused at the line that asked. It never waits: `run_ready` runs until nothin
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import sys
 from collections import deque
@@ -83,6 +84,18 @@ def _hooks_of(outer: asyncio.AbstractEventLoop | None) -> tuple[Any, Any]:
     if outer is not None:
         _known_outer = (ref(outer), hooks)
     return hooks
+
+
+def _stop_collecting() -> bool:
+    """Have the collector wait while workflow code runs, and return whether it was on.
+
+    It closes coroutines that somebody has left behind, wherever it happens to run. What their `finally` blocks ask of
+    the running loop would become commands of the instance, at another place in each run.
+    """
+    collects = gc.isenabled()
+    if collects:
+        gc.disable()
+    return collects
 
 
 class _Ready(asyncio.Handle):
@@ -198,6 +211,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         hooks = _hooks_of(outer)
         sys.set_asyncgen_hooks(self._begin_generator, _leave_generator)
         asyncio._set_running_loop(self)
+        collects = _stop_collecting()
         watched = self._watch(outer)
         steps = 0
         try:
@@ -219,6 +233,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 sys.setprofile(None)
             asyncio._set_running_loop(outer)
             sys.set_asyncgen_hooks(*hooks)
+            if collects:
+                gc.enable()
 
     def _is_told(self, task: WorkflowTask[Any]) -> bool:
         """True if somebody is called back with a task that has just ended: `gather`, `wait`, a group, an await."""
@@ -229,6 +245,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Call workflow code that is no coroutine: a constructor, a condition."""
         outer = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
+        collects = _stop_collecting()
         watched = self._watch(outer)
         try:
             return call()
@@ -236,6 +253,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             if watched:
                 sys.setprofile(None)
             asyncio._set_running_loop(outer)
+            if collects:
+                gc.enable()
 
     def _watch(self, outer: object) -> bool:
         """In a simulation, have the calls of workflow code looked at, unless somebody else profiles this thread."""
@@ -272,6 +291,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         hooks = _hooks_of(outer)
         sys.set_asyncgen_hooks(self._begin_generator, _leave_generator)
         asyncio._set_running_loop(self)
+        collects = _stop_collecting()
         try:
             for task in pending:
                 task._log_destroy_pending = False  # pyright: ignore[reportPrivateUsage]  # gather does so too
@@ -283,6 +303,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         finally:
             asyncio._set_running_loop(outer)
             sys.set_asyncgen_hooks(*hooks)
+            if collects:
+                gc.enable()
         self._ready.clear()
 
     # What asyncio's tasks, futures and primitives call.

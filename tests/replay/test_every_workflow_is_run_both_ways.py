@@ -20,6 +20,7 @@ BASE = "it is a base class"
 BY_HAND = "it is given its stimuli by hand"
 EXCEPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "test_background_failures": {"its tests run it in each way": ("Careless",)},
+    "test_collector": {BY_HAND: ("Allocating",)},
     "test_bad_input": {
         NEVER_RUN: ("NoCoroutine", "BadHint", "BadChannel", "Generating", "NeedsArguments", "NamedTwice"),
     },
