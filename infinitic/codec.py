@@ -29,6 +29,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
+from infinitic import unset
 from infinitic.codec_pydantic import PydanticCodec
 from infinitic.difference import shown
 from infinitic.errors import DecodingError, PayloadError, UsageError
@@ -173,18 +174,20 @@ class _PlainCodec(ValueCodec):
                 raise PayloadError(misfit(self.hint, value))
             value = list(value)
         try:
-            return _to_json(_tagged(value))
+            data = _to_json(_tagged(value))
+            return unset.join(data, None, ()) or data if unset.needs_mark(data) else data
         except (ValueError, RecursionError) as error:  # lone surrogate, endless number, cycle
             raise PayloadError(f"cannot be written as JSON: {error}") from None
 
     def decode(self, data: bytes | msgspec.Raw) -> Any:
+        data, _ = unset.split(bytes(data))  # by a sender whose hint says more
         try:
             value = self._from_json(data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise DecodingError(f"expected plain JSON: {error}") from None
         if self._outer is not None and type(value) is not self._outer:
             raise DecodingError(misfit(self.hint, value))
-        return _untagged(value) if bytes(data).find(_TAG_BYTES) >= 0 else value  # `in` is slower
+        return _untagged(value) if data.find(_TAG_BYTES) >= 0 else value  # `in` is slower
 
 
 def _tagged(value: object) -> Any:

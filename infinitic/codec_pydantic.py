@@ -95,7 +95,7 @@ class PydanticCodec(RoundTripCodec):
             if found is None:
                 self._refuse(value, change, failure)
             data, arrived = found
-        if models or (self._has_models and unset.needs_mark(data)):
+        if models or (data[-2:] == unset.END and unset.needs_mark(data)):
             marked = unset.join(data, arrived, models or ())
             if marked is None:
                 self._refuse(value, f": {cures.IN_SET}", None)
@@ -125,11 +125,11 @@ class PydanticCodec(RoundTripCodec):
         return self._careful
 
     def _read(self, data: bytes) -> Any:
-        if not self._has_models:
+        if data[-2:] != unset.END:
             return self._from_json(data)
         data, marks = unset.split(data)
         value = self._from_json(data)
-        if marks:
+        if marks and self._has_models:
             unset.apply(marks, value)
         return value
 

@@ -73,6 +73,8 @@ def difference(sent: object, arrived: object, notes: Notes = _NO_NOTES) -> str |
     if kind is other:
         if kind in _BY_VALUE:
             return None if sent == arrived else _change(sent, arrived)
+        if kind is float and sent == arrived and sent != 0:  # the usual case of `_same_float`
+            return None
         return _comparison(kind)(sent, arrived, notes)
     if arrived is _ABSENT:
         return f": {shown(sent)} would be lost"
@@ -261,11 +263,10 @@ def _of_fields(fields: Iterable[str], kind: type | None = None) -> _Comparison:
 
 def _of_models(sent: Any, arrived: Any, notes: Notes) -> str | None:
     """What a pydantic model has besides its fields."""
-    one, other = sent.__pydantic_extra__, arrived.__pydantic_extra__
-    if (one or other) and (path := difference(one, other, notes)):
+    extra, private = sent.__pydantic_extra__, sent.__pydantic_private__
+    if extra is not None and (path := difference(extra, arrived.__pydantic_extra__, notes)):
         return path
-    one, other = sent.__pydantic_private__, arrived.__pydantic_private__
-    if (one or other) and (path := difference(one, other, notes)):
+    if private is not None and (path := difference(private, arrived.__pydantic_private__, notes)):
         return f"{path}{cures.PRIVATE}"
     if sent.__pydantic_fields_set__ != arrived.__pydantic_fields_set__:
         if notes.unset is None:

@@ -14,7 +14,7 @@ from datetime import datetime, time, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-_SUFFIXES = re.compile(r"(\[[^\]]+\])+")
+_SUFFIXES = re.compile(r"(\[[^\]]+\]){1,3}")
 _NAME, _FOLD = "_name=", "_fold="
 NO_SUFFIX = "no zone behind it"
 
@@ -51,6 +51,14 @@ def written(moment: datetime | time) -> str | None:
             suffix += f"[{_FOLD}1]"
             text += f"[{_FOLD}1]"
     return text if suffix else None
+
+
+def without_suffix(text: str) -> str:
+    """The text of a datetime or time as pydantic writes it alone; any other text as it is."""
+    plain, bracket, _ = text.partition("[")
+    if not bracket or not plain or not _SUFFIXES.fullmatch(text, len(plain)):
+        return text
+    return plain[:-6] + "Z" if plain.endswith("+00:00") else plain
 
 
 def read(kind: type[datetime] | type[time], text: object) -> Any:

@@ -16,6 +16,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
+from infinitic import unset
 from infinitic.difference import Notes, difference, shown
 from infinitic.errors import DecodingError, PayloadError
 from infinitic.moments import NO_SUFFIX
@@ -105,10 +106,10 @@ class MsgspecCodec(RoundTripCodec):
             self._refuse(value, None, error)
         if change is not None:
             self._refuse(value, change, None)
-        return data
+        return unset.join(data, None, ()) or data if unset.needs_mark(data) else data
 
     def _read(self, data: bytes) -> Any:
-        return self._from_json(data)
+        return self._from_json(unset.split(data)[0])
 
 
 def _may_be_a_list(part: Any) -> bool:

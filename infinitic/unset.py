@@ -6,13 +6,16 @@ that a receiver whose class has other defaults gets the values of the sender. Wh
 object is wrapped: ``{"$value":[…],"$unset":[…]}``. Each entry has the names that were not set, those that were although
 the text lacks them, and the places of all models of which that is so. A place is a list of steps from the value
 inwards: names of fields, and positions in lists, tuples and dicts.
+
+Every codec but those of single builtins reads the member off, so that a receiver whose hint says less, such as `Any`,
+gets the value alone; and adds an empty one to a value that happens to end like it.
 """
 
 from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Container, Hashable, Iterable, Iterator
+from collections.abc import Collection, Container, Hashable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -20,13 +23,15 @@ import msgspec
 _Place = tuple[int | str, ...]
 _Entry = tuple[tuple[str, ...], tuple[str, ...], list[_Place]]
 
+END = b"]}"
+"""How a text ends that has something beside the value: looked at first, for speed."""
 _MEMBER = b'"$unset":'
 _WRAPPER = b'{"$value":'
 _to_json = msgspec.json.Encoder().encode
 _from_json = msgspec.json.Decoder(list[_Entry]).decode
 
 
-def join(data: bytes, value: object, models: Iterable[tuple[Any, Any]]) -> bytes | None:
+def join(data: bytes, value: object, models: Collection[tuple[Any, Any]]) -> bytes | None:
     """The text of a value, and beside it what was set in these models.
 
     Args:
@@ -40,7 +45,7 @@ def join(data: bytes, value: object, models: Iterable[tuple[Any, Any]]) -> bytes
     groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[_Place]] = {}
     for place, model in _models(value, wanted) if wanted else ():
         sent, arrived = (each.__pydantic_fields_set__ for each in wanted.pop(id(model)))
-        names = tuple(sorted(arrived - sent)), tuple(sorted(sent - arrived))
+        names = tuple(sorted(arrived - sent)), () if sent <= arrived else tuple(sorted(sent - arrived))
         groups.setdefault(names, []).append(place)
     if wanted:
         return None
@@ -52,12 +57,12 @@ def join(data: bytes, value: object, models: Iterable[tuple[Any, Any]]) -> bytes
 
 def needs_mark(data: bytes) -> bool:
     """True if the JSON text of a value looks as if something stood beside it."""
-    return data[-2:] == b"]}" and data.find(_MEMBER) >= 0
+    return data[-2:] == END and data.find(_MEMBER) >= 0
 
 
 def split(data: bytes) -> tuple[bytes, list[_Entry]]:
     """The JSON text of a value, and what stands beside it: nothing in the text of another program."""
-    if data[-2:] != b"]}":
+    if data[-2:] != END:
         return data, []
     start = data.rfind(_MEMBER)
     before = data[start - 1 : start] if start > 0 else b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import cast
 
+from infinitic.earlier import same_arguments
 from infinitic.failures import describe as describe_error
 from infinitic.messages.commands import (
     CancelMethod,
@@ -42,7 +43,7 @@ def same(recorded: Command, requested: Command, check: ReplayCheck) -> bool:
             was = (recorded.position, recorded.service, recorded.task)
             if was != (requested.position, requested.service, requested.task):
                 return False
-            return check is ReplayCheck.SIMPLE or bytes(recorded.arguments) == bytes(requested.arguments)
+            return check is ReplayCheck.SIMPLE or same_arguments(bytes(recorded.arguments), bytes(requested.arguments))
         case StartTimer(), StartTimer():
             strict = check is ReplayCheck.STRICT
             return recorded.position == requested.position and (not strict or recorded.due == requested.due)

@@ -1,0 +1,47 @@
+"""What release 0.1 would have written: it had neither zones behind datetimes nor marks of what was set in a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from infinitic import unset
+from infinitic.moments import without_suffix
+
+_parts = msgspec.json.Decoder(list[msgspec.Raw] | dict[str, list[msgspec.Raw] | dict[str, msgspec.Raw]]).decode
+
+
+def same_arguments(recorded: bytes, requested: bytes) -> bool:
+    """True if two texts of the arguments of a call are the same, or the first is as release 0.1 wrote the second."""
+    if recorded == requested:
+        return True
+    if b"[" not in requested[1:] and b'"$unset"' not in requested:
+        return False
+    try:
+        before, now = _parts(recorded), _parts(requested)
+        return bool(_plain(before, marks=False) == _plain(now, marks=True))
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+
+
+def _plain(part: Any, *, marks: bool) -> Any:
+    """Arguments as plain JSON, in the way of release 0.1 if `marks`; objects as lists, for their order counts."""
+    kind: Any = part.__class__
+    if issubclass(kind, list):
+        return [_plain(each, marks=marks) for each in part]
+    if issubclass(kind, dict):
+        return [(name, _plain(each, marks=marks)) for name, each in part.items()]
+    data = bytes(part)
+    return _ordered(msgspec.json.decode(unset.split(data)[0] if marks else data), marks=marks)
+
+
+def _ordered(value: Any, *, marks: bool) -> Any:
+    kind: Any = value.__class__
+    if issubclass(kind, list):
+        return [_ordered(each, marks=marks) for each in value]
+    if issubclass(kind, dict):
+        return [(key, _ordered(each, marks=marks)) for key, each in value.items()]
+    if issubclass(kind, str):
+        return without_suffix(value) if marks else value
+    return kind, value
