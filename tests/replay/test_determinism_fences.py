@@ -184,12 +184,12 @@ def test_it_is_not_looked_at_in_production() -> None:
 
 
 def test_a_profiler_is_left_alone() -> None:
-    """Somebody measures the test: calls are not looked at, and the profiler goes on."""
+    """Somebody measures the test: the profiler goes on."""
     import cProfile
 
     class Timed(Workflow):
         async def run(self) -> None:
-            time.time()
+            await asyncio.sleep(functools.reduce(max, [1, 2]))
 
     async def main() -> None:
         async with Simulation() as sim:
@@ -200,7 +200,6 @@ def test_a_profiler_is_left_alone() -> None:
     profiler.enable()
     try:
         Simulation.run(main())
-        functools.reduce(max, [1, 2])
     finally:
         profiler.disable()
     assert any("functools.reduce" in str(entry.code) for entry in profiler.getstats())

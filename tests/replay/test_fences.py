@@ -77,7 +77,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "os.open": (lambda: os.open(HERE, os.O_RDONLY), "opening a file"),
     "write beside packages": (lambda: open(pytest.__file__, "a"), "opening a file"),
     "listdir": (lambda: os.listdir("."), r"os\.listdir"),
-    "iterdir": (lambda: list(HERE.parent.iterdir()), r"os\.listdir"),
+    "iterdir": (lambda: list(HERE.parent.iterdir()), r"os\.(listdir|scandir)"),
     "scandir": (lambda: os.scandir("."), r"os\.scandir"),
     "glob": (lambda: glob.glob("*"), r"glob\.glob"),
     "mkdir": (lambda: os.mkdir("/tmp/x"), r"os\.mkdir"),
