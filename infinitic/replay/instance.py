@@ -346,11 +346,10 @@ class Instance(InlineRecorder):
         if not self._recording:
             self._check()
         data = self._sealed(arguments)
-        self._make_room(
-            f"The arguments of {stub.service}.{stub.spec.name}",
-            len(data) + extra_size(stub.tags, stub.meta),
-            lambda: largest_argument(arguments),
-        )
+        size = len(data) + extra_size(stub.tags, stub.meta)
+        if not self._has_room(size):
+            what = f"The arguments of {stub.service}.{stub.spec.name}"
+            self._make_room(what, size, lambda: largest_argument(arguments))
         position = self._position
         self._position = position + 1
         timeout_at = None if stub.total_timeout is None else self.loop.now + stub.total_timeout

@@ -98,6 +98,16 @@ class Recorder:
         self._commands.append(recorded)
         return recorded
 
+    def _has_room(self, size: int) -> bool:
+        """True if `size` bytes more can be sent, and are counted; else `_make_room` decides. This is the usual case."""
+        asked, limits = self._asked + size, self._limits
+        if self._recorded is not None or limits is None or size > limits.call:
+            return False
+        if asked + self._asked_before > limits.activation:
+            return False
+        self._asked = asked
+        return True
+
     def _make_room(self, name: str, size: int, details: Callable[[], str] | None = None) -> None:
         """Raise `PayloadTooLargeError` if `size` bytes more cannot be sent; in replay, if they could not be then.
 
