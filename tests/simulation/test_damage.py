@@ -40,10 +40,10 @@ async def begin(world: World, start: int) -> str:
     return handle.workflow_id
 
 
-async def add_workers(world: World, roles: Roles) -> None:
+async def add_workers(world: World, roles: Roles, case: Case = CASE) -> None:
     for role in roles:
         worker = world.worker()
-        role(worker, CASE)
+        role(worker, case)
         world.start(worker)
     await world.quiet()
 
@@ -156,5 +156,43 @@ def test_an_instance_of_release_0_1_goes_on(roles: Roles) -> None:
             for each in (old, other):
                 await send(world, each)
             assert [await result(world, each) for each in (old, other)] == [EXPECTED, EXPECTED + 4]
+
+    run(main())
+
+
+class Stumbling(Workflow):
+    numbers = Workflow.new_service(Numbers)
+
+    async def run(self) -> int:
+        return await self.numbers.stumble(7, 2)
+
+
+RETRIED = Case("stumbling", (Stumbling,), lambda client: asyncio.sleep(0))
+
+
+@BOTH
+def test_a_request_that_is_damaged_when_it_is_to_be_sent_again(roles: Roles) -> None:
+    """A retry reads one old segment, and no replay happens: the retry waits for the repair, too."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            await add_workers(world, roles, RETRIED)
+            handle, other = [await world.client.dispatch(world.client.new_workflow(Stumbling).run) for _ in range(2)]
+            await world.quiet()
+            await world.stop()
+            stub = world.client.get_workflow_by_id(Stumbling, handle.workflow_id)
+            bench = Bench(
+                world.database, StateKey("Stumbling", handle.workflow_id), StateKey("Stumbling", other.workflow_id)
+            )
+            bench.damage_segments("the first is deleted" if len(roles) == 1 else "one is deleted")
+            await add_workers(world, roles, RETRIED)
+            await asyncio.sleep(90.0)
+            assert "is damaged" in ((await world.client.describe(stub)).stalled or "")
+            bench.repair_segments()
+            await asyncio.sleep(10.0)
+            await world.client.retry_workflow_task(stub, confirm=True)
+            assert await handle.result(timeout=60.0) == 7
+            assert not [topic for topic in world.backlog() if topic.startswith("dead")]
 
     run(main())
