@@ -21,8 +21,10 @@ from infinitic.client_waits import Waits
 from infinitic.clock import Clock, SystemClock, to_instant
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import (
+    DecodingError,
     DeferredError,
     PayloadTooLargeError,
+    TransportError,
     UsageError,
     WorkflowCanceledError,
     WorkflowFailedError,
@@ -35,10 +37,18 @@ from infinitic.messages.client import ReplyTo, WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus, error_of
 from infinitic.payloads import PayloadCodec, coder_of
 from infinitic.replay.spec import MethodSpec
-from infinitic.runtime.backoff import insist
+from infinitic.runtime.backoff import delay_of, insist
 from infinitic.runtime.publisher import Publisher
 from infinitic.storage import Flag, Page, Query, Storage
-from infinitic.transport import Consumer, Message, Transport, TransportClosed
+from infinitic.transport import (
+    Consumer,
+    Delivery,
+    Message,
+    Transport,
+    TransportClosed,
+    TransportUnavailable,
+    UnknownTopic,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -129,11 +139,7 @@ class Client:
         if self._closed:
             raise UsageError("This client is closed: make a new one")
         if self._consumer is None:
-            transport = self._publisher.transport
-            self._consumer = await insist(
-                f"Subscribing to {self._topic.name}",
-                lambda: transport.subscribe(self._topic, self.name, PREFETCH, durable=False),
-            )
+            self._consumer = await self._subscribe()
             self._receiver = asyncio.get_running_loop().create_task(self._receive(), name="infinitic client")
 
     async def close(self) -> None:
@@ -419,23 +425,58 @@ class Client:
         await self._publisher.publish([Outgoing(topics.workflow_engine(name), Message(workflow_id, workflow_id, body))])
 
     async def _receive(self) -> None:
-        consumer = self._consumer
-        assert consumer is not None
+        while True:
+            consumer = self._consumer
+            assert consumer is not None
+            try:
+                deliveries = await insist("Receiving responses", partial(consumer.receive, 256))
+                for delivery in deliveries:
+                    self._heed(delivery)
+                await insist("Acknowledging responses", partial(consumer.ack, deliveries))
+            except (TransportClosed, UnknownTopic) as error:
+                if not await self._listen_again(consumer, error):
+                    return
+
+    def _heed(self, delivery: Delivery) -> None:
+        try:
+            response = responses.decode(delivery.message.body)
+        except DecodingError as error:
+            _logger.warning("A response is passed over: %s", error)
+            return
+        _, future = self._requests.pop(response.request, ("", None))
+        if future is not None and not future.done():
+            future.set_result(response)
+
+    async def _listen_again(self, lost: Consumer, reason: Exception) -> bool:
+        """Subscribe anew, until it works; False if the transport is closed. What was on its way is lost."""
+        _logger.error("%s: %s; it is subscribed anew", self._topic.name, reason)
+        tries = 0
         while True:
             try:
-                deliveries = await insist("Receiving responses", lambda: consumer.receive(256))
+                await lost.close()
+                self._consumer = await self._subscribe()
             except TransportClosed:
-                return
-            for delivery in deliveries:
-                try:
-                    response = responses.decode(delivery.message.body)
-                except Exception as error:  # noqa: BLE001 (from another release: nothing else to be done with it)
-                    _logger.warning("A response cannot be decoded: %s", error)
-                    continue
-                _, future = self._requests.pop(response.request, ("", None))
-                if future is not None and not future.done():
-                    future.set_result(response)
-            await insist("Acknowledging responses", partial(consumer.ack, deliveries))
+                return False
+            except TransportError as error:
+                tries += 1
+                _logger.warning("Subscribing to %s again: %s; trying until it works", self._topic.name, error)
+                await asyncio.sleep(delay_of(tries))
+            else:
+                break
+        for _, future in self._requests.values():
+            if not future.done():
+                future.set_exception(
+                    TransportUnavailable("The topic of this client was lost with its answer: ask again")
+                )
+        self._requests.clear()
+        return True
+
+    async def _subscribe(self) -> Consumer:
+        transport = self._publisher.transport
+        return await insist(
+            f"Subscribing to {self._topic.name}",
+            lambda: transport.subscribe(self._topic, self.name, PREFETCH, durable=False),
+        )
 
 
 def _method_stub(method: object) -> MethodStub:

@@ -49,6 +49,12 @@ def workflow_executor(workflow: str) -> Topic:
 
 
 @lru_cache(4096)
+def workflow_version(workflow: str, version: int) -> Topic:
+    """Activations for code of this version, which came to workers that lack it. They wait here for one that has it."""
+    return Topic(f"workflow-version:{version}:{workflow}", Ordering.SHARED, "workflow-version")
+
+
+@lru_cache(4096)
 def service_executor(service: str) -> Topic:
     """Attempts of the tasks of this service."""
     return Topic(f"service-executor:{service}", Ordering.SHARED, "service-executor")

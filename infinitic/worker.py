@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -25,7 +26,7 @@ from infinitic.replay.spec import WorkflowSpec, workflow_name
 from infinitic.runtime import blocking
 from infinitic.runtime.attempt import Attempts
 from infinitic.runtime.backoff import insist
-from infinitic.runtime.cache import DEFAULT_SIZE
+from infinitic.runtime.cache import DEFAULT_BUFFER_BYTES, DEFAULT_CACHE_BYTES, DEFAULT_SIZE, Bounds
 from infinitic.runtime.committer import Committer
 from infinitic.runtime.deaths import Trials
 from infinitic.runtime.ending import Ending
@@ -49,6 +50,8 @@ _logger = logging.getLogger("infinitic.worker")
 
 DEFAULT_CONCURRENCY = 100
 DEFAULT_GRACE = 30.0
+REMEMBERED = 1000
+"""Instances in `Worker.stalled`: the last that stalled. All of them are found by `client.list_workflows`."""
 
 
 class Worker:
@@ -67,6 +70,8 @@ class Worker:
         name: unique among all workers; chosen if not given.
         clock: the time of day.
         cache_size: how many workflow instances stay live in memory, for each workflow.
+        cache_bytes: how many bytes of history these have together, for each workflow.
+        buffer_bytes: how many bytes of messages each consumer holds; as many again of those that cannot be handled now.
         shutdown_grace_period: seconds (or timedelta) that running work may take when the worker stops.
         run_blocking: where `def` tasks run; worker threads by default.
         codec: codes payloads, one or a chain of `PayloadCodec`; clients must have the same.
@@ -82,6 +87,8 @@ class Worker:
         name: str | None = None,
         clock: Clock | None = None,
         cache_size: int = DEFAULT_SIZE,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        buffer_bytes: int = DEFAULT_BUFFER_BYTES,
         shutdown_grace_period: float | timedelta = DEFAULT_GRACE,
         run_blocking: blocking.Blocking | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
@@ -95,7 +102,7 @@ class Worker:
         self._transport = transport
         self._storage = None if storage is None else checked(storage)
         self._clock = clock or SystemClock()
-        self._cache_size = cache_size
+        self._bounds = Bounds(cache_size, cache_bytes, buffer_bytes)
         self._grace = to_seconds(shutdown_grace_period)
         self._blocking = run_blocking
         self._random = random.Random(seed)
@@ -416,20 +423,14 @@ class Worker:
         """The components of all roles that have not been started yet."""
         components: list[Component] = []
         for name, (specs, concurrency, retention) in self._executors.items():
-            if self._new("executor", name):
-                storage, _ = self._need_storage(name)
-                components.append(
-                    WorkflowExecutor(
-                        name,
-                        specs,
-                        self._publisher,
-                        storage,
-                        self._clock,
-                        concurrency=concurrency,
-                        cache_size=self._cache_size,
-                        retention=retention,
-                    )
-                )
+            sources: list[int | None] = [None] if self._new("executor", name) else []
+            sources += [version for version in specs if self._new("version", f"{version}:{name}")]
+            storage, _ = self._need_storage(name)
+            executor = partial(WorkflowExecutor, name, specs, self._publisher, storage, self._clock)
+            components += [
+                executor(concurrency=concurrency, bounds=self._bounds, retention=retention, version=version)
+                for version in sources
+            ]
         for name, (concurrency, retention) in self._engines.items():
             if self._new("engine", name):
                 storage, committer = self._need_storage(name)
@@ -443,7 +444,7 @@ class Worker:
                         committer,
                         self._clock,
                         concurrency=concurrency,
-                        cache_size=self._cache_size,
+                        bounds=self._bounds,
                         retention=retention,
                         on_stall=self._stalls,
                     )
@@ -474,6 +475,8 @@ class Worker:
 
     def _stalls(self, workflow_id: str, fault: InfiniticError) -> None:
         self.stalled[workflow_id] = fault
+        if len(self.stalled) > REMEMBERED:
+            del self.stalled[next(iter(self.stalled))]
         if self._on_stall is not None:
             self._on_stall(workflow_id, fault)
 

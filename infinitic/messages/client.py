@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from infinitic.messages.decoding import make_decoder
 from infinitic.messages.outcomes import MethodFailure, WorkflowStatus
 
 
@@ -94,4 +95,4 @@ class Described(_Response, frozen=True, tag="described"):
 Response = MethodCompleted | MethodFailed | MethodCanceled | WorkflowUnknown | Applied | Described
 
 encode = msgspec.json.Encoder().encode
-decode = msgspec.json.Decoder(Response).decode
+decode = make_decoder(msgspec.json.Decoder(Response), "response")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from infinitic.messages.decoding import make_decoder
+
 Attempt = tuple[str, int, int, int, int]
 """Workflow id, position, run, retry sequence, retry index: what all deliveries of an attempt have in common."""
 
@@ -28,4 +30,4 @@ class Alive(msgspec.Struct, frozen=True, omit_defaults=True, tag="alive", tag_fi
 Control = Ping | Alive
 
 encode = msgspec.json.Encoder().encode
-decode = msgspec.json.Decoder(Control).decode
+decode = make_decoder(msgspec.json.Decoder(Control), "control message")

@@ -12,6 +12,7 @@ import msgspec
 from infinitic.errors import TaskFailure
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import Command
+from infinitic.messages.decoding import make_decoder
 
 
 class _Input(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="t"):
@@ -151,4 +152,4 @@ Input = (
 )
 
 encode = msgspec.json.Encoder().encode
-decode = msgspec.json.Decoder(Input).decode
+decode = make_decoder(msgspec.json.Decoder(Input), "input of an instance")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from infinitic.messages.decoding import make_decoder
 from infinitic.messages.events import Stimulus
 
 
@@ -34,4 +35,4 @@ class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, ta
 
 
 encode = msgspec.json.Encoder().encode
-decode = msgspec.json.Decoder(Activate).decode
+decode = make_decoder(msgspec.json.Decoder(Activate), "activation")

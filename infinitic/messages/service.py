@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from infinitic import ids
-from infinitic.errors import DecodingError, TaskFailure
+from infinitic.errors import TaskFailure
 from infinitic.messages.control import Attempt
+from infinitic.messages.decoding import make_decoder
 
 
 class ExecuteTask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="task", tag_field="t"):
@@ -48,26 +49,4 @@ class ExecuteTask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True,
 
 
 encode = msgspec.json.Encoder().encode
-decode = msgspec.json.Decoder(ExecuteTask).decode
-
-LARGEST = 2**53
-"""Numbers above are no counters of ours: JSON readers disagree about them."""
-
-
-def check(message: ExecuteTask) -> None:
-    """Raise `UsageError` or `DecodingError` for a message whose form is right and whose content is impossible."""
-    ids.check_name("The id of its workflow", message.workflow_id)
-    ids.check_name("The name of its workflow", message.workflow_name)
-    numbers = (
-        message.workflow_version,
-        message.position,
-        message.run,
-        message.sequence,
-        message.retry_sequence,
-        message.retry_index,
-        message.deaths,
-        message.made_at,
-        message.asked,
-    )
-    if not (min(numbers) >= 0 and max(numbers) <= LARGEST):
-        raise DecodingError(f"It holds a number that is impossible: {numbers}")
+decode = make_decoder(msgspec.json.Decoder(ExecuteTask), "task")

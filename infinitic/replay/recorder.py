@@ -11,7 +11,14 @@ from typing import NoReturn
 from msgspec import Raw
 from msgspec.structs import replace
 
-from infinitic.errors import InfiniticError, NonDeterminismError, PayloadTooLargeError, UsageError, WorkflowCodeError
+from infinitic.errors import (
+    InfiniticError,
+    NonDeterminismError,
+    PayloadTooLargeError,
+    PayloadUnavailable,
+    UsageError,
+    WorkflowCodeError,
+)
 from infinitic.limits import Limits
 from infinitic.messages.commands import Command, RefuseCall, ScheduleTask
 from infinitic.replay import divergence
@@ -146,11 +153,27 @@ class Recorder:
 
     def _sealed(self, data: bytes) -> bytes:
         coder = self.spec.coder
-        return data if coder is None else coder.seal(data)
+        if coder is None:
+            return data
+        try:
+            return coder.seal(data)
+        except PayloadUnavailable as error:
+            raise self._interrupt(error) from error
 
     def _unsealed(self, data: Raw) -> bytes | Raw:
         coder = self.spec.coder
-        return data if coder is None else coder.unseal(data)
+        if coder is None:
+            return data
+        try:
+            return coder.unseal(data)
+        except PayloadUnavailable as error:
+            raise self._interrupt(error) from error
+
+    def _interrupt(self, error: PayloadUnavailable) -> Stop:
+        """The activation cannot be made now. The code is not told: it could take that for a failure."""
+        if self.fault is None:
+            self.fault = error
+        return Stop()
 
     def _plain(self, command: Command) -> Command:
         """The command with its arguments as the code gave them: coding them twice need not give the same."""

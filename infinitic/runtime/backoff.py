@@ -20,9 +20,9 @@ FIRST_SECONDS = 0.1
 LONGEST_SECONDS = 5.0
 
 
-def delay_of(tries: int) -> float:
-    """Seconds to wait after this many tries (from 1) have failed."""
-    return float(min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(tries - 1, 10)))
+def delay_of(tries: int, longest: float = LONGEST_SECONDS) -> float:
+    """Seconds to wait after this many tries (from 1) have failed, at most `longest`."""
+    return float(min(longest, FIRST_SECONDS * 2 ** min(tries - 1, 10)))
 
 
 async def insist(what: str, call: Callable[[], Awaitable[T]], *, patience: float = math.inf) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from infinitic.engines.state import WorkflowHead
 from infinitic.messages.events import Stimulus
@@ -11,6 +12,16 @@ from infinitic.replay.instance import Instance
 from infinitic.storage import StateKey
 
 DEFAULT_SIZE = 1000
+DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
+DEFAULT_BUFFER_BYTES = 16 * 1024 * 1024
+
+
+class Bounds(NamedTuple):
+    """How much one component keeps in memory: instances, their history, and messages. The last two in bytes."""
+
+    cache_size: int = DEFAULT_SIZE
+    cache_bytes: int = DEFAULT_CACHE_BYTES
+    buffer_bytes: int = DEFAULT_BUFFER_BYTES
 
 
 class Held:
@@ -19,10 +30,11 @@ class Held:
     `live` is its object on its loop, if it is there, and `pending` the stimuli in history that it was not handed yet.
     `published` says that storage knows the last outbox to have been published. `vouched` is how many of the deliveries
     that wait had come before the head was loaded: it holds all that led to them. A head from memory vouches for none:
-    the key may have been with another worker meanwhile.
+    the key may have been with another worker meanwhile. `bytes` is how much history the live instance was handed: it
+    may hold all of it.
     """
 
-    __slots__ = ("head", "key", "live", "pending", "published", "version", "vouched")
+    __slots__ = ("bytes", "head", "key", "live", "pending", "published", "version", "vouched")
 
     def __init__(self, key: StateKey, head: WorkflowHead | None, version: int | None, *, published: bool) -> None:
         self.key = key
@@ -32,6 +44,7 @@ class Held:
         self.live: Instance | None = None
         self.pending: list[Stimulus] = []
         self.vouched = 0
+        self.bytes = 0
 
     def discard_live(self) -> None:
         """Close the live instance: it has done something that is not in history, or must make room."""
@@ -39,13 +52,16 @@ class Held:
             self.live.close()
             self.live = None
             self.pending = []
+        self.bytes = 0
 
 
 class Cache:
-    """Held instances by id, at most `size` besides those in use."""
+    """Held instances by id, at most `size` with at most `max_bytes` of history, besides those in use."""
 
-    def __init__(self, size: int = DEFAULT_SIZE) -> None:
+    def __init__(self, size: int = DEFAULT_SIZE, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
         self._size = size
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._held: OrderedDict[str, Held] = OrderedDict()
 
     def __len__(self) -> int:
@@ -53,18 +69,26 @@ class Cache:
 
     def take(self, key: str) -> Held | None:
         """Take an instance out, to work on it: nobody evicts it meanwhile. Give it back with `put`."""
-        return self._held.pop(key, None)
+        held = self._held.pop(key, None)
+        if held is not None:
+            self._bytes -= held.bytes
+        return held
 
     def put(self, held: Held) -> None:
         """Give an instance back, as the one most recently used."""
+        self.take(held.key.id)
         self._held[held.key.id] = held
+        self._bytes += held.bytes
 
     def evict(self) -> Iterator[Held]:
-        """Instances to let go, so that the bound holds."""
-        while len(self._held) > self._size:
-            yield self._held.popitem(last=False)[1]
+        """Instances to let go, so that the bounds hold."""
+        while len(self._held) > self._size or (self._bytes > self._max_bytes and self._held):
+            held = self._held.popitem(last=False)[1]
+            self._bytes -= held.bytes
+            yield held
 
     def clear(self) -> Iterator[Held]:
         """All instances, to let go."""
+        self._bytes = 0
         while self._held:
             yield self._held.popitem(last=False)[1]

@@ -1,15 +1,21 @@
 """Group commit: what is ready while the last commit is under way goes together (storage.md, §3).
 
-No timer, and no added latency when idle: a commit that finds nothing under way goes at once.
+A commit that finds nothing under way goes at once: no added latency when idle. Marks that an outbox has been published
+go with the next commit; if none comes they are written after half a second. Until then their instances stay here:
+whoever loaded them meanwhile would find them unmarked, and send their messages once more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from infinitic.errors import StorageError
+from infinitic.runtime.backoff import LONGEST_SECONDS
+from infinitic.runtime.cache import Held
 from infinitic.storage import (
     ILLNESSES,
     Change,
@@ -24,9 +30,15 @@ from infinitic.storage import (
 MAX_CHANGES = 200
 MAX_BYTES = 4 * 1024 * 1024
 MAX_FLYING = 2
+MARK_SECONDS = 0.5
+"""How long the marks of published outboxes wait for a commit that takes them along."""
+
+_logger = logging.getLogger("infinitic.runtime")
 
 Settled = Outcome | StorageError
 """What has become of a change; an error if it failed while others did not."""
+
+_Batch = list[tuple[Sequence[Change], "asyncio.Future[list[Settled]]"]]
 
 
 class Committer:
@@ -37,17 +49,71 @@ class Committer:
         self._flying = 0
         self._waiting: deque[tuple[Sequence[Change], asyncio.Future[list[Settled]]]] = deque()
         self._published: dict[StateKey, int] = {}
+        self._leaving: dict[StateKey, Held] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def mark_published(self, key: StateKey, version: int) -> None:
-        """The outbox of this version has been published: written with the next commit, or at `flush`."""
-        self._published[key] = version
+    def let_go(self, held: Held) -> None:
+        """Forget an instance whose last outbox has been published, once storage knows that."""
+        if held.version is None:
+            return
+        self._leaving[held.key] = held
+        self._published[held.key] = held.version
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(MARK_SECONDS, self._flush_soon)
+
+    def take_back(self, key: StateKey) -> Held | None:
+        """An instance that was let go, if it is still here."""
+        return self._leaving.pop(key, None)
 
     async def flush(self) -> None:
-        """Write the marks that no commit has taken along."""
+        """Write the marks that no commit has taken along. Raises what `StateStorage.commit` raises."""
         while self._published:
             marks = self._take_marks()
-            await self._states.commit(marks)
+            try:
+                await self._states.commit(marks)
+            except BaseException:
+                self._put_back(marks)
+                raise
+            self._gone(marks)
+
+    def close(self) -> None:
+        """Write no more marks: whoever takes over publishes once more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._published.clear()
+        self._leaving.clear()
+
+    def _flush_soon(self) -> None:
+        self._timer = None
+        if self._published:
+            self._start(self._flush_or_retry())
+
+    async def _flush_or_retry(self) -> None:
+        try:
+            await self.flush()
+        except StorageError as error:
+            _logger.debug("Marking outboxes as published: %s; trying again", error)
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(LONGEST_SECONDS, self._flush_soon)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _gone(self, marks: Sequence[Published]) -> None:
+        for mark in marks:
+            held = self._leaving.get(mark.key)
+            if held is not None and held.version == mark.version:
+                del self._leaving[mark.key]
+
+    def _put_back(self, marks: Sequence[Published]) -> None:
+        """These marks were not written. What was let go since then has a newer one."""
+        for mark in marks:
+            if mark.key in self._leaving:
+                self._published.setdefault(mark.key, mark.version)
 
     async def commit(self, changes: Sequence[Change]) -> list[Settled]:
         """One outcome for each change, in order.
@@ -58,7 +124,10 @@ class Committer:
             return await self._send(changes)
         future: asyncio.Future[list[Settled]] = asyncio.get_running_loop().create_future()
         self._waiting.append((changes, future))
-        return await future
+        try:
+            return await future
+        finally:
+            del future, changes  # an error would hold this frame, and the frame its future
 
     async def _send(self, changes: Sequence[Change]) -> list[Settled]:
         self._flying += 1
@@ -68,13 +137,17 @@ class Committer:
             for change in changes:
                 self._published.pop(change.key, None)
             marks = self._take_marks()
-            return (await self._write([*changes, *marks]))[: len(changes)]
+            try:
+                outcomes = await self._write([*changes, *marks])
+            except BaseException:
+                self._put_back(marks)
+                raise
+            self._gone(marks)
+            return outcomes[: len(changes)]
         finally:
             self._flying -= 1
             if self._waiting:
-                task = asyncio.get_running_loop().create_task(self._send_waiting())
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._start(self._send_waiting())
 
     async def _write(self, changes: Sequence[Change | Published]) -> list[Settled]:
         try:
@@ -104,10 +177,8 @@ class Committer:
             del self._published[key]
         return [Published(key, version) for key, version in taken]
 
-    async def _send_waiting(self) -> None:
-        """Send what waits as one batch. An outcome that is unknown is unknown for all in it."""
-        if not self._waiting or self._flying >= MAX_FLYING:
-            return
+    def _next_batch(self) -> _Batch:
+        """What waits and can be sent as one batch: never more than fits, at least one."""
         batch = [self._waiting.popleft()]
         size = _size(batch[0][0])
         count = len(batch[0][0])
@@ -118,12 +189,18 @@ class Committer:
             if count > MAX_CHANGES or size > MAX_BYTES:
                 break
             batch.append(self._waiting.popleft())
+        return batch
+
+    async def _send_waiting(self) -> None:
+        """Send what waits as one batch. An outcome that is unknown is unknown for all in it."""
+        if not self._waiting or self._flying >= MAX_FLYING:
+            return
+        batch = self._next_batch()
         try:
             outcomes = await self._send([change for changes, _ in batch for change in changes])
         except BaseException as error:  # handed to every lane of the batch
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
+            _fail(batch, error)
+            batch.clear()  # the error holds this frame
             if not isinstance(error, Exception):
                 raise
             return
@@ -132,6 +209,12 @@ class Committer:
             if not future.done():
                 future.set_result(outcomes[start : start + len(changes)])
             start += len(changes)
+
+
+def _fail(batch: _Batch, error: BaseException) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)
 
 
 def _size(changes: Sequence[Change]) -> int:

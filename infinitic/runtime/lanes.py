@@ -3,6 +3,8 @@
 A receiver appends deliveries to the lane of their key; a lane that was empty becomes runnable. A few processors take
 many runnable lanes at a time. Messages of one key are never handled at the same time or out of order: a failing one
 is tried again in its lane, with backoff, and later ones of its key wait behind it. Nothing polls.
+
+What is in hand is bounded in number and bytes. Lanes that fail have bounds of their own: they starve no other.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 
 from infinitic.clock import Clock
-from infinitic.errors import InfiniticError
-from infinitic.runtime.backoff import delay_of, insist
+from infinitic.errors import InfiniticError, StorageError, TransportError
+from infinitic.runtime.backoff import LONGEST_SECONDS, delay_of
+from infinitic.runtime.cache import DEFAULT_BUFFER_BYTES
+from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.wakeup import wake
 from infinitic.storage import StorageOutcomeUnknown, StorageUnavailable
-from infinitic.transport import Consumer, Delivery, TransportClosed, TransportUnavailable
+from infinitic.transport import Delivery, TransportClosed, TransportUnavailable
 
 _logger = logging.getLogger("infinitic.runtime")
 
@@ -28,6 +32,21 @@ FOLD_MESSAGES = 64
 FOLD_BYTES = 1024 * 1024
 RECEIVE = 256
 BUDGET_SECONDS = 60.0
+"""For how long a message is tried again that fails by itself. A pause between two tries does not count."""
+
+LONGEST_WAIT_SECONDS = 30.0
+"""The longest backoff of a lane that waits for something that this worker lacks: tried sooner, it fails as well."""
+
+ACTIVE = 1000
+"""Messages in hand of lanes that do not fail."""
+
+FAILING = 20_000
+"""Messages in hand of lanes that fail. A broker may stop at 50,000 for a consumer."""
+
+PREFETCH = ACTIVE + FAILING
+
+BATCH_BYTES = 4 * 1024 * 1024
+"""Bytes that one processor handles at a time, or one message."""
 
 OUTAGES = (StorageUnavailable, StorageOutcomeUnknown, TransportUnavailable)
 
@@ -35,19 +54,39 @@ OUTAGES = (StorageUnavailable, StorageOutcomeUnknown, TransportUnavailable)
 class Lane:
     """The deliveries of one key that are in hand, in order, and how its first one fares."""
 
-    __slots__ = ("failed", "failed_since", "failure", "key", "tries", "waiting")
+    __slots__ = (
+        "_last",
+        "bytes",
+        "counted",
+        "failed",
+        "failure",
+        "key",
+        "spent",
+        "tries",
+        "waiting",
+    )
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.waiting: deque[Delivery] = deque()
+        self.bytes = 0
         self.tries = 0
         self.failed = False
-        self.failed_since: float | None = None
         self.failure: BaseException | None = None
+        self.counted = False
+        """Whether the last failure used up the budget."""
+        self.spent = 0.0
+        """Seconds of the budget that are used up."""
+        self._last: float | None = None
+
+    def append(self, delivery: Delivery) -> None:
+        """One more delivery, behind the others."""
+        self.waiting.append(delivery)
+        self.bytes += len(delivery.message.body)
 
     def fold(self) -> list[Delivery]:
-        """The deliveries to handle together: all that wait, within bounds."""
-        if len(self.waiting) == 1:
+        """The deliveries to handle together: all that wait, within bounds; after a failure the first one alone."""
+        if len(self.waiting) == 1 or self.tries:
             return [self.waiting[0]]
         folded: list[Delivery] = []
         size = 0
@@ -58,6 +97,11 @@ class Lane:
             folded.append(delivery)
         return folded
 
+    @property
+    def fold_bytes(self) -> int:
+        """About how many bytes `fold` has."""
+        return min(self.bytes, max(FOLD_BYTES, len(self.waiting[0].message.body)))
+
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """These are handled and acknowledged. They are the first ones, or among the first ones."""
         for delivery in deliveries:
@@ -65,46 +109,77 @@ class Lane:
                 self.waiting.popleft()
             else:
                 self.waiting.remove(delivery)
+            self.bytes -= len(delivery.message.body)
         self.tries = 0
-        self.failed_since = None
+        self.spent = 0.0
+        self._last = None
         self.failure = None
 
     def fail(self, error: BaseException, now: float, *, counted: bool) -> None:
         """The first delivery could not be handled now. `counted`: this uses up its budget."""
+        if counted and self._last is not None:
+            passed = max(0.0, now - self._last)  # the process may have been paused, or the clock been set
+            self.spent += min(passed, 2 * delay_of(self.tries))
+        self._last = now if counted else None
+        self.counted = counted
         self.failed = True
         self.failure = error
         self.tries += 1
-        if not counted:
-            self.failed_since = None
-        elif self.failed_since is None:
-            self.failed_since = now
 
     def exhausted(self, now: float) -> bool:
-        """True if the first delivery has been failing for longer than the budget of 60 s."""
-        return self.failed_since is not None and now - self.failed_since >= BUDGET_SECONDS
+        """True if the first delivery has used up its budget of 60 s, in many tries."""
+        return self.spent >= BUDGET_SECONDS or (self._last is not None and self._would_exhaust(now))
+
+    def _would_exhaust(self, now: float) -> bool:
+        return self.spent + min(max(0.0, now - (self._last or now)), 2 * delay_of(self.tries)) >= BUDGET_SECONDS
 
 
 Handler = Callable[[Sequence[Lane]], Awaitable[None]]
 
 
+class _InHand:
+    """How much is in hand of one kind of lane."""
+
+    __slots__ = ("bytes", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.bytes = 0
+
+
 class Lanes:
-    """Runs a handler over the lanes of one consumer.
+    """Runs a handler over the lanes of one subscription.
 
     The handler settles or fails each lane that it is given; a lane that it neither settled nor failed is run again.
-    `concurrency` bounds how many lanes are in its hands at once.
+    `concurrency` bounds how many lanes are in its hands at once, `max_bytes` the bytes in hand of lanes that do not
+    fail, and of those that do.
     """
 
-    def __init__(self, consumer: Consumer, handler: Handler, clock: Clock, concurrency: int) -> None:
-        self._consumer = consumer
+    def __init__(
+        self,
+        subscription: Subscription,
+        handler: Handler,
+        clock: Clock,
+        concurrency: int,
+        max_bytes: int = DEFAULT_BUFFER_BYTES,
+    ) -> None:
+        self._subscription = subscription
         self._handler = handler
         self._clock = clock
         self._concurrency = concurrency
+        self._max_bytes = max_bytes
         self._lanes: dict[str, Lane] = {}
         self._runnable: deque[Lane] = deque()
         self._idle: list[asyncio.Future[None]] = []
         self._backing_off: dict[str, asyncio.TimerHandle] = {}
+        self._active = _InHand()
+        self._failing = _InHand()
+        self._accounts: dict[Lane, tuple[_InHand, int, int]] = {}
+        self._room: asyncio.Future[None] | None = None
+        self._is_full = False
         self._busy = 0
         self._is_down = False
+        self._is_lost = False
         self._at_rest: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
@@ -126,18 +201,73 @@ class Lanes:
     async def _receive(self) -> None:
         lanes, runnable = self._lanes, self._runnable
         while True:
-            try:
-                deliveries = await insist("Receiving", lambda: self._consumer.receive(RECEIVE))
-            except TransportClosed:
-                return
+            wanted = await self._wait_for_room()
+            deliveries = await self._subscription.receive(wanted)
+            if deliveries is None:
+                await self._forget_all()
+                if not await self._subscription.rejoin():
+                    return
+                continue
             for delivery in deliveries:
                 key = delivery.message.key or ""
                 lane = lanes.get(key)
                 if lane is None:
                     lane = lanes[key] = Lane(key)
                     runnable.append(lane)
-                lane.waiting.append(delivery)
+                lane.append(delivery)
+                self._account(lane)
             self._wake()
+
+    async def _wait_for_room(self) -> int:
+        """How many messages to receive, once there is room for them."""
+        while True:
+            active, failing = self._active, self._failing
+            room = min(RECEIVE, ACTIVE - active.count, FAILING - failing.count)
+            if room > 0 and active.bytes < self._max_bytes and failing.bytes < self._max_bytes:
+                self._is_full = False
+                return room
+            if not self._is_full and (failing.count >= FAILING or failing.bytes >= self._max_bytes):
+                self._is_full = True
+                _logger.error(
+                    "%s: %d messages (%d bytes) in hand cannot be handled now; no more are taken until some are: %s",
+                    self._subscription.topic.name,
+                    failing.count,
+                    failing.bytes,
+                    next((lane.failure for lane in self._accounts if lane.failure is not None), None),
+                )
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
+    def _account(self, lane: Lane) -> None:
+        """Take down what a lane has in hand: called whenever that has changed."""
+        before = self._accounts.pop(lane, None)
+        if before is not None:
+            kind, count, size = before
+            kind.count -= count
+            kind.bytes -= size
+        if lane.waiting:
+            kind = self._failing if lane.tries else self._active
+            count, size = len(lane.waiting), lane.bytes
+            kind.count += count
+            kind.bytes += size
+            self._accounts[lane] = (kind, count, size)
+        wake(self._room)
+
+    async def _forget_all(self) -> None:
+        """The subscription was lost: what was in hand comes again, here or elsewhere."""
+        self._is_lost = True
+        for handle in self._backing_off.values():
+            handle.cancel()
+        self._backing_off.clear()
+        self._runnable.clear()
+        while self._busy:
+            self._at_rest = asyncio.get_running_loop().create_future()
+            await self._at_rest
+        self._runnable.clear()
+        self._lanes.clear()
+        self._accounts.clear()
+        self._active.count = self._active.bytes = self._failing.count = self._failing.bytes = 0
+        self._is_lost = False
 
     def _wake(self) -> None:
         if self._runnable and self._idle:
@@ -153,7 +283,12 @@ class Lanes:
                 self._idle.append(future)
                 await future
                 continue
-            batch = [runnable.popleft() for _ in range(room)]
+            batch = [runnable.popleft()]
+            size = batch[0].fold_bytes
+            while len(batch) < room and size < BATCH_BYTES:
+                batch.append(runnable.popleft())
+                size += batch[-1].fold_bytes
+            room = len(batch)
             self._busy += room
             self._wake()
             try:
@@ -165,20 +300,24 @@ class Lanes:
                 _logger.warning("Storage and broker work again")
             for lane in batch:
                 self._after(lane)
+            for lane in batch:
+                forget_frames(lane.failure)
+            batch.clear()
             self._wake()
             if not runnable and not self._busy:
                 wake(self._at_rest)
 
     def _after(self, lane: Lane) -> None:
-        if lane.failed and isinstance(lane.failure, TransportClosed):
+        if self._is_lost or (lane.failed and isinstance(lane.failure, TransportClosed)):
             lane.waiting.clear()  # this consumer was fenced: what it had in hand is with others, and theirs to handle
+        self._account(lane)
         if not lane.waiting:
             del self._lanes[lane.key]
         elif not lane.failed:
             self._runnable.append(lane)
         else:
             lane.failed = False
-            delay = delay_of(lane.tries)
+            delay = delay_of(lane.tries, LONGEST_SECONDS if self._may_end_soon(lane) else LONGEST_WAIT_SECONDS)
             log = _logger.warning if lane.tries == 1 else _logger.debug
             if isinstance(lane.failure, OUTAGES):  # all keys fail then, and it is said once
                 log = _logger.debug if self._is_down else _logger.warning
@@ -193,6 +332,10 @@ class Lanes:
             loop = asyncio.get_running_loop()
             self._backing_off[lane.key] = loop.call_later(delay, self._resume, lane)
 
+    @staticmethod
+    def _may_end_soon(lane: Lane) -> bool:
+        return lane.counted or isinstance(lane.failure, StorageError | TransportError)
+
     def _resume(self, lane: Lane) -> None:
         del self._backing_off[lane.key]
         self._runnable.append(lane)
@@ -201,3 +344,11 @@ class Lanes:
 
 def _unexpected(error: BaseException | None) -> BaseException | None:
     return None if isinstance(error, InfiniticError) else error
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """Keep what an error says, not the frames it came through: these hold messages, and it is kept for long."""
+    seen = 0
+    while error is not None and seen < 100:
+        error.__traceback__ = None
+        error, seen = error.__cause__ or error.__context__, seen + 1

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
+from infinitic.runtime.memory import give_back_large_blocks
 from infinitic.runtime.watchdog import Watchdog
 
 _logger = logging.getLogger("infinitic.worker")
@@ -171,7 +172,8 @@ _tuning = _Tuning()
 
 @contextmanager
 def tuned() -> Generator[None]:
-    """Watch for code that blocks the loop, and look for garbage less often."""
+    """Watch for code that blocks the loop, look for garbage less often, and give back large blocks at once."""
+    give_back_large_blocks()
     watchdog = Watchdog()
     watchdog.start()
     _tuning.begin()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from infinitic import topics
@@ -10,9 +11,13 @@ from infinitic.runtime.backoff import insist
 from infinitic.topics import Topic
 from infinitic.transport import Delivery, Message, Transport, TransportUnavailable, UnknownTopic
 
+_logger = logging.getLogger("infinitic.runtime")
+
 CAUSE = "infinitic-cause"
 ORIGIN = "infinitic-topic"
 ATTEMPTS = "infinitic-attempts"
+CAUSE_BYTES = 2000
+"""How much of a reason goes into a header, in UTF-8."""
 
 
 class Publisher:
@@ -47,8 +52,11 @@ class Publisher:
             except TransportUnavailable:
                 await insist(f"Publishing to {topic.name}", lambda: self.transport.publish(topic, messages))
         except UnknownTopic:
-            if topic.subscription is not None:
-                raise
+            if topic.subscription is None:
+                return
+            _logger.error("%s is gone: it is declared anew", topic.name)
+            await self.declare(topic)
+            await insist(f"Publishing to {topic.name}", lambda: self.transport.publish(topic, messages))
 
     async def declare(self, topic: Topic) -> None:
         """Make a topic and its main subscription where they do not exist yet."""
@@ -70,9 +78,10 @@ class Publisher:
 
 
 def _headers(delivery: Delivery, topic: Topic, reason: str) -> Mapping[str, str]:
+    cause = reason.encode(errors="backslashreplace")[:CAUSE_BYTES].decode(errors="ignore")
     return {
         **delivery.message.headers,
-        CAUSE: reason[:2000],
+        CAUSE: cause,
         ORIGIN: topic.name,
         ATTEMPTS: str(delivery.attempt),
     }

@@ -35,15 +35,18 @@ PAGE_BYTES = 8 * 1024 * 1024
 class HistoryCheck:
     """Follows a history in order: activations count from 1, positions from 0, both without a gap."""
 
-    __slots__ = ("_key", "activation", "position")
+    __slots__ = ("_key", "activation", "bytes", "position")
 
     def __init__(self, key: StateKey) -> None:
         self._key = key
         self.activation = 0
         self.position = 0
+        self.bytes = 0
+        """How many bytes of events it has seen."""
 
     def follow(self, segment: Segment, happened: Sequence[Event]) -> None:
         """The events of the next segment. Raises `DamagedState`."""
+        self.bytes += len(segment.events)
         for event in happened:
             if isinstance(event, Activated):
                 self.activation += 1
@@ -122,7 +125,15 @@ async def feed_history(replay: Replay, key: StateKey, until: int, states: StateS
 async def replayed(
     key: StateKey, head: WorkflowHead, spec: WorkflowSpec, states: StateStorage
 ) -> tuple[Instance, list[Stimulus]]:
-    """The live instance as its history left it, and the stimuli that it was not handed yet.
+    """The live instance as its history left it, and the stimuli that it was not handed yet: see `_replay`."""
+    instance, pending, _ = await _replay(key, head, spec, states)
+    return instance, pending
+
+
+async def _replay(
+    key: StateKey, head: WorkflowHead, spec: WorkflowSpec, states: StateStorage
+) -> tuple[Instance, list[Stimulus], int]:
+    """The live instance as its history left it, the stimuli that it was not handed yet, and the bytes of its history.
 
     Nothing live is left behind if that fails. Raises as `Instance.activate` does, and `DamagedState`.
     """
@@ -135,13 +146,13 @@ async def replayed(
     except BaseException:
         instance.close()
         raise
-    return instance, replay.pending
+    return instance, replay.pending, check.bytes
 
 
 async def revive(held: Held, spec: WorkflowSpec, states: StateStorage) -> None:
     """Make the instance live again."""
     assert held.head is not None
-    held.live, held.pending = await replayed(held.key, held.head, spec, states)
+    held.live, held.pending, held.bytes = await _replay(held.key, held.head, spec, states)
 
 
 async def read_segments(key: StateKey, sequences: Iterable[int], states: StateStorage) -> dict[int, list[Event]]:

@@ -12,29 +12,38 @@ import asyncio
 import logging
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
-from functools import partial
+
+from msgspec.structs import replace
 
 from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.errors import PayloadUnavailable, TransportError
 from infinitic.messages.control import Attempt
-from infinitic.messages.service import check, decode
+from infinitic.messages.decoding import UndecodableMessage, UnknownMessageType
+from infinitic.messages.service import decode
 from infinitic.runtime.attempt import MAX_DEATHS, Attempts
-from infinitic.runtime.backoff import insist
 from infinitic.runtime.blocking import Threads
 from infinitic.runtime.deaths import AGAIN_SECONDS, ELSEWHERE_SECONDS, SUSPECT, Inquiry, Trials
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.wakeup import wake
 from infinitic.runtime.work import Outbound, Work
-from infinitic.transport import Delivery, MessageTooLarge, Support, TransportClosed
+from infinitic.transport import Delivery, MessageTooLarge, Support
 
 _logger = logging.getLogger("infinitic.executor")
 
 RECENT = 10_000
 
+OUTBOX_BYTES = 16 * 1024 * 1024
+"""Bytes of reports that wait to be published, before no more tasks are taken."""
+
+FLUSH_BYTES = 4 * 1024 * 1024
+"""Bytes of reports that are published together."""
+
 CODEC_DELAY = 30.0
 """Seconds for which a task is put off whose arguments the payload codec cannot decode now."""
+LEFT_SECONDS = 5.0
+"""How long a message of a newer release waits until the next worker looks at it."""
 
 
 class ServiceExecutor:
@@ -82,6 +91,7 @@ class ServiceExecutor:
         self._members = 0
         self._receiver: asyncio.Task[None] | None = None
         self._doubts: asyncio.Future[None] | None = None
+        self._outbox_bytes = 0
         self._flush_needed: asyncio.Future[None] | None = None
         self._flushing = False
         self._drained: asyncio.Future[None] | None = None
@@ -92,6 +102,11 @@ class ServiceExecutor:
         self._durability = publisher.transport.capabilities.ack_durability
         counts = publisher.transport.capabilities.support("RED-3") is Support.GUARANTEED
         self._suspects = 0 if counts else concurrency  # a process before had no more in hand
+
+    @property
+    def joined(self) -> bool:
+        """True while it receives."""
+        return self._subscription.joined
 
     async def start(self) -> None:
         """Join the subscription. Who has messages in hand hears what the others ask: that is joined first."""
@@ -155,20 +170,23 @@ class ServiceExecutor:
         self._collect()
 
     async def _receive(self) -> None:
-        consumer = self._subscription.consumer
         loop = asyncio.get_running_loop()
         while True:
             if self._threads is not None and self._threads.abandoned >= self._concurrency:
                 await self._wait_for_threads(self._threads)
             room = self._concurrency - len(self._running) - len(self._waiting)
-            if room <= 0:  # what waits here would count as one more death if this process died: leave it to others
+            if (
+                room <= 0 or self._outbox_bytes >= OUTBOX_BYTES
+            ):  # what waits here would count as one more death if this process died: leave it to others
                 self._room = loop.create_future()
                 await self._room
                 continue
-            try:
-                self._received += await insist("Receiving", partial(consumer.receive, room))
-            except TransportClosed:
-                return
+            received = await self._subscription.receive(room)
+            if received is None:
+                if not await self._subscription.rejoin():
+                    return
+                continue
+            self._received += received
             while self._received:
                 await self._accept(self._received[0])
                 self._received.popleft()
@@ -191,9 +209,14 @@ class ServiceExecutor:
     async def _accept(self, delivery: Delivery) -> None:
         try:
             message = decode(delivery.message.body)
-            check(message)
-        except Exception as error:  # noqa: BLE001 (bytes from anywhere: decoders raise whatever they like)
-            await self._bury([delivery], f"This is not a task for an executor: {type(error).__name__}: {error}")
+        except UndecodableMessage as error:
+            await self._bury([delivery], str(error))
+            return
+        except UnknownMessageType as error:  # a copy is left to workers of a newer release: it counts no death
+            _logger.warning("%s: %s", self.topic.name, error)
+            later = replace(delivery.message, deliver_at=self._clock.now() + LEFT_SECONDS)
+            await self._publisher.send(self.topic, [later])
+            await self._subscription.ack([delivery])
             return
         work = Work(message, delivery)
         if self._joins(work):
@@ -338,6 +361,7 @@ class ServiceExecutor:
         else:
             self._unpublished[work.attempt] = work
             self._reports.append(work)
+            self._outbox_bytes += work.report_bytes
             wake(self._flush_needed)
         finally:
             self._end_trial(work)
@@ -404,21 +428,35 @@ class ServiceExecutor:
                 wake(self._drained)
                 self._flush_needed = loop.create_future()
                 await self._flush_needed
-            reports, self._reports = self._reports, []
+            reports = self._next_reports()
             self._flushing = True
             await self._publish(reports)
             await self._settle(reports)
             self._flushing = False
 
+    def _next_reports(self) -> list[Work]:
+        """The reports to publish together: those that wait, as far as their bytes are bounded, at least one."""
+        count, size = 0, 0
+        for work in self._reports:
+            size += work.report_bytes
+            if count and size > FLUSH_BYTES:
+                break
+            count += 1
+        reports = self._reports[:count]
+        del self._reports[:count]
+        return reports
+
     async def _settle(self, reported: list[Work]) -> None:
         """These reports are published: from here on a repeat is acknowledged at once."""
         deliveries = list[Delivery]()
         for work in reported:
-            self._unpublished.pop(work.attempt, None)
+            if self._unpublished.pop(work.attempt, None) is not None:
+                self._outbox_bytes -= work.report_bytes
             self._recent[work.attempt] = None
             deliveries += work.deliveries
         while len(self._recent) > RECENT:
             self._recent.popitem(last=False)
+        wake(self._room)
         await self._subscription.ack(deliveries)
 
     async def _publish(self, reported: list[Work]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from itertools import islice
 
 import msgspec
@@ -19,25 +18,34 @@ from infinitic.clock import Clock
 from infinitic.engines import state
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.decide import stall
-from infinitic.engines.workflow.describe import describe
-from infinitic.engines.workflow.render import Outgoing, to_client
-from infinitic.errors import InfiniticError, NonDeterminismError, StorageError, WorkflowCodeError
+from infinitic.engines.workflow.render import Outgoing
+from infinitic.errors import (
+    InfiniticError,
+    NonDeterminismError,
+    PayloadUnavailable,
+    StorageError,
+    TransportError,
+    WorkflowCodeError,
+)
 from infinitic.limits import Limits, longest_of
-from infinitic.messages import client, engine as inputs
+from infinitic.messages.decoding import UndecodableMessage, UnknownMessageType, check_key
 from infinitic.replay.divergence import stalls
 from infinitic.replay.spec import WorkflowSpec
-from infinitic.runtime.cache import Cache, Held
+from infinitic.runtime.cache import Bounds, Cache, Held
 from infinitic.runtime.committer import Committer
-from infinitic.runtime.lanes import Lane, Lanes
+from infinitic.runtime.flagging import flag_change
+from infinitic.runtime.lanes import PREFETCH, Lane, Lanes
+from infinitic.runtime.loading import load_states
 from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.questions import answer_questions
 from infinitic.runtime.revival import head_of, outbox_of, read_segments, revive
+from infinitic.runtime.skew import Skew
 from infinitic.runtime.step import MissingVersion, Step, spec_for, start_first, step
 from infinitic.runtime.subscription import Subscription
 from infinitic.storage import (
     ILLNESSES,
     Change,
     DamagedState,
-    Entry,
     Flag,
     Known,
     Lost,
@@ -45,30 +53,26 @@ from infinitic.storage import (
     StateKey,
     Storage,
     Stored,
-    WorkflowStatus,
     Written,
 )
 from infinitic.transport import Delivery, TransportClosed, TransportUnavailable
 
 _logger = logging.getLogger("infinitic.engine")
 
-PREFETCH = 1000
+REMEMBERED = 10_000
+"""Ids of parked instances that are kept in memory."""
 
 UNCOUNTED = (
     TransportClosed,
     TransportUnavailable,
     *ILLNESSES,
     MissingVersion,
+    PayloadUnavailable,
+    UnknownMessageType,
     state.NewerSchema,
     DamagedState,
 )
 """Failures that say nothing about the message: they are tried again for ever."""
-
-SKEW_SECONDS = 0.5
-"""Seconds by which a wake must come before its time to be worth a word."""
-
-NOBODY = ""
-"""The id of no instance: whether it can be asked for tells how the storage is."""
 
 
 class StateEngine:
@@ -91,13 +95,13 @@ class StateEngine:
         clock: Clock,
         *,
         concurrency: int,
-        cache_size: int,
+        bounds: Bounds,
         retention: float | None,
         on_stall: Callable[[str, InfiniticError], None],
     ) -> None:
         self.name = name
         self.topic = topics.workflow_engine(name)
-        self.cache = Cache(cache_size)
+        self.cache = Cache(bounds.cache_size, bounds.cache_bytes)
         self._specs = specs
         self._publisher = publisher
         self._storage = storage
@@ -106,16 +110,24 @@ class StateEngine:
         self._committer = committer
         self._clock = clock
         self._concurrency = concurrency
+        self._buffer_bytes = bounds.buffer_bytes
         self._retention = retention
         self._on_stall = on_stall
-        self._parked: set[str] = set()
-        self._skew = 0.0
+        self._parked: dict[str, None] = {}
+        self._missing: set[int | None] = set()
+        self._skew = Skew(name)
         self._subscription = Subscription(publisher, self.topic, PREFETCH)
         self._lanes: Lanes | None = None
 
+    @property
+    def joined(self) -> bool:
+        """True while it receives."""
+        return self._subscription.joined
+
     async def start(self) -> None:
         """Join the subscription."""
-        self._lanes = Lanes(await self._subscription.join(), self._handle, self._clock, self._concurrency)
+        await self._subscription.join()
+        self._lanes = Lanes(self._subscription, self._handle, self._clock, self._concurrency, self._buffer_bytes)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -138,6 +150,7 @@ class StateEngine:
         """Give back what is in hand."""
         for held in self.cache.clear():
             held.discard_live()
+        self._committer.close()
         await self._subscription.close()
 
     # One batch of lanes.
@@ -178,16 +191,16 @@ class StateEngine:
             each = held.get(lane.key)
             if each is None:
                 continue
-            if lane.key in self._parked or lane.exhausted(now) or (each.head is not None and each.head.parked):
-                each.discard_live()
-                await self._park(lane, each)
-                continue
             try:
+                if lane.key in self._parked or lane.exhausted(now) or (each.head is not None and each.head.parked):
+                    each.discard_live()
+                    await self._park(lane, each)
+                    continue
                 fold: Sequence[Delivery] = lane.fold()
                 if each.head is None and len(lane.waiting) > 1:
                     fold = start_first(fold, islice(lane.waiting, max(each.vouched, len(fold))))
                 taken = step(each, fold, now, self._horizon)
-                self._tell_skew(taken.early)
+                self._skew.tell(taken.early)
                 if taken.runnable:
                     await self._activate(taken)
                 missing = taken.missing()
@@ -200,8 +213,6 @@ class StateEngine:
                 await self._wait_for_repair(lane, each, damage)
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
                 self._let_go(each)
-                with suppress(StorageError):  # unmarked, its last outbox is sent once more when it is tried again
-                    await self._committer.flush()
                 lane.fail(error, now, counted=not isinstance(error, UNCOUNTED))
         return steps
 
@@ -211,7 +222,12 @@ class StateEngine:
         if not self._specs or taken.decided:
             taken.activate_elsewhere()
             return
-        spec = spec_for(self.name, self._specs, taken.head.version if taken.head else None)
+        try:
+            spec = spec_for(self.name, self._specs, taken.head.version if taken.head else None)
+        except MissingVersion as missing:
+            self._tell_missing(missing)
+            taken.activate_elsewhere()
+            return
         limits = Limits.stored(*self._sizes)
         most: int | None = None
         while True:
@@ -230,16 +246,11 @@ class StateEngine:
         """Bytes that a message and a stored value may have."""
         return self._publisher.transport.capabilities.max_payload, self._storage.capabilities.max_value
 
-    def _tell_skew(self, early: float) -> None:
-        """Say by how much the clock is behind: once, and again when it has doubled."""
-        if early > max(SKEW_SECONDS, 2 * self._skew):
-            self._skew = early
-            _logger.warning(
-                "Workflow %s: a wake came %.1f s before its time: the clock of this worker is so much behind that of "
-                "the broker. Timers and retries go by the clocks of workers: synchronise them with NTP",
-                self.name,
-                early,
-            )
+    def _tell_missing(self, missing: MissingVersion) -> None:
+        """Say once which version is missing here: its instances are run by workers that have it."""
+        if missing.version not in self._missing:
+            self._missing.add(missing.version)
+            _logger.warning("%s", missing)
 
     def _stalled(self, workflow_id: str, fault: InfiniticError) -> None:
         _logger.error("%s", stalls(self.name, workflow_id, fault))
@@ -266,7 +277,12 @@ class StateEngine:
         """Find the instances of these lanes, in memory or storage. One taken over republishes its last outbox first."""
         missing: list[Lane] = []
         for lane in lanes:
-            held = self.cache.take(lane.key)
+            try:
+                check_key(lane.key)
+            except UndecodableMessage as error:
+                await self._bury_all(lane, str(error))
+                continue
+            held = self.cache.take(lane.key) or self._committer.take_back(StateKey(self.name, lane.key))
             if held is None:
                 missing.append(lane)
             else:
@@ -276,7 +292,7 @@ class StateEngine:
             return
         keys = [StateKey(self.name, lane.key) for lane in missing]
         came = [len(lane.waiting) for lane in missing]
-        stored, broken = await self._load(keys)
+        stored, broken = await load_states(self.name, keys, self._states)
         for lane, key, vouched in zip(missing, keys, came, strict=True):
             held = None
             try:
@@ -292,25 +308,6 @@ class StateEngine:
                 lane.fail(error, self._clock.now(), counted=not isinstance(error, UNCOUNTED))
                 if lane.exhausted(self._clock.now()):
                     await self._park(lane, None)
-
-    async def _load(self, keys: Sequence[StateKey]) -> tuple[dict[StateKey, Stored], dict[StateKey, StorageError]]:
-        """The states of these keys, and the errors of those that fail although the storage is well."""
-        try:
-            return await self._states.load(keys), {}
-        except ILLNESSES:
-            raise
-        except StorageError:
-            await self._states.load([StateKey(self.name, NOBODY)])
-        stored: dict[StateKey, Stored] = {}
-        broken: dict[StateKey, StorageError] = {}
-        for key in keys:
-            try:
-                stored |= await self._states.load([key])
-            except ILLNESSES:
-                raise
-            except StorageError as error:
-                broken[key] = error
-        return stored, broken
 
     @staticmethod
     def _held(key: StateKey, stored: Stored | None) -> Held:
@@ -338,7 +335,7 @@ class StateEngine:
                 log("Workflow %s %s waits for a repair: %s", self.name, lane.key, damage)
             elif await self._mark_stalled(held, head, str(damage)):
                 self._stalled(lane.key, damage)
-            asked = self._answers(list(lane.waiting), head, str(damage))
+            asked = answer_questions(self.name, lane.waiting, head, str(damage))
             if asked:
                 await self._publisher.publish(list(asked.values()))
                 await self._settle([(lane, list(asked))])
@@ -352,10 +349,7 @@ class StateEngine:
         """Say in the head why it stalls, and change nothing else: what was not published yet will be."""
         now = self._clock.now()
         head = stall(head, reason)
-        entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, None, head.armed, Flag.STALLED)
-        version = int(now * 1e6) if held.version is None else max(held.version + 1, int(now * 1e6))
-        published = held.published
-        change = Change(held.key, held.version, version, state.encode(head), now, published=published, entry=entry)
+        change = flag_change(held, head, Flag.STALLED, head.armed, now)
         outcome = (await self._committer.commit([change]))[0]
         if isinstance(outcome, StorageError):
             raise outcome
@@ -383,25 +377,50 @@ class StateEngine:
                 case Lost():
                     taken.held.discard_live()
                     if taken.change.expected is None and not await self._states.load([taken.held.key]):
-                        await self._drop(lane, taken.fold, taken.refusals())
+                        await self._drop(lane, taken.decoded, taken.refusals())
                 case Known():
-                    taken.held.discard_live()
+                    self._let_go(taken.held)
                     known = taken.known(outcome.marks)
                     await self._drop(lane, known.deliveries, known.outgoing)
                 case Refused():
-                    taken.held.discard_live()
+                    self._let_go(taken.held)
                     lane.fail(InfiniticError(outcome.reason), self._clock.now(), counted=True)
                 case StorageError():
-                    taken.held.discard_live()
+                    self._let_go(taken.held)
                     lane.fail(outcome, self._clock.now(), counted=False)
-        outgoing = [message for _, taken in settled for message in taken.outgoing]
-        if outgoing:
-            await self._publisher.publish(outgoing)
-        for _, taken in settled:
-            for delivery, reason in taken.buried:
-                await self._publisher.bury(self.topic, [delivery], reason)
+        sent = await self._send(settled)
+        for _, taken in sent:
             self._keep(taken)
-        await self._settle([(lane, taken.fold) for lane, taken in settled])
+        await self._settle([(lane, taken.fold) for lane, taken in sent])
+
+    async def _send(self, settled: list[tuple[Lane, Step]]) -> list[tuple[Lane, Step]]:
+        """Publish what these steps send, together; one by one if the broker refuses some of it. Returns those sent."""
+        try:
+            await self._publisher.publish([message for _, taken in settled for message in taken.outgoing])
+        except (TransportClosed, TransportUnavailable):
+            raise
+        except TransportError:
+            refused = True
+        else:
+            refused = False
+            if not any(taken.buried for _, taken in settled):
+                return settled
+        sent: list[tuple[Lane, Step]] = []
+        for lane, taken in settled:
+            try:
+                if refused:
+                    await self._publisher.publish(taken.outgoing)
+                for delivery, reason in taken.buried:
+                    _logger.error("Workflow %s %s: a message goes to the dead letters: %s", self.name, lane.key, reason)
+                    await self._publisher.bury(self.topic, [delivery], reason)
+            except (TransportClosed, TransportUnavailable):
+                raise
+            except TransportError as error:
+                taken.held.discard_live()
+                lane.fail(error, self._clock.now(), counted=True)
+            else:
+                sent.append((lane, taken))
+        return sent
 
     def _keep(self, taken: Step) -> None:
         """All that the transition wanted to be sent is sent: from here on others may evict the instance."""
@@ -413,7 +432,7 @@ class StateEngine:
             return
         held.discard_live()
         if taken.sends_tasks:  # else whoever loads the tombstone only answers once more
-            self._committer.mark_published(held.key, held.version)
+            self._committer.let_go(held)
 
     async def _settle(self, handled: Sequence[tuple[Lane, Sequence[Delivery]]]) -> None:
         await self._subscription.ack([delivery for _, fold in handled for delivery in fold])
@@ -433,24 +452,16 @@ class StateEngine:
             if held is not None and held.head is not None and held.version is not None and not held.head.parked:
                 now = self._clock.now()
                 head = msgspec.structs.replace(held.head, parked=True)
-                version = max(held.version + 1, int(now * 1e6))
                 # No wake: it would be buried too.
-                entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, flag=Flag.PARKED)
-                change = Change(
-                    held.key,
-                    held.version,
-                    version,
-                    state.encode(head),
-                    now,
-                    published=held.published,
-                    entry=entry,
-                )
+                change = flag_change(held, head, Flag.PARKED, None, now)
                 outcome = (await self._committer.commit([change]))[0]
                 if isinstance(outcome, StorageError):
                     raise outcome
                 if isinstance(outcome, Lost):
                     return  # the head was an old one: the lane is run again with the new one
-            self._parked.add(lane.key)
+            self._parked[lane.key] = None
+            if len(self._parked) > REMEMBERED:  # those that are parked in storage are found there, too
+                del self._parked[next(iter(self._parked))]
             _logger.error(
                 "Workflow %s %s is parked, its messages go to the dead letters: %s",
                 self.name,
@@ -460,7 +471,7 @@ class StateEngine:
         deliveries = list(lane.waiting)
         questions: dict[Delivery, Outgoing] = {}
         if held is not None and held.head is not None:
-            questions = self._answers(deliveries, msgspec.structs.replace(held.head, parked=True))
+            questions = answer_questions(self.name, deliveries, msgspec.structs.replace(held.head, parked=True))
         buried = [delivery for delivery in deliveries if delivery not in questions]
         if buried:
             await self._publisher.bury(self.topic, buried, reason)
@@ -468,31 +479,15 @@ class StateEngine:
             await self._publisher.publish(list(questions.values()))
         await self._settle([(lane, deliveries)])
 
-    def _answers(
-        self, deliveries: Sequence[Delivery], head: WorkflowHead | None, damage: str | None = None
-    ) -> dict[Delivery, Outgoing]:
-        """What those are told who ask about an instance that takes nothing: that it is parked, or what is damaged.
-
-        Without a head nobody knows more of it than that.
-        """
-        answers: dict[Delivery, Outgoing] = {}
-        for delivery in deliveries:
-            with suppress(msgspec.MsgspecError):
-                message = inputs.decode(delivery.message.body)
-                if isinstance(message, inputs.Describe):
-                    to = message.reply_to
-                    if head is None:
-                        workflow_id = delivery.message.key or ""
-                        info = client.WorkflowInfo(workflow_id, self.name, None, WorkflowStatus.RUNNING, 0.0)
-                    else:
-                        info = describe(head, to).info
-                    if damage is not None:
-                        info = msgspec.structs.replace(info, stalled=damage)
-                    answers[delivery] = to_client(to, client.Described(to.request, info))
-        return answers
+    async def _bury_all(self, lane: Lane, reason: str) -> None:
+        """All that waits in this lane can be of no instance."""
+        deliveries = list(lane.waiting)
+        _logger.error("%s: %d messages go to the dead letters: %s", self.topic.name, len(deliveries), reason)
+        await self._publisher.bury(self.topic, deliveries, reason)
+        await self._settle([(lane, deliveries)])
 
     def _let_go(self, held: Held) -> None:
         """Forget an instance; whoever loads it next need not republish its last outbox."""
         held.discard_live()
         if not held.published and held.version is not None and held.head is not None and not held.head.closed:
-            self._committer.mark_published(held.key, held.version)
+            self._committer.let_go(held)

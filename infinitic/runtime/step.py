@@ -9,6 +9,7 @@ from infinitic import topics
 from infinitic.engines import effects, state
 from infinitic.engines.effects import ActivateElsewhere, Answer, Bury, Effect, Postpone, Reply, SendTask
 from infinitic.engines.state import WorkflowHead
+from infinitic.engines.validate import InvalidInput
 from infinitic.engines.workflow import (
     Transition,
     begin,
@@ -21,10 +22,11 @@ from infinitic.engines.workflow import (
     take,
 )
 from infinitic.engines.workflow.render import Outgoing, needed, render, to_client
-from infinitic.errors import InfiniticError, PayloadTooLargeError, WorkflowCodeError
+from infinitic.errors import InfiniticError, PayloadTooLargeError, PayloadUnavailable, WorkflowCodeError
 from infinitic.limits import Limits, longest_of
 from infinitic.messages import client, engine as inputs, events
 from infinitic.messages.commands import FailMethod
+from infinitic.messages.decoding import UndecodableMessage
 from infinitic.messages.events import AttemptFailed, Event, Stimulus
 from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
@@ -37,16 +39,21 @@ from infinitic.transport import Delivery, Message
 class MissingVersion(InfiniticError):
     """This worker has not the code of the version that an instance has: it is left to others (rule S41)."""
 
+    version: int | None = None
+    """Which one it is."""
+
 
 def spec_for(name: str, specs: Mapping[int, WorkflowSpec], version: int | None) -> WorkflowSpec:
     """The code of a version; of the highest for an instance that has none yet. Raises `MissingVersion`."""
     spec = specs.get(max(specs) if version is None else version)
     if spec is None:
         known = ", ".join(map(str, sorted(specs)))
-        raise MissingVersion(
-            f"Workflow {name}: this worker has version {known}, the instance is of version {version}: "
-            "it waits for a worker that has it"
+        missing = MissingVersion(
+            f"Workflow {name}: this worker has version {known}; instances of version {version} wait for a worker "
+            "that has it"
         )
+        missing.version = version
+        raise missing
     return spec
 
 
@@ -62,6 +69,7 @@ class Step:
 
     __slots__ = (
         "_events",
+        "_inputs",
         "_marks",
         "_now",
         "_outbox",
@@ -92,6 +100,7 @@ class Step:
         self.buried: tuple[tuple[Delivery, str], ...] = ()
         self.fault: InfiniticError | None = None
         self._now = now
+        self._inputs: list[tuple[Delivery, inputs.Input]] = []
         self._events: list[Event] = []
         self._outbox: list[Effect] = []
         self._replies: tuple[Reply, ...] = ()
@@ -106,10 +115,16 @@ class Step:
         return self.head is not None and runnable(self.head)
 
     def take(self, delivery: Delivery, horizon: float) -> None:
-        """Take one input. Raises what decoding raises; the step is as it was then."""
-        message = inputs.decode(delivery.message.body)
-        taken = take(self.head, self.held.key, message, self._now, horizon, delivery.message.headers)
+        """Take one input, or put it among the dead letters if it is none. The step is as it was if this raises."""
+        try:
+            message = inputs.decode(delivery.message.body)
+            taken = take(self.head, self.held.key, message, self._now, horizon, delivery.message.headers)
+        except (UndecodableMessage, InvalidInput) as error:
+            self.fold.append(delivery)
+            self.buried = (*self.buried, (delivery, str(error)))
+            return
         self.fold.append(delivery)
+        self._inputs.append((delivery, message))
         if taken.mark is not None:
             if taken.mark in self._marks:
                 return
@@ -159,6 +174,8 @@ class Step:
         except TooMuchTogether as full:
             held.discard_live()
             return full.fits
+        except PayloadUnavailable:  # a key service is away: nothing has happened, it is tried again
+            raise
         except InfiniticError as fault:
             self._stall(fault)
             return None
@@ -311,13 +328,19 @@ class Step:
         held.head = self._transition.head
         held.version = version
         held.published = not self._transition.outbox
+        if self.change is not None and self.change.segment is not None and held.live is not None:
+            held.bytes += len(self.change.segment.events)
+
+    @property
+    def decoded(self) -> list[Delivery]:
+        """The deliveries of this step that are inputs at all."""
+        return [delivery for delivery, _ in self._inputs]
 
     def known(self, marks: Sequence[str]) -> KnownInputs:
         """The inputs of this step that these marks are of."""
         deliveries: list[Delivery] = []
         outgoing: list[Outgoing] = []
-        for delivery in self.fold:
-            message = inputs.decode(delivery.message.body)
+        for delivery, message in self._inputs:
             mark: str
             reply_to: client.ReplyTo | None = None
             match message:
@@ -341,7 +364,7 @@ class Step:
 
     def refusals(self) -> list[Outgoing]:
         """What whoever asked by these inputs is told if there is no such instance any more."""
-        asked = [getattr(inputs.decode(delivery.message.body), "reply_to", None) for delivery in self.fold]
+        asked = [getattr(message, "reply_to", None) for _, message in self._inputs]
         return [to_client(to, client.WorkflowUnknown(to.request)) for to in asked if isinstance(to, client.ReplyTo)]
 
     @property

@@ -2,46 +2,84 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
 
-from infinitic.runtime.backoff import insist
+from infinitic.errors import TransportError
+from infinitic.runtime.backoff import delay_of, insist
 from infinitic.runtime.publisher import Publisher
 from infinitic.topics import Topic
-from infinitic.transport import Consumer, Delivery
+from infinitic.transport import Consumer, Delivery, TransportClosed, UnknownTopic
+
+_logger = logging.getLogger("infinitic.runtime")
 
 
 class Subscription:
     """The consumer of one component, on the main subscription of `topic`, with at most `prefetch` messages in hand."""
 
     def __init__(self, publisher: Publisher, topic: Topic, prefetch: int) -> None:
+        self.topic = topic
         self._publisher = publisher
-        self._topic = topic
         self._prefetch = prefetch
         self._consumer: Consumer | None = None
+        self._reason: TransportError | None = None
+        self.joined = False
+        """True while it receives: not before it is joined, nor when it is lost or closed."""
 
     @property
     def consumer(self) -> Consumer:
         """The consumer, once joined."""
-        assert self._consumer is not None, f"{self._topic.name} is not joined yet"
+        assert self._consumer is not None, f"{self.topic.name} is not joined yet"
         return self._consumer
 
-    async def join(self) -> Consumer:
+    async def join(self) -> None:
         """Declare the topic and subscribe."""
-        topic, transport = self._topic, self._publisher.transport
+        topic, transport = self.topic, self._publisher.transport
         await self._publisher.declare(topic)
         self._consumer = await insist(
             f"Subscribing to {topic.name}",
             lambda: transport.subscribe(topic, topic.subscription or "", self._prefetch),
         )
-        return self._consumer
+        self.joined = True
+
+    async def receive(self, most: int) -> list[Delivery] | None:
+        """At least one message, and up to `most`. None: the consumer is lost, and with it what is in hand."""
+        consumer = self.consumer
+        try:
+            return await insist(f"Receiving on {self.topic.name}", lambda: consumer.receive(most))
+        except (TransportClosed, UnknownTopic) as error:
+            self.joined = False
+            self._reason = error
+            return None
+
+    async def rejoin(self) -> bool:
+        """Declare the topic and subscribe anew, until it works. False if the transport itself is closed."""
+        _logger.error("%s: %s; nothing is received until it is joined again", self.topic.name, self._reason)
+        tries = 0
+        while True:
+            try:
+                await self.close()
+                await self.join()
+            except TransportClosed:
+                return False
+            except TransportError as error:
+                tries += 1
+                log = _logger.warning if tries == 1 else _logger.debug
+                log("Joining %s again: %s; trying until it works", self.topic.name, error)
+                await asyncio.sleep(delay_of(tries))
+            else:
+                _logger.warning("%s: joined again", self.topic.name)
+                return True
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge deliveries, if there are any."""
         if deliveries:
             consumer = self.consumer
-            await insist(f"Acknowledging on {self._topic.name}", lambda: consumer.ack(deliveries))
+            await insist(f"Acknowledging on {self.topic.name}", lambda: consumer.ack(deliveries))
 
     async def close(self) -> None:
         """Give back what is in hand. Nothing happens if it was never joined."""
+        self.joined = False
         if self._consumer is not None:
             await self._consumer.close()

@@ -15,6 +15,11 @@ _logger = logging.getLogger("infinitic.worker")
 class Component(Protocol):
     """One consumer of a worker."""
 
+    @property
+    def joined(self) -> bool:
+        """True while it receives what it is there for."""
+        ...
+
     async def start(self) -> None:
         """Join the subscription: from here on messages are taken as soon as `run` runs."""
         ...
@@ -49,10 +54,14 @@ class Supervisor:
         self._components: list[Component] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
-        self.ready = False
-        """True once all that was there at the start is subscribed, until the end."""
+        self._started = False
         self.on_failure: Callable[[], object] | None = None
         """Called when a component has failed: somebody has to end the others."""
+
+    @property
+    def ready(self) -> bool:
+        """True while all that was there at the start is subscribed, until the end."""
+        return self._started and all(each.joined for each in self._components)
 
     @property
     def failure(self) -> BaseException | None:
@@ -75,7 +84,7 @@ class Supervisor:
             task = asyncio.get_running_loop().create_task(component.run(), name=f"infinitic {type(component).__name__}")
             self._tasks.add(task)
             task.add_done_callback(self._ended)
-        self.ready = True
+        self._started = True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -139,7 +148,7 @@ class Supervisor:
             if self._failed is not None and self._failed.done() and not self._failed.cancelled():
                 self._failed.exception()
             self._failed = None
-            self.ready = False
+            self._started = False
 
 
 def _describe(component: Component) -> str:

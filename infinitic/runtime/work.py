@@ -33,6 +33,11 @@ class Work:
         self.on_trial = False
         self._carrier = delivery.message
 
+    @property
+    def report_bytes(self) -> int:
+        """How large its report is; 0 while there is none."""
+        return 0 if self.report is None else len(self.report.message.body)
+
     def again(self, deliver_at: float | None = None, **changes: Any) -> Outbound:
         """Its message once more, with these fields changed; `deliver_at` in seconds since the Unix epoch."""
         carrier = self._carrier

@@ -17,21 +17,23 @@ import msgspec
 from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.engines.workflow.render import Outgoing
-from infinitic.errors import InfiniticError, StorageError, TransportError
+from infinitic.errors import DecodingError, InfiniticError, StorageError, TransportError
 from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON, Limits, longest_of
 from infinitic.messages import engine, executor
+from infinitic.messages.decoding import UndecodableMessage, check_key
 from infinitic.messages.executor import Activate
 from infinitic.replay.divergence import stalls
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
 from infinitic.replay.spec import WorkflowSpec
-from infinitic.runtime.lanes import Lane, Lanes
+from infinitic.runtime.cache import Bounds
+from infinitic.runtime.lanes import PREFETCH, Lane, Lanes
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.revival import feed_history, head_of
-from infinitic.runtime.state_engine import PREFETCH, UNCOUNTED
-from infinitic.runtime.step import spec_for
+from infinitic.runtime.state_engine import UNCOUNTED
+from infinitic.runtime.step import MissingVersion, spec_for
 from infinitic.runtime.stimuli import Opened, read_stimuli
 from infinitic.runtime.subscription import Subscription
 from infinitic.storage import DamagedState, StateKey, Storage
@@ -59,7 +61,11 @@ class _Live:
 
 
 class WorkflowExecutor:
-    """Runs the code of one workflow, for state engines on other workers."""
+    """Runs the code of one workflow, for state engines on other workers.
+
+    An activation of a version that is not here is passed on to the topic of that version, where it waits for a worker
+    that has it: whoever has a version takes from its topic, too. `version`: this executor does, for that version.
+    """
 
     def __init__(
         self,
@@ -70,25 +76,36 @@ class WorkflowExecutor:
         clock: Clock,
         *,
         concurrency: int,
-        cache_size: int,
+        bounds: Bounds,
         retention: float | None,
+        version: int | None = None,
     ) -> None:
         self.name = name
         self.topic = topics.workflow_executor(name)
+        self._version = version
         self._specs = specs
         self._publisher = publisher
         self._states = storage.states
         self._clock = clock
         self._concurrency = concurrency
-        self._cache_size = cache_size
+        self._buffer_bytes = bounds.buffer_bytes
+        self._cache_size = bounds.cache_size
         self._retention = retention
         self._live: OrderedDict[str, _Live] = OrderedDict()
-        self._subscription = Subscription(publisher, self.topic, PREFETCH)
+        self._missing: set[int | None] = set()
+        source = self.topic if version is None else topics.workflow_version(name, version)
+        self._subscription = Subscription(publisher, source, PREFETCH)
         self._lanes: Lanes | None = None
+
+    @property
+    def joined(self) -> bool:
+        """True while it receives."""
+        return self._subscription.joined
 
     async def start(self) -> None:
         """Join the subscription."""
-        self._lanes = Lanes(await self._subscription.join(), self._handle, self._clock, self._concurrency)
+        await self._subscription.join()
+        self._lanes = Lanes(self._subscription, self._handle, self._clock, self._concurrency, self._buffer_bytes)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -124,13 +141,24 @@ class WorkflowExecutor:
             now = self._clock.now()
             if lane.exhausted(now):
                 await self._publisher.bury(self.topic, [delivery], str(lane.failure))
-                with suppress(msgspec.MsgspecError):
+                with suppress(DecodingError):
                     message = executor.decode(delivery.message.body)
                     outgoing.append(self._stall(lane.key, message, str(lane.failure)))
                 done.append((lane, delivery))
                 continue
             try:
+                check_key(lane.key)
                 decision = await self._activate(lane.key, executor.decode(delivery.message.body))
+            except UndecodableMessage as error:
+                _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, error)
+                await self._publisher.bury(self.topic, [delivery], str(error))
+                done.append((lane, delivery))
+            except MissingVersion as missing:
+                if self._version is not None or missing.version is None:
+                    lane.fail(missing, now, counted=False)
+                    continue
+                outgoing.append(self._pass_on(delivery, missing, missing.version))
+                done.append((lane, delivery))
             except Exception as error:  # noqa: BLE001 (whatever it is, the lane is tried again, and it is logged there)
                 lane.fail(error, now, counted=not isinstance(error, UNCOUNTED))
             else:
@@ -144,6 +172,13 @@ class WorkflowExecutor:
             lane.settle([delivery])
         while len(self._live) > self._cache_size:
             self._live.popitem(last=False)[1].instance.close()
+
+    def _pass_on(self, delivery: Delivery, missing: MissingVersion, version: int) -> Outgoing:
+        """Have it wait for a worker that has this version: nothing waits here for it, nor behind it."""
+        if version not in self._missing:
+            self._missing.add(version)
+            _logger.warning("%s", missing)
+        return Outgoing(topics.workflow_version(self.name, version), delivery.message)
 
     async def _activate(self, workflow_id: str, message: Activate) -> Outgoing | None:
         """The decision for an activation; None for one that is over, of an instance that has gone on or is gone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from infinitic import Workflow
+from infinitic import Channel, Workflow
 
 
 class Steps:
@@ -31,3 +31,22 @@ class Climb(Workflow):
 def expected(start: int) -> int:
     """What `Climb.run` returns."""
     return 5 * (start + 6) + 10
+
+
+class Heavy:
+    """Gives much."""
+
+    async def give(self, size: int) -> str:
+        return "x" * size
+
+
+class Hoard(Workflow):
+    """Keeps what it was given until it is told to go on."""
+
+    heavy = Workflow.new_service(Heavy)
+    go = Channel[bool]()
+
+    async def run(self, size: int) -> int:
+        given = await self.heavy.give(size)
+        await self.go.receive()
+        return len(given)

@@ -12,6 +12,8 @@ from infinitic.runtime.supervisor import Supervisor
 class Slow:
     """A component whose subscription takes a while."""
 
+    joined = True
+
     def __init__(self) -> None:
         self.subscribed = asyncio.Event()
 
@@ -45,6 +47,8 @@ def test_it_is_ready_once_all_are_subscribed_and_until_the_end() -> None:
 
 class Broken(Slow):
     """A component that cannot end well, and one that takes its time."""
+
+    joined = True
 
     def __init__(self, *, broken: bool) -> None:
         super().__init__()

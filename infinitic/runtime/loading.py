@@ -1,0 +1,36 @@
+"""Loads the states of many instances at once, so that one that is ill leaves the others alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from infinitic.errors import StorageError
+from infinitic.storage import ILLNESSES, StateKey, StateStorage, Stored
+
+NOBODY = ""
+"""The id of no instance: whether it can be asked for tells how the storage is."""
+
+
+async def load_states(
+    name: str, keys: Sequence[StateKey], states: StateStorage
+) -> tuple[dict[StateKey, Stored], dict[StateKey, StorageError]]:
+    """The states of these keys, and the errors of those that fail although the storage is well.
+
+    Raises `StorageError` if it is the storage that fails. `name` is that of their workflow.
+    """
+    try:
+        return await states.load(keys), {}
+    except ILLNESSES:
+        raise
+    except StorageError:
+        await states.load([StateKey(name, NOBODY)])
+    stored: dict[StateKey, Stored] = {}
+    broken: dict[StateKey, StorageError] = {}
+    for key in keys:
+        try:
+            stored |= await states.load([key])
+        except ILLNESSES:
+            raise
+        except StorageError as error:
+            broken[key] = error
+    return stored, broken

@@ -1,0 +1,233 @@
+"""S38: no message ends a worker, and a bad one harms nobody else: it is dead-lettered alone, with its reason."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+from msgspec import Raw
+
+from infinitic import Channel, Workflow, ids, topics
+from infinitic.engines import state
+from infinitic.errors import DecodingError
+from infinitic.messages import client, engine, executor, service
+from infinitic.messages.decoding import UndecodableMessage, UnknownMessageType
+from infinitic.runtime.publisher import CAUSE
+from infinitic.storage import StateKey
+from infinitic.topics import Topic
+from infinitic.transport import Message
+from tests.golden import samples
+from tests.simulation.cases import Case
+from tests.simulation.invariants import kept
+from tests.simulation.mutations import mutated
+from tests.simulation.world import Hosting, World, engines, executors, fused, run
+
+
+class Echo:
+    async def say(self, text: str) -> str:
+        return text
+
+
+class Canary(Workflow):
+    echo = Workflow.new_service(Echo)
+    letters = Channel[str]()
+
+    async def sing(self, count: int) -> list[str]:
+        return [await self.echo.say(await self.letters.receive()) for _ in range(count)]
+
+
+CASE = Case("canary", (Canary,), lambda client: asyncio.sleep(0), (Echo,))
+ENGINE = topics.workflow_engine("Canary")
+EXECUTOR = topics.workflow_executor("Canary")
+SERVICE = topics.service_executor("Echo")
+DECODERS: dict[str, Callable[[bytes], object]] = {
+    ENGINE.name: engine.decode,
+    EXECUTOR.name: executor.decode,
+    SERVICE.name: service.decode,
+}
+
+FUSED: tuple[Hosting, ...] = (fused,)
+SPLIT: tuple[Hosting, ...] = (engines, executors)
+
+WORST = {
+    "no UTF-8": b'{"t":"\xff"}',
+    "deep": b"[" * 100_000,
+    "deep inside": b'{"t":"signal","at":1,"i":"x","c":"letters","v":%b%b}' % (b"[" * 9000, b"]" * 9000),
+    "nothing": b"",
+    "of another audience": b'{"t":"applied","q":"7"}',
+    "a field is missing": b'{"t":"signal","at":1}',
+    "a long name": b'{"t":"wait","at":1,"r":["%b","1"]}' % (b"x" * 9000),
+    "a huge number": b'{"t":"task_completed","at":1,"p":1%b,"v":1}' % (b"0" * 50),
+}
+
+
+def signal(world: World, text: str) -> bytes:
+    value = Raw(b'"%b"' % text.encode())
+    return engine.encode(
+        engine.Signal(made_at=world.clock.now(), signal_id=ids.new_id(), channel="letters", value=value)
+    )
+
+
+async def send(world: World, topic: Topic, key: str | None, body: bytes) -> None:
+    await world.deliver_again([(topic, Message(key or "x", key, body))])
+
+
+async def letters(world: World, topic: Topic) -> list[Message]:
+    """The dead letters of a topic, taken out."""
+    dead = topics.dead_letters(topic)
+    await world.transport.declare([dead])
+    found: list[Message] = []
+    consumer = await world.transport.subscribe(dead, "dead-letters", 10_000)
+    while (await world.transport.stats(dead)).subscriptions["dead-letters"].backlog:
+        taken = await consumer.receive(10_000)
+        await consumer.ack(taken)
+        found += [delivery.message for delivery in taken]
+    await consumer.close()
+    return found
+
+
+def parked(world: World) -> list[StateKey]:
+    return [key for key, (head, _) in kept(world.database).items() if state.decode(head).parked]
+
+
+def played(hosting: tuple[Hosting, ...], scenario: Callable[[World], Awaitable[None]]) -> None:
+    """Run a scenario with one worker for each role; none of them may end."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            hosts: list[asyncio.Task[None]] = []
+            for host in hosting:
+                worker = world.worker()
+                host(worker, CASE)
+                hosts.append(world.start(worker))
+                await world.quiet()
+            await world.transport.declare([ENGINE, EXECUTOR, SERVICE])
+            await scenario(world)
+            await world.quiet()
+            assert not any(host.done() for host in hosts), "a worker has ended"
+
+    run(main())
+
+
+async def start(world: World, count: int) -> str:
+    handle = await world.client.dispatch(world.client.new_workflow(Canary).sing, count)
+    await world.quiet()
+    return handle.workflow_id
+
+
+@pytest.mark.parametrize("body", WORST.values(), ids=WORST.keys())
+def test_S38_garbage_to_a_running_instance_goes_to_the_dead_letters_alone(body: bytes) -> None:
+    async def scenario(world: World) -> None:
+        victim = await start(world, 2)
+        await send(world, ENGINE, victim, signal(world, "a"))
+        await send(world, ENGINE, victim, body)
+        await send(world, ENGINE, victim, signal(world, "b"))
+        assert await world.client.get_handle(Canary.sing, victim).result() == ["a", "b"]
+        (letter,) = await letters(world, ENGINE)
+        assert (letter.key, letter.body) == (victim, body)
+        assert "input of an instance" in letter.headers[CAUSE]
+        assert not parked(world)
+
+    played(FUSED, scenario)
+
+
+@pytest.mark.parametrize("topic", [EXECUTOR, SERVICE], ids=["executor", "service"])
+@pytest.mark.parametrize("body", WORST.values(), ids=WORST.keys())
+def test_S38_garbage_to_any_component_goes_to_the_dead_letters_alone(topic: Topic, body: bytes) -> None:
+    async def scenario(world: World) -> None:
+        canary = await start(world, 1)
+        await send(world, topic, canary if topic is EXECUTOR else None, body)
+        await send(world, ENGINE, canary, signal(world, "a"))
+        assert await world.client.get_handle(Canary.sing, canary).result() == ["a"]
+        (letter,) = await letters(world, topic)
+        assert letter.body == body
+        assert letter.headers[CAUSE]
+
+    played(SPLIT, scenario)
+
+
+@pytest.mark.parametrize("body", WORST.values(), ids=WORST.keys())
+def test_S38_a_client_goes_on_after_a_bad_response(body: bytes) -> None:
+    async def scenario(world: World) -> None:
+        canary = await start(world, 1)
+        waiting = asyncio.ensure_future(world.client.get_handle(Canary.sing, canary).result())
+        await world.quiet()
+        topic = topics.client("client")
+        for bad in (body, *(client.encode(each) for each in samples.RESPONSES)):
+            await send(world, topic, None, bad)
+        await send(world, ENGINE, canary, signal(world, "a"))
+        assert await waiting == ["a"]
+
+    played(FUSED, scenario)
+
+
+def test_S41_an_input_of_a_newer_release_waits_and_holds_up_its_own_key_only() -> None:
+    async def scenario(world: World) -> None:
+        victim, canary = await start(world, 1), await start(world, 1)
+        await send(world, ENGINE, victim, b'{"t":"added_later","at":1}')
+        for key in (victim, canary):
+            await send(world, ENGINE, key, signal(world, "a"))
+        assert await world.client.get_handle(Canary.sing, canary).result() == ["a"]
+        await asyncio.sleep(3600.0)
+        assert await letters(world, ENGINE) == []
+        assert not parked(world)
+        assert world.backlog()[ENGINE.name] == (0, 2, 0), "it waits, and what comes after it"
+
+    played(FUSED, scenario)
+
+
+SEEDS = range(12)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("hosting", [FUSED, SPLIT], ids=["fused", "split"])
+def test_S38_mutated_messages_end_no_worker_and_park_nobody(seed: int, hosting: tuple[Hosting, ...]) -> None:
+    """Bit flips, truncation, other kinds, huge numbers, depth: whatever cannot be decoded is dead-lettered, once."""
+    rng = random.Random(seed)
+    bodies = [
+        *map(engine.encode, samples.INPUTS),
+        *map(service.encode, samples.ATTEMPTS),
+        *map(executor.encode, samples.ACTIVATIONS),
+        *map(client.encode, samples.RESPONSES),
+    ]
+
+    async def scenario(world: World) -> None:
+        canary = await start(world, 5)
+        victims = [await start(world, 9) for _ in range(5)]
+        expected: dict[str, list[bytes]] = {name: [] for name in DECODERS}
+        for number in range(5):
+            for _ in range(40):
+                topic = rng.choice([ENGINE, EXECUTOR, SERVICE, topics.client("client")])
+                body = mutated(rng, bodies)
+                key = rng.choice([*victims, "nobody", "", None])
+                try:
+                    message = DECODERS[topic.name](body) if topic.name in DECODERS else None
+                    if isinstance(message, executor.Activate) and message.version:
+                        continue  # waits for a worker that has this version
+                except UnknownMessageType:
+                    continue  # waits for another release, and holds up its key
+                except UndecodableMessage:
+                    expected[topic.name].append(body)
+                await send(world, topic, key, body)
+            await send(world, ENGINE, canary, signal(world, str(number)))
+            await asyncio.sleep(1.0)
+        assert await world.client.get_handle(Canary.sing, canary).result() == ["0", "1", "2", "3", "4"]
+        await asyncio.sleep(200.0)
+        assert not parked(world)
+        for topic in (ENGINE, EXECUTOR, SERVICE):
+            dead = [letter.body for letter in await letters(world, topic) if _is_undecodable(topic, letter)]
+            assert sorted(dead) == sorted(expected[topic.name]), topic.name
+            assert topic.name not in world.backlog()
+
+    played(hosting, scenario)
+
+
+def _is_undecodable(topic: Topic, letter: Message) -> bool:
+    try:
+        DECODERS[topic.name](letter.body)
+    except DecodingError:
+        return True
+    return False
