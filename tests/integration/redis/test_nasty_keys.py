@@ -85,7 +85,7 @@ class Twins:
         if draw.random() < 0.2:
             await self.find()
         if draw.random() < 0.1:
-            await self.ask("purge", self.now, draw.choice([1000, 1000, 1]))
+            await self.ask("purge", self.now, 1000)
 
     async def find(self) -> None:
         draw = self.random
