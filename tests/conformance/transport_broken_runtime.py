@@ -10,6 +10,8 @@ from msgspec.structs import replace
 
 from infinitic import Worker
 from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.service_executor import ServiceExecutor
+from infinitic.runtime.work import Work
 from infinitic.topics import Topic
 from infinitic.transport import Delivery
 from tests.conformance.transport_broken import broken
@@ -92,12 +94,12 @@ class _Fearless(Worker):
     def _components(self) -> list[Any]:
         components: list[Any] = super()._components()
         for each in components:
-            if hasattr(each, "_suspect"):
-                each._suspect = _unsuspected
+            if isinstance(each, ServiceExecutor):
+                each._is_doubtful = _never  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]  # broken on purpose
         return components
 
 
-def _unsuspected(delivery: Delivery) -> bool:
+def _never(work: Work, delivery: Delivery) -> bool:
     return False
 
 

@@ -20,7 +20,16 @@ from infinitic.topics import Topic
 from infinitic.transport import Message, Transport
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.conformance.transport_bench import Bench, Seams, rule
-from infinitic_testing.conformance.transport_workers import INBOX, Inbox, Job, NoDeadLetters, cut_worker, report_to
+from infinitic_testing.conformance.transport_workers import (
+    INBOX,
+    UNTAKEABLE,
+    Inbox,
+    Job,
+    NoDeadLetters,
+    PickyDatabase,
+    cut_worker,
+    report_to,
+)
 
 POISON = b"\xff{no message"
 DEAD = "dead-letters"
@@ -39,7 +48,8 @@ class Runtime(Seams):
 
     def worker(self, transport: Transport, *services: object) -> Worker:
         """A worker that hosts these services."""
-        worker = self.worker_kind(transport, InMemoryStorage(), clock=self.clock(), run_blocking=blocking.inline)
+        storage = InMemoryStorage(PickyDatabase())
+        worker = self.worker_kind(transport, storage, clock=self.clock(), run_blocking=blocking.inline)
         for each in services:
             worker.add_service(each)
         return worker
@@ -147,7 +157,7 @@ class Runtime(Seams):
                     engine.Signal(made_at=bench.clock.now(), signal_id=new_id(), channel="letters", value=raw)
                 )
 
-            behind = [letter(sick.workflow_id, body) for body in (POISON, signal(b"1"), signal(b"2"))]
+            behind = [letter(sick.workflow_id, body) for body in (signal(UNTAKEABLE), signal(b"1"), signal(b"2"))]
             sane = [letter(sound.workflow_id, signal(each)) for each in (b"a", b"b")]
             await bench.one.publish(topic, [*behind, *sane])
             assert await sound.result() == ["a", "b"]

@@ -13,12 +13,15 @@ from infinitic.ids import new_id
 from infinitic.messages import engine
 from infinitic.messages.service import ExecuteTask, encode
 from infinitic.services import service
+from infinitic.storage import Change, Outcome, Published, Refused
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, Message, TopicStats, Transport
 from infinitic.workflows import workflow
+from infinitic_storages.memory import Database
 from infinitic_testing.conformance.transport_bench import Bench
 
 INBOX = "conformance-inbox"
+UNTAKEABLE = b"what no database takes"
 
 
 class Job:
@@ -75,6 +78,19 @@ async def report_to(bench: Bench, name: str) -> engine.Input:
     (got,) = await peer.receive(1, within=bench.seams.patience * 4)
     report: engine.Input = engine.decode(got.message.body)
     return report
+
+
+class PickyDatabase(Database):
+    """Refuses each change with `UNTAKEABLE` in it: such an input decodes, and can never be taken."""
+
+    def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
+        bad = [each for each in changes if isinstance(each, Change) and _is_untakeable(each)]
+        outcomes = iter(super().commit([each for each in changes if each not in bad]))
+        return [Refused("no database takes this") if each in bad else next(outcomes) for each in changes]
+
+
+def _is_untakeable(change: Change) -> bool:
+    return change.segment is not None and UNTAKEABLE in change.segment.events
 
 
 @asynccontextmanager
