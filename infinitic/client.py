@@ -15,8 +15,8 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 from msgspec import Raw
 
 from infinitic import ids, topics
-from infinitic.client_handles import WorkflowHandle as WorkflowHandle
-from infinitic.client_stubs import MethodStub, WorkflowStub, stub_of, stub_of_function
+from infinitic.client_handles import WorkflowHandle as WorkflowHandle, instance_of
+from infinitic.client_stubs import MethodStub, WorkflowStub, method_stub, stub_of, stub_of_function
 from infinitic.client_waits import Waits
 from infinitic.clock import Clock, SystemClock, to_instant
 from infinitic.engines.workflow.render import Outgoing
@@ -24,6 +24,7 @@ from infinitic.errors import (
     DecodingError,
     DeferredError,
     PayloadTooLargeError,
+    RequestRefusedError,
     TransportError,
     UsageError,
     WorkflowCanceledError,
@@ -194,7 +195,7 @@ class Client:
 
         Raises `UsageError` for arguments that do not fit, before anything is sent.
         """
-        stub = _method_stub(method)
+        stub = method_stub(method)
         arguments = stub.spec.signature.encode_arguments(args, kwargs)
         if stub.workflow.workflow_id is None:
             workflow_id = ids.new_id()
@@ -228,7 +229,7 @@ class Client:
             target: a stub of an instance, or a handle.
             confirm: return only when the engine has taken it; `WorkflowUnknownError` if there is none.
         """
-        name, workflow_id = _instance_of(target)
+        name, workflow_id = instance_of(target)
         return await self._command(
             name,
             workflow_id,
@@ -241,7 +242,7 @@ class Client:
 
         Where the code runs beside its state engine, the result tells whether it stalled again.
         """
-        name, workflow_id = _instance_of(target)
+        name, workflow_id = instance_of(target)
         return await self._command(
             name,
             workflow_id,
@@ -251,10 +252,10 @@ class Client:
 
     async def describe(self, target: object) -> WorkflowInfo:
         """What the engine knows of an instance. `target` as for `cancel`. Raises `WorkflowUnknownError`."""
-        name, workflow_id = _instance_of(target)
+        name, workflow_id = instance_of(target)
         response = await self._ask(name, workflow_id, lambda at, to: engine.Describe(made_at=at, reply_to=to))
         if not isinstance(response, responses.Described):
-            raise WorkflowUnknownError(name, "", workflow_id)
+            raise _not_handled(response, name, "", workflow_id)
         return response.info
 
     async def list_workflows(
@@ -326,7 +327,7 @@ class Client:
             case responses.MethodCanceled():
                 raise WorkflowCanceledError(name, spec.name, workflow_id)
             case _:
-                raise WorkflowUnknownError(name, spec.name, workflow_id)
+                raise _not_handled(response, name, spec.name, workflow_id)
 
     def give_up(self, workflow_id: str, error: Exception) -> None:
         """Raise `error` to all who wait for this instance. For test kits: they know that an answer never comes."""
@@ -398,7 +399,7 @@ class Client:
             return None
         response = await self._ask(name, workflow_id, make)
         if not isinstance(response, responses.Applied):
-            raise WorkflowUnknownError(name, "", workflow_id)
+            raise _not_handled(response, name, "", workflow_id)
         if response.stalled is not None:
             _logger.warning(
                 "Workflow %s %s is stalled: what was asked for is kept, and takes effect when it runs again: %s",
@@ -442,6 +443,9 @@ class Client:
             response = responses.decode(delivery.message.body)
         except DecodingError as error:
             _logger.warning("A response is passed over: %s", error)
+            _, future = self._requests.pop(responses.request_of(delivery.message.body) or "", ("", None))
+            if future is not None and not future.done():
+                future.set_exception(error)
             return
         _, future = self._requests.pop(response.request, ("", None))
         if future is not None and not future.done():
@@ -479,21 +483,8 @@ class Client:
         )
 
 
-def _method_stub(method: object) -> MethodStub:
-    if not isinstance(method, MethodStub):
-        raise UsageError(
-            "dispatch takes a method of a stub, as in client.dispatch(client.new_workflow(Trip).book, …), "
-            f"got {method!r}"
-        )
-    return method
-
-
-def _instance_of(target: object) -> tuple[str, str]:
-    """Name and id of the instance that a stub or a handle stands for."""
-    if isinstance(target, WorkflowHandle):
-        return target.workflow_name, target.workflow_id
-    if isinstance(target, WorkflowStub):
-        if target.workflow_id is None:
-            raise UsageError("A stub of new_workflow stands for no instance yet: use the handle or get_workflow_by_id")
-        return target.spec.name, target.workflow_id
-    raise UsageError(f"This takes a stub of get_workflow_by_id or a handle, got {target!r}")
+def _not_handled(response: responses.Response, name: str, method: str, workflow_id: str) -> DeferredError:
+    """What is raised where a response does not say that something was done."""
+    if isinstance(response, responses.WorkflowUnknown) and response.reason:
+        return RequestRefusedError(name, method, workflow_id, response.reason)
+    return WorkflowUnknownError(name, method, workflow_id)

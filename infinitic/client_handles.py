@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 from infinitic.client_stubs import WorkflowStub
 from infinitic.client_waits import Wait
 from infinitic.clock import to_seconds
+from infinitic.errors import UsageError
 from infinitic.replay.spec import MethodSpec
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class WorkflowHandle(Generic[R]):
         Args:
             timeout: seconds (or timedelta) to wait; `TimeoutError` is raised then, and the workflow runs on.
 
-        Raises `WorkflowFailedError`, `WorkflowCanceledError`, `WorkflowUnknownError`.
+        Raises `WorkflowFailedError`, `WorkflowCanceledError`, `WorkflowUnknownError`, and `RequestRefusedError`: the
+        workflow is parked, say.
         """
         seconds = None if timeout is None else to_seconds(timeout)
         waits = self._client.waits
@@ -70,3 +72,14 @@ class WorkflowHandle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<WorkflowHandle {self.workflow_name}.{self.method_name} {self.workflow_id}>"
+
+
+def instance_of(target: object) -> tuple[str, str]:
+    """Name and id of the instance that a stub or a handle stands for."""
+    if isinstance(target, WorkflowHandle):
+        return target.workflow_name, target.workflow_id
+    if isinstance(target, WorkflowStub):
+        if target.workflow_id is None:
+            raise UsageError("A stub of new_workflow stands for no instance yet: use the handle or get_workflow_by_id")
+        return target.spec.name, target.workflow_id
+    raise UsageError(f"This takes a stub of get_workflow_by_id or a handle, got {target!r}")

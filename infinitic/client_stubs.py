@@ -92,3 +92,13 @@ def stub_of_function(client: Client, method: object) -> tuple[WorkflowStub, Meth
     if spec is None:
         raise UsageError(f"{method!r} is not a public coroutine of the workflow {stub.spec.name}")
     return stub, spec
+
+
+def method_stub(method: object) -> MethodStub:
+    """The method of a stub that `Client.dispatch` was given. Raises `UsageError` if it is none."""
+    if not isinstance(method, MethodStub):
+        raise UsageError(
+            "dispatch takes a method of a stub, as in client.dispatch(client.new_workflow(Trip).book, …), "
+            f"got {method!r}"
+        )
+    return method

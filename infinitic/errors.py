@@ -19,6 +19,7 @@
     │   ├── WorkflowTimedOutError
     │   ├── WorkflowCanceledError
     │   ├── WorkflowUnknownError
+    │   ├── RequestRefusedError        the request is among the dead letters
     │   └── ChannelClosedError
     ├── NonDeterminismError            today's code asks for something else than the history holds
     ├── WorkflowCodeError              the engine cannot run this workflow code; the instance stalls
@@ -239,6 +240,20 @@ class WorkflowUnknownError(_WorkflowError):
     """No such workflow: it never existed, is closed, or its retention is over."""
 
     _sentence = "is unknown: it never existed, is closed, or its retention is over"
+
+
+class RequestRefusedError(_WorkflowError):
+    """What a client asked of a workflow cannot be handled: its message is among the dead letters.
+
+    `reason` says why: the workflow is parked, say. Whoever replays the dead letter has it handled after all.
+    """
+
+    _sentence = "cannot handle this request"
+
+    def __init__(self, workflow_name: str, method_name: str, workflow_id: str, reason: str) -> None:
+        super().__init__(workflow_name, method_name, workflow_id, reason)
+        self.reason = reason
+        self._fields["reason"] = reason
 
 
 class ChannelClosedError(DeferredError):

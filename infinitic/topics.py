@@ -32,6 +32,9 @@ class Topic(msgspec.Struct, frozen=True):
         return hash(self.name)
 
 
+STATE_ENGINE = "state-engine"
+"""The subscription of state engines."""
+
 DEAD_LETTERS = "dlq:"
 """In front of a topic's name: at its end it could be the end of a workflow's name."""
 
@@ -39,7 +42,7 @@ DEAD_LETTERS = "dlq:"
 @lru_cache(4096)
 def workflow_engine(workflow: str) -> Topic:
     """Everything that may change an instance of this workflow, keyed by instance id."""
-    return Topic(f"workflow-engine:{workflow}", Ordering.KEYED, "state-engine")
+    return Topic(f"workflow-engine:{workflow}", Ordering.KEYED, STATE_ENGINE)
 
 
 @lru_cache(4096)

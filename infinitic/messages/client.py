@@ -1,6 +1,7 @@
 """To one client: the responses to its requests, matched by request id.
 
-On the wire: q request id · v value · f failure · e why the instance is stalled.
+On the wire: q request id · v value · f failure · e why the instance is stalled, or the
+request refused.
 """
 
 from __future__ import annotations
@@ -39,7 +40,12 @@ class MethodCanceled(_Response, frozen=True, tag="canceled"):
 
 
 class WorkflowUnknown(_Response, frozen=True, tag="unknown"):
-    """There is no such workflow, or it is closed."""
+    """There is no such workflow, or it is closed.
+
+    `reason` is why the request is among the dead letters, if it is: then that says nothing of the workflow.
+    """
+
+    reason: str = msgspec.field(name="e", default="")
 
 
 class Applied(_Response, frozen=True, tag="applied"):
@@ -96,3 +102,18 @@ Response = MethodCompleted | MethodFailed | MethodCanceled | WorkflowUnknown | A
 
 encode = msgspec.json.Encoder().encode
 decode = make_decoder(msgspec.json.Decoder(Response), "response")
+
+
+class _Request(msgspec.Struct, frozen=True):
+    request: str = msgspec.field(name="q")
+
+
+_decode_request = msgspec.json.Decoder(_Request).decode
+
+
+def request_of(body: bytes) -> str | None:
+    """The request id in a body that may be no response otherwise. None: there is none."""
+    try:
+        return _decode_request(body).request
+    except (ValueError, RecursionError):
+        return None

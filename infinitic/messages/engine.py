@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
-from infinitic.errors import TaskFailure
+from infinitic.errors import TaskFailure, UsageError
+from infinitic.ids import check_name
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import Command
 from infinitic.messages.decoding import make_decoder
@@ -153,3 +154,24 @@ Input = (
 
 encode = msgspec.json.Encoder().encode
 decode = make_decoder(msgspec.json.Decoder(Input), "input of an instance")
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+    stop: bool = msgspec.field(name="z", default=False)
+
+
+_decode_asked = msgspec.json.Decoder(_Asked).decode
+
+
+def requester_of(body: bytes) -> ReplyTo | None:
+    """Who waits for an answer to a body that may be no input otherwise. None: nobody, or it does not tell."""
+    try:
+        asked = _decode_asked(body)
+        if asked.reply_to is None or asked.stop:
+            return None
+        check_name("client", asked.reply_to.client)
+        check_name("request", asked.reply_to.request)
+    except (ValueError, RecursionError, UsageError):
+        return None
+    return asked.reply_to

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from infinitic import topics
-from infinitic.engines.workflow.render import Outgoing
+from infinitic.engines.workflow.render import Outgoing, to_client
+from infinitic.failures import fit_text
+from infinitic.messages import client, engine
 from infinitic.runtime.backoff import insist
 from infinitic.topics import Topic
 from infinitic.transport import Delivery, Message, Transport, TransportUnavailable, UnknownTopic
@@ -64,7 +66,10 @@ class Publisher:
         self._declared.add(topic.name)
 
     async def bury(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
-        """Publish deliveries to the dead letters of their topic, in order, with the reason. The caller acks them."""
+        """Publish deliveries to the dead letters of their topic, in order, with the reason. The caller acks them.
+
+        Clients that wait for an answer to one of them are told.
+        """
         letters = [
             Message(
                 delivery.message.id,
@@ -75,6 +80,17 @@ class Publisher:
             for delivery in deliveries
         ]
         await self.send(topics.dead_letters(topic), letters)
+        if topic.subscription == topics.STATE_ENGINE:
+            await self.publish(_refusals(deliveries, reason))
+
+
+def _refusals(deliveries: Sequence[Delivery], reason: str) -> list[Outgoing]:
+    refusals: list[Outgoing] = []
+    for delivery in deliveries:
+        to = engine.requester_of(delivery.message.body)
+        if to is not None:
+            refusals.append(to_client(to, client.WorkflowUnknown(to.request, fit_text(reason, CAUSE_BYTES))))
+    return refusals
 
 
 def _headers(delivery: Delivery, topic: Topic, reason: str) -> Mapping[str, str]:
