@@ -91,6 +91,7 @@ def test_a_wake_fires_what_is_due_in_the_order_of_due_times() -> None:
 def test_a_wake_that_comes_early_is_put_off_by_what_the_clock_lacks() -> None:
     """It comes again when it is due by this clock; a second time it is put off from where it was put off to."""
     first = taken(RUNNING, WAKE, NOW + 8.0).handling
+    assert isinstance(first, Postpone)
     assert first == Postpone(NOW + 12.05, UNTIL, repr(NOW + 12.05), early=2.0)
     again = taken(RUNNING, WAKE, NOW + 9.9, {UNTIL: first.value}).handling
     assert isinstance(again, Postpone)
