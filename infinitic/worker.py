@@ -102,7 +102,8 @@ class Worker:
         self._transport = transport
         self._storage = None if storage is None else checked(storage)
         self._clock = clock or SystemClock()
-        self._bounds = Bounds(cache_size, cache_bytes, buffer_bytes)
+        self.bounds = Bounds(cache_size, cache_bytes, buffer_bytes).check()
+        """How much it keeps in memory."""
         self._grace = to_seconds(shutdown_grace_period)
         self._blocking = run_blocking
         self._random = random.Random(seed)
@@ -149,7 +150,8 @@ class Worker:
         storage = config.storage()
         transport = config.transport()
         grace = config.document.transport.shutdown_grace_period_seconds
-        worker = cls(transport, storage, name=config.document.name, shutdown_grace_period=grace, codec=codec)
+        name, bounds = config.document.name, config.document.bounds
+        worker = cls(transport, storage, name=name, shutdown_grace_period=grace, codec=codec, **bounds._asdict())
         worker._owned = (transport,) if storage is None else (transport, storage)
         for each in services:
             worker.add_service_executor(each.made(), **each.options)
@@ -428,7 +430,7 @@ class Worker:
             storage, _ = self._need_storage(name)
             executor = partial(WorkflowExecutor, name, specs, self._publisher, storage, self._clock)
             components += [
-                executor(concurrency=concurrency, bounds=self._bounds, retention=retention, version=version)
+                executor(concurrency=concurrency, bounds=self.bounds, retention=retention, version=version)
                 for version in sources
             ]
         for name, (concurrency, retention) in self._engines.items():
@@ -444,7 +446,7 @@ class Worker:
                         committer,
                         self._clock,
                         concurrency=concurrency,
-                        bounds=self._bounds,
+                        bounds=self.bounds,
                         retention=retention,
                         on_stall=self._stalls,
                     )

@@ -62,6 +62,15 @@ def workflow_class(path: str, name: str) -> type[Workflow]:
         raise ConfigurationError(str(error)) from error
     if real != name:
         raise ConfigurationError(f"{path} is the workflow '{real}', not '{name}'")
+    try:
+        inspect.signature(cls).bind()
+    except TypeError as error:
+        raise ConfigurationError(
+            f"it cannot be made without arguments: {error}; give its parameters defaults, or host it in code with "
+            "worker.add_workflow and a factory"
+        ) from error
+    except ValueError:
+        pass  # it has no signature that can be read: making an instance will tell
     return cls
 
 

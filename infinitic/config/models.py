@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
 from infinitic.plugins import Settings
+from infinitic.runtime.cache import DEFAULT_BUFFER_BYTES, DEFAULT_CACHE_BYTES, DEFAULT_SIZE, LEAST, Bounds
 from infinitic.services import ExponentialBackoff
 
 DAY = 86_400.0
@@ -161,9 +162,29 @@ class Document(Settings):
     horizon_seconds: Positive = Field(
         default=14 * DAY, description="Seconds that the transport and the storage keep messages, marks and remnants"
     )
+    cache_size: int = Field(
+        default=DEFAULT_SIZE,
+        ge=LEAST["cache_size"],
+        description="Workflow instances that stay live in memory, for each workflow; 0: all are replayed at each step",
+    )
+    cache_bytes: int = Field(
+        default=DEFAULT_CACHE_BYTES,
+        ge=LEAST["cache_bytes"],
+        description="Bytes of history that these have together, for each workflow",
+    )
+    buffer_bytes: int = Field(
+        default=DEFAULT_BUFFER_BYTES,
+        ge=LEAST["buffer_bytes"],
+        description="Bytes of messages that each consumer holds; as many again of those that cannot be handled now",
+    )
     transport: TransportSection = Field(description="The broker")
     storage: StorageSection | None = Field(
         default=None, description="Where workflows are kept; services alone need none"
     )
     services: tuple[Service, ...] = Field(default=(), description="Services that the worker hosts")
     workflows: tuple[Workflow, ...] = Field(default=(), description="Workflows that the worker hosts")
+
+    @property
+    def bounds(self) -> Bounds:
+        """How much the worker keeps in memory."""
+        return Bounds(self.cache_size, self.cache_bytes, self.buffer_bytes)

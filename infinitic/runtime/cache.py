@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from infinitic.engines.state import WorkflowHead
+from infinitic.errors import UsageError
 from infinitic.messages.events import Stimulus
 from infinitic.replay.instance import Instance
 from infinitic.storage import StateKey
@@ -15,6 +16,9 @@ DEFAULT_SIZE = 1000
 DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
 DEFAULT_BUFFER_BYTES = 16 * 1024 * 1024
 
+LEAST = {"cache_size": 0, "cache_bytes": 0, "buffer_bytes": 1}
+"""The smallest values: nothing need stay live, and at least one message is in hand, however large."""
+
 
 class Bounds(NamedTuple):
     """How much one component keeps in memory: instances, their history, and messages. The last two in bytes."""
@@ -22,6 +26,14 @@ class Bounds(NamedTuple):
     cache_size: int = DEFAULT_SIZE
     cache_bytes: int = DEFAULT_CACHE_BYTES
     buffer_bytes: int = DEFAULT_BUFFER_BYTES
+
+    def check(self) -> Bounds:
+        """The same. Raises `UsageError` for what is no number, or a number with which nothing could be done."""
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UsageError(f"{name} must be a whole number, {least} or more, got {value!r}")
+        return self
 
 
 class Held:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from anyio.from_thread import BlockingPortal
@@ -14,12 +15,14 @@ from examples.hello import Visit
 from infinitic import Client, SyncClient, Worker
 from infinitic.config import Config, load
 from infinitic.config.reference import reference
-from infinitic.errors import ConfigurationError
+from infinitic.errors import ConfigurationError, UsageError
 from infinitic.plugins import STORAGE_WRAPPERS, storage_plugins, storage_wrapper, transport_plugins
 from infinitic.replay.divergence import ReplayCheck
+from infinitic.runtime.cache import Bounds
 from infinitic.storage import Storage, StorageClosed
 from infinitic.transport import Transport, TransportClosed
 from infinitic_storages.memory import InMemoryStorage
+from infinitic_transports.memory import InMemoryTransport
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples" / "config").glob("*.yml"))
@@ -172,6 +175,48 @@ def test_factories_and_workflows_that_cannot_be(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(ConfigurationError) as caught:
             Worker.from_config(text=hello(workflow=path))
         assert str(caught.value) == f"<text>:9: workflows[0].executor.class: {message}"
+
+
+def test_a_workflow_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the working directory is put there
+    (tmp_path / "needy_for_config.py").write_text(
+        "from infinitic import Workflow\nclass Visit(Workflow):\n"
+        "    def __init__(self, rate):\n        self.rate = rate\n    async def receive(self) -> None: ...\n"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        Worker.from_config(text=hello(workflow="needy_for_config.Visit"))
+    assert str(caught.value) == (
+        "<text>:9: workflows[0].executor.class: it cannot be made without arguments: missing a required argument: "
+        "'rate'; give its parameters defaults, or host it in code with worker.add_workflow and a factory"
+    )
+
+
+def test_the_memory_of_a_worker_is_bounded_as_the_file_says() -> None:
+    text = hello() + "cache_size: 0\ncacheBytes: 5\nbuffer_bytes: 1\n"
+    assert load(text=text, environ={}).document.bounds == Bounds(0, 5, 1)
+    assert load(text=hello(), environ={}).document.bounds == Bounds()
+
+    async def main() -> list[str]:
+        async with Worker.from_config(text=text).running() as worker:
+            assert worker.bounds == Bounds(0, 5, 1)
+            return await worker.client.new_workflow(Visit).receive("Ada")
+
+    assert asyncio.run(main()) == ["Hello, Ada!", "Goodbye, Ada."]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"cache_size": -1}, "cache_size must be a whole number, 0 or more, got -1"),
+        ({"cache_bytes": 1.5}, "cache_bytes must be a whole number, 0 or more, got 1.5"),
+        ({"cache_bytes": True}, "cache_bytes must be a whole number, 0 or more, got True"),
+        ({"buffer_bytes": 0}, "buffer_bytes must be a whole number, 1 or more, got 0"),
+    ],
+)
+def test_bounds_that_cannot_be(bounds: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        Worker(InMemoryTransport(), **bounds)
 
 
 def test_compression_wraps_the_storage() -> None:
