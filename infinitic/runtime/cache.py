@@ -40,19 +40,20 @@ class Held:
     """One instance in memory. `version` guards its next change; None: it does not exist yet.
 
     `live` is its object on its loop, if it is there, and `pending` the stimuli in history that it was not handed yet.
-    `published` says that storage knows the last outbox to have been published. `vouched` is how many of the deliveries
-    that wait had come before the head was loaded: it holds all that led to them. A head from memory vouches for none:
-    the key may have been with another worker meanwhile. `bytes` is how much history the live instance was handed: it
-    may hold all of it.
+    `sent` says that all of the last outbox was published, `published` that storage knows it. `vouched` is how many of
+    the deliveries that wait had come before the head was loaded: it holds all that led to them. A head from memory
+    vouches for none: the key may have been with another worker meanwhile. `bytes` is how much history the live instance
+    was handed: it may hold all of it.
     """
 
-    __slots__ = ("bytes", "head", "key", "live", "pending", "published", "version", "vouched")
+    __slots__ = ("bytes", "head", "key", "live", "pending", "published", "sent", "version", "vouched")
 
     def __init__(self, key: StateKey, head: WorkflowHead | None, version: int | None, *, published: bool) -> None:
         self.key = key
         self.head = head
         self.version = version
         self.published = published
+        self.sent = published
         self.live: Instance | None = None
         self.pending: list[Stimulus] = []
         self.vouched = 0

@@ -12,4 +12,4 @@ def flag_change(held: Held, head: WorkflowHead, flag: Flag, next_wake: float | N
     """The change that makes `head` the head of a running instance, listed with this flag. Instants are in seconds."""
     version = int(now * 1e6) if held.version is None else max(held.version + 1, int(now * 1e6))
     entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, None, next_wake, flag)
-    return Change(held.key, held.version, version, state.encode(head), now, published=held.published, entry=entry)
+    return Change(held.key, held.version, version, state.encode(head), now, published=held.sent, entry=entry)

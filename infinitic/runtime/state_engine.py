@@ -167,7 +167,7 @@ class StateEngine:
         for lane in lanes:
             held = self.cache.take(lane.key)
             if held is not None:
-                held.discard_live()
+                self._let_go(held)
             if not lane.failed:
                 lane.fail(error, self._clock.now(), counted=counted)
 
@@ -176,9 +176,11 @@ class StateEngine:
         try:
             await self._hold(lanes, held)
             await self._commit(await self._confirmed(await self._steps(lanes, held)))
-        except BaseException:
+        except BaseException as error:
             for each in held.values():
                 each.discard_live()
+                if isinstance(error, Exception):
+                    self._let_go(each)
             raise
         for evicted in self.cache.evict():
             self._let_go(evicted)
@@ -211,6 +213,7 @@ class StateEngine:
             except DamagedState as damage:
                 each.discard_live()
                 await self._wait_for_repair(lane, each, damage)
+                self._let_go(each)
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
                 self._let_go(each)
                 lane.fail(error, now, counted=not isinstance(error, UNCOUNTED))
@@ -321,6 +324,7 @@ class StateEngine:
         if head is not None and not held.published and head.sequence and not head.parked:
             longest = longest_of(self._sizes[0])
             await self._publisher.publish(await outbox_of(held, head, self._states, self._clock.now(), longest))
+            held.sent = True
 
     async def _wait_for_repair(self, lane: Lane, held: Held | None, damage: DamagedState) -> None:
         """Nothing is computed from what is damaged: the messages of its key wait until somebody has repaired it.
@@ -425,6 +429,7 @@ class StateEngine:
     def _keep(self, taken: Step) -> None:
         """All that the transition wanted to be sent is sent: from here on others may evict the instance."""
         held = taken.held
+        held.sent = True
         if held.version is None:
             return
         if taken.change is None or taken.change.expires_at is None:
@@ -487,7 +492,7 @@ class StateEngine:
         await self._settle([(lane, deliveries)])
 
     def _let_go(self, held: Held) -> None:
-        """Forget an instance; whoever loads it next need not republish its last outbox."""
+        """Forget an instance; whoever loads it next need not send once more what was sent."""
         held.discard_live()
-        if not held.published and held.version is not None and held.head is not None and not held.head.closed:
+        if held.sent and not held.published and held.head is not None and not held.head.closed:
             self._committer.let_go(held)

@@ -327,7 +327,7 @@ class Step:
         held = self.held
         held.head = self._transition.head
         held.version = version
-        held.published = not self._transition.outbox
+        held.published = held.sent = not self._transition.outbox
         if self.change is not None and self.change.segment is not None and held.live is not None:
             held.bytes += len(self.change.segment.events)
 
