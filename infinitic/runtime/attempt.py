@@ -120,8 +120,10 @@ class Attempts:
         self._limit = max(max_payload - MARGIN, 2 * MARGIN)
         self._coder = coder
 
-    async def run(self, message: ExecuteTask) -> Outgoing:
-        """Run one attempt, and give the report for the workflow. Cancelling it cancels the attempt.
+    async def run(self, message: ExecuteTask, ending: Callable[[], bool]) -> Outgoing:
+        """Run one attempt, and give the report for the workflow.
+
+        Cancelling it cancels the attempt. That is a failure of it, unless `ending` is true: then it is raised.
 
         Raises `PayloadUnavailable` if the arguments cannot be decoded now; then it has not begun.
         """
@@ -155,11 +157,14 @@ class Attempts:
                 value = await self._invoke(task, variables, args, kwargs)
         except Exception as error:  # noqa: BLE001 (whatever a task raises is its failure)
             return self._failed(message, error, task, context.meta)
+        except (SystemExit, KeyboardInterrupt, GeneratorExit):
+            raise
         except asyncio.CancelledError as error:
-            current = asyncio.current_task()
-            if current is not None and current.cancelling():
+            if ending():
                 context.cancel()
                 raise
+            return self._failed(message, error, task, context.meta)
+        except BaseException as error:  # noqa: BLE001 (those of test frameworks, and groups of any)
             return self._failed(message, error, task, context.meta)
         try:
             data = await self._sealed(message, task.signature.encode_result(value))

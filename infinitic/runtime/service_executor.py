@@ -24,6 +24,7 @@ from infinitic.messages.service import decode
 from infinitic.runtime.attempt import MAX_DEATHS, Attempts
 from infinitic.runtime.blocking import Threads
 from infinitic.runtime.deaths import AGAIN_SECONDS, ELSEWHERE_SECONDS, SUSPECT, Inquiry, Trials
+from infinitic.runtime.members import Members
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.wakeup import wake
@@ -81,14 +82,13 @@ class ServiceExecutor:
         self._leave = leave
         self._received: deque[Delivery] = deque()
         self._doubtful: dict[Attempt, Work] = {}
-        self._waiting: deque[Work] = deque()
+        self._members = Members(concurrency, self._attempt, lambda: wake(self._room))
+        self._waiting = self._members.waiting
         self._running: dict[Attempt, Work] = {}
         self._unpublished: dict[Attempt, Work] = {}
         self._recent: OrderedDict[Attempt, None] = OrderedDict()
         self._reports: list[Work] = []
         self._handed_back: list[Outbound] = []
-        self._idle: list[asyncio.Future[None]] = []
-        self._members = 0
         self._receiver: asyncio.Task[None] | None = None
         self._doubts: asyncio.Future[None] | None = None
         self._outbox_bytes = 0
@@ -117,7 +117,7 @@ class ServiceExecutor:
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
-            self._group = group
+            self._members.begin(group)
             self._receiver = group.create_task(self._receive())
             group.create_task(self._inquiry.run())
             group.create_task(self._resolve())
@@ -190,7 +190,7 @@ class ServiceExecutor:
             while self._received:
                 await self._accept(self._received[0])
                 self._received.popleft()
-            self._wake()
+            self._members.wake()
 
     async def _wait_for_threads(self, threads: Threads) -> None:
         """Take nothing more while as many threads go on without an attempt as attempts may run."""
@@ -271,7 +271,7 @@ class ServiceExecutor:
                 except asyncio.CancelledError:
                     self._handed_back.append(work.again())
                     raise
-            self._wake()
+            self._members.wake()
 
     async def _judge(self, work: Work, done: bool | None) -> None:
         message = work.message
@@ -307,32 +307,6 @@ class ServiceExecutor:
 
     # What runs.
 
-    def _wake(self) -> None:
-        """One more member for what waits: an idle one, or a new one."""
-        if not self._waiting:
-            return
-        if self._idle:
-            wake(self._idle.pop())
-        elif self._members < self._concurrency:
-            self._members += 1
-            self._group.create_task(self._member())
-
-    async def _member(self) -> None:
-        waiting = self._waiting
-        loop = asyncio.get_running_loop()
-        itself = asyncio.current_task()
-        while itself is None or not itself.cancelling():  # a task may have swallowed that this was cancelled
-            if not waiting:
-                future: asyncio.Future[None] = loop.create_future()
-                self._idle.append(future)
-                await future
-                continue
-            work = waiting.popleft()
-            if waiting:
-                self._wake()
-            await self._attempt(work)
-            wake(self._room)
-
     async def _attempt(self, work: Work) -> None:
         if self._joins(work):
             self._end_trial(work)
@@ -345,9 +319,10 @@ class ServiceExecutor:
         try:
             if work.on_trial and self._durability:  # if it dies sooner, its message comes again beside its marked copy
                 await asyncio.sleep(self._durability)
-            work.report = await self._attempts.run(work.message)
+            work.report = await self._attempts.run(work.message, lambda: self._members.ending)
         except asyncio.CancelledError:  # the grace period is over: this process outlives the task, which clears it
-            self._handed_back.append(work.again(asked=0, deaths=0))
+            if self._members.ending:
+                self._handed_back.append(work.again(asked=0, deaths=0))
             raise
         except PayloadUnavailable as error:
             _logger.warning("%s: a task is put off for %.0f s: %s", self.topic.name, CODEC_DELAY, error)
@@ -369,11 +344,12 @@ class ServiceExecutor:
             wake(self._drained)
 
     async def _give_up(self, work: Work, outbound: Outbound) -> None:
-        """Have others run it. If that is cut, it is handed back."""
+        """Have others run it. If the end cuts that, it is handed back."""
         try:
             await self._send([outbound])
         except asyncio.CancelledError:
-            self._handed_back.append(outbound)
+            if self._members.ending:
+                self._handed_back.append(outbound)
             raise
 
     def _end_trial(self, work: Work) -> None:

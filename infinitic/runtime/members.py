@@ -1,0 +1,88 @@
+"""The long-lived asyncio tasks in which attempts run: a new one for each attempt would cost more.
+
+So what a task does to its asyncio task outlives it: a timer that nobody takes back may cancel whatever runs there next.
+Only the end of the executor ends a member; every other cancellation is over with the attempt that it hits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from infinitic.runtime.wakeup import wake
+from infinitic.runtime.work import Work
+
+
+class Members:
+    """At most `size` members, which run what is in `waiting`.
+
+    Args:
+        size: how many attempts run at once.
+        attempt: runs one. If it is cancelled and the members go on, it is called again with the same.
+        after: called after each.
+    """
+
+    def __init__(self, size: int, attempt: Callable[[Work], Awaitable[None]], after: Callable[[], object]) -> None:
+        self.waiting: deque[Work] = deque()
+        """What has to be run next. Call `wake` after adding to it."""
+        self._size = size
+        self._attempt = attempt
+        self._after = after
+        self._idle: list[asyncio.Future[None]] = []
+        self._count = 0
+        self._group: asyncio.TaskGroup | None = None
+        self._owner: asyncio.Task[object] | None = None
+
+    def begin(self, group: asyncio.TaskGroup) -> None:
+        """Live in this group, which is that of the current task, until that is cancelled."""
+        self._group = group
+        self._owner = asyncio.current_task()
+
+    @property
+    def ending(self) -> bool:
+        """True once they are being cancelled, because the executor ends."""
+        return self._owner is not None and self._owner.cancelling() > 0
+
+    def wake(self) -> None:
+        """One more member for what waits: an idle one, or a new one."""
+        if not self.waiting or self._group is None:
+            return
+        if self._idle:
+            wake(self._idle.pop())
+        elif self._count < self._size:
+            self._count += 1
+            self._group.create_task(self._live())
+
+    async def _live(self) -> None:
+        itself = asyncio.current_task()
+        assert itself is not None
+        while not self.ending:  # a task may have swallowed that this was cancelled
+            if self.waiting:
+                await self._run(self.waiting.popleft())
+            else:
+                await self._rest()
+            while itself.cancelling() and not self.ending:
+                itself.uncancel()
+
+    async def _rest(self) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self._idle.append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if self.ending:
+                raise
+            if future in self._idle:
+                self._idle.remove(future)
+
+    async def _run(self, work: Work) -> None:
+        self.wake()
+        try:
+            await self._attempt(work)
+        except asyncio.CancelledError:
+            if self.ending:
+                raise
+            self.waiting.appendleft(work)
+        finally:
+            self._after()

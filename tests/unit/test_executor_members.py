@@ -1,0 +1,154 @@
+"""S2, S9: what a task does to the asyncio task that it runs in harms no other task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from infinitic.messages import engine
+from tests.simulation.desk import always, desk
+from tests.unit.scripted import ScriptedTransport, delivery, request
+from tests.unit.test_service_executor import Bench, played, quiet
+
+
+class Unusual(BaseException):
+    """No `Exception`: as test frameworks, and groups of such, raise them."""
+
+
+def me() -> asyncio.Task[Any]:
+    current = asyncio.current_task()
+    assert current is not None
+    return current
+
+
+async def cancels_itself(text: str) -> str:
+    me().cancel()
+    await asyncio.sleep(0)
+    return text
+
+
+async def swallows(text: str) -> str:
+    """As timeouts were written before `asyncio.timeout`."""
+    me().cancel()
+    try:
+        await asyncio.sleep(10.0)
+    except asyncio.CancelledError:
+        return text
+    return "never"
+
+
+async def cancels_soon(text: str) -> str:
+    """A timer that is forgotten: it hits whatever its asyncio task does then."""
+    asyncio.get_running_loop().call_later(1.0, me().cancel)
+    return text
+
+
+async def cancels_itself_at_the_end(text: str) -> str:
+    me().cancel()
+    return text
+
+
+CANCELLING = [cancels_itself, swallows, cancels_soon, cancels_itself_at_the_end]
+
+
+@pytest.mark.parametrize("odd", CANCELLING, ids=lambda each: each.__name__)
+def test_a_task_that_is_cancelled_from_within_costs_no_place(odd: Callable[[str], Awaitable[str]]) -> None:
+    """With a concurrency of 1 the executor ran nothing more, without a word."""
+    ran, transport = list[str](), ScriptedTransport()
+
+    async def work(self: object, text: str) -> str:
+        if text == "odd":
+            return await odd(text)
+        ran.append(text)
+        await asyncio.sleep(0.1)
+        return text
+
+    bench = Bench(transport, desk(work), concurrency=1)
+
+    async def scenario() -> None:
+        given = [delivery(request([text], position=number)) for number, text in enumerate(["odd", "a", "odd", "b"])]
+        for each in given:
+            await bench.give(each)
+            await asyncio.sleep(5.0)
+        assert ran == ["a", "b"]
+        reported = [each for each in bench.reports() if isinstance(each, engine.TaskCompleted | engine.TaskFailed)]
+        assert sorted(each.position for each in reported) == [0, 1, 2, 3]
+        assert bench.consumer.acked == given
+
+    played(bench, scenario)
+
+
+def test_a_cancellation_from_within_is_a_failed_attempt() -> None:
+    """S9: nobody asked for it but the task."""
+    transport = ScriptedTransport()
+
+    async def work(self: object, text: str) -> str:
+        return await cancels_itself(text)
+
+    bench = Bench(transport, desk(work, retry=always(1.0)))
+
+    async def scenario() -> None:
+        await bench.give(given := delivery(request(["a"])))
+        (report,) = bench.reports()
+        assert isinstance(report, engine.AttemptFailed)
+        assert bench.consumer.acked == [given]
+
+    played(bench, scenario)
+
+
+def test_what_waits_is_run_though_an_idle_place_was_cancelled() -> None:
+    """The one that was woken for it was gone."""
+    ran, transport = list[str](), ScriptedTransport()
+    members = set[asyncio.Task[Any]]()
+
+    async def work(self: object, text: str) -> str:
+        members.add(me())
+        ran.append(text)
+        await asyncio.sleep(0.1)
+        return text
+
+    bench = Bench(transport, desk(work), concurrency=3)
+
+    async def scenario() -> None:
+        await bench.give(*(delivery(request([str(number)], position=number)) for number in range(3)))
+        await asyncio.sleep(1.0)
+        for each in members:
+            each.cancel()
+        await quiet()
+        await bench.give(*(delivery(request([str(number)], position=number)) for number in range(3, 9)))
+        await asyncio.sleep(5.0)
+        assert sorted(ran) == [str(number) for number in range(9)]
+
+    played(bench, scenario)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Unusual("odd"), BaseExceptionGroup("some", [Unusual("odd"), ValueError("x")])],
+    ids=lambda each: type(each).__name__,
+)
+def test_whatever_a_task_raises_is_its_failure(error: BaseException) -> None:
+    """It ended the worker, came again at the next one, and ended that."""
+    transport = ScriptedTransport()
+
+    async def work(self: object, text: str) -> str:
+        if text == "odd":
+            raise error
+        return text
+
+    bench = Bench(transport, desk(work, retry=always(1.0)), concurrency=1)
+
+    async def scenario() -> None:
+        given = [delivery(request(["odd"])), delivery(request(["a"], position=1))]
+        for each in given:
+            await bench.give(each)
+        failed, completed = bench.reports()
+        assert isinstance(failed, engine.AttemptFailed)
+        assert failed.failure.exception.short_name == type(error).__name__
+        assert isinstance(completed, engine.TaskCompleted)
+        assert bench.consumer.acked == given
+
+    played(bench, scenario)
