@@ -92,6 +92,7 @@ class Client:
         self._consumer: Consumer | None = None
         self._receiver: asyncio.Task[None] | None = None
         self._closed = False
+        self._lost: BaseException | None = None
         self._owned: tuple[Transport | Storage, ...] = ()
 
     @classmethod
@@ -142,6 +143,7 @@ class Client:
         if self._consumer is None:
             self._consumer = await self._subscribe()
             self._receiver = asyncio.get_running_loop().create_task(self._receive(), name="infinitic client")
+            self._receiver.add_done_callback(self._deaf)
 
     async def close(self) -> None:
         """Stop listening; whoever still waits gets `UsageError`. Idempotent."""
@@ -158,16 +160,12 @@ class Client:
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             receiver.cancel()
-            with suppress(asyncio.CancelledError):
+            with suppress(asyncio.CancelledError, TransportError):  # who waited learned it
                 await receiver
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await consumer.close()
-        for _, future in self._requests.values():
-            if not future.done():
-                future.set_exception(UsageError("The client was closed while this waited for a response"))
-                future.exception()
-        self._requests.clear()
+        self._fail(UsageError("The client was closed while this waited for a response"))
 
     # Verbs.
 
@@ -340,6 +338,8 @@ class Client:
     def _request(self, workflow_id: str) -> tuple[ReplyTo, asyncio.Future[responses.Response]]:
         if self._consumer is None:
             raise UsageError("This client is not open: use it inside `async with Client(…) as client:`")
+        if self._lost is not None:
+            raise self._lost
         # Numbers go on after a restart: an engine takes the highest request of a client for its newest.
         self._number = max(self._number + 1, int(self._clock.now() * 1000))
         request = str(self._number)
@@ -467,13 +467,23 @@ class Client:
                 await asyncio.sleep(delay_of(tries))
             else:
                 break
+        self._fail(TransportUnavailable("The topic of this client was lost with its answer: ask again"))
+        return True
+
+    def _deaf(self, receiver: asyncio.Task[None]) -> None:
+        """No answer can come any more, unless this was closed: whoever waits learns why."""
+        if not (receiver.cancelled() or self._closed):
+            self._lost = receiver.exception() or TransportClosed("The transport of this client is closed")
+            _logger.error("%s: nothing is heard any more: %s", self._topic.name, self._lost)
+            self._fail(self._lost)
+
+    def _fail(self, error: BaseException) -> None:
+        """Raise this to all who wait for a response."""
         for _, future in self._requests.values():
             if not future.done():
-                future.set_exception(
-                    TransportUnavailable("The topic of this client was lost with its answer: ask again")
-                )
+                future.set_exception(error)
+                future.exception()  # perhaps nobody looks
         self._requests.clear()
-        return True
 
     async def _subscribe(self) -> Consumer:
         transport = self._publisher.transport

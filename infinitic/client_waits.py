@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 from infinitic import topics
 from infinitic.clock import Clock
@@ -24,7 +26,7 @@ CLOSE_SECONDS = 1.0
 class Wait:
     """One request for the outcome of one method. `kept`: it is told only once, so the request stays until it comes."""
 
-    __slots__ = ("future", "kept", "method_id", "name", "reply_to", "timer", "waiting", "workflow_id")
+    __slots__ = ("future", "kept", "method_id", "name", "reply_to", "sending", "timer", "waiting", "workflow_id")
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class Wait:
         self.kept = kept
         self.waiting = 0
         self.timer: asyncio.TimerHandle | None = None
+        self.sending: asyncio.Task[None] | None = None
 
 
 class Waits:
@@ -66,7 +69,7 @@ class Waits:
         self._request = request
         self._forget = forget
         self._open: dict[tuple[str, str, str], Wait] = {}
-        self._stopping: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, name: str, workflow_id: str, method_id: str, *, kept: bool = False) -> Wait:
         """A request that goes with the start of its method: the caller sends it."""
@@ -83,16 +86,34 @@ class Waits:
         self._forget(wait.reply_to.request)
 
     async def join(self, name: str, workflow_id: str, method_id: str) -> Wait:
-        """The request for this method that is under way; a new one if there is none."""
+        """The request for this method that is under way; a new one if there is none. Raises what sending it raises."""
         wait = self._open.get((name, workflow_id, method_id))
         if wait is None:
             wait = self.begin(name, workflow_id, method_id)
+            # Others may join meanwhile: who asked first may leave without them.
+            wait.sending = self._send(wait, stop=False)
+            wait.sending.add_done_callback(partial(self._sent, wait))
+        sending = wait.sending
+        if sending is not None and not sending.done():
+            wait.waiting += 1
+            either: set[asyncio.Future[Any]] = {sending, wait.future}
             try:
-                await self._publisher.publish([self._message(wait, stop=False)])
-            except BaseException:
-                self.give_up(wait)
-                raise
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._let_go(wait)
+        if sending is not None and sending.done() and not sending.cancelled():
+            sending.result()
         return wait
+
+    def _send(self, wait: Wait, *, stop: bool) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._publisher.publish([self._message(wait, stop=stop)]))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _sent(self, wait: Wait, sending: asyncio.Task[None]) -> None:
+        if not sending.cancelled() and sending.exception() is not None:
+            self.give_up(wait)
 
     async def outcome(self, wait: Wait, timeout: float | None) -> Response:
         """The response. Raises `TimeoutError` after `timeout` seconds; others wait on."""
@@ -104,25 +125,27 @@ class Waits:
             async with asyncio.timeout(timeout):
                 return await asyncio.shield(wait.future)
         finally:
-            wait.waiting -= 1
-            if not (wait.waiting or wait.kept or wait.future.done()):
-                loop = asyncio.get_running_loop()
-                call_at = getattr(loop, "call_background", loop.call_at)  # virtual time does not wait for it
-                wait.timer = call_at(loop.time() + GRACE_SECONDS, self._leave, wait)
+            self._let_go(wait)
+
+    def _let_go(self, wait: Wait) -> None:
+        """One waits less. Without any, the request goes after a while."""
+        wait.waiting -= 1
+        if not (wait.waiting or wait.kept or wait.future.done() or wait.timer is not None):
+            loop = asyncio.get_running_loop()
+            call_at = getattr(loop, "call_background", loop.call_at)  # virtual time does not wait for it
+            wait.timer = call_at(loop.time() + GRACE_SECONDS, self._leave, wait)
 
     def _leave(self, wait: Wait) -> None:
         """Nobody has asked for a while: tell the engine."""
         if wait.waiting or wait.future.done() or self._open.get(_key(wait)) is not wait:
             return
         self.give_up(wait)
-        task = asyncio.get_running_loop().create_task(self._publisher.publish([self._message(wait, stop=True)]))
-        self._stopping.add(task)
-        task.add_done_callback(self._stopped)
+        self._send(wait, stop=True)
 
-    def _stopped(self, task: asyncio.Task[None]) -> None:
-        self._stopping.discard(task)
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # a waiter too many stays until its method ends, and harms nobody
+            task.exception()  # who waits learns it; a waiter too many stays until its method ends, and harms nobody
 
     async def stop(self) -> None:
         """Tell the engines that this client waits for nothing any more, if that can be done within a second."""
@@ -133,11 +156,11 @@ class Waits:
         self._open.clear()
         with suppress(TimeoutError, TransportError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                if self._stopping:
-                    await asyncio.wait(self._stopping)
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
                 if waits:
                     await self._publisher.publish([self._message(wait, stop=True) for wait in waits])
-        for task in self._stopping:
+        for task in list(self._tasks):
             task.cancel()
 
     def _drop(self, wait: Wait) -> None:
