@@ -21,7 +21,7 @@ from infinitic.runtime.backoff import LONGEST_SECONDS, delay_of
 from infinitic.runtime.cache import DEFAULT_BUFFER_BYTES
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.wakeup import wake
-from infinitic.storage import StorageOutcomeUnknown, StorageUnavailable
+from infinitic.storage import DamagedState, StorageOutcomeUnknown, StorageUnavailable
 from infinitic.transport import Delivery, TransportClosed, TransportUnavailable
 
 _logger = logging.getLogger("infinitic.runtime")
@@ -36,6 +36,9 @@ BUDGET_SECONDS = 60.0
 
 LONGEST_WAIT_SECONDS = 30.0
 """The longest backoff of a lane that waits for something that this worker lacks: tried sooner, it fails as well."""
+
+TRIES_PER_SECOND = 100
+"""How many lanes are tried a second that wait for a repair, as long as that is no longer wait than the longest."""
 
 ACTIVE = 1000
 """Messages in hand of lanes that do not fail."""
@@ -104,16 +107,21 @@ class Lane:
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """These are handled and acknowledged. They are the first ones, or among the first ones."""
+        self.drop(deliveries)
+        self.tries = 0
+        self.spent = 0.0
+        self._last = None
+        self.failed = False
+        self.failure = None
+
+    def drop(self, deliveries: Sequence[Delivery]) -> None:
+        """These are acknowledged. How the lane fares stays as it is."""
         for delivery in deliveries:
             if self.waiting and self.waiting[0] is delivery:
                 self.waiting.popleft()
             else:
                 self.waiting.remove(delivery)
             self.bytes -= len(delivery.message.body)
-        self.tries = 0
-        self.spent = 0.0
-        self._last = None
-        self.failure = None
 
     def fail(self, error: BaseException, now: float, *, counted: bool) -> None:
         """The first delivery could not be handled now. `counted`: this uses up its budget."""
@@ -317,7 +325,7 @@ class Lanes:
             self._runnable.append(lane)
         else:
             lane.failed = False
-            delay = delay_of(lane.tries, LONGEST_SECONDS if self._may_end_soon(lane) else LONGEST_WAIT_SECONDS)
+            delay = delay_of(lane.tries, self._longest_wait(lane))
             log = _logger.warning if lane.tries == 1 else _logger.debug
             if isinstance(lane.failure, OUTAGES):  # all keys fail then, and it is said once
                 log = _logger.debug if self._is_down else _logger.warning
@@ -332,9 +340,13 @@ class Lanes:
             loop = asyncio.get_running_loop()
             self._backing_off[lane.key] = loop.call_later(delay, self._resume, lane)
 
-    @staticmethod
-    def _may_end_soon(lane: Lane) -> bool:
-        return lane.counted or isinstance(lane.failure, StorageError | TransportError)
+    def _longest_wait(self, lane: Lane) -> float:
+        """Seconds. What is down is up again for all at once; of those that wait for a repair each is tried alone."""
+        if isinstance(lane.failure, DamagedState):
+            return min(LONGEST_WAIT_SECONDS, max(LONGEST_SECONDS, len(self._backing_off) / TRIES_PER_SECOND))
+        if lane.counted or isinstance(lane.failure, StorageError | TransportError):
+            return LONGEST_SECONDS
+        return LONGEST_WAIT_SECONDS
 
     def _resume(self, lane: Lane) -> None:
         del self._backing_off[lane.key]

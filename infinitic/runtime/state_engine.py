@@ -16,8 +16,6 @@ import msgspec
 from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.engines import state
-from infinitic.engines.state import WorkflowHead
-from infinitic.engines.workflow.decide import stall
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import (
     InfiniticError,
@@ -38,6 +36,7 @@ from infinitic.runtime.lanes import PREFETCH, Lane, Lanes
 from infinitic.runtime.loading import load_states
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.questions import answer_questions
+from infinitic.runtime.repairs import Repairs
 from infinitic.runtime.revival import head_of, outbox_of, read_segments, revive
 from infinitic.runtime.skew import Skew
 from infinitic.runtime.step import MissingVersion, Step, spec_for, start_first, step
@@ -117,6 +116,7 @@ class StateEngine:
         self._missing: set[int | None] = set()
         self._skew = Skew(name)
         self._subscription = Subscription(publisher, self.topic, PREFETCH)
+        self._repairs = Repairs(name, self._states, committer, publisher, self._subscription, clock, self._stalled)
         self._lanes: Lanes | None = None
 
     @property
@@ -201,6 +201,7 @@ class StateEngine:
                 fold: Sequence[Delivery] = lane.fold()
                 if each.head is None and len(lane.waiting) > 1:
                     fold = start_first(fold, islice(lane.waiting, max(each.vouched, len(fold))))
+                    fold = fold[:1] if lane.tries else fold
                 taken = step(each, fold, now, self._horizon)
                 self._skew.tell(taken.early)
                 if taken.runnable:
@@ -212,7 +213,7 @@ class StateEngine:
                 steps.append((lane, taken))
             except DamagedState as damage:
                 each.discard_live()
-                await self._wait_for_repair(lane, each, damage)
+                await self._repairs.wait(lane, each, damage)
                 self._let_go(each)
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
                 self._let_go(each)
@@ -306,11 +307,21 @@ class StateEngine:
                 held.vouched = vouched
                 found[lane.key] = held
             except DamagedState as damage:
-                await self._wait_for_repair(lane, held, damage)
+                await self._repairs.wait(lane, held, damage)
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
-                lane.fail(error, self._clock.now(), counted=not isinstance(error, UNCOUNTED))
-                if lane.exhausted(self._clock.now()):
-                    await self._park(lane, None)
+                await self._fail_alone(lane, error)
+
+    async def _fail_alone(self, lane: Lane, error: Exception) -> None:
+        """The instance of this lane cannot be had now. If that lasts, and storage and broker are well, it is parked."""
+        now = self._clock.now()
+        lane.fail(error, now, counted=not isinstance(error, UNCOUNTED))
+        try:
+            if lane.exhausted(now):
+                await self._park(lane, None)
+            elif isinstance(error, state.NewerSchema):
+                await self._repairs.drop_surplus(lane)
+        except Exception as failed:  # noqa: BLE001 (one bad key leaves the others alone)
+            lane.fail(failed, now, counted=False)
 
     @staticmethod
     def _held(key: StateKey, stored: Stored | None) -> Held:
@@ -325,39 +336,6 @@ class StateEngine:
             longest = longest_of(self._sizes[0])
             await self._publisher.publish(await outbox_of(held, head, self._states, self._clock.now(), longest))
             held.sent = True
-
-    async def _wait_for_repair(self, lane: Lane, held: Held | None, damage: DamagedState) -> None:
-        """Nothing is computed from what is damaged: the messages of its key wait until somebody has repaired it.
-
-        The instance is shown as stalled, and who asks is told why. If another worker had it meanwhile, or it was
-        purged, nothing is damaged: it is looked at again.
-        """
-        if held is None or await self._is_current(held):
-            head = None if held is None else held.head
-            if held is None or head is None or head.closed or head.parked or head.stalled is not None:
-                log = _logger.error if lane.tries == 0 else _logger.debug
-                log("Workflow %s %s waits for a repair: %s", self.name, lane.key, damage)
-            elif await self._mark_stalled(held, head, str(damage)):
-                self._stalled(lane.key, damage)
-            asked = answer_questions(self.name, lane.waiting, head, str(damage))
-            if asked:
-                await self._publisher.publish(list(asked.values()))
-                await self._settle([(lane, list(asked))])
-        lane.fail(damage, self._clock.now(), counted=False)
-
-    async def _is_current(self, held: Held) -> bool:
-        stored = (await self._states.load([held.key])).get(held.key)
-        return (None if stored is None else stored.version) == held.version
-
-    async def _mark_stalled(self, held: Held, head: WorkflowHead, reason: str) -> bool:
-        """Say in the head why it stalls, and change nothing else: what was not published yet will be."""
-        now = self._clock.now()
-        head = stall(head, reason)
-        change = flag_change(held, head, Flag.STALLED, head.armed, now)
-        outcome = (await self._committer.commit([change]))[0]
-        if isinstance(outcome, StorageError):
-            raise outcome
-        return isinstance(outcome, Written)
 
     async def _commit(self, steps: Sequence[tuple[Lane, Step]]) -> None:
         changing = [taken for _, taken in steps if taken.change is not None]

@@ -113,6 +113,27 @@ def test_a_poison_message_parks_its_key_after_its_budget_and_no_other_key() -> N
     played(CASE, scenario, Picky())
 
 
+def test_a_start_is_taken_though_what_overtook_it_is_poison() -> None:
+    async def scenario(world: World) -> None:
+        await world.client.dispatch(world.client.new_workflow(Inbox).read, 1)
+        await world.quiet()
+        (start,) = (message for topic, message in world.published if topic == ENGINE)
+        poison = signal(world, "poison")
+        await world.stop()
+        await send(world, "new", poison, start.body)
+        worker = world.worker()
+        fused(worker, CASE)
+        world.start(worker)
+        await world.quiet()
+        await asyncio.sleep(1.0)
+        assert StateKey("Inbox", "new") in kept(world.database), "it was taken alone"
+        await asyncio.sleep(70.0)
+        assert [letter.body for letter in await letters(world)] == [poison]
+        assert state.decode(kept(world.database)[StateKey("Inbox", "new")][0]).parked
+
+    played(CASE, scenario, Picky())
+
+
 def test_a_parked_instance_shows_as_parked_and_takes_nothing_wherever_it_is() -> None:
     async def scenario(world: World) -> None:
         sick = await start(world, 9)

@@ -19,6 +19,7 @@ from infinitic.storage import (
     Stored,
 )
 from infinitic_storages.memory import Database
+from tests.simulation.damages import Bench
 from tests.simulation.invariants import kept
 from tests.simulation.test_parking import CASE, heard, letters, send, signal, start
 from tests.simulation.world import World, fused, played
@@ -110,6 +111,29 @@ def test_an_instance_that_cannot_be_written_waits_alone() -> None:
         database.writing = None
         await asyncio.sleep(10.0)
         assert heard(world, sick) == ['"a"']
+        assert await letters(world) == []
+
+    played(CASE, scenario, database)
+
+
+def test_an_instance_whose_damage_cannot_be_shown_waits_alone() -> None:
+    """It is in one batch with the others, at each try."""
+    database = Sick()
+
+    async def scenario(world: World) -> None:
+        sick, *sound = [await start(world, 9) for _ in range(1 + SOUND)]
+        await world.stop()
+        Bench(database, StateKey("Inbox", sick), StateKey("Inbox", sound[0])).damage_outbox("it is gone")
+        database.writing = sick
+        for key in (sick, *sound):
+            await send(world, key, signal(world, "a"))
+        worker = world.worker()
+        fused(worker, CASE)
+        world.start(worker)
+        await world.quiet()
+        assert [heard(world, key) for key in sound] == [['"a"']] * SOUND, "at once"
+        await asyncio.sleep(90.0)
+        assert heard(world, sick) == []
         assert await letters(world) == []
 
     played(CASE, scenario, database)

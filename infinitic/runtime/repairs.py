@@ -1,0 +1,121 @@
+"""What is done about an instance whose state is damaged: it is shown as stalled, and its messages wait."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+from infinitic.clock import Clock
+from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow.decide import stall
+from infinitic.errors import DecodingError, InfiniticError, StorageError
+from infinitic.messages import engine as inputs
+from infinitic.runtime.cache import Held
+from infinitic.runtime.committer import Committer
+from infinitic.runtime.flagging import flag_change
+from infinitic.runtime.lanes import Lane
+from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.questions import answer_questions
+from infinitic.runtime.subscription import Subscription
+from infinitic.storage import ILLNESSES, DamagedState, Flag, StateStorage, Written
+from infinitic.transport import Delivery, TransportClosed, TransportUnavailable
+
+_logger = logging.getLogger("infinitic.engine")
+
+_WAKE = b'{"t":"wake"'
+
+
+class Repairs:
+    """Nothing is computed from what is damaged: the messages of its key wait until somebody has repaired it.
+
+    Args:
+        name: the workflow.
+        tell: called with the id of an instance, and its damage, once that is written in its head.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        states: StateStorage,
+        committer: Committer,
+        publisher: Publisher,
+        subscription: Subscription,
+        clock: Clock,
+        tell: Callable[[str, InfiniticError], None],
+    ) -> None:
+        self._name = name
+        self._states = states
+        self._committer = committer
+        self._publisher = publisher
+        self._subscription = subscription
+        self._clock = clock
+        self._tell = tell
+
+    async def wait(self, lane: Lane, held: Held | None, damage: DamagedState) -> None:
+        """Have a lane wait. The instance is shown as stalled, and who asks is told why.
+
+        `held` is None if its head is damaged. Raises what tells of storage or broker as a whole.
+        """
+        try:
+            await self._show(lane, held, damage)
+        except (TransportClosed, TransportUnavailable, *ILLNESSES):
+            raise
+        except Exception:
+            _logger.exception("Workflow %s %s: its damage cannot be shown", self._name, lane.key)
+        lane.fail(damage, self._clock.now(), counted=False)
+
+    async def _show(self, lane: Lane, held: Held | None, damage: DamagedState) -> None:
+        if held is not None and not await self._is_current(held):
+            return  # another worker had it meanwhile, or it was purged: nothing is damaged, it is looked at again
+        head = None if held is None else held.head
+        if held is None or head is None or head.closed or head.parked or head.stalled is not None:
+            log = _logger.error if lane.tries == 0 else _logger.debug
+            log("Workflow %s %s waits for a repair: %s", self._name, lane.key, damage)
+        elif await self._mark_stalled(held, head, str(damage)):
+            self._tell(lane.key, damage)
+        asked = answer_questions(self._name, lane.waiting, head, str(damage))
+        if asked:
+            await self._publisher.publish(list(asked.values()))
+            await self._settle(lane, list(asked))
+        await self.drop_surplus(lane)
+
+    async def drop_surplus(self, lane: Lane) -> None:
+        """Acknowledge all but one of the wakes for one instant: an overdue instance that waits gets one each hour."""
+        await self._settle(lane, surplus_wakes(lane.waiting))
+
+    async def _settle(self, lane: Lane, deliveries: Sequence[Delivery]) -> None:
+        if deliveries:
+            await self._subscription.ack(deliveries)
+            lane.drop(deliveries)
+
+    async def _is_current(self, held: Held) -> bool:
+        stored = (await self._states.load([held.key])).get(held.key)
+        return (None if stored is None else stored.version) == held.version
+
+    async def _mark_stalled(self, held: Held, head: WorkflowHead, reason: str) -> bool:
+        """Say in the head why it stalls, and change nothing else: what was not published yet will be."""
+        now = self._clock.now()
+        head = stall(head, reason)
+        change = flag_change(held, head, Flag.STALLED, head.armed, now)
+        outcome = (await self._committer.commit([change]))[0]
+        if isinstance(outcome, StorageError):
+            raise outcome
+        return isinstance(outcome, Written)
+
+
+def surplus_wakes(waiting: Iterable[Delivery]) -> list[Delivery]:
+    """Of the wakes for one instant all but the first."""
+    wakes = [each for each in waiting if each.message.body.startswith(_WAKE)]
+    if len(wakes) < 2:
+        return []
+    seen = set[float]()
+    surplus: list[Delivery] = []
+    for each in wakes:
+        with suppress(DecodingError):
+            message = inputs.decode(each.message.body)
+            if isinstance(message, inputs.Wake):
+                if message.due in seen:
+                    surplus.append(each)
+                seen.add(message.due)
+    return surplus
