@@ -23,7 +23,6 @@ from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import (
     DecodingError,
     DeferredError,
-    PayloadTooLargeError,
     RequestRefusedError,
     TransportError,
     UsageError,
@@ -32,12 +31,13 @@ from infinitic.errors import (
     WorkflowTimedOutError,
     WorkflowUnknownError,
 )
-from infinitic.limits import extra_size, largest_argument, room_of
+from infinitic.limits import check_value, extra_size, room_of
 from infinitic.messages import client as responses, engine
 from infinitic.messages.client import ReplyTo, WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus, error_of
 from infinitic.payloads import PayloadCodec, coder_of
 from infinitic.replay.spec import MethodSpec
+from infinitic.replay.stubs import checked_meta
 from infinitic.runtime.backoff import delay_of, insist
 from infinitic.runtime.publisher import Publisher
 from infinitic.storage import Flag, Page, Query, Storage
@@ -176,7 +176,7 @@ class Client:
             cls: the workflow class.
             meta: bytes that the workflow finds in its context.
         """
-        return cast(T, stub_of(self, cls, None, dict(meta or {})))
+        return cast(T, stub_of(self, cls, None, checked_meta(meta or {})))
 
     def get_workflow_by_id(self, cls: type[T], workflow_id: str) -> T:
         """A stub of a running instance: signal its channels, call its methods, cancel it."""
@@ -378,13 +378,7 @@ class Client:
         await self._send(name, workflow_id, call)
 
     def _check_size(self, what: str, data: bytes, extra: int = 0) -> None:
-        """`extra` is how many bytes go with it: meta."""
-        limit, size = room_of(self._publisher.transport.capabilities.max_payload), len(data) + extra
-        if size > limit:
-            beside = f" with its meta of {extra:,} bytes" if extra else ""
-            raise PayloadTooLargeError(
-                f"{what}: {size:,} bytes{beside} are above the limit of {limit:,} bytes{largest_argument(data)}"
-            )
+        check_value(what, data, extra, room_of(self._publisher.transport.capabilities.max_payload))
 
     async def _command(
         self,

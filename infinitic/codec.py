@@ -33,6 +33,7 @@ from infinitic import unset
 from infinitic.codec_pydantic import PydanticCodec
 from infinitic.difference import shown
 from infinitic.errors import DecodingError, PayloadError, UsageError
+from infinitic.limits import TOO_DEEP
 from infinitic.round_trip import (
     MsgspecCodec,
     ValueCodec as ValueCodec,
@@ -176,7 +177,9 @@ class _PlainCodec(ValueCodec):
         try:
             data = _to_json(_tagged(value))
             return unset.join(data, None, ()) or data if unset.needs_mark(data) else data
-        except (ValueError, RecursionError) as error:  # lone surrogate, endless number, cycle
+        except RecursionError:  # a cycle, or deeper than this stack allows
+            raise PayloadError(TOO_DEEP) from None
+        except ValueError as error:  # lone surrogate, endless number
             raise PayloadError(f"cannot be written as JSON: {error}") from None
 
     def decode(self, data: bytes | msgspec.Raw) -> Any:

@@ -17,11 +17,13 @@ from msgspec.structs import replace
 
 from infinitic.difference import difference
 from infinitic.errors import ExceptionDetail, TaskFailure, UsageError
+from infinitic.limits import is_deeper
 
 MAX_TRACEBACK = 32 * 1024
 MAX_MESSAGE = 8 * 1024
 MAX_NAME = 1024
 MAX_ATTRIBUTES = 16 * 1024
+MAX_ATTRIBUTE_DEPTH = 50
 MAX_CAUSES = 8
 MAX_SUMMARIES = 50
 
@@ -32,7 +34,7 @@ def describe(exc: BaseException) -> ExceptionDetail:
     Texts are cut, in bytes of UTF-8: 1 KiB of name, 8 KiB of message and 32 KiB of traceback for the
     exception and each of its causes (``raise … from``, else what was being handled), of which there are at most 8.
     `attributes` are the public ones of the instance, and its ``args`` as a list, as far as they are plain JSON
-    with finite floats, and as many as fit in 16 KiB.
+    with finite floats, at most 50 levels deep, and as many as fit in 16 KiB.
     """
     chain: list[BaseException] = []
     link: BaseException | None = exc
@@ -129,7 +131,8 @@ def _attributes(exc: BaseException) -> dict[str, Any]:
         with suppress(Exception):  # whatever it is, it is not plain JSON
             text = msgspec.json.encode({name: value})
             plain = msgspec.json.decode(text)
-            if not name.startswith("_") and len(text) <= room and difference({name: value}, plain) is None:
+            fits = len(text) <= room and not is_deeper(text, MAX_ATTRIBUTE_DEPTH)
+            if not name.startswith("_") and fits and difference({name: value}, plain) is None:
                 found |= plain
                 room -= len(text)
     return found

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
+
+from infinitic.errors import PayloadTooLargeError
 
 ENVELOPE = 16 * 1024
 """Bytes of a message that are kept free for what goes with arguments, tags and meta: names, ids, a failure."""
@@ -16,6 +19,18 @@ CARRIED = 64 * 1024
 """Bytes of stimuli that travel to an executor; it reads larger ones from storage."""
 STALL_REASON = 8 * 1024
 """Bytes of the reason for which an instance is stalled: it is in its head."""
+MAX_DEPTH = 500
+"""How deep the body of a message may be nested: the decoder follows about 1,000 levels, and history adds some."""
+MAX_VALUE_DEPTH = 200
+"""How deep the arguments of a call, a signal or a result may be nested.
+
+Codecs in Python take two frames a level, of 1,000, and how many are left at the receiver nobody knows at the call.
+Those of pydantic follow 255 levels.
+"""
+MAX_SECONDS = 1e12
+"""The longest duration and the latest instant in a message: 30,000 years."""
+MAX_VERSION = 2**31 - 1
+"""The highest version of a workflow."""
 
 
 def room_of(max_payload: int) -> int:
@@ -31,6 +46,41 @@ def longest_of(max_payload: int) -> int:
 def extra_size(tags: Sequence[str] = (), meta: Mapping[str, bytes] | None = None) -> int:
     """Bytes of tags and meta in a message: bytes are base64 there."""
     return (len(msgspec.json.encode(tags)) if tags else 0) + (len(msgspec.json.encode(meta)) if meta else 0)
+
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_ALIKE = bytes.maketrans(b"{}", b"[]")
+
+
+def is_deeper(data: bytes, levels: int) -> bool:
+    """Whether valid JSON is nested deeper than that. Strings are cut out only if brackets in them are in the way."""
+    if data.count(b"[") + data.count(b"{") <= levels or not _remove_pairs(data, levels):
+        return False
+    return bool(_remove_pairs(_STRING.sub(b"", data), levels))
+
+
+def _remove_pairs(text: bytes, levels: int) -> bytes:
+    """The brackets that are left when the innermost pairs are removed, level by level, as often as is allowed."""
+    brackets = text.translate(_ALIKE, _NOT_BRACKETS)
+    for _ in range(levels):
+        fewer = brackets.replace(b"[]", b"")
+        if len(fewer) == len(brackets):
+            break
+        brackets = fewer
+    return brackets
+
+
+TOO_DEEP = (
+    f"nested deeper than {MAX_VALUE_DEPTH} levels, or in itself: not every receiver could read it. Send a flat form of "
+    "it (a list of nodes that name their parents, say), or JSON as a str"
+)
+"""What is wrong with a value that is nested deeper than `MAX_VALUE_DEPTH`, and what to do about it."""
+
+
+def too_deep(what: str) -> str:
+    """The error for a value that is nested deeper than `MAX_VALUE_DEPTH`."""
+    return f"{what}: {TOO_DEEP}"
 
 
 class _Arguments(msgspec.Struct):
@@ -55,6 +105,25 @@ def largest_argument(arguments: bytes) -> str:
         return ""
     largest = max(sizes, key=lambda name: sizes[name])
     return f"; the largest is argument {largest} with {sizes[largest]:,} bytes"
+
+
+def check_value(what: str, data: bytes, extra: int, limit: int) -> None:
+    """Raise `PayloadTooLargeError` for encoded arguments, or a value, that no message carries.
+
+    Args:
+        what: what they are, for people.
+        data: as they travel.
+        extra: bytes that go with them: meta.
+        limit: bytes that both may have together.
+    """
+    if is_deeper(data, MAX_VALUE_DEPTH):
+        raise PayloadTooLargeError(too_deep(what))
+    size = len(data) + extra
+    if size > limit:
+        beside = f" with its meta of {extra:,} bytes" if extra else ""
+        raise PayloadTooLargeError(
+            f"{what}: {size:,} bytes{beside} are above the limit of {limit:,} bytes{largest_argument(data)}"
+        )
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):

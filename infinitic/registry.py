@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Protocol, TypeVar, cast, get_type_hints
 
 from infinitic.errors import RegistrationError, UsageError
+from infinitic.ids import check_name
 from infinitic.services import OPTIONS, RetryPolicy, TaskOptions
 from infinitic.signatures import Signature
 
@@ -178,7 +179,31 @@ def contract_of(cls: type[Any]) -> ServiceContract:
         tasks[attribute] = TaskSpec(attribute, _task_name(cls, attribute), signature, total)
     if not tasks:
         raise RegistrationError(f"{cls.__qualname__} has no public method: it describes no service")
-    return ServiceContract(service_name(cls), cls, tasks)
+    name = service_name(cls)
+    check_names(cls, name, "service", {attribute: task.name for attribute, task in tasks.items()})
+    return ServiceContract(name, cls, tasks)
+
+
+def check_names(cls: type[Any], name: str, kind: str, functions: Mapping[str, str]) -> None:
+    """Raise `RegistrationError` for names that messages do not carry: they are those of classes and functions.
+
+    Args:
+        cls: the class.
+        name: what messages call it.
+        kind: "service" or "workflow".
+        functions: what messages call its functions, by attribute.
+    """
+    part = "task" if kind == "service" else "method"
+    try:
+        check_name(f"The name of a {kind}", name)
+    except UsageError as error:
+        raise RegistrationError(f"{cls.__qualname__[:80]}: {error}: give it a shorter one, @{kind}(name=…)") from error
+    for attribute, function in functions.items():
+        try:
+            check_name(f"The name of a {part}", function)
+        except UsageError as error:
+            where = f"{cls.__qualname__[:80]}.{attribute[:80]}"
+            raise RegistrationError(f"{where}: {error}: give it a shorter one, @{part}(name=…)") from error
 
 
 def signature_of(cls: type[Any], attribute: str, function: Any) -> Signature:
@@ -238,7 +263,9 @@ def implementation_with(
         )
     if not tasks:
         raise RegistrationError(f"{cls.__qualname__} has no public method: there is no task in it")
-    return ServiceImplementation(service_name(cls), tasks)
+    called = service_name(cls)
+    check_names(cls, called, "service", {name: name for name in tasks})
+    return ServiceImplementation(called, tasks)
 
 
 def result_hint(function: Callable[..., Any]) -> object:

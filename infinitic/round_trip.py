@@ -19,6 +19,7 @@ import msgspec
 from infinitic import unset
 from infinitic.difference import Notes, difference, shown
 from infinitic.errors import DecodingError, PayloadError
+from infinitic.limits import TOO_DEEP
 from infinitic.moments import NO_SUFFIX
 
 _to_json = msgspec.json.Encoder().encode
@@ -76,6 +77,8 @@ class RoundTripCodec(ValueCodec):
         """Raise `PayloadError` for what has changed, or else for the error of serializer or validator."""
         if _is_of_another_class(self.hint, value):
             text = misfit(self.hint, value)
+        elif isinstance(error, RecursionError):
+            text = TOO_DEEP
         elif error is not None:
             text = self._reason(value, error)
         else:

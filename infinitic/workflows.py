@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from infinitic.clock import to_datetime, to_instant, to_seconds
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
+from infinitic.limits import MAX_VERSION
 from infinitic.replay.channels import Channel, Receiver
 from infinitic.replay.combination import all_of, any_of
 from infinitic.replay.deferred import Deferred, DeferredStatus
@@ -128,8 +129,8 @@ def workflow(
 
 
 def _check_version(version: object) -> None:
-    if isinstance(version, bool) or not isinstance(version, int) or version < 0:
-        raise UsageError(f"@workflow(version={version!r}): a version is a whole number from 0")
+    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= MAX_VERSION:
+        raise UsageError(f"@workflow(version={version!r}): a version is a whole number from 0 to {MAX_VERSION:,}")
 
 
 def is_workflow(cls: object) -> bool:

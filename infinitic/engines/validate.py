@@ -11,6 +11,7 @@ from typing import assert_never
 from infinitic import ids
 from infinitic.engines.state import WorkflowHead
 from infinitic.errors import InfiniticError, UsageError
+from infinitic.limits import MAX_SECONDS, MAX_VERSION
 from infinitic.messages.commands import (
     CancelMethod,
     CancelPosition,
@@ -26,8 +27,6 @@ from infinitic.messages.outcomes import WorkflowStatus
 
 MAX_DECIDED = 32_768
 """Commands in one decision. Executors stop well before."""
-MAX_VERSION = 2**31 - 1
-MAX_RETENTION = 1e12
 MAX_DIGEST = 64
 MAX_TAKEN = 2**31 - 1
 
@@ -47,7 +46,7 @@ def check_decision(head: WorkflowHead, decision: Decision) -> None:
         raise InvalidInput(f"A decision for {decision.taken} of the stimuli")
     if not 0 <= decision.version <= MAX_VERSION:
         raise InvalidInput(f"A decision of version {decision.version}")
-    if not 0 <= decision.retention <= MAX_RETENTION:
+    if not 0 <= decision.retention <= MAX_SECONDS:
         raise InvalidInput(f"A decision with a retention of {decision.retention} s")
     if len(decision.digest) > MAX_DIGEST:
         raise InvalidInput(f"A decision with a digest of {len(decision.digest):,} characters")

@@ -16,14 +16,12 @@ from msgspec import inspect
 
 from infinitic.errors import DecodingError, UsageError
 from infinitic.ids import check_name
+from infinitic.limits import MAX_DEPTH, MAX_SECONDS, is_deeper
 
 T = TypeVar("T")
 
 MAX_NUMBER = 2**53 - 1
 """The largest whole number in a message: what every program and every database can hold."""
-
-MAX_DEPTH = 500
-"""How deep a body may be nested: the decoder follows about 1,000 levels, and history adds some."""
 
 NAMES = frozenset(
     {
@@ -44,9 +42,6 @@ NAMES = frozenset(
 
 NOT_NEGATIVE = frozenset({"at", "delay", "made_at", "retention"})
 """Fields that hold seconds, or seconds since the Unix epoch, and cannot be below 0."""
-
-MAX_SECONDS = 1e12
-"""The largest of them: 30,000 years."""
 
 _UNKNOWN_TAG = re.compile(r"Invalid value '([a-z][a-z_]{0,63})' - at `\$(\..*)?\.t`")
 
@@ -95,7 +90,7 @@ def make_decoder(decoder: msgspec.json.Decoder[T], what: str) -> Callable[[bytes
                 raise UnknownMessageType(f"This release does not know such {what}: {text}") from None
             raise UndecodableMessage(f"This is no {what}: {text or type(error).__name__}") from None
         wrong = checks.find_mistake(message)
-        if wrong is None and body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_too_deep(body):
+        if wrong is None and is_deeper(body, MAX_DEPTH):
             wrong = f"it is nested deeper than {MAX_DEPTH} levels"
         if wrong is not None:
             raise UndecodableMessage(f"This {what} breaks a limit: {wrong}")
@@ -207,26 +202,3 @@ def _name_check(name: str, *, may_be_empty: bool) -> _Check:
         return None
 
     return check
-
-
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
-_ALIKE = bytes.maketrans(b"{}", b"[]")
-
-
-def _is_too_deep(body: bytes) -> bool:
-    """Whether valid JSON is nested deeper than allowed. Strings are cut out only if brackets in them are in the way."""
-    if not _remove_pairs(body):
-        return False
-    return bool(_remove_pairs(_STRING.sub(b"", body)))
-
-
-def _remove_pairs(text: bytes) -> bytes:
-    """The brackets that are left when the innermost pairs are removed, level by level, as often as is allowed."""
-    brackets = text.translate(_ALIKE, _NOT_BRACKETS)
-    for _ in range(MAX_DEPTH):
-        fewer = brackets.replace(b"[]", b"")
-        if len(fewer) == len(brackets):
-            break
-        brackets = fewer
-    return brackets

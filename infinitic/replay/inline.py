@@ -19,6 +19,7 @@ from infinitic.errors import (
     UsageError,
 )
 from infinitic.failures import describe, qualified_name
+from infinitic.limits import MAX_VALUE_DEPTH, is_deeper, too_deep
 from infinitic.messages.commands import RecordInline
 from infinitic.messages.outcomes import MethodFailure, cause_of, fit_method
 from infinitic.registry import result_hint
@@ -67,6 +68,8 @@ class InlineRecorder(Recorder):
                 value.close()
                 raise UsageError(f"inline takes a plain function; {command.name} is a coroutine function: use a task")
             data = self._sealed(codec.encode(value))
+            if is_deeper(data, MAX_VALUE_DEPTH):
+                raise PayloadTooLargeError(too_deep(f"The result of inline {command.name}"))
             self._asked += len(data)
             if self._limits is not None and self._asked > self._limits.activation:
                 raise PayloadTooLargeError(

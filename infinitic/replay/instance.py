@@ -27,7 +27,7 @@ from infinitic.errors import (
     UsageError,
 )
 from infinitic.failures import describe
-from infinitic.limits import Limits, extra_size, largest_argument
+from infinitic.limits import MAX_VALUE_DEPTH, Limits, extra_size, is_deeper, largest_argument
 from infinitic.messages.commands import (
     CancelMethod,
     CancelPosition,
@@ -287,7 +287,8 @@ class Instance(InlineRecorder):
         try:
             value = await getattr(self._object, spec.attribute)(*args, **kwargs)
             data = self._sealed(spec.signature.encode_result(value))
-            self._make_room(f"The result of {self.spec.name}.{spec.name}", len(data))
+            what = f"The result of {self.spec.name}.{spec.name}"
+            self._make_room(what, len(data), deep=is_deeper(data, MAX_VALUE_DEPTH))
             command: Command = CompleteMethod(method_id, Raw(data))
         except asyncio.CancelledError as error:
             if not self._canceling:
@@ -347,9 +348,10 @@ class Instance(InlineRecorder):
             self._check()
         data = self._sealed(arguments)
         size = len(data) + extra_size(stub.tags, stub.meta)
-        if not self._has_room(size):
+        deep = is_deeper(data, MAX_VALUE_DEPTH)
+        if deep or not self._has_room(size):
             what = f"The arguments of {stub.service}.{stub.spec.name}"
-            self._make_room(what, size, lambda: largest_argument(arguments))
+            self._make_room(what, size, lambda: largest_argument(arguments), deep=deep)
         position = self._position
         self._position = position + 1
         timeout_at = None if stub.total_timeout is None else self.loop.now + stub.total_timeout

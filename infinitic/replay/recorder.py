@@ -19,7 +19,7 @@ from infinitic.errors import (
     UsageError,
     WorkflowCodeError,
 )
-from infinitic.limits import Limits
+from infinitic.limits import Limits, too_deep
 from infinitic.messages.commands import Command, RefuseCall, ScheduleTask
 from infinitic.replay import divergence
 from infinitic.replay.loop import WorkflowLoop
@@ -115,16 +115,19 @@ class Recorder:
         self._asked = asked
         return True
 
-    def _make_room(self, name: str, size: int, details: Callable[[], str] | None = None) -> None:
+    def _make_room(self, name: str, size: int, details: Callable[[], str] | None = None, *, deep: bool = False) -> None:
         """Raise `PayloadTooLargeError` if `size` bytes more cannot be sent; in replay, if they could not be then.
 
-        The refusal is recorded: a limit that has changed since must not change what the code sees.
+        `deep` says that they are nested too deep for any receiver. The refusal is recorded: a limit that has changed
+        since must not change what the code sees.
         """
         if self._recorded is not None:
             recorded = self._recorded[0] if self._recorded else None
             if not isinstance(recorded, RefuseCall) or recorded.name != name:
                 return
             reason = recorded.reason
+        elif deep:
+            reason = too_deep(name)
         else:
             limits = self._limits
             self._asked += size

@@ -10,8 +10,9 @@ from typing import Any
 
 from infinitic.codec import value_codec
 from infinitic.errors import RegistrationError, UsageError
+from infinitic.ids import check_name
 from infinitic.payloads import Coder
-from infinitic.registry import public_functions, remembered, signature_of
+from infinitic.registry import check_names, public_functions, remembered, signature_of
 from infinitic.replay.channels import Channel
 from infinitic.replay.divergence import ReplayCheck
 from infinitic.replay.stubs import ServiceStub
@@ -92,6 +93,7 @@ def spec_of(cls: type[Workflow]) -> WorkflowSpec:
             raise RegistrationError(f"{cls.__qualname__}.{name} is an asynchronous generator: it cannot be started")
     if not methods:
         raise RegistrationError(f"The workflow {cls.__qualname__} has no public `async def` method: nothing to start")
+    check_names(cls, options.name or cls.__name__, "workflow", {name: spec.name for name, spec in methods.items()})
     by_name: dict[str, MethodSpec] = {}
     for spec in methods.values():
         if spec.name in by_name:
@@ -127,6 +129,7 @@ def _instead(given: object) -> str:
 
 def _check_channel(cls: type[Workflow], name: str, channel: Any) -> None:
     try:
+        check_name("The name of a channel", name)
         value_codec(channel.hint())
     except UsageError as error:
         raise RegistrationError(f"{cls.__qualname__}.{name}: {error}") from error

@@ -35,7 +35,7 @@ class ServiceStub:
             raise UsageError(f"new_service(tags={tags!r}): tags are a set of texts, e.g. {{'eu'}}")
         self.contract_class: Any = contract
         self.tags = tuple(sorted(check_name("A tag", tag) for tag in tags))
-        self.meta = _checked_meta(meta or {})
+        self.meta = checked_meta(meta or {})
         self.total_timeout = timeout("total_timeout of a stub", total_timeout)
         self.attribute = ""
 
@@ -70,11 +70,21 @@ class ServiceStub:
         )
 
 
-def _checked_meta(meta: Mapping[Any, Any]) -> dict[str, bytes]:
+def checked_meta(meta: Mapping[Any, Any]) -> dict[str, bytes]:
+    """A copy. Raises `UsageError` for what cannot be sent as meta."""
     for key, value in meta.items():
         if not isinstance(key, str) or not isinstance(value, bytes):
             raise UsageError(f"meta is a mapping of texts to bytes, got {key!r}: {value!r}")
+        if not key.isascii():
+            _check_text(key)
     return dict(meta)
+
+
+def _check_text(key: str) -> None:
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"A key of meta contains a lone surrogate: {key!r}") from None
 
 
 class BoundService:

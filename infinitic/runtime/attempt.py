@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextvars import Context, copy_context
@@ -23,6 +22,7 @@ from infinitic.clock import Clock
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import InfiniticError, PayloadTooLargeError, PayloadUnavailable, TaskFailure, UsageError
 from infinitic.failures import describe, fit
+from infinitic.limits import MAX_SECONDS, MAX_VALUE_DEPTH, is_deeper, too_deep
 from infinitic.messages import engine, service
 from infinitic.messages.service import ExecuteTask
 from infinitic.payloads import Coder
@@ -168,6 +168,8 @@ class Attempts:
             return self._failed(message, error, task, context.meta)
         try:
             data = await self._sealed(message, task.signature.encode_result(value))
+            if is_deeper(data, MAX_VALUE_DEPTH):
+                raise PayloadTooLargeError(too_deep("The result"))
             if len(data) > self._room:
                 raise PayloadTooLargeError(
                     f"The result of {len(data):,} bytes is above the limit of {self._room:,} bytes"
@@ -327,13 +329,14 @@ class Attempts:
         assert policy is not None
         cause = error if isinstance(error, Exception) else InfiniticError(f"{type(error).__name__}: {error}")
         if isinstance(policy, ExponentialBackoff):
-            return policy.seconds(retry_index, cause, self._random.random())
+            backoff = policy.seconds(retry_index, cause, self._random.random())
+            return None if backoff is None else min(backoff, MAX_SECONDS)
         delay = policy(retry_index, cause)
         if delay is None:
             return None
         seconds = float(delay)
-        if not math.isfinite(seconds):
-            raise UsageError(f"The retry policy gave {delay!r}, which is no number of seconds")
+        if not abs(seconds) <= MAX_SECONDS:
+            raise UsageError(f"The retry policy gave {delay!r}, which is no number of seconds up to {MAX_SECONDS:,.0f}")
         return seconds
 
 

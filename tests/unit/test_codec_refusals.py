@@ -98,7 +98,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Any, {"$float": "NaN"}, "would arrive as a float"),
     (Any, SURROGATE, "surrogates not allowed"),
     (Any, {SURROGATE: 1}, "surrogates not allowed"),
-    (Any, ENDLESS, "recursion"),
+    (Any, ENDLESS, "or in itself"),
     (Any, [10**5000], "digits"),
     (dict, [], "expected dict, got list"),
     (list, [()], r"\(\) \(tuple\)"),

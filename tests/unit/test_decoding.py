@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 
+from infinitic.limits import MAX_DEPTH
 from infinitic.messages import client, engine, executor, service
-from infinitic.messages.decoding import MAX_DEPTH, UndecodableMessage, UnknownMessageType, check_key
+from infinitic.messages.decoding import UndecodableMessage, UnknownMessageType, check_key
 from tests.golden import samples
 
 SIGNAL = b'{"t":"signal","at":%b,"i":"s","c":"letters","v":%b}'

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from infinitic import (
+    Channel,
     ExponentialBackoff,
     RegistrationError,
     UsageError,
@@ -240,3 +241,41 @@ def test_concurrency_is_a_whole_number_above_zero(concurrency: Any) -> None:
 def test_wrong_arguments_of_the_decorator_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         workflow(**wrong)
+
+
+LONG = "n" * 256
+
+
+async def _nothing(self: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (type(LONG, (), {"work": _nothing}), r"The name of a service has 256 bytes.*@service\(name=…\)"),
+        (type("Short", (), {LONG: _nothing}), r"The name of a task has 256 bytes.*@task\(name=…\)"),
+    ],
+)
+def test_names_that_no_message_carries_are_refused_where_they_are_read(cls: Any, message: str) -> None:
+    with pytest.raises(RegistrationError, match=message):
+        contract_of(cls)
+    with pytest.raises(RegistrationError, match=message):
+        implementation_of(cls())
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "message"),
+    [
+        (LONG, {"run": _nothing}, r"The name of a workflow has 256 bytes.*@workflow\(name=…\)"),
+        ("Short", {LONG: _nothing}, r"The name of a method has 256 bytes.*@method\(name=…\)"),
+        ("Short", {"run": _nothing, LONG: Channel[int]()}, "The name of a channel has 256 bytes"),
+    ],
+)
+def test_names_of_workflows_are_too(name: str, members: dict[str, Any], message: str) -> None:
+    with pytest.raises(RegistrationError, match=message):
+        spec_of(type(name, (Workflow,), members))
+
+
+def test_a_version_that_no_decision_carries_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"from 0 to 2,147,483,647"):
+        workflow(version=2**31)
