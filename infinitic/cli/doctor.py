@@ -15,7 +15,13 @@ import typer
 from rich.console import RenderableType
 
 from infinitic import topics
-from infinitic.cli.doctor_sight import compare_clocks, look_at_code, look_at_instances, look_at_topic
+from infinitic.cli.doctor_sight import (
+    compare_clocks,
+    look_at_code,
+    look_at_instances,
+    look_at_topic,
+    look_at_versions,
+)
 from infinitic.cli.exits import FAILED
 from infinitic.cli.link import DEFAULT_CONFIG, Config, Project, exits, load, reach
 from infinitic.cli.output import Json, cell, line, show, status, table
@@ -61,7 +67,9 @@ async def _doctor(config: Path) -> Examined:
             checks += await broker(transport, project)
         if storage is not None:
             checks += await database(storage, project)
-        elif project.workflows and not any(each.subject == "database" for each in checks):
+        if transport is not None and any(each.subject == "broker" and each.level is Level.OK for each in checks):
+            checks += await versions(transport, storage, project)
+        if storage is None and project.workflows and not any(each.subject == "database" for each in checks):
             checks.append(
                 Diagnosis("database", Level.FAILURE, "the configuration has none", "workflows need one: add `storage`")
             )
@@ -123,6 +131,20 @@ async def broker(transport: Transport, project: Project, seconds: float = SECOND
             except InfiniticError as error:
                 checks.append(Diagnosis(subject, Level.FAILURE, _one_line(error), "look at the broker"))
     return checks
+
+
+async def versions(
+    transport: Transport, storage: Storage | None, project: Project, seconds: float = SECONDS
+) -> list[Diagnosis]:
+    """Instances that wait for the code of a version."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await look_at_versions(transport, storage, project)
+    except (TimeoutError, InfiniticError) as error:
+        if _UNPREPARED in str(error):
+            return []  # it was told
+        message = f"whether code is missing cannot be told: {_one_line(error) or f'no answer within {seconds:g} s'}"
+        return [Diagnosis("versions", Level.WARNING, message, "look at broker and database")]
 
 
 async def database(

@@ -8,12 +8,19 @@ from itertools import combinations
 from infinitic import topics
 from infinitic.cli.link import Project
 from infinitic.diagnosis import Diagnosis, Level, ok
-from infinitic.storage import Flag, Query, Storage
+from infinitic.replay.spec import spec_of
+from infinitic.storage import Flag, Query, Storage, WorkflowStatus
 from infinitic.topics import Topic
 from infinitic.transport import SubscriptionStats, Transport
 
 MOST = 1000
 """How far instances are counted."""
+
+PAGES = 10
+"""How many times as many are looked at for their versions."""
+
+TRIED = 50
+"""Up to this version, those before are looked at, too: the oldest instances have them."""
 
 OVERDUE_SECONDS = 60.0
 """How late a timer may be before it is told."""
@@ -51,6 +58,40 @@ async def look_at_code(transport: Transport, subject: str, option: str, name: st
         message = f"{_waiting(found)} activations wait, and nobody runs its code"
         checks.append(Diagnosis(subject, Level.WARNING, message, "start a worker that hosts its executor"))
     return checks + await _dead_letters(transport, subject, option, topic)
+
+
+async def look_at_versions(transport: Transport, storage: Storage | None, project: Project) -> list[Diagnosis]:
+    """Instances that wait for the code of a version that no worker has: something to tell only if there are any.
+
+    No broker lists its topics: the versions are those of running instances, and the ones before them.
+    """
+    checks: list[Diagnosis] = []
+    for name in sorted(project.workflows):
+        classes = [each for each in project.workflows[name] if isinstance(each, type)]
+        versions = {spec_of(each).version for each in classes}
+        if storage is not None:
+            versions |= await _running_versions(storage, name)
+        versions |= set(range(max(versions, default=0) + 1)) if max(versions, default=0) <= TRIED else set()
+        for version in sorted(versions):
+            found = await _main(transport, topics.workflow_version(name, version))
+            if found is not None and not found.consumers and found.backlog + found.unacked:
+                message = f"{_waiting(found)} activations wait for the code of version {version}, which no worker has"
+                remedy = "start a worker that has it: `classes` takes several versions"
+                checks.append(Diagnosis(f"workflow {name}", Level.WARNING, message, remedy))
+    return checks
+
+
+async def _running_versions(storage: Storage, name: str) -> set[int]:
+    """The versions of running instances, of the newest ones if there are very many."""
+    versions: set[int] = set()
+    cursor: str | None = None
+    for _ in range(PAGES):
+        page = await storage.states.find(Query(name, status=WorkflowStatus.RUNNING, limit=MOST, cursor=cursor))
+        versions |= {each.entry.version for each in page.found if each.entry.version is not None}
+        cursor = page.cursor
+        if cursor is None:
+            break
+    return versions
 
 
 async def _dead_letters(transport: Transport, subject: str, option: str, topic: Topic) -> list[Diagnosis]:

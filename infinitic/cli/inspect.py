@@ -26,7 +26,7 @@ from infinitic.cli.open_work import OpenWork, Task
 from infinitic.cli.output import Json, cell, instant, line, show, status as coloured, table
 from infinitic.engines.workflow.describe import describe as describe_head
 from infinitic.messages.client import MethodInfo, ReplyTo, WorkflowInfo
-from infinitic.storage import StateKey
+from infinitic.storage import StateKey, WorkflowStatus
 
 
 class Described(msgspec.Struct):
@@ -77,7 +77,8 @@ async def describe(link: Link, name: str | None, workflow_id: str, timeout: floa
             info = await _stored(link, name, workflow_id)
             if info is None:
                 raise
-            notes = [f"{error} This is what the storage has", *_waits_for_code(info)]
+            notes = [f"{error} This is what the storage has"]
+    notes += await _waits_for_code(link, info)
     work = (
         await open_work.read(link.storage, link.transport, name, workflow_id) if info.open_tasks else OpenWork([], [])
     )
@@ -92,10 +93,25 @@ async def _stored(link: Link, name: str, workflow_id: str) -> WorkflowInfo | Non
     return None if head is None else describe_head(head, ReplyTo("", "")).info
 
 
-def _waits_for_code(info: WorkflowInfo) -> list[str]:
-    if info.version is None:
+async def _waits_for_code(link: Link, info: WorkflowInfo) -> list[str]:
+    """Whether its code is to run on another worker, and none has it."""
+    if info.status is not WorkflowStatus.RUNNING or info.stalled is not None or info.parked:
         return []
-    return [f"it runs version {info.version}: if no worker has the code of that version, it waits for one that does"]
+    name = info.workflow_name
+    wanted = [topics.workflow_executor(name)]
+    if info.version is not None:
+        wanted.append(topics.workflow_version(name, info.version))
+    for topic in wanted:
+        found = (await link.transport.stats(topic)).subscriptions.get(topic.subscription or "")
+        if found is None or found.consumers or not found.backlog + found.unacked:
+            continue
+        if link.storage is not None:
+            head = await open_work.read_head(link.storage, StateKey(name, info.workflow_id))
+            if head is None or not head.deciding:
+                return []
+        which = "its code" if info.version is None else f"the code of version {info.version}"
+        return [f"it waits for {which}, which no worker has: activations wait in {topic.name}"]
+    return []
 
 
 def _advice(info: WorkflowInfo) -> list[str]:

@@ -193,7 +193,6 @@ async def test_describe_reads_the_storage_if_the_engine_does_not_answer(sim: Sim
         assert (info.status, info.open_tasks) == ("running", 0)
         assert info.notes == [
             "No answer within 5 s: is a worker with the state engine of 'Deal' running? This is what the storage has",
-            "it runs version 0: if no worker has the code of that version, it waits for one that does",
         ]
         with pytest.raises(InfiniticError, match="No answer within 5 s"):
             await describe(at, None, "no-such-id", timeout=5)
