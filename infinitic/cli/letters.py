@@ -15,7 +15,7 @@ import msgspec
 from infinitic import topics
 from infinitic.cli.output import instant, pretty
 from infinitic.errors import InfiniticError
-from infinitic.runtime.publisher import ATTEMPTS, CAUSE, ORIGIN
+from infinitic.runtime.publisher import ATTEMPTS, CAUSE, CUT, ORIGIN
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, Delivery, Message, Transport, UnknownTopic
 
@@ -140,6 +140,11 @@ async def replay(transport: Transport, box: Box, deliveries: Sequence[Delivery])
 
 
 def _again(message: Message) -> Message:
+    if CUT in message.headers:
+        raise InfiniticError(
+            f"The letter {message.id} cannot be replayed: it is the beginning of a message of "
+            f"{message.headers[CUT]} bytes, which was too large to be kept"
+        )
     headers = {name: value for name, value in message.headers.items() if not name.startswith(OURS)}
     return Message(message.id, message.key, message.body, headers)
 

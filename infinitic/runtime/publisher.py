@@ -11,13 +11,19 @@ from infinitic.failures import fit_text
 from infinitic.messages import client, engine
 from infinitic.runtime.backoff import insist
 from infinitic.topics import Topic
-from infinitic.transport import Delivery, Message, Transport, TransportUnavailable, UnknownTopic
+from infinitic.transport import Delivery, Message, MessageTooLarge, Transport, TransportUnavailable, UnknownTopic
 
 _logger = logging.getLogger("infinitic.runtime")
 
+LONGEST_KEY = 255
+"""Characters that are kept of the id and the key of a letter that is cut."""
 CAUSE = "infinitic-cause"
 ORIGIN = "infinitic-topic"
 ATTEMPTS = "infinitic-attempts"
+CUT = "infinitic-cut"
+"""Of a letter that is cut: how many bytes the body of the message had."""
+CUT_BYTES = 64 * 1024
+"""How much is kept of the body of a message that is too large for a letter, and at most half of what fits."""
 CAUSE_BYTES = 2000
 """How much of a reason goes into a header, in UTF-8."""
 
@@ -68,7 +74,8 @@ class Publisher:
     async def bury(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
         """Publish deliveries to the dead letters of their topic, in order, with the reason. The caller acks them.
 
-        Clients that wait for an answer to one of them are told.
+        Clients that wait for an answer to one of them are told. A letter that is too large, which only what others
+        published can be, is cut.
         """
         letters = [
             Message(
@@ -79,9 +86,29 @@ class Publisher:
             )
             for delivery in deliveries
         ]
-        await self.send(topics.dead_letters(topic), letters)
+        dead = topics.dead_letters(topic)
+        try:
+            await self.send(dead, letters)
+        except MessageTooLarge:
+            for letter in letters:
+                await self._send_letter(dead, letter)
         if topic.subscription == topics.STATE_ENGINE:
             await self.publish(_refusals(deliveries, reason))
+
+    async def _send_letter(self, topic: Topic, letter: Message) -> None:
+        try:
+            await self.send(topic, [letter])
+        except MessageTooLarge as error:
+            _logger.error("The dead letter %s is cut: %s", letter.id[:100], error)
+            await self.send(topic, [_cut(letter, error.limit)])
+
+
+def _cut(letter: Message, limit: int) -> Message:
+    """The beginning of a letter that is above this limit, in bytes, without the headers of others."""
+    headers = {name: letter.headers[name] for name in (CAUSE, ORIGIN, ATTEMPTS)}
+    headers[CUT] = str(len(letter.body))
+    key = letter.key and letter.key[:LONGEST_KEY]
+    return Message(letter.id[:LONGEST_KEY], key, letter.body[: min(CUT_BYTES, limit // 2)], headers)
 
 
 def _refusals(deliveries: Sequence[Delivery], reason: str) -> list[Outgoing]:

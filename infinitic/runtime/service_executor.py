@@ -215,8 +215,7 @@ class ServiceExecutor:
         except UnknownMessageType as error:  # a copy is left to workers of a newer release: it counts no death
             _logger.warning("%s: %s", self.topic.name, error)
             later = replace(delivery.message, deliver_at=self._clock.now() + LEFT_SECONDS)
-            await self._publisher.send(self.topic, [later])
-            await self._subscription.ack([delivery])
+            await self._send([Outbound(later, [delivery])])
             return
         work = Work(message, delivery)
         if self._joins(work):

@@ -136,6 +136,15 @@ async def test_a_letter_of_an_unknown_topic_stays(sim: Simulation) -> None:
     assert await waiting(sim, letters) == 1
 
 
+async def test_a_letter_that_is_cut_stays(sim: Simulation) -> None:
+    await bury(sim, PAYMENTS, "a", body=b"x" * (sim.transport.capabilities.max_payload + 1))
+    (shown,) = await show_letters(link(sim), ["Payments"], [], ["a"])
+    assert shown.body == "x" * 64 * 1024
+    with pytest.raises(InfiniticError, match=r"^The letter a cannot be replayed: it is the beginning of a message of "):
+        await replay(link(sim), ["Payments"], [], None)
+    assert await waiting(sim, topics.dead_letters(PAYMENTS)) == 1
+
+
 async def test_wrong_usage(sim: Simulation) -> None:
     with pytest.raises(UsageError, match=r"^Say whose dead letters: --service NAME or --workflow NAME$"):
         await drop(link(sim), [], [], None)

@@ -14,7 +14,7 @@ from infinitic.engines import state
 from infinitic.errors import DecodingError
 from infinitic.messages import client, engine, executor, service
 from infinitic.messages.decoding import UndecodableMessage, UnknownMessageType
-from infinitic.runtime.publisher import CAUSE
+from infinitic.runtime.publisher import CAUSE, CUT
 from infinitic.storage import StateKey
 from infinitic.topics import Topic
 from infinitic.transport import Message
@@ -231,3 +231,35 @@ def _is_undecodable(topic: Topic, letter: Message) -> bool:
     except DecodingError:
         return True
     return False
+
+
+@pytest.mark.parametrize("hosting", [FUSED, SPLIT], ids=["fused", "split"])
+@pytest.mark.parametrize("topic", [ENGINE, EXECUTOR, SERVICE], ids=lambda topic: topic.name)
+@pytest.mark.parametrize("start_of_it", [b"{", b'{"t":"newer","x":"'], ids=["garbage", "unknown"])
+def test_what_is_too_large_for_the_dead_letters_harms_nobody(
+    start_of_it: bytes, topic: Topic, hosting: tuple[Hosting, ...]
+) -> None:
+    """It came from elsewhere: with the headers of a dead letter it is above the limit of the broker."""
+
+    large = start_of_it + b"x" * 5_000 + b'"}'
+    waits = topic is not SERVICE and start_of_it != b"{"
+
+    async def scenario(world: World) -> None:
+        workflow_id = await start(world, 3)
+        await send(world, ENGINE, workflow_id, signal(world, "a"))
+        await world.quiet()
+        for key in ("another", "", "other"):
+            await send(world, topic, key, large)
+        world.broker.max_payload = 4_000
+        await world.quiet()
+        await send(world, ENGINE, workflow_id, signal(world, "b"))
+        await asyncio.sleep(100.0)
+        await send(world, ENGINE, workflow_id, signal(world, "c"))
+        async with asyncio.timeout(30.0):
+            assert await world.client.get_handle(Canary.sing, workflow_id).result() == ["a", "b", "c"]
+        assert not parked(world)
+        found = await letters(world, topic)
+        assert len(found) == (1 if waits else 3)
+        assert all(letter.headers[CUT] == str(len(large)) and large.startswith(letter.body) for letter in found)
+
+    played(hosting, scenario)
