@@ -106,7 +106,8 @@ class Outbox(msgspec.Struct, frozen=True, array_like=True):
     effects: Sequence[Effect]
 
 
-_FLOAT = b"\xcb"
+_WITH_INSTANT = b"\x92\xcb"
+"""How an outbox begins that says when it was made: an array of two, then a float."""
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(Outbox)
 _decoder_0_1 = msgspec.msgpack.Decoder(list[Effect])
@@ -119,6 +120,6 @@ def encode(at: float, effects: Sequence[Effect]) -> bytes:
 
 def decode(data: bytes) -> Outbox:
     """An outbox from its bytes. Raises what msgspec raises."""
-    if data[1:2] != _FLOAT:  # a list of effects begins with one, which is an array
+    if not data.startswith(_WITH_INSTANT):  # in a list of effects an array comes first
         return Outbox(None, _decoder_0_1.decode(data))
     return _decoder.decode(data)

@@ -21,6 +21,7 @@ from infinitic.errors import DecodingError, InfiniticError, StorageError, Transp
 from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON, Limits, longest_of
 from infinitic.messages import engine, executor
+from infinitic.messages.commands import Command
 from infinitic.messages.decoding import UndecodableMessage, check_key
 from infinitic.messages.executor import Activate
 from infinitic.replay.divergence import stalls
@@ -49,15 +50,24 @@ class _Over(Exception):
 
 
 class _Live:
-    """A live instance, with the decision of its last activation: it may be asked for again."""
+    """A live instance, with the decision of its last activation: it may be asked for again.
 
-    __slots__ = ("decision", "digest", "epoch", "instance")
+    `handed` is how many bytes of history it was handed or asked for: it may hold all of them.
+    """
 
-    def __init__(self, instance: Instance, epoch: int, digest: str, decision: Outgoing) -> None:
+    __slots__ = ("decision", "digest", "epoch", "handed", "instance")
+
+    def __init__(self, instance: Instance, epoch: int, digest: str, decision: Outgoing, handed: int) -> None:
         self.instance = instance
         self.epoch = epoch
         self.digest = digest
         self.decision = decision
+        self.handed = handed
+
+    @property
+    def bytes(self) -> int:
+        """About how much memory it takes."""
+        return self.handed + len(self.decision.message.body)
 
 
 class WorkflowExecutor:
@@ -85,13 +95,16 @@ class WorkflowExecutor:
         self._version = version
         self._specs = specs
         self._publisher = publisher
+        self._storage = storage
         self._states = storage.states
         self._clock = clock
         self._concurrency = concurrency
         self._buffer_bytes = bounds.buffer_bytes
         self._cache_size = bounds.cache_size
+        self._cache_bytes = bounds.cache_bytes
         self._retention = retention
         self._live: OrderedDict[str, _Live] = OrderedDict()
+        self._live_bytes = 0
         self._missing: set[int | None] = set()
         source = self.topic if version is None else topics.workflow_version(name, version)
         self._subscription = Subscription(publisher, source, PREFETCH)
@@ -120,9 +133,8 @@ class WorkflowExecutor:
 
     async def close(self) -> None:
         """Give back what is in hand."""
-        for live in self._live.values():
-            live.instance.close()
-        self._live.clear()
+        while self._live:
+            self._discard_oldest()
         await self._subscription.close()
 
     async def _handle(self, lanes: Sequence[Lane]) -> None:
@@ -148,7 +160,8 @@ class WorkflowExecutor:
                 continue
             try:
                 check_key(lane.key)
-                decision = await self._activate(lane.key, executor.decode(delivery.message.body))
+                body = delivery.message.body
+                decision = await self._activate(lane.key, executor.decode(body), len(body))
             except UndecodableMessage as error:
                 _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, error)
                 await self._publisher.bury(self.topic, [delivery], str(error))
@@ -170,8 +183,30 @@ class WorkflowExecutor:
         await self._subscription.ack([delivery for _, delivery in done])
         for lane, delivery in done:
             lane.settle([delivery])
-        while len(self._live) > self._cache_size:
-            self._live.popitem(last=False)[1].instance.close()
+        while self._live and (len(self._live) > self._cache_size or self._live_bytes > self._cache_bytes):
+            self._discard_oldest()
+
+    def _discard_oldest(self) -> None:
+        live = self._take(next(iter(self._live)))
+        if live is not None:
+            live.instance.close()
+
+    def _take(self, workflow_id: str) -> _Live | None:
+        """Take a live instance out: nobody discards it meanwhile."""
+        live = self._live.pop(workflow_id, None)
+        if live is not None:
+            self._live_bytes -= live.bytes
+        return live
+
+    def _keep(self, workflow_id: str, live: _Live) -> None:
+        """The one most recently used."""
+        self._live[workflow_id] = live
+        self._live_bytes += live.bytes
+
+    @property
+    def _largest(self) -> int:
+        """Bytes that a decision may have: it travels in one message, and its commands are stored as one value."""
+        return min(self._publisher.transport.capabilities.max_payload, self._storage.capabilities.max_value)
 
     def _pass_on(self, delivery: Delivery, missing: MissingVersion, version: int) -> Outgoing:
         """Have it wait for a worker that has this version: nothing waits here for it, nor behind it."""
@@ -180,14 +215,22 @@ class WorkflowExecutor:
             _logger.warning("%s", missing)
         return Outgoing(topics.workflow_version(self.name, version), delivery.message)
 
-    async def _activate(self, workflow_id: str, message: Activate) -> Outgoing | None:
-        """The decision for an activation; None for one that is over, of an instance that has gone on or is gone."""
-        live = self._live.pop(workflow_id, None)
-        spec = spec_for(self.name, self._specs, message.version)
+    async def _activate(self, workflow_id: str, message: Activate, size: int) -> Outgoing | None:
+        """The decision for an activation; None for one that is over, of an instance that has gone on or is gone.
+
+        `size` is that of the message, in bytes.
+        """
+        live = self._take(workflow_id)
+        try:
+            spec = spec_for(self.name, self._specs, message.version)
+        except MissingVersion:
+            if live is not None:  # another one's decision was the first, and that had another version
+                live.instance.close()
+            raise
         if live is not None:
             same = live.epoch == message.epoch and live.instance.spec is spec
             if same and live.instance.activations == message.activation:
-                self._live[workflow_id] = live
+                self._keep(workflow_id, live)
                 return live.decision
             fits = live.instance.activations == message.activation - 1 and live.digest == message.digest
             if not (same and fits):
@@ -196,7 +239,7 @@ class WorkflowExecutor:
         instance = live.instance if live is not None else Instance(spec, workflow_id, message.meta)
         try:
             opened = await self._open(instance, message, replay=live is None)
-            limits = Limits.sent(self._publisher.transport.capabilities.max_payload)
+            limits = Limits.sent(self._largest)
             try:
                 commands = instance.activate(opened.at, opened.stimuli, each=opened.each, limits=limits)
             except TooMuchTogether as full:
@@ -218,7 +261,7 @@ class WorkflowExecutor:
             instance.close()
             raise
         taken = instance.handed if opened.more or instance.handed < len(opened.stimuli) else None
-        digest = blake2b(_encode_commands(commands), digest_size=12).hexdigest()
+        digest = _digest(commands, taken)
         retention = spec.retention if self._retention is None else self._retention
         decision = self._decide(
             workflow_id,
@@ -234,16 +277,16 @@ class WorkflowExecutor:
                 failures=tuple(instance.failures),
             ),
         )
-        size = len(decision.message.body)
-        limit = longest_of(self._publisher.transport.capabilities.max_payload)
-        if size > limit:
+        asked, limit = len(decision.message.body), longest_of(self._largest)
+        if asked > limit:
             instance.close()
-            reason = f"What one activation asks for has {size:,} bytes, above the limit of {limit:,} bytes"
+            reason = f"What one activation asks for has {asked:,} bytes, above the limit of {limit:,} bytes"
             return self._stall(workflow_id, message, reason)
         if instance.at_end and taken is None:  # nothing is to come; if something does, it is replayed
             instance.close()
         else:
-            self._live[workflow_id] = _Live(instance, message.epoch, digest, decision)
+            handed = (0 if live is None else live.handed) + (opened.size or size) + asked
+            self._keep(workflow_id, _Live(instance, message.epoch, digest, decision, handed))
         return decision
 
     def _stall(self, workflow_id: str, message: Activate, reason: str) -> Outgoing:
@@ -282,7 +325,7 @@ class WorkflowExecutor:
     async def _replay(self, instance: Instance, key: StateKey, message: Activate) -> Opened | None:
         replay = Replay(instance)
         try:
-            await feed_history(replay, key, message.sequence, self._states)
+            check = await feed_history(replay, key, message.sequence, self._states)
             unanswered = replay.finish(unanswered=True)
         except DamagedState:
             if await self._is_over(key, message):  # purged, say
@@ -291,7 +334,7 @@ class WorkflowExecutor:
         if unanswered is None or unanswered[0].number != message.activation:
             return None
         opened, stimuli = unanswered
-        return Opened(opened.at, stimuli, opened.each, more=False)
+        return Opened(opened.at, stimuli, opened.each, more=False, size=check.bytes)
 
     async def _is_over(self, key: StateKey, message: Activate) -> bool:
         """True if nobody waits for the decision: the instance has gone on, is closed, or is gone."""
@@ -304,3 +347,12 @@ class WorkflowExecutor:
     def _decide(self, workflow_id: str, decision: engine.Decision) -> Outgoing:
         message = Message(f"{workflow_id}/{decision.activation}", workflow_id, engine.encode(decision))
         return Outgoing(topics.workflow_engine(self.name), message)
+
+
+def _digest(commands: Sequence[Command], taken: int | None) -> str:
+    """By this an executor recognises its own decision in the next activation.
+
+    One that leaves more stimuli to the next activation is another one, even if it asks for the same.
+    """
+    handed = b"" if taken is None else b"%d" % taken
+    return blake2b(_encode_commands(commands) + handed, digest_size=12).hexdigest()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
@@ -126,6 +128,24 @@ def test_an_activation_names_the_segments_where_stimuli_came_before_or_are_large
     assert activated(head, 4, {4: [large, opened]}) == replace(named, first=4)
     assert activated(replace(head, skip=3), 4, {4: [late, opened]}) == replace(named, first=4, skip=3)
     assert activated(head, 2, {4: []}) == replace(named, each=False), "asked for again: it is in an older segment"
+
+
+def test_stimuli_travel_only_where_the_broker_takes_them() -> None:
+    """A broker may take less than what else travels."""
+    head = replace(DECIDING, activation=2, sequence=4, at=NOW + 1.0)
+    segment: list[Event] = [events.TaskResult(0, Raw(b'"%b"' % (b"x" * 20_000))), Activated(2, NOW + 1.0, each=True)]
+    for longest, first in ((30_000, 0), (20_000, 4)):
+        (sent,) = render([ActivateElsewhere(2, 4)], head, {4: segment}, NOW, longest)
+        assert len(sent.message.body) <= longest
+        assert executor.decode(sent.message.body).first == first
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 15, 16, 0xCB00, 0xCBFF])
+def test_an_outbox_of_release_0_1_is_told_from_a_later_one_whatever_its_length(count: int) -> None:
+    """It was a list of effects alone."""
+    wanted = [Refuse(ME) for _ in range(count)]
+    assert effects.decode(msgspec.msgpack.encode(wanted)) == effects.Outbox(None, wanted)
+    assert effects.decode(effects.encode(NOW, wanted)) == effects.Outbox(NOW, wanted)
 
 
 def test_a_failure_is_cut_to_what_the_next_attempt_has_room_for() -> None:

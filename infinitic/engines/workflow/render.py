@@ -97,7 +97,7 @@ def render(
                 message = Message(f"{head.id}/wake", head.id, body, deliver_at=due)
                 outgoing.append(Outgoing(topics.workflow_engine(head.name), message))
             case ActivateElsewhere():
-                outgoing.append(_activate(effect, head, segments))
+                outgoing.append(_activate(effect, head, segments, longest))
             case _:
                 assert_never(effect)
     return outgoing
@@ -180,7 +180,7 @@ def _too_large(size: int, longest: int) -> MethodFailure:
     return MethodFailure(ExceptionDetail(f"{PayloadTooLargeError.__module__}.{PayloadTooLargeError.__name__}", message))
 
 
-def _activate(effect: ActivateElsewhere, head: WorkflowHead, segments: Segments) -> Outgoing:
+def _activate(effect: ActivateElsewhere, head: WorkflowHead, segments: Segments, longest: int) -> Outgoing:
     """Stimuli travel along if all of them came in this transition and are small; else they are read from storage."""
     stimuli: list[Stimulus] = []
     opened: Activated | None = None
@@ -205,7 +205,7 @@ def _activate(effect: ActivateElsewhere, head: WorkflowHead, segments: Segments)
     body: bytes | None = None
     if opened is not None and effect.pending == head.sequence and not head.skip:
         body = executor.encode(activate)
-        if len(body) > CARRIED:
+        if len(body) > min(CARRIED, longest):
             body = None
     if body is None:
         body = executor.encode(replace(activate, stimuli=(), first=effect.pending, skip=head.skip))

@@ -1,0 +1,178 @@
+"""Executors that ran the same activation in two ways: only who decided what the engine took goes on with it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from infinitic import Channel, Workflow, topics, workflow
+from infinitic.engines import state
+from infinitic.hosting import spec_of_version
+from infinitic.messages import events
+from infinitic.replay.instance import Instance
+from infinitic.runtime import stimuli
+from infinitic.runtime.cache import Bounds
+from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.workflow_executor import WorkflowExecutor
+from infinitic.transport import Message
+from infinitic_testing.loop import run
+from infinitic_transports.memory import Broker
+from tests.simulation.invariants import check_history, history_of, kept
+from tests.simulation.world import World, stop
+
+KB = 1000
+
+
+@workflow(name="Inbox")
+class Inbox(Workflow):
+    letters = Channel[str]()
+
+    async def read(self, count: int) -> list[str]:
+        return [(await self.letters.receive())[:1] for _ in range(count)]
+
+
+@workflow(name="Inbox", version=1)
+class NextInbox(Inbox):
+    pass
+
+
+@asynccontextmanager
+async def by_hand(world: World, number: int) -> AsyncGenerator[int]:
+    """An executor that gets only what `hand` gives it, under this number."""
+    ours = WorkflowExecutor(
+        "Inbox",
+        {0: spec_of_version(Inbox)},
+        Publisher(world.connect()),
+        world.storage,
+        world.clock,
+        concurrency=1,
+        bounds=Bounds(),
+        retention=None,
+        version=number,
+    )
+    await ours.start()
+    running = asyncio.create_task(ours.run())
+    try:
+        yield number
+    finally:
+        await stop([running])
+        await ours.close()
+
+
+def activations(world: World) -> list[Message]:
+    return [message for topic, message in world.published if topic == topics.workflow_executor("Inbox")]
+
+
+async def hand(world: World, number: int, message: Message) -> None:
+    await world.deliver_again([(topics.workflow_version("Inbox", number), message)])
+    await world.quiet()
+
+
+def test_who_handed_over_more_than_the_engine_took_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S12, S16: one executor reads a part of what waits, the other one replays and hands over all of it.
+
+    Neither asks for anything. The decision of the first is taken, and the next activation goes to the second.
+    """
+    monkeypatch.setattr(stimuli, "BATCH_BYTES", 50 * KB)
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            engine = world.worker()
+            engine.add_workflow_state_engine("Inbox")
+            world.start(engine)
+            handle = await world.client.dispatch(world.client.new_workflow(Inbox).read, 10)
+            await world.quiet()
+            stub = world.client.get_workflow_by_id(Inbox, handle.workflow_id)
+            for letter in "abcdefghi":
+                await stub.letters.send(letter + 30 * KB * "x")
+                await world.quiet()  # a segment for each
+            async with by_hand(world, 100) as first, by_hand(world, 101) as second:
+                await hand(world, first, activations(world)[-1])
+                before = len(activations(world))
+                await hand(world, first, activations(world)[-1])
+                assert len(activations(world)) == before + 1, "the rest was left to the next activation"
+                await hand(world, second, activations(world)[-2])  # comes again
+                while kept_head(world).deciding:
+                    await hand(world, second, activations(world)[-1])
+                await stub.letters.send("j")
+                await world.quiet()
+                await hand(world, second, activations(world)[-1])
+            assert await handle.result() == list("abcdefghij")
+            ((key, (head, segments)),) = kept(world.database).items()
+            check_history(key, state.decode(head), segments)
+            assert any(isinstance(event, events.Partial) for event in history_of(segments))
+
+    run(main())
+
+
+def kept_head(world: World) -> state.WorkflowHead:
+    ((head, _),) = kept(world.database).values()
+    return state.decode(head)
+
+
+def live(world: World) -> list[Instance]:
+    gc.collect()
+    return [each for each in gc.get_objects() if type(each) is Instance and not each.loop.dead]
+
+
+def test_an_instance_whose_version_was_decided_elsewhere_is_closed() -> None:
+    """S41: this executor ran the first activation too, with the version that it has; another one was faster."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            engine, faster = world.worker(), world.worker()
+            engine.add_workflow_state_engine("Inbox")
+            faster.add_workflow_executor(NextInbox)
+            world.start(engine)
+            hosts = [world.start(faster)]
+            handle = await world.client.dispatch(world.client.new_workflow(Inbox).read, 2)
+            await world.quiet()
+            await stop(hosts)
+            slower = world.worker()
+            slower.add_workflow_executor(Inbox)
+            world.start(slower)
+            await world.quiet()
+            await world.deliver_again([(topics.workflow_executor("Inbox"), activations(world)[0])])
+            await world.quiet()
+            assert len(live(world)) == 1
+            await world.client.get_workflow_by_id(Inbox, handle.workflow_id).letters.send("a")
+            await world.quiet()
+            assert not live(world)
+
+    run(main())
+
+
+@workflow(name="Large")
+class Large(Workflow):
+    async def run(self, size: int) -> str:
+        text = await self._made(size)
+        await asyncio.sleep(60.0)
+        return text[:1]
+
+    async def _made(self, size: int) -> str:
+        return self.inline(lambda: "x" * size)
+
+
+def test_what_an_executor_keeps_live_is_bounded_in_bytes() -> None:
+    """Each has its last decision at hand, of 500 KB here: five of them fit into 3 MB."""
+
+    async def main() -> None:
+        world = World(Broker(max_payload=1000 * KB))
+        async with world.open():
+            engine, code = world.worker(), world.worker(cache_bytes=3000 * KB)
+            engine.add_workflow_state_engine("Large")
+            code.add_workflow_executor(Large)
+            world.start(engine)
+            world.start(code)
+            handles = [await world.client.dispatch(world.client.new_workflow(Large).run, 500 * KB) for _ in range(20)]
+            await world.quiet()
+            assert 1 <= len(live(world)) <= 5
+            assert [await each.result() for each in handles] == ["x"] * 20
+
+    run(main())
