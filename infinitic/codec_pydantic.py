@@ -27,6 +27,7 @@ from infinitic.round_trip import PLAIN, ZONED, RoundTripCodec, hint_name, parts_
 _FLOATS: dict[str, Any] = {"ser_json_inf_nan": "strings"}
 _CONFIG = _FLOATS | {"ser_json_bytes": "base64", "val_json_bytes": "base64"}
 _building = threading.RLock()
+_LISTS = ("list_type", "tuple_type")
 _OPAQUE = {"cls", "default", "expected", "members", "metadata"}  # what a core schema holds of user values
 
 _Change = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
@@ -137,9 +138,24 @@ class PydanticCodec(RoundTripCodec):
         try:
             self._validate(value, strict=True)
         except Exception as strict_error:  # noqa: BLE001 - validators of users raise anything
-            return f"expected {hint_name(self.hint)}, got {shown(value)}: {sentence(strict_error)}"
+            error = self._beyond_lists(value, strict_error)
+            return f"expected {hint_name(self.hint)}, got {shown(value)}: {sentence(error)}"
         # The serializer is stricter than the validator, or cannot read what it writes, or has a bug.
         return super()._reason(value, error) + self._cure(error)
+
+    def _beyond_lists(self, value: Any, error: Exception) -> Exception:
+        """What else is wrong, where it was a list for a tuple or the reverse, which would be taken."""
+        problems: list[Any] = cast(Any, error).errors() if hasattr(error, "errors") else []
+        if not any(each["type"] in _LISTS and each["input"].__class__ in (list, tuple) for each in problems):
+            return error
+        try:
+            from pydantic_core import to_json
+
+            text = to_json(value, bytes_mode="base64", inf_nan_mode="strings")  # JSON has one kind of list
+            self._from_json(text, strict=True)
+        except Exception as found:  # noqa: BLE001 - validators of users raise anything
+            return found if hasattr(found, "errors") else error
+        return error
 
     def _cure(self, error: Exception) -> str:
         problems: list[Any] = cast(Any, error).errors() if hasattr(error, "errors") else []

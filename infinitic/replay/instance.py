@@ -54,7 +54,16 @@ from infinitic.replay.channels import BoundChannel
 from infinitic.replay.combination import Combination
 from infinitic.replay.deferred import Deferred, Waitable
 from infinitic.replay.inline import InlineRecorder
-from infinitic.replay.loop import MAX_STEPS, TooManySteps, WorkflowLoop, WorkflowTask, forget, has_news, news_of
+from infinitic.replay.loop import (
+    MAX_STEPS,
+    TooManySteps,
+    WorkflowLoop,
+    WorkflowTask,
+    forget,
+    has_news,
+    name_of,
+    news_of,
+)
 from infinitic.replay.recorder import METHOD, Discarded, Stop
 from infinitic.replay.spec import MethodSpec, WorkflowSpec, build
 from infinitic.replay.stubs import INSTANCE, TaskStub
@@ -440,7 +449,7 @@ class Instance(InlineRecorder):
         for task in filter(has_news, failed):
             error = news_of(task)
             if not isinstance(error, Stop | Discarded):
-                what = f"The background task {task.get_name()} failed, and nobody has awaited it so far,"
+                what = f"The background task {name_of(task)} failed, and nobody has awaited it so far,"
                 self._tell(what, error, task)
         while len(self._unheard) > LISTED:
             forget(self._unheard.pop(0)[0])

@@ -23,9 +23,9 @@ from infinitic.replay import forbidden
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+UNNAMED = "workflow"
+"""The name of tasks that the code gives none."""
 MAX_STEPS = 100_000
-
-
 MAX_CLOSES = 1000
 
 # Who starts coroutines in the order of a set, that of their addresses, and what its argument is called.
@@ -159,6 +159,12 @@ def has_news(task: WorkflowTask[Any]) -> bool:
 def news_of(task: WorkflowTask[Any]) -> BaseException | None:
     """What a task raised. Unlike `exception`, this does not count as asking."""
     return task._exception  # there is no other way
+
+
+def name_of(task: WorkflowTask[Any]) -> str:
+    """The name that the code gave a task, else that of its function."""
+    name = task.get_name()
+    return str(getattr(task.get_coro(), "__qualname__", name)) if name == UNNAMED else name
 
 
 def forget(task: WorkflowTask[Any] | None) -> None:
@@ -364,9 +370,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 self._start_ahead(coro, given)
             if self._ahead and (task := self._ahead.pop(coro, None)) is not None:
                 return task
-        return self._start(
-            coro, "workflow" if name is None else str(name), copy_context() if context is None else context
-        )
+        return self._start(coro, UNNAMED if name is None else str(name), copy_context() if context is None else context)
 
     def _start(self, coro: Any, name: str, context: Context) -> WorkflowTask[Any]:
         task = WorkflowTask(self.next_number(), coro, self, name, context)
@@ -388,7 +392,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             )
         if any(coro is each for each in given):  # else it is a wrapper of an awaitable: those have an order
             for each in filter(asyncio.iscoroutine, dict.fromkeys(given)):
-                self._ahead[each] = self._start(each, "workflow", copy_context())
+                self._ahead[each] = self._start(each, UNNAMED, copy_context())
 
     def get_task_factory(self) -> None:
         """There is none: anyio asks before it starts a task."""

@@ -12,6 +12,7 @@ import datetime
 import os
 import random
 import time
+import uuid
 from types import CodeType, FrameType
 from typing import Any
 
@@ -38,6 +39,7 @@ if hasattr(os, "getrandom"):
 _DATES = ("now", "today", "utcnow")  # class methods of datetime, date, and what is derived from them
 _GLOBAL: object = vars(random)["_inst"]  # the generator behind the functions of `random`
 _UNSEEDED: CodeType = random.Random.__init__.__code__
+_UUID1: CodeType = uuid.uuid1.__code__  # noqa: TID251 (as above; made of the clock and the machine)
 _GET: CodeType = type(os.environ).__getitem__.__code__
 
 
@@ -56,6 +58,8 @@ def look_at(frame: FrameType, event: str, called: Any) -> None:
                 _refuse(frame.f_back, "reading os.environ", _ENVIRONMENT)
         elif code is _UNSEEDED and frame.f_locals.get("x") is None:
             _refuse(frame.f_back, "random.Random() without a seed", _RANDOM)
+        elif code is _UUID1:
+            _refuse(frame, "uuid.uuid1()", _RANDOM)
 
 
 def _why_not(called: Any) -> str | None:

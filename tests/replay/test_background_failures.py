@@ -96,6 +96,7 @@ async def test_one_that_nobody_holds(sim: Simulation, caplog: pytest.LogCaptureF
     info = await sim.client.describe(handle)
     assert [text.partition(":")[0] for text in info.background_failures] == ["ArithmeticError", "LookupError"]
     assert len(records(caplog)) == 2
+    assert any("background task Careless._" in each.getMessage() for each in records(caplog))  # it was given no name
 
 
 async def test_what_the_code_deals_with_is_no_news(sim: Simulation, caplog: pytest.LogCaptureFixture) -> None:

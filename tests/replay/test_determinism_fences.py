@@ -56,6 +56,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "Random()": (lambda: random.Random(), r"random\.Random\(\) without a seed", RANDOM),
     "SystemRandom": (lambda: random.SystemRandom().random(), r"random\.\S+( without a seed)?", RANDOM),
     "uuid4": (lambda: uuid.uuid4(), r"uuid\.uuid4\(\)", RANDOM),
+    "uuid1": (lambda: uuid.uuid1(), r"uuid\.uuid1\(\)", RANDOM),
     "uuid4, as a default": (lambda: Order(), r"uuid\.uuid4\(\)", RANDOM),
     "urandom": (lambda: os.urandom(4), r"posix\.urandom\(\)", RANDOM),
     "secrets": (lambda: secrets.token_hex(), r"secrets\.token_hex\(\)", RANDOM),

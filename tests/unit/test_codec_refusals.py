@@ -275,3 +275,17 @@ class HalfSlotted(Slotted):
 )
 def test_difference(sent: Any, arrived: Any, expected: str | None) -> None:
     assert difference(sent, arrived) == expected
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "reason"),
+    [
+        (tuple[str, int], [1, 2], "at 0: Input should be a valid string"),
+        (list[str], ("a", 2), "at 1: Input should be a valid string"),
+        (dict[str, tuple[int, int]], {"a": [1, "x"]}, "at a.1: Input should be a valid integer"),
+        (tuple[int, int], "ab", "Input should be a valid tuple"),
+    ],
+)
+def test_a_list_for_a_tuple_is_not_what_is_wrong(hint: Any, value: Any, reason: str) -> None:
+    with pytest.raises(PayloadError, match=re.escape(reason)):
+        value_codec(hint).encode(value)
