@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
 from infinitic import topics
+from infinitic.clock import Clock
 from infinitic.errors import TransportError
 from infinitic.messages import control
 from infinitic.messages.control import Alive, Attempt, Ping
@@ -41,7 +43,12 @@ AGAIN_SECONDS = 5.0
 TURN_SECONDS = 0.25
 """Suspects that have to wait for another one come again one after the other, with so much between them."""
 
+RECENT = 10_000
+"""How many attempts an executor remembers."""
+
 PAGE = 100
+"""How many of them one message names, so that it fits whatever the broker takes."""
+
 PREFETCH = 1000
 SUBSCRIPTION = "executor"
 
@@ -71,16 +78,52 @@ class Trials:
         return TURN_SECONDS * self._behind
 
 
+class Remembered:
+    """What an executor knows of attempts that it has not in hand any more; of the last 10,000 of each kind.
+
+    Args:
+        clock: the time of day.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._done: OrderedDict[Attempt, None] = OrderedDict()
+        self._put_off: OrderedDict[Attempt, float] = OrderedDict()
+
+    def done(self, attempt: Attempt) -> None:
+        """Its report is published."""
+        self._done[attempt] = None
+        if len(self._done) > RECENT:
+            self._done.popitem(last=False)
+
+    def put_off(self, attempt: Attempt, due: float) -> None:
+        """A message that makes somebody run it is on its way, due then (in seconds since the Unix epoch)."""
+        self._put_off[attempt] = due
+        if len(self._put_off) > RECENT:
+            self._put_off.popitem(last=False)
+
+    def is_done(self, attempt: Attempt) -> bool:
+        """True if its report is published."""
+        return attempt in self._done
+
+    def is_put_off(self, attempt: Attempt) -> bool:
+        """True if it will run, but not yet: nobody has it in hand, though nobody died with it."""
+        due = self._put_off.get(attempt)
+        return due is not None and self._clock.now() < due
+
+
 class Inquiry:
     """Asks the executors of a service which attempts they have in hand, and answers for this one.
 
     Args:
         service: the name of the service.
         publisher: publishes questions and answers.
-        known: True for an attempt whose report this executor has published, False for one in its hands, else None.
+        known: of some attempts those that this executor knows: True if it has published their report, else False.
     """
 
-    def __init__(self, service: str, publisher: Publisher, known: Callable[[Attempt], bool | None]) -> None:
+    def __init__(
+        self, service: str, publisher: Publisher, known: Callable[[Iterable[Attempt]], dict[Attempt, bool]]
+    ) -> None:
         self._topic = topics.service_control(service)
         self._publisher = publisher
         self._known = known
@@ -106,27 +149,34 @@ class Inquiry:
 
     async def run(self) -> None:
         """Answer until cancelled. A consumer that is lost, by the broker or with its topic, is replaced."""
-        tries = 0
         while not self._closed:
             try:
                 await self._answer()
             except (TransportClosed, UnknownTopic) as error:
                 if self._closed:
                     return
-                tries += 1
                 _logger.warning("%s: %s; subscribing anew", self._topic.name, error)
-                await asyncio.sleep(delay_of(tries))
-                try:
-                    await self._renew()
-                except TransportClosed:  # the whole connection is: the executor ends
+                if not await self._renew():
                     return
 
-    async def _renew(self) -> None:
-        lost = self._consumer
-        if lost is not None:
-            with suppress(TransportError):
-                await lost.close()
-        await self.start()
+    async def _renew(self) -> bool:
+        """Subscribe anew, until it works. False if the whole connection is closed."""
+        tries = 0
+        while True:
+            tries += 1
+            await asyncio.sleep(delay_of(tries))
+            lost = self._consumer
+            if lost is not None:
+                with suppress(TransportError):
+                    await lost.close()
+            try:
+                await self.start()
+            except TransportClosed:
+                return False
+            except TransportError as error:
+                _logger.warning("%s: %s; trying until it works", self._topic.name, error)
+            else:
+                return True
 
     async def _answer(self) -> None:
         consumer = self._consumer
@@ -134,13 +184,19 @@ class Inquiry:
         while True:
             deliveries = await insist(f"Receiving on {self._topic.name}", partial(consumer.receive, PAGE))
             await insist(f"Acknowledging on {self._topic.name}", partial(consumer.ack, deliveries))
+            asked = dict[Attempt, None]()
             for delivery in deliveries:
                 try:
                     message = control.decode(delivery.message.body)
                 except Exception as error:  # noqa: BLE001 (bytes from anywhere; a newer release may ask other things)
                     _logger.debug("%s: a message is passed over: %s", self._topic.name, error)
                     continue
-                await self._heed(message)
+                if isinstance(message, Ping):
+                    asked |= dict.fromkeys(message.attempts)
+                else:
+                    self._hear(message)
+            if known := list(self._known(asked).items()):
+                await self._send(*(_alive(known[start : start + PAGE]) for start in range(0, len(known), PAGE)))
 
     async def ask(self, attempts: Iterable[Attempt]) -> dict[Attempt, bool]:
         """Those of these attempts that an executor has in hand (False), or whose report it has published (True).
@@ -161,21 +217,20 @@ class Inquiry:
         heard, self._heard, self._asked, self._complete = self._heard, {}, set(), None
         return heard
 
-    async def _heed(self, message: Ping | Alive) -> None:
-        match message:
-            case Ping(attempts):
-                known = {attempt: self._known(attempt) for attempt in attempts}
-                in_hand = tuple(attempt for attempt, done in known.items() if done is False)
-                done = tuple(attempt for attempt, done in known.items() if done)
-                if in_hand or done:
-                    await self._send(Alive(in_hand, done))
-            case Alive(attempts, done):
-                self._heard |= {attempt: False for attempt in attempts if attempt in self._asked}
-                self._heard |= {attempt: True for attempt in done if attempt in self._asked}
-                if len(self._heard) == len(self._asked):
-                    wake(self._complete)
+    def _hear(self, message: Alive) -> None:
+        self._heard |= {attempt: False for attempt in message.attempts if attempt in self._asked}
+        self._heard |= {attempt: True for attempt in message.done if attempt in self._asked}
+        if len(self._heard) == len(self._asked):
+            wake(self._complete)
 
     async def _send(self, *messages: Ping | Alive) -> None:
         await self._publisher.send(
             self._topic, [Message("control", None, control.encode(message)) for message in messages]
         )
+
+
+def _alive(known: Iterable[tuple[Attempt, bool]]) -> Alive:
+    pairs = list(known)
+    return Alive(
+        tuple(attempt for attempt, done in pairs if not done), tuple(attempt for attempt, done in pairs if done)
+    )

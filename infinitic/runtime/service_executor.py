@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -23,7 +23,7 @@ from infinitic.messages.decoding import UndecodableMessage, UnknownMessageType
 from infinitic.messages.service import decode
 from infinitic.runtime.attempt import MAX_DEATHS, Attempts
 from infinitic.runtime.blocking import Threads
-from infinitic.runtime.deaths import AGAIN_SECONDS, ELSEWHERE_SECONDS, SUSPECT, Inquiry, Trials
+from infinitic.runtime.deaths import AGAIN_SECONDS, ELSEWHERE_SECONDS, SUSPECT, Inquiry, Remembered, Trials
 from infinitic.runtime.members import Members
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
@@ -32,8 +32,6 @@ from infinitic.runtime.work import Outbound, Work
 from infinitic.transport import Delivery, MessageTooLarge, Support
 
 _logger = logging.getLogger("infinitic.executor")
-
-RECENT = 10_000
 
 OUTBOX_BYTES = 16 * 1024 * 1024
 """Bytes of reports that wait to be published, before no more tasks are taken."""
@@ -86,11 +84,13 @@ class ServiceExecutor:
         self._waiting = self._members.waiting
         self._running: dict[Attempt, Work] = {}
         self._unpublished: dict[Attempt, Work] = {}
-        self._recent: OrderedDict[Attempt, None] = OrderedDict()
+        self._remembered = Remembered(clock)
         self._reports: list[Work] = []
         self._handed_back: list[Outbound] = []
         self._receiver: asyncio.Task[None] | None = None
         self._doubts: asyncio.Future[None] | None = None
+        self._deciding = False
+        self._draining = False
         self._outbox_bytes = 0
         self._flush_needed: asyncio.Future[None] | None = None
         self._flushing = False
@@ -125,9 +125,10 @@ class ServiceExecutor:
 
     async def drain(self) -> None:
         """Stop receiving, hand back what waits, and return when everything that runs has been reported."""
+        self._draining = True
         self._stop_receiving()
         await self._hand_back()
-        while self._running or self._unpublished or self._flushing:
+        while self._running or self._unpublished or self._flushing or self._deciding:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
         await self.close()
@@ -220,7 +221,7 @@ class ServiceExecutor:
         work = Work(message, delivery)
         if self._joins(work):
             return
-        if work.attempt in self._recent:
+        if self._remembered.is_done(work.attempt):
             await self._subscription.ack(work.deliveries)
         elif self._is_doubtful(work, delivery):
             self._doubtful[work.attempt] = work
@@ -246,13 +247,15 @@ class ServiceExecutor:
         self._suspects -= 1
         return delivery.published_at < self._subscribed_at
 
-    def _known(self, attempt: Attempt) -> bool | None:
-        """What this executor answers when it is asked for an attempt (see `Inquiry`)."""
-        if attempt in self._recent:
-            return True
-        if attempt in self._running or attempt in self._unpublished:
-            return False
-        return False if any(work.attempt == attempt for work in self._waiting) else None
+    def _known(self, attempts: Iterable[Attempt]) -> dict[Attempt, bool]:
+        """What this executor answers when it is asked for attempts (see `Inquiry`)."""
+        remembered = self._remembered
+        in_hand = {*self._running, *self._unpublished, *(work.attempt for work in self._waiting)}
+        return {
+            attempt: remembered.is_done(attempt)
+            for attempt in attempts
+            if attempt in in_hand or remembered.is_done(attempt) or remembered.is_put_off(attempt)
+        }
 
     async def _resolve(self) -> None:
         """Ask the others for what is doubtful, and let it run, wait or go."""
@@ -262,36 +265,57 @@ class ServiceExecutor:
                 await self._doubts
             asked = list(self._doubtful.values())
             heard = await self._inquiry.ask(work.attempt for work in asked)
-            for work in asked:
-                if self._doubtful.pop(work.attempt, None) is None:
-                    continue  # it was handed back meanwhile
-                try:
-                    await self._judge(work, heard.get(work.attempt))
-                except asyncio.CancelledError:
-                    self._handed_back.append(work.again())
-                    raise
+            # What was handed back meanwhile is in doubt no more.
+            works = [work for work in asked if self._doubtful.pop(work.attempt, None) is not None]
+            self._deciding = True
+            try:
+                await self._decide(works, heard)
+            finally:
+                self._deciding = False
+                wake(self._drained)
             self._members.wake()
 
-    async def _judge(self, work: Work, done: bool | None) -> None:
+    async def _decide(self, works: list[Work], heard: Mapping[Attempt, bool]) -> None:
+        """Settle doubts, as many at once as can be. What is not settled when this is cut is handed back."""
+        done = [work for work in works if heard.get(work.attempt)]
+        judged = [(work, self._judged(work, heard)) for work in works if not heard.get(work.attempt)]
+        again = [outbound for _, outbound in judged if outbound is not None]
+        suspects = [work for work, outbound in judged if outbound is None]
+        left = [*done, *(work for work, outbound in judged if outbound is not None), *suspects]
+        try:
+            await self._subscription.ack([delivery for work in done for delivery in work.deliveries])
+            del left[: len(done)]
+            while again:
+                count = _fitting(len(each.message.body) for each in again)
+                await self._send(again[:count])
+                del again[:count], left[:count]
+            for work in suspects:
+                await self._place(work)
+                del left[0]
+        except asyncio.CancelledError:
+            self._handed_back += [work.again() for work in left]
+            raise
+
+    def _judged(self, work: Work, heard: Mapping[Attempt, bool]) -> Outbound | None:
+        """What is sent in place of something doubtful; None if it is to run."""
         message = work.message
-        if done:
-            await self._subscription.ack(work.deliveries)
-        elif done is not None:  # it runs elsewhere: a session was lost, or this is the copy of what is on trial there
-            await self._send([work.again(self._later(ELSEWHERE_SECONDS), asked=1)])
-        elif message.asked == 1:
-            await self._send([work.again(self._later(AGAIN_SECONDS), asked=2)])
-        elif message.deaths < SUSPECT:
+        if (
+            work.attempt in heard
+        ):  # it runs elsewhere: a session was lost, or this is the copy of what is on trial there
+            return work.again(self._later(ELSEWHERE_SECONDS), asked=1)
+        if message.asked == 1:
+            return work.again(self._later(AGAIN_SECONDS), asked=2)
+        if message.deaths < SUSPECT:
             due = self._later(self._durability) if self._durability else None  # or the death undoes its count
-            await self._send([work.again(due, asked=0, deaths=message.deaths + 1)])
-        else:
-            await self._place(work)
+            return work.again(due, asked=0, deaths=message.deaths + 1)
+        return None
 
     async def _place(self, work: Work) -> None:
         """Have it run as soon as there is a member for it; a suspect only if no other one is on trial here."""
         message = work.message
         if SUSPECT <= message.deaths < MAX_DEATHS:
             if not self._trials.begin():
-                await self._send([work.again(self._later(self._trials.turn()), asked=0)])
+                await self._put_off(work, self._trials.turn())
                 return
             work.on_trial = True
             try:
@@ -299,10 +323,20 @@ class ServiceExecutor:
             except BaseException:
                 self._end_trial(work)
                 raise
-            if not work.deliveries:  # its marked copy is published; if that was not possible, it is buried
-                self._waiting.append(work)
+            if work.deliveries:  # its marked copy could not be published: it is buried
+                self._end_trial(work)
+                return
+        if self._draining:
+            self._end_trial(work)
+            self._handed_back.append(work.again())
         else:
             self._waiting.append(work)
+
+    async def _put_off(self, work: Work, seconds: float) -> None:
+        """Have it run later, here or elsewhere. Whoever asks for it until then hears that nobody died with it."""
+        due = self._later(seconds)
+        self._remembered.put_off(work.attempt, due)
+        await self._send([work.again(due, asked=0)])
 
     # What runs.
 
@@ -310,7 +344,7 @@ class ServiceExecutor:
         if self._joins(work):
             self._end_trial(work)
             return
-        if work.attempt in self._recent:
+        if self._remembered.is_done(work.attempt):
             self._end_trial(work)
             await self._subscription.ack(work.deliveries)
             return
@@ -325,7 +359,12 @@ class ServiceExecutor:
             raise
         except PayloadUnavailable as error:
             _logger.warning("%s: a task is put off for %.0f s: %s", self.topic.name, CODEC_DELAY, error)
-            await self._give_up(work, work.again(self._later(CODEC_DELAY), asked=0))
+            try:
+                await self._put_off(work, CODEC_DELAY)
+            except asyncio.CancelledError:
+                if self._members.ending:
+                    self._handed_back.append(work.again(asked=0))
+                raise
         except (SystemExit, KeyboardInterrupt) as leaving:
             if self._leave is None:
                 raise
@@ -341,15 +380,6 @@ class ServiceExecutor:
             self._end_trial(work)
             self._running.pop(work.attempt, None)
             wake(self._drained)
-
-    async def _give_up(self, work: Work, outbound: Outbound) -> None:
-        """Have others run it. If the end cuts that, it is handed back."""
-        try:
-            await self._send([outbound])
-        except asyncio.CancelledError:
-            if self._members.ending:
-                self._handed_back.append(outbound)
-            raise
 
     def _end_trial(self, work: Work) -> None:
         if work.on_trial:
@@ -411,12 +441,7 @@ class ServiceExecutor:
 
     def _next_reports(self) -> list[Work]:
         """The reports to publish together: those that wait, as far as their bytes are bounded, at least one."""
-        count, size = 0, 0
-        for work in self._reports:
-            size += work.report_bytes
-            if count and size > FLUSH_BYTES:
-                break
-            count += 1
+        count = _fitting(work.report_bytes for work in self._reports)
         reports = self._reports[:count]
         del self._reports[:count]
         return reports
@@ -427,10 +452,8 @@ class ServiceExecutor:
         for work in reported:
             if self._unpublished.pop(work.attempt, None) is not None:
                 self._outbox_bytes -= work.report_bytes
-            self._recent[work.attempt] = None
+            self._remembered.done(work.attempt)
             deliveries += work.deliveries
-        while len(self._recent) > RECENT:
-            self._recent.popitem(last=False)
         wake(self._room)
         await self._subscription.ack(deliveries)
 
@@ -457,3 +480,14 @@ class ServiceExecutor:
         _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, reason[:500])
         await self._publisher.bury(self.topic, deliveries, reason)
         await self._subscription.ack(deliveries)
+
+
+def _fitting(sizes: Iterable[int]) -> int:
+    """How many of the first of these are published together: as far as their bytes are bounded, at least one."""
+    count = total = 0
+    for size in sizes:
+        total += size
+        if count and total > FLUSH_BYTES:
+            break
+        count += 1
+    return count

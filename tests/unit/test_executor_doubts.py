@@ -1,0 +1,215 @@
+"""S2: looking into who has a task, putting it off and handing it back neither lose nor multiply it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+from msgspec import Raw
+from msgspec.structs import replace
+
+from infinitic import PayloadCodec
+from infinitic.errors import TransportError
+from infinitic.messages import control, service
+from infinitic.payloads import coder_of
+from infinitic.runtime.deaths import SUSPECT
+from infinitic.topics import Topic
+from infinitic.transport import Consumer, UnknownTopic
+from tests.simulation.desk import desk
+from tests.unit.scripted import ScriptedTransport, delivery, request
+from tests.unit.test_service_executor import Bench, counting, played, quiet
+
+LIMIT = 192 * 1024
+
+
+def copies(transport: ScriptedTransport) -> list[service.ExecuteTask]:
+    return [service.decode(message.body) for message in transport.on("service-executor")]
+
+
+def hears(bench: Bench, *messages: control.Control) -> None:
+    for each in messages:
+        bench.transport.consumers["service-control:Desk"].waiting.put_nowait(delivery(control.encode(each)))
+
+
+def answers(transport: ScriptedTransport) -> list[control.Alive]:
+    said = [control.decode(message.body) for message in transport.on("service-control")]
+    return [each for each in said if isinstance(each, control.Alive)]
+
+
+def test_a_suspect_whose_marked_copy_is_too_large_takes_no_place_from_others() -> None:
+    """The one place for suspects was never given back: all others were put off for ever."""
+    ran, transport = list[str](), ScriptedTransport(LIMIT)
+    bench = Bench(transport, counting(ran))
+
+    async def scenario() -> None:
+        large = request(["x" * 1000], deaths=SUSPECT)
+        transport.limit = len(service.encode(large))
+        await bench.give(delivery(large), second := delivery(request(["a"], position=1, deaths=SUSPECT)))
+        assert ran == ["a"]
+        assert second in bench.consumer.acked
+        assert len(transport.on("dlq")) == 1
+
+    played(bench, scenario)
+
+
+@pytest.mark.parametrize("suspect", [False, True], ids=["a death", "a trial"])
+def test_who_drains_while_a_doubt_is_settled_runs_nothing_and_sends_it_once(suspect: bool) -> None:
+    ran, transport = list[str](), ScriptedTransport()
+    bench = Bench(transport, counting(ran))
+
+    async def scenario() -> None:
+        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        transport.before_publish = lambda topic: gate if topic.name.startswith("service-executor") else None
+        message = request(["a"], deaths=SUSPECT, asked=2) if suspect else request(["a"])
+        await bench.give(given := delivery(message, attempt=2))
+        await asyncio.sleep(2.0)
+        draining = asyncio.create_task(bench.executor.drain())
+        await quiet()
+        gate.set_result(None)
+        await draining
+        assert bench.consumer.acked == [given]
+        assert ran == []
+        plain = [each for each in copies(transport) if not each.asked]
+        assert len(plain) == (0 if suspect else 1)
+        assert len(copies(transport)) == (2 if suspect else 1), "a marked copy, and what was handed back"
+
+    played(bench, scenario)
+
+
+def test_ten_thousand_that_come_again_at_once_are_looked_into_together() -> None:
+    """One second for all, and a few messages: not one or two round trips for each."""
+    transport = ScriptedTransport()
+    calls = 0
+
+    def count(topic: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    bench = Bench(transport, counting([]), concurrency=5_000)
+
+    async def scenario() -> None:
+        transport.before_publish = count
+        given = [delivery(request([str(number)], position=number), attempt=2) for number in range(10_000)]
+        for each in given:
+            bench.consumer.waiting.put_nowait(each)
+        await quiet()
+        await asyncio.sleep(3.0)
+        assert len(bench.consumer.acked) == 10_000
+        assert {each.deaths for each in copies(transport)} == {1}
+        assert len(copies(transport)) == 10_000
+        assert calls < 20
+
+    played(bench, scenario)
+
+
+def test_many_questions_are_answered_by_few_messages() -> None:
+    async def work(self: object, text: str) -> str:
+        await asyncio.sleep(1000.0)
+        return text
+
+    transport = ScriptedTransport()
+    calls = 0
+
+    def count(topic: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    bench = Bench(transport, desk(work), concurrency=1000)
+
+    async def scenario() -> None:
+        messages = [request(["a"], position=number) for number in range(1000)]
+        await bench.give(*(delivery(each) for each in messages))
+        transport.before_publish = count
+        hears(bench, *(control.Ping((each.attempt, replace(each, run=7).attempt)) for each in messages))
+        await quiet()
+        assert {attempt for answer in answers(transport) for attempt in answer.attempts} == {
+            each.attempt for each in messages
+        }
+        assert calls <= 10
+
+    played(bench, scenario)
+
+
+def test_an_answer_to_a_huge_question_fits() -> None:
+    """A forged one: its answer was too large for the broker, and ended the executor."""
+
+    async def work(self: object, text: str) -> str:
+        await asyncio.sleep(1000.0)
+        return text
+
+    transport = ScriptedTransport()
+    bench = Bench(transport, desk(work), concurrency=1000)
+
+    async def scenario() -> None:
+        messages = [request(["a"], position=number) for number in range(1000)]
+        await bench.give(*(delivery(each) for each in messages))
+        transport.limit = 5000
+        hears(bench, control.Ping(tuple(each.attempt for each in messages)))
+        await quiet()
+        assert sum(len(answer.attempts) for answer in answers(transport)) == 1000
+
+    played(bench, scenario)
+
+
+def test_a_control_topic_that_cannot_be_joined_at_once_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = ScriptedTransport()
+    bench = Bench(transport, counting([]))
+    subscribe = transport.subscribe
+    refusals = [UnknownTopic("it is being removed"), TransportError("odd")]
+
+    async def refuses(topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
+        if refusals:
+            raise refusals.pop(0)
+        return await subscribe(topic, subscription, prefetch, durable=durable)
+
+    async def scenario() -> None:
+        monkeypatch.setattr(transport, "subscribe", refuses)
+        transport.consumers["service-control:Desk"].waiting.put_nowait(UnknownTopic("removed"))
+        await asyncio.sleep(10.0)
+        assert refusals == []
+        await bench.give(delivery(request(["a"])))
+        hears(bench, control.Ping((request().attempt,)))
+        await quiet()
+        assert answers(transport) == [control.Alive((), (request().attempt,))]
+
+    played(bench, scenario)
+
+
+class Away(PayloadCodec):
+    """A key service that does not answer."""
+
+    away = False
+
+    def encode(self, data: bytes, headers: dict[str, str]) -> bytes:
+        return data
+
+    def decode(self, data: bytes, headers: Mapping[str, str]) -> bytes:
+        if self.away:
+            raise ConnectionError("the key service does not answer")
+        return data
+
+
+def test_who_has_put_off_a_task_says_so_until_it_is_due() -> None:
+    """A copy of it that is marked, and comes sooner, is no sign of a death: nobody had it in hand, and none died."""
+    transport, codec = ScriptedTransport(), Away()
+    coder = coder_of(codec)
+    assert coder is not None
+    bench = Bench(transport, counting([]), codec=codec)
+
+    async def scenario() -> None:
+        codec.away = True
+        message = request([], deaths=SUSPECT)
+        await bench.give(delivery(replace(message, arguments=Raw(coder.seal(b'["a"]')))))
+        await asyncio.sleep(40.0)
+        marked, later = transport.on("service-executor")
+        assert (service.decode(marked.body).asked, service.decode(later.body).asked) == (1, 0)
+        hears(bench, control.Ping((message.attempt,)))
+        await quiet()
+        assert answers(transport) == [control.Alive((message.attempt,))]
+        await asyncio.sleep(60.0)
+        hears(bench, control.Ping((message.attempt,)))
+        await quiet()
+        assert len(answers(transport)) == 1, "it is due: whoever has it answers for it"
+
+    played(bench, scenario)
