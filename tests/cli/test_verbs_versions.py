@@ -11,9 +11,10 @@ from infinitic.cli import doctor
 from infinitic.cli.inspect import describe
 from infinitic.cli.link import Link, Project
 from infinitic.diagnosis import Level
+from infinitic.errors import TransportError
 from infinitic.storage import Change, Entry, StateKey, WorkflowStatus
 from infinitic.topics import Topic
-from infinitic.transport import Message, TopicStats, TransportError
+from infinitic.transport import Message, TopicStats
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.simulation import Simulation
 from infinitic_transports.memory import InMemoryTransport

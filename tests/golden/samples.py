@@ -11,8 +11,10 @@ from msgspec.structs import replace
 
 from infinitic.engines import effects, state
 from infinitic.errors import ExceptionDetail, TaskFailure
-from infinitic.messages import client, commands, engine, events, executor, service
+from infinitic.integrity import seal
+from infinitic.messages import client, commands, control, engine, events, executor, service
 from infinitic.messages.outcomes import Cause, CauseKind, MethodFailure, WorkflowStatus
+from infinitic.storage import Change, Segment, StateKey
 
 RELEASE = "0.2"
 """A new release adds samples at the end of each list: those before are compared with what older releases wrote."""
@@ -20,6 +22,17 @@ RELEASE = "0.2"
 DETAIL = ExceptionDetail("shop.SoldOut", "no room", "Traceback", ExceptionDetail("ValueError", "x"), {"rooms": 0})
 FAILURE = TaskFailure(DETAIL, "w1", 2, 1, 1.5, TaskFailure(ExceptionDetail("ValueError", "y")))
 BROKEN = MethodFailure(DETAIL, Cause(CauseKind.TASK_FAILED, "Hotels", "book", "w-1", FAILURE))
+CLOSED = MethodFailure(
+    DETAIL,
+    Cause(
+        CauseKind.WORKFLOW_FAILED,
+        "Trip",
+        "book",
+        "w-2",
+        failure=DETAIL,
+        cause=Cause(CauseKind.CHANNEL_CLOSED, "approvals", limit=3),
+    ),
+)
 TO = client.ReplyTo("client-1", "7")
 
 COMMANDS: list[commands.Command] = [
@@ -72,6 +85,11 @@ INPUTS: list[engine.Input] = [
     engine.TaskFailed(made_at=1.0, position=0, failure=FAILURE, run=1, retry_sequence=1, retry_index=2),
     engine.Wait(made_at=1.0, reply_to=TO, method_id="m", single=True, stop=True),
     engine.Decision(made_at=1.0, activation=1, version=2, commands=tuple(COMMANDS), epoch=3, taken=1),
+    engine.TaskCompleted(made_at=1.0, position=0, value=Raw(b"2")),
+    engine.AttemptFailed(
+        made_at=1.0, position=0, failure=FAILURE, delay=2.0, sequence=1, run=1, retry_sequence=2, retry_index=1
+    ),
+    engine.Decision(made_at=1.0, activation=1, version=2, failures=("LookupError: no, at trip.py:3 in Trip.run",)),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -92,6 +110,28 @@ RESPONSES: list[client.Response] = [
         ),
     ),
     client.Applied("7", "no"),
+    client.WorkflowUnknown("7", "The instance w is parked"),
+    client.Described(
+        "7",
+        client.WorkflowInfo(
+            "w",
+            "Trip",
+            1,
+            WorkflowStatus.FAILED,
+            1.0,
+            closed_at=9.0,
+            stalled="no",
+            parked=True,
+            open_tasks=2,
+            open_timers=1,
+            next_wake=60.5,
+            steps=3,
+            transitions=4,
+            more_methods=5,
+            background_failures=("LookupError: no, at trip.py:3 in Trip.run",),
+        ),
+    ),
+    client.MethodFailed("7", CLOSED),
 ]
 ATTEMPTS = [
     service.ExecuteTask(
@@ -111,7 +151,23 @@ ATTEMPTS = [
         tags=("eu",),
         meta={"k": b"v"},
         made_at=1.0,
-    )
+    ),
+    service.ExecuteTask(
+        workflow_id="w",
+        workflow_name="Trip",
+        position=0,
+        sequence=1,
+        service="Hotels",
+        task="book",
+        arguments=Raw(b'["Ritz"]'),
+        made_at=1.0,
+        asked=2,
+    ),
+]
+CONTROLS: list[control.Control] = [
+    control.Ping((("w", 0, 1, 2, 3), ("x", 4, 0, 0, 0))),
+    control.Alive((("w", 0, 1, 2, 3),), (("x", 4, 0, 0, 0),)),
+    control.Alive(done=(("x", 4, 0, 0, 0),)),
 ]
 ACTIVATIONS = [
     executor.Activate(
@@ -156,11 +212,25 @@ HEADS = [
     HEAD,
     replace(HEAD, epoch=3, skip=1),
     replace(HEAD, failures=("LookupError: no, at trip.py:3 in Trip.run",)),
+    replace(
+        HEAD,
+        methods=(state.Method("w", "book", (TO,), WorkflowStatus.FAILED, 4),),
+        run=1,
+        status=WorkflowStatus.FAILED,
+        parked=True,
+        closed_at=9.0,
+    ),
 ]
+KEY = StateKey("Trip", "w")
+CHANGE = Change(KEY, None, 7, state.encode(HEAD), 1.0, Segment(3, events.encode(EVENTS), effects.encode(AT, EFFECTS)))
+"""As the storage gets it, sealed with checksums."""
 
 
 def encoded() -> dict[str, Any]:
     """Every sample as this release writes it, by the name of its kind."""
+    stored = seal(CHANGE)
+    assert stored.segment is not None
+    assert stored.segment.outbox is not None
     return {
         "inputs": [engine.encode(each).decode() for each in INPUTS],
         "responses": [client.encode(each).decode() for each in RESPONSES],
@@ -169,6 +239,8 @@ def encoded() -> dict[str, Any]:
         "history": events.encode(EVENTS).decode(),
         "outbox": effects.encode(AT, EFFECTS).hex(),
         "heads": [state.encode(each).hex() for each in HEADS],
+        "controls": [control.encode(each).decode() for each in CONTROLS],
+        "stored": [stored.head.hex(), stored.segment.events.hex(), stored.segment.outbox.hex()],
     }
 
 

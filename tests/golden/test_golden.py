@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 import pytest
 
 from infinitic.engines import effects, state
-from infinitic.messages import client, commands, engine, events, executor, service
+from infinitic.integrity import open_head, open_segment
+from infinitic.messages import client, commands, control, engine, events, executor, service
+from infinitic.storage import Segment, Stored
 from tests.golden import samples
 
 FILES = sorted(Path(__file__).parent.glob("release-*.json"))
@@ -41,6 +43,12 @@ def test_S41_this_release_decodes_messages_and_state_of_that_one(path: Path) -> 
     assert outbox.at == (None if path.stem == "release-0.1" else samples.AT)
     heads = [state.decode(bytes.fromhex(each)) for each in _all(golden, "head", "heads")]
     assert heads == samples.HEADS[: len(heads)]
+    if path.stem != "release-0.1":  # it knew neither
+        check([control.decode(each.encode()) for each in golden["controls"]], samples.CONTROLS)
+        head, sealed, of_outbox = map(bytes.fromhex, golden["stored"])
+        kept = Stored(samples.CHANGE.version, head, 3, published=False)
+        assert open_head(samples.KEY, kept).head == samples.CHANGE.head
+        assert open_segment(samples.KEY, Segment(3, sealed, of_outbox)) == samples.CHANGE.segment
 
 
 def _all(golden: dict[str, Any], one: str, several: str) -> list[str]:
@@ -61,11 +69,34 @@ def test_what_is_written_changes_only_with_a_new_golden_file() -> None:
         (events.Event, samples.EVENTS),
         (commands.Command, samples.COMMANDS),
         (effects.Effect, samples.EFFECTS),
+        (control.Control, samples.CONTROLS),
     ],
-    ids=["inputs", "responses", "events", "commands", "effects"],
+    ids=["inputs", "responses", "events", "commands", "effects", "controls"],
 )
 def test_every_kind_has_a_sample(union: Any, found: list[object]) -> None:
     assert set(get_args(union)) == {type(each) for each in found}
+
+
+def test_every_field_has_a_sample_that_sets_it() -> None:
+    """Else nobody notices that its name on the wire has changed."""
+    unset: dict[tuple[type, str], bool] = {}
+
+    def look(value: object) -> None:
+        if isinstance(value, msgspec.Struct):
+            for field in msgspec.structs.fields(value):
+                found = getattr(value, field.name)
+                default = field.default_factory() if callable(field.default_factory) else field.default
+                at = (type(value), field.name)
+                required = default is msgspec.NODEFAULT
+                unset[at] = unset.get(at, True) and not required and plain(found) == plain(default)
+                look(found)
+        elif isinstance(value, list | tuple):
+            for each in cast("Sequence[object]", value):
+                look(each)
+
+    look([samples.INPUTS, samples.RESPONSES, samples.ATTEMPTS, samples.CONTROLS, samples.ACTIVATIONS])
+    look([samples.EVENTS, samples.EFFECTS, samples.HEADS])
+    assert sorted(f"{cls.__name__}.{name}" for (cls, name), is_unset in unset.items() if is_unset) == []
 
 
 @pytest.mark.parametrize("text", json.loads(FILES[-1].read_text())["inputs"])
