@@ -72,9 +72,10 @@ class InlineRecorder(Recorder):
                 raise PayloadTooLargeError(too_deep(f"The result of inline {command.name}"))
             self._asked += len(data)
             if self._limits is not None and self._asked > self._limits.activation:
+                asked, self._asked = self._asked, self._asked - len(data)
                 raise PayloadTooLargeError(
                     f"The result of inline {command.name}: with its {len(data):,} bytes, what is asked for at once has "
-                    f"{self._asked:,} bytes, above the limit of {self._limits.activation:,} bytes"
+                    f"{asked:,} bytes, above the limit of {self._limits.activation:,} bytes"
                 )
             if self._limits is not None and self._asked + self._asked_before > self._limits.activation:
                 self._overflow()

@@ -201,11 +201,17 @@ class Step:
 
     def stall(self, fault: InfiniticError) -> None:
         """As if nothing but the inputs had happened: the activation cannot be made."""
+        self._undo()
+        self._stall(fault)
+
+    def _undo(self) -> None:
+        """As if nothing but the inputs had happened."""
+        self.held.discard_live()
         if self._taken is not None:
             self.head, of_events, of_outbox = self._taken
             del self._events[of_events:]
             del self._outbox[of_outbox:]
-        self._stall(fault)
+            self._taken = None
 
     def activate_elsewhere(self) -> None:
         """Have another worker run the code."""
@@ -230,8 +236,10 @@ class Step:
     def finish(self, max_payload: int, max_value: int) -> None:
         """Close the transition: from here on `change` and `outgoing` are complete, and can be written and sent.
 
-        What cannot undoes the activation, which is its cause: the instance stalls. Raises `PayloadTooLargeError` if
-        there is none, and nothing may be committed.
+        What cannot undoes the activation, which is its cause: the instance stalls. What came need not fit beside what
+        the code asks for then: it is written first, and handed over by the next transition. Raises
+        `PayloadTooLargeError` if no activation is to blame, or if some of several inputs may be: nothing may be
+        committed, and they are tried one by one.
         """
         given = self.outgoing  # copies of what came: as large as that
         while True:
@@ -240,10 +248,14 @@ class Step:
             problem = self._too_large(self.outgoing[len(given) :], longest_of(max_payload), max_value)
             if problem is None:
                 return
-            if self._taken is None:
+            before = self.held.head
+            waited = before is not None and before.pending != 0
+            if self._taken is None or (len(self.fold) > 1 and (self.decided or waited)):
                 raise PayloadTooLargeError(problem)
-            self.stall(PayloadTooLargeError(problem))
-            self._taken = None
+            if self._taken[1]:
+                self._undo()
+            else:
+                self.stall(PayloadTooLargeError(problem))
 
     def _too_large(self, outgoing: Sequence[Outgoing], longest: int, max_value: int) -> str | None:
         """What of this transition is too large for broker or storage, with sizes."""
@@ -276,9 +288,9 @@ class Step:
         self._transition = transition
         new = transition.head
         if new is not before:
-            self._segments[new.sequence] = transition.events
             segment = None
             if before is None or new.sequence > before.sequence:
+                self._segments[new.sequence] = transition.events
                 outbox = effects.encode(now, transition.outbox) if transition.outbox else None
                 segment = Segment(new.sequence, events.encode(transition.events), outbox)
             expected = self.held.version

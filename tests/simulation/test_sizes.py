@@ -90,6 +90,18 @@ class Bulk(Workflow):
         self.log.append(str(await self.store.keep("small")))
         return self.log
 
+    async def computed(self, size: int) -> int:
+        """Deals with an inline result that is too large, and goes on."""
+        with suppress(PayloadTooLargeError):
+            self.inline(lambda: "x" * size)
+        return await self.store.keep("small")
+
+    async def echoed(self, signals: int, size: int) -> int:
+        """Asks for something large once all signals are there."""
+        for _ in range(signals):
+            await self.words.receive()
+        return await self.store.keep("x" * size)
+
     async def mixed(self) -> list[int]:
         """Asks for as much as each signal says."""
         tasks = [self.dispatch(self.store.keep, "x" * (await self.go.receive() * KB)) for _ in range(6)]
@@ -319,6 +331,57 @@ def test_an_activation_that_does_not_fit_into_the_storage_is_undone() -> None:
             stub = world.client.get_workflow_by_id(Bulk, handle.workflow_id)
             assert await world.client.retry_workflow_task(stub, confirm=True) is None
             await handle.result()
+
+    run(main())
+
+
+@BOTH
+@pytest.mark.parametrize(("signals", "size"), [(1, 160 * KB), (2, 90 * KB), (5, 45 * KB)])
+def test_what_came_and_what_is_asked_for_need_not_fit_together(
+    signals: int, size: int, split: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each fits by itself: what came is written first, and handed over then."""
+
+    async def main() -> None:
+        world = World(Broker(max_payload=LIMIT), Database(max_value=200_000))
+        async with world.open():
+            hosts = hosted(world, split)
+            handle = await world.client.dispatch(world.client.new_workflow(Bulk).echoed, signals, 80 * KB)
+            await world.quiet()
+            await stop(hosts)
+            stub = world.client.get_workflow_by_id(Bulk, handle.workflow_id)
+            for _ in range(signals):
+                await stub.words.send("x" * size)
+            hosted(world, split)
+            async with asyncio.timeout(60.0):
+                assert await handle.result() == 80 * KB
+            only(world)
+            assert "stalls" not in caplog.text
+
+    run(main())
+
+
+def test_a_decision_is_bounded_by_what_the_storage_takes() -> None:
+    """The code learns it at the call, also on a worker of its own."""
+
+    async def main() -> None:
+        world = World(Broker(max_payload=1_000_000), Database(max_value=LIMIT))
+        async with world.open():
+            hosted(world, split=True)
+            with pytest.raises(WorkflowFailedError, match="above the limit"):
+                await world.client.new_workflow(Bulk).echoed(0, 300 * KB)
+            assert await world.client.new_workflow(Bulk).echoed(0, 100 * KB) == 100 * KB
+
+    run(main())
+
+
+@BOTH
+def test_an_inline_result_that_was_refused_takes_no_room(split: bool) -> None:
+    async def main() -> None:
+        world = World(Broker(max_payload=LIMIT), Database(max_value=400_000))
+        async with world.open():
+            hosted(world, split)
+            assert await world.client.new_workflow(Bulk).computed(500 * KB) == 5
 
     run(main())
 

@@ -10,6 +10,10 @@ import pytest
 from infinitic import Channel, Client, Workflow
 from infinitic.engines import state
 from infinitic.engines.state import WorkflowHead
+from infinitic.messages import client, engine
+from infinitic.messages.client import ReplyTo
+from infinitic.topics import workflow_engine
+from infinitic.transport import Message
 from infinitic_testing.loop import run
 from tests.simulation.cases import Case
 from tests.simulation.invariants import kept
@@ -146,5 +150,30 @@ def test_a_call_that_is_given_up_leaves_no_waiter() -> None:
             call.cancel()
             await asyncio.sleep(30.0)
             assert waiters(world) == []
+
+    run(main())
+
+
+def test_an_answer_beside_somebody_who_begins_to_wait_is_given_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The method that one asks for has ended long ago, the other's runs: this changes the head, and no history."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            workflow_id = await started(world)
+            stub = world.client.get_workflow_by_id(Patient, workflow_id)
+            beside = await world.client.dispatch(stub.beside)
+            await stub.go.send("main")
+            await world.quiet()
+            asks = [
+                engine.Wait(made_at=world.clock.now(), reply_to=ReplyTo("client", "1")),
+                engine.Wait(made_at=world.clock.now(), reply_to=ReplyTo("client", "2"), method_id=beside.method_id),
+            ]
+            topic = workflow_engine("Patient")
+            await world.transport.publish(topic, [Message("w", workflow_id, engine.encode(each)) for each in asks])
+            await world.quiet()
+            answers = [client.decode(each.body) for to, each in world.published if to.name == "client:client"]
+            assert [each.request for each in answers] == ["1"]
+            assert not caplog.records
 
     run(main())

@@ -143,16 +143,17 @@ def _wait(head: WorkflowHead, message: inputs.Wait, now: float) -> Taken:
 def _waiters(waiters: tuple[ReplyTo, ...], message: inputs.Wait) -> tuple[ReplyTo, ...]:
     """Who waits after this input. A client that has one request for a method at a time is there once.
 
-    Its requests are numbered: a repeat of an older one does not take the place of a newer one.
+    Its requests are numbered: a newer one takes the place of those before. One that seems to be older is a repeat, or
+    the clock of the client was set back while it was down: it waits beside the newer one.
     """
     mine = message.reply_to
     if not message.single:
         return waiters if mine in waiters else (*waiters, mine)
     newer = tuple(each for each in waiters if each.client == mine.client and _number(each) > _number(mine))
     others = tuple(each for each in waiters if each.client != mine.client)
-    if newer or message.stop:
+    if message.stop:
         return others + newer
-    return (*others, mine)
+    return waiters if newer and mine in waiters else (*others, *newer, mine)
 
 
 def _number(reply_to: ReplyTo) -> int:
