@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from infinitic import ids, topics
 from infinitic.client_handles import WorkflowHandle as WorkflowHandle, instance_of
-from infinitic.client_stubs import MethodStub, WorkflowStub, method_stub, stub_of, stub_of_function
+from infinitic.client_stubs import MethodStub, Target, method_stub, stub_of, stub_of_function
 from infinitic.client_waits import Waits
 from infinitic.clock import Clock, SystemClock, to_instant
 from infinitic.engines.workflow.render import Outgoing
@@ -294,7 +294,7 @@ class Client:
             raise WorkflowTimedOutError(name, stub.spec.name, workflow_id) from None
         return self.outcome(response, name, stub.spec, workflow_id)
 
-    async def signal(self, stub: WorkflowStub, channel: str, data: bytes, *, confirm: bool) -> str | None:
+    async def signal(self, stub: Target, channel: str, data: bytes, *, confirm: bool) -> str | None:
         """Send a signal whose value is encoded already. The result is that of `cancel`."""
         if stub.workflow_id is None:
             raise UsageError(

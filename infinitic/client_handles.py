@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-from infinitic.client_stubs import WorkflowStub
+from infinitic.client_stubs import Target, WorkflowStub, target_of
 from infinitic.client_waits import Wait
 from infinitic.clock import to_seconds
 from infinitic.errors import UsageError
@@ -23,7 +23,7 @@ class WorkflowHandle(Generic[R]):
     def __init__(
         self,
         client: Client,
-        stub: WorkflowStub,
+        stub: Target,
         spec: MethodSpec,
         workflow_id: str,
         method_id: str,
@@ -79,6 +79,8 @@ def instance_of(target: object) -> tuple[str, str]:
     if isinstance(target, WorkflowHandle):
         return target.workflow_name, target.workflow_id
     if isinstance(target, WorkflowStub):
+        target = target_of(target)
+    if isinstance(target, Target):
         if target.workflow_id is None:
             raise UsageError("A stub of new_workflow stands for no instance yet: use the handle or get_workflow_by_id")
         return target.spec.name, target.workflow_id

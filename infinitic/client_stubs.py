@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from infinitic.codec import value_codec
 from infinitic.errors import PayloadError, UsageError
@@ -16,29 +16,42 @@ if TYPE_CHECKING:
     from infinitic.client import Client
 
 
-class WorkflowStub:
-    """Stands for new instances of a workflow (`workflow_id` None), or for one that runs."""
+class Target(NamedTuple):
+    """What a stub stands for: new instances of a workflow (`workflow_id` None), or one that runs."""
 
-    def __init__(self, client: Client, spec: WorkflowSpec, workflow_id: str | None, meta: dict[str, bytes]) -> None:
-        self.client = client
-        self.spec = spec
-        self.workflow_id = workflow_id
-        self.meta = meta
+    client: Client
+    spec: WorkflowSpec
+    workflow_id: str | None
+    meta: dict[str, bytes]
+
+
+class WorkflowStub:
+    """Looks like a workflow. It has no public attribute of its own: any could be the name of a method."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
 
     def __getattr__(self, name: str) -> Any:
-        method = self.spec.attributes.get(name)
+        spec = self._target.spec
+        method = spec.attributes.get(name)
         if method is not None:
-            return MethodStub(self, method)
-        channel = self.spec.channels.get(name)
+            return MethodStub(self._target, method)
+        channel = spec.channels.get(name)
         if channel is not None:
-            return ClientChannel(self, channel)
+            return ClientChannel(self._target, channel)
         if name.startswith("_"):
             raise AttributeError(name)
-        known = ", ".join(sorted([*self.spec.attributes, *self.spec.channels]))
-        raise UsageError(f"The workflow {self.spec.name} has no public coroutine or channel '{name}'; it has {known}")
+        known = ", ".join(sorted([*spec.attributes, *spec.channels]))
+        raise UsageError(f"The workflow {spec.name} has no public coroutine or channel '{name}'; it has {known}")
 
     def __repr__(self) -> str:
-        return f"<stub of {self.spec.name} {self.workflow_id or '(new)'}>"
+        return f"<stub of {self._target.spec.name} {self._target.workflow_id or '(new)'}>"
+
+
+def target_of(stub: WorkflowStub) -> Target:
+    """What a stub stands for."""
+    target: Target = vars(stub)["_target"]
+    return target
 
 
 class MethodStub:
@@ -46,7 +59,7 @@ class MethodStub:
 
     __slots__ = ("spec", "workflow")
 
-    def __init__(self, workflow: WorkflowStub, spec: MethodSpec) -> None:
+    def __init__(self, workflow: Target, spec: MethodSpec) -> None:
         self.workflow = workflow
         self.spec = spec
 
@@ -57,7 +70,7 @@ class MethodStub:
 class ClientChannel(Channel[Any]):
     """A channel of an instance, from outside."""
 
-    def __init__(self, workflow: WorkflowStub, channel: Channel[Any]) -> None:
+    def __init__(self, workflow: Target, channel: Channel[Any]) -> None:
         super().__init__(keep=channel.keep)
         self.name = channel.name
         self._workflow = workflow
@@ -73,11 +86,11 @@ class ClientChannel(Channel[Any]):
 
 def stub_of(client: Client, cls: type[Any], workflow_id: str | None, meta: dict[str, bytes]) -> WorkflowStub:
     """A stub of a workflow class. Raises `UsageError` if it is none."""
-    return WorkflowStub(client, spec_of(cls), workflow_id, meta)
+    return WorkflowStub(Target(client, spec_of(cls), workflow_id, meta))
 
 
-def stub_of_function(client: Client, method: object) -> tuple[WorkflowStub, MethodSpec]:
-    """The stub and method that ``Trip.book`` stands for."""
+def stub_of_function(client: Client, method: object) -> tuple[Target, MethodSpec]:
+    """The workflow and method that ``Trip.book`` stands for."""
     if isinstance(method, MethodStub):
         return method.workflow, method.spec
     owner = owner_of(method) if inspect.isfunction(method) else None
@@ -87,11 +100,12 @@ def stub_of_function(client: Client, method: object) -> tuple[WorkflowStub, Meth
             f"get_handle takes a method of a workflow class, as in get_handle(Trip.book, …), got {method!r}"
             + (": give the method of the class, not of an object" if of_object else "")
         )
-    stub = stub_of(client, owner, None, {})
-    spec = next((each for each in stub.spec.attributes.values() if getattr(owner, each.attribute) is method), None)
+    workflow = Target(client, spec_of(owner), None, {})
+    methods = workflow.spec.attributes.values()
+    spec = next((each for each in methods if getattr(owner, each.attribute) is method), None)
     if spec is None:
-        raise UsageError(f"{method!r} is not a public coroutine of the workflow {stub.spec.name}")
-    return stub, spec
+        raise UsageError(f"{method!r} is not a public coroutine of the workflow {workflow.spec.name}")
+    return workflow, spec
 
 
 def method_stub(method: object) -> MethodStub:

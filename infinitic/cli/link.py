@@ -19,7 +19,7 @@ from infinitic import config as configuration, topics
 from infinitic.cli.exits import exit_codes
 from infinitic.cli.values import imported, seconds, text
 from infinitic.client import Client
-from infinitic.client_stubs import WorkflowStub
+from infinitic.client_stubs import Target
 from infinitic.errors import ConfigurationError, InfiniticError, UsageError
 from infinitic.ids import check_name
 from infinitic.replay.divergence import ReplayCheck
@@ -117,8 +117,8 @@ class Link:
             f"The storage has no workflow {workflow_id}: say its name with --workflow; {self.project.known}"
         )
 
-    async def instance(self, name: str, workflow_id: str) -> WorkflowStub:
-        """A stub of an instance by names alone. Raises if nothing was ever sent to a workflow of this name."""
+    async def instance(self, name: str, workflow_id: str) -> Target:
+        """An instance by names alone. Raises if nothing was ever sent to a workflow of this name."""
         check_name("The name of a workflow", name)
         check_name("A workflow id", workflow_id)
         if not (await self.transport.stats(topics.workflow_engine(name))).subscriptions:
@@ -127,10 +127,10 @@ class Link:
             raise InfiniticError(f"There is no workflow '{name}' at this broker; {self.project.known}")
         return self.stub(name, workflow_id)
 
-    def stub(self, name: str, workflow_id: str) -> WorkflowStub:
-        """A stub by names that are known to be right."""
+    def stub(self, name: str, workflow_id: str) -> Target:
+        """An instance by names that are known to be right."""
         spec = WorkflowSpec(Workflow, None, name, 0, 0.0, ReplayCheck.SIMPLE, {}, {}, {}, ())
-        return WorkflowStub(self.client, spec, workflow_id, {})
+        return Target(self.client, spec, workflow_id, {})
 
 
 async def answered(link: Link, name: str, call: Awaitable[T], timeout: float = ANSWER_SECONDS) -> T:

@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from infinitic import Worker, Workflow, WorkflowHandle, topics
 from infinitic.client import Client
-from infinitic.client_stubs import MethodStub, WorkflowStub
+from infinitic.client_stubs import MethodStub, Target
 from infinitic.messages import engine, events
 from infinitic.replay.spec import spec_of
 from infinitic.storage import StateKey
@@ -88,7 +88,7 @@ class Run:
         topic = topics.workflow_engine(spec.name)
         await self.sim.transport.declare([topic])
         await self.sim.transport.publish(topic, [message])
-        known = WorkflowStub(self.client, spec, workflow_id, {})
+        known = Target(self.client, spec, workflow_id, {})
         return WorkflowHandle(self.client, known, stub.spec, workflow_id, workflow_id)
 
     async def result(self, method: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
