@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infinitic.errors import StorageError
 from infinitic.storage import ILLNESSES, StateKey, StateStorage, Stored
 
 NOBODY = ""
@@ -13,24 +12,24 @@ NOBODY = ""
 
 async def load_states(
     name: str, keys: Sequence[StateKey], states: StateStorage
-) -> tuple[dict[StateKey, Stored], dict[StateKey, StorageError]]:
+) -> tuple[dict[StateKey, Stored], dict[StateKey, Exception]]:
     """The states of these keys, and the errors of those that fail although the storage is well.
 
-    Raises `StorageError` if it is the storage that fails. `name` is that of their workflow.
+    Raises what the storage raises if it fails as a whole. `name` is that of their workflow.
     """
     try:
         return await states.load(keys), {}
     except ILLNESSES:
         raise
-    except StorageError:
+    except Exception:  # noqa: BLE001 (raised anew for the keys that it is about)
         await states.load([StateKey(name, NOBODY)])
     stored: dict[StateKey, Stored] = {}
-    broken: dict[StateKey, StorageError] = {}
+    broken: dict[StateKey, Exception] = {}
     for key in keys:
         try:
             stored |= await states.load([key])
         except ILLNESSES:
             raise
-        except StorageError as error:
+        except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
             broken[key] = error
     return stored, broken

@@ -19,6 +19,7 @@ from infinitic.engines import state
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import (
     InfiniticError,
+    MissingDriverError,
     NonDeterminismError,
     PayloadUnavailable,
     StorageError,
@@ -54,7 +55,7 @@ from infinitic.storage import (
     Stored,
     Written,
 )
-from infinitic.transport import Delivery, TransportClosed, TransportUnavailable
+from infinitic.transport import Delivery, MessageTooLarge, TransportClosed, TransportUnavailable
 
 _logger = logging.getLogger("infinitic.engine")
 
@@ -66,12 +67,23 @@ UNCOUNTED = (
     TransportUnavailable,
     *ILLNESSES,
     MissingVersion,
+    MissingDriverError,
     PayloadUnavailable,
     UnknownMessageType,
     state.NewerSchema,
     DamagedState,
 )
 """Failures that say nothing about the message: they are tried again for ever."""
+
+ILL = (TransportClosed, TransportUnavailable, *ILLNESSES)
+"""Failures that tell of broker or storage as a whole."""
+
+
+def is_counted(error: Exception) -> bool:
+    """Whether a failure may be the fault of a message. What a broker refuses for a reason of its own is not."""
+    if isinstance(error, UNCOUNTED):
+        return False
+    return isinstance(error, MessageTooLarge) or not isinstance(error, TransportError)
 
 
 class StateEngine:
@@ -159,11 +171,16 @@ class StateEngine:
         try:
             await self._transition(lanes)
         except Exception as error:  # noqa: BLE001 (whatever it is, the lanes are tried again, and it is logged there)
-            self._failed(lanes, error)
+            if len(lanes) == 1 or isinstance(error, ILL):
+                self._failed(lanes, error)
+                return
+            for lane in lanes:  # one of them may be to blame
+                if lane.waiting and not lane.failed:
+                    await self._handle([lane])
 
     def _failed(self, lanes: Sequence[Lane], error: Exception) -> None:
         """What the lanes held in memory may be wrong now: it is loaded again. No lane is blamed for the storage."""
-        counted = not isinstance(error, (*UNCOUNTED, StorageError))
+        counted = is_counted(error) and not isinstance(error, StorageError)
         for lane in lanes:
             held = self.cache.take(lane.key)
             if held is not None:
@@ -217,7 +234,7 @@ class StateEngine:
                 self._let_go(each)
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
                 self._let_go(each)
-                lane.fail(error, now, counted=not isinstance(error, UNCOUNTED))
+                lane.fail(error, now, counted=is_counted(error))
         return steps
 
     async def _activate(self, taken: Step) -> None:
@@ -314,7 +331,7 @@ class StateEngine:
     async def _fail_alone(self, lane: Lane, error: Exception) -> None:
         """The instance of this lane cannot be had now. If that lasts, and storage and broker are well, it is parked."""
         now = self._clock.now()
-        lane.fail(error, now, counted=not isinstance(error, UNCOUNTED))
+        lane.fail(error, now, counted=is_counted(error))
         try:
             if lane.exhausted(now):
                 await self._park(lane, None)
@@ -399,7 +416,7 @@ class StateEngine:
                 raise
             except TransportError as error:
                 taken.held.discard_live()
-                lane.fail(error, self._clock.now(), counted=True)
+                lane.fail(error, self._clock.now(), counted=is_counted(error))
             else:
                 sent.append((lane, taken))
         return sent

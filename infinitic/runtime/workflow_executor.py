@@ -33,7 +33,7 @@ from infinitic.runtime.cache import Bounds
 from infinitic.runtime.lanes import PREFETCH, Lane, Lanes
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.revival import feed_history, head_of
-from infinitic.runtime.state_engine import UNCOUNTED
+from infinitic.runtime.state_engine import ILL, UNCOUNTED, is_counted
 from infinitic.runtime.step import MissingVersion, spec_for
 from infinitic.runtime.stimuli import Opened, read_stimuli
 from infinitic.runtime.subscription import Subscription
@@ -142,8 +142,10 @@ class WorkflowExecutor:
             await self._decide_all(lanes)
         except Exception as error:  # noqa: BLE001 (whatever it is, the lanes are tried again, and it is logged there)
             for lane in lanes:
-                if not lane.failed:
-                    lane.fail(error, self._clock.now(), counted=not isinstance(error, UNCOUNTED))
+                if not lane.failed and (len(lanes) == 1 or isinstance(error, ILL)):
+                    lane.fail(error, self._clock.now(), counted=is_counted(error))
+                elif lane.waiting and not lane.failed:  # one of them may be to blame
+                    await self._handle([lane])
 
     async def _decide_all(self, lanes: Sequence[Lane]) -> None:
         done: list[tuple[Lane, Delivery]] = []
@@ -173,7 +175,7 @@ class WorkflowExecutor:
                 outgoing.append(self._pass_on(delivery, missing, missing.version))
                 done.append((lane, delivery))
             except Exception as error:  # noqa: BLE001 (whatever it is, the lane is tried again, and it is logged there)
-                lane.fail(error, now, counted=not isinstance(error, UNCOUNTED))
+                lane.fail(error, now, counted=is_counted(error))
             else:
                 if decision is not None:
                     outgoing.append(decision)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from infinitic.engines import state
-from infinitic.errors import StorageError
+from infinitic.errors import MissingDriverError, StorageError
 from infinitic.storage import (
     Change,
     Outcome,
@@ -135,5 +135,43 @@ def test_an_instance_whose_damage_cannot_be_shown_waits_alone() -> None:
         await asyncio.sleep(90.0)
         assert heard(world, sick) == []
         assert await letters(world) == []
+
+    played(CASE, scenario, database)
+
+
+class Broken(Database):
+    """Raises at one instance what is no `StorageError`."""
+
+    broken: str | None = None
+    error: Exception = RuntimeError("a fault")
+
+    def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+        if self.broken in [key.id for key in keys]:
+            raise self.error
+        return super().load(keys)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a fault"), MissingDriverError("zstd", "zstd", "zstandard")])
+def test_an_instance_at_which_an_adapter_breaks_harms_no_other(error: Exception) -> None:
+    """If only a driver is missing, it waits."""
+    database = Broken()
+
+    async def scenario(world: World) -> None:
+        sick, *sound = [await start(world, 9) for _ in range(1 + SOUND)]
+        await world.stop()
+        database.broken, database.error = sick, error
+        for text in ("a", "b"):
+            for key in (sick, *sound):
+                await send(world, key, signal(world, text))
+        worker = world.worker()
+        fused(worker, CASE)
+        world.start(worker)
+        await asyncio.sleep(90.0)
+        database.broken = None
+        assert [heard(world, key) for key in sound] == [['"a"', '"b"']] * SOUND
+        await asyncio.sleep(40.0)
+        waits = isinstance(error, MissingDriverError)
+        assert heard(world, sick) == (['"a"', '"b"'] if waits else [])
+        assert [letter.key for letter in await letters(world)] == ([] if waits else [sick, sick])
 
     played(CASE, scenario, database)
