@@ -49,29 +49,39 @@ _QUOTED = b'["'
 _COMPUTED = "it is not what was written: its checksum differs"
 
 
+def _place(key: StateKey) -> bytes:
+    return f"\0{key.name}\0{key.id}".encode("utf-8", "surrogatepass")
+
+
 def _seed(kind: bytes, key: StateKey, number: int) -> int:
     """A checksum of the place of a value, which that of the value begins with."""
-    return crc32(b"%b%d\0%b\0%b" % (kind, number, _encoded(key.name), _encoded(key.id)))
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+    return crc32(b"%b%d%b" % (kind, number, _place(key)))
 
 
 def seal(change: Change) -> Change:
     """The change with checksums in its values."""
-    key, segment = change.key, change.segment
-    checksum = _of_head(_ENVELOPE, change.head, key, change.version)
-    head = b"%b%b%b" % (_ENVELOPE, checksum, change.head)
-    if segment is None:
-        return replace(change, head=head)
-    number, outbox = segment.sequence, segment.outbox
-    sealed = Segment(
-        number,
-        _seal_events(segment.events, _seed(_EVENTS, key, number)),
-        None if outbox is None else _seal_binary(outbox, _seed(_OUTBOX, key, number)),
+    key, head, segment = change.key, change.head, change.segment
+    place = _place(key)
+    seed = crc32(b"%b%d%b%b" % (_HEAD, change.version, place, _ENVELOPE))
+    head = b"%b%b%b" % (_ENVELOPE, crc32(head, seed).to_bytes(4, "big"), head)
+    if segment is not None:
+        number, outbox = segment.sequence, segment.outbox
+        events = _seal_events(segment.events, crc32(b"%b%d%b" % (_EVENTS, number, place)))
+        if outbox is not None:
+            outbox = _seal_binary(outbox, crc32(b"%b%d%b" % (_OUTBOX, number, place)))
+        segment = Segment(number, events, outbox)
+    return Change(
+        key,
+        change.expected,
+        change.version,
+        head,
+        change.at,
+        segment,
+        change.marks,
+        change.published,
+        change.entry,
+        change.expires_at,
     )
-    return replace(change, head=head, segment=sealed)
 
 
 def open_head(key: StateKey, stored: Stored) -> Stored:
