@@ -122,6 +122,8 @@ class Waits:
             wait.timer.cancel()
             wait.timer = None
         try:
+            if timeout is None:
+                return await asyncio.shield(wait.future)
             async with asyncio.timeout(timeout):
                 return await asyncio.shield(wait.future)
         finally:

@@ -55,7 +55,7 @@ _ALIKE = bytes.maketrans(b"{}", b"[]")
 
 def is_deeper(data: bytes, levels: int) -> bool:
     """Whether valid JSON is nested deeper than that. Strings are cut out only if brackets in them are in the way."""
-    if data.count(b"[") + data.count(b"{") <= levels or not _remove_pairs(data, levels):
+    if len(data) <= 2 * levels or data.count(b"[") + data.count(b"{") <= levels or not _remove_pairs(data, levels):
         return False
     return bool(_remove_pairs(_STRING.sub(b"", data), levels))
 

@@ -175,7 +175,7 @@ class Instance(InlineRecorder):
             self._apply(stimulus)
             self.handed += 1
             self._rest(before)
-            if self.fault is not None:
+            if self.fault is not None or self.handed == len(stimuli):
                 return
             self._asked_before += self._asked + COMMAND_BYTES * (len(self._commands) - before)
             if self._limits is not None and self._asked_before >= self._limits.enough:
@@ -444,7 +444,10 @@ class Instance(InlineRecorder):
 
     def _hear(self) -> None:
         """The code is at rest: tell of the background tasks that raised, and that nobody has awaited so far."""
-        self._unheard = [each for each in self._unheard if each[0] is None or has_news(each[0])]
+        if self._unheard:
+            self._unheard = [each for each in self._unheard if each[0] is None or has_news(each[0])]
+        if not self.loop.failed:
+            return
         failed, self.loop.failed = self.loop.failed, []
         for task in filter(has_news, failed):
             error = news_of(task)
@@ -462,7 +465,7 @@ class Instance(InlineRecorder):
     @property
     def failures(self) -> tuple[str, ...]:
         """What background tasks raised and nobody has awaited so far, a line each: the last ones."""
-        return tuple(text for _, text in self._unheard[-MAX_FAILURES:])
+        return tuple(text for _, text in self._unheard[-MAX_FAILURES:]) if self._unheard else ()
 
     def _lines(self, last: asyncio.Task[Any] | None) -> str:
         """Where a task is, or, if nothing is known of it, where those are that are not done."""

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from types import CodeType, FrameType
-from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple, cast
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, TypeVarTuple, cast
 from weakref import ReferenceType, ref
 
 from infinitic.errors import UsageError
@@ -71,31 +71,39 @@ class Owner(Protocol):
         ...
 
 
-_known_outer: tuple[ReferenceType[asyncio.AbstractEventLoop], tuple[Any, Any]] | None = None
+_Look = Callable[[FrameType, str, Any], object]
 
 
-def _hooks_of(outer: asyncio.AbstractEventLoop | None) -> tuple[Any, Any]:
-    """The hooks for asynchronous generators to go back to. A loop sets its own once, and asking each time is slow."""
+class _Outer(NamedTuple):
+    """What is known of the loop around: asking each time is slow.
+
+    `hooks` are those for asynchronous generators, which a loop sets once. `is_virtual`: it may have something that
+    looks at the calls of workflow code, as in a simulation.
+    """
+
+    loop: ReferenceType[Any]
+    hooks: tuple[Any, Any]
+    is_virtual: bool
+
+
+_known_outer: _Outer | None = None
+
+
+def _surroundings(outer: Any) -> tuple[tuple[Any, Any], _Look | None]:
+    """The hooks for asynchronous generators to go back to, and what looks at calls (see `_Outer`)."""
     global _known_outer
     known = _known_outer
-    if known is not None and outer is not None and known[0]() is outer:
-        return known[1]
-    hooks = sys.get_asyncgen_hooks()
+    if known is not None and outer is not None and known.loop() is outer:
+        return known.hooks, outer.look_at_calls if known.is_virtual else None
+    hooks: tuple[Any, Any] = sys.get_asyncgen_hooks()
     if outer is not None:
-        _known_outer = (ref(outer), hooks)
-    return hooks
+        _known_outer = _Outer(ref(outer), hooks, hasattr(outer, "look_at_calls"))
+    return hooks, getattr(outer, "look_at_calls", None)
 
 
-def _stop_collecting() -> bool:
-    """Have the collector wait while workflow code runs, and return whether it was on.
-
-    It closes coroutines that somebody has left behind, wherever it happens to run. What their `finally` blocks ask of
-    the running loop would become commands of the instance, at another place in each run.
-    """
-    collects = gc.isenabled()
-    if collects:
-        gc.disable()
-    return collects
+# The collector waits while workflow code runs. It closes coroutines that somebody has left behind, wherever it happens
+# to run. What their `finally` blocks ask of the running loop would become commands of the instance, at another place
+# in each run.
 
 
 class _Ready(asyncio.Handle):
@@ -214,11 +222,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Run until nothing is ready. Raises `TooManySteps`, and `BaseException` that workflow code let escape."""
         ready = self._ready
         outer = asyncio._get_running_loop()
-        hooks = _hooks_of(outer)
+        hooks, look = _surroundings(outer)
         sys.set_asyncgen_hooks(self._begin_generator, _leave_generator)
         asyncio._set_running_loop(self)
-        collects = _stop_collecting()
-        watched = self._watch(outer)
+        collects = gc.isenabled()
+        if collects:
+            gc.disable()
+        watched = look is not None and self._watch(look)
         steps = 0
         try:
             while ready:
@@ -250,9 +260,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def enter(self, call: Callable[[], T]) -> T:
         """Call workflow code that is no coroutine: a constructor, a condition."""
         outer = asyncio._get_running_loop()
+        _, look = _surroundings(outer)
         asyncio._set_running_loop(self)
-        collects = _stop_collecting()
-        watched = self._watch(outer)
+        collects = gc.isenabled()
+        if collects:
+            gc.disable()
+        watched = look is not None and self._watch(look)
         try:
             return call()
         finally:
@@ -262,10 +275,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             if collects:
                 gc.enable()
 
-    def _watch(self, outer: object) -> bool:
+    def _watch(self, look: _Look) -> bool:
         """In a simulation, have the calls of workflow code looked at, unless somebody else profiles this thread."""
-        look = getattr(outer, "look_at_calls", None)
-        if look is None or self.owner.replaying or sys.getprofile() is not None:
+        if self.owner.replaying or sys.getprofile() is not None:
             return False
         sys.setprofile(look)
         return True
@@ -294,10 +306,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if not pending and not self._generators:
             return
         outer = asyncio._get_running_loop()
-        hooks = _hooks_of(outer)
+        hooks, _ = _surroundings(outer)
         sys.set_asyncgen_hooks(self._begin_generator, _leave_generator)
         asyncio._set_running_loop(self)
-        collects = _stop_collecting()
+        collects = gc.isenabled()
+        if collects:
+            gc.disable()
         try:
             for task in pending:
                 task._log_destroy_pending = False  # pyright: ignore[reportPrivateUsage]  # gather does so too

@@ -89,8 +89,10 @@ class Cache:
 
     def put(self, held: Held) -> None:
         """Give an instance back, as the one most recently used."""
-        self.take(held.key.id)
-        self._held[held.key.id] = held
+        key = held.key.id
+        if key in self._held:
+            self.take(key)
+        self._held[key] = held
         self._bytes += held.bytes
 
     def evict(self) -> Iterator[Held]:

@@ -59,6 +59,9 @@ class Lane:
 
     __slots__ = (
         "_last",
+        "account",
+        "account_bytes",
+        "account_count",
         "bytes",
         "counted",
         "failed",
@@ -81,6 +84,10 @@ class Lane:
         self.spent = 0.0
         """Seconds of the budget that are used up."""
         self._last: float | None = None
+        self.account: _InHand | None = None
+        """Where it is taken down what this lane has in hand, and how much that was."""
+        self.account_count = 0
+        self.account_bytes = 0
 
     def append(self, delivery: Delivery) -> None:
         """One more delivery, behind the others."""
@@ -103,6 +110,8 @@ class Lane:
     @property
     def fold_bytes(self) -> int:
         """About how many bytes `fold` has."""
+        if self.bytes <= FOLD_BYTES:
+            return self.bytes
         return min(self.bytes, max(FOLD_BYTES, len(self.waiting[0].message.body)))
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
@@ -182,7 +191,6 @@ class Lanes:
         self._backing_off: dict[str, asyncio.TimerHandle] = {}
         self._active = _InHand()
         self._failing = _InHand()
-        self._accounts: dict[Lane, tuple[_InHand, int, int]] = {}
         self._room: asyncio.Future[None] | None = None
         self._is_full = False
         self._busy = 0
@@ -241,25 +249,24 @@ class Lanes:
                     self._subscription.topic.name,
                     failing.count,
                     failing.bytes,
-                    next((lane.failure for lane in self._accounts if lane.failure is not None), None),
+                    next((lane.failure for lane in self._lanes.values() if lane.failure is not None), None),
                 )
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
     def _account(self, lane: Lane) -> None:
         """Take down what a lane has in hand: called whenever that has changed."""
-        before = self._accounts.pop(lane, None)
-        if before is not None:
-            kind, count, size = before
-            kind.count -= count
-            kind.bytes -= size
+        kind = lane.account
+        if kind is not None:
+            kind.count -= lane.account_count
+            kind.bytes -= lane.account_bytes
+            lane.account = None
         if lane.waiting:
-            kind = self._failing if lane.tries else self._active
-            count, size = len(lane.waiting), lane.bytes
+            kind = lane.account = self._failing if lane.tries else self._active
+            count = lane.account_count = len(lane.waiting)
+            size = lane.account_bytes = lane.bytes
             kind.count += count
             kind.bytes += size
-            self._accounts[lane] = (kind, count, size)
-        wake(self._room)
 
     async def _forget_all(self) -> None:
         """The subscription was lost: what was in hand comes again, here or elsewhere."""
@@ -273,7 +280,6 @@ class Lanes:
             await self._at_rest
         self._runnable.clear()
         self._lanes.clear()
-        self._accounts.clear()
         self._active.count = self._active.bytes = self._failing.count = self._failing.bytes = 0
         self._is_lost = False
 
@@ -308,8 +314,10 @@ class Lanes:
                 _logger.warning("Storage and broker work again")
             for lane in batch:
                 self._after(lane)
+            wake(self._room)
             for lane in batch:
-                forget_frames(lane.failure)
+                if lane.failure is not None:
+                    forget_frames(lane.failure)
             batch.clear()
             self._wake()
             if not runnable and not self._busy:

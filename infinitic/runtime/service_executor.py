@@ -231,12 +231,12 @@ class ServiceExecutor:
 
     def _joins(self, work: Work) -> bool:
         """True if this attempt is in hand already: its deliveries are settled together."""
-        for known in (self._running, self._unpublished, self._doubtful):
-            there = known.get(work.attempt)
-            if there is not None:
-                there.deliveries += work.deliveries
-                return True
-        return False
+        attempt = work.attempt
+        there = self._running.get(attempt) or self._unpublished.get(attempt) or self._doubtful.get(attempt)
+        if there is None:
+            return False
+        there.deliveries += work.deliveries
+        return True
 
     def _is_doubtful(self, work: Work, delivery: Delivery) -> bool:
         """True if another executor may have it, or died with it. Brokers that forget attempts need a second look."""
@@ -352,7 +352,7 @@ class ServiceExecutor:
         try:
             if work.on_trial and self._durability:  # if it dies sooner, its message comes again beside its marked copy
                 await asyncio.sleep(self._durability)
-            work.report = await self._attempts.run(work.message, lambda: self._members.ending)
+            work.end(await self._attempts.run(work.message, lambda: self._members.ending))
         except asyncio.CancelledError:  # the grace period is over: this process outlives the task, which clears it
             if self._members.ending:
                 self._handed_back.append(work.again(asked=0, deaths=0))

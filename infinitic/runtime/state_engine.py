@@ -206,6 +206,7 @@ class StateEngine:
         steps: list[tuple[Lane, Step]] = []
         now = self._clock.now()
         max_payload, max_value = self._sizes
+        limits = Limits.stored(max_payload, max_value)
         for lane in lanes:
             each = held.get(lane.key)
             if each is None:
@@ -220,9 +221,10 @@ class StateEngine:
                     fold = start_first(fold, islice(lane.waiting, max(each.vouched, len(fold))))
                     fold = fold[:1] if lane.tries else fold
                 taken = step(each, fold, now, self._horizon)
-                self._skew.tell(taken.early)
+                if taken.early:
+                    self._skew.tell(taken.early)
                 if taken.runnable:
-                    await self._activate(taken)
+                    await self._activate(taken, limits)
                 missing = taken.missing()
                 if missing:
                     taken.add(await read_segments(each.key, missing, self._states))
@@ -237,7 +239,7 @@ class StateEngine:
                 lane.fail(error, now, counted=is_counted(error))
         return steps
 
-    async def _activate(self, taken: Step) -> None:
+    async def _activate(self, taken: Step, limits: Limits) -> None:
         """Hand the stimuli to the code: here, or elsewhere."""
         held = taken.held
         if not self._specs or taken.decided:
@@ -249,7 +251,6 @@ class StateEngine:
             self._tell_missing(missing)
             taken.activate_elsewhere()
             return
-        limits = Limits.stored(*self._sizes)
         most: int | None = None
         while True:
             if held.live is None and held.head is not None and held.head.sequence:
@@ -298,12 +299,14 @@ class StateEngine:
         """Find the instances of these lanes, in memory or storage. One taken over republishes its last outbox first."""
         missing: list[Lane] = []
         for lane in lanes:
-            try:
-                check_key(lane.key)
-            except UndecodableMessage as error:
-                await self._bury_all(lane, str(error))
-                continue
-            held = self.cache.take(lane.key) or self._committer.take_back(StateKey(self.name, lane.key))
+            held = self.cache.take(lane.key)
+            if held is None:
+                try:
+                    check_key(lane.key)
+                except UndecodableMessage as error:
+                    await self._bury_all(lane, str(error))
+                    continue
+                held = self._committer.take_back(StateKey(self.name, lane.key))
             if held is None:
                 missing.append(lane)
             else:

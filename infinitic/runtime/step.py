@@ -184,7 +184,7 @@ class Step:
         self._taken = (head, len(self._events), len(self._outbox))
         kept = spec.retention if retention is None else retention
         decided, outbox = decide(head, commands, spec.version, kept, activated, taken)
-        self.head = note_failures(decided, live.failures)
+        self.head = note_failures(decided, live.failures) if live.failures or decided.failures else decided
         self._events.append(activated)
         if taken is not None:
             self._events.append(events.Partial(taken))
@@ -242,10 +242,11 @@ class Step:
         committed, and they are tried one by one.
         """
         given = self.outgoing  # copies of what came: as large as that
+        longest = longest_of(max_payload)
         while True:
             self.outgoing = [*given]
-            self._finish(longest_of(max_payload))
-            problem = self._too_large(self.outgoing[len(given) :], longest_of(max_payload), max_value)
+            self._finish(longest)
+            problem = self._too_large(self.outgoing[len(given) :], longest, max_value)
             if problem is None:
                 return
             before = self.held.head
@@ -265,13 +266,14 @@ class Step:
                 return f"A message of {size:,} bytes for {each.topic.name} is above the limit of {longest:,} bytes"
         if self.change is None:
             return None
+        if len(self.change.head) > max_value:
+            return _above("head", self.change.head, max_value)
         segment = self.change.segment
-        parts = {"head": self.change.head}
         if segment is not None:
-            parts |= {"segment": segment.events, "outbox": segment.outbox or b""}
-        for name, data in parts.items():
-            if len(data) > max_value:
-                return f"A {name} of {len(data):,} bytes is above the limit of the storage of {max_value:,} bytes"
+            if len(segment.events) > max_value:
+                return _above("segment", segment.events, max_value)
+            if segment.outbox is not None and len(segment.outbox) > max_value:
+                return _above("outbox", segment.outbox, max_value)
         return None
 
     def _finish(self, longest: int) -> None:
@@ -325,11 +327,9 @@ class Step:
     @property
     def failures(self) -> list[tuple[str, str]]:
         """The methods that this transition ended as failed: name, and what they raised, in one line."""
-        if self._transition is None:
+        if self._transition is None or FailMethod not in map(type, self._transition.events):
             return []
         failed = [event for event in self._transition.events if type(event) is FailMethod]
-        if not failed:
-            return []
         names = {method.id: method.name for method in self._transition.head.methods}
         return [(names.get(each.method_id, ""), " ".join(str(each.failure.exception).split())) for each in failed]
 
@@ -383,6 +383,10 @@ class Step:
     def sends_tasks(self) -> bool:
         """True if tasks are in the outbox."""
         return self._transition is not None and any(type(each) is SendTask for each in self._transition.outbox)
+
+
+def _above(name: str, data: bytes, max_value: int) -> str:
+    return f"A {name} of {len(data):,} bytes is above the limit of the storage of {max_value:,} bytes"
 
 
 _START = b'{"t":"start"'

@@ -23,20 +23,21 @@ class Outbound(NamedTuple):
 class Work:
     """An attempt in hand. `deliveries` are all that came of its message so far: more may come until it is reported."""
 
-    __slots__ = ("_carrier", "attempt", "deliveries", "message", "on_trial", "report")
+    __slots__ = ("_carrier", "attempt", "deliveries", "message", "on_trial", "report", "report_bytes")
 
     def __init__(self, message: ExecuteTask, delivery: Delivery) -> None:
         self.message = message
         self.attempt: Attempt = message.attempt
         self.deliveries = [delivery]
         self.report: Outgoing | None = None
+        self.report_bytes = 0
         self.on_trial = False
         self._carrier = delivery.message
 
-    @property
-    def report_bytes(self) -> int:
-        """How large its report is; 0 while there is none."""
-        return 0 if self.report is None else len(self.report.message.body)
+    def end(self, report: Outgoing) -> None:
+        """It is over: this is to be reported."""
+        self.report = report
+        self.report_bytes = len(report.message.body)
 
     def again(self, deliver_at: float | None = None, **changes: Any) -> Outbound:
         """Its message once more, with these fields changed; `deliver_at` in seconds since the Unix epoch."""

@@ -89,7 +89,10 @@ def _pruned(head: WorkflowHead, outbox: Sequence[Effect]) -> Sequence[Effect]:
 
     First attempts are not looked at: what is asked for and cancelled in one activation is never sent.
     """
-    if not any(type(each) is SendTask and (each.retry_index or each.retry_sequence) for each in outbox):
+    for each in outbox:
+        if type(each) is SendTask and (each.retry_index or each.retry_sequence):
+            break
+    else:
         return outbox
     last = {retry.position: (retry.retry_sequence, retry.retry_index, retry.due) for retry in head.retries}
     return [
