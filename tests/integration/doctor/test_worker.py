@@ -47,7 +47,7 @@ def ends(folder: Folder, says: str) -> None:
 
 def test_a_broker_that_is_down(folder: Folder, at: Place) -> None:
     folder.write(NOWHERE, storage(at))
-    waits(folder, r"http://127\.0\.0\.1:1")
+    waits(folder, r"No broker is reached.*127\.0\.0\.1:1")
 
 
 @pytest.mark.parametrize("at", ["postgres", "mysql", "redis"], indirect=True)
