@@ -220,7 +220,7 @@ class StateEngine:
                 if each.head is None and len(lane.waiting) > 1:
                     fold = start_first(fold, islice(lane.waiting, max(each.vouched, len(fold))))
                     fold = fold[:1] if lane.tries else fold
-                taken = step(each, fold, now, self._horizon)
+                taken = step(each, fold, now, self._horizon, longest_of(max_value))
                 if taken.early:
                     self._skew.tell(taken.early)
                 if taken.runnable:

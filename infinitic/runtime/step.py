@@ -32,6 +32,7 @@ from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
 from infinitic.replay.spec import WorkflowSpec
 from infinitic.runtime.cache import Held
+from infinitic.runtime.oversize import too_large, without_large_results
 from infinitic.storage import Change, Segment
 from infinitic.transport import Delivery, Message
 
@@ -114,8 +115,11 @@ class Step:
         """True if the code has to be handed something."""
         return self.head is not None and runnable(self.head)
 
-    def take(self, delivery: Delivery, horizon: float) -> None:
-        """Take one input, or put it among the dead letters if it is none. The step is as it was if this raises."""
+    def take(self, delivery: Delivery, horizon: float, largest: int) -> None:
+        """Take one input, or put it among the dead letters if it is none. The step is as it was if this raises.
+
+        `horizon` is that of `take`; `largest` is how many bytes of an input the storage can take.
+        """
         try:
             message = inputs.decode(delivery.message.body)
             taken = take(self.head, self.held.key, message, self._now, horizon, delivery.message.headers)
@@ -124,6 +128,13 @@ class Step:
             self.buried = (*self.buried, (delivery, str(error)))
             return
         self.fold.append(delivery)
+        size = len(delivery.message.body)
+        if size > largest:
+            reason = too_large(message, taken, size, largest)
+            if reason is not None:
+                self.buried = (*self.buried, (delivery, reason))
+                return
+            taken = without_large_results(taken, size, largest, self._now)
         self._inputs.append((delivery, message))
         if taken.mark is not None:
             if taken.mark in self._marks:
@@ -400,12 +411,15 @@ def start_first(fold: Sequence[Delivery], waiting: Iterable[Delivery]) -> Sequen
     return [first, *(each for each in fold if each is not first)]
 
 
-def step(held: Held, fold: Sequence[Delivery], now: float, horizon: float) -> Step:
-    """Take a fold. An input that cannot be taken ends it: those before it go alone; if it is the first, it raises."""
+def step(held: Held, fold: Sequence[Delivery], now: float, horizon: float, largest: int) -> Step:
+    """Take a fold. Arguments as for `Step.take`.
+
+    An input that cannot be taken ends it: those before it go alone; if it is the first, it raises.
+    """
     taken = Step(held, now)
     for delivery in fold:
         try:
-            taken.take(delivery, horizon)
+            taken.take(delivery, horizon, largest)
         except Exception:
             if not taken.fold:
                 raise

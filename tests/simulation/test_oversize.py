@@ -1,0 +1,118 @@
+"""A storage that takes less than the broker: what cannot be written is refused alone, and its instance goes on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from infinitic import Channel, RequestRefusedError, TaskFailedError, Workflow, topics
+from infinitic_storages.memory import Database
+from infinitic_testing.loop import run
+from infinitic_transports.memory import Broker
+from tests.simulation.world import World
+
+KB = 1000
+
+
+class Desk:
+    async def make(self, size: int) -> str:
+        return "x" * size
+
+
+class Small(Workflow):
+    desk = Workflow.new_service(Desk)
+    go = Channel[str]()
+
+    async def make(self, size: int) -> str:
+        try:
+            return await self.desk.make(size)
+        except TaskFailedError as error:
+            return error.last_failure.exception.message
+
+    async def hear(self) -> int:
+        return len(await self.go.receive())
+
+    async def measure(self, text: str) -> int:
+        return len(text)
+
+
+def opened() -> World:
+    return World(Broker(max_payload=1000 * KB), Database(max_value=300 * KB))
+
+
+def host(world: World, split: bool) -> None:
+    engine = world.worker()
+    engine.add_service(Desk)
+    if split:
+        engine.add_workflow_state_engine("Small")
+        code = world.worker()
+        code.add_workflow_executor(Small)
+        world.start(code)
+    else:
+        engine.add_workflow(Small)
+    world.start(engine)
+
+
+def letters(world: World) -> list[str]:
+    dead = topics.dead_letters(topics.workflow_engine("Small"))
+    return [message.headers["infinitic-cause"] for topic, message in world.published if topic == dead]
+
+
+BOTH = pytest.mark.parametrize("split", [False, True], ids=["fused", "split"])
+
+
+@BOTH
+def test_a_result_that_the_storage_cannot_take_fails_its_task_with_sizes(split: bool) -> None:
+    async def main() -> None:
+        world = opened()
+        async with world.open():
+            host(world, split)
+            async with asyncio.timeout(10.0):
+                told = await world.client.new_workflow(Small).make(700 * KB)
+                assert "700," in told
+                assert "above the limit of the storage of 29" in told
+                assert len(await world.client.new_workflow(Small).make(100 * KB)) == 100 * KB
+            assert not letters(world)
+
+    run(main())
+
+
+@BOTH
+def test_a_signal_that_the_storage_cannot_take_is_a_dead_letter_alone(split: bool) -> None:
+    async def main() -> None:
+        world = opened()
+        async with world.open():
+            host(world, split)
+            handle = await world.client.dispatch(world.client.new_workflow(Small).hear)
+            stub = world.client.get_workflow_by_id(Small, handle.workflow_id)
+            await world.quiet()
+            await stub.go.send("x" * 700 * KB)
+            await stub.go.send("small")
+            async with asyncio.timeout(10.0):
+                assert await handle.result() == 5
+            (cause,) = letters(world)
+            assert "above the limit of the storage" in cause
+
+    run(main())
+
+
+@BOTH
+@pytest.mark.parametrize("running", [False, True], ids=["start", "call"])
+def test_who_calls_with_what_the_storage_cannot_take_is_told(running: bool, split: bool) -> None:
+    async def main() -> None:
+        world = opened()
+        async with world.open():
+            host(world, split)
+            stub = world.client.new_workflow(Small)
+            if running:
+                handle = await world.client.dispatch(stub.hear)
+                stub = world.client.get_workflow_by_id(Small, handle.workflow_id)
+                await world.quiet()
+            async with asyncio.timeout(10.0):
+                with pytest.raises(RequestRefusedError, match="above the limit of the storage"):
+                    await stub.measure("x" * 700 * KB)
+                assert await stub.measure("x" * 100 * KB) == 100 * KB
+            assert len(letters(world)) == 1
+
+    run(main())
