@@ -75,16 +75,15 @@ class Cache:
         self._size = size
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._held: OrderedDict[str, Held] = OrderedDict()
+        self._held: OrderedDict[str, tuple[Held, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._held)
 
     def take(self, key: str) -> Held | None:
         """Take an instance out, to work on it: nobody evicts it meanwhile. Give it back with `put`."""
-        held = self._held.pop(key, None)
-        if held is not None:
-            self._bytes -= held.bytes
+        held, size = self._held.pop(key, (None, 0))
+        self._bytes -= size
         return held
 
     def put(self, held: Held) -> None:
@@ -92,18 +91,18 @@ class Cache:
         key = held.key.id
         if key in self._held:
             self.take(key)
-        self._held[key] = held
+        self._held[key] = (held, held.bytes)
         self._bytes += held.bytes
 
     def evict(self) -> Iterator[Held]:
         """Instances to let go, so that the bounds hold."""
         while len(self._held) > self._size or (self._bytes > self._max_bytes and self._held):
-            held = self._held.popitem(last=False)[1]
-            self._bytes -= held.bytes
+            held, size = self._held.popitem(last=False)[1]
+            self._bytes -= size
             yield held
 
     def clear(self) -> Iterator[Held]:
         """All instances, to let go."""
         self._bytes = 0
         while self._held:
-            yield self._held.popitem(last=False)[1]
+            yield self._held.popitem(last=False)[1][0]

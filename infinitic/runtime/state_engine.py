@@ -8,6 +8,7 @@ comes the next transition of that key.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
@@ -19,21 +20,20 @@ from infinitic.engines import state
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import (
     InfiniticError,
-    MissingDriverError,
     NonDeterminismError,
-    PayloadUnavailable,
     StorageError,
     TransportError,
     WorkflowCodeError,
 )
 from infinitic.limits import Limits, longest_of
-from infinitic.messages.decoding import UndecodableMessage, UnknownMessageType, check_key
+from infinitic.messages.decoding import UndecodableMessage, check_key
 from infinitic.replay.divergence import stalls
 from infinitic.replay.spec import WorkflowSpec
+from infinitic.runtime.blame import ILL, is_counted
 from infinitic.runtime.cache import Bounds, Cache, Held
 from infinitic.runtime.committer import Committer
 from infinitic.runtime.flagging import flag_change
-from infinitic.runtime.lanes import PREFETCH, Lane, Lanes
+from infinitic.runtime.lanes import BATCH_BYTES, PREFETCH, Lane, Lanes
 from infinitic.runtime.loading import load_states
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.questions import answer_questions
@@ -43,7 +43,6 @@ from infinitic.runtime.skew import Skew
 from infinitic.runtime.step import MissingVersion, Step, spec_for, start_first, step
 from infinitic.runtime.subscription import Subscription
 from infinitic.storage import (
-    ILLNESSES,
     Change,
     DamagedState,
     Flag,
@@ -55,35 +54,12 @@ from infinitic.storage import (
     Stored,
     Written,
 )
-from infinitic.transport import Delivery, MessageTooLarge, TransportClosed, TransportUnavailable
+from infinitic.transport import Delivery, TransportClosed, TransportUnavailable
 
 _logger = logging.getLogger("infinitic.engine")
 
 REMEMBERED = 10_000
 """Ids of parked instances that are kept in memory."""
-
-UNCOUNTED = (
-    TransportClosed,
-    TransportUnavailable,
-    *ILLNESSES,
-    MissingVersion,
-    MissingDriverError,
-    PayloadUnavailable,
-    UnknownMessageType,
-    state.NewerSchema,
-    DamagedState,
-)
-"""Failures that say nothing about the message: they are tried again for ever."""
-
-ILL = (TransportClosed, TransportUnavailable, *ILLNESSES)
-"""Failures that tell of broker or storage as a whole."""
-
-
-def is_counted(error: Exception) -> bool:
-    """Whether a failure may be the fault of a message. What a broker refuses for a reason of its own is not."""
-    if isinstance(error, UNCOUNTED):
-        return False
-    return isinstance(error, MessageTooLarge) or not isinstance(error, TransportError)
 
 
 class StateEngine:
@@ -192,25 +168,30 @@ class StateEngine:
         held: dict[str, Held] = {}
         try:
             await self._hold(lanes, held)
-            await self._commit(await self._confirmed(await self._steps(lanes, held)))
+            waiting = deque(lane for lane in lanes if lane.key in held)
+            while waiting:
+                await self._commit(await self._confirmed(await self._steps(waiting, held)))
+                for evicted in self.cache.evict():
+                    self._let_go(evicted)
         except BaseException as error:
             for each in held.values():
+                self.cache.take(each.key.id)
                 each.discard_live()
                 if isinstance(error, Exception):
                     self._let_go(each)
             raise
-        for evicted in self.cache.evict():
-            self._let_go(evicted)
 
-    async def _steps(self, lanes: Sequence[Lane], held: Mapping[str, Held]) -> list[tuple[Lane, Step]]:
+    async def _steps(self, waiting: deque[Lane], held: Mapping[str, Held]) -> list[tuple[Lane, Step]]:
+        """The transitions of the first lanes that wait, until they have enough bytes to be committed together."""
         steps: list[tuple[Lane, Step]] = []
+        size = 0
         now = self._clock.now()
         max_payload, max_value = self._sizes
         limits = Limits.stored(max_payload, max_value)
-        for lane in lanes:
-            each = held.get(lane.key)
-            if each is None:
-                continue
+        while waiting and size < BATCH_BYTES:
+            lane = waiting.popleft()
+            each = held[lane.key]
+            before = each.bytes
             try:
                 if lane.key in self._parked or lane.exhausted(now) or (each.head is not None and each.head.parked):
                     each.discard_live()
@@ -230,6 +211,7 @@ class StateEngine:
                     taken.add(await read_segments(each.key, missing, self._states))
                 taken.finish(max_payload, max_value)
                 steps.append((lane, taken))
+                size += taken.bytes + each.bytes - before
             except DamagedState as damage:
                 each.discard_live()
                 await self._repairs.wait(lane, each, damage)

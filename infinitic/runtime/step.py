@@ -328,6 +328,12 @@ class Step:
             self.outgoing += render(self._replies, new, self._segments, now, longest)
 
     @property
+    def bytes(self) -> int:
+        """How large what is committed and sent is."""
+        segment = None if self.change is None else self.change.segment
+        return (0 if segment is None else len(segment.events)) + sum(len(each.message.body) for each in self.outgoing)
+
+    @property
     def stalled(self) -> InfiniticError | None:
         """Why the instance stalls by this transition, None if it does not, or did already."""
         head, before = self.head, self.held.head

@@ -29,11 +29,11 @@ from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
 from infinitic.replay.spec import WorkflowSpec
+from infinitic.runtime.blame import ILL, UNCOUNTED, is_counted
 from infinitic.runtime.cache import Bounds
 from infinitic.runtime.lanes import PREFETCH, Lane, Lanes
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.revival import feed_history, head_of
-from infinitic.runtime.state_engine import ILL, UNCOUNTED, is_counted
 from infinitic.runtime.step import MissingVersion, spec_for
 from infinitic.runtime.stimuli import Opened, read_stimuli
 from infinitic.runtime.subscription import Subscription

@@ -1,0 +1,27 @@
+"""The instances that a worker holds: their bytes are counted right, whatever happens to them meanwhile."""
+
+from __future__ import annotations
+
+from infinitic.runtime.cache import Cache, Held
+from infinitic.storage import StateKey
+
+
+def held(id: str, size: int) -> Held:
+    made = Held(StateKey("Trip", id), None, 1, published=True)
+    made.bytes = size
+    return made
+
+
+def test_the_bound_holds_for_what_was_discarded_while_it_was_kept() -> None:
+    cache = Cache(100, 1000)
+    for number in range(20):
+        first = held(str(number), 600)
+        cache.put(first)
+        first.discard_live()
+        assert cache.take(str(number)) is first
+    cache.put(held("a", 900))
+    assert list(cache.evict()) == []
+    second = held("b", 200)
+    cache.put(second)
+    assert [each.key.id for each in cache.evict()] == ["a"]
+    assert cache.take("b") is second
