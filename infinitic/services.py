@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
@@ -198,6 +199,9 @@ def service(
     return decorate if cls is None else decorate(cls)
 
 
+_telling = Lock()
+
+
 class TaskContext(msgspec.Struct, eq=False):
     """What a task may know about itself: `task_context()` gives it.
 
@@ -224,17 +228,28 @@ class TaskContext(msgspec.Struct, eq=False):
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
         """Have `callback` called when this attempt should stop; at once if it should already."""
-        if self.is_cancelled:
-            callback()
-        else:
-            self._callbacks = (*self._callbacks, callback)
+        with _telling:  # a thread may ask while the loop tells
+            if not self.is_cancelled:
+                self._callbacks = (*self._callbacks, callback)
+                return
+        callback()
 
     def cancel(self) -> None:
-        """Tell the attempt to stop. For the executor and for tests of tasks."""
-        if not self.is_cancelled:
+        """Tell the attempt to stop. For the executor and for tests of tasks.
+
+        All callbacks are called. What they raise is raised after that, the first of it.
+        """
+        with _telling:
+            callbacks = () if self.is_cancelled else self._callbacks
             self.is_cancelled = True
-            for callback in self._callbacks:
+        raised = list[Exception]()
+        for callback in callbacks:
+            try:
                 callback()
+            except Exception as error:  # noqa: BLE001 (the others are called, too)
+                raised.append(error)
+        if raised:
+            raise raised[0]
 
 
 current_task: ContextVar[TaskContext] = ContextVar("infinitic_task")

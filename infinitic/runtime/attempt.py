@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextvars import Context, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
@@ -161,7 +162,7 @@ class Attempts:
             raise
         except asyncio.CancelledError as error:
             if ending():
-                context.cancel()
+                _tell(context)
                 raise
             return self._failed(message, error, task, context.meta)
         except BaseException as error:  # noqa: BLE001 (those of test frameworks, and groups of any)
@@ -234,7 +235,7 @@ class Attempts:
         scope = asyncio.timeout(seconds)
         try:
             async with scope:
-                with _on_cancel(context.cancel):
+                with _on_cancel(partial(_tell, context)):
                     return await self._invoke(task, variables, args, kwargs)
         except TimeoutError:
             if not scope.expired():
@@ -374,6 +375,14 @@ def _shortened(failure: TaskFailure | None, length: int) -> TaskFailure | None:
         return None
     exception = replace(failure.exception, traceback="", cause=None)
     return replace(failure, exception=exception, previous=_shortened(failure.previous, length - 1))
+
+
+def _tell(context: TaskContext) -> None:
+    """Tell an attempt to stop, whatever its callbacks raise."""
+    try:
+        context.cancel()
+    except Exception:
+        _logger.exception("Task %s.%s: on_cancel raised", context.service_name, context.task_name)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from infinitic import task_context
 from infinitic.messages import engine
+from infinitic_testing.loop import run
 from tests.simulation.desk import always, desk
 from tests.unit.scripted import ScriptedTransport, delivery, request
 from tests.unit.test_service_executor import Bench, played, quiet
@@ -152,3 +154,40 @@ def test_whatever_a_task_raises_is_its_failure(error: BaseException) -> None:
         assert bench.consumer.acked == given
 
     played(bench, scenario)
+
+
+@pytest.mark.parametrize("end", ["timeout", "drain"])
+def test_what_a_callback_raises_when_it_is_told_of_the_end_changes_nothing(end: str) -> None:
+    """S4: it hid that the attempt took too long, kept others from being told, and a cut task was not handed back."""
+    told, transport = list[str](), ScriptedTransport()
+
+    def broken() -> None:
+        raise ValueError("in a callback")
+
+    async def work(self: object, text: str) -> str:
+        task_context().on_cancel(broken)
+        task_context().on_cancel(lambda: told.append(text))
+        await asyncio.sleep(100.0)
+        return text
+
+    options: dict[str, Any] = {"attempt_timeout": 5.0} if end == "timeout" else {}
+    bench = Bench(transport, desk(work, **options))
+
+    async def scenario() -> None:
+        await bench.executor.start()
+        running = asyncio.create_task(bench.executor.run())
+        await bench.give(given := delivery(request(["a"])))
+        if end == "timeout":
+            await asyncio.sleep(10.0)
+            (report,) = bench.reports()
+            assert isinstance(report, engine.TaskFailed)
+            assert report.failure.exception.short_name == "AttemptTimedOut"
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await bench.executor.close()
+        assert told == ["a"]
+        assert bench.consumer.acked == [given]
+        assert len(transport.on("service-executor")) == (0 if end == "timeout" else 1)
+
+    run(scenario())
