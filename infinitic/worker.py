@@ -394,7 +394,7 @@ class Worker:
         if self._supervisor.running:
             components = self._components()
             if components:
-                task = asyncio.get_running_loop().create_task(self._supervisor.start(components))
+                task = self._supervisor.start_soon(components)
                 self._starting.add(task)
                 task.add_done_callback(self._starting.discard)
 

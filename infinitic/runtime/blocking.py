@@ -60,6 +60,7 @@ class Threads:
         self._name = name
         self._idle: deque[tuple[float, _Thread]] = deque()
         self._fewer: asyncio.Future[None] | None = None
+        self._closed = False
 
     async def __call__(self, function: Callable[[], object]) -> object:
         """Run a function, and give what it returns or raise what it raises, also `SystemExit`.
@@ -93,12 +94,16 @@ class Threads:
         await self._fewer
 
     def close(self) -> None:
-        """End the threads without work. What runs is left alone."""
+        """End the threads, those that work once that is done."""
+        self._closed = True
         while self._idle:
             self._idle.pop()[1].end()
 
     def _ended(self, thread: _Thread, call: _Call, result: object, error: BaseException | None) -> None:
-        self._idle.append((call.loop.time(), thread))
+        if self._closed:
+            thread.end()
+        else:
+            self._idle.append((call.loop.time(), thread))
         if call.abandoned:
             self.abandoned -= 1
             wake(self._fewer)

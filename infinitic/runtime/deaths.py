@@ -140,6 +140,8 @@ class Inquiry:
             f"Subscribing to {topic.name}",
             lambda: transport.subscribe(topic, SUBSCRIPTION, PREFETCH, durable=False),
         )
+        if self._closed:  # meanwhile: nobody would look at what comes
+            await self._consumer.close()
 
     async def close(self) -> None:
         """Hear no more."""

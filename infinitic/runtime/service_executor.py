@@ -28,16 +28,13 @@ from infinitic.runtime.members import Members
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.wakeup import wake
-from infinitic.runtime.work import Outbound, Work
+from infinitic.runtime.work import Outbound, Work, fitting
 from infinitic.transport import Delivery, MessageTooLarge, Support
 
 _logger = logging.getLogger("infinitic.executor")
 
 OUTBOX_BYTES = 16 * 1024 * 1024
 """Bytes of reports that wait to be published, before no more tasks are taken."""
-
-FLUSH_BYTES = 4 * 1024 * 1024
-"""Bytes of reports that are published together."""
 
 CODEC_DELAY = 30.0
 """Seconds for which a task is put off whose arguments the payload codec cannot decode now."""
@@ -87,6 +84,7 @@ class ServiceExecutor:
         self._remembered = Remembered(clock)
         self._reports: list[Work] = []
         self._handed_back: list[Outbound] = []
+        self._handing: asyncio.Future[None] | None = None
         self._receiver: asyncio.Task[None] | None = None
         self._doubts: asyncio.Future[None] | None = None
         self._deciding = False
@@ -145,6 +143,8 @@ class ServiceExecutor:
         except TransportError as error:
             _logger.warning("%s: what is in hand goes back as it is: %s", self.topic.name, error)
         finally:
+            if self._handing is not None:
+                self._handing.cancel()
             if self._threads is not None:
                 self._threads.close()
             await self._inquiry.close()
@@ -286,7 +286,7 @@ class ServiceExecutor:
             await self._subscription.ack([delivery for work in done for delivery in work.deliveries])
             del left[: len(done)]
             while again:
-                count = _fitting(len(each.message.body) for each in again)
+                count = fitting(len(each.message.body) for each in again)
                 await self._send(again[:count])
                 del again[:count], left[:count]
             for work in suspects:
@@ -403,11 +403,17 @@ class ServiceExecutor:
         self._doubtful.clear()
 
     async def _hand_back(self) -> None:
-        """Publish as new what is to be handed back. If this is cut, it can be done again."""
+        """Publish as new what is to be handed back. If this is cut, the next call goes on with it: once is enough."""
+        while self._handed_back:
+            if self._handing is None or self._handing.done():
+                self._handing = asyncio.ensure_future(self._publish_handed_back())
+                self._handing.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.shield(self._handing)
+
+    async def _publish_handed_back(self) -> None:
         outbound = list(self._handed_back)
-        if outbound:
-            await self._send(outbound)
-            del self._handed_back[: len(outbound)]
+        await self._send(outbound)
+        del self._handed_back[: len(outbound)]
 
     async def _send(self, outbound: Sequence[Outbound]) -> None:
         """Publish messages again, then acknowledge the deliveries that they stand for."""
@@ -441,7 +447,7 @@ class ServiceExecutor:
 
     def _next_reports(self) -> list[Work]:
         """The reports to publish together: those that wait, as far as their bytes are bounded, at least one."""
-        count = _fitting(work.report_bytes for work in self._reports)
+        count = fitting(work.report_bytes for work in self._reports)
         reports = self._reports[:count]
         del self._reports[:count]
         return reports
@@ -480,14 +486,3 @@ class ServiceExecutor:
         _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, reason[:500])
         await self._publisher.bury(self.topic, deliveries, reason)
         await self._subscription.ack(deliveries)
-
-
-def _fitting(sizes: Iterable[int]) -> int:
-    """How many of the first of these are published together: as far as their bytes are bounded, at least one."""
-    count = total = 0
-    for size in sizes:
-        total += size
-        if count and total > FLUSH_BYTES:
-            break
-        count += 1
-    return count

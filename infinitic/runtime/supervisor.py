@@ -55,6 +55,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
         self._started = False
+        self._draining = False
         self.on_failure: Callable[[], object] | None = None
         """Called when a component has failed: somebody has to end the others."""
 
@@ -86,18 +87,30 @@ class Supervisor:
             task.add_done_callback(self._ended)
         self._started = True
 
+    def start_soon(self, components: list[Component]) -> asyncio.Task[None]:
+        """Start more components in a task. If they cannot be started, all have to end."""
+        task = asyncio.get_running_loop().create_task(self.start(components))
+        task.add_done_callback(self._has_started)
+        return task
+
+    def _has_started(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.leave(error)
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or self._failed is None or self._failed.done():
+        if task.cancelled() or self._failed is None:
             return
         error = task.exception()
-        if error is not None:
-            self._failed.set_exception(error)
-            if self.on_failure is not None:
-                self.on_failure()
+        if error is None:
+            return
+        if self._draining or self._failed.done():  # the worker ends already: it changes nothing
+            _logger.error("%s failed while the worker ended", task.get_name(), exc_info=error)
+        else:
+            self.leave(error)
 
     def leave(self, reason: BaseException) -> None:
-        """Have `wait` raise this: all components have to end, though none has failed."""
+        """Have `wait` raise this: all components have to end, whether one has failed or not."""
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(reason)
             if self.on_failure is not None:
@@ -113,6 +126,7 @@ class Supervisor:
     async def drain(self, grace: float) -> None:
         """Drain all components within `grace` seconds, then stop what is left."""
         components, self._components = self._components, []
+        self._draining = True
         self._ending.begin(grace)
         in_hand = "; ".join(told for each in components if isinstance(each, Tells) and (told := each.unfinished()))
         _logger.info("Draining, at most %g s: %s", round(grace, 2), in_hand or "nothing runs")
@@ -131,6 +145,7 @@ class Supervisor:
     async def kill(self) -> None:
         """Stop at once. What is in hand goes back to the broker."""
         components, self._components = self._components, []
+        self._draining = True
         self._ending.begin(0.0)
         await self._stop(components)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -11,6 +12,9 @@ from infinitic.messages import service
 from infinitic.messages.control import Attempt
 from infinitic.messages.service import ExecuteTask
 from infinitic.transport import Delivery, Message
+
+FLUSH_BYTES = 4 * 1024 * 1024
+"""Bytes of reports that are published together."""
 
 
 class Outbound(NamedTuple):
@@ -45,3 +49,14 @@ class Work:
         changed = {name: value for name, value in changes.items() if getattr(self.message, name) != value}
         body = service.encode(replace(self.message, **changed)) if changed else carrier.body
         return Outbound(Message(carrier.id, None, body, carrier.headers, deliver_at), self.deliveries)
+
+
+def fitting(sizes: Iterable[int]) -> int:
+    """How many of the first of these are published together: as far as their bytes are bounded, at least one."""
+    count = total = 0
+    for size in sizes:
+        total += size
+        if count and total > FLUSH_BYTES:
+            break
+        count += 1
+    return count

@@ -17,7 +17,7 @@ from infinitic.runtime.deaths import SUSPECT
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, UnknownTopic
 from tests.simulation.desk import desk
-from tests.unit.scripted import ScriptedTransport, delivery, request
+from tests.unit.scripted import ScriptedConsumer, ScriptedTransport, delivery, request
 from tests.unit.test_service_executor import Bench, counting, played, quiet
 
 LIMIT = 192 * 1024
@@ -73,6 +73,37 @@ def test_who_drains_while_a_doubt_is_settled_runs_nothing_and_sends_it_once(susp
         plain = [each for each in copies(transport) if not each.asked]
         assert len(plain) == (0 if suspect else 1)
         assert len(copies(transport)) == (2 if suspect else 1), "a marked copy, and what was handed back"
+
+    played(bench, scenario)
+
+
+def test_what_is_handed_back_when_the_grace_period_ends_is_sent_once() -> None:
+    """The drain is cut while the broker takes it: what followed sent it once more, and two workers ran it at once."""
+    transport = ScriptedTransport()
+    bench = Bench(transport, counting([]))
+
+    async def scenario() -> None:
+        sent = list[asyncio.Future[None]]()
+
+        def slow(topic: Topic) -> asyncio.Future[None] | None:
+            if topic.name.startswith("service-executor"):
+                sent.append(asyncio.get_running_loop().create_future())
+                return sent[-1]
+            return None
+
+        transport.before_publish = slow
+        await bench.give(given := delivery(request(["a"]), attempt=2))
+        draining = asyncio.create_task(bench.executor.drain())
+        await quiet()
+        draining.cancel()
+        await asyncio.gather(draining, return_exceptions=True)
+        closing = asyncio.create_task(bench.executor.close())
+        await quiet()
+        assert len(sent) == 1
+        sent[0].set_result(None)
+        await closing
+        assert bench.consumer.acked == [given]
+        assert copies(transport) == [request(["a"])]
 
     played(bench, scenario)
 
@@ -172,6 +203,30 @@ def test_a_control_topic_that_cannot_be_joined_at_once_is_tried_again(monkeypatc
         hears(bench, control.Ping((request().attempt,)))
         await quiet()
         assert answers(transport) == [control.Alive((), (request().attempt,))]
+
+    played(bench, scenario)
+
+
+def test_who_ends_while_it_joins_the_control_topic_anew_leaves_no_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody read what came to it, for as long as the connection lived."""
+    transport = ScriptedTransport()
+    bench = Bench(transport, counting([]))
+    late = ScriptedConsumer()
+
+    async def scenario() -> None:
+        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def slow(*args: object, **options: object) -> Consumer:
+            await gate
+            return late
+
+        monkeypatch.setattr(transport, "subscribe", slow)
+        transport.consumers["service-control:Desk"].waiting.put_nowait(UnknownTopic("removed"))
+        await asyncio.sleep(1.0)
+        await bench.executor.drain()
+        gate.set_result(None)
+        await quiet()
+        assert late.closed
 
     played(bench, scenario)
 

@@ -6,7 +6,12 @@ import asyncio
 
 import pytest
 
+from infinitic import Worker
 from infinitic.runtime.supervisor import Supervisor
+from infinitic.topics import Topic
+from infinitic.transport import Consumer, UnsupportedCapability
+from infinitic_transports.memory import InMemoryTransport
+from tests.simulation.desk import desk
 
 
 class Slow:
@@ -82,3 +87,55 @@ def test_one_that_cannot_end_leaves_none_behind(verb: str, ended: list[str]) -> 
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(play())
+
+
+class Failing(Broken):
+    """It fails while it drains."""
+
+    def __init__(self) -> None:
+        super().__init__(broken=False)
+        self.draining = asyncio.Event()
+
+    async def run(self) -> None:
+        await self.draining.wait()
+        raise OSError("while it drained")
+
+    async def drain(self) -> None:
+        self.draining.set()
+        await super().drain()
+
+
+def test_what_fails_while_it_drains_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def play() -> None:
+        supervisor = Supervisor()
+        await supervisor.start([Failing()])
+        await supervisor.drain(5.0)
+
+    asyncio.run(play())
+    assert "while it drained" in caplog.text
+
+
+class Refused(InMemoryTransport):
+    """A broker that lets nobody consume tasks."""
+
+    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
+        if topic.name.startswith("service-executor"):
+            raise UnsupportedCapability("no")
+        return await super().subscribe(topic, subscription, prefetch, durable=durable)
+
+
+def test_what_is_added_and_cannot_start_ends_the_worker() -> None:
+    """It said nothing, was ready, and ran no task."""
+
+    async def work(self: object, text: str) -> str:
+        return text
+
+    async def play() -> None:
+        worker = Worker(Refused())
+        async with asyncio.timeout(10.0):
+            async with worker.running(allow_empty=True):
+                worker.add_service(desk(work))
+                await asyncio.Event().wait()
+
+    with pytest.raises(UnsupportedCapability):
+        asyncio.run(play())

@@ -166,3 +166,26 @@ def test_no_more_tasks_are_taken_while_as_many_threads_go_on_as_tasks_may_run(
             assert stuck.most <= 2 * concurrency
 
     asyncio.run(main())
+
+
+def test_a_thread_that_ends_its_work_after_the_close_ends_too() -> None:
+    """It waited for more for ever: one for each worker that a process had run."""
+    began, release = threading.Event(), threading.Event()
+    found = list[threading.Thread]()
+
+    def stuck() -> str:
+        found.append(threading.current_thread())
+        return stuck_here(began, release)
+
+    async def main() -> None:
+        threads = Threads("service Desk")
+        call = asyncio.create_task(threads(stuck))
+        await until(began.is_set)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        threads.close()
+        release.set()
+        await until(lambda: not found[0].is_alive())
+        assert threads.abandoned == 0
+
+    asyncio.run(main())
