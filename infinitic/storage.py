@@ -68,10 +68,15 @@ class DamagedState(StorageError):
     """
 
     def __init__(self, key: StateKey, what: str, why: str) -> None:
-        super().__init__(f"What is stored of {key.name} {key.id} is damaged. {what}: {why}")
+        super().__init__(f"{self.beginning(key)} {what}: {why}")
         self.key = key
         self.what = what
         self.why = why
+
+    @staticmethod
+    def beginning(key: StateKey) -> str:
+        """What the reason of a stall begins with, if it is damage."""
+        return f"What is stored of {key.name} {key.id} is damaged."
 
     def __reduce__(self) -> tuple[type[DamagedState], tuple[StateKey, str, str]]:
         return DamagedState, (self.key, self.what, self.why)

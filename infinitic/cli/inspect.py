@@ -26,7 +26,7 @@ from infinitic.cli.open_work import OpenWork, Task
 from infinitic.cli.output import Json, cell, instant, line, show, status as coloured, table
 from infinitic.engines.workflow.describe import describe as describe_head
 from infinitic.messages.client import MethodInfo, ReplyTo, WorkflowInfo
-from infinitic.storage import StateKey, WorkflowStatus
+from infinitic.storage import DamagedState, StateKey, WorkflowStatus
 
 
 class Described(msgspec.Struct):
@@ -117,7 +117,9 @@ async def _waits_for_code(link: Link, info: WorkflowInfo) -> list[str]:
 def _advice(info: WorkflowInfo) -> list[str]:
     notes: list[str] = []
     if info.stalled is not None:
-        notes.append(f"stalled: correct the code, then `infinitic retry {info.workflow_id}`")
+        damage = DamagedState.beginning(StateKey(info.workflow_name, info.workflow_id))
+        first = "restore what is damaged" if info.stalled.startswith(damage) else "correct the code"
+        notes.append(f"stalled: {first}, then `infinitic retry {info.workflow_id}`")
     if info.parked:
         notes.append("parked: its messages go to the dead letters; correct the cause, and keep them")
     notes += [f"a background task failed, and nobody awaits it: {failure}" for failure in info.background_failures]

@@ -22,7 +22,7 @@ from infinitic.cli.output import Json, show
 from infinitic.cli.start import Started, render_result, result_of
 from infinitic.cli.values import seconds
 from infinitic.client import WorkflowHandle
-from infinitic.errors import UsageError, WorkflowUnknownError
+from infinitic.errors import InfiniticError, UsageError, WorkflowUnknownError
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.replay.spec import MethodSpec
 from infinitic.signatures import Signature
@@ -61,17 +61,22 @@ async def result(
     name = await link.name_of(name, workflow_id)
     stub = await link.instance(name, workflow_id)
     info = await answered(link, name, link.client.describe(stub))
+    held = f"; it is stalled: {info.stalled}" if info.stalled else ""
     if not info.methods:
-        raise WorkflowUnknownError(name, "", workflow_id)
+        if not held:
+            raise WorkflowUnknownError(name, "", workflow_id)
+        raise InfiniticError(f"Nobody can tell now what workflow {name} {workflow_id} returns{held}")
     method = info.methods[0]
     new = Started(workflow_id, name, method.method_name)
     if not wait and method.status is WorkflowStatus.RUNNING:
-        held = f"; it is stalled: {info.stalled}" if info.stalled else ""
         error = f"Workflow {name} {workflow_id} has no result yet{held}; --wait waits for it"
         return msgspec.structs.replace(new, status="running", error=error)
     spec = MethodSpec(method.method_name, method.method_name, Signature.of(_returns_anything, skip_first=False), None)
     handle = WorkflowHandle[Any](link.client, stub, spec, workflow_id, method.method_id)
-    return await result_of(handle, spec, new, timeout if wait else ANSWER_SECONDS)
+    ended = await result_of(handle, spec, new, timeout if wait else ANSWER_SECONDS)
+    if ended.status != "running" or not held:
+        return ended
+    return msgspec.structs.replace(ended, error=ended.error.removesuffix("; it runs on") + held)
 
 
 async def _returns_anything() -> Any:
