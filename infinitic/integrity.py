@@ -63,25 +63,15 @@ def seal(change: Change) -> Change:
     key, head, segment = change.key, change.head, change.segment
     place = _place(key)
     seed = crc32(b"%b%d%b%b" % (_HEAD, change.version, place, _ENVELOPE))
-    head = b"%b%b%b" % (_ENVELOPE, crc32(head, seed).to_bytes(4, "big"), head)
-    if segment is not None:
-        number, outbox = segment.sequence, segment.outbox
-        events = _seal_events(segment.events, crc32(b"%b%d%b" % (_EVENTS, number, place)))
-        if outbox is not None:
-            outbox = _seal_binary(outbox, crc32(b"%b%d%b" % (_OUTBOX, number, place)))
-        segment = Segment(number, events, outbox)
-    return Change(
-        key,
-        change.expected,
-        change.version,
-        head,
-        change.at,
-        segment,
-        change.marks,
-        change.published,
-        change.entry,
-        change.expires_at,
-    )
+    head = _ENVELOPE + crc32(head, seed).to_bytes(4, "big") + head
+    if segment is None:
+        return replace(change, head=head)
+    place = b"%d%b" % (segment.sequence, place)
+    outbox = segment.outbox
+    if outbox is not None:
+        outbox = _seal_binary(outbox, crc32(_OUTBOX + place))
+    events = _seal_events(segment.events, crc32(_EVENTS + place))
+    return replace(change, head=head, segment=Segment(segment.sequence, events, outbox))
 
 
 def open_head(key: StateKey, stored: Stored) -> Stored:
@@ -132,7 +122,7 @@ def _open_events(sealed: bytes, key: StateKey, number: int) -> bytes:
 
 
 def _seal_binary(value: bytes, seed: int) -> bytes:
-    return b"%b%b%b" % (_BINARY, crc32(value, seed).to_bytes(4, "big"), value)
+    return _BINARY + crc32(value, seed).to_bytes(4, "big") + value
 
 
 def _open_binary(sealed: bytes, kind: bytes, key: StateKey, number: int) -> bytes:

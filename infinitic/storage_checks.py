@@ -29,9 +29,9 @@ def check_changes(changes: Sequence[Change | Published], max_value: int) -> None
         if isinstance(change, Published):
             _check_whole("Published.version", change.version)
             continue
-        if not _is_usual(change):
+        if not _is_sound(change, max_value):
             _check_numbers(change)
-        _check_sizes(change, max_value)
+            _check_sizes(change, max_value)
 
 
 def check_history(after: int, limit: int, sequences: Sequence[int] | None) -> None:
@@ -51,17 +51,26 @@ def check_purge(now: object, limit: object) -> None:
     check_limit("The limit of a purge", limit)
 
 
-def _is_usual(change: Change) -> bool:
-    """A quick look at a transition like most: True if none of its numbers can be wrong."""
-    expected, segment = change.expected, change.segment
+def _is_sound(change: Change, max_value: int) -> bool:
+    """A quick look at a transition like most: True if nothing can be wrong with it."""
+    at, segment, entry = change.at, change.segment, change.entry
+    if type(at) is not float or not isfinite(at) or change.version >> 63 or len(change.head) > max_value:
+        return False
+    if change.expected is not None and change.expected >> 63:
+        return False
+    if segment is not None:
+        outbox = segment.outbox
+        if len(segment.events) > max_value or segment.sequence >> 63 or (outbox and len(outbox) > max_value):
+            return False
+    if entry is None:
+        return change.expires_at is None
     return (
-        change.entry is None
+        not (entry.version or 0) >> 63
+        and type(entry.started_at) is float
+        and isfinite(entry.started_at)
         and change.expires_at is None
-        and expected is not None
-        and _LOWEST <= expected < change.version <= _HIGHEST
-        and type(change.at) is float
-        and isfinite(change.at)
-        and (segment is None or 0 < segment.sequence <= _HIGHEST)
+        and entry.closed_at is None
+        and entry.next_wake is None
     )
 
 

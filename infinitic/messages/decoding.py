@@ -94,7 +94,7 @@ def make_decoder(decoder: msgspec.json.Decoder[T], what: str) -> Callable[[bytes
                 raise UnknownMessageType(f"This release does not know such {what}: {text}") from None
             raise UndecodableMessage(f"This is no {what}: {text or type(error).__name__}") from None
         wrong = None if is_sound[message.__class__](message) else checks.find_mistake(message)
-        if wrong is None and is_deeper(body, MAX_DEPTH):
+        if wrong is None and len(body) > 2 * MAX_DEPTH and is_deeper(body, MAX_DEPTH):
             wrong = f"it is nested deeper than {MAX_DEPTH} levels"
         if wrong is not None:
             raise UndecodableMessage(f"This {what} breaks a limit: {wrong}")
@@ -204,11 +204,14 @@ def _quick_look(names: list[str], numbers: list[str], seconds: list[str], rarely
         seconds: fields with seconds.
         rarely: fields that are None in most messages: of these it knows nothing else.
     """
+    # No chains, and floats beside floats: the interpreter has quick forms of such comparisons.
     parts = [f"m.{each} is None" for each in rarely]
-    parts += [f"0 <= m.{each} <= {MAX_NUMBER}" for each in numbers]
-    parts += [f"0 <= m.{each} <= {MAX_SECONDS}" for each in seconds]
-    parts += [f"0 < len(m.{each}) <= {_SHORT}" for each in names]
-    look: Callable[[Any], bool] = eval(f"lambda m: {' and '.join(parts) or True}")
+    parts += [f"m.{each} >= 0.0 and m.{each} <= {MAX_SECONDS!r}" for each in seconds]
+    parts += [f"m.{each} and len(m.{each}) <= {_SHORT}" for each in names]
+    if numbers:
+        together = " | ".join(f"m.{each}" for each in numbers)
+        parts.append(f"not ({together}) >> {MAX_NUMBER.bit_length()}")  # bits above, and the sign
+    look: Callable[[Any], bool] = eval(f"lambda m: True if {' and '.join(parts) or True} else False")
     return look
 
 

@@ -175,7 +175,7 @@ class Instance(InlineRecorder):
             self._apply(stimulus)
             self.handed += 1
             self._rest(before)
-            if self.fault is not None or self.handed == len(stimuli):
+            if self.handed == len(stimuli) or self.fault is not None:
                 return
             self._asked_before += self._asked + COMMAND_BYTES * (len(self._commands) - before)
             if self._limits is not None and self._asked_before >= self._limits.enough:

@@ -81,7 +81,7 @@ class _Outer(NamedTuple):
     looks at the calls of workflow code, as in a simulation.
     """
 
-    loop: ReferenceType[Any]
+    loop: ReferenceType[object]
     hooks: tuple[Any, Any]
     is_virtual: bool
 
@@ -92,9 +92,9 @@ _known_outer: _Outer | None = None
 def _surroundings(outer: Any) -> tuple[tuple[Any, Any], _Look | None]:
     """The hooks for asynchronous generators to go back to, and what looks at calls (see `_Outer`)."""
     global _known_outer
-    known = _known_outer
+    known, virtual = _known_outer, outer
     if known is not None and outer is not None and known.loop() is outer:
-        return known.hooks, outer.look_at_calls if known.is_virtual else None
+        return known.hooks, virtual.look_at_calls if known.is_virtual else None
     hooks: tuple[Any, Any] = sys.get_asyncgen_hooks()
     if outer is not None:
         _known_outer = _Outer(ref(outer), hooks, hasattr(outer, "look_at_calls"))

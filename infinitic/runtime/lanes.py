@@ -54,14 +54,22 @@ BATCH_BYTES = 4 * 1024 * 1024
 OUTAGES = (StorageUnavailable, StorageOutcomeUnknown, TransportUnavailable)
 
 
+class InHand:
+    """How much is in hand of one kind of lane."""
+
+    __slots__ = ("bytes", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.bytes = 0
+
+
 class Lane:
     """The deliveries of one key that are in hand, in order, and how its first one fares."""
 
     __slots__ = (
         "_last",
         "account",
-        "account_bytes",
-        "account_count",
         "bytes",
         "counted",
         "failed",
@@ -72,8 +80,10 @@ class Lane:
         "waiting",
     )
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, account: InHand | None = None) -> None:
         self.key = key
+        self.account = account or InHand()
+        """Of which kind it is: there it is counted what this lane has in hand."""
         self.waiting: deque[Delivery] = deque()
         self.bytes = 0
         self.tries = 0
@@ -84,15 +94,14 @@ class Lane:
         self.spent = 0.0
         """Seconds of the budget that are used up."""
         self._last: float | None = None
-        self.account: _InHand | None = None
-        """Where it is taken down what this lane has in hand, and how much that was."""
-        self.account_count = 0
-        self.account_bytes = 0
 
     def append(self, delivery: Delivery) -> None:
         """One more delivery, behind the others."""
         self.waiting.append(delivery)
-        self.bytes += len(delivery.message.body)
+        size, account = len(delivery.message.body), self.account
+        self.bytes += size
+        account.count += 1
+        account.bytes += size
 
     def fold(self) -> list[Delivery]:
         """The deliveries to handle together: all that wait, within bounds; after a failure the first one alone."""
@@ -125,12 +134,30 @@ class Lane:
 
     def drop(self, deliveries: Sequence[Delivery]) -> None:
         """These are acknowledged. How the lane fares stays as it is."""
+        waiting, account = self.waiting, self.account
         for delivery in deliveries:
-            if self.waiting and self.waiting[0] is delivery:
-                self.waiting.popleft()
+            if waiting and waiting[0] is delivery:
+                waiting.popleft()
             else:
-                self.waiting.remove(delivery)
-            self.bytes -= len(delivery.message.body)
+                waiting.remove(delivery)
+            size = len(delivery.message.body)
+            self.bytes -= size
+            account.count -= 1
+            account.bytes -= size
+
+    def clear(self) -> None:
+        """All of them are with others."""
+        self.account.count -= len(self.waiting)
+        self.account.bytes -= self.bytes
+        self.waiting.clear()
+        self.bytes = 0
+
+    def move(self, account: InHand) -> None:
+        """From here on it is of this kind."""
+        before, self.account = self.account, account
+        for each, sign in ((before, -1), (account, 1)):
+            each.count += sign * len(self.waiting)
+            each.bytes += sign * self.bytes
 
     def fail(self, error: BaseException, now: float, *, counted: bool) -> None:
         """The first delivery could not be handled now. `counted`: this uses up its budget."""
@@ -152,16 +179,6 @@ class Lane:
 
 
 Handler = Callable[[Sequence[Lane]], Awaitable[None]]
-
-
-class _InHand:
-    """How much is in hand of one kind of lane."""
-
-    __slots__ = ("bytes", "count")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.bytes = 0
 
 
 class Lanes:
@@ -189,8 +206,8 @@ class Lanes:
         self._runnable: deque[Lane] = deque()
         self._idle: list[asyncio.Future[None]] = []
         self._backing_off: dict[str, asyncio.TimerHandle] = {}
-        self._active = _InHand()
-        self._failing = _InHand()
+        self._active = InHand()
+        self._failing = InHand()
         self._room: asyncio.Future[None] | None = None
         self._is_full = False
         self._busy = 0
@@ -228,10 +245,9 @@ class Lanes:
                 key = delivery.message.key or ""
                 lane = lanes.get(key)
                 if lane is None:
-                    lane = lanes[key] = Lane(key)
+                    lane = lanes[key] = Lane(key, self._active)
                     runnable.append(lane)
                 lane.append(delivery)
-                self._account(lane)
             self._wake()
 
     async def _wait_for_room(self) -> int:
@@ -253,20 +269,6 @@ class Lanes:
                 )
             self._room = asyncio.get_running_loop().create_future()
             await self._room
-
-    def _account(self, lane: Lane) -> None:
-        """Take down what a lane has in hand: called whenever that has changed."""
-        kind = lane.account
-        if kind is not None:
-            kind.count -= lane.account_count
-            kind.bytes -= lane.account_bytes
-            lane.account = None
-        if lane.waiting:
-            kind = lane.account = self._failing if lane.tries else self._active
-            count = lane.account_count = len(lane.waiting)
-            size = lane.account_bytes = lane.bytes
-            kind.count += count
-            kind.bytes += size
 
     async def _forget_all(self) -> None:
         """The subscription was lost: what was in hand comes again, here or elsewhere."""
@@ -325,8 +327,10 @@ class Lanes:
 
     def _after(self, lane: Lane) -> None:
         if self._is_lost or (lane.failed and isinstance(lane.failure, TransportClosed)):
-            lane.waiting.clear()  # this consumer was fenced: what it had in hand is with others, and theirs to handle
-        self._account(lane)
+            lane.clear()  # this consumer was fenced: what it had in hand is with others, and theirs to handle
+        account = self._failing if lane.tries else self._active
+        if lane.account is not account:
+            lane.move(account)
         if not lane.waiting:
             del self._lanes[lane.key]
         elif not lane.failed:

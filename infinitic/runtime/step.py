@@ -357,7 +357,7 @@ class Step:
         held.head = self._transition.head
         held.version = version
         held.published = held.sent = not self._transition.outbox
-        if self.change is not None and self.change.segment is not None and held.live is not None:
+        if held.live is not None and self.change is not None and self.change.segment is not None:
             held.bytes += len(self.change.segment.events)
 
     @property
