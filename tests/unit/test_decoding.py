@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
 from msgspec import Raw
 
-from infinitic.limits import MAX_DEPTH
+from infinitic.limits import MAX_DEPTH, MAX_SECONDS
 from infinitic.messages import client, engine, executor, service
-from infinitic.messages.decoding import UndecodableMessage, UnknownMessageType, check_key
+from infinitic.messages.decoding import (
+    MAX_NUMBER,
+    NAMES,
+    NOT_NEGATIVE,
+    UndecodableMessage,
+    UnknownMessageType,
+    check_key,
+)
 from tests.golden import samples
 
 SIGNAL = b'{"t":"signal","at":%b,"i":"s","c":"letters","v":%b}'
@@ -106,3 +116,30 @@ def test_what_is_within_the_limits_is_not_refused() -> None:
 def test_a_key_that_can_be_of_no_instance_is_undecodable(key: str | None) -> None:
     with pytest.raises(UndecodableMessage, match="key of the message"):
         check_key(key)
+
+
+def _fields_out_of_bounds() -> list[tuple[Any, str, Any]]:
+    cases = list[tuple[Any, str, Any]]()
+    for message in (*samples.INPUTS, *samples.ATTEMPTS):
+        for field in msgspec.structs.fields(message):
+            value = getattr(message, field.name)
+            if type(value) is int:
+                cases += [(message, field.name, -1), (message, field.name, MAX_NUMBER + 1)]
+            elif type(value) is float and field.name in NOT_NEGATIVE:
+                cases += [(message, field.name, -0.5), (message, field.name, MAX_SECONDS * 2)]
+            elif type(value) is str and field.name in NAMES:
+                cases += [(message, field.name, each) for each in ("x" * 256, "ü" * 128)]
+                cases += [(message, field.name, "")] if field.required else []
+    return cases
+
+
+@pytest.mark.parametrize(
+    ("message", "field", "value"),
+    _fields_out_of_bounds(),
+    ids=lambda each: str(each)[:12] if not isinstance(each, msgspec.Struct) else type(each).__name__,
+)
+def test_S38_no_field_passes_the_quick_look_out_of_its_bounds(message: Any, field: str, value: Any) -> None:
+    audience: Any = service if isinstance(message, service.ExecuteTask) else engine
+    assert audience.decode(audience.encode(message)) == message
+    with pytest.raises(UndecodableMessage, match=field):
+        audience.decode(audience.encode(msgspec.structs.replace(message, **{field: value})))
