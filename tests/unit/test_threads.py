@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from infinitic import InfiniticError, Worker, Workflow, WorkflowFailedError, task
+from infinitic import InfiniticError, Worker, Workflow, WorkflowFailedError, task, task_context
 from infinitic.runtime.blocking import Threads
 from infinitic.topics import service_executor
 from infinitic_storages.memory import InMemoryStorage
@@ -189,3 +189,35 @@ def test_a_thread_that_ends_its_work_after_the_close_ends_too() -> None:
         assert threads.abandoned == 0
 
     asyncio.run(main())
+
+
+def test_what_a_plain_task_gives_back_to_be_awaited_is_awaited_on_the_loop() -> None:
+    """The way from a `def` task to the client of its context, whatever the version of anyio."""
+    seen = list[threading.Thread]()
+
+    class Desk:
+        def work(self, text: str) -> Any:
+            seen.append(threading.current_thread())
+            return self.rest(text)
+
+        async def rest(self, text: str) -> str:
+            seen.append(threading.current_thread())
+            await asyncio.sleep(0)
+            return f"{text} from {task_context().service_name}"
+
+    class Job(Workflow):
+        desk = Workflow.new_service(Desk)
+
+        async def run(self) -> str:
+            return await self.dispatch(self.desk.work, "hello")
+
+    async def main() -> None:
+        transport = InMemoryTransport()
+        worker = Worker(transport, InMemoryStorage())
+        worker.add_service(Desk())
+        worker.add_workflow(Job)
+        async with worker.running():
+            assert await worker.client.new_workflow(Job).run() == "hello from Desk"
+
+    asyncio.run(main())
+    assert [each is threading.main_thread() for each in seen] == [False, True]
