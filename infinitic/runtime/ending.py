@@ -53,7 +53,8 @@ class Ending:
     async def all(self, calls: Mapping[K, Callable[[], Awaitable[None]]], seconds: float) -> list[K]:
         """Make all calls at once, and give back those that took longer; they are cancelled.
 
-        Raises the first error when the others have ended too: one that fails leaves none of them behind.
+        Raises the first error when the others have ended too: one that fails leaves none of them behind. Further ones
+        are logged.
         """
         if not calls:
             return []
@@ -67,7 +68,10 @@ class Ending:
                 for future in futures.values():
                     future.cancel()
                 await asyncio.wait(futures.values(), timeout=CANCELLING_SECONDS)
-        for future in futures.values():
-            if future.done() and not future.cancelled() and (error := future.exception()) is not None:
-                raise error
+            ended = [future for future in futures.values() if future.done() and not future.cancelled()]
+            errors = [error for future in ended if (error := future.exception()) is not None]
+            for error in errors[1:]:
+                _logger.error("Something else failed at the end: %s", error, exc_info=error)
+        if errors:
+            raise errors[0]
         return late

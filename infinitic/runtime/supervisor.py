@@ -99,12 +99,10 @@ class Supervisor:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or self._failed is None:
-            return
-        error = task.exception()
+        error = None if task.cancelled() else task.exception()
         if error is None:
             return
-        if self._draining or self._failed.done():  # the worker ends already: it changes nothing
+        if self._failed is None or self._draining or self._failed.done():  # the worker ends already
             _logger.error("%s failed while the worker ended", task.get_name(), exc_info=error)
         else:
             self.leave(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -76,7 +77,7 @@ class Broken(Slow):
 
 
 @pytest.mark.parametrize(("verb", "ended"), [("drain", ["drained", "closed"]), ("kill", ["closed"])])
-def test_one_that_cannot_end_leaves_none_behind(verb: str, ended: list[str]) -> None:
+def test_one_that_cannot_end_leaves_none_behind(verb: str, ended: list[str], caplog: pytest.LogCaptureFixture) -> None:
     async def play() -> None:
         supervisor, components = Supervisor(), [Broken(broken=True), Broken(broken=False), Broken(broken=True)]
         await supervisor.start([*components])
@@ -87,6 +88,8 @@ def test_one_that_cannot_end_leaves_none_behind(verb: str, ended: list[str]) -> 
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(play())
+    gc.collect()  # it tells of exceptions that nobody has asked for
+    assert [record.name for record in caplog.records if record.exc_info] == ["infinitic.worker"] * len(ended)
 
 
 class Failing(Broken):
@@ -139,3 +142,33 @@ def test_what_is_added_and_cannot_start_ends_the_worker() -> None:
 
     with pytest.raises(UnsupportedCapability):
         asyncio.run(play())
+
+
+class Short(Slow):
+    """A component that ends by itself."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.subscribed.set()
+        self.reason = reason
+
+    async def run(self) -> None:
+        await asyncio.sleep(0)
+        raise OSError(self.reason)
+
+
+def test_the_first_that_fails_is_raised_and_the_others_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def play() -> None:
+        supervisor = Supervisor()
+        await supervisor.start([Short("one"), Short("two")])
+        with pytest.raises(OSError, match="one"):
+            await supervisor.wait(asyncio.get_running_loop().create_future())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await supervisor.kill()
+
+    asyncio.run(play())
+    gc.collect()  # it tells of exceptions that nobody has asked for
+    assert [(record.name, record.getMessage()) for record in caplog.records if record.levelname == "ERROR"] == [
+        ("infinitic.worker", "infinitic Short failed while the worker ended")
+    ]
