@@ -222,7 +222,7 @@ class ServiceExecutor:
         if self._joins(work):
             return
         if self._remembered.is_done(work.attempt):
-            await self._subscription.ack(work.deliveries)
+            await self._subscription.ack_if_held(work.deliveries)
         elif self._is_doubtful(work, delivery):
             self._doubtful[work.attempt] = work
             wake(self._doubts)
@@ -283,7 +283,7 @@ class ServiceExecutor:
         suspects = [work for work, outbound in judged if outbound is None]
         left = [*done, *(work for work, outbound in judged if outbound is not None), *suspects]
         try:
-            await self._subscription.ack([delivery for work in done for delivery in work.deliveries])
+            await self._subscription.ack_if_held([delivery for work in done for delivery in work.deliveries])
             del left[: len(done)]
             while again:
                 count = fitting(len(each.message.body) for each in again)
@@ -346,7 +346,7 @@ class ServiceExecutor:
             return
         if self._remembered.is_done(work.attempt):
             self._end_trial(work)
-            await self._subscription.ack(work.deliveries)
+            await self._subscription.ack_if_held(work.deliveries)
             return
         self._running[work.attempt] = work
         try:
@@ -427,7 +427,7 @@ class ServiceExecutor:
             await self._bury(outbound[0].deliveries, f"It cannot be sent again: {error}")
             return
         while deliveries := [delivery for each in outbound for delivery in each.deliveries]:
-            await self._subscription.ack(deliveries)
+            await self._subscription.ack_if_held(deliveries)
             settled = set(map(id, deliveries))
             for each in outbound:  # others may have joined meanwhile
                 each.deliveries[:] = [delivery for delivery in each.deliveries if id(delivery) not in settled]
@@ -461,7 +461,7 @@ class ServiceExecutor:
             self._remembered.done(work.attempt)
             deliveries += work.deliveries
         wake(self._room)
-        await self._subscription.ack(deliveries)
+        await self._subscription.ack_if_held(deliveries)
 
     async def _publish(self, reported: list[Work]) -> None:
         try:
@@ -485,4 +485,4 @@ class ServiceExecutor:
     async def _bury(self, deliveries: list[Delivery], reason: str) -> None:
         _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, reason[:500])
         await self._publisher.bury(self.topic, deliveries, reason)
-        await self._subscription.ack(deliveries)
+        await self._subscription.ack_if_held(deliveries)

@@ -78,6 +78,13 @@ class Subscription:
             consumer = self.consumer
             await insist(f"Acknowledging on {self.topic.name}", lambda: consumer.ack(deliveries))
 
+    async def ack_if_held(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge deliveries whose consumer may be lost by now: then they come again, and have to be recognised."""
+        try:
+            await self.ack(deliveries)
+        except (TransportClosed, UnknownTopic) as error:
+            _logger.debug("%s: %d messages will come again: %s", self.topic.name, len(deliveries), error)
+
     async def close(self) -> None:
         """Give back what is in hand. Nothing happens if it was never joined."""
         self.joined = False
