@@ -153,7 +153,7 @@ class Supervisor:
             task.cancel()
         try:
             if tasks:
-                await asyncio.wait(tasks, timeout=self._ending.seconds)
+                await asyncio.wait(tasks, timeout=self._ending.seconds / 2)  # the rest is for closing
             late = await self._ending.all({each: each.close for each in components}, self._ending.seconds)
             for each in late:
                 self._ending.leave(_describe(each))

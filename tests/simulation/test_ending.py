@@ -12,7 +12,7 @@ from infinitic.storage import Storage
 from infinitic.topics import Topic, service_executor
 from infinitic.transport import Consumer, Delivery, Message, TopicStats, Transport
 from infinitic_storages.memory import InMemoryStorage
-from infinitic_testing.fences import Fence, FencedStorage
+from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
 from tests.simulation.world import World, run
 
 GRACE = 10.0
@@ -185,5 +185,28 @@ def test_a_worker_that_is_stopped_at_once_hands_back_in_good_order() -> None:
             sent = [message for topic, message in world.published if topic == service_executor("Sleeper")]
             assert len(sent) == 2
             assert sent[0].body == sent[1].body
+
+    run(main())
+
+
+def test_one_that_does_not_end_leaves_the_others_time_to_be_handed_back() -> None:
+    """It took all the time there was to close: what was cut beside it went back as it was, and looked like a death."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            slow = Fence(latency=lambda: 0.15)
+            transport = FencedTransport(world.connect(), slow)
+            worker = worker_of(world, transport, InMemoryStorage(world.database))
+            async with worker.running():
+                await world.client.dispatch(world.client.new_workflow(Night).run, 1000.0)
+                await world.client.dispatch(world.client.new_workflow(Night).insist, 1000.0)
+                await asyncio.sleep(5.0)
+                began = world.clock.now()
+            assert world.clock.now() - began <= GRACE + CLOSING + CLEANING
+            stats = (await world.transport.stats(service_executor("Sleeper"))).subscriptions["service-executor"]
+            assert (stats.backlog, stats.unacked) == (1, 0)
+            sent = [message for topic, message in world.published if topic == service_executor("Sleeper")]
+            assert len(sent) == 2, "it is published as new"
 
     run(main())
