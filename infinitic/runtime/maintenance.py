@@ -56,16 +56,21 @@ class Maintenance:
                 await due
             finally:
                 handle.cancel()
-            try:
-                await self.once()
-            except (StorageError, TransportError) as error:
-                _logger.warning("Maintenance: %s; trying again in an hour", error)
+            for work in (self.purge, self.wake_overdue):
+                try:
+                    await work()
+                except (StorageError, TransportError) as error:  # the other one is done all the same
+                    _logger.warning("Maintenance: %s; trying again in an hour", error)
 
-    async def once(self) -> None:
-        """Purge in bounded bites, then publish wakes for running instances that are overdue by a minute."""
+    async def purge(self) -> None:
+        """Remove what has expired, in bounded bites."""
         now = self._clock.now()
         while await self._storage.states.purge(now, PAGE) >= PAGE:  # noqa: ASYNC110 (a pause, no wait)
             await asyncio.sleep(0)
+
+    async def wake_overdue(self) -> None:
+        """Publish wakes for running instances that are overdue by a minute."""
+        now = self._clock.now()
         for name in sorted(self._workflows):
             cursor: str | None = None
             while True:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from infinitic import Workflow, topics
 from infinitic.engines import state
 from infinitic.errors import MissingDriverError, StorageError
 from infinitic.storage import (
@@ -19,6 +20,7 @@ from infinitic.storage import (
     Stored,
 )
 from infinitic_storages.memory import Database
+from tests.simulation.cases import Case
 from tests.simulation.damages import Bench
 from tests.simulation.invariants import kept
 from tests.simulation.test_parking import CASE, heard, letters, send, signal, start
@@ -175,3 +177,27 @@ def test_an_instance_at_which_an_adapter_breaks_harms_no_other(error: Exception)
         assert [letter.key for letter in await letters(world)] == ([] if waits else [sick, sick])
 
     played(CASE, scenario, database)
+
+
+class Stuck(Database):
+    """Cannot remove what has expired."""
+
+    def purge(self, now: float, limit: int = 1000) -> int:
+        raise StorageError("one row cannot be removed")
+
+
+class Sleeper(Workflow):
+    async def sleep(self) -> str:
+        await asyncio.sleep(600.0)
+        return "awake"
+
+
+def test_a_lost_wake_is_found_though_what_has_expired_cannot_be_removed() -> None:
+    async def scenario(world: World) -> None:
+        handle = await world.client.dispatch(world.client.new_workflow(Sleeper).sleep)
+        await world.quiet()
+        world.broker.remove(topics.workflow_engine("Sleeper"))
+        await asyncio.sleep(2 * 3600.0)
+        assert await handle.result(timeout=60.0) == "awake"
+
+    played(Case("sleeper", (Sleeper,), lambda client: asyncio.sleep(0), ()), scenario, Stuck())
