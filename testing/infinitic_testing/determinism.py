@@ -13,7 +13,7 @@ import os
 import random
 import time
 import uuid
-from types import CodeType, FrameType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from infinitic.replay import places
@@ -36,6 +36,7 @@ _STOPWATCHES = {
 """What libraries measure with, for caches and metrics: theirs to use."""
 if hasattr(os, "getrandom"):
     _FUNCTIONS[os.getrandom] = _RANDOM
+_WATCHED = {*_FUNCTIONS, *_STOPWATCHES}
 _DATES = ("now", "today", "utcnow")  # class methods of datetime, date, and what is derived from them
 _GLOBAL: object = vars(random)["_inst"]  # the generator behind the functions of `random`
 _UNSEEDED: CodeType = random.Random.__init__.__code__
@@ -46,6 +47,12 @@ _GET: CodeType = type(os.environ).__getitem__.__code__
 def look_at(frame: FrameType, event: str, called: Any) -> None:
     """What `sys.setprofile` calls."""
     if event == "c_call":
+        itself = getattr(called, "__self__", None)
+        if itself.__class__ is ModuleType:  # a function, which is all that most calls are looked at for
+            if called not in _WATCHED:
+                return
+        elif itself is not _GLOBAL and not isinstance(itself, type):
+            return
         instead = _why_not(called)
         if instead is None and called in _STOPWATCHES and not places.is_installed(frame.f_code.co_filename):
             instead = _NOW
