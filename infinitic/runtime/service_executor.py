@@ -20,7 +20,7 @@ from infinitic.clock import Clock
 from infinitic.errors import PayloadUnavailable, TransportError
 from infinitic.messages.control import Attempt
 from infinitic.messages.decoding import UndecodableMessage, UnknownMessageType
-from infinitic.messages.service import decode
+from infinitic.messages.service import ExecuteTask, decode
 from infinitic.runtime.attempt import MAX_DEATHS, Attempts
 from infinitic.runtime.blocking import Threads
 from infinitic.runtime.deaths import AGAIN_SECONDS, ELSEWHERE_SECONDS, SUSPECT, Inquiry, Remembered, Trials
@@ -424,7 +424,7 @@ class ServiceExecutor:
                 for each in outbound:
                     await self._send([each])
                 return
-            await self._bury(outbound[0].deliveries, f"It cannot be sent again: {error}")
+            await self._fail_unsent(outbound[0], error)
             return
         while deliveries := [delivery for each in outbound for delivery in each.deliveries]:
             await self._subscription.ack_if_held(deliveries)
@@ -471,16 +471,27 @@ class ServiceExecutor:
                 for work in reported:
                     await self._publish([work])
                 return
-            await self._report_less(reported[0], error)
+            _logger.error("%s: the report of a task cannot be sent: %s", self.topic.name, error)
+            await self._report_less(reported[0].message, reported[0].deliveries, error)
 
-    async def _report_less(self, work: Work, error: MessageTooLarge) -> None:
+    async def _report_less(self, message: ExecuteTask, deliveries: list[Delivery], error: MessageTooLarge) -> None:
         """The broker takes less than it was asked for at the start: the task fails, and the workflow learns why."""
-        smaller = self._attempts.failed(work.message, error, error.limit)
-        _logger.error("%s: the report of a task cannot be sent: %s", self.topic.name, error)
+        smaller = self._attempts.failed(message, error, error.limit)
         try:
             await self._publisher.publish([smaller])
         except MessageTooLarge as again:
-            await self._publisher.bury(self.topic, work.deliveries, f"No report of this task can be sent: {again}")
+            await self._publisher.bury(self.topic, deliveries, f"No report of this task can be sent: {again}")
+
+    async def _fail_unsent(self, outbound: Outbound, error: MessageTooLarge) -> None:
+        """The broker takes less than when this message came. Nobody else will get it: its task fails."""
+        try:
+            message = decode(outbound.message.body)
+        except UnknownMessageType:  # whom to tell only a newer release knows
+            await self._bury(outbound.deliveries, f"It cannot be sent again: {error}")
+            return
+        _logger.error("%s: a task cannot be sent again, and fails: %s", self.topic.name, error)
+        await self._report_less(message, outbound.deliveries, error)
+        await self._subscription.ack(outbound.deliveries)
 
     async def _bury(self, deliveries: list[Delivery], reason: str) -> None:
         _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, reason[:500])

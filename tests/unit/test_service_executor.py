@@ -261,6 +261,32 @@ def test_a_broker_that_takes_less_than_it_said_ends_no_worker() -> None:
     played(bench, scenario)
 
 
+def test_a_task_that_cannot_be_handed_back_fails_and_its_workflow_is_told() -> None:
+    """Among the dead letters nobody would answer its workflow."""
+    ran, transport = list[str](), ScriptedTransport()
+    bench = Bench(transport, counting(ran))
+
+    async def main() -> None:
+        await bench.executor.start()
+        running = asyncio.create_task(bench.executor.run())
+        given = [delivery(request([text], position=number), attempt=2) for number, text in enumerate(("b" * 5000, "c"))]
+        for each in given:
+            bench.consumer.waiting.put_nowait(each)
+        await asyncio.sleep(0.5)  # whether others have them is asked for a second
+        transport.limit = 3000
+        await bench.executor.drain()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert ran == []
+        (failed,) = [each for each in bench.reports() if isinstance(each, engine.TaskFailed)]
+        assert (failed.position, failed.failure.exception.short_name) == (0, "MessageTooLarge")
+        assert [service.decode(each.body).position for each in transport.on("service-executor")] == [1]
+        assert not transport.on("dlq")
+        assert {id(each) for each in bench.consumer.acked} == {id(each) for each in given}
+
+    run(main())
+
+
 def changed(**fields: Any) -> bytes:
     return json.dumps(json.loads(service.encode(request(["a"]))) | fields).encode()
 
