@@ -70,8 +70,6 @@ from infinitic.replay.stubs import INSTANCE, TaskStub
 
 LISTED = 10
 MAX_FAILURES = 5
-MAX_COMMANDS = 10_000
-"""What code may ask for before it rests: all of it goes into one commit."""
 COMMAND_BYTES = 100
 """About what a command takes beside its payload."""
 
@@ -183,11 +181,10 @@ class Instance(InlineRecorder):
 
     def _rest(self, before: int) -> None:
         """Run until the code rests. It had asked for `before` things when the stimulus came."""
-        self._asked = 0
+        self._asked, self._refused, self._before = 0, 0, before
         self._run()
-        asked = len(self._commands) - before
-        if self._recorded is None and asked > MAX_COMMANDS:
-            self._blame(f"The code asked for {asked:,} things at once, more than {MAX_COMMANDS:,}")
+        if self._recorded is None:
+            self._check_count()
 
     def _create(self) -> None:
         self._channels = {name: BoundChannel(channel, self) for name, channel in self.spec.channels.items()}

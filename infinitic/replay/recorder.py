@@ -29,6 +29,14 @@ METHOD: ContextVar[tuple[str, str]] = ContextVar("infinitic_method", default=(""
 """Id and name of the method whose code runs."""
 
 
+MAX_COMMANDS = 10_000
+"""What code may ask for before it rests: all of it goes into one commit."""
+
+
+MAX_REFUSED = 1024 * 1024 * 1024
+"""Bytes that it may be refused before it rests: each time it asks, they are encoded anew."""
+
+
 class Discarded(BaseException):
     """This instance is discarded: what its cleanup code asks for is not recorded."""
 
@@ -59,6 +67,8 @@ class Recorder:
         self._asked = 0  # bytes, since the code rested
         self._asked_before = 0  # bytes, until then, in this activation
         self._commands: list[Command] = []
+        self._before = 0  # how many there were when the code rested
+        self._refused = 0  # bytes, since then
         self._recorded: deque[Command] | None = None
         self._position = 0
         self._active = False
@@ -147,7 +157,19 @@ class Recorder:
             reason += details() if details is not None else ""
             self._asked -= size
         self._command(RefuseCall(name, reason))
+        self._refused += size
+        if self._recorded is None and not self._check_count():  # it may ask again and again, and never rest
+            raise Stop
         raise PayloadTooLargeError(reason)
+
+    def _check_count(self) -> bool:
+        """False if the code has asked for too much since it rested: then it must not go on."""
+        asked = len(self._commands) - self._before
+        if asked > MAX_COMMANDS:
+            self._blame(f"The code asked for {asked:,} things at once, more than {MAX_COMMANDS:,}")
+        elif self._refused > MAX_REFUSED:
+            self._blame(f"The code was refused {self._refused:,} bytes at once, and asks again")
+        return asked <= MAX_COMMANDS and self._refused <= MAX_REFUSED
 
     def _overflow(self) -> NoReturn:
         """What is asked for now fits, but not together with what was asked for after the stimuli before."""

@@ -19,6 +19,9 @@ class Desk:
     async def make(self, size: int) -> str:
         return "x" * size
 
+    async def measure(self, text: str) -> int:
+        return len(text)
+
 
 class Small(Workflow):
     desk = Workflow.new_service(Desk)
@@ -29,6 +32,14 @@ class Small(Workflow):
             return await self.desk.make(size)
         except TaskFailedError as error:
             return error.last_failure.exception.message
+
+    async def stubborn(self, size: int) -> int:
+        """Tries again at once, for ever."""
+        while True:
+            try:
+                return await self.desk.measure("x" * size)
+            except Exception:  # noqa: BLE001 (what people write)
+                continue
 
     async def hear(self) -> int:
         return len(await self.go.receive())
@@ -114,5 +125,23 @@ def test_who_calls_with_what_the_storage_cannot_take_is_told(running: bool, spli
                     await stub.measure("x" * 700 * KB)
                 assert await stub.measure("x" * 100 * KB) == 100 * KB
             assert len(letters(world)) == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize(("split", "size", "told"), [(False, 30, "10,001 things"), (True, 990, "was refused 1,07")])
+def test_code_that_asks_again_and_again_for_what_is_refused_stalls(split: bool, size: int, told: str) -> None:
+    """Nothing else could stop it: it never waits, and what it is refused is recorded."""
+
+    async def main() -> None:
+        world = World(Broker(max_payload=(size + 10) * KB))
+        async with world.open():
+            host(world, split)
+            handle = await world.client.dispatch(world.client.new_workflow(Small).stubborn, size * KB)
+            await world.quiet()
+            stalled = (await world.client.describe(handle)).stalled
+            assert stalled is not None
+            assert told in stalled
+            assert await world.client.new_workflow(Small).measure("four") == 4, "others go on"
 
     run(main())
