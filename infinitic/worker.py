@@ -70,7 +70,8 @@ class Worker:
         name: unique among all workers; chosen if not given.
         clock: the time of day.
         cache_size: how many workflow instances stay live in memory, for each workflow.
-        cache_bytes: how many bytes of history these have together, for each workflow.
+        cache_bytes: how many bytes of history these have together, for each workflow; one alone may have more. 0: as
+            `cache_size` 0.
         buffer_bytes: how many bytes of messages each consumer holds; as many again of those that cannot be handled now.
         shutdown_grace_period: seconds (or timedelta) that running work may take when the worker stops.
         run_blocking: where `def` tasks run; worker threads by default.

@@ -36,6 +36,11 @@ class Bounds(NamedTuple):
         return self
 
 
+def is_above(held: int, bound: int, instances: int) -> bool:
+    """True if an instance must go because of the bytes that all of them hold. The last one stays, unless none may."""
+    return held > bound and instances > (1 if bound else 0)
+
+
 class Held:
     """One instance in memory. `version` guards its next change; None: it does not exist yet.
 
@@ -69,7 +74,11 @@ class Held:
 
 
 class Cache:
-    """Held instances by id, at most `size` with at most `max_bytes` of history, besides those in use."""
+    """Held instances by id, at most `size` with at most `max_bytes` of history, besides those in use.
+
+    One whose history alone has more bytes stays while it is the last one used: it would be replayed at each step, which
+    takes time and more memory than it takes to keep it. With `max_bytes` 0 none stays.
+    """
 
     def __init__(self, size: int = DEFAULT_SIZE, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
         self._size = size
@@ -96,7 +105,7 @@ class Cache:
 
     def evict(self) -> Iterator[Held]:
         """Instances to let go, so that the bounds hold."""
-        while len(self._held) > self._size or (self._bytes > self._max_bytes and self._held):
+        while len(self._held) > self._size or is_above(self._bytes, self._max_bytes, len(self._held)):
             held, size = self._held.popitem(last=False)[1]
             self._bytes -= size
             yield held

@@ -30,7 +30,7 @@ from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
 from infinitic.replay.spec import WorkflowSpec
 from infinitic.runtime.blame import ILL, UNCOUNTED, is_counted
-from infinitic.runtime.cache import Bounds
+from infinitic.runtime.cache import Bounds, is_above
 from infinitic.runtime.lanes import PREFETCH, Lane, Lanes
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.revival import feed_history, head_of
@@ -185,7 +185,7 @@ class WorkflowExecutor:
         await self._subscription.ack([delivery for _, delivery in done])
         for lane, delivery in done:
             lane.settle([delivery])
-        while self._live and (len(self._live) > self._cache_size or self._live_bytes > self._cache_bytes):
+        while len(self._live) > self._cache_size or is_above(self._live_bytes, self._cache_bytes, len(self._live)):
             self._discard_oldest()
 
     def _discard_oldest(self) -> None:

@@ -25,3 +25,18 @@ def test_the_bound_holds_for_what_was_discarded_while_it_was_kept() -> None:
     cache.put(second)
     assert [each.key.id for each in cache.evict()] == ["a"]
     assert cache.take("b") is second
+
+
+def test_the_last_one_stays_however_large_it_is() -> None:
+    """It would be replayed at each step otherwise."""
+    cache = Cache(100, 1000)
+    for number in range(3):
+        cache.put(held(str(number), 5000))
+    assert [each.key.id for each in cache.evict()] == ["0", "1"]
+    assert len(cache) == 1
+
+
+def test_none_stays_if_none_may() -> None:
+    for cache in (Cache(0, 1000), Cache(100, 0)):
+        cache.put(held("a", 10))
+        assert [each.key.id for each in cache.evict()] == ["a"]
