@@ -127,6 +127,8 @@ def _resolve(link: Link, target: str, inputs: Sequence[str], more: Sequence[str]
     if cls is None:
         close = [f"{each}.{name}" for each in get_close_matches(owner, link.project.workflows, 1)]
         message = f"There is no workflow '{owner}' in the configuration: write module:Class.method"
+        if owner in link.project.services:
+            message = f"'{owner}' is a service: its tasks are called by workflows, and not started from outside"
         raise UsageError(_corrected(message, close, inputs, more))
     return owner, cls, name
 

@@ -128,6 +128,11 @@ async def test_start_waits_no_longer_than_it_may(sim: Simulation) -> None:
         ),
         ("Train.buy", [], "There is no workflow 'Train' in the configuration: write module:Class.method"),
         (
+            "Payments.pay",
+            [],
+            "'Payments' is a service: its tasks are called by workflows, and not started from outside",
+        ),
+        (
             "Shop.bye",
             [f"[{ONE}]"],
             "The workflow Shop has no method 'bye'; it has ask, buy, fail, say, tell; "
