@@ -7,7 +7,7 @@ the engine did not take (another executor's came first) shows in the digest that
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
@@ -31,7 +31,7 @@ from infinitic.replay.recorder import TooMuchTogether
 from infinitic.replay.spec import WorkflowSpec
 from infinitic.runtime.blame import ILL, UNCOUNTED, is_counted
 from infinitic.runtime.cache import Bounds, is_above
-from infinitic.runtime.lanes import PREFETCH, Lane, Lanes
+from infinitic.runtime.lanes import BATCH_BYTES, PREFETCH, Lane, Lanes
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.revival import feed_history, head_of
 from infinitic.runtime.step import MissingVersion, spec_for
@@ -148,9 +148,17 @@ class WorkflowExecutor:
                     await self._handle([lane])
 
     async def _decide_all(self, lanes: Sequence[Lane]) -> None:
+        waiting = deque(lanes)
+        while waiting:
+            await self._decide_some(waiting)
+
+    async def _decide_some(self, waiting: deque[Lane]) -> None:
+        """Decide for the first lanes that wait, until there are enough bytes to be sent together."""
         done: list[tuple[Lane, Delivery]] = []
         outgoing: list[Outgoing] = []
-        for lane in lanes:
+        size = 0
+        while waiting and size < BATCH_BYTES:
+            lane = waiting.popleft()
             delivery = lane.waiting[0]
             now = self._clock.now()
             if lane.exhausted(now):
@@ -179,6 +187,7 @@ class WorkflowExecutor:
             else:
                 if decision is not None:
                     outgoing.append(decision)
+                    size += len(decision.message.body)
                 done.append((lane, delivery))
         if outgoing:
             await self._publisher.publish(outgoing)

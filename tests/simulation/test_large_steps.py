@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from infinitic import Workflow
+import pytest
+
+from infinitic import Workflow, topics
 from infinitic.storage import Change, Outcome, Published
+from infinitic.topics import Topic
+from infinitic.transport import Message
 from infinitic_storages.memory import Database
+from infinitic_transports.memory import InMemoryTransport
 from tests.simulation.cases import Case
-from tests.simulation.world import World, played
+from tests.simulation.world import Hosting, World, engines, executors, fused, run
 
 CROWD = 100
-SIZE = 500_000
-MOST_BYTES = 6 * 1024 * 1024
+SIZE = 200_000
+MOST_BYTES = 5 * 1024 * 1024
 
 
 class Sink:
@@ -30,6 +35,9 @@ class Verbose(Workflow):
         return await self.sink.swallow("x" * SIZE)
 
 
+CASE = Case("verbose", (Verbose,), lambda client: asyncio.sleep(0), (Sink,))
+
+
 class Scales(Database):
     """Weighs what is committed at once."""
 
@@ -41,13 +49,33 @@ class Scales(Database):
         return super().commit(changes)
 
 
-def test_the_bytes_of_one_commit_are_bounded() -> None:
+@pytest.mark.parametrize("roles", [(fused,), (engines, executors)], ids=["fused", "split"])
+def test_the_bytes_that_are_committed_or_sent_at_once_are_bounded(
+    roles: tuple[Hosting, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = Scales()
+    publish = InMemoryTransport.publish
+    sent: list[int] = []
 
-    async def scenario(world: World) -> None:
-        stub = world.client.new_workflow(Verbose)
-        handles = await asyncio.gather(*(world.client.dispatch(stub.run) for _ in range(CROWD)))
-        assert [await handle.result() for handle in handles] == [SIZE] * CROWD
-        assert SIZE < database.heaviest <= MOST_BYTES
+    async def weigh(self: InMemoryTransport, topic: Topic, messages: Sequence[Message]) -> None:
+        if topic.name == topics.workflow_engine("Verbose").name:
+            sent.append(sum(len(each.body) for each in messages))
+        await publish(self, topic, messages)
 
-    played(Case("verbose", (Verbose,), lambda client: asyncio.sleep(0), (Sink,)), scenario, database)
+    monkeypatch.setattr(InMemoryTransport, "publish", weigh)
+
+    async def main() -> None:
+        world = World(database=database)
+        async with world.open():
+            for role in roles:
+                worker = world.worker()
+                role(worker, CASE)
+                world.start(worker)
+            await world.quiet()
+            stub = world.client.new_workflow(Verbose)
+            handles = await asyncio.gather(*(world.client.dispatch(stub.run) for _ in range(CROWD)))
+            assert [await handle.result() for handle in handles] == [SIZE] * CROWD
+            assert SIZE < database.heaviest <= MOST_BYTES
+            assert max(sent) <= MOST_BYTES
+
+    run(main())
