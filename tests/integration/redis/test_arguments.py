@@ -30,7 +30,7 @@ def test_a_version_of_more_than_64_bits_is_not_sent(field: str, value: int) -> N
 
 
 def test_a_published_version_of_more_than_64_bits_is_not_sent() -> None:
-    with pytest.raises(ValueError, match=r"Change\.version is a whole number of 64 bits"):
+    with pytest.raises(ValueError, match=r"Published\.version is a whole number of 64 bits"):
         asyncio.run(commit(RedisSettings(host=HOST, port=1), Published(KEY, 2**63)))
 
 
