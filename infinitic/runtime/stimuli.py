@@ -15,10 +15,28 @@ BATCH_BYTES = 8 * 1024 * 1024
 """Bytes of segments after which the rest is left to the next activation: an executor holds no more at a time."""
 
 
+class Place(NamedTuple):
+    """A place in a history: in the segment `sequence`, behind so many of its stimuli."""
+
+    sequence: int
+    stimuli: int
+
+
+class Unread(NamedTuple):
+    """What an activation has left of the stimuli that were read for it: the next one goes on with them, and from `end`.
+
+    `size` is how many bytes of history they have.
+    """
+
+    stimuli: Sequence[Stimulus]
+    end: Place
+    size: int
+
+
 class Opened(NamedTuple):
     """An activation: when, what it hands over, how, and whether more waits behind that.
 
-    `size` is how many bytes of history were read for it.
+    `size` is how many bytes of history were read for it, up to `end`; None: nobody has kept where that is.
     """
 
     at: float
@@ -26,30 +44,48 @@ class Opened(NamedTuple):
     each: bool
     more: bool
     size: int = 0
+    end: Place | None = None
+
+    def left(self, handed: int, before: int) -> Unread | None:
+        """What is left when the first ones were handed over. `before` is how many bytes had been left to this one."""
+        if self.end is None:
+            return None
+        rest = self.stimuli[handed:]
+        return Unread(rest, self.end, (self.size + before) * len(rest) // max(len(self.stimuli), 1))
 
 
-async def read_stimuli(states: StateStorage, key: StateKey, message: Activate) -> Opened | None:
+async def read_stimuli(
+    states: StateStorage, key: StateKey, message: Activate, unread: Unread | None = None
+) -> Opened | None:
     """What history holds for this activation, None if it does not hold it.
 
-    All of it if it must be handed over at once. Raises `DamagedState`.
+    All of it if it must be handed over at once. `unread` is what the activation before has left, if the caller has
+    kept it: else everything is read again. Raises `DamagedState`.
     """
-    found = list[Stimulus]()
-    after, skip, size, read = message.first - 1, message.skip, 0, 0
+    if unread is None:
+        found, size, after, skip = list[Stimulus](), 0, message.first - 1, message.skip
+    else:
+        found, size, after, skip = [*unread.stimuli], unread.size, unread.end.sequence - 1, unread.end.stimuli
+    read = 0
     while after < message.sequence:
         page = await states.history(key, after=after, limit=min(PAGE, message.sequence - after))
         for segment in page:
             read += len(segment.events)
+            passed = 0
             for event in events_of(key, segment):
                 if isinstance(event, Activated):
                     if event.number == message.activation:
-                        return Opened(event.at, found, event.each, more=False, size=read)
+                        end = Place(segment.sequence, passed)
+                        return Opened(event.at, found, event.each, more=False, size=read, end=end)
                 elif isinstance(event, Stimulus):
                     if skip:
                         skip -= 1
                     elif message.each and size > BATCH_BYTES:
-                        return Opened(message.at, found, each=True, more=True, size=read)
+                        end = Place(segment.sequence, passed)
+                        return Opened(message.at, found, each=True, more=True, size=read, end=end)
                     else:
                         found.append(event)
+                    passed += 1
             if found:
                 size += len(segment.events)
         if not page:

@@ -35,7 +35,7 @@ from infinitic.runtime.lanes import BATCH_BYTES, PREFETCH, Lane, Lanes
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.revival import feed_history, head_of
 from infinitic.runtime.step import MissingVersion, spec_for
-from infinitic.runtime.stimuli import Opened, read_stimuli
+from infinitic.runtime.stimuli import Opened, Unread, read_stimuli
 from infinitic.runtime.subscription import Subscription
 from infinitic.storage import DamagedState, StateKey, Storage
 from infinitic.transport import Delivery, Message
@@ -52,17 +52,21 @@ class _Over(Exception):
 class _Live:
     """A live instance, with the decision of its last activation: it may be asked for again.
 
-    `handed` is how many bytes of history it was handed or asked for: it may hold all of them.
+    `handed` is how many bytes of history it was handed or asked for: it may hold all of them. `unread` is what was read
+    for it and left to the next activation.
     """
 
-    __slots__ = ("decision", "digest", "epoch", "handed", "instance")
+    __slots__ = ("decision", "digest", "epoch", "handed", "instance", "unread")
 
-    def __init__(self, instance: Instance, epoch: int, digest: str, decision: Outgoing, handed: int) -> None:
+    def __init__(
+        self, instance: Instance, epoch: int, digest: str, decision: Outgoing, handed: int, unread: Unread | None
+    ) -> None:
         self.instance = instance
         self.epoch = epoch
         self.digest = digest
         self.decision = decision
         self.handed = handed
+        self.unread = unread
 
     @property
     def bytes(self) -> int:
@@ -248,8 +252,9 @@ class WorkflowExecutor:
                 live.instance.close()
                 live = None
         instance = live.instance if live is not None else Instance(spec, workflow_id, message.meta)
+        unread = live.unread if live is not None and message.skip else None
         try:
-            opened = await self._open(instance, message, replay=live is None)
+            opened = await self._open(instance, message, replay=live is None, unread=unread)
             limits = Limits.sent(self._largest)
             try:
                 commands = instance.activate(opened.at, opened.stimuli, each=opened.each, limits=limits)
@@ -297,7 +302,8 @@ class WorkflowExecutor:
             instance.close()
         else:
             handed = (0 if live is None else live.handed) + (opened.size or size) + asked
-            self._keep(workflow_id, _Live(instance, message.epoch, digest, decision, handed))
+            left = None if taken is None else opened.left(taken, 0 if unread is None else unread.size)
+            self._keep(workflow_id, _Live(instance, message.epoch, digest, decision, handed, left))
         return decision
 
     def _stall(self, workflow_id: str, message: Activate, reason: str) -> Outgoing:
@@ -309,14 +315,19 @@ class WorkflowExecutor:
         )
         return self._decide(workflow_id, stalled)
 
-    async def _open(self, instance: Instance, message: Activate, *, replay: bool) -> Opened:
-        """What this activation hands over. `replay`: the instance is a new one, and first runs all that was before."""
+    async def _open(
+        self, instance: Instance, message: Activate, *, replay: bool, unread: Unread | None = None
+    ) -> Opened:
+        """What this activation hands over. `replay`: the instance is a new one, and first runs all that was before.
+
+        `unread` is what the activation before has left, if it was made here.
+        """
         key = StateKey(self.name, instance.id)
         opened: Opened | None
         if replay and (message.activation > 1 or message.first):
             opened = await self._replay(instance, key, message)
         elif message.first:
-            opened = await self._read(key, message)
+            opened = await self._read(key, message, unread)
         else:
             opened = Opened(message.at, message.stimuli, message.each, more=False)
         if opened is not None:
@@ -325,9 +336,9 @@ class WorkflowExecutor:
             raise _Over
         raise DamagedState(key, "The history", f"it does not hold activation {message.activation}")
 
-    async def _read(self, key: StateKey, message: Activate) -> Opened | None:
+    async def _read(self, key: StateKey, message: Activate, unread: Unread | None) -> Opened | None:
         try:
-            return await read_stimuli(self._states, key, message)
+            return await read_stimuli(self._states, key, message, unread)
         except DamagedState:
             if await self._is_over(key, message):
                 raise _Over from None
