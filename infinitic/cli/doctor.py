@@ -23,7 +23,7 @@ from infinitic.cli.doctor_sight import (
     look_at_versions,
 )
 from infinitic.cli.exits import FAILED
-from infinitic.cli.link import DEFAULT_CONFIG, Config, Project, exits, load, reach
+from infinitic.cli.link import DEFAULT_CONFIG, Config, Configuration, Project, exits, load, reach
 from infinitic.cli.output import Json, cell, line, show, status, table
 from infinitic.clock import Clock, SystemClock
 from infinitic.diagnosis import Diagnosable, Diagnosis, Level
@@ -59,7 +59,7 @@ def command(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
 async def _doctor(config: Path) -> Examined:
     configuration = load(config)
     project = configuration.project
-    checks = [*machine(), Diagnosis("configuration", Level.OK, str(config))]
+    checks = [*machine(), Diagnosis("configuration", Level.OK, str(config)), *code(configuration)]
     transport = _made("broker", configuration.transport, checks)
     storage = _made("database", configuration.storage, checks)
     try:
@@ -80,6 +80,22 @@ async def _doctor(config: Path) -> Examined:
             await storage.close()
     checks += compare_clocks(checks)
     return Examined(all(each.level is not Level.FAILURE for each in checks), checks)
+
+
+def code(configuration: Configuration) -> list[Diagnosis]:
+    """Whether the classes of the configuration can be imported here. Nothing is said if they can."""
+    try:
+        configuration.import_classes()
+    except ConfigurationError as error:
+        return [
+            Diagnosis(
+                "code",
+                Level.WARNING,
+                str(error),
+                "no worker starts on this machine: install the code, or mend its path",
+            )
+        ]
+    return []
 
 
 def _made(subject: str, make: Callable[[], T], checks: list[Diagnosis]) -> T | None:

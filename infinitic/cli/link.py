@@ -86,6 +86,7 @@ class Configuration(Protocol):
     def project(self) -> Project: ...
     def transport(self) -> Transport: ...
     def storage(self) -> Storage | None: ...
+    def import_classes(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,11 @@ class _Read:
 
     def storage(self) -> Storage | None:
         return self.config.storage()
+
+    def import_classes(self) -> None:
+        """Import what a worker would host. Raises `ConfigurationError`."""
+        self.config.services()
+        self.config.workflows()
 
 
 @asynccontextmanager

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from infinitic import Workflow, topics, workflow
 from infinitic.cli import doctor, doctor_sight
-from infinitic.cli.link import Project
+from infinitic.cli.link import Project, load
 from infinitic.diagnosis import Diagnosis, Level, skew
 from infinitic.errors import TransportError
 from infinitic.storage import (
@@ -266,3 +267,15 @@ def test_clocks_are_compared_with_each_other() -> None:
     assert doctor_sight.compare_clocks([broker, skew("database clock", -30)]) == []  # it was told
     assert skew("broker clock", 2.0, precision=2.0).level is Level.WARNING
     assert skew("broker clock", 60.0).level is Level.FAILURE
+
+
+def test_classes_that_do_not_import_are_told(tmp_path: Path) -> None:
+    """A worker would not start with them; the rest can be right."""
+    file = tmp_path / "infinitic.yml"
+    text = "transport: {in_memory: {}}\nservices:\n  - {name: Flights, executor: {class: CLASS}}\n"
+    file.write_text(text.replace("CLASS", "no_such_module.Flights"))
+    (told,) = doctor.code(load(file))
+    assert (told.subject, told.level) == ("code", Level.WARNING)
+    assert "infinitic.yml:3: services[0].executor.class: there is no module 'no_such_module'" in told.message
+    file.write_text(text.replace("CLASS", "infinitic.cli.demo_booking.Flights"))
+    assert doctor.code(load(file)) == []
