@@ -293,8 +293,9 @@ class Instance(InlineRecorder):
         try:
             value = await getattr(self._object, spec.attribute)(*args, **kwargs)
             data = self._sealed(spec.signature.encode_result(value))
-            what = f"The result of {self.spec.name}.{spec.name}"
-            self._make_room(what, len(data), deep=is_deeper(data, MAX_VALUE_DEPTH))
+            deep = len(data) > 2 * MAX_VALUE_DEPTH and is_deeper(data, MAX_VALUE_DEPTH)
+            if deep or not self._has_room(len(data)):
+                self._make_room(f"The result of {self.spec.name}.{spec.name}", len(data), deep=deep)
             command: Command = CompleteMethod(method_id, Raw(data))
         except asyncio.CancelledError as error:
             if not self._canceling:
@@ -353,8 +354,10 @@ class Instance(InlineRecorder):
         if not self._recording:
             self._check()
         data = self._sealed(arguments)
-        size = len(data) + extra_size(stub.tags, stub.meta)
-        deep = is_deeper(data, MAX_VALUE_DEPTH)
+        size = len(data)
+        if stub.tags or stub.meta:
+            size += extra_size(stub.tags, stub.meta)
+        deep = size > 2 * MAX_VALUE_DEPTH and is_deeper(data, MAX_VALUE_DEPTH)
         if deep or not self._has_room(size):
             what = f"The arguments of {stub.service}.{stub.spec.name}"
             self._make_room(what, size, lambda: largest_argument(arguments), deep=deep)

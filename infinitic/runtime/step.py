@@ -344,7 +344,7 @@ class Step:
     @property
     def failures(self) -> list[tuple[str, str]]:
         """The methods that this transition ended as failed: name, and what they raised, in one line."""
-        if self._transition is None or FailMethod not in map(type, self._transition.events):
+        if self._transition is None or FailMethod not in map(type, self._transition.events):  # no list, nor loop
             return []
         failed = [event for event in self._transition.events if type(event) is FailMethod]
         names = {method.id: method.name for method in self._transition.head.methods}

@@ -70,17 +70,20 @@ def conclude(
             if head.armed is None or target < head.armed:
                 changes["armed"] = target
                 outbox = [*outbox, ArmWake(target)]
-    if runnable(head):  # some of what waited was left to the next activation: nothing else would bring that about
+    if head.pending and runnable(
+        head
+    ):  # some of what waited was left to the next activation: nothing else would bring that about
         outbox = [*outbox, ArmWake(now)]
     if events or outbox:
         changes["sequence"] = head.sequence + 1
     if changes:
         head = replace(head, **changes)
     if entry is None:
-        flag = flag_of(head)
-        raised = flag is not None or (before is not None and flag_of(before) is not None)  # an older release set none
+        raised = head.parked or head.stalled is not None
+        if before is not None and not raised:
+            raised = before.parked or before.stalled is not None  # an older release set no flag
         if raised or before is None or before.version != head.version or before.armed != head.armed:
-            entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, None, head.armed, flag)
+            entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, None, head.armed, flag_of(head))
     return Transition(head, events, outbox, entry, expires_at)
 
 
