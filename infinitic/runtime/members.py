@@ -46,7 +46,7 @@ class Members:
 
     def wake(self) -> None:
         """One more member for what waits: an idle one, or a new one."""
-        if not self.waiting or self._group is None:
+        if not self.waiting or self._group is None or self.ending:
             return
         if self._idle:
             wake(self._idle.pop())

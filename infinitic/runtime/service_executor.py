@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from infinitic import topics
 from infinitic.clock import Clock
+from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import PayloadUnavailable, TransportError
 from infinitic.messages.control import Attempt
 from infinitic.messages.decoding import UndecodableMessage, UnknownMessageType
@@ -28,18 +29,10 @@ from infinitic.runtime.members import Members
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.wakeup import wake
-from infinitic.runtime.work import Outbound, Work, fitting
+from infinitic.runtime.work import CODEC_DELAY, LEFT_SECONDS, OUTBOX_BYTES, Outbound, Work, fitting
 from infinitic.transport import Delivery, MessageTooLarge, Support
 
 _logger = logging.getLogger("infinitic.executor")
-
-OUTBOX_BYTES = 16 * 1024 * 1024
-"""Bytes of reports that wait to be published, before no more tasks are taken."""
-
-CODEC_DELAY = 30.0
-"""Seconds for which a task is put off whose arguments the payload codec cannot decode now."""
-LEFT_SECONDS = 5.0
-"""How long a message of a newer release waits until the next worker looks at it."""
 
 
 class ServiceExecutor:
@@ -82,7 +75,9 @@ class ServiceExecutor:
         self._running: dict[Attempt, Work] = {}
         self._unpublished: dict[Attempt, Work] = {}
         self._remembered = Remembered(clock)
-        self._reports: list[Work] = []
+        self._reports: dict[str, list[Work]] = {}  # by topic; each has a flusher, which waits for more
+        self._flush_needed: dict[str, asyncio.Future[None]] = {}
+        self._flushing = 0
         self._handed_back: list[Outbound] = []
         self._handing: asyncio.Future[None] | None = None
         self._receiver: asyncio.Task[None] | None = None
@@ -90,8 +85,6 @@ class ServiceExecutor:
         self._deciding = False
         self._draining = False
         self._outbox_bytes = 0
-        self._flush_needed: asyncio.Future[None] | None = None
-        self._flushing = False
         self._drained: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._subscription = Subscription(publisher, self.topic, 2 * concurrency)  # of them half is being reported
@@ -115,11 +108,11 @@ class ServiceExecutor:
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
+            self._group = group
             self._members.begin(group)
             self._receiver = group.create_task(self._receive())
             group.create_task(self._inquiry.run())
             group.create_task(self._resolve())
-            group.create_task(self._flush())
 
     async def drain(self) -> None:
         """Stop receiving, hand back what waits, and return when everything that runs has been reported."""
@@ -352,7 +345,7 @@ class ServiceExecutor:
         try:
             if work.on_trial and self._durability:  # if it dies sooner, its message comes again beside its marked copy
                 await asyncio.sleep(self._durability)
-            work.end(await self._attempts.run(work.message, lambda: self._members.ending))
+            report = await self._attempts.run(work.message, lambda: self._members.ending)
         except asyncio.CancelledError:  # the grace period is over: this process outlives the task, which clears it
             if self._members.ending:
                 self._handed_back.append(work.again(asked=0, deaths=0))
@@ -372,10 +365,7 @@ class ServiceExecutor:
             self._stop_receiving()  # or it would come here again
             self._leave(leaving)
         else:
-            self._unpublished[work.attempt] = work
-            self._reports.append(work)
-            self._outbox_bytes += work.report_bytes
-            wake(self._flush_needed)
+            self._report(work, report)
         finally:
             self._end_trial(work)
             self._running.pop(work.attempt, None)
@@ -432,25 +422,34 @@ class ServiceExecutor:
             for each in outbound:  # others may have joined meanwhile
                 each.deliveries[:] = [delivery for delivery in each.deliveries if id(delivery) not in settled]
 
-    async def _flush(self) -> None:
+    def _report(self, work: Work, report: Outgoing) -> None:
+        work.end(report)
+        self._unpublished[work.attempt] = work
+        self._outbox_bytes += work.report_bytes
+        topic = report.topic.name
+        if topic in self._reports:
+            self._reports[topic].append(work)
+            wake(self._flush_needed.get(topic))
+        elif not self._members.ending:  # else the close publishes it
+            self._reports[topic] = [work]
+            self._group.create_task(self._flush(topic))
+
+    async def _flush(self, topic: str) -> None:
+        """Publish the reports on one topic: one that takes nothing holds up no other."""
         loop = asyncio.get_running_loop()
+        waiting = self._reports[topic]
         while True:
-            if not self._reports:
+            if not waiting:
                 wake(self._drained)
-                self._flush_needed = loop.create_future()
-                await self._flush_needed
-            reports = self._next_reports()
-            self._flushing = True
+                self._flush_needed[topic] = loop.create_future()
+                await self._flush_needed[topic]
+            count = fitting(work.report_bytes for work in waiting)
+            reports = waiting[:count]
+            del waiting[:count]
+            self._flushing += 1
             await self._publish(reports)
             await self._settle(reports)
-            self._flushing = False
-
-    def _next_reports(self) -> list[Work]:
-        """The reports to publish together: those that wait, as far as their bytes are bounded, at least one."""
-        count = fitting(work.report_bytes for work in self._reports)
-        reports = self._reports[:count]
-        del self._reports[:count]
-        return reports
+            self._flushing -= 1
 
     async def _settle(self, reported: list[Work]) -> None:
         """These reports are published: from here on a repeat is acknowledged at once."""

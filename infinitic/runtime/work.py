@@ -13,6 +13,14 @@ from infinitic.messages.control import Attempt
 from infinitic.messages.service import ExecuteTask
 from infinitic.transport import Delivery, Message
 
+OUTBOX_BYTES = 16 * 1024 * 1024
+"""Bytes of reports that wait to be published, before no more tasks are taken."""
+
+CODEC_DELAY = 30.0
+"""Seconds for which a task is put off whose arguments the payload codec cannot decode now."""
+LEFT_SECONDS = 5.0
+"""How long a message of a newer release waits until the next worker looks at it."""
+
 FLUSH_BYTES = 4 * 1024 * 1024
 """Bytes of reports that are published together."""
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from infinitic import PayloadCodec
 from infinitic.errors import TransportError
-from infinitic.messages import control, service
+from infinitic.messages import control, engine, service
 from infinitic.payloads import coder_of
 from infinitic.runtime.deaths import SUSPECT
 from infinitic.topics import Topic
@@ -48,7 +48,8 @@ def test_a_suspect_whose_marked_copy_is_too_large_takes_no_place_from_others() -
         await bench.give(delivery(large), second := delivery(request(["a"], position=1, deaths=SUSPECT)))
         assert ran == ["a"]
         assert second in bench.consumer.acked
-        assert len(transport.on("dlq")) == 1
+        failed = [each for each in bench.reports() if isinstance(each, engine.TaskFailed)]
+        assert [each.position for each in failed] == [0]
 
     played(bench, scenario)
 
@@ -266,5 +267,29 @@ def test_who_has_put_off_a_task_says_so_until_it_is_due() -> None:
         hears(bench, control.Ping((message.attempt,)))
         await quiet()
         assert len(answers(transport)) == 1, "it is due: whoever has it answers for it"
+
+    played(bench, scenario)
+
+
+def test_a_workflow_whose_topic_takes_nothing_holds_up_no_report_of_another() -> None:
+    """Its backlog is full, say, or its broker away: all reports of the service waited behind its."""
+    ran, transport = list[str](), ScriptedTransport()
+    bench = Bench(transport, counting(ran))
+
+    async def scenario() -> None:
+        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        transport.before_publish = lambda topic: gate if topic.name == "workflow-engine:Full" else None
+        full = [delivery(replace(request(["a"], position=number), workflow_name="Full")) for number in range(3)]
+        await bench.give(*full)
+        others = [delivery(request(["b"], position=number)) for number in range(10, 13)]
+        await bench.give(*others)
+        assert bench.consumer.acked == others
+        draining = asyncio.create_task(bench.executor.drain())
+        await asyncio.sleep(5.0)
+        assert not draining.done()
+        assert bench.executor.unfinished() == "service Desk: 3 report(s) not sent"
+        gate.set_result(None)
+        await draining
+        assert bench.consumer.acked == others + full
 
     played(bench, scenario)
