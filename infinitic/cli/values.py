@@ -13,6 +13,7 @@ import typer
 
 from infinitic.config import importing
 from infinitic.errors import ConfigurationError, DecodingError, UsageError
+from infinitic.limits import MAX_VALUE_DEPTH, is_deeper
 from infinitic.workflows import Workflow
 
 T = TypeVar("T")
@@ -27,9 +28,10 @@ _ANOTHER_VERSION = ": its caller knows another version of it"
 def parsed(option: str, text: str) -> Any:
     """A JSON value. Raises `UsageError` that names the option."""
     try:
+        # Counted, not tried: how deep the decoder follows depends on the release of Python.
+        if is_deeper(text.encode(), MAX_VALUE_DEPTH):
+            raise UsageError(f"{option} takes JSON, and this is nested too deep")
         return msgspec.json.decode(text)
-    except RecursionError:
-        raise UsageError(f"{option} takes JSON, and this is nested too deep") from None
     except (msgspec.MsgspecError, UnicodeEncodeError) as error:
         shown = text if len(text) <= 60 else f"{text[:60]}…"
         raise UsageError(f"{option} takes JSON, got {shown!r}: {error}") from None
