@@ -21,8 +21,6 @@ from typing import Any
 
 from infinitic.replay import places
 
-_A_TASK = "Put it into a task of a service"
-
 _REFUSED: dict[str, tuple[str, str]] = {}
 """By audit event: what it is called in reports, and what to do instead."""
 

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 _CONNECT, _CONNECTED, _ERROR = 2, 3, 14
 """Numbers of fields; those of the last two are also their types."""
 
-_AUTH_CHALLENGE = 36
 _PROTOCOL = 19
 _LONGEST = 64 * 1024
 """Bytes of an answer to `CONNECT`, at most; a longer one is no answer of a broker."""
