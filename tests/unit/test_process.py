@@ -32,13 +32,13 @@ def worker() -> Worker:
 def as_it_was() -> Iterator[None]:
     """Whatever a test does, the process of the tests is as before."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    thresholds, frozen = gc.get_threshold(), gc.get_freeze_count()
+    thresholds = gc.get_threshold()
+    gc.unfreeze()  # Python 3.12 starts with frozen objects, and other tests of this process may have left theirs
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
     gc.set_threshold(*thresholds)
-    if not frozen:
-        gc.unfreeze()
+    gc.unfreeze()
 
 
 async def run_until_told(*workers: Worker) -> None:
