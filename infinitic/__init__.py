@@ -1,6 +1,28 @@
 """Infinitic: durable workflows and services as plain Python classes."""
 
-from infinitic.client import Client as Client, WorkflowHandle as WorkflowHandle
+from infinitic.client.client import Client as Client, WorkflowHandle as WorkflowHandle
+from infinitic.client.sync_client import SyncClient as SyncClient, SyncHandle as SyncHandle
+from infinitic.codec.payloads import PayloadCodec as PayloadCodec
+from infinitic.definitions.services import (
+    ExponentialBackoff as ExponentialBackoff,
+    RetryPolicy as RetryPolicy,
+    TaskContext as TaskContext,
+    service as service,
+    task as task,
+    task_context as task_context,
+)
+from infinitic.definitions.workflows import (
+    Channel as Channel,
+    Deferred as Deferred,
+    DeferredStatus as DeferredStatus,
+    Receiver as Receiver,
+    Workflow as Workflow,
+    WorkflowContext as WorkflowContext,
+    all_of as all_of,
+    any_of as any_of,
+    method as method,
+    workflow as workflow,
+)
 from infinitic.errors import (
     ChannelClosedError as ChannelClosedError,
     DecodingError as DecodingError,
@@ -26,29 +48,7 @@ from infinitic.errors import (
 )
 from infinitic.messages.client import WorkflowInfo as WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus as WorkflowStatus
-from infinitic.payloads import PayloadCodec as PayloadCodec
-from infinitic.services import (
-    ExponentialBackoff as ExponentialBackoff,
-    RetryPolicy as RetryPolicy,
-    TaskContext as TaskContext,
-    service as service,
-    task as task,
-    task_context as task_context,
-)
-from infinitic.sync_client import SyncClient as SyncClient, SyncHandle as SyncHandle
-from infinitic.worker import Worker as Worker
-from infinitic.workflows import (
-    Channel as Channel,
-    Deferred as Deferred,
-    DeferredStatus as DeferredStatus,
-    Receiver as Receiver,
-    Workflow as Workflow,
-    WorkflowContext as WorkflowContext,
-    all_of as all_of,
-    any_of as any_of,
-    method as method,
-    workflow as workflow,
-)
+from infinitic.worker.worker import Worker as Worker
 
 __all__ = [
     "Channel",

@@ -15,7 +15,7 @@ from typing import Any, cast, overload
 import msgspec
 from msgspec.structs import replace
 
-from infinitic.difference import difference
+from infinitic.codec.difference import difference
 from infinitic.errors import ExceptionDetail, TaskFailure, UsageError
 from infinitic.limits import is_deeper
 

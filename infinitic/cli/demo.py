@@ -20,9 +20,9 @@ from infinitic.cli import demo_booking
 from infinitic.cli.demo_booking import Airline, Approval, Bank, HotelChain, MailServer, Receipt, Trip, TripRequest
 from infinitic.cli.exits import exit_codes
 from infinitic.cli.timeline import Screen, Timeline
-from infinitic.client import Client
+from infinitic.client.client import Client
 from infinitic.errors import InfiniticError
-from infinitic.worker import Worker
+from infinitic.worker.worker import Worker
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_transports.memory import Broker, InMemoryTransport
 

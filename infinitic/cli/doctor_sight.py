@@ -7,8 +7,8 @@ from itertools import combinations
 
 from infinitic import topics
 from infinitic.cli.link import Project
+from infinitic.definitions.workflow_spec import spec_of
 from infinitic.diagnosis import Diagnosis, Level, ok
-from infinitic.replay.spec import spec_of
 from infinitic.storage import Flag, Query, Storage, WorkflowStatus
 from infinitic.topics import Topic
 from infinitic.transport import SubscriptionStats, Transport

@@ -18,9 +18,9 @@ import msgspec
 from pydantic import BaseModel
 
 from infinitic.cli.values import arguments
+from infinitic.definitions.workflow_spec import MethodSpec
+from infinitic.definitions.workflows import Workflow
 from infinitic.errors import InfiniticError
-from infinitic.replay.spec import MethodSpec
-from infinitic.workflows import Workflow
 
 _DEEPEST = 4
 _EXAMPLES: dict[object, object] = {

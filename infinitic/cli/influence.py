@@ -22,10 +22,10 @@ from infinitic.cli.link import (
 )
 from infinitic.cli.output import Json, line, show
 from infinitic.cli.values import checked, parsed, text
-from infinitic.codec import value_codec
+from infinitic.codec.values import value_codec
+from infinitic.definitions.workflow_spec import spec_of
+from infinitic.definitions.workflows import Workflow
 from infinitic.errors import UsageError
-from infinitic.replay.spec import spec_of
-from infinitic.workflows import Workflow
 
 
 class Sent(msgspec.Struct, omit_defaults=True):

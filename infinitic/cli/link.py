@@ -18,15 +18,14 @@ import typer
 from infinitic import config as configuration, topics
 from infinitic.cli.exits import exit_codes
 from infinitic.cli.values import imported, seconds, text
-from infinitic.client import Client
-from infinitic.client_stubs import Target
+from infinitic.client.client import Client
+from infinitic.client.stubs import Target
+from infinitic.definitions.workflow_spec import WorkflowSpec, spec_of
+from infinitic.definitions.workflows import ReplayCheck, Workflow
 from infinitic.errors import ConfigurationError, InfiniticError, UsageError
 from infinitic.ids import check_name
-from infinitic.replay.divergence import ReplayCheck
-from infinitic.replay.spec import WorkflowSpec, spec_of
 from infinitic.storage import StateKey, Storage, StorageConfigurationError
 from infinitic.transport import Transport, TransportUnavailable
-from infinitic.workflows import Workflow
 
 T = TypeVar("T")
 

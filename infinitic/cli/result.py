@@ -21,11 +21,11 @@ from infinitic.cli.link import (
 from infinitic.cli.output import Json, show
 from infinitic.cli.start import Started, render_result, result_of
 from infinitic.cli.values import seconds
-from infinitic.client import WorkflowHandle
+from infinitic.client.client import WorkflowHandle
+from infinitic.codec.signatures import Signature
+from infinitic.definitions.workflow_spec import MethodSpec
 from infinitic.errors import InfiniticError, UsageError, WorkflowUnknownError
 from infinitic.messages.outcomes import WorkflowStatus
-from infinitic.replay.spec import MethodSpec
-from infinitic.signatures import Signature
 
 
 def command(

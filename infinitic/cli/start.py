@@ -15,10 +15,10 @@ from infinitic.cli.exits import FAILED
 from infinitic.cli.link import ANSWER_SECONDS, DEFAULT_CONFIG, Config, Link, run, warnings_shown, within
 from infinitic.cli.output import Json, line, show
 from infinitic.cli.values import arguments, checked, imported, metadata, seconds
-from infinitic.client import WorkflowHandle
+from infinitic.client.client import WorkflowHandle
+from infinitic.definitions.workflow_spec import MethodSpec, spec_of
+from infinitic.definitions.workflows import Workflow
 from infinitic.errors import ConfigurationError, DeferredError, UsageError, WorkflowCanceledError, WorkflowFailedError
-from infinitic.replay.spec import MethodSpec, spec_of
-from infinitic.workflows import Workflow
 
 Target = Annotated[str, typer.Argument(help="module:Class.method, or Name.method of a workflow in the configuration.")]
 Input = Annotated[

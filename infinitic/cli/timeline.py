@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from infinitic.definitions.services import task_context
 from infinitic.errors import UsageError
-from infinitic.services import task_context
 
 WHO = 24  # columns
 

@@ -12,9 +12,9 @@ import msgspec
 import typer
 
 from infinitic.config import importing
+from infinitic.definitions.workflows import Workflow
 from infinitic.errors import ConfigurationError, DecodingError, UsageError
 from infinitic.limits import MAX_VALUE_DEPTH, is_deeper
-from infinitic.workflows import Workflow
 
 T = TypeVar("T")
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from infinitic.config.importing import found, told
+from infinitic.definitions.service_contract import service_name
+from infinitic.definitions.workflow_spec import spec_of
+from infinitic.definitions.workflows import Workflow
 from infinitic.errors import ConfigurationError, InfiniticError
-from infinitic.registry import service_name
-from infinitic.replay.spec import spec_of
-from infinitic.workflows import Workflow
 
 
 def service_class(path: str, name: str) -> type[Any]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from infinitic.config import classes, models
 from infinitic.config.problems import Node, Problems
+from infinitic.definitions.workflows import Workflow
 from infinitic.errors import ConfigurationError
-from infinitic.workflows import Workflow
 
 
 class Placed:

@@ -17,6 +17,7 @@ from infinitic.config.overrides import override
 from infinitic.config.problems import Node, Problems
 from infinitic.config.reading import Reader, keys_of, takes_json
 from infinitic.config.tree import parse
+from infinitic.definitions.workflows import Workflow
 from infinitic.errors import ConfigurationError, UsageError
 from infinitic.plugins import (
     storage_plugin,
@@ -27,7 +28,6 @@ from infinitic.plugins import (
 )
 from infinitic.storage import Storage
 from infinitic.transport import Transport
-from infinitic.workflows import Workflow
 
 DEFAULT: Final = Path("infinitic.yml")
 

@@ -6,11 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from infinitic.definitions.services import ExponentialBackoff
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
 from infinitic.plugins import Settings
 from infinitic.runtime.cache import DEFAULT_BUFFER_BYTES, DEFAULT_CACHE_BYTES, DEFAULT_SIZE, LEAST, Bounds
-from infinitic.services import ExponentialBackoff
 
 DAY = 86_400.0
 

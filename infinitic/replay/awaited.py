@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from infinitic import ids
 from infinitic.clock import to_datetime
+from infinitic.definitions.deferred import Deferred
+from infinitic.definitions.stubs import TaskStub
 from infinitic.errors import DeferredError, TaskCanceledError
-from infinitic.replay.deferred import Deferred
-from infinitic.replay.stubs import TaskStub
 
 if TYPE_CHECKING:
     from infinitic.replay.instance import Instance

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import cast
 
-from infinitic.earlier import same_arguments
+from infinitic.codec.release_0_1 import same_arguments
+from infinitic.definitions.workflows import ReplayCheck
 from infinitic.failures import describe as describe_error
 from infinitic.messages.commands import (
     CancelMethod,
@@ -19,17 +19,6 @@ from infinitic.messages.commands import (
     StartTimer,
 )
 from infinitic.replay.places import line_of as line_of, raised_at as raised_at, source_line as source_line
-
-
-class ReplayCheck(StrEnum):
-    """How much of a command is compared with the history.
-
-    none: its position. simple: its kind and name too. strict: its arguments and times too.
-    """
-
-    NONE = "none"
-    SIMPLE = "simple"
-    STRICT = "strict"
 
 
 def same(recorded: Command, requested: Command, check: ReplayCheck) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 from msgspec import Raw
 
 from infinitic import ids
-from infinitic.codec import ValueCodec, value_codec
+from infinitic.codec.values import ValueCodec, value_codec
+from infinitic.definitions.service_contract import result_hint
 from infinitic.errors import (
     PayloadError,
     PayloadTooLargeError,
@@ -22,7 +23,6 @@ from infinitic.failures import describe, qualified_name
 from infinitic.limits import MAX_VALUE_DEPTH, is_deeper, too_deep
 from infinitic.messages.commands import RecordInline
 from infinitic.messages.outcomes import MethodFailure, cause_of, fit_method
-from infinitic.registry import result_hint
 from infinitic.replay.recorder import Recorder
 
 _REFUSALS = {qualified_name(cls): cls for cls in (UsageError, PayloadError, PayloadTooLargeError, RegistrationError)}

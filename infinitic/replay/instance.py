@@ -19,6 +19,11 @@ from typing import Any, assert_never, cast
 from msgspec import Raw
 
 from infinitic.clock import to_datetime
+from infinitic.definitions.channels import BoundChannel
+from infinitic.definitions.combination import Combination
+from infinitic.definitions.deferred import Deferred, Waitable
+from infinitic.definitions.stubs import INSTANCE, TaskStub
+from infinitic.definitions.workflow_spec import MethodSpec, WorkflowSpec, build
 from infinitic.errors import (
     DecodingError,
     TaskFailedError,
@@ -50,9 +55,6 @@ from infinitic.messages.events import (
 from infinitic.messages.outcomes import MethodFailure, cause_of, fit_method
 from infinitic.replay import divergence
 from infinitic.replay.awaited import ReplayLogger, TaskDeferred, TimerDeferred
-from infinitic.replay.channels import BoundChannel
-from infinitic.replay.combination import Combination
-from infinitic.replay.deferred import Deferred, Waitable
 from infinitic.replay.inline import InlineRecorder
 from infinitic.replay.loop import (
     MAX_STEPS,
@@ -65,8 +67,6 @@ from infinitic.replay.loop import (
     news_of,
 )
 from infinitic.replay.recorder import METHOD, Discarded, Stop
-from infinitic.replay.spec import MethodSpec, WorkflowSpec, build
-from infinitic.replay.stubs import INSTANCE, TaskStub
 
 LISTED = 10
 MAX_FAILURES = 5

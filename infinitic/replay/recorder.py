@@ -11,6 +11,7 @@ from typing import NoReturn
 from msgspec import Raw
 from msgspec.structs import replace
 
+from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.errors import (
     InfiniticError,
     NonDeterminismError,
@@ -23,7 +24,6 @@ from infinitic.limits import Limits, too_deep
 from infinitic.messages.commands import Command, RefuseCall, ScheduleTask
 from infinitic.replay import divergence
 from infinitic.replay.loop import WorkflowLoop
-from infinitic.replay.spec import WorkflowSpec
 
 METHOD: ContextVar[tuple[str, str]] = ContextVar("infinitic_method", default=("", ""))
 """Id and name of the method whose code runs."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from infinitic.clock import to_datetime
+from infinitic.definitions.channels import Receiver
+from infinitic.definitions.combination import Combination, Taking
+from infinitic.definitions.deferred import Deferred
 from infinitic.replay.awaited import TaskDeferred, TimerDeferred
-from infinitic.replay.channels import Receiver
-from infinitic.replay.combination import Combination, Taking
-from infinitic.replay.deferred import Deferred
 from infinitic.replay.instance import Instance
 from infinitic.replay.loop import WorkflowTask
 from infinitic.replay.places import line_of

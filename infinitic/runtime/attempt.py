@@ -20,21 +20,21 @@ from msgspec.structs import replace
 
 from infinitic import topics
 from infinitic.clock import Clock
+from infinitic.codec.payloads import Coder
+from infinitic.definitions.service_contract import ServiceImplementation, TaskImplementation
+from infinitic.definitions.services import ExponentialBackoff, TaskContext, current_task
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import InfiniticError, PayloadTooLargeError, PayloadUnavailable, TaskFailure, UsageError
 from infinitic.failures import describe, fit
 from infinitic.limits import MAX_SECONDS, MAX_VALUE_DEPTH, is_deeper, too_deep
 from infinitic.messages import engine, service
 from infinitic.messages.service import ExecuteTask
-from infinitic.payloads import Coder
-from infinitic.registry import ServiceImplementation, TaskImplementation
 from infinitic.runtime.backoff import insist
 from infinitic.runtime.blocking import Blocking
-from infinitic.services import ExponentialBackoff, TaskContext, current_task
 from infinitic.transport import Message
 
 if TYPE_CHECKING:
-    from infinitic.client import Client
+    from infinitic.client.client import Client
 
 _logger = logging.getLogger("infinitic.executor")
 

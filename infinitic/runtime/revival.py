@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines import effects, state
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.render import Outgoing, needed, render
@@ -20,7 +21,6 @@ from infinitic.messages.commands import RecordInline, ScheduleTask, StartTimer
 from infinitic.messages.events import Activated, Event, Stimulus
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
-from infinitic.replay.spec import WorkflowSpec
 from infinitic.runtime.cache import Held
 from infinitic.storage import DamagedState, Segment, StateKey, StateStorage, Stored
 

@@ -16,6 +16,7 @@ import msgspec
 
 from infinitic import topics
 from infinitic.clock import Clock
+from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines import state
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import (
@@ -28,7 +29,6 @@ from infinitic.errors import (
 from infinitic.limits import Limits, longest_of
 from infinitic.messages.decoding import UndecodableMessage, check_key
 from infinitic.replay.divergence import stalls
-from infinitic.replay.spec import WorkflowSpec
 from infinitic.runtime.blame import ILL, is_counted
 from infinitic.runtime.cache import Bounds, Cache, Held
 from infinitic.runtime.committer import Committer

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from infinitic import topics
+from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines import effects, state
 from infinitic.engines.effects import ActivateElsewhere, Answer, Bury, Effect, Postpone, Reply, SendTask
 from infinitic.engines.state import WorkflowHead
@@ -30,7 +31,6 @@ from infinitic.messages.decoding import UndecodableMessage
 from infinitic.messages.events import AttemptFailed, Event, Stimulus
 from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
-from infinitic.replay.spec import WorkflowSpec
 from infinitic.runtime.cache import Held
 from infinitic.runtime.oversize import too_large, without_large_results
 from infinitic.storage import Change, Segment

@@ -16,6 +16,7 @@ import msgspec
 
 from infinitic import topics
 from infinitic.clock import Clock
+from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import DecodingError, InfiniticError, StorageError, TransportError
 from infinitic.failures import fit_text
@@ -28,7 +29,6 @@ from infinitic.replay.divergence import stalls
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
-from infinitic.replay.spec import WorkflowSpec
 from infinitic.runtime.blame import ILL, UNCOUNTED, is_counted
 from infinitic.runtime.cache import Bounds, is_above
 from infinitic.runtime.lanes import BATCH_BYTES, PREFETCH, Lane, Lanes

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 from unittest.mock import call
 
+from infinitic.definitions.service_contract import ServiceImplementation, contract_of, implementation_with
 from infinitic.errors import InfiniticError, UsageError
-from infinitic.registry import ServiceImplementation, contract_of, implementation_with
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -14,20 +14,20 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 import infinitic
-from infinitic.client import Client
+from infinitic.client.client import Client
 from infinitic.clock import to_datetime, to_seconds
+from infinitic.codec.payloads import PayloadCodec
+from infinitic.definitions.services import RetryPolicy
+from infinitic.definitions.workflows import Workflow
 from infinitic.errors import InfiniticError, UsageError
 from infinitic.integrity import checked
 from infinitic.messages.outcomes import WorkflowStatus
-from infinitic.payloads import PayloadCodec
 from infinitic.replay.waits import waits_of
 from infinitic.runtime import blocking
 from infinitic.runtime.revival import head_of, replayed
-from infinitic.services import RetryPolicy
 from infinitic.storage import Found, Query
 from infinitic.topics import DEAD_LETTERS
-from infinitic.worker import Worker
-from infinitic.workflows import Workflow
+from infinitic.worker.worker import Worker
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing import determinism
 from infinitic_testing.doubles import ServiceDouble, hosted

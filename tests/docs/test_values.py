@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel
 
 from infinitic import Workflow
-from infinitic.codec import value_codec
+from infinitic.codec.values import value_codec
 from infinitic_testing.simulation import Simulation
 
 PAGE = (Path(__file__).parents[2] / "docs/values.md").read_text()

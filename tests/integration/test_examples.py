@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from infinitic import Client, Worker, ids
-from infinitic.registry import implementation_of
-from infinitic.replay.spec import spec_of
+from infinitic.definitions.service_contract import implementation_of
+from infinitic.definitions.workflow_spec import spec_of
 from tests.examples.test_examples import EXAMPLES, OUTCOMES
 from tests.integration.stack import DATABASES, configuration, need
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from infinitic import Channel, Workflow, WorkflowHandle
-from infinitic.payloads import PayloadCodec
+from infinitic.codec.payloads import PayloadCodec
 from infinitic_testing.loop import VirtualLoop
 from infinitic_testing.simulation import Simulation
 

@@ -15,10 +15,10 @@ from typing import Any, ParamSpec, TypeVar, cast
 from msgspec import Raw
 
 from infinitic import Worker, Workflow, WorkflowHandle, topics
-from infinitic.client import Client
-from infinitic.client_stubs import MethodStub, Target
+from infinitic.client.client import Client
+from infinitic.client.stubs import MethodStub, Target
+from infinitic.definitions.workflow_spec import spec_of
 from infinitic.messages import engine, events
-from infinitic.replay.spec import spec_of
 from infinitic.storage import StateKey
 from infinitic.transport import Message
 from infinitic_testing.simulation import Simulation

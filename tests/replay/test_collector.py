@@ -11,10 +11,10 @@ import pytest
 from msgspec import Raw
 
 from infinitic import Workflow
+from infinitic.definitions.workflow_spec import spec_of
 from infinitic.messages.commands import CompleteMethod
 from infinitic.messages.events import MethodStarted
 from infinitic.replay.instance import Instance
-from infinitic.replay.spec import spec_of
 
 CLOSED: list[str] = []
 

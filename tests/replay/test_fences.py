@@ -35,9 +35,9 @@ import pytest
 from msgspec import Raw
 
 from infinitic import Worker, Workflow, WorkflowCodeError
+from infinitic.definitions.workflow_spec import spec_of
 from infinitic.messages.events import MethodStarted
 from infinitic.replay.instance import Instance
-from infinitic.replay.spec import spec_of
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.simulation import Simulation
 from infinitic_transports.memory import InMemoryTransport

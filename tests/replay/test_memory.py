@@ -11,9 +11,9 @@ from typing import Any
 from msgspec import Raw
 
 from infinitic import Channel, Workflow
+from infinitic.definitions.workflow_spec import spec_of
 from infinitic.messages.events import MethodStarted
 from infinitic.replay.instance import Instance
-from infinitic.replay.spec import spec_of
 from tests.replay.harness import Desk, Run, both_ways
 
 TIMES = 500

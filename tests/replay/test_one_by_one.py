@@ -12,6 +12,7 @@ import pytest
 from msgspec import Raw
 
 from infinitic import Channel, Workflow
+from infinitic.definitions.workflow_spec import spec_of
 from infinitic.messages.commands import Command
 from infinitic.messages.events import (
     Activated,
@@ -25,7 +26,6 @@ from infinitic.messages.events import (
 )
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
-from infinitic.replay.spec import spec_of
 from infinitic_testing.simulation import Simulation
 from tests.replay.harness import Case, Desk, Run, both_ways, run_case
 

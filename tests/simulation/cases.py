@@ -24,7 +24,7 @@ from infinitic import (
     task,
     task_context,
 )
-from infinitic.registry import implementation_of
+from infinitic.definitions.service_contract import implementation_of
 
 
 class Numbers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines import state
 from infinitic.engines.state import WorkflowHead
 from infinitic.integrity import open_head, open_segment
@@ -13,7 +14,6 @@ from infinitic.messages.events import Event
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
-from infinitic.replay.spec import WorkflowSpec
 from infinitic.runtime.revival import feed_history
 from infinitic.storage import Query, Segment, StateKey
 from infinitic_storages.memory import Database

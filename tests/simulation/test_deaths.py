@@ -10,8 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from infinitic import TaskFailedError, Workflow
+from infinitic.definitions.services import TaskOptions
 from infinitic.messages import service
-from infinitic.services import TaskOptions
 from infinitic.topics import service_executor, workflow_engine
 from infinitic.transport import Message
 from infinitic_storages.memory import InMemoryStorage

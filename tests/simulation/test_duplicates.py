@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from infinitic import WorkflowUnknownError
-from infinitic.replay.spec import spec_of
+from infinitic.definitions.workflow_spec import spec_of
 from infinitic.topics import Topic
 from infinitic.transport import Message
 from infinitic_storages.memory import Database

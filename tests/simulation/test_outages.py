@@ -11,7 +11,7 @@ import logging
 import pytest
 
 from infinitic import Client
-from infinitic.replay.spec import spec_of
+from infinitic.definitions.workflow_spec import spec_of
 from infinitic_testing.fences import Fence, FencedTransport
 from tests.simulation.cases import CASES, CROWD, Case
 from tests.simulation.faulty import Hiccup, Outage

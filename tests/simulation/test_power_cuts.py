@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from infinitic.replay.spec import spec_of
+from infinitic.definitions.workflow_spec import spec_of
 from infinitic_testing.fences import Fence
 from tests.simulation.cases import CASES, CROWD, Case
 from tests.simulation.examples import EXAMPLES

@@ -16,11 +16,11 @@ import pytest
 from infinitic import Channel, TaskFailedError, Workflow, WorkflowHandle, WorkflowUnknownError, limits, task, workflow
 from infinitic.engines import state
 from infinitic.engines.workflow import render
-from infinitic.hosting import spec_of_version
 from infinitic.runtime import stimuli
 from infinitic.storage import StorageOutcomeUnknown, StorageUnavailable
 from infinitic.topics import Topic
 from infinitic.transport import Message, TransportUnavailable
+from infinitic.worker.hosting import spec_of_version
 from infinitic_storages.memory import Database
 from infinitic_testing.fences import Fence
 from infinitic_testing.loop import run

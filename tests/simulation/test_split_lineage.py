@@ -11,7 +11,6 @@ import pytest
 
 from infinitic import Channel, Workflow, topics, workflow
 from infinitic.engines import state
-from infinitic.hosting import spec_of_version
 from infinitic.messages import events
 from infinitic.replay.instance import Instance
 from infinitic.runtime import stimuli
@@ -19,6 +18,7 @@ from infinitic.runtime.cache import Bounds
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.workflow_executor import WorkflowExecutor
 from infinitic.transport import Message
+from infinitic.worker.hosting import spec_of_version
 from infinitic_testing.loop import run
 from infinitic_transports.memory import Broker
 from tests.simulation.invariants import check_history, history_of, kept

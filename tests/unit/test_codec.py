@@ -28,7 +28,7 @@ import pytest
 from hypothesis import given, strategies as st
 from pydantic import Field
 
-from infinitic.codec import ValueCodec, hint_name, value_codec
+from infinitic.codec.values import ValueCodec, hint_name, value_codec
 from infinitic.errors import PayloadError, UsageError
 from tests.unit.codec_models import (
     INF,
@@ -343,8 +343,8 @@ def test_trivial_hints_do_not_import_pydantic() -> None:
     code = """
 import inspect, json, sys
 from typing import Any, Optional
-from infinitic.codec import value_codec
-from infinitic.signatures import Signature
+from infinitic.codec.values import value_codec
+from infinitic.codec.signatures import Signature
 
 async def trivial(a: int, b: str = "", *c: float, d: bool = True, e: Any = None) -> Optional[int]: ...
 

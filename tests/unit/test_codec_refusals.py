@@ -19,8 +19,8 @@ import pydantic
 import pytest
 from pydantic import BaseModel, Field, PlainSerializer
 
-from infinitic.codec import hint_name, value_codec
-from infinitic.difference import difference
+from infinitic.codec.difference import difference
+from infinitic.codec.values import hint_name, value_codec
 from infinitic.errors import DecodingError, PayloadError
 from tests.unit.codec_models import (
     NAN,

@@ -15,9 +15,9 @@ from examples.hello import Visit
 from infinitic import Client, SyncClient, Worker
 from infinitic.config import Config, load
 from infinitic.config.reference import reference
+from infinitic.definitions.workflows import ReplayCheck
 from infinitic.errors import ConfigurationError, UsageError
 from infinitic.plugins import STORAGE_WRAPPERS, storage_plugins, storage_wrapper, transport_plugins
-from infinitic.replay.divergence import ReplayCheck
 from infinitic.runtime.cache import Bounds
 from infinitic.storage import Storage, StorageClosed
 from infinitic.transport import Transport, TransportClosed

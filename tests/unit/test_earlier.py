@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from infinitic.codec import value_codec
-from infinitic.earlier import same_arguments
-from infinitic.signatures import Signature
+from infinitic.codec.release_0_1 import same_arguments
+from infinitic.codec.signatures import Signature
+from infinitic.codec.values import value_codec
 from tests.unit.kept_models import Part, Patch
 
 NOON = dt.datetime(2024, 7, 1, 12, tzinfo=ZoneInfo("Europe/Paris"))

@@ -10,9 +10,9 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from infinitic import PayloadCodec
+from infinitic.codec.payloads import coder_of
 from infinitic.errors import TransportError
 from infinitic.messages import control, engine, service
-from infinitic.payloads import coder_of
 from infinitic.runtime.deaths import SUSPECT
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, UnknownTopic

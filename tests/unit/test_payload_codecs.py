@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from infinitic import Channel, PayloadCodec, UsageError, Workflow, WorkflowCodeError, workflow
-from infinitic.payloads import Coder, coder_of
+from infinitic.codec.payloads import Coder, coder_of
 from infinitic.storage import Query
 from infinitic_testing.loop import run
 from infinitic_testing.simulation import Simulation

@@ -20,8 +20,8 @@ from infinitic import (
     task,
     workflow,
 )
-from infinitic.registry import contract_of, implementation_of, service_name
-from infinitic.replay.spec import spec_of
+from infinitic.definitions.service_contract import contract_of, implementation_of, service_name
+from infinitic.definitions.workflow_spec import spec_of
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_transports.memory import InMemoryTransport
 

@@ -13,10 +13,10 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from infinitic import DecodingError, PayloadCodec, task_context
-from infinitic.client import Client
+from infinitic.client.client import Client
+from infinitic.codec.payloads import coder_of
+from infinitic.definitions.service_contract import implementation_of
 from infinitic.messages import control, engine, service
-from infinitic.payloads import coder_of
-from infinitic.registry import implementation_of
 from infinitic.runtime import blocking
 from infinitic.runtime.attempt import Attempts
 from infinitic.runtime.publisher import Publisher

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypedDict, Typ
 import msgspec
 import pytest
 
+from infinitic.codec.signatures import Signature
 from infinitic.errors import DecodingError, PayloadError, UsageError
-from infinitic.signatures import Signature
 
 if TYPE_CHECKING:
     from decimal import Decimal as OnlyForCheckers

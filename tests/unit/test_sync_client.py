@@ -9,7 +9,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from infinitic import Channel, UsageError, Worker, Workflow, WorkflowCanceledError, WorkflowStatus
-from infinitic.sync_client import SyncClient
+from infinitic.client.sync_client import SyncClient
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_transports.memory import InMemoryTransport
 

@@ -24,7 +24,7 @@ import pydantic
 import pytest
 from pydantic import Field
 
-from infinitic.codec import hint_name, value_codec
+from infinitic.codec.values import hint_name, value_codec
 from infinitic.errors import DecodingError, PayloadError
 from tests.unit.kept_models import (
     Aliased,

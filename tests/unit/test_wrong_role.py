@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from infinitic import Client, Worker, Workflow, service
-from infinitic.codec import value_codec
+from infinitic.codec.values import value_codec
 from infinitic.errors import UsageError
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.doubles import ServiceDouble

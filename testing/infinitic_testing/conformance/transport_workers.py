@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from infinitic import Channel, Worker, Workflow, task, topics
+from infinitic.definitions.services import service
+from infinitic.definitions.workflows import workflow
 from infinitic.ids import new_id
 from infinitic.messages import engine
 from infinitic.messages.service import ExecuteTask, encode
-from infinitic.services import service
 from infinitic.storage import Change, Outcome, Published, Refused
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, Message, TopicStats, Transport
-from infinitic.workflows import workflow
 from infinitic_storages.memory import Database
 from infinitic_testing.conformance.transport_bench import Bench
 

@@ -6,14 +6,14 @@ import inspect
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from infinitic.codec import value_codec
+from infinitic.codec.values import value_codec
+from infinitic.definitions.channels import Channel
+from infinitic.definitions.workflow_spec import MethodSpec, WorkflowSpec, spec_of
+from infinitic.definitions.workflows import Workflow, owner_of
 from infinitic.errors import PayloadError, UsageError
-from infinitic.replay.channels import Channel
-from infinitic.replay.spec import MethodSpec, WorkflowSpec, spec_of
-from infinitic.workflows import Workflow, owner_of
 
 if TYPE_CHECKING:
-    from infinitic.client import Client
+    from infinitic.client.client import Client
 
 
 class Target(NamedTuple):

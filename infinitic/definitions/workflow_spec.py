@@ -8,23 +8,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infinitic.codec import value_codec
-from infinitic.errors import RegistrationError, UsageError
-from infinitic.ids import check_name
-from infinitic.payloads import Coder
-from infinitic.registry import check_names, public_functions, remembered, signature_of
-from infinitic.replay.channels import Channel
-from infinitic.replay.divergence import ReplayCheck
-from infinitic.replay.stubs import ServiceStub
-from infinitic.signatures import Signature
-from infinitic.workflows import (
+from infinitic.codec.payloads import Coder
+from infinitic.codec.signatures import Signature
+from infinitic.codec.values import value_codec
+from infinitic.definitions.channels import Channel
+from infinitic.definitions.service_contract import check_names, public_functions, remembered, signature_of
+from infinitic.definitions.stubs import ServiceStub
+from infinitic.definitions.workflows import (
     METHOD_OPTIONS,
     WORKFLOW_OPTIONS,
     MethodOptions,
+    ReplayCheck,
     Workflow,
     WorkflowOptions,
     is_workflow,
 )
+from infinitic.errors import RegistrationError, UsageError
+from infinitic.ids import check_name
 
 
 @dataclass(frozen=True, slots=True, eq=False)

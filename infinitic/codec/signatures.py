@@ -5,7 +5,7 @@ Wire form of arguments: a JSON array of the positional ones, ``[1,"a"]``. Only i
 name travels by position where it can, and keyword-only arguments in the order of their declaration. Defaults
 are not sent: the receiver applies its own.
 
-This module knows nothing of services and workflows (`infinitic.registry`) and calls nothing.
+This module knows nothing of services and workflows (`infinitic.definitions.service_contract`) and calls nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import msgspec
 
-from infinitic.codec import ValueCodec, value_codec
+from infinitic.codec.values import ValueCodec, value_codec
 from infinitic.errors import DecodingError, PayloadError, UsageError
 
 

@@ -12,7 +12,7 @@ Which codec serves a hint:
 - all others: pydantic as its ``TypeAdapter`` takes them, with ``"NaN"``, ``"Infinity"``, ``"-Infinity"`` and
   bytes as (URL-safe) base64, also inside models.
 
-This module knows nothing of calls and parameters (`infinitic.signatures`), compression or encryption.
+This module knows nothing of calls and parameters (`infinitic.codec.signatures`), compression or encryption.
 """
 
 from __future__ import annotations
@@ -29,12 +29,10 @@ from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
-from infinitic import unset
-from infinitic.codec_pydantic import PydanticCodec
-from infinitic.difference import shown
-from infinitic.errors import DecodingError, PayloadError, UsageError
-from infinitic.limits import TOO_DEEP
-from infinitic.round_trip import (
+from infinitic.codec import unset_fields
+from infinitic.codec.difference import shown
+from infinitic.codec.pydantic_values import PydanticCodec
+from infinitic.codec.round_trip import (
     MsgspecCodec,
     ValueCodec as ValueCodec,
     hint_name as hint_name,
@@ -42,6 +40,8 @@ from infinitic.round_trip import (
     parts_of,
     sentence,
 )
+from infinitic.errors import DecodingError, PayloadError, UsageError
+from infinitic.limits import TOO_DEEP
 
 _to_json = msgspec.json.Encoder().encode
 
@@ -176,14 +176,14 @@ class _PlainCodec(ValueCodec):
             value = list(value)
         try:
             data = _to_json(_tagged(value))
-            return unset.join(data, None, ()) or data if unset.needs_mark(data) else data
+            return unset_fields.join(data, None, ()) or data if unset_fields.needs_mark(data) else data
         except RecursionError:  # a cycle, or deeper than this stack allows
             raise PayloadError(TOO_DEEP) from None
         except ValueError as error:  # lone surrogate, endless number
             raise PayloadError(f"cannot be written as JSON: {error}") from None
 
     def decode(self, data: bytes | msgspec.Raw) -> Any:
-        data, _ = unset.split(bytes(data))  # by a sender whose hint says more
+        data, _ = unset_fields.split(bytes(data))  # by a sender whose hint says more
         try:
             value = self._from_json(data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -9,9 +9,9 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, cast
 
+from infinitic.definitions.workflow_spec import WorkflowSpec, spec_of
+from infinitic.definitions.workflows import Workflow
 from infinitic.errors import RegistrationError, UsageError
-from infinitic.replay.spec import WorkflowSpec, spec_of
-from infinitic.workflows import Workflow
 
 
 def concurrency_of(value: object) -> int:

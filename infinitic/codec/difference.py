@@ -21,8 +21,8 @@ from uuid import UUID
 
 import msgspec
 
-from infinitic import cures
-from infinitic.moments import same_moment
+from infinitic.codec import advice
+from infinitic.codec.datetimes import same_moment
 
 
 class Notes:
@@ -33,7 +33,7 @@ class Notes:
         tuples: a list may arrive as a tuple: if it does, the hint says so.
         floats: an int may arrive as a float that equals it, as Python's types have it.
         unset: collects pairs of pydantic models, sent and arrived, that differ in which fields were set, which is
-            kept by other means (`infinitic.unset`). None: that is a difference.
+            kept by other means (`infinitic.codec.unset_fields`). None: that is a difference.
     """
 
     __slots__ = ("floats", "lists", "tuples", "unset")
@@ -86,7 +86,7 @@ def difference(sent: object, arrived: object, notes: Notes = _NO_NOTES) -> str |
         return _of_sequences(sent, arrived, notes)
     if _model_origin(kind) is _model_origin(other):
         return _comparison(kind)(sent, arrived, notes)
-    cure = cures.of_another_type(kind, other)
+    cure = advice.of_another_type(kind, other)
     return f": {shown(sent)} ({kind.__name__}) would arrive as {shown(arrived)} ({other.__name__}){cure}"
 
 
@@ -161,7 +161,7 @@ _SAME: dict[type, Callable[[Any, Any], bool]] = {
 
 def _of_values(same: Callable[[Any, Any], bool]) -> _Comparison:
     def compare(sent: Any, arrived: Any, notes: Notes) -> str | None:
-        return None if same(sent, arrived) else _change(sent, arrived, cures.of_value(sent, arrived))
+        return None if same(sent, arrived) else _change(sent, arrived, advice.of_value(sent, arrived))
 
     return compare
 
@@ -182,7 +182,7 @@ def _of_sequences(sent: Any, arrived: Any, notes: Notes) -> str | None:
 
 def _of_deques(sent: deque[Any], arrived: deque[Any], notes: Notes) -> str | None:
     if sent.maxlen != arrived.maxlen:
-        return f".maxlen: {sent.maxlen} would arrive as {arrived.maxlen}{cures.MAXLEN}"
+        return f".maxlen: {sent.maxlen} would arrive as {arrived.maxlen}{advice.MAXLEN}"
     return _of_sequences(sent, arrived, notes)
 
 
@@ -192,7 +192,7 @@ def _of_dicts(sent: dict[Any, Any], arrived: dict[Any, Any], notes: Notes) -> st
         text_only = text_only and type(key) is str
         if path := difference(value, arrived.get(key, _ABSENT), notes):
             lost = type(key) is not str and key not in arrived
-            return f"[{shown(key)}]{path}{cures.KEY if lost else ''}"
+            return f"[{shown(key)}]{path}{advice.KEY if lost else ''}"
     if len(sent) != len(arrived):
         return _change(sent, arrived)
     return None if text_only else _of_sets(sent.keys(), arrived.keys(), notes)
@@ -204,7 +204,7 @@ def _of_ordered_dicts(sent: dict[Any, Any], arrived: dict[Any, Any], notes: Note
 
 def _of_default_dicts(sent: Any, arrived: Any, notes: Notes) -> str | None:
     one, other = sent.default_factory, arrived.default_factory
-    return None if one == other else f".default_factory: {shown(one)} would arrive as {shown(other)}{cures.FACTORY}"
+    return None if one == other else f".default_factory: {shown(one)} would arrive as {shown(other)}{advice.FACTORY}"
 
 
 def _of_sets(sent: Any, arrived: Any, notes: Notes) -> str | None:
@@ -246,7 +246,7 @@ def _of_fields(fields: Iterable[str], kind: type | None = None) -> _Comparison:
             if same is other.__class__ and same in _BY_VALUE and one == other:  # as in `difference`, for speed
                 continue
             if path := difference(one, other, notes):
-                return f".{name}{path}{cures.of_field(sent.__class__, name)}"
+                return f".{name}{path}{advice.of_field(sent.__class__, name)}"
         if kind is None or sent.__dict__.keys() <= known:
             return None
         ours: dict[str, Any] = sent.__dict__
@@ -255,7 +255,7 @@ def _of_fields(fields: Iterable[str], kind: type | None = None) -> _Comparison:
             if name in known or _is_of_class(kind, name):
                 continue
             if path := difference(value, theirs.get(name, _ABSENT), notes):
-                return f".{name}{path}{cures.ATTRIBUTE}"
+                return f".{name}{path}{advice.ATTRIBUTE}"
         return None
 
     return compare
@@ -267,7 +267,7 @@ def _of_models(sent: Any, arrived: Any, notes: Notes) -> str | None:
     if extra is not None and (path := difference(extra, arrived.__pydantic_extra__, notes)):
         return path
     if private is not None and (path := difference(private, arrived.__pydantic_private__, notes)):
-        return f"{path}{cures.PRIVATE}"
+        return f"{path}{advice.PRIVATE}"
     if sent.__pydantic_fields_set__ != arrived.__pydantic_fields_set__:
         if notes.unset is None:
             sets = (sorted(each.__pydantic_fields_set__) for each in (sent, arrived))

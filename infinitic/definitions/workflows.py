@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from logging import Logger, LoggerAdapter
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
@@ -13,14 +14,13 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from infinitic.clock import to_datetime, to_instant, to_seconds
+from infinitic.definitions.channels import Channel, Receiver
+from infinitic.definitions.combination import all_of, any_of
+from infinitic.definitions.deferred import Deferred, DeferredStatus
+from infinitic.definitions.stubs import INSTANCE, ServiceStub
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
 from infinitic.limits import MAX_VERSION
-from infinitic.replay.channels import Channel, Receiver
-from infinitic.replay.combination import all_of, any_of
-from infinitic.replay.deferred import Deferred, DeferredStatus
-from infinitic.replay.divergence import ReplayCheck
-from infinitic.replay.stubs import INSTANCE, ServiceStub
 
 if TYPE_CHECKING:
     from infinitic.replay.instance import Instance
@@ -47,6 +47,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 WORKFLOW_OPTIONS = "__infinitic_workflow__"
 METHOD_OPTIONS = "__infinitic_method__"
 DEFAULT_RETENTION = 86_400.0
+
+
+class ReplayCheck(StrEnum):
+    """How much of a command is compared with the history.
+
+    none: its position. simple: its kind and name too. strict: its arguments and times too.
+    """
+
+    NONE = "none"
+    SIMPLE = "simple"
+    STRICT = "strict"
 
 
 @dataclass(frozen=True)

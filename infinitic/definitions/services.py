@@ -18,7 +18,7 @@ from infinitic.failures import matches
 from infinitic.ids import check_name
 
 if TYPE_CHECKING:
-    from infinitic.client import Client
+    from infinitic.client.client import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type[Any])
@@ -191,7 +191,7 @@ def service(
 
     def decorate(decorated: C) -> C:
         check_class("@service is for classes", decorated)
-        if any(base.__module__ == "infinitic.workflows" for base in decorated.__mro__):
+        if any(base.__module__ == "infinitic.definitions.workflows" for base in decorated.__mro__):
             raise UsageError(f"@service is for services, and {decorated.__name__} is a workflow: use @workflow")
         setattr(decorated, OPTIONS, options)
         return decorated

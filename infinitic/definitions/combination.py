@@ -14,11 +14,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, cast, overload
 
+from infinitic.definitions.deferred import BY_USER, Deferred, Home, Waitable, current_home, tell
 from infinitic.errors import UsageError
-from infinitic.replay.deferred import BY_USER, Deferred, Home, Waitable, current_home, tell
 
 if TYPE_CHECKING:
-    from infinitic.replay.channels import Receiver
+    from infinitic.definitions.channels import Receiver
 
     Part: TypeAlias = Deferred[Any] | Receiver[Any]
 

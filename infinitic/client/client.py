@@ -15,10 +15,13 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 from msgspec import Raw
 
 from infinitic import ids, topics
-from infinitic.client_handles import WorkflowHandle as WorkflowHandle, instance_of
-from infinitic.client_stubs import MethodStub, Target, method_stub, stub_of, stub_of_function
-from infinitic.client_waits import Waits
+from infinitic.client.handles import WorkflowHandle as WorkflowHandle, instance_of
+from infinitic.client.stubs import MethodStub, Target, method_stub, stub_of, stub_of_function
+from infinitic.client.waits import Waits
 from infinitic.clock import Clock, SystemClock, to_instant
+from infinitic.codec.payloads import PayloadCodec, coder_of
+from infinitic.definitions.stubs import checked_meta
+from infinitic.definitions.workflow_spec import MethodSpec
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import (
     DecodingError,
@@ -35,9 +38,6 @@ from infinitic.limits import check_value, extra_size, room_of
 from infinitic.messages import client as responses, engine
 from infinitic.messages.client import ReplyTo, WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus, error_of
-from infinitic.payloads import PayloadCodec, coder_of
-from infinitic.replay.spec import MethodSpec
-from infinitic.replay.stubs import checked_meta
 from infinitic.runtime.backoff import delay_of, insist
 from infinitic.runtime.publisher import Publisher
 from infinitic.storage import Flag, Page, Query, Storage

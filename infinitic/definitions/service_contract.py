@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar, cast, get_type_hints
 
+from infinitic.codec.signatures import Signature
+from infinitic.definitions.services import OPTIONS, RetryPolicy, TaskOptions
 from infinitic.errors import RegistrationError, UsageError
 from infinitic.ids import check_name
-from infinitic.services import OPTIONS, RetryPolicy, TaskOptions
-from infinitic.signatures import Signature
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -153,7 +153,7 @@ def _task_name(cls: type[Any], attribute: str) -> str:
 
 def check_service(what: str, given: object) -> None:
     """Raise `UsageError` if something is not the class of a service. `what` was given it: ``new_service``."""
-    from infinitic.workflows import Workflow  # it stands on this module
+    from infinitic.definitions.workflows import Workflow  # it stands on this module
 
     if not isinstance(given, type):
         if isinstance(given, str | int | float | None) or inspect.isroutine(given):
@@ -224,7 +224,7 @@ def implementation_of(
     Raises `RegistrationError` for a contract that is not implemented, or implemented twice under one name, `UsageError`
     for what is no service.
     """
-    from infinitic.workflows import Workflow  # it stands on this module
+    from infinitic.definitions.workflows import Workflow  # it stands on this module
 
     cls = type(instance)
     if issubclass(cls, Workflow):  # made by a factory, or given as an object

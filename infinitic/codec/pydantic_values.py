@@ -2,11 +2,11 @@
 
 The core schema that pydantic made of the hint is copied and changed, three times:
 
-- to read: our config everywhere, and datetimes with the zone behind them (`infinitic.moments`);
+- to read: our config everywhere, and datetimes with the zone behind them (`infinitic.codec.datetimes`);
 - to write: our config;
 - to write with care, where the second did not keep all: zones, and lists where the hint says tuple or the reverse.
 
-Which fields of models were set stands beside the text (`infinitic.unset`).
+Which fields of models were set stands beside the text (`infinitic.codec.unset_fields`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from datetime import datetime, time
 from functools import partial
 from typing import Any, cast
 
-from infinitic import cures, unset
-from infinitic.difference import Notes, difference, shown
-from infinitic.moments import read, standard, written
-from infinitic.round_trip import PLAIN, ZONED, RoundTripCodec, hint_name, parts_of, sentence
+from infinitic.codec import advice, unset_fields
+from infinitic.codec.datetimes import read, standard, written
+from infinitic.codec.difference import Notes, difference, shown
+from infinitic.codec.round_trip import PLAIN, ZONED, RoundTripCodec, hint_name, parts_of, sentence
 
 _FLOATS: dict[str, Any] = {"ser_json_inf_nan": "strings"}
 _CONFIG = _FLOATS | {"ser_json_bytes": "base64", "val_json_bytes": "base64"}
@@ -96,10 +96,10 @@ class PydanticCodec(RoundTripCodec):
             if found is None:
                 self._refuse(value, change, failure)
             data, arrived = found
-        if models or (data[-2:] == unset.END and unset.needs_mark(data)):
-            marked = unset.join(data, arrived, models or ())
+        if models or (data[-2:] == unset_fields.END and unset_fields.needs_mark(data)):
+            marked = unset_fields.join(data, arrived, models or ())
             if marked is None:
-                self._refuse(value, f": {cures.IN_SET}", None)
+                self._refuse(value, f": {advice.IN_SET}", None)
             return marked
         return data
 
@@ -126,12 +126,12 @@ class PydanticCodec(RoundTripCodec):
         return self._careful
 
     def _read(self, data: bytes) -> Any:
-        if data[-2:] != unset.END:
+        if data[-2:] != unset_fields.END:
             return self._from_json(data)
-        data, marks = unset.split(data)
+        data, marks = unset_fields.split(data)
         value = self._from_json(data)
         if marks and self._has_models:
-            unset.apply(marks, value)
+            unset_fields.apply(marks, value)
         return value
 
     def _reason(self, value: Any, error: Exception) -> str:
@@ -160,13 +160,13 @@ class PydanticCodec(RoundTripCodec):
     def _cure(self, error: Exception) -> str:
         problems: list[Any] = cast(Any, error).errors() if hasattr(error, "errors") else []
         if any("[key]" in each["loc"] for each in problems):
-            return cures.KEY
+            return advice.KEY
         if any(each["type"] in ("enum", "literal_error") for each in problems):
-            return cures.NO_JSON_VALUE
+            return advice.NO_JSON_VALUE
         if any(each["type"] == "missing" and self._is_init_var(each["loc"][-1]) for each in problems):
-            return cures.INIT_VAR
+            return advice.INIT_VAR
         if any(hasattr(part, "get_secret_value") for part in parts_of(self.hint, {})):
-            return cures.SECRET
+            return advice.SECRET
         return ""
 
     def _is_init_var(self, name: object) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-from infinitic.client_stubs import Target, WorkflowStub, target_of
-from infinitic.client_waits import Wait
+from infinitic.client.stubs import Target, WorkflowStub, target_of
+from infinitic.client.waits import Wait
 from infinitic.clock import to_seconds
+from infinitic.definitions.workflow_spec import MethodSpec
 from infinitic.errors import UsageError
-from infinitic.replay.spec import MethodSpec
 
 if TYPE_CHECKING:
-    from infinitic.client import Client
+    from infinitic.client.client import Client
 
 R = TypeVar("R")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from infinitic import unset
-from infinitic.moments import without_suffix
+from infinitic.codec import unset_fields
+from infinitic.codec.datetimes import without_suffix
 
 _parts = msgspec.json.Decoder(list[msgspec.Raw] | dict[str, list[msgspec.Raw] | dict[str, msgspec.Raw]]).decode
 
@@ -33,7 +33,7 @@ def _plain(part: Any, *, marks: bool) -> Any:
     if issubclass(kind, dict):
         return [(name, _plain(each, marks=marks)) for name, each in part.items()]
     data = bytes(part)
-    return _ordered(msgspec.json.decode(unset.split(data)[0] if marks else data), marks=marks)
+    return _ordered(msgspec.json.decode(unset_fields.split(data)[0] if marks else data), marks=marks)
 
 
 def _ordered(value: Any, *, marks: bool) -> Any:

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from infinitic import ids, topics
-from infinitic.client import Client
+from infinitic.client.client import Client
 from infinitic.clock import Clock, SystemClock, to_seconds
+from infinitic.codec.payloads import PayloadCodec, coder_of
+from infinitic.definitions.service_contract import ServiceImplementation, implementation_of
+from infinitic.definitions.services import RetryPolicy, timeout
+from infinitic.definitions.workflow_spec import WorkflowSpec, workflow_name
+from infinitic.definitions.workflows import ReplayCheck, Workflow
 from infinitic.errors import InfiniticError, RegistrationError, UsageError
-from infinitic.hosting import concurrency_of, instance_of, spec_of_version
 from infinitic.integrity import checked
-from infinitic.payloads import PayloadCodec, coder_of
-from infinitic.registry import ServiceImplementation, implementation_of
-from infinitic.replay.divergence import ReplayCheck
-from infinitic.replay.spec import WorkflowSpec, workflow_name
 from infinitic.runtime import blocking
 from infinitic.runtime.attempt import Attempts
 from infinitic.runtime.backoff import insist
@@ -38,10 +38,9 @@ from infinitic.runtime.service_executor import ServiceExecutor
 from infinitic.runtime.state_engine import StateEngine
 from infinitic.runtime.supervisor import Component, Supervisor
 from infinitic.runtime.workflow_executor import WorkflowExecutor
-from infinitic.services import RetryPolicy, timeout
 from infinitic.storage import Storage
 from infinitic.transport import Transport
-from infinitic.workflows import Workflow
+from infinitic.worker.hosting import concurrency_of, instance_of, spec_of_version
 
 if TYPE_CHECKING:
     from infinitic.config import Config

@@ -7,10 +7,10 @@ from bisect import insort
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Generic, Protocol, TypeVar, cast, get_args, overload
 
-from infinitic.codec import ValueCodec, value_codec
+from infinitic.codec.values import ValueCodec, value_codec
+from infinitic.definitions.combination import Taking
+from infinitic.definitions.deferred import Deferred, DeferredStatus, Home, Waitable, status_of
 from infinitic.errors import ChannelClosedError, DecodingError, UsageError
-from infinitic.replay.combination import Taking
-from infinitic.replay.deferred import Deferred, DeferredStatus, Home, Waitable, status_of
 
 T = TypeVar("T")
 U = TypeVar("U")

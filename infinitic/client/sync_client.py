@@ -11,12 +11,12 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from infinitic.client import Client, WorkflowHandle
+from infinitic.client.client import Client, WorkflowHandle
 from infinitic.clock import Clock
+from infinitic.codec.payloads import PayloadCodec
 from infinitic.errors import UsageError
 from infinitic.messages.client import WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus
-from infinitic.payloads import PayloadCodec
 from infinitic.storage import Flag, Page, Storage
 from infinitic.transport import Transport
 

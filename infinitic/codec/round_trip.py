@@ -1,6 +1,6 @@
 """The base of all codecs, and of those that check: what was written is read again and compared.
 
-`RoundTripCodec` serves what msgspec takes (`MsgspecCodec`, here) and pydantic (`infinitic.codec_pydantic`): the
+`RoundTripCodec` serves what msgspec takes (`MsgspecCodec`, here) and pydantic (`infinitic.codec.pydantic_values`): the
 receiver gets the same value, or the sender an error that says what to do about it.
 """
 
@@ -16,11 +16,11 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from infinitic import unset
-from infinitic.difference import Notes, difference, shown
+from infinitic.codec import unset_fields
+from infinitic.codec.datetimes import NO_SUFFIX
+from infinitic.codec.difference import Notes, difference, shown
 from infinitic.errors import DecodingError, PayloadError
 from infinitic.limits import TOO_DEEP
-from infinitic.moments import NO_SUFFIX
 
 _to_json = msgspec.json.Encoder().encode
 
@@ -109,10 +109,10 @@ class MsgspecCodec(RoundTripCodec):
             self._refuse(value, None, error)
         if change is not None:
             self._refuse(value, change, None)
-        return unset.join(data, None, ()) or data if unset.needs_mark(data) else data
+        return unset_fields.join(data, None, ()) or data if unset_fields.needs_mark(data) else data
 
     def _read(self, data: bytes) -> Any:
-        return self._from_json(unset.split(data)[0])
+        return self._from_json(unset_fields.split(data)[0])
 
 
 def _may_be_a_list(part: Any) -> bool:

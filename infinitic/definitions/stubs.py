@@ -6,10 +6,10 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from infinitic.definitions.service_contract import ServiceContract, TaskSpec, check_service, contract_of
+from infinitic.definitions.services import timeout
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
-from infinitic.registry import ServiceContract, TaskSpec, check_service, contract_of
-from infinitic.services import timeout
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -1,0 +1,1 @@
+"""Clients: programs that start workflows, wait for them, signal, cancel and inspect them."""

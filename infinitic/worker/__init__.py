@@ -1,0 +1,1 @@
+"""Workers: processes that host services and workflows."""
