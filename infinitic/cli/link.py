@@ -173,9 +173,12 @@ class _Heard(logging.Handler):
         self.aloud = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.last = " ".join(record.getMessage().split())
-        if self.aloud:
-            typer.echo(f"Warning: {self.last}", err=True)
+        message = " ".join(record.getMessage().split())
+        of_the_file = record.name == "infinitic.config"  # no reason why something does not answer
+        if not of_the_file:
+            self.last = message
+        if self.aloud or of_the_file:
+            typer.echo(f"Warning: {message}", err=True)
 
 
 _heard = _Heard()

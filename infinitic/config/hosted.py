@@ -34,7 +34,7 @@ class HostedService:
 
     name: str
     implementation: Callable[[], object]
-    executor: models.ServiceExecutor
+    executor: models.ServiceExecutorSection
     place: Node = field(repr=False)
 
     @property
@@ -63,5 +63,5 @@ class HostedWorkflow:
 
     name: str
     versions: tuple[type[Workflow], ...]
-    executor: models.WorkflowExecutor | None
-    state_engine: models.StateEngine | None
+    executor: models.WorkflowExecutorSection | None
+    state_engine: models.StateEngineSection | None

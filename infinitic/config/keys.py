@@ -26,6 +26,9 @@ RENAMED: dict[str, dict[str, tuple[str, float | None]]] = {
 }
 """By section: the key in snake_case, our name, and what a number is multiplied with."""
 
+EARLIER_NAMES: dict[str, dict[str, str]] = {"": {"horizon_seconds": "deduplication_window_seconds"}}
+"""By section: keys of earlier releases and their names today. They are accepted, with a warning."""
+
 NOT_YET = {
     "event_listener": "event listeners are not available yet",
     "services.tag_engine": "tag engines are not available yet",
@@ -111,7 +114,13 @@ def snake(key: str) -> str:
 def renamed(section: str, key: str) -> tuple[str, float | None]:
     """Our name of a key, and what a number is multiplied with."""
     plain = snake(key)
-    return RENAMED.get(section, {}).get(plain, (plain, None))
+    earlier = EARLIER_NAMES.get(section, {}).get(plain, plain)
+    return RENAMED.get(section, {}).get(plain, (earlier, None))
+
+
+def is_earlier(section: str, key: str) -> bool:
+    """Whether a key is one that earlier releases had for something that has another name today."""
+    return snake(key) in EARLIER_NAMES.get(section, {})
 
 
 def refusal(section: str, key: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from infinitic.plugins import (
 from infinitic.storage import Storage
 from infinitic.transport import Transport
 
+_logger = logging.getLogger("infinitic.config")
+
 DEFAULT: Final = Path("infinitic.yml")
 
 LARGEST: Final = 1024 * 1024
@@ -49,14 +52,14 @@ class Config:
     def transport(self) -> Transport:
         """A new connection to the broker. Whoever asks closes it."""
         name, settings = self.transport_settings
-        return transport_plugin(name).from_settings(settings, horizon=self.document.horizon_seconds)
+        return transport_plugin(name).from_settings(settings, horizon=self.document.deduplication_window_seconds)
 
     def storage(self) -> Storage | None:
         """A new connection to the storage, None if the file has none. Whoever asks closes it."""
         if self.storage_settings is None or self.document.storage is None:
             return None
         name, settings = self.storage_settings
-        storage = storage_plugin(name).from_settings(settings, horizon=self.document.horizon_seconds)
+        storage = storage_plugin(name).from_settings(settings, horizon=self.document.deduplication_window_seconds)
         wrap = storage_wrapper("compression")  # also if nothing is to be compressed: earlier values may be
         return wrap(storage, self.document.storage.compression)
 
@@ -165,6 +168,8 @@ def load(
     problems.stop()
     if document is None or transport is None:
         raise ConfigurationError(f"{source}: cannot work")
+    for each in problems.warnings:
+        _logger.warning("%s", each)
     return Config(document, transport, storage, reader)
 
 

@@ -45,7 +45,7 @@ class StorageSection(Settings):
     )
 
 
-class Retry(Settings):
+class RetrySection(Settings):
     """A retry policy with growing delays, `ExponentialBackoff`. It wins over `@task` and `@service`."""
 
     minimum_seconds: float = Field(default=1.0, description="Seconds to wait after the first failure")
@@ -72,7 +72,7 @@ class Retry(Settings):
             raise ValueError(str(error).removeprefix("ExponentialBackoff: ")) from None
 
 
-class ServiceExecutor(Settings):
+class ServiceExecutorSection(Settings):
     """Runs the tasks of a service."""
 
     class_path: ClassPath | None = Field(
@@ -85,7 +85,7 @@ class ServiceExecutor(Settings):
     attempt_timeout_seconds: Positive | None = Field(
         default=None, description="Seconds that an attempt may take; wins over `@task` and `@service`"
     )
-    retry: Retry | None = Field(default=None, description="Retry policy; default is what the code says")
+    retry: RetrySection | None = Field(default=None, description="Retry policy; default is what the code says")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -94,14 +94,14 @@ class ServiceExecutor(Settings):
         return self
 
 
-class Service(Settings):
+class ServiceSection(Settings):
     """A service that the worker hosts."""
 
     name: Name = Field(description="Name of the service; the class must have the same")
-    executor: ServiceExecutor = Field(description="Runs its tasks")
+    executor: ServiceExecutorSection = Field(description="Runs its tasks")
 
 
-class WorkflowExecutor(Settings):
+class WorkflowExecutorSection(Settings):
     """Runs the code of a workflow."""
 
     class_path: ClassPath | None = Field(
@@ -130,7 +130,7 @@ class WorkflowExecutor(Settings):
         return self.classes or ((self.class_path,) if self.class_path else ())
 
 
-class StateEngine(Settings):
+class StateEngineSection(Settings):
     """Keeps the state of a workflow."""
 
     concurrency: Concurrency = Field(default=100, description="How many instances are worked on at once")
@@ -139,12 +139,14 @@ class StateEngine(Settings):
     )
 
 
-class Workflow(Settings):
+class WorkflowSection(Settings):
     """A workflow that the worker hosts: its code, its state engine, or both, which are faster together."""
 
     name: Name = Field(description="Name of the workflow; the classes must have the same")
-    executor: WorkflowExecutor | None = Field(default=None, description="Runs its code")
-    state_engine: StateEngine | None = Field(default=None, description="Keeps its state; each workflow needs one")
+    executor: WorkflowExecutorSection | None = Field(default=None, description="Runs its code")
+    state_engine: StateEngineSection | None = Field(
+        default=None, description="Keeps its state; each workflow needs one"
+    )
 
     @model_validator(mode="after")
     def _some(self) -> Self:
@@ -159,8 +161,9 @@ class Document(Settings):
     name: Name | None = Field(
         default=None, description="Name of the worker, unique among all workers; chosen if not given"
     )
-    horizon_seconds: Positive = Field(
-        default=14 * DAY, description="Seconds that the transport and the storage keep messages, marks and remnants"
+    deduplication_window_seconds: Positive = Field(
+        default=14 * DAY,
+        description="Seconds for which a duplicate of a message is recognised; the broker keeps messages as long",
     )
     cache_size: int = Field(
         default=DEFAULT_SIZE,
@@ -181,8 +184,8 @@ class Document(Settings):
     storage: StorageSection | None = Field(
         default=None, description="Where workflows are kept; services alone need none"
     )
-    services: tuple[Service, ...] = Field(default=(), description="Services that the worker hosts")
-    workflows: tuple[Workflow, ...] = Field(default=(), description="Workflows that the worker hosts")
+    services: tuple[ServiceSection, ...] = Field(default=(), description="Services that the worker hosts")
+    workflows: tuple[WorkflowSection, ...] = Field(default=(), description="Workflows that the worker hosts")
 
     @property
     def bounds(self) -> Bounds:

@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, cast
 
+from infinitic.config.keys import EARLIER_NAMES, renamed
+from infinitic.config.models import Document
 from infinitic.config.problems import Node, Problems
 from infinitic.config.yaml_nodes import DEPTH
 
 PREFIX = "INFINITIC_"
 DELIMITER = "__"
-KNOWN = ("name", "horizon_seconds", "transport", "storage", "services", "workflows")
+KNOWN = (*Document.model_fields, *EARLIER_NAMES[""])
+"""What may follow the prefix: the keys at the top of the file."""
 
 LARGEST = 1024 * 1024
 
@@ -37,11 +40,22 @@ def override(root: Node, environ: Mapping[str, str], problems: Problems, takes_j
             problems.add(name, keys[0], f"has more than {DEPTH} levels")
         elif keys[0] in KNOWN:
             value = _decoded(name, ours[name], keys, problems) if takes_json(keys) else ours[name]
-            _put(root, keys, value, name, problems)
+            _put(root, (_as_written(root, keys[0], ours), *keys[1:]), value, name, problems)
         elif len(keys) > 1:
             close = get_close_matches(keys[0], KNOWN, 1)
             hint = f" (did you mean '{close[0]}'?)" if close else ""
             problems.add(name, keys[0], f"unknown key{hint}")
+
+
+def _as_written(root: Node, key: str, ours: Mapping[str, str]) -> str:
+    """The key as the file has it, which may be by an earlier name: a variable replaces it, not adds to it.
+
+    Both names as variables are two keys: which one is meant cannot be known.
+    """
+    for written, node in (root.children or {}).items():
+        if renamed("", written)[0] == renamed("", key)[0] and node.where not in ours:
+            return written
+    return key
 
 
 def _decoded(name: str, text: str, keys: Path, problems: Problems) -> object:

@@ -65,14 +65,19 @@ class Problems:
 
     def __init__(self) -> None:
         self.lines: dict[tuple[int, str], None] = {}
+        self.warnings: list[str] = []
 
     def add(self, where: str, path: str, message: str) -> None:
         """Note a mistake. Raises `ConfigurationError` with all of them once there are `MOST`."""
-        line = ": ".join(part for part in (where, _plain(path), _plain(" ".join(message.split()))) if part)
+        line = _line(where, path, message)
         number = where.rpartition(":")[2]
         self.lines[int(number) if number.isdecimal() else 0, line] = None
         if len(self.lines) >= MOST:
             self.stop()
+
+    def warn(self, where: str, path: str, message: str) -> None:
+        """Note what is not wrong, but should be changed."""
+        self.warnings.append(_line(where, path, message))
 
     def stop(self) -> None:
         """Raise `ConfigurationError` if there is any mistake. They are in the order of their lines."""
@@ -80,6 +85,10 @@ class Problems:
             more = ["these are not all: correct them first"] if len(self.lines) >= MOST else []
             ordered = sorted(self.lines, key=lambda each: each[0])
             raise ConfigurationError("\n".join([*(line for _, line in ordered), *more]))
+
+
+def _line(where: str, path: str, message: str) -> str:
+    return ": ".join(part for part in (where, _plain(path), _plain(" ".join(message.split()))) if part)
 
 
 def _plain(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeGuard, TypeVar, Union, get_args,
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from infinitic.config.keys import refusal, renamed
+from infinitic.config.keys import is_earlier, refusal, renamed
 from infinitic.config.problems import Node, Problems
 
 M = TypeVar("M", bound=BaseModel)
@@ -67,6 +67,9 @@ class Reader:
             if name in more:
                 continue
             if name in fields:
+                if key != name and is_earlier(section, key):
+                    message = f"this key is called '{name}' now: rename it; the old name still works"
+                    self._problems.warn(child.where, child.path, message)
                 value = self._value(fields[name].annotation, child, (*loc, name), f"{section}.{name}".lstrip("."))
                 if factor is not None and isinstance(value, int | float):
                     value = float(value) * factor if abs(value) < 1e300 else value

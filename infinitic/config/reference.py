@@ -61,8 +61,8 @@ def reference() -> str:
     parts += _plugins("transport", transport_plugins(), lambda name: transport_plugin(name).Settings)
     parts += _section("storage", "`storage`", models.StorageSection)
     parts += _plugins("storage", storage_plugins(), lambda name: storage_plugin(name).Settings)
-    parts += _section("services[]", "`services[]`", models.Service)
-    parts += _section("workflows[]", "`workflows[]`", models.Workflow)
+    parts += _section("services[]", "`services[]`", models.ServiceSection)
+    parts += _section("workflows[]", "`workflows[]`", models.WorkflowSection)
     return "\n".join(parts)
 
 

@@ -231,3 +231,19 @@ def test_completion() -> None:
         [sys.executable, "-m", "infinitic"], env=os.environ | asked, capture_output=True, text=True, timeout=60
     )
     assert ended.stdout.split() == ["dead-letters"]
+
+
+def test_what_a_file_should_say_otherwise_is_told_on_stderr_and_blamed_for_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "infinitic.yml"
+    file.write_text(
+        f"transport: {{in_memory: {{name: {tmp_path.name}}}}}\nstorage: {{in_memory: {{}}}}\nhorizon_seconds: 60\n"
+    )
+    told = f"Warning: {file}:3: horizon_seconds: this key is called 'deduplication_window_seconds' now"
+    listed = invoke("list", "--config", str(file), "--json")
+    assert (listed.exit_code, msgspec.json.decode(listed.stdout)) == (0, {"workflows": [], "cursor": None})
+    assert listed.stderr.startswith(told)
+    described = invoke("describe", "some-id", "--config", str(file), "--workflow", "Trip")
+    assert described.exit_code == 1
+    [warning, error] = described.stderr.splitlines()
+    assert warning.startswith(told)
+    assert "horizon_seconds" not in error

@@ -39,7 +39,7 @@ def test_defaults() -> None:
     assert config.transport_settings[0] == "in_memory"
     assert (config.storage_settings, config.storage()) == (None, None)
     document = config.document
-    assert (document.name, document.horizon_seconds, document.services, document.workflows) == (
+    assert (document.name, document.deduplication_window_seconds, document.services, document.workflows) == (
         None,
         14 * 86_400,
         (),
@@ -83,9 +83,18 @@ WORKFLOW = MINIMAL + "workflows:\n  - name: W\n    executor: "
             MINIMAL + "storage: {in_memory: {}, compression: bzip2}\n",
             "<text>:2: storage.compression: must be 'none', 'gzip' or 'zstd', got 'bzip2'",
         ),
-        (MINIMAL + "horizon_seconds: -1\n", "<text>:2: horizon_seconds: must be greater than 0, got -1"),
-        (MINIMAL + "horizon_seconds: .inf\n", "<text>:2: horizon_seconds: must be a finite number, got inf"),
-        (MINIMAL + "horizon_seconds: true\n", "<text>:2: horizon_seconds: must be a number, got true"),
+        (
+            MINIMAL + "deduplication_window_seconds: -1\n",
+            "<text>:2: deduplication_window_seconds: must be greater than 0, got -1",
+        ),
+        (
+            MINIMAL + "deduplication_window_seconds: .inf\n",
+            "<text>:2: deduplication_window_seconds: must be a finite number, got inf",
+        ),
+        (
+            MINIMAL + "deduplication_window_seconds: true\n",
+            "<text>:2: deduplication_window_seconds: must be a number, got true",
+        ),
         (MINIMAL + "name: 7\n", "<text>:2: name: must be a valid string, got 7"),
         (MINIMAL + "services: {}\n", "<text>:2: services: must be a list"),
         (MINIMAL + "services:\n  - S\n", "<text>:3: services[0]: must be a mapping of keys"),
@@ -177,15 +186,15 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_variables() -> None:
-    text = "transport: {in_memory: {name: ${A}-${B:-b, c}-${C:-}-$${D}}  # ${NOT_READ}\nhorizon_seconds: ${H}\n"
-    config = read(text, A="1", B="", H="60")
+    text = "transport: {in_memory: {name: ${A}-${B:-b, c}-${C:-}-$${D}}  # ${NOT_READ}\n"
+    config = read(text + "deduplication_window_seconds: ${H}\n", A="1", B="", H="60")
     assert dict(config.transport_settings[1]) == {"name": "1-b, c--${D"}
-    assert config.document.horizon_seconds == 60
+    assert config.document.deduplication_window_seconds == 60
 
 
 def test_what_came_from_the_environment_is_not_shown() -> None:
-    assert mistakes(MINIMAL + "horizon_seconds: ${H}\n", {"H": "s3cret"}) == [
-        "<text>:2: horizon_seconds: must be a valid number, unable to parse string as a number"
+    assert mistakes(MINIMAL + "deduplication_window_seconds: ${H}\n", {"H": "s3cret"}) == [
+        "<text>:2: deduplication_window_seconds: must be a valid number, unable to parse string as a number"
     ]
 
 
@@ -257,6 +266,45 @@ def test_one_key_by_two_names() -> None:
     assert mistakes("transport:\n  pulsar:\n    tenant: a\n    Tenant: b\n") == [
         "<text>:4: transport.pulsar.Tenant: 'tenant' is given twice"
     ]
+
+
+OLD, NEW = "horizon_seconds", "deduplication_window_seconds"
+RENAMED = f"this key is called '{NEW}' now: rename it; the old name still works"
+
+
+@pytest.mark.parametrize("written", [OLD, "horizonSeconds"])
+def test_the_earlier_name_of_a_key_is_taken_with_a_warning(written: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert read(MINIMAL + f"{written}: 60\n").document.deduplication_window_seconds == 60
+    assert caplog.messages == [f"<text>:2: {written}: {RENAMED}"]
+
+
+def test_todays_name_of_a_key_is_taken_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    assert read(MINIMAL + f"{NEW}: 60\n").document.deduplication_window_seconds == 60
+    assert caplog.messages == []
+
+
+def test_a_mistake_names_the_key_as_it_was_written() -> None:
+    assert mistakes(MINIMAL + f"{OLD}: -1\n") == [f"<text>:2: {OLD}: must be greater than 0, got -1"]
+    assert mistakes(MINIMAL + f"{NEW}: 1\n{OLD}: 2\n") == [f"<text>:3: {OLD}: '{NEW}' is given twice"]
+
+
+@pytest.mark.parametrize("in_the_file", [OLD, NEW])
+@pytest.mark.parametrize("variable", [OLD, NEW])
+def test_a_variable_overrides_the_key_by_either_name(in_the_file: str, variable: str) -> None:
+    config = read(MINIMAL + f"{in_the_file}: 60\n", **{f"INFINITIC_{variable.upper()}": "70"})
+    assert config.document.deduplication_window_seconds == 70
+
+
+def test_variables_by_both_names_are_a_mistake() -> None:
+    environ = {f"INFINITIC_{name.upper()}": "70" for name in (OLD, NEW)}
+    assert mistakes(MINIMAL, environ) == [f"INFINITIC_HORIZON_SECONDS: {OLD}: '{NEW}' is given twice"]
+
+
+def test_every_key_at_the_top_can_be_overridden() -> None:
+    bounds = read(
+        MINIMAL, INFINITIC_CACHE_SIZE="3", INFINITIC_CACHE_BYTES="4", INFINITIC_BUFFER_BYTES="5"
+    ).document.bounds
+    assert tuple(bounds) == (3, 4, 5)
 
 
 def test_overrides() -> None:

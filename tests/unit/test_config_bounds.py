@@ -48,10 +48,12 @@ def test_text_that_looks_like_something_else_is_text(name: str) -> None:
 
 
 def test_huge_numbers() -> None:
-    assert mistakes(MINIMAL + f"horizon_seconds: 0x{'f' * 5000}\n") == [
-        "<text>:2: horizon_seconds: must be a valid number, got a huge number"
+    assert mistakes(MINIMAL + f"deduplication_window_seconds: 0x{'f' * 5000}\n") == [
+        "<text>:2: deduplication_window_seconds: must be a valid number, got a huge number"
     ]
-    assert mistakes(MINIMAL + f"horizon_seconds: {'9' * 5000}\n") == ["<text>:2: horizon_seconds: is no whole number"]
+    assert mistakes(MINIMAL + f"deduplication_window_seconds: {'9' * 5000}\n") == [
+        "<text>:2: deduplication_window_seconds: is no whole number"
+    ]
     policies = f"transport: {{pulsar: {{policies: {{delayedDeliveryTickTimeMillis: {'9' * 400}}}}}}}\n"
     assert "delayedDeliveryTickTimeMillis: " in mistakes(policies)[0]
 
@@ -127,7 +129,7 @@ BASIC = "transport:\n  pulsar:\n    authentication:\n      type: basic\n      us
         f"transport: {{in_memory: {{}}}}\nstorage: {{postgres: 'postgresql://a:{SECRET}@b/c'}}\n",
         f"transport: {{in_memory: {{}}}}\nstorage: {{redis: {{url: 'redis://a:{SECRET}@b/c?d'}}}}\n",
         f"transport: {{in_memory: {{}}}}\nstorage: {{redis: {{host: [{SECRET}]}}}}\n",
-        "transport: {in_memory: {}}\nname: '${PW}\\x07'\nhorizon_seconds: ${PW}\n",
+        "transport: {in_memory: {}}\nname: '${PW}\\x07'\ndeduplication_window_seconds: ${PW}\n",
         "transport: {in_memory: {}}\nname: ${PW}${PW}${PW}${PW}${PW}${PW}${PW}${PW}${PW}${PW}${PW}${PW}${PW}"
         + "${PW}" * 12
         + "\n",

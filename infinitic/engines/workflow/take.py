@@ -52,7 +52,7 @@ def take(
     if head.closed:
         return _take_closed(head, message)
     if now - message.made_at > horizon and isinstance(message, _MARKED):
-        return Taken(head, handling=Bury(f"This message is older than the horizon of {horizon:.0f} s"))
+        return Taken(head, handling=Bury(f"This message is older than the deduplication window of {horizon:.0f} s"))
     if type(message) is inputs.Wake:
         return tasks.wake(head, message, now, headers)
     return _HANDLERS[type(message)](head, message, now)
@@ -61,7 +61,7 @@ def take(
 def _take_without_state(key: StateKey, message: Input, now: float, horizon: float, headers: Mapping[str, str]) -> Taken:
     if isinstance(message, inputs.Start):
         if now - message.made_at > horizon:
-            return Taken(None, handling=Bury(f"This start is older than the horizon of {horizon:.0f} s"))
+            return Taken(None, handling=Bury(f"This start is older than the deduplication window of {horizon:.0f} s"))
         return _create(key, message, now)
     reply_to: ReplyTo | None = getattr(message, "reply_to", None)
     waits = isinstance(message, inputs.Signal | inputs.CallMethod | inputs.Cancel | inputs.Wait | inputs.Describe)

@@ -52,7 +52,7 @@ def test_a_namespace_that_we_made_is_well(settings: PulsarSettings) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "subject", "level", "says"),
     [
-        ("messageTTL", 3600, "policy message_ttl_in_seconds", Level.FAILURE, "less than the horizon"),
+        ("messageTTL", 3600, "policy message_ttl_in_seconds", Level.FAILURE, "less than the deduplication window"),
         (
             "delayedDelivery",
             {"active": False, "tickTime": 100},

@@ -91,8 +91,8 @@ def _losses(policies: Mapping[str, Any], runtime: Mapping[str, Any] | None, hori
     if ttl and 0 < ttl < horizon:
         bad(
             "message_ttl_in_seconds",
-            f"{ttl:,} s is less than the horizon of {horizon:,.0f} s: messages that wait are lost",
-            f"set-message-ttl --messageTTL {int(horizon)}, or set horizon_seconds lower",
+            f"{ttl:,} s is less than the deduplication window of {horizon:,.0f} s: messages that wait are lost",
+            f"set-message-ttl --messageTTL {int(horizon)}, or set deduplication_window_seconds lower",
         )
     delays: Mapping[str, Any] | None = policies.get("delayed_delivery_policies")
     by_default = (runtime or {}).get("delayedDeliveryEnabled", "true") == "true"

@@ -97,7 +97,7 @@ class Policies(Settings):
     ttl_seconds: int | None = Field(
         default=None,
         ge=2 * 86_400,
-        description="Seconds after which a message that nobody acknowledged is given up; default is the horizon",
+        description="Seconds after which an unacknowledged message is given up; default is the deduplication window",
     )
     delayed_delivery_tick_seconds: float = Field(
         default=0.1, ge=0.01, le=10, description="Seconds between looks at delayed messages: how late they may come"
