@@ -1,54 +1,62 @@
-"""Infinitic: durable workflows and services as plain Python classes."""
+"""Infinitic: durable workflows and services as plain Python classes.
 
-from infinitic.client.client import Client as Client, WorkflowHandle as WorkflowHandle
-from infinitic.client.sync_client import SyncClient as SyncClient, SyncHandle as SyncHandle
-from infinitic.codec.payloads import PayloadCodec as PayloadCodec
-from infinitic.definitions.services import (
-    ExponentialBackoff as ExponentialBackoff,
-    RetryPolicy as RetryPolicy,
-    TaskContext as TaskContext,
-    service as service,
-    task as task,
-    task_context as task_context,
-)
-from infinitic.definitions.workflows import (
-    Channel as Channel,
-    Deferred as Deferred,
-    DeferredStatus as DeferredStatus,
-    Receiver as Receiver,
-    Workflow as Workflow,
-    WorkflowContext as WorkflowContext,
-    all_of as all_of,
-    any_of as any_of,
-    method as method,
-    workflow as workflow,
-)
-from infinitic.errors import (
-    ChannelClosedError as ChannelClosedError,
-    DecodingError as DecodingError,
-    DeferredError as DeferredError,
-    ExceptionDetail as ExceptionDetail,
-    InfiniticError as InfiniticError,
-    NonDeterminismError as NonDeterminismError,
-    PayloadError as PayloadError,
-    PayloadTooLargeError as PayloadTooLargeError,
-    PayloadUnavailable as PayloadUnavailable,
-    RegistrationError as RegistrationError,
-    RequestRefusedError as RequestRefusedError,
-    TaskCanceledError as TaskCanceledError,
-    TaskFailedError as TaskFailedError,
-    TaskFailure as TaskFailure,
-    TaskTimedOutError as TaskTimedOutError,
-    UsageError as UsageError,
-    WorkflowCanceledError as WorkflowCanceledError,
-    WorkflowCodeError as WorkflowCodeError,
-    WorkflowFailedError as WorkflowFailedError,
-    WorkflowTimedOutError as WorkflowTimedOutError,
-    WorkflowUnknownError as WorkflowUnknownError,
-)
-from infinitic.messages.client import WorkflowInfo as WorkflowInfo
-from infinitic.messages.outcomes import WorkflowStatus as WorkflowStatus
-from infinitic.worker.worker import Worker as Worker
+A name is imported when it is first used, so that importing the package takes no time: a program may have to heed
+signals first, or needs a few names only. Type checkers and editors see plain imports.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from infinitic.client.client import Client as Client, WorkflowHandle as WorkflowHandle
+    from infinitic.client.sync_client import SyncClient as SyncClient, SyncHandle as SyncHandle
+    from infinitic.codec.payloads import PayloadCodec as PayloadCodec
+    from infinitic.definitions.services import (
+        ExponentialBackoff as ExponentialBackoff,
+        RetryPolicy as RetryPolicy,
+        TaskContext as TaskContext,
+        service as service,
+        task as task,
+        task_context as task_context,
+    )
+    from infinitic.definitions.workflows import (
+        Channel as Channel,
+        Deferred as Deferred,
+        DeferredStatus as DeferredStatus,
+        Receiver as Receiver,
+        Workflow as Workflow,
+        WorkflowContext as WorkflowContext,
+        all_of as all_of,
+        any_of as any_of,
+        method as method,
+        workflow as workflow,
+    )
+    from infinitic.errors import (
+        ChannelClosedError as ChannelClosedError,
+        DecodingError as DecodingError,
+        DeferredError as DeferredError,
+        ExceptionDetail as ExceptionDetail,
+        InfiniticError as InfiniticError,
+        NonDeterminismError as NonDeterminismError,
+        PayloadError as PayloadError,
+        PayloadTooLargeError as PayloadTooLargeError,
+        PayloadUnavailable as PayloadUnavailable,
+        RegistrationError as RegistrationError,
+        RequestRefusedError as RequestRefusedError,
+        TaskCanceledError as TaskCanceledError,
+        TaskFailedError as TaskFailedError,
+        TaskFailure as TaskFailure,
+        TaskTimedOutError as TaskTimedOutError,
+        UsageError as UsageError,
+        WorkflowCanceledError as WorkflowCanceledError,
+        WorkflowCodeError as WorkflowCodeError,
+        WorkflowFailedError as WorkflowFailedError,
+        WorkflowTimedOutError as WorkflowTimedOutError,
+        WorkflowUnknownError as WorkflowUnknownError,
+    )
+    from infinitic.messages.client import WorkflowInfo as WorkflowInfo
+    from infinitic.messages.outcomes import WorkflowStatus as WorkflowStatus
+    from infinitic.worker.worker import Worker as Worker
 
 __all__ = [
     "Channel",
@@ -97,3 +105,82 @@ __all__ = [
     "task_context",
     "workflow",
 ]
+
+_NAMES_OF = {
+    "infinitic.client.client": (
+        "Client",
+        "WorkflowHandle",
+    ),
+    "infinitic.client.sync_client": (
+        "SyncClient",
+        "SyncHandle",
+    ),
+    "infinitic.codec.payloads": ("PayloadCodec",),
+    "infinitic.definitions.services": (
+        "ExponentialBackoff",
+        "RetryPolicy",
+        "TaskContext",
+        "service",
+        "task",
+        "task_context",
+    ),
+    "infinitic.definitions.workflows": (
+        "Channel",
+        "Deferred",
+        "DeferredStatus",
+        "Receiver",
+        "Workflow",
+        "WorkflowContext",
+        "all_of",
+        "any_of",
+        "method",
+        "workflow",
+    ),
+    "infinitic.errors": (
+        "ChannelClosedError",
+        "DecodingError",
+        "DeferredError",
+        "ExceptionDetail",
+        "InfiniticError",
+        "NonDeterminismError",
+        "PayloadError",
+        "PayloadTooLargeError",
+        "PayloadUnavailable",
+        "RegistrationError",
+        "RequestRefusedError",
+        "TaskCanceledError",
+        "TaskFailedError",
+        "TaskFailure",
+        "TaskTimedOutError",
+        "UsageError",
+        "WorkflowCanceledError",
+        "WorkflowCodeError",
+        "WorkflowFailedError",
+        "WorkflowTimedOutError",
+        "WorkflowUnknownError",
+    ),
+    "infinitic.messages.client": ("WorkflowInfo",),
+    "infinitic.messages.outcomes": ("WorkflowStatus",),
+    "infinitic.worker.worker": ("Worker",),
+}
+
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
+
+# Not for type checkers: to them every name would exist.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import the module of a public name, and keep the name."""
+        module = _MODULE_OF.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            value = getattr(import_module(module), name)
+        except AttributeError as error:  # to `from infinitic import name` it would say that there is no such name
+            raise ImportError(f"{module} cannot be imported: {error}", name=module) from error
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

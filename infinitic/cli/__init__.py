@@ -1,13 +1,16 @@
 """The command line. `main` is its entry point.
 
-Signals are heeded before the command line and its drivers are imported: as PID 1 of a container, a process that has no
-handler for SIGTERM never hears it. Only the interpreter and the package itself come first, some 0.2 s.
+Signals are heeded before typer and the commands are imported. Only the interpreter comes first. See
+`infinitic.runtime.early_signals`.
 """
 
-from infinitic.runtime.process import heed_signals_early
+from infinitic.runtime.early_signals import heed_signals_early
 
-heed_signals_early()
 
-from infinitic.cli.app import main as main  # noqa: E402 (see above)
+def main() -> None:
+    """Run the command line."""
+    heed_signals_early()
 
-__all__ = ["main"]
+    from infinitic.cli.app import run
+
+    run()

@@ -16,7 +16,7 @@ from rich.logging import RichHandler
 
 from infinitic import config as configuration
 from infinitic.cli.link import DEFAULT_CONFIG, Config, exits
-from infinitic.runtime.process import hold_signals
+from infinitic.runtime.early_signals import hold_signals
 from infinitic.worker.worker import Worker
 
 SEED = "PYTHONHASHSEED"

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
+from infinitic.runtime.early_signals import STOPPING, release_signals
 from infinitic.runtime.memory import give_back_large_blocks
 from infinitic.runtime.watchdog import Watchdog
 
@@ -26,8 +26,6 @@ GARBAGE_THRESHOLD = 50_000
 
 FROZEN_BY_PYTHON = 1000
 """More objects than Python 3.12 has frozen when it starts (375), fewer than an application would freeze."""
-
-STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
@@ -78,7 +76,7 @@ class _Signals:
                 return
             if number in of_loop:
                 self._of_loops.append((of_loop, number, of_loop.pop(number)))
-        _release()
+        release_signals()
 
     def remove(self, stop: Stop) -> None:
         self._stops.remove(stop)
@@ -108,31 +106,6 @@ def stop_signals() -> Generator[Stop]:
         yield stop
     finally:
         _signals.remove(stop)
-
-
-def heed_signals_early() -> None:
-    """Have SIGTERM end the process from here on, also as PID 1, which the kernel spares what it has no handler for.
-
-    For programs, before anything slow is imported. A worker that runs has handlers of its own.
-    """
-    if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _end)
-    _release()
-
-
-def hold_signals() -> None:
-    """Keep signals back, over an `exec`, until `heed_signals_early` or a worker heeds them."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-
-
-def _release() -> None:
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """End as the kernel ends others: an exception could be caught by whatever is being imported."""
-    os._exit(128 + number)
 
 
 class _Tuning:

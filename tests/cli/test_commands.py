@@ -1,0 +1,45 @@
+"""The list of commands: what stands in it is what the commands say of themselves."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from infinitic.cli.app import COMMANDS, app, load
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_says_of_a_command_what_the_command_says(name: str) -> None:
+    command = load(name)
+    assert command.name == name
+    assert command.help == COMMANDS[name][1]
+
+
+def test_help_lists_all_commands() -> None:
+    shown = CliRunner().invoke(app, ["--help"], prog_name="infinitic", env={"COLUMNS": "200"}).output
+    assert [name for name, (_, summary) in COMMANDS.items() if summary not in shown] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["wo"], "worker"),
+        (["worker", "--log-l"], "--log-level"),
+        (["dead-letters", "rep"], "replay"),
+        (["--ver"], "--version"),
+    ],
+    ids=" ".join,
+)
+def test_a_shell_completes_names_and_options(words: list[str], completed: str) -> None:
+    environ = {
+        "_INFINITIC_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(["infinitic", *words]),
+        "COMP_CWORD": str(len(words)),
+    }
+    assert CliRunner().invoke(app, [], prog_name="infinitic", env=environ).output.split() == [completed]
+
+
+def test_a_command_that_does_not_exist() -> None:
+    ended = CliRunner().invoke(app, ["wroker"], prog_name="infinitic", env={"COLUMNS": "200"})
+    assert ended.exit_code == 2
+    assert "Did you mean 'worker'?" in ended.output
