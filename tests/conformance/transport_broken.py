@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 from infinitic_testing.conformance.transport import TransportConformance
 from infinitic_transports.memory import Broker, InMemoryTransport
 from infinitic_transports.memory.keyed import KeyedSubscription
-from infinitic_transports.memory.subscription import SharedSubscription
+from infinitic_transports.memory.shared import SharedSubscription
 from tests.conformance.transport_memory import OnMemory
 
 Kind = TypeVar("Kind", bound=type)
@@ -29,7 +29,7 @@ MUTANTS: list[Mutant] = []
 
 
 def broken(*kills: str, **more: type[Any]) -> Callable[[Kind], Kind]:
-    """This kind of subscription, broker, connection or suite is broken. `more` names what else takes part."""
+    """Mark a subscription, broker, connection or suite as broken; `more` are other parts of it."""
 
     def register(kind: Kind) -> Kind:
         seams = dict[str, type[Any]](more)

@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import Delivery, Message, UnknownTopic
-from infinitic_transports.memory import Broker, Receiver
-from infinitic_transports.memory.subscription import SharedSubscription, Subscription
+from infinitic_transports.memory import Broker, BrokerConsumer
+from infinitic_transports.memory.shared import SharedSubscription
+from infinitic_transports.memory.subscription import BrokerSubscription
 from tests.conformance.transport_broken import broken
 
 
@@ -29,9 +30,9 @@ class KeepsForConsumersOnly(Broker):
 
     def attach(
         self, topic: Topic, subscription: str, prefetch: int, wake: Callable[[], None], *, durable: bool = True
-    ) -> Receiver:
+    ) -> BrokerConsumer:
         joined = super().attach(topic, subscription, prefetch, wake, durable=durable)
-        if len(joined.subscription.receivers) == 1:
+        if len(joined.subscription.consumers) == 1:
             super().take(joined, 1000, 0.0)
             super().ack(joined, list(joined.in_hand))
         return joined
@@ -51,7 +52,7 @@ class KeepsForLatecomers(Broker):
 
     def attach(
         self, topic: Topic, subscription: str, prefetch: int, wake: Callable[[], None], *, durable: bool = True
-    ) -> Receiver:
+    ) -> BrokerConsumer:
         joined = super().attach(topic, subscription, prefetch, wake, durable=durable)
         early: tuple[Topic, Sequence[Message]] | None = getattr(self, "early", None)
         if early is not None and early[0] == topic:
@@ -63,7 +64,7 @@ class KeepsForLatecomers(Broker):
 class StarvesTheSecond(Broker):
     """Only the first subscription of a topic gets what is published."""
 
-    def _subscription(self, topic: Any, name: str, *, durable: bool) -> Subscription:
+    def _subscription(self, topic: Any, name: str, *, durable: bool) -> BrokerSubscription:
         before = topic.all
         made = super()._subscription(topic, name, durable=durable)
         if before and durable:
@@ -75,21 +76,21 @@ class StarvesTheSecond(Broker):
 class AcksAreCommon(Broker):
     """What one subscription acknowledges is gone for the others."""
 
-    def ack(self, receiver: Receiver, deliveries: Iterable[Delivery]) -> None:
+    def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery]) -> None:
         for each in (settled := list(deliveries)):
-            for other in self._topics[receiver.subscription.topic].durable.values():
-                if isinstance(other, SharedSubscription) and other is not receiver.subscription:
+            for other in self._topics[consumer.subscription.topic].durable.values():
+                if isinstance(other, SharedSubscription) and other is not consumer.subscription:
                     for waiting in [held for held in other.ready if held.message is each.message]:
                         other.ready.remove(waiting)
                         other.total -= 1
-        super().ack(receiver, settled)
+        super().ack(consumer, settled)
 
 
 @broken("PER-7")
 class EphemeralsStay(Broker):
     """An ephemeral subscription is there after its close."""
 
-    def _forget(self, subscription: Subscription) -> None:
+    def _forget(self, subscription: BrokerSubscription) -> None:
         pass
 
 
@@ -99,7 +100,7 @@ class EphemeralsShare(Broker):
 
     def attach(
         self, topic: Topic, subscription: str, prefetch: int, wake: Callable[[], None], *, durable: bool = True
-    ) -> Receiver:
+    ) -> BrokerConsumer:
         return super().attach(topic, subscription, prefetch, wake, durable=True)
 
 
@@ -116,17 +117,17 @@ class PublishesUpToTheLargeOne(Broker):
 class CrashesGoUnseen(Broker):
     """What a crashed consumer had in hand stays there."""
 
-    def crash(self, receiver: Receiver) -> None:
-        receiver.closed = True
+    def crash(self, consumer: BrokerConsumer) -> None:
+        consumer.closed = True
 
 
 @broken("EXC-3")
 class AnyAckCounts(Broker):
     """Whoever acknowledges a delivery, it is settled."""
 
-    def ack(self, receiver: Receiver, deliveries: Iterable[Delivery]) -> None:
+    def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery]) -> None:
         settled = list(deliveries)
-        for each in list(receiver.subscription.receivers):
+        for each in list(consumer.subscription.consumers):
             super().ack(each, settled)
 
 
@@ -136,8 +137,8 @@ class SettlesAnywhere(Broker):
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         messages = [each.message for each in deliveries]
         for topic in self._topics.values():
-            for receiver in [each for subscription in topic.all for each in subscription.receivers]:
-                self.ack(receiver, [each for each in receiver.in_hand if any(each.message is m for m in messages)])
+            for consumer in [each for subscription in topic.all for each in subscription.consumers]:
+                self.ack(consumer, [each for each in consumer.in_hand if any(each.message is m for m in messages)])
 
 
 @broken("ORD-2", "ORD-3", "ORD-5", "ORD-9")

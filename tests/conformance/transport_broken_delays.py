@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from infinitic.topics import Topic
 from infinitic.transport import Delivery, Message, MessageTooLarge
-from infinitic_transports.memory import Broker, Receiver
+from infinitic_transports.memory import Broker, BrokerConsumer
 from tests.conformance.transport_broken import broken
 
 
@@ -94,18 +94,18 @@ class FewPending(Alters):
 class NackPutsOffAgain(Broker):
     """A nack of a message that had been put off puts it off once more."""
 
-    def nack(self, receiver: Receiver, delivery: Delivery, delay: float, now: float) -> None:
+    def nack(self, consumer: BrokerConsumer, delivery: Delivery, delay: float, now: float) -> None:
         due = delivery.message.deliver_at
         again = 0.0 if due is None else due - delivery.published_at
-        super().nack(receiver, delivery, max(delay, again), now)
+        super().nack(consumer, delivery, max(delay, again), now)
 
 
 @broken("RED-1")
 class NackKnowsNoDelay(Broker):
     """The delay of a nack is ignored."""
 
-    def nack(self, receiver: Receiver, delivery: Delivery, delay: float, now: float) -> None:
-        super().nack(receiver, delivery, 0.0, now)
+    def nack(self, consumer: BrokerConsumer, delivery: Delivery, delay: float, now: float) -> None:
+        super().nack(consumer, delivery, 0.0, now)
 
 
 @broken("FLO-1")
@@ -114,7 +114,7 @@ class KnowsNoPrefetch(Broker):
 
     def attach(
         self, topic: Topic, subscription: str, prefetch: int, wake: Callable[[], None], *, durable: bool = True
-    ) -> Receiver:
+    ) -> BrokerConsumer:
         return super().attach(topic, subscription, 1_000_000, wake, durable=durable)
 
 

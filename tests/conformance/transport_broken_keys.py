@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from infinitic.transport import Delivery, Message
+from infinitic_transports.memory.choice import Choose
 from infinitic_transports.memory.keyed import KeyedSubscription
-from infinitic_transports.memory.parts import Choose, Held, Lane, Receiver, held
+from infinitic_transports.memory.subscription import BrokerConsumer, KeyQueue, QueuedDelivery, cast_queued
 from tests.conformance.transport_broken import broken
 
 
@@ -25,70 +26,74 @@ class Reverses(KeyedSubscription):
 class LetsGoEarly(KeyedSubscription):
     """A key may move while some of it is in hand."""
 
-    def _hand_over(self, lane: Lane, receiver: Receiver, limit: int, taken: list[Delivery], now: float) -> int:
-        count = super()._hand_over(lane, receiver, limit, taken, now)
-        if lane.key is not None and self.lanes.get(lane.key) is lane:
-            rest = lane.waiting[lane.head :]
-            del lane.waiting[lane.head :]
-            receiver.lanes.pop(lane, None)
-            fresh = self.lanes[lane.key] = Lane(lane.key, rest, bool(rest))
+    def _hand_over(
+        self, queue: KeyQueue, consumer: BrokerConsumer, limit: int, taken: list[Delivery], now: float
+    ) -> int:
+        count = super()._hand_over(queue, consumer, limit, taken, now)
+        if queue.key is not None and self.queues.get(queue.key) is queue:
+            rest = queue.waiting[queue.first :]
+            del queue.waiting[queue.first :]
+            consumer.queues.pop(queue, None)
+            fresh = self.queues[queue.key] = KeyQueue(queue.key, rest, bool(rest))
             if rest:
                 self.ready.append(fresh)
         return count
 
-    def _release(self, lane: Lane, receiver: Receiver, now: float) -> None:
-        if lane.redo or lane.head < len(lane.waiting):
-            super()._release(lane, receiver, now)
+    def _release(self, queue: KeyQueue, consumer: BrokerConsumer, now: float) -> None:
+        if queue.returned or queue.first < len(queue.waiting):
+            super()._release(queue, consumer, now)
         else:
-            lane.holder = None
+            queue.holder = None
 
 
 class _ToTheTail(KeyedSubscription):
-    def _return(self, lane: Lane, delivery: Held, due: float) -> None:
-        lane.waiting.append(delivery.again())
-        lane.out -= 1
+    def _return(self, queue: KeyQueue, delivery: QueuedDelivery, due: float) -> None:
+        queue.waiting.append(delivery.again())
+        queue.handed_out -= 1
 
 
 @broken("ORD-5", "ORD-6")
 class NackToTheTail(_ToTheTail):
     """A nacked message goes behind the later ones of its key."""
 
-    def _take_back(self, receiver: Receiver, now: float) -> None:
-        return KeyedSubscription._take_back(self, receiver, now)
+    def _take_back(self, consumer: BrokerConsumer, now: float) -> None:
+        return KeyedSubscription._take_back(self, consumer, now)
 
 
 @broken("ORD-4", "LIF-2")
 class LeaveToTheTail(KeyedSubscription):
     """What a consumer leaves behind goes behind the later ones of its key."""
 
-    def _take_back(self, receiver: Receiver, now: float) -> None:
-        for delivery, lane in receiver.in_hand.items():
-            lane.waiting.append(held(delivery).again())
-            lane.out -= 1
-            lane.holder = None
-            if not lane.queued:
-                lane.queued = True
-                self.ready.append(lane)
-        receiver.in_hand.clear()
-        receiver.lanes.clear()
+    def _take_back(self, consumer: BrokerConsumer, now: float) -> None:
+        for delivery, queue in consumer.in_hand.items():
+            queue.waiting.append(cast_queued(delivery).again())
+            queue.handed_out -= 1
+            queue.holder = None
+            if not queue.offered:
+                queue.offered = True
+                self.ready.append(queue)
+        consumer.in_hand.clear()
+        consumer.queues.clear()
 
 
 @broken("ORD-6")
 class LastGivenBackFirst(KeyedSubscription):
     """Of what was nacked, the latest of its key comes first."""
 
-    def _return(self, lane: Lane, delivery: Held, due: float) -> None:
-        turned = Held(delivery.message, delivery.attempt, delivery.published_at, None, -abs(delivery.order) - 1)
-        super()._return(lane, turned, due)
+    def _return(self, queue: KeyQueue, delivery: QueuedDelivery, due: float) -> None:
+        turned = QueuedDelivery(
+            delivery.message, delivery.attempt, delivery.published_at, None, -abs(delivery.order) - 1
+        )
+        super()._return(queue, turned, due)
 
 
 @broken("ORD-7")
 class StuckKeyStopsAll(KeyedSubscription):
     """While the first message of a key is put off, no key moves."""
 
-    def _hand_out(self, receiver: Receiver, limit: int, now: float) -> list[Delivery]:
-        stuck = any(lane.redo and lane.redo[0][1] > now for lane in self.lanes.values())
-        return [] if stuck else super()._hand_out(receiver, limit, now)
+    def _hand_out(self, consumer: BrokerConsumer, limit: int, now: float) -> list[Delivery]:
+        stuck = any(queue.returned and queue.returned[0][1] > now for queue in self.queues.values())
+        return [] if stuck else super()._hand_out(consumer, limit, now)
 
 
 class Rekeys(KeyedSubscription):
@@ -106,12 +111,12 @@ class Rekeys(KeyedSubscription):
         self.originals |= {id(wrong): (wrong, right) for wrong, right in zip(wrong, messages, strict=True)}
         super().put(wrong, published_at)
 
-    def _hand_out(self, receiver: Receiver, limit: int, now: float) -> list[Delivery]:
+    def _hand_out(self, consumer: BrokerConsumer, limit: int, now: float) -> list[Delivery]:
         right: list[Delivery] = []
-        for each in map(held, super()._hand_out(receiver, limit, now)):
+        for each in map(cast_queued, super()._hand_out(consumer, limit, now)):
             _, original = self.originals.get(id(each.message), (each.message, each.message))
-            right.append(Held(original, each.attempt, each.published_at, None, each.order))
-            receiver.in_hand[right[-1]] = receiver.in_hand.pop(each)
+            right.append(QueuedDelivery(original, each.attempt, each.published_at, None, each.order))
+            consumer.in_hand[right[-1]] = consumer.in_hand.pop(each)
         return right
 
 
@@ -169,9 +174,9 @@ class TwoInterleavings(KeyedSubscription):
 
     def put(self, messages: Sequence[Message], published_at: float) -> None:
         super().put(messages, published_at)
-        for lane in self.lanes.values():
-            if self.name != "main" and lane.head == 0:
-                lane.waiting.sort(key=lambda each: each.message.body)
+        for queue in self.queues.values():
+            if self.name != "main" and queue.first == 0:
+                queue.waiting.sort(key=lambda each: each.message.body)
 
 
 @broken("ORD-12")

@@ -8,25 +8,25 @@ from msgspec.structs import replace
 
 from infinitic.transport import Delivery, Message
 from infinitic_transports.memory.keyed import KeyedSubscription
-from infinitic_transports.memory.parts import Held, Receiver, State, held
-from infinitic_transports.memory.subscription import SharedSubscription
+from infinitic_transports.memory.shared import SharedSubscription
+from infinitic_transports.memory.subscription import BrokerConsumer, ConsumerState, QueuedDelivery, cast_queued
 from tests.conformance.transport_broken import broken
 
 Later = Callable[[float], None] | None
 
 
-def same(receiver: Receiver, delivery: Delivery) -> list[Delivery]:
+def same(consumer: BrokerConsumer, delivery: Delivery) -> list[Delivery]:
     """What is in a hand of the message of a delivery, whichever delivery of it."""
-    return [each for each in receiver.in_hand if each.message is delivery.message]
+    return [each for each in consumer.in_hand if each.message is delivery.message]
 
 
 @broken("EXC-1")
 class HandsOutTwice(SharedSubscription):
     """A message goes to two consumers at once."""
 
-    def _hand_out(self, receiver: Receiver, limit: int, now: float) -> list[Delivery]:
-        taken = super()._hand_out(receiver, limit, now)
-        self.ready.extend(held(each).again() for each in taken if each.attempt == 1)
+    def _hand_out(self, consumer: BrokerConsumer, limit: int, now: float) -> list[Delivery]:
+        taken = super()._hand_out(consumer, limit, now)
+        self.ready.extend(cast_queued(each).again() for each in taken if each.attempt == 1)
         return taken
 
 
@@ -34,35 +34,35 @@ class HandsOutTwice(SharedSubscription):
 class AllToOne(SharedSubscription):
     """Only the consumer that came first gets anything."""
 
-    def _hand_out(self, receiver: Receiver, limit: int, now: float) -> list[Delivery]:
-        return super()._hand_out(receiver, limit, now) if receiver is next(iter(self.receivers)) else []
+    def _hand_out(self, consumer: BrokerConsumer, limit: int, now: float) -> list[Delivery]:
+        return super()._hand_out(consumer, limit, now) if consumer is next(iter(self.consumers)) else []
 
 
 @broken("PER-2", "LIF-1")
 class CloseLoses(SharedSubscription):
     """What is in hand at a consumer that closes is lost."""
 
-    def _take_back(self, receiver: Receiver, now: float) -> None:
-        self.ack(receiver, list(receiver.in_hand), now)
+    def _take_back(self, consumer: BrokerConsumer, now: float) -> None:
+        self.ack(consumer, list(consumer.in_hand), now)
 
 
 @broken("DLY-7")
 class PutOffDiesWithItsConsumer(SharedSubscription):
     """A nack with a delay is forgotten if its consumer leaves meanwhile."""
 
-    def nack(self, receiver: Receiver, delivery: Delivery, due: float, now: float) -> Later:
-        restore = super().nack(receiver, delivery, due, now)
-        return None if restore is None else lambda now: None if receiver.closed else restore(now)
+    def nack(self, consumer: BrokerConsumer, delivery: Delivery, due: float, now: float) -> Later:
+        restore = super().nack(consumer, delivery, due, now)
+        return None if restore is None else lambda now: None if consumer.closed else restore(now)
 
 
 @broken("RED-1")
 class NackLoses(SharedSubscription):
     """The third nack of a message loses it."""
 
-    def nack(self, receiver: Receiver, delivery: Delivery, due: float, now: float) -> Later:
+    def nack(self, consumer: BrokerConsumer, delivery: Delivery, due: float, now: float) -> Later:
         if delivery.attempt < 3:
-            return super().nack(receiver, delivery, due, now)
-        self.ack(receiver, [delivery], now)
+            return super().nack(consumer, delivery, due, now)
+        self.ack(consumer, [delivery], now)
         return None
 
 
@@ -70,30 +70,30 @@ class NackLoses(SharedSubscription):
 class StaleAckCounts(SharedSubscription):
     """The ack of an earlier delivery removes the message that is in hand again."""
 
-    def ack(self, receiver: Receiver, deliveries: Iterable[Delivery], now: float) -> None:
-        super().ack(receiver, [each for delivery in deliveries for each in same(receiver, delivery)], now)
+    def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery], now: float) -> None:
+        super().ack(consumer, [each for delivery in deliveries for each in same(consumer, delivery)], now)
 
 
 @broken("RED-3", "RED-11")
 class AttemptsAreForgotten(SharedSubscription):
     """Each redelivery is said to be the first attempt."""
 
-    def _hand_out(self, receiver: Receiver, limit: int, now: float) -> list[Delivery]:
+    def _hand_out(self, consumer: BrokerConsumer, limit: int, now: float) -> list[Delivery]:
         for each in list(self.ready):
             self.ready.remove(each)
-            self.ready.append(Held(each.message, 1, each.published_at))
-        return super()._hand_out(receiver, limit, now)
+            self.ready.append(QueuedDelivery(each.message, 1, each.published_at))
+        return super()._hand_out(consumer, limit, now)
 
 
 @broken("RED-7")
 class ComesAgainAfterItsAck(SharedSubscription):
     """A nack after the ack brings the message back."""
 
-    def nack(self, receiver: Receiver, delivery: Delivery, due: float, now: float) -> Later:
-        if delivery in receiver.in_hand:
-            return super().nack(receiver, delivery, due, now)
-        self.ready.append(held(delivery).again())
-        self.rouse()
+    def nack(self, consumer: BrokerConsumer, delivery: Delivery, due: float, now: float) -> Later:
+        if delivery in consumer.in_hand:
+            return super().nack(consumer, delivery, due, now)
+        self.ready.append(cast_queued(delivery).again())
+        self.wake_waiters()
         return None
 
 
@@ -101,10 +101,10 @@ class ComesAgainAfterItsAck(SharedSubscription):
 class SecondAckTakesAnother(SharedSubscription):
     """The second ack of a delivery settles something else that is in hand."""
 
-    def ack(self, receiver: Receiver, deliveries: Iterable[Delivery], now: float) -> None:
+    def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery], now: float) -> None:
         for each in deliveries:
-            other = next(iter(receiver.in_hand), each)
-            super().ack(receiver, [each if each in receiver.in_hand else other], now)
+            other = next(iter(consumer.in_hand), each)
+            super().ack(consumer, [each if each in consumer.in_hand else other], now)
 
 
 class Rewrites(SharedSubscription):
@@ -113,14 +113,16 @@ class Rewrites(SharedSubscription):
     def rewritten(self, message: Message) -> Message:
         raise NotImplementedError
 
-    def nack(self, receiver: Receiver, delivery: Delivery, due: float, now: float) -> Later:
-        lane = receiver.in_hand.pop(delivery, None)
-        if lane is None:
+    def nack(self, consumer: BrokerConsumer, delivery: Delivery, due: float, now: float) -> Later:
+        queue = consumer.in_hand.pop(delivery, None)
+        if queue is None:
             return None
-        changed = held(delivery)
-        changed = Held(self.rewritten(changed.message), changed.attempt, changed.published_at, None, changed.order)
-        receiver.in_hand[changed] = lane
-        return super().nack(receiver, changed, due, now)
+        changed = cast_queued(delivery)
+        changed = QueuedDelivery(
+            self.rewritten(changed.message), changed.attempt, changed.published_at, None, changed.order
+        )
+        consumer.in_hand[changed] = queue
+        return super().nack(consumer, changed, due, now)
 
 
 @broken("RED-10")
@@ -143,31 +145,31 @@ class DropsHeaders(Rewrites):
 class AckDoesNotResume(SharedSubscription):
     """A consumer whose hand was full waits on, although it has room again."""
 
-    def ack(self, receiver: Receiver, deliveries: Iterable[Delivery], now: float) -> None:
-        if receiver.state is State.FULL:
-            receiver.state = State.IDLE
-        super().ack(receiver, deliveries, now)
+    def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery], now: float) -> None:
+        if consumer.state is ConsumerState.FULL:
+            consumer.state = ConsumerState.IDLE
+        super().ack(consumer, deliveries, now)
 
 
 @broken("FLO-3")
 class OneFullHandStopsAll(SharedSubscription):
     """While one consumer has its hand full, nobody gets anything."""
 
-    def _hand_out(self, receiver: Receiver, limit: int, now: float) -> list[Delivery]:
-        full = any(len(each.in_hand) >= each.prefetch for each in self.receivers)
-        return [] if full else super()._hand_out(receiver, limit, now)
+    def _hand_out(self, consumer: BrokerConsumer, limit: int, now: float) -> list[Delivery]:
+        full = any(len(each.in_hand) >= each.prefetch for each in self.consumers)
+        return [] if full else super()._hand_out(consumer, limit, now)
 
 
 @broken("PER-3", "RED-9")
 class AcksAreLost(KeyedSubscription):
     """What was acknowledged comes again for the next consumer."""
 
-    def ack(self, receiver: Receiver, deliveries: Iterable[Delivery], now: float) -> None:
-        settled = [each for each in deliveries if each in receiver.in_hand]
-        super().ack(receiver, settled, now)
+    def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery], now: float) -> None:
+        settled = [each for each in deliveries if each in consumer.in_hand]
+        super().ack(consumer, settled, now)
         self.lost = [*getattr(self, "lost", []), *(each.message for each in settled)]
 
-    def leave(self, receiver: Receiver, now: float) -> None:
-        super().leave(receiver, now)
+    def leave(self, consumer: BrokerConsumer, now: float) -> None:
+        super().leave(consumer, now)
         lost, self.lost = getattr(self, "lost", []), []
         self.put(lost, now)

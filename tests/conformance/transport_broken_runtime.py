@@ -54,7 +54,7 @@ class BuriesTheBodyOnly(OnMemory):
     worker_kind = with_publisher(_Bare)
 
 
-class _Later(Publisher):
+class _DelayedMessage(Publisher):
     async def bury(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
         self.burying = asyncio.create_task(super().bury(topic, deliveries, reason))
 
@@ -63,7 +63,7 @@ class _Later(Publisher):
 class AcksBeforeItBuries(OnMemory):
     """A message is acknowledged before its dead letter is accepted."""
 
-    worker_kind = with_publisher(_Later)
+    worker_kind = with_publisher(_DelayedMessage)
 
 
 class _Backwards(Publisher):

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from infinitic.topics import Topic
 from infinitic.transport import Capabilities, Consumer, Delivery, Message, Support, TopicStats, Transport
 from infinitic_transports.memory import Broker, InMemoryTransport
-from infinitic_transports.memory.parts import Held, Receiver
-from infinitic_transports.memory.subscription import SharedSubscription
+from infinitic_transports.memory.shared import SharedSubscription
+from infinitic_transports.memory.subscription import BrokerConsumer, QueuedDelivery
 from tests.simulation.recording import RecordingTransport
 
 
@@ -18,10 +18,10 @@ class Forgetful(SharedSubscription):
 
     __slots__ = ()
 
-    def _take_back(self, receiver: Receiver, now: float) -> None:
-        super()._take_back(receiver, now)
-        if not any(each is not receiver for each in self.receivers):
-            fresh = [Held(each.message, 1, each.published_at) for each in self.ready]
+    def _take_back(self, consumer: BrokerConsumer, now: float) -> None:
+        super()._take_back(consumer, now)
+        if not any(each is not consumer for each in self.consumers):
+            fresh = [QueuedDelivery(each.message, 1, each.published_at) for each in self.ready]
             self.ready.clear()
             self.ready.extend(fresh)
 

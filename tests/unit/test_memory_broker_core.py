@@ -19,13 +19,13 @@ from infinitic.transport import (
     TransportClosed,
     UnknownTopic,
 )
-from infinitic_transports.memory import Broker, Choose, Receiver
+from infinitic_transports.memory import Broker, BrokerConsumer, Choose
 
 KEYED = Topic("keyed", Ordering.KEYED, "main")
 SHARED = Topic("shared", Ordering.SHARED, "main")
 EPHEMERAL = Topic("client", Ordering.SHARED, None)
 
-Leave = Callable[[Broker, Receiver], None]
+Leave = Callable[[Broker, BrokerConsumer], None]
 
 both = pytest.mark.parametrize("topic", [KEYED, SHARED], ids=["keyed", "shared"])
 leaving = pytest.mark.parametrize("leave", [Broker.detach, Broker.crash], ids=["close", "crash"])
@@ -43,21 +43,21 @@ class Member:
         self.world = world
         self.hand: dict[str, Delivery] = {}
         self.woken = 0
-        self.receiver: Receiver = world.broker.attach(topic, subscription, prefetch, self.wake, durable=durable)
+        self.consumer: BrokerConsumer = world.broker.attach(topic, subscription, prefetch, self.wake, durable=durable)
 
     def wake(self) -> None:
         self.woken += 1
 
     def take(self, limit: int = 100) -> list[str]:
-        deliveries = self.world.broker.take(self.receiver, limit, self.world.now)
+        deliveries = self.world.broker.take(self.consumer, limit, self.world.now)
         self.hand |= {delivery.message.id: delivery for delivery in deliveries}
         return [delivery.message.id for delivery in deliveries]
 
     def ack(self, *names: str) -> None:
-        self.world.broker.ack(self.receiver, [self.hand[name] for name in names])
+        self.world.broker.ack(self.consumer, [self.hand[name] for name in names])
 
     def nack(self, name: str, delay: float = 0.0) -> None:
-        self.world.broker.nack(self.receiver, self.hand[name], delay, self.world.now)
+        self.world.broker.nack(self.consumer, self.hand[name], delay, self.world.now)
 
 
 class World:
@@ -126,7 +126,7 @@ def test_PER_7_an_ephemeral_subscription_leaves_nothing_behind() -> None:
     world.publish("a2")
     member.take()
     member.nack("a2", 60)
-    world.broker.detach(member.receiver)
+    world.broker.detach(member.consumer)
     assert (world.broker.next_due(), world.broker.stats(EPHEMERAL).subscriptions) == (None, {})
 
 
@@ -134,7 +134,7 @@ def test_PER_7_what_is_put_off_for_others_survives_an_ephemeral_subscription() -
     world = World(SHARED)
     guest, member = world.member(durable=False), world.member()
     world.publish("a1", at=world.now + 5)
-    world.broker.detach(guest.receiver)
+    world.broker.detach(guest.consumer)
     world.now += 5
     assert member.take() == ["a1"]
 
@@ -185,7 +185,7 @@ def test_EXC_3_the_ack_of_a_fenced_consumer_removes_nothing(topic: Topic, leave:
     fenced, heir = world.member(), world.member()
     world.publish("a1")
     fenced.take()
-    leave(world.broker, fenced.receiver)
+    leave(world.broker, fenced.consumer)
     fenced.ack("a1")
     assert heir.take() == ["a1"]
     fenced.ack("a1")
@@ -223,9 +223,9 @@ def test_a_wake_up_that_is_not_used_goes_to_the_next(topic: Topic) -> None:
     for member in members:
         member.take()
     world.publish("a1")
-    world.broker.stop_waiting(members[0].receiver)
+    world.broker.stop_waiting(members[0].consumer)
     assert [member.woken for member in members] == [1, 1, 0]
-    world.broker.detach(members[1].receiver)
+    world.broker.detach(members[1].consumer)
     assert members[2].woken == 1
     assert members[2].take() == ["a1"]
 
@@ -234,8 +234,8 @@ def test_a_detached_consumer_is_woken_to_learn_it() -> None:
     world = World()
     member = world.member()
     member.take()
-    world.broker.detach(member.receiver)
-    world.broker.detach(member.receiver)
+    world.broker.detach(member.consumer)
+    world.broker.detach(member.consumer)
     assert member.woken == 1
     with pytest.raises(TransportClosed):
         member.take()
@@ -287,7 +287,7 @@ def test_ORD_4_what_was_in_hand_comes_before_newer_messages(leave: Leave) -> Non
     assert gone.take(4) == ["a1", "a2", "a3", "b1"]
     world.publish("a4", "c1")
     gone.ack("a1")
-    leave(world.broker, gone.receiver)
+    leave(world.broker, gone.consumer)
     assert heir.take() == ["a2", "a3", "a4", "b1", "c1"]
     assert {name: delivery.attempt for name, delivery in heir.hand.items()} == {
         "a2": 2, "a3": 2, "a4": 1, "b1": 2, "c1": 1,
@@ -299,7 +299,7 @@ def test_LIF_1_without_keys_as_well_what_was_in_hand_comes_first_and_in_order() 
     gone = world.member()
     world.publish("-1", "-2", "-3", "-4")
     assert gone.take(3) == ["-1", "-2", "-3"]
-    world.broker.detach(gone.receiver)
+    world.broker.detach(gone.consumer)
     assert world.member().take() == ["-1", "-2", "-3", "-4"]
 
 
@@ -309,9 +309,9 @@ def test_ORD_4_a_nack_that_is_not_due_still_holds_its_key_after_a_crash() -> Non
     world.publish("a1", "a2")
     gone.take()
     gone.nack("a1", 10)
-    world.broker.crash(gone.receiver)
+    world.broker.crash(gone.consumer)
     assert also_gone.take() == []
-    world.broker.crash(also_gone.receiver)
+    world.broker.crash(also_gone.consumer)
     assert heir.take() == []
     world.now += 10
     world.broker.due(world.now)

@@ -47,21 +47,21 @@ class Member:
         self.world = world
         self.hand: dict[str, Delivery] = {}
         self.woken = 0
-        self.receiver = world.broker.attach(world.topic, "main", prefetch, self.wake)
+        self.consumer = world.broker.attach(world.topic, "main", prefetch, self.wake)
 
     def wake(self) -> None:
         self.woken += 1
 
     def take(self, limit: int = 100) -> list[str]:
-        deliveries = self.world.broker.take(self.receiver, limit, self.world.now)
+        deliveries = self.world.broker.take(self.consumer, limit, self.world.now)
         self.hand |= {delivery.message.id: delivery for delivery in deliveries}
         return [delivery.message.id for delivery in deliveries]
 
     def ack(self, *names: str) -> None:
-        self.world.broker.ack(self.receiver, [self.hand[name] for name in names])
+        self.world.broker.ack(self.consumer, [self.hand[name] for name in names])
 
     def nack(self, name: str, delay: float = 0.0) -> None:
-        self.world.broker.nack(self.receiver, self.hand[name], delay, self.world.now)
+        self.world.broker.nack(self.consumer, self.hand[name], delay, self.world.now)
 
 
 # ── Delayed delivery ────────────────────────────────────────────────────────────────────────────────
@@ -130,7 +130,7 @@ def test_DLY_9_a_nack_does_not_apply_the_delay_again(topic: Topic) -> None:
     member.take()
     member.nack("a1")
     assert member.take() == ["a1"]
-    world.broker.detach(member.receiver)
+    world.broker.detach(member.consumer)
     assert Member(world).take() == ["a1"]
 
 
@@ -216,8 +216,8 @@ def test_RED_2_the_ack_of_an_earlier_delivery_is_stale(topic: Topic) -> None:
     first = member.hand["a1"]
     member.nack("a1")
     member.take()
-    world.broker.ack(member.receiver, [first])
-    world.broker.nack(member.receiver, first, 0.0, world.now)
+    world.broker.ack(member.consumer, [first])
+    world.broker.nack(member.consumer, first, 0.0, world.now)
     assert world.stats().unacked == 1
 
 
@@ -290,7 +290,7 @@ class Player:
         self.hand: dict[str, Delivery] = {}
         self.waits = False
         self.called = False
-        self.receiver = model.broker.attach(model.topic, "main", model.prefetch, self.wake)
+        self.consumer = model.broker.attach(model.topic, "main", model.prefetch, self.wake)
 
     def wake(self) -> None:
         assert self.waits, "woken without having asked, or twice"
@@ -328,18 +328,18 @@ class Model:
                 self.take(player, number + 1)
             case "ack" if mine:
                 name = mine[number % len(mine)]
-                self.broker.ack(player.receiver, [player.hand.pop(name)])
+                self.broker.ack(player.consumer, [player.hand.pop(name)])
                 self.order.remove(name)
             case "nack" if mine:
                 name = mine[number % len(mine)]
-                self.broker.nack(player.receiver, player.hand.pop(name), float(number - 3), self.now)
+                self.broker.nack(player.consumer, player.hand.pop(name), float(number - 3), self.now)
                 self.blocked_until[name] = self.now + number - 3
             case "stop":
-                self.broker.stop_waiting(player.receiver)
+                self.broker.stop_waiting(player.consumer)
                 player.waits = player.called = False
             case "leave":
                 player.waits = True  # it may be woken to learn that it is closed
-                self.broker.crash(player.receiver)
+                self.broker.crash(player.consumer)
                 self.players[who] = Player(self)
             case "pass":
                 self.now += number
@@ -352,7 +352,7 @@ class Model:
 
     def take(self, player: Player, limit: int) -> None:
         player.called, player.waits = False, False
-        deliveries = self.broker.take(player.receiver, limit, self.now)
+        deliveries = self.broker.take(player.consumer, limit, self.now)
         assert len(deliveries) <= limit
         player.waits = not deliveries
         if not deliveries and len(player.hand) < self.prefetch:

@@ -167,7 +167,7 @@ def test_wrong_calls_say_so() -> None:
     consumer = at_once(joined(transport))
     with pytest.raises(UsageError, match="prefetch"):
         at_once(transport.subscribe(KEYED, "main", 0))
-    with pytest.raises(UsageError, match="At least 1"):
+    with pytest.raises(UsageError, match="at least 1, not 0"):
         at_once(consumer.receive(0))
     with pytest.raises(UnknownTopic):
         at_once(transport.subscribe(SHARED, "main", 1))

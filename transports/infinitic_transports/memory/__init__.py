@@ -1,11 +1,12 @@
-"""The in-memory broker: one process, nothing on disk, every promise of `infinitic.transport` kept.
+"""The in-memory broker. It keeps every promise of `infinitic.transport`, but nothing on disk.
 
-`InMemoryTransport` is what workers and clients are given. `Broker` is what its connections share: a
-synchronous core without loop, clock or randomness, to be driven directly by simulations and tests.
+Workers and clients use `InMemoryTransport`. Its connections share a `Broker`: a synchronous core
+without loop, clock or randomness, which simulations and tests can drive directly.
 """
 
 from infinitic_transports.memory.broker import DEFAULT_MAX_PAYLOAD as DEFAULT_MAX_PAYLOAD, Broker as Broker
-from infinitic_transports.memory.parts import Choose as Choose, Receiver as Receiver
+from infinitic_transports.memory.choice import Choose as Choose
+from infinitic_transports.memory.subscription import BrokerConsumer as BrokerConsumer
 from infinitic_transports.memory.transport import InMemoryTransport as InMemoryTransport
 
-__all__ = ["DEFAULT_MAX_PAYLOAD", "Broker", "Choose", "InMemoryTransport", "Receiver"]
+__all__ = ["DEFAULT_MAX_PAYLOAD", "Broker", "BrokerConsumer", "Choose", "InMemoryTransport"]

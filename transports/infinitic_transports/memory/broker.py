@@ -1,8 +1,8 @@
 """The core of the in-memory broker: topics, subscriptions and what is not due yet.
 
-Synchronous and pure: no loop, clock or randomness. The time is an argument, choices come from a function that
-is passed in, waiting consumers are callbacks. Bytes and headers are kept, never objects. It is not
-thread-safe.
+It is synchronous and pure: no loop, clock or randomness. The time is an argument, choices come from
+a function that is passed in, and waiting consumers are callbacks. It keeps bytes and headers, never
+objects. It is not thread-safe.
 """
 
 from __future__ import annotations
@@ -24,41 +24,52 @@ from infinitic.transport import (
     TransportClosed,
     UnknownTopic,
 )
+from infinitic_transports.memory.choice import Choose
+from infinitic_transports.memory.delays import DelayQueue
 from infinitic_transports.memory.keyed import KeyedSubscription
-from infinitic_transports.memory.parts import Choose, Receiver
-from infinitic_transports.memory.put_off import PutOff
-from infinitic_transports.memory.subscription import SharedSubscription, Subscription
+from infinitic_transports.memory.shared import SharedSubscription
+from infinitic_transports.memory.subscription import BrokerConsumer, BrokerSubscription
 
 DEFAULT_MAX_PAYLOAD = 5 * 1024 * 1024
 """Bytes of body, as Pulsar has it by default."""
 
 
-class _Topic:
-    """A topic that exists. `all` is replaced, never changed: what is delayed remembers for whom it is."""
+class _TopicRecord:
+    """A topic that exists.
+
+    `all` is replaced and never changed, since a delayed message keeps the subscriptions that it is
+    for.
+    """
 
     __slots__ = ("all", "durable", "ephemerals", "topic")
 
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
-        self.durable: dict[str, Subscription] = {}
-        self.all: tuple[Subscription, ...] = ()
-        self.ephemerals = 0  # made so far, for their names in the statistics
+        self.durable: dict[str, BrokerSubscription] = {}
+        self.all: tuple[BrokerSubscription, ...] = ()
+        # How many were made so far: they are named by it in the statistics.
+        self.ephemerals = 0
 
 
 class Broker:
-    """Keeps every message for every subscription of its topic until that subscription acknowledges it.
+    """Keeps each message for each subscription of its topic until that one acknowledges it.
 
-    `max_payload` is in bytes of body. `choose` decides what the contract leaves open (see `Choose`); by
-    default the oldest comes first and consumers take turns.
+    Everywhere `now` is in seconds since the Unix epoch. Time never goes back here: a `now` that is
+    earlier than one before it counts as that one. Messages that are due join their queue before
+    anything else happens, whichever method is called next.
 
-    `now` is in seconds since the Unix epoch everywhere. Time never goes back here: a `now` before an earlier
-    one counts as that one. What is due joins its queue before anything else happens, whichever operation
-    comes next.
+    Args:
+        max_payload: how many bytes a body may have.
+        choose: decides what the contract leaves open, see `Choose`. By default the oldest message
+            comes first and consumers take turns.
 
-    `alarm` is called with the earliest due time whenever something was put off; whoever drives the broker
-    then sees to it that `due` is called at that time. Neither it nor a consumer's `wake` may call back.
-
-    `shared` and `keyed` are the kinds of subscription, for broken brokers that prove a conformance suite.
+    Attributes:
+        alarm: called with the earliest due time whenever a message was delayed. Whoever drives the
+            broker has to call `due` at that time. Neither it nor the `wake` of a consumer may call
+            the broker back.
+        shared, keyed: the classes of the two kinds of subscription. Brokers that are broken on
+        purpose, to
+            prove the conformance suite, replace them.
     """
 
     shared: ClassVar[type[SharedSubscription]] = SharedSubscription
@@ -68,14 +79,15 @@ class Broker:
         self.max_payload = max_payload
         self.alarm: Callable[[float], None] | None = None
         self._choose = choose
-        self._topics: dict[str, _Topic] = {}
-        self._put_off = PutOff()
+        self._topics: dict[str, _TopicRecord] = {}
+        self._delays = DelayQueue()
         self._time = 0.0
 
     def declare(self, topics: Iterable[Topic]) -> None:
         """Make topics with their main subscriptions where they do not exist.
 
-        Raises `UsageError` if a topic exists with another ordering or main subscription.
+        Raises:
+            UsageError: a topic exists with another ordering or main subscription.
         """
         for topic in topics:
             known = self._topics.get(topic.name)
@@ -85,14 +97,16 @@ class Broker:
                 raise UsageError(f"The topic {topic.name!r} exists as {known.topic}, not as {topic}")
 
     def publish(self, topic: Topic, messages: Sequence[Message], now: float) -> None:
-        """Append messages for all subscriptions of the topic; what has a later `deliver_at` joins when due.
+        """Append messages for all subscriptions of the topic. Delayed ones join when they are due.
 
-        Raises `UnknownTopic`, or `MessageTooLarge`; then none of them was published.
+        Raises:
+            UnknownTopic: there is no such topic.
+            MessageTooLarge: a body is above `max_payload`. None of the messages was published.
         """
         now = self._advance(now)
         found = self._topics.get(topic.name)
         if found is None:
-            raise UnknownTopic(f"The topic {topic.name!r} was never declared, or vanished with its last subscriber")
+            raise UnknownTopic(f"The topic {topic.name!r} was never declared, or its last subscriber left")
         limit = self.max_payload
         plain = True
         for message in messages:
@@ -100,10 +114,10 @@ class Broker:
                 raise MessageTooLarge(len(message.body), limit, topic.name)
             if message.headers or message.deliver_at is not None:
                 plain = False
-        frozen = messages if plain else [_frozen(message) for message in messages]
+        frozen = messages if plain else [_freeze(message) for message in messages]
         for subscription in found.all:
             subscription.total += len(messages)
-        at_once = frozen if plain else self._due_at_once(found.all, frozen, now)
+        at_once = frozen if plain else self._delay(found.all, frozen, now)
         for subscription in found.all:
             subscription.put(at_once, now)
         if not plain:
@@ -117,12 +131,20 @@ class Broker:
         wake: Callable[[], None],
         *,
         durable: bool = True,
-    ) -> Receiver:
-        """Join a subscription, which is made if it does not exist; if not `durable`, one of its own.
+    ) -> BrokerConsumer:
+        """Join a subscription, which is made if it does not exist.
 
-        `prefetch` (1 or more) bounds what is in hand. `wake` is called once after each `take` that returned
-        nothing, when trying again may give something or will raise. A topic without a main subscription is
-        made with its first consumer; raises `UnknownTopic` for any other that does not exist.
+        Args:
+            topic: one that was declared. A topic without a main subscription is made by its first
+                consumer.
+            subscription: the name of the subscription.
+            prefetch: how many messages the consumer may have in hand, 1 or more.
+            wake: called once after each `take` that returned nothing, as soon as another one would
+                return something or raise.
+            durable: False makes a subscription for this consumer alone, which goes when it leaves.
+
+        Raises:
+            UnknownTopic: the topic was not declared.
         """
         found = self._topics.get(topic.name)
         if found is None:
@@ -132,78 +154,84 @@ class Broker:
         joined = found.durable.get(subscription) if durable else None
         if joined is None:
             joined = self._subscription(found, subscription, durable=durable)
-        receiver = Receiver(joined, prefetch, wake)
-        joined.receivers[receiver] = None
-        return receiver
+        consumer = BrokerConsumer(joined, prefetch, wake)
+        joined.consumers[consumer] = None
+        return consumer
 
-    def take(self, receiver: Receiver, limit: int, now: float) -> list[Delivery]:
-        """Hand out up to `limit` (1 or more) messages, within the prefetch of the receiver.
+    def take(self, consumer: BrokerConsumer, limit: int, now: float) -> list[Delivery]:
+        """Hand out up to `limit` (1 or more) messages, within the prefetch of the consumer.
 
-        If there is nothing the receiver waits: `wake` will be called, unless `stop_waiting` is before.
-        Raises `TransportClosed` if it was detached, and `UnknownTopic` if its topic was removed.
+        If there is nothing, the consumer waits: its `wake` will be called, unless it calls
+        `stop_waiting`.
+
+        Raises:
+            TransportClosed: the consumer was detached.
+            UnknownTopic: its topic was removed.
         """
-        if receiver.closed:
+        if consumer.closed:
             raise TransportClosed("This consumer is closed")
-        if receiver.subscription.closed:
-            raise UnknownTopic(f"The topic {receiver.subscription.topic!r} is gone: it was removed")
-        return receiver.subscription.take(receiver, limit, self._advance(now))
+        if consumer.subscription.closed:
+            raise UnknownTopic(f"The topic {consumer.subscription.topic!r} is gone: it was removed")
+        return consumer.subscription.take(consumer, limit, self._advance(now))
 
-    def stop_waiting(self, receiver: Receiver) -> None:
-        """The receiver wants nothing any more. What it may have been woken for goes to others."""
-        receiver.subscription.stop_waiting(receiver)
+    def stop_waiting(self, consumer: BrokerConsumer) -> None:
+        """The consumer wants nothing now. What it was woken for, if it was, goes to others."""
+        consumer.subscription.stop_waiting(consumer)
 
-    def ack(self, receiver: Receiver, deliveries: Iterable[Delivery]) -> None:
-        """Settle what is in hand at the receiver. Deliveries that are not are ignored."""
-        receiver.subscription.ack(receiver, deliveries, self._time)
+    def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery]) -> None:
+        """Settle deliveries that are in hand at the consumer. Others are ignored."""
+        consumer.subscription.ack(consumer, deliveries, self._time)
 
-    def nack(self, receiver: Receiver, delivery: Delivery, delay: float, now: float) -> None:
-        """Take a delivery back and hand it out again after `delay` seconds, `attempt` + 1.
+    def nack(self, consumer: BrokerConsumer, delivery: Delivery, delay: float, now: float) -> None:
+        """Take a delivery back, and hand it out again after `delay` seconds, with `attempt` + 1.
 
-        On a KEYED topic it comes before all later messages of its key; those that are in hand stay there.
-        Ignored if it is not in hand at the receiver.
+        On a KEYED topic it comes before all later messages of its key; those in hand stay in hand.
+        A delivery that is not in hand at the consumer is ignored.
         """
         now = self._advance(now)
         due = now + delay if delay > 0 else now
-        restore = receiver.subscription.nack(receiver, delivery, due, now)
+        restore = consumer.subscription.nack(consumer, delivery, due, now)
         if restore is not None:
-            self._put_off.delivery(due, receiver.subscription, restore)
+            self._delays.add_redelivery(due, consumer.subscription, restore)
             self._announce()
 
-    def detach(self, receiver: Receiver) -> None:
-        """Remove a consumer. What it has in hand comes back in its order, before what was never handed out.
+    def detach(self, consumer: BrokerConsumer) -> None:
+        """Remove a consumer. Idempotent.
 
-        Each counts as a failed attempt. Its later acks are ignored. Ephemeral subscriptions vanish with it,
-        and with the last of its subscriptions a topic that has no main one. Idempotent.
+        The messages that it has in hand return in their order, before those that were never handed
+        out, and each counts as a failed attempt. Later acks of the consumer are ignored. An
+        ephemeral subscription is removed with its consumer. A topic without a main subscription is
+        removed with its last subscription.
         """
-        if receiver.closed:
+        if consumer.closed:
             return
-        subscription = receiver.subscription
-        subscription.leave(receiver, self._time)
+        subscription = consumer.subscription
+        subscription.leave(consumer, self._time)
         if not subscription.durable:
             self._forget(subscription)
 
-    def crash(self, receiver: Receiver) -> None:
-        """The consumer died. Here that is noticed at once and looks like `detach`."""
-        self.detach(receiver)
+    def crash(self, consumer: BrokerConsumer) -> None:
+        """End a consumer whose process died. This broker notices at once, and does as `detach`."""
+        self.detach(consumer)
 
     def remove(self, topic: Topic) -> None:
-        """Remove a topic with all that is in it, as an administrator may: its consumers are told."""
+        """Remove a topic with all its messages, as an administrator may. Its consumers are told."""
         found = self._topics.pop(topic.name, None)
         if found is not None:
             for subscription in found.all:
                 subscription.end()
-            self._put_off.discard_obsolete()
+            self._delays.discard_obsolete()
 
     def due(self, now: float) -> None:
-        """Let what is due join the end of its queue."""
+        """Let delayed messages that are due join the end of their queue."""
         self._advance(now)
 
     def next_due(self) -> float | None:
-        """When `due` must be called next; None if nothing is put off."""
-        return self._put_off.next_due()
+        """When `due` has to be called next; None if no message is delayed."""
+        return self._delays.next_due()
 
     def stats(self, topic: Topic) -> TopicStats:
-        """Count messages and consumers of each subscription; ephemeral ones are called `name#number`."""
+        """Count messages and consumers of each subscription; an ephemeral one is `name#number`."""
         found = self._topics.get(topic.name)
         return TopicStats({each.name: each.stats() for each in found.all} if found else {})
 
@@ -211,13 +239,13 @@ class Broker:
         """The subscriptions of every topic, by its name, as `stats` has them."""
         return {name: self.stats(each.topic).subscriptions for name, each in self._topics.items()}
 
-    def _make(self, topic: Topic) -> _Topic:
-        made = self._topics[topic.name] = _Topic(topic)
+    def _make(self, topic: Topic) -> _TopicRecord:
+        made = self._topics[topic.name] = _TopicRecord(topic)
         if topic.subscription is not None:
             self._subscription(made, topic.subscription, durable=True)
         return made
 
-    def _subscription(self, topic: _Topic, name: str, *, durable: bool) -> Subscription:
+    def _subscription(self, topic: _TopicRecord, name: str, *, durable: bool) -> BrokerSubscription:
         kind = self.keyed if topic.topic.ordering is Ordering.KEYED else self.shared
         if durable:
             made = topic.durable[name] = kind(topic.topic.name, name, self._choose, durable=True)
@@ -228,47 +256,48 @@ class Broker:
         topic.all = (*topic.all, made)
         return made
 
-    def _forget(self, subscription: Subscription) -> None:
-        """Remove an ephemeral subscription, and its topic if that was the last thing it was there for."""
+    def _forget(self, subscription: BrokerSubscription) -> None:
+        """Remove an ephemeral subscription, and its topic if that has no other use."""
         subscription.closed = True
         topic = self._topics.get(subscription.topic)
-        if topic is None or subscription not in topic.all:  # removed before
+        if topic is None or subscription not in topic.all:
+            # The topic was removed before.
             return
         topic.all = tuple(each for each in topic.all if each is not subscription)
         if not topic.all and topic.topic.subscription is None:
             del self._topics[subscription.topic]
         if subscription.delayed:
-            self._put_off.discard_obsolete()
+            self._delays.discard_obsolete()
 
-    def _due_at_once(
-        self, subscriptions: tuple[Subscription, ...], messages: Sequence[Message], now: float
+    def _delay(
+        self, subscriptions: tuple[BrokerSubscription, ...], messages: Sequence[Message], now: float
     ) -> list[Message]:
-        """Put off what is not due; return the others."""
+        """Keep back the messages that are not due yet, and return the others."""
         at_once: list[Message] = []
         for message in messages:
             due = message.deliver_at
             if due is None or not due > now:
                 at_once.append(message)
             elif subscriptions:
-                self._put_off.message(due, subscriptions, message, now)
+                self._delays.add_message(due, subscriptions, message, now)
         return at_once
 
     def _announce(self) -> None:
-        due = self._put_off.next_due()
+        due = self._delays.next_due()
         if due is not None and self.alarm is not None:
             self.alarm(due)
 
     def _advance(self, now: float) -> float:
-        """Move time on; whatever is due then joins its queue."""
+        """Move time on. What is due by then joins its queue."""
         if now > self._time:
             self._time = now
-            if self._put_off.heap:
-                self._put_off.release(now)
+            if self._delays.heap:
+                self._delays.release(now)
         return self._time
 
 
-def _frozen(message: Message) -> Message:
-    """The message with headers that its publisher cannot change any more."""
+def _freeze(message: Message) -> Message:
+    """The message with headers that its publisher can no longer change."""
     if not message.headers or isinstance(message.headers, MappingProxyType):
         return message
     return msgspec.structs.replace(message, headers=MappingProxyType(dict(message.headers)))

@@ -1,6 +1,7 @@
-"""One subscription of the in-memory broker: who waits for messages, and the SHARED kind of handing them out.
+"""One subscription of the in-memory broker: its deliveries, its consumers, and who of them waits.
 
-Pure and synchronous. The KEYED kind is in `keyed`; topics and delayed messages are the business of `broker`.
+Pure and synchronous. The two kinds are in `shared` and `keyed`; topics are in `broker`, delayed
+messages in `delays`.
 """
 
 from __future__ import annotations
@@ -8,25 +9,114 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+
+import msgspec
 
 from infinitic.transport import Delivery, Message, SubscriptionStats
-from infinitic_transports.memory.parts import Choose, Held, Lane, Receiver, State, held, pick
+from infinitic_transports.memory.choice import Choose, pick
+
+Restore = Callable[[float], None]
+"""Puts a delivery back into its subscription. Its argument is the time of the call."""
 
 
-class Subscription(ABC):
-    """What both kinds have in common: counts, and the consumers that wait, woken in turn.
+class QueuedDelivery(Delivery, frozen=True, eq=False, gc=False):
+    """A delivery as the broker keeps it.
 
-    No more consumers are woken than there is something to take for. One that takes while others want messages
-    too takes only its share of what is there.
+    It is made when the message joins its queue, and made anew for each redelivery. Deliveries are
+    compared by identity, so that one of yesterday is never mistaken for a later one of the same
+    message. It holds nothing that refers to it, so the garbage collector does not have to look at
+    it.
+
+    `order` is the place of the message in a KEYED subscription.
+    """
+
+    order: int = 0
+
+    def again(self) -> QueuedDelivery:
+        """The next delivery of the same message."""
+        return QueuedDelivery(self.message, self.attempt + 1, self.published_at, None, self.order)
+
+
+class KeyQueue(msgspec.Struct, eq=False):
+    """The unacknowledged messages of one key, in order. A message without a key has its own queue.
+
+    Attributes:
+        key: the key; None for a message without one.
+        waiting: messages in their order. Those from index `first` on were never handed out.
+        offered: whether the queue stands in `ready`, for any consumer to take. A queue without a
+            holder that is not offered begins with a nacked message that is not due yet.
+        first: see `waiting`.
+        handed_out: how many messages are in hand at `holder`.
+        holder: the consumer that has all messages in hand; None if none is in hand.
+        returned: messages that were handed out and came back, as a heap of (order, not before,
+            delivery). All of them are earlier than those that wait. None if there are none.
+    """
+
+    key: str | None
+    waiting: list[QueuedDelivery]
+    offered: bool = False
+    first: int = 0
+    handed_out: int = 0
+    holder: BrokerConsumer | None = None
+    returned: list[tuple[int, float, QueuedDelivery]] | None = None
+
+
+class ConsumerState(Enum):
+    """Whether a consumer wants messages."""
+
+    IDLE = "idle"
+    FULL = "wants, but its prefetch is used up"
+    WAITING = "wants, and waits for its turn"
+    WOKEN = "was told to take"
+
+
+class BrokerConsumer:
+    """A consumer as the broker sees it. `Broker.attach` makes it; others only read its attributes.
+
+    Attributes:
+        subscription: where it takes messages from.
+        prefetch: how many messages it may have in hand.
+        wake: called when it is worth its while to take again.
+        in_hand: what it was handed and has not settled, oldest first, each with its queue.
+        queues: the queues that it holds and that have more to hand out. It is a dict to keep their
+            order, and never longer than `in_hand`.
+        state: whether it wants messages.
+        closed: whether it has left.
+    """
+
+    __slots__ = ("closed", "in_hand", "prefetch", "queues", "state", "subscription", "wake")
+
+    def __init__(self, subscription: BrokerSubscription, prefetch: int, wake: Callable[[], None]) -> None:
+        self.subscription = subscription
+        self.prefetch = prefetch
+        self.wake = wake
+        self.in_hand: dict[Delivery, KeyQueue] = {}
+        self.queues: dict[KeyQueue, None] = {}
+        self.state = ConsumerState.IDLE
+        self.closed = False
+
+
+def cast_queued(delivery: Delivery) -> QueuedDelivery:
+    """The delivery with its true type: all deliveries in a hand are of it."""
+    assert isinstance(delivery, QueuedDelivery)
+    return delivery
+
+
+class BrokerSubscription(ABC):
+    """What both kinds have in common: counts, and the consumers that wait and are woken in turn.
+
+    No more consumers are woken than there are messages for. A consumer that takes while others want
+    messages as well gets only its share of them.
     """
 
     __slots__ = (
         "choose",
         "closed",
+        "consumers",
         "delayed",
         "durable",
         "name",
-        "receivers",
         "topic",
         "total",
         "waiters",
@@ -39,165 +129,112 @@ class Subscription(ABC):
         self.choose = choose
         self.durable = durable
         self.closed = False
-        self.receivers: dict[Receiver, None] = {}
-        self.waiters: deque[Receiver] = deque()
+        self.consumers: dict[BrokerConsumer, None] = {}
+        self.waiters: deque[BrokerConsumer] = deque()
         self.woken = 0
-        self.total = 0  # not acknowledged, wherever it is; the broker counts what comes in
-        self.delayed = 0  # of these, not due yet
+        # Messages that are not acknowledged, wherever they are. The broker counts what comes in.
+        self.total = 0
+        # Those of them that are not due yet.
+        self.delayed = 0
 
     @abstractmethod
     def put(self, messages: Sequence[Message], published_at: float) -> None:
         """Append messages to the end of their order."""
 
     @abstractmethod
-    def ack(self, receiver: Receiver, deliveries: Iterable[Delivery], now: float) -> None:
-        """Forget deliveries that are in hand at the receiver; the others are ignored."""
+    def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery], now: float) -> None:
+        """Settle the deliveries that are in hand at the consumer. Others are ignored."""
 
     @abstractmethod
-    def nack(self, receiver: Receiver, delivery: Delivery, due: float, now: float) -> Callable[[float], None] | None:
-        """Take a delivery back. Returns what must be called at `due` if that is later than `now`."""
+    def nack(self, consumer: BrokerConsumer, delivery: Delivery, due: float, now: float) -> Restore | None:
+        """Take a delivery back.
+
+        Returns:
+            What has to be called at `due`, if that is later than `now`; otherwise None.
+        """
 
     @abstractmethod
     def _available(self) -> int:
         """How many consumers could be given something."""
 
     @abstractmethod
-    def _hand_out(self, receiver: Receiver, limit: int, now: float) -> list[Delivery]:
-        """Move up to `limit` (1 or more) messages into the hand of the receiver."""
+    def _hand_out(self, consumer: BrokerConsumer, limit: int, now: float) -> list[Delivery]:
+        """Move up to `limit` (1 or more) messages into the hand of the consumer."""
 
     @abstractmethod
-    def _take_back(self, receiver: Receiver, now: float) -> None:
-        """Empty the hand of the receiver: each message to its place, before all that was never handed out."""
+    def _take_back(self, consumer: BrokerConsumer, now: float) -> None:
+        """Empty the hand of the consumer. Each message returns to its place before all new ones."""
 
-    def take(self, receiver: Receiver, limit: int, now: float) -> list[Delivery]:
-        """Hand out up to `limit` messages; if there is nothing, the receiver waits for its turn."""
-        if receiver.state is not State.IDLE:
-            self._leave_queue(receiver)
-        room = receiver.prefetch - len(receiver.in_hand)
+    def take(self, consumer: BrokerConsumer, limit: int, now: float) -> list[Delivery]:
+        """Hand out up to `limit` messages; if there is nothing, the consumer waits for its turn."""
+        if consumer.state is not ConsumerState.IDLE:
+            self._leave_queue(consumer)
+        room = consumer.prefetch - len(consumer.in_hand)
         if room <= 0:
-            receiver.state = State.FULL
+            consumer.state = ConsumerState.FULL
             return []
-        taken = self._hand_out(receiver, min(room, limit), now)
+        taken = self._hand_out(consumer, min(room, limit), now)
         if not taken:
-            receiver.state = State.WAITING
-            self.waiters.append(receiver)
+            consumer.state = ConsumerState.WAITING
+            self.waiters.append(consumer)
         return taken
 
-    def stop_waiting(self, receiver: Receiver) -> None:
-        """The receiver wants nothing any more; what it was woken for goes to the next one."""
-        if receiver.state is not State.IDLE:
-            self._leave_queue(receiver)
-            self.rouse()
+    def stop_waiting(self, consumer: BrokerConsumer) -> None:
+        """The consumer wants nothing now. What it was woken for goes to the next one."""
+        if consumer.state is not ConsumerState.IDLE:
+            self._leave_queue(consumer)
+            self.wake_waiters()
 
-    def leave(self, receiver: Receiver, now: float) -> None:
-        """Remove the receiver; what it had in hand is there for the others."""
-        del self.receivers[receiver]
-        receiver.closed = True
-        waited = receiver.state is not State.IDLE
-        self._leave_queue(receiver)
-        self._take_back(receiver, now)
-        self.rouse()
+    def leave(self, consumer: BrokerConsumer, now: float) -> None:
+        """Remove the consumer. Others may take what it had in hand."""
+        del self.consumers[consumer]
+        consumer.closed = True
+        waited = consumer.state is not ConsumerState.IDLE
+        self._leave_queue(consumer)
+        self._take_back(consumer, now)
+        self.wake_waiters()
         if waited:
-            receiver.wake()
+            consumer.wake()
 
     def end(self) -> None:
-        """The topic is removed: nothing comes any more, and all that wait or want are told."""
+        """The topic was removed: wake all consumers that want messages, so that they learn it."""
         self.closed = True
-        for receiver in self.receivers:
-            if receiver.state is not State.IDLE:
-                self._leave_queue(receiver)
-                receiver.wake()
+        for consumer in self.consumers:
+            if consumer.state is not ConsumerState.IDLE:
+                self._leave_queue(consumer)
+                consumer.wake()
 
-    def rouse(self) -> None:
-        """Wake as many of those that wait as there is something for, beyond those woken already."""
+    def wake_waiters(self) -> None:
+        """Wake as many waiting consumers as there are messages for, those woken before included."""
         missing = self._available() - self.woken
         while missing > 0 and self.waiters:
-            self.call(pick(self.waiters, self.choose, "consumer"))
+            self.wake(pick(self.waiters, self.choose, "consumer"))
             missing -= 1
 
-    def call(self, receiver: Receiver) -> None:
-        """Wake a receiver that is in no queue, or was just taken out of it."""
-        receiver.state = State.WOKEN
+    def wake(self, consumer: BrokerConsumer) -> None:
+        """Wake a consumer that is in no queue, or was just taken out of it."""
+        consumer.state = ConsumerState.WOKEN
         self.woken += 1
-        receiver.wake()
+        consumer.wake()
 
     def share(self, count: int) -> int:
-        """How much of `count` is for one of the receivers that want something now, this one included."""
+        """How many of `count` messages one consumer gets if all that want some get alike."""
         others = self.woken + len(self.waiters)
         return -(-count // (others + 1)) if others else count
 
     def stats(self) -> SubscriptionStats:
         """Count messages and consumers."""
-        unacked = sum(len(receiver.in_hand) for receiver in self.receivers)
+        unacked = sum(len(consumer.in_hand) for consumer in self.consumers)
         return SubscriptionStats(
             backlog=self.total - self.delayed - unacked,
             unacked=unacked,
             delayed=self.delayed,
-            consumers=len(self.receivers),
+            consumers=len(self.consumers),
         )
 
-    def _leave_queue(self, receiver: Receiver) -> None:
-        if receiver.state is State.WOKEN:
+    def _leave_queue(self, consumer: BrokerConsumer) -> None:
+        if consumer.state is ConsumerState.WOKEN:
             self.woken -= 1
-        elif receiver.state is State.WAITING:
-            self.waiters.remove(receiver)
-        receiver.state = State.IDLE
-
-
-class SharedSubscription(Subscription):
-    """Each message to whoever asks next."""
-
-    __slots__ = ("_lane", "ready")
-
-    def __init__(self, topic: str, name: str, choose: Choose | None, *, durable: bool) -> None:
-        super().__init__(topic, name, choose, durable=durable)
-        self.ready: deque[Held] = deque()
-        self._lane = Lane(None, [])  # what `in_hand` says of every message here
-
-    def put(self, messages: Sequence[Message], published_at: float) -> None:
-        for message in messages:
-            self.ready.append(Held(message, 1, published_at))
-        if self.waiters:
-            self.rouse()
-
-    def ack(self, receiver: Receiver, deliveries: Iterable[Delivery], now: float) -> None:
-        in_hand = receiver.in_hand
-        before = len(in_hand)
-        for delivery in deliveries:
-            in_hand.pop(delivery, None)
-        self.total -= before - len(in_hand)
-        if receiver.state is State.FULL and len(in_hand) < receiver.prefetch:
-            self.call(receiver)
-
-    def nack(self, receiver: Receiver, delivery: Delivery, due: float, now: float) -> Callable[[float], None] | None:
-        if receiver.in_hand.pop(delivery, None) is None:
-            return None
-        again = held(delivery).again()
-
-        def restore(now: float) -> None:
-            self.ready.append(again)
-            self.rouse()
-
-        if receiver.state is State.FULL:
-            self.call(receiver)
-        if due > now:
-            return restore
-        restore(now)
-        return None
-
-    def _available(self) -> int:
-        return len(self.ready)
-
-    def _hand_out(self, receiver: Receiver, limit: int, now: float) -> list[Delivery]:
-        ready = self.ready
-        count = min(limit, self.share(len(ready)))
-        taken: list[Delivery] = []
-        for _ in range(count):
-            delivery = ready.popleft() if self.choose is None else pick(ready, self.choose, "message")
-            receiver.in_hand[delivery] = self._lane
-            taken.append(delivery)
-        return taken
-
-    def _take_back(self, receiver: Receiver, now: float) -> None:
-        self.ready.extendleft([held(delivery).again() for delivery in reversed(receiver.in_hand)])
-        receiver.in_hand.clear()
+        elif consumer.state is ConsumerState.WAITING:
+            self.waiters.remove(consumer)
+        consumer.state = ConsumerState.IDLE

@@ -1,8 +1,8 @@
 """The connection to an in-memory broker: the asyncio shell around `Broker`.
 
-Its verbs run through without suspending, but for a `receive` that has nothing to return: that one waits on a
-single future. A broker has at most one timer, for the earliest of what is put off. All connections of a
-broker belong to one event loop and are to be given one clock.
+Its methods run without suspending, except a `receive` that has nothing to return: that one waits on
+a single future. A broker has at most one timer, for the earliest delayed message. All connections
+of a broker belong to one event loop, and have to be given the same clock.
 """
 
 from __future__ import annotations
@@ -29,34 +29,46 @@ from infinitic.transport import (
     TransportClosed,
 )
 from infinitic_transports.memory.broker import Broker
-from infinitic_transports.memory.parts import Receiver
+from infinitic_transports.memory.subscription import BrokerConsumer
 
 _brokers: dict[str, Broker] = {}
 
 _LONGEST_WAIT = 3600.0
-"""Seconds until the time of day is looked at again: while a laptop sleeps, loop clocks stand still."""
+"""Seconds until the time of day is read again: the clock of a loop stops while a laptop sleeps."""
 
 _SHORTEST_WAIT = 1e-6
-"""Seconds. A timer that fires before its time of day, by rounding, must not spin."""
+"""Seconds. By rounding, a timer may fire early; then it must not fire in a busy loop."""
 
 
-class InMemorySettings(Settings):
+class InMemoryTransportSettings(Settings):
     """A broker in this process, for tests and development."""
 
-    name: str = Field(default="default", min_length=1, description="Name of the broker; one of a name in each process")
+    name: str = Field(default="default", min_length=1, description="Name of the broker. Each process has one of a name")
 
 
 class InMemoryTransport(Transport):
     """A connection to a broker in this process.
 
-    `broker` is shared with other connections; by default it is one of its own, with `max_payload` (bytes of
-    body, default 5 MiB) as its limit. `clock` tells the time of day for `deliver_at`, delays and
-    `published_at`. Raises `UsageError` for a `max_payload` beside a `broker`.
+    Nothing is kept on disk: when the process ends, all messages are gone. Use it for tests,
+    simulations and development.
+
+    Args:
+        broker: the broker, which other connections may share; by default a new one.
+        clock: tells the time of day for `deliver_at`, delays and `published_at`.
+        max_payload: how many bytes a body may have on the new broker; default is 5 MiB.
+
+    Raises:
+        UsageError: `max_payload` was given beside a `broker`, which has a limit of its own.
+
+    Example::
+
+        async with InMemoryTransport() as transport, InMemoryStorage() as storage:
+            worker = Worker(transport, storage)
     """
 
     __slots__ = ("_alarm", "_broker", "_closed", "_consumers", "_now", "capabilities")
 
-    Settings: ClassVar[type[BaseModel]] = InMemorySettings
+    Settings: ClassVar[type[BaseModel]] = InMemoryTransportSettings
 
     def __init__(
         self, broker: Broker | None = None, *, clock: Clock | None = None, max_payload: int | None = None
@@ -64,33 +76,37 @@ class InMemoryTransport(Transport):
         if broker is None:
             broker = Broker() if max_payload is None else Broker(max_payload=max_payload)
         elif max_payload is not None:
-            raise UsageError("The limit of a shared broker is its own: give it to Broker(max_payload=…)")
+            raise UsageError("A shared broker has a limit of its own: give max_payload to Broker(max_payload=…)")
         clock = clock or SystemClock()
         self.capabilities = Capabilities(max_payload=broker.max_payload)
         self._broker = broker
         self._now = clock.now
-        self._consumers: dict[_Consumer, None] = {}
+        self._consumers: dict[InMemoryConsumer, None] = {}
         self._closed = False
         self._alarm = broker.alarm if isinstance(broker.alarm, _Alarm) else _Alarm(broker)
         self._alarm.join(clock)
 
     @classmethod
     def named(cls, name: str = "default", *, clock: Clock | None = None) -> Self:
-        """A connection to the broker of this name, which is made once and lives as long as the process."""
+        """Connect to the broker of this name. It is made once, and lives as long as the process."""
         return cls(_brokers.setdefault(name, Broker()), clock=clock)
 
     @classmethod
     def from_settings(cls, settings: Any, *, horizon: float) -> Self:
-        """A connection to the broker of the name in the settings. It keeps no message longer than the process."""
+        """Connect to the broker of the name in the settings. No message outlives the process."""
         return cls.named(settings.name)
 
     @property
     def broker(self) -> Broker:
-        """What this connection shares with others."""
+        """The broker, which other connections may share."""
         return self._broker
 
     async def declare(self, topics: Iterable[Topic]) -> None:
-        """See `Transport.declare`. Raises `UsageError` if a topic exists with another ordering."""
+        """Make topics, see `Transport.declare`.
+
+        Raises:
+            UsageError: a topic exists with another ordering or main subscription.
+        """
         self._check_open()
         self._broker.declare(topics)
 
@@ -99,12 +115,17 @@ class InMemoryTransport(Transport):
         self._broker.publish(topic, messages, self._now())
 
     async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
-        """See `Transport.subscribe`. Raises `UnknownTopic` unless the topic is declared or ephemeral."""
+        """Join a subscription, see `Transport.subscribe`.
+
+        Raises:
+            UnknownTopic: the topic was not declared, and is not ephemeral.
+            UsageError: `prefetch` is below 1.
+        """
         self._check_open()
         if prefetch < 1:
-            raise UsageError(f"A prefetch is at least 1, not {prefetch}")
+            raise UsageError(f"A prefetch has to be at least 1, not {prefetch}")
         join = partial(self._broker.attach, topic, subscription, prefetch, durable=durable)
-        consumer = _Consumer(self._broker, self._now, self._consumers, join)
+        consumer = InMemoryConsumer(self._broker, self._now, self._consumers, join)
         self._alarm.arm()
         return consumer
 
@@ -121,7 +142,7 @@ class InMemoryTransport(Transport):
             self._alarm.leave()
 
     def crash(self) -> None:
-        """Cut the power of this connection: all that its consumers have in hand goes to others.
+        """End this connection as a power cut would. What its consumers have in hand goes to others.
 
         Every later call, and a `receive` that waits, raises `TransportClosed`.
         """
@@ -136,59 +157,66 @@ class InMemoryTransport(Transport):
             raise TransportClosed("This transport is closed")
 
 
-class _Consumer(Consumer):
-    __slots__ = ("_broker", "_now", "_receiver", "_siblings", "_waiter")
+class InMemoryConsumer(Consumer):
+    """A consumer of an in-memory broker. `InMemoryTransport.subscribe` makes it."""
+
+    __slots__ = ("_attached", "_broker", "_now", "_siblings", "_waiter")
 
     def __init__(
         self,
         broker: Broker,
         now: Callable[[], float],
-        siblings: dict[_Consumer, None],
-        join: Callable[[Callable[[], None]], Receiver],
+        siblings: dict[InMemoryConsumer, None],
+        join: Callable[[Callable[[], None]], BrokerConsumer],
     ) -> None:
         self._broker = broker
         self._now = now
         self._waiter: asyncio.Future[None] | None = None
-        self._receiver = join(self._wake)
+        self._attached = join(self._wake)
         self._siblings = siblings
         siblings[self] = None
 
     async def receive(self, max_messages: int) -> list[Delivery]:
-        """See `Consumer.receive`. Raises `UsageError` for a `max_messages` below 1, and for a second call."""
+        """Wait for messages, see `Consumer.receive`.
+
+        Raises:
+            UsageError: `max_messages` is below 1, or another `receive` of this consumer is waiting.
+        """
         if max_messages < 1:
-            raise UsageError(f"At least 1 message is received, not {max_messages}")
+            raise UsageError(f"max_messages has to be at least 1, not {max_messages}")
         if self._waiter is not None:
-            raise UsageError("One `receive` of a consumer at a time")
+            raise UsageError("Another `receive` of this consumer is waiting: call it once at a time")
         while True:
-            taken = self._broker.take(self._receiver, max_messages, self._now())
+            taken = self._broker.take(self._attached, max_messages, self._now())
             if taken:
                 return taken
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
-            except BaseException:  # cancelled
-                self._broker.stop_waiting(self._receiver)
+            except BaseException:
+                # It was cancelled: what it was woken for goes to another consumer.
+                self._broker.stop_waiting(self._attached)
                 raise
             finally:
                 self._waiter = None
 
     async def ack(self, deliveries: Iterable[Delivery]) -> None:
-        if self._receiver.closed:
+        if self._attached.closed:
             raise TransportClosed("This consumer is closed")
-        self._broker.ack(self._receiver, deliveries)
+        self._broker.ack(self._attached, deliveries)
 
     async def nack(self, delivery: Delivery, delay: float = 0.0) -> None:
-        if self._receiver.closed:
+        if self._attached.closed:
             raise TransportClosed("This consumer is closed")
-        self._broker.nack(self._receiver, delivery, delay, self._now())
+        self._broker.nack(self._attached, delivery, delay, self._now())
 
     async def close(self) -> None:
-        self._broker.detach(self._receiver)
+        self._broker.detach(self._attached)
         self._siblings.pop(self, None)
 
     def crash(self) -> None:
-        """Die without a word."""
-        self._broker.crash(self._receiver)
+        """End without leaving, as a process that dies."""
+        self._broker.crash(self._attached)
         self._siblings.pop(self, None)
 
     def _wake(self) -> None:
@@ -197,9 +225,10 @@ class _Consumer(Consumer):
 
 
 class _Alarm:
-    """The one timer of a broker, set to the earliest of what is put off while any connection is open.
+    """The one timer of a broker, set to the earliest delayed message while a connection is open.
 
-    It is the broker's `alarm`. It holds the loop of the call that set it, and starts anew on another one.
+    It is the `alarm` of the broker. It keeps the loop of the call that set it, and is set anew on
+    another one.
     """
 
     __slots__ = ("_armed", "_broker", "_handle", "_loop", "_now", "_users")
@@ -213,12 +242,12 @@ class _Alarm:
         broker.alarm = self
 
     def join(self, clock: Clock) -> None:
-        """A connection is made. Its clock is used from now on: those of earlier ones may belong to a dead loop."""
+        """Count one more connection, and use its clock: earlier ones may belong to a dead loop."""
         self._users += 1
         self._now = clock.now
 
     def __call__(self, due: float) -> None:
-        """Fire at this time of day, if nothing is to fire before."""
+        """Fire at this time of day, unless the timer fires before it anyway."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._disarm()
@@ -230,13 +259,13 @@ class _Alarm:
             self._handle = loop.call_later(delay, self._fire)
 
     def arm(self) -> None:
-        """Fire when the broker next has something due, if it has anything put off."""
+        """Fire when the next delayed message of the broker is due, if there is one."""
         due = self._broker.next_due()
         if due is not None:
             self(due)
 
     def leave(self) -> None:
-        """A connection is closed; with the last one the timer goes, and the next connection makes another."""
+        """Count one connection less. The last one takes the timer with it."""
         self._users -= 1
         if not self._users:
             self._disarm()
