@@ -14,7 +14,6 @@ from anyio.from_thread import BlockingPortal
 from examples.hello import Visit
 from infinitic import Client, SyncClient, Worker
 from infinitic.config import Config, load
-from infinitic.config.reference import reference
 from infinitic.definitions.workflows import ReplayCheck
 from infinitic.errors import ConfigurationError, UsageError
 from infinitic.plugins import STORAGE_WRAPPERS, storage_plugins, storage_wrapper, transport_plugins
@@ -246,8 +245,3 @@ def test_examples_load(file: Path) -> None:
     assert config.storage_settings[0] == storage
     assert [each.name for each in config.services()] == ["Greeter"]
     assert [each.versions for each in config.workflows()] == [(Visit,)]
-
-
-def test_the_reference_is_up_to_date() -> None:
-    """If this fails: ``python -m infinitic.config.reference > docs/configuration.md``."""
-    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == reference()
