@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from textwrap import fill
 
 from infinitic.transport import Capabilities
 from infinitic_testing.conformance.storage import storage_rules
@@ -18,6 +19,9 @@ from infinitic_transports.pulsar import PulsarTransport
 from tests.conformance.storage_campaign import MUTANTS as STORAGE_MUTANTS
 from tests.conformance.transport_campaign import NO_MUTANT
 from tests.conformance.transport_mutants import MUTANTS
+
+WIDTH = 98
+"""Columns of a line of prose."""
 
 HEAD = """# Conformance
 
@@ -52,7 +56,10 @@ def render_transport_section() -> str:
         detected = [f"`{mutant.name}`" for mutant in MUTANTS if rule in mutant.kills]
         support = [each.support(rule).value if shown else "–" for each in adapters.values()]
         rows.append([rule, sentence, "<br>".join(shown) or "–", "<br>".join(detected) or "–", *support])
-    exceptions = "\n".join(f"- {rule} detects no mutant: {reason}." for rule, reason in NO_MUTANT.items())
+    exceptions = "\n".join(
+        fill(f"- {rule} detects no mutant: {reason}.", WIDTH, subsequent_indent="  ")
+        for rule, reason in NO_MUTANT.items()
+    )
     faults = render_table(
         ["mutant", "fault", "rules that must fail"], ([f"`{m.name}`", m.fault, " ".join(m.kills)] for m in MUTANTS)
     )

@@ -1,0 +1,100 @@
+"""What every page of the documentation must keep: short lines, links that lead somewhere, files that exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WIDTH = 100
+MADE_LATER = ("services/var",)
+"""Folders that programs make, and git ignores."""
+
+
+def _list_pages() -> list[str]:
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "*.md"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return sorted(name for name in listed.split("\0") if name and (ROOT / name).is_file())
+
+
+PAGES = _list_pages()
+
+
+@cache
+def read_prose(page: str) -> list[str]:
+    """Return the lines of a page, with an empty line in place of each line of a code block."""
+    lines: list[str] = []
+    in_code = False
+    for line in (ROOT / page).read_text(encoding="utf-8").splitlines():
+        is_fence = line.lstrip().startswith("```")
+        lines.append("" if in_code or is_fence else line)
+        in_code ^= is_fence
+    return lines
+
+
+def find_anchors(page: str) -> set[str]:
+    """Return the anchor of each heading, as GitHub makes it."""
+    headings = (line.lstrip("#").strip().lower() for line in read_prose(page) if line.startswith("#"))
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings}
+
+
+STILL_WIDE = {
+    "CHANGELOG.md",
+    *(f"docs/{name}.md" for name in ("adapters", "command-line", "deployment", "operations", "performance")),
+    *(f"docs/{name}.md" for name in ("services", "testing", "values", "workflows")),
+    "services/README.md",
+}
+"""Pages that are not rewritten yet."""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in STILL_WIDE])
+def test_lines_of_prose_are_short(page: str) -> None:
+    """A table may be wider: its cells cannot be broken."""
+    long = {
+        number: len(line)
+        for number, line in enumerate(read_prose(page), 1)
+        if len(line) > WIDTH and not line.startswith("|")
+    }
+    assert long == {}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    broken: list[str] = []
+    text = re.sub(r"`[^`]*`", "", "\n".join(read_prose(page)))
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+        file, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / file if file else ROOT / page
+        found = target.exists()
+        if found and anchor:
+            found = anchor in find_anchors(target.resolve().relative_to(ROOT).as_posix())
+        if not found:
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
+def test_files_that_are_named_exist(page: str) -> None:
+    """A path in backticks that begins with a folder of the project is a file or folder of it."""
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    named = re.findall(r"`([\w.-]+/[\w./-]*)`", "\n".join(read_prose(page)))
+    ours = [name for name in named if name.split("/")[0] in folders and not name.startswith(MADE_LATER)]
+    assert [name for name in ours if not (ROOT / name).exists()] == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    seen: set[str] = set()
+    waiting = ["README.md"]
+    while waiting:
+        page = waiting.pop()
+        seen.add(page)
+        for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", "\n".join(read_prose(page))):
+            target = ((ROOT / page).parent / link).resolve()
+            name = target.relative_to(ROOT).as_posix()
+            if name in PAGES and name not in seen:
+                waiting.append(name)
+    assert {page for page in PAGES if page.startswith("docs/") or page == "ARCHITECTURE.md"} <= seen
