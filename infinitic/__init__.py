@@ -1,7 +1,8 @@
 """Infinitic: durable workflows and services as plain Python classes.
 
-A name is imported when it is first used, so that importing the package takes no time: a program may have to heed
-signals first, or needs a few names only. Type checkers and editors see plain imports.
+A name is imported when it is first used, so that importing the package takes next to no time: a
+program may have to heed signals first, or needs few names. Type checkers and editors see plain
+imports.
 """
 
 from importlib import import_module
@@ -176,7 +177,8 @@ if not TYPE_CHECKING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
             value = getattr(import_module(module), name)
-        except AttributeError as error:  # to `from infinitic import name` it would say that there is no such name
+        except AttributeError as error:
+            # `from infinitic import name` would take it to say that there is no such name.
             raise ImportError(f"{module} cannot be imported: {error}", name=module) from error
         globals()[name] = value
         return value

@@ -1,6 +1,6 @@
-"""The commands, as typer sees them. Each has a module of its own, which is imported when the command is wanted.
+"""The commands, as typer sees them. Each has a module of its own, imported when the command is run.
 
-So what needs no command is there at once: `--help`, `--version`, and the completion of a command's name.
+So what needs no command is quick: `--help`, `--version`, the completion of names.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from infinitic.cli import letters
 from infinitic.cli.dead_letter_verbs import Done, Letters, drop, list_letters, not_found, replay, show_letters
 from infinitic.cli.exits import FAILED
 from infinitic.cli.letters import Letter
-from infinitic.cli.link import DEFAULT_CONFIG, Config, exits, run
+from infinitic.cli.link import exits, run
+from infinitic.cli.options import DEFAULT_CONFIG, Config
 from infinitic.cli.output import Json, cell, line, show, table
 from infinitic.errors import UsageError
 

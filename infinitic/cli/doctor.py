@@ -23,7 +23,8 @@ from infinitic.cli.doctor_sight import (
     look_at_versions,
 )
 from infinitic.cli.exits import FAILED
-from infinitic.cli.link import DEFAULT_CONFIG, Config, Configuration, Project, exits, load, reach
+from infinitic.cli.link import Configuration, Project, exits, load, reach
+from infinitic.cli.options import DEFAULT_CONFIG, Config
 from infinitic.cli.output import Json, cell, line, show, status, table
 from infinitic.clock import Clock, SystemClock
 from infinitic.diagnosis import Diagnosable, Diagnosis, Level

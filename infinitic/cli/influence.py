@@ -8,18 +8,8 @@ import msgspec
 import typer
 from rich.console import RenderableType
 
-from infinitic.cli.link import (
-    ANSWER_SECONDS,
-    DEFAULT_CONFIG,
-    Config,
-    Confirm,
-    Link,
-    Timeout,
-    WorkflowId,
-    WorkflowName,
-    answered,
-    run,
-)
+from infinitic.cli.link import ANSWER_SECONDS, Confirm, Link, Timeout, WorkflowId, WorkflowName, answered, run
+from infinitic.cli.options import DEFAULT_CONFIG, Config
 from infinitic.cli.output import Json, line, show
 from infinitic.cli.values import checked, parsed, text
 from infinitic.codec.values import value_codec

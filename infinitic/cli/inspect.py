@@ -11,8 +11,6 @@ from infinitic import topics
 from infinitic.cli import open_work
 from infinitic.cli.link import (
     ANSWER_SECONDS,
-    DEFAULT_CONFIG,
-    Config,
     Link,
     NoAnswer,
     Timeout,
@@ -23,6 +21,7 @@ from infinitic.cli.link import (
     run,
 )
 from infinitic.cli.open_work import OpenWork, Task
+from infinitic.cli.options import DEFAULT_CONFIG, Config
 from infinitic.cli.output import Json, cell, instant, line, show, status as coloured, table
 from infinitic.engines.workflow.describe import describe as describe_head
 from infinitic.messages.client import MethodInfo, ReplyTo, WorkflowInfo

@@ -33,10 +33,6 @@ WRONG = 2
 CONNECT_SECONDS = 15.0
 ANSWER_SECONDS = 30.0
 
-Config = Annotated[
-    Path, typer.Option("--config", envvar="INFINITIC_CONFIG", help="The configuration file.", show_envvar=True)
-]
-DEFAULT_CONFIG = Path("infinitic.yml")
 WorkflowId = Annotated[str, typer.Argument(metavar="ID", help="The id of the workflow.", parser=text)]
 WorkflowName = Annotated[
     str | None,

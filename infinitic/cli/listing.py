@@ -10,7 +10,8 @@ import msgspec
 import typer
 from rich.console import RenderableType
 
-from infinitic.cli.link import DEFAULT_CONFIG, Config, run_on_storage
+from infinitic.cli.link import run_on_storage
+from infinitic.cli.options import DEFAULT_CONFIG, Config
 from infinitic.cli.output import Json, cell, instant, line, show, status as coloured, table
 from infinitic.cli.values import since as instant_of, text
 from infinitic.clock import to_instant

@@ -6,7 +6,8 @@ import asyncio
 
 import msgspec
 
-from infinitic.cli.link import DEFAULT_CONFIG, Config, exits, load
+from infinitic.cli.link import exits, load
+from infinitic.cli.options import DEFAULT_CONFIG, Config
 from infinitic.cli.output import Json, line, show
 from infinitic.errors import ConfigurationError
 

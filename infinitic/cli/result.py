@@ -8,16 +8,8 @@ import msgspec
 import typer
 
 from infinitic.cli.exits import FAILED
-from infinitic.cli.link import (
-    ANSWER_SECONDS,
-    DEFAULT_CONFIG,
-    Config,
-    Link,
-    WorkflowId,
-    WorkflowName,
-    answered,
-    run,
-)
+from infinitic.cli.link import ANSWER_SECONDS, Link, WorkflowId, WorkflowName, answered, run
+from infinitic.cli.options import DEFAULT_CONFIG, Config
 from infinitic.cli.output import Json, show
 from infinitic.cli.start import Started, render_result, result_of
 from infinitic.cli.values import seconds

@@ -9,18 +9,8 @@ import typer
 from rich.console import RenderableType
 
 from infinitic.cli.exits import exit_codes
-from infinitic.cli.link import (
-    ANSWER_SECONDS,
-    DEFAULT_CONFIG,
-    Config,
-    Link,
-    Timeout,
-    WorkflowName,
-    answered,
-    exits,
-    run,
-    within,
-)
+from infinitic.cli.link import ANSWER_SECONDS, Link, Timeout, WorkflowName, answered, exits, run, within
+from infinitic.cli.options import DEFAULT_CONFIG, Config
 from infinitic.cli.output import Json, line, show
 from infinitic.cli.values import text
 from infinitic.errors import InfiniticError, UsageError

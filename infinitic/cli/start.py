@@ -12,7 +12,8 @@ from rich.console import RenderableType
 
 from infinitic.cli import hints
 from infinitic.cli.exits import FAILED
-from infinitic.cli.link import ANSWER_SECONDS, DEFAULT_CONFIG, Config, Link, run, warnings_shown, within
+from infinitic.cli.link import ANSWER_SECONDS, Link, run, warnings_shown, within
+from infinitic.cli.options import DEFAULT_CONFIG, Config
 from infinitic.cli.output import Json, line, show
 from infinitic.cli.values import arguments, checked, imported, metadata, seconds
 from infinitic.client.client import WorkflowHandle

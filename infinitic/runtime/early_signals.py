@@ -1,6 +1,6 @@
-"""Heeds SIGTERM from the first moment of a program on. Imports next to nothing: what is imported takes time.
+"""Heeds SIGTERM from the first moment of a program on. It imports next to nothing, to be quick.
 
-As PID 1 of a container, a process that has no handler for SIGTERM never hears it: the kernel spares it.
+As PID 1 of a container, a process without a handler for SIGTERM never gets it: the kernel drops it.
 """
 
 import os

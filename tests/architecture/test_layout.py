@@ -72,7 +72,7 @@ def test_the_core_loads_no_driver() -> None:
 
 
 def test_the_package_only_re_exports() -> None:
-    """What type checkers see, what `import *` gives and what is imported when it is used are the same."""
+    """Type checkers, `import *` and the first use of a name agree on what there is."""
     tree = ast.parse((ROOT / "infinitic" / "__init__.py").read_bytes())
     assert ast.get_docstring(tree), "the package says what it is"
     [seen, hidden] = [each for each in tree.body if isinstance(each, ast.If)]

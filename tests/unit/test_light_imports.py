@@ -1,4 +1,4 @@
-"""What is imported when: nothing slow comes before signals are heeded, or for what needs no command."""
+"""Nothing slow is imported before signals are heeded, or for what needs no command."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def python(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_signals_are_heeded_before_anything_slow_is_imported() -> None:
-    """What the console script has when `main` begins. The names of our own modules are the whole list of them."""
+    """These are all modules of ours that the console script has when `main` begins."""
     before = "import re, signal, importlib, typing"
     code = (
         f"{before}; import sys; had = {{*sys.modules}}; from infinitic.cli import main; print(*{{*sys.modules}} - had)"
@@ -54,6 +54,13 @@ def test_what_needs_no_command_imports_none(arguments: list[str]) -> None:
     assert "infinitic.cli.app" in modules
     assert SLOW & modules == set()
     assert ended.stdout
+
+
+def test_a_worker_imports_little_before_it_starts_itself_anew() -> None:
+    """It does so for its hash seed; `--help` has what is imported until then."""
+    modules = set(python("-c", MAIN, "worker", "--help").stderr.partition("modules:")[2].split())
+    assert "infinitic.cli.worker" in modules
+    assert (SLOW - {"pydantic"}) & modules == set(), "typer itself may use pydantic"
 
 
 def test_a_name_of_the_package_is_imported_when_it_is_used() -> None:

@@ -1,0 +1,79 @@
+"""What the process of ``infinitic worker`` does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from infinitic import config as configuration
+from infinitic.cli.link import exits
+from infinitic.worker.worker import Worker
+
+
+def host(config: Path, level: str) -> None:
+    """Host the services and workflows of a configuration file until a signal comes.
+
+    Args:
+        config: The file.
+        level: From which level on is logged: "debug", "info", "warning" or "error".
+    """
+    _configure_logging(level)
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    with exits():
+        loaded = configuration.load(config)
+        asyncio.run(_work(loaded))
+
+
+async def _work(config: configuration.Config) -> None:
+    worker = Worker.from_config(config=config)
+    document = config.document
+    parts = [
+        f"{kind} {', '.join(names)}"
+        for kind, names in (
+            ("services", [each.name for each in document.services]),
+            ("workflows", [each.name for each in document.workflows]),
+        )
+        if names
+    ]
+    storage = config.storage_settings
+    on = f"{config.transport_settings[0]}{f' and {storage[0]}' if storage else ''}"
+    code: object = 0
+    try:
+        await worker.run(on_ready=lambda: typer.echo(f"{worker.name} is ready: {'; '.join(parts)} (on {on})"))
+    except SystemExit as leaving:  # a task wants it
+        code = leaving.code
+        raise
+    finally:
+        if worker.left:
+            _end_now(code)
+
+
+def _end_now(code: object) -> NoReturn:
+    """End without waiting for what did not end: a thread that waits for a server would keep the process alive."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _configure_logging(level: str) -> None:
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        handler = RichHandler(console=Console(stderr=True), show_path=False)
+        handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    if level != "debug":
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
