@@ -47,6 +47,7 @@ _ENVELOPE = b"\x93\x02\xce"  # that list, schema 2, and a number of 4 bytes
 _QUOTED = b'["'
 
 _COMPUTED = "it is not what was written: its checksum differs"
+_MISSING = "its checksum is missing"
 
 
 def _place(key: StateKey) -> bytes:
@@ -102,6 +103,8 @@ def open_segment(key: StateKey, segment: Segment) -> Segment:
         events = _open_binary(events, _EVENTS, key, number)
     if outbox is not None and outbox[:1] == _BINARY:
         outbox = _open_binary(outbox, _OUTBOX, key, number)
+    elif outbox and _is_sealed(segment):
+        raise DamagedState(key, f"The outbox of segment {number}", _MISSING)
     return Segment(number, events, outbox)
 
 
@@ -137,14 +140,18 @@ def _refuse(kind: bytes, key: StateKey, number: int) -> NoReturn:
     raise DamagedState(key, what, _COMPUTED)
 
 
-def _check_all_sealed(key: StateKey, found: Sequence[Segment]) -> None:
-    """Once a release wrote checksums, so do all later ones: what stands behind and has none was put there."""
-    sealed = False
-    for each in found:
-        has_one = each.events[:2] == _QUOTED or each.events[:1] == _BINARY
-        if sealed and not has_one:
-            raise DamagedState(key, f"Segment {each.sequence}", "its checksum is missing")
-        sealed = has_one
+def _is_sealed(segment: Segment) -> bool:
+    return segment.events[:2] == _QUOTED or segment.events[:1] == _BINARY
+
+
+def _check_order(key: StateKey, found: Sequence[Segment], wanted: Sequence[int]) -> None:
+    if [each.sequence for each in found] == list(wanted):
+        return
+    there = {each.sequence for each in found}
+    lost = next((each for each in wanted if each not in there), None)
+    if lost is None:
+        raise DamagedState(key, "The history", "a segment is there twice")
+    raise DamagedState(key, f"Segment {lost}", "it is missing")
 
 
 class CheckedStorage(Storage):
@@ -204,14 +211,29 @@ class _CheckedStates(StateStorage):
             wanted: Sequence[int] = range(max(after, 0) + 1, max(after, 0) + 1 + len(found))
         else:
             wanted = sorted({each for each in sequences if each > 0})
-        if [each.sequence for each in found] != list(wanted):
-            there = {each.sequence for each in found}
-            lost = next((each for each in wanted if each not in there), None)
-            if lost is None:
-                raise DamagedState(key, "The history", "a segment is there twice")
-            raise DamagedState(key, f"Segment {lost}", "it is missing")
-        _check_all_sealed(key, found)
+        _check_order(key, found, wanted)
+        await self._check_sealed(key, found)
         return [open_segment(key, each) for each in found]
+
+    async def _check_sealed(self, key: StateKey, found: Sequence[Segment]) -> None:
+        """Once a release wrote checksums, so do all later ones.
+
+        What stands behind a checksum and has none was put there. What stands before the first such
+        segment is read only if it was not read with it, so only in a history of release 0.1.
+        """
+        bare = [each.sequence for each in found if not _is_sealed(each)]
+        if not bare:
+            return
+        known = {each.sequence: _is_sealed(each) for each in found}
+        before = [number - 1 for number in bare if number > 1 and number - 1 not in known]
+        if before:
+            earlier = await self._inner.history(key, sequences=before)
+            _check_order(key, earlier, before)
+            known |= {each.sequence: _is_sealed(each) for each in earlier}
+        first = min((number for number, is_sealed in known.items() if is_sealed), default=bare[-1])
+        for number in bare:
+            if number > first:
+                raise DamagedState(key, f"Segment {number}", _MISSING)
 
     async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
         return await self._inner.commit([seal(each) if isinstance(each, Change) else each for each in changes])

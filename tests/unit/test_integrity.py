@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+from typing import Any
 
 import msgspec
 import pytest
@@ -166,6 +167,76 @@ def test_a_missing_segment_is_found_wherever_it_is() -> None:
     ):
         with pytest.raises(DamagedState, match="it is missing"):
             asyncio.run(question)
+
+
+class Watched(Database):
+    """Notes which segments were read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[list[int]] = []
+
+    def history(self, key: StateKey, **options: Any) -> list[Segment]:
+        found = super().history(key, **options)
+        self.read.append([each.sequence for each in found])
+        return found
+
+
+def with_bare_segments(*numbers: int) -> tuple[CheckedStorage, Watched]:
+    """A history of six segments, of which these have no checksum."""
+    database = Watched()
+    changes = [Change(KEY, number - 1 or None, number, b"", 1.0, Segment(number, b"[]")) for number in range(1, 7)]
+    storage = run_on(database, *changes)
+    row = database._rows["Trip"]["w"]  # pyright: ignore[reportPrivateUsage]  # no verb damages
+    assert row.segments is not None
+    row.segments = [open_segment(KEY, each) if each.sequence in numbers else each for each in row.segments]
+    return storage, database
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("bare", [(2,), (4,), (6,), (4, 5, 6), (1, 2, 5)])
+def test_a_checksum_that_is_missing_behind_another_is_found_in_any_pages(page: int, bare: tuple[int, ...]) -> None:
+    storage, _ = with_bare_segments(*bare)
+    first = next(number for number in bare if number - 1 not in (0, *bare))
+
+    async def read() -> None:
+        for after in range(0, 6, page):
+            await storage.states.history(KEY, after=after, limit=page)
+
+    with pytest.raises(DamagedState, match=f"Segment {first}: its checksum is missing"):
+        asyncio.run(read())
+    with pytest.raises(DamagedState, match=f"Segment {first}: its checksum is missing"):
+        asyncio.run(storage.states.history(KEY, sequences=[first]))
+
+
+@pytest.mark.parametrize("bare", [0, 1, 3, 4, 6])
+def test_a_history_that_release_0_1_began_is_read_in_any_pages(bare: int) -> None:
+    """Of what has no checksum, the one before the page is read as well; of others nothing is."""
+    storage, database = with_bare_segments(*range(1, bare + 1))
+    for page in (1, 2, 3, 4, 6):
+        for after in range(0, 6, page):
+            found = asyncio.run(storage.states.history(KEY, after=after, limit=page))
+            numbers = [*range(after + 1, min(after + page, 6) + 1)]
+            assert [each.sequence for each in found] == numbers
+            assert database.read == ([numbers, [after]] if 0 < after < bare else [numbers])
+            database.read.clear()
+    assert len(asyncio.run(storage.states.history(KEY, sequences=[2, 4, 6]))) == 3
+
+
+def test_an_outbox_without_a_checksum_beside_events_that_have_one_is_found() -> None:
+    with pytest.raises(DamagedState, match="The outbox of segment 3: its checksum is missing"):
+        open_segment(KEY, Segment(3, SEGMENT.events, OUTBOX))
+    assert open_segment(KEY, Segment(3, SEGMENT.events, b"")).outbox == b"", "whoever needs it says that it is gone"
+
+
+def test_a_segment_that_is_missing_before_a_page_without_checksums_is_found() -> None:
+    storage, database = with_bare_segments(1, 2, 3, 4)
+    states = storage.states
+    row = database._rows["Trip"]["w"]  # pyright: ignore[reportPrivateUsage]  # no verb damages
+    assert row.segments is not None
+    row.segments[1] = row.segments[2]
+    with pytest.raises(DamagedState, match="Segment 2: it is missing"):
+        asyncio.run(states.history(KEY, after=2, limit=1))
 
 
 def test_the_limit_leaves_room_for_checksums() -> None:
