@@ -17,12 +17,11 @@ from msgspec import Raw
 from infinitic import ids, topics
 from infinitic.client.handles import WorkflowHandle as WorkflowHandle, instance_of
 from infinitic.client.stubs import MethodStub, Target, method_stub, stub_of, stub_of_function
-from infinitic.client.waits import Waits
+from infinitic.client.waits import Request, Waits
 from infinitic.clock import Clock, SystemClock, to_instant
 from infinitic.codec.payloads import PayloadCodec, coder_of
 from infinitic.definitions.stubs import checked_meta
 from infinitic.definitions.workflow_spec import MethodSpec
-from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import (
     DecodingError,
     DeferredError,
@@ -86,9 +85,9 @@ class Client:
         self._storage = storage
         self._clock = clock or SystemClock()
         self._topic = topics.client(self.name)
-        self._requests: dict[str, tuple[str, asyncio.Future[responses.Response]]] = {}
+        self._requests: dict[str, Request] = {}
         self._number = 0
-        self.waits = Waits(self._publisher, self._clock, self._request, lambda each: self._requests.pop(each, None))
+        self.waits = Waits(self._publisher, self._clock, self._register, lambda each: self._requests.pop(each, None))
         self._consumer: Consumer | None = None
         self._receiver: asyncio.Task[None] | None = None
         self._closed = False
@@ -329,23 +328,22 @@ class Client:
 
     def give_up(self, workflow_id: str, error: Exception) -> None:
         """Raise `error` to all who wait for this instance. For test kits: they know that an answer never comes."""
-        for waiting_for, future in self._requests.values():
-            if waiting_for == workflow_id and not future.done():
-                future.set_exception(error)
+        for request in list(self._requests.values()):
+            if request.workflow_id == workflow_id:
+                request.fail(error)
 
     # Requests and responses.
 
-    def _request(self, workflow_id: str) -> tuple[ReplyTo, asyncio.Future[responses.Response]]:
+    def _register(self, request: Request) -> ReplyTo:
         if self._consumer is None:
             raise UsageError("This client is not open: use it inside `async with Client(…) as client:`")
         if self._lost is not None:
             raise self._lost
         # Numbers go on after a restart: an engine takes the highest request of a client for its newest.
         self._number = max(self._number + 1, int(self._clock.now() * 1000))
-        request = str(self._number)
-        future: asyncio.Future[responses.Response] = asyncio.get_running_loop().create_future()
-        self._requests[request] = (workflow_id, future)
-        return ReplyTo(self.name, request), future
+        number = str(self._number)
+        self._requests[number] = request
+        return ReplyTo(self.name, number)
 
     async def _send_call(
         self, stub: MethodStub, workflow_id: str, method_id: str, arguments: bytes, reply_to: ReplyTo | None
@@ -406,10 +404,11 @@ class Client:
     async def _ask(
         self, name: str, workflow_id: str, make: Callable[[float, ReplyTo], engine.Input]
     ) -> responses.Response:
-        reply_to, future = self._request(workflow_id)
+        request = Request(workflow_id)
+        reply_to = self._register(request)
         try:
             await self._send(name, workflow_id, make(self._clock.now(), reply_to))
-            return await future
+            return await request.answer()
         finally:
             self._requests.pop(reply_to.request, None)
 
@@ -417,7 +416,7 @@ class Client:
         if self._closed:
             raise UsageError("This client is closed: make a new one")
         body = engine.encode(message)
-        await self._publisher.publish([Outgoing(topics.workflow_engine(name), Message(workflow_id, workflow_id, body))])
+        await self._publisher.send(topics.workflow_engine(name), [Message(workflow_id, workflow_id, body)])
 
     async def _receive(self) -> None:
         while True:
@@ -437,13 +436,13 @@ class Client:
             response = responses.decode(delivery.message.body)
         except DecodingError as error:
             _logger.warning("A response is passed over: %s", error)
-            _, future = self._requests.pop(responses.request_of(delivery.message.body) or "", ("", None))
-            if future is not None and not future.done():
-                future.set_exception(error)
+            request = self._requests.pop(responses.request_of(delivery.message.body) or "", None)
+            if request is not None:
+                request.fail(error)
             return
-        _, future = self._requests.pop(response.request, ("", None))
-        if future is not None and not future.done():
-            future.set_result(response)
+        request = self._requests.pop(response.request, None)
+        if request is not None:
+            request.settle(response)
 
     async def _listen_again(self, lost: Consumer, reason: Exception) -> bool:
         """Subscribe anew, until it works; False if the transport is closed. What was on its way is lost."""
@@ -473,11 +472,9 @@ class Client:
 
     def _fail(self, error: BaseException) -> None:
         """Raise this to all who wait for a response."""
-        for _, future in self._requests.values():
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # perhaps nobody looks
-        self._requests.clear()
+        requests, self._requests = self._requests, {}
+        for request in requests.values():
+            request.fail(error)
 
     async def _subscribe(self) -> Consumer:
         transport = self._publisher.transport

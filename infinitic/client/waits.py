@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from types import TracebackType
 
 from infinitic import topics
 from infinitic.clock import Clock
@@ -22,62 +22,122 @@ GRACE_SECONDS = 10.0
 CLOSE_SECONDS = 1.0
 """How long closing may take to tell the engines that nobody waits any more."""
 
+Key = tuple[str, str, str]
+"""A method that somebody waits for: name of the workflow, id of the instance, id of the method."""
 
-class Wait:
+
+class Request:
+    """What this client has asked of an instance, and those here who wait for the answer.
+
+    Each of them waits on a future of its own: one that is cancelled disturbs nobody else. A shared future behind
+    `asyncio.shield` would do the same, at the price of three more callbacks for each call.
+    """
+
+    __slots__ = ("_error", "_response", "_traceback", "_waiters", "is_settled", "workflow_id")
+
+    def __init__(self, workflow_id: str) -> None:
+        self.workflow_id = workflow_id
+        self.is_settled = False
+        self._response: Response | None = None
+        self._error: BaseException | None = None
+        self._traceback: TracebackType | None = None
+        self._waiters: dict[asyncio.Future[None], None] = {}
+
+    def settle(self, response: Response) -> None:
+        """The answer has come. A second one changes nothing."""
+        if not self.is_settled:
+            self._response = response
+            self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """No answer comes, for this reason: it is raised to all who wait, now or later."""
+        if not self.is_settled:
+            self._error, self._traceback = error, error.__traceback__
+            self._wake()
+
+    async def answer(self) -> Response:
+        """The answer, once it is there."""
+        if not self.is_settled:
+            waiter = self.add_waiter()
+            try:
+                await waiter
+            finally:
+                self.remove_waiter(waiter)
+        if self._error is not None:
+            # Each raise adds to the traceback: so that it stays short, however many wait.
+            raise self._error.with_traceback(self._traceback)
+        assert self._response is not None
+        return self._response
+
+    def add_waiter(self) -> asyncio.Future[None]:
+        """A future that is done once this is settled."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = None
+        return waiter
+
+    def remove_waiter(self, waiter: asyncio.Future[None]) -> None:
+        """Whoever has that future waits no more."""
+        self._waiters.pop(waiter, None)
+
+    def _wake(self) -> None:
+        self.is_settled = True
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Wait(Request):
     """One request for the outcome of one method. `kept`: it is told only once, so the request stays until it comes."""
 
-    __slots__ = ("future", "kept", "method_id", "name", "reply_to", "sending", "timer", "waiting", "workflow_id")
+    __slots__ = ("_settled", "kept", "key", "reply_to", "sending", "timer", "waiting")
 
-    def __init__(
-        self,
-        name: str,
-        workflow_id: str,
-        method_id: str,
-        reply_to: ReplyTo,
-        future: asyncio.Future[Response],
-        *,
-        kept: bool,
-    ) -> None:
-        self.name = name
-        self.workflow_id = workflow_id
-        self.method_id = method_id
-        self.reply_to = reply_to
-        self.future = future
+    reply_to: ReplyTo
+
+    def __init__(self, key: Key, settled: Callable[[Wait], None], *, kept: bool) -> None:
+        super().__init__(key[1])
+        self._settled = settled
+        self.key = key
         self.kept = kept
         self.waiting = 0
         self.timer: asyncio.TimerHandle | None = None
         self.sending: asyncio.Task[None] | None = None
+
+    def _wake(self) -> None:
+        self._settled(self)
+        super()._wake()
 
 
 class Waits:
     """The methods whose end a client waits for.
 
     Args:
-        request: makes a request about an instance: whom to answer, and the future of the response.
-        forget: takes a request back.
+        publisher: sends the requests.
+        clock: the time that goes into messages.
+        register: has the answer to a request given to it: whom to answer.
+        forget: takes a request back, by its name.
     """
 
     def __init__(
         self,
         publisher: Publisher,
         clock: Clock,
-        request: Callable[[str], tuple[ReplyTo, asyncio.Future[Response]]],
+        register: Callable[[Request], ReplyTo],
         forget: Callable[[str], object],
     ) -> None:
         self._publisher = publisher
         self._clock = clock
-        self._request = request
+        self._register = register
         self._forget = forget
-        self._open: dict[tuple[str, str, str], Wait] = {}
+        self._open: dict[Key, Wait] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, name: str, workflow_id: str, method_id: str, *, kept: bool = False) -> Wait:
         """A request that goes with the start of its method: the caller sends it."""
-        reply_to, future = self._request(workflow_id)
-        wait = Wait(name, workflow_id, method_id, reply_to, future, kept=kept)
         key = (name, workflow_id, method_id)
+        wait = Wait(key, self._drop, kept=kept)
+        wait.reply_to = self._register(wait)
         self._open[key] = wait
-        future.add_done_callback(lambda _: self._drop(wait))
         return wait
 
     def give_up(self, wait: Wait) -> None:
@@ -96,10 +156,12 @@ class Waits:
         sending = wait.sending
         if sending is not None and not sending.done():
             wait.waiting += 1
-            either: set[asyncio.Future[Any]] = {sending, wait.future}
+            settled = wait.add_waiter()
+            either: set[asyncio.Future[None]] = {sending, settled}
             try:
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             finally:
+                wait.remove_waiter(settled)
                 self._let_go(wait)
         if sending is not None and sending.done() and not sending.cancelled():
             sending.result()
@@ -123,23 +185,23 @@ class Waits:
             wait.timer = None
         try:
             if timeout is None:
-                return await asyncio.shield(wait.future)
+                return await wait.answer()
             async with asyncio.timeout(timeout):
-                return await asyncio.shield(wait.future)
+                return await wait.answer()
         finally:
             self._let_go(wait)
 
     def _let_go(self, wait: Wait) -> None:
         """One waits less. Without any, the request goes after a while."""
         wait.waiting -= 1
-        if not (wait.waiting or wait.kept or wait.future.done() or wait.timer is not None):
+        if not (wait.waiting or wait.kept or wait.is_settled or wait.timer is not None):
             loop = asyncio.get_running_loop()
             call_at = getattr(loop, "call_background", loop.call_at)  # virtual time does not wait for it
             wait.timer = call_at(loop.time() + GRACE_SECONDS, self._leave, wait)
 
     def _leave(self, wait: Wait) -> None:
         """Nobody has asked for a while: tell the engine."""
-        if wait.waiting or wait.future.done() or self._open.get(_key(wait)) is not wait:
+        if wait.waiting or wait.is_settled or self._open.get(wait.key) is not wait:
             return
         self.give_up(wait)
         self._send(wait, stop=True)
@@ -169,21 +231,18 @@ class Waits:
         if wait.timer is not None:
             wait.timer.cancel()
             wait.timer = None
-        if self._open.get(_key(wait)) is wait:
-            del self._open[_key(wait)]
+        if self._open.get(wait.key) is wait:
+            del self._open[wait.key]
 
     def _message(self, wait: Wait, *, stop: bool) -> Outgoing:
+        name, workflow_id, method_id = wait.key
         body = engine.encode(
             engine.Wait(
                 made_at=self._clock.now(),
                 reply_to=wait.reply_to,
-                method_id=None if wait.method_id == wait.workflow_id else wait.method_id,
+                method_id=None if method_id == workflow_id else method_id,
                 single=True,
                 stop=stop,
             )
         )
-        return Outgoing(topics.workflow_engine(wait.name), Message(wait.workflow_id, wait.workflow_id, body))
-
-
-def _key(wait: Wait) -> tuple[str, str, str]:
-    return wait.name, wait.workflow_id, wait.method_id
+        return Outgoing(topics.workflow_engine(name), Message(workflow_id, workflow_id, body))

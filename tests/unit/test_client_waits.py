@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 
 import pytest
 from msgspec import Raw
 
 from infinitic import Client
+from infinitic.client.waits import Request
 from infinitic.errors import TransportError
 from infinitic.messages import client as responses, engine
 from infinitic.transport import TransportClosed
@@ -79,5 +81,38 @@ def test_who_waits_learns_that_no_answer_can_come(error: TransportError, monkeyp
                     await waiting
             with pytest.raises(TransportError):
                 await client.new_workflow(Job).run("x")
+
+    run(main())
+
+
+def test_many_wait_for_one_answer_and_some_leave() -> None:
+    async def main() -> None:
+        request = Request("w")
+        tasks = [asyncio.create_task(request.answer()) for _ in range(10)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        answer = responses.MethodCanceled(request="1")
+        request.settle(answer)
+        request.fail(RuntimeError("too late"))
+        given = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(each, asyncio.CancelledError) for each in given] == [True, False] * 5
+        assert given[1::2] == [answer] * 5
+        assert await request.answer() is answer, "whoever comes later gets it at once"
+
+    run(main())
+
+
+def test_an_error_that_many_wait_for_has_a_short_traceback() -> None:
+    async def main() -> None:
+        request = Request("w")
+        tasks = [asyncio.create_task(request.answer()) for _ in range(100)]
+        await asyncio.sleep(0)
+        error = TransportError("lost")
+        request.fail(error)
+        assert await asyncio.gather(*tasks, return_exceptions=True) == [error] * 100
+        with pytest.raises(TransportError):
+            await request.answer()
+        assert len(list(traceback.walk_tb(error.__traceback__))) < 10
 
     run(main())
