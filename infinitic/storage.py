@@ -97,7 +97,7 @@ class StateKey(msgspec.Struct, frozen=True, array_like=True, gc=False):
     id: str
 
 
-class Stored(msgspec.Struct, frozen=True):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """The state of an instance as `load` finds it.
 
     `version` guards the next change. `sequence` is that of the last segment (0: none). `published` says that the
@@ -112,7 +112,7 @@ class Stored(msgspec.Struct, frozen=True):
     damage: str = ""
 
 
-class Segment(msgspec.Struct, frozen=True):
+class Segment(msgspec.Struct, frozen=True, gc=False):
     """The events of one transition. `sequence` counts from 1 without gaps. `outbox` only if it was asked for."""
 
     sequence: int
@@ -130,7 +130,7 @@ class Flag(StrEnum):
     """The engine fails at a message of it; its messages go to the dead letters."""
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """The searchable facts of an instance. Instants are in seconds since the Unix epoch.
 
     `next_wake` is when its earliest timer is due: an instance whose wake is overdue is found by it. `flag` is None
@@ -145,7 +145,7 @@ class Entry(msgspec.Struct, frozen=True):
     flag: Flag | None = None
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """One transition of one instance: all of it is written, or nothing.
 
     `expected` is the version that was loaded; None means that the instance must not exist. `version` is the new
@@ -167,14 +167,14 @@ class Change(msgspec.Struct, frozen=True):
     expires_at: float | None = None
 
 
-class Published(msgspec.Struct, frozen=True):
+class Published(msgspec.Struct, frozen=True, gc=False):
     """The outbox of this version has been published. Ignored unless `version` is the current one."""
 
     key: StateKey
     version: int
 
 
-class Written(msgspec.Struct, frozen=True):
+class Written(msgspec.Struct, frozen=True, gc=False):
     """The change is durable."""
 
     version: int

@@ -13,7 +13,7 @@ import msgspec
 from infinitic.messages.client import ReplyTo, WorkflowInfo
 
 
-class _Effect(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class _Effect(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
     pass
 
 
@@ -96,7 +96,7 @@ Handling = Postpone | Bury
 """What is done with the input itself, instead of taking it."""
 
 
-class Outbox(msgspec.Struct, frozen=True, array_like=True):
+class Outbox(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The effects of a transition, and when it was made: whenever they become messages, those say this instant.
 
     Release 0.1 kept no instant: `at` is None then.

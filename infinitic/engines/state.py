@@ -14,7 +14,7 @@ from infinitic.messages.outcomes import WorkflowStatus
 SCHEMA = 1
 
 
-class _Part(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class _Part(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
     pass
 
 

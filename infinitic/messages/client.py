@@ -12,7 +12,7 @@ from infinitic.messages.decoding import make_decoder
 from infinitic.messages.outcomes import MethodFailure, WorkflowStatus
 
 
-class ReplyTo(msgspec.Struct, frozen=True, array_like=True):
+class ReplyTo(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Whom to answer: the name of the client, which is that of its topic, and its request id."""
 
     client: str

@@ -11,7 +11,7 @@ import msgspec
 from infinitic.messages.outcomes import MethodFailure
 
 
-class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t"):
+class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", gc=False):
     pass
 
 

@@ -16,7 +16,7 @@ from infinitic.messages.commands import Command
 from infinitic.messages.decoding import make_decoder
 
 
-class _Input(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="t"):
+class _Input(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="t", gc=False):
     made_at: float = msgspec.field(name="at")
 
 

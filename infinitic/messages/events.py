@@ -18,7 +18,7 @@ from infinitic.errors import TaskFailure
 from infinitic.messages.commands import Command
 
 
-class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t"):
+class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", gc=False):
     pass
 
 

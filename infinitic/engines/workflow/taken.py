@@ -12,7 +12,7 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.messages.events import Event
 
 
-class Taken(msgspec.Struct, frozen=True):
+class Taken(msgspec.Struct, frozen=True, gc=False):
     """The head after an input, and what it caused.
 
     `events` go to the history and `outbox` to the outbox of the transition; `replies` are sent without being kept, as
