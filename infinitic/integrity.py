@@ -1,8 +1,9 @@
 """What is read is what was written: heads, events and outboxes carry a checksum, and a history has no holes.
 
-`CheckedStorage` stands between the engines and any storage. A checksum is a CRC-32 of the value *and* of its place: of
-an instance's key, and of the version of a head or the sequence of a segment. So a value that stands where another
-should is found like one with a flipped bit. What release 0.1 wrote has no checksum and is read as it is; only its
+`CheckedStorage` stands between the engines and any storage. A checksum is a CRC-32 of the value
+*and* of its place: of an instance's key, and of the version of a head or the sequence of a segment.
+These make the number that the CRC begins with. So a value that stands where another should is found
+like one with a flipped bit. What release 0.1 wrote has no checksum and is read as it is; only its
 order is checked.
 
 Values stay what they were for whoever looks at the database::
@@ -40,38 +41,38 @@ from infinitic.storage import (
 OVERHEAD = 16
 """Bytes that a value grows by, at most."""
 
-_HEAD, _EVENTS, _OUTBOX = b"h", b"e", b"o"
 _BINARY = b"\xc1"
 _LIST = b"\x93"  # a msgpack list of three: no head is one
 _ENVELOPE = b"\x93\x02\xce"  # that list, schema 2, and a number of 4 bytes
 _QUOTED = b'["'
 
+_HEAD, _EVENTS, _OUTBOX = crc32(_ENVELOPE), crc32(b"events"), crc32(b"outbox")
+"""Differ by kind, so that the events and the outbox of a segment are not taken for each other."""
+
 _COMPUTED = "it is not what was written: its checksum differs"
 _MISSING = "its checksum is missing"
 
 
-def _place(key: StateKey) -> bytes:
-    return f"\0{key.name}\0{key.id}".encode("utf-8", "surrogatepass")
+def _place(key: StateKey) -> int:
+    """The checksum of a key. With a number and a kind it is what the checksum of a value begins with.
 
-
-def _seed(kind: bytes, key: StateKey, number: int) -> int:
-    """A checksum of the place of a value, which that of the value begins with."""
-    return crc32(b"%b%d%b" % (kind, number, _place(key)))
+    `place ^ version ^ _HEAD`, for instance: `crc32` takes the lowest 32 bits of that.
+    """
+    return crc32(f"{key.name}\0{key.id}".encode("utf-8", "surrogatepass"))
 
 
 def seal(change: Change) -> Change:
     """The change with checksums in its values."""
-    key, head, segment = change.key, change.head, change.segment
-    place = _place(key)
-    seed = crc32(b"%b%d%b%b" % (_HEAD, change.version, place, _ENVELOPE))
-    head = _ENVELOPE + crc32(head, seed).to_bytes(4, "big") + head
+    place, segment = _place(change.key), change.segment
+    checksum = crc32(change.head, place ^ change.version ^ _HEAD)
+    head = _ENVELOPE + checksum.to_bytes(4, "big") + change.head
     if segment is None:
         return replace(change, head=head)
-    place = b"%d%b" % (segment.sequence, place)
+    place ^= segment.sequence
     outbox = segment.outbox
     if outbox is not None:
-        outbox = _seal_binary(outbox, crc32(_OUTBOX + place))
-    events = _seal_events(segment.events, crc32(_EVENTS + place))
+        outbox = _seal_binary(outbox, place ^ _OUTBOX)
+    events = _seal_events(segment.events, place ^ _EVENTS)
     return replace(change, head=head, segment=Segment(segment.sequence, events, outbox))
 
 
@@ -90,7 +91,7 @@ def open_head(key: StateKey, stored: Stored) -> Stored:
 
 
 def _of_head(envelope: bytes, body: bytes, key: StateKey, version: int) -> bytes:
-    return crc32(body, crc32(envelope, _seed(_HEAD, key, version))).to_bytes(4, "big")
+    return crc32(body, _place(key) ^ version ^ crc32(envelope)).to_bytes(4, "big")
 
 
 def open_segment(key: StateKey, segment: Segment) -> Segment:
@@ -109,6 +110,8 @@ def open_segment(key: StateKey, segment: Segment) -> Segment:
 
 
 def _seal_events(events: bytes, seed: int) -> bytes:
+    if events[:2] == b"[{":  # as those of every transition begin
+        return b'["%08x",%b' % (crc32(events, seed), events[1:])
     if events[:1] != b"[" or events[-1:] != b"]":
         return _seal_binary(events, seed)
     comma = b"" if len(events) == 2 else b","
@@ -119,7 +122,7 @@ def _open_events(sealed: bytes, key: StateKey, number: int) -> bytes:
     after = sealed[10:12]
     if after == b'",' or (after == b'"]' and len(sealed) == 12):
         events = b"[%b" % sealed[12 if after == b'",' else 11 :]
-        if sealed[2:10] == b"%08x" % crc32(events, _seed(_EVENTS, key, number)):
+        if sealed[2:10] == b"%08x" % crc32(events, _place(key) ^ number ^ _EVENTS):
             return events
     _refuse(_EVENTS, key, number)
 
@@ -128,14 +131,14 @@ def _seal_binary(value: bytes, seed: int) -> bytes:
     return _BINARY + crc32(value, seed).to_bytes(4, "big") + value
 
 
-def _open_binary(sealed: bytes, kind: bytes, key: StateKey, number: int) -> bytes:
+def _open_binary(sealed: bytes, kind: int, key: StateKey, number: int) -> bytes:
     value = sealed[5:]
-    if sealed[1:5] != crc32(value, _seed(kind, key, number)).to_bytes(4, "big"):
+    if sealed[1:5] != crc32(value, _place(key) ^ number ^ kind).to_bytes(4, "big"):
         _refuse(kind, key, number)
     return value
 
 
-def _refuse(kind: bytes, key: StateKey, number: int) -> NoReturn:
+def _refuse(kind: int, key: StateKey, number: int) -> NoReturn:
     what = f"Segment {number}" if kind == _EVENTS else f"The outbox of segment {number}"
     raise DamagedState(key, what, _COMPUTED)
 

@@ -13,9 +13,7 @@ from infinitic.messages.decoding import make_decoder
 from infinitic.messages.events import Stimulus
 
 
-class Activate(
-    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="activate", tag_field="t", gc=False
-):
+class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="activate", tag_field="t", gc=False):
     """Resume the instance and answer with a `Decision`. `each` is that of the `Activated` in history.
 
     Where the stimuli are large, or in several segments, they stay in history: from segment `first` (0: they are here),

@@ -10,9 +10,7 @@ from infinitic.messages.control import Attempt
 from infinitic.messages.decoding import make_decoder
 
 
-class ExecuteTask(
-    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="task", tag_field="t", gc=False
-):
+class ExecuteTask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="task", tag_field="t", gc=False):
     """Run this task once more. On the wire:
 
     w workflow id · n workflow name · v workflow version · p position · u run · q sequence of the segment that holds the

@@ -58,7 +58,9 @@ def test_what_was_written_is_read_at_a_small_cost() -> None:
     assert max(grown) <= OVERHEAD
 
 
-@pytest.mark.parametrize("body", [b"[]", b"[1]", b"", b"x", b"{}", b"[", b"]", b'["x"]', b"\xc1", EVENTS])
+@pytest.mark.parametrize(
+    "body", [b"[]", b"[1]", b"[{}]", b"[{", b"", b"x", b"{}", b"[", b"]", b'["x"]', b"\xc1", EVENTS]
+)
 def test_values_of_any_kind_are_given_back(body: bytes) -> None:
     sealed = segment_of(seal(Change(KEY, None, 7, body, 1.0, Segment(3, body, body))))
     assert open_segment(KEY, sealed) == Segment(3, body, body)
@@ -109,6 +111,15 @@ def test_a_value_in_another_place_is_found(place: str) -> None:
     with pytest.raises(DamagedState):
         open_segment(key, Segment(number, EVENTS, SEGMENT.outbox))
     assert open_head(key, Stored(8 if place == "number" else 7, SEALED.head, 3, False)).damage
+
+
+def test_events_and_outbox_of_a_segment_are_not_taken_for_each_other() -> None:
+    sealed = segment_of(seal(Change(KEY, None, 7, HEAD, 1.0, Segment(3, b"x", b"x"))))
+    assert sealed.outbox is not None
+    with pytest.raises(DamagedState):
+        open_segment(KEY, Segment(3, sealed.outbox))
+    with pytest.raises(DamagedState):
+        open_segment(KEY, Segment(3, sealed.events, sealed.events))
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 5, 11, 12, -1])
