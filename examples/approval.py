@@ -1,6 +1,4 @@
-"""Waiting for people: a purchase needs a yes from outside before its deadline.
-
-The answer is a signal, and the deadline is a durable timer.
+"""Waiting for people: a purchase needs a yes, sent as a signal from outside, before its deadline, a durable timer.
 
 Run it with ``python examples/approval.py``.
 """
@@ -17,7 +15,7 @@ from infinitic_storages.memory import InMemoryStorage
 from infinitic_transports.memory import InMemoryTransport
 
 DEADLINE = 1.5
-"""Seconds. In real life ``timedelta(days=2)``: the storage must live that long, not the process."""
+"""Seconds. In real life ``timedelta(days=2)``: the process need not live that long, only the storage."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Approval(Workflow):
 
     async def request(self, purchase: Purchase) -> str:
         await self.mail.ask(purchase)
-        # The first of the two. A signal that came before this line is kept by its channel.
+        # Whichever comes first. A signal that came before this line is not lost: the channel kept it.
         match await (self.decisions.receive() | self.timer(DEADLINE)):
             case Decision(approved=True, by=manager):
                 return f"{await self.shop.order(purchase)}, approved by {manager}"
@@ -80,7 +78,7 @@ async def scenario(client: Client) -> dict[str, str]:
         purchase.item: await client.dispatch(client.new_workflow(Approval).request, purchase)
         for purchase in (Purchase("desk", 300), Purchase("yacht", 90_000), Purchase("lamp", 40))
     }
-    # The manager may use another process, on another day. Only the id is needed.
+    # The manager may be in another process, another day: the id is all that is needed.
     desk = client.get_workflow_by_id(Approval, requests["desk"].workflow_id)
     await desk.decisions.send(Decision(approved=True, by="Grace"))
     yacht = client.get_workflow_by_id(Approval, requests["yacht"].workflow_id)

@@ -1,7 +1,6 @@
-"""A saga: a trip is booked step by step. If one step fails, the steps before it are undone.
+"""A saga: a trip is booked step by step, and if one step fails, those before it are undone, last one first.
 
-The last step is undone first. Compensation is ordinary code: here it is `AsyncExitStack` of Python.
-Run it with ``python examples/booking_saga.py``.
+Compensation is ordinary code: here Python's own `AsyncExitStack`. Run it with ``python examples/booking_saga.py``.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from infinitic import Client, ExponentialBackoff, TaskFailedError, Worker, Workf
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_transports.memory import InMemoryTransport
 
-# Compensations must succeed in the end.
+# Compensations have to get through.
 INSIST = ExponentialBackoff(minimum_seconds=0.2, maximum_seconds=60, maximum_retries=1000)
 
 
@@ -96,7 +95,7 @@ class Trip(Workflow):
                 hotel = await self.hotels.book(city, nights)
                 compensations.push_async_callback(self._undo, self.hotels.cancel, hotel)
                 payment = await self.payments.charge(card, flight.price + hotel.price)
-                compensations.pop_all()  # everything worked: nothing to undo
+                compensations.pop_all()  # all is well: nothing to undo
         except TaskFailedError as error:
             raise NotBooked(str(error.last_failure.exception), self.undone) from error
         return f"{flight.code}, {hotel.code}, {payment}"

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from infinitic.client.client import Client as Client, WorkflowHandle as WorkflowHandle
     from infinitic.client.sync_client import SyncClient as SyncClient, SyncHandle as SyncHandle
     from infinitic.codec.payloads import PayloadCodec as PayloadCodec
-    from infinitic.definitions.services import (
+    from infinitic.definitions.retries import (
         ExponentialBackoff as ExponentialBackoff,
         RetryPolicy as RetryPolicy,
+    )
+    from infinitic.definitions.services import (
         TaskContext as TaskContext,
         service as service,
         task as task,
@@ -117,9 +119,11 @@ _NAMES_OF = {
         "SyncHandle",
     ),
     "infinitic.codec.payloads": ("PayloadCodec",),
-    "infinitic.definitions.services": (
+    "infinitic.definitions.retries": (
         "ExponentialBackoff",
         "RetryPolicy",
+    ),
+    "infinitic.definitions.services": (
         "TaskContext",
         "service",
         "task",

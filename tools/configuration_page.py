@@ -1,7 +1,7 @@
 """Writes docs/configuration.md from the models of the configuration: `make docs`.
 
-The texts in the tables are the docstrings of the models and the descriptions of their fields. Only
-the introduction is in this file.
+The texts in the tables are the docstrings of the models and the descriptions of their fields. Only the
+introduction stands here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from infinitic.config import models
-from infinitic.config.reading import keys_of
+from infinitic.config import sections
+from infinitic.config.validation import list_keys
 from infinitic.plugins import storage_plugin, storage_plugins, transport_plugin, transport_plugins
 
 WIDTH = 98
@@ -72,13 +72,13 @@ The folder [examples/config](../examples/config) has complete files.
 
 def build_page() -> str:
     """Return the whole page, with one section for each transport and storage that is installed."""
-    parts = [HEADER, *_render_section("", "The file", models.Document)]
-    parts += _render_section("transport", "`transport`", models.TransportSection)
+    parts = [HEADER, *_render_section("", "The file", sections.Document)]
+    parts += _render_section("transport", "`transport`", sections.TransportSection)
     parts += _render_plugins("transport", transport_plugins(), lambda name: transport_plugin(name).Settings)
-    parts += _render_section("storage", "`storage`", models.StorageSection)
+    parts += _render_section("storage", "`storage`", sections.StorageSection)
     parts += _render_plugins("storage", storage_plugins(), lambda name: storage_plugin(name).Settings)
-    parts += _render_section("services[]", "`services[]`", models.ServiceSection)
-    parts += _render_section("workflows[]", "`workflows[]`", models.WorkflowSection)
+    parts += _render_section("services[]", "`services[]`", sections.ServiceSection)
+    parts += _render_section("workflows[]", "`workflows[]`", sections.WorkflowSection)
     return "\n".join(parts)
 
 
@@ -93,7 +93,7 @@ def _render_section(path: str, title: str, model: type[BaseModel]) -> Iterator[s
     yield fill(" ".join((model.__doc__ or "").split()), WIDTH, break_on_hyphens=False) + "\n"
     yield "| Key | Type | Default | Meaning |\n|---|---|---|---|"
     below: list[tuple[str, type[BaseModel]]] = []
-    for key, field in keys_of(model).items():
+    for key, field in list_keys(model).items():
         nested = list(_find_models(field.annotation))
         if path or key not in ("transport", "storage", "services", "workflows"):
             below += [(f"{path}.{key}{'[]' if _is_list(field.annotation) else ''}", each) for each in nested]

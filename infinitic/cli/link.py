@@ -26,6 +26,7 @@ from infinitic.errors import ConfigurationError, InfiniticError, UsageError
 from infinitic.ids import check_name
 from infinitic.storage import StateKey, Storage, StorageConfigurationError
 from infinitic.transport import Transport, TransportUnavailable
+from infinitic.worker.configured import import_services, import_workflows
 
 T = TypeVar("T")
 
@@ -256,15 +257,15 @@ class _Read:
     config: configuration.Config
 
     def transport(self) -> Transport:
-        return self.config.transport()
+        return self.config.make_transport()
 
     def storage(self) -> Storage | None:
-        return self.config.storage()
+        return self.config.make_storage()
 
     def import_classes(self) -> None:
         """Import what a worker would host. Raises `ConfigurationError`."""
-        self.config.services()
-        self.config.workflows()
+        import_services(self.config)
+        import_workflows(self.config)
 
 
 @asynccontextmanager

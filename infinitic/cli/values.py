@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import msgspec
 import typer
 
-from infinitic.config import importing
 from infinitic.definitions.workflows import Workflow
 from infinitic.errors import ConfigurationError, DecodingError, UsageError
 from infinitic.limits import MAX_VALUE_DEPTH, is_deeper
+from infinitic.worker.importing import import_object
 
 T = TypeVar("T")
 
@@ -108,7 +108,7 @@ def metadata(pairs: Sequence[str]) -> dict[str, bytes]:
 def imported(path: str) -> type[Workflow]:
     """A workflow class by its path, ``shop.trip:Trip`` or ``shop.trip.Trip``; it may be in the working directory."""
     try:
-        found = importing.found(path)
+        found = import_object(path)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error.__cause__
     if not (isinstance(found, type) and issubclass(found, Workflow)):

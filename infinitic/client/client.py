@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
 from msgspec import Raw
 
@@ -49,6 +49,9 @@ from infinitic.transport import (
     TransportUnavailable,
     UnknownTopic,
 )
+
+if TYPE_CHECKING:
+    from infinitic.config import Config
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,26 +103,28 @@ class Client:
         path: str | Path | None = None,
         *,
         text: str | None = None,
+        config: Config | None = None,
         name: str | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
     ) -> Self:
-        """A client on the transport and storage of a configuration, which it closes with itself.
+        """Make a client on the transport and the storage of a configuration. It closes both with itself.
 
         Args:
             path: the file; `infinitic.yml` by default.
             text: the content of a file, instead of a path.
+            config: what `infinitic.config.load` returned, instead of a path.
             name: unique among all clients; the `name` in a file is that of a worker.
             codec: as for `Client`.
 
-        Raises `ConfigurationError` with all mistakes.
+        Raises:
+            ConfigurationError: the file has mistakes. The message has all of them, one a line.
         """
-        from infinitic.config import load  # it needs pydantic, which is slow to import
+        from infinitic.config import load  # slow to import
 
-        config = load(path, text=text)
-        storage = config.storage()
-        transport = config.transport()
-        client = cls(transport, storage=storage, name=name, codec=codec)
-        client._owned = (transport,) if storage is None else (transport, storage)
+        config = load(path, text=text) if config is None else config
+        adapters = config.make_adapters()
+        client = cls(adapters.transport, storage=adapters.storage, name=name, codec=codec)
+        client._owned = adapters.all
         return client
 
     async def __aenter__(self) -> Self:

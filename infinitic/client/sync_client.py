@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -19,6 +19,9 @@ from infinitic.messages.client import WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.storage import Flag, Page, Storage
 from infinitic.transport import Transport
+
+if TYPE_CHECKING:
+    from infinitic.config import Config
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,13 +72,14 @@ class SyncClient:
         path: str | Path | None = None,
         *,
         text: str | None = None,
+        config: Config | None = None,
         name: str | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
         portal: BlockingPortal | None = None,
     ) -> Self:
-        """A client of a configuration. As `Client.from_config`; `portal` as for `SyncClient`."""
+        """Make a client of a configuration. As `Client.from_config`; `portal` as for `SyncClient`."""
         client = cls.__new__(cls)
-        client._begin(Client.from_config(path, text=text, name=name, codec=codec), portal)
+        client._begin(Client.from_config(path, text=text, config=config, name=name, codec=codec), portal)
         return client
 
     def _begin(self, client: Client, portal: BlockingPortal | None) -> None:

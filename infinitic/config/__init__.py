@@ -1,4 +1,7 @@
-"""The configuration file: what it may say, and how it is read. Workers and clients are made of it elsewhere."""
+"""The configuration file: what it may say, and how it is read.
+
+It knows no class of users. `Worker.from_config` imports those that the file names.
+"""
 
 from infinitic.config.loading import Config as Config, load as load
 

@@ -1,4 +1,7 @@
-"""Names of keys: ours are snake_case; those of the JVM project are understood, or refused by name."""
+"""The names of keys: those of this project, of earlier releases, and of the JVM project.
+
+Keys are in snake_case here. Keys of the JVM project are translated, or refused with the reason.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,10 @@ RENAMED: dict[str, dict[str, tuple[str, float | None]]] = {
     },
     **{f"storage.{name}": {"maximum_pool_size": ("pool_size", None)} for name in ("postgres", "mysql")},
 }
-"""By section: the key in snake_case, our name, and what a number is multiplied with."""
+"""Keys of the JVM project, by section and in snake_case: the name here, and the factor for numbers."""
 
 EARLIER_NAMES: dict[str, dict[str, str]] = {"": {"horizon_seconds": "deduplication_window_seconds"}}
-"""By section: keys of earlier releases and their names today. They are accepted, with a warning."""
+"""Keys of earlier releases, by section: the name of today. They are accepted, with a warning."""
 
 NOT_YET = {
     "event_listener": "event listeners are not available yet",
@@ -35,34 +38,34 @@ NOT_YET = {
     "workflows.tag_engine": "tag engines are not available yet",
 }
 
-_HANDLERS = "its handlers need no settings"
-_TLS = "say it under transport.pulsar.tls"
+_HANDLERS = "its handlers have no settings"
+_TLS = "set it under transport.pulsar.tls"
 _SQL: dict[str, str] = dict.fromkeys(
     ("key_set_table", "key_value_table", "minimum_idle", "idle_timeout", "connection_timeout", "max_lifetime"), ""
 )
 
 NO_EQUIVALENT: dict[str, dict[str, str]] = {
     "": {
-        "logs": "logging is that of Python",
-        "service_default": "say it for each service",
-        "workflow_default": "say it for each workflow",
+        "logs": "configure the logging of Python instead",
+        "service_default": "set it for each service",
+        "workflow_default": "set it for each workflow",
     },
-    "storage": {"cache": "live instances are cached by the worker"},
-    "services.executor": {"batch": "batches are declared in code"},
+    "storage": {"cache": "the worker caches instances, see cache_size"},
+    "services.executor": {"batch": "batches are not available yet"},
     "workflows.executor": {
-        "timeout_seconds": "workflow code has no timeout of its own",
-        "retry": "workflow code is not retried: a method that raises fails",
+        "timeout_seconds": "workflow code has no timeout",
+        "retry": "a method of a workflow that raises has failed, and is not retried",
         "batch": "",
     },
     "workflows.state_engine": {
-        "storage": "there is one, at the top",
+        "storage": "all workflows have the storage at the top of the file",
         "batch": "",
         "timer_handler_concurrency": _HANDLERS,
         "command_handler_concurrency": _HANDLERS,
         "event_handler_concurrency": _HANDLERS,
         "timer_handler_past_due_seconds": "",
     },
-    "transport.pulsar": {"admin_roles": "give roles to the tenant with pulsar-admin"},
+    "transport.pulsar": {"admin_roles": "give the tenant its roles with pulsar-admin"},
     "transport.pulsar.policies": dict.fromkeys(
         (
             "timer_ttl_seconds",
@@ -78,8 +81,8 @@ NO_EQUIVALENT: dict[str, dict[str, str]] = {
         "tls_trust_certs_file_path": _TLS,
         "allow_tls_insecure_connection": _TLS,
         "enable_tls_hostname_verification": _TLS,
-        "tls_key_file_path": "say it under transport.pulsar.authentication",
-        "tls_certificate_file_path": "say it under transport.pulsar.authentication",
+        "tls_key_file_path": "set it under transport.pulsar.authentication",
+        "tls_certificate_file_path": "set it under transport.pulsar.authentication",
         **dict.fromkeys(
             ("connection_max_idle_seconds", "memory_limit_mb", "enable_transaction", "listener_threads"), ""
         ),
@@ -93,39 +96,51 @@ NO_EQUIVALENT: dict[str, dict[str, str]] = {
     "storage.postgres": _SQL,
     "storage.mysql": _SQL,
     "storage.redis": {
-        "timeout": "say connect_timeout_seconds and deadline_seconds",
-        "ssl": "say tls: {}",
-        "pool_config": "say pool_size",
+        "timeout": "set connect_timeout_seconds and deadline_seconds",
+        "ssl": "set tls: {}",
+        "pool_config": "set pool_size",
     },
 }
-"""By section: keys of the JVM project, in snake_case, and what to do instead."""
+"""Keys of the JVM project that are refused, by section and in snake_case: what to do instead."""
 
 for _section in _EXECUTORS:
     for _key in ("event_handler_concurrency", "retry_handler_concurrency"):
         NO_EQUIVALENT[_section][_key] = _HANDLERS
 
 
-def snake(key: str) -> str:
-    """`brokerServiceUrl` and `messageTTLSeconds` as `broker_service_url` and `message_ttl_seconds`."""
+def to_snake_case(key: str) -> str:
+    """Convert a key from camelCase: `brokerServiceUrl` becomes `broker_service_url`.
+
+    Capitals in a row are one word: `messageTTLSeconds` becomes `message_ttl_seconds`.
+    """
     key = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", key)
     return re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", key).lower()
 
 
-def renamed(section: str, key: str) -> tuple[str, float | None]:
-    """Our name of a key, and what a number is multiplied with."""
-    plain = snake(key)
+def translate(section: str, key: str) -> tuple[str, float | None]:
+    """Find the name that a key has here.
+
+    Args:
+        section: the section that the key stands in, such as `transport.pulsar`; empty for the top.
+        key: the key as it was written.
+
+    Returns:
+        The name, and the factor that turns a number of the old unit into one of the new unit. The
+        factor is None if the unit is the same. A key that is not known is only put into snake_case.
+    """
+    plain = to_snake_case(key)
     earlier = EARLIER_NAMES.get(section, {}).get(plain, plain)
     return RENAMED.get(section, {}).get(plain, (earlier, None))
 
 
-def is_earlier(section: str, key: str) -> bool:
-    """Whether a key is one that earlier releases had for something that has another name today."""
-    return snake(key) in EARLIER_NAMES.get(section, {})
+def is_earlier_name(section: str, key: str) -> bool:
+    """Tell whether a key is one of an earlier release, for what has another name today."""
+    return to_snake_case(key) in EARLIER_NAMES.get(section, {})
 
 
-def refusal(section: str, key: str) -> str | None:
-    """Why a key that we know is refused; None if we do not know it."""
-    plain = snake(key)
+def explain_refusal(section: str, key: str) -> str | None:
+    """Say why a known key is refused. None if the key is not known. Arguments as for `translate`."""
+    plain = to_snake_case(key)
     not_yet = NOT_YET.get(f"{section}.{plain}" if section else plain)
     if not_yet is not None:
         return not_yet

@@ -1,241 +1,185 @@
-"""`load` reads a configuration, and `Config` makes of it what it says."""
+"""Loads a configuration: `load` reads and checks the file, and `Config` makes the adapters it names."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from pydantic import BaseModel
 
-from infinitic.config import classes, models
-from infinitic.config.hosted import HostedService, HostedWorkflow, Placed
-from infinitic.config.keys import renamed
+from infinitic.config.adapter_sections import ADAPTER_KINDS, adapter_takes_json, read_adapter_section
 from infinitic.config.overrides import override
-from infinitic.config.problems import Node, Problems
-from infinitic.config.reading import Reader, keys_of, takes_json
-from infinitic.config.tree import parse
-from infinitic.definitions.workflows import Workflow
+from infinitic.config.problems import Problems
+from infinitic.config.sections import Document
+from infinitic.config.validation import SectionReader, list_keys, takes_json
+from infinitic.config.yaml_tree import parse
 from infinitic.errors import ConfigurationError, UsageError
-from infinitic.plugins import (
-    storage_plugin,
-    storage_plugins,
-    storage_wrapper,
-    transport_plugin,
-    transport_plugins,
-)
+from infinitic.plugins import storage_plugin, storage_wrapper, transport_plugin
 from infinitic.storage import Storage
 from infinitic.transport import Transport
 
 _logger = logging.getLogger("infinitic.config")
 
-DEFAULT: Final = Path("infinitic.yml")
+DEFAULT_FILE: Final = Path("infinitic.yml")
 
-LARGEST: Final = 1024 * 1024
-"""How many bytes a file may have."""
+MAX_FILE_BYTES: Final = 1024 * 1024
 
-_TOO_LARGE = f"the file has more than {LARGEST:,} bytes"
+_TOO_LARGE = f"the file has more than {MAX_FILE_BYTES:,} bytes"
+
+
+class Adapters(NamedTuple):
+    """The connections that a configuration names. Whoever made them closes them.
+
+    Args:
+        transport: the connection to the broker.
+        storage: the connection to the database; None if the file has none.
+    """
+
+    transport: Transport
+    storage: Storage | None
+
+    @property
+    def all(self) -> tuple[Transport | Storage, ...]:
+        """The connections that there are."""
+        return (self.transport,) if self.storage is None else (self.transport, self.storage)
 
 
 @dataclass(frozen=True)
 class Config:
-    """A configuration whose every key has been checked. Nothing has been connected or imported yet."""
+    """A configuration. All its keys were checked; nothing was connected or imported yet.
 
-    document: models.Document
+    `load` makes it. It can be given to `Worker.from_config` and to `Client.from_config`.
+
+    Args:
+        document: what the file says, besides the settings of its adapters.
+        transport_settings: the name of the transport, and its settings.
+        storage_settings: the name of the storage, and its settings; None if the file has none.
+        reader: knows where each value stands.
+    """
+
+    document: Document
     transport_settings: tuple[str, BaseModel]
     storage_settings: tuple[str, BaseModel] | None
-    reader: Reader = field(repr=False)
+    reader: SectionReader = field(repr=False)
 
-    def transport(self) -> Transport:
-        """A new connection to the broker. Whoever asks closes it."""
+    def make_adapters(self) -> Adapters:
+        """Make new adapters for the broker and the database. They connect when they are first used.
+
+        Raises:
+            ConfigurationError: the settings cannot work.
+            MissingDriverError: a driver is not installed.
+        """
+        storage = self.make_storage()
+        return Adapters(self.make_transport(), storage)
+
+    def make_transport(self) -> Transport:
+        """Make a new adapter for the broker. Raises as `make_adapters`."""
         name, settings = self.transport_settings
-        return transport_plugin(name).from_settings(settings, horizon=self.document.deduplication_window_seconds)
+        window = self.document.deduplication_window_seconds
+        return transport_plugin(name).from_settings(settings, horizon=window)
 
-    def storage(self) -> Storage | None:
-        """A new connection to the storage, None if the file has none. Whoever asks closes it."""
+    def make_storage(self) -> Storage | None:
+        """Make a new adapter for the database; None if the file has none. Raises as `make_adapters`."""
         if self.storage_settings is None or self.document.storage is None:
             return None
         name, settings = self.storage_settings
-        storage = storage_plugin(name).from_settings(settings, horizon=self.document.deduplication_window_seconds)
-        wrap = storage_wrapper("compression")  # also if nothing is to be compressed: earlier values may be
+        window = self.document.deduplication_window_seconds
+        storage = storage_plugin(name).from_settings(settings, horizon=window)
+        # It is wrapped although nothing may be compressed now: what is stored already may be.
+        wrap = storage_wrapper("compression")
         return wrap(storage, self.document.storage.compression)
 
-    def services(self) -> list[HostedService]:
-        """Import the services. Raises `ConfigurationError` for all mistakes at once, as `workflows` does."""
-        problems = Problems()
-        hosted: list[HostedService] = []
-        for index, each in enumerate(self.document.services):
-            run = each.executor
-            place = ("services", index, "executor", "class" if run.class_path else "factory")
-            with Placed(problems, self.reader.node(*place)):
-                made = (
-                    classes.service_class(run.class_path, each.name)
-                    if run.class_path
-                    else classes.service_factory(run.factory or "")
-                )
-                hosted.append(HostedService(each.name, made, run, self.reader.node(*place)))
-        problems.stop()
-        return hosted
 
-    def workflows(self) -> list[HostedWorkflow]:
-        """Import the workflows."""
-        problems = Problems()
-        hosted: list[HostedWorkflow] = []
-        for index, each in enumerate(self.document.workflows):
-            versions: list[type[Workflow]] = []
-            run = each.executor
-            for number, path in enumerate(run.paths if run else ()):
-                key = ("class",) if run and run.class_path else ("classes", number)
-                with Placed(problems, self.reader.node("workflows", index, "executor", *key)):
-                    versions.append(classes.workflow_class(path, each.name))
-            hosted.append(HostedWorkflow(each.name, tuple(versions), run, each.state_engine))
-        problems.stop()
-        return hosted
+def _read_text(file: Path) -> str:
+    """Read the text of a file.
 
-
-def _text_of(file: Path) -> str:
-    """The text of a file. Raises `ConfigurationError` with the line of what is wrong with it."""
+    Raises:
+        ConfigurationError: it cannot be read, is too large, or is not UTF-8.
+    """
     try:
         with file.open("rb") as opened:
-            data = opened.read(LARGEST + 1)
+            data = opened.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigurationError(f"{file}: cannot be read: {reason}") from error
-    if len(data) > LARGEST:
+    if len(data) > MAX_FILE_BYTES:
         raise ConfigurationError(f"{file}:1: {_TOO_LARGE}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigurationError(f"{file}:{line}: is not UTF-8 text") from error
-
-
-def _takes_json(keys: Sequence[str]) -> bool:
-    """Whether a list or a mapping stands where `keys` lead from the top of the file."""
-    plugins = {"transport": transport_plugin, "storage": storage_plugin}
-    if keys[0] not in plugins:
-        return takes_json(models.Document, keys)
-    if len(keys) <= 2:
-        return len(keys) == 1 or keys[1] not in ("compression", "shutdown_grace_period_seconds")
-    try:
-        return takes_json(plugins[keys[0]](keys[1]).Settings, keys[2:])
-    except ConfigurationError:
-        return False
+        raise ConfigurationError(f"{file}:{line}: the file is not UTF-8 text") from error
 
 
 def load(
     path: str | Path | None = None, *, text: str | None = None, environ: Mapping[str, str] | None = None
 ) -> Config:
-    """Read a configuration.
+    """Read and check a configuration. Nothing is connected, and no class is imported.
+
+    Keys by an earlier name are accepted, with a warning in the log `infinitic.config`.
 
     Args:
         path: the file; `infinitic.yml` by default.
-        text: its content, instead of a path.
-        environ: environment variables; by default those of this process.
+        text: the content of a file, instead of a path.
+        environ: the environment variables; by default those of this process.
 
-    Raises `ConfigurationError` with all mistakes, one a line.
+    Raises:
+        ConfigurationError: the file cannot be read, or has mistakes. The message has all of them,
+            one a line, each with its place.
+        UsageError: both a path and a text are given.
+
+    ::
+
+        config = load("infinitic.yml")
+        worker = Worker.from_config(config=config)
     """
     if path is not None and text is not None:
-        raise UsageError("Give either a path or a text")
+        raise UsageError("Give either a path or a text, not both")
     environ = os.environ if environ is None else environ
     problems = Problems()
     folder, source = Path(), "<text>"
     if text is None:
-        file = Path(path or DEFAULT)
+        file = Path(path or DEFAULT_FILE)
         folder, source = file.parent, str(file)
-        text = _text_of(file)
-    elif len(text) > LARGEST:
+        text = _read_text(file)
+    elif len(text) > MAX_FILE_BYTES:
         raise ConfigurationError(f"{source}:1: {_TOO_LARGE}")
     root = parse(text, source, environ, problems)
     if root is None:
-        problems.stop()
+        problems.raise_if_any()
         raise AssertionError
     override(root, environ, problems, _takes_json)
-    reader = Reader(folder, problems)
-    sections = _Sections(reader, problems)
-    own = dict(keys_of(models.Document))
-    for kind in ("transport", "storage"):
-        del own[kind]
-    data = reader.mapping(root, own, (), "", dict.fromkeys(("transport", "storage")))
-    transport = sections.read(root, "transport", models.TransportSection, transport_plugins(), transport_plugin, data)
-    storage = sections.read(root, "storage", models.StorageSection, storage_plugins(), storage_plugin, data)
-    document = reader.check(models.Document, data)
+    reader = SectionReader(folder, problems)
+    own = {key: each for key, each in list_keys(Document).items() if key not in ADAPTER_KINDS}
+    data = reader.read_mapping(root, own, (), "", dict.fromkeys(ADAPTER_KINDS))
+    transport = read_adapter_section(reader, problems, root, "transport", data)
+    storage = read_adapter_section(reader, problems, root, "storage", data)
+    document = reader.validate(Document, data)
     if document is not None:
-        _unique(document, reader, problems)
-    problems.stop()
+        _check_names_are_unique(document, reader, problems)
+    problems.raise_if_any()
     if document is None or transport is None:
-        raise ConfigurationError(f"{source}: cannot work")
+        raise ConfigurationError(f"{source}: the configuration is not valid")
     for each in problems.warnings:
         _logger.warning("%s", each)
     return Config(document, transport, storage, reader)
 
 
-@dataclass(frozen=True)
-class _Sections:
-    """Reads the sections whose keys are names of plugins."""
-
-    reader: Reader
-    problems: Problems
-
-    def read(
-        self,
-        root: Node,
-        kind: str,
-        model: type[BaseModel],
-        installed: list[str],
-        plugin: Callable[[str], Any],
-        data: dict[str, Any],
-    ) -> tuple[str, BaseModel] | None:
-        node: Node | None = (root.children or {}).get(kind)
-        if node is None:
-            return None
-        children = node.children
-        if children is None:
-            data[kind] = {}
-            if not node.broken:
-                self.problems.add(node.where, node.path, f"must have the key of one {kind}: {', '.join(installed)}")
-            return None
-        data[kind] = self.reader.mapping(node, keys_of(model), (kind,), kind, dict.fromkeys(installed))
-        given: dict[str, Node] = {}
-        for written, child in children.items():
-            name = written if written in installed else renamed(kind, written)[0]
-            if name in given:
-                self.problems.add(child.where, child.path, f"'{name}' is given twice")
-            if name in installed:
-                given[name] = child
-        if not given and len(children) == len(data[kind]):
-            self.problems.add(node.where, node.path, f"must have the key of one {kind}: {', '.join(installed)}")
-        if len(given) > 1:
-            names = " and ".join(given)
-            self.problems.add(node.where, node.path, f"must have the key of exactly one {kind}, got {names}")
-            return None
-        for name, child in given.items():
-            settings = self._settings(kind, name, child, plugin)
-            return None if settings is None else (name, settings)
-        return None
-
-    def _settings(self, kind: str, name: str, node: Node, plugin: Callable[[str], Any]) -> BaseModel | None:
-        with Placed(self.problems, node):
-            model: type[BaseModel] = plugin(name).Settings
-            if node.value is None:
-                node.value = dict[str, Node]()
-            if node.children is None:
-                self.problems.add(node.where, node.path, "must be a mapping of keys")
-                return None
-            data = self.reader.mapping(node, keys_of(model), (kind, name), f"{kind}.{name}")
-            return self.reader.check(model, data, (kind, name))
-        return None
+def _takes_json(keys: Sequence[str]) -> bool:
+    """Tell whether a list or a mapping stands where `keys` lead from the top of the file."""
+    return adapter_takes_json(keys) if keys[0] in ADAPTER_KINDS else takes_json(Document, keys)
 
 
-def _unique(document: models.Document, reader: Reader, problems: Problems) -> None:
+def _check_names_are_unique(document: Document, reader: SectionReader, problems: Problems) -> None:
     for kind, names in (
         ("services", [each.name for each in document.services]),
         ("workflows", [each.name for each in document.workflows]),
     ):
         for index, name in enumerate(names):
             if name in names[:index]:
-                node = reader.node(kind, index, "name")
-                problems.add(node.where, node.path, f"'{name}' is there twice")
+                node = reader.find_node(kind, index, "name")
+                problems.add(node.where, node.path, f"the name '{name}' is given twice")

@@ -1,98 +1,80 @@
-"""Mistakes in a configuration: all of them are collected, and raised together."""
+"""Mistakes in a configuration. All of them are collected, and raised together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Generator
+from contextlib import contextmanager
 
+from infinitic.config.nodes import Node
 from infinitic.errors import ConfigurationError
 
+MAX_PROBLEMS = 200
+"""How many mistakes are reported at most."""
 
-@dataclass
-class Node:
-    """A value as it was written, and where.
-
-    Args:
-        where: `infinitic.yml:12`, or the name of an environment variable.
-        path: the keys as they were written: `services[0].executor.class`.
-        value: a scalar, a `dict[str, Node]` or a `list[Node]`.
-        hidden: it came from the environment or a file: no message shows it.
-        broken: why it has no value was told already.
-    """
-
-    where: str
-    path: str
-    value: Any = field(repr=False)
-    hidden: bool = False
-    broken: bool = False
-
-    @property
-    def children(self) -> dict[str, Node] | None:
-        """Its keys, if it is a mapping."""
-        value: object = self.value
-        return cast("dict[str, Node]", value) if isinstance(value, dict) else None
-
-    @property
-    def items(self) -> list[Node] | None:
-        """Its items, if it is a list."""
-        value: object = self.value
-        return cast("list[Node]", value) if isinstance(value, list) else None
-
-    def hidden_texts(self) -> Iterator[str]:
-        """What no message may show, of this value and those in it."""
-        below: list[Node] = [*(self.children or {}).values(), *(self.items or ())]
-        for each in below:
-            yield from each.hidden_texts()
-        if self.hidden and not below and len(text := str(self.value)) > 2:
-            yield text
-
-    def below(self, key: str) -> str:
-        """The path of a key. For YAML, `{password:secret}` is one: what follows a colon is not shown."""
-        before, colon, _ = key.partition(":")
-        key = f"{before}:…" if colon else key
-        return f"{self.path}.{key}" if self.path else key
-
-
-MOST = 200
-"""How many mistakes are told of at most."""
-
-_LONGEST = 200
+_MAX_CHARACTERS = 200
 
 
 class Problems:
-    """The mistakes found so far, one line each."""
+    """The mistakes that were found so far, one line each.
+
+    Attributes:
+        lines: the mistakes, as pairs of line number and text. It is a `dict` to have each only once.
+        warnings: what is not wrong, but should be changed.
+    """
 
     def __init__(self) -> None:
         self.lines: dict[tuple[int, str], None] = {}
         self.warnings: list[str] = []
 
     def add(self, where: str, path: str, message: str) -> None:
-        """Note a mistake. Raises `ConfigurationError` with all of them once there are `MOST`."""
-        line = _line(where, path, message)
+        """Note a mistake.
+
+        Args:
+            where: the file and line, or the environment variable.
+            path: the keys that lead to the value; empty for the whole file.
+            message: what is wrong with it.
+
+        Raises:
+            ConfigurationError: there are `MAX_PROBLEMS` mistakes now.
+        """
         number = where.rpartition(":")[2]
+        line = _format_line(where, path, message)
         self.lines[int(number) if number.isdecimal() else 0, line] = None
-        if len(self.lines) >= MOST:
-            self.stop()
+        if len(self.lines) >= MAX_PROBLEMS:
+            self.raise_if_any()
 
     def warn(self, where: str, path: str, message: str) -> None:
-        """Note what is not wrong, but should be changed."""
-        self.warnings.append(_line(where, path, message))
+        """Note what is not wrong, but should be changed. Arguments as for `add`."""
+        self.warnings.append(_format_line(where, path, message))
 
-    def stop(self) -> None:
-        """Raise `ConfigurationError` if there is any mistake. They are in the order of their lines."""
+    @contextmanager
+    def collect(self, node: Node) -> Generator[None]:
+        """Turn a `ConfigurationError` of the block into a mistake at the place of `node`."""
+        try:
+            yield
+        except ConfigurationError as error:
+            self.add(node.where, node.path, str(error))
+
+    def raise_if_any(self) -> None:
+        """Raise all mistakes, in the order of their lines.
+
+        Raises:
+            ConfigurationError: there is at least one mistake.
+        """
         if self.lines:
-            more = ["these are not all: correct them first"] if len(self.lines) >= MOST else []
+            is_full = len(self.lines) >= MAX_PROBLEMS
+            more = ["there are more mistakes: correct these first"] if is_full else []
             ordered = sorted(self.lines, key=lambda each: each[0])
             raise ConfigurationError("\n".join([*(line for _, line in ordered), *more]))
 
 
-def _line(where: str, path: str, message: str) -> str:
-    return ": ".join(part for part in (where, _plain(path), _plain(" ".join(message.split()))) if part)
+def _format_line(where: str, path: str, message: str) -> str:
+    parts = (where, _make_printable(path), _make_printable(" ".join(message.split())))
+    return ": ".join(part for part in parts if part)
 
 
-def _plain(text: str) -> str:
-    """Text from a file, for a terminal: not too long, control characters shown, not obeyed."""
-    if len(text) > _LONGEST:
-        text = f"{text[:_LONGEST]}…"
+def _make_printable(text: str) -> str:
+    """Make text of a file safe for a terminal: not too long, and with control characters spelled out."""
+    if len(text) > _MAX_CHARACTERS:
+        text = f"{text[:_MAX_CHARACTERS]}…"
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

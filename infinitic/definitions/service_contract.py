@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import Any, Protocol, TypeVar, cast, get_type_hints
 
 from infinitic.codec.signatures import Signature
-from infinitic.definitions.services import OPTIONS, RetryPolicy, TaskOptions
+from infinitic.definitions.retries import RetryPolicy
+from infinitic.definitions.services import OPTIONS, TaskOptions
 from infinitic.errors import RegistrationError, UsageError
 from infinitic.ids import check_name
 

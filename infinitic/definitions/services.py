@@ -1,8 +1,7 @@
-"""What task authors use: `@service`, `@task`, retry policies, and the context of the task that runs."""
+"""What task authors use: `@service`, `@task`, and the context of the task that runs."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import msgspec
 
 from infinitic.clock import to_seconds
+from infinitic.definitions.retries import RetryPolicy
 from infinitic.errors import TaskFailure, UsageError
-from infinitic.failures import matches
 from infinitic.ids import check_name
 
 if TYPE_CHECKING:
@@ -23,63 +22,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type[Any])
 
-RetryPolicy = Callable[[int, Exception], float | None]
-"""Seconds until the next attempt, given the index of the attempt that failed (0: the first) and its exception.
-
-None: no more attempts. Zero or less: at once. An error inside the policy fails the task.
-"""
-
 OPTIONS = "__infinitic_options__"
-
-
-@dataclass(frozen=True)
-class ExponentialBackoff:
-    """A retry policy whose delays grow: ``min(maximum, minimum * coefficient ** n)``, spread by a random factor.
-
-    Args:
-        minimum_seconds: delay after the first failure.
-        maximum_seconds: upper bound of the delay, before it is spread; 1000 times the minimum by default.
-        backoff_coefficient: what the delay is multiplied with after each failure.
-        random_factor: the delay is multiplied with a random number between 1 - f and 1 + f.
-        maximum_retries: how many times a task is tried again.
-        ignored_exceptions: failures that are not retried: classes, short names or qualified names; subclasses match.
-
-    Raises `UsageError` for values that make no sense.
-    """
-
-    minimum_seconds: float = 1.0
-    maximum_seconds: float | None = None
-    backoff_coefficient: float = 2.0
-    random_factor: float = 0.5
-    maximum_retries: int = 11
-    ignored_exceptions: tuple[type[BaseException] | str, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "ignored_exceptions", tuple(self.ignored_exceptions))
-        if self.minimum_seconds < 0 or (self.maximum_seconds or 0) < 0:
-            raise UsageError("ExponentialBackoff: delays cannot be negative")
-        if self.backoff_coefficient < 1:
-            raise UsageError(f"ExponentialBackoff: backoff_coefficient {self.backoff_coefficient} is below 1")
-        if not 0 <= self.random_factor <= 1:
-            raise UsageError(f"ExponentialBackoff: random_factor {self.random_factor} is not between 0 and 1")
-        if self.maximum_retries < 0:
-            raise UsageError(f"ExponentialBackoff: maximum_retries {self.maximum_retries} is negative")
-
-    def __call__(self, retry_index: int, error: Exception) -> float | None:
-        rand = random.random()  # noqa: TID251 (for calls by hand: executors give `seconds` a number of their own)
-        return self.seconds(retry_index, error, rand)
-
-    def seconds(self, retry_index: int, error: Exception, rand: float) -> float | None:
-        """As a call, with the random number (0 to 1) given."""
-        if retry_index >= self.maximum_retries or matches(error, self.ignored_exceptions):
-            return None
-        maximum = 1000 * self.minimum_seconds if self.maximum_seconds is None else self.maximum_seconds
-        exponent = min(retry_index, 1000)
-        try:
-            delay = min(maximum, self.minimum_seconds * self.backoff_coefficient**exponent)
-        except OverflowError:
-            delay = maximum
-        return delay * (1 + self.random_factor * (2 * rand - 1))
 
 
 @dataclass(frozen=True)

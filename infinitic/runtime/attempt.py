@@ -10,8 +10,7 @@ import contextlib
 import inspect
 import logging
 import random
-import types
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,9 @@ from msgspec.structs import replace
 from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.codec.payloads import Coder
+from infinitic.definitions.retries import ExponentialBackoff
 from infinitic.definitions.service_contract import ServiceImplementation, TaskImplementation
-from infinitic.definitions.services import ExponentialBackoff, TaskContext, current_task
+from infinitic.definitions.services import TaskContext, current_task
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import InfiniticError, PayloadTooLargeError, PayloadUnavailable, TaskFailure, UsageError
 from infinitic.failures import describe, fit
@@ -70,25 +70,32 @@ class UnknownTask(InfiniticError):
     """The service has no task of this name."""
 
 
-@types.coroutine
-def _run_in(context: Context, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """Run a coroutine in a context of its own, within the task that awaits: a new task would cost more."""
-    run = context.run
-    value: Any = None
-    error: BaseException | None = None
-    while True:
-        try:
-            waiting = run(coroutine.send, value) if error is None else run(coroutine.throw, error)
-        except StopIteration as stop:
-            return stop.value
-        value, error = None, None
-        try:
-            value = yield waiting
-        except GeneratorExit:
-            run(coroutine.close)
-            raise
-        except BaseException as thrown:  # noqa: BLE001 (handed on into the coroutine)
-            error = thrown
+class _InContext(Awaitable[Any]):
+    """Awaits a coroutine in a context of its own, within the task that awaits: a new task would cost more."""
+
+    __slots__ = ("_context", "_coroutine")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> None:
+        self._coroutine = coroutine
+        self._context = context
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        run, coroutine = self._context.run, self._coroutine
+        value: Any = None
+        error: BaseException | None = None
+        while True:
+            try:
+                waiting = run(coroutine.send, value) if error is None else run(coroutine.throw, error)
+            except StopIteration as stop:
+                return stop.value
+            value, error = None, None
+            try:
+                value = yield waiting
+            except GeneratorExit:
+                run(coroutine.close)
+                raise
+            except BaseException as thrown:  # noqa: BLE001 (handed on into the coroutine)
+                error = thrown
 
 
 class Attempts:
@@ -135,8 +142,7 @@ class Attempts:
                 {},
             )
         try:
-            coded = message.arguments if self._coder is None else await self._unsealed(message, self._coder)
-            args, kwargs = task.signature.decode_arguments(coded)
+            args, kwargs = task.signature.decode_arguments(await self._unsealed(message))
         except PayloadUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 (codecs are the user's too: reported, not raised)
@@ -148,7 +154,7 @@ class Attempts:
             if task.attempt_timeout is not None:
                 value = await self._within(task.attempt_timeout, task, context, variables, args, kwargs)
             elif task.signature.is_coroutine:
-                value = await _run_in(variables, task.function(*args, **kwargs))
+                value = await _InContext(task.function(*args, **kwargs), variables)
             else:
                 value = await self._invoke(task, variables, args, kwargs)
         except Exception as error:  # noqa: BLE001 (whatever a task raises is its failure)
@@ -163,9 +169,7 @@ class Attempts:
         except BaseException as error:  # noqa: BLE001 (those of test frameworks, and groups of any)
             return self._failed(message, error, task, context.meta)
         try:
-            data = task.signature.encode_result(value)
-            if self._coder is not None:
-                data = await self._sealed(message, data, self._coder)
+            data = await self._sealed(message, task.signature.encode_result(value))
             if is_deeper(data, MAX_VALUE_DEPTH):
                 raise PayloadTooLargeError(too_deep("The result"))
             if len(data) > self._room:
@@ -181,17 +185,22 @@ class Attempts:
             ),
         )
 
-    @staticmethod
-    async def _unsealed(message: ExecuteTask, coder: Coder) -> bytes:
+    async def _unsealed(self, message: ExecuteTask) -> bytes | Raw:
+        coder = self._coder
+        if coder is None:
+            return message.arguments
+
         async def unseal() -> bytes:
             return coder.unseal(message.arguments)
 
         what = f"Decoding the arguments of {message.service}.{message.task}"
         return await insist(what, unseal, patience=CODEC_PATIENCE)
 
-    @staticmethod
-    async def _sealed(message: ExecuteTask, data: bytes, coder: Coder) -> bytes:
+    async def _sealed(self, message: ExecuteTask, data: bytes) -> bytes:
         """The result, coded. It waits for the codec as long as it takes: the task has run, and need not run again."""
+        coder = self._coder
+        if coder is None:
+            return data
 
         async def seal() -> bytes:
             return coder.seal(data)
@@ -238,10 +247,10 @@ class Attempts:
         self, task: TaskImplementation, variables: Context, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         if task.signature.is_coroutine:
-            return await _run_in(variables, task.function(*args, **kwargs))
+            return await _InContext(task.function(*args, **kwargs), variables)
         value = await self._blocking(lambda: variables.run(task.function, *args, **kwargs))
         if inspect.iscoroutine(value):
-            return await _run_in(variables, value)
+            return await _InContext(value, variables)
         return value
 
     def _failed(

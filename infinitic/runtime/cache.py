@@ -4,36 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from infinitic.engines.state import WorkflowHead
-from infinitic.errors import UsageError
 from infinitic.messages.events import Stimulus
 from infinitic.replay.instance import Instance
+from infinitic.runtime.memory_bounds import DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SIZE
 from infinitic.storage import StateKey
-
-DEFAULT_SIZE = 1000
-DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
-DEFAULT_BUFFER_BYTES = 16 * 1024 * 1024
-
-LEAST = {"cache_size": 0, "cache_bytes": 0, "buffer_bytes": 1}
-"""The smallest values: nothing need stay live, and at least one message is in hand, however large."""
-
-
-class Bounds(NamedTuple):
-    """How much one component keeps in memory: instances, their history, and messages. The last two in bytes."""
-
-    cache_size: int = DEFAULT_SIZE
-    cache_bytes: int = DEFAULT_CACHE_BYTES
-    buffer_bytes: int = DEFAULT_BUFFER_BYTES
-
-    def check(self) -> Bounds:
-        """The same. Raises `UsageError` for what is no number, or a number with which nothing could be done."""
-        for name, least in LEAST.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"{name} must be a whole number, {least} or more, got {value!r}")
-        return self
 
 
 def is_above(held: int, bound: int, instances: int) -> bool:
@@ -80,7 +56,7 @@ class Cache:
     takes time and more memory than it takes to keep it. With `max_bytes` 0 none stays.
     """
 
-    def __init__(self, size: int = DEFAULT_SIZE, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+    def __init__(self, size: int = DEFAULT_CACHE_SIZE, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
         self._size = size
         self._max_bytes = max_bytes
         self._bytes = 0

@@ -14,14 +14,11 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
-from operator import is_
-
-import msgspec
 
 from infinitic.clock import Clock
 from infinitic.errors import InfiniticError, StorageError, TransportError
 from infinitic.runtime.backoff import LONGEST_SECONDS, delay_of
-from infinitic.runtime.cache import DEFAULT_BUFFER_BYTES
+from infinitic.runtime.memory_bounds import DEFAULT_BUFFER_BYTES
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.wakeup import wake
 from infinitic.storage import DamagedState, StorageOutcomeUnknown, StorageUnavailable
@@ -67,29 +64,36 @@ class InHand:
         self.bytes = 0
 
 
-class Lane(msgspec.Struct, eq=False):
-    """The deliveries of one key that are in hand, in order, and how its first one fares.
+class Lane:
+    """The deliveries of one key that are in hand, in order, and how its first one fares."""
 
-    Args:
-        key: of the messages in this lane.
-        account: of which kind it is: there it is counted what this lane has in hand.
-        waiting: what is in hand, and counted in the account already.
-        bytes: how large that is.
-    """
+    __slots__ = (
+        "_last",
+        "account",
+        "bytes",
+        "counted",
+        "failed",
+        "failure",
+        "key",
+        "spent",
+        "tries",
+        "waiting",
+    )
 
-    key: str
-    account: InHand = msgspec.field(default_factory=InHand)
-    waiting: list[Delivery] = []
-    bytes: int = 0
-    tries: int = 0
-    """How often it has failed since something was settled. At 0 all below is as it is here."""
-    failed: bool = False
-    failure: BaseException | None = None
-    counted: bool = False
-    """Whether the last failure used up the budget."""
-    spent: float = 0.0
-    """Seconds of the budget that are used up."""
-    _last: float | None = None
+    def __init__(self, key: str, account: InHand | None = None) -> None:
+        self.key = key
+        self.account = account or InHand()
+        """Of which kind it is: there it is counted what this lane has in hand."""
+        self.waiting: deque[Delivery] = deque()
+        self.bytes = 0
+        self.tries = 0
+        self.failed = False
+        self.failure: BaseException | None = None
+        self.counted = False
+        """Whether the last failure used up the budget."""
+        self.spent = 0.0
+        """Seconds of the budget that are used up."""
+        self._last: float | None = None
 
     def append(self, delivery: Delivery) -> None:
         """One more delivery, behind the others."""
@@ -101,10 +105,8 @@ class Lane(msgspec.Struct, eq=False):
 
     def fold(self) -> list[Delivery]:
         """The deliveries to handle together: all that wait, within bounds; after a failure the first one alone."""
-        if self.tries:
+        if len(self.waiting) == 1 or self.tries:
             return [self.waiting[0]]
-        if self.bytes <= FOLD_BYTES:
-            return self.waiting[:FOLD_MESSAGES]
         folded: list[Delivery] = []
         size = 0
         for delivery in islice(self.waiting, FOLD_MESSAGES):
@@ -123,33 +125,28 @@ class Lane(msgspec.Struct, eq=False):
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """These are handled and acknowledged. They are the first ones, or among the first ones."""
-        if len(deliveries) == len(self.waiting):
-            self.clear()
-        else:
-            self.drop(deliveries)
-        if self.tries:
-            self.tries = 0
-            self.spent = 0.0
-            self._last = None
-            self.failed = False
-            self.failure = None
+        self.drop(deliveries)
+        self.tries = 0
+        self.spent = 0.0
+        self._last = None
+        self.failed = False
+        self.failure = None
 
     def drop(self, deliveries: Sequence[Delivery]) -> None:
         """These are acknowledged. How the lane fares stays as it is."""
         waiting, account = self.waiting, self.account
-        count = len(deliveries)
-        if all(map(is_, waiting, deliveries)):
-            del waiting[:count]
-        else:
-            for delivery in deliveries:
+        for delivery in deliveries:
+            if waiting and waiting[0] is delivery:
+                waiting.popleft()
+            else:
                 waiting.remove(delivery)
-        size = sum(len(delivery.message.body) for delivery in deliveries)
-        self.bytes -= size
-        account.count -= count
-        account.bytes -= size
+            size = len(delivery.message.body)
+            self.bytes -= size
+            account.count -= 1
+            account.bytes -= size
 
     def clear(self) -> None:
-        """Nothing of it is in hand any more."""
+        """All of them are with others."""
         self.account.count -= len(self.waiting)
         self.account.bytes -= self.bytes
         self.waiting.clear()
@@ -235,7 +232,7 @@ class Lanes:
             handle.cancel()
 
     async def _receive(self) -> None:
-        lanes, runnable, active = self._lanes, self._runnable, self._active
+        lanes, runnable = self._lanes, self._runnable
         while True:
             wanted = await self._wait_for_room()
             deliveries = await self._subscription.receive(wanted)
@@ -244,21 +241,13 @@ class Lanes:
                 if not await self._subscription.rejoin():
                     return
                 continue
-            count = size = 0
             for delivery in deliveries:
-                message = delivery.message
-                key = message.key or ""
+                key = delivery.message.key or ""
                 lane = lanes.get(key)
-                if lane is not None:
-                    lane.append(delivery)
-                    continue
-                length = len(message.body)
-                lanes[key] = lane = Lane(key, active, [delivery], length)
-                runnable.append(lane)
-                count += 1
-                size += length
-            active.count += count
-            active.bytes += size
+                if lane is None:
+                    lane = lanes[key] = Lane(key, self._active)
+                    runnable.append(lane)
+                lane.append(delivery)
             self._wake()
 
     async def _wait_for_room(self) -> int:
@@ -301,7 +290,7 @@ class Lanes:
             wake(self._idle.pop())
 
     async def _process(self) -> None:
-        lanes, runnable, active = self._lanes, self._runnable, self._active
+        runnable = self._runnable
         loop = asyncio.get_running_loop()
         while True:
             room = min(BATCH_LANES, self._concurrency - self._busy, len(runnable))
@@ -310,7 +299,11 @@ class Lanes:
                 self._idle.append(future)
                 await future
                 continue
-            batch = self._next_batch(room)
+            batch = [runnable.popleft()]
+            size = batch[0].fold_bytes
+            while len(batch) < room and size < BATCH_BYTES:
+                batch.append(runnable.popleft())
+                size += batch[-1].fold_bytes
             room = len(batch)
             self._busy += room
             self._wake()
@@ -322,32 +315,17 @@ class Lanes:
                 self._is_down = False
                 _logger.warning("Storage and broker work again")
             for lane in batch:
-                if lane.tries or lane.account is not active or self._is_lost:
-                    self._after(lane)
-                elif lane.waiting:
-                    runnable.append(lane)
-                else:
-                    del lanes[lane.key]
-            batch.clear()
+                self._after(lane)
             wake(self._room)
+            for lane in batch:
+                if lane.failure is not None:
+                    forget_frames(lane.failure)
+            batch.clear()
             self._wake()
             if not runnable and not self._busy:
                 wake(self._at_rest)
 
-    def _next_batch(self, room: int) -> list[Lane]:
-        """The next lanes, up to `room` (1 or more), until they have enough bytes to be handled together."""
-        runnable = self._runnable
-        if self._active.bytes + self._failing.bytes <= BATCH_BYTES:  # more than that they cannot have
-            return [runnable.popleft() for _ in range(room)]
-        batch = [runnable.popleft()]
-        size = batch[0].fold_bytes
-        while len(batch) < room and size < BATCH_BYTES:
-            batch.append(runnable.popleft())
-            size += batch[-1].fold_bytes
-        return batch
-
     def _after(self, lane: Lane) -> None:
-        """Let a lane go on that fails, or did before."""
         if self._is_lost or (lane.failed and isinstance(lane.failure, TransportClosed)):
             lane.clear()  # this consumer was fenced: what it had in hand is with others, and theirs to handle
         account = self._failing if lane.tries else self._active
@@ -373,7 +351,6 @@ class Lanes:
             )
             loop = asyncio.get_running_loop()
             self._backing_off[lane.key] = loop.call_later(delay, self._resume, lane)
-        forget_frames(lane.failure)
 
     def _longest_wait(self, lane: Lane) -> float:
         """Seconds. What is down is up again for all at once; of those that wait for a repair each is tried alone."""

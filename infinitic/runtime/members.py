@@ -20,13 +20,15 @@ class Members:
     Args:
         size: how many attempts run at once.
         attempt: runs one. If it is cancelled and the members go on, it is called again with the same.
+        after: called after each.
     """
 
-    def __init__(self, size: int, attempt: Callable[[Work], Awaitable[None]]) -> None:
+    def __init__(self, size: int, attempt: Callable[[Work], Awaitable[None]], after: Callable[[], object]) -> None:
         self.waiting: deque[Work] = deque()
         """What has to be run next. Call `wake` after adding to it."""
         self._size = size
         self._attempt = attempt
+        self._after = after
         self._idle: list[asyncio.Future[None]] = []
         self._count = 0
         self._group: asyncio.TaskGroup | None = None
@@ -37,13 +39,14 @@ class Members:
         self._group = group
         self._owner = asyncio.current_task()
 
-    def is_ending(self) -> bool:
+    @property
+    def ending(self) -> bool:
         """True once they are being cancelled, because the executor ends."""
         return self._owner is not None and self._owner.cancelling() > 0
 
     def wake(self) -> None:
         """One more member for what waits: an idle one, or a new one."""
-        if not self.waiting or self._group is None or self.is_ending():
+        if not self.waiting or self._group is None or self.ending:
             return
         if self._idle:
             wake(self._idle.pop())
@@ -52,23 +55,14 @@ class Members:
             self._group.create_task(self._live())
 
     async def _live(self) -> None:
-        itself, owner, waiting = asyncio.current_task(), self._owner, self.waiting
+        itself = asyncio.current_task()
         assert itself is not None
-        assert owner is not None
-        while not owner.cancelling():  # a task may have swallowed that this was cancelled
-            if waiting:
-                work = waiting.popleft()
-                if waiting:
-                    self.wake()
-                try:
-                    await self._attempt(work)
-                except asyncio.CancelledError:
-                    if owner.cancelling():
-                        raise
-                    waiting.appendleft(work)
+        while not self.ending:  # a task may have swallowed that this was cancelled
+            if self.waiting:
+                await self._run(self.waiting.popleft())
             else:
                 await self._rest()
-            while itself.cancelling() and not owner.cancelling():
+            while itself.cancelling() and not self.ending:
                 itself.uncancel()
 
     async def _rest(self) -> None:
@@ -77,7 +71,18 @@ class Members:
         try:
             await future
         except asyncio.CancelledError:
-            if self.is_ending():
+            if self.ending:
                 raise
             if future in self._idle:
                 self._idle.remove(future)
+
+    async def _run(self, work: Work) -> None:
+        self.wake()
+        try:
+            await self._attempt(work)
+        except asyncio.CancelledError:
+            if self.ending:
+                raise
+            self.waiting.appendleft(work)
+        finally:
+            self._after()

@@ -30,11 +30,12 @@ from infinitic.limits import Limits, longest_of
 from infinitic.messages.decoding import UndecodableMessage, check_key
 from infinitic.replay.divergence import stalls
 from infinitic.runtime.blame import ILL, is_counted
-from infinitic.runtime.cache import Bounds, Cache, Held
+from infinitic.runtime.cache import Cache, Held
 from infinitic.runtime.committer import Committer
 from infinitic.runtime.flagging import flag_change
 from infinitic.runtime.lanes import BATCH_BYTES, PREFETCH, Lane, Lanes
 from infinitic.runtime.loading import load_states
+from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.questions import answer_questions
 from infinitic.runtime.repairs import Repairs
@@ -82,7 +83,7 @@ class StateEngine:
         clock: Clock,
         *,
         concurrency: int,
-        bounds: Bounds,
+        bounds: MemoryBounds,
         retention: float | None,
         on_stall: Callable[[str, InfiniticError], None],
     ) -> None:

@@ -30,8 +30,9 @@ from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
 from infinitic.runtime.blame import ILL, UNCOUNTED, is_counted
-from infinitic.runtime.cache import Bounds, is_above
+from infinitic.runtime.cache import is_above
 from infinitic.runtime.lanes import BATCH_BYTES, PREFETCH, Lane, Lanes
+from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.revival import feed_history, head_of
 from infinitic.runtime.step import MissingVersion, spec_for
@@ -90,7 +91,7 @@ class WorkflowExecutor:
         clock: Clock,
         *,
         concurrency: int,
-        bounds: Bounds,
+        bounds: MemoryBounds,
         retention: float | None,
         version: int | None = None,
     ) -> None:

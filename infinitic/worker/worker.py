@@ -17,8 +17,9 @@ from infinitic import ids, topics
 from infinitic.client.client import Client
 from infinitic.clock import Clock, SystemClock, to_seconds
 from infinitic.codec.payloads import PayloadCodec, coder_of
+from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.service_contract import ServiceImplementation, implementation_of
-from infinitic.definitions.services import RetryPolicy, timeout
+from infinitic.definitions.services import timeout
 from infinitic.definitions.workflow_spec import WorkflowSpec, workflow_name
 from infinitic.definitions.workflows import ReplayCheck, Workflow
 from infinitic.errors import InfiniticError, RegistrationError, UsageError
@@ -26,11 +27,11 @@ from infinitic.integrity import checked
 from infinitic.runtime import blocking
 from infinitic.runtime.attempt import Attempts
 from infinitic.runtime.backoff import insist
-from infinitic.runtime.cache import DEFAULT_BUFFER_BYTES, DEFAULT_CACHE_BYTES, DEFAULT_SIZE, Bounds
 from infinitic.runtime.committer import Committer
 from infinitic.runtime.deaths import Trials
 from infinitic.runtime.ending import Ending
 from infinitic.runtime.maintenance import Maintenance
+from infinitic.runtime.memory_bounds import DEFAULT_BUFFER_BYTES, DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SIZE, MemoryBounds
 from infinitic.runtime.namesakes import warn_of_namesakes
 from infinitic.runtime.process import Stop, stop_signals, tuned
 from infinitic.runtime.publisher import Publisher
@@ -86,7 +87,7 @@ class Worker:
         *,
         name: str | None = None,
         clock: Clock | None = None,
-        cache_size: int = DEFAULT_SIZE,
+        cache_size: int = DEFAULT_CACHE_SIZE,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         buffer_bytes: int = DEFAULT_BUFFER_BYTES,
         shutdown_grace_period: float | timedelta = DEFAULT_GRACE,
@@ -102,7 +103,7 @@ class Worker:
         self._transport = transport
         self._storage = None if storage is None else checked(storage)
         self._clock = clock or SystemClock()
-        self.bounds = Bounds(cache_size, cache_bytes, buffer_bytes).check()
+        self.bounds = MemoryBounds(cache_size, cache_bytes, buffer_bytes).check()
         """How much it keeps in memory."""
         self._grace = to_seconds(shutdown_grace_period)
         self._blocking = run_blocking
@@ -133,40 +134,39 @@ class Worker:
         config: Config | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
     ) -> Self:
-        """A worker with the services and workflows of a configuration, on a transport and storage that it closes.
+        """Make a worker with the services and workflows of a configuration.
+
+        The worker closes the transport and the storage that the file names.
 
         Args:
             path: the file; `infinitic.yml` by default.
             text: the content of a file, instead of a path.
-            config: what `infinitic.config.load` gave, instead of a path.
+            config: what `infinitic.config.load` returned, instead of a path.
             codec: as for `Worker`.
 
-        Raises `ConfigurationError` with all mistakes, and `RegistrationError`.
+        Raises:
+            ConfigurationError: the file has mistakes, or a class cannot be imported.
+            RegistrationError: a class of the configuration cannot be hosted.
         """
-        from infinitic.config import load  # it needs pydantic, which is slow to import
+        # Imported here: it needs pydantic, which is slow to import.
+        from infinitic.config import load
+        from infinitic.worker.configured import import_services, import_workflows
 
         config = load(path, text=text) if config is None else config
-        services, workflows = config.services(), config.workflows()  # imported before anything is made
-        storage = config.storage()
-        transport = config.transport()
+        # Before anything is made: a class that cannot be imported leaves nothing to close.
+        services, workflows = import_services(config), import_workflows(config)
+        adapters = config.make_adapters()
         grace = config.document.transport.shutdown_grace_period_seconds
-        name, bounds = config.document.name, config.document.bounds
-        worker = cls(transport, storage, name=name, shutdown_grace_period=grace, codec=codec, **bounds._asdict())
-        worker._owned = (transport,) if storage is None else (transport, storage)
+        name, bounds = config.document.name, config.document.memory_bounds
+        worker = cls(*adapters, name=name, shutdown_grace_period=grace, codec=codec, **bounds._asdict())
+        worker._owned = adapters.all
         for each in services:
-            worker.add_service_executor(each.made(), **each.options)
+            worker.add_service_executor(each.make(), **each.options)
         for flow in workflows:
-            engine = flow.state_engine
-            kept = None if engine is None else engine.retention_seconds
-            if flow.executor is not None:
-                worker.add_workflow_executor(
-                    *flow.versions,
-                    concurrency=flow.executor.concurrency,
-                    retention=kept if flow.executor.retention_seconds is None else flow.executor.retention_seconds,
-                    replay_check=flow.executor.replay_check,
-                )
-            if engine is not None:
-                worker.add_workflow_state_engine(flow.name, concurrency=engine.concurrency, retention=kept)
+            if flow.executor_options is not None:
+                worker.add_workflow_executor(*flow.versions, **flow.executor_options)
+            if flow.state_engine_options is not None:
+                worker.add_workflow_state_engine(flow.name, **flow.state_engine_options)
         return worker
 
     # Roles.

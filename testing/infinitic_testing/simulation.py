@@ -17,7 +17,7 @@ import infinitic
 from infinitic.client.client import Client
 from infinitic.clock import to_datetime, to_seconds
 from infinitic.codec.payloads import PayloadCodec
-from infinitic.definitions.services import RetryPolicy
+from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.workflows import Workflow
 from infinitic.errors import InfiniticError, UsageError
 from infinitic.integrity import checked

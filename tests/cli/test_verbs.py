@@ -169,7 +169,7 @@ async def test_start_waits_no_longer_than_it_may(sim: Simulation) -> None:
         ),
         ("Shop.say", ["[" * 9000], "--input takes JSON, and this is nested too deep; try: infinitic start Shop.say"),
         ("no_such_module:Shop.buy", [], "no_such_module:Shop: there is no module 'no_such_module' in the working dir"),
-        ("..a:b.buy", [], "..a:b: '..a:b' is no path of a class: write package.module.Class"),
+        ("..a:b.buy", [], "..a:b: '..a:b' is not the path of a class: write package.module.Class"),
         ("infinitic.clock:Clok.now", [], "infinitic.clock:Clok: the module infinitic.clock ("),
         ("infinitic.clock:Clock.now", [], "infinitic.clock:Clock is no workflow class: it does not derive from"),
     ],

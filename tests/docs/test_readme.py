@@ -42,8 +42,9 @@ def test_the_configuration_of_production_is_right(folder: Path) -> None:
     (folder / "infinitic.yml").write_text(text)
     code = (
         "import os; os.environ['PGPASSWORD'] = 'secret'; from infinitic import config; found = config.load();"
+        "from infinitic.worker.configured import import_services, import_workflows;"
         "print(found.transport_settings[0], found.storage_settings[0],"
-        " *[each.name for each in [*found.services(), *found.workflows()]])"
+        " *[each.name for each in [*import_services(found), *import_workflows(found)]])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

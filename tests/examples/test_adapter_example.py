@@ -1,4 +1,4 @@
-"""The adapter of somebody else: its own tests, its installation, and its page in the docs."""
+"""The adapter of somebody else: its own tests, installed beside Infinitic, and what the documentation says of it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def main():
     worker = Worker.from_config("infinitic.yml")
     async with worker.running():
         print((await hello.scenario(worker.client))["Ada"])
-    async with load("infinitic.yml").storage() as storage:
+    async with load("infinitic.yml").make_storage() as storage:
         found = (await storage.states.find(Query())).found
         print(sorted((each.key.name, each.entry.status.value) for each in found))
         print(type(storage).__module__, storage.capabilities.durable, storage.capabilities.horizon)
@@ -105,7 +105,7 @@ def test_workflows_run_on_it_by_its_name(installed: Path, tmp_path: Path) -> Non
     ("written", "said"),
     [
         ("    pth: kept", "infinitic.yml:5: storage.shelf.pth: unknown key (did you mean 'path'?)"),
-        ("    path: kept\n    colour: red", "infinitic.yml:6: storage.shelf.colour: unknown key; known are"),
+        ("    path: kept\n    colour: red", "infinitic.yml:6: storage.shelf.colour: unknown key; the known keys are"),
         ("    path: kept\n    max_value_bytes: 0", "infinitic.yml:6: storage.shelf.max_value_bytes: must be greater"),
     ],
 )

@@ -143,7 +143,7 @@ def test_a_request_older_than_the_horizon_is_answered() -> None:
         for request in ("0", "1"):
             answer = told[request]
             assert isinstance(answer, responses.WorkflowUnknown)
-            assert "older than the horizon" in answer.reason
+            assert "older than the deduplication window" in answer.reason
 
     played(CASE, scenario)
 

@@ -14,7 +14,7 @@ from infinitic.engines import state
 from infinitic.messages import events
 from infinitic.replay.instance import Instance
 from infinitic.runtime import stimuli
-from infinitic.runtime.cache import Bounds
+from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.workflow_executor import WorkflowExecutor
 from infinitic.transport import Message
@@ -50,7 +50,7 @@ async def by_hand(world: World, number: int) -> AsyncGenerator[int]:
         world.storage,
         world.clock,
         concurrency=1,
-        bounds=Bounds(),
+        bounds=MemoryBounds(),
         retention=None,
         version=number,
     )

@@ -37,7 +37,7 @@ def pulsar(config: Config) -> PulsarSettings:
 def test_defaults() -> None:
     config = read(MINIMAL)
     assert config.transport_settings[0] == "in_memory"
-    assert (config.storage_settings, config.storage()) == (None, None)
+    assert (config.storage_settings, config.make_storage()) == (None, None)
     document = config.document
     assert (document.name, document.deduplication_window_seconds, document.services, document.workflows) == (
         None,
@@ -62,7 +62,7 @@ WORKFLOW = MINIMAL + "workflows:\n  - name: W\n    executor: "
         ("name: a\n  b: c\n", "<text>:2: not YAML: mapping values are not allowed here"),
         (MINIMAL + "name: !!python/object:os.x {}\n", None),
         ("name: a\n", "<text>:1: transport: is missing"),
-        ("name: a\nname: b\n" + MINIMAL, "<text>:2: name: is there twice, first in line 1"),
+        ("name: a\nname: b\n" + MINIMAL, "<text>:2: name: this key is given twice, first in line 1"),
         (MINIMAL + "nmae: a\n", "<text>:2: nmae: unknown key (did you mean 'name'?)"),
         (
             "transport:\n  pulsar:\n    tenat: a\n",
@@ -70,7 +70,7 @@ WORKFLOW = MINIMAL + "workflows:\n  - name: W\n    executor: "
         ),
         (
             "transport:\n  pulsar: {}\n  in_memory: {}\n",
-            "<text>:1: transport: must have the key of exactly one transport, got pulsar and in_memory",
+            "<text>:1: transport: must have only one transport, got pulsar and in_memory",
         ),
         ("transport:\n  pulsar: 3\n", "<text>:2: transport.pulsar: must be a mapping of keys"),
         ("transport:\n  pulsr: {}\n", "<text>:2: transport.pulsr: unknown key (did you mean 'pulsar'?)"),
@@ -119,16 +119,15 @@ WORKFLOW = MINIMAL + "workflows:\n  - name: W\n    executor: "
         ),
         (
             SERVICE + "{class: a.B}\n  - name: S\n    executor: {class: a.C}\n",
-            "<text>:5: services[1].name: 'S' is there twice",
+            "<text>:5: services[1].name: the name 'S' is given twice",
         ),
         (
             SERVICE + "{class: a.B, batch: {}}\n",
-            "<text>:4: services[0].executor.batch: has no equivalent here: batches are declared in code",
+            "<text>:4: services[0].executor.batch: has no equivalent here: batches are not available yet",
         ),
         (
             WORKFLOW + "{class: a.B, timeoutSeconds: 3}\n",
-            "<text>:4: workflows[0].executor.timeoutSeconds: has no equivalent here: "
-            "workflow code has no timeout of its own",
+            "<text>:4: workflows[0].executor.timeoutSeconds: has no equivalent here: workflow code has no timeout",
         ),
         (
             MINIMAL + "workflows:\n  - name: W\n",
@@ -141,7 +140,7 @@ WORKFLOW = MINIMAL + "workflows:\n  - name: W\n    executor: "
         (MINIMAL + "name: ${WHO}\n", "<text>:2: name: the environment variable WHO is not set"),
         (
             MINIMAL + "name: ${-x}\n",
-            "<text>:2: name: '${' must be followed by the name of a variable and '}'; write '$${' for the text itself",
+            "<text>:2: name: after '${', the name of a variable and '}' must follow; write '$${' for the text '${'",
         ),
         ("transport: {inMemory: {}, in_memory: {}}\n", "<text>:1: transport.in_memory: 'in_memory' is given twice"),
         (
@@ -156,7 +155,7 @@ WORKFLOW = MINIMAL + "workflows:\n  - name: W\n    executor: "
         (MINIMAL + "buffer_bytes: 16 MiB\n", None),
         (WORKFLOW + "{classes: []}\n", "<text>:4: workflows[0].executor.classes: must have at least 1 item"),
         (MINIMAL + "name: ${A${B}\n", None),
-        ("transport: &a {in_memory: *a}\n", "<text>:1: transport.in_memory: an alias of what it stands in"),
+        ("transport: &a {in_memory: *a}\n", "<text>:1: transport.in_memory: this alias stands inside what it names"),
     ],
 )
 def test_a_mistake(text: str, message: str | None) -> None:
@@ -174,7 +173,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_lines(tmp_path: Path) -> 
     assert first == f"{file}:1: nmae: unknown key (did you mean 'name'?)"
     assert second == f"{file}:4: transport.pulsar.tenat: unknown key (did you mean 'tenant'?)"
     assert third == f"{file}:5: transport.pulsar.partitions: must be greater than or equal to 1, got 0"
-    assert fourth.startswith(f"{file}:6: storage: must have the key of one storage: in_memory")
+    assert fourth.startswith(f"{file}:6: storage: must have the name of one storage as a key: in_memory")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -303,7 +302,7 @@ def test_variables_by_both_names_are_a_mistake() -> None:
 def test_every_key_at_the_top_can_be_overridden() -> None:
     bounds = read(
         MINIMAL, INFINITIC_CACHE_SIZE="3", INFINITIC_CACHE_BYTES="4", INFINITIC_BUFFER_BYTES="5"
-    ).document.bounds
+    ).document.memory_bounds
     assert tuple(bounds) == (3, 4, 5)
 
 
@@ -337,7 +336,7 @@ def test_overrides() -> None:
             "x",
             "transport.pulsar.partitions: must be a valid integer, unable to parse string as an integer",
         ),
-        ("INFINITIC_SERVICES__5", "x", "services: is a list of 1: '5' is not the index of one of them"),
+        ("INFINITIC_SERVICES__5", "x", "services: '5' is not the index of an item: the list has 1"),
     ],
 )
 def test_a_mistake_in_an_override(variable: str, value: str, message: str) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from infinitic.config import load, yaml_nodes
-from infinitic.config.problems import MOST, Node
+from infinitic.config.nodes import Node
+from infinitic.config.problems import MAX_PROBLEMS
 from infinitic.errors import ConfigurationError
 
 MINIMAL = "transport: {in_memory: {}}\n"
@@ -21,15 +22,15 @@ def mistakes(text: str, **environ: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
-TAG = "has a tag that a configuration cannot have: put a text that begins with '!' in quotes"
+TAG = "has a tag that is not allowed here: put a text that begins with '!' in quotes"
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("!!bool x", "is no truth value"),
-        ("!!int ''", "is no whole number"),
-        ("!!float x", "is no number"),
+        ("!!bool x", "is not a truth value"),
+        ("!!int ''", "is not a whole number"),
+        ("!!float x", "is not a number"),
         ("!!binary x", TAG),
         ("!secret x", TAG),
         ("!!set {a}", TAG),
@@ -52,7 +53,7 @@ def test_huge_numbers() -> None:
         "<text>:2: deduplication_window_seconds: must be a valid number, got a huge number"
     ]
     assert mistakes(MINIMAL + f"deduplication_window_seconds: {'9' * 5000}\n") == [
-        "<text>:2: deduplication_window_seconds: is no whole number"
+        "<text>:2: deduplication_window_seconds: is not a whole number"
     ]
     policies = f"transport: {{pulsar: {{policies: {{delayedDeliveryTickTimeMillis: {'9' * 400}}}}}}}\n"
     assert "delayedDeliveryTickTimeMillis: " in mistakes(policies)[0]
@@ -61,14 +62,14 @@ def test_huge_numbers() -> None:
 @pytest.mark.parametrize("opened", ["[", "{a: ", "- ", "? "])
 def test_a_text_that_is_nested_too_deep(opened: str) -> None:
     assert mistakes(MINIMAL + "services:\n  " + opened * 3000) == [
-        f"<text>:3: not YAML: more than {yaml_nodes.DEPTH} levels"
+        f"<text>:3: not YAML: more than {yaml_nodes.MAX_LEVELS} levels"
     ]
 
 
 def test_aliases_that_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
     levels = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
     told = mistakes(MINIMAL + "a0: &a0 [x]\n" + levels)
-    assert any("the file has more than 50,000 values, with those of its aliases" in each for each in told)
+    assert any("the file has more than 50,000 values (aliases count each time they are used)" in each for each in told)
     merges = "".join(f"b{i}: &b{i} {{<<: [{', '.join([f'*b{i - 1}'] * 9)}], k{i}: 1}}\n" for i in range(1, 12))
     assert all("unknown key" in each for each in mistakes(MINIMAL + "b0: &b0 {k: 1}\n" + merges))
     wide = "a: &a {" + ", ".join(f"k{i}: 1" for i in range(5000)) + "}\n"
@@ -79,19 +80,19 @@ def test_aliases_that_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_aliases_that_nest() -> None:
     chain = "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 100))
     told = mistakes(MINIMAL + "a0: &a0 [x]\n" + chain)
-    assert any(f"its aliases make more than {yaml_nodes.DEPTH} levels" in each for each in told)
-    assert mistakes(MINIMAL + "name: &a {<<: *a}\n")[0] == "<text>:2: name: an alias of what it stands in"
+    assert any(f"the aliases make more than {yaml_nodes.MAX_LEVELS} levels" in each for each in told)
+    assert mistakes(MINIMAL + "name: &a {<<: *a}\n")[0] == "<text>:2: name: this alias stands inside what it names"
 
 
 def test_a_file_with_very_many_mistakes() -> None:
     told = mistakes(MINIMAL + "".join(f"key{i}: 1\n" for i in range(10_000)))
-    assert (len(told), told[-1]) == (MOST + 1, "these are not all: correct them first")
+    assert (len(told), told[-1]) == (MAX_PROBLEMS + 1, "there are more mistakes: correct these first")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     file = tmp_path / "infinitic.yml"
     for data, message in (
-        (b"a: b\nc: \xff\n", f"{file}:2: is not UTF-8 text"),
+        (b"a: b\nc: \xff\n", f"{file}:2: the file is not UTF-8 text"),
         (b"a: b\nc: \x07\n", f"{file}:2: not YAML: the character U+0007 is not allowed"),
         (b"#" * (1024 * 1024 + 1), f"{file}:1: the file has more than 1,048,576 bytes"),
     ):
@@ -153,7 +154,7 @@ def test_no_configuration_shows_a_secret(tmp_path: Path) -> None:
     ):
         file.write_text(text)
         config = load(file, environ={"PW": SECRET})
-        shown = f"{config!r} {config} {config.reader!r} {config.reader.node('transport', 'pulsar')!r}"
+        shown = f"{config!r} {config} {config.reader!r} {config.reader.find_node('transport', 'pulsar')!r}"
         assert SECRET not in shown
     assert SECRET not in repr(Node("a", "b", SECRET, hidden=True))
 
@@ -187,9 +188,9 @@ def test_overrides_of_a_whole_and_of_a_part_of_it() -> None:
     ("variable", "value", "message"),
     [
         ("INFINITIC_WORKFLOWS", "[", "workflows: is not JSON: Expecting value at character 2"),
-        ("INFINITIC_WORKFLOWS", "[" * 90 + "]" * 90, f"workflows: has more than {yaml_nodes.DEPTH} levels"),
-        ("INFINITIC_WORKFLOWS", "[" * 9000 + "]" * 9000, f"workflows: has more than {yaml_nodes.DEPTH} levels"),
-        ("INFINITIC_NAME" + "__A" * 60, "x", f"name: has more than {yaml_nodes.DEPTH} levels"),
+        ("INFINITIC_WORKFLOWS", "[" * 90 + "]" * 90, f"workflows: has more than {yaml_nodes.MAX_LEVELS} levels"),
+        ("INFINITIC_WORKFLOWS", "[" * 9000 + "]" * 9000, f"workflows: has more than {yaml_nodes.MAX_LEVELS} levels"),
+        ("INFINITIC_NAME" + "__A" * 60, "x", f"name: has more than {yaml_nodes.MAX_LEVELS} levels"),
         ("INFINITIC_NAME__A", SECRET, "name: must be a valid string"),
     ],
 )

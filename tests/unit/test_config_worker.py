@@ -17,9 +17,10 @@ from infinitic.config import Config, load
 from infinitic.definitions.workflows import ReplayCheck
 from infinitic.errors import ConfigurationError, UsageError
 from infinitic.plugins import STORAGE_WRAPPERS, storage_plugins, storage_wrapper, transport_plugins
-from infinitic.runtime.cache import Bounds
+from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.storage import Storage, StorageClosed
 from infinitic.transport import Transport, TransportClosed
+from infinitic.worker.configured import import_services, import_workflows
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_transports.memory import InMemoryTransport
 
@@ -87,12 +88,12 @@ def test_what_was_made_is_closed() -> None:
     made: list[Transport | Storage] = []
 
     class Recording(Config):
-        def transport(self) -> Transport:
-            made.append(transport := loaded.transport())
+        def make_transport(self) -> Transport:
+            made.append(transport := loaded.make_transport())
             return transport
 
-        def storage(self) -> Storage | None:
-            storage = loaded.storage()
+        def make_storage(self) -> Storage | None:
+            storage = loaded.make_storage()
             assert storage is not None
             made.append(storage)
             return storage
@@ -119,7 +120,7 @@ def test_what_was_made_is_closed() -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("Nothing", "'Nothing' is no path of a class: write package.module.Class"),
+        ("Nothing", "'Nothing' is not the path of a class: write package.module.Class"),
         ("nowhere.at.all.Class", "there is no module 'nowhere' in the working directory or the environment"),
         (
             "examples.nothing.Class",
@@ -161,13 +162,13 @@ def test_factories_and_workflows_that_cannot_be(tmp_path: Path, monkeypatch: pyt
     for name, message in {
         "number": "factories_for_config.number cannot be called",
         "fails": "making the service raised LookupError: no greeter (factories_for_config.py, line 3)",
-        "other": "what was made is the service 'dict', not 'Greeter'",
+        "other": "it makes the service 'dict', not 'Greeter'",
     }.items():
         with pytest.raises(ConfigurationError) as caught:
             Worker.from_config(text=hello(f"{{factory: factories_for_config.{name}}}"))
         assert str(caught.value) == f"<text>:6: services[0].executor.factory: {message}"
     for path, message in {
-        "examples.hello.EnglishGreeter": "examples.hello.EnglishGreeter is no workflow: "
+        "examples.hello.EnglishGreeter": "examples.hello.EnglishGreeter is not a workflow: "
         "it does not derive from infinitic.Workflow",
         "infinitic.cli.demo_booking.Trip": "infinitic.cli.demo_booking.Trip is the workflow 'Trip', not 'Visit'",
     }.items():
@@ -193,12 +194,12 @@ def test_a_workflow_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_memory_of_a_worker_is_bounded_as_the_file_says() -> None:
     text = hello() + "cache_size: 0\ncacheBytes: 5\nbuffer_bytes: 1\n"
-    assert load(text=text, environ={}).document.bounds == Bounds(0, 5, 1)
-    assert load(text=hello(), environ={}).document.bounds == Bounds()
+    assert load(text=text, environ={}).document.memory_bounds == MemoryBounds(0, 5, 1)
+    assert load(text=hello(), environ={}).document.memory_bounds == MemoryBounds()
 
     async def main() -> list[str]:
         async with Worker.from_config(text=text).running() as worker:
-            assert worker.bounds == Bounds(0, 5, 1)
+            assert worker.bounds == MemoryBounds(0, 5, 1)
             return await worker.client.new_workflow(Visit).receive("Ada")
 
     assert asyncio.run(main()) == ["Hello, Ada!", "Goodbye, Ada."]
@@ -224,7 +225,7 @@ def test_compression_wraps_the_storage() -> None:
     except ConfigurationError:
         pytest.skip(f"no entry point in {STORAGE_WRAPPERS} can be loaded")
     text = hello().replace("storage: {", "storage: {compression: gzip, ")
-    assert not isinstance(load(text=text, environ={}).storage(), InMemoryStorage)
+    assert not isinstance(load(text=text, environ={}).make_storage(), InMemoryStorage)
 
     async def main() -> list[str]:
         async with Worker.from_config(text=text).running() as worker:
@@ -243,5 +244,5 @@ def test_examples_load(file: Path) -> None:
     assert [config.transport_settings[0]] == transport
     assert config.storage_settings is not None
     assert config.storage_settings[0] == storage
-    assert [each.name for each in config.services()] == ["Greeter"]
-    assert [each.versions for each in config.workflows()] == [(Visit,)]
+    assert [each.name for each in import_services(config)] == ["Greeter"]
+    assert [each.versions for each in import_workflows(config)] == [(Visit,)]

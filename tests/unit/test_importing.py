@@ -9,8 +9,9 @@ from typing import cast
 
 import pytest
 
-from infinitic.config import classes, importing
 from infinitic.errors import ConfigurationError
+from infinitic.worker.configured import make_service
+from infinitic.worker.importing import import_object
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_a_module_that_does_not_import(folder: Path, name: str, code: str, messa
     module = f"{name}_for_importing"
     (folder / f"{module}.py").write_text(code)
     with pytest.raises(ConfigurationError) as caught:
-        importing.found(f"{module}.Trip")
+        import_object(f"{module}.Trip")
     expected = message.replace(f"{name}.py", f"{module}.py")
     for before in ("importing", "module"):
         expected = expected.replace(f"{before} {name} ", f"{before} {module} ")
@@ -53,8 +54,8 @@ def test_a_module_that_does_not_import(folder: Path, name: str, code: str, messa
 
 @pytest.mark.parametrize("path", ["", ".", "..a:b", "a..b", "a.", ":b", "a:", "a b.c", "a.1", "\udcff.x", "a:b:c"])
 def test_what_is_no_path(path: str) -> None:
-    with pytest.raises(ConfigurationError, match=r" is no path of a class: write package\.module\.Class$"):
-        importing.found(path)
+    with pytest.raises(ConfigurationError, match=r" is not the path of a class: write package\.module\.Class$"):
+        import_object(path)
 
 
 class Needy:
@@ -73,10 +74,10 @@ class Weak:
 
 def test_a_service_that_cannot_be_made() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        classes.made(cast("Callable[[], object]", Needy), "Needy")
+        make_service(cast("Callable[[], object]", Needy), "Needy")
     assert str(caught.value) == (
         "it cannot be made without arguments: missing a required argument: 'url'; "
         "give `factory`, a function that makes it, instead of `class`"
     )
     with pytest.raises(ConfigurationError, match=r"^making the service raised LookupError: no key \(.*, line \d+\)$"):
-        classes.made(Weak, "Weak")
+        make_service(Weak, "Weak")

@@ -1,4 +1,4 @@
-"""Finds what a path names, and says in one sentence why it cannot, with the line of the user's code."""
+"""Imports what a path names. If it cannot, it says why in one sentence, with the line of the user's code."""
 
 from __future__ import annotations
 
@@ -15,39 +15,44 @@ from infinitic.errors import ConfigurationError
 _OURS = str(Path(__file__).parents[1])
 
 
-def found(path: str) -> Any:
-    """What stands at `package.module.Class` or `package.module:Class`; it may be in the working directory.
+def import_object(path: str) -> Any:
+    """Import what a path names. Its module may be in the working directory.
 
-    Raises `ConfigurationError` in one sentence, whatever importing does.
+    Args:
+        path: `package.module.Class` or `package.module:Class`.
+
+    Raises:
+        ConfigurationError: it cannot be imported. Whatever the module raises, the message is one
+            sentence.
     """
     module_name, _, name = path.rpartition(":" if ":" in path else ".")
     if not name or not all(each.isidentifier() for each in f"{module_name}.{name}".split(".")):
-        raise ConfigurationError(f"'{path}' is no path of a class: write package.module.Class")
+        raise ConfigurationError(f"'{path}' is not the path of a class: write package.module.Class")
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
-    module = _imported(module_name)
-    made: Any = module
+    module = _import_module(module_name)
+    found: Any = module
     for part in name.split("."):
         try:
-            made = getattr(made, part)
+            found = getattr(found, part)
         except AttributeError:
-            close = get_close_matches(part, [each for each in dir(made) if not each.startswith("_")], 1)
+            close = get_close_matches(part, [each for each in dir(found) if not each.startswith("_")], 1)
             hint = f" (did you mean '{close[0]}'?)" if close else ""
-            where = f" ({_shown(module.__file__)})" if module.__file__ else ""
+            where = f" ({_shorten(module.__file__)})" if module.__file__ else ""
             raise ConfigurationError(f"the module {module_name}{where} has no '{name}'{hint}") from None
-    return made
+    return found
 
 
-def told(error: BaseException) -> str:
-    """An error of the user's code in one line: what, and where he wrote it."""
-    place = _place(error)
+def describe_error(error: BaseException) -> str:
+    """Describe an error of the user's code in one line: what it is, and where it was raised."""
+    place = _find_place(error)
     message = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
-    said = type(error).__name__ + (f": {message}" if message else "")
-    return said if place is None else f"{said} ({place})"
+    described = type(error).__name__ + (f": {message}" if message else "")
+    return described if place is None else f"{described} ({place})"
 
 
-def _imported(module_name: str) -> ModuleType:
+def _import_module(module_name: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -60,13 +65,13 @@ def _imported(module_name: str) -> ModuleType:
 
 
 def _refuse(module_name: str, error: BaseException) -> NoReturn:
-    raise ConfigurationError(f"importing {module_name} raised {told(error)}") from error
+    raise ConfigurationError(f"importing {module_name} raised {describe_error(error)}") from error
 
 
-def _place(error: BaseException) -> str | None:
-    """File and line: of bad syntax, or of the last frame that is the user's; None if there is none."""
+def _find_place(error: BaseException) -> str | None:
+    """Find the file and line of bad syntax, or else of the last frame of the user's code."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{_shown(error.filename)}, line {error.lineno}"
+        return f"{_shorten(error.filename)}, line {error.lineno}"
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -74,12 +79,12 @@ def _place(error: BaseException) -> str | None:
     ]
     own = [frame for frame in frames if not frame.filename.startswith((sys.prefix, sys.base_prefix))]
     for frame in reversed(own or frames):
-        return f"{_shown(frame.filename)}, line {frame.lineno}"
+        return f"{_shorten(frame.filename)}, line {frame.lineno}"
     return None
 
 
-def _shown(file: str) -> str:
-    """A file as people call it: below the working directory by its relative path."""
+def _shorten(file: str) -> str:
+    """Name a file as people do: by its relative path if it is below the working directory."""
     try:
         return str(Path(file).relative_to(Path.cwd()))
     except ValueError:
