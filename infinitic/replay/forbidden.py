@@ -5,8 +5,8 @@ known here, and only in the thread in which the loop of a workflow runs: elsewhe
 way of workflow code nothing. An event is let pass if it is not the workflow's own doing: an import, a log record, a
 traceback, what the engine does, what a finalizer does that happens to run then. In `inline` all is allowed.
 
-What raises no event is not seen: looking whether a file exists, `time.sleep` before Python 3.13, and extension modules
-that do their own system calls.
+What raises no event is not seen: looking whether a file exists, `send` and `recv` of a socket that
+is open, `time.sleep` before Python 3.13, and extension modules that do their own system calls.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ def _refuse(events: str, instead: str, what: str = "{}") -> None:
 _FILES = "Read and write files in a task of a service, or read a small one by self.inline(…), which remembers it"
 _refuse("open", _FILES, "opening a file")
 _refuse(
-    """os.chdir os.chflags os.chmod os.chown os.fwalk os.link os.listdir os.listdrives os.listmounts os.listvolumes
-    os.lockf os.mkdir os.remove os.rename os.rmdir os.scandir os.setxattr os.symlink os.truncate os.utime os.walk
+    """os.chdir os.chflags os.chmod os.chown os.fwalk os.getxattr os.link os.listdir os.listdrives os.listmounts
+    os.listvolumes os.listxattr os.lockf os.mkdir os.remove os.removexattr os.rename os.rmdir os.scandir os.setxattr
+    os.symlink os.truncate os.utime os.walk
     fcntl.fcntl fcntl.flock fcntl.ioctl fcntl.lockf glob.glob glob.glob/2 pathlib.Path.glob pathlib.Path.rglob
     shutil.chown shutil.copyfile shutil.copymode shutil.copystat shutil.copytree shutil.make_archive shutil.move
     shutil.rmtree shutil.unpack_archive tempfile.mkdtemp tempfile.mkstemp mmap.__new__""",
@@ -53,12 +54,15 @@ _refuse(
     pty.spawn webbrowser.open signal.pthread_kill""",
     _PROCESSES,
 )
+TALK = "Talk to others in a task of a service"
+_refuse("socket.__new__", TALK, "opening a socket")
 _refuse(
     """socket.bind socket.connect socket.getaddrinfo socket.gethostbyaddr socket.gethostbyname socket.gethostname
-    socket.getnameinfo socket.getservbyname socket.getservbyport socket.sendmsg socket.sendto http.client.connect
-    http.client.send urllib.Request ftplib.connect imaplib.open nntplib.connect poplib.connect smtplib.connect
-    telnetlib.Telnet.open""",
-    "Talk to others in a task of a service",
+    socket.getnameinfo socket.getservbyname socket.getservbyport socket.sendmsg socket.sendto socket.sethostname
+    http.client.connect http.client.send urllib.Request ftplib.connect ftplib.sendcmd imaplib.open imaplib.send
+    nntplib.connect nntplib.putline poplib.connect poplib.putline smtplib.connect smtplib.send telnetlib.Telnet.open
+    telnetlib.Telnet.write""",
+    TALK,
 )
 SLEEP = "Wait by `await asyncio.sleep(…)`, which is a durable timer"
 _refuse("time.sleep", SLEEP, "time.sleep()")

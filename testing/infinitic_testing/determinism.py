@@ -1,23 +1,27 @@
-"""Refuses calls in workflow code whose answer is another one at each call: the time, randomness, the environment.
+"""Refuses calls in workflow code whose answer differs: the time, randomness, the environment, sockets.
 
 In a simulation only: all calls of workflow code are looked at there, which costs too much for production. A call is
 refused at the line of the workflow that leads to it, also through libraries; in `inline` all is allowed. What an
-extension module calls by itself is not seen (a `default_factory=datetime.now` of pydantic, a generator of numpy).
+extension module calls by itself is not seen (a `default_factory=datetime.now` of pydantic, a generator of numpy), nor
+an argument of None for the time (`time.localtime(None)`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime
+import dis
 import os
 import random
+import socket
+import sys
 import time
 import uuid
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from infinitic.replay import places
-from infinitic.replay.forbidden import SLEEP, is_own_doing
+from infinitic.replay.forbidden import SLEEP, TALK, is_own_doing
 from infinitic.replay.loop import WorkflowLoop
 
 _NOW = "Use self.now(), which replay repeats"
@@ -31,17 +35,29 @@ _FUNCTIONS: dict[Any, str] = {
 }
 _STOPWATCHES = {
     *(time.monotonic, time.monotonic_ns, time.perf_counter, time.perf_counter_ns),  # noqa: TID251 (as above)
-    *(time.process_time, time.process_time_ns, time.thread_time, time.thread_time_ns),
+    *(time.process_time, time.process_time_ns, time.thread_time, time.thread_time_ns, os.times),
 }
 """What libraries measure with, for caches and metrics: theirs to use."""
+_NEED = {time.localtime: 1, time.gmtime: 1, time.ctime: 1, time.asctime: 1, time.strftime: 2}
+"""These take the time that it is unless they get so many arguments."""
 if hasattr(os, "getrandom"):
     _FUNCTIONS[os.getrandom] = _RANDOM
-_WATCHED = {*_FUNCTIONS, *_STOPWATCHES}
+if hasattr(time, "clock_gettime"):
+    _FUNCTIONS |= dict.fromkeys((time.clock_gettime, time.clock_gettime_ns), _NOW)
+if "ssl" in sys.modules:
+    _FUNCTIONS[sys.modules["ssl"].RAND_bytes] = _RANDOM
+_WATCHED = {*_FUNCTIONS, *_STOPWATCHES, *_NEED}
+_SOCKET: type[Any] = socket.socket.__mro__[1]  # that of the extension module, whose methods are called
+_OWNERS = (type, _SOCKET)
+_TALKS = {"recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "send", "sendall"}
+_CALL = dis.opmap["CALL"]
 _DATES = ("now", "today", "utcnow")  # class methods of datetime, date, and what is derived from them
 _GLOBAL: object = vars(random)["_inst"]  # the generator behind the functions of `random`
 _UNSEEDED: CodeType = random.Random.__init__.__code__
 _UUID1: CodeType = uuid.uuid1.__code__  # noqa: TID251 (as above; made of the clock and the machine)
-_GET: CodeType = type(os.environ).__getitem__.__code__
+_READS: set[CodeType] = {
+    each.__code__ for each in (type(os.environ).__getitem__, type(os.environ).__iter__, type(os.environ).__len__)
+}
 
 
 def look_at(frame: FrameType, event: str, called: Any) -> None:
@@ -51,16 +67,16 @@ def look_at(frame: FrameType, event: str, called: Any) -> None:
         if itself.__class__ is ModuleType:  # a function, which is all that most calls are looked at for
             if called not in _WATCHED:
                 return
-        elif itself is not _GLOBAL and not isinstance(itself, type):
+        elif itself is not _GLOBAL and not isinstance(itself, _OWNERS):
             return
-        instead = _why_not(called)
+        instead = _why_not(frame, called)
         if instead is None and called in _STOPWATCHES and not places.is_installed(frame.f_code.co_filename):
             instead = _NOW
         if instead is not None:
             _refuse(frame, _name_of(called), instead)
     elif event == "call":
         code = frame.f_code
-        if code is _GET:
+        if code in _READS:
             if _is_users_own(frame):
                 _refuse(frame.f_back, "reading os.environ", _ENVIRONMENT)
         elif code is _UNSEEDED and frame.f_locals.get("x") is None:
@@ -69,14 +85,25 @@ def look_at(frame: FrameType, event: str, called: Any) -> None:
             _refuse(frame, "uuid.uuid1()", _RANDOM)
 
 
-def _why_not(called: Any) -> str | None:
-    """What to use instead of a built-in function, None if there is nothing wrong with it."""
+def _why_not(frame: FrameType, called: Any) -> str | None:
+    """What to use instead of a built-in function that a frame calls, None if nothing is wrong with it."""
     itself = getattr(called, "__self__", None)
     if itself is _GLOBAL:
         return _RANDOM
     if isinstance(itself, type):
         return _NOW if issubclass(itself, datetime.date) and called.__name__ in _DATES else None
+    if isinstance(itself, _SOCKET):
+        return TALK if called.__name__ in _TALKS else None
+    if called in _NEED:
+        given = _arguments(frame)
+        return _NOW if given is not None and given < _NEED[called] else None
     return _FUNCTIONS.get(called)
+
+
+def _arguments(frame: FrameType) -> int | None:
+    """How many arguments the call has at which a frame is. None: `f(*args)`, which the code does not say."""
+    code, at = frame.f_code.co_code, frame.f_lasti
+    return code[at + 1] if code[at] == _CALL else None
 
 
 def _refuse(frame: FrameType | None, name: str, instead: str) -> None:

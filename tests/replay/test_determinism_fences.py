@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dates
+import email.utils
 import functools
 import logging
 import os
 import random
 import secrets
+import socket
+import ssl
 import tempfile
 import time
 import uuid
@@ -36,7 +39,8 @@ class Order:
 class MyDate(datetime): ...
 
 
-NOW, RANDOM, ENVIRONMENT = r"self\.now\(\)", r"self\.random or self\.uuid4\(\)", r"self\.inline"
+ONE, OTHER = socket.socketpair()
+NOW, RANDOM, ENVIRONMENT, TALK = r"self\.now\(\)", r"self\.random or self\.uuid4\(\)", r"self\.inline", "in a task"
 REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "time.time": (lambda: time.time(), r"time\.time\(\)", NOW),
     "time, imported by name": (lambda: clock(), r"time\.time\(\)", NOW),
@@ -48,6 +52,15 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "datetime.today": (lambda: datetime.today(), r"datetime\.today\(\)", NOW),
     "date.today": (lambda: date.today(), r"date\.today\(\)", NOW),
     "a subclass": (lambda: MyDate.now(), r"\.now\(\)", NOW),
+    "datetime.utcnow": (lambda: datetime.utcnow(), r"datetime\.utcnow\(\)", NOW),
+    "localtime": (lambda: time.localtime(), r"time\.localtime\(\)", NOW),
+    "gmtime": (lambda: time.gmtime(), r"time\.gmtime\(\)", NOW),
+    "ctime": (lambda: time.ctime(), r"time\.ctime\(\)", NOW),
+    "asctime": (lambda: time.asctime(), r"time\.asctime\(\)", NOW),
+    "strftime": (lambda: time.strftime("%H:%M"), r"time\.strftime\(\)", NOW),
+    "clock_gettime": (lambda: time.clock_gettime(time.CLOCK_REALTIME), r"time\.clock_gettime\(\)", NOW),
+    "os.times": (lambda: os.times(), r"posix\.times\(\)", NOW),
+    "of an e-mail": (lambda: email.utils.formatdate(), r"email\.utils\.formatdate\(\)", NOW),
     "random.random": (lambda: random.random(), r"random\.random\(\)", RANDOM),
     "random.randint": (lambda: random.randint(1, 6), r"random\.randint\(\)", RANDOM),
     "random.choice": (lambda: random.choice("ab"), r"random\.choice\(\)", RANDOM),
@@ -61,6 +74,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "urandom": (lambda: os.urandom(4), r"posix\.urandom\(\)", RANDOM),
     "secrets": (lambda: secrets.token_hex(), r"secrets\.token_hex\(\)", RANDOM),
     "secrets.choice": (lambda: secrets.choice("ab"), r"random\.choice\(\)", RANDOM),
+    "RAND_bytes": (lambda: ssl.RAND_bytes(4), r"_ssl\.RAND_bytes\(\)", RANDOM),
+    "send": (lambda: ONE.send(b"x"), r"socket\.send\(\)", TALK),
+    "sendall": (lambda: ONE.sendall(b"x"), r"socket\.sendall\(\)", TALK),
+    "recv": (lambda: OTHER.recv(1), r"socket\.recv\(\)", TALK),
+    "recv_into": (lambda: OTHER.recv_into(bytearray(1)), r"socket\.recv_into\(\)", TALK),
+    "names in os.environ": (lambda: list(os.environ), r"os\.environ", ENVIRONMENT),
+    "len(os.environ)": (lambda: len(os.environ), r"os\.environ", ENVIRONMENT),
     "os.environ": (lambda: os.environ["HOME"], r"os\.environ", ENVIRONMENT),
     "os.environ.get": (lambda: os.environ.get("HOME"), r"os\.environ", ENVIRONMENT),
     "in os.environ": (lambda: "HOME" in os.environ, r"os\.environ", ENVIRONMENT),
@@ -106,6 +126,11 @@ class Guessing(Workflow):
             self.now(),
             self.now() + timedelta(1),
         ]
+        at, moment = self.now().timestamp(), time.gmtime(0)
+        assert time.gmtime(at) > moment
+        assert time.strftime("%Y", moment) == "1970"
+        assert time.asctime(moment) + time.ctime(at) + str(time.localtime(at))
+        assert (lambda *given: time.gmtime(*given))(0) == moment
         logging.getLogger("tests.fences").warning("with the time, the thread and the process")
         asyncio.get_running_loop().time()
         await asyncio.gather(*(asyncio.sleep(each) for each in (1, 2)))

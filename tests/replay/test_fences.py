@@ -69,6 +69,8 @@ async def anyio_connection() -> None:
     await anyio.connect_tcp("localhost", 9)
 
 
+OPEN_SOCKET = socket.socket(type=socket.SOCK_DGRAM)
+
 # ruff: noqa: SIM115 (they are not opened)
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "open": (lambda: open(HERE), "opening a file"),
@@ -95,15 +97,22 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "fork": (os.fork, r"os\.fork"),
     "multiprocessing": (lambda: multiprocessing.Process(target=nothing).start(), "os.fork|starting|opening"),
     "anyio process": (anyio_process, r"loop\.subprocess_exec"),
-    "socket": (lambda: socket.create_connection(("127.0.0.1", 9)), r"socket\.(connect|getaddrinfo)"),
-    "server": (lambda: socket.create_server(("127.0.0.1", 0)), r"socket\.bind"),
+    "socket": (lambda: socket.create_connection(("127.0.0.1", 9)), r"socket\.getaddrinfo|opening a socket"),
+    "socket that is not used": (socket.socket, "opening a socket"),
+    "UDP socket that is not used": (lambda: socket.socket(type=socket.SOCK_DGRAM), "opening a socket"),
+    "pair of sockets": (socket.socketpair, "opening a socket"),
+    "copy of a socket": (lambda: OPEN_SOCKET.dup(), "opening a socket"),
+    "sendto of an open socket": (lambda: OPEN_SOCKET.sendto(b"", ("127.0.0.1", 9)), r"socket\.sendto"),
+    "sendmsg of an open socket": (lambda: OPEN_SOCKET.sendmsg([b""], [], 0, ("127.0.0.1", 9)), r"socket\.sendmsg"),
+    "server": (lambda: socket.create_server(("127.0.0.1", 0)), "opening a socket"),
     "name": (lambda: socket.gethostbyname("localhost"), r"socket\.gethostbyname"),
-    "udp": (lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"", ("127.0.0.1", 9)), r"socket\.sendto"),
+    "udp": (lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"", ("127.0.0.1", 9)), "opening a socket"),
     "urllib": (lambda: urllib.request.urlopen("http://localhost:9"), r"urllib\.Request"),
     "http.client": (lambda: http.client.HTTPConnection("localhost", 9).connect(), r"http\.client\.connect"),
-    "httpx": (lambda: httpx.get("http://localhost:9", trust_env=False, verify=False), r"socket\."),
-    "httpx, asynchronous": (httpx_async, r"loop\.getaddrinfo|socket\."),
-    "anyio connection": (anyio_connection, r"loop\.getaddrinfo|socket\."),
+    "httpx": (lambda: httpx.get("http://localhost:9", trust_env=False, verify=False), r"socket\.|opening a socket"),
+    "httpx, asynchronous": (httpx_async, r"loop\.getaddrinfo|socket\.|opening a socket"),
+    "anyio connection": (anyio_connection, r"loop\.getaddrinfo|socket\.|opening a socket"),
+    "attributes of a file": (lambda: vars(os)["listxattr"]("."), r"os\.listxattr"),
     "sleep": (lambda: time.sleep(0.001), r"time\.sleep"),  # noqa: TID251 (what is refused)
     "input": (input, r"input\(\)"),
     "environment": (lambda: os.environ.update(X="1"), r"os\.environ"),
