@@ -1,9 +1,9 @@
-"""Refuses calls in workflow code whose answer differs: the time, randomness, the environment, sockets.
+"""Refuses calls whose answer differs: the time, randomness, the environment, what sockets receive.
 
 In a simulation only: all calls of workflow code are looked at there, which costs too much for production. A call is
 refused at the line of the workflow that leads to it, also through libraries; in `inline` all is allowed. What an
-extension module calls by itself is not seen (a `default_factory=datetime.now` of pydantic, a generator of numpy), nor
-an argument of None for the time (`time.localtime(None)`).
+extension module calls by itself is not seen (a `default_factory=datetime.now` of pydantic, a
+generator of numpy), nor an argument of None for the time (`time.localtime(None)`).
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ _NEED = {time.localtime: 1, time.gmtime: 1, time.ctime: 1, time.asctime: 1, time
 if hasattr(os, "getrandom"):
     _FUNCTIONS[os.getrandom] = _RANDOM
 if hasattr(time, "clock_gettime"):
-    _FUNCTIONS |= dict.fromkeys((time.clock_gettime, time.clock_gettime_ns), _NOW)
+    _FUNCTIONS.update(dict.fromkeys((time.clock_gettime, time.clock_gettime_ns), _NOW))
 if "ssl" in sys.modules:
     _FUNCTIONS[sys.modules["ssl"].RAND_bytes] = _RANDOM
 _WATCHED = {*_FUNCTIONS, *_STOPWATCHES, *_NEED}
-_SOCKET: type[Any] = socket.socket.__mro__[1]  # that of the extension module, whose methods are called
+# The class of the extension module, whose methods are called.
+_SOCKET: type[Any] = socket.socket.__mro__[1]
 _OWNERS = (type, _SOCKET)
 _TALKS = {"recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "send", "sendall"}
 _CALL = dis.opmap["CALL"]
@@ -86,7 +87,7 @@ def look_at(frame: FrameType, event: str, called: Any) -> None:
 
 
 def _why_not(frame: FrameType, called: Any) -> str | None:
-    """What to use instead of a built-in function that a frame calls, None if nothing is wrong with it."""
+    """What to use instead of a built-in function that a frame calls. None: nothing is wrong."""
     itself = getattr(called, "__self__", None)
     if itself is _GLOBAL:
         return _RANDOM
@@ -101,7 +102,7 @@ def _why_not(frame: FrameType, called: Any) -> str | None:
 
 
 def _arguments(frame: FrameType) -> int | None:
-    """How many arguments the call has at which a frame is. None: `f(*args)`, which the code does not say."""
+    """How many arguments the call gives that a frame is at. None: unknown, as in `f(*args)`."""
     code, at = frame.f_code.co_code, frame.f_lasti
     return code[at + 1] if code[at] == _CALL else None
 

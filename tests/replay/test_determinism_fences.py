@@ -15,7 +15,7 @@ import ssl
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from time import time as clock
@@ -39,7 +39,17 @@ class Order:
 class MyDate(datetime): ...
 
 
+GIVEN = (0.0,)
 ONE, OTHER = socket.socketpair()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closed() -> Generator[None]:
+    yield
+    ONE.close()
+    OTHER.close()
+
+
 NOW, RANDOM, ENVIRONMENT, TALK = r"self\.now\(\)", r"self\.random or self\.uuid4\(\)", r"self\.inline", "in a task"
 REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "time.time": (lambda: time.time(), r"time\.time\(\)", NOW),
@@ -52,7 +62,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "datetime.today": (lambda: datetime.today(), r"datetime\.today\(\)", NOW),
     "date.today": (lambda: date.today(), r"date\.today\(\)", NOW),
     "a subclass": (lambda: MyDate.now(), r"\.now\(\)", NOW),
-    "datetime.utcnow": (lambda: datetime.utcnow(), r"datetime\.utcnow\(\)", NOW),
+    "datetime.utcnow": (lambda: vars(datetime)["utcnow"].__get__(None, datetime)(), r"datetime\.utcnow\(\)", NOW),
     "localtime": (lambda: time.localtime(), r"time\.localtime\(\)", NOW),
     "gmtime": (lambda: time.gmtime(), r"time\.gmtime\(\)", NOW),
     "ctime": (lambda: time.ctime(), r"time\.ctime\(\)", NOW),
@@ -130,7 +140,7 @@ class Guessing(Workflow):
         assert time.gmtime(at) > moment
         assert time.strftime("%Y", moment) == "1970"
         assert time.asctime(moment) + time.ctime(at) + str(time.localtime(at))
-        assert (lambda *given: time.gmtime(*given))(0) == moment
+        assert time.gmtime(*GIVEN) == moment
         logging.getLogger("tests.fences").warning("with the time, the thread and the process")
         asyncio.get_running_loop().time()
         await asyncio.gather(*(asyncio.sleep(each) for each in (1, 2)))

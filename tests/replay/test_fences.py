@@ -22,7 +22,7 @@ import traceback
 import urllib.request
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,13 @@ async def anyio_connection() -> None:
 
 
 OPEN_SOCKET = socket.socket(type=socket.SOCK_DGRAM)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closed() -> Generator[None]:
+    yield
+    OPEN_SOCKET.close()
+
 
 # ruff: noqa: SIM115 (they are not opened)
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -17,6 +17,15 @@ from tests.replay.restart import line_of
 
 OUTSIDE: dict[str, Any] = {}
 """Futures and locks that belong to the loop of the test."""
+
+
+OPEN_SOCKET = socket.socket()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closed() -> Generator[None]:
+    yield
+    OPEN_SOCKET.close()
 
 
 class Forbidden(Workflow):
@@ -56,8 +65,7 @@ class Forbidden(Workflow):
         return "done"
 
     async def sockets(self) -> str:
-        with socket.socket() as mine:
-            await asyncio.get_running_loop().sock_connect(mine, ("localhost", 80))  # HERE
+        await asyncio.get_running_loop().sock_connect(OPEN_SOCKET, ("localhost", 80))  # HERE
         return "done"
 
     async def stop(self) -> str:
