@@ -1,5 +1,6 @@
 """Small programs to copy from. Each runs on its own: ``python examples/hello.py``.
 
-Every module has the same shape, so that `main` and the tests run the same thing: `SERVICES` (classes to make services
-from), `WORKFLOWS`, and `scenario(client)`, which plays a little story and returns its outcome, always the same.
+All modules have the same shape: `SERVICES` (classes that make services), `WORKFLOWS`, and
+`scenario(client)`, which plays a short story and always returns the same outcome. So `main` and the
+tests run the same code.
 """

@@ -1,4 +1,6 @@
-"""Waiting for people: a purchase needs a yes, sent as a signal from outside, before its deadline, a durable timer.
+"""Waiting for people: a purchase needs a yes from outside before its deadline.
+
+The answer is a signal, and the deadline is a durable timer.
 
 Run it with ``python examples/approval.py``.
 """
@@ -15,7 +17,7 @@ from infinitic_storages.memory import InMemoryStorage
 from infinitic_transports.memory import InMemoryTransport
 
 DEADLINE = 1.5
-"""Seconds. In real life ``timedelta(days=2)``: the process need not live that long, only the storage."""
+"""Seconds. In real life ``timedelta(days=2)``: the storage must live that long, not the process."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Approval(Workflow):
 
     async def request(self, purchase: Purchase) -> str:
         await self.mail.ask(purchase)
-        # Whichever comes first. A signal that came before this line is not lost: the channel kept it.
+        # The first of the two. A signal that came before this line is kept by its channel.
         match await (self.decisions.receive() | self.timer(DEADLINE)):
             case Decision(approved=True, by=manager):
                 return f"{await self.shop.order(purchase)}, approved by {manager}"
@@ -78,7 +80,7 @@ async def scenario(client: Client) -> dict[str, str]:
         purchase.item: await client.dispatch(client.new_workflow(Approval).request, purchase)
         for purchase in (Purchase("desk", 300), Purchase("yacht", 90_000), Purchase("lamp", 40))
     }
-    # The manager may be in another process, another day: the id is all that is needed.
+    # The manager may use another process, on another day. Only the id is needed.
     desk = client.get_workflow_by_id(Approval, requests["desk"].workflow_id)
     await desk.decisions.send(Decision(approved=True, by="Grace"))
     yacht = client.get_workflow_by_id(Approval, requests["yacht"].workflow_id)

@@ -1,6 +1,7 @@
-"""A saga: a trip is booked step by step, and if one step fails, those before it are undone, last one first.
+"""A saga: a trip is booked step by step. If one step fails, the steps before it are undone.
 
-Compensation is ordinary code: here Python's own `AsyncExitStack`. Run it with ``python examples/booking_saga.py``.
+The last step is undone first. Compensation is ordinary code: here it is `AsyncExitStack` of Python.
+Run it with ``python examples/booking_saga.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from infinitic import Client, ExponentialBackoff, TaskFailedError, Worker, Workf
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_transports.memory import InMemoryTransport
 
-# Compensations have to get through.
+# Compensations must succeed in the end.
 INSIST = ExponentialBackoff(minimum_seconds=0.2, maximum_seconds=60, maximum_retries=1000)
 
 
@@ -95,7 +96,7 @@ class Trip(Workflow):
                 hotel = await self.hotels.book(city, nights)
                 compensations.push_async_callback(self._undo, self.hotels.cancel, hotel)
                 payment = await self.payments.charge(card, flight.price + hotel.price)
-                compensations.pop_all()  # all is well: nothing to undo
+                compensations.pop_all()  # everything worked: nothing to undo
         except TaskFailedError as error:
             raise NotBooked(str(error.last_failure.exception), self.undone) from error
         return f"{flight.code}, {hotel.code}, {payment}"

@@ -1,6 +1,7 @@
 """Work in parallel: `asyncio.gather` over calls, and `all_of` over dispatched tasks.
 
-Run it with ``python examples/fan_out.py``: thirteen tasks of 0.3 seconds each take about one second together.
+Run it with ``python examples/fan_out.py``. It runs thirteen tasks of 0.3 seconds each in about one
+second.
 """
 
 from __future__ import annotations
@@ -54,14 +55,15 @@ class Shipment(Workflow):
     carriers = Workflow.new_service(Carriers)
 
     async def ship(self, parcels: dict[str, int]) -> list[str]:
-        # Ordinary asyncio: all quotes at once. One carrier that is down spoils nothing.
+        # Ordinary asyncio: all quotes at once. A carrier that fails does not affect the others.
         weight = sum(parcels.values())
         answers = await asyncio.gather(
             *(self.carriers.quote(carrier, weight) for carrier in CARRIERS), return_exceptions=True
         )
         best = min((each for each in answers if isinstance(each, Quote)), key=lambda quote: quote.price)
 
-        # dispatch() starts a task now and gives a Deferred, to be awaited later: alone, with `|` and `&`, or by all_of.
+        # dispatch() starts a task now and returns a Deferred. Await it later: alone, with `|` and
+        # `&`, or with all_of.
         pick_up = self.dispatch(self.carriers.announce, best.carrier)
         labels = all_of(*(self.dispatch(self.carriers.label, best.carrier, parcel) for parcel in parcels))
         return [f"{best.carrier} for {best.price}", await pick_up, *await labels]

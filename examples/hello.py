@@ -1,6 +1,6 @@
-"""The smallest whole program: a service, a workflow that uses it, a worker that hosts both, a client.
+"""The smallest complete program: a service, a workflow that uses it, a worker and a client.
 
-Run it with ``python examples/hello.py``. Nothing else is needed: the broker and the storage are in this process.
+Run it with ``python examples/hello.py``. Broker and storage are in the same process.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class EnglishGreeter(Greeter):
 
 
 class Visit(Workflow):
-    """The workflow: ordinary asyncio code. It goes on where it was, whatever happens to the process that runs it."""
+    """The workflow: ordinary asyncio code. If its process dies, another one resumes it."""
 
     greeter = Workflow.new_service(Greeter)
 

@@ -1,4 +1,4 @@
-"""What to do when things fail: retry policies, a timeout for each attempt, and errors that no retry can mend.
+"""What to do when tasks fail: retry policies, a timeout for each attempt, and permanent errors.
 
 Run it with ``python examples/retries.py``.
 """
@@ -39,7 +39,7 @@ class Bank(Payments):
     def __init__(self) -> None:
         self._charged: dict[str, int] = {}
 
-    @task(retry=PATIENT)  # a policy given to worker.add_service(...) wins over it
+    @task(retry=PATIENT)  # a policy given to worker.add_service(...) overrides it
     async def charge(self, amount: int) -> str:
         context = task_context()
         attempt = context.retry_index + 1
@@ -74,7 +74,8 @@ class Purchase(Workflow):
     payments = Workflow.new_service(Payments)
 
     async def pay(self, amount: int) -> list[str]:
-        charged = await self.payments.charge(amount)  # no word of retries here: that is the business of the service
+        # Nothing about retries here: the service decides about them.
+        charged = await self.payments.charge(amount)
         receipt = await self.payments.receipt(amount)
         try:
             await self.payments.block("card 42")

@@ -1,7 +1,7 @@
 """Writes docs/configuration.md from the models of the configuration: `make docs`.
 
-The texts in the tables are the docstrings of the models and the descriptions of their fields. Only the
-introduction stands here.
+The texts in the tables are the docstrings of the models and the descriptions of their fields. Only
+the introduction is in this file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes docs/conformance.md from the conformance suites and their mutants: `make docs`.
 
-The texts in the tables stand beside the rules and the mutants. Only the text between the tables
-stands here.
+The texts in the tables come from the rules and the mutants. Only the text between the tables is in
+this file.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ STORAGES = {
 
 
 def render_storage_section() -> str:
-    """Return the rules of the Storage port, with their tests and mutants. Every adapter must keep every rule."""
+    """Return the rules of the Storage port, with their tests and mutants."""
     rows: list[list[str]] = []
     for rule, tests in storage_rules().items():
         prefix = "test_" + rule.lower().replace("-", "_") + "_"

@@ -1,4 +1,4 @@
-"""What every page of the documentation must keep: short lines, links that lead somewhere, files that exist."""
+"""Every page of the documentation has short lines, links that work, and files that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adapter of somebody else: its own tests, installed beside Infinitic, and what the documentation says of it."""
+"""The adapter of somebody else: its own tests, its installation, and its page in the docs."""
 
 from __future__ import annotations
 

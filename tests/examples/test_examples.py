@@ -1,4 +1,4 @@
-"""Every example runs on its own as a program, and its scenario has the same outcome in virtual time."""
+"""Every example runs as a program, and its scenario has the same outcome in virtual time."""
 
 from __future__ import annotations
 
