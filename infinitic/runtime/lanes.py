@@ -14,6 +14,9 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
+from operator import is_
+
+import msgspec
 
 from infinitic.clock import Clock
 from infinitic.errors import InfiniticError, StorageError, TransportError
@@ -64,36 +67,29 @@ class InHand:
         self.bytes = 0
 
 
-class Lane:
-    """The deliveries of one key that are in hand, in order, and how its first one fares."""
+class Lane(msgspec.Struct, eq=False):
+    """The deliveries of one key that are in hand, in order, and how its first one fares.
 
-    __slots__ = (
-        "_last",
-        "account",
-        "bytes",
-        "counted",
-        "failed",
-        "failure",
-        "key",
-        "spent",
-        "tries",
-        "waiting",
-    )
+    Args:
+        key: of the messages in this lane.
+        account: of which kind it is: there it is counted what this lane has in hand.
+        waiting: what is in hand, and counted in the account already.
+        bytes: how large that is.
+    """
 
-    def __init__(self, key: str, account: InHand | None = None) -> None:
-        self.key = key
-        self.account = account or InHand()
-        """Of which kind it is: there it is counted what this lane has in hand."""
-        self.waiting: deque[Delivery] = deque()
-        self.bytes = 0
-        self.tries = 0
-        self.failed = False
-        self.failure: BaseException | None = None
-        self.counted = False
-        """Whether the last failure used up the budget."""
-        self.spent = 0.0
-        """Seconds of the budget that are used up."""
-        self._last: float | None = None
+    key: str
+    account: InHand = msgspec.field(default_factory=InHand)
+    waiting: list[Delivery] = []
+    bytes: int = 0
+    tries: int = 0
+    """How often it has failed since something was settled. At 0 all below is as it is here."""
+    failed: bool = False
+    failure: BaseException | None = None
+    counted: bool = False
+    """Whether the last failure used up the budget."""
+    spent: float = 0.0
+    """Seconds of the budget that are used up."""
+    _last: float | None = None
 
     def append(self, delivery: Delivery) -> None:
         """One more delivery, behind the others."""
@@ -105,8 +101,10 @@ class Lane:
 
     def fold(self) -> list[Delivery]:
         """The deliveries to handle together: all that wait, within bounds; after a failure the first one alone."""
-        if len(self.waiting) == 1 or self.tries:
+        if self.tries:
             return [self.waiting[0]]
+        if self.bytes <= FOLD_BYTES:
+            return self.waiting[:FOLD_MESSAGES]
         folded: list[Delivery] = []
         size = 0
         for delivery in islice(self.waiting, FOLD_MESSAGES):
@@ -125,28 +123,33 @@ class Lane:
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """These are handled and acknowledged. They are the first ones, or among the first ones."""
-        self.drop(deliveries)
-        self.tries = 0
-        self.spent = 0.0
-        self._last = None
-        self.failed = False
-        self.failure = None
+        if len(deliveries) == len(self.waiting):
+            self.clear()
+        else:
+            self.drop(deliveries)
+        if self.tries:
+            self.tries = 0
+            self.spent = 0.0
+            self._last = None
+            self.failed = False
+            self.failure = None
 
     def drop(self, deliveries: Sequence[Delivery]) -> None:
         """These are acknowledged. How the lane fares stays as it is."""
         waiting, account = self.waiting, self.account
-        for delivery in deliveries:
-            if waiting and waiting[0] is delivery:
-                waiting.popleft()
-            else:
+        count = len(deliveries)
+        if all(map(is_, waiting, deliveries)):
+            del waiting[:count]
+        else:
+            for delivery in deliveries:
                 waiting.remove(delivery)
-            size = len(delivery.message.body)
-            self.bytes -= size
-            account.count -= 1
-            account.bytes -= size
+        size = sum(len(delivery.message.body) for delivery in deliveries)
+        self.bytes -= size
+        account.count -= count
+        account.bytes -= size
 
     def clear(self) -> None:
-        """All of them are with others."""
+        """Nothing of it is in hand any more."""
         self.account.count -= len(self.waiting)
         self.account.bytes -= self.bytes
         self.waiting.clear()
@@ -232,7 +235,7 @@ class Lanes:
             handle.cancel()
 
     async def _receive(self) -> None:
-        lanes, runnable = self._lanes, self._runnable
+        lanes, runnable, active = self._lanes, self._runnable, self._active
         while True:
             wanted = await self._wait_for_room()
             deliveries = await self._subscription.receive(wanted)
@@ -241,13 +244,21 @@ class Lanes:
                 if not await self._subscription.rejoin():
                     return
                 continue
+            count = size = 0
             for delivery in deliveries:
-                key = delivery.message.key or ""
+                message = delivery.message
+                key = message.key or ""
                 lane = lanes.get(key)
-                if lane is None:
-                    lane = lanes[key] = Lane(key, self._active)
-                    runnable.append(lane)
-                lane.append(delivery)
+                if lane is not None:
+                    lane.append(delivery)
+                    continue
+                length = len(message.body)
+                lanes[key] = lane = Lane(key, active, [delivery], length)
+                runnable.append(lane)
+                count += 1
+                size += length
+            active.count += count
+            active.bytes += size
             self._wake()
 
     async def _wait_for_room(self) -> int:
@@ -290,7 +301,7 @@ class Lanes:
             wake(self._idle.pop())
 
     async def _process(self) -> None:
-        runnable = self._runnable
+        lanes, runnable, active = self._lanes, self._runnable, self._active
         loop = asyncio.get_running_loop()
         while True:
             room = min(BATCH_LANES, self._concurrency - self._busy, len(runnable))
@@ -299,11 +310,7 @@ class Lanes:
                 self._idle.append(future)
                 await future
                 continue
-            batch = [runnable.popleft()]
-            size = batch[0].fold_bytes
-            while len(batch) < room and size < BATCH_BYTES:
-                batch.append(runnable.popleft())
-                size += batch[-1].fold_bytes
+            batch = self._next_batch(room)
             room = len(batch)
             self._busy += room
             self._wake()
@@ -315,17 +322,32 @@ class Lanes:
                 self._is_down = False
                 _logger.warning("Storage and broker work again")
             for lane in batch:
-                self._after(lane)
-            wake(self._room)
-            for lane in batch:
-                if lane.failure is not None:
-                    forget_frames(lane.failure)
+                if lane.tries or lane.account is not active or self._is_lost:
+                    self._after(lane)
+                elif lane.waiting:
+                    runnable.append(lane)
+                else:
+                    del lanes[lane.key]
             batch.clear()
+            wake(self._room)
             self._wake()
             if not runnable and not self._busy:
                 wake(self._at_rest)
 
+    def _next_batch(self, room: int) -> list[Lane]:
+        """The next lanes, up to `room` (1 or more), until they have enough bytes to be handled together."""
+        runnable = self._runnable
+        if self._active.bytes + self._failing.bytes <= BATCH_BYTES:  # more than that they cannot have
+            return [runnable.popleft() for _ in range(room)]
+        batch = [runnable.popleft()]
+        size = batch[0].fold_bytes
+        while len(batch) < room and size < BATCH_BYTES:
+            batch.append(runnable.popleft())
+            size += batch[-1].fold_bytes
+        return batch
+
     def _after(self, lane: Lane) -> None:
+        """Let a lane go on that fails, or did before."""
         if self._is_lost or (lane.failed and isinstance(lane.failure, TransportClosed)):
             lane.clear()  # this consumer was fenced: what it had in hand is with others, and theirs to handle
         account = self._failing if lane.tries else self._active
@@ -351,6 +373,7 @@ class Lanes:
             )
             loop = asyncio.get_running_loop()
             self._backing_off[lane.key] = loop.call_later(delay, self._resume, lane)
+        forget_frames(lane.failure)
 
     def _longest_wait(self, lane: Lane) -> float:
         """Seconds. What is down is up again for all at once; of those that wait for a repair each is tried alone."""
