@@ -10,7 +10,8 @@ import contextlib
 import inspect
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+import types
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -70,32 +71,25 @@ class UnknownTask(InfiniticError):
     """The service has no task of this name."""
 
 
-class _InContext(Awaitable[Any]):
-    """Awaits a coroutine in a context of its own, within the task that awaits: a new task would cost more."""
-
-    __slots__ = ("_context", "_coroutine")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> None:
-        self._coroutine = coroutine
-        self._context = context
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        run, coroutine = self._context.run, self._coroutine
-        value: Any = None
-        error: BaseException | None = None
-        while True:
-            try:
-                waiting = run(coroutine.send, value) if error is None else run(coroutine.throw, error)
-            except StopIteration as stop:
-                return stop.value
-            value, error = None, None
-            try:
-                value = yield waiting
-            except GeneratorExit:
-                run(coroutine.close)
-                raise
-            except BaseException as thrown:  # noqa: BLE001 (handed on into the coroutine)
-                error = thrown
+@types.coroutine
+def _run_in(context: Context, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Run a coroutine in a context of its own, within the task that awaits: a new task would cost more."""
+    run = context.run
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            waiting = run(coroutine.send, value) if error is None else run(coroutine.throw, error)
+        except StopIteration as stop:
+            return stop.value
+        value, error = None, None
+        try:
+            value = yield waiting
+        except GeneratorExit:
+            run(coroutine.close)
+            raise
+        except BaseException as thrown:  # noqa: BLE001 (handed on into the coroutine)
+            error = thrown
 
 
 class Attempts:
@@ -142,7 +136,8 @@ class Attempts:
                 {},
             )
         try:
-            args, kwargs = task.signature.decode_arguments(await self._unsealed(message))
+            coded = message.arguments if self._coder is None else await self._unsealed(message, self._coder)
+            args, kwargs = task.signature.decode_arguments(coded)
         except PayloadUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 (codecs are the user's too: reported, not raised)
@@ -154,7 +149,7 @@ class Attempts:
             if task.attempt_timeout is not None:
                 value = await self._within(task.attempt_timeout, task, context, variables, args, kwargs)
             elif task.signature.is_coroutine:
-                value = await _InContext(task.function(*args, **kwargs), variables)
+                value = await _run_in(variables, task.function(*args, **kwargs))
             else:
                 value = await self._invoke(task, variables, args, kwargs)
         except Exception as error:  # noqa: BLE001 (whatever a task raises is its failure)
@@ -169,7 +164,9 @@ class Attempts:
         except BaseException as error:  # noqa: BLE001 (those of test frameworks, and groups of any)
             return self._failed(message, error, task, context.meta)
         try:
-            data = await self._sealed(message, task.signature.encode_result(value))
+            data = task.signature.encode_result(value)
+            if self._coder is not None:
+                data = await self._sealed(message, data, self._coder)
             if is_deeper(data, MAX_VALUE_DEPTH):
                 raise PayloadTooLargeError(too_deep("The result"))
             if len(data) > self._room:
@@ -185,22 +182,17 @@ class Attempts:
             ),
         )
 
-    async def _unsealed(self, message: ExecuteTask) -> bytes | Raw:
-        coder = self._coder
-        if coder is None:
-            return message.arguments
-
+    @staticmethod
+    async def _unsealed(message: ExecuteTask, coder: Coder) -> bytes:
         async def unseal() -> bytes:
             return coder.unseal(message.arguments)
 
         what = f"Decoding the arguments of {message.service}.{message.task}"
         return await insist(what, unseal, patience=CODEC_PATIENCE)
 
-    async def _sealed(self, message: ExecuteTask, data: bytes) -> bytes:
+    @staticmethod
+    async def _sealed(message: ExecuteTask, data: bytes, coder: Coder) -> bytes:
         """The result, coded. It waits for the codec as long as it takes: the task has run, and need not run again."""
-        coder = self._coder
-        if coder is None:
-            return data
 
         async def seal() -> bytes:
             return coder.seal(data)
@@ -247,10 +239,10 @@ class Attempts:
         self, task: TaskImplementation, variables: Context, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         if task.signature.is_coroutine:
-            return await _InContext(task.function(*args, **kwargs), variables)
+            return await _run_in(variables, task.function(*args, **kwargs))
         value = await self._blocking(lambda: variables.run(task.function, *args, **kwargs))
         if inspect.iscoroutine(value):
-            return await _InContext(value, variables)
+            return await _run_in(variables, value)
         return value
 
     def _failed(
