@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -24,6 +24,7 @@ from infinitic.messages.control import Alive, Attempt, Ping
 from infinitic.runtime.backoff import delay_of, insist
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.wakeup import wake
+from infinitic.runtime.work import Outbound, Work
 from infinitic.transport import Consumer, Message, TransportClosed, UnknownTopic
 
 _logger = logging.getLogger("infinitic.executor")
@@ -110,6 +111,26 @@ class Remembered:
         """True if it will run, but not yet: nobody has it in hand, though nobody died with it."""
         due = self._put_off.get(attempt)
         return due is not None and self._clock.now() < due
+
+
+def judge(work: Work, heard: Mapping[Attempt, bool], now: float, durability: float) -> Outbound | None:
+    """What is sent in place of something doubtful; None if it is to run.
+
+    Args:
+        work: what is doubtful.
+        heard: what the other executors answered, see `Inquiry.ask`.
+        now: the time of day, in seconds since the Unix epoch.
+        durability: seconds after which an acknowledgement survives a crash of the broker.
+    """
+    message = work.message
+    if work.attempt in heard:  # it runs elsewhere: a session was lost, or this is the copy of what is on trial there
+        return work.again(now + ELSEWHERE_SECONDS, asked=1)
+    if message.asked == 1:
+        return work.again(now + AGAIN_SECONDS, asked=2)
+    if message.deaths < SUSPECT:
+        due = now + durability if durability else None  # or the death undoes its count
+        return work.again(due, asked=0, deaths=message.deaths + 1)
+    return None
 
 
 class Inquiry:

@@ -20,15 +20,13 @@ class Members:
     Args:
         size: how many attempts run at once.
         attempt: runs one. If it is cancelled and the members go on, it is called again with the same.
-        after: called after each.
     """
 
-    def __init__(self, size: int, attempt: Callable[[Work], Awaitable[None]], after: Callable[[], object]) -> None:
+    def __init__(self, size: int, attempt: Callable[[Work], Awaitable[None]]) -> None:
         self.waiting: deque[Work] = deque()
         """What has to be run next. Call `wake` after adding to it."""
         self._size = size
         self._attempt = attempt
-        self._after = after
         self._idle: list[asyncio.Future[None]] = []
         self._count = 0
         self._group: asyncio.TaskGroup | None = None
@@ -39,14 +37,13 @@ class Members:
         self._group = group
         self._owner = asyncio.current_task()
 
-    @property
-    def ending(self) -> bool:
+    def is_ending(self) -> bool:
         """True once they are being cancelled, because the executor ends."""
         return self._owner is not None and self._owner.cancelling() > 0
 
     def wake(self) -> None:
         """One more member for what waits: an idle one, or a new one."""
-        if not self.waiting or self._group is None or self.ending:
+        if not self.waiting or self._group is None or self.is_ending():
             return
         if self._idle:
             wake(self._idle.pop())
@@ -55,14 +52,23 @@ class Members:
             self._group.create_task(self._live())
 
     async def _live(self) -> None:
-        itself = asyncio.current_task()
+        itself, owner, waiting = asyncio.current_task(), self._owner, self.waiting
         assert itself is not None
-        while not self.ending:  # a task may have swallowed that this was cancelled
-            if self.waiting:
-                await self._run(self.waiting.popleft())
+        assert owner is not None
+        while not owner.cancelling():  # a task may have swallowed that this was cancelled
+            if waiting:
+                work = waiting.popleft()
+                if waiting:
+                    self.wake()
+                try:
+                    await self._attempt(work)
+                except asyncio.CancelledError:
+                    if owner.cancelling():
+                        raise
+                    waiting.appendleft(work)
             else:
                 await self._rest()
-            while itself.cancelling() and not self.ending:
+            while itself.cancelling() and not owner.cancelling():
                 itself.uncancel()
 
     async def _rest(self) -> None:
@@ -71,18 +77,7 @@ class Members:
         try:
             await future
         except asyncio.CancelledError:
-            if self.ending:
+            if self.is_ending():
                 raise
             if future in self._idle:
                 self._idle.remove(future)
-
-    async def _run(self, work: Work) -> None:
-        self.wake()
-        try:
-            await self._attempt(work)
-        except asyncio.CancelledError:
-            if self.ending:
-                raise
-            self.waiting.appendleft(work)
-        finally:
-            self._after()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -24,12 +24,12 @@ from infinitic.messages.decoding import UndecodableMessage, UnknownMessageType
 from infinitic.messages.service import ExecuteTask, decode
 from infinitic.runtime.attempt import MAX_DEATHS, Attempts
 from infinitic.runtime.blocking import Threads
-from infinitic.runtime.deaths import AGAIN_SECONDS, ELSEWHERE_SECONDS, SUSPECT, Inquiry, Remembered, Trials
+from infinitic.runtime.deaths import AGAIN_SECONDS, SUSPECT, Inquiry, Remembered, Trials, judge
 from infinitic.runtime.members import Members
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.wakeup import wake
-from infinitic.runtime.work import CODEC_DELAY, LEFT_SECONDS, OUTBOX_BYTES, Outbound, Work, fitting
+from infinitic.runtime.work import CODEC_DELAY, FLUSH_BYTES, LEFT_SECONDS, OUTBOX_BYTES, Outbound, Work, fitting
 from infinitic.transport import Delivery, MessageTooLarge, Support
 
 _logger = logging.getLogger("infinitic.executor")
@@ -70,10 +70,10 @@ class ServiceExecutor:
         self._leave = leave
         self._received: deque[Delivery] = deque()
         self._doubtful: dict[Attempt, Work] = {}
-        self._members = Members(concurrency, self._attempt, lambda: wake(self._room))
+        self._members = Members(concurrency, self._attempt)
         self._waiting = self._members.waiting
-        self._running: dict[Attempt, Work] = {}
-        self._unpublished: dict[Attempt, Work] = {}
+        self._in_hand: dict[Attempt, Work] = {}  # what waits for a member, runs, or has a report to be published
+        self._reported = 0  # of those
         self._remembered = Remembered(clock)
         self._reports: dict[str, list[Work]] = {}  # by topic; each has a flusher, which waits for more
         self._flush_needed: dict[str, asyncio.Future[None]] = {}
@@ -119,7 +119,7 @@ class ServiceExecutor:
         self._draining = True
         self._stop_receiving()
         await self._hand_back()
-        while self._running or self._unpublished or self._flushing or self._deciding:
+        while self._in_hand or self._flushing or self._deciding:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
         await self.close()
@@ -128,7 +128,7 @@ class ServiceExecutor:
         """Hand back what is in hand, also what was cut, and leave. Reports that were not published yet go first."""
         try:
             self._collect()
-            unsent = list(self._unpublished.values())
+            unsent = [work for work in self._in_hand.values() if work.report is not None]
             if unsent:
                 await self._publish(unsent)
                 await self._settle(unsent)
@@ -145,12 +145,11 @@ class ServiceExecutor:
 
     def unfinished(self) -> str:
         """What is in hand, as text for the log; empty if nothing is."""
-        parts = [
-            f"{number} x {task} running"
-            for task, number in Counter(w.message.task for w in self._running.values()).items()
-        ]
-        if self._unpublished:
-            parts.append(f"{len(self._unpublished)} report(s) not sent")
+        idle = {work.attempt for work in self._waiting}
+        running = [work for work in self._in_hand.values() if work.report is None and work.attempt not in idle]
+        parts = [f"{n} x {task} running" for task, n in Counter(work.message.task for work in running).items()]
+        if self._reported:
+            parts.append(f"{self._reported} report(s) not sent")
         waiting = len(self._waiting) + len(self._doubtful) + len(self._received) + len(self._handed_back)
         if waiting:
             parts.append(f"{waiting} task(s) not handed back")
@@ -168,10 +167,9 @@ class ServiceExecutor:
         while True:
             if self._threads is not None and self._threads.abandoned >= self._concurrency:
                 await self._wait_for_threads(self._threads)
-            room = self._concurrency - len(self._running) - len(self._waiting)
-            if (
-                room <= 0 or self._outbox_bytes >= OUTBOX_BYTES
-            ):  # what waits here would count as one more death if this process died: leave it to others
+            room = self._concurrency - (len(self._in_hand) - self._reported)
+            # What waits here would count as one more death if this process died: leave it to others.
+            if room <= 0 or self._outbox_bytes >= OUTBOX_BYTES:
                 self._room = loop.create_future()
                 await self._room
                 continue
@@ -182,7 +180,9 @@ class ServiceExecutor:
                 continue
             self._received += received
             while self._received:
-                await self._accept(self._received[0])
+                more = self._accept(self._received[0])
+                if more is not None:
+                    await more
                 self._received.popleft()
             self._members.wake()
 
@@ -200,41 +200,40 @@ class ServiceExecutor:
             await threads.wait_for_fewer()
         _logger.warning("%s: tasks are taken again", self.topic.name)
 
-    async def _accept(self, delivery: Delivery) -> None:
+    def _accept(self, delivery: Delivery) -> Awaitable[None] | None:
+        """Put a delivery where it belongs. If more is to be done for it, it is returned, and must be awaited."""
         try:
             message = decode(delivery.message.body)
         except UndecodableMessage as error:
-            await self._bury([delivery], str(error))
-            return
+            return self._bury([delivery], str(error))
         except UnknownMessageType as error:  # a copy is left to workers of a newer release: it counts no death
             _logger.warning("%s: %s", self.topic.name, error)
             later = replace(delivery.message, deliver_at=self._clock.now() + LEFT_SECONDS)
-            await self._send([Outbound(later, [delivery])])
-            return
-        work = Work(message, delivery)
+            return self._send([Outbound(later, [delivery])])
+        work = Work(message, message.attempt, [delivery], delivery.message)
         if self._joins(work):
-            return
+            return None
         if self._remembered.is_done(work.attempt):
-            await self._subscription.ack_if_held(work.deliveries)
-        elif self._is_doubtful(work, delivery):
+            return self._subscription.ack_if_held(work.deliveries)
+        if delivery.attempt > 1 or message.asked or self._is_suspect(delivery):
             self._doubtful[work.attempt] = work
             wake(self._doubts)
-        else:
-            await self._place(work)
+            return None
+        if message.deaths >= SUSPECT:
+            return self._place(work)
+        self._enqueue(work)
+        return None
 
     def _joins(self, work: Work) -> bool:
         """True if this attempt is in hand already: its deliveries are settled together."""
-        attempt = work.attempt
-        there = self._running.get(attempt) or self._unpublished.get(attempt) or self._doubtful.get(attempt)
+        there = self._in_hand.get(work.attempt) or self._doubtful.get(work.attempt)
         if there is None:
             return False
         there.deliveries += work.deliveries
         return True
 
-    def _is_doubtful(self, work: Work, delivery: Delivery) -> bool:
-        """True if another executor may have it, or died with it. Brokers that forget attempts need a second look."""
-        if delivery.attempt > 1 or work.message.asked:
-            return True
+    def _is_suspect(self, delivery: Delivery) -> bool:
+        """True if another executor may have died with it, where the broker forgets that it was handed out before."""
         if self._suspects <= 0:
             return False
         self._suspects -= 1
@@ -243,11 +242,10 @@ class ServiceExecutor:
     def _known(self, attempts: Iterable[Attempt]) -> dict[Attempt, bool]:
         """What this executor answers when it is asked for attempts (see `Inquiry`)."""
         remembered = self._remembered
-        in_hand = {*self._running, *self._unpublished, *(work.attempt for work in self._waiting)}
         return {
             attempt: remembered.is_done(attempt)
             for attempt in attempts
-            if attempt in in_hand or remembered.is_done(attempt) or remembered.is_put_off(attempt)
+            if attempt in self._in_hand or remembered.is_done(attempt) or remembered.is_put_off(attempt)
         }
 
     async def _resolve(self) -> None:
@@ -271,7 +269,8 @@ class ServiceExecutor:
     async def _decide(self, works: list[Work], heard: Mapping[Attempt, bool]) -> None:
         """Settle doubts, as many at once as can be. What is not settled when this is cut is handed back."""
         done = [work for work in works if heard.get(work.attempt)]
-        judged = [(work, self._judged(work, heard)) for work in works if not heard.get(work.attempt)]
+        now = self._clock.now()
+        judged = [(work, judge(work, heard, now, self._durability)) for work in works if not heard.get(work.attempt)]
         again = [outbound for _, outbound in judged if outbound is not None]
         suspects = [work for work, outbound in judged if outbound is None]
         left = [*done, *(work for work, outbound in judged if outbound is not None), *suspects]
@@ -289,20 +288,6 @@ class ServiceExecutor:
             self._handed_back += [work.again() for work in left]
             raise
 
-    def _judged(self, work: Work, heard: Mapping[Attempt, bool]) -> Outbound | None:
-        """What is sent in place of something doubtful; None if it is to run."""
-        message = work.message
-        if (
-            work.attempt in heard
-        ):  # it runs elsewhere: a session was lost, or this is the copy of what is on trial there
-            return work.again(self._later(ELSEWHERE_SECONDS), asked=1)
-        if message.asked == 1:
-            return work.again(self._later(AGAIN_SECONDS), asked=2)
-        if message.deaths < SUSPECT:
-            due = self._later(self._durability) if self._durability else None  # or the death undoes its count
-            return work.again(due, asked=0, deaths=message.deaths + 1)
-        return None
-
     async def _place(self, work: Work) -> None:
         """Have it run as soon as there is a member for it; a suspect only if no other one is on trial here."""
         message = work.message
@@ -319,10 +304,21 @@ class ServiceExecutor:
             if work.deliveries:  # its marked copy could not be published: it is buried
                 self._end_trial(work)
                 return
+        if self._joins(work):  # a repeat came meanwhile
+            self._end_trial(work)
+        elif self._remembered.is_done(work.attempt):
+            self._end_trial(work)
+            await self._subscription.ack_if_held(work.deliveries)
+        else:
+            self._enqueue(work)
+
+    def _enqueue(self, work: Work) -> None:
+        """Have it run as soon as there is a member for it."""
         if self._draining:
             self._end_trial(work)
             self._handed_back.append(work.again())
         else:
+            self._in_hand[work.attempt] = work
             self._waiting.append(work)
 
     async def _put_off(self, work: Work, seconds: float) -> None:
@@ -334,20 +330,14 @@ class ServiceExecutor:
     # What runs.
 
     async def _attempt(self, work: Work) -> None:
-        if self._joins(work):
-            self._end_trial(work)
-            return
-        if self._remembered.is_done(work.attempt):
-            self._end_trial(work)
-            await self._subscription.ack_if_held(work.deliveries)
-            return
-        self._running[work.attempt] = work
+        stays = False
         try:
             if work.on_trial and self._durability:  # if it dies sooner, its message comes again beside its marked copy
                 await asyncio.sleep(self._durability)
-            report = await self._attempts.run(work.message, lambda: self._members.ending)
+            report = await self._attempts.run(work.message, self._members.is_ending)
         except asyncio.CancelledError:  # the grace period is over: this process outlives the task, which clears it
-            if self._members.ending:
+            stays = not self._members.is_ending()  # then it is run again
+            if not stays:
                 self._handed_back.append(work.again(asked=0, deaths=0))
             raise
         except PayloadUnavailable as error:
@@ -355,7 +345,8 @@ class ServiceExecutor:
             try:
                 await self._put_off(work, CODEC_DELAY)
             except asyncio.CancelledError:
-                if self._members.ending:
+                stays = not self._members.is_ending()
+                if not stays:
                     self._handed_back.append(work.again(asked=0))
                 raise
         except (SystemExit, KeyboardInterrupt) as leaving:
@@ -365,10 +356,13 @@ class ServiceExecutor:
             self._stop_receiving()  # or it would come here again
             self._leave(leaving)
         else:
+            stays = True
             self._report(work, report)
         finally:
+            if not stays:
+                del self._in_hand[work.attempt]
             self._end_trial(work)
-            self._running.pop(work.attempt, None)
+            wake(self._room)
             wake(self._drained)
 
     def _end_trial(self, work: Work) -> None:
@@ -389,6 +383,8 @@ class ServiceExecutor:
         for work in (*self._waiting, *self._doubtful.values()):
             self._end_trial(work)
             self._handed_back.append(work.again())
+        for work in self._waiting:
+            del self._in_hand[work.attempt]
         self._waiting.clear()
         self._doubtful.clear()
 
@@ -424,13 +420,15 @@ class ServiceExecutor:
 
     def _report(self, work: Work, report: Outgoing) -> None:
         work.end(report)
-        self._unpublished[work.attempt] = work
+        self._reported += 1
         self._outbox_bytes += work.report_bytes
         topic = report.topic.name
-        if topic in self._reports:
-            self._reports[topic].append(work)
-            wake(self._flush_needed.get(topic))
-        elif not self._members.ending:  # else the close publishes it
+        waiting = self._reports.get(topic)
+        if waiting is not None:
+            waiting.append(work)
+            if len(waiting) == 1:
+                wake(self._flush_needed.get(topic))
+        elif not self._members.is_ending():  # else the close publishes it
             self._reports[topic] = [work]
             self._group.create_task(self._flush(topic))
 
@@ -443,7 +441,9 @@ class ServiceExecutor:
                 wake(self._drained)
                 self._flush_needed[topic] = loop.create_future()
                 await self._flush_needed[topic]
-            count = fitting(work.report_bytes for work in waiting)
+            count = len(waiting)
+            if self._outbox_bytes > FLUSH_BYTES:  # else these have less, too
+                count = fitting(work.report_bytes for work in waiting)
             reports = waiting[:count]
             del waiting[:count]
             self._flushing += 1
@@ -455,7 +455,8 @@ class ServiceExecutor:
         """These reports are published: from here on a repeat is acknowledged at once."""
         deliveries = list[Delivery]()
         for work in reported:
-            if self._unpublished.pop(work.attempt, None) is not None:
+            if self._in_hand.pop(work.attempt, None) is not None:
+                self._reported -= 1
                 self._outbox_bytes -= work.report_bytes
             self._remembered.done(work.attempt)
             deliveries += work.deliveries

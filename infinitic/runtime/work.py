@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from infinitic.engines.workflow.render import Outgoing
@@ -32,19 +33,23 @@ class Outbound(NamedTuple):
     deliveries: list[Delivery]
 
 
-class Work:
-    """An attempt in hand. `deliveries` are all that came of its message so far: more may come until it is reported."""
+class Work(msgspec.Struct, eq=False):
+    """An attempt in hand.
 
-    __slots__ = ("_carrier", "attempt", "deliveries", "message", "on_trial", "report", "report_bytes")
+    Args:
+        message: what has to be run.
+        attempt: that of the message.
+        deliveries: all that came of it so far; more may come until it is reported.
+        carrier: the first of them as it was sent.
+    """
 
-    def __init__(self, message: ExecuteTask, delivery: Delivery) -> None:
-        self.message = message
-        self.attempt: Attempt = message.attempt
-        self.deliveries = [delivery]
-        self.report: Outgoing | None = None
-        self.report_bytes = 0
-        self.on_trial = False
-        self._carrier = delivery.message
+    message: ExecuteTask
+    attempt: Attempt
+    deliveries: list[Delivery]
+    carrier: Message
+    report: Outgoing | None = None
+    report_bytes: int = 0
+    on_trial: bool = False
 
     def end(self, report: Outgoing) -> None:
         """It is over: this is to be reported."""
@@ -53,7 +58,7 @@ class Work:
 
     def again(self, deliver_at: float | None = None, **changes: Any) -> Outbound:
         """Its message once more, with these fields changed; `deliver_at` in seconds since the Unix epoch."""
-        carrier = self._carrier
+        carrier = self.carrier
         changed = {name: value for name, value in changes.items() if getattr(self.message, name) != value}
         body = service.encode(replace(self.message, **changed)) if changed else carrier.body
         return Outbound(Message(carrier.id, None, body, carrier.headers, deliver_at), self.deliveries)
