@@ -77,6 +77,18 @@ def test_files_that_are_named_exist(page: str) -> None:
     assert [name for name in ours if not (ROOT / name).exists()] == []
 
 
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "docs/how-it-works.md"])
+def test_names_are_in_the_file_that_is_named_with_them(page: str) -> None:
+    """Such as `StateEngine` (`infinitic/runtime/state_engine.py`), or `purge` in `infinitic/storage.py`."""
+    text = " ".join("\n".join(read_prose(page)).split())
+    named = re.findall(r"`([\w.]+)`(?: in| \(| and `[\w.]+` of| of) ?`([\w./-]+\.py)`", text)
+    assert len(named) >= 5
+    missing = [
+        (name, file) for name, file in named if name.split(".")[-1] not in (ROOT / file).read_text(encoding="utf-8")
+    ]
+    assert missing == []
+
+
 def test_every_page_can_be_reached_from_the_readme() -> None:
     seen: set[str] = set()
     waiting = ["README.md"]
