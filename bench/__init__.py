@@ -1,1 +1,4 @@
-"""Benchmarks: what the product costs, beside a hand-written floor in the same run. See `python -m bench --help`."""
+"""Benchmarks: what the product costs, beside a hand-written floor in the same run.
+
+See `python -m bench --help`.
+"""

@@ -1,4 +1,6 @@
-"""Run the benchmarks, floor and product in turn, and print a table with the spread. Figures also go to a JSON file.
+"""Run the benchmarks, floor and product in turn, and print a table with the spread.
+
+The figures are also written to a JSON file.
 
 python -m bench [--runs N] [--only w1,w3] [--output FILE]
 """

@@ -1,8 +1,9 @@
 """The floor: what honest messages cost in one Python process, without any promise.
 
-A hand-written engine that keeps only encoded state: for every event it decodes the workflow's state, runs the workflow
-function again from the recorded results, encodes and stores. Every message is a dict of about 480 bytes, encoded by its
-sender and decoded by its receiver. No acknowledgement, no compare-and-set, no duplicate is recognised, nothing retried.
+A hand-written engine that keeps only encoded state. For every event it decodes the state of the
+workflow, runs the workflow function again from the recorded results, encodes and stores. Every
+message is a dict of about 480 bytes, encoded by its sender and decoded by its receiver. It does not
+acknowledge, compare-and-set, recognise duplicates or retry.
 
     python -m bench.floor w1|w2 N
 """

@@ -1,10 +1,13 @@
-"""What the Pulsar adapter would cost on the public interface of its client library, beside what it costs on `_pulsar`.
+"""What the Pulsar adapter costs on `_pulsar`, and on the public interfaces of its client library.
 
-Each way runs W1 (three-task workflows, 200 in flight) and one workflow at a time, in turn with the others:
+Each way runs W1 (three-task workflows, 200 in flight) and one workflow at a time, in turn with the
+others:
 
-- `private`: the adapter as it is; callbacks of `_pulsar`, in bursts;
-- `asyncio`: everything by `pulsar.asyncio`: one coroutine, one future and one turn of the loop for each message;
-- `mixed`: it sends by the callbacks of `pulsar.Producer`, on a second connection; it receives by `pulsar.asyncio`.
+- `private`: the adapter as it is, with callbacks of `_pulsar`, in bursts;
+- `asyncio`: everything with `pulsar.asyncio`. Each message costs one coroutine, one future and one
+  turn of the loop;
+- `mixed`: sends with the callbacks of `pulsar.Producer`, on a second connection, and receives with
+  `pulsar.asyncio`.
 
 python -m bench.interfaces [--runs N] [--database redis] | WAY WORKLOAD N DATABASE
 """
@@ -133,7 +136,7 @@ class Receiver:
 
 
 class OneThreadConsumer(PulsarConsumer):
-    """What arrives does so in the loop, so that nobody need be called there: but for readers, which stay."""
+    """Messages arrive in the loop already, so no call into it is needed, except for readers."""
 
     def _arrived(self, result: Any, message: RawMessage) -> None:
         if not self._source.keeps:
@@ -195,7 +198,10 @@ class MixedClient(PublicClient):
 
 
 def connect(way: str, namespace: str) -> PulsarTransport:
-    """A transport of one of the ways. The adapter is not made for this: what it is built of is replaced."""
+    """Return a transport that works in one of the ways.
+
+    The adapter has no option for this, so parts of it are replaced.
+    """
     if way != "private":
         modules: tuple[Any, ...] = (transport, consumers, outgoing)
         for module in modules[1:]:

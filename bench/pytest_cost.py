@@ -1,4 +1,6 @@
-"""W5: what the plugin costs a test suite. A cold run, and each further test of a three-task workflow.
+"""W5: what the plugin costs a test suite: a cold run, and each further test.
+
+The test runs a workflow of three tasks.
 
 python -m bench.pytest_cost
 """

@@ -1,4 +1,6 @@
-"""Run the benchmarks on the servers of `make services`, floor and product in turn, and print a table with the spread.
+"""Run the benchmarks on the servers of `make services`, floor and product in turn.
+
+Prints a table with the spread.
 
 python -m bench.real [--runs N] [--only postgres,sqlite] [--output FILE]
 """

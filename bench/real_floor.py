@@ -1,8 +1,9 @@
-"""How fast W1 can be at all on Pulsar and PostgreSQL in one Python process: a hand-written engine with no framework.
+"""The floor of W1 on Pulsar and PostgreSQL: a hand-written engine in one process, without framework.
 
-Three topics (engine, tasks, client), keyed where it matters, batches by key. Every event: receive, decode, look up in
-a dict, run a state machine of three steps, encode; what waits together is committed in one transaction with a version
-guard, then published, then acknowledged. Nothing else: no retries, timers, replay, validation.
+It has three topics (engine, tasks, client), keyed where it matters, with batches by key. For every
+event it receives, decodes, looks up a dict, runs a state machine of three steps, and encodes. Events
+that wait together are committed in one transaction with a version guard, then published, then
+acknowledged. It has no retries, timers, replay or validation.
 
 python -m bench.real_floor w1 N
 """

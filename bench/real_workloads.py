@@ -70,7 +70,7 @@ async def w2(n: int, database: str) -> None:
 
 
 async def w3(n: int, database: str) -> None:
-    """The first and the last steps, in time, in bytes that the broker takes and in bytes that the database is given."""
+    """Measure the first and the last steps: time, bytes to the broker and bytes to the database."""
     numbers = (100, 100 + WINDOW, n - WINDOW, n)
     adder, label, counting = Adder(numbers), new_label(), list[CountingStorage]()
 

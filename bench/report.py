@@ -1,4 +1,4 @@
-"""What the two benchmarks share: running a program for its figures, and a table of them with their spread."""
+"""Code of both benchmarks: it runs a program for its figures, and prints a table with their spread."""
 
 from __future__ import annotations
 

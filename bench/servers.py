@@ -38,7 +38,7 @@ def transport_settings(namespace: str) -> dict[str, object]:
 
 
 def storage_settings(name: str, label: str, folder: Path) -> dict[str, object]:
-    """What stands under the name of this storage in a configuration: a schema, prefix or file of its own.
+    """Return the settings of a storage, with a schema, prefix or file of its own.
 
     The user of MariaDB has one database for all.
     """

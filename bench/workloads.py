@@ -34,7 +34,10 @@ WINDOW = 500
 
 
 class Adder:
-    """One trivial task. `stamps` are the instants at which it ran; `reached` is set at some counts of them."""
+    """One trivial task.
+
+    `stamps` are the times at which it ran. `reached` is set when their number is one of `counts`.
+    """
 
     def __init__(self, counts: Sequence[int] = ()) -> None:
         self.stamps: list[float] = []
