@@ -15,7 +15,7 @@ PULSAR = os.environ.get("INFINITIC_PULSAR_URL", f"pulsar://{HOST}:6650")
 PULSAR_WEB = os.environ.get("INFINITIC_PULSAR_WEB_URL", f"http://{HOST}:8080")
 POSTGRES_PORT = os.environ.get("INFINITIC_POSTGRES_PORT", "5432")
 POSTGRES = f"host={HOST} port={POSTGRES_PORT} user=infinitic password=infinitic dbname=infinitic"
-HORIZON = 14 * 86_400.0
+DEDUPLICATION_WINDOW = 14 * 86_400.0
 
 PORTS: Mapping[str, int] = {
     "postgres": int(POSTGRES_PORT),
@@ -56,11 +56,13 @@ def storage_settings(name: str, label: str, folder: Path) -> dict[str, object]:
 def transport(namespace: str) -> Transport:
     """A connection to Pulsar."""
     plugin = transport_plugin("pulsar")
-    return plugin.from_settings(plugin.Settings.model_validate(transport_settings(namespace)), horizon=HORIZON)
+    return plugin.from_settings(
+        plugin.Settings.model_validate(transport_settings(namespace)), deduplication_window=DEDUPLICATION_WINDOW
+    )
 
 
 def storage(name: str, label: str, folder: Path) -> Storage:
     """A connection to this database."""
     plugin = storage_plugin(name)
     settings = plugin.Settings.model_validate(storage_settings(name, label, folder))
-    return plugin.from_settings(settings, horizon=HORIZON)
+    return plugin.from_settings(settings, deduplication_window=DEDUPLICATION_WINDOW)

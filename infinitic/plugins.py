@@ -43,12 +43,12 @@ class _Plugin(Protocol[T_co]):
     """What stands under the adapter's key in the configuration."""
 
     @classmethod
-    def from_settings(cls, settings: Any, *, horizon: float) -> T_co:
+    def from_settings(cls, settings: Any, *, deduplication_window: float) -> T_co:
         """Make an adapter. It connects when it is first used, not here.
 
         Args:
             settings: an instance of `Settings`.
-            horizon: seconds that messages, marks and remnants are kept.
+            deduplication_window: seconds that messages, marks and remnants are kept.
 
         Raises `ConfigurationError` for what the settings alone show to be wrong.
         """

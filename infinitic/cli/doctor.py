@@ -29,7 +29,7 @@ from infinitic.cli.output import Json, cell, line, show, status, table
 from infinitic.clock import Clock, SystemClock
 from infinitic.diagnosis import Diagnosable, Diagnosis, Level
 from infinitic.errors import ConfigurationError, InfiniticError
-from infinitic.storage import StateKey, Storage, StorageConfigurationError, StorageUnavailable
+from infinitic.storage import StateKey, Storage, StorageConfigurationError, StorageNotPrepared, StorageUnavailable
 from infinitic.transport import Transport, TransportUnavailable
 
 T = TypeVar("T")
@@ -37,7 +37,6 @@ T = TypeVar("T")
 SECONDS = 15.0
 DRIVERS = ("pulsar-client", "httpx", "redis", "sqlalchemy", "psycopg", "pymysql", "zstandard")
 
-_UNPREPARED = "prepare() it first"
 _NOBODY = StateKey("infinitic-doctor", "infinitic-doctor")
 
 
@@ -157,9 +156,9 @@ async def versions(
     try:
         async with asyncio.timeout(seconds):
             return await look_at_versions(transport, storage, project)
+    except StorageNotPrepared:
+        return []  # it was told
     except (TimeoutError, InfiniticError) as error:
-        if _UNPREPARED in str(error):
-            return []  # it was told
         message = f"whether code is missing cannot be told: {_one_line(error) or f'no answer within {seconds:g} s'}"
         return [Diagnosis("versions", Level.WARNING, message, "look at broker and database")]
 
@@ -172,9 +171,7 @@ async def database(
         await asyncio.wait_for(storage.states.load([_NOBODY]), seconds)
     except TimeoutError:
         return [_unreached("database", StorageUnavailable(f"no answer within {seconds:g} s"))]
-    except StorageConfigurationError as error:
-        if _UNPREPARED not in str(error):
-            return [_unreached("database", error)]
+    except StorageNotPrepared:
         checks = [Diagnosis("database", Level.WARNING, "answers, and has no tables yet", "the first worker makes them")]
     except InfiniticError as error:
         return [_unreached("database", error)]
@@ -191,9 +188,9 @@ async def _instances(storage: Storage, project: Project, seconds: float, clock: 
     try:
         async with asyncio.timeout(seconds):
             return await look_at_instances(storage, project, clock.now())
+    except StorageNotPrepared:
+        return []  # it was told
     except StorageConfigurationError as error:
-        if _UNPREPARED in str(error):
-            return []  # it was told
         return [Diagnosis("workflows", Level.FAILURE, _one_line(error), "correct the database, as the message says")]
     except (TimeoutError, InfiniticError) as error:
         message = f"cannot be counted: {_one_line(error) or f'no answer within {seconds:g} s'}"

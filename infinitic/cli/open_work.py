@@ -13,9 +13,9 @@ from infinitic.engines import open_work
 from infinitic.engines.open_work import OpenTask
 from infinitic.engines.state import WorkflowHead
 from infinitic.errors import DecodingError, StorageError
-from infinitic.integrity import checked
 from infinitic.runtime.revival import events_of, head_of
 from infinitic.storage import StateKey, Storage
+from infinitic.storage.integrity import checked
 from infinitic.transport import Transport
 
 SECONDS = 15.0

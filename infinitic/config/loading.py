@@ -80,7 +80,7 @@ class Config:
         """Make a new adapter for the broker. Raises as `make_adapters`."""
         name, settings = self.transport_settings
         window = self.document.deduplication_window_seconds
-        return transport_plugin(name).from_settings(settings, horizon=window)
+        return transport_plugin(name).from_settings(settings, deduplication_window=window)
 
     def make_storage(self) -> Storage | None:
         """Make a new adapter for the database; None if the file has none. Raises as `make_adapters`."""
@@ -88,7 +88,7 @@ class Config:
             return None
         name, settings = self.storage_settings
         window = self.document.deduplication_window_seconds
-        storage = storage_plugin(name).from_settings(settings, horizon=window)
+        storage = storage_plugin(name).from_settings(settings, deduplication_window=window)
         # It is wrapped although nothing may be compressed now: what is stored already may be.
         wrap = storage_wrapper("compression")
         return wrap(storage, self.document.storage.compression)

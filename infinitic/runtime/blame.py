@@ -6,13 +6,13 @@ from infinitic.engines import state
 from infinitic.errors import MissingDriverError, PayloadUnavailable, TransportError
 from infinitic.messages.decoding import UnknownMessageType
 from infinitic.runtime.step import MissingVersion
-from infinitic.storage import ILLNESSES, DamagedState
+from infinitic.storage import STORAGE_OUTAGES, DamagedState
 from infinitic.transport import MessageTooLarge, TransportClosed, TransportUnavailable
 
 UNCOUNTED = (
     TransportClosed,
     TransportUnavailable,
-    *ILLNESSES,
+    *STORAGE_OUTAGES,
     MissingVersion,
     MissingDriverError,
     PayloadUnavailable,
@@ -22,7 +22,7 @@ UNCOUNTED = (
 )
 """Failures that say nothing about the message: they are tried again for ever."""
 
-ILL = (TransportClosed, TransportUnavailable, *ILLNESSES)
+ILL = (TransportClosed, TransportUnavailable, *STORAGE_OUTAGES)
 """Failures that tell of broker or storage as a whole."""
 
 

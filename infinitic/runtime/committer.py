@@ -17,7 +17,7 @@ from infinitic.errors import StorageError
 from infinitic.runtime.backoff import LONGEST_SECONDS
 from infinitic.runtime.cache import Held
 from infinitic.storage import (
-    ILLNESSES,
+    STORAGE_OUTAGES,
     Change,
     Outcome,
     Published,
@@ -155,7 +155,7 @@ class Committer:
         except ValueTooLarge as error:
             if len(changes) == 1:
                 return [Refused(str(error))]
-        except ILLNESSES:
+        except STORAGE_OUTAGES:
             raise
         except StorageError:
             if len(changes) == 1:
@@ -166,7 +166,7 @@ class Committer:
         """One bad change leaves the others alone."""
         try:
             return (await self._write([change]))[0]
-        except ILLNESSES:
+        except STORAGE_OUTAGES:
             raise
         except StorageError as error:
             return error

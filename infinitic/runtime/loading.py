@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infinitic.storage import ILLNESSES, StateKey, StateStorage, Stored
+from infinitic.storage import STORAGE_OUTAGES, StateKey, StateStorage, Stored
 
 NOBODY = ""
 """The id of no instance: whether it can be asked for tells how the storage is."""
@@ -19,7 +19,7 @@ async def load_states(
     """
     try:
         return await states.load(keys), {}
-    except ILLNESSES:
+    except STORAGE_OUTAGES:
         raise
     except Exception:  # noqa: BLE001 (raised anew for the keys that it is about)
         await states.load([StateKey(name, NOBODY)])
@@ -28,7 +28,7 @@ async def load_states(
     for key in keys:
         try:
             stored |= await states.load([key])
-        except ILLNESSES:
+        except STORAGE_OUTAGES:
             raise
         except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
             broken[key] = error

@@ -18,7 +18,7 @@ from infinitic.runtime.lanes import Lane
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.questions import answer_questions
 from infinitic.runtime.subscription import Subscription
-from infinitic.storage import ILLNESSES, DamagedState, Flag, StateStorage, Written
+from infinitic.storage import STORAGE_OUTAGES, DamagedState, Flag, StateStorage, Written
 from infinitic.transport import Delivery, TransportClosed, TransportUnavailable
 
 _logger = logging.getLogger("infinitic.engine")
@@ -59,7 +59,7 @@ class Repairs:
         """
         try:
             await self._show(lane, held, damage)
-        except (TransportClosed, TransportUnavailable, *ILLNESSES):
+        except (TransportClosed, TransportUnavailable, *STORAGE_OUTAGES):
             raise
         except Exception:
             _logger.exception("Workflow %s %s: its damage cannot be shown", self._name, lane.key)

@@ -46,8 +46,8 @@ from infinitic.runtime.subscription import Subscription
 from infinitic.storage import (
     Change,
     DamagedState,
+    Duplicate,
     Flag,
-    Known,
     Lost,
     Refused,
     StateKey,
@@ -94,7 +94,7 @@ class StateEngine:
         self._publisher = publisher
         self._storage = storage
         self._states = storage.states
-        self._horizon = storage.capabilities.horizon
+        self._horizon = storage.capabilities.deduplication_window
         self._committer = committer
         self._clock = clock
         self._concurrency = concurrency
@@ -363,9 +363,9 @@ class StateEngine:
                     taken.held.discard_live()
                     if taken.change.expected is None and not await self._states.load([taken.held.key]):
                         await self._drop(lane, taken.decoded, taken.refusals())
-                case Known():
+                case Duplicate():
                     self._let_go(taken.held)
-                    known = taken.known(outcome.marks)
+                    known = taken.known(outcome.deduplication_ids)
                     await self._drop(lane, known.deliveries, known.outgoing)
                 case Refused():
                     self._let_go(taken.held)

@@ -23,7 +23,6 @@ from infinitic.definitions.services import timeout
 from infinitic.definitions.workflow_spec import WorkflowSpec, workflow_name
 from infinitic.definitions.workflows import ReplayCheck, Workflow
 from infinitic.errors import InfiniticError, RegistrationError, UsageError
-from infinitic.integrity import checked
 from infinitic.runtime import blocking
 from infinitic.runtime.attempt import Attempts
 from infinitic.runtime.backoff import insist
@@ -40,6 +39,7 @@ from infinitic.runtime.state_engine import StateEngine
 from infinitic.runtime.supervisor import Component, Supervisor
 from infinitic.runtime.workflow_executor import WorkflowExecutor
 from infinitic.storage import Storage
+from infinitic.storage.integrity import checked
 from infinitic.transport import Transport
 from infinitic.worker.hosting import concurrency_of, instance_of, spec_of_version
 

@@ -1,8 +1,8 @@
 """Heads, events and outboxes compressed on their way to a storage, each by itself.
 
-A value says how it was written, so the setting may change while data stays. Its first byte is 0x01 for gzip, 0x02 for
-zstd; anything else is the plain value as it is, but for a plain value that begins with 0x00, 0x01 or 0x02: 0x00 goes
-before it.
+A value says how it was written, so the setting may change while data stays. Its first byte is 0x01
+for gzip, 0x02 for zstd; anything else is the plain value as it is, but for a plain value that
+begins with 0x00, 0x01 or 0x02: 0x00 goes before it.
 """
 
 from __future__ import annotations
@@ -200,8 +200,9 @@ class _CompressedStates(StateStorage):
 class CompressedStorage(Storage):
     """Another storage, whose values are written compressed where that makes them smaller.
 
-    It reads what any setting has written; `none` writes plain values. Values below `minimum_size` bytes are left
-    alone. Closing it closes the inner storage. Raises `MissingDriverError` for zstd without its driver.
+    It reads what any setting has written; `none` writes plain values. Values below `minimum_size`
+    bytes are left alone. Closing it closes the inner storage. Raises `MissingDriverError` for zstd
+    without its driver.
     """
 
     __slots__ = ("_inner", "_states", "capabilities", "states")

@@ -1,7 +1,8 @@
-"""The in-memory storage: bytes in dictionaries, gone with the process, every other promise of the port kept.
+"""The in-memory storage: bytes in dictionaries, which are gone with the process.
 
-`InMemoryStorage` is a connection; a `Database` is what connections share, and outlives them. A commit costs
-the same however much is stored; a purge costs what it removes; `find` looks at every instance.
+It keeps every other promise of the port. `InMemoryStorage` is a connection. Connections share a
+`Database`, which outlives them. A commit costs the same however much is stored. A purge costs what
+it removes. `find` looks at every instance.
 """
 
 from __future__ import annotations
@@ -18,16 +19,15 @@ from infinitic.errors import UsageError
 from infinitic.plugins import Settings
 from infinitic.storage import (
     Change,
+    Duplicate,
     Entry,
     Found,
     InvalidArgument,
-    Known,
     Lost,
     Outcome,
     Page,
     Published,
     Query,
-    Refused,
     Segment,
     StateKey,
     StateStorage,
@@ -38,48 +38,67 @@ from infinitic.storage import (
     WorkflowStatus,
     Written,
 )
-from infinitic.storage_checks import check_changes, check_history, check_purge
+from infinitic.storage.checks import (
+    check_changes,
+    check_history,
+    check_purge,
+    fits_key,
+    refuse_key,
+    refuse_segment,
+    refuse_version,
+)
 
-DEFAULT_HORIZON = 14 * 86_400.0
-"""Seconds that marks and remnants are kept."""
+DEFAULT_DEDUPLICATION_WINDOW = 14 * 86_400.0
+"""Seconds that deduplication ids and remnants are kept."""
 
 DEFAULT_MAX_VALUE = 64 * 1024 * 1024
 """Bytes of a head, of events or of an outbox."""
 
-_MAX_NAME = 255  # bytes of UTF-8 of a name, and of an id
-_FEW = 8  # marks of a key in a tuple, which is small; beyond, in a set
+_FEW = 8
+"""Up to so many deduplication ids of a key are in a tuple, which is small. More are in a set."""
 
-_Position = tuple[float, str, str]  # of an entry in the order of `find`: start, name, id
+_Position = tuple[float, str, str]
+"""The place of an entry in the order of `find`: start, name, id."""
 
 
-class _Row(msgspec.Struct, eq=False):
-    """What is kept of a key: an instance, its remnant (a `version` but nothing `stored`), or marks only.
+class _InstanceRecord(msgspec.Struct, eq=False):
+    """What is kept of a key: an instance, its remnant, or only deduplication ids.
 
-    `expires_at` is when the instance may be purged, or else its remnant.
+    A remnant has a `version` and nothing `stored`. `expires_at` is when the instance may be purged,
+    or else its remnant.
     """
 
     key: StateKey
     version: int | None = None
     stored: Stored | None = None
     segments: list[Segment] | None = None
-    marks: tuple[str, ...] | set[str] = ()
+    deduplication_ids: tuple[str, ...] | set[str] = ()
     entry: Entry | None = None
     expires_at: float | None = None
 
 
 class Database:
-    """The data, and every verb on it as one uninterrupted step. The verbs are those of `StateStorage`.
+    """The data, and the methods of `StateStorage`, each as one uninterrupted step.
 
-    `horizon` is in seconds, `max_value` in bytes of one head, events or outbox.
+    Args:
+        deduplication_window: seconds for which deduplication ids and remnants are kept.
+        max_value: bytes of one head, of events or of an outbox.
     """
 
-    def __init__(self, *, horizon: float = DEFAULT_HORIZON, max_value: int = DEFAULT_MAX_VALUE) -> None:
-        self.horizon = horizon
+    def __init__(
+        self, *, deduplication_window: float = DEFAULT_DEDUPLICATION_WINDOW, max_value: int = DEFAULT_MAX_VALUE
+    ) -> None:
+        self.deduplication_window = deduplication_window
         self.max_value = max_value
-        self._rows: dict[str, dict[str, _Row]] = {}  # by name, then by id
-        self._expiring: list[tuple[float, int, _Row, tuple[str, ...]]] = []  # a heap; without marks: the row
-        self._remnants: list[tuple[float, int, _Row]] = []  # a heap
-        self._serial = 0  # so that nothing in a heap compares rows
+        # By name, then by id.
+        self._rows: dict[str, dict[str, _InstanceRecord]] = {}
+        # A heap of deduplication ids that expire; an item without any stands for the instance
+        # itself.
+        self._expiring: list[tuple[float, int, _InstanceRecord, tuple[str, ...]]] = []
+        # A heap.
+        self._remnants: list[tuple[float, int, _InstanceRecord]] = []
+        # Makes the items of a heap differ before rows would be compared.
+        self._serial = 0
 
     def size(self) -> int:
         """How many keys anything is kept of."""
@@ -142,7 +161,7 @@ class Database:
         return sum(1 for _ in islice(matching, query.limit))
 
     def purge(self, now: float, limit: int = 1000) -> int:
-        """Remove up to `limit` instances and marks, and up to `limit` remnants, which are not counted."""
+        """Remove up to `limit` instances and deduplication ids, and up to `limit` remnants, which are not counted."""
         check_purge(now, limit)
         for _ in range(limit):
             if not self._remnants or self._remnants[0][0] > now:
@@ -152,16 +171,16 @@ class Database:
             self._drop_if_empty(row)
         gone = 0
         while gone < limit and self._expiring and self._expiring[0][0] <= now:
-            due, _, row, marks = heappop(self._expiring)
-            if marks:
-                rest = marks[limit - gone :]
+            due, _, row, ids = heappop(self._expiring)
+            if ids:
+                rest = ids[limit - gone :]
                 if rest:
                     self._expire(due, row, rest)
-                gone += self._forget(row, marks[: limit - gone])
+                gone += self._forget(row, ids[: limit - gone])
             elif row.expires_at == due and row.stored is not None:  # else it was told to stay since
                 gone += 1
                 row.stored = row.entry = row.segments = None
-                row.expires_at = due + self.horizon
+                row.expires_at = due + self.deduplication_window
                 self._serial += 1
                 heappush(self._remnants, (row.expires_at, self._serial, row))
         return gone
@@ -175,27 +194,25 @@ class Database:
             stored = row.stored
             if row.version != change.expected or (stored is None and row.version is not None):
                 return Lost(row.version)
-            if (
-                change.marks
-                and row.marks
-                and (known := tuple(m for m in dict.fromkeys(change.marks) if m in row.marks))
-            ):
-                return Known(known)
+            if change.deduplication_ids and row.deduplication_ids:
+                known = _find_known(change, row)
+                if known:
+                    return Duplicate(known)
             if stored is not None:
                 sequence = stored.sequence
                 if change.version <= stored.version:
-                    return Refused(f"version {change.version} does not come after {stored.version}")
+                    return refuse_version(change.version, stored.version)
         elif change.expected is not None:
             return Lost(None)
         segment = change.segment
         if segment is not None:
             if segment.sequence != sequence + 1:
-                return Refused(f"segment {segment.sequence} does not follow {sequence}")
+                return refuse_segment(segment.sequence, sequence)
             sequence += 1
         if row is None:
-            if not (_fits(key.name) and _fits(key.id)):
-                return Refused(f"a name and an id are at most {_MAX_NAME} bytes of UTF-8 each")
-            row = self._rows.setdefault(key.name, {})[key.id] = _Row(key)
+            if not (fits_key(key.name) and fits_key(key.id)):
+                return refuse_key()
+            row = self._rows.setdefault(key.name, {})[key.id] = _InstanceRecord(key)
         version = row.version = change.version
         row.stored = Stored(version, change.head, sequence, change.published)
         if segment is not None:
@@ -205,10 +222,12 @@ class Database:
                 row.segments.append(segment)
         if change.entry is not None:
             row.entry = change.entry
-        if change.marks:
-            marks = change.marks if len(change.marks) == 1 else tuple(dict.fromkeys(change.marks))
-            _add_marks(row, marks)
-            self._expire(change.at + self.horizon, row, marks)
+        if change.deduplication_ids:
+            ids = change.deduplication_ids
+            if len(ids) > 1:
+                ids = tuple(dict.fromkeys(ids))
+            _add_ids(row, ids)
+            self._expire(change.at + self.deduplication_window, row, ids)
         if change.expires_at != row.expires_at:
             row.expires_at = change.expires_at
             if change.expires_at is not None:
@@ -223,28 +242,28 @@ class Database:
         row.stored = Stored(stored.version, stored.head, stored.sequence, True)
         return Written(stored.version)
 
-    def _expire(self, due: float, row: _Row, marks: tuple[str, ...]) -> None:
+    def _expire(self, due: float, row: _InstanceRecord, ids: tuple[str, ...]) -> None:
         self._serial += 1
-        heappush(self._expiring, (due, self._serial, row, marks))
+        heappush(self._expiring, (due, self._serial, row, ids))
 
-    def _forget(self, row: _Row, marks: tuple[str, ...]) -> int:
-        if isinstance(row.marks, set):
-            row.marks.difference_update(marks)
+    def _forget(self, row: _InstanceRecord, ids: tuple[str, ...]) -> int:
+        if isinstance(row.deduplication_ids, set):
+            row.deduplication_ids.difference_update(ids)
         else:
-            row.marks = tuple(mark for mark in row.marks if mark not in marks)
+            row.deduplication_ids = tuple(id_ for id_ in row.deduplication_ids if id_ not in ids)
         self._drop_if_empty(row)
-        return len(marks)
+        return len(ids)
 
-    def _drop_if_empty(self, row: _Row) -> None:
+    def _drop_if_empty(self, row: _InstanceRecord) -> None:
         rows = self._rows[row.key.name]
-        if row.version is None and not row.marks and rows.get(row.key.id) is row:
+        if row.version is None and not row.deduplication_ids and rows.get(row.key.id) is row:
             del rows[row.key.id]
 
-    def _row(self, key: StateKey) -> _Row | None:
+    def _row(self, key: StateKey) -> _InstanceRecord | None:
         rows = self._rows.get(key.name)
         return None if rows is None else rows.get(key.id)
 
-    def _named(self, name: str | None) -> Iterator[_Row]:
+    def _named(self, name: str | None) -> Iterator[_InstanceRecord]:
         if name is not None:
             yield from self._rows.get(name, {}).values()
         else:
@@ -252,7 +271,7 @@ class Database:
                 yield from rows.values()
 
 
-class _States(StateStorage):
+class _InMemoryStates(StateStorage):
     """The verbs of a connection. None of them suspends."""
 
     __slots__ = ("_database",)
@@ -299,54 +318,76 @@ class _States(StateStorage):
 _databases: dict[str, Database] = {}
 
 
-class InMemorySettings(Settings):
+class InMemoryStorageSettings(Settings):
     """A database in this process, for tests and development."""
 
-    name: str = Field(default="default", min_length=1, description="Name of the database; one of a name in a process")
+    name: str = Field(
+        default="default", min_length=1, description="Name of the database. Each process has one of a name"
+    )
 
 
 class InMemoryStorage(Storage):
     """A connection to a database in this process.
 
-    `database` is shared with other connections; by default it is one of its own, with `horizon` (seconds that
-    marks and remnants are kept, default 14 days) and `max_value` (bytes of one head, events or outbox,
-    default 64 MiB). Raises `UsageError` for these beside a `database`.
+    Nothing is kept on disk: when the process ends, all is gone. Use it for tests, simulations and
+    development.
+
+    Args:
+        database: the database, which other connections may share; by default a new one.
+        deduplication_window: seconds for which the new database keeps deduplication ids and
+            remnants; default is 14 days.
+        max_value: bytes of one head, of events or of an outbox in the new database; default is
+            64 MiB.
+
+    Raises:
+        UsageError: a window or a limit was given beside a `database`, which has its own.
+
+    Example::
+
+        async with InMemoryStorage() as storage:
+            await storage.prepare()
     """
 
     __slots__ = ("_states", "capabilities", "states")
 
-    Settings: ClassVar[type[BaseModel]] = InMemorySettings
+    Settings: ClassVar[type[BaseModel]] = InMemoryStorageSettings
 
     def __init__(
         self,
         database: Database | None = None,
         *,
-        horizon: float | None = None,
+        deduplication_window: float | None = None,
         max_value: int | None = None,
     ) -> None:
         if database is None:
             database = Database(
-                horizon=DEFAULT_HORIZON if horizon is None else horizon,
+                deduplication_window=DEFAULT_DEDUPLICATION_WINDOW
+                if deduplication_window is None
+                else deduplication_window,
                 max_value=DEFAULT_MAX_VALUE if max_value is None else max_value,
             )
-        elif horizon is not None or max_value is not None:
-            raise UsageError("Horizon and limit of a shared database are its own: give them to Database(…)")
-        self.capabilities = StorageCapabilities(max_value=database.max_value, durable=False, horizon=database.horizon)
-        self._states = _States(database)
+        elif deduplication_window is not None or max_value is not None:
+            raise UsageError(
+                "A shared database has a deduplication window and a limit of its own: give them to Database(…)"
+            )
+        self.capabilities = StorageCapabilities(
+            max_value=database.max_value, durable=False, deduplication_window=database.deduplication_window
+        )
+        self._states = _InMemoryStates(database)
         self.states = self._states
 
     @classmethod
-    def named(cls, name: str = "default", *, horizon: float = DEFAULT_HORIZON) -> Self:
+    def named(cls, name: str = "default", *, deduplication_window: float = DEFAULT_DEDUPLICATION_WINDOW) -> Self:
         """A connection to the database of this name, which is made once and lives as long as the process.
 
-        `horizon` (seconds) is that of whoever comes first.
+        `deduplication_window` (seconds) is that of whoever comes first.
         """
-        return cls(_databases.setdefault(name, Database(horizon=horizon)))
+        return cls(_databases.setdefault(name, Database(deduplication_window=deduplication_window)))
 
     @classmethod
-    def from_settings(cls, settings: Any, *, horizon: float) -> Self:
+    def from_settings(cls, settings: Any, *, deduplication_window: float) -> Self:
         """A connection to the database of the name in the settings."""
-        return cls.named(settings.name, horizon=horizon)
+        return cls.named(settings.name, deduplication_window=deduplication_window)
 
     async def prepare(self) -> None:
         """Nothing has to be made. Raises `StorageClosed` after `close`."""
@@ -356,22 +397,19 @@ class InMemoryStorage(Storage):
         self._states.close()
 
 
-def _add_marks(row: _Row, marks: tuple[str, ...]) -> None:
-    if isinstance(row.marks, set):
-        row.marks.update(marks)
-    elif len(row.marks) + len(marks) > _FEW:
-        row.marks = {*row.marks, *marks}
+def _find_known(change: Change, row: _InstanceRecord) -> tuple[str, ...]:
+    """The deduplication ids of a change that are stored."""
+    known = row.deduplication_ids
+    return tuple(each for each in dict.fromkeys(change.deduplication_ids) if each in known)
+
+
+def _add_ids(row: _InstanceRecord, ids: tuple[str, ...]) -> None:
+    if isinstance(row.deduplication_ids, set):
+        row.deduplication_ids.update(ids)
+    elif len(row.deduplication_ids) + len(ids) > _FEW:
+        row.deduplication_ids = {*row.deduplication_ids, *ids}
     else:
-        row.marks += marks
-
-
-def _fits(name: str) -> bool:
-    if name.isascii():
-        return len(name) <= _MAX_NAME
-    try:
-        return len(name.encode()) <= _MAX_NAME
-    except UnicodeEncodeError:  # a lone surrogate
-        return False
+        row.deduplication_ids += ids
 
 
 def _matches(entry: Entry, query: Query) -> bool:

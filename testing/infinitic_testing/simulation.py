@@ -20,12 +20,12 @@ from infinitic.codec.payloads import PayloadCodec
 from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.workflows import Workflow
 from infinitic.errors import InfiniticError, UsageError
-from infinitic.integrity import checked
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.replay.waits import waits_of
 from infinitic.runtime import blocking
 from infinitic.runtime.revival import head_of, replayed
 from infinitic.storage import Found, Query
+from infinitic.storage.integrity import checked
 from infinitic.topics import DEAD_LETTERS
 from infinitic.worker.worker import Worker
 from infinitic_storages.memory import InMemoryStorage

@@ -24,6 +24,7 @@ from infinitic.storage import (
     StateKey,
     StateStorage,
     StorageConfigurationError,
+    StorageNotPrepared,
     StorageUnavailable,
     Stored,
     WorkflowStatus,
@@ -149,7 +150,7 @@ CORRECT = "correct the configuration, or the server, as the message says"
         (StorageUnavailable("no route to host"), "failure", "no route to host", RUN),
         (StorageConfigurationError("wrong\n  password"), "failure", "wrong password", CORRECT),
         (
-            StorageConfigurationError("no such table: prepare() it first"),
+            StorageNotPrepared("no such table"),
             "warning",
             "answers, and has no tables yet",
             "the first worker makes them",

@@ -77,41 +77,41 @@ class SegmentWithoutHead(Server):
 
 
 @broken("STO-1", "MODEL")
-class MarkWithoutHead(Server):
-    """The marks of a loser are kept."""
+class DeduplicationIdWithoutHead(Server):
+    """The deduplication ids of a loser are kept."""
 
     def _write(self, change: Change) -> Outcome:
         outcome = super()._write(change)
         row = self._row(change.key)
         if row is not None and not isinstance(outcome, Written):
-            row.marks = {*row.marks, *change.marks}
+            row.deduplication_ids = {*row.deduplication_ids, *change.deduplication_ids}
         return outcome
 
 
 @broken("STO-1", "STO-9", "MODEL")
-class UncheckedMarks(Server):
-    """Marks are written, and never looked at."""
+class UncheckedDeduplicationIds(Server):
+    """Deduplication ids are written, and never looked at."""
 
     def _write(self, change: Change) -> Outcome:
         row = self._row(change.key)
-        kept: Any = () if row is None else row.marks
+        kept: Any = () if row is None else row.deduplication_ids
         if row is not None:
-            row.marks = ()
+            row.deduplication_ids = ()
         outcome = super()._write(change)
         if row is not None:
-            row.marks = {*kept, *row.marks}
+            row.deduplication_ids = {*kept, *row.deduplication_ids}
         return outcome
 
 
 @broken("STO-9")
-class FewMarks(Server):
-    """Only a thousand marks of a key are kept."""
+class FewDeduplicationIds(Server):
+    """Only a thousand deduplication ids of a key are kept."""
 
     def _write(self, change: Change) -> Outcome:
         outcome = super()._write(change)
         row = self._row(change.key)
-        if row is not None and len(row.marks) > 1000:
-            row.marks = set(sorted(row.marks)[:1000])
+        if row is not None and len(row.deduplication_ids) > 1000:
+            row.deduplication_ids = set(sorted(row.deduplication_ids)[:1000])
         return outcome
 
 
@@ -233,8 +233,10 @@ class NormalizedKeys(_Folding):
 
 
 @broken("STO-14", "MODEL")
-class CaseFoldingMarks(Server):
-    """Marks that differ in case are one."""
+class CaseFoldingDeduplicationIds(Server):
+    """Deduplication ids that differ in case are one."""
 
     def _write(self, change: Change) -> Outcome:
-        return super()._write(replace(change, marks=tuple(dict.fromkeys(mark.casefold() for mark in change.marks))))
+        return super()._write(
+            replace(change, deduplication_ids=tuple(dict.fromkeys(id_.casefold() for id_ in change.deduplication_ids)))
+        )

@@ -50,7 +50,7 @@ class HalfWritten(Link):
             await self.pause()
         except asyncio.CancelledError:
             heads = [each for each in changes if isinstance(each, Change)]
-            await self.inner.commit([replace(each, segment=None, marks=(), entry=None) for each in heads])
+            await self.inner.commit([replace(each, segment=None, deduplication_ids=(), entry=None) for each in heads])
             raise
         return await self.inner.commit(changes)
 

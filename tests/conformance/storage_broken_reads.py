@@ -207,9 +207,9 @@ class UnboundedPurge(Server):
 
 @broken("STO-12", "MODEL")
 class MarksAreForever(Server):
-    """Marks are never purged."""
+    """Deduplication ids are never purged."""
 
-    def _forget(self, row: Any, marks: tuple[str, ...]) -> int:
+    def _forget(self, row: Any, ids: tuple[str, ...]) -> int:
         return 0
 
 

@@ -88,7 +88,7 @@ class Connection(InMemoryStorage):
         super().__init__(server)
         self.server = server
         self.states: StateStorage = self.link(self.states, server)
-        self.capabilities = StorageCapabilities(server.max_value, True, server.horizon)
+        self.capabilities = StorageCapabilities(server.max_value, True, server.deduplication_window)
 
 
 class Backend(StorageBackend):

@@ -44,7 +44,7 @@ async def main():
     async with load("infinitic.yml").make_storage() as storage:
         found = (await storage.states.find(Query())).found
         print(sorted((each.key.name, each.entry.status.value) for each in found))
-        print(type(storage).__module__, storage.capabilities.durable, storage.capabilities.horizon)
+        print(type(storage).__module__, storage.capabilities.durable, storage.capabilities.deduplication_window)
 
 asyncio.run(main())
 """

@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from infinitic.engines import effects, state
 from infinitic.errors import ExceptionDetail, TaskFailure
-from infinitic.integrity import seal
 from infinitic.messages import client, commands, control, engine, events, executor, service
 from infinitic.messages.outcomes import Cause, CauseKind, MethodFailure, WorkflowStatus
 from infinitic.storage import Change, Segment, StateKey
+from infinitic.storage.integrity import seal
 
 RELEASE = "0.2"
 """A new release adds samples at the end of each list: those before are compared with what older releases wrote."""

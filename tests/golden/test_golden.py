@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from infinitic.engines import effects, state
-from infinitic.integrity import open_head, open_segment
 from infinitic.messages import client, commands, control, engine, events, executor, service
 from infinitic.storage import Segment, Stored
+from infinitic.storage.integrity import open_head, open_segment
 from tests.golden import samples
 
 FILES = sorted(Path(__file__).parent.glob("release-*.json"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from infinitic.storage import Storage
 from tests.integration.pulsar.secured import SERVICES
-from tests.integration.storages.databases import HORIZON, HOST, Place, need
+from tests.integration.storages.databases import DEDUPLICATION_WINDOW, HOST, Place, need
 from tests.required import absent
 
 SCRIPTS = {"postgres": "postgres", "mysql": "mariadb", "redis": "redis"}
@@ -43,10 +43,12 @@ class PrivateServer:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def storage(self, *, horizon: float = HORIZON) -> Storage:
+    def storage(self, *, deduplication_window: float = DEDUPLICATION_WINDOW) -> Storage:
         """A storage on it."""
         settings = {"database": "infinitic"} if self._kind == "mysql" else {}
-        return Place(self._kind, "private", self._folder).storage(horizon=horizon, port=self.port, **settings)
+        return Place(self._kind, "private", self._folder).storage(
+            deduplication_window=deduplication_window, port=self.port, **settings
+        )
 
     def end(self) -> None:
         """Nothing of it is left."""

@@ -6,10 +6,10 @@ from contextlib import suppress
 
 import msgspec
 
-from infinitic.integrity import open_segment
 from infinitic.messages import client, commands, engine, events, executor, service
 from infinitic.messages.events import Event
 from infinitic.storage import DamagedState, Query, StateKey
+from infinitic.storage.integrity import open_segment
 from infinitic.topics import DEAD_LETTERS, Topic
 from infinitic.transport import Message
 from infinitic_storages.memory import Database

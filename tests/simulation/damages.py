@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from infinitic.integrity import open_head, open_segment
 from infinitic.storage import Segment, StateKey, Stored
+from infinitic.storage.integrity import open_head, open_segment
 from infinitic_storages.memory import Database
 
 Raw = list[Segment]

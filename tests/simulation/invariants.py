@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines import state
 from infinitic.engines.state import WorkflowHead
-from infinitic.integrity import open_head, open_segment
 from infinitic.messages import commands, events
 from infinitic.messages.events import Event
 from infinitic.messages.outcomes import WorkflowStatus
@@ -16,6 +15,7 @@ from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.runtime.revival import feed_history
 from infinitic.storage import Query, Segment, StateKey
+from infinitic.storage.integrity import open_head, open_segment
 from infinitic_storages.memory import Database
 from tests.simulation.world import World
 

@@ -113,10 +113,10 @@ def _pauses() -> Iterator[float]:
 @pytest.mark.parametrize("hostings", HOSTINGS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_of_a_workflow_that_is_purged(case: Case, hostings: str, order: str) -> None:
-    """What is left of it is a remnant, until the horizon is over; then its start is too old."""
+    """What is left of it is a remnant, until the deduplication window is over; then its start is too old."""
 
     async def main() -> None:
-        world = World(database=Database(horizon=2 * RETENTION))
+        world = World(database=Database(deduplication_window=2 * RETENTION))
         async with world.open():
             _start(world, case, HOSTINGS[hostings])
             await case.scenario(world.client)

@@ -128,7 +128,7 @@ def test_versions_only_grow() -> None:
 
 
 def test_what_was_taken_before_is_confirmed_again_and_counts_once() -> None:
-    """S13: the mark in storage tells, whoever remembers nothing; and whoever asks again is told again."""
+    """S13: the deduplication id in storage tells, whoever remembers nothing; and whoever asks again is told again."""
 
     async def main() -> None:
         world = World()

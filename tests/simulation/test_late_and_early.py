@@ -75,10 +75,10 @@ def test_a_start_older_than_the_horizon_is_a_dead_letter_with_that_reason() -> N
         assert [key.id for key in kept(world.database)] == ["young"]
         (letter,) = await dead_letters(world)
         assert letter.key == "old"
-        assert "horizon" in letter.headers[CAUSE]
+        assert "deduplication window" in letter.headers[CAUSE]
         assert letter.headers[ORIGIN] == ENGINE.name
 
-    played(CASE, scenario, Database(horizon=HORIZON))
+    played(CASE, scenario, Database(deduplication_window=HORIZON))
 
 
 @pytest.mark.parametrize(("later", "received"), [(0.0, True), (3.0, True), (7.5, True), (9.0, False)])
@@ -181,23 +181,23 @@ def test_who_commands_a_closed_workflow_is_told_so(verb: str) -> None:
 
 
 def test_a_signal_older_than_the_horizon_is_never_obeyed() -> None:
-    """Its mark is gone, so nobody can tell whether it was taken: to obey it would be to obey a repeat."""
+    """Its deduplication id is gone, so nobody can tell whether it was taken: to obey it would be to obey a repeat."""
 
     async def scenario(world: World) -> None:
         await send(world, "box", start_of(world, 2))
         first = signal_of(world, "first")
         await send(world, "box", first)
-        await asyncio.sleep(HORIZON + 7200.0)  # the mark is purged
+        await asyncio.sleep(HORIZON + 7200.0)  # the deduplication id is purged
         before = kept(world.database)
         await send(world, "box", first)
         await world.quiet()
         check_nothing_changed(before, kept(world.database))
         (letter,) = await dead_letters(world)
-        assert "horizon" in letter.headers[CAUSE]
+        assert "deduplication window" in letter.headers[CAUSE]
         await send(world, "box", signal_of(world, "second"))
         assert await world.client.get_handle(Mailbox.read, "box").result() == ["first", "second"]
 
-    played(CASE, scenario, Database(horizon=HORIZON))
+    played(CASE, scenario, Database(deduplication_window=HORIZON))
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in one fold", "later"])

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar, cast
 
 from infinitic import Client, Worker
-from infinitic.integrity import checked
 from infinitic.messages.decoding import UnknownMessageType
 from infinitic.runtime import blocking
 from infinitic.storage import Storage
+from infinitic.storage.integrity import checked
 from infinitic.topics import Topic
 from infinitic.transport import Message, Transport, UnknownTopic
 from infinitic_storages.memory import Database, InMemoryStorage

@@ -153,11 +153,11 @@ def test_STO_13_the_limit_is_for_plain_values(setting: Compression) -> None:
 
 def test_the_other_verbs_are_those_of_the_inner_storage() -> None:
     async def play() -> None:
-        inner = InMemoryStorage(horizon=50.0)
+        inner = InMemoryStorage(deduplication_window=50.0)
         async with CompressedStorage(inner, "gzip") as storage:
             await storage.prepare()
-            assert storage.capabilities.horizon == 50.0
-            change = Change(KEY, None, 1, LONG, 0.0, Segment(1, LONG), marks=("m",), expires_at=5.0)
+            assert storage.capabilities.deduplication_window == 50.0
+            change = Change(KEY, None, 1, LONG, 0.0, Segment(1, LONG), deduplication_ids=("m",), expires_at=5.0)
             assert await storage.states.commit([change]) == [Written(1)]
             assert await storage.states.commit([Published(KEY, 1)]) == [Written(1)]
             assert (await storage.states.load([KEY]))[KEY].published

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from infinitic.engines import effects, state
-from infinitic.integrity import OVERHEAD, CheckedStorage, checked, open_head, open_segment, seal
 from infinitic.messages import events
 from infinitic.runtime.revival import events_of, head_of
 from infinitic.storage import Change, DamagedState, Segment, StateKey, Stored, Written
+from infinitic.storage.integrity import OVERHEAD, CheckedStorage, checked, open_head, open_segment, seal
 from infinitic_storages.memory import Database, InMemoryStorage
 from tests.golden import samples
 

@@ -11,9 +11,9 @@ import pytest
 from infinitic.errors import UsageError
 from infinitic.storage import (
     Change,
+    Duplicate,
     Entry,
     Found,
-    Known,
     Lost,
     Outcome,
     Published,
@@ -27,7 +27,7 @@ from infinitic.storage import (
     WorkflowStatus,
     Written,
 )
-from infinitic_storages.memory import DEFAULT_HORIZON, Database, InMemoryStorage
+from infinitic_storages.memory import DEFAULT_DEDUPLICATION_WINDOW, Database, InMemoryStorage
 
 _T = TypeVar("_T")
 
@@ -95,24 +95,43 @@ def test_STO_1_a_change_is_written_as_a_whole() -> None:
     world = World()
     entry = Entry(WorkflowStatus.RUNNING, 5.0, next_wake=9.0)
     segment = Segment(1, b"events", b"outbox")
-    assert world.commit(change(KEY, None, 7, segment=segment, marks=("m",), entry=entry)) == [Written(7)]
+    assert world.commit(change(KEY, None, 7, segment=segment, deduplication_ids=("m",), entry=entry)) == [Written(7)]
     assert world.load() == Stored(7, b"head", 1, False)
     assert world.history(outbox=True) == [segment]
     assert at_once(world.states.find(Query())).found == [Found(KEY, entry)]
-    assert world.commit(change(KEY, 7, 8, marks=("m",))) == [Known(("m",))]
+    assert world.commit(change(KEY, 7, 8, deduplication_ids=("m",))) == [Duplicate(("m",))]
 
 
 @pytest.mark.parametrize(
     ("refused", "outcome"),
     [
-        (change(KEY, 4, 9, segment=Segment(2, b"x"), marks=("n",), entry=Entry(WorkflowStatus.FAILED, 6.0)), Lost(1)),
         (
-            change(KEY, None, 9, segment=Segment(2, b"x"), marks=("n",), entry=Entry(WorkflowStatus.FAILED, 6.0)),
+            change(
+                KEY, 4, 9, segment=Segment(2, b"x"), deduplication_ids=("n",), entry=Entry(WorkflowStatus.FAILED, 6.0)
+            ),
             Lost(1),
         ),
         (
-            change(KEY, 1, 9, segment=Segment(2, b"x"), marks=("n", "m"), entry=Entry(WorkflowStatus.FAILED, 6.0)),
-            Known(("m",)),
+            change(
+                KEY,
+                None,
+                9,
+                segment=Segment(2, b"x"),
+                deduplication_ids=("n",),
+                entry=Entry(WorkflowStatus.FAILED, 6.0),
+            ),
+            Lost(1),
+        ),
+        (
+            change(
+                KEY,
+                1,
+                9,
+                segment=Segment(2, b"x"),
+                deduplication_ids=("n", "m"),
+                entry=Entry(WorkflowStatus.FAILED, 6.0),
+            ),
+            Duplicate(("m",)),
         ),
     ],
     ids=["another version", "not absent", "a known mark"],
@@ -120,12 +139,14 @@ def test_STO_1_a_change_is_written_as_a_whole() -> None:
 def test_STO_1_or_nothing_of_it_is(refused: Change, outcome: Outcome) -> None:
     world = World()
     entry = Entry(WorkflowStatus.RUNNING, 5.0)
-    world.start(marks=("m",), entry=entry)
+    world.start(deduplication_ids=("m",), entry=entry)
     assert world.commit(refused) == [outcome]
     assert world.load() == Stored(1, b"head", 1, False)
     assert world.history() == [Segment(1, b"first")]
     assert at_once(world.states.find(Query())).found == [Found(KEY, entry)]
-    assert world.commit(change(KEY, 1, 2, marks=("n",))) == [Written(2)]  # its other mark was not taken
+    assert world.commit(change(KEY, 1, 2, deduplication_ids=("n",))) == [
+        Written(2)
+    ]  # its other deduplication id was not taken
 
 
 def test_STO_2_of_changes_with_one_expected_version_one_is_written() -> None:
@@ -146,15 +167,15 @@ def test_STO_2_an_absent_instance_equals_no_version() -> None:
 def test_STO_3_outcomes_are_per_key_and_undo_no_winner() -> None:
     world = World()
     keys = [StateKey("Trip", str(number)) for number in range(5)]
-    world.start(keys[1], marks=("m",))
+    world.start(keys[1], deduplication_ids=("m",))
     outcomes = world.commit(
         change(keys[0], None, 3),
-        change(keys[1], 1, 4, marks=("m",)),
+        change(keys[1], 1, 4, deduplication_ids=("m",)),
         change(keys[2], 8, 9),
         change(keys[3], None, 3, segment=Segment(2, b"")),
         change(keys[4], None, 6),
     )
-    assert outcomes == [Written(3), Known(("m",)), Lost(None), Refused("segment 2 does not follow 0"), Written(6)]
+    assert outcomes == [Written(3), Duplicate(("m",)), Lost(None), Refused("segment 2 does not follow 0"), Written(6)]
     assert list(at_once(world.states.load(keys))) == [keys[0], keys[1], keys[4]]
 
 
@@ -190,12 +211,12 @@ def test_versions_grow() -> None:
 
 def test_STO_9_marks_of_a_key_are_all_remembered() -> None:
     world = World()
-    world.start(marks=("0",))
+    world.start(deduplication_ids=("0",))
     for number in range(1, 30):
-        assert world.commit(change(KEY, number, number + 1, marks=(str(number),))) == [Written(number + 1)]
+        assert world.commit(change(KEY, number, number + 1, deduplication_ids=(str(number),))) == [Written(number + 1)]
     for number in range(30):
-        assert world.commit(change(KEY, 30, 31, marks=("new", str(number)))) == [Known((str(number),))]
-    assert world.commit(change(StateKey("Trip", "2"), None, 1, marks=("0", "1"))) == [Written(1)]
+        assert world.commit(change(KEY, 30, 31, deduplication_ids=("new", str(number)))) == [Duplicate((str(number),))]
+    assert world.commit(change(StateKey("Trip", "2"), None, 1, deduplication_ids=("0", "1"))) == [Written(1)]
 
 
 def test_STO_10_published_changes_no_version() -> None:
@@ -302,7 +323,7 @@ def test_a_bad_query_says_so() -> None:
 # ── Purge ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_expired_instance_goes_and_leaves_a_remnant_until_the_horizon() -> None:
+def test_an_expired_instance_goes_and_leaves_a_remnant_until_the_deduplication_window_ends() -> None:
     world = World()
     world.start(entry=Entry(WorkflowStatus.COMPLETED, 5.0), expires_at=2000.0)
     assert world.purge(1999.9) == 0
@@ -319,7 +340,7 @@ def test_an_expired_instance_goes_and_leaves_a_remnant_until_the_horizon() -> No
 
 
 def test_STO_12_purge_checks_expiry_again() -> None:
-    world = World(InMemoryStorage(horizon=0.0))
+    world = World(InMemoryStorage(deduplication_window=0.0))
     keys = [StateKey("Trip", name) for name in ("later", "never", "twice")]
     for key in keys:
         world.start(key, expires_at=2000.0)
@@ -333,23 +354,23 @@ def test_STO_12_purge_checks_expiry_again() -> None:
     assert world.load(keys[1]) is not None
 
 
-def test_marks_go_a_horizon_after_they_were_made() -> None:
-    world = World(InMemoryStorage(horizon=100.0))
-    world.start(marks=("old",), at=50.0)
-    world.commit(change(KEY, 1, 2, marks=("older",), at=20.0))
+def test_deduplication_ids_go_a_deduplication_window_after_they_were_made() -> None:
+    world = World(InMemoryStorage(deduplication_window=100.0))
+    world.start(deduplication_ids=("old",), at=50.0)
+    world.commit(change(KEY, 1, 2, deduplication_ids=("older",), at=20.0))
     assert world.purge(119.9) == 0
     assert world.purge(120.0) == 1
-    assert world.commit(change(KEY, 2, 3, marks=("old", "older"))) == [Known(("old",))]
+    assert world.commit(change(KEY, 2, 3, deduplication_ids=("old", "older"))) == [Duplicate(("old",))]
     assert world.purge(150.0) == 1
-    assert world.commit(change(KEY, 2, 3, marks=("old", "older"))) == [Written(3)]
+    assert world.commit(change(KEY, 2, 3, deduplication_ids=("old", "older"))) == [Written(3)]
 
 
 def test_marks_outlive_the_remnant_if_they_are_younger() -> None:
-    world = World(InMemoryStorage(horizon=100.0))
-    world.start(marks=("m",), at=500.0, expires_at=10.0)
+    world = World(InMemoryStorage(deduplication_window=100.0))
+    world.start(deduplication_ids=("m",), at=500.0, expires_at=10.0)
     world.purge(10.0)
     world.purge(110.0)
-    assert world.commit(change(KEY, None, 2, marks=("m",))) == [Known(("m",))]
+    assert world.commit(change(KEY, None, 2, deduplication_ids=("m",))) == [Duplicate(("m",))]
     assert world.commit(change(KEY, 1, 2)) == [Lost(None)]
     assert world.commit(change(KEY, None, 2)) == [Written(2)]
     assert world.purge(600.0) == 1
@@ -362,25 +383,27 @@ def test_purge_goes_in_bounded_bites_and_misses_nothing() -> None:
     order = random.Random(7)
     keys = [StateKey("Trip", str(number)) for number in range(25)]
     for key in keys:
-        world.start(key, expires_at=1000.0 + order.random(), at=1000.0 - FOURTEEN_DAYS, marks=("m", "n", "o"))
+        world.start(
+            key, expires_at=1000.0 + order.random(), at=1000.0 - FOURTEEN_DAYS, deduplication_ids=("m", "n", "o")
+        )
     assert [world.purge(1001.0, limit=10) for _ in range(12)] == [10] * 10 + [0] * 2
     assert at_once(world.states.load(keys)) == {}
-    horizon = 1001.0 + FOURTEEN_DAYS
+    deduplication_window = 1001.0 + FOURTEEN_DAYS
     assert database.size() == 25
-    assert [world.purge(horizon, limit=10) for _ in range(3)] == [0, 0, 0]
+    assert [world.purge(deduplication_window, limit=10) for _ in range(3)] == [0, 0, 0]
     assert database.size() == 0
-    outcomes = world.commit(*(change(key, None, 5, marks=("m", "n", "o")) for key in keys))
+    outcomes = world.commit(*(change(key, None, 5, deduplication_ids=("m", "n", "o")) for key in keys))
     assert outcomes == [Written(5)] * 25
 
 
 def test_many_marks_of_one_change_go_in_bites_too() -> None:
     world = World()
-    marks = tuple(str(number) for number in range(20))
-    world.start(marks=marks, at=0.0)
+    deduplication_ids = tuple(str(number) for number in range(20))
+    world.start(deduplication_ids=deduplication_ids, at=0.0)
     assert world.purge(FOURTEEN_DAYS, limit=15) == 15
-    assert world.commit(change(KEY, 1, 2, marks=marks)) == [Known(marks[15:])]
+    assert world.commit(change(KEY, 1, 2, deduplication_ids=deduplication_ids)) == [Duplicate(deduplication_ids[15:])]
     assert world.purge(FOURTEEN_DAYS, limit=15) == 5
-    assert world.commit(change(KEY, 1, 2, marks=marks)) == [Written(2)]
+    assert world.commit(change(KEY, 1, 2, deduplication_ids=deduplication_ids)) == [Written(2)]
 
 
 # ── Values, keys, life ──────────────────────────────────────────────────────────────────────────────
@@ -433,13 +456,13 @@ def test_STO_14_a_key_that_is_too_long_or_no_unicode_is_refused(text: str) -> No
 
 
 def test_capabilities_say_what_it_was_made_with() -> None:
-    assert InMemoryStorage().capabilities.horizon == DEFAULT_HORIZON == FOURTEEN_DAYS
+    assert InMemoryStorage().capabilities.deduplication_window == DEFAULT_DEDUPLICATION_WINDOW == FOURTEEN_DAYS
     assert not InMemoryStorage().capabilities.durable
-    database = Database(horizon=5.0, max_value=6)
+    database = Database(deduplication_window=5.0, max_value=6)
     capabilities = InMemoryStorage(database).capabilities
-    assert (capabilities.horizon, capabilities.max_value) == (5.0, 6)
+    assert (capabilities.deduplication_window, capabilities.max_value) == (5.0, 6)
     with pytest.raises(UsageError):
-        InMemoryStorage(database, horizon=5.0)
+        InMemoryStorage(database, deduplication_window=5.0)
 
 
 def test_after_close_every_verb_raises() -> None:
@@ -463,9 +486,9 @@ def test_after_close_every_verb_raises() -> None:
 
 
 def test_a_mark_that_a_change_names_twice_is_one() -> None:
-    world = World(InMemoryStorage(horizon=5.0))
-    world.start(marks=("m", "m"), at=1.0, expires_at=2.0)
-    assert world.commit(Change(KEY, 1, 2, b"", 2.0, marks=("m", "m"))) == [Known(("m",))]
+    world = World(InMemoryStorage(deduplication_window=5.0))
+    world.start(deduplication_ids=("m", "m"), at=1.0, expires_at=2.0)
+    assert world.commit(Change(KEY, 1, 2, b"", 2.0, deduplication_ids=("m", "m"))) == [Duplicate(("m",))]
     assert [world.purge(10.0, 1) for _ in range(3)] == [1, 1, 0]
     world.start(at=20.0)
     assert world.purge(10.0, 1) == 0

@@ -30,13 +30,13 @@ from infinitic.storage import (
     Stored,
     Written,
 )
-from infinitic.storage_checks import check_changes, check_history, check_purge
+from infinitic.storage.checks import check_changes, check_history, check_purge
 from infinitic_shelf.journal import Journal
 from infinitic_shelf.rows import Rows, Step
 
 T = TypeVar("T")
 
-DEFAULT_HORIZON = 14 * 86_400.0
+DEFAULT_DEDUPLICATION_WINDOW = 14 * 86_400.0
 DEFAULT_MAX_VALUE = 16 * 1024 * 1024
 
 
@@ -54,11 +54,11 @@ class ShelfStates(StateStorage):
     unknown, and what comes after it sees all of it or nothing.
     """
 
-    __slots__ = ("_closed", "_horizon", "_journal", "_max_value", "_thread")
+    __slots__ = ("_closed", "_deduplication_window", "_journal", "_max_value", "_thread")
 
-    def __init__(self, journal: Journal, horizon: float, max_value: int) -> None:
+    def __init__(self, journal: Journal, deduplication_window: float, max_value: int) -> None:
         self._journal = journal
-        self._horizon = horizon
+        self._deduplication_window = deduplication_window
         self._max_value = max_value
         self._thread = ThreadPoolExecutor(1, "infinitic-shelf")
         self._closed = False
@@ -97,11 +97,11 @@ class ShelfStates(StateStorage):
         check_purge(now, limit)
 
         def purge(rows: Rows) -> int:
-            expired = rows.expired(now, limit, self._horizon)
-            if expired.instances or expired.marks or expired.remnants:
+            expired = rows.expired(now, limit, self._deduplication_window)
+            if expired.instances or expired.deduplication_ids or expired.remnants:
                 self._journal.append(Step(expired=expired))
             self._journal.compact()
-            return len(expired.instances) + len(expired.marks)
+            return len(expired.instances) + len(expired.deduplication_ids)
 
         return await self.do(purge)
 
@@ -125,21 +125,27 @@ class ShelfStates(StateStorage):
 
 
 class ShelfStorage(Storage):
-    """States in one folder. `horizon` is in seconds, `max_value` in bytes."""
+    """States in one folder. `deduplication_window` is in seconds, `max_value` in bytes."""
 
     __slots__ = ("_states", "capabilities", "states")
 
     Settings: ClassVar[type[BaseModel]] = ShelfSettings
 
     def __init__(
-        self, path: Path | str, *, horizon: float = DEFAULT_HORIZON, max_value: int = DEFAULT_MAX_VALUE
+        self,
+        path: Path | str,
+        *,
+        deduplication_window: float = DEFAULT_DEDUPLICATION_WINDOW,
+        max_value: int = DEFAULT_MAX_VALUE,
     ) -> None:
-        self.capabilities = StorageCapabilities(max_value=max_value, durable=True, horizon=horizon)
-        self.states = self._states = ShelfStates(Journal(Path(path)), horizon, max_value)
+        self.capabilities = StorageCapabilities(
+            max_value=max_value, durable=True, deduplication_window=deduplication_window
+        )
+        self.states = self._states = ShelfStates(Journal(Path(path)), deduplication_window, max_value)
 
     @classmethod
-    def from_settings(cls, settings: Any, *, horizon: float) -> Self:
-        return cls(settings.path, horizon=horizon, max_value=settings.max_value_bytes)
+    def from_settings(cls, settings: Any, *, deduplication_window: float) -> Self:
+        return cls(settings.path, deduplication_window=deduplication_window, max_value=settings.max_value_bytes)
 
     async def prepare(self) -> None:
         await self._states.do(lambda rows: None)

@@ -11,34 +11,38 @@ import msgspec
 
 from infinitic.storage import (
     Change,
+    Duplicate,
     Entry,
     Found,
     InvalidArgument,
-    Known,
     Lost,
     Outcome,
     Page,
     Published,
     Query,
-    Refused,
     Segment,
     StateKey,
     Stored,
     WorkflowStatus,
     Written,
 )
+from infinitic.storage.checks import fits_key, refuse_key, refuse_segment, refuse_version
 
 Position = tuple[float, str, str]  # in the order of `find`: start, name, id
 
 
 class Row(msgspec.Struct, eq=False):
-    """What is kept of a key: an instance, its remnant (a `version`, but nothing `stored`), or only marks."""
+    """What is kept of a key: an instance, its remnant, or only deduplication ids.
+
+    A remnant has a `version`, but nothing is `stored`.
+    """
 
     key: StateKey
     version: int | None = None
     stored: Stored | None = None
     segments: list[Segment] = []
-    marks: dict[str, float] = {}  # and when they were taken
+    # Each with the time at which it was taken.
+    deduplication_ids: dict[str, float] = {}
     entry: Entry | None = None
     expires_at: float | None = None
 
@@ -47,7 +51,7 @@ class Expired(msgspec.Struct):
     """What a purge takes away."""
 
     instances: list[StateKey]
-    marks: list[tuple[StateKey, str]]
+    deduplication_ids: list[tuple[StateKey, str]]
     remnants: list[StateKey]
 
 
@@ -98,14 +102,14 @@ class Rows:
         is_remnant = row.stored is None and row.version is not None
         if is_remnant or row.version != change.expected:
             return Lost(row.version)
-        if known := tuple(mark for mark in change.marks if mark in row.marks):
-            return Known(known)
+        if known := tuple(each for each in change.deduplication_ids if each in row.deduplication_ids):
+            return Duplicate(known)
         if row.version is not None and change.version <= row.version:
-            return Refused(f"version {change.version} does not come after {row.version}")
+            return refuse_version(change.version, row.version)
         if change.segment is not None and change.segment.sequence != len(row.segments) + 1:
-            return Refused(f"segment {change.segment.sequence} does not follow {len(row.segments)}")
-        if not (_fits(change.key.name) and _fits(change.key.id)):
-            return Refused("a name and an id are at most 255 bytes of UTF-8 each")
+            return refuse_segment(change.segment.sequence, len(row.segments))
+        if not (fits_key(change.key.name) and fits_key(change.key.id)):
+            return refuse_key()
         return Written(change.version)
 
     def find(self, query: Query) -> Page:
@@ -121,14 +125,19 @@ class Rows:
         cursor = msgspec.json.encode(page[-1][0]).decode() if len(best) > len(page) else None
         return Page([Found(StateKey(name, id), entry) for (_, name, id), entry in page], cursor)
 
-    def expired(self, now: float, limit: int, horizon: float) -> Expired:
-        """What may go. A remnant goes a horizon after its instance might, a mark a horizon after it was taken."""
+    def expired(self, now: float, limit: int, deduplication_window: float) -> Expired:
+        """What may go.
+
+        A remnant goes when the deduplication window is over, counted from the time at which its
+        instance might go. A deduplication id goes when the window is over, counted from its change.
+        """
         rows = self._rows.values()
         due = [row for row in rows if row.expires_at is not None and row.expires_at <= now]
         instances = [row.key for row in due if row.stored is not None][:limit]
-        remnants = [row.key for row in due if row.stored is None and (row.expires_at or 0.0) + horizon <= now][:limit]
-        marks = ((row.key, mark) for row in rows for mark, at in row.marks.items() if at + horizon <= now)
-        return Expired(instances, list(islice(marks, limit - len(instances))), remnants)
+        old = now - deduplication_window
+        remnants = [row.key for row in due if row.stored is None and (row.expires_at or 0.0) <= old][:limit]
+        ids = ((row.key, each) for row in rows for each, at in row.deduplication_ids.items() if at <= old)
+        return Expired(instances, list(islice(ids, limit - len(instances))), remnants)
 
     def snapshot(self) -> Step:
         """The one step that makes this shelf of an empty one."""
@@ -153,7 +162,7 @@ class Rows:
             row.segments.append(change.segment)
         row.version = change.version
         row.stored = Stored(change.version, change.head, len(row.segments), change.published)
-        row.marks.update(dict.fromkeys(change.marks, change.at))
+        row.deduplication_ids.update(dict.fromkeys(change.deduplication_ids, change.at))
         row.entry = change.entry or row.entry
         row.expires_at = change.expires_at
 
@@ -165,10 +174,10 @@ class Rows:
         for key in expired.remnants:
             row = self._rows[key]
             row.version = row.expires_at = None
-        for key, mark in expired.marks:
-            del self._rows[key].marks[mark]
-        for key in {*expired.remnants, *(key for key, _ in expired.marks)}:
-            if self._rows[key].version is None and not self._rows[key].marks:
+        for key, id_ in expired.deduplication_ids:
+            del self._rows[key].deduplication_ids[id_]
+        for key in {*expired.remnants, *(key for key, _ in expired.deduplication_ids)}:
+            if self._rows[key].version is None and not self._rows[key].deduplication_ids:
                 del self._rows[key]
 
 
@@ -192,10 +201,3 @@ def _position(cursor: str) -> Position:
     except msgspec.DecodeError as error:
         raise InvalidArgument(f"{cursor!r} is not a cursor of `find`") from error
     return position
-
-
-def _fits(text: str) -> bool:
-    try:
-        return len(text.encode()) <= 255
-    except UnicodeEncodeError:  # a lone surrogate
-        return False

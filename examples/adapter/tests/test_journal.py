@@ -41,8 +41,8 @@ asyncio.run(main())
 def trip(version: int, head: bytes = b"head", expires_at: float | None = None) -> Change:
     expected = version - 1 or None
     segment = Segment(version, b"events")
-    marks = ("m",) if version == 1 else ()
-    return Change(KEY, expected, version, head, 1.0, segment, marks, expires_at=expires_at)
+    deduplication_ids = ("m",) if version == 1 else ()
+    return Change(KEY, expected, version, head, 1.0, segment, deduplication_ids, expires_at=expires_at)
 
 
 async def version(folder: Path) -> int | None:
@@ -125,7 +125,10 @@ def test_a_disk_that_fails_leaves_the_outcome_unknown(tmp_path: Path, monkeypatc
 
 def test_the_journal_is_written_anew_under_the_eyes_of_others(tmp_path: Path) -> None:
     async def main() -> None:
-        async with ShelfStorage(tmp_path, horizon=10.0) as one, ShelfStorage(tmp_path, horizon=10.0) as two:
+        async with (
+            ShelfStorage(tmp_path, deduplication_window=10.0) as one,
+            ShelfStorage(tmp_path, deduplication_window=10.0) as two,
+        ):
             await one.states.commit([trip(1)])
             for number in range(2, 20):
                 await one.states.commit([trip(number, b"x" * 100_000)])
@@ -136,7 +139,7 @@ def test_the_journal_is_written_anew_under_the_eyes_of_others(tmp_path: Path) ->
             assert len(await one.states.history(KEY)) == 20
             assert await version(tmp_path) == 20
             assert await two.states.commit([trip(21, expires_at=20.0)]) == [Written(21)]
-            assert await one.states.purge(20.0) == 2  # the instance and a mark
+            assert await one.states.purge(20.0) == 2  # the instance and a deduplication id
             assert await two.states.commit([trip(1)]) == [Lost(21)]
             assert await one.states.purge(30.0) == 0  # the remnant does not count
             assert await two.states.commit([trip(1)]) == [Written(1)]

@@ -1,11 +1,9 @@
-"""Keys and marks as bytes: exact, and in the order of (name, id), since Redis sorts bytes."""
+"""Keys and deduplication ids as bytes. They are exact, and sort by name and id, as Redis does."""
 
 from __future__ import annotations
 
 from infinitic.storage import StateKey
-
-MAX_PART = 255
-"""Bytes of UTF-8 of a name, and of an id."""
+from infinitic.storage.checks import MAX_KEY_PART
 
 SEPARATOR = b"\0\0"  # sorts before anything that could follow within a name
 _NUL = b"\0\xff"
@@ -17,7 +15,7 @@ def encode_name(name: str) -> bytes | None:
         encoded = name.encode()
     except UnicodeEncodeError:
         return None
-    return None if len(encoded) > MAX_PART else encoded.replace(b"\0", _NUL)
+    return None if len(encoded) > MAX_KEY_PART else encoded.replace(b"\0", _NUL)
 
 
 def encode_key(key: StateKey) -> bytes | None:
@@ -34,6 +32,9 @@ def decode_key(member: bytes) -> StateKey:
     return StateKey(name.replace(_NUL, b"\0").decode(), id_.decode())
 
 
-def encode_mark(member: bytes, mark: str) -> bytes:
-    """A mark of a key in the one sorted set of all marks; the length in front keeps keys apart."""
-    return len(member).to_bytes(2, "big") + member + mark.encode("utf-8", "surrogatepass")
+def encode_deduplication_id(member: bytes, id_: str) -> bytes:
+    """The member for a deduplication id of a key, in the one sorted set of them all.
+
+    The length in front tells where the key ends.
+    """
+    return len(member).to_bytes(2, "big") + member + id_.encode("utf-8", "surrogatepass")

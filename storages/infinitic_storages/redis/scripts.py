@@ -5,7 +5,7 @@ Keys, all behind `PREFIX|`, where M is the member that names an instance (see `k
     s|M             hash: v version, h head, q last sequence, p published, x expires_at, e entry, t status, f flag
                     (a remnant has v only)
     e|M  o|M        hashes: events and outboxes by sequence
-    marks           sorted set: length of M, M and mark, by when the mark goes
+    marks           sorted set: length of M, M and deduplication id, by when the id goes
     expiring        sorted set: M of instances by expires_at
     remnants        sorted set: M of remnants by when they go
     started         sorted set: M of entries by started_at; and of parts of them:
@@ -15,7 +15,7 @@ Keys, all behind `PREFIX|`, where M is the member that names an instance (see `k
 
 Redis refuses a script before its first write or not at all (memory, disk, replica), so a script is whole or absent.
 It undoes nothing of one that errs midway, which is kept from happening: see
-`infinitic.storage_checks` and `permissions`.
+`infinitic.storage.checks` and `permissions`.
 Versions and sequences stay text: a Lua number is exact to 2^53 only.
 """
 
@@ -33,8 +33,8 @@ COMMIT = """
 -- 1 prefix  2 M  3 expected ('': none)  4 version  5 head  6 published  7 expires_at ('': none)
 -- 8 sequence before ('': no segment)  9 sequence  10 events  11 has outbox  12 outbox
 -- 13 version does not come after expected  14 status ('': no entry)  15 started_at  16 next_wake ('': none)
--- 17 entry  18 when marks go  19 flag ('': none)  20… marks
--- 0: written. {1, current}: lost. {2, …}: indexes of known marks. {3}: bad version. {4, sequence}: bad segment
+-- 17 entry  18 when deduplication ids go  19 flag ('': none)  20… these
+-- 0: written. {1, current}: lost. {2, …}: indexes of known ids. {3}: bad version. {4, sequence}: bad segment
 local call, p, m = redis.call, ARGV[1], ARGV[2]
 local row = p .. 's|' .. m
 local old = call('HMGET', row, 'v', 'q', 'x', 't', 'f')
@@ -182,7 +182,8 @@ return found
 """
 
 PURGE = """
--- 1 prefix  2 now  3 horizon  4 how many remnants  5 how many instances and marks. {remnants gone, others gone}
+-- 1 prefix  2 now  3 deduplication window  4 limit of remnants  5 limit of instances and ids
+-- {remnants gone, instances and ids gone}
 -- What is due is looked up and removed in this one step: nobody can have prolonged it in between.
 local call, p = redis.call, ARGV[1]
 local function due(index, limit)

@@ -9,13 +9,12 @@ import msgspec
 
 from infinitic.storage import (
     Change,
-    Known,
+    Duplicate,
     Lost,
     Outcome,
     Page,
     Published,
     Query,
-    Refused,
     Segment,
     StateKey,
     StateStorage,
@@ -23,16 +22,23 @@ from infinitic.storage import (
     WorkflowStatus,
     Written,
 )
-from infinitic.storage_checks import check_changes, check_history, check_purge
+from infinitic.storage.checks import (
+    check_changes,
+    check_history,
+    check_purge,
+    refuse_key,
+    refuse_segment,
+    refuse_version,
+)
 from infinitic_storages.redis import scripts
 from infinitic_storages.redis.connections import Argument, Connections, Script
 from infinitic_storages.redis.find import Finder
-from infinitic_storages.redis.keys import MAX_PART, encode_key, encode_mark
+from infinitic_storages.redis.keys import encode_deduplication_id, encode_key
 
 if TYPE_CHECKING:
     from infinitic_storages.redis.settings import RedisSettings
 
-BITE = 200
+CHUNK = 200
 """What one step of a purge removes at most, so that nobody waits for it long."""
 
 GONE = "it is missing"
@@ -48,12 +54,12 @@ _encode = msgspec.msgpack.Encoder().encode
 class RedisStates(StateStorage):
     """States and histories in one Redis database, behind one prefix."""
 
-    __slots__ = ("_connections", "_finder", "_horizon", "_limit", "_prefix")
+    __slots__ = ("_connections", "_deduplication_window", "_finder", "_limit", "_prefix")
 
-    def __init__(self, connections: Connections, settings: RedisSettings, horizon: float) -> None:
+    def __init__(self, connections: Connections, settings: RedisSettings, deduplication_window: float) -> None:
         self._connections = connections
         self._prefix = f"{settings.key_prefix}|".encode()
-        self._horizon = horizon
+        self._deduplication_window = deduplication_window
         self._limit = settings.max_value
         self._finder = Finder(connections, self._prefix)
 
@@ -87,7 +93,7 @@ class RedisStates(StateStorage):
         if member is None or (limit < 1 if sequences is None else not wanted):
             return []
         first, count = (str(max(after, 0)), str(limit)) if sequences is None else ("", "")
-        arguments: tuple[Argument, ...] = (self._prefix, member, _flag(outbox), first, count, *map(str, wanted))
+        arguments: tuple[Argument, ...] = (self._prefix, member, _encode_flag(outbox), first, count, *map(str, wanted))
         ((found, events, outboxes),) = await self._connections.call(_HISTORY, [arguments])
         return [
             Segment(int(sequence), event, outboxes[index] if outbox else None)
@@ -104,7 +110,7 @@ class RedisStates(StateStorage):
         for index, change in enumerate(changes):
             member = encode_key(change.key)
             if member is None:
-                outcomes[index] = _impossible(change)
+                outcomes[index] = _decide_impossible(change)
                 continue
             asked.append(index)
             if isinstance(change, Published):
@@ -114,7 +120,7 @@ class RedisStates(StateStorage):
         if calls:
             replies = await self._connections.evaluate(calls, writing=True)
             for index, reply in zip(asked, replies, strict=True):
-                outcomes[index] = _outcome(changes[index], reply)
+                outcomes[index] = _decode_outcome(changes[index], reply)
         return [outcome for outcome in outcomes if outcome is not None]
 
     async def find(self, query: Query) -> Page:
@@ -134,13 +140,13 @@ class RedisStates(StateStorage):
     async def _purge(self, now: float, limit: int, *, remnants: bool) -> int:
         gone = 0
         while gone < limit:
-            bite = min(BITE, limit - gone)
-            bites = (str(bite), "0") if remnants else ("0", str(bite))
-            arguments = (self._prefix, _number(now), _number(self._horizon), *bites)
+            chunk = min(CHUNK, limit - gone)
+            chunks = (str(chunk), "0") if remnants else ("0", str(chunk))
+            arguments = (self._prefix, _encode_number(now), _encode_number(self._deduplication_window), *chunks)
             ((remnants_gone, others_gone),) = await self._connections.call(_PURGE, [arguments])
             removed: int = remnants_gone + others_gone
             gone += removed
-            if removed < bite:
+            if removed < chunk:
                 break
         return gone
 
@@ -157,25 +163,25 @@ class RedisStates(StateStorage):
             "" if change.expected is None else str(change.expected),
             str(change.version),
             change.head,
-            _flag(change.published),
-            _number(change.expires_at),
+            _encode_flag(change.published),
+            _encode_number(change.expires_at),
             "" if segment is None else str(segment.sequence - 1),
             "" if segment is None else str(segment.sequence),
             b"" if segment is None else segment.events,
-            _flag(outbox is not None),
+            _encode_flag(outbox is not None),
             outbox or b"",
-            _flag(bad),
+            _encode_flag(bad),
             "" if entry is None else entry.status.value,
-            "" if entry is None else _number(entry.started_at),
-            _number(wake),
+            "" if entry is None else _encode_number(entry.started_at),
+            _encode_number(wake),
             b"" if entry is None else _encode(entry),
-            _number(change.at + self._horizon),
+            _encode_number(change.at + self._deduplication_window),
             "" if entry is None or entry.flag is None else entry.flag.value,
-            *[encode_mark(member, mark) for mark in change.marks],
+            *[encode_deduplication_id(member, id_) for id_ in change.deduplication_ids],
         )
 
 
-def _outcome(change: Change | Published, reply: Any) -> Outcome:
+def _decode_outcome(change: Change | Published, reply: Any) -> Outcome:
     if reply == 0:
         return Written(change.version)
     answer = cast(list[Any], reply)
@@ -184,26 +190,26 @@ def _outcome(change: Change | Published, reply: Any) -> Outcome:
         return Lost(None if not rest or rest[0] is None else int(rest[0]))
     assert isinstance(change, Change)
     if kind == 2:
-        return Known(tuple(dict.fromkeys(change.marks[int(index)] for index in rest)))
+        return Duplicate(tuple(dict.fromkeys(change.deduplication_ids[int(index)] for index in rest)))
     if kind == 3:
-        return Refused(f"version {change.version} does not come after {change.expected}")
+        return refuse_version(change.version, change.expected)
     assert change.segment is not None
-    return Refused(f"segment {change.segment.sequence} does not follow {int(rest[0])}")
+    return refuse_segment(change.segment.sequence, int(rest[0]))
 
 
-def _impossible(change: Change | Published) -> Outcome:
+def _decide_impossible(change: Change | Published) -> Outcome:
     """What becomes of a key that nothing can be stored of."""
     if isinstance(change, Published) or change.expected is not None:
         return Lost(None)
     if change.segment is not None and change.segment.sequence != 1:
-        return Refused(f"segment {change.segment.sequence} does not follow 0")
-    return Refused(f"a name and an id are at most {MAX_PART} bytes of UTF-8 each")
+        return refuse_segment(change.segment.sequence, 0)
+    return refuse_key()
 
 
-def _flag(value: bool) -> str:
+def _encode_flag(value: bool) -> str:
     return "1" if value else "0"
 
 
-def _number(value: float | None) -> str:
+def _encode_number(value: float | None) -> str:
     """Exact both ways. None is the empty text."""
     return "" if value is None else repr(float(value))

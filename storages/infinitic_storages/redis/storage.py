@@ -18,14 +18,20 @@ DAY = 86_400.0
 class RedisStorage(Storage):
     """A connection to a Redis server, made when it is first used. It belongs to one event loop.
 
-    `horizon` is how long, in seconds, marks and remnants are kept. Whether it is durable depends on the server
-    (`appendonly yes` and `appendfsync always`), and is known after `prepare`; until then it is said not to be.
-    Raises `MissingDriverError`.
+    Whether what is written survives a crash depends on the server: it has to have `appendonly yes` and
+    `appendfsync always`. That is known after `prepare`; until then `capabilities.durable` is False.
+
+    Args:
+        settings: where the server is; by default a Redis on this machine.
+        deduplication_window: seconds for which deduplication ids and remnants are kept.
+
+    Raises:
+        MissingDriverError: the driver is not installed.
     """
 
     Settings: ClassVar[type[BaseModel]] = RedisSettings
 
-    def __init__(self, settings: RedisSettings | None = None, *, horizon: float = 14 * DAY) -> None:
+    def __init__(self, settings: RedisSettings | None = None, *, deduplication_window: float = 14 * DAY) -> None:
         try:
             from infinitic_storages.redis.connections import Connections
             from infinitic_storages.redis.diagnosis import diagnose
@@ -40,18 +46,22 @@ class RedisStorage(Storage):
         self._connections = Connections(settings)
         self._prepare = prepare
         self._diagnose = diagnose
-        self.states = RedisStates(self._connections, settings, horizon)
-        self.capabilities = StorageCapabilities(max_value=settings.max_value, durable=False, horizon=horizon)
+        self.states = RedisStates(self._connections, settings, deduplication_window)
+        self.capabilities = StorageCapabilities(
+            max_value=settings.max_value, durable=False, deduplication_window=deduplication_window
+        )
 
     @classmethod
-    def from_settings(cls, settings: Any, *, horizon: float) -> Self:
+    def from_settings(cls, settings: Any, *, deduplication_window: float) -> Self:
         """See `infinitic.plugins.StoragePlugin`."""
-        return cls(settings, horizon=horizon)
+        return cls(settings, deduplication_window=deduplication_window)
 
     async def prepare(self) -> None:
         durable = await self._prepare(self._connections, self._prefix)
         kept = self.capabilities
-        self.capabilities = StorageCapabilities(max_value=kept.max_value, durable=durable, horizon=kept.horizon)
+        self.capabilities = StorageCapabilities(
+            max_value=kept.max_value, durable=durable, deduplication_window=kept.deduplication_window
+        )
 
     async def diagnose(self) -> list[Diagnosis]:
         """How the server is, see `infinitic.diagnosis`."""

@@ -1,6 +1,9 @@
-"""How a commit is decided, the same on every database.
+"""How a commit is decided. It is the same on every database.
 
-Asking (`look`) locks what the answer depends on; `decide` is pure; `Plan` is what is then written in bulk.
+1. `make_question` lists what has to be known.
+2. The database answers (`SqlDatabase.look`), and locks what the answer depends on.
+3. `decide` makes a `Plan` of it. It is pure.
+4. The database writes the plan, many rows with each statement (`SqlDatabase.write`).
 """
 
 from __future__ import annotations
@@ -9,44 +12,38 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from infinitic.storage import (
-    Change,
-    Known,
-    Lost,
-    Outcome,
-    Published,
-    Refused,
-    Segment,
-    Written,
-)
-from infinitic_storages.sql.keys import MAX_PART, encode_key, encode_mark
+from infinitic.storage import Change, Duplicate, Lost, Outcome, Published, Segment, Written
+from infinitic.storage.checks import refuse_key, refuse_segment, refuse_version
+from infinitic_storages.sql.keys import encode_deduplication_id, encode_key
 
 T = TypeVar("T")
 
 MAX_STATEMENT = 32 * 1024 * 1024
-"""Bytes of values that one statement carries, more only if one row has more."""
+"""Bytes of values that one statement carries; more only if one row has more."""
 
 
 class TryAgain(Exception):
     """What was there a moment ago is gone: look again."""
 
 
-class Row(NamedTuple):
-    """What is stored of a key. Not alive: a remnant."""
+class StoredRow(NamedTuple):
+    """What is stored of a key. A row that is not `alive` is a remnant."""
 
     version: int
     sequence: int
     alive: bool
 
 
-class MarkRow(NamedTuple):
+class DeduplicationRow(NamedTuple):
+    """A deduplication id that is to be written, with its time in seconds since the Unix epoch."""
+
     key: bytes
     mark: bytes
     at: float
 
 
 class HeadRow(NamedTuple):
-    """A change that is to be written, and the sequence that its head ends up with."""
+    """A change that is to be written, and the sequence of the last segment once it is written."""
 
     key: bytes
     change: Change
@@ -54,33 +51,59 @@ class HeadRow(NamedTuple):
 
 
 class SegmentRow(NamedTuple):
+    """A segment that is to be written."""
+
     key: bytes
     segment: Segment
 
 
 @dataclass(slots=True)
 class Facts:
-    """The answer to a `Question`. `claimed` keys did not exist, and are ours now."""
+    """The answer to a `Question`.
+
+    Attributes:
+        claimed: keys that did not exist, and for which this transaction has made a row.
+        rows: what is stored of the other keys.
+        known: pairs of a key and a deduplication id that are stored.
+    """
 
     claimed: set[bytes]
-    rows: dict[bytes, Row]
+    rows: dict[bytes, StoredRow]
     known: set[tuple[bytes, bytes]]
 
 
 @dataclass(slots=True)
 class Question:
-    """What a commit has to know. Claims and keys are sorted, so that nobody waits in a circle."""
+    """What has to be known for a commit. Claims and keys are sorted, so that commits do not deadlock.
+
+    Attributes:
+        changes: the changes of the commit.
+        keys: the encoded key of each; None for what no key can be.
+        claims: rows for instances that must not exist yet.
+        others: keys that have to exist.
+        deduplication_ids: pairs of a key and an id that may be stored.
+    """
 
     changes: Sequence[Change | Published]
     keys: list[bytes | None]
     claims: list[HeadRow] = field(default_factory=list[HeadRow])
     others: list[bytes] = field(default_factory=list[bytes])
-    marks: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
+    deduplication_ids: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
 
 
 @dataclass(slots=True)
 class Plan:
-    """What is written. `withdrawn` were claimed in vain; `updated` and `created` have won."""
+    """What is written.
+
+    Attributes:
+        outcomes: one for each change, in their order.
+        created: changes of claimed keys.
+        updated: changes of keys that exist.
+        withdrawn: claimed keys whose change is not written: their rows are removed.
+        published: keys whose outbox is published.
+        segments: segments of the changes that are written.
+        deduplication_ids: ids of the changes that are written.
+    """
 
     outcomes: list[Outcome] = field(default_factory=list[Outcome])
     created: list[HeadRow] = field(default_factory=list[HeadRow])
@@ -88,15 +111,18 @@ class Plan:
     withdrawn: list[bytes] = field(default_factory=list[bytes])
     published: list[bytes] = field(default_factory=list[bytes])
     segments: list[SegmentRow] = field(default_factory=list[SegmentRow])
-    marks: list[MarkRow] = field(default_factory=list[MarkRow])
+    deduplication_ids: list[DeduplicationRow] = field(default_factory=list[DeduplicationRow])
 
     @property
     def empty(self) -> bool:
         return not (self.created or self.updated or self.published)
 
 
-def ask(changes: Sequence[Change | Published]) -> Question:
-    """What has to be known for these changes. A change that can only lose or be refused claims nothing."""
+def make_question(changes: Sequence[Change | Published]) -> Question:
+    """List what has to be known for these changes.
+
+    A change that can only be lost or refused claims no row.
+    """
     question = Question(changes, [encode_key(change.key) for change in changes])
     for key, change in zip(question.keys, changes, strict=True):
         if key is None:
@@ -108,54 +134,58 @@ def ask(changes: Sequence[Change | Published]) -> Question:
             question.claims.append(HeadRow(key, change, 0 if change.segment is None else 1))
         else:
             question.others.append(key)
-        question.marks += [(key, encode_mark(mark)) for mark in change.marks]
+        question.deduplication_ids += [(key, encode_deduplication_id(each)) for each in change.deduplication_ids]
     question.claims.sort(key=lambda row: row.key)
     question.others.sort()
     return question
 
 
 def decide(question: Question, facts: Facts) -> Plan:
-    """One outcome for each change, and what the winners write. Raises `TryAgain`."""
+    """Decide the outcome of each change, and what is written.
+
+    Raises:
+        TryAgain: a row that was claimed in vain is gone since.
+    """
     plan = Plan()
     for key, change in zip(question.keys, question.changes, strict=True):
         row = None if key is None else facts.rows.get(key)
         if isinstance(change, Published):
-            plan.outcomes.append(_published(plan, key, change, row))
+            plan.outcomes.append(_decide_published(plan, key, change, row))
         else:
-            plan.outcomes.append(_change(plan, facts, key, change, row))
+            plan.outcomes.append(_decide_change(plan, facts, key, change, row))
     plan.updated.sort(key=lambda each: each.key)
     plan.published.sort()
     return plan
 
 
-def _published(plan: Plan, key: bytes | None, change: Published, row: Row | None) -> Outcome:
+def _decide_published(plan: Plan, key: bytes | None, change: Published, row: StoredRow | None) -> Outcome:
     if key is None or row is None or not row.alive or row.version != change.version:
         return Lost(None if row is None else row.version)
     plan.published.append(key)
     return Written(row.version)
 
 
-def _change(plan: Plan, facts: Facts, key: bytes | None, change: Change, row: Row | None) -> Outcome:
+def _decide_change(plan: Plan, facts: Facts, key: bytes | None, change: Change, row: StoredRow | None) -> Outcome:
     claimed = key in facts.claimed
     current = None if row is None else row.version
     if not claimed and (current != change.expected or (row is not None and not row.alive)):
         return Lost(current)
-    marks = {} if key is None else {mark: (key, encode_mark(mark)) for mark in change.marks}
-    known = tuple(mark for mark, row_key in marks.items() if row_key in facts.known)
+    ids = {} if key is None else {each: (key, encode_deduplication_id(each)) for each in change.deduplication_ids}
+    known = tuple(each for each, row_key in ids.items() if row_key in facts.known)
     if known:
         if claimed:
-            plan.withdrawn.append(next(iter(marks.values()))[0])
-        return Known(known)
+            plan.withdrawn.append(next(iter(ids.values()))[0])
+        return Duplicate(known)
     if row is not None and change.version <= row.version:
-        return Refused(f"version {change.version} does not come after {row.version}")
+        return refuse_version(change.version, row.version)
     sequence = 0 if row is None else row.sequence
     segment = change.segment
     if segment is not None:
         if segment.sequence != sequence + 1:
-            return Refused(f"segment {segment.sequence} does not follow {sequence}")
+            return refuse_segment(segment.sequence, sequence)
         sequence += 1
     if key is None:
-        return Refused(f"a name and an id are at most {MAX_PART} bytes of UTF-8 each")
+        return refuse_key()
     if claimed:
         plan.created.append(HeadRow(key, change, sequence))
     elif row is not None:
@@ -164,20 +194,28 @@ def _change(plan: Plan, facts: Facts, key: bytes | None, change: Change, row: Ro
         raise TryAgain
     if segment is not None:
         plan.segments.append(SegmentRow(key, segment))
-    plan.marks += [MarkRow(key, mark, float(change.at)) for _, mark in dict.fromkeys(marks.values())]
+    plan.deduplication_ids += [DeduplicationRow(key, each, float(change.at)) for _, each in dict.fromkeys(ids.values())]
     return Written(change.version)
 
 
-def head_size(row: HeadRow) -> int:
+def measure_head(row: HeadRow) -> int:
+    """Bytes that a head takes in a statement, roughly."""
     return len(row.change.head) + 256
 
 
-def segment_size(row: SegmentRow) -> int:
+def measure_segment(row: SegmentRow) -> int:
+    """Bytes that a segment takes in a statement, roughly."""
     return len(row.segment.events) + len(row.segment.outbox or b"") + 64
 
 
-def bites(rows: Sequence[T], sizes: Sequence[int], limit: int = MAX_STATEMENT) -> Iterator[Sequence[T]]:
-    """The rows in order, in parts that one statement can carry."""
+def split_chunks(rows: Sequence[T], sizes: Sequence[int], limit: int = MAX_STATEMENT) -> Iterator[Sequence[T]]:
+    """Split rows, in their order, into chunks that one statement can carry.
+
+    Args:
+        rows: what is split.
+        sizes: bytes of each row.
+        limit: bytes of a chunk. A chunk of one row may have more.
+    """
     start = size = 0
     for index, each in enumerate(sizes):
         if index > start and size + each > limit:

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, inspect, select, text
 
 from infinitic.clock import Clock
 from infinitic.diagnosis import Diagnosis, Level, ok, skew
-from infinitic_storages.sql.dialects.base import Database
-from infinitic_storages.sql.dialects.call import Call
+from infinitic_storages.sql.dialects.base import SqlDatabase
+from infinitic_storages.sql.dialects.call import DatabaseCall
 from infinitic_storages.sql.migrations import SCHEMA_VERSION
 from infinitic_storages.sql.tables import Tables
 
@@ -24,7 +24,7 @@ _SYNCHRONOUS_NORMAL = 1
 _VERSION, _CLOCK, _SCHEMA, _DURABILITY = "database version", "database clock", "schema", "durability"
 
 
-def diagnose(database: Database, call: Call, clock: Clock) -> list[Diagnosis]:
+def diagnose(database: SqlDatabase, call: DatabaseCall, clock: Clock) -> list[Diagnosis]:
     """The findings, for a thread. What the user may not see is left out."""
 
     def work(connection: Connection, _: Any) -> list[Diagnosis]:

@@ -1,6 +1,7 @@
-"""Keys and marks as bytes: exact, and in the order of (name, id) on every database.
+"""Keys and deduplication ids as bytes: exact, and in the order of (name, id) on every database.
 
-A key is one column, since MariaDB finds no index for a list of pairs. UTF-8 sorts as its characters do.
+A key is one column, since MariaDB finds no index for a list of pairs. UTF-8 sorts as its characters
+do.
 """
 
 from __future__ import annotations
@@ -8,12 +9,10 @@ from __future__ import annotations
 from hashlib import sha256
 
 from infinitic.storage import StateKey
+from infinitic.storage.checks import MAX_KEY_PART
 
-MAX_PART = 255
-"""Bytes of UTF-8 of a name, and of an id."""
-
-MAX_KEY = 2 * MAX_PART + 2 + MAX_PART
-MAX_MARK = 512
+MAX_KEY = 2 * MAX_KEY_PART + 2 + MAX_KEY_PART
+MAX_DEDUPLICATION_ID = 512
 
 _SEPARATOR = b"\0\0"  # sorts before anything that could follow within a name
 _NUL = b"\0\xff"
@@ -25,7 +24,7 @@ def encode_key(key: StateKey) -> bytes | None:
         name, id_ = key.name.encode(), key.id.encode()
     except UnicodeEncodeError:
         return None
-    if len(name) > MAX_PART or len(id_) > MAX_PART:
+    if len(name) > MAX_KEY_PART or len(id_) > MAX_KEY_PART:
         return None
     return name.replace(b"\0", _NUL) + _SEPARATOR + id_
 
@@ -36,7 +35,10 @@ def decode_key(key: bytes) -> StateKey:
     return StateKey(name.replace(_NUL, b"\0").decode(), id_.decode())
 
 
-def encode_mark(mark: str) -> bytes:
-    """A long mark is kept as its digest: indexes have limits, and equality is all that is asked of it."""
-    encoded = mark.encode("utf-8", "surrogatepass")
-    return encoded if len(encoded) <= MAX_MARK else b"\xff" + sha256(encoded).digest()
+def encode_deduplication_id(id_: str) -> bytes:
+    """The bytes of a deduplication id; of a long one, its digest.
+
+    Indexes have limits, and ids are only compared for equality.
+    """
+    encoded = id_.encode("utf-8", "surrogatepass")
+    return encoded if len(encoded) <= MAX_DEDUPLICATION_ID else b"\xff" + sha256(encoded).digest()

@@ -22,7 +22,7 @@ from infinitic.storage import (
 from infinitic_storages.sql.keys import decode_key, encode_key
 from infinitic_storages.sql.tables import Tables
 
-_BITE = 1000  # keys in one list
+_CHUNK = 1000  # keys in one list
 
 _GONE = "it is missing"
 
@@ -34,9 +34,9 @@ def load(connection: Connection, tables: Tables, keys: Sequence[StateKey]) -> di
     asked = {each: key for key in keys if (each := encode_key(key)) is not None}
     encoded = list(asked)
     found: dict[StateKey, Stored] = {}
-    for start in range(0, len(encoded), _BITE):
+    for start in range(0, len(encoded), _CHUNK):
         statement = select(states.key, states.version, states.head, states.sequence, states.published).where(
-            states.key.in_(encoded[start : start + _BITE]),
+            states.key.in_(encoded[start : start + _CHUNK]),
             or_(states.head.is_not(None), states.started_at.is_not(None)),  # neither: a remnant
         )
         for key, version, head, sequence, published in connection.execute(statement):
@@ -66,8 +66,8 @@ def history(
         wanted = sorted(set(sequences))
         rows = [
             row
-            for start in range(0, len(wanted), _BITE)
-            for row in connection.execute(statement.where(segments.sequence.in_(wanted[start : start + _BITE])))
+            for start in range(0, len(wanted), _CHUNK)
+            for row in connection.execute(statement.where(segments.sequence.in_(wanted[start : start + _CHUNK])))
         ]
     return [Segment(row[0], bytes(row[1]), None if row[2] is None else bytes(row[2])) for row in rows]
 
@@ -147,7 +147,7 @@ def _matching(tables: Tables, query: Query) -> list[ColumnElement[bool]] | None:
     return where
 
 
-def purge(connection: Connection, tables: Tables, now: float, limit: int, horizon: float) -> int:
+def purge(connection: Connection, tables: Tables, now: float, limit: int, window: float) -> int:
     """Remove remnants, then head, history and entry of instances. Returns how many instances went.
 
     Rows that a commit holds are left to the next call: what it writes may tell them to stay.
@@ -170,7 +170,7 @@ def purge(connection: Connection, tables: Tables, now: float, limit: int, horizo
                 closed_at=None,
                 next_wake=None,
                 flag=None,
-                expires_at=states.expires_at + horizon,
+                expires_at=states.expires_at + window,
             )
         )
         gone += len(keys)
@@ -183,7 +183,7 @@ def _due(connection: Connection, tables: Tables, limit: int, where: ColumnElemen
         select(states.key).where(where).order_by(states.expires_at).limit(limit).with_for_update(skip_locked=True)
     )
     keys = [bytes(key) for key in connection.execute(statement).scalars()]
-    return [keys[start : start + _BITE] for start in range(0, len(keys), _BITE)]
+    return [keys[start : start + _CHUNK] for start in range(0, len(keys), _CHUNK)]
 
 
 def _position(cursor: str) -> tuple[float, bytes]:

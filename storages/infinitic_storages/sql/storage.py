@@ -1,7 +1,7 @@
 """What the SQL storages share: a bounded thread pool, deadlines, and the verbs. Imports no driver.
 
-A verb is one hop to a thread that has a connection to itself. A cancelled verb whose thread has begun is left to
-end there, so that no connection leaks; one that has not begun never does.
+A verb is one hop to a thread that has a connection to itself. A cancelled verb whose thread has
+begun is left to end there, so that no connection leaks; one that has not begun never does.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from infinitic.storage import (
     StorageUnavailable,
     Stored,
 )
-from infinitic.storage_checks import check_changes, check_history, check_purge
+from infinitic.storage.checks import check_changes, check_history, check_purge
 
 if TYPE_CHECKING:
-    from infinitic_storages.sql.dialects.base import Database
-    from infinitic_storages.sql.dialects.call import Call
+    from infinitic_storages.sql.dialects.base import SqlDatabase
+    from infinitic_storages.sql.dialects.call import DatabaseCall
 
 T = TypeVar("T")
 
-DEFAULT_HORIZON = 14 * 86_400.0
-"""Seconds that marks and remnants are kept."""
+DEFAULT_DEDUPLICATION_WINDOW = 14 * 86_400.0
+"""Seconds that deduplication ids and remnants are kept."""
 
 _GRACE = 2.0  # seconds past the deadline: what the driver has to say is better than silence
 _AGAIN = 0.5  # seconds until what does not end is cut again
@@ -52,13 +52,15 @@ class SqlStorage(Storage):
     """The optional dependency that brings the driver, and the name in a configuration."""
 
     def __init__(
-        self, horizon: float, max_value: int, pool_size: int, deadline: float, *, durable: bool = True
+        self, deduplication_window: float, max_value: int, pool_size: int, deadline: float, *, durable: bool = True
     ) -> None:
         try:
             self._database = self._open()
         except ImportError as error:
             raise MissingDriverError(f"The storage '{self.extra}'", self.extra, error.name) from error
-        self.capabilities = StorageCapabilities(max_value=max_value, durable=durable, horizon=horizon)
+        self.capabilities = StorageCapabilities(
+            max_value=max_value, durable=durable, deduplication_window=deduplication_window
+        )
         self._deadline = deadline
         self._readers = ThreadPoolExecutor(pool_size, thread_name_prefix=f"infinitic-{self.extra}")
         self._writers = (
@@ -68,9 +70,9 @@ class SqlStorage(Storage):
         )
         self._closing: asyncio.Future[None] | None = None
         self._closed = False
-        self.states = _States(self)
+        self.states = _SqlStates(self)
 
-    def _open(self) -> Database:
+    def _open(self) -> SqlDatabase:
         raise NotImplementedError
 
     async def prepare(self) -> None:
@@ -78,7 +80,9 @@ class SqlStorage(Storage):
         limit = await self.run(self._database.prepare, writes=True, seconds=max(self._deadline, 60.0))
         if limit is not None and limit < self.capabilities.max_value:
             kept = self.capabilities
-            self.capabilities = StorageCapabilities(max_value=limit, durable=kept.durable, horizon=kept.horizon)
+            self.capabilities = StorageCapabilities(
+                max_value=limit, durable=kept.durable, deduplication_window=kept.deduplication_window
+            )
 
     async def diagnose(self) -> list[Diagnosis]:
         """How the database is, see `infinitic.diagnosis`."""
@@ -99,7 +103,12 @@ class SqlStorage(Storage):
         self._database.dispose()
 
     async def run(
-        self, work: Callable[[Call], T], *, writes: bool = False, commit: bool = False, seconds: float | None = None
+        self,
+        work: Callable[[DatabaseCall], T],
+        *,
+        writes: bool = False,
+        commit: bool = False,
+        seconds: float | None = None,
     ) -> T:
         """The result of `work` in a thread, or what its deadline means."""
         if self._closed:
@@ -126,7 +135,7 @@ class SqlStorage(Storage):
             del future  # it holds the error, whose traceback has this frame: a cycle that keeps what was to be written
 
     @classmethod
-    def _give_up(cls, loop: asyncio.AbstractEventLoop, future: Future[T], call: Call) -> None:
+    def _give_up(cls, loop: asyncio.AbstractEventLoop, future: Future[T], call: DatabaseCall) -> None:
         """Not begun: it never will. Begun: cut its connection, and the thread ends with what the driver says.
 
         It may be connecting, or between two statements: again, until it has ended.
@@ -138,17 +147,17 @@ class SqlStorage(Storage):
         future.cancel()
 
     @staticmethod
-    def _too_late(call: Call, commit: bool, deadline: float) -> StorageError:
+    def _too_late(call: DatabaseCall, commit: bool, deadline: float) -> StorageError:
         if commit and call.sent:
             return StorageOutcomeUnknown(f"No reply to a commit within {deadline:g} seconds")
         return StorageUnavailable(f"No reply within {deadline:g} seconds")
 
     @property
-    def database(self) -> Database:
+    def database(self) -> SqlDatabase:
         return self._database
 
 
-class _States(StateStorage):
+class _SqlStates(StateStorage):
     __slots__ = ("_storage",)
 
     def __init__(self, storage: SqlStorage) -> None:
@@ -187,5 +196,7 @@ class _States(StateStorage):
     async def purge(self, now: float, limit: int = 1000) -> int:
         check_purge(now, limit)
         storage = self._storage
-        horizon = storage.capabilities.horizon
-        return await storage.run(lambda call: storage.database.purge(call, now, limit, horizon), writes=True)
+        deduplication_window = storage.capabilities.deduplication_window
+        return await storage.run(
+            lambda call: storage.database.purge(call, now, limit, deduplication_window), writes=True
+        )

@@ -1,7 +1,7 @@
 """The tables, for DDL and for the statements that are not hot.
 
-`states` has one row per instance, or per remnant (`head` is null). Nothing that changes at each step is indexed, so
-that PostgreSQL rewrites heads in place.
+`states` has one row per instance, or per remnant (`head` is null). Nothing that changes at each
+step is indexed, so that PostgreSQL rewrites heads in place.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.mysql import LONGBLOB, VARBINARY
 from sqlalchemy.types import TypeEngine
 
-from infinitic_storages.sql.keys import MAX_KEY, MAX_MARK, MAX_PART
+from infinitic.storage.checks import MAX_KEY_PART
+from infinitic_storages.sql.keys import MAX_DEDUPLICATION_ID, MAX_KEY
 
 
 def _exact(length: int) -> TypeEngine[bytes]:
@@ -55,7 +56,7 @@ class Tables:
             f"{prefix}infinitic_states",
             self.metadata,
             Column("key", _exact(MAX_KEY), primary_key=True),
-            Column("name", _exact(MAX_PART), nullable=False),
+            Column("name", _exact(MAX_KEY_PART), nullable=False),
             Column("version", BigInteger, nullable=False),
             Column("head", _VALUE),
             Column("sequence", BigInteger, nullable=False),
@@ -80,11 +81,11 @@ class Tables:
             Column("outbox", _VALUE),
             **_MYSQL,
         )
-        self.marks = Table(
+        self.deduplication_ids = Table(
             f"{prefix}infinitic_marks",
             self.metadata,
             Column("key", _exact(MAX_KEY), primary_key=True),
-            Column("mark", _exact(MAX_MARK), primary_key=True),
+            Column("mark", _exact(MAX_DEDUPLICATION_ID), primary_key=True),
             Column("at", Double, nullable=False),
             sqlite_with_rowid=False,
             **_MYSQL,
@@ -95,7 +96,7 @@ class Tables:
         _partial("infinitic_waking", states.next_wake)
         _partial("infinitic_expiring", states.expires_at)
         _partial("infinitic_flagged", states.flag, states.started_at, states.key)
-        Index("infinitic_marked", self.marks.c.at)
+        Index("infinitic_marked", self.deduplication_ids.c.at)
 
 
 def _partial(name: str, *columns: Column[Any], where: Column[Any] | None = None) -> None:

@@ -82,7 +82,7 @@ class Bench:
             if connected:
                 first = await self.connect()
                 self.states, self.capabilities = first.states, first.capabilities
-                self.horizon = self.capabilities.horizon
+                self.deduplication_window = self.capabilities.deduplication_window
                 self.other = (await self.connect()).states
             yield
         finally:

@@ -6,9 +6,9 @@ import pytest
 
 from infinitic.storage import (
     Change,
+    Duplicate,
     Entry,
     Found,
-    Known,
     Lost,
     Published,
     Segment,
@@ -25,15 +25,15 @@ class CommitRules(Suite):
     async def test_sto_1_a_change_is_written_whole(self, bench: Bench) -> None:
         entry = Entry(WorkflowStatus.RUNNING, T0 + 0.25, version=3, next_wake=T0 + 9.5)
         segment = Segment(1, b"events", b"outbox")
-        assert await bench.commit(change(KEY, None, V0, segment=segment, marks=("m", "n"), entry=entry)) == [
-            Written(V0)
-        ]
+        assert await bench.commit(
+            change(KEY, None, V0, segment=segment, deduplication_ids=("m", "n"), entry=entry)
+        ) == [Written(V0)]
         assert await bench.load() == Stored(V0, b"head", 1, False)
         assert await bench.history(outbox=True) == [segment]
         assert await bench.pages() == [Found(KEY, entry)]
-        assert await bench.commit(change(KEY, V0, V0 + 1, marks=("new", "n", "m"))) in (
-            [Known(("n", "m"))],
-            [Known(("m", "n"))],
+        assert await bench.commit(change(KEY, V0, V0 + 1, deduplication_ids=("new", "n", "m"))) in (
+            [Duplicate(("n", "m"))],
+            [Duplicate(("m", "n"))],
         )
         closed = Entry(WorkflowStatus.FAILED, T0 + 0.25, version=3, closed_at=T0 + 50.5)
         last = change(KEY, V0, V0 + 1, b"", segment=Segment(2, b"more"), published=True, entry=closed)
@@ -42,13 +42,13 @@ class CommitRules(Suite):
 
     @in_bench
     async def test_sto_1_a_loser_writes_nothing(self, bench: Bench) -> None:
-        await bench.commit(start(marks=("m",)))
+        await bench.commit(start(deduplication_ids=("m",)))
         before = await bench.seen()
-        for expected, version, sequence, marks, outcome in (
+        for expected, version, sequence, deduplication_ids, outcome in (
             (V0 - 1, V0 + 5, 2, ("n",), "Lost"),
             (V0 + 5, V0 + 6, 2, ("n",), "Lost"),
             (None, V0 + 5, 1, ("n",), "Lost"),
-            (V0, V0 + 5, 2, ("n", "m"), "Known"),
+            (V0, V0 + 5, 2, ("n", "m"), "Duplicate"),
             (V0, V0, 2, ("n",), "Refused"),
             (V0, V0 - 1, 2, ("n",), "Refused"),
             (V0, V0 + 5, 3, ("n",), "Refused"),
@@ -56,11 +56,22 @@ class CommitRules(Suite):
         ):
             entry = Entry(WorkflowStatus.COMPLETED, T0 + 1)
             segment = Segment(sequence, b"x", b"y")
-            loser = change(KEY, expected, version, b"x", segment=segment, marks=marks, entry=entry, expires_at=T0)
+            loser = change(
+                KEY,
+                expected,
+                version,
+                b"x",
+                segment=segment,
+                deduplication_ids=deduplication_ids,
+                entry=entry,
+                expires_at=T0,
+            )
             assert kinds(await bench.commit(loser)) == [outcome]
             assert await bench.seen() == before
         assert await bench.purge(T0) == 0, "the expiry of a loser was kept"
-        assert await bench.commit(change(KEY, V0, V0 + 1, marks=("n",))) == [Written(V0 + 1)], "its mark was kept"
+        assert await bench.commit(change(KEY, V0, V0 + 1, deduplication_ids=("n",))) == [Written(V0 + 1)], (
+            "its mark was kept"
+        )
 
     @in_bench
     async def test_sto_2_only_the_expected_version_is_changed(self, bench: Bench) -> None:
@@ -83,10 +94,10 @@ class CommitRules(Suite):
     @in_bench
     async def test_sto_3_outcomes_are_per_key_and_undo_no_winner(self, bench: Bench) -> None:
         keys = [trip(number) for number in range(10)]
-        await bench.commit(*(start(key, marks=("m",)) for key in keys[:7]))
+        await bench.commit(*(start(key, deduplication_ids=("m",)) for key in keys[:7]))
         batch: list[Change | Published] = [
-            change(keys[0], V0, V0 + 1, b"new", marks=("n",), segment=Segment(2, b"e")),
-            change(keys[1], V0, V0 + 1, b"new", marks=("m", "n"), segment=Segment(2, b"e")),
+            change(keys[0], V0, V0 + 1, b"new", deduplication_ids=("n",), segment=Segment(2, b"e")),
+            change(keys[1], V0, V0 + 1, b"new", deduplication_ids=("m", "n"), segment=Segment(2, b"e")),
             change(keys[2], 8, 9, b"new"),
             change(keys[3], V0, V0 + 1, b"new", segment=Segment(5, b"e")),
             Published(keys[4], V0),
@@ -99,7 +110,7 @@ class CommitRules(Suite):
         outcomes = await bench.commit(*batch)
         for index, outcome in {
             0: Written(V0 + 1),
-            1: Known(("m",)),
+            1: Duplicate(("m",)),
             2: Lost(V0),
             4: Written(V0),
             5: Lost(V0),
@@ -137,17 +148,25 @@ class CommitRules(Suite):
         await bench.commit(start())
         version = V0
         for batch in range(6):
-            marks = tuple(f"mark-{batch}-{number}" for number in range(500))
-            assert await bench.commit(change(KEY, version, version + 1, marks=marks)) == [Written(version + 1)]
+            deduplication_ids = tuple(f"mark-{batch}-{number}" for number in range(500))
+            assert await bench.commit(change(KEY, version, version + 1, deduplication_ids=deduplication_ids)) == [
+                Written(version + 1)
+            ]
             version += 1
         for known in ("mark-0-0", "mark-0-499", "mark-3-250", "mark-5-499"):
-            assert await bench.commit(change(KEY, version, version + 1, marks=("new", known))) == [Known((known,))]
+            assert await bench.commit(change(KEY, version, version + 1, deduplication_ids=("new", known))) == [
+                Duplicate((known,))
+            ]
         every = tuple(f"mark-{batch}-{number}" for batch in range(6) for number in range(500))
-        (outcome,) = await bench.commit(change(KEY, version, version + 1, marks=("new", *every)))
-        assert isinstance(outcome, Known)
-        assert sorted(outcome.marks) == sorted(every)
-        assert await bench.commit(change(trip(2), None, 1, marks=every[:9])) == [Written(1)], "marks are of one key"
-        assert await bench.commit(change(KEY, version, version + 1, marks=("new",))) == [Written(version + 1)]
+        (outcome,) = await bench.commit(change(KEY, version, version + 1, deduplication_ids=("new", *every)))
+        assert isinstance(outcome, Duplicate)
+        assert sorted(outcome.deduplication_ids) == sorted(every)
+        assert await bench.commit(change(trip(2), None, 1, deduplication_ids=every[:9])) == [Written(1)], (
+            "marks are of one key"
+        )
+        assert await bench.commit(change(KEY, version, version + 1, deduplication_ids=("new",))) == [
+            Written(version + 1)
+        ]
 
     @in_bench
     async def test_sto_10_published_changes_no_version(self, bench: Bench) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from infinitic.storage import (
+    Duplicate,
     Entry,
-    Known,
     Lost,
     Published,
     Query,
@@ -53,20 +53,20 @@ class LifeRules(Suite):
     async def test_sto_5_what_is_written_outlives_its_connection(self, bench: Bench) -> None:
         storage = await bench.connect()
         entry = Entry(WorkflowStatus.RUNNING, T0)
-        assert await storage.states.commit([start(marks=("m",), entry=entry)]) == [Written(V0)]
+        assert await storage.states.commit([start(deduplication_ids=("m",), entry=entry)]) == [Written(V0)]
         whole = (Stored(V0, b"head", 1, False), [Segment(1, b"first", b"out")], [entry])
         await bench.within(storage.close())
         assert await bench.seen() == whole
         bench.states = (await bench.connect()).states
         assert await bench.seen() == whole
-        assert await bench.commit(change(KEY, V0, V0 + 1, marks=("m",))) == [Known(("m",))]
+        assert await bench.commit(change(KEY, V0, V0 + 1, deduplication_ids=("m",))) == [Duplicate(("m",))]
 
     @in_bench
     async def test_sto_5_what_is_written_outlives_the_server(self, bench: Bench) -> None:
         if not bench.capabilities.durable:
             pytest.skip("this storage says that it is not durable")
         backend = crashing(bench)
-        await bench.commit(start(marks=("m",)), *(start(trip(number)) for number in range(20)))
+        await bench.commit(start(deduplication_ids=("m",)), *(start(trip(number)) for number in range(20)))
         await bench.commit(Published(KEY, V0))
         before = await bench.seen()
         await backend.crash()
@@ -74,7 +74,7 @@ class LifeRules(Suite):
         bench.states = (await bench.connect()).states
         assert await bench.seen() == before
         assert len(await bench.pages()) == 21
-        assert await bench.commit(change(KEY, V0, V0 + 1, marks=("m",))) == [Known(("m",))]
+        assert await bench.commit(change(KEY, V0, V0 + 1, deduplication_ids=("m",))) == [Duplicate(("m",))]
 
     @in_bench
     async def test_out_1_an_outage_is_said_and_ends(self, bench: Bench) -> None:
@@ -147,9 +147,9 @@ class LifeRules(Suite):
         for expected in (None, V0, V0 - 1):
             assert await bench.commit(change(KEY, expected, V0 + 9)) == [Lost(V0)], "a late start made it again"
         assert await bench.commit(Published(KEY, V0)) == [Lost(V0)]
-        assert await bench.purge_all(T0 + 9.75 + bench.horizon) == 0
+        assert await bench.purge_all(T0 + 9.75 + bench.deduplication_window) == 0
         assert await bench.commit(change(KEY, None, V0 + 9)) == [Lost(V0)]
-        await bench.purge(T0 + 10 + bench.horizon)
+        await bench.purge(T0 + 10 + bench.deduplication_window)
         assert await bench.commit(change(KEY, V0, V0 + 9)) == [Lost(None)]
         again = start(version=V0 + 9, segment=Segment(1, b"again"), entry=None)
         assert await bench.commit(again) == [Written(V0 + 9)]
@@ -172,40 +172,47 @@ class LifeRules(Suite):
         assert await bench.ids() == ["0001"]
 
     @in_bench
-    async def test_sto_12_marks_go_a_horizon_after_they_were_made(self, bench: Bench) -> None:
-        horizon = bench.horizon
-        await bench.commit(start(marks=("old",), at=T0 + 50))
-        await bench.commit(change(KEY, V0, V0 + 1, marks=("older",), at=T0 + 20))
-        assert await bench.purge(T0 + 19.5 + horizon) == 0
-        assert await bench.purge(T0 + 20.5 + horizon) == 1
-        assert await bench.commit(change(KEY, V0 + 1, V0 + 2, marks=("old", "older"))) == [Known(("old",))]
-        assert await bench.purge(T0 + 50.5 + horizon) == 1
-        assert await bench.commit(change(KEY, V0 + 1, V0 + 2, marks=("old", "older"))) == [Written(V0 + 2)]
+    async def test_sto_12_deduplication_ids_go_a_deduplication_window_after_they_were_made(self, bench: Bench) -> None:
+        deduplication_window = bench.deduplication_window
+        await bench.commit(start(deduplication_ids=("old",), at=T0 + 50))
+        await bench.commit(change(KEY, V0, V0 + 1, deduplication_ids=("older",), at=T0 + 20))
+        assert await bench.purge(T0 + 19.5 + deduplication_window) == 0
+        assert await bench.purge(T0 + 20.5 + deduplication_window) == 1
+        assert await bench.commit(change(KEY, V0 + 1, V0 + 2, deduplication_ids=("old", "older"))) == [
+            Duplicate(("old",))
+        ]
+        assert await bench.purge(T0 + 50.5 + deduplication_window) == 1
+        assert await bench.commit(change(KEY, V0 + 1, V0 + 2, deduplication_ids=("old", "older"))) == [Written(V0 + 2)]
 
     @in_bench
     async def test_sto_12_marks_may_outlive_the_remnant(self, bench: Bench) -> None:
-        horizon = bench.horizon
-        await bench.commit(start(marks=("m",), at=T0 + 500, expires_at=T0 + 10))
+        deduplication_window = bench.deduplication_window
+        await bench.commit(start(deduplication_ids=("m",), at=T0 + 500, expires_at=T0 + 10))
         assert await bench.purge(T0 + 10) == 1
-        assert await bench.purge(T0 + 20 + horizon) == 0
-        assert await bench.commit(change(KEY, None, V0 + 1, marks=("m",))) == [Known(("m",))]
+        assert await bench.purge(T0 + 20 + deduplication_window) == 0
+        assert await bench.commit(change(KEY, None, V0 + 1, deduplication_ids=("m",))) == [Duplicate(("m",))]
         assert await bench.commit(change(KEY, V0, V0 + 1)) == [Lost(None)]
         assert await bench.commit(change(KEY, None, V0 + 1)) == [Written(V0 + 1)]
-        assert await bench.purge(T0 + 501 + horizon) == 1
+        assert await bench.purge(T0 + 501 + deduplication_window) == 1
         assert await bench.load() == Stored(V0 + 1, b"head", 0, False)
 
     @in_bench
     async def test_sto_12_purge_goes_in_bounded_bites_and_misses_nothing(self, bench: Bench) -> None:
         keys = [trip(number) for number in range(25)]
-        marks = ("m", "n", "o")
-        at = T0 - bench.horizon
-        await bench.commit(*(start(key, at=at, marks=marks, expires_at=T0 + n / 8) for n, key in enumerate(keys)))
+        deduplication_ids = ("m", "n", "o")
+        at = T0 - bench.deduplication_window
+        await bench.commit(
+            *(
+                start(key, at=at, deduplication_ids=deduplication_ids, expires_at=T0 + n / 8)
+                for n, key in enumerate(keys)
+            )
+        )
         gone = [await bench.purge(T0 + 10, limit=10) for _ in range(12)]
         assert gone == [10] * 10 + [0] * 2
         assert await bench.within(bench.states.load(keys)) == {}
         assert await bench.pages() == []
-        assert [await bench.purge(T0 + 10 + bench.horizon, limit=10) for _ in range(3)] == [0] * 3
-        outcomes = await bench.commit(*(change(key, None, 5, marks=marks) for key in keys))
+        assert [await bench.purge(T0 + 10 + bench.deduplication_window, limit=10) for _ in range(3)] == [0] * 3
+        outcomes = await bench.commit(*(change(key, None, 5, deduplication_ids=deduplication_ids) for key in keys))
         assert outcomes == [Written(5)] * 25
         assert await bench.history(keys[0]) == []
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from infinitic.storage import (
     Change,
+    Duplicate,
     Entry,
     Flag,
-    Known,
     Lost,
     Published,
     Query,
@@ -27,13 +27,13 @@ STEPS = 120
 
 
 class _Model:
-    """What a database holds, as plain tables: key → row, (key, sequence) → segment, (key, mark) → at."""
+    """What a database holds, as plain tables: key → row, (key, sequence) → segment, (key, deduplication id) → at."""
 
-    def __init__(self, horizon: float) -> None:
-        self.horizon = horizon
+    def __init__(self, deduplication_window: float) -> None:
+        self.deduplication_window = deduplication_window
         self.heads: dict[StateKey, tuple[int, bytes, int, bool, float | None]] = {}
         self.segments: dict[tuple[StateKey, int], Segment] = {}
-        self.marks: dict[tuple[StateKey, str], float] = {}
+        self.deduplication_ids: dict[tuple[StateKey, str], float] = {}
         self.entries: dict[StateKey, Entry] = {}
         self.remnants: dict[StateKey, tuple[int, float]] = {}
 
@@ -53,8 +53,8 @@ class _Model:
             return "Written", version
         if key in self.remnants or current != change.expected:
             return "Lost", current
-        if known := {mark for mark in change.marks if (key, mark) in self.marks}:
-            return "Known", known
+        if known := {id_ for id_ in change.deduplication_ids if (key, id_) in self.deduplication_ids}:
+            return "Duplicate", known
         last = self.heads[key][2] if key in self.heads else 0
         if (current is not None and change.version <= current) or (
             change.segment and change.segment.sequence - 1 != last
@@ -64,25 +64,25 @@ class _Model:
             last += 1
             self.segments[key, last] = change.segment
         self.heads[key] = (change.version, change.head, last, change.published, change.expires_at)
-        self.marks.update({(key, mark): change.at for mark in change.marks})
+        self.deduplication_ids.update({(key, id_): change.at for id_ in change.deduplication_ids})
         if change.entry:
             self.entries[key] = change.entry
         return "Written", change.version
 
     def purge(self, now: float) -> int:
         """Of everything that has expired."""
-        self.remnants = {key: each for key, each in self.remnants.items() if each[1] + self.horizon > now}
+        self.remnants = {key: each for key, each in self.remnants.items() if each[1] + self.deduplication_window > now}
         expired = {key: (row[0], row[4]) for key, row in self.heads.items() if row[4] is not None and row[4] <= now}
         for key, (version, at) in expired.items():
             assert at is not None
             del self.heads[key]
             self.entries.pop(key, None)
             self.segments = {place: each for place, each in self.segments.items() if place[0] != key}
-            if at + self.horizon > now:
+            if at + self.deduplication_window > now:
                 self.remnants[key] = (version, at)
-        old = [mark for mark, at in self.marks.items() if at + self.horizon <= now]
-        for mark in old:
-            del self.marks[mark]
+        old = [id_ for id_, at in self.deduplication_ids.items() if at + self.deduplication_window <= now]
+        for id_ in old:
+            del self.deduplication_ids[id_]
         return len(expired) + len(old)
 
 
@@ -100,11 +100,11 @@ class ModelRules(Suite):
 
 
 async def _play(bench: Bench, rng: random.Random, seed: str) -> None:
-    model = _Model(bench.horizon)
+    model = _Model(bench.deduplication_window)
     now, version = T0, 0
     for step in range(STEPS):
         where = f"{seed}, step {step}"
-        now += rng.choice((0.0, 0.25, 1.0, bench.horizon / 4 if step % 5 == 0 else 2.0))
+        now += rng.choice((0.0, 0.25, 1.0, bench.deduplication_window / 4 if step % 5 == 0 else 2.0))
         bench.states, bench.other = rng.choice(((bench.states, bench.other), (bench.other, bench.states)))
         match rng.choice(("commit",) * 6 + ("load", "history", "find", "purge")):
             case "commit":
@@ -143,7 +143,7 @@ def _any_change(rng: random.Random, model: _Model, key: StateKey, version: int, 
         rng.randbytes(rng.randint(0, 9)),
         now,
         segment=None if rng.random() < 0.3 else Segment(sequence, rng.randbytes(3), rng.choice((None, b"", b"out"))),
-        marks=tuple(rng.sample("abcdefghijABCDEFGHIJ", rng.choice((0, 0, 1, 2)))),
+        deduplication_ids=tuple(rng.sample("abcdefghijABCDEFGHIJ", rng.choice((0, 0, 1, 2)))),
         published=rng.random() < 0.2,
         entry=None if rng.random() < 0.5 else _any_entry(rng),
         expires_at=None if rng.random() < 0.7 else now + rng.choice((0.0, 2.0, 9.0)),
@@ -156,7 +156,7 @@ def _any_entry(rng: random.Random) -> Entry:
     return Entry(rng.choice(list(WorkflowStatus)), T0 + rng.randint(0, 9), rng.choice((None, 1)), None, wake, flag)
 
 
-def _plain(outcomes: Sequence[Written | Lost | Known | Refused]) -> list[tuple[str, Any]]:
+def _plain(outcomes: Sequence[Written | Lost | Duplicate | Refused]) -> list[tuple[str, Any]]:
     plain: list[tuple[str, Any]] = []
     for each in outcomes:
         match each:
@@ -164,8 +164,8 @@ def _plain(outcomes: Sequence[Written | Lost | Known | Refused]) -> list[tuple[s
                 plain.append(("Written", version))
             case Lost(current):
                 plain.append(("Lost", current))
-            case Known(marks):
-                plain.append(("Known", set(marks)))
+            case Duplicate(deduplication_ids):
+                plain.append(("Duplicate", set(deduplication_ids)))
             case Refused():
                 plain.append(("Refused", None))
     return plain

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 from infinitic.storage import (
     Change,
+    Duplicate,
     Entry,
-    Known,
     Lost,
     Outcome,
     Published,
@@ -52,7 +52,7 @@ class RaceRules(Suite):
             entry = Entry(WorkflowStatus.RUNNING, T0 + number)
             segment = Segment(1, b"events", b"outbox")
             changes = [
-                change(key, None, V0, segment=segment, marks=("m",), entry=entry)
+                change(key, None, V0, segment=segment, deduplication_ids=("m",), entry=entry)
                 for key in (StateKey("Trip", f"{number}-{part}") for part in range(3))
             ]
             task = asyncio.ensure_future(bench.states.commit(changes))
@@ -83,7 +83,7 @@ async def _check_whole(bench: Bench, each: Change) -> None:
     (outcome,) = await bench.commit(each)
     assert outcome in (Written(V0), Lost(V0))
     assert await bench.seen(each.key) == whole
-    assert await bench.commit(change(each.key, V0, V0 + 1, marks=("m",))) == [Known(("m",))]
+    assert await bench.commit(change(each.key, V0, V0 + 1, deduplication_ids=("m",))) == [Duplicate(("m",))]
 
 
 async def _contend(

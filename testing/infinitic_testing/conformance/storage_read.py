@@ -124,9 +124,9 @@ class ReadRules(Suite):
             pytest.skip(f"values of {limit:,} bytes are above `largest_value` of this suite")
         large = bytes(limit + 1)
         for bad in (
-            change(KEY, None, V0, large, marks=("m",)),
-            change(KEY, None, V0, segment=Segment(1, large), marks=("m",)),
-            change(KEY, None, V0, segment=Segment(1, b"", large), marks=("m",)),
+            change(KEY, None, V0, large, deduplication_ids=("m",)),
+            change(KEY, None, V0, segment=Segment(1, large), deduplication_ids=("m",)),
+            change(KEY, None, V0, segment=Segment(1, b"", large), deduplication_ids=("m",)),
         ):
             batch: list[Change] = [start(trip(1)), bad, start(trip(2))]
             with pytest.raises(ValueTooLarge) as caught:
@@ -135,7 +135,7 @@ class ReadRules(Suite):
             assert await bench.within(bench.states.load([each.key for each in batch])) == {}
             assert await bench.history(trip(1)) == []
             assert await bench.pages() == []
-        assert await bench.commit(start(marks=("m",))) == [Written(V0)]
+        assert await bench.commit(start(deduplication_ids=("m",))) == [Written(V0)]
 
     @in_bench
     async def test_sto_14_keys_are_compared_exactly(self, bench: Bench) -> None:
@@ -154,11 +154,11 @@ class ReadRules(Suite):
 
     @in_bench
     async def test_sto_14_marks_are_compared_exactly(self, bench: Bench) -> None:
-        marks = tuple(text for text in TEXTS if text)
-        await bench.commit(start(marks=marks[::2]))
-        for number, mark in enumerate(marks):
-            outcomes = await bench.commit(change(KEY, V0, V0, marks=(mark,)))  # its version is none
-            assert kinds(outcomes) == ["Refused" if number % 2 else "Known"], mark
+        deduplication_ids = tuple(text for text in TEXTS if text)
+        await bench.commit(start(deduplication_ids=deduplication_ids[::2]))
+        for number, id_ in enumerate(deduplication_ids):
+            outcomes = await bench.commit(change(KEY, V0, V0, deduplication_ids=(id_,)))  # its version is none
+            assert kinds(outcomes) == ["Refused" if number % 2 else "Duplicate"], id_
 
     @in_bench
     async def test_sto_14_a_key_that_is_too_long_is_refused(self, bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""What is refused before anything is sent, and a mark that one change has twice."""
+"""What is refused before anything is sent, and a deduplication id that one change has twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from infinitic.storage import Change, Entry, Known, Published, StateKey, WorkflowStatus, Written
+from infinitic.storage import Change, Duplicate, Entry, Published, StateKey, WorkflowStatus, Written
 from infinitic_storages.redis import RedisSettings, RedisStorage
 from tests.integration.redis.conftest import HOST, PATIENCE
 
@@ -20,17 +20,17 @@ CHANGE = Change(KEY, None, 1, b"head", 0.0)
 @pytest.mark.parametrize("value", [nan, inf, -inf])
 @pytest.mark.parametrize("field", ["at", "expires_at", "entry.started_at", "entry.closed_at", "entry.next_wake"])
 def test_a_number_that_is_not_finite_is_not_sent(field: str, value: float) -> None:
-    refused(field, value, "is a finite number")
+    refused(field, value, "has to be a finite number")
 
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1])
 @pytest.mark.parametrize("field", ["version", "expected", "entry.version"])
 def test_a_version_of_more_than_64_bits_is_not_sent(field: str, value: int) -> None:
-    refused(field, value, "is a whole number of 64 bits")
+    refused(field, value, "has to be a whole number of 64 bits")
 
 
 def test_a_published_version_of_more_than_64_bits_is_not_sent() -> None:
-    with pytest.raises(ValueError, match=r"Published\.version is a whole number of 64 bits"):
+    with pytest.raises(ValueError, match=r"Published\.version has to be a whole number of 64 bits"):
         asyncio.run(commit(RedisSettings(host=HOST, port=1), Published(KEY, 2**63)))
 
 
@@ -54,10 +54,10 @@ def test_the_bounds_are_taken_and_a_mark_is_known_once(settings: RedisSettings) 
     async def play() -> None:
         highest = 2**63 - 1
         async with asyncio.timeout(PATIENCE), RedisStorage(settings) as storage:
-            first = replace(CHANGE, version=-(2**63), marks=("a", "b", "a"))
+            first = replace(CHANGE, version=-(2**63), deduplication_ids=("a", "b", "a"))
             assert await storage.states.commit([first]) == [Written(-(2**63))]
-            second = replace(CHANGE, expected=-(2**63), version=highest, marks=("c", "b", "a", "b"))
-            assert await storage.states.commit([second]) == [Known(("b", "a"))]
-            assert await storage.states.commit([replace(second, marks=("c",))]) == [Written(highest)]
+            second = replace(CHANGE, expected=-(2**63), version=highest, deduplication_ids=("c", "b", "a", "b"))
+            assert await storage.states.commit([second]) == [Duplicate(("b", "a"))]
+            assert await storage.states.commit([replace(second, deduplication_ids=("c",))]) == [Written(highest)]
 
     asyncio.run(play())

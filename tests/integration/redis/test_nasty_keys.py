@@ -1,4 +1,4 @@
-"""Keys and marks that an encoding could confuse: what Redis answers is what the storage in memory answers."""
+"""Keys and deduplication ids that an encoding could confuse: Redis answers as memory does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infinitic_storages.memory import InMemoryStorage
 from infinitic_storages.redis import RedisSettings, RedisStorage
 from tests.integration.redis.conftest import PATIENCE
 
-HORIZON = 50.0
+DEDUPLICATION_WINDOW = 50.0
 PARTS = ["a", "A", "a ", "a\0", "a\0\0", "\0", "", "a:b", "a|b", "é", "e\N{COMBINING ACUTE ACCENT}", "\x01", "z" * 255]
 REFUSED = ["z" * 256, "é" * 128, "\ud800"]
 VALUES = [b"", b"\0", b"head", bytes(range(256)), b"\r\n$5\r\n"]
@@ -27,8 +27,8 @@ class Twins:
 
     def __init__(self, settings: RedisSettings, seed: int) -> None:
         self.random = Random(seed)
-        self.redis = RedisStorage(settings, horizon=HORIZON)
-        self.memory = InMemoryStorage(horizon=HORIZON)
+        self.redis = RedisStorage(settings, deduplication_window=DEDUPLICATION_WINDOW)
+        self.memory = InMemoryStorage(deduplication_window=DEDUPLICATION_WINDOW)
         self.versions: dict[StateKey, tuple[int, int]] = {}
         self.now = 0.0
 
@@ -111,7 +111,7 @@ def test_both_answer_the_same(settings: RedisSettings, seed: int) -> None:
             for _ in range(250):
                 await twins.step()
             twins.now += 1000.0
-            while await twins.ask("purge", twins.now, 100_000):  # remnants and marks as well
+            while await twins.ask("purge", twins.now, 100_000):  # remnants and deduplication ids as well
                 twins.now += 1000.0
 
     asyncio.run(play())
@@ -178,13 +178,16 @@ def test_a_long_history_is_read_whole(settings: RedisSettings) -> None:
 
 def test_nothing_of_a_purged_instance_is_found_in_the_next_of_its_key(settings: RedisSettings) -> None:
     async def play() -> None:
-        async with asyncio.timeout(PATIENCE), RedisStorage(settings, horizon=HORIZON) as storage:
+        async with (
+            asyncio.timeout(PATIENCE),
+            RedisStorage(settings, deduplication_window=DEDUPLICATION_WINDOW) as storage,
+        ):
             key, states = StateKey("Trip", "1"), storage.states
             old = Change(key, None, 1, b"old", 0.0, Segment(1, b"old", b"old"), entry=Entry(WorkflowStatus.FAILED, 1.0))
             await states.commit([replace(old, expires_at=1.0)])
             assert await states.purge(1.0) == 1
             assert await states.commit([Change(key, None, 2, b"new", 2.0)]) == [Lost(1)]
-            assert await states.purge(1.0 + HORIZON) == 0
+            assert await states.purge(1.0 + DEDUPLICATION_WINDOW) == 0
             assert await states.commit([Change(key, None, 2, b"new", 2.0, Segment(1, b"new"))]) == [Written(2)]
             assert await states.history(key, outbox=True) == [Segment(1, b"new")]
             assert (await states.find(Query())).found == []

@@ -42,7 +42,7 @@ def test_a_missing_driver_is_named(kind: str, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
     given = {"path": tmp_path / "a.db"} if kind == "sqlite" else {"username": "u"}
     with pytest.raises(MissingDriverError, match=rf"infinitic\[{kind}\]"):
-        plugin.from_settings(plugin.Settings.model_validate(given), horizon=1.0)
+        plugin.from_settings(plugin.Settings.model_validate(given), deduplication_window=1.0)
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

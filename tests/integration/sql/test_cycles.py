@@ -75,7 +75,7 @@ def check(place: Place, spoil: Callable[[], object], match: str, **settings: flo
 
 
 def test_a_commit_that_is_refused(empty: Place) -> None:
-    check(empty, lambda: empty.execute("DROP TABLE infinitic_segments"), "prepare() it first")
+    check(empty, lambda: empty.execute("DROP TABLE infinitic_segments"), "infinitic migrate")
 
 
 def test_a_commit_that_fails_at_one_row(empty: Place) -> None:

@@ -13,13 +13,14 @@ from sqlalchemy import event, inspect
 from infinitic.diagnosis import Level
 from infinitic.storage import (
     Change,
+    Duplicate,
     Entry,
     Flag,
     Found,
-    Known,
     Query,
     Segment,
     StateKey,
+    StorageNotPrepared,
     Stored,
     WorkflowStatus,
     Written,
@@ -90,7 +91,7 @@ async def check_version_2(storage: SqlStorage) -> None:
     assert (await states.find(Query())).found == [Found(KEY, OLD)]
     assert await states.count(Query(flag=Flag.STALLED)) == 0
     stalled = replace(OLD, flag=Flag.STALLED)
-    assert await states.commit([Change(KEY, 7, 8, b"", 6.0, marks=("mark",))]) == [Known(("mark",))]
+    assert await states.commit([Change(KEY, 7, 8, b"", 6.0, deduplication_ids=("mark",))]) == [Duplicate(("mark",))]
     assert await states.commit([Change(KEY, 7, 8, b"", 6.0, entry=stalled)]) == [Written(8)]
     assert (await states.find(Query(flag=Flag.STALLED))).found == [Found(KEY, stalled)]
     assert "infinitic_flagged" in indexes(storage)
@@ -133,5 +134,18 @@ def test_doctor_tells_of_the_previous_schema(empty: Place) -> None:
         async with empty.sql() as storage:
             (schema,) = [each for each in await storage.diagnose() if each.subject == "schema"]
             assert (schema.level, "migrates it" in schema.remedy) == (Level.WARNING, True)
+
+    asyncio.run(run())
+
+
+def test_a_storage_that_nobody_has_prepared(empty: Place) -> None:
+    async def run() -> None:
+        async with empty.storage() as storage:
+            with pytest.raises(StorageNotPrepared, match="infinitic migrate"):
+                await storage.states.load([KEY])
+            with pytest.raises(StorageNotPrepared, match="infinitic migrate"):
+                await storage.states.commit([Change(KEY, None, 1, b"", 1.0)])
+            await storage.prepare()
+            assert await storage.states.load([KEY]) == {}
 
     asyncio.run(run())

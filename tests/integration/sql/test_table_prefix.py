@@ -13,9 +13,9 @@ from infinitic import ids
 from infinitic.diagnosis import Level
 from infinitic.storage import (
     Change,
+    Duplicate,
     Entry,
     Flag,
-    Known,
     Lost,
     Published,
     Query,
@@ -59,9 +59,11 @@ def test_each_prefix_has_tables_of_its_own(mysql: Place) -> None:
             first = Change(KEY, None, 5, head, 1.0, Segment(1, head, head), ("mark",), entry=ENTRY)
             assert await states.commit([first]) == [Written(5)]
             assert await states.commit([first]) == [Lost(5)]
-            assert await states.commit([Change(KEY, 5, 6, head, 1.0, marks=("mark",))]) == [Known(("mark",))]
+            assert await states.commit([Change(KEY, 5, 6, head, 1.0, deduplication_ids=("mark",))]) == [
+                Duplicate(("mark",))
+            ]
             assert await states.commit([Published(KEY, 5)]) == [Written(5)]
-            claimed = Change(StateKey("Trip", "2"), None, 5, head, 1.0, marks=("m", "n"))
+            claimed = Change(StateKey("Trip", "2"), None, 5, head, 1.0, deduplication_ids=("m", "n"))
             assert await states.commit([claimed]) == [Written(5)]
             again = [Change(claimed.key, 5, 6, head, 1.0, Segment(1, head), expires_at=2.0, entry=ENTRY)]
             assert await states.commit(again) == [Written(6)]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from infinitic.storage import Change, Entry, Known, StateKey, WorkflowStatus, Written
+from infinitic.storage import Change, Duplicate, Entry, StateKey, WorkflowStatus, Written
 from tests.integration.storages.databases import Place
 
 ENTRY = Entry(WorkflowStatus.RUNNING, 1.0)
@@ -71,12 +71,12 @@ def test_an_insert_hides_nothing(shared: Place, name: str) -> None:
 
     async def run() -> None:
         from infinitic.errors import StorageError
-        from infinitic_storages.sql.commit import ask
+        from infinitic_storages.sql.commit import make_question
 
         async with shared.sql() as storage:
             await storage.prepare()
             database = storage.database
-            question = ask([Change(StateKey(name, "a"), None, 2**70, b"", 1.0)])
+            question = make_question([Change(StateKey(name, "a"), None, 2**70, b"", 1.0)])
             with pytest.raises(StorageError, match="Out of range"):
                 database.run(
                     database.call(9), lambda call: database.attempt(call, lambda _, d: database.look(d, question))
@@ -87,13 +87,13 @@ def test_an_insert_hides_nothing(shared: Place, name: str) -> None:
 
 def test_a_mark_that_comes_twice(shared: Place, name: str) -> None:
     async def run() -> None:
-        async with shared.sql(horizon=10.0) as storage:
+        async with shared.sql(deduplication_window=10.0) as storage:
             await storage.prepare()
             key = StateKey(name, "a")
-            first = Change(key, None, 1, b"", 1.0, marks=("b", "a", "b"))
+            first = Change(key, None, 1, b"", 1.0, deduplication_ids=("b", "a", "b"))
             assert await storage.states.commit([first]) == [Written(1)]
-            again = Change(key, 1, 2, b"", 1.0, marks=("new", "b", "a", "b", "a"))
-            assert await storage.states.commit([again]) == [Known(("b", "a"))]
+            again = Change(key, 1, 2, b"", 1.0, deduplication_ids=("new", "b", "a", "b", "a"))
+            assert await storage.states.commit([again]) == [Duplicate(("b", "a"))]
             assert await storage.states.purge(20.0) == 2
 
     asyncio.run(run())

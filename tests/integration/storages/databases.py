@@ -28,7 +28,7 @@ MARIADB_PORT = int(os.environ.get("INFINITIC_MARIADB_PORT", "3306"))
 USER: dict[str, Any] = {"host": HOST, "username": "infinitic", "password": "infinitic"}
 SQL = ("sqlite", "postgres", "mysql")
 KINDS = (*SQL, "redis")
-HORIZON = 1000.0
+DEDUPLICATION_WINDOW = 1000.0
 
 
 class Place:
@@ -39,22 +39,24 @@ class Place:
         self.label = label
         self.path = folder / f"{label}.db"
 
-    def storage(self, *, horizon: float = HORIZON, **settings: Any) -> Storage:
+    def storage(self, *, deduplication_window: float = DEDUPLICATION_WINDOW, **settings: Any) -> Storage:
         """A storage of its own on what is shared."""
         if self.kind == "redis":
             merged = {"host": HOST, "port": REDIS_PORT, "key_prefix": self.label} | settings
-            return RedisStorage(RedisSettings.model_validate(merged), horizon=horizon)
-        return self.sql(horizon=horizon, **settings)
+            return RedisStorage(RedisSettings.model_validate(merged), deduplication_window=deduplication_window)
+        return self.sql(deduplication_window=deduplication_window, **settings)
 
-    def sql(self, *, horizon: float = HORIZON, **settings: Any) -> SqlStorage:
+    def sql(self, *, deduplication_window: float = DEDUPLICATION_WINDOW, **settings: Any) -> SqlStorage:
         """The same, of a database that speaks SQL."""
         if self.kind == "sqlite":
-            return SqliteStorage(SqliteSettings.model_validate({"path": self.path} | settings), horizon=horizon)
+            return SqliteStorage(
+                SqliteSettings.model_validate({"path": self.path} | settings), deduplication_window=deduplication_window
+            )
         if self.kind == "postgres":
             merged = USER | {"port": POSTGRES_PORT, "schema": self.label} | settings
-            return PostgresStorage(PostgresSettings.model_validate(merged), horizon=horizon)
+            return PostgresStorage(PostgresSettings.model_validate(merged), deduplication_window=deduplication_window)
         merged = USER | {"port": MARIADB_PORT, "database": self.label} | settings
-        return MysqlStorage(MysqlSettings.model_validate(merged), horizon=horizon)
+        return MysqlStorage(MysqlSettings.model_validate(merged), deduplication_window=deduplication_window)
 
     def execute(self, statement: str) -> None:
         """A statement past the storage."""

@@ -9,8 +9,8 @@ import pytest
 
 from infinitic.storage import (
     Change,
+    Duplicate,
     Entry,
-    Known,
     Lost,
     Outcome,
     Published,
@@ -27,7 +27,7 @@ from tests.integration.storages.databases import Place
 
 @pytest.mark.parametrize("seed", range(6))
 def test_does_what_the_reference_does(empty: Place, seed: int) -> None:
-    """Random changes, marks, purges and queries: every answer is that of the in-memory storage."""
+    """Random changes, deduplication ids, purges and queries: every answer is that of the in-memory storage."""
     draw = random.Random(seed)
     keys = [StateKey(name, id_) for name in ("a", "a\0", "b") for id_ in ("", "1", "\0")]
     versions = dict.fromkeys(keys, 0)
@@ -57,7 +57,10 @@ def test_does_what_the_reference_does(empty: Place, seed: int) -> None:
 
     async def run() -> None:
         seen: set[type[Outcome]] = set()
-        async with empty.storage(horizon=40.0) as tested, InMemoryStorage(horizon=40.0) as reference:
+        async with (
+            empty.storage(deduplication_window=40.0) as tested,
+            InMemoryStorage(deduplication_window=40.0) as reference,
+        ):
             await tested.prepare()
             for turn in range(150):
                 now = 100.0 + turn
@@ -77,6 +80,6 @@ def test_does_what_the_reference_does(empty: Place, seed: int) -> None:
                     stored = loaded.get(each)
                     versions[each] = stored.version if stored else 0
                     segments[each] = stored.sequence if stored else 0
-        assert seen == {Written, Lost, Known, Refused}
+        assert seen == {Written, Lost, Duplicate, Refused}
 
     asyncio.run(run())

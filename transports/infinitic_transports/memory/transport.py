@@ -92,7 +92,7 @@ class InMemoryTransport(Transport):
         return cls(_brokers.setdefault(name, Broker()), clock=clock)
 
     @classmethod
-    def from_settings(cls, settings: Any, *, horizon: float) -> Self:
+    def from_settings(cls, settings: Any, *, deduplication_window: float) -> Self:
         """Connect to the broker of the name in the settings. No message outlives the process."""
         return cls.named(settings.name)
 

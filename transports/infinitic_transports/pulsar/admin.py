@@ -37,11 +37,11 @@ _logger = logging.getLogger("infinitic.transports.pulsar")
 class Admin:
     """Calls REST, over one pool of connections that is opened when it is first used."""
 
-    def __init__(self, settings: PulsarSettings, names: Names, horizon: float) -> None:
+    def __init__(self, settings: PulsarSettings, names: Names, deduplication_window: float) -> None:
         self._httpx = load("httpx")
         self._settings = settings
         self._names = names
-        self._horizon = horizon
+        self._deduplication_window = deduplication_window
         self.where = f"namespaces/{settings.tenant}/{settings.namespace}"
         self._credentials = Credentials(settings)
         self._client: httpx.AsyncClient | None = None
@@ -186,7 +186,7 @@ class Admin:
                 "retentionTimeInMinutes": policies.retention_minutes,
                 "retentionSizeInMB": policies.retention_size_mb,
             },
-            "message_ttl_in_seconds": min(policies.ttl_seconds or math.ceil(self._horizon), 2**31 - 1),
+            "message_ttl_in_seconds": min(policies.ttl_seconds or math.ceil(self._deduplication_window), 2**31 - 1),
             "delayed_delivery_policies": {
                 "active": True,
                 "tickTime": max(1, int(policies.delayed_delivery_tick_seconds * 1000)),

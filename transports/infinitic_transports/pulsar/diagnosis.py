@@ -22,7 +22,7 @@ Read = tuple[Mapping[str, Any] | None, list[Diagnosis]]
 
 
 async def diagnose(
-    admin: Admin, reach: Reach, settings: PulsarSettings, horizon: float, clock: Clock
+    admin: Admin, reach: Reach, settings: PulsarSettings, deduplication_window: float, clock: Clock
 ) -> list[Diagnosis]:
     """The findings. What the role may not see is said, not raised; a broker that is away is."""
     checks = await _broker(admin, clock)
@@ -31,7 +31,7 @@ async def diagnose(
     runtime, unseen = await _read(admin, "brokers/configuration/runtime", _CONFIGURATION)
     policies, wrong = await _read(admin, admin.where, _NAMESPACE)
     if policies is not None:
-        checks += _losses(policies, runtime, horizon) + _differences(policies, admin.policies())
+        checks += _losses(policies, runtime, deduplication_window) + _differences(policies, admin.policies())
     checks += await _unmade(admin, settings) if policies is None and not wrong else wrong
     checks += await _topics(admin, settings) if policies is not None else []
     if runtime is None:
@@ -80,7 +80,7 @@ async def _unmade(admin: Admin, settings: PulsarSettings) -> list[Diagnosis]:
     return [Diagnosis(_NAMESPACE, Level.WARNING, message, "the first worker or client makes it")]
 
 
-def _losses(policies: Mapping[str, Any], runtime: Mapping[str, Any] | None, horizon: float) -> list[Diagnosis]:
+def _losses(policies: Mapping[str, Any], runtime: Mapping[str, Any] | None, window: float) -> list[Diagnosis]:
     """Policies under which messages are lost, or late."""
     found: list[Diagnosis] = []
 
@@ -88,11 +88,11 @@ def _losses(policies: Mapping[str, Any], runtime: Mapping[str, Any] | None, hori
         found.append(Diagnosis(f"policy {name}", Level.FAILURE, message, f"pulsar-admin namespaces {remedy}"))
 
     ttl = policies.get("message_ttl_in_seconds")
-    if ttl and 0 < ttl < horizon:
+    if ttl and 0 < ttl < window:
         bad(
             "message_ttl_in_seconds",
-            f"{ttl:,} s is less than the deduplication window of {horizon:,.0f} s: messages that wait are lost",
-            f"set-message-ttl --messageTTL {int(horizon)}, or set deduplication_window_seconds lower",
+            f"{ttl:,} s is less than the deduplication window of {window:,.0f} s: messages that wait are lost",
+            f"set-message-ttl --messageTTL {int(window)}, or set deduplication_window_seconds lower",
         )
     delays: Mapping[str, Any] | None = policies.get("delayed_delivery_policies")
     by_default = (runtime or {}).get("delayedDeliveryEnabled", "true") == "true"

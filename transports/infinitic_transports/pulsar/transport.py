@@ -51,21 +51,25 @@ _logger = logging.getLogger("infinitic.transports.pulsar")
 class PulsarTransport(Transport):
     """A connection to a Pulsar cluster, made when it is first used. It belongs to one event loop.
 
-    `horizon` is how long, in seconds, a message is kept that nobody acknowledges.
+    `deduplication_window` is how long, in seconds, a message is kept that nobody acknowledges.
     """
 
     Settings: ClassVar[type[BaseModel]] = PulsarSettings
 
     def __init__(
-        self, settings: PulsarSettings | None = None, *, horizon: float = 14 * DAY, clock: Clock | None = None
+        self,
+        settings: PulsarSettings | None = None,
+        *,
+        deduplication_window: float = 14 * DAY,
+        clock: Clock | None = None,
     ) -> None:
         settings = settings or PulsarSettings()
         self._settings = settings
         self._clock = clock or SystemClock()
         self._names = Names(settings.tenant, settings.namespace)
         self._client = PulsarClient(settings, self._reach_first)
-        self._horizon = horizon
-        self._admin = Admin(settings, self._names, horizon)
+        self._deduplication_window = deduplication_window
+        self._admin = Admin(settings, self._names, deduplication_window)
         self._reach = Reach(settings, self._admin)
         self._reaching: asyncio.Task[None] | None = None
         self._reached = False
@@ -80,9 +84,9 @@ class PulsarTransport(Transport):
         self._set_limit(settings.max_message_size_bytes)
 
     @classmethod
-    def from_settings(cls, settings: Any, *, horizon: float) -> Self:
+    def from_settings(cls, settings: Any, *, deduplication_window: float) -> Self:
         """See `infinitic.plugins.TransportPlugin`."""
-        return cls(settings, horizon=horizon)
+        return cls(settings, deduplication_window=deduplication_window)
 
     @property
     def admin(self) -> Admin:
@@ -157,7 +161,7 @@ class PulsarTransport(Transport):
     async def diagnose(self) -> list[Diagnosis]:
         """How the broker and the namespace are, see `infinitic.diagnosis`."""
         self._check_open()
-        return await diagnose(self._admin, self._reach, self._settings, self._horizon, self._clock)
+        return await diagnose(self._admin, self._reach, self._settings, self._deduplication_window, self._clock)
 
     async def close(self) -> None:
         """See `Transport.close`. A broker that does not answer is left within seconds."""

@@ -24,14 +24,15 @@ from infinitic.storage import (
     Segment,
     StateKey,
     StorageConfigurationError,
+    StorageNotPrepared,
     StorageOutcomeUnknown,
     StorageUnavailable,
     Stored,
 )
 from infinitic_storages.hosts import unknown_host
 from infinitic_storages.sql import queries
-from infinitic_storages.sql.commit import Facts, Plan, Question, TryAgain, ask, decide
-from infinitic_storages.sql.dialects.call import Call, Failure
+from infinitic_storages.sql.commit import Facts, Plan, Question, TryAgain, decide, make_question
+from infinitic_storages.sql.dialects.call import DatabaseCall, Failure
 from infinitic_storages.sql.migrations import migrate
 from infinitic_storages.sql.tables import Tables
 
@@ -45,14 +46,13 @@ _CALL = "infinitic_call"
 class _Here(local):
     """What this thread is doing."""
 
-    call: Call | None = None
+    call: DatabaseCall | None = None
 
 
-class Database(ABC):
+class SqlDatabase(ABC):
     """An engine, and what its dialect does in its own way."""
 
     single_writer = False
-    row_bites = 1000  # keys in one list
 
     def __init__(self, engine: Engine, tables: Tables, where: str, clock: Clock | None = None) -> None:
         self.engine = engine
@@ -81,15 +81,15 @@ class Database(ABC):
 
     @abstractmethod
     def look(self, driver: Any, question: Question) -> Facts:
-        """Claim what is new, lock what is there, then read the marks."""
+        """Claim what is new, lock what is there, then read the deduplication ids."""
 
     @abstractmethod
-    def write(self, driver: Any, plan: Plan, call: Call) -> None:
+    def write(self, driver: Any, plan: Plan, call: DatabaseCall) -> None:
         """Write the plan and commit. Sets `call.sent` before the commit can reach the server."""
 
     @abstractmethod
-    def delete_marks(self, connection: Connection, now: float, limit: int, horizon: float) -> int:
-        """Delete up to `limit` marks that are older than the horizon."""
+    def delete_deduplication_ids(self, connection: Connection, now: float, limit: int, window: float) -> int:
+        """Delete up to `limit` deduplication ids that are older than the deduplication window."""
 
     def begin(self, connection: Connection) -> None:  # noqa: B027 - most drivers begin by themselves
         """Begin a transaction that writes."""
@@ -100,8 +100,8 @@ class Database(ABC):
 
     # ── Attempts ────────────────────────────────────────────────────────────────────────────────────
 
-    def call(self, deadline: float) -> Call:
-        return Call(deadline, self._clock, self.sever)
+    def call(self, deadline: float) -> DatabaseCall:
+        return DatabaseCall(deadline, self._clock, self.sever)
 
     def dispose(self) -> None:
         self.engine.dispose()
@@ -120,7 +120,7 @@ class Database(ABC):
         if self._here.call is not None:
             self._here.call.release()
 
-    def run(self, call: Call, work: Callable[[Call], T]) -> T:
+    def run(self, call: DatabaseCall, work: Callable[[DatabaseCall], T]) -> T:
         """`work`, again after what is known to have changed nothing, until the deadline."""
         pause = _FIRST_PAUSE
         while True:
@@ -149,7 +149,7 @@ class Database(ABC):
             return Failure.RETRY, "the rows changed under the transaction"
         return self.failure(_of_driver(error))
 
-    def _verdict(self, call: Call, failure: Failure, text: str, pause: float) -> StorageError | None:
+    def _verdict(self, call: DatabaseCall, failure: Failure, text: str, pause: float) -> StorageError | None:
         """What to raise; None if another attempt is worth it."""
         told = f"{self.where}: {' '.join(text.split())}"
         if failure is Failure.LOST and not call.connected:
@@ -157,6 +157,8 @@ class Database(ABC):
         if failure is Failure.LOST and call.sent:
             return StorageOutcomeUnknown(f"A commit got no clear reply. {told}")
         call.sent = False
+        if failure is Failure.NOT_PREPARED:
+            return StorageNotPrepared(told)
         if failure is Failure.CONFIGURATION:
             return StorageConfigurationError(told)
         if failure is Failure.UNREACHABLE and not self._proven and unknown_host(told):
@@ -169,7 +171,7 @@ class Database(ABC):
             return StorageUnavailable(told)
         return None
 
-    def attempt(self, call: Call, work: Callable[[Connection, Any], T], *, reads: bool = False) -> T:
+    def attempt(self, call: DatabaseCall, work: Callable[[Connection, Any], T], *, reads: bool = False) -> T:
         """`work` with a connection from the pool; one that may be broken does not go back to it."""
         call.check()
         call.connected = False
@@ -192,7 +194,7 @@ class Database(ABC):
 
     # ── Verbs ───────────────────────────────────────────────────────────────────────────────────────
 
-    def prepare(self, call: Call) -> int | None:
+    def prepare(self, call: DatabaseCall) -> int | None:
         def work(connection: Connection, _: Any) -> int | None:
             with self.lock(connection):
                 migrate(connection, self.tables, self.where)
@@ -200,11 +202,11 @@ class Database(ABC):
 
         return self.attempt(call, work)
 
-    def load(self, call: Call, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+    def load(self, call: DatabaseCall, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
         return self.attempt(call, lambda connection, _: queries.load(connection, self.tables, keys), reads=True)
 
     def history(
-        self, call: Call, key: StateKey, after: int, limit: int, sequences: Sequence[int] | None, outbox: bool
+        self, call: DatabaseCall, key: StateKey, after: int, limit: int, sequences: Sequence[int] | None, outbox: bool
     ) -> list[Segment]:
         return self.attempt(
             call,
@@ -212,14 +214,14 @@ class Database(ABC):
             reads=True,
         )
 
-    def find(self, call: Call, query: Query) -> Page:
+    def find(self, call: DatabaseCall, query: Query) -> Page:
         return self.attempt(call, lambda connection, _: queries.find(connection, self.tables, query), reads=True)
 
-    def count(self, call: Call, query: Query) -> int:
+    def count(self, call: DatabaseCall, query: Query) -> int:
         return self.attempt(call, lambda connection, _: queries.count(connection, self.tables, query), reads=True)
 
-    def commit(self, call: Call, changes: Sequence[Change | Published]) -> list[Outcome]:
-        question = ask(changes)
+    def commit(self, call: DatabaseCall, changes: Sequence[Change | Published]) -> list[Outcome]:
+        question = make_question(changes)
 
         def work(connection: Connection, driver: Any) -> list[Outcome]:
             self.begin(connection)
@@ -237,12 +239,12 @@ class Database(ABC):
 
         return self.attempt(call, work)
 
-    def purge(self, call: Call, now: float, limit: int, horizon: float) -> int:
+    def purge(self, call: DatabaseCall, now: float, limit: int, window: float) -> int:
         def work(connection: Connection, _: Any) -> int:
             self.begin(connection)
-            gone = queries.purge(connection, self.tables, now, limit, horizon)
+            gone = queries.purge(connection, self.tables, now, limit, window)
             if gone < limit:
-                gone += self.delete_marks(connection, now, limit - gone, horizon)
+                gone += self.delete_deduplication_ids(connection, now, limit - gone, window)
             connection.commit()
             return gone
 
@@ -271,6 +273,6 @@ def _released(_: Any, record: ConnectionPoolEntry, *__: Any) -> None:
 
     A closed one has a number that may be another's in a moment: whoever cuts it then cuts that.
     """
-    call: Call | None = record.info.pop(_CALL, None)
+    call: DatabaseCall | None = record.info.pop(_CALL, None)
     if call is not None:
         call.release()

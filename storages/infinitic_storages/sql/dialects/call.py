@@ -19,11 +19,12 @@ class Failure(Enum):
     RETRY = "the database undid the transaction, and another attempt may do"
     STALE = "nothing was done, and an attempt on another connection may do"
     FULL = "the disk is full"
-    CONFIGURATION = "waiting does not mend it"
+    CONFIGURATION = "somebody has to correct something"
+    NOT_PREPARED = "tables or columns are missing"
     OTHER = "anything else"
 
 
-class Call:
+class DatabaseCall:
     """One call of a verb: how long it may take, and how far it got."""
 
     def __init__(self, deadline: float, clock: Clock, sever: Callable[[Any], None]) -> None:

@@ -21,13 +21,13 @@ from infinitic_storages.sql.commit import (
     HeadRow,
     Plan,
     Question,
-    Row,
-    bites,
-    head_size,
-    segment_size,
+    StoredRow,
+    measure_head,
+    measure_segment,
+    split_chunks,
 )
-from infinitic_storages.sql.dialects.base import Database
-from infinitic_storages.sql.dialects.call import Call, Failure
+from infinitic_storages.sql.dialects.base import SqlDatabase
+from infinitic_storages.sql.dialects.call import DatabaseCall, Failure
 from infinitic_storages.sql.settings import MysqlSettings, SslMode
 from infinitic_storages.sql.tables import Tables
 
@@ -52,9 +52,8 @@ _CONFIGURATION = {
     1227: "grant the privilege to the user",
     1130: "allow this host to connect",
     2026: "check sslmode, sslrootcert, sslcert and sslkey",
-    ER.NO_SUCH_TABLE: "prepare() it first: a worker does, and `infinitic migrate`",
-    ER.BAD_FIELD_ERROR: "prepare() it first: a worker does, and `infinitic migrate`",
 }
+_NOT_PREPARED = {ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR}
 
 _COLUMNS = "`key`, name, version, head, sequence, published, expires_at"
 _ENTRY = "status, workflow_version, started_at, closed_at, next_wake, flag"
@@ -65,25 +64,27 @@ _THEN = f" ON DUPLICATE KEY UPDATE {_SET}"
 _THEN_ALL = _THEN + "".join(f", {name} = VALUES({name})" for name in _ENTRY.split(", "))
 
 
-class _Statements:
+class _MysqlStatements:
     """The hot statements for the tables with a prefix."""
 
     def __init__(self, prefix: str) -> None:
-        states, segments, marks = (f"`{prefix}infinitic_{name}`" for name in ("states", "segments", "marks"))
+        states, segments, deduplication = (f"`{prefix}infinitic_{name}`" for name in ("states", "segments", "marks"))
         self.insert = f"INSERT INTO {states} ({_COLUMNS}, {_ENTRY}, token) VALUES "
         self.keep = f" ON DUPLICATE KEY UPDATE `key` = {states}.`key`"  # unlike IGNORE, it hides nothing else
         self.update = f"INSERT INTO {states} ({_COLUMNS}) VALUES "
         self.update_all = f"INSERT INTO {states} ({_COLUMNS}, {_ENTRY}) VALUES "
         self.look = f"SELECT `key`, version, sequence, head IS NOT NULL, token FROM {states} WHERE `key` IN %s "
-        self.known = f"SELECT `key`, mark FROM {marks} WHERE `key` = %s AND mark = %s"
+        self.known = f"SELECT `key`, mark FROM {deduplication} WHERE `key` = %s AND mark = %s"
         self.segment = f"INSERT INTO {segments} (`key`, sequence, events, outbox) VALUES "
-        self.mark = f"INSERT INTO {marks} (`key`, mark, at) VALUES "
+        self.deduplicate = f"INSERT INTO {deduplication} (`key`, mark, at) VALUES "
         self.publish = f"UPDATE {states} SET published = 1 WHERE `key` IN %s"
         self.withdraw = f"DELETE FROM {states} WHERE `key` IN %s"
-        self.forget = f"DELETE FROM {marks} WHERE at <= :about AND at + :horizon <= :now ORDER BY at LIMIT :limit"
+        self.forget = (
+            f"DELETE FROM {deduplication} WHERE at <= :about AND at + :window <= :now ORDER BY at LIMIT :limit"
+        )
 
 
-class MysqlDatabase(Database):
+class MysqlDatabase(SqlDatabase):
     """One database of a server."""
 
     def __init__(self, settings: MysqlSettings) -> None:
@@ -101,7 +102,7 @@ class MysqlDatabase(Database):
         tables = f" (tables {settings.table_prefix}…)" if settings.table_prefix else ""
         where = f"MySQL at {server}/{settings.database}{tables} as user {settings.username}"
         super().__init__(engine, Tables(prefix=settings.table_prefix), where)
-        self._sql = _Statements(settings.table_prefix)
+        self._sql = _MysqlStatements(settings.table_prefix)
 
     def _connect(self) -> pymysql.Connection[Any]:
         settings = self._settings
@@ -156,6 +157,8 @@ class MysqlDatabase(Database):
             return Failure.LOST, text or "the connection is closed"
         if code in _FULL:
             return Failure.FULL, text
+        if code in _NOT_PREPARED:
+            return Failure.NOT_PREPARED, text
         if code in _CONFIGURATION:
             return Failure.CONFIGURATION, f"{text}: {_CONFIGURATION[code]}"
         return Failure.OTHER, text
@@ -196,7 +199,7 @@ class MysqlDatabase(Database):
         token = bytes.fromhex(new_id())
         with driver.cursor() as cursor:
             claims = [(*_head(row), *_entry(row), token) for row in question.claims]
-            self._many(cursor, self._sql.insert, self._sql.keep, claims, [head_size(row) for row in question.claims])
+            self._many(cursor, self._sql.insert, self._sql.keep, claims, [measure_head(row) for row in question.claims])
             keys = sorted([*(row.key for row in question.claims), *question.others])
             if keys:
                 cursor.execute(self._sql.look + "ORDER BY `key` FOR UPDATE", (keys,))
@@ -204,23 +207,25 @@ class MysqlDatabase(Database):
                     if wrote == token:
                         facts.claimed.add(key)
                     else:
-                        facts.rows[key] = Row(version, sequence, bool(alive))
-            if question.marks:
+                        facts.rows[key] = StoredRow(version, sequence, bool(alive))
+            if question.deduplication_ids:
                 one = self._sql.known
-                for part in bites(question.marks, [1024] * len(question.marks), self._packet // 4):
+                for part in split_chunks(
+                    question.deduplication_ids, [1024] * len(question.deduplication_ids), self._packet // 4
+                ):
                     cursor.execute(" UNION ALL ".join([one] * len(part)), [each for pair in part for each in pair])
                     facts.known.update(cursor.fetchall())
         return facts
 
-    def write(self, driver: Any, plan: Plan, call: Call) -> None:
+    def write(self, driver: Any, plan: Plan, call: DatabaseCall) -> None:
         plain = [row for row in plan.updated if row.change.entry is None]
         entries = [row for row in plan.updated if row.change.entry is not None]
         with driver.cursor() as cursor:
             self._many(
-                cursor, self._sql.update, _THEN, [_head(row) for row in plain], [head_size(row) for row in plain]
+                cursor, self._sql.update, _THEN, [_head(row) for row in plain], [measure_head(row) for row in plain]
             )
             rows = [(*_head(row), *_entry(row)) for row in entries]
-            self._many(cursor, self._sql.update_all, _THEN_ALL, rows, [head_size(row) for row in entries])
+            self._many(cursor, self._sql.update_all, _THEN_ALL, rows, [measure_head(row) for row in entries])
             segments = [
                 (row.key, row.segment.sequence, row.segment.events, row.segment.outbox) for row in plan.segments
             ]
@@ -229,10 +234,10 @@ class MysqlDatabase(Database):
                 self._sql.segment,
                 "",
                 segments,
-                [segment_size(row) for row in plan.segments],
+                [measure_segment(row) for row in plan.segments],
             )
-            marks = [tuple(row) for row in plan.marks]
-            self._many(cursor, self._sql.mark, "", marks, [1024] * len(marks))
+            ids = [tuple(row) for row in plan.deduplication_ids]
+            self._many(cursor, self._sql.deduplicate, "", ids, [1024] * len(ids))
             if plan.published:
                 cursor.execute(self._sql.publish, (plan.published,))
             if plan.withdrawn:
@@ -243,12 +248,17 @@ class MysqlDatabase(Database):
     def _many(
         self, cursor: Any, before: str, after: str, rows: Sequence[tuple[Any, ...]], sizes: Sequence[int]
     ) -> None:
-        for part in bites(rows, sizes, self._packet // 4):
+        for part in split_chunks(rows, sizes, self._packet // 4):
             slots = "(" + ", ".join(["%s"] * len(part[0])) + ")"
             cursor.execute(before + ", ".join([slots] * len(part)) + after, [each for row in part for each in row])
 
-    def delete_marks(self, connection: Connection, now: float, limit: int, horizon: float) -> int:
-        values = {"now": now, "about": now - horizon + 1, "horizon": horizon, "limit": limit}
+    def delete_deduplication_ids(self, connection: Connection, now: float, limit: int, window: float) -> int:
+        values = {
+            "now": now,
+            "about": now - window + 1,
+            "window": window,
+            "limit": limit,
+        }
         return connection.execute(text(self._sql.forget), values).rowcount
 
 

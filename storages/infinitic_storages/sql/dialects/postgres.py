@@ -21,19 +21,19 @@ from infinitic_storages.sql.commit import (
     Facts,
     Plan,
     Question,
-    Row,
-    bites,
-    head_size,
-    segment_size,
+    StoredRow,
+    measure_head,
+    measure_segment,
+    split_chunks,
 )
-from infinitic_storages.sql.dialects.base import Database
-from infinitic_storages.sql.dialects.call import Call, Failure
+from infinitic_storages.sql.dialects.base import SqlDatabase
+from infinitic_storages.sql.dialects.call import DatabaseCall, Failure
 from infinitic_storages.sql.dialects.postgres_sql import (
-    Statements,
+    PostgresStatements,
     array,
     entries_of,
     heads_of,
-    marks_of,
+    make_deduplication_arrays,
     register,
     segments_of,
 )
@@ -59,7 +59,7 @@ _REFUSALS = (  # libpq gives no code for what happens while connecting
 )
 
 
-class PostgresDatabase(Database):
+class PostgresDatabase(SqlDatabase):
     """One schema of a PostgreSQL database."""
 
     def __init__(self, settings: PostgresSettings) -> None:
@@ -78,7 +78,7 @@ class PostgresDatabase(Database):
         self.reader = engine.execution_options(isolation_level="AUTOCOMMIT")  # one round trip, not three
         quote = engine.dialect.identifier_preparer.format_table
         tables = self.tables
-        self._sql = Statements(quote(tables.states), quote(tables.segments), quote(tables.marks))
+        self._sql = PostgresStatements(quote(tables.states), quote(tables.segments), quote(tables.deduplication_ids))
 
     def _connect(self) -> psycopg.Connection[Any]:
         settings = self._settings
@@ -145,7 +145,7 @@ class PostgresDatabase(Database):
         if state in _CONFIGURATION:
             return Failure.CONFIGURATION, f"{message}: check the user, its grants and the names"
         if state in _NOT_PREPARED:
-            return Failure.CONFIGURATION, f"{message}: prepare() it first: a worker does, and `infinitic migrate`"
+            return Failure.NOT_PREPARED, message
         return Failure.OTHER, message
 
     def sever(self, driver: Any) -> None:
@@ -166,49 +166,57 @@ class PostgresDatabase(Database):
         facts = Facts(set(), {}, set())
         connection: psycopg.Connection[Any] = driver
         inserts: list[psycopg.Cursor[Any]] = []
-        locks = marks = None
-        with _together(connection, sum(head_size(row) for row in question.claims)):
-            for rows in bites(question.claims, [head_size(row) for row in question.claims]):
+        locks = known = None
+        with _together(connection, sum(measure_head(row) for row in question.claims)):
+            for rows in split_chunks(question.claims, [measure_head(row) for row in question.claims]):
                 inserts.append(connection.execute(self._sql.insert, heads_of(rows) + entries_of(rows), binary=True))
             if question.others:
                 locks = connection.execute(self._sql.lock, (array("bytea", question.others),), binary=True)
-            if question.marks:
-                keys, values = [key for key, _ in question.marks], [mark for _, mark in question.marks]
-                marks = connection.execute(self._sql.known, (array("bytea", keys), array("bytea", values)), binary=True)
+            if question.deduplication_ids:
+                keys, values = (
+                    [key for key, _ in question.deduplication_ids],
+                    [each for _, each in question.deduplication_ids],
+                )
+                known = connection.execute(self._sql.known, (array("bytea", keys), array("bytea", values)), binary=True)
         for cursor in inserts:
             facts.claimed.update(key for (key,) in cursor)
         found = [] if locks is None else locks.fetchall()
-        if marks is not None:
-            facts.known.update(marks.fetchall())
+        if known is not None:
+            facts.known.update(known.fetchall())
         late = [row.key for row in question.claims if row.key not in facts.claimed]
         if late:
             found += connection.execute(self._sql.look, (array("bytea", late),), binary=True).fetchall()
-        facts.rows = {key: Row(version, sequence, alive) for key, version, sequence, alive in found}
+        facts.rows = {key: StoredRow(version, sequence, alive) for key, version, sequence, alive in found}
         return facts
 
-    def write(self, driver: Any, plan: Plan, call: Call) -> None:
+    def write(self, driver: Any, plan: Plan, call: DatabaseCall) -> None:
         connection: psycopg.Connection[Any] = driver
         plain = [row for row in plan.updated if row.change.entry is None]
         entries = [row for row in plan.updated if row.change.entry is not None]
         call.sent = True
-        size = sum(map(head_size, plan.updated)) + sum(map(segment_size, plan.segments))
+        size = sum(map(measure_head, plan.updated)) + sum(map(measure_segment, plan.segments))
         with _together(connection, size):
-            for rows in bites(plain, [head_size(row) for row in plain]):
+            for rows in split_chunks(plain, [measure_head(row) for row in plain]):
                 connection.execute(self._sql.update, heads_of(rows))
-            for rows in bites(entries, [head_size(row) for row in entries]):
+            for rows in split_chunks(entries, [measure_head(row) for row in entries]):
                 connection.execute(self._sql.update_all, heads_of(rows) + entries_of(rows))
-            for segments in bites(plan.segments, [segment_size(row) for row in plan.segments]):
+            for segments in split_chunks(plan.segments, [measure_segment(row) for row in plan.segments]):
                 connection.execute(self._sql.segment, segments_of(segments))
-            if plan.marks:
-                connection.execute(self._sql.mark, marks_of(plan.marks))
+            if plan.deduplication_ids:
+                connection.execute(self._sql.deduplicate, make_deduplication_arrays(plan.deduplication_ids))
             if plan.published:
                 connection.execute(self._sql.publish, (array("bytea", plan.published),))
             if plan.withdrawn:
                 connection.execute(self._sql.withdraw, (array("bytea", plan.withdrawn),))
             connection.commit()
 
-    def delete_marks(self, connection: Connection, now: float, limit: int, horizon: float) -> int:
-        values = {"now": now, "about": now - horizon + 1, "horizon": horizon, "limit": limit}
+    def delete_deduplication_ids(self, connection: Connection, now: float, limit: int, window: float) -> int:
+        values = {
+            "now": now,
+            "about": now - window + 1,
+            "window": window,
+            "limit": limit,
+        }
         return connection.execute(text(self._sql.forget), values).rowcount
 
 

@@ -15,7 +15,7 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
 from infinitic.storage import Change, Entry
-from infinitic_storages.sql.commit import HeadRow, MarkRow, SegmentRow
+from infinitic_storages.sql.commit import DeduplicationRow, HeadRow, SegmentRow
 
 _HEADER = Struct("!iiIii")  # dimensions, whether there are nulls, type of the elements, their number, first index
 _SIZE = Struct("!i").pack
@@ -112,10 +112,10 @@ _ENTRY_ARRAYS = (
 )
 
 
-class Statements:
+class PostgresStatements:
     """The statements for tables of these quoted names."""
 
-    def __init__(self, states: str, segments: str, marks: str) -> None:
+    def __init__(self, states: str, segments: str, deduplication: str) -> None:
         same = "version = u.version, head = u.head, sequence = u.sequence, published = u.published"
         self.insert = (
             f"INSERT INTO {states} ({_STATE}, {_ENTRY}) SELECT * FROM unnest({_STATE_ARRAYS}, {_ENTRY_ARRAYS}) "
@@ -125,7 +125,8 @@ class Statements:
         self.look = look.encode()
         self.lock = f"{look} ORDER BY key FOR UPDATE".encode()
         self.known = (
-            f"SELECT key, mark FROM {marks} JOIN unnest(%s::bytea[], %s::bytea[]) AS u (key, mark) USING (key, mark)"
+            f"SELECT key, mark FROM {deduplication} "
+            "JOIN unnest(%s::bytea[], %s::bytea[]) AS u (key, mark) USING (key, mark)"
         ).encode()
         self.update = (
             f"UPDATE {states} AS s SET {same}, expires_at = u.expires_at "
@@ -143,13 +144,13 @@ class Statements:
             f"INSERT INTO {segments} (key, sequence, events, outbox) "
             "SELECT * FROM unnest(%s::bytea[], %s::bigint[], %s::bytea[], %s::bytea[])"
         ).encode()
-        self.mark = (
-            f"INSERT INTO {marks} (key, mark, at) "
+        self.deduplicate = (
+            f"INSERT INTO {deduplication} (key, mark, at) "
             "SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::double precision[])"
         ).encode()
         self.forget = (
-            f"DELETE FROM {marks} WHERE (key, mark) IN (SELECT key, mark FROM {marks} "
-            "WHERE at <= :about AND at + :horizon <= :now ORDER BY at LIMIT :limit FOR UPDATE SKIP LOCKED)"
+            f"DELETE FROM {deduplication} WHERE (key, mark) IN (SELECT key, mark FROM {deduplication} "
+            "WHERE at <= :about AND at + :window <= :now ORDER BY at LIMIT :limit FOR UPDATE SKIP LOCKED)"
         )
 
 
@@ -187,7 +188,7 @@ def segments_of(rows: Sequence[SegmentRow]) -> tuple[_Array, ...]:
     )
 
 
-def marks_of(rows: Sequence[MarkRow]) -> tuple[_Array, ...]:
+def make_deduplication_arrays(rows: Sequence[DeduplicationRow]) -> tuple[_Array, ...]:
     return (
         array("bytea", [row.key for row in rows]),
         array("bytea", [row.mark for row in rows]),

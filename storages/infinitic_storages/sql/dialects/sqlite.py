@@ -11,9 +11,9 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import QueuePool
 
 from infinitic.storage import StorageConfigurationError
-from infinitic_storages.sql.commit import Facts, HeadRow, Plan, Question, Row
-from infinitic_storages.sql.dialects.base import Database
-from infinitic_storages.sql.dialects.call import Call, Failure
+from infinitic_storages.sql.commit import Facts, HeadRow, Plan, Question, StoredRow
+from infinitic_storages.sql.dialects.base import SqlDatabase
+from infinitic_storages.sql.dialects.call import DatabaseCall, Failure
 from infinitic_storages.sql.settings import SqliteSettings
 from infinitic_storages.sql.tables import Tables
 
@@ -37,11 +37,11 @@ _LOOK = "SELECT version, sequence, head IS NOT NULL FROM infinitic_states WHERE 
 _KNOWN = "SELECT 1 FROM infinitic_marks WHERE key = ? AND mark = ?"
 _FORGET = (
     "DELETE FROM infinitic_marks WHERE (key, mark) IN (SELECT key, mark FROM infinitic_marks "
-    "WHERE at <= :about AND at + :horizon <= :now ORDER BY at LIMIT :limit)"
+    "WHERE at <= :about AND at + :window <= :now ORDER BY at LIMIT :limit)"
 )
 
 
-class SqliteDatabase(Database):
+class SqliteDatabase(SqlDatabase):
     """One file."""
 
     single_writer = True
@@ -91,7 +91,7 @@ class SqliteDatabase(Database):
         if code in _CONFIGURATION:
             return Failure.CONFIGURATION, f"{error}: {_CONFIGURATION[code]}"
         if "no such table" in str(error) or "no such column" in str(error):
-            return Failure.CONFIGURATION, f"{error}: prepare() it first: a worker does, and `infinitic migrate`"
+            return Failure.NOT_PREPARED, str(error)
         return Failure.OTHER, str(error)
 
     def sever(self, driver: Any) -> None:
@@ -114,12 +114,12 @@ class SqliteDatabase(Database):
         for key in [*claims, *question.others]:
             row = driver.execute(_LOOK, (key,)).fetchone()
             if row is not None:
-                facts.rows[key] = Row(row[0], row[1], bool(row[2]))
+                facts.rows[key] = StoredRow(row[0], row[1], bool(row[2]))
         facts.claimed.update(key for key in claims if key not in facts.rows)
-        facts.known.update(each for each in question.marks if driver.execute(_KNOWN, each).fetchone())
+        facts.known.update(each for each in question.deduplication_ids if driver.execute(_KNOWN, each).fetchone())
         return facts
 
-    def write(self, driver: Any, plan: Plan, call: Call) -> None:
+    def write(self, driver: Any, plan: Plan, call: DatabaseCall) -> None:
         plain = [row for row in plan.updated if row.change.entry is None]
         entries = [row for row in plan.updated if row.change.entry is not None]
         driver.executemany(
@@ -131,15 +131,20 @@ class SqliteDatabase(Database):
             "INSERT INTO infinitic_segments (key, sequence, events, outbox) VALUES (?, ?, ?, ?)",
             [(row.key, row.segment.sequence, row.segment.events, row.segment.outbox) for row in plan.segments],
         )
-        driver.executemany("INSERT INTO infinitic_marks (key, mark, at) VALUES (?, ?, ?)", plan.marks)
+        driver.executemany("INSERT INTO infinitic_marks (key, mark, at) VALUES (?, ?, ?)", plan.deduplication_ids)
         driver.executemany(
             "UPDATE infinitic_states SET published = 1 WHERE key = ?", [(key,) for key in plan.published]
         )
         call.sent = True
         driver.commit()
 
-    def delete_marks(self, connection: Connection, now: float, limit: int, horizon: float) -> int:
-        values = {"now": now, "about": now - horizon + 1, "horizon": horizon, "limit": limit}
+    def delete_deduplication_ids(self, connection: Connection, now: float, limit: int, window: float) -> int:
+        values = {
+            "now": now,
+            "about": now - window + 1,
+            "window": window,
+            "limit": limit,
+        }
         return connection.execute(text(_FORGET), values).rowcount
 
 

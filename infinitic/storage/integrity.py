@@ -160,8 +160,9 @@ def _check_order(key: StateKey, found: Sequence[Segment], wanted: Sequence[int])
 class CheckedStorage(Storage):
     """Another storage, whose values are written with checksums, and checked when they are read.
 
-    What is damaged is said by `Stored.damage` and by `DamagedState`, for the one instance: others are not held up.
-    Unlike other storages its `history` raises, too, where a segment is missing. Closing it closes the inner storage.
+    What is damaged is said by `Stored.damage` and by `DamagedState`, for the one instance: others
+    are not held up. Unlike other storages its `history` raises, too, where a segment is missing.
+    Closing it closes the inner storage.
     """
 
     __slots__ = ("_inner", "capabilities", "states")

@@ -1,6 +1,7 @@
 """What every storage refuses before its database is asked: the arguments of the verbs, checked in one place.
 
-`Query` checks itself. What is wrong is `InvalidArgument`, which says the argument and what it may be.
+`Query` checks itself. What is wrong is `InvalidArgument`, which says the argument and what it may
+be.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from infinitic.storage import (
     Change,
     InvalidArgument,
     Published,
+    Refused,
     ValueTooLarge,
-    check_instant,
-    check_limit,
 )
+from infinitic.storage.arguments import check_instant, check_limit
 
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
@@ -24,7 +25,7 @@ def check_changes(changes: Sequence[Change | Published], max_value: int) -> None
     """The changes of one commit. Raises `InvalidArgument`, and `ValueTooLarge` for more than `max_value` bytes."""
     ids = {change.key.id for change in changes}  # cheaper than a set of keys, and rarely too small
     if len(ids) < len(changes) and len({change.key for change in changes}) < len(changes):
-        raise InvalidArgument("The changes of one call are for distinct keys")
+        raise InvalidArgument("The changes of one commit have to be for distinct keys")
     for change in changes:
         if isinstance(change, Published):
             _check_whole("Published.version", change.version)
@@ -45,7 +46,7 @@ def check_history(after: int, limit: int, sequences: Sequence[int] | None) -> No
 def check_purge(now: object, limit: object) -> None:
     """When and how much to purge."""
     if now is None:
-        raise InvalidArgument("now is a finite number of seconds, not None")
+        raise InvalidArgument("now has to be a finite number of seconds, not None")
     check_instant("now", now)
     check_limit("The limit of a purge", limit)
 
@@ -100,4 +101,36 @@ def _check_sizes(change: Change, max_value: int) -> None:
 
 def _check_whole(what: str, value: int | None) -> None:
     if value is not None and not _LOWEST <= value <= _HIGHEST:
-        raise InvalidArgument(f"{what} is a whole number of 64 bits, and this one has {value.bit_length()}")
+        raise InvalidArgument(f"{what} has to be a whole number of 64 bits; this one has {value.bit_length()}")
+
+
+# What a commit refuses, in the same words for every storage.
+
+MAX_KEY_PART = 255
+"""Bytes of UTF-8 that a name may have, and an id."""
+
+
+def fits_key(part: str) -> bool:
+    """Whether a name or an id can be part of a key: Unicode text that is not too long."""
+    if part.isascii():
+        return len(part) <= MAX_KEY_PART
+    try:
+        return len(part.encode()) <= MAX_KEY_PART
+    except UnicodeEncodeError:
+        # It has a lone surrogate, which UTF-8 cannot say.
+        return False
+
+
+def refuse_version(version: int, stored: int | None) -> Refused:
+    """The outcome of a change whose version is not larger than the stored one."""
+    return Refused(f"version {version} does not come after {stored}")
+
+
+def refuse_segment(sequence: int, last: int) -> Refused:
+    """The outcome of a change whose segment does not follow the last one (0: there is none)."""
+    return Refused(f"segment {sequence} does not follow {last}")
+
+
+def refuse_key() -> Refused:
+    """The outcome of a change whose key is too long, or is not Unicode text."""
+    return Refused(f"a name and an id are at most {MAX_KEY_PART} bytes of UTF-8 each")
