@@ -206,7 +206,7 @@ class UnboundedPurge(Server):
 
 
 @broken("STO-12", "MODEL")
-class MarksAreForever(Server):
+class DeduplicationIdsAreForever(Server):
     """Deduplication ids are never purged."""
 
     def _forget(self, row: Any, ids: tuple[str, ...]) -> int:

@@ -139,7 +139,9 @@ class ShelfStorage(Storage):
         max_value: int = DEFAULT_MAX_VALUE,
     ) -> None:
         self.capabilities = StorageCapabilities(
-            max_value=max_value, durable=True, deduplication_window=deduplication_window
+            max_value=max_value,
+            durable=True,
+            deduplication_window=deduplication_window,
         )
         self.states = self._states = ShelfStates(Journal(Path(path)), deduplication_window, max_value)
 

@@ -144,7 +144,7 @@ class CommitRules(Suite):
         assert kinds(await bench.commit(start(), start(StateKey("Other", "1")))) == ["Written"] * 2
 
     @in_bench
-    async def test_sto_9_many_marks_are_all_remembered(self, bench: Bench) -> None:
+    async def test_sto_9_many_deduplication_ids_are_all_remembered(self, bench: Bench) -> None:
         await bench.commit(start())
         version = V0
         for batch in range(6):

@@ -185,7 +185,7 @@ class LifeRules(Suite):
         assert await bench.commit(change(KEY, V0 + 1, V0 + 2, deduplication_ids=("old", "older"))) == [Written(V0 + 2)]
 
     @in_bench
-    async def test_sto_12_marks_may_outlive_the_remnant(self, bench: Bench) -> None:
+    async def test_sto_12_deduplication_ids_may_outlive_the_remnant(self, bench: Bench) -> None:
         deduplication_window = bench.deduplication_window
         await bench.commit(start(deduplication_ids=("m",), at=T0 + 500, expires_at=T0 + 10))
         assert await bench.purge(T0 + 10) == 1

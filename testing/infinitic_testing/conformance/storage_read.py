@@ -153,7 +153,7 @@ class ReadRules(Suite):
         assert await bench.load(StateKey("Trip", "absent ")) is None
 
     @in_bench
-    async def test_sto_14_marks_are_compared_exactly(self, bench: Bench) -> None:
+    async def test_sto_14_deduplication_ids_are_compared_exactly(self, bench: Bench) -> None:
         deduplication_ids = tuple(text for text in TEXTS if text)
         await bench.commit(start(deduplication_ids=deduplication_ids[::2]))
         for number, id_ in enumerate(deduplication_ids):

@@ -20,7 +20,6 @@ from infinitic.storage import (
     Query,
     Segment,
     StateKey,
-    StorageNotPrepared,
     Stored,
     WorkflowStatus,
     Written,
@@ -134,18 +133,5 @@ def test_doctor_tells_of_the_previous_schema(empty: Place) -> None:
         async with empty.sql() as storage:
             (schema,) = [each for each in await storage.diagnose() if each.subject == "schema"]
             assert (schema.level, "migrates it" in schema.remedy) == (Level.WARNING, True)
-
-    asyncio.run(run())
-
-
-def test_a_storage_that_nobody_has_prepared(empty: Place) -> None:
-    async def run() -> None:
-        async with empty.storage() as storage:
-            with pytest.raises(StorageNotPrepared, match="infinitic migrate"):
-                await storage.states.load([KEY])
-            with pytest.raises(StorageNotPrepared, match="infinitic migrate"):
-                await storage.states.commit([Change(KEY, None, 1, b"", 1.0)])
-            await storage.prepare()
-            assert await storage.states.load([KEY]) == {}
 
     asyncio.run(run())

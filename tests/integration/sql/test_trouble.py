@@ -13,6 +13,7 @@ from infinitic.storage import (
     Segment,
     StateKey,
     StorageConfigurationError,
+    StorageNotPrepared,
     StorageOutcomeUnknown,
     StorageUnavailable,
     Written,
@@ -69,8 +70,10 @@ def test_the_schema_of_a_newer_release(empty: Place) -> None:
 def test_without_prepare(empty: Place) -> None:
     async def run() -> None:
         async with empty.sql() as storage:
-            with pytest.raises(StorageConfigurationError, match=r"prepare\(\)"):
+            with pytest.raises(StorageNotPrepared, match="infinitic migrate"):
                 await storage.states.load([StateKey("n", "k")])
+            with pytest.raises(StorageNotPrepared, match="infinitic migrate"):
+                await storage.states.commit([Change(StateKey("n", "k"), None, 1, b"", 1.0)])
 
     asyncio.run(run())
 

@@ -45,7 +45,7 @@ def test_instants_that_are_not_finite(shared: Place, name: str, field: str) -> N
                     change = msgspec.structs.replace(change, **{field: number})
                 else:
                     change = msgspec.structs.replace(change, entry=msgspec.structs.replace(ENTRY, **{field: number}))
-                with pytest.raises(ValueError, match=rf"\.{field} is a finite"):
+                with pytest.raises(ValueError, match=rf"\.{field} has to be a finite"):
                     await storage.states.commit([change])
             assert await storage.states.load([key]) == {}
 
