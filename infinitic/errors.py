@@ -35,6 +35,8 @@ from typing import Any
 
 import msgspec
 
+from infinitic.bounds import Seconds, Whole
+
 
 class InfiniticError(Exception):
     """Base of every error of this package."""
@@ -116,9 +118,9 @@ class TaskFailure(msgspec.Struct, frozen=True, omit_defaults=True):
 
     exception: ExceptionDetail
     worker_name: str = ""
-    retry_index: int = 0
-    retry_sequence: int = 0
-    at: float = 0.0
+    retry_index: Whole = 0
+    retry_sequence: Whole = 0
+    at: Seconds = 0.0
     previous: TaskFailure | None = None
 
 

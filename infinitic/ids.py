@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 
+from infinitic.bounds import MAX_NAME_BYTES
 from infinitic.errors import UsageError
-
-MAX_NAME_BYTES = 255
 
 
 def new_id() -> str:

@@ -27,8 +27,6 @@ MAX_VALUE_DEPTH = 200
 Codecs in Python take two frames a level, of 1,000, and how many are left at the receiver nobody knows at the call.
 Those of pydantic follow 255 levels.
 """
-MAX_SECONDS = 1e12
-"""The longest duration and the latest instant in a message: 30,000 years."""
 MAX_VERSION = 2**31 - 1
 """The highest version of a workflow."""
 

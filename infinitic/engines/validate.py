@@ -9,9 +9,10 @@ import math
 from typing import assert_never
 
 from infinitic import ids
+from infinitic.bounds import MAX_SECONDS
 from infinitic.engines.state import WorkflowHead
 from infinitic.errors import InfiniticError, UsageError
-from infinitic.limits import MAX_SECONDS, MAX_VERSION
+from infinitic.limits import MAX_VERSION
 from infinitic.messages.commands import (
     CancelMethod,
     CancelPosition,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from infinitic.bounds import Name, Whole
 from infinitic.messages.decoding import make_decoder
 from infinitic.messages.outcomes import MethodFailure, WorkflowStatus
 
@@ -15,12 +16,12 @@ from infinitic.messages.outcomes import MethodFailure, WorkflowStatus
 class ReplyTo(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Whom to answer: the name of the client, which is that of its topic, and its request id."""
 
-    client: str
-    request: str
+    client: Name
+    request: Name
 
 
 class _Response(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", gc=False):
-    request: str = msgspec.field(name="q")
+    request: Name = msgspec.field(name="q")
 
 
 class MethodCompleted(_Response, frozen=True, tag="completed"):
@@ -60,7 +61,7 @@ class Applied(_Response, frozen=True, tag="applied"):
 class MethodInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """A method that has not returned yet, or the first one of the instance. `status` is "running" or how it ended."""
 
-    method_id: str
+    method_id: Name
     method_name: str
     status: WorkflowStatus
 
@@ -74,21 +75,21 @@ class WorkflowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     `background_failures` are the exceptions of asyncio tasks that the code has not awaited so far, a line each.
     """
 
-    workflow_id: str
-    workflow_name: str
-    version: int | None
+    workflow_id: Name
+    workflow_name: Name
+    version: Whole | None
     status: WorkflowStatus
     started_at: float
     closed_at: float | None = None
     stalled: str | None = None
     parked: bool = False
     methods: tuple[MethodInfo, ...] = ()
-    open_tasks: int = 0
-    open_timers: int = 0
+    open_tasks: Whole = 0
+    open_timers: Whole = 0
     next_wake: float | None = None
-    steps: int = 0
-    transitions: int = 0
-    more_methods: int = 0
+    steps: Whole = 0
+    transitions: Whole = 0
+    more_methods: Whole = 0
     background_failures: tuple[str, ...] = ()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from infinitic.bounds import Name, Whole
 from infinitic.messages.outcomes import MethodFailure
 
 
@@ -18,9 +19,9 @@ class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", g
 class ScheduleTask(_Command, frozen=True, tag="task"):
     """Run a task. `timeout_at` is the instant at which the workflow stops waiting for it."""
 
-    position: int = msgspec.field(name="p")
-    service: str = msgspec.field(name="s")
-    task: str = msgspec.field(name="m")
+    position: Whole = msgspec.field(name="p")
+    service: Name = msgspec.field(name="s")
+    task: Name = msgspec.field(name="m")
     arguments: msgspec.Raw = msgspec.field(name="a")
     tags: tuple[str, ...] = msgspec.field(name="g", default=())
     meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
@@ -30,14 +31,14 @@ class ScheduleTask(_Command, frozen=True, tag="task"):
 class StartTimer(_Command, frozen=True, tag="timer"):
     """Fire at an instant."""
 
-    position: int = msgspec.field(name="p")
+    position: Whole = msgspec.field(name="p")
     due: float = msgspec.field(name="d")
 
 
 class RecordInline(_Command, frozen=True, tag="inline"):
     """Remember what an inline function returned or raised."""
 
-    position: int = msgspec.field(name="p")
+    position: Whole = msgspec.field(name="p")
     name: str = msgspec.field(name="n")
     value: msgspec.Raw = msgspec.field(name="v", default=msgspec.Raw())
     failure: MethodFailure | None = msgspec.field(name="f", default=None)
@@ -46,27 +47,27 @@ class RecordInline(_Command, frozen=True, tag="inline"):
 class CancelPosition(_Command, frozen=True, tag="cancel"):
     """Nobody waits any more for the task or timer of this position."""
 
-    position: int = msgspec.field(name="p")
+    position: Whole = msgspec.field(name="p")
 
 
 class CompleteMethod(_Command, frozen=True, tag="completed"):
     """A method returned."""
 
-    method_id: str = msgspec.field(name="i")
+    method_id: Name = msgspec.field(name="i")
     value: msgspec.Raw = msgspec.field(name="v")
 
 
 class FailMethod(_Command, frozen=True, tag="failed"):
     """A method raised."""
 
-    method_id: str = msgspec.field(name="i")
+    method_id: Name = msgspec.field(name="i")
     failure: MethodFailure = msgspec.field(name="f")
 
 
 class CancelMethod(_Command, frozen=True, tag="canceled"):
     """A method ended by the cancellation of its workflow."""
 
-    method_id: str = msgspec.field(name="i")
+    method_id: Name = msgspec.field(name="i")
 
 
 class RefuseCall(_Command, frozen=True, tag="refused"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from infinitic.bounds import Name, NoName, Seconds, Whole
 from infinitic.errors import TaskFailure, UsageError
 from infinitic.ids import check_name
 from infinitic.messages.client import ReplyTo
@@ -17,13 +18,13 @@ from infinitic.messages.decoding import make_decoder
 
 
 class _Input(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="t", gc=False):
-    made_at: float = msgspec.field(name="at")
+    made_at: Seconds = msgspec.field(name="at")
 
 
 class Start(_Input, frozen=True, kw_only=True, tag="start"):
     """Create the instance and run its first method."""
 
-    method: str = msgspec.field(name="m")
+    method: Name = msgspec.field(name="m")
     arguments: msgspec.Raw = msgspec.field(name="a")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
     meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
@@ -32,8 +33,8 @@ class Start(_Input, frozen=True, kw_only=True, tag="start"):
 class CallMethod(_Input, frozen=True, kw_only=True, tag="call"):
     """Run one more method on a running instance."""
 
-    method_id: str = msgspec.field(name="i")
-    method: str = msgspec.field(name="m")
+    method_id: Name = msgspec.field(name="i")
+    method: Name = msgspec.field(name="m")
     arguments: msgspec.Raw = msgspec.field(name="a")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
 
@@ -41,8 +42,8 @@ class CallMethod(_Input, frozen=True, kw_only=True, tag="call"):
 class Signal(_Input, frozen=True, kw_only=True, tag="signal"):
     """Hand a value to a channel of a running instance."""
 
-    signal_id: str = msgspec.field(name="i")
-    channel: str = msgspec.field(name="c")
+    signal_id: Name = msgspec.field(name="i")
+    channel: Name = msgspec.field(name="c")
     value: msgspec.Raw = msgspec.field(name="v")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
 
@@ -50,31 +51,31 @@ class Signal(_Input, frozen=True, kw_only=True, tag="signal"):
 class TaskCompleted(_Input, frozen=True, kw_only=True, tag="task_completed"):
     """A task returned this value."""
 
-    position: int = msgspec.field(name="p")
+    position: Whole = msgspec.field(name="p")
     value: msgspec.Raw = msgspec.field(name="v")
-    run: int = msgspec.field(name="u", default=0)
+    run: Whole = msgspec.field(name="u", default=0)
 
 
 class TaskFailed(_Input, frozen=True, kw_only=True, tag="task_failed"):
     """A task failed for good. Counts only if this attempt was sent last; release 0.1 did not say which one it was."""
 
-    position: int = msgspec.field(name="p")
+    position: Whole = msgspec.field(name="p")
     failure: TaskFailure = msgspec.field(name="f")
-    run: int = msgspec.field(name="u", default=0)
-    retry_sequence: int = msgspec.field(name="rs", default=0)
-    retry_index: int | None = msgspec.field(name="ri", default=None)
+    run: Whole = msgspec.field(name="u", default=0)
+    retry_sequence: Whole = msgspec.field(name="rs", default=0)
+    retry_index: Whole | None = msgspec.field(name="ri", default=None)
 
 
 class AttemptFailed(_Input, frozen=True, kw_only=True, tag="attempt_failed"):
     """An attempt failed; its retry policy wants another one `delay` seconds later."""
 
-    position: int = msgspec.field(name="p")
+    position: Whole = msgspec.field(name="p")
     failure: TaskFailure = msgspec.field(name="f")
-    delay: float = msgspec.field(name="d")
-    sequence: int = msgspec.field(name="q")
-    run: int = msgspec.field(name="u", default=0)
-    retry_sequence: int = msgspec.field(name="rs", default=0)
-    retry_index: int = msgspec.field(name="ri", default=0)
+    delay: Seconds = msgspec.field(name="d")
+    sequence: Whole = msgspec.field(name="q")
+    run: Whole = msgspec.field(name="u", default=0)
+    retry_sequence: Whole = msgspec.field(name="rs", default=0)
+    retry_index: Whole = msgspec.field(name="ri", default=0)
     meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
 
 
@@ -87,7 +88,7 @@ class Wake(_Input, frozen=True, kw_only=True, tag="wake"):
 class Cancel(_Input, frozen=True, kw_only=True, tag="cancel"):
     """Cancel the whole instance."""
 
-    request_id: str = msgspec.field(name="i")
+    request_id: Name = msgspec.field(name="i")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
 
 
@@ -99,7 +100,7 @@ class Wait(_Input, frozen=True, kw_only=True, tag="wait"):
     """
 
     reply_to: ReplyTo = msgspec.field(name="r")
-    method_id: str | None = msgspec.field(name="i", default=None)
+    method_id: NoName | None = msgspec.field(name="i", default=None)
     single: bool = msgspec.field(name="o", default=False)
     stop: bool = msgspec.field(name="z", default=False)
 
@@ -113,7 +114,7 @@ class Describe(_Input, frozen=True, kw_only=True, tag="describe"):
 class RetryWorkflowTask(_Input, frozen=True, kw_only=True, tag="retry_workflow_task"):
     """Run the activation again at which the instance stalled, with today's code."""
 
-    request_id: str = msgspec.field(name="i")
+    request_id: Name = msgspec.field(name="i")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
 
 
@@ -126,14 +127,14 @@ class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
     u what background tasks raised and nobody awaited
     """
 
-    activation: int = msgspec.field(name="n")
-    version: int = msgspec.field(name="w", default=0)
-    retention: float = msgspec.field(name="s", default=0.0)
+    activation: Whole = msgspec.field(name="n")
+    version: Whole = msgspec.field(name="w", default=0)
+    retention: Seconds = msgspec.field(name="s", default=0.0)
     digest: str = msgspec.field(name="g", default="")
     commands: tuple[Command, ...] = msgspec.field(name="c", default=())
     stalled: str | None = msgspec.field(name="e", default=None)
-    epoch: int | None = msgspec.field(name="k", default=None)
-    taken: int | None = msgspec.field(name="h", default=None)
+    epoch: Whole | None = msgspec.field(name="k", default=None)
+    taken: Whole | None = msgspec.field(name="h", default=None)
     failures: tuple[str, ...] = msgspec.field(name="u", default=())
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from infinitic.bounds import Name, Seconds, Whole
 from infinitic.errors import TaskFailure
 from infinitic.messages.commands import Command
 
@@ -25,41 +26,41 @@ class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", gc=
 class MethodStarted(_Event, frozen=True, tag="m"):
     """A method was called."""
 
-    method_id: str = msgspec.field(name="i")
-    method: str = msgspec.field(name="m")
+    method_id: Name = msgspec.field(name="i")
+    method: Name = msgspec.field(name="m")
     arguments: msgspec.Raw = msgspec.field(name="a")
 
 
 class TaskResult(_Event, frozen=True, tag="r"):
     """A task returned."""
 
-    position: int = msgspec.field(name="p")
+    position: Whole = msgspec.field(name="p")
     value: msgspec.Raw = msgspec.field(name="v")
 
 
 class TaskError(_Event, frozen=True, tag="e"):
     """A task failed for good."""
 
-    position: int = msgspec.field(name="p")
+    position: Whole = msgspec.field(name="p")
     failure: TaskFailure = msgspec.field(name="f")
 
 
 class TaskTimeout(_Event, frozen=True, tag="o"):
     """The total timeout of a task is over."""
 
-    position: int = msgspec.field(name="p")
+    position: Whole = msgspec.field(name="p")
 
 
 class TimerFired(_Event, frozen=True, tag="f"):
     """A timer is due."""
 
-    position: int = msgspec.field(name="p")
+    position: Whole = msgspec.field(name="p")
 
 
 class SignalReceived(_Event, frozen=True, tag="s"):
     """A signal came."""
 
-    channel: str = msgspec.field(name="c")
+    channel: Name = msgspec.field(name="c")
     value: msgspec.Raw = msgspec.field(name="v")
 
 
@@ -70,7 +71,7 @@ class CancelRequested(_Event, frozen=True, tag="x"):
 class AttemptFailed(_Event, frozen=True, tag="k"):
     """An attempt of a task failed and will be followed by another one. Not a stimulus: the code is not told."""
 
-    position: int = msgspec.field(name="p")
+    position: Whole = msgspec.field(name="p")
     failure: TaskFailure = msgspec.field(name="f")
     meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
 
@@ -82,8 +83,8 @@ class Activated(_Event, frozen=True, tag="a"):
     at once, and wrote no such mark; for a single stimulus both are the same, and the mark is left out.
     """
 
-    number: int = msgspec.field(name="n")
-    at: float = msgspec.field(name="w")
+    number: Whole = msgspec.field(name="n")
+    at: Seconds = msgspec.field(name="w")
     each: bool = msgspec.field(name="e", default=False)
 
 
@@ -93,7 +94,7 @@ class Partial(_Event, frozen=True, tag="p"):
     It comes before the commands of that activation.
     """
 
-    taken: int = msgspec.field(name="h")
+    taken: Whole = msgspec.field(name="h")
 
 
 Stimulus = MethodStarted | TaskResult | TaskError | TaskTimeout | TimerFired | SignalReceived | CancelRequested

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from infinitic.bounds import Seconds, Whole
 from infinitic.messages.decoding import make_decoder
 from infinitic.messages.events import Stimulus
 
@@ -21,17 +22,17 @@ class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, ta
     `epoch` rises when the same activation is to be run anew: decisions for an older one count no more.
     """
 
-    activation: int = msgspec.field(name="n")
-    version: int | None = msgspec.field(name="v", default=None)
-    at: float = msgspec.field(name="w")
+    activation: Whole = msgspec.field(name="n")
+    version: Whole | None = msgspec.field(name="v", default=None)
+    at: Seconds = msgspec.field(name="w")
     stimuli: tuple[Stimulus, ...] = msgspec.field(name="e", default=())
     digest: str = msgspec.field(name="g", default="")
-    sequence: int = msgspec.field(name="q", default=0)
+    sequence: Whole = msgspec.field(name="q", default=0)
     meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
     each: bool = msgspec.field(name="o", default=False)
-    epoch: int = msgspec.field(name="k", default=0)
-    first: int = msgspec.field(name="f", default=0)
-    skip: int = msgspec.field(name="s", default=0)
+    epoch: Whole = msgspec.field(name="k", default=0)
+    first: Whole = msgspec.field(name="f", default=0)
+    skip: Whole = msgspec.field(name="s", default=0)
 
 
 encode = msgspec.json.Encoder().encode

@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 from msgspec.structs import replace
 
+from infinitic.bounds import NoName, Whole
 from infinitic.errors import (
     ChannelClosedError,
     DeferredError,
@@ -55,12 +56,12 @@ class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
 
     kind: CauseKind
     name: str
-    method: str = ""
+    method: NoName = ""
     id: str = ""
     last_failure: TaskFailure | None = None
     failure: ExceptionDetail | None = None
     cause: Cause | None = None
-    limit: int = 0
+    limit: Whole = 0
 
 
 class MethodFailure(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from infinitic import ids
+from infinitic.bounds import Name, Seconds, Whole
 from infinitic.errors import TaskFailure
 from infinitic.messages.control import Attempt
 from infinitic.messages.decoding import make_decoder
@@ -19,23 +20,23 @@ class ExecuteTask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True,
     it was asked whether another executor has it: above 0, it is asked again before it is run
     """
 
-    workflow_id: str = msgspec.field(name="w")
-    workflow_name: str = msgspec.field(name="n")
-    workflow_version: int = msgspec.field(name="v", default=0)
-    position: int = msgspec.field(name="p")
-    run: int = msgspec.field(name="u", default=0)
-    sequence: int = msgspec.field(name="q")
-    service: str = msgspec.field(name="s")
-    task: str = msgspec.field(name="m")
+    workflow_id: Name = msgspec.field(name="w")
+    workflow_name: Name = msgspec.field(name="n")
+    workflow_version: Whole = msgspec.field(name="v", default=0)
+    position: Whole = msgspec.field(name="p")
+    run: Whole = msgspec.field(name="u", default=0)
+    sequence: Whole = msgspec.field(name="q")
+    service: Name = msgspec.field(name="s")
+    task: Name = msgspec.field(name="m")
     arguments: msgspec.Raw = msgspec.field(name="a")
-    retry_sequence: int = msgspec.field(name="rs", default=0)
-    retry_index: int = msgspec.field(name="ri", default=0)
-    deaths: int = msgspec.field(name="d", default=0)
+    retry_sequence: Whole = msgspec.field(name="rs", default=0)
+    retry_index: Whole = msgspec.field(name="ri", default=0)
+    deaths: Whole = msgspec.field(name="d", default=0)
     last_failure: TaskFailure | None = msgspec.field(name="f", default=None)
     tags: tuple[str, ...] = msgspec.field(name="g", default=())
     meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
-    made_at: float = msgspec.field(name="at")
-    asked: int = msgspec.field(name="k", default=0)
+    made_at: Seconds = msgspec.field(name="at")
+    asked: Whole = msgspec.field(name="k", default=0)
 
     @property
     def attempt(self) -> Attempt:

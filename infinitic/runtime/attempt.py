@@ -20,6 +20,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from infinitic import topics
+from infinitic.bounds import MAX_SECONDS
 from infinitic.clock import Clock
 from infinitic.codec.payloads import Coder
 from infinitic.definitions.retries import ExponentialBackoff
@@ -28,7 +29,7 @@ from infinitic.definitions.services import TaskContext, current_task
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import InfiniticError, PayloadTooLargeError, PayloadUnavailable, TaskFailure, UsageError
 from infinitic.failures import describe, fit
-from infinitic.limits import MAX_SECONDS, MAX_VALUE_DEPTH, is_deeper, too_deep
+from infinitic.limits import MAX_VALUE_DEPTH, is_deeper, too_deep
 from infinitic.messages import engine, service
 from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.backoff import insist
