@@ -8,7 +8,7 @@ from typing import NamedTuple
 from infinitic import topics
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines import effects, state
-from infinitic.engines.effects import ActivateElsewhere, Answer, Bury, Effect, Postpone, Reply, SendTask
+from infinitic.engines.effects import ActivateElsewhere, Answer, Bury, Effect, Handling, Postpone, Reply, SendTask
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.validate import InvalidInput
 from infinitic.engines.workflow import (
@@ -79,6 +79,7 @@ class Step:
         "_taken",
         "_transition",
         "buried",
+        "bytes",
         "change",
         "decided",
         "early",
@@ -100,6 +101,8 @@ class Step:
         self.outgoing: list[Outgoing] = []
         self.buried: tuple[tuple[Delivery, str], ...] = ()
         self.fault: InfiniticError | None = None
+        self.bytes = 0
+        """How large all that is committed and sent is together."""
         self._now = now
         self._inputs: list[tuple[Delivery, inputs.Input]] = []
         self._events: list[Event] = []
@@ -146,16 +149,20 @@ class Step:
             self.held.discard_live()
         self.head = taken.head
         self._events += taken.events
-        self._outbox += taken.outbox
-        self._replies += taken.replies
-        match taken.handling:
+        if taken.outbox:
+            self._outbox += taken.outbox
+        if taken.replies:
+            self._replies += taken.replies
+        if taken.handling is not None:
+            self._handle(delivery, taken.handling)
+
+    def _handle(self, delivery: Delivery, handling: Handling) -> None:
+        match handling:
             case Postpone():
-                self.early = max(self.early, taken.handling.early)
-                self.outgoing.append(self._postponed(delivery.message, taken.handling))
+                self.early = max(self.early, handling.early)
+                self.outgoing.append(self._postponed(delivery.message, handling))
             case Bury(reason=reason):
                 self.buried = (*self.buried, (delivery, reason))
-            case None:
-                pass
 
     def _postponed(self, message: Message, how: Postpone) -> Outgoing:
         headers = {**message.headers, how.header: how.value}
@@ -237,8 +244,10 @@ class Step:
         """The segments of history without which the outbox cannot be rendered."""
         if self.head is None:
             return set()
+        if not self._replies:
+            return needed(self._outbox, self.head.sequence)
         answers = [reply for reply in self._replies if isinstance(reply, Answer)]
-        return needed([*self._outbox, *answers] if answers else self._outbox, self.head.sequence)
+        return needed([*self._outbox, *answers], self.head.sequence)
 
     def add(self, segments: Mapping[int, Sequence[Event]]) -> None:
         """The events of the segments of history that were asked for."""
@@ -252,12 +261,17 @@ class Step:
         `PayloadTooLargeError` if no activation is to blame, or if some of several inputs may be: nothing may be
         committed, and they are tried one by one.
         """
-        given = self.outgoing  # copies of what came: as large as that
+        given = len(self.outgoing)  # copies of what came: as large as that
         longest = longest_of(max_payload)
         while True:
-            self.outgoing = [*given]
-            self._finish(longest)
-            problem = self._too_large(self.outgoing[len(given) :], longest, max_value)
+            del self.outgoing[given:]
+            size = self._finish(longest)
+            for each in self.outgoing:
+                size += len(each.message.body)
+            self.bytes = size
+            if size <= longest and size <= max_value:  # then nothing of it can be too large
+                return
+            problem = self._too_large(self.outgoing[given:], longest, max_value)
             if problem is None:
                 return
             before = self.held.head
@@ -287,8 +301,10 @@ class Step:
                 return _above("outbox", segment.outbox, max_value)
         return None
 
-    def _finish(self, longest: int) -> None:
-        before, head, now = self.held.head, self.head, self._now
+    def _finish(self, longest: int) -> int:
+        """Close the transition. Returns how many bytes are committed."""
+        held, head, now = self.held, self.head, self._now
+        before = held.head
         self.change = None
         if head is None:
             self.outgoing += [
@@ -296,42 +312,44 @@ class Step:
                 for reply in self._replies
                 if isinstance(reply, effects.Refuse)
             ]
-            return
-        transition = conclude(before, head, self._events, self._outbox, now)
-        self._transition = transition
-        new = transition.head
+            return 0
+        transition = self._transition = conclude(before, head, self._events, self._outbox, now)
+        new, effects_left = transition.head, transition.outbox
+        written = 0
         if new is not before:
+            data = state.encode(new)
+            written = len(data)
             segment = None
             if before is None or new.sequence > before.sequence:
                 self._segments[new.sequence] = transition.events
-                outbox = effects.encode(now, transition.outbox) if transition.outbox else None
-                segment = Segment(new.sequence, events.encode(transition.events), outbox)
-            expected = self.held.version
+                history = events.encode(transition.events)
+                written += len(history)
+                outbox = None
+                if effects_left:
+                    outbox = effects.encode(now, effects_left)
+                    written += len(outbox)
+                segment = Segment(new.sequence, history, outbox)
+            expected = held.version
             version = int(now * 1_000_000)
             if expected is not None and version <= expected:
                 version = expected + 1
             self.change = Change(
-                self.held.key,
+                held.key,
                 expected,
                 version,
-                state.encode(new),
+                data,
                 now,
                 segment,
                 self._marks,
-                not transition.outbox,
+                not effects_left,
                 transition.entry,
                 transition.expires_at,
             )
-        if transition.outbox:
-            self.outgoing += render(transition.outbox, new, self._segments, now, longest)
+        if effects_left:
+            self.outgoing += render(effects_left, new, self._segments, now, longest)
         if self._replies:
             self.outgoing += render(self._replies, new, self._segments, now, longest)
-
-    @property
-    def bytes(self) -> int:
-        """How large what is committed and sent is."""
-        segment = None if self.change is None else self.change.segment
-        return (0 if segment is None else len(segment.events)) + sum(len(each.message.body) for each in self.outgoing)
+        return written
 
     @property
     def stalled(self) -> InfiniticError | None:
@@ -344,7 +362,7 @@ class Step:
     @property
     def failures(self) -> list[tuple[str, str]]:
         """The methods that this transition ended as failed: name, and what they raised, in one line."""
-        if self._transition is None or FailMethod not in map(type, self._transition.events):  # no list, nor loop
+        if self._transition is None or not self._transition.ended:
             return []
         failed = [event for event in self._transition.events if type(event) is FailMethod]
         names = {method.id: method.name for method in self._transition.head.methods}

@@ -20,13 +20,17 @@ LONGEST_WAKE_SECONDS = 86_400.0
 
 
 class Transition(msgspec.Struct, frozen=True, gc=False):
-    """What is to be committed: new head, events and outbox of its segment, the searchable facts if they change."""
+    """What is to be committed: new head, events and outbox of its segment, the searchable facts if they change.
+
+    `ended` is True if a method may have ended.
+    """
 
     head: WorkflowHead
     events: Sequence[Event]
     outbox: Sequence[Effect]
     entry: Entry | None
     expires_at: float | None
+    ended: bool = False
 
 
 def runnable(head: WorkflowHead) -> bool:
@@ -84,7 +88,7 @@ def conclude(
             raised = before.parked or before.stalled is not None  # an older release set no flag
         if raised or before is None or before.version != head.version or before.armed != head.armed:
             entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, None, head.armed, flag_of(head))
-    return Transition(head, events, outbox, entry, expires_at)
+    return Transition(head, events, outbox, entry, expires_at, before is None or head.methods is not before.methods)
 
 
 def _pruned(head: WorkflowHead, outbox: Sequence[Effect]) -> Sequence[Effect]:
