@@ -61,12 +61,10 @@ def make_decoder(decoder: msgspec.json.Decoder[T], what: str) -> Callable[[bytes
     def decode_and_check(body: bytes) -> T:
         try:
             message = decode(body)
-            if body.isascii():
-                # A character of a name is more than a byte only by an escape sequence.
-                if b"\\" not in body and len(body) <= 2 * MAX_DEPTH:
-                    return message
-            else:
+            if not body.isascii():
                 body.decode()
+            elif len(body) <= _PLAIN:
+                return message
         except (ValueError, OverflowError, RecursionError) as error:
             text = str(error)
             unknown = _UNKNOWN_TAG.fullmatch(text) if isinstance(error, msgspec.ValidationError) else None
@@ -83,6 +81,11 @@ def make_decoder(decoder: msgspec.json.Decoder[T], what: str) -> Callable[[bytes
     return decode_and_check
 
 
+_PLAIN = 2 * MAX_NAME_BYTES
+"""Bytes of ASCII in which no name has too many bytes, and nothing is nested too deep.
+
+Only escape sequences make more bytes than characters of a name: six characters for three bytes.
+"""
 _SHORT = MAX_NAME_BYTES // 4
 """Characters that are no more than 255 bytes, whatever they are."""
 
