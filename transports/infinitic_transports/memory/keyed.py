@@ -108,7 +108,15 @@ class KeyedSubscription(BrokerSubscription):
             queue = ready.popleft() if self.choose is None else pick(ready, self.choose, "key")
             queue.offered = False
             queue.holder = consumer
-            limit -= self._hand_over(queue, consumer, limit, taken, now)
+            if len(queue.waiting) == 1 and queue.returned is None and not queue.first:
+                # The usual case, without a call: one message.
+                delivery = queue.waiting.pop()
+                consumer.in_hand[delivery] = queue
+                taken.append(delivery)
+                queue.handed_out += 1
+                limit -= 1
+            else:
+                limit -= self._hand_over(queue, consumer, limit, taken, now)
             if not limit:
                 return taken
         own = consumer.queues
@@ -126,7 +134,7 @@ class KeyedSubscription(BrokerSubscription):
         waiting = queue.waiting
         count = len(waiting)
         if count <= limit and not queue.first and queue.returned is None:
-            # The usual case: all there is.
+            # All there is.
             taken += waiting
             for delivery in waiting:
                 in_hand[delivery] = queue

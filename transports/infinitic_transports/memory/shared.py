@@ -30,8 +30,7 @@ class SharedSubscription(BrokerSubscription):
         self._queue = KeyQueue(None, [])
 
     def put(self, messages: Sequence[Message], published_at: float) -> None:
-        for message in messages:
-            self.ready.append(QueuedDelivery(message, 1, published_at))
+        self.ready.extend([QueuedDelivery(message, 1, published_at) for message in messages])
         if self.waiters:
             self.wake_waiters()
 
@@ -67,10 +66,11 @@ class SharedSubscription(BrokerSubscription):
         ready = self.ready
         count = min(limit, self.share(len(ready)))
         taken: list[Delivery] = []
-        for _ in range(count):
-            delivery = ready.popleft() if self.choose is None else pick(ready, self.choose, "message")
-            consumer.in_hand[delivery] = self._queue
-            taken.append(delivery)
+        if self.choose is None:
+            taken += [ready.popleft() for _ in range(count)]
+        else:
+            taken += [pick(ready, self.choose, "message") for _ in range(count)]
+        consumer.in_hand.update(dict.fromkeys(taken, self._queue))
         return taken
 
     def _take_back(self, consumer: BrokerConsumer, now: float) -> None:
