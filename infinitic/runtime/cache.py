@@ -24,10 +24,10 @@ class Held:
     `sent` says that all of the last outbox was published, `published` that storage knows it. `vouched` is how many of
     the deliveries that wait had come before the head was loaded: it holds all that led to them. A head from memory
     vouches for none: the key may have been with another worker meanwhile. `bytes` is how much history the live instance
-    was handed: it may hold all of it.
+    was handed: it may hold all of it, and `cached` how much of that its cache has counted.
     """
 
-    __slots__ = ("bytes", "head", "key", "live", "pending", "published", "sent", "version", "vouched")
+    __slots__ = ("bytes", "cached", "head", "key", "live", "pending", "published", "sent", "version", "vouched")
 
     def __init__(self, key: StateKey, head: WorkflowHead | None, version: int | None, *, published: bool) -> None:
         self.key = key
@@ -39,6 +39,7 @@ class Held:
         self.pending: list[Stimulus] = []
         self.vouched = 0
         self.bytes = 0
+        self.cached = 0
 
     def discard_live(self) -> None:
         """Close the live instance: it has done something that is not in history, or must make room."""
@@ -60,15 +61,16 @@ class Cache:
         self._size = size
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._held: OrderedDict[str, tuple[Held, int]] = OrderedDict()
+        self._held: OrderedDict[str, Held] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._held)
 
     def take(self, key: str) -> Held | None:
         """Take an instance out, to work on it: nobody evicts it meanwhile. Give it back with `put`."""
-        held, size = self._held.pop(key, (None, 0))
-        self._bytes -= size
+        held = self._held.pop(key, None)
+        if held is not None:
+            self._bytes -= held.cached
         return held
 
     def put(self, held: Held) -> None:
@@ -76,18 +78,19 @@ class Cache:
         key = held.key.id
         if key in self._held:
             self.take(key)
-        self._held[key] = (held, held.bytes)
+        self._held[key] = held
+        held.cached = held.bytes
         self._bytes += held.bytes
 
     def evict(self) -> Iterator[Held]:
         """Instances to let go, so that the bounds hold."""
         while len(self._held) > self._size or is_above(self._bytes, self._max_bytes, len(self._held)):
-            held, size = self._held.popitem(last=False)[1]
-            self._bytes -= size
+            held = self._held.popitem(last=False)[1]
+            self._bytes -= held.cached
             yield held
 
     def clear(self) -> Iterator[Held]:
         """All instances, to let go."""
         self._bytes = 0
         while self._held:
-            yield self._held.popitem(last=False)[1][0]
+            yield self._held.popitem(last=False)[1]

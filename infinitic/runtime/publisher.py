@@ -41,12 +41,14 @@ class Publisher:
             await self.send(outgoing[0].topic, [outgoing[0].message])
             return
         by_topic: dict[str, tuple[Topic, list[Message]]] = {}
+        last: Topic | None = None
+        batch: list[Message] = []
         for each in outgoing:
-            batch = by_topic.get(each.topic.name)
-            if batch is None:
-                by_topic[each.topic.name] = (each.topic, [each.message])
-            else:
-                batch[1].append(each.message)
+            topic = each.topic
+            if topic is not last:  # most often many for one topic follow each other
+                last = topic
+                batch = by_topic.setdefault(topic.name, (topic, []))[1]
+            batch.append(each.message)
         for topic, messages in by_topic.values():
             await self.send(topic, messages)
 

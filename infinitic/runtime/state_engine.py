@@ -169,7 +169,7 @@ class StateEngine:
         held: dict[str, Held] = {}
         try:
             await self._hold(lanes, held)
-            waiting = deque(lane for lane in lanes if lane.key in held)
+            waiting = deque([lane for lane in lanes if lane.key in held])
             while waiting:
                 await self._commit(await self._confirmed(await self._steps(waiting, held)))
                 for evicted in self.cache.evict():
@@ -189,24 +189,37 @@ class StateEngine:
         now = self._clock.now()
         max_payload, max_value = self._sizes
         limits = Limits.stored(max_payload, max_value)
+        longest = longest_of(max_value)
         while waiting and size < BATCH_BYTES:
             lane = waiting.popleft()
             each = held[lane.key]
-            before = each.bytes
+            head, before = each.head, each.bytes
             try:
-                if lane.key in self._parked or lane.exhausted(now) or (each.head is not None and each.head.parked):
+                if (
+                    lane.key in self._parked
+                    or (lane.tries and lane.exhausted(now))
+                    or (head is not None and head.parked)
+                ):
                     each.discard_live()
                     await self._park(lane, each)
                     continue
                 fold: Sequence[Delivery] = lane.fold()
-                if each.head is None and len(lane.waiting) > 1:
+                if head is None and len(lane.waiting) > 1:
                     fold = start_first(fold, islice(lane.waiting, max(each.vouched, len(fold))))
                     fold = fold[:1] if lane.tries else fold
-                taken = step(each, fold, now, self._horizon, longest_of(max_value))
+                taken = step(each, fold, now, self._horizon, longest)
                 if taken.early:
                     self._skew.tell(taken.early)
                 if taken.runnable:
-                    await self._activate(taken, limits)
+                    spec = self._find_spec(taken)
+                    if spec is None:
+                        taken.activate_elsewhere()
+                    elif each.live is None:
+                        await self._revive_and_activate(taken, spec, limits)
+                    else:  # the usual case
+                        most = taken.activate(spec, self._retention, limits)
+                        if most is not None:
+                            await self._revive_and_activate(taken, spec, limits, most)
                 missing = taken.missing()
                 if missing:
                     taken.add(await read_segments(each.key, missing, self._states))
@@ -222,19 +235,23 @@ class StateEngine:
                 lane.fail(error, now, counted=is_counted(error))
         return steps
 
-    async def _activate(self, taken: Step, limits: Limits) -> None:
-        """Hand the stimuli to the code: here, or elsewhere."""
-        held = taken.held
+    def _find_spec(self, taken: Step) -> WorkflowSpec | None:
+        """The code that the stimuli of this step are handed to; None if that is elsewhere."""
         if not self._specs or taken.decided:
-            taken.activate_elsewhere()
-            return
+            return None
         try:
-            spec = spec_for(self.name, self._specs, taken.head.version if taken.head else None)
+            return spec_for(self.name, self._specs, taken.head.version if taken.head else None)
         except MissingVersion as missing:
-            self._tell_missing(missing)
-            taken.activate_elsewhere()
-            return
-        most: int | None = None
+            if missing.version not in self._missing:
+                self._missing.add(missing.version)  # it is said once: workers that have it run its instances
+                _logger.warning("%s", missing)
+            return None
+
+    async def _revive_and_activate(
+        self, taken: Step, spec: WorkflowSpec, limits: Limits, most: int | None = None
+    ) -> None:
+        """Hand the stimuli to the code, `most` of them (None: all). It is replayed first if it has a history."""
+        held = taken.held
         while True:
             if held.live is None and held.head is not None and held.head.sequence:
                 try:
@@ -250,12 +267,6 @@ class StateEngine:
     def _sizes(self) -> tuple[int, int]:
         """Bytes that a message and a stored value may have."""
         return self._publisher.transport.capabilities.max_payload, self._storage.capabilities.max_value
-
-    def _tell_missing(self, missing: MissingVersion) -> None:
-        """Say once which version is missing here: its instances are run by workers that have it."""
-        if missing.version not in self._missing:
-            self._missing.add(missing.version)
-            _logger.warning("%s", missing)
 
     def _stalled(self, workflow_id: str, fault: InfiniticError) -> None:
         _logger.error("%s", stalls(self.name, workflow_id, fault))
@@ -341,8 +352,7 @@ class StateEngine:
             held.sent = True
 
     async def _commit(self, steps: Sequence[tuple[Lane, Step]]) -> None:
-        changing = [taken for _, taken in steps if taken.change is not None]
-        changes: list[Change] = [taken.change for taken in changing if taken.change is not None]
+        changes: list[Change] = [taken.change for _, taken in steps if taken.change is not None]
         outcomes = iter(await self._committer.commit(changes) if changes else [])
         settled: list[tuple[Lane, Step]] = []
         for lane, taken in steps:
@@ -388,7 +398,7 @@ class StateEngine:
             refused = True
         else:
             refused = False
-            if not any(taken.buried for _, taken in settled):
+            if not [taken for _, taken in settled if taken.buried]:
                 return settled
         sent: list[tuple[Lane, Step]] = []
         for lane, taken in settled:
@@ -413,7 +423,8 @@ class StateEngine:
         held.sent = True
         if held.version is None:
             return
-        if taken.change is None or taken.change.expires_at is None:
+        change = taken.change
+        if change is None or change.expires_at is None:
             self.cache.put(held)
             return
         held.discard_live()
