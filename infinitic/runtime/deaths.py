@@ -91,11 +91,13 @@ class Remembered:
         self._done: OrderedDict[Attempt, None] = OrderedDict()
         self._put_off: OrderedDict[Attempt, float] = OrderedDict()
 
-    def done(self, attempt: Attempt) -> None:
-        """Its report is published."""
-        self._done[attempt] = None
-        if len(self._done) > RECENT:
-            self._done.popitem(last=False)
+    def done(self, attempts: Iterable[Attempt]) -> None:
+        """Their reports are published."""
+        done = self._done
+        for attempt in attempts:
+            done[attempt] = None
+        while len(done) > RECENT:
+            done.popitem(last=False)
 
     def put_off(self, attempt: Attempt, due: float) -> None:
         """A message that makes somebody run it is on its way, due then (in seconds since the Unix epoch)."""

@@ -29,6 +29,7 @@ class Members:
         self._attempt = attempt
         self._idle: list[asyncio.Future[None]] = []
         self._count = 0
+        self._is_coming = False  # one was woken or made, and has not begun to run yet
         self._group: asyncio.TaskGroup | None = None
         self._owner: asyncio.Task[object] | None = None
 
@@ -42,12 +43,14 @@ class Members:
         return self._owner is not None and self._owner.cancelling() > 0
 
     def wake(self) -> None:
-        """One more member for what waits: an idle one, or a new one."""
-        if not self.waiting or self._group is None or self.is_ending():
+        """One more member for what waits: an idle one, or a new one. It wakes the next one, if more waits then."""
+        if self._is_coming or not self.waiting or self._group is None or self.is_ending():
             return
         if self._idle:
+            self._is_coming = True
             wake(self._idle.pop())
         elif self._count < self._size:
+            self._is_coming = True
             self._count += 1
             self._group.create_task(self._live())
 
@@ -55,10 +58,11 @@ class Members:
         itself, owner, waiting = asyncio.current_task(), self._owner, self.waiting
         assert itself is not None
         assert owner is not None
+        self._is_coming = False
         while not owner.cancelling():  # a task may have swallowed that this was cancelled
             if waiting:
                 work = waiting.popleft()
-                if waiting:
+                if waiting and not self._is_coming:
                     self.wake()
                 try:
                     await self._attempt(work)
@@ -81,3 +85,5 @@ class Members:
                 raise
             if future in self._idle:
                 self._idle.remove(future)
+                return
+        self._is_coming = False

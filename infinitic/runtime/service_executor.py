@@ -215,7 +215,7 @@ class ServiceExecutor:
             return None
         if self._remembered.is_done(work.attempt):
             return self._subscription.ack_if_held(work.deliveries)
-        if delivery.attempt > 1 or message.asked or self._is_suspect(delivery):
+        if delivery.attempt > 1 or message.asked or (self._suspects > 0 and self._is_suspect(delivery)):
             self._doubtful[work.attempt] = work
             wake(self._doubts)
             return None
@@ -234,8 +234,6 @@ class ServiceExecutor:
 
     def _is_suspect(self, delivery: Delivery) -> bool:
         """True if another executor may have died with it, where the broker forgets that it was handed out before."""
-        if self._suspects <= 0:
-            return False
         self._suspects -= 1
         return delivery.published_at < self._subscribed_at
 
@@ -361,9 +359,11 @@ class ServiceExecutor:
         finally:
             if not stays:
                 del self._in_hand[work.attempt]
-            self._end_trial(work)
+            if work.on_trial:
+                self._end_trial(work)
             wake(self._room)
-            wake(self._drained)
+            if self._draining:
+                wake(self._drained)
 
     def _end_trial(self, work: Work) -> None:
         if work.on_trial:
@@ -382,9 +382,8 @@ class ServiceExecutor:
         self._received.clear()
         for work in (*self._waiting, *self._doubtful.values()):
             self._end_trial(work)
+            self._in_hand.pop(work.attempt, None)
             self._handed_back.append(work.again())
-        for work in self._waiting:
-            del self._in_hand[work.attempt]
         self._waiting.clear()
         self._doubtful.clear()
 
@@ -419,7 +418,8 @@ class ServiceExecutor:
                 each.deliveries[:] = [delivery for delivery in each.deliveries if id(delivery) not in settled]
 
     def _report(self, work: Work, report: Outgoing) -> None:
-        work.end(report)
+        work.report = report
+        work.report_bytes = len(report.message.body)
         self._reported += 1
         self._outbox_bytes += work.report_bytes
         topic = report.topic.name
@@ -458,8 +458,8 @@ class ServiceExecutor:
             if self._in_hand.pop(work.attempt, None) is not None:
                 self._reported -= 1
                 self._outbox_bytes -= work.report_bytes
-            self._remembered.done(work.attempt)
             deliveries += work.deliveries
+        self._remembered.done(work.attempt for work in reported)
         wake(self._room)
         await self._subscription.ack_if_held(deliveries)
 

@@ -51,11 +51,6 @@ class Work(msgspec.Struct, eq=False):
     report_bytes: int = 0
     on_trial: bool = False
 
-    def end(self, report: Outgoing) -> None:
-        """It is over: this is to be reported."""
-        self.report = report
-        self.report_bytes = len(report.message.body)
-
     def again(self, deliver_at: float | None = None, **changes: Any) -> Outbound:
         """Its message once more, with these fields changed; `deliver_at` in seconds since the Unix epoch."""
         carrier = self.carrier

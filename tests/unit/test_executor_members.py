@@ -127,6 +127,46 @@ def test_what_waits_is_run_though_an_idle_place_was_cancelled() -> None:
     played(bench, scenario)
 
 
+@pytest.mark.parametrize("turns", range(8))
+def test_as_many_run_at_once_as_may_though_places_were_cancelled_when_work_came(turns: int) -> None:
+    """Each place wakes the next one. One that is cancelled before it runs must not break that chain."""
+    running, most = 0, 0
+    members = set[asyncio.Task[Any]]()
+
+    async def work(self: object, text: str) -> str:
+        nonlocal running, most
+        members.add(me())
+        running += 1
+        most = max(most, running)
+        try:
+            await asyncio.sleep(1.0)
+        finally:
+            running -= 1
+        return text
+
+    transport = ScriptedTransport()
+    bench = Bench(transport, desk(work), concurrency=3)
+
+    async def scenario() -> None:
+        await bench.give(*(delivery(request([str(number)], position=number)) for number in range(3)))
+        await asyncio.sleep(5.0)
+        assert most == 3
+        bench.consumer.waiting.put_nowait(delivery(request(["3"], position=3)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for each in members:
+            each.cancel()
+        await asyncio.sleep(5.0)
+        idle = running
+        await bench.give(*(delivery(request([str(number)], position=number)) for number in range(4, 7)))
+        await asyncio.sleep(0.5)
+        assert (idle, running) == (0, 3)
+        await asyncio.sleep(5.0)
+        assert len(bench.consumer.acked) == 7
+
+    played(bench, scenario)
+
+
 @pytest.mark.parametrize(
     "error",
     [Unusual("odd"), BaseExceptionGroup("some", [Unusual("odd"), ValueError("x")])],

@@ -19,6 +19,7 @@ from infinitic.definitions.service_contract import implementation_of
 from infinitic.messages import control, engine, service
 from infinitic.runtime import blocking
 from infinitic.runtime.attempt import Attempts
+from infinitic.runtime.blocking import Threads
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor import ServiceExecutor
 from infinitic.transport import TransportClosed, UnknownTopic
@@ -38,6 +39,7 @@ class Bench:
         *,
         concurrency: int = 10,
         codec: PayloadCodec | None = None,
+        threads: Threads | None = None,
     ) -> None:
         self.transport = transport
         clock = VirtualClock()
@@ -51,7 +53,7 @@ class Bench:
             transport.capabilities.max_payload,
             coder_of(codec),
         )
-        self.executor = ServiceExecutor(attempts, Publisher(transport), clock, concurrency)
+        self.executor = ServiceExecutor(attempts, Publisher(transport), clock, concurrency, threads=threads)
 
     @property
     def consumer(self) -> ScriptedConsumer:
@@ -115,6 +117,56 @@ def test_a_repeat_that_comes_before_the_report_is_published_is_acknowledged_with
         await bench.give(late := delivery(request(["a"])))
         assert bench.consumer.acked[2:] == [late]
         assert ran == ["a"]
+
+    played(bench, scenario)
+
+
+def test_repeats_that_come_together_are_run_once_and_acknowledged_together() -> None:
+    """The second comes while the first waits for its turn."""
+    ran, transport = list[str](), ScriptedTransport()
+    bench = Bench(transport, counting(ran))
+
+    async def scenario() -> None:
+        given = [delivery(request(["a"])), delivery(request(["a"])), delivery(request(["b"], position=1))]
+        await bench.give(*given)
+        assert sorted(ran) == ["a", "b"]
+        assert set(bench.consumer.acked) == set(given)
+        assert len(bench.reports()) == 2
+        assert bench.executor.unfinished() == ""
+
+    played(bench, scenario)
+
+
+class Crowded(Threads):
+    """Too many threads go on, until the test says that they have ended."""
+
+    def __init__(self) -> None:
+        super().__init__("Desk")
+        self.end = asyncio.Event()
+
+    async def wait_for_fewer(self) -> None:
+        await self.end.wait()
+        self.abandoned = 0
+
+
+def test_what_was_handed_back_is_run_when_it_comes_again() -> None:
+    """What waited for its turn is no longer in hand then: it must not be taken for a repeat of what is."""
+    ran, transport, threads = list[str](), ScriptedTransport(), Crowded()
+    bench = Bench(transport, counting(ran), concurrency=2, threads=threads)
+
+    async def scenario() -> None:
+        threads.abandoned = 2
+        given = [delivery(request([str(number)], position=number)) for number in range(2)]
+        await bench.give(*given)
+        assert (ran, bench.consumer.acked) == ([], given)
+        bodies = [message.body for message in transport.on("service-executor")]
+        assert bodies == [each.message.body for each in given]
+        threads.end.set()
+        await quiet()
+        await bench.give(*(again := [delivery(body) for body in bodies]))
+        assert ran == ["0", "1"]
+        assert bench.consumer.acked == [*given, *again]
+        assert bench.executor.unfinished() == ""
 
     played(bench, scenario)
 
