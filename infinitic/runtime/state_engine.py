@@ -189,7 +189,7 @@ class StateEngine:
         now = self._clock.now()
         max_payload, max_value = self._sizes
         limits = Limits.stored(max_payload, max_value)
-        longest = longest_of(max_value)
+        longest, largest = longest_of(max_payload), longest_of(max_value)
         while waiting and size < BATCH_BYTES:
             lane = waiting.popleft()
             each = held[lane.key]
@@ -207,7 +207,7 @@ class StateEngine:
                 if head is None and len(lane.waiting) > 1:
                     fold = start_first(fold, islice(lane.waiting, max(each.vouched, len(fold))))
                     fold = fold[:1] if lane.tries else fold
-                taken = step(each, fold, now, self._horizon, longest)
+                taken = step(each, fold, now, self._horizon, largest)
                 if taken.early:
                     self._skew.tell(taken.early)
                 if taken.runnable:
@@ -223,7 +223,7 @@ class StateEngine:
                 missing = taken.missing()
                 if missing:
                     taken.add(await read_segments(each.key, missing, self._states))
-                taken.finish(max_payload, max_value)
+                taken.finish(longest, max_value)
                 steps.append((lane, taken))
                 size += taken.bytes + each.bytes - before
             except DamagedState as damage:

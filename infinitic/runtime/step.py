@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from infinitic import topics
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines import effects, state
@@ -24,7 +26,7 @@ from infinitic.engines.workflow import (
 )
 from infinitic.engines.workflow.render import Outgoing, needed, render, to_client
 from infinitic.errors import InfiniticError, PayloadTooLargeError, PayloadUnavailable, WorkflowCodeError
-from infinitic.limits import Limits, longest_of
+from infinitic.limits import Limits
 from infinitic.messages import client, engine as inputs, events
 from infinitic.messages.commands import FailMethod
 from infinitic.messages.decoding import UndecodableMessage
@@ -65,53 +67,33 @@ class KnownInputs(NamedTuple):
     outgoing: list[Outgoing]
 
 
-class Step:
-    """A transition in the making. `change` is what to commit, None if nothing changes; `outgoing` what to send then."""
+class Step(msgspec.Struct, eq=False):
+    """A transition in the making. `change` is what to commit, None if nothing changes; `outgoing` what to send then.
 
-    __slots__ = (
-        "_events",
-        "_inputs",
-        "_marks",
-        "_now",
-        "_outbox",
-        "_replies",
-        "_segments",
-        "_taken",
-        "_transition",
-        "buried",
-        "bytes",
-        "change",
-        "decided",
-        "early",
-        "fault",
-        "fold",
-        "head",
-        "held",
-        "outgoing",
-    )
+    Made from an instance, the time, and the head of the instance. The other fields come to be.
+    """
 
-    def __init__(self, held: Held, now: float) -> None:
-        self.held = held
-        self.head = held.head
-        self.fold: list[Delivery] = []
-        self.decided = False
-        self.early = 0.0
-        """Seconds by which a message came before its time: so much is this clock behind that of the broker."""
-        self.change: Change | None = None
-        self.outgoing: list[Outgoing] = []
-        self.buried: tuple[tuple[Delivery, str], ...] = ()
-        self.fault: InfiniticError | None = None
-        self.bytes = 0
-        """How large all that is committed and sent is together."""
-        self._now = now
-        self._inputs: list[tuple[Delivery, inputs.Input]] = []
-        self._events: list[Event] = []
-        self._outbox: list[Effect] = []
-        self._replies: tuple[Reply, ...] = ()
-        self._marks: tuple[str, ...] = ()
-        self._segments: dict[int, Sequence[Event]] = {}
-        self._transition: Transition | None = None
-        self._taken: tuple[WorkflowHead | None, int, int] | None = None
+    held: Held
+    _now: float
+    head: WorkflowHead | None
+    fold: list[Delivery] = []
+    decided: bool = False
+    early: float = 0.0
+    """Seconds by which a message came before its time: so much is this clock behind that of the broker."""
+    change: Change | None = None
+    outgoing: list[Outgoing] = []
+    bytes: int = 0
+    """How large all that is committed and sent is together."""
+    buried: tuple[tuple[Delivery, str], ...] = ()
+    fault: InfiniticError | None = None
+    _inputs: list[tuple[Delivery, inputs.Input]] = []
+    _events: list[Event] = []
+    _outbox: list[Effect] = []
+    _replies: tuple[Reply, ...] = ()
+    _marks: tuple[str, ...] = ()
+    _segments: dict[int, Sequence[Event]] = {}
+    _transition: Transition | None = None
+    _taken: tuple[WorkflowHead | None, int, int] | None = None
 
     @property
     def runnable(self) -> bool:
@@ -253,16 +235,19 @@ class Step:
         """The events of the segments of history that were asked for."""
         self._segments.update(segments)
 
-    def finish(self, max_payload: int, max_value: int) -> None:
+    def finish(self, longest: int, max_value: int) -> None:
         """Close the transition: from here on `change` and `outgoing` are complete, and can be written and sent.
 
         What cannot undoes the activation, which is its cause: the instance stalls. What came need not fit beside what
         the code asks for then: it is written first, and handed over by the next transition. Raises
         `PayloadTooLargeError` if no activation is to blame, or if some of several inputs may be: nothing may be
         committed, and they are tried one by one.
+
+        Args:
+            longest: bytes that the body of a message may have.
+            max_value: bytes of a head, of events, or of an outbox.
         """
         given = len(self.outgoing)  # copies of what came: as large as that
-        longest = longest_of(max_payload)
         while True:
             del self.outgoing[given:]
             size = self._finish(longest)
@@ -440,7 +425,7 @@ def step(held: Held, fold: Sequence[Delivery], now: float, horizon: float, large
 
     An input that cannot be taken ends it: those before it go alone; if it is the first, it raises.
     """
-    taken = Step(held, now)
+    taken = Step(held, now, held.head)
     for delivery in fold:
         try:
             taken.take(delivery, horizon, largest)
