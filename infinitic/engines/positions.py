@@ -35,11 +35,13 @@ def close(blocks: Blocks, position: int) -> Blocks | None:
     """The blocks without this position, None if it was not open."""
     for index, block in enumerate(blocks):
         offset = position - block.first
+        if block.bits == _ALONE:  # as always if the code awaits one task after the other
+            if offset == 0:
+                return blocks[:index] + blocks[index + 1 :]
+            continue
         byte, mask = offset >> 3, 1 << (offset & 7)
         if offset < 0 or byte >= len(block.bits) or not block.bits[byte] & mask:
             continue
-        if block.bits == _ALONE:
-            return blocks[:index] + blocks[index + 1 :]
         bits = bytearray(block.bits)
         bits[byte] &= ~mask
         if any(bits):

@@ -94,6 +94,8 @@ class Step(msgspec.Struct, eq=False):
     _segments: dict[int, Sequence[Event]] = {}
     _transition: Transition | None = None
     _taken: tuple[WorkflowHead | None, int, int] | None = None
+    _may_have_ended: bool = False
+    """False: surely no method has ended."""
 
     @property
     def runnable(self) -> bool:
@@ -126,7 +128,7 @@ class Step(msgspec.Struct, eq=False):
                 return
             self._marks = (*self._marks, taken.mark)
         if type(message) is inputs.Decision and taken.head is not self.head:
-            self.decided = True
+            self.decided = self._may_have_ended = True
             self._taken = (self.head, len(self._events), len(self._outbox))
             self.held.discard_live()
         self.head = taken.head
@@ -185,6 +187,8 @@ class Step(msgspec.Struct, eq=False):
         kept = spec.retention if retention is None else retention
         decided, outbox = decide(head, commands, spec.version, kept, activated, taken)
         self.head = note_failures(decided, live.failures) if live.failures or decided.failures else decided
+        if decided.methods is not head.methods:
+            self._may_have_ended = True
         self._events.append(activated)
         if taken is not None:
             self._events.append(events.Partial(taken))
@@ -347,7 +351,7 @@ class Step(msgspec.Struct, eq=False):
     @property
     def failures(self) -> list[tuple[str, str]]:
         """The methods that this transition ended as failed: name, and what they raised, in one line."""
-        if self._transition is None or not self._transition.ended:
+        if self._transition is None or not self._may_have_ended:
             return []
         failed = [event for event in self._transition.events if type(event) is FailMethod]
         names = {method.id: method.name for method in self._transition.head.methods}
@@ -355,13 +359,14 @@ class Step(msgspec.Struct, eq=False):
 
     def written(self, version: int) -> None:
         """The change is durable."""
-        assert self._transition is not None
-        held = self.held
-        held.head = self._transition.head
+        held, change, transition = self.held, self.change, self._transition
+        assert change is not None
+        assert transition is not None
+        held.head = transition.head
         held.version = version
-        held.published = held.sent = not self._transition.outbox
-        if held.live is not None and self.change is not None and self.change.segment is not None:
-            held.bytes += len(self.change.segment.events)
+        held.published = held.sent = change.published
+        if held.live is not None and change.segment is not None:
+            held.bytes += len(change.segment.events)
 
     @property
     def decoded(self) -> list[Delivery]:

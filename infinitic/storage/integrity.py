@@ -71,7 +71,7 @@ def seal(change: Change) -> Change:
     place ^= segment.sequence
     outbox = segment.outbox
     if outbox is not None:
-        outbox = _seal_binary(outbox, place ^ _OUTBOX)
+        outbox = _BINARY + crc32(outbox, place ^ _OUTBOX).to_bytes(4, "big") + outbox
     events = _seal_events(segment.events, place ^ _EVENTS)
     return replace(change, head=head, segment=Segment(segment.sequence, events, outbox))
 

@@ -86,18 +86,20 @@ def decide(
             case StartTimer():
                 position = command.position + 1
                 timers.append(Timer(command.due, command.position))
-            case RecordInline():
-                position = command.position + 1
-            case RefuseCall():
-                pass
-            case CancelPosition():
-                cancelled.append(command.position)
             case CompleteMethod() | FailMethod() | CancelMethod():
                 ended.append(command)
+            case RecordInline():
+                position = command.position + 1
+            case CancelPosition():
+                cancelled.append(command.position)
+            case RefuseCall():
+                pass
             case _:
                 assert_never(command)
-    changes: dict[str, Any] = {"position": position}
-    if activated is not None:
+    changes: dict[str, Any]
+    if activated is None:
+        changes = {"position": position}
+    else:
         changes = {"position": position, "activation": activated.number, "at": activated.at, "pending": 0}
     if head.skip:
         changes["skip"] = 0

@@ -51,7 +51,7 @@ def needed(effects: Iterable[Effect], until: int) -> set[int]:
             case SendTask():
                 if effect.request <= until:
                     sequences.add(effect.request)
-                if 0 < effect.failure <= until:
+                if effect.failure and effect.failure <= until:
                     sequences.add(effect.failure)
             case Answer():
                 if effect.ended <= until:
@@ -80,9 +80,10 @@ def render(
             case SendTask():
                 of_segment = requests.get(effect.request)
                 if of_segment is None:
-                    events = segments[effect.request]
-                    of_segment = {event.position: event for event in events if type(event) is ScheduleTask}
-                    requests[effect.request] = of_segment
+                    of_segment = requests[effect.request] = {}
+                    for event in segments[effect.request]:
+                        if type(event) is ScheduleTask:
+                            of_segment[event.position] = event
                 outgoing.append(_task(effect, of_segment[effect.position], head, segments, now, longest))
             case Answer():
                 outgoing.append(_answer(effect, segments[effect.ended], longest))

@@ -49,7 +49,7 @@ def take(
     """
     if head is None:
         return _take_without_state(key, message, now, horizon, headers)
-    if head.closed:
+    if head.closed_at is not None:
         return _take_closed(head, message)
     if now - message.made_at > horizon and isinstance(message, _MARKED):
         return Taken(head, handling=Bury(f"This message is older than the deduplication window of {horizon:.0f} s"))
