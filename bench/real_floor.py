@@ -1,9 +1,9 @@
-"""The floor of W1 on Pulsar and PostgreSQL: a hand-written engine in one process, without framework.
+"""The floor of W1 on Pulsar and PostgreSQL: a hand-written engine, without framework.
 
-It has three topics (engine, tasks, client), keyed where it matters, with batches by key. For every
-event it receives, decodes, looks up a dict, runs a state machine of three steps, and encodes. Events
-that wait together are committed in one transaction with a version guard, then published, then
-acknowledged. It has no retries, timers, replay or validation.
+It runs in one process. It has three topics (engine, tasks, client), keyed where it matters, with
+batches by key. For every event it receives, decodes, looks up a dict, runs a state machine of three
+steps, and encodes. Events that wait together are committed in one transaction with a version guard,
+then published, then acknowledged. It has no retries, timers, replay or validation.
 
 python -m bench.real_floor w1 N
 """

@@ -1,4 +1,4 @@
-"""Code of both benchmarks: it runs a program for its figures, and prints a table with their spread."""
+"""For both benchmarks: run a program for its figures, and print a table with their spread."""
 
 from __future__ import annotations
 
