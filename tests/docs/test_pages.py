@@ -24,6 +24,24 @@ def _list_pages() -> list[str]:
 PAGES = _list_pages()
 
 
+REPLACED_WORDS = {
+    "horizon": "deduplication window",
+    "insist": "retry until available",
+    "bury": "dead-letter",
+    "buried": "dead-lettered",
+    "bites?": "chunks",
+    "seal": "encode",
+    "unseal": "decode",
+    "fold": "batch of inputs",
+    "in silence": "silently",
+    "comes? to rest": "stops",
+    "cannot get better": "is permanent",
+    "takes? it up": "resumes it",
+    "anew": "again",
+}
+"""Words that readers had to guess, and what to write instead."""
+
+
 @cache
 def read_prose(page: str) -> list[str]:
     """Return the lines of a page, with an empty line in place of each line of a code block."""
@@ -54,6 +72,13 @@ def test_lines_of_prose_are_short(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_words_are_those_of_the_field(page: str) -> None:
+    text = re.sub(r"`[^`]*`", "", " ".join(read_prose(page)))
+    found = {word: better for word, better in REPLACED_WORDS.items() if re.search(rf"(?i)\b{word}\b", text)}
+    assert found == {}
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     broken: list[str] = []
     text = re.sub(r"`[^`]*`", "", "\n".join(read_prose(page)))
@@ -79,7 +104,7 @@ def test_files_that_are_named_exist(page: str) -> None:
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "docs/how-it-works.md"])
 def test_names_are_in_the_file_that_is_named_with_them(page: str) -> None:
-    """Such as `StateEngine` (`infinitic/runtime/state_engine.py`), or `purge` in `infinitic/storage.py`."""
+    """For instance `StateEngine` (`infinitic/runtime/state_engine.py`)."""
     text = " ".join("\n".join(read_prose(page)).split())
     named = re.findall(r"`([\w.]+)`(?: in| \(| and `[\w.]+` of| of) ?`([\w./-]+\.py)`", text)
     assert len(named) >= 5
