@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+import textwrap
 from functools import cache
 from pathlib import Path
 
@@ -112,6 +114,12 @@ def test_names_are_in_the_file_that_is_named_with_them(page: str) -> None:
         (name, file) for name, file in named if name.split(".")[-1] not in (ROOT / file).read_text(encoding="utf-8")
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_code_can_be_parsed(page: str) -> None:
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL):
+        ast.parse(textwrap.dedent(block))
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
