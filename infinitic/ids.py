@@ -22,6 +22,24 @@ def task_id(workflow_id: str, run: int, position: int) -> str:
     return f"{workflow_id}-{run}-{position}" if run else f"{workflow_id}-{position}"
 
 
+def activation_id(workflow_id: str, activation: int, epoch: int) -> str:
+    """The id of the two messages of an activation: to an executor, and back with its decision.
+
+    It tells which activation a message is about if nobody can decode the message.
+    """
+    return f"{workflow_id}/{activation}/{epoch}" if epoch else f"{workflow_id}/{activation}"
+
+
+def activation_of(message_id: str, workflow_id: str) -> tuple[int, int] | None:
+    """The activation and its epoch, from an `activation_id`. None: the id is another one."""
+    if not message_id.startswith(f"{workflow_id}/"):
+        return None
+    numbers = message_id[len(workflow_id) + 1 :].split("/")
+    if len(numbers) > 2 or not all(each.isascii() and each.isdecimal() and len(each) < 16 for each in numbers):
+        return None
+    return int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else 0
+
+
 def check_name(what: str, value: object) -> str:
     """Return `value` if it is a valid name, id or tag, else raise `UsageError` that names `what`.
 

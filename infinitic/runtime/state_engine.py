@@ -41,7 +41,7 @@ from infinitic.runtime.questions import answer_questions
 from infinitic.runtime.repairs import Repairs
 from infinitic.runtime.revival import head_of, outbox_of, read_segments, revive
 from infinitic.runtime.skew import Skew
-from infinitic.runtime.step import MissingVersion, Step, spec_for, start_first, step
+from infinitic.runtime.step import MissingVersion, Step, Told, spec_for, start_first, step
 from infinitic.runtime.subscription import Subscription
 from infinitic.storage import (
     Change,
@@ -70,6 +70,7 @@ class StateEngine:
         name: the workflow.
         specs: its versions whose code this worker runs itself (fused); empty: the code runs elsewhere (split).
         retention: seconds to keep closed instances; None: what the class says.
+        told: the missing versions of which this worker has told.
         on_stall: called with the id of an instance that stalls, and the reason.
     """
 
@@ -85,6 +86,7 @@ class StateEngine:
         concurrency: int,
         bounds: MemoryBounds,
         retention: float | None,
+        told: Told,
         on_stall: Callable[[str, InfiniticError], None],
     ) -> None:
         self.name = name
@@ -102,7 +104,7 @@ class StateEngine:
         self._retention = retention
         self._on_stall = on_stall
         self._parked: dict[str, None] = {}
-        self._missing: set[int | None] = set()
+        self._told = told
         self._skew = Skew(name)
         self._subscription = Subscription(publisher, self.topic, PREFETCH)
         self._repairs = Repairs(name, self._states, committer, publisher, self._subscription, clock, self._stalled)
@@ -242,9 +244,7 @@ class StateEngine:
         try:
             return spec_for(self.name, self._specs, taken.head.version if taken.head else None)
         except MissingVersion as missing:
-            if missing.version not in self._missing:
-                self._missing.add(missing.version)  # it is said once: workers that have it run its instances
-                _logger.warning("%s", missing)
+            self._told.tell(missing)
             return None
 
     async def _revive_and_activate(

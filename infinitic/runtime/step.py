@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from infinitic import topics
+from infinitic import ids, topics
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines import effects, state
 from infinitic.engines.effects import ActivateElsewhere, Answer, Bury, Effect, Handling, Postpone, Reply, SendTask
@@ -38,6 +39,8 @@ from infinitic.runtime.oversize import too_large, without_large_results
 from infinitic.storage import Change, Segment
 from infinitic.transport import Delivery, Message
 
+_logger = logging.getLogger("infinitic.engine")
+
 
 class MissingVersion(InfiniticError):
     """This worker has not the code of the version that an instance has: it is left to others (rule S41)."""
@@ -58,6 +61,20 @@ def spec_for(name: str, specs: Mapping[int, WorkflowSpec], version: int | None) 
         missing.version = version
         raise missing
     return spec
+
+
+class Told:
+    """Which missing versions a worker has told of: its state engines and executors tell of each once."""
+
+    def __init__(self) -> None:
+        self._texts: set[str] = set()
+
+    def tell(self, missing: MissingVersion) -> None:
+        """Say in the log that other workers run the instances of this version."""
+        text = str(missing)
+        if text not in self._texts:
+            self._texts.add(text)
+            _logger.warning("%s", text)
 
 
 class KnownInputs(NamedTuple):
@@ -113,6 +130,7 @@ class Step(msgspec.Struct, eq=False):
         except (UndecodableMessage, InvalidInput) as error:
             self.fold.append(delivery)
             self.buried = (*self.buried, (delivery, str(error)))
+            self._miss_decision(delivery.message.id, error)
             return
         self.fold.append(delivery)
         size = len(delivery.message.body)
@@ -147,6 +165,18 @@ class Step(msgspec.Struct, eq=False):
                 self.outgoing.append(self._postponed(delivery.message, handling))
             case Bury(reason=reason):
                 self.buried = (*self.buried, (delivery, reason))
+
+    def _miss_decision(self, message_id: str, why: InfiniticError) -> None:
+        """Stall if the instance waits for the message with this id, which is of no use: it is the decision.
+
+        The id may be forged. Then the decision still comes, and ends the stall.
+        """
+        head = self.head
+        if head is None or not head.deciding or head.stalled is not None:
+            return
+        if ids.activation_of(message_id, head.id) == (head.activation, head.epoch):
+            reason = f"The decision for activation {head.activation} went to the dead letters: {why}"
+            self.head = stall(head, reason)
 
     def _postponed(self, message: Message, how: Postpone) -> Outgoing:
         headers = {**message.headers, how.header: how.value}

@@ -14,7 +14,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from infinitic import topics
+from infinitic import ids, topics
 from infinitic.clock import Clock
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines.workflow.render import Outgoing
@@ -35,7 +35,7 @@ from infinitic.runtime.lanes import BATCH_BYTES, PREFETCH, Lane, Lanes
 from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.revival import feed_history, head_of
-from infinitic.runtime.step import MissingVersion, spec_for
+from infinitic.runtime.step import MissingVersion, Told, spec_for
 from infinitic.runtime.stimuli import Opened, Unread, read_stimuli
 from infinitic.runtime.subscription import Subscription
 from infinitic.storage import DamagedState, StateKey, Storage
@@ -93,6 +93,7 @@ class WorkflowExecutor:
         concurrency: int,
         bounds: MemoryBounds,
         retention: float | None,
+        told: Told,
         version: int | None = None,
     ) -> None:
         self.name = name
@@ -110,7 +111,7 @@ class WorkflowExecutor:
         self._retention = retention
         self._live: OrderedDict[str, _Live] = OrderedDict()
         self._live_bytes = 0
-        self._missing: set[int | None] = set()
+        self._told = told
         source = self.topic if version is None else topics.workflow_version(name, version)
         self._subscription = Subscription(publisher, source, PREFETCH)
         self._lanes: Lanes | None = None
@@ -170,7 +171,7 @@ class WorkflowExecutor:
                 await self._publisher.bury(self.topic, [delivery], str(lane.failure))
                 with suppress(DecodingError):
                     message = executor.decode(delivery.message.body)
-                    outgoing.append(self._stall(lane.key, message, str(lane.failure)))
+                    outgoing.append(self._stall(lane.key, message.activation, message.epoch, str(lane.failure)))
                 done.append((lane, delivery))
                 continue
             try:
@@ -180,6 +181,7 @@ class WorkflowExecutor:
             except UndecodableMessage as error:
                 _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, error)
                 await self._publisher.bury(self.topic, [delivery], str(error))
+                outgoing += self._cannot_decode(lane.key, delivery.message.id, error)
                 done.append((lane, delivery))
             except MissingVersion as missing:
                 if self._version is not None or missing.version is None:
@@ -226,9 +228,7 @@ class WorkflowExecutor:
 
     def _pass_on(self, delivery: Delivery, missing: MissingVersion, version: int) -> Outgoing:
         """Have it wait for a worker that has this version: nothing waits here for it, nor behind it."""
-        if version not in self._missing:
-            self._missing.add(version)
-            _logger.warning("%s", missing)
+        self._told.tell(missing)
         return Outgoing(topics.workflow_version(self.name, version), delivery.message)
 
     async def _activate(self, workflow_id: str, message: Activate, size: int) -> Outgoing | None:
@@ -273,7 +273,7 @@ class WorkflowExecutor:
             transient = (*UNCOUNTED, StorageError, TransportError)
             if isinstance(fault, transient) and not isinstance(fault, DamagedState):
                 raise
-            return self._stall(workflow_id, message, str(fault))
+            return self._stall(workflow_id, message.activation, message.epoch, str(fault))
         except BaseException:
             instance.close()
             raise
@@ -298,7 +298,7 @@ class WorkflowExecutor:
         if asked > limit:
             instance.close()
             reason = f"What one activation asks for has {asked:,} bytes, above the limit of {limit:,} bytes"
-            return self._stall(workflow_id, message, reason)
+            return self._stall(workflow_id, message.activation, message.epoch, reason)
         if instance.at_end and taken is None:  # nothing is to come; if something does, it is replayed
             instance.close()
         else:
@@ -307,13 +307,20 @@ class WorkflowExecutor:
             self._keep(workflow_id, _Live(instance, message.epoch, digest, decision, handed, left))
         return decision
 
-    def _stall(self, workflow_id: str, message: Activate, reason: str) -> Outgoing:
+    def _cannot_decode(self, workflow_id: str, message_id: str, why: UndecodableMessage) -> list[Outgoing]:
+        """Tell the state engine, which waits for a decision. An id of another form is that of no activation."""
+        named = ids.activation_of(message_id, workflow_id)
+        if named is None:
+            return []
+        activation, epoch = named
+        reason = f"Activation {activation} went to the dead letters: {why}"
+        return [self._stall(workflow_id, activation, epoch, reason)]
+
+    def _stall(self, workflow_id: str, activation: int, epoch: int, reason: str) -> Outgoing:
         """Tell the state engine that this activation cannot be run."""
         reason = fit_text(reason, STALL_REASON)
         _logger.error("%s", stalls(self.name, workflow_id, reason))
-        stalled = engine.Decision(
-            made_at=self._clock.now(), activation=message.activation, stalled=reason, epoch=message.epoch
-        )
+        stalled = engine.Decision(made_at=self._clock.now(), activation=activation, stalled=reason, epoch=epoch)
         return self._decide(workflow_id, stalled)
 
     async def _open(
@@ -368,8 +375,8 @@ class WorkflowExecutor:
         return not head.deciding or (head.activation, head.epoch) != (message.activation, message.epoch)
 
     def _decide(self, workflow_id: str, decision: engine.Decision) -> Outgoing:
-        message = Message(f"{workflow_id}/{decision.activation}", workflow_id, engine.encode(decision))
-        return Outgoing(topics.workflow_engine(self.name), message)
+        number = ids.activation_id(workflow_id, decision.activation, decision.epoch or 0)
+        return Outgoing(topics.workflow_engine(self.name), Message(number, workflow_id, engine.encode(decision)))
 
 
 def _digest(commands: Sequence[Command], taken: int | None) -> str:

@@ -36,6 +36,7 @@ from infinitic.runtime.process import Stop, stop_signals, tuned
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor import ServiceExecutor
 from infinitic.runtime.state_engine import StateEngine
+from infinitic.runtime.step import Told
 from infinitic.runtime.supervisor import Component, Supervisor
 from infinitic.runtime.workflow_executor import WorkflowExecutor
 from infinitic.storage import Storage
@@ -121,6 +122,7 @@ class Worker:
         self._executors: dict[str, tuple[dict[int, WorkflowSpec], int, float | None]] = {}
         self._maintained: set[str] = set()
         self._started: set[tuple[str, str]] = set()
+        self._told = Told()
         self._starting: set[asyncio.Task[None]] = set()
         self._used = False
         self._owned: tuple[Transport | Storage, ...] = ()
@@ -428,7 +430,7 @@ class Worker:
             sources: list[int | None] = [None] if self._new("executor", name) else []
             sources += [version for version in specs if self._new("version", f"{version}:{name}")]
             storage, _ = self._need_storage(name)
-            executor = partial(WorkflowExecutor, name, specs, self._publisher, storage, self._clock)
+            executor = partial(WorkflowExecutor, name, specs, self._publisher, storage, self._clock, told=self._told)
             components += [
                 executor(concurrency=concurrency, bounds=self.bounds, retention=retention, version=version)
                 for version in sources
@@ -437,17 +439,13 @@ class Worker:
             if self._new("engine", name):
                 storage, committer = self._need_storage(name)
                 specs, _, _ = self._executors.get(name, ({}, 0, None))
+                engine = partial(StateEngine, name, specs, self._publisher, storage, committer, self._clock)
                 components.append(
-                    StateEngine(
-                        name,
-                        specs,
-                        self._publisher,
-                        storage,
-                        committer,
-                        self._clock,
+                    engine(
                         concurrency=concurrency,
                         bounds=self.bounds,
                         retention=retention,
+                        told=self._told,
                         on_stall=self._stalls,
                     )
                 )

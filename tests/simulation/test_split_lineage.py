@@ -16,6 +16,7 @@ from infinitic.replay.instance import Instance
 from infinitic.runtime import stimuli
 from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.step import Told
 from infinitic.runtime.workflow_executor import WorkflowExecutor
 from infinitic.transport import Message
 from infinitic.worker.hosting import spec_of_version
@@ -52,6 +53,7 @@ async def by_hand(world: World, number: int) -> AsyncGenerator[int]:
         concurrency=1,
         bounds=MemoryBounds(),
         retention=None,
+        told=Told(),
         version=number,
     )
     await ours.start()

@@ -210,7 +210,8 @@ def _activate(effect: ActivateElsewhere, head: WorkflowHead, segments: Segments,
             body = None
     if body is None:
         body = executor.encode(replace(activate, stimuli=(), first=effect.pending, skip=head.skip))
-    return Outgoing(topics.workflow_executor(head.name), Message(f"{head.id}/{effect.activation}", head.id, body))
+    number = ids.activation_id(head.id, effect.activation, head.epoch)
+    return Outgoing(topics.workflow_executor(head.name), Message(number, head.id, body))
 
 
 def to_client(reply_to: client.ReplyTo, response: client.Response) -> Outgoing:

@@ -1,0 +1,260 @@
+"""S38: who waits for an activation or a decision that cannot be handled stalls, and says why."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+from msgspec.structs import replace
+
+from infinitic import Channel, Workflow, topics, workflow
+from infinitic.integrity import checked
+from infinitic.messages import engine
+from infinitic.runtime.publisher import CAUSE
+from infinitic.storage import Flag, Query
+from infinitic.topics import Topic
+from infinitic.transport import Message
+from infinitic_storages.memory import InMemoryStorage
+from infinitic_transports.memory import InMemoryTransport
+from tests.simulation.cases import Case
+from tests.simulation.world import World, engines, executors, fused, run
+
+
+class Echo:
+    async def say(self, text: str) -> str:
+        return text
+
+
+@workflow(name="Song")
+class Song(Workflow):
+    echo = Workflow.new_service(Echo)
+    words = Channel[str]()
+
+    async def sing(self) -> str:
+        first = await self.echo.say("la")
+        return first + await self.words.receive()
+
+
+@workflow(name="Song", version=1)
+class NextSong(Song):
+    pass
+
+
+CASE = Case("song", (Song,), lambda client: asyncio.sleep(0), (Echo,))
+ENGINE, EXECUTOR = topics.workflow_engine("Song"), topics.workflow_executor("Song")
+
+
+def garbage(body: bytes) -> bytes:
+    return b"\xff" + body
+
+
+def cut(body: bytes) -> bytes:
+    return body[:-1]
+
+
+def of_another_audience(body: bytes) -> bytes:
+    return b'{"t":"applied","q":"7"}'
+
+
+def impossible(body: bytes) -> bytes:
+    """A decision that no code can have made."""
+    decision = engine.decode(body)
+    assert isinstance(decision, engine.Decision)
+    return engine.encode(replace(decision, retention=1e15))
+
+
+class Spoiling(InMemoryTransport):
+    """A connection that spoils the message of each instance with a given activation and topic."""
+
+    def __init__(self, world: World, topic: Topic, activation: int, how: Callable[[bytes], bytes]) -> None:
+        super().__init__(world.broker, clock=world.clock)
+        self.spoiled = dict[str, Message]()
+        self._what = topic, activation
+        self._how = how
+
+    async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
+        await super().publish(topic, [self._spoil(topic, each) for each in messages])
+
+    def _spoil(self, topic: Topic, message: Message) -> Message:
+        if (topic, message.id) != (self._what[0], f"{message.key}/{self._what[1]}") or message.key in self.spoiled:
+            return message
+        spoiled = replace(message, body=self._how(message.body))
+        self.spoiled[message.key or ""] = spoiled
+        return spoiled
+
+
+async def begin(world: World) -> str:
+    handle = await world.client.dispatch(world.client.new_workflow(Song).sing)
+    await world.quiet()
+    return handle.workflow_id
+
+
+async def finish(world: World, workflow_id: str) -> str:
+    await world.client.get_workflow_by_id(Song, workflow_id).words.send("li")
+    return await world.client.get_handle(Song.sing, workflow_id).result(timeout=30.0)
+
+
+async def stalled(world: World, workflow_id: str) -> str:
+    """Why it stalls, as `describe` says it and `list` finds it."""
+    info = await world.client.describe(world.client.get_workflow_by_id(Song, workflow_id))
+    listed = await checked(InMemoryStorage(world.database)).states.find(Query(flag=Flag.STALLED))
+    assert (workflow_id in [each.key.id for each in listed.found]) == (info.stalled is not None)
+    return info.stalled or ""
+
+
+async def retry(world: World, workflow_id: str) -> None:
+    await world.client.retry_workflow_task(world.client.get_workflow_by_id(Song, workflow_id), confirm=True)
+
+
+def played(
+    topic: Topic,
+    how: Callable[[bytes], bytes],
+    scenario: Callable[[World, Spoiling, list[asyncio.Task[None]]], Awaitable[None]],
+    activation: int = 1,
+) -> None:
+    """Run a scenario with an engine and an executor, of which one spoils what it sends."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            spoiling = Spoiling(world, topic, activation, how)
+            hosts: list[asyncio.Task[None]] = []
+            for host, sends in ((engines, EXECUTOR), (executors, ENGINE)):
+                worker = world.worker(spoiling if sends == topic else None)
+                host(worker, CASE)
+                hosts.append(world.start(worker))
+                await world.quiet()
+            await scenario(world, spoiling, hosts)
+
+    run(main())
+
+
+@pytest.mark.parametrize("activation", [1, 2])
+@pytest.mark.parametrize(
+    ("topic", "how"),
+    [
+        *((topic, how) for topic in (EXECUTOR, ENGINE) for how in (garbage, cut, of_another_audience)),
+        (ENGINE, impossible),
+    ],
+    ids=lambda each: each.name if isinstance(each, Topic) else each.__name__,
+)
+def test_S38_its_instance_stalls_and_goes_on_when_it_is_retried(
+    topic: Topic, how: Callable[[bytes], bytes], activation: int
+) -> None:
+    async def scenario(world: World, spoiling: Spoiling, hosts: list[asyncio.Task[None]]) -> None:
+        workflow_id = await begin(world)
+        await asyncio.sleep(1.0)
+        what = "Activation" if topic == EXECUTOR else "The decision for activation"
+        reason = await stalled(world, workflow_id)
+        assert reason.startswith(f"{what} {activation} went to the dead letters: ")
+        (letter,) = await letters(world, topic)
+        assert letter.headers[CAUSE] in reason
+        assert letter.body == spoiling.spoiled[workflow_id].body
+        await retry(world, workflow_id)
+        assert await finish(world, workflow_id) == "lali"
+        await world.deliver_again([(topic, spoiling.spoiled[workflow_id])])
+        await world.quiet()
+        assert not await stalled(world, workflow_id)
+        assert not any(host.done() for host in hosts), "a worker has ended"
+
+    played(topic, how, scenario, activation)
+
+
+async def letters(world: World, topic: Topic) -> list[Message]:
+    dead = topics.dead_letters(topic)
+    await world.transport.declare([dead])
+    consumer = await world.transport.subscribe(dead, "dead-letters", 100)
+    taken = await consumer.receive(100)
+    await consumer.close()
+    return [delivery.message for delivery in taken]
+
+
+@pytest.mark.parametrize("topic", [EXECUTOR, ENGINE], ids=lambda each: each.name)
+def test_one_of_before_the_retry_stalls_nobody(topic: Topic) -> None:
+    async def scenario(world: World, spoiling: Spoiling, hosts: list[asyncio.Task[None]]) -> None:
+        workflow_id = await begin(world)
+        assert await stalled(world, workflow_id)
+        hosts[1].cancel()  # nobody decides
+        await asyncio.gather(hosts[1], return_exceptions=True)
+        await retry(world, workflow_id)
+        await world.deliver_again([(topic, spoiling.spoiled[workflow_id])])
+        await world.quiet()
+        assert not await stalled(world, workflow_id)
+        executor = world.worker()
+        executors(executor, CASE)
+        world.start(executor)
+        await world.quiet()
+        assert not await stalled(world, workflow_id)
+        assert await finish(world, workflow_id) == "lali"
+
+    played(topic, garbage, scenario)
+
+
+@pytest.mark.parametrize("topic", [EXECUTOR, ENGINE], ids=lambda each: each.name)
+def test_a_forged_one_stalls_until_the_true_decision_comes(topic: Topic) -> None:
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            engine_worker = world.worker()
+            engines(engine_worker, CASE)
+            world.start(engine_worker)
+            await world.quiet()
+            workflow_id = await begin(world)
+            await world.deliver_again([(ENGINE, Message(f"{workflow_id}/1", workflow_id, b"forged"))])
+            await world.quiet()
+            assert "decision for activation 1" in await stalled(world, workflow_id)
+            await world.transport.declare([EXECUTOR])
+            await world.deliver_again([(topic, Message(f"{workflow_id}/1", workflow_id, b"forged"))])
+            executor = world.worker()
+            executors(executor, CASE)
+            world.start(executor)
+            await world.quiet()
+            await asyncio.sleep(1.0)
+            assert await finish(world, workflow_id) == "lali"
+            assert not await stalled(world, workflow_id)
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ["{}/2", "{}/1/1", "{}/x", "{}", "{}/1/0/0", "other/1", "{}/" + "9" * 99])
+def test_one_that_is_not_awaited_stalls_nobody(name: str) -> None:
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            engine_worker = world.worker()
+            engines(engine_worker, CASE)
+            world.start(engine_worker)
+            await world.quiet()
+            workflow_id = await begin(world)
+            await world.deliver_again([(ENGINE, Message(name.format(workflow_id), workflow_id, b"forged"))])
+            await world.quiet()
+            assert not await stalled(world, workflow_id)
+
+    run(main())
+
+
+def test_S41_a_worker_of_both_roles_tells_of_a_missing_version_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            first = world.worker()
+            fused(first, CASE)
+            world.start(first)
+            await world.quiet()
+            for _ in range(3):
+                await begin(world)
+            await world.stop()
+            later = world.worker()
+            fused(later, Case("song", (NextSong,), lambda client: asyncio.sleep(0), (Echo,)))
+            world.start(later)
+            for each in list(world.database._rows["Song"]):  # pyright: ignore[reportPrivateUsage]  # all of them
+                await world.client.get_workflow_by_id(Song, each).words.send("li")
+            await world.quiet()
+            await asyncio.sleep(1.0)
+
+    caplog.set_level(logging.WARNING, "infinitic")
+    run(main())
+    told = [each.getMessage() for each in caplog.records if "wait for a worker" in each.getMessage()]
+    assert told == ["Workflow Song: this worker has version 1; instances of version 0 wait for a worker that has it"]
