@@ -77,8 +77,9 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     """What is published.
 
     Attributes:
-        id: chosen by the publisher, for people who read logs. A broker need not look at it, and
-            must not take two messages with one id for duplicates.
+        id: chosen by the publisher, for people who read logs, and for receivers that cannot decode
+            the body. A broker delivers it and need not look at it. It must not take two messages
+            with one id for duplicates.
         key: on a KEYED topic, the messages of one key stay in order. None is a message without a
             key; the empty text is a key like any other.
         body: any bytes, up to `Capabilities.max_payload`. It may be empty.

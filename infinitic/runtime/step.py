@@ -64,7 +64,7 @@ def spec_for(name: str, specs: Mapping[int, WorkflowSpec], version: int | None) 
 
 
 class Told:
-    """Which missing versions a worker has told of: its state engines and executors tell of each once."""
+    """The missing versions that a worker has logged. Its engines and executors share it."""
 
     def __init__(self) -> None:
         self._texts: set[str] = set()
@@ -167,9 +167,9 @@ class Step(msgspec.Struct, eq=False):
                 self.buried = (*self.buried, (delivery, reason))
 
     def _miss_decision(self, message_id: str, why: InfiniticError) -> None:
-        """Stall if the instance waits for the message with this id, which is of no use: it is the decision.
+        """Stall if this message, which cannot be used, is the decision that the instance waits for.
 
-        The id may be forged. Then the decision still comes, and ends the stall.
+        Its id says so. If that is forged, the decision still comes, and ends the stall.
         """
         head = self.head
         if head is None or not head.deciding or head.stalled is not None:

@@ -308,7 +308,7 @@ class WorkflowExecutor:
         return decision
 
     def _cannot_decode(self, workflow_id: str, message_id: str, why: UndecodableMessage) -> list[Outgoing]:
-        """Tell the state engine, which waits for a decision. An id of another form is that of no activation."""
+        """Tell the state engine, which waits for a decision. Other ids name no activation."""
         named = ids.activation_of(message_id, workflow_id)
         if named is None:
             return []

@@ -10,10 +10,10 @@ import pytest
 from msgspec.structs import replace
 
 from infinitic import Channel, Workflow, topics, workflow
-from infinitic.integrity import checked
 from infinitic.messages import engine
 from infinitic.runtime.publisher import CAUSE
 from infinitic.storage import Flag, Query
+from infinitic.storage.integrity import checked
 from infinitic.topics import Topic
 from infinitic.transport import Message
 from infinitic_storages.memory import InMemoryStorage
@@ -249,7 +249,8 @@ def test_S41_a_worker_of_both_roles_tells_of_a_missing_version_once(caplog: pyte
             later = world.worker()
             fused(later, Case("song", (NextSong,), lambda client: asyncio.sleep(0), (Echo,)))
             world.start(later)
-            for each in list(world.database._rows["Song"]):  # pyright: ignore[reportPrivateUsage]  # all of them
+            ids = list(world.database._rows["Song"])  # pyright: ignore[reportPrivateUsage]  # no verb
+            for each in ids:
                 await world.client.get_workflow_by_id(Song, each).words.send("li")
             await world.quiet()
             await asyncio.sleep(1.0)
