@@ -14,14 +14,14 @@ from infinitic.definitions.workflows import Workflow
 from infinitic.errors import RegistrationError, UsageError
 
 
-def concurrency_of(value: object) -> int:
+def check_concurrency(value: object) -> int:
     """How many things are done at once, as it was given. Raises `UsageError` for what is no such number."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"concurrency must be a whole number above zero, got {value!r}")
     return value
 
 
-def instance_of(implementation: object) -> object:
+def make_instance(implementation: object) -> object:
     """An instance of a service, made by its class or factory if that was given.
 
     Raises `RegistrationError` for a class or factory that needs arguments, `UsageError` for a workflow.
@@ -43,7 +43,7 @@ def instance_of(implementation: object) -> object:
     return made
 
 
-def spec_of_version(version: Any) -> WorkflowSpec:
+def read_version(version: Any) -> WorkflowSpec:
     """What is known of a workflow class, or of what a factory makes.
 
     Raises `UsageError` for something else, `RegistrationError` for a class or factory that needs arguments.

@@ -7,9 +7,7 @@ import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -18,31 +16,21 @@ from infinitic.client.client import Client
 from infinitic.clock import Clock, SystemClock, to_seconds
 from infinitic.codec.payloads import PayloadCodec, coder_of
 from infinitic.definitions.retries import RetryPolicy
-from infinitic.definitions.service_contract import ServiceImplementation, implementation_of
-from infinitic.definitions.services import timeout
-from infinitic.definitions.workflow_spec import WorkflowSpec, workflow_name
-from infinitic.definitions.workflows import ReplayCheck, Workflow
-from infinitic.errors import InfiniticError, RegistrationError, UsageError
+from infinitic.definitions.workflow_spec import WorkflowSpec
+from infinitic.definitions.workflows import Workflow
+from infinitic.errors import InfiniticError, UsageError
 from infinitic.runtime import blocking
-from infinitic.runtime.attempt import Attempts
 from infinitic.runtime.backoff import insist
-from infinitic.runtime.committer import Committer
-from infinitic.runtime.deaths import Trials
 from infinitic.runtime.ending import Ending
-from infinitic.runtime.maintenance import Maintenance
 from infinitic.runtime.memory_bounds import DEFAULT_BUFFER_BYTES, DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SIZE, MemoryBounds
 from infinitic.runtime.namesakes import warn_of_namesakes
 from infinitic.runtime.process import Stop, stop_signals, tuned
-from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.service_executor import ServiceExecutor
-from infinitic.runtime.state_engine import StateEngine
-from infinitic.runtime.step import Told
-from infinitic.runtime.supervisor import Component, Supervisor
-from infinitic.runtime.workflow_executor import WorkflowExecutor
+from infinitic.runtime.supervisor import Supervisor
 from infinitic.storage import Storage
 from infinitic.storage.integrity import checked
 from infinitic.transport import Transport
-from infinitic.worker.hosting import concurrency_of, instance_of, spec_of_version
+from infinitic.worker.components import ComponentFactory
+from infinitic.worker.hosted import Hosted
 
 if TYPE_CHECKING:
     from infinitic.config import Config
@@ -107,22 +95,26 @@ class Worker:
         self.bounds = MemoryBounds(cache_size, cache_bytes, buffer_bytes).check()
         """How much it keeps in memory."""
         self._grace = to_seconds(shutdown_grace_period)
-        self._blocking = run_blocking
-        self._random = random.Random(seed)
         self._on_stall = on_stall
-        self._publisher = Publisher(transport)
-        self._coder = coder_of(codec)
+        coder = coder_of(codec)
         self._client = Client(transport, storage=storage, name=f"{self.name}-client", clock=self._clock, codec=codec)
-        self._committer = None if self._storage is None else Committer(self._storage.states)
         self._ending = Ending()
         self._supervisor = Supervisor(self._ending)
-        self._trials = Trials()
-        self._services: dict[str, tuple[ServiceImplementation, int]] = {}
-        self._engines: dict[str, tuple[int, float | None]] = {}
-        self._executors: dict[str, tuple[dict[int, WorkflowSpec], int, float | None]] = {}
-        self._maintained: set[str] = set()
-        self._started: set[tuple[str, str]] = set()
-        self._told = Told()
+        self._hosted = Hosted(coder)
+        self._components = ComponentFactory(
+            self.name,
+            self._hosted,
+            transport,
+            self._storage,
+            self._clock,
+            client=self._client,
+            coder=coder,
+            bounds=self.bounds,
+            run_blocking=run_blocking,
+            rng=random.Random(seed),
+            on_stall=self._note_stalled,
+            leave=self._supervisor.leave,
+        )
         self._starting: set[asyncio.Task[None]] = set()
         self._used = False
         self._owned: tuple[Transport | Storage, ...] = ()
@@ -202,15 +194,7 @@ class Worker:
         attempt_timeout: float | timedelta | None = None,
     ) -> None:
         """Host only the executor of a service. Arguments as for `add_service`."""
-        seconds = timeout("attempt_timeout of a service", attempt_timeout)
-        service = (
-            implementation
-            if isinstance(implementation, ServiceImplementation)
-            else implementation_of(instance_of(implementation), retry=retry, attempt_timeout=seconds)
-        )
-        if service.name in self._services:
-            raise RegistrationError(f"This worker hosts a service '{service.name}' already")
-        self._services[service.name] = (service, concurrency_of(concurrency))
+        self._hosted.add_service(implementation, concurrency, retry, attempt_timeout)
         self._start_more()
 
     def add_workflow(
@@ -229,7 +213,7 @@ class Worker:
         Raises `RegistrationError` for a class that cannot run, or whose name and version is here already.
         """
         for name in self._add_versions(versions, concurrency, retention):
-            if name not in self._engines:
+            if name not in self._hosted.state_engines:
                 self.add_workflow_state_engine(name, concurrency=concurrency, retention=retention)
         self._start_more()
 
@@ -251,25 +235,8 @@ class Worker:
         retention: float | timedelta | None,
         replay_check: str | None = None,
     ) -> set[str]:
-        """Take in the code of these versions, and return the names of their workflows."""
-        self._need_storage("A workflow")
-        if not versions:
-            raise UsageError("add_workflow takes at least one workflow class")
-        names: set[str] = set()
-        for version in versions:
-            spec = spec_of_version(version)
-            names.add(spec.name)
-            seconds = None if retention is None else to_seconds(retention)
-            specs, _, _ = self._executors.setdefault(spec.name, ({}, concurrency_of(concurrency), seconds))
-            if spec.version in specs:
-                other = specs[spec.version].cls
-                raise RegistrationError(
-                    f"{spec.cls.__qualname__} and {other.__qualname__} are both version {spec.version} of the workflow "
-                    f"'{spec.name}': give one another name or version"
-                )
-            check = spec.check if replay_check is None else ReplayCheck(replay_check)
-            specs[spec.version] = replace(spec, coder=self._coder, check=check)
-        return names
+        self._components.need_storage("A workflow")
+        return self._hosted.add_versions(versions, concurrency, retention, replay_check)
 
     def add_workflow_state_engine(
         self,
@@ -279,15 +246,8 @@ class Worker:
         retention: float | timedelta | None = None,
     ) -> None:
         """Host only the state engine of a workflow, given by class or name. Arguments as for `add_workflow`."""
-        self._need_storage("A state engine")
-        name = workflow if isinstance(workflow, str) else workflow_name(workflow)
-        ids.check_name("The name of a workflow", name)
-        if name in self._engines:
-            raise RegistrationError(f"This worker hosts the state engine of '{name}' already")
-        self._engines[name] = (
-            concurrency_of(concurrency),
-            None if retention is None else to_seconds(retention),
-        )
+        self._components.need_storage("A state engine")
+        self._hosted.add_state_engine(workflow, concurrency, retention)
         self._start_more()
 
     # Life.
@@ -377,7 +337,7 @@ class Worker:
     async def _start(self, *, allow_empty: bool) -> None:
         if self._used:
             raise UsageError("This worker runs already, or has run: make a new one")
-        if not allow_empty and not (self._services or self._engines or self._executors):
+        if not allow_empty and not self._hosted:
             raise UsageError("This worker hosts nothing: add_service(…) or add_workflow(…) first")
         self._used = True
         try:
@@ -386,7 +346,7 @@ class Worker:
             await self._client.start()
             if self._named:
                 await warn_of_namesakes(self._transport, topics.client(self._client.name), self.name)
-            await self._supervisor.start(self._components())
+            await self._supervisor.start(self._components.make_new())
         except BaseException:
             await self._kill()
             raise
@@ -394,7 +354,7 @@ class Worker:
     def _start_more(self) -> None:
         """What is added while the worker runs starts at the next turn of the loop."""
         if self._supervisor.running:
-            components = self._components()
+            components = self._components.make_new()
             if components:
                 task = self._supervisor.start_soon(components)
                 self._starting.add(task)
@@ -423,57 +383,7 @@ class Worker:
             await self._supervisor.kill()
             await self._ending.close("the client", self._client.close)
 
-    def _components(self) -> list[Component]:
-        """The components of all roles that have not been started yet."""
-        components: list[Component] = []
-        for name, (specs, concurrency, retention) in self._executors.items():
-            sources: list[int | None] = [None] if self._new("executor", name) else []
-            sources += [version for version in specs if self._new("version", f"{version}:{name}")]
-            storage, _ = self._need_storage(name)
-            executor = partial(WorkflowExecutor, name, specs, self._publisher, storage, self._clock, told=self._told)
-            components += [
-                executor(concurrency=concurrency, bounds=self.bounds, retention=retention, version=version)
-                for version in sources
-            ]
-        for name, (concurrency, retention) in self._engines.items():
-            if self._new("engine", name):
-                storage, committer = self._need_storage(name)
-                specs, _, _ = self._executors.get(name, ({}, 0, None))
-                engine = partial(StateEngine, name, specs, self._publisher, storage, committer, self._clock)
-                components.append(
-                    engine(
-                        concurrency=concurrency,
-                        bounds=self.bounds,
-                        retention=retention,
-                        told=self._told,
-                        on_stall=self._stalls,
-                    )
-                )
-                self._maintained.add(name)
-                if self._new("maintenance", ""):
-                    components.append(Maintenance(self._maintained, storage, self._publisher, self._clock))
-        limit = self._transport.capabilities.max_payload
-        for name, (service, concurrency) in self._services.items():
-            if self._new("service", name):
-                threads = blocking.Threads(name) if self._blocking is None else None
-                run_blocking = self._blocking or threads or blocking.inline
-                attempts = Attempts(
-                    service, self.name, self._client, self._clock, run_blocking, self._random, limit, self._coder
-                )
-                components.append(
-                    ServiceExecutor(
-                        attempts,
-                        self._publisher,
-                        self._clock,
-                        concurrency,
-                        trials=self._trials,
-                        threads=threads,
-                        leave=self._supervisor.leave,
-                    )
-                )
-        return components
-
-    def _stalls(self, workflow_id: str, fault: InfiniticError) -> None:
+    def _note_stalled(self, workflow_id: str, fault: InfiniticError) -> None:
         self.stalled[workflow_id] = fault
         if len(self.stalled) > REMEMBERED:
             del self.stalled[next(iter(self.stalled))]
@@ -482,15 +392,4 @@ class Worker:
 
     def workflow_specs(self, name: str) -> Mapping[int, WorkflowSpec]:
         """The versions of a workflow whose code is hosted here."""
-        return self._executors.get(name, ({}, 0, None))[0]
-
-    def _new(self, role: str, name: str) -> bool:
-        if (role, name) in self._started:
-            return False
-        self._started.add((role, name))
-        return True
-
-    def _need_storage(self, what: str) -> tuple[Storage, Committer]:
-        if self._storage is None or self._committer is None:
-            raise UsageError(f"{what} needs a storage: Worker(transport=…, storage=…)")
-        return self._storage, self._committer
+        return self._hosted.versions_of(name)

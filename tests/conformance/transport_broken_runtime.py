@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from infinitic import Worker
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor import ServiceExecutor
-from infinitic.runtime.work import Work
 from infinitic.topics import Topic
 from infinitic.transport import Delivery
 from tests.conformance.transport_broken import broken
@@ -24,7 +23,7 @@ def with_publisher(kind: type[Publisher]) -> type[Worker]:
     class Careless(Worker):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
-            self._publisher = kind(self._transport)
+            self._components.publisher = kind(self._transport)
 
     return Careless
 
@@ -91,16 +90,17 @@ class ForgetsWhatIsBehind(OnMemory):
 
 
 class _Fearless(Worker):
-    def _components(self) -> list[Any]:
-        components: list[Any] = super()._components()
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._make_new, self._components.make_new = self._components.make_new, self._make_fearless  # type: ignore[method-assign]  # broken on purpose
+
+    def _make_fearless(self) -> list[Any]:
+        components: list[Any] = self._make_new()
         for each in components:
             if isinstance(each, ServiceExecutor):
-                each._is_doubtful = _never  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]  # broken on purpose
+                accept = each._accept  # pyright: ignore[reportPrivateUsage]  # broken on purpose
+                each._accept = lambda delivery, accept=accept: accept(replace(delivery, attempt=1))  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]  # broken on purpose
         return components
-
-
-def _never(work: Work, delivery: Delivery) -> bool:
-    return False
 
 
 @broken("RED-6")

@@ -120,7 +120,7 @@ def test_whoever_an_undecodable_input_names_is_answered(body: bytes, *, known: b
     played(CASE, scenario)
 
 
-def test_a_request_older_than_the_horizon_is_answered() -> None:
+def test_a_request_older_than_the_window_is_answered() -> None:
     async def scenario(world: World) -> None:
         key, _ = await start(world)
         old = world.clock.now() - HORIZON - 1.0

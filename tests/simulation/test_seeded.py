@@ -20,7 +20,7 @@ from infinitic.runtime import stimuli
 from infinitic.storage import StorageOutcomeUnknown, StorageUnavailable
 from infinitic.topics import Topic
 from infinitic.transport import Message, TransportUnavailable
-from infinitic.worker.hosting import spec_of_version
+from infinitic.worker.hosting import read_version
 from infinitic_storages.memory import Database
 from infinitic_testing.fences import Fence
 from infinitic_testing.loop import run
@@ -195,7 +195,7 @@ class Play:
             head = state.decode(encoded)
             check_history(key, head, segments)
             check_closed(key, head, history_of(segments))
-            await check_replays(world, key, head, spec_of_version(Two if head.version else One))
+            await check_replays(world, key, head, read_version(Two if head.version else One))
         assert not [message for topic, message in world.published if topic.name.startswith("dlq")]
 
 

@@ -19,7 +19,7 @@ from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.step import Told
 from infinitic.runtime.workflow_executor import WorkflowExecutor
 from infinitic.transport import Message
-from infinitic.worker.hosting import spec_of_version
+from infinitic.worker.hosting import read_version
 from infinitic_testing.loop import run
 from infinitic_transports.memory import Broker
 from tests.simulation.invariants import check_history, history_of, kept
@@ -46,7 +46,7 @@ async def by_hand(world: World, number: int) -> AsyncGenerator[int]:
     """An executor that gets only what `hand` gives it, under this number."""
     ours = WorkflowExecutor(
         "Inbox",
-        {0: spec_of_version(Inbox)},
+        {0: read_version(Inbox)},
         Publisher(world.connect()),
         world.storage,
         world.clock,

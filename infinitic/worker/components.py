@@ -1,0 +1,167 @@
+"""Makes the components of a worker: one consumer for each thing that it hosts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+
+from infinitic.client.client import Client
+from infinitic.clock import Clock
+from infinitic.codec.payloads import Coder
+from infinitic.errors import InfiniticError, UsageError
+from infinitic.runtime import blocking
+from infinitic.runtime.attempt import Attempts
+from infinitic.runtime.committer import Committer
+from infinitic.runtime.deaths import Trials
+from infinitic.runtime.maintenance import Maintenance
+from infinitic.runtime.memory_bounds import MemoryBounds
+from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.service_executor import ServiceExecutor
+from infinitic.runtime.state_engine import StateEngine
+from infinitic.runtime.step import Told
+from infinitic.runtime.supervisor import Component
+from infinitic.runtime.workflow_executor import WorkflowExecutor
+from infinitic.storage import Storage
+from infinitic.transport import Transport
+from infinitic.worker.hosted import Hosted
+
+
+class ComponentFactory:
+    """Makes each component of a worker once, also when something is hosted while the worker runs.
+
+    Args:
+        worker_name: the name of the worker, which tasks may ask for.
+        hosted: what the worker hosts.
+        run_blocking: where `def` tasks run; None: in threads of each service.
+        rng: the random numbers of retry policies.
+        on_stall: called with the id of an instance that stalls, and the reason.
+        leave: called with what a task raises to end the process.
+    """
+
+    def __init__(
+        self,
+        worker_name: str,
+        hosted: Hosted,
+        transport: Transport,
+        storage: Storage | None,
+        clock: Clock,
+        *,
+        client: Client,
+        coder: Coder | None,
+        bounds: MemoryBounds,
+        run_blocking: blocking.Blocking | None,
+        rng: random.Random,
+        on_stall: Callable[[str, InfiniticError], None],
+        leave: Callable[[BaseException], None],
+    ) -> None:
+        self._worker_name = worker_name
+        self._hosted = hosted
+        self._transport = transport
+        self._storage = storage
+        self._clock = clock
+        self._client = client
+        self._coder = coder
+        self._bounds = bounds
+        self._run_blocking = run_blocking
+        self._random = rng
+        self._on_stall = on_stall
+        self._leave = leave
+        self.publisher = Publisher(transport)
+        """What all components publish with."""
+        self._committer = None if storage is None else Committer(storage.states)
+        self._told = Told()
+        self._trials = Trials()
+        self._maintained: set[str] = set()
+        self._made: set[tuple[str, str, int | None]] = set()
+
+    def make_new(self) -> list[Component]:
+        """The components of everything hosted that has none yet."""
+        return [*self._workflow_executors(), *self._state_engines(), *self._service_executors()]
+
+    def need_storage(self, what: str) -> Storage:
+        """The storage. Raises `UsageError`, which says that `what` needs one, if there is none."""
+        if self._storage is None:
+            raise UsageError(f"{what} needs a storage: Worker(transport=…, storage=…)")
+        return self._storage
+
+    def _workflow_executors(self) -> list[Component]:
+        components: list[Component] = []
+        for name, code in self._hosted.code.items():
+            # One takes what any version can run, and one for each version takes what waits for it.
+            sources = [version for version in (None, *code.versions) if self._is_new("code", name, version)]
+            if not sources:
+                continue
+            storage = self.need_storage(name)
+            make = partial(WorkflowExecutor, name, code.versions, self.publisher, storage, self._clock, told=self._told)
+            components += [
+                make(concurrency=code.concurrency, bounds=self._bounds, retention=code.retention, version=version)
+                for version in sources
+            ]
+        return components
+
+    def _state_engines(self) -> list[Component]:
+        components: list[Component] = []
+        for name, engine in self._hosted.state_engines.items():
+            if not self._is_new("state engine", name):
+                continue
+            storage = self.need_storage(name)
+            assert self._committer is not None
+            components.append(
+                StateEngine(
+                    name,
+                    self._hosted.versions_of(name),
+                    self.publisher,
+                    storage,
+                    self._committer,
+                    self._clock,
+                    concurrency=engine.concurrency,
+                    bounds=self._bounds,
+                    retention=engine.retention,
+                    told=self._told,
+                    on_stall=self._on_stall,
+                )
+            )
+            self._maintained.add(name)
+            if self._is_new("maintenance", ""):
+                components.append(Maintenance(self._maintained, storage, self.publisher, self._clock))
+        return components
+
+    def _service_executors(self) -> list[Component]:
+        components: list[Component] = []
+        limit = self._transport.capabilities.max_payload
+        for name, service in self._hosted.services.items():
+            if not self._is_new("service", name):
+                continue
+            threads = blocking.Threads(name) if self._run_blocking is None else None
+            run_blocking = self._run_blocking or threads or blocking.inline
+            attempts = Attempts(
+                service.implementation,
+                self._worker_name,
+                self._client,
+                self._clock,
+                run_blocking,
+                self._random,
+                limit,
+                self._coder,
+            )
+            components.append(
+                ServiceExecutor(
+                    attempts,
+                    self.publisher,
+                    self._clock,
+                    service.concurrency,
+                    trials=self._trials,
+                    threads=threads,
+                    leave=self._leave,
+                )
+            )
+        return components
+
+    def _is_new(self, role: str, name: str, version: int | None = None) -> bool:
+        """True the first time that it is asked for this component."""
+        key = (role, name, version)
+        if key in self._made:
+            return False
+        self._made.add(key)
+        return True

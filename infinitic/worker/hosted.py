@@ -1,0 +1,132 @@
+"""What one worker hosts: services, state engines and workflow code, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from infinitic import ids
+from infinitic.clock import to_seconds
+from infinitic.codec.payloads import Coder
+from infinitic.definitions.retries import RetryPolicy
+from infinitic.definitions.service_contract import ServiceImplementation, implementation_of
+from infinitic.definitions.services import timeout
+from infinitic.definitions.workflow_spec import WorkflowSpec, workflow_name
+from infinitic.definitions.workflows import ReplayCheck, Workflow
+from infinitic.errors import RegistrationError, UsageError
+from infinitic.worker.hosting import check_concurrency, make_instance, read_version
+
+
+@dataclass(frozen=True)
+class HostedService:
+    """A service whose tasks run here, `concurrency` of them at once."""
+
+    implementation: ServiceImplementation
+    concurrency: int
+
+
+@dataclass(frozen=True)
+class HostedStateEngine:
+    """A state engine that runs here, and works on `concurrency` instances at once.
+
+    `retention` is how many seconds it keeps closed instances; None: what the class says.
+    """
+
+    concurrency: int
+    retention: float | None
+
+
+@dataclass(frozen=True)
+class HostedCode:
+    """The code of a workflow, by version. `concurrency` and `retention` are as for a state engine.
+
+    `versions` grows when further versions are added.
+    """
+
+    versions: dict[int, WorkflowSpec]
+    concurrency: int
+    retention: float | None
+
+
+class Hosted:
+    """Everything that a worker hosts, by name.
+
+    Args:
+        coder: encodes the payloads of workflow code.
+    """
+
+    def __init__(self, coder: Coder | None) -> None:
+        self.services: dict[str, HostedService] = {}
+        self.state_engines: dict[str, HostedStateEngine] = {}
+        self.code: dict[str, HostedCode] = {}
+        self._coder = coder
+
+    def __bool__(self) -> bool:
+        return bool(self.services or self.state_engines or self.code)
+
+    def add_service(
+        self,
+        implementation: object,
+        concurrency: int,
+        retry: RetryPolicy | None,
+        attempt_timeout: float | timedelta | None,
+    ) -> None:
+        """Host a service. Arguments and errors are those of `Worker.add_service`."""
+        seconds = timeout("attempt_timeout of a service", attempt_timeout)
+        if not isinstance(implementation, ServiceImplementation):
+            instance = make_instance(implementation)
+            implementation = implementation_of(instance, retry=retry, attempt_timeout=seconds)
+        name = implementation.name
+        if name in self.services:
+            raise RegistrationError(f"This worker already hosts a service '{name}'")
+        self.services[name] = HostedService(implementation, check_concurrency(concurrency))
+
+    def add_state_engine(
+        self, workflow: str | type[Workflow], concurrency: int, retention: float | timedelta | None
+    ) -> None:
+        """Host a state engine. Arguments and errors are those of `Worker.add_workflow_state_engine`."""
+        name = workflow if isinstance(workflow, str) else workflow_name(workflow)
+        ids.check_name("The name of a workflow", name)
+        if name in self.state_engines:
+            raise RegistrationError(f"This worker already hosts the state engine of '{name}'")
+        self.state_engines[name] = HostedStateEngine(check_concurrency(concurrency), _seconds(retention))
+
+    def add_versions(
+        self,
+        versions: Sequence[type[Workflow] | Callable[[], Workflow]],
+        concurrency: int,
+        retention: float | timedelta | None,
+        replay_check: str | None,
+    ) -> set[str]:
+        """Host the code of these versions, and return the names of their workflows.
+
+        Arguments and errors are those of `Worker.add_workflow_executor`.
+        """
+        if not versions:
+            raise UsageError("add_workflow takes at least one workflow class")
+        names: set[str] = set()
+        for version in versions:
+            spec = read_version(version)
+            names.add(spec.name)
+            new = HostedCode({}, check_concurrency(concurrency), _seconds(retention))
+            known = self.code.setdefault(spec.name, new).versions
+            if spec.version in known:
+                other = known[spec.version].cls
+                raise RegistrationError(
+                    f"{spec.cls.__qualname__} and {other.__qualname__} are both version {spec.version} of the "
+                    f"workflow '{spec.name}': give one another name or version"
+                )
+            check = spec.check if replay_check is None else ReplayCheck(replay_check)
+            known[spec.version] = replace(spec, coder=self._coder, check=check)
+        return names
+
+    def versions_of(self, workflow: str) -> Mapping[int, WorkflowSpec]:
+        """The versions of a workflow whose code is hosted here. It grows when further ones are added."""
+        code = self.code.get(workflow)
+        return {} if code is None else code.versions
+
+
+def _seconds(retention: Any) -> float | None:
+    return None if retention is None else to_seconds(retention)
