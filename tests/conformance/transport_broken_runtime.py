@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -98,9 +99,12 @@ class _Fearless(Worker):
         components: list[Any] = self._make_new()
         for each in components:
             if isinstance(each, ServiceExecutor):
-                accept = each._accept  # pyright: ignore[reportPrivateUsage]  # broken on purpose
-                each._accept = lambda delivery, accept=accept: accept(replace(delivery, attempt=1))  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]  # broken on purpose
+                each._accept = partial(_accept_as_first, each._accept)  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]  # broken on purpose
         return components
+
+
+def _accept_as_first(accept: Callable[[Delivery], Any], delivery: Delivery) -> Any:
+    return accept(replace(delivery, attempt=1))
 
 
 @broken("RED-6")
