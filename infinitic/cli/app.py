@@ -1,83 +1,101 @@
-"""The commands, as typer sees them. Each has a module of its own, imported when the command is run.
+"""The table of commands, and the app of typer that is made of it.
 
-So what needs no command is quick: `--help`, `--version`, the completion of names.
+Each command has a module of its own, which is imported when the command is run. So what needs no
+command is fast: `--help`, `--version`, and the completion of the name of a command.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 
 from infinitic.cli.terminal import prepare_streams
 
+
+class CommandEntry(NamedTuple):
+    """Where a command is, and the text of its help.
+
+    Args:
+        path: the function of the command, or the app of its subcommands: `module:name`.
+        summary: its help. It is also the docstring of the function; a test compares both.
+    """
+
+    path: str
+    summary: str
+
+
 COMMANDS = {
-    "demo": (
-        "infinitic.cli.demo:command",
-        "Watch a durable booking survive failures and the loss of its worker. Needs no infrastructure.",
+    "demo": CommandEntry(
+        "infinitic.cli.demo.command:command",
+        "Watch a booking survive failing tasks and the loss of its worker. Needs no server.",
     ),
-    "worker": (
-        "infinitic.cli.worker:command",
+    "worker": CommandEntry(
+        "infinitic.cli.commands.worker:command",
         "Host the services and workflows of a configuration. SIGTERM and Ctrl-C drain; a second one stops at once.",
     ),
-    "start": (
-        "infinitic.cli.start:command",
-        "Start a workflow. Arguments are checked by its type hints before anything is sent.",
+    "start": CommandEntry(
+        "infinitic.cli.commands.start:command",
+        "Start a workflow. Its arguments are checked with its type hints before anything is sent.",
     ),
-    "result": (
-        "infinitic.cli.result:command",
-        "Print the result of a workflow as JSON. It can be fetched until the retention of the workflow ends.",
+    "result": CommandEntry(
+        "infinitic.cli.commands.result:command",
+        "Print the result of a workflow as JSON. It is kept until the retention of the workflow ends.",
     ),
-    "describe": (
-        "infinitic.cli.inspect:command",
-        "Show what is known of a workflow: its state, methods, open tasks with their last failure, and why it stalls.",
+    "describe": CommandEntry(
+        "infinitic.cli.commands.describe:command",
+        "Show the state of a workflow: its methods, its open tasks with their last failure, and why it stalls.",
     ),
-    "list": (
-        "infinitic.cli.listing:command",
+    "list": CommandEntry(
+        "infinitic.cli.commands.list:command",
         "List workflows, newest first, as the storage has them. Works while the broker is away.",
     ),
-    "signal": (
-        "infinitic.cli.influence:signal_command",
+    "signal": CommandEntry(
+        "infinitic.cli.commands.signal:command",
         "Send a signal. If the configuration has the class of the workflow, channel and value are checked with it.",
     ),
-    "cancel": (
-        "infinitic.cli.influence:cancel_command",
-        "Cancel a workflow: its code sees CancelledError, and may clean up.",
+    "cancel": CommandEntry(
+        "infinitic.cli.commands.cancel:command",
+        "Cancel a workflow. CancelledError is raised in its code, which may clean up.",
     ),
-    "retry": (
-        "infinitic.cli.retry:command",
-        "Have a stalled workflow run again, with the code that workers have now. Tasks do not run again.",
+    "retry": CommandEntry(
+        "infinitic.cli.commands.retry:command",
+        "Run a stalled workflow again, with the code that workers have now. Completed tasks do not run again.",
     ),
-    "migrate": (
-        "infinitic.cli.migrate:command",
-        "Create or migrate what the storage needs, under a lock. Workers do it as well: this is for those who may not.",
+    "migrate": CommandEntry(
+        "infinitic.cli.commands.migrate:command",
+        "Create or migrate the tables, under a lock. Needed only where workers are not allowed to do it.",
     ),
-    "doctor": (
-        "infinitic.cli.doctor:command",
+    "doctor": CommandEntry(
+        "infinitic.cli.doctor.command:command",
         "Check this machine, the broker and the database, and say what to do. Changes nothing.",
     ),
-    "dead-letters": (
-        "infinitic.cli.dead_letters:app",
-        "Look at messages that could not be handled, drop or replay them.",
+    "dead-letters": CommandEntry(
+        "infinitic.cli.dead_letters.command:app",
+        "List, show, drop or replay messages that were given up.",
     ),
 }
-"""By name: where the command is, and the first paragraph of its help."""
+"""The commands by their names, in the order of the help."""
 
 
-class Commands(TyperGroup):
-    """Knows the names of the commands, and imports the one that is wanted."""
+class CommandGroup(TyperGroup):
+    """Knows the names of all commands, and imports the one that is run."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """The command that the arguments begin with, and the rest of them."""
+        """Return the command that the arguments begin with, and the other arguments."""
         name, command, rest = super().resolve_command(ctx, args)
-        return name, command if name is None else load(name), rest
+        return name, command if name is None else load_command(name), rest
 
 
-def load(name: str) -> Any:
-    """The command of this name, as typer runs it."""
-    module, attribute = COMMANDS[name][0].split(":")
+def load_command(name: str) -> Any:
+    """Import a command, and make what typer runs.
+
+    Args:
+        name: its name in `COMMANDS`.
+    """
+    module, attribute = COMMANDS[name].path.split(":")
     found = getattr(import_module(module), attribute)
     group = typer.Typer(add_completion=False)
     group.callback()(_stand_in)
@@ -85,23 +103,23 @@ def load(name: str) -> Any:
         group.add_typer(found, name=name)
     else:
         group.command(name)(found)
-    made = typer.main.get_command(group)
-    assert isinstance(made, TyperGroup)
-    return made.commands[name]
+    loaded = typer.main.get_command(group)
+    assert isinstance(loaded, TyperGroup)
+    return loaded.commands[name]
 
 
 def _stand_in() -> None:
-    """Stands for a command until that is loaded. Never called."""
+    """Stand for a command until that is imported. It is never called."""
 
 
 app = typer.Typer(
-    cls=Commands,
+    cls=CommandGroup,
     help="Durable workflows and services as plain Python classes.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-for _name, (_, _summary) in COMMANDS.items():
-    app.command(_name, help=_summary)(_stand_in)
+for _name, _entry in COMMANDS.items():
+    app.command(_name, help=_entry.summary)(_stand_in)
 
 
 def _show_version(wanted: bool) -> None:
@@ -113,7 +131,7 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(
+def handle_options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,

@@ -1,4 +1,7 @@
-"""Makes standard output and error take any text: what a terminal cannot show is spelled, and never a `UnicodeError`."""
+"""Makes standard output and error take any text.
+
+A character that a terminal cannot show is spelled out. There is never a `UnicodeError`.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +14,28 @@ from contextlib import contextmanager
 
 import typer
 
-from infinitic.cli.exits import FAILED
+from infinitic.cli.exit_codes import FAILED
 
-_NAME = "infinitic-spelled"
-_SPELLED = {"…": "...", "–": "-", "—": "-", "’": "'", "·": "-"}
+_ERROR_HANDLER = "infinitic-spelled"
+_SPELLINGS = {"…": "...", "–": "-", "—": "-", "’": "'", "·": "-"}
 
 
 def prepare_streams() -> None:
-    """Have both streams spell what their encoding does not have: with `LANG=C` that is all but ASCII."""
-    codecs.register_error(_NAME, _spell)
+    """Make both streams spell out what their encoding lacks. With `LANG=C` that is all but ASCII."""
+    codecs.register_error(_ERROR_HANDLER, _spell)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=_NAME)
+            stream.reconfigure(errors=_ERROR_HANDLER)
 
 
 @contextmanager
-def written() -> Generator[None]:
-    """Around what is printed. An output that cannot take it, as on a full disk, is one message and exit code 1.
+def exit_on_write_error() -> Generator[None]:
+    """Turn a failure to print, as on a full disk, into one message and exit code 1.
 
-    A reader that went away is left to typer, which ends in silence.
+    A reader that went away is left to typer, which ends the command in silence.
+
+    Raises:
+        typer.Exit: the output cannot be written.
     """
     try:
         yield
@@ -39,29 +45,30 @@ def written() -> Generator[None]:
         raise
     except OSError as error:
         if sys.stdout is not None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+            # Otherwise Python tries to write the rest at its end, and complains once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         typer.echo(f"Error: The output cannot be written: {error.strerror}", err=True)
         raise typer.Exit(FAILED) from None
 
 
 def can_show_unicode() -> bool:
-    """Whether standard output takes any character. Without an output nothing is shown."""
+    """Tell whether standard output takes any character. Without an output nothing is shown."""
     return sys.stdout is not None and (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def spell_json(text: str) -> str:
-    """JSON in ASCII alone: the same document."""
-    return "".join(each if each.isascii() else _escaped(each) for each in text)
+    """Write JSON in ASCII alone. It stays the same document."""
+    return "".join(each if each.isascii() else _escape(each) for each in text)
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
-    return "".join(_SPELLED.get(each) or _escaped(each) for each in text), error.end
+    return "".join(_SPELLINGS.get(each) or _escape(each) for each in text), error.end
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     code = ord(character)
     if code > 0xFFFF:
         code -= 0x10000

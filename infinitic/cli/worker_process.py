@@ -1,4 +1,4 @@
-"""What the process of ``infinitic worker`` does."""
+"""The process of ``infinitic worker``: it configures logging, runs the worker, and ends."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from infinitic import config as configuration
-from infinitic.cli.link import exits
+from infinitic.cli.error_handling import exit_on_error
+from infinitic.config import Config, load
 from infinitic.worker.worker import Worker
 
 
 def host(config: Path, level: str) -> None:
-    """Host the services and workflows of a configuration file until a signal comes.
+    """Host the services and workflows of a configuration until a signal comes.
 
     Args:
-        config: The file.
-        level: From which level on is logged: "debug", "info", "warning" or "error".
+        config: the configuration file.
+        level: the least severity that is logged: "debug", "info", "warning" or "error".
+
+    Raises:
+        typer.Exit: it failed; the message is printed.
     """
     _configure_logging(level)
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    with exits():
-        loaded = configuration.load(config)
-        asyncio.run(_work(loaded))
+    with exit_on_error(has_log=True):
+        asyncio.run(_work(load(config)))
 
 
-async def _work(config: configuration.Config) -> None:
+async def _work(config: Config) -> None:
     worker = Worker.from_config(config=config)
     document = config.document
     parts = [
@@ -50,7 +52,8 @@ async def _work(config: configuration.Config) -> None:
     code: object = 0
     try:
         await worker.run(on_ready=lambda: typer.echo(f"{worker.name} is ready: {'; '.join(parts)} (on {on})"))
-    except SystemExit as leaving:  # a task wants it
+    except SystemExit as leaving:
+        # A task wants the process to end with this code.
         code = leaving.code
         raise
     finally:
@@ -59,7 +62,10 @@ async def _work(config: configuration.Config) -> None:
 
 
 def _end_now(code: object) -> NoReturn:
-    """End without waiting for what did not end: a thread that waits for a server would keep the process alive."""
+    """End the process without waiting for threads that did not end in time.
+
+    A thread that waits for a server would keep the process alive.
+    """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -76,4 +82,5 @@ def _configure_logging(level: str) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     if level != "debug":
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
+        # At info, it logs each request.
+        logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -8,11 +8,8 @@ from random import Random
 import pytest
 from typer.testing import CliRunner, Result
 
-from infinitic.cli import link
 from infinitic.cli.app import app
-from infinitic.cli.link import Project
-from infinitic_storages.memory import Database, InMemoryStorage
-from infinitic_transports.memory import InMemoryTransport
+from tests.cli.in_memory_file import write_in_memory_file
 
 HUGE = "1" + "0" * 23
 ODD = (
@@ -97,36 +94,9 @@ FLAGS = {"--wait", "--json", "--all", "--raw", "--confirm", "--stalled"}
 PATIENT = {"result", "describe", "signal", "cancel", "retry", "start"}
 
 
-class InMemory:
-    """A configuration in memory."""
-
-    project = Project(("Flights",), {"Trip": ("infinitic.cli.demo_booking.Trip",)})
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._database = Database()
-
-    def transport(self) -> InMemoryTransport:
-        return InMemoryTransport.named(self._name)
-
-    def storage(self) -> InMemoryStorage:
-        return InMemoryStorage(self._database)
-
-    def import_classes(self) -> None:
-        """They are there."""
-
-
 @pytest.fixture
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    configuration = InMemory(str(tmp_path))
-
-    def read(config: Path) -> InMemory:
-        return configuration
-
-    monkeypatch.setattr(link, "read", read)
-    path = tmp_path / "infinitic.yml"
-    path.touch()
-    return str(path)
+def file(tmp_path: Path) -> str:
+    return write_in_memory_file(tmp_path)
 
 
 def invoke(*arguments: str) -> Result:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from infinitic.cli.app import COMMANDS, app, load
+from infinitic.cli.app import COMMANDS, app, load_command
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_says_of_a_command_what_the_command_says(name: str) -> None:
-    command = load(name)
+    command = load_command(name)
     assert command.name == name
-    assert command.help == COMMANDS[name][1]
+    assert command.help == COMMANDS[name].summary
 
 
 def test_help_lists_all_commands() -> None:
     shown = CliRunner().invoke(app, ["--help"], prog_name="infinitic", env={"COLUMNS": "200"}).output
-    assert [name for name, (_, summary) in COMMANDS.items() if summary not in shown] == []
+    assert [name for name, entry in COMMANDS.items() if entry.summary not in shown] == []
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import pytest
 import typer
 from rich.console import Console
 
-from infinitic import UsageError, WorkflowFailedError
-from infinitic.cli.demo_booking import (
+from infinitic import WorkflowFailedError
+from infinitic.cli.demo.booking import (
     Airline,
     Approval,
     Bank,
@@ -26,8 +26,9 @@ from infinitic.cli.demo_booking import (
     Trip,
     TripRequest,
 )
-from infinitic.cli.exits import exit_codes
-from infinitic.cli.timeline import Timeline
+from infinitic.cli.demo.timeline import Timeline
+from infinitic.cli.error_handling import exit_on_error
+from infinitic.errors import TransportError
 from infinitic_testing.simulation import Simulation
 
 COMMAND = [sys.executable, "-m", "infinitic"]
@@ -46,14 +47,14 @@ STORY = [
     r"Hotels.book worker-2 +attempt 3: the hotel answers",
     r"Hotels.book worker-2 +attempt 3: room 7 in Lisbon is booked",
     r"Mail.ask worker-2 +asks Grace",
-    r"Trip +the timer is over",
+    r"Trip +the timer has ended",
     r"Mail.remind worker-2 +reminds Grace",
     r"client +sends the signal",
     r"Trip +got the signal: approved by Grace",
     r"Payments.charge worker-2 +Ada pays 730 euros",
     r"client +has the result; the workflow is completed",
     r"Booked: seat 12A to Lisbon, room 7 in Lisbon, 3 nights, 730 euros, approved by Grace\.",
-    r"Read next: \S*demo_booking\.py",
+    r"Read next: \S*demo/booking\.py",
 ]
 
 
@@ -117,8 +118,8 @@ def test_wrong_usage_has_no_traceback() -> None:
 
 
 def test_an_infinitic_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit) as caught, exit_codes():
-        raise UsageError("No broker:\n  nowhere to be found")
+    with pytest.raises(typer.Exit) as caught, exit_on_error():
+        raise TransportError("No broker:\n  nowhere to be found")
     assert caught.value.exit_code == 1
     assert capsys.readouterr() == ("", "Error: No broker: nowhere to be found\n")
 
@@ -157,7 +158,7 @@ async def test_the_booking_can_be_approved_days_later(sim: Simulation) -> None:
 
 
 async def test_a_refused_booking_is_undone(sim: Simulation, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "infinitic.cli.demo_booking")
+    caplog.set_level(logging.INFO, "infinitic.cli.demo.booking")
     handle = await sim.client.dispatch(sim.client.new_workflow(Trip).book, _host(sim))
     await sim.client.get_workflow_by_id(Trip, handle.workflow_id).approvals.send(Approval("Grace", granted=False))
     with pytest.raises(WorkflowFailedError, match="NotApproved: Grace said no"):

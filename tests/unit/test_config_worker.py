@@ -170,7 +170,7 @@ def test_factories_and_workflows_that_cannot_be(tmp_path: Path, monkeypatch: pyt
     for path, message in {
         "examples.hello.EnglishGreeter": "examples.hello.EnglishGreeter is not a workflow: "
         "it does not derive from infinitic.Workflow",
-        "infinitic.cli.demo_booking.Trip": "infinitic.cli.demo_booking.Trip is the workflow 'Trip', not 'Visit'",
+        "infinitic.cli.demo.booking.Trip": "infinitic.cli.demo.booking.Trip is the workflow 'Trip', not 'Visit'",
     }.items():
         with pytest.raises(ConfigurationError) as caught:
             Worker.from_config(text=hello(workflow=path))

@@ -1,0 +1,59 @@
+"""``infinitic cancel``: cancel a workflow that runs."""
+
+from __future__ import annotations
+
+from infinitic.cli.connection import Connection, run_connected, wait_for_answer
+from infinitic.cli.options import (
+    ANSWER_SECONDS,
+    DEFAULT_CONFIG,
+    AnswerTimeoutOption,
+    ConfigOption,
+    ConfirmOption,
+    JsonOption,
+    WorkflowIdArgument,
+    WorkflowNameOption,
+)
+from infinitic.cli.output import show
+from infinitic.cli.send_report import SendReport, render_send_report
+
+
+def command(
+    workflow_id: WorkflowIdArgument,
+    workflow: WorkflowNameOption = None,
+    confirm: ConfirmOption = False,
+    timeout: AnswerTimeoutOption = ANSWER_SECONDS,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel a workflow. CancelledError is raised in its code, which may clean up."""
+
+    async def action(connection: Connection) -> SendReport:
+        return await cancel(connection, workflow, workflow_id, confirm=confirm, timeout=timeout)
+
+    show(run_connected(config, action), as_json, render_send_report)
+
+
+async def cancel(
+    connection: Connection,
+    name: str | None,
+    workflow_id: str,
+    *,
+    confirm: bool = False,
+    timeout: float = ANSWER_SECONDS,
+) -> SendReport:
+    """Ask the engine to cancel an instance, with all its methods.
+
+    Args:
+        connection: the connection of the command.
+        name: the name of the workflow; None to find it.
+        workflow_id: the id of the instance.
+        confirm: wait until the engine has applied it.
+        timeout: how long to wait for that, in seconds.
+
+    Raises:
+        NoAnswer: the engine does not answer.
+    """
+    name = await connection.find_workflow_name(name, workflow_id)
+    target = await connection.get_target(name, workflow_id)
+    stalled = await wait_for_answer(connection, name, connection.client.cancel(target, confirm=confirm), timeout)
+    return SendReport("cancel", workflow_id, name, confirm and stalled is None, stalled)

@@ -1,0 +1,166 @@
+"""``infinitic list``: the instances that the storage has. It needs no broker."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import RenderableType
+
+from infinitic.cli.connection import run_with_storage
+from infinitic.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, parse_text
+from infinitic.cli.output import format_instant, make_cell, make_line, make_status, make_table, show
+from infinitic.cli.parsing import parse_instant
+from infinitic.clock import to_instant
+from infinitic.errors import UsageError
+from infinitic.ids import check_name
+from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.storage import Flag, Found, InvalidArgument, Query, Storage
+
+PAGE_SIZE = 1000
+MAX_ROWS = 100_000
+"""How many workflows one list shows without `--all`."""
+
+
+class StatusFilter(StrEnum):
+    """Which workflows a list shows: those with this status, or those that need attention."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    STALLED = "stalled"
+    PARKED = "parked"
+
+
+class WorkflowRow(msgspec.Struct):
+    """One row of a list. `flag` is "stalled", "parked" or None."""
+
+    workflow_id: str
+    workflow_name: str
+    version: int | None
+    status: str
+    flag: str | None
+    started_at: str | None
+    closed_at: str | None
+    next_wake: str | None
+
+
+class WorkflowList(msgspec.Struct):
+    """A page of a list. `cursor` continues it; None if there is no more."""
+
+    workflows: list[WorkflowRow]
+    cursor: str | None
+
+
+def command(
+    workflow: Annotated[
+        str | None, typer.Option("--workflow", help="Only workflows of this name.", parser=parse_text, metavar="NAME")
+    ] = None,
+    status: Annotated[StatusFilter | None, typer.Option("--status", help="Only workflows with this status.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", help="Only workflows started after: 2026-01-31T12:00Z, or how long ago: 90s, 15m, 2h, 7d."
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=MAX_ROWS, help="How many to show.")] = 100,
+    cursor: Annotated[
+        str | None, typer.Option("--cursor", help="Continue where a list ended.", parser=parse_text, metavar="CURSOR")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show all of them.")] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """List workflows, newest first, as the storage has them. Works while the broker is away."""
+
+    async def action(storage: Storage) -> WorkflowList:
+        started_after = None if since is None else parse_instant(since)
+        return await list_workflows(
+            storage, workflow, status, started_after, limit=limit, cursor=cursor, everything=everything
+        )
+
+    show(run_with_storage(config, action), as_json, _render)
+
+
+async def list_workflows(
+    storage: Storage,
+    name: str | None = None,
+    status: StatusFilter | None = None,
+    since: datetime | None = None,
+    *,
+    limit: int = 100,
+    cursor: str | None = None,
+    everything: bool = False,
+) -> WorkflowList:
+    """List the instances in the storage, newest first.
+
+    Args:
+        storage: the database.
+        name: only instances of this workflow.
+        status: only instances with this status.
+        since: only instances that started after this instant.
+        limit: how many at most.
+        cursor: continues the list that gave it.
+        everything: all instances, whatever the limit.
+
+    Raises:
+        UsageError: no list gave this cursor.
+    """
+    if name is not None:
+        check_name("The name of a workflow", name)
+    flag = Flag(status.value) if status is StatusFilter.STALLED or status is StatusFilter.PARKED else None
+    query = Query(
+        name,
+        None if status is None or flag is not None else WorkflowStatus(status.value),
+        None if since is None else to_instant(since),
+        limit=PAGE_SIZE if everything else limit,
+        cursor=cursor,
+        flag=flag,
+    )
+    rows: list[WorkflowRow] = []
+    while True:
+        try:
+            page = await storage.states.find(query)
+        except InvalidArgument as error:
+            raise UsageError(f"--cursor: {error}") from error
+        rows += map(_make_row, page.found)
+        if page.cursor is None or not everything:
+            return WorkflowList(rows, page.cursor)
+        query = msgspec.structs.replace(query, cursor=page.cursor)
+
+
+def _make_row(found: Found) -> WorkflowRow:
+    entry = found.entry
+    return WorkflowRow(
+        found.key.id,
+        found.key.name,
+        entry.version,
+        str(entry.status),
+        None if entry.flag is None else str(entry.flag),
+        format_instant(entry.started_at),
+        format_instant(entry.closed_at),
+        format_instant(entry.next_wake),
+    )
+
+
+def _render(found: WorkflowList) -> list[RenderableType]:
+    if not found.workflows:
+        return [make_line("No workflows.")]
+    rows = make_table("ID", "WORKFLOW", "STATUS", "VERSION", "STARTED", "CLOSED", "NEXT WAKE")
+    for each in found.workflows:
+        rows.add_row(
+            make_cell(each.workflow_id),
+            make_cell(each.workflow_name),
+            make_status(each.flag or each.status),
+            make_cell(each.version),
+            make_cell(each.started_at),
+            make_cell(each.closed_at),
+            make_cell(each.next_wake),
+        )
+    if found.cursor is None:
+        return [rows]
+    return [rows, make_line(f"There are more: continue with --cursor {found.cursor}", "dim")]

@@ -1,0 +1,137 @@
+"""``infinitic retry``: run stalled workflows again, with the code of today."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import RenderableType
+
+from infinitic.cli.connection import Connection, limit_time, run_connected, wait_for_answer
+from infinitic.cli.error_handling import exit_on_error
+from infinitic.cli.options import (
+    ANSWER_SECONDS,
+    DEFAULT_CONFIG,
+    AnswerTimeoutOption,
+    ConfigOption,
+    JsonOption,
+    WorkflowNameOption,
+    parse_text,
+)
+from infinitic.cli.output import make_line, show
+from infinitic.errors import InfiniticError, UsageError
+from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.storage import Flag, Query
+
+PAGE_SIZE = 500
+
+
+class RetryReport(msgspec.Struct):
+    """The outcome of a retry.
+
+    Args:
+        workflows: the ids of the instances that were asked to run again.
+        workflow_name: the name of their workflow.
+        stalled: why the instance stalled again; None if it did not, or if that is not known yet.
+    """
+
+    workflows: list[str]
+    workflow_name: str
+    stalled: str | None = None
+
+
+def command(
+    workflow_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="The id of a stalled workflow.", parser=parse_text)
+    ] = None,
+    workflow: WorkflowNameOption = None,
+    stalled: Annotated[
+        bool, typer.Option("--stalled", help="All stalled workflows with the name given by --workflow.")
+    ] = False,
+    timeout: AnswerTimeoutOption = ANSWER_SECONDS,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a stalled workflow again, with the code that workers have now. Completed tasks do not run again."""
+    with exit_on_error():
+        if (workflow_id is None) is not stalled:
+            raise UsageError("Say what to retry: the ID of a workflow, or --stalled --workflow NAME")
+        if stalled and workflow is None:
+            raise UsageError("--stalled needs --workflow NAME")
+
+    async def action(connection: Connection) -> RetryReport:
+        if workflow_id is None:
+            return await retry_stalled(connection, str(workflow), timeout)
+        return await retry(connection, workflow, workflow_id, timeout)
+
+    report = run_connected(config, action)
+    show(report, as_json, _render)
+    with exit_on_error():
+        if report.stalled is not None:
+            raise InfiniticError(f"It is stalled again: {report.stalled}")
+
+
+async def retry(
+    connection: Connection, name: str | None, workflow_id: str, timeout: float = ANSWER_SECONDS
+) -> RetryReport:
+    """Run one stalled instance again, and report whether it stalls again.
+
+    Args:
+        connection: the connection of the command.
+        name: the name of the workflow; None to find it.
+        workflow_id: the id of the instance.
+        timeout: how long to wait for each answer of the engine, in seconds.
+
+    Raises:
+        UsageError: the instance is closed, parked or not stalled.
+        NoAnswer: the engine does not answer.
+    """
+    name = await connection.find_workflow_name(name, workflow_id)
+    target = await connection.get_target(name, workflow_id)
+    client = connection.client
+    info = await wait_for_answer(connection, name, client.describe(target), timeout)
+    if info.status is not WorkflowStatus.RUNNING:
+        raise UsageError(f"Workflow {name} {workflow_id} is {info.status}: there is nothing to retry")
+    if info.parked:
+        raise UsageError(
+            f"Workflow {name} {workflow_id} is parked, and this release cannot unpark it: keep its dead letters"
+        )
+    if info.stalled is None:
+        raise UsageError(f"Workflow {name} {workflow_id} is not stalled: there is nothing to retry")
+    await wait_for_answer(connection, name, client.retry_workflow_task(target, confirm=True), timeout)
+    info = await wait_for_answer(connection, name, client.describe(target), timeout)
+    return RetryReport([workflow_id], name, info.stalled)
+
+
+async def retry_stalled(connection: Connection, name: str, timeout: float = ANSWER_SECONDS) -> RetryReport:
+    """Run all stalled instances of a workflow again. It does not wait until workers have done so.
+
+    Args:
+        connection: the connection of the command.
+        name: the name of the workflow.
+        timeout: how long to wait until the broker has taken each message, in seconds.
+
+    Raises:
+        UsageError: the configuration has no storage.
+        TransportUnavailable: the broker does not take a message.
+    """
+    if connection.storage is None:
+        raise UsageError("The configuration has no storage, where --stalled finds workflows: add the key storage")
+    report = RetryReport([], name)
+    query = Query(name, flag=Flag.STALLED, limit=PAGE_SIZE)
+    while True:
+        page = await connection.storage.states.find(query)
+        for found in page.found:
+            async with limit_time(timeout, "The broker did not take the message"):
+                await connection.client.retry_workflow_task(connection.make_target(name, found.key.id))
+            report.workflows.append(found.key.id)
+        if page.cursor is None:
+            return report
+        query = msgspec.structs.replace(query, cursor=page.cursor)
+
+
+def _render(report: RetryReport) -> list[RenderableType]:
+    count = len(report.workflows)
+    noun, verb = ("workflow", "is") if count == 1 else ("workflows", "are")
+    return [make_line(f"{count:,} {noun} of {report.workflow_name} {verb} run again.")]

@@ -1,0 +1,97 @@
+"""``infinitic signal``: send a signal to a workflow that runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+import typer
+
+from infinitic.cli.connection import Connection, run_connected, wait_for_answer
+from infinitic.cli.options import (
+    ANSWER_SECONDS,
+    DEFAULT_CONFIG,
+    AnswerTimeoutOption,
+    ConfigOption,
+    ConfirmOption,
+    JsonOption,
+    WorkflowIdArgument,
+    WorkflowNameOption,
+    parse_text,
+)
+from infinitic.cli.output import show
+from infinitic.cli.parsing import decode_input, parse_json
+from infinitic.cli.send_report import SendReport, render_send_report
+from infinitic.codec.values import value_codec
+from infinitic.definitions.workflow_spec import spec_of
+from infinitic.definitions.workflows import Workflow
+from infinitic.errors import UsageError
+
+
+def command(
+    workflow_id: WorkflowIdArgument,
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="The name of the channel.", parser=parse_text)],
+    value: Annotated[str, typer.Option("--input", metavar="JSON", help="The value, in JSON.")],
+    workflow: WorkflowNameOption = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Send the value as it is, without checking it.")] = False,
+    confirm: ConfirmOption = False,
+    timeout: AnswerTimeoutOption = ANSWER_SECONDS,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a signal. If the configuration has the class of the workflow, channel and value are checked with it."""
+
+    async def action(connection: Connection) -> SendReport:
+        return await signal(
+            connection, workflow, workflow_id, channel, value, raw=raw, confirm=confirm, timeout=timeout
+        )
+
+    show(run_connected(config, action), as_json, render_send_report)
+
+
+async def signal(
+    connection: Connection,
+    name: str | None,
+    workflow_id: str,
+    channel: str,
+    value: str,
+    *,
+    raw: bool = False,
+    confirm: bool = False,
+    timeout: float = ANSWER_SECONDS,
+) -> SendReport:
+    """Send a signal.
+
+    Args:
+        connection: the connection of the command.
+        name: the name of the workflow; None to find it.
+        workflow_id: the id of the instance.
+        channel: the name of the channel.
+        value: the value, in JSON.
+        raw: send the value without checking it with the class of the workflow.
+        confirm: wait until the engine has applied the signal.
+        timeout: how long to wait for that, in seconds.
+
+    Raises:
+        UsageError: the value is not JSON, or the class has no such channel or takes other values.
+        NoAnswer: the engine does not answer.
+    """
+    parse_json("--input", value)
+    data = value.encode()
+    name = await connection.find_workflow_name(name, workflow_id)
+    cls = None if raw else connection.project.import_newest(name)
+    if cls is not None:
+        data = _encode_value(cls, channel, data)
+    target = await connection.get_target(name, workflow_id)
+    sending = connection.client.signal(target, channel, data, confirm=confirm)
+    stalled = await wait_for_answer(connection, name, sending, timeout)
+    return SendReport("signal", workflow_id, name, confirm and stalled is None, stalled)
+
+
+def _encode_value(cls: type[Workflow], channel: str, data: bytes) -> bytes:
+    """Check a value, and encode it as a client in Python does."""
+    spec = spec_of(cls)
+    if channel not in spec.channels:
+        known = ", ".join(sorted(spec.channels)) or "none"
+        raise UsageError(f"The workflow {spec.name} has no channel '{channel}'; its channels are: {known}")
+    codec = value_codec(cast(Any, spec.channels[channel]).hint())
+    return codec.encode(decode_input(codec.decode, data))

@@ -1,0 +1,52 @@
+"""``infinitic worker``: host what a configuration file says, until SIGTERM or Ctrl-C.
+
+The work itself is in `infinitic.cli.worker_process`. That is imported only when the process has its
+hash seed: to get one, the process starts itself anew.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from infinitic.cli.options import DEFAULT_CONFIG, ConfigOption
+from infinitic.runtime.early_signals import hold_signals
+
+HASH_SEED = "PYTHONHASHSEED"
+
+
+class LogLevel(StrEnum):
+    """The least severity of what is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def command(
+    config: ConfigOption = DEFAULT_CONFIG,
+    log_level: Annotated[LogLevel, typer.Option("--log-level", help="The least severity to log.")] = LogLevel.INFO,
+) -> None:
+    """Host the services and workflows of a configuration. SIGTERM and Ctrl-C drain; a second one stops at once."""
+    _fix_hash_seed()
+
+    from infinitic.cli.worker_process import host
+
+    host(config, log_level)
+
+
+def _fix_hash_seed() -> None:
+    """Give all workers the same hash seed, so that a set of texts has the same order in each of them.
+
+    Workflow code may go over a set, and another worker may replay it.
+    """
+    if HASH_SEED not in os.environ:
+        os.environ[HASH_SEED] = "0"
+        # A signal that came between two processes would be lost.
+        hold_signals()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -1,0 +1,203 @@
+"""Reads, removes and replays dead letters, on any transport.
+
+Dead letters stay in their topic. Whoever looks at them receives them, and those that were not
+acknowledged go back to the broker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from infinitic import topics
+from infinitic.cli.output import decode_body, format_instant
+from infinitic.errors import InfiniticError
+from infinitic.runtime.publisher import ATTEMPTS, CAUSE, CUT, ORIGIN
+from infinitic.topics import Topic
+from infinitic.transport import Consumer, Delivery, Message, Transport, UnknownTopic
+
+HEADER_PREFIX = "infinitic-"
+"""The beginning of the names of headers that a message got on its way to the dead letters."""
+
+MAX_SEARCHED = 10_000
+"""How many letters of a topic are looked through for an id."""
+
+SEARCH_PAGE = 1000
+
+RECEIVE_SECONDS = 3.0
+"""How long to wait for a letter that should be there. Another consumer may have received it."""
+
+
+class DeadLetter(msgspec.Struct, omit_defaults=True):
+    """A dead letter.
+
+    Args:
+        id: the id of the message. All messages to an instance have the id of the instance.
+        key: the key of the message.
+        topic: the topic that it came from.
+        cause: why it was given up.
+        attempts: how often it was delivered.
+        published_at: when it came to the dead letters.
+        size: the bytes of its body.
+        headers: its headers, if it is shown whole.
+        body: its body, if it is shown whole.
+    """
+
+    id: str
+    key: str | None
+    topic: str
+    cause: str
+    attempts: int | None
+    published_at: str | None
+    size: int
+    headers: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    body: Any = msgspec.UNSET
+
+
+class LetterBox:
+    """The dead letters of one topic that were there when it was opened.
+
+    Args:
+        topic: the topic that the letters came from.
+        expected: how many letters there are.
+        consumer: receives them; None if there are none.
+        patience: how long to wait for a letter, in seconds.
+    """
+
+    def __init__(self, topic: Topic, expected: int, consumer: Consumer | None, patience: float) -> None:
+        self.topic = topic
+        self.expected = expected
+        self.received = 0
+        self._consumer = consumer
+        self._patience = patience
+
+    async def receive(self, most: int) -> list[Delivery]:
+        """Receive up to `most` more letters; none if there are no more, or if others have received the rest."""
+        wanted = min(most, self.expected - self.received)
+        if self._consumer is None or wanted < 1:
+            return []
+        try:
+            async with asyncio.timeout(self._patience):
+                deliveries = await self._consumer.receive(wanted)
+        except TimeoutError:
+            return []
+        self.received += len(deliveries)
+        return deliveries
+
+    async def iterate_pages(self, size: int, most: int = MAX_SEARCHED) -> AsyncIterator[list[Delivery]]:
+        """Receive up to `most` letters, at most `size` at once."""
+        while self.received < most and (page := await self.receive(min(size, most - self.received))):
+            yield page
+
+    async def remove(self, deliveries: Sequence[Delivery]) -> None:
+        """Remove letters that were received."""
+        if self._consumer is not None:
+            await self._consumer.ack(deliveries)
+
+
+@asynccontextmanager
+async def open_letter_box(
+    transport: Transport, topic: Topic, max_unacked: int, patience: float = RECEIVE_SECONDS
+) -> AsyncGenerator[LetterBox]:
+    """Open the dead letters of a topic. A topic that does not exist has none.
+
+    Args:
+        transport: the connection to the broker.
+        topic: the topic that the letters came from.
+        max_unacked: how many letters may be received and not removed at once.
+        patience: how long to wait for a letter, in seconds.
+    """
+    letters = topics.dead_letters(topic)
+    subscription = letters.subscription
+    assert subscription is not None
+    stats = (await transport.stats(letters)).subscriptions.get(subscription)
+    expected = 0 if stats is None else stats.backlog + stats.unacked
+    if not expected:
+        yield LetterBox(topic, 0, None, patience)
+        return
+    try:
+        consumer = await transport.subscribe(letters, subscription, max(1, min(max_unacked, expected)))
+    except UnknownTopic:
+        yield LetterBox(topic, 0, None, patience)
+        return
+    try:
+        yield LetterBox(topic, expected, consumer, patience)
+    finally:
+        await consumer.close()
+
+
+def make_letter(box: LetterBox, delivery: Delivery, *, whole: bool = False) -> DeadLetter:
+    """Make a letter as people see it. `whole`: with headers and body."""
+    message = delivery.message
+    headers = message.headers
+    attempts = headers.get(ATTEMPTS, "")
+    return DeadLetter(
+        message.id,
+        message.key,
+        headers.get(ORIGIN, box.topic.name),
+        headers.get(CAUSE, ""),
+        int(attempts) if attempts.isdecimal() else None,
+        format_instant(delivery.published_at),
+        len(message.body),
+        dict(headers) if whole else msgspec.UNSET,
+        decode_body(message.body) if whole else msgspec.UNSET,
+    )
+
+
+async def read_letters(box: LetterBox, limit: int) -> list[DeadLetter]:
+    """Read the first `limit` letters, without headers and body."""
+    return [make_letter(box, each) async for page in box.iterate_pages(limit, limit) for each in page]
+
+
+async def find_deliveries(box: LetterBox, ids: Collection[str]) -> list[Delivery]:
+    """Find the letters that have one of these ids. There may be several with the id of an instance."""
+    return [each async for page in box.iterate_pages(SEARCH_PAGE) for each in page if each.message.id in ids]
+
+
+async def replay_deliveries(transport: Transport, box: LetterBox, deliveries: Sequence[Delivery]) -> None:
+    """Publish letters to where they came from, in order, and remove them when the broker has them there.
+
+    Args:
+        transport: the connection to the broker.
+        box: the box that the letters were received from.
+        deliveries: the letters.
+
+    Raises:
+        InfiniticError: a letter was cut because it was too large, or came from an unknown topic.
+    """
+    by_topic: dict[str, tuple[Topic, list[Message]]] = {}
+    for each in deliveries:
+        topic = _find_origin(box, each)
+        by_topic.setdefault(topic.name, (topic, []))[1].append(_restore_message(each.message))
+    await transport.declare([topic for topic, _ in by_topic.values()])
+    for topic, messages in by_topic.values():
+        await transport.publish(topic, messages)
+    await box.remove(deliveries)
+
+
+def _restore_message(message: Message) -> Message:
+    if CUT in message.headers:
+        raise InfiniticError(
+            f"The letter {message.id} cannot be replayed: only the beginning of its {message.headers[CUT]} bytes "
+            "was kept, because it was too large for the dead letters"
+        )
+    headers = {name: value for name, value in message.headers.items() if not name.startswith(HEADER_PREFIX)}
+    return Message(message.id, message.key, message.body, headers)
+
+
+def _find_origin(box: LetterBox, delivery: Delivery) -> Topic:
+    name = delivery.message.headers.get(ORIGIN, box.topic.name)
+    if name == box.topic.name:
+        return box.topic
+    kind, _, of = name.partition(":")
+    for make_topic in (topics.service_executor, topics.workflow_engine, topics.workflow_executor):
+        if of and make_topic(of).name == f"{kind}:{of}":
+            return make_topic(of)
+    raise InfiniticError(
+        f"The letter {delivery.message.id} cannot be replayed: this release does not know the topic '{name}' "
+        "that it came from"
+    )

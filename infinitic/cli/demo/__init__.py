@@ -1,0 +1,1 @@
+"""``infinitic demo``: a booking that outlives its worker."""

@@ -1,0 +1,1 @@
+"""``infinitic doctor``: checks of this machine, the broker and the database."""

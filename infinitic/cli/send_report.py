@@ -1,0 +1,35 @@
+"""The outcome of `infinitic signal` and `infinitic cancel`."""
+
+from __future__ import annotations
+
+import msgspec
+from rich.console import RenderableType
+
+from infinitic.cli.output import make_line
+
+
+class SendReport(msgspec.Struct, omit_defaults=True):
+    """The outcome of sending something to an instance.
+
+    Args:
+        what: "signal" or "cancel".
+        workflow_id: the id of the instance.
+        workflow_name: the name of its workflow.
+        applied: whether the engine has applied it. If not, the broker has it.
+        stalled: why it takes effect later only: the engine has it, and the instance is stalled for
+            this reason.
+    """
+
+    what: str
+    workflow_id: str
+    workflow_name: str
+    applied: bool
+    stalled: str | None = None
+
+
+def render_send_report(report: SendReport) -> list[RenderableType]:
+    """Say in a line how far it came."""
+    how = "applied" if report.applied else "sent (--confirm waits until it is applied)"
+    if report.stalled is not None:
+        how = f"kept until the workflow runs again; it is stalled: {report.stalled}"
+    return [make_line(f"{report.what}: {how}")]

@@ -1,0 +1,312 @@
+"""The verbs on workflows, on virtual time: start, describe, list, signal, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from infinitic import Channel, UsageError, Workflow, WorkflowUnknownError, workflow
+from infinitic.cli.commands.cancel import cancel
+from infinitic.cli.commands.describe import describe
+from infinitic.cli.commands.list import StatusFilter, WorkflowList, list_workflows as list_stored
+from infinitic.cli.commands.signal import signal
+from infinitic.cli.commands.start import start
+from infinitic.cli.connection import Connection
+from infinitic.cli.parsing import parse_instant, parse_metadata
+from infinitic.cli.project import Project
+from infinitic.cli.results import StartReport
+from infinitic.errors import InfiniticError
+from infinitic_testing.simulation import Simulation
+
+
+@dataclass(frozen=True)
+class Order:
+    item: str
+    count: int
+
+
+@workflow(name="Shop")
+class Shop(Workflow):
+    answers = Channel[int]()
+
+    async def buy(self, order: Order, *, gift: bool = False) -> list[str]:
+        return [order.item] * order.count + (["paper"] if gift else [])
+
+    async def ask(self) -> int:
+        return await self.answers.receive() + 1
+
+    async def tell(self) -> str:
+        return self.context.meta["who"].decode()
+
+    async def say(self, word: str) -> str:
+        return word
+
+    async def fail(self) -> None:
+        raise LookupError("sold out")
+
+
+def link(sim: Simulation) -> Connection:
+    sim.add_workflow(Shop)
+    return Connection(sim.client, sim.transport, sim.storage, Project(("Payments",), {"Shop": (Shop,)}))
+
+
+async def list_workflows(
+    at: Connection, name: str | None = None, status: StatusFilter | None = None, **more: Any
+) -> WorkflowList:
+    assert at.storage is not None
+    return await list_stored(at.storage, name, status, **more)
+
+
+def result(ended: StartReport) -> object:
+    assert isinstance(ended.result, msgspec.Raw)
+    return msgspec.json.decode(ended.result)
+
+
+ONE = '{"item": "cup", "count": 2}'
+
+
+@pytest.mark.parametrize(
+    ("inputs", "bought"),
+    [
+        ([f"[{ONE}]"], ["cup", "cup"]),
+        ([f'{{"order": {ONE}, "gift": true}}'], ["cup", "cup", "paper"]),
+    ],
+)
+async def test_start_waits_for_the_result(sim: Simulation, inputs: list[str], bought: list[str]) -> None:
+    seen: list[StartReport] = []
+    ended = await start(link(sim), "Shop.buy", inputs, wait=True, on_start=seen.append)
+    assert (ended.status, result(ended), ended.error) == ("completed", bought, "")
+    assert [(each.workflow_id, each.status) for each in seen] == [(ended.workflow_id, "")]
+
+
+async def test_start_takes_the_path_of_a_class(sim: Simulation) -> None:
+    request = {"traveller": "Ada", "manager": "Grace", "city": "Lisbon", "nights": 3, "remind_after": 1.5}
+    path = "infinitic.cli.demo.booking:Trip.book"
+    started = await start(link(sim), path, [msgspec.json.encode([request]).decode()])
+    assert (started.workflow_name, started.method_name) == ("Trip", "book")
+    with pytest.raises(UsageError) as caught:
+        await start(link_of(sim), path, ['"Ada"'])
+    assert "Trip.book() argument 'request'" in str(caught.value)
+
+
+async def test_start_without_waiting(sim: Simulation) -> None:
+    at = link(sim)
+    started = await start(at, "Shop.tell", [], meta=["who=Ada=B"])
+    assert (started.workflow_name, started.method_name, started.status) == ("Shop", "tell", "")
+    assert await sim.client.get_handle(Shop.tell, started.workflow_id).result() == "Ada=B"
+
+
+async def test_start_tells_how_it_failed(sim: Simulation) -> None:
+    ended = await start(link(sim), "Shop.fail", [], wait=True)
+    assert ended.status == "failed"
+    assert ended.error == f"Workflow Shop.fail failed (workflow_id {ended.workflow_id}): LookupError: sold out"
+
+
+async def test_start_waits_no_longer_than_it_may(sim: Simulation) -> None:
+    at = link(sim)
+    ended = await start(at, "Shop.ask", [], wait=True, timeout=5)
+    assert (ended.status, ended.error) == (
+        "running",
+        f"No result of Shop.ask (workflow_id {ended.workflow_id}) within 5 s; it runs on",
+    )
+    await cancel(at, "Shop", ended.workflow_id, confirm=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "inputs", "message"),
+    [
+        (
+            "Shop",
+            [],
+            "'Shop' names no method: write module:Class.method, or Name.method; try: infinitic start Shop.ask",
+        ),
+        (
+            "Shoe.ask",
+            [],
+            "The configuration has no code of a workflow 'Shoe': write module:Class.method; "
+            "try: infinitic start Shop.ask",
+        ),
+        ("Train.buy", [], "The configuration has no code of a workflow 'Train': write module:Class.method"),
+        (
+            "Payments.pay",
+            [],
+            "'Payments' is a service: workflows call its tasks, and they cannot be started from outside",
+        ),
+        (
+            "Shop.bye",
+            [f"[{ONE}]"],
+            "The workflow Shop has no method 'bye'; its methods are: ask, buy, fail, say, tell; "
+            f"try: infinitic start Shop.buy --input '[{ONE}]'",
+        ),
+        ("Shop.sell", [], "The workflow Shop has no method 'sell'; its methods are: ask, buy, fail, say, tell"),
+        (
+            "Shop.buy",
+            [],
+            "Shop.buy() misses argument 'order'; "
+            """try: infinitic start Shop.buy --input '[{"item": "text", "count": 1}]'""",
+        ),
+        (
+            "Shop.ask",
+            ["1"],
+            "Shop.ask() takes 0 positional arguments, got 1; try: infinitic start Shop.ask --input '[]'",
+        ),
+        (
+            "Shop.buy",
+            [ONE],
+            "Shop.buy() has no argument 'item' that is passed by name; "
+            f"try: infinitic start Shop.buy --input '[{ONE}]'",
+        ),
+        (
+            "Shop.buy",
+            ['{"a":'],
+            "--input takes JSON, got '{\"a\":': Input data was truncated; try: infinitic start Shop.buy --input '[{",
+        ),
+        (
+            "Shop.say",
+            ["Ada"],
+            "--input takes JSON, got 'Ada': JSON is malformed: invalid character (byte 0); try: "
+            """infinitic start Shop.say --input '"Ada"'""",
+        ),
+        (
+            "Shop.say",
+            ["[" * 9000],
+            "--input takes JSON with at most 200 levels; this has more; try: infinitic start Shop.say",
+        ),
+        ("no_such_module:Shop.buy", [], "no_such_module:Shop: there is no module 'no_such_module' in the working dir"),
+        ("..a:b.buy", [], "..a:b: '..a:b' is not the path of a class: write package.module.Class"),
+        ("infinitic.clock:Clok.now", [], "infinitic.clock:Clok: the module infinitic.clock ("),
+        ("infinitic.clock:Clock.now", [], "infinitic.clock:Clock is not a workflow class: it does not derive from"),
+    ],
+)
+async def test_start_refuses_before_it_sends(sim: Simulation, target: str, inputs: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        await start(link(sim), target, inputs)
+    assert str(caught.value).startswith(message)
+    assert (await list_workflows(link_of(sim))).workflows == []
+
+
+def link_of(sim: Simulation) -> Connection:
+    return Connection(sim.client, sim.transport, sim.storage)
+
+
+async def test_start_checks_types(sim: Simulation) -> None:
+    with pytest.raises(UsageError, match=r"Shop\.buy\(\) argument 'order': .*count") as caught:
+        await start(link(sim), "Shop.buy", ['[{"item": "cup", "count": "x"}]'], more=["--wait"])
+    example = """[{"item": "text", "count": 1}]"""
+    assert str(caught.value).endswith(f"; try: infinitic start Shop.buy --input '{example}' --wait")
+
+
+async def test_describe_signal_and_list(sim: Simulation) -> None:
+    at = link(sim)
+    asked = (await start(at, "Shop.ask", [])).workflow_id
+    info = await describe(at, "Shop", asked)
+    assert (info.status, [each.method_name for each in info.methods]) == ("running", ["ask"])
+    assert info.started_at is not None
+    assert info.started_at.endswith("Z")
+    sent = await signal(at, "Shop", asked, "answers", "41", confirm=True)
+    assert (sent.what, sent.applied) == ("signal", True)
+    assert await sim.client.get_handle(Shop.ask, asked).result() == 42
+    assert (await describe(at, "Shop", asked)).status == "completed"
+    failed = (await start(at, "Shop.fail", [], wait=True)).workflow_id
+    listed = await list_workflows(at, status=StatusFilter.FAILED)
+    assert [(each.workflow_id, each.status) for each in listed.workflows] == [(failed, "failed")]
+    assert listed.cursor is None
+
+
+async def test_list_goes_on_where_it_ended(sim: Simulation) -> None:
+    at = link(sim)
+    ids = [(await start(at, "Shop.fail", [], wait=True)).workflow_id for _ in range(5)]
+    first = await list_workflows(at, "Shop", limit=3)
+    second = await list_workflows(at, "Shop", limit=3, cursor=first.cursor)
+    assert {each.workflow_id for each in first.workflows + second.workflows} == set(ids)
+    assert (len(first.workflows), len(second.workflows), second.cursor) == (3, 2, None)
+    assert len((await list_workflows(at, "Shop", limit=1, everything=True)).workflows) == 5
+    assert (await list_workflows(at, "Other")).workflows == []
+    with pytest.raises(UsageError, match=r"^--cursor: "):
+        await list_workflows(at, cursor="nonsense")
+
+
+async def test_a_signal_without_the_class_goes_as_it_is(sim: Simulation) -> None:
+    at = link(sim)
+    asked = (await start(at, "Shop.ask", [])).workflow_id
+    await signal(link_of(sim), "Shop", asked, "answers", "1", confirm=True)
+    assert await sim.client.get_handle(Shop.ask, asked).result() == 2
+
+
+@pytest.mark.parametrize(
+    ("channel", "value", "message"),
+    [
+        ("replies", "1", "The workflow Shop has no channel 'replies'; its channels are: answers"),
+        ("answers", "one", "--input takes JSON, got 'one': JSON is malformed: invalid character (byte 0)"),
+        ("answers", '"one"', "expected int"),
+    ],
+)
+async def test_a_signal_is_checked(sim: Simulation, channel: str, value: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        await signal(link(sim), "Shop", "some-id", channel, value)
+    assert message in str(caught.value)
+
+
+VERBS: list[Callable[[Connection], Awaitable[object]]] = [
+    lambda at: describe(at, "Shop", "no-such-id"),
+    lambda at: cancel(at, "Shop", "no-such-id", confirm=True),
+    lambda at: signal(at, "Shop", "no-such-id", "answers", "1", confirm=True),
+]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_an_unknown_id(sim: Simulation, verb: Callable[[Connection], Awaitable[object]]) -> None:
+    at = link(sim)
+    await sim.run_until_idle()
+    with pytest.raises(WorkflowUnknownError, match="no-such-id"):
+        await verb(at)
+
+
+async def test_an_unknown_workflow_makes_no_topic(sim: Simulation) -> None:
+    at = link(sim)
+    await sim.run_until_idle()
+    with pytest.raises(
+        InfiniticError, match=r"^There is no workflow 'Shpo' at this broker; the configuration has Shop$"
+    ):
+        await describe(at, "Shpo", "some-id")
+    assert "workflow-engine:Shpo" not in sim.transport.broker.overview()
+
+
+async def test_no_worker_no_answer(sim: Simulation) -> None:
+    at = link_of(sim)
+    await sim.client.dispatch(sim.client.new_workflow(Shop).ask)
+    with pytest.raises(
+        InfiniticError, match=r"^No answer within 30 s: no worker has the state engine of 'Shop': start one that hosts"
+    ):
+        await describe(at, "Shop", "some-id")
+
+
+async def test_cancel(sim: Simulation) -> None:
+    at = link(sim)
+    asked = (await start(at, "Shop.ask", [])).workflow_id
+    assert not (await cancel(at, "Shop", asked)).applied
+    await sim.run_until_idle()
+    assert (await describe(at, "Shop", asked)).status == "canceled"
+
+
+def test_since() -> None:
+    now = datetime(2026, 1, 31, tzinfo=UTC)
+    assert parse_instant("90s", now) == now - timedelta(seconds=90)
+    assert parse_instant("1.5h", now) == now - timedelta(minutes=90)
+    assert parse_instant("2w", now) == now - timedelta(days=14)
+    assert parse_instant("2026-01-30T12:00Z") == datetime(2026, 1, 30, 12, tzinfo=UTC)
+    assert parse_instant("2026-01-30").tzinfo is not None
+    for wrong in ("yesterday", "5", "-1h", "2026-13-01", "9999999999999w"):
+        with pytest.raises(UsageError, match=r"^--since takes a date"):
+            parse_instant(wrong)
+
+
+def test_metadata() -> None:
+    assert parse_metadata(["a=b=c", "d="]) == {"a": b"b=c", "d": b""}
+    with pytest.raises(UsageError, match=r"^--meta takes key=value, got 'a'$"):
+        parse_metadata(["a"])

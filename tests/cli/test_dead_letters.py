@@ -1,0 +1,175 @@
+"""Dead letters, on virtual time: they are looked at, dropped, and replayed to where they came from."""
+
+from __future__ import annotations
+
+import pytest
+
+from infinitic import UsageError, Workflow, topics, workflow
+from infinitic.cli.connection import Connection
+from infinitic.cli.dead_letters.actions import (
+    PARKED_NOTE,
+    drop_letters,
+    list_letters,
+    replay_letters,
+    show_letters,
+)
+from infinitic.cli.project import Project
+from infinitic.errors import InfiniticError
+from infinitic.runtime.publisher import Publisher
+from infinitic.topics import Topic
+from infinitic.transport import Delivery, Message, SubscriptionStats
+from infinitic_testing.simulation import Simulation
+
+PAYMENTS = topics.service_executor("Payments")
+TRIP = topics.workflow_engine("Trip")
+
+
+@workflow(name="Trip")
+class Trip(Workflow):
+    async def go(self, where: str) -> str:
+        return f"been in {where}"
+
+
+def link(sim: Simulation) -> Connection:
+    return Connection(sim.client, sim.transport, sim.storage, Project(("Payments",), {"Trip": ()}))
+
+
+async def bury(sim: Simulation, topic: Topic, *ids: str, body: bytes = b'{"a": [1]}') -> None:
+    deliveries = [Delivery(Message(each, f"key-{each}", body, {"trace": "abc"}), 7, 0.0) for each in ids]
+    await Publisher(sim.transport).bury(topic, deliveries, "It broke:\n  badly")
+
+
+async def count(sim: Simulation, topic: Topic) -> SubscriptionStats | None:
+    return (await sim.transport.stats(topic)).subscriptions.get(topic.subscription or "")
+
+
+async def waiting(sim: Simulation, topic: Topic) -> int:
+    found = await count(sim, topic)
+    return 0 if found is None else found.backlog + found.unacked
+
+
+async def test_there_is_nothing_where_there_is_no_topic(sim: Simulation) -> None:
+    at = link(sim)
+    assert (await list_letters(at, [], [], 10)).total == 0
+    assert (await drop_letters(at, ["Nobody"], ["Nothing"], None)).count == 0
+    assert (await replay_letters(at, ["Nobody"], ["Nothing"], None)).count == 0
+    assert not [name for name in sim.transport.broker.overview() if name.startswith("dlq:")]
+
+
+async def test_looking_removes_nothing(sim: Simulation) -> None:
+    at = link(sim)
+    await bury(sim, PAYMENTS, "a", "b", "c")
+    await bury(sim, TRIP, "t")
+    found = await list_letters(at, [], [], 10)
+    assert [(each.id, each.key, each.topic, each.attempts, each.size) for each in found.letters] == [
+        ("a", "key-a", "service-executor:Payments", 7, 10),
+        ("b", "key-b", "service-executor:Payments", 7, 10),
+        ("c", "key-c", "service-executor:Payments", 7, 10),
+        ("t", "key-t", "workflow-engine:Trip", 7, 10),
+    ]
+    assert (found.total, found.letters[0].cause) == (4, "It broke:\n  badly")
+    assert [each.id for each in (await list_letters(at, [], [], 2)).letters] == ["a", "b"]
+    assert [each.id for each in (await list_letters(at, [], ["Trip"], 2)).letters] == ["t"]
+    (shown,) = await show_letters(at, ["Payments"], [], ["b"])
+    assert shown.body == {"a": [1]}
+    assert shown.headers == {
+        "trace": "abc",
+        "infinitic-cause": "It broke:\n  badly",
+        "infinitic-topic": "service-executor:Payments",
+        "infinitic-attempts": "7",
+    }
+    stats = await count(sim, topics.dead_letters(PAYMENTS))
+    assert stats is not None
+    assert (stats.backlog, stats.unacked, stats.consumers) == (3, 0, 0)
+
+
+async def test_a_body_that_is_no_json_is_shown_as_text(sim: Simulation) -> None:
+    await bury(sim, PAYMENTS, "a", body=b"\xffoh")
+    (shown,) = await show_letters(link(sim), ["Payments"], [], ["a"])
+    assert shown.body == "\\xffoh"
+
+
+async def test_drop(sim: Simulation) -> None:
+    at = link(sim)
+    await bury(sim, PAYMENTS, *"abcde")
+    done = await drop_letters(at, ["Payments"], [], ["b", "x", "d"])
+    assert (done.what, done.count, done.missing) == ("dropped", 2, ["x"])
+    assert [each.id for each in (await list_letters(at, [], [], 9)).letters] == ["a", "c", "e"]
+    assert (await drop_letters(at, ["Payments"], [], None)).count == 3
+    assert await waiting(sim, topics.dead_letters(PAYMENTS)) == 0
+
+
+async def test_replay_by_id(sim: Simulation) -> None:
+    at = link(sim)
+    await bury(sim, PAYMENTS, *"abc")
+    done = await replay_letters(at, ["Payments"], [], ["c", "a"])
+    assert (done.count, done.missing, done.note) == (2, [], "")
+    consumer = await sim.transport.subscribe(PAYMENTS, "service-executor", 10)
+    came = [each.message for each in await consumer.receive(10)]
+    assert [(each.id, each.key, each.body, dict(each.headers)) for each in came] == [
+        ("a", "key-a", b'{"a": [1]}', {"trace": "abc"}),
+        ("c", "key-c", b'{"a": [1]}', {"trace": "abc"}),
+    ]
+    assert [each.id for each in (await list_letters(at, [], [], 9)).letters] == ["b"]
+
+
+async def test_replay_all_in_pages_keeps_the_order(sim: Simulation) -> None:
+    ids = [str(number) for number in range(25)]
+    await bury(sim, TRIP, *ids)
+    done = await replay_letters(link(sim), [], ["Trip"], None, page=10)
+    assert (done.count, done.note) == (25, PARKED_NOTE)
+    consumer = await sim.transport.subscribe(TRIP, "state-engine", 100)
+    assert [each.message.id for each in await consumer.receive(100)] == ids
+    assert await waiting(sim, topics.dead_letters(TRIP)) == 0
+
+
+async def test_what_another_has_in_hand_is_left(sim: Simulation) -> None:
+    await bury(sim, PAYMENTS, "a", "b")
+    other = await sim.transport.subscribe(topics.dead_letters(PAYMENTS), "dead-letters", 1)
+    await other.receive(1)
+    found = await list_letters(link(sim), [], [], 10)
+    assert ([each.id for each in found.letters], found.total) == (["b"], 2)
+    assert (await drop_letters(link(sim), ["Payments"], [], None)).count == 1
+    await other.close()
+    assert [each.id for each in (await list_letters(link(sim), [], [], 10)).letters] == ["a"]
+
+
+async def test_a_letter_of_an_unknown_topic_stays(sim: Simulation) -> None:
+    letters = topics.dead_letters(PAYMENTS)
+    await sim.transport.declare([letters])
+    await sim.transport.publish(letters, [Message("a", None, b"{}", {"infinitic-topic": "elsewhere:Payments"})])
+    with pytest.raises(
+        InfiniticError,
+        match=r"^The letter a cannot be replayed: this release does not know the topic 'elsewhere:Payments'",
+    ):
+        await replay_letters(link(sim), ["Payments"], [], None)
+    assert await waiting(sim, letters) == 1
+
+
+async def test_a_letter_that_is_cut_stays(sim: Simulation) -> None:
+    await bury(sim, PAYMENTS, "a", body=b"x" * (sim.transport.capabilities.max_payload + 1))
+    (shown,) = await show_letters(link(sim), ["Payments"], [], ["a"])
+    assert shown.body == "x" * 64 * 1024
+    with pytest.raises(InfiniticError, match=r"^The letter a cannot be replayed: only the beginning of its "):
+        await replay_letters(link(sim), ["Payments"], [], None)
+    assert await waiting(sim, topics.dead_letters(PAYMENTS)) == 1
+
+
+async def test_wrong_usage(sim: Simulation) -> None:
+    with pytest.raises(UsageError, match=r"^Say whose dead letters are meant: --service NAME or --workflow NAME$"):
+        await drop_letters(link(sim), [], [], None)
+    nothing = r"^There are no dead letters with these ids \(among the first 10,000 of each topic\): x, y$"
+    with pytest.raises(InfiniticError, match=nothing):
+        await show_letters(link(sim), ["Payments"], [], ["x", "y"])
+
+
+async def test_a_workflow_goes_on_when_its_start_is_replayed(sim: Simulation) -> None:
+    handle = await sim.client.dispatch(sim.client.new_workflow(Trip).go, "Lisbon")
+    engine = await sim.transport.subscribe(TRIP, "state-engine", 10)
+    taken = await engine.receive(10)
+    await Publisher(sim.transport).bury(TRIP, taken, "no disk")
+    await engine.ack(taken)
+    await engine.close()
+    sim.add_workflow(Trip)
+    await replay_letters(link(sim), [], ["Trip"], [handle.workflow_id])
+    assert await handle.result() == "been in Lisbon"
