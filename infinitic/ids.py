@@ -40,6 +40,36 @@ def activation_of(message_id: str, workflow_id: str) -> tuple[int, int] | None:
     return int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else 0
 
 
+_FIRST_SECOND = 1_735_689_600
+"""The year 2025: what is counted from there has fewer digits."""
+
+
+def request_number(previous: int, now: float) -> int:
+    """The number of a client's next request. It is higher than all before, also after a restart.
+
+    Args:
+        previous: that of the request before, 0 for the first one.
+        now: seconds since the Unix epoch.
+    """
+    return max(previous + 1, int((now - _FIRST_SECOND) * 1000))
+
+
+def request_id(number: int) -> str:
+    """The id of a request, which says its number.
+
+    It is short, since it stands in the head of each instance that is waited for.
+    """
+    return f"{number:x}"
+
+
+def number_of(request: str) -> int:
+    """The number that the id of a request says, 0 if it says none."""
+    try:
+        return int(request, 16) if len(request) <= 16 else 0
+    except ValueError:
+        return 0
+
+
 def check_name(what: str, value: object) -> str:
     """Return `value` if it is a valid name, id or tag, else raise `UsageError` that names `what`.
 

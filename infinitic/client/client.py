@@ -345,10 +345,10 @@ class Client:
         if self._lost is not None:
             raise self._lost
         # Numbers go on after a restart: an engine takes the highest request of a client for its newest.
-        self._number = max(self._number + 1, int(self._clock.now() * 1000))
-        number = str(self._number)
-        self._requests[number] = request
-        return ReplyTo(self.name, number)
+        self._number = ids.request_number(self._number, self._clock.now())
+        request_id = ids.request_id(self._number)
+        self._requests[request_id] = request
+        return ReplyTo(self.name, request_id)
 
     async def _send_call(
         self, stub: MethodStub, workflow_id: str, method_id: str, arguments: bytes, reply_to: ReplyTo | None

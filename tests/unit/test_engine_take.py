@@ -9,6 +9,7 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
+from infinitic import ids
 from infinitic.engines import state
 from infinitic.engines.effects import Answer, Bury, Confirm, Postpone, Refuse, SendTask, Tell
 from infinitic.engines.state import Method, WorkflowHead
@@ -211,11 +212,11 @@ def test_a_client_waits_once_for_a_method() -> None:
     """S37: its requests are numbered; a repeat of an older one, of any age, takes nobody's place."""
 
     def wait(request: int, **fields: bool) -> inputs.Wait:
-        return replace(WAIT, reply_to=ReplyTo("client", str(request)), single=True, **fields)
+        return replace(WAIT, reply_to=ReplyTo("client", ids.request_id(request)), single=True, **fields)
 
     def waiters(head: WorkflowHead | None) -> list[str]:
         assert head is not None
-        return [each.request for each in head.methods[0].waiters if each.client == "client"]
+        return [str(ids.number_of(each.request)) for each in head.methods[0].waiters if each.client == "client"]
 
     head = taken(RUNNING, wait(20)).head
     assert waiters(head) == ["20"]

@@ -15,6 +15,7 @@ from infinitic.engines.workflow import tasks
 from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.taken import Taken, stimulate
+from infinitic.ids import number_of
 from infinitic.messages import engine as inputs, events
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.engine import Input
@@ -149,16 +150,12 @@ def _waiters(waiters: tuple[ReplyTo, ...], message: inputs.Wait) -> tuple[ReplyT
     mine = message.reply_to
     if not message.single:
         return waiters if mine in waiters else (*waiters, mine)
-    newer = tuple(each for each in waiters if each.client == mine.client and _number(each) > _number(mine))
+    number = number_of(mine.request)
+    newer = tuple(each for each in waiters if each.client == mine.client and number_of(each.request) > number)
     others = tuple(each for each in waiters if each.client != mine.client)
     if message.stop:
         return others + newer
     return waiters if newer and mine in waiters else (*others, *newer, mine)
-
-
-def _number(reply_to: ReplyTo) -> int:
-    request = reply_to.request
-    return int(request) if request.isdecimal() and len(request) < 20 else 0
 
 
 def _describe(head: WorkflowHead, message: inputs.Describe, now: float) -> Taken:
