@@ -10,8 +10,6 @@ h handed over.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from infinitic.bounds import Name, Seconds, Whole
@@ -100,13 +98,8 @@ class Partial(_Event, frozen=True, tag="p"):
 Stimulus = MethodStarted | TaskResult | TaskError | TaskTimeout | TimerFired | SignalReceived | CancelRequested
 Event = Stimulus | AttemptFailed | Activated | Partial | Command
 
-_encoder = msgspec.json.Encoder()
+encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(list[Event])
-
-
-def encode(events: Sequence[Event]) -> bytes:
-    """Events as JSON text."""
-    return _encoder.encode(events)
 
 
 def decode(data: bytes) -> list[Event]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import msgspec
@@ -40,6 +40,7 @@ from infinitic.storage import Change, Segment
 from infinitic.transport import Delivery, Message
 
 _logger = logging.getLogger("infinitic.engine")
+_NOTHING = frozenset[int]()
 
 
 class MissingVersion(InfiniticError):
@@ -113,6 +114,8 @@ class Step(msgspec.Struct, eq=False):
     _taken: tuple[WorkflowHead | None, int, int] | None = None
     _may_have_ended: bool = False
     """False: surely no method has ended."""
+    _may_look_back: bool = False
+    """False: surely the outbox refers to no segment but that of this transition."""
 
     @property
     def runnable(self) -> bool:
@@ -153,8 +156,10 @@ class Step(msgspec.Struct, eq=False):
         self._events += taken.events
         if taken.outbox:
             self._outbox += taken.outbox
+            self._may_look_back = True
         if taken.replies:
             self._replies += taken.replies
+            self._may_look_back = True
         if taken.handling is not None:
             self._handle(delivery, taken.handling)
 
@@ -256,12 +261,10 @@ class Step(msgspec.Struct, eq=False):
         self._events.append(activated)
         self._outbox.append(ActivateElsewhere(activated.number, pending))
 
-    def missing(self) -> set[int]:
+    def missing(self) -> Set[int]:
         """The segments of history without which the outbox cannot be rendered."""
-        if self.head is None:
-            return set()
-        if not self._replies:
-            return needed(self._outbox, self.head.sequence)
+        if not self._may_look_back or self.head is None:
+            return _NOTHING
         answers = [reply for reply in self._replies if isinstance(reply, Answer)]
         return needed([*self._outbox, *answers], self.head.sequence)
 

@@ -72,7 +72,11 @@ def seal(change: Change) -> Change:
     outbox = segment.outbox
     if outbox is not None:
         outbox = _BINARY + crc32(outbox, place ^ _OUTBOX).to_bytes(4, "big") + outbox
-    events = _seal_events(segment.events, place ^ _EVENTS)
+    events = segment.events
+    if events[:2] == b"[{":  # as those of every transition begin
+        events = b'["%08x",%b' % (crc32(events, place ^ _EVENTS), events[1:])
+    else:
+        events = _seal_others(events, place ^ _EVENTS)
     return replace(change, head=head, segment=Segment(segment.sequence, events, outbox))
 
 
@@ -109,9 +113,8 @@ def open_segment(key: StateKey, segment: Segment) -> Segment:
     return Segment(number, events, outbox)
 
 
-def _seal_events(events: bytes, seed: int) -> bytes:
-    if events[:2] == b"[{":  # as those of every transition begin
-        return b'["%08x",%b' % (crc32(events, seed), events[1:])
+def _seal_others(events: bytes, seed: int) -> bytes:
+    """An empty list, a list of what are no objects, or what is no list."""
     if events[:1] != b"[" or events[-1:] != b"]":
         return _seal_binary(events, seed)
     comma = b"" if len(events) == 2 else b","

@@ -101,10 +101,10 @@ def decide(
         changes = {"position": position}
     else:
         changes = {"position": position, "activation": activated.number, "at": activated.at, "pending": 0}
-    if head.skip:
-        changes["skip"] = 0
     if taken is not None:
         changes |= {"pending": head.deciding or head.pending, "skip": head.skip + taken}
+    elif head.skip:
+        changes["skip"] = 0
     if head.deciding:
         changes["deciding"] = 0
     if head.version != version or head.retention != retention:
