@@ -13,12 +13,13 @@ import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
+from itertools import count
 from types import CodeType, FrameType
-from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, TypeVarTuple, cast
-from weakref import ReferenceType, ref
+from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple, cast
 
 from infinitic.errors import UsageError
-from infinitic.replay import forbidden
+from infinitic.replay import forbidden, generators
+from infinitic.replay.generators import MAX_CLOSES, Generators
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -26,7 +27,6 @@ Ts = TypeVarTuple("Ts")
 UNNAMED = "workflow"
 """The name of tasks that the code gives none."""
 MAX_STEPS = 100_000
-MAX_CLOSES = 1000
 
 # Who starts coroutines in the order of a set, that of their addresses, and what its argument is called.
 _AS_COMPLETED: CodeType = (
@@ -72,33 +72,6 @@ class Owner(Protocol):
 
 
 _Look = Callable[[FrameType, str, Any], object]
-
-
-class _Outer(NamedTuple):
-    """What is known of the loop around: asking each time is slow.
-
-    `hooks` are those for asynchronous generators, which a loop sets once. `is_virtual`: it may have something that
-    looks at the calls of workflow code, as in a simulation.
-    """
-
-    loop: ReferenceType[object]
-    hooks: tuple[Any, Any]
-    is_virtual: bool
-
-
-_known_outer: _Outer | None = None
-
-
-def _surroundings(outer: Any) -> tuple[tuple[Any, Any], _Look | None]:
-    """The hooks for asynchronous generators to go back to, and what looks at calls (see `_Outer`)."""
-    global _known_outer
-    known, virtual = _known_outer, outer
-    if known is not None and outer is not None and known.loop() is outer:
-        return known.hooks, virtual.look_at_calls if known.is_virtual else None
-    hooks: tuple[Any, Any] = sys.get_asyncgen_hooks()
-    if outer is not None:
-        _known_outer = _Outer(ref(outer), hooks, hasattr(outer, "look_at_calls"))
-    return hooks, getattr(outer, "look_at_calls", None)
 
 
 # The collector waits while workflow code runs. It closes coroutines that somebody has left behind, wherever it happens
@@ -201,9 +174,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         forbidden.install(WorkflowLoop)
         self.owner = owner
         self._ready: deque[_Ready | _Timer] = deque()
-        self._number = salt << 32
-        self._generators: list[Any] = []
-        self._generators_limit = 64  # where those that ended are let go
+        self.next_number: Callable[[], int] = count((salt << 32) + 1).__next__
+        """Gives the creation number of a task or future: what it hashes by."""
+        self._generators: Generators | None = None
         self._tasks: list[WorkflowTask[Any]] = []
         self._tasks_limit = 64  # where those that are done are let go
         self._ahead: dict[object, WorkflowTask[Any]] = {}
@@ -213,17 +186,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.dead = False
         self.sealed = False  # while a function of `inline` runs
 
-    def next_number(self) -> int:
-        """The creation number of a task or future: what it hashes by."""
-        self._number += 1
-        return self._number
-
     def run_ready(self) -> None:
         """Run until nothing is ready. Raises `TooManySteps`, and `BaseException` that workflow code let escape."""
         ready = self._ready
         outer = asyncio._get_running_loop()
-        hooks, look = _surroundings(outer)
-        sys.set_asyncgen_hooks(self._begin_generator, _leave_generator)
+        look: _Look | None = getattr(outer, "look_at_calls", None)  # in a simulation
+        hooks = generators.watch()
         asyncio._set_running_loop(self)
         collects = gc.isenabled()
         if collects:
@@ -239,7 +207,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                     except Exception as error:  # noqa: BLE001 (as in asyncio: a callback that raises stops nothing)
                         self.call_exception_handler({"message": f"Exception in {handle!r}", "exception": error})
                 owner: Any = getattr(handle._callback, "__self__", None)  # pyright: ignore[reportPrivateUsage]  # as above
-                if owner.__class__ is WorkflowTask and has_news(owner) and not self._is_told(owner):
+                # has_news, without the call
+                if owner.__class__ is WorkflowTask and owner._log_traceback and not self._is_told(owner):
                     self.failed.append(owner)
                 steps += 1
                 if steps > MAX_STEPS:
@@ -248,7 +217,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             if watched:
                 sys.setprofile(None)
             asyncio._set_running_loop(outer)
-            sys.set_asyncgen_hooks(*hooks)
+            if outer is None:
+                sys.set_asyncgen_hooks(*hooks)
             if collects:
                 gc.enable()
 
@@ -260,7 +230,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def enter(self, call: Callable[[], T]) -> T:
         """Call workflow code that is no coroutine: a constructor, a condition."""
         outer = asyncio._get_running_loop()
-        _, look = _surroundings(outer)
+        look: _Look | None = getattr(outer, "look_at_calls", None)  # in a simulation
         asyncio._set_running_loop(self)
         collects = gc.isenabled()
         if collects:
@@ -282,15 +252,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         sys.setprofile(look)
         return True
 
-    def _begin_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
-        """A generator is iterated for the first time. One that ended may go; one that is left in the middle stays.
-
-        Its end would come whenever the collector finds it, at another time in each process.
-        """
-        self._generators.append(generator)
-        if len(self._generators) > self._generators_limit:
-            self._generators = [each for each in self._generators if each.ag_frame is not None]
-            self._generators_limit = max(64, 2 * len(self._generators))
+    def keep_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """The code of the instance iterates a generator for the first time."""
+        if self._generators is None:
+            self._generators = Generators()
+        self._generators.add(generator)
 
     def pending(self) -> list[WorkflowTask[Any]]:
         """The tasks that are not done, in the order of their creation."""
@@ -306,8 +272,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if not pending and not self._generators:
             return
         outer = asyncio._get_running_loop()
-        hooks, _ = _surroundings(outer)
-        sys.set_asyncgen_hooks(self._begin_generator, _leave_generator)
+        hooks = generators.watch()
         asyncio._set_running_loop(self)
         collects = gc.isenabled()
         if collects:
@@ -316,13 +281,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             for task in pending:
                 task._log_destroy_pending = False  # pyright: ignore[reportPrivateUsage]  # gather does so too
                 task.context.run(_close, task.get_coro())
-            for _ in range(MAX_CLOSES):
-                if not self._generators:
-                    break
-                Context().run(_close_generator, self._generators.pop())
+            if self._generators is not None:
+                self._generators.close()
         finally:
             asyncio._set_running_loop(outer)
-            sys.set_asyncgen_hooks(*hooks)
+            if outer is None:
+                sys.set_asyncgen_hooks(*hooks)
             if collects:
                 gc.enable()
         self._ready.clear()
@@ -450,20 +414,6 @@ def _close(coroutine: Any) -> None:
                 raise
         if getattr(coroutine, "cr_frame", None) is None:
             return
-
-
-def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
-    closing = generator.aclose()
-    try:
-        for _ in range(MAX_CLOSES):
-            closing.send(None)
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
-
-
-def _leave_generator(generator: AsyncGenerator[Any, Any]) -> None:
-    """The collector has found a generator whose loop is gone."""
 
 
 def _refusing(name: str) -> Callable[..., NoReturn]:
