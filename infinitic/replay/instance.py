@@ -70,6 +70,8 @@ from infinitic.replay.recorder import METHOD, Discarded, Stop
 
 LISTED = 10
 MAX_FAILURES = 5
+SHALLOW_BYTES = 2 * MAX_VALUE_DEPTH
+"""What is shorter cannot be nested deeper than `MAX_VALUE_DEPTH`: it need not be looked at."""
 COMMAND_BYTES = 100
 """About what a command takes beside its payload."""
 
@@ -125,6 +127,7 @@ class Instance(InlineRecorder):
         self._commands = commands
         self._recorded = recorded
         self._limits = limits
+        self._room = limits.activation if limits is not None and recorded is None else -1
         self._active = True
         self._recording = recorded is None
         try:
@@ -138,7 +141,8 @@ class Instance(InlineRecorder):
                     self._apply(stimulus)
                 self.handed = len(stimuli)
                 self._rest(0)
-            self._hear()
+            if self._unheard or self.loop.failed:
+                self._hear()
         except TooManySteps as error:
             self._blame(f"The code never comes to rest: {error}; it is at {self._lines(error.task)}")
         except (Stop, Discarded):
@@ -168,21 +172,27 @@ class Instance(InlineRecorder):
 
     def _hand_over(self, stimuli: Sequence[Stimulus]) -> None:
         """One by one, each until the code rests; no more once it has asked for enough."""
+        commands = self._commands
         for stimulus in stimuli:
-            before = len(self._commands)
+            before = len(commands)
             self._apply(stimulus)
             self.handed += 1
             self._rest(before)
             if self.handed == len(stimuli) or self.fault is not None:
                 return
-            self._asked_before += self._asked + COMMAND_BYTES * (len(self._commands) - before)
-            if self._limits is not None and self._asked_before >= self._limits.enough:
-                return
+            self._asked_before += self._asked + COMMAND_BYTES * (len(commands) - before)
+            if self._limits is not None:
+                if self._asked_before >= self._limits.enough:
+                    return
+                if self._recording:
+                    self._room = self._limits.activation - self._asked_before
 
     def _rest(self, before: int) -> None:
         """Run until the code rests. It had asked for `before` things when the stimulus came."""
         self._asked, self._refused, self._before = 0, 0, before
-        self._run()
+        self.loop.run_ready()
+        if self._conditions:
+            self._run_conditions()
         if self._recorded is None:
             self._check_count()
 
@@ -200,8 +210,8 @@ class Instance(InlineRecorder):
             self._blame(f"The constructor of {self.spec.cls.__qualname__} raised {describe(error)}", error)
             raise Stop from error
 
-    def _run(self) -> None:
-        self.loop.run_ready()
+    def _run_conditions(self) -> None:
+        """Run whoever waits for a condition that holds now, until none does."""
         rounds = 0
         while self._conditions:
             woken = False
@@ -293,7 +303,7 @@ class Instance(InlineRecorder):
         try:
             value = await getattr(self._object, spec.attribute)(*args, **kwargs)
             data = self._sealed(spec.signature.encode_result(value))
-            deep = len(data) > 2 * MAX_VALUE_DEPTH and is_deeper(data, MAX_VALUE_DEPTH)
+            deep = len(data) > SHALLOW_BYTES and is_deeper(data, MAX_VALUE_DEPTH)
             if deep or not self._has_room(len(data)):
                 self._make_room(f"The result of {self.spec.name}.{spec.name}", len(data), deep=deep)
             command: Command = CompleteMethod(method_id, Raw(data))
@@ -357,14 +367,18 @@ class Instance(InlineRecorder):
         size = len(data)
         if stub.tags or stub.meta:
             size += extra_size(stub.tags, stub.meta)
-        deep = size > 2 * MAX_VALUE_DEPTH and is_deeper(data, MAX_VALUE_DEPTH)
+        deep = size > SHALLOW_BYTES and is_deeper(data, MAX_VALUE_DEPTH)
         if deep or not self._has_room(size):
             what = f"The arguments of {stub.service}.{stub.spec.name}"
             self._make_room(what, size, lambda: largest_argument(arguments), deep=deep)
         position = self._position
         self._position = position + 1
         timeout_at = None if stub.total_timeout is None else self.loop.now + stub.total_timeout
-        self._command(ScheduleTask(position, stub.service, stub.spec.name, Raw(data), stub.tags, stub.meta, timeout_at))
+        command = ScheduleTask(position, stub.service, stub.spec.name, Raw(data), stub.tags, stub.meta, timeout_at)
+        if self._recording and self.fault is None:
+            self._commands.append(command)  # what `_command` does in the usual case, without the call
+        else:
+            self._command(command)
         deferred = TaskDeferred(self, position, stub)
         self._open[position] = deferred
         return deferred

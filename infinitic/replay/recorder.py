@@ -66,6 +66,7 @@ class Recorder:
         self._limits: Limits | None = None
         self._asked = 0  # bytes, since the code rested
         self._asked_before = 0  # bytes, until then, in this activation
+        self._room = -1  # bytes that may be asked for since the code rested; -1 where more is to be looked at
         self._commands: list[Command] = []
         self._before = 0  # how many there were when the code rested
         self._refused = 0  # bytes, since then
@@ -117,10 +118,8 @@ class Recorder:
 
     def _has_room(self, size: int) -> bool:
         """True if `size` bytes more can be sent, and are counted; else `_make_room` decides. This is the usual case."""
-        asked, limits = self._asked + size, self._limits
-        if self._recorded is not None or limits is None or size > limits.call:
-            return False
-        if asked + self._asked_before > limits.activation:
+        asked = self._asked + size
+        if asked > self._room or self._limits is None or size > self._limits.call:
             return False
         self._asked = asked
         return True
@@ -165,11 +164,13 @@ class Recorder:
     def _check_count(self) -> bool:
         """False if the code has asked for too much since it rested: then it must not go on."""
         asked = len(self._commands) - self._before
+        if asked <= MAX_COMMANDS and self._refused <= MAX_REFUSED:
+            return True
         if asked > MAX_COMMANDS:
             self._blame(f"The code asked for {asked:,} things at once, more than {MAX_COMMANDS:,}")
-        elif self._refused > MAX_REFUSED:
+        else:
             self._blame(f"The code was refused {self._refused:,} bytes at once, and asks again")
-        return asked <= MAX_COMMANDS and self._refused <= MAX_REFUSED
+        return False
 
     def _overflow(self) -> NoReturn:
         """What is asked for now fits, but not together with what was asked for after the stimuli before."""
