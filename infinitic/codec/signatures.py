@@ -53,7 +53,9 @@ class Signature:
 
     __slots__ = (
         "_by_name",
+        "_decode_only",
         "_decoders",
+        "_encode_only",
         "_encoders",
         "_fewest",
         "_other_names",
@@ -84,6 +86,10 @@ class Signature:
         self._fewest = sum(argument.required for argument in self._positional)
         if any(argument.required for argument in self._missing(len(self._positional))):
             self._fewest = _NEVER_ALL
+        # Most calls have one argument. These are for a call that is complete with its first one.
+        one_is_enough = self._fewest <= 1 <= len(self._encoders)
+        self._encode_only = self._encoders[0] if one_is_enough else None
+        self._decode_only = self._decoders[0] if one_is_enough else None
 
     @classmethod
     def of(
@@ -155,11 +161,12 @@ class Signature:
 
         Raises `UsageError` if the function cannot be called so, `PayloadError` if a value does not fit.
         """
-        if not kwargs and self._fewest <= len(args) <= len(self._encoders):
+        if not kwargs:
             try:
-                if len(args) == 1:
-                    return b"[%b]" % self._encoders[0](args[0])
-                return b"[%b]" % b",".join([e(value) for e, value in zip(self._encoders, args, strict=False)])
+                if len(args) == 1 and self._encode_only is not None:
+                    return b"[%b]" % self._encode_only(args[0])
+                if self._fewest <= len(args) <= len(self._encoders):
+                    return b"[%b]" % b",".join([e(value) for e, value in zip(self._encoders, args, strict=False)])
             except PayloadError:
                 pass  # once more below, which says where
         positional, named = list(args), dict(kwargs)
@@ -193,11 +200,12 @@ class Signature:
             except (msgspec.MsgspecError, ValueError) as error:
                 raise DecodingError(f"{self.name}() got something else than arguments: {error}") from None
             positional, named = keywords.a, keywords.k
-        if not named and self._fewest <= len(positional) <= len(self._decoders):
+        if not named:
             try:
-                if len(positional) == 1:
-                    return (self._decoders[0](positional[0]),), {}
-                return tuple([d(raw) for d, raw in zip(self._decoders, positional, strict=False)]), {}
+                if len(positional) == 1 and self._decode_only is not None:
+                    return (self._decode_only(positional[0]),), {}
+                if self._fewest <= len(positional) <= len(self._decoders):
+                    return tuple([d(raw) for d, raw in zip(self._decoders, positional, strict=False)]), {}
             except DecodingError:
                 pass  # once more below, which says where
         if problem := self._problem(len(positional), named):
