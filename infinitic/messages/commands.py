@@ -24,7 +24,7 @@ class ScheduleTask(_Command, frozen=True, tag="task"):
     task: Name = msgspec.field(name="m")
     arguments: msgspec.Raw = msgspec.field(name="a")
     tags: tuple[str, ...] = msgspec.field(name="g", default=())
-    meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
+    meta: dict[str, bytes] = msgspec.field(name="x", default={})
     timeout_at: float | None = msgspec.field(name="o", default=None)
 
 

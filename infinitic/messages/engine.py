@@ -27,7 +27,7 @@ class Start(_Input, frozen=True, kw_only=True, tag="start"):
     method: Name = msgspec.field(name="m")
     arguments: msgspec.Raw = msgspec.field(name="a")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
-    meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
+    meta: dict[str, bytes] = msgspec.field(name="x", default={})
 
 
 class CallMethod(_Input, frozen=True, kw_only=True, tag="call"):
@@ -76,7 +76,7 @@ class AttemptFailed(_Input, frozen=True, kw_only=True, tag="attempt_failed"):
     run: Whole = msgspec.field(name="u", default=0)
     retry_sequence: Whole = msgspec.field(name="rs", default=0)
     retry_index: Whole = msgspec.field(name="ri", default=0)
-    meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
+    meta: dict[str, bytes] = msgspec.field(name="x", default={})
 
 
 class Wake(_Input, frozen=True, kw_only=True, tag="wake"):

@@ -71,7 +71,7 @@ class AttemptFailed(_Event, frozen=True, tag="k"):
 
     position: Whole = msgspec.field(name="p")
     failure: TaskFailure = msgspec.field(name="f")
-    meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
+    meta: dict[str, bytes] = msgspec.field(name="x", default={})
 
 
 class Activated(_Event, frozen=True, tag="a"):

@@ -28,7 +28,7 @@ class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, ta
     stimuli: tuple[Stimulus, ...] = msgspec.field(name="e", default=())
     digest: str = msgspec.field(name="g", default="")
     sequence: Whole = msgspec.field(name="q", default=0)
-    meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
+    meta: dict[str, bytes] = msgspec.field(name="x", default={})
     each: bool = msgspec.field(name="o", default=False)
     epoch: Whole = msgspec.field(name="k", default=0)
     first: Whole = msgspec.field(name="f", default=0)

@@ -34,7 +34,7 @@ class ExecuteTask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True,
     deaths: Whole = msgspec.field(name="d", default=0)
     last_failure: TaskFailure | None = msgspec.field(name="f", default=None)
     tags: tuple[str, ...] = msgspec.field(name="g", default=())
-    meta: dict[str, bytes] = msgspec.field(name="x", default_factory=dict[str, bytes])
+    meta: dict[str, bytes] = msgspec.field(name="x", default={})
     made_at: Seconds = msgspec.field(name="at")
     asked: Whole = msgspec.field(name="k", default=0)
 
