@@ -151,7 +151,8 @@ class Committer:
 
     async def _write(self, changes: Sequence[Change | Published]) -> list[Settled]:
         try:
-            return list[Settled](await self._states.commit(changes))
+            settled: list[Settled] = [*await self._states.commit(changes)]
+            return settled
         except ValueTooLarge as error:
             if len(changes) == 1:
                 return [Refused(str(error))]

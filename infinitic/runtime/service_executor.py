@@ -453,7 +453,7 @@ class ServiceExecutor:
 
     async def _settle(self, reported: list[Work]) -> None:
         """These reports are published: from here on a repeat is acknowledged at once."""
-        deliveries = list[Delivery]()
+        deliveries: list[Delivery] = []
         for work in reported:
             if self._in_hand.pop(work.attempt, None) is not None:
                 self._reported -= 1
