@@ -144,7 +144,7 @@ class OneThreadConsumer(PulsarConsumer):
             return
         self._arrivals.append((result, message))
         self._asking = False
-        self._look()
+        self._handle_arrivals()
 
 
 class PublicClient(PulsarClient):

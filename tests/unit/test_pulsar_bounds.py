@@ -12,9 +12,9 @@ import pytest
 from infinitic.errors import UsageError
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import Message
+from infinitic_transports.pulsar.buffer import BufferedMessage, ReceiveBuffer
 from infinitic_transports.pulsar.client import PulsarClient
-from infinitic_transports.pulsar.held import Held, Shelf
-from infinitic_transports.pulsar.outgoing import GROUP_BYTES, Outgoing
+from infinitic_transports.pulsar.outgoing import GROUP_BYTES, PublishBatch
 from infinitic_transports.pulsar.producer import Producer
 
 
@@ -25,48 +25,48 @@ class Id:
         return b""
 
 
-def put(shelf: Shelf, number: int, key: str | None, size: int, due: float = 0.0) -> None:
-    held = Held(Id(), str(number).encode(), number, size)
-    shelf.arrive(Message(str(number), key, bytes(size)), held, 1, 0.0, due)
+def put(buffer: ReceiveBuffer, number: int, key: str | None, size: int, due: float = 0.0) -> None:
+    held = BufferedMessage(Id(), str(number).encode(), number, size)
+    buffer.add(Message(str(number), key, bytes(size)), held, 1, 0.0, due)
 
 
 @pytest.mark.parametrize("keyed", [True, False])
 @pytest.mark.parametrize("seed", range(20))
 def test_the_bytes_on_a_shelf_are_those_of_what_is_there(keyed: bool, seed: int) -> None:
     """Whatever arrives, is taken, is given back and becomes due."""
-    chance, shelf, now = random.Random(seed), Shelf(keyed=keyed), 0.0
+    chance, buffer, now = random.Random(seed), ReceiveBuffer(keyed=keyed), 0.0
     for number in range(300):
         now += chance.random()
         match chance.randrange(5):
             case 0 | 1:
                 due = now + chance.random() * 3 if chance.random() < 0.3 else 0.0
-                put(shelf, number, chance.choice(["a", "b", None]), chance.randrange(10), due)
+                put(buffer, number, chance.choice(["a", "b", None]), chance.randrange(10), due)
             case 2:
-                shelf.take(chance.randrange(4), chance.randrange(1, 20))
-            case 3 if shelf.in_hand:
-                delivery = chance.choice(list(shelf.in_hand))
+                buffer.take(chance.randrange(4), chance.randrange(1, 20))
+            case 3 if buffer.in_hand:
+                delivery = chance.choice(list(buffer.in_hand))
                 if chance.random() < 0.5:
-                    shelf.settle(delivery)
+                    buffer.settle(delivery)
                 else:
-                    shelf.give_back(delivery, now + chance.choice([0.0, 2.0]))
+                    buffer.give_back(delivery, now + chance.choice([0.0, 2.0]))
             case _:
-                shelf.release(now)
-        ready = {id(delivery.token) for delivery in shelf.ready}
-        in_hand = {id(held) for held in shelf.in_hand.values()}
-        assert shelf.ready_bytes == sum(len(delivery.message.body) for delivery in shelf.ready)
-        again = [delivery for delivery in shelf.ready if cast(Held, delivery.token).returned]
-        assert shelf.returned_bytes == sum(len(delivery.message.body) for delivery in again)
-        assert shelf.returned == len(again)
-        rest = [held for held in shelf.known.values() if id(held) not in ready | in_hand]
-        assert shelf.parked_bytes == sum(held.size for held in rest)
-        assert shelf.parked == len(rest)
+                buffer.release(now)
+        ready = {id(delivery.token) for delivery in buffer.ready}
+        in_hand = {id(held) for held in buffer.in_hand.values()}
+        assert buffer.ready_bytes == sum(len(delivery.message.body) for delivery in buffer.ready)
+        again = [delivery for delivery in buffer.ready if cast(BufferedMessage, delivery.token).returned]
+        assert buffer.returned_bytes == sum(len(delivery.message.body) for delivery in again)
+        assert buffer.returned == len(again)
+        rest = [held for held in buffer.known.values() if id(held) not in ready | in_hand]
+        assert buffer.waiting_bytes == sum(held.size for held in rest)
+        assert buffer.waiting == len(rest)
 
 
 def test_one_receive_returns_so_many_bytes_or_one_message() -> None:
-    shelf = Shelf(keyed=False)
+    buffer = ReceiveBuffer(keyed=False)
     for number, size in enumerate((100, 3, 3, 3)):
-        put(shelf, number, None, size)
-    assert [len(shelf.take(10, 5)) for _ in range(3)] == [1, 2, 1]
+        put(buffer, number, None, size)
+    assert [len(buffer.take(10, 5)) for _ in range(3)] == [1, 2, 1]
 
 
 class Library:
@@ -137,14 +137,14 @@ class Builder:
 def test_many_bytes_are_copied_into_the_library_group_by_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Builder, "built", 0)
     library: Any = type("Library", (), {"MessageBuilder": Builder})
-    outgoing, body = Outgoing(Topic("t", Ordering.KEYED, "main")), bytes(GROUP_BYTES // 2)
+    outgoing, body = PublishBatch(Topic("t", Ordering.KEYED, "main")), bytes(GROUP_BYTES // 2)
     for number in range(6):
         outgoing.add(Message(str(number), "k", body), None, len(body))
-    groups = outgoing.groups(library)
+    groups = outgoing.build_groups(library)
     assert Builder.built == 0
     for count, (_, messages, sizes) in enumerate(groups, 1):
         assert len(messages) == len(sizes) == 2
         assert Builder.built == count * GROUP_BYTES
     outgoing.add(Message("\ud800", "k", b""), None, 0)
     with pytest.raises(UsageError, match="no Unicode text"):
-        outgoing.groups(library)
+        outgoing.build_groups(library)

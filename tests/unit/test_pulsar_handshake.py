@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from infinitic_transports.pulsar.handshake import Greeting, HandshakeError, Identity, addresses, greet
+from infinitic_transports.pulsar.handshake import Greeting, HandshakeError, Identity, greet, parse_addresses
 
 HOST = "127.0.0.1"
 CONNECTED = bytes((8, 3, 26)) + bytes((13, 10, 5)) + b"4.2.4" + bytes((16, 19)) + bytes((24, 0x80, 0x80, 4))
@@ -66,26 +66,26 @@ def test_a_denial_has_its_reason() -> None:
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is a web server"),
         (bytes((21, 3, 3, 0, 2, 2, 70)), "wrong version number"),
-        (b"\xff\xff\xff\xff and more", "no broker of Pulsar"),
-        (framed(b"\x08\x63"), "no broker of Pulsar"),
-        (framed(b"\x08\x03"), "no broker of Pulsar"),
-        (framed(b"\x08"), "no broker of Pulsar"),
-        (framed(bytes((8, 3, 26, 120, 1))), "no broker of Pulsar"),
-        (framed(bytes((11, 3, 26, 0))), "no broker of Pulsar"),
-        (framed(bytes((8, 3, 24, 5))), "no broker of Pulsar"),
+        (b"\xff\xff\xff\xff and more", "not a broker of Pulsar"),
+        (framed(b"\x08\x63"), "not a broker of Pulsar"),
+        (framed(b"\x08\x03"), "not a broker of Pulsar"),
+        (framed(b"\x08"), "not a broker of Pulsar"),
+        (framed(bytes((8, 3, 26, 120, 1))), "not a broker of Pulsar"),
+        (framed(bytes((11, 3, 26, 0))), "not a broker of Pulsar"),
+        (framed(bytes((8, 3, 24, 5))), "not a broker of Pulsar"),
     ],
 )
 def test_what_is_no_broker_is_a_mistake(answer: bytes, says: str) -> None:
     with pytest.raises(HandshakeError, match=says) as raised:
         meet(answer)
-    assert raised.value.mistake
+    assert raised.value.permanent
 
 
 @pytest.mark.parametrize(("answer", "says"), [(b"", "closes the connection"), (None, "does not answer within 0.5 s")])
 def test_what_may_pass_is_none(answer: bytes | None, says: str) -> None:
     with pytest.raises(HandshakeError, match=says) as raised:
         meet(answer)
-    assert not raised.value.mistake
+    assert not raised.value.permanent
 
 
 def test_nothing_listens() -> None:
@@ -94,7 +94,7 @@ def test_nothing_listens() -> None:
 
 
 def test_the_hosts_of_a_url() -> None:
-    assert addresses("pulsar://a:1,b") == [("a", 1), ("b", 6650)]
-    assert addresses("pulsar+ssl://[::1]:7,b/") == [("::1", 7), ("b", 6651)]
-    with pytest.raises(HandshakeError, match="no host and port"):
-        addresses("pulsar://a:b")
+    assert parse_addresses("pulsar://a:1,b") == [("a", 1), ("b", 6650)]
+    assert parse_addresses("pulsar+ssl://[::1]:7,b/") == [("::1", 7), ("b", 6651)]
+    with pytest.raises(HandshakeError, match="not a host and port"):
+        parse_addresses("pulsar://a:b")

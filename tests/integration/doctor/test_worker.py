@@ -89,7 +89,7 @@ def test_a_schema_of_a_newer_release(folder: Folder, pulsar: dict[str, Any], at:
 def test_who_it_says_it_is_is_refused(folder: Folder, at: Place, secured: Secured) -> None:
     how = {"type": "token", "token": token("admin", b"another key" * 4)}
     folder.write(secured.fields(None, authentication=how), storage(at))
-    ends(folder, "look at `authentication`")
+    ends(folder, "check `authentication`")
 
 
 def test_a_role_without_permission(folder: Folder, at: Place, secured: Secured) -> None:

@@ -18,7 +18,7 @@ from infinitic.errors import TransportError, UsageError
 from infinitic.topics import Topic
 from infinitic.transport import Transport, TransportClosed, TransportUnavailable, UnknownTopic
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport, watch
-from infinitic_transports.pulsar.names import Names, delayed
+from infinitic_transports.pulsar.names import Names, derive_delayed_topic
 from tests.integration.pulsar.conftest import Play
 from tests.integration.pulsar.helpers import bodies, collect, ephemeral, keyed, message, shared
 from tests.integration.pulsar.secured import Secured
@@ -181,7 +181,7 @@ def test_delayed_messages_go_on_after_their_topic_was_removed(play: Play, settin
     async def test(transport: PulsarTransport) -> None:
         await transport.declare([topic])
         consumer = await transport.subscribe(topic, "main", 10)
-        rest(settings, "DELETE", delayed(topic), "?force=true")
+        rest(settings, "DELETE", derive_delayed_topic(topic), "?force=true")
         await transport.publish(topic, [message("x", "k", SystemClock().now() + 0.3)])
         assert bodies(await collect(consumer, 1)) == ["x"]
 
@@ -202,7 +202,7 @@ def test_a_consumer_that_the_broker_keeps_out_is_given_up(
         await transport.admin.set_policy("subscriptionTypesEnabled", ["Exclusive"])
         try:
             rest(settings, "PUT", topic, "/unload")
-            with pytest.raises(TransportClosed, match=r"is cut off for .* though its topic is there"):
+            with pytest.raises(TransportClosed, match=r"has been cut off for .* although its topic exists"):
                 await consumer.receive(10)
             with pytest.raises(TransportError) as raised:
                 await transport.subscribe(topic, "main", 10)

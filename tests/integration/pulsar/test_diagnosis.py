@@ -13,7 +13,7 @@ from infinitic.diagnosis import Level
 from infinitic.ids import new_id
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
 from infinitic_transports.pulsar.admin import Admin
-from infinitic_transports.pulsar.versions import unfit
+from infinitic_transports.pulsar.versions import explain_unfit
 from tests.integration.pulsar.conftest import Play
 from tests.integration.pulsar.helpers import shared
 
@@ -100,7 +100,7 @@ def test_a_policy_that_somebody_changed(
     settings: PulsarSettings, play: Play, path: str, body: Any, subject: str, level: Level, says: str
 ) -> None:
     async def test(transport: PulsarTransport) -> None:
-        await transport.admin.ready()
+        await transport.admin.prepare()
         before: Mapping[str, Any] = (await transport.admin.get(transport.admin.where)).json()
         await transport.admin.set_policy(path, body)
         checks = [each for each in await transport.diagnose() if each.subject == subject]
@@ -128,7 +128,7 @@ def test_an_old_broker_is_warned_of_once_and_is_a_failure(
     async def old(_: Admin) -> str:
         return "4.2.1"
 
-    monkeypatch.setattr(Admin, "version", old)
+    monkeypatch.setattr(Admin, "get_version", old)
 
     async def test(transport: PulsarTransport) -> None:
         await transport.declare([shared()])
@@ -143,9 +143,9 @@ def test_an_old_broker_is_warned_of_once_and_is_a_failure(
 
 @pytest.mark.parametrize("version", ["4.0.13", "4.0.20", "4.2.4", "4.3.0", "5.0.0-SNAPSHOT", "unknown"])
 def test_versions_that_will_do(version: str) -> None:
-    assert unfit(version) is None
+    assert explain_unfit(version) is None
 
 
 @pytest.mark.parametrize("version", ["2.11.0", "3.3.9", "4.0.12", "4.1.9", "4.2.3", "4.2.0-rc1"])
 def test_versions_that_stall(version: str) -> None:
-    assert "4.2.4 or newer" in str(unfit(version))
+    assert "4.2.4 or newer" in str(explain_unfit(version))

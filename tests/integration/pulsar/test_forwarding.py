@@ -14,7 +14,7 @@ from infinitic.transport import Delivery, Message, TransportClosed, TransportUna
 from infinitic_transports.pulsar import forwarding
 from infinitic_transports.pulsar.consumer import PulsarConsumer
 from infinitic_transports.pulsar.forwarding import Forwarder
-from infinitic_transports.pulsar.names import delayed
+from infinitic_transports.pulsar.names import derive_delayed_topic
 
 
 class Due:
@@ -134,8 +134,10 @@ def test_what_is_being_moved_lands_before_it_stops() -> None:
 @pytest.mark.parametrize("name", ["Order", "Order-delayed", "delayed:Order"])
 def test_where_they_wait_is_no_topic_of_another(name: str) -> None:
     every = [workflow_engine(each) for each in ("Order", "Order-delayed", "delayed:Order")]
-    assert delayed(workflow_engine(name)).name not in {each.name for each in every}
-    assert delayed(Topic("a", Ordering.KEYED, "main")) != delayed(Topic("a-delayed", Ordering.KEYED, "main"))
+    assert derive_delayed_topic(workflow_engine(name)).name not in {each.name for each in every}
+    assert derive_delayed_topic(Topic("a", Ordering.KEYED, "main")) != derive_delayed_topic(
+        Topic("a-delayed", Ordering.KEYED, "main")
+    )
 
 
 class Lost(Due):

@@ -14,8 +14,8 @@ from infinitic.ids import new_id
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import Message, MessageTooLarge, TransportClosed, UnknownTopic
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
-from infinitic_transports.pulsar.library import load
-from infinitic_transports.pulsar.names import Names, delayed
+from infinitic_transports.pulsar.library import load_module
+from infinitic_transports.pulsar.names import Names, derive_delayed_topic
 from tests.integration.pulsar.conftest import BROKER, Play
 from tests.integration.pulsar.helpers import bodies, collect, ephemeral, keyed, message, nothing, shared, until
 
@@ -422,7 +422,9 @@ def test_what_is_no_utf8_holds_nothing_up(play: Play, settings: PulsarSettings) 
         await transport.declare([topic])
         consumer = await transport.subscribe(topic, "main", 10)
         await publish_raw(Names(settings.tenant, settings.namespace).full(topic), {"odd": b"\xff\xfe"})
-        await publish_raw(Names(settings.tenant, settings.namespace).full(delayed(topic)), {"odd": b"\xff\xfe"})
+        await publish_raw(
+            Names(settings.tenant, settings.namespace).full(derive_delayed_topic(topic)), {"odd": b"\xff\xfe"}
+        )
         await transport.publish(topic, [message("next", "k"), message("later", "k", SystemClock().now() + 0.2)])
         assert sorted(bodies(await collect(consumer, 4))) == ["later", "next", "raw", "raw"]
 
@@ -433,7 +435,7 @@ async def publish_raw(topic: str, headers: dict[str, bytes]) -> None:
     """As somebody with another library."""
 
     def publish() -> None:
-        library = load("_pulsar")
+        library = load_module("_pulsar")
         client = library.Client(BROKER, library.ClientConfiguration())
         producer = client.create_producer(topic, library.ProducerConfiguration())
         builder = library.MessageBuilder().content(b"raw").partition_key("k")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from infinitic_transports.pulsar import PulsarSettings, configuration
-from infinitic_transports.pulsar.settings import ClientOptions, ConsumerOptions, ProducerOptions, Tls
+from infinitic_transports.pulsar.settings import ClientOptions, ConsumerOptions, ProducerOptions, PulsarTls
 
 LIBRARY: Any = pytest.importorskip("_pulsar")
 
@@ -78,7 +78,7 @@ OURS = {
 @pytest.mark.parametrize(
     ("theirs", "ours", "reasons", "source"),
     [
-        ("ClientConfiguration", (ClientOptions, Tls), CLIENT, configuration),
+        ("ClientConfiguration", (ClientOptions, PulsarTls), CLIENT, configuration),
         ("ProducerConfiguration", (ProducerOptions,), PRODUCER, configuration),
         ("ConsumerConfiguration", (ConsumerOptions,), CONSUMER, configuration),
     ],
@@ -118,12 +118,14 @@ def test_the_library_takes_every_setting() -> None:
             "tls": {"trust_certs": "/ca.pem", "validate_hostname": False, "allow_insecure": True},
         }
     )
-    made = configuration.connection(LIBRARY, settings)
+    made = configuration.make_client_configuration(LIBRARY, settings)
     assert (made.io_threads(), made.operation_timeout_seconds(), made.concurrent_lookup_requests()) == (2, 3, 5)
     assert (made.connection_timeout(), made.stats_interval_in_seconds()) == (500, 7)
-    sending = configuration.producing(LIBRARY, settings.producer, batching=True, timeout=1.5)
+    sending = configuration.make_producer_configuration(LIBRARY, settings.producer, batching=True, timeout=1.5)
     assert (sending.send_timeout_millis(), str(sending.compression_type())) == (1500, "CompressionType.ZSTD")
     assert (sending.batching_enabled(), sending.batching_max_messages()) == (True, 5)
     assert (sending.batching_max_allowed_size_in_bytes(), sending.batching_max_publish_delay_ms()) == (6, 7)
     assert sending.max_pending_messages() == 8
-    assert not configuration.producing(LIBRARY, settings.producer, batching=False, timeout=1).batching_enabled()
+    assert not configuration.make_producer_configuration(
+        LIBRARY, settings.producer, batching=False, timeout=1
+    ).batching_enabled()

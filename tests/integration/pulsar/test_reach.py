@@ -87,7 +87,7 @@ def test_a_port_that_says_nothing(settings: PulsarSettings) -> None:
 def test_where_nothing_answers_waiting_may_help(settings: PulsarSettings) -> None:
     error = first_error(at(settings, "pulsar://127.0.0.1:1", web_service_url="http://127.0.0.1:1"), "publish")
     assert isinstance(error, TransportUnavailable)
-    assert "nothing listens at 127.0.0.1:1; look at broker_service_url and whether the broker is up" in str(error)
+    assert "nothing listens at 127.0.0.1:1; check broker_service_url, and whether the broker is up" in str(error)
 
 
 def test_the_second_of_two_brokers_is_enough(settings: PulsarSettings, play: Play) -> None:

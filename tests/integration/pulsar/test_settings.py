@@ -66,7 +66,7 @@ def test_every_way_to_authenticate_makes_a_client(how: dict[str, Any]) -> None:
 
     async def test() -> None:
         async with PulsarTransport(settings):
-            made = configuration.connection(importlib.import_module("_pulsar"), settings)
+            made = configuration.make_client_configuration(importlib.import_module("_pulsar"), settings)
             assert made.authentication is not None
 
     asyncio.run(test())
@@ -127,10 +127,10 @@ def test_no_secret_is_shown(how: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("key", [f'{{"client_id": "me", "client_secret": "{SECRET}"}}', "-----BEGIN KEY-----\nx\n"])
 def test_a_key_may_be_the_document_itself(key: str) -> None:
-    url = configuration.key_url(key)
+    url = configuration.make_key_url(key)
     assert url.startswith("data:application/")
     assert b64decode(url.partition(",")[2]).decode() == key
-    assert configuration.key_url("file:///key.json") == "file:///key.json"
+    assert configuration.make_key_url("file:///key.json") == "file:///key.json"
 
 
 def test_a_broker_that_is_not_there_is_unavailable_and_the_message_says_where() -> None:

@@ -1,6 +1,7 @@
-"""The client library, typed and bridged to asyncio. Nothing else touches it; it is imported when first used.
+"""The client library, with types, and bridged to asyncio. It is imported when it is first used.
 
-Callbacks come in threads of the library and hold the GIL. One that raises ends the process, so none does.
+The library calls its callbacks in threads of its own, which hold the GIL. A callback that raises
+ends the process. So none of ours may raise.
 """
 
 from __future__ import annotations
@@ -13,19 +14,25 @@ from typing import Any, Protocol, cast
 
 from infinitic.errors import ConfigurationError, TransportError
 from infinitic.transport import TransportClosed, TransportUnavailable
-from infinitic_transports.pulsar.configuration import connection, consuming, place, producing, reading
-from infinitic_transports.pulsar.errors import error_of, wrong
+from infinitic_transports.pulsar.configuration import (
+    make_client_configuration,
+    make_consumer_configuration,
+    make_producer_configuration,
+    make_reader_configuration,
+    make_start,
+)
+from infinitic_transports.pulsar.errors import advise_connection, make_error
 from infinitic_transports.pulsar.library import load_library
 from infinitic_transports.pulsar.settings import PulsarSettings
 
 Answer = Callable[..., None]
 
 CLOSE_SECONDS = 3.0
-"""Seconds that a broker has to answer who leaves."""
+"""Seconds within which a broker has to answer a client that leaves."""
 
 
 class Result(Protocol):
-    """How a call went. Compares equal to `Library.ok` if well."""
+    """The result of a call. If it succeeded, it is equal to `Result.Ok` of the library."""
 
     @property
     def name(self) -> str: ...
@@ -64,12 +71,22 @@ class RawReader(Protocol):
     def close_async(self, callback: Answer, /) -> None: ...
 
 
-async def answered(
+async def call_async(
     what: str, where: str, call: Callable[[Answer], None], waiting: set[asyncio.Future[Any]] | None = None
 ) -> Any:
-    """Make a call that takes a callback, and wait for its answer. Both styles of the library are understood.
+    """Make a call that takes a callback, and wait for its answer.
 
-    The future is in `waiting` meanwhile: for the caller to settle if no answer will come.
+    The library has two styles of callbacks; both are understood.
+
+    Args:
+        what: what is done, for the text of an error.
+        where: the URL of the broker, likewise.
+        call: makes the call, with the callback that it is given.
+        waiting: the future is in this set meanwhile. So the caller can settle it if no answer will
+            come.
+
+    Raises:
+        TransportError: the answer is an error.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
@@ -77,16 +94,17 @@ async def answered(
     def settle(outcome: Any, value: Any) -> None:
         if future.done():
             if hasattr(value or outcome, "close_async"):
-                (value or outcome).close_async(ignore)  # nobody waits for it any more
+                # Whoever waited was cancelled, so nobody would close what was made.
+                (value or outcome).close_async(ignore)
         elif hasattr(outcome, "error"):
-            future.set_exception(error_of(outcome.error.name, what, where, outcome.message))
+            future.set_exception(make_error(outcome.error.name, what, where, outcome.message))
         elif hasattr(outcome, "name") and not hasattr(outcome, "close_async") and outcome.name != "Ok":
-            future.set_exception(error_of(outcome.name, what, where))
+            future.set_exception(make_error(outcome.name, what, where))
         else:
             future.set_result(outcome if value is None else value)
 
     def answer(outcome: Any, value: Any = None) -> None:
-        post(loop, settle, outcome, value)
+        run_on_loop(loop, settle, outcome, value)
 
     if waiting is not None:
         waiting.add(future)
@@ -95,21 +113,26 @@ async def answered(
     return await future
 
 
-def post(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: Any) -> None:
-    """Run on the loop, from any thread. A loop that is closed needs no answers."""
+def run_on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: Any) -> None:
+    """Run a function on the loop, from any thread. Nothing happens if the loop is closed."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(call, *args)
 
 
 def ignore(*_: Any) -> None:
-    """For answers that nobody waits for."""
+    """A callback for answers that nobody waits for."""
 
 
 class PulsarClient:
-    """One connection to the brokers, opened by what is first made with it."""
+    """One connection to the brokers. It is opened when the first producer or consumer is made.
+
+    Args:
+        settings: where the brokers are.
+        reach: returns if the brokers can be reached, and raises otherwise. It is asked before the
+            first thing is made.
+    """
 
     def __init__(self, settings: PulsarSettings, reach: Callable[[], Awaitable[None]]) -> None:
-        """`reach` returns if the brokers can be connected to. It is asked before the first thing is made."""
         self.library = load_library()
         self._settings = settings
         self._reach = reach
@@ -117,54 +140,81 @@ class PulsarClient:
         self._client: Any = None
         self._waiting: set[asyncio.Future[Any]] = set()
         self._closed = False
-        self._proven = False  # it has connected: what stands in its way now is no mistake in the settings
+        # Once it has connected, the settings are right: later failures are outages.
+        self._proven = False
 
     async def producer(self, topic: str, *, batching: bool, timeout: float) -> RawProducer:
-        """Make a producer. Raises `UnknownTopic` if there is no such topic."""
+        """Make a producer.
+
+        Args:
+            topic: the full name of the topic.
+            batching: whether batches are allowed.
+            timeout: seconds until a message that is not accepted fails.
+
+        Raises:
+            UnknownTopic: there is no such topic.
+        """
         client = self._open()
-        conf = producing(self.library, self._settings.producer, batching=batching, timeout=timeout)
+        conf = make_producer_configuration(self.library, self._settings.producer, batching=batching, timeout=timeout)
         made = await self._make(
             f"Making a producer for {topic}", lambda answer: client.create_producer_async_v2(topic, conf, answer)
         )
         return cast(RawProducer, made)
 
     async def consumer(self, topic: str, subscription: str, *, keyed: bool, queue: int) -> RawConsumer:
-        """Join a durable subscription."""
+        """Join a durable subscription.
+
+        Args:
+            topic: the full name of the topic.
+            subscription: the encoded name of the subscription.
+            keyed: whether the topic is KEYED.
+            queue: how many messages the library requests beforehand.
+        """
         client, library = self._open(), self.library
-        conf = consuming(library, keyed=keyed, queue=queue, partitions=self._settings.partitions or 1)
+        conf = make_consumer_configuration(library, keyed=keyed, queue=queue, partitions=self._settings.partitions or 1)
         made = await self._make(
             f"Subscribing to {topic}", lambda answer: client.subscribe_async_v2(topic, subscription, conf, answer)
         )
         return cast(RawConsumer, made)
 
     async def reader(self, topic: str, name: str, *, queue: int, after: tuple[int, int] | None) -> RawReader:
-        """Read what comes after an entry (ledger and number), or from now on. It leaves nothing behind.
+        """Read the messages after an entry, or new messages only. A reader leaves nothing behind.
 
-        From now on is anew at each reconnect, until the first message has come: between them some are missed.
+        **Without an entry, messages may be missed**: until the first message has come, each
+        reconnect begins with new messages again.
+
+        Args:
+            topic: the full name of the topic.
+            name: the name of the reader.
+            queue: how many messages the library requests beforehand.
+            after: ledger and number of the entry; None for new messages only.
         """
         client, library = self._open(), self.library
-        conf, last = reading(library, name, queue=queue), place(library, after)
+        conf, last = make_reader_configuration(library, name, queue=queue), make_start(library, after)
         made = await self._make(
-            f"Reading {topic}",
+            f"ReaderSource {topic}",
             lambda answer: client.create_reader_async_v2(topic, last, conf, answer),
         )
         return cast(RawReader, made)
 
     async def close(self, *, at_once: bool = False) -> None:
-        """Leave; `at_once` without a word to the brokers, who may be frozen."""
+        """Leave the brokers; `at_once` without telling them, because they may not answer."""
         self._closed = True
         client, self._client = self._client, None
         if client is None:
             return
         try:
-            if not at_once:  # in a thread: the library's own asynchronous close may end the process when it exits
+            if not at_once:
+                # In a thread: the asynchronous close of the library may end the process at its
+                # exit.
                 await asyncio.to_thread(client.close)
         except Exception:  # noqa: BLE001 (a broker that is away: nothing is left to be closed)
             at_once = True
         if at_once:
             await asyncio.to_thread(client.shutdown)
         self._at_exit.detach()
-        for future in self._waiting.copy():  # the library answers not all of them
+        # The library does not answer all calls that are under way.
+        for future in self._waiting.copy():
             if not future.done():
                 future.set_exception(TransportClosed("This transport is closed"))
 
@@ -174,11 +224,12 @@ class PulsarClient:
             if self._closed:
                 raise TransportClosed("This transport is closed")
         try:
-            made = await answered(what, self.where, call, self._waiting)
+            made = await call_async(what, self.where, call, self._waiting)
         except TransportError as error:
             if self._closed:
                 raise TransportClosed("This transport is closed") from error
-            advice = wrong(str(error)) if isinstance(error, TransportUnavailable) and not self._proven else None
+            is_first = isinstance(error, TransportUnavailable) and not self._proven
+            advice = advise_connection(str(error)) if is_first else None
             if advice is None:
                 raise
             raise TransportError(f"{error}: {advice}") from error
@@ -190,7 +241,7 @@ class PulsarClient:
             raise TransportClosed("This transport is closed")
         if self._client is None:
             try:
-                self._client = self.library.Client(self.where, connection(self.library, self._settings))
+                self._client = self.library.Client(self.where, make_client_configuration(self.library, self._settings))
             except Exception as error:
                 raise ConfigurationError(f"The client of {self.where} cannot be made: {error}") from error
             # A thread of the library that outlives the interpreter aborts the process.

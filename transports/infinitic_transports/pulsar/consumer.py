@@ -1,4 +1,7 @@
-"""Receiving: one outstanding request to the library at a time, drained in bursts; one wake-up of the loop for each."""
+"""Receiving. One request to the library is outstanding at a time.
+
+What the library has already is taken in bursts, and the loop is woken once for each burst.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,25 @@ from infinitic.clock import Clock
 from infinitic.errors import TransportError, UsageError
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import Consumer, Delivery, Message, TransportClosed, UnknownTopic
-from infinitic_transports.pulsar.client import CLOSE_SECONDS, RawMessage, Result, post
-from infinitic_transports.pulsar.errors import error_of
-from infinitic_transports.pulsar.held import Held, Shelf
-from infinitic_transports.pulsar.outgoing import DUE, ID, KEY, own
+from infinitic_transports.pulsar.buffer import BufferedMessage, ReceiveBuffer
+from infinitic_transports.pulsar.client import CLOSE_SECONDS, RawMessage, Result, run_on_loop
+from infinitic_transports.pulsar.errors import make_error
+from infinitic_transports.pulsar.outgoing import DUE, ID, KEY, is_own_header
 from infinitic_transports.pulsar.sources import ACK_GROUPING_SECONDS, Source
 
 T = TypeVar("T")
 
-PARKED = 20_000
-"""Messages that are put off in this process before it takes no more: the broker stops at 50,000 a consumer."""
+MAX_WAITING = 20_000
+"""Messages that may wait in this process before it takes no more.
 
-PARKED_BYTES = 64 * 1024 * 1024
-"""Bytes of their bodies before it takes no more."""
+The broker gives a consumer at most 50,000.
+"""
+
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+"""Bytes of the bodies of these before it takes no more."""
 
 RECEIVE_BYTES = 8 * 1024 * 1024
-"""Bytes of bodies that one `receive` returns, or one message more."""
+"""Bytes of bodies that one `receive` returns, but for its last message."""
 
 _LONGEST_WAIT = 3600.0
 _SHORTEST_WAIT = 1e-3
@@ -38,7 +44,21 @@ _logger = logging.getLogger("infinitic.transports.pulsar")
 
 
 class PulsarConsumer(Consumer):
-    """See `Consumer`. The library calls `_arrived` from its threads, or within `_pump` for what it already has."""
+    """A consumer of a Pulsar topic, see `Consumer`.
+
+    The library calls `_arrived` from its threads, or within `_pump` for messages that it already
+    has.
+
+    Args:
+        source: where messages come from.
+        topic: the topic, for errors.
+        subscription: its name; None for a reader.
+        prefetch: how many messages may be in hand.
+        clock: tells when delayed messages are due.
+        ok: the result of a call that succeeded.
+        where: the URL of the broker, for errors.
+        after_close: called once when the consumer has left.
+    """
 
     def __init__(
         self,
@@ -60,7 +80,7 @@ class PulsarConsumer(Consumer):
         self._where = where
         self._after_close = after_close
         self._loop = asyncio.get_running_loop()
-        self._shelf = Shelf(keyed=topic.ordering is Ordering.KEYED)
+        self._buffer = ReceiveBuffer(keyed=topic.ordering is Ordering.KEYED)
         self._numbers = count(1)
         self._arrivals: deque[tuple[Result, RawMessage]] = deque()
         self._asking = False
@@ -74,19 +94,23 @@ class PulsarConsumer(Consumer):
         self._closing: asyncio.Task[None] | None = None
 
     async def receive(self, max_messages: int) -> list[Delivery]:
-        """See `Consumer.receive`. Raises `UsageError` for a `max_messages` below 1, and for a second call."""
+        """Wait for messages, see `Consumer.receive`.
+
+        Raises:
+            UsageError: `max_messages` is below 1, or another `receive` of this consumer is waiting.
+        """
         if max_messages < 1:
-            raise UsageError(f"At least 1 message is received, not {max_messages}")
+            raise UsageError(f"max_messages has to be at least 1, not {max_messages}")
         if self._receiver is not None:
-            raise UsageError("One `receive` of a consumer at a time")
-        shelf = self._shelf
+            raise UsageError("Another `receive` of this consumer is waiting: call it once at a time")
+        buffer = self._buffer
         while True:
             self._check_open()
-            self._wanted = min(max_messages, self._prefetch - len(shelf.in_hand))
+            self._wanted = min(max_messages, self._prefetch - len(buffer.in_hand))
             if self._wanted > 0:
                 self._pump()
-                if shelf.ready:
-                    return shelf.take(self._wanted, RECEIVE_BYTES)
+                if buffer.ready:
+                    return buffer.take(self._wanted, RECEIVE_BYTES)
             if self._failure is not None:
                 raise self._failure
             self._receiver = self._loop.create_future()
@@ -97,18 +121,18 @@ class PulsarConsumer(Consumer):
 
     @property
     def connected(self) -> bool:
-        """False while the broker is away, and when the topic is gone. Nothing is asked."""
+        """False while the broker is away, and when the topic is gone. It asks nobody."""
         return self._source.connected
 
     def lose(self, error: TransportError) -> None:
-        """Nothing will come any more: `receive` says why, to whoever waits now and to all who call later."""
+        """End this consumer: `receive` raises the error, now and in every later call."""
         if self._failure is None and self._closing is None:
             self._failure = error
             self._wake()
 
     async def ack(self, deliveries: Iterable[Delivery]) -> None:
         self._check_open()
-        settle, ack = self._shelf.settle, self._source.ack
+        settle, ack = self._buffer.settle, self._source.ack
         for delivery in deliveries:
             settled = settle(delivery)
             if settled is not None:
@@ -119,7 +143,7 @@ class PulsarConsumer(Consumer):
     async def nack(self, delivery: Delivery, delay: float = 0.0) -> None:
         self._check_open()
         now = self._now()
-        if self._shelf.give_back(delivery, now + delay if delay > 0 else 0.0):
+        if self._buffer.give_back(delivery, now + delay if delay > 0 else 0.0):
             self._release()
             self._wake()
 
@@ -140,43 +164,44 @@ class PulsarConsumer(Consumer):
                         await asyncio.sleep(rest)
                 await self._source.close()
         except (TransportError, TimeoutError):
-            pass  # a broker that is away, or frozen, gives back what was in hand when the connection is gone
+            # A broker that does not answer gives back what was in hand when the connection ends.
+            pass
         finally:
             await self._after_close(self)
 
     def _pump(self) -> None:
-        """Ask for what a receiver wants, and no more: the rest is for other consumers.
+        """Request as many messages as `receive` wants. The rest is for other consumers.
 
-        What was given back does not count: it would hide the others. What the library already has comes at once,
-        within the call.
+        Messages that were given back do not count, since they would keep new ones away. The library
+        hands over what it already has within the call.
         """
-        shelf, arrivals = self._shelf, self._arrivals
+        buffer, arrivals = self._buffer, self._arrivals
         while not self._asking and self._closing is None and self._failure is None:
             if arrivals:
                 self._unpack()
-            room = min(self._wanted + shelf.returned, self._prefetch - len(shelf.in_hand)) - len(shelf.ready)
-            size = shelf.ready_bytes - shelf.returned_bytes
+            room = min(self._wanted + buffer.returned, self._prefetch - len(buffer.in_hand)) - len(buffer.ready)
+            size = buffer.ready_bytes - buffer.returned_bytes
             if room <= 0 or size >= RECEIVE_BYTES or self._is_full():
                 return
             while room > 0 and size < RECEIVE_BYTES and not self._asking:
                 self._asking = True
-                self._source.next(self._arrived)
+                self._source.request(self._arrived)
                 room -= 1
                 if not self._asking and arrivals[-1][0] == self._ok:
                     size += arrivals[-1][1].length()
 
     def _is_full(self) -> bool:
-        shelf = self._shelf
-        return shelf.parked >= PARKED or shelf.parked_bytes >= PARKED_BYTES
+        buffer = self._buffer
+        return buffer.waiting >= MAX_WAITING or buffer.waiting_bytes >= MAX_WAITING_BYTES
 
     def _arrived(self, result: Result, message: RawMessage) -> None:
         self._arrivals.append((result, message))
         self._asking = False
         if not self._waking:
             self._waking = True
-            post(self._loop, self._look)
+            run_on_loop(self._loop, self._handle_arrivals)
 
-    def _look(self) -> None:
+    def _handle_arrivals(self) -> None:
         self._waking = False
         self._unpack()
         if self._receiver is not None:
@@ -188,27 +213,30 @@ class PulsarConsumer(Consumer):
         while arrivals:
             result, raw = arrivals.popleft()
             if result != self._ok:
-                error = error_of(result.name, f"Receiving from {self._topic.name}", self._where)
+                error = make_error(result.name, f"Receiving from {self._topic.name}", self._where)
                 self.lose(error if isinstance(error, UnknownTopic) else TransportClosed(str(error)))
                 continue
-            self._shelve(raw)
+            self._keep(raw)
 
-    def _shelve(self, raw: RawMessage) -> None:
-        """Redelivered after a lost connection while it is still here: it is the same one."""
+    def _keep(self, raw: RawMessage) -> None:
+        """Keep a message, unless it is here already.
+
+        After a lost connection the broker sends messages again that are still here.
+        """
         id = raw.message_id()
         identity = id.serialize()
-        known = self._shelf.known.get(identity)
+        known = self._buffer.known.get(identity)
         if known is not None:
             known.id = id
             return
-        if self._shelf.was_settled(identity):
+        if self._buffer.was_settled(identity):
             self._source.ack(id)
             return
-        headers = self._decoded(raw.properties, dict[str, str]())
+        headers = self._decode(raw.properties, dict[str, str]())
         key: str | None
         match headers.get(KEY):
             case None:
-                key = self._decoded(raw.partition_key, "")
+                key = self._decode(raw.partition_key, "")
             case "none":
                 key = None
             case _:
@@ -217,29 +245,30 @@ class PulsarConsumer(Consumer):
         if len(headers) == 1 and message_id:
             message = Message(message_id, key, body)
         else:
-            due = _due(headers[DUE], self._topic) if DUE in headers else 0.0
-            message = Message(message_id, key, body, {k: v for k, v in headers.items() if not own(k)}, due or None)
+            due = _parse_due(headers[DUE], self._topic) if DUE in headers else 0.0
+            others = {name: value for name, value in headers.items() if not is_own_header(name)}
+            message = Message(message_id, key, body, others, due or None)
             if due <= self._now():
                 due = 0.0
-        held = Held(id, identity, next(self._numbers), len(body))
-        self._shelf.arrive(message, held, raw.redelivery_count() + 1, raw.publish_timestamp() / 1000, due)
+        buffered = BufferedMessage(id, identity, next(self._numbers), len(body))
+        self._buffer.add(message, buffered, raw.redelivery_count() + 1, raw.publish_timestamp() / 1000, due)
         if due:
             self._arm()
 
-    def _decoded(self, read: Callable[[], T], otherwise: T) -> T:
+    def _decode(self, read: Callable[[], T], otherwise: T) -> T:
         try:
             return read()
         except UnicodeDecodeError as error:
-            _logger.warning("A message on %s has a key or headers that are no UTF-8: %s", self._topic.name, error)
+            _logger.warning("A message on %s has a key or headers that are not UTF-8: %s", self._topic.name, error)
             return otherwise
 
     def _release(self) -> None:
-        self._shelf.release(self._now())
+        self._buffer.release(self._now())
         self._arm()
 
     def _arm(self) -> None:
         """Be called when the first of what is put off is due."""
-        due = self._shelf.next_due()
+        due = self._buffer.next_due()
         if due is None or (self._timer is not None and self._armed <= due):
             return
         if self._timer is not None:
@@ -263,13 +292,13 @@ class PulsarConsumer(Consumer):
             raise TransportClosed("This consumer is closed")
 
 
-def _due(text: str, topic: Topic) -> float:
-    """When a message is due; at once if somebody else wrote what is no time."""
+def _parse_due(text: str, topic: Topic) -> float:
+    """When a message is due. At once, if the header was not written by us and is no time."""
     try:
         due = float(text)
     except ValueError:
         due = math.nan
     if math.isfinite(due):
         return due
-    _logger.warning("A message on %s has %r for its due time: it is delivered at once", topic.name, text[:40])
+    _logger.warning("A message on %s has the due time %r, which is not a time: it comes at once", topic.name, text[:40])
     return 0.0

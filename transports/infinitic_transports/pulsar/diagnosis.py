@@ -1,4 +1,4 @@
-"""How the broker and the namespace are. Only reads."""
+"""Checks the broker and the namespace, for `infinitic doctor`. It only reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from infinitic.errors import TransportError
 from infinitic_transports.pulsar.admin import Admin
 from infinitic_transports.pulsar.reach import Reach
 from infinitic_transports.pulsar.settings import PulsarSettings
-from infinitic_transports.pulsar.versions import NEEDED, unfit, version_of
+from infinitic_transports.pulsar.versions import NEEDED, explain_unfit, parse_version
 
 UNACKED_RANGES = 100_000
 
@@ -24,64 +24,74 @@ Read = tuple[Mapping[str, Any] | None, list[Diagnosis]]
 async def diagnose(
     admin: Admin, reach: Reach, settings: PulsarSettings, deduplication_window: float, clock: Clock
 ) -> list[Diagnosis]:
-    """The findings. What the role may not see is said, not raised; a broker that is away is."""
-    checks = await _broker(admin, clock)
-    largest, binary = await _binary(reach, settings)
+    """Check the broker, its port, and the namespace.
+
+    What the role of this client may not see is reported, not raised.
+
+    Raises:
+        TransportUnavailable: REST does not answer.
+    """
+    checks = await _check_broker(admin, clock)
+    largest, binary = await _check_port(reach, settings)
     checks.append(binary)
-    runtime, unseen = await _read(admin, "brokers/configuration/runtime", _CONFIGURATION)
-    policies, wrong = await _read(admin, admin.where, _NAMESPACE)
+    runtime, unseen = await _read_document(admin, "brokers/configuration/runtime", _CONFIGURATION)
+    policies, wrong = await _read_document(admin, admin.where, _NAMESPACE)
     if policies is not None:
-        checks += _losses(policies, runtime, deduplication_window) + _differences(policies, admin.policies())
-    checks += await _unmade(admin, settings) if policies is None and not wrong else wrong
-    checks += await _topics(admin, settings) if policies is not None else []
+        checks += _find_losses(policies, runtime, deduplication_window) + _find_differences(
+            policies, admin.make_policies()
+        )
+    checks += await _check_missing_namespace(admin, settings) if policies is None and not wrong else wrong
+    checks += await _check_topics(admin, settings) if policies is not None else []
     if runtime is None:
-        checks += [ok(_CONFIGURATION, "not looked at: the role of this client may not see it")] if unseen else []
+        checks += [ok(_CONFIGURATION, "not checked: the role of this client may not see it")] if unseen else []
     else:
-        checks += _configuration(runtime)
-    return checks + _size(largest, settings)
+        checks += _check_configuration(runtime)
+    return checks + _check_size(largest, settings)
 
 
-async def _broker(admin: Admin, clock: Clock) -> list[Diagnosis]:
-    version = await admin.version()
+async def _check_broker(admin: Admin, clock: Clock) -> list[Diagnosis]:
+    version = await admin.get_version()
     before = clock.now()
-    answer = await admin.get("brokers/version")  # once more, over the connection that is there: for its time
+    # Once more, over the connection that is open now: the time of its answer is read.
+    answer = await admin.get("brokers/version")
     middle = (before + clock.now()) / 2
-    advice = unfit(version)
+    advice = explain_unfit(version)
     if advice is not None:
         checks = [Diagnosis(_VERSION, Level.FAILURE, advice, "upgrade the broker")]
-    elif version_of(version) is None:
+    elif parse_version(version) is None:
         checks = [Diagnosis(_VERSION, Level.WARNING, f"is unknown: {version[:60]}", NEEDED)]
     else:
         checks = [ok(_VERSION, version)]
     date = answer.headers.get("date")
-    if date is not None:  # it has whole seconds, and half a one is lost on average
+    if date is not None:
+        # It has whole seconds, and loses half a second on average.
         ahead = parsedate_to_datetime(date).timestamp() + 0.5 - middle
         checks.append(skew(_CLOCK, ahead, precision=2.0, harm=": timers and timeouts come at wrong times"))
     return checks
 
 
-async def _read(admin: Admin, path: str, subject: str) -> Read:
-    """A document; None with the reason if it may not be seen, and without one if it does not exist."""
+async def _read_document(admin: Admin, path: str, subject: str) -> Read:
+    """Read a document; None with a finding if it may not be seen, without one if there is none."""
     try:
         found = await admin.get(path, ok=(200, 404))
     except TransportError as error:
-        return None, [Diagnosis(subject, Level.FAILURE, str(error), "see to the rights of the role of this client")]
+        return None, [Diagnosis(subject, Level.FAILURE, str(error), "give the role of this client the permission")]
     return (found.json() if found.status_code == 200 else None), []
 
 
-async def _unmade(admin: Admin, settings: PulsarSettings) -> list[Diagnosis]:
-    """There is no namespace: whether this client may make it, and the tenant if that is missing, too."""
-    siblings, wrong = await _read(admin, f"namespaces/{settings.tenant}", _NAMESPACE)
+async def _check_missing_namespace(admin: Admin, settings: PulsarSettings) -> list[Diagnosis]:
+    """Check whether this client may make the missing namespace, and the tenant if it is missing."""
+    siblings, wrong = await _read_document(admin, f"namespaces/{settings.tenant}", _NAMESPACE)
     if siblings is None and not wrong:
-        _, wrong = await _read(admin, "tenants", _NAMESPACE)
+        _, wrong = await _read_document(admin, "tenants", _NAMESPACE)
     message = f"{settings.tenant}/{settings.namespace} does not exist yet"
     if wrong:
         return [Diagnosis(_NAMESPACE, Level.FAILURE, f"{message}. {wrong[0].message}", wrong[0].remedy)]
     return [Diagnosis(_NAMESPACE, Level.WARNING, message, "the first worker or client makes it")]
 
 
-def _losses(policies: Mapping[str, Any], runtime: Mapping[str, Any] | None, window: float) -> list[Diagnosis]:
-    """Policies under which messages are lost, or late."""
+def _find_losses(policies: Mapping[str, Any], runtime: Mapping[str, Any] | None, window: float) -> list[Diagnosis]:
+    """Find policies by which messages are lost or late."""
     found: list[Diagnosis] = []
 
     def bad(name: str, message: str, remedy: str) -> None:
@@ -106,7 +116,7 @@ def _losses(policies: Mapping[str, Any], runtime: Mapping[str, Any] | None, wind
             bad("backlog_quota_map", "messages are dropped when the backlog is full",
                 "set-backlog-quota --policy producer_request_hold …")  # fmt: skip
     if policies.get("subscription_expiration_time_minutes"):
-        bad("subscription_expiration_time_minutes", "the subscriptions of workers that stand still are removed",
+        bad("subscription_expiration_time_minutes", "subscriptions without messages are removed, and messages are lost",
             "set-subscription-expiration-time --time 0")  # fmt: skip
     idle: Mapping[str, Any] = policies.get("inactive_topic_policies") or {}
     if idle.get("deleteWhileInactive") and idle.get("inactiveTopicDeleteMode") != "delete_when_no_subscriptions":
@@ -119,8 +129,8 @@ def _losses(policies: Mapping[str, Any], runtime: Mapping[str, Any] | None, wind
     return found
 
 
-def _differences(policies: Mapping[str, Any], configured: Mapping[str, Any]) -> list[Diagnosis]:
-    """Where an existing namespace is not as the settings say: nobody changes it."""
+def _find_differences(policies: Mapping[str, Any], configured: Mapping[str, Any]) -> list[Diagnosis]:
+    """Compare an existing namespace with the settings. Nobody changes it."""
     found: list[Diagnosis] = []
     for name, wanted in configured.items():
         given: object = policies.get(name)
@@ -128,19 +138,19 @@ def _differences(policies: Mapping[str, Any], configured: Mapping[str, Any]) -> 
             few, all_given = cast("dict[str, Any]", wanted), cast("dict[str, Any]", given)
             given = {key: all_given.get(key) for key in few}
         if given != wanted:
-            message = f"is {_text(given)}, and the configuration says {_text(cast('object', wanted))}"
-            remedy = "`policies` counts only for a new namespace: change one of the two (pulsar-admin namespaces …)"
+            message = f"is {_format(given)}, and the configuration says {_format(cast('object', wanted))}"
+            remedy = "`policies` is used only for a new namespace: change one of the two (pulsar-admin namespaces …)"
             found.append(Diagnosis(f"policy {name}", Level.WARNING, message, remedy))
     return found or [ok("policies", "are as the configuration says")]
 
 
-def _text(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}={_text(each)}" for key, each in cast("dict[str, Any]", value).items())
+        return ", ".join(f"{key}={_format(each)}" for key, each in cast("dict[str, Any]", value).items())
     return "not set" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-async def _topics(admin: Admin, settings: PulsarSettings) -> list[Diagnosis]:
+async def _check_topics(admin: Admin, settings: PulsarSettings) -> list[Diagnosis]:
     path = f"persistent/{settings.tenant}/{settings.namespace}"
     try:
         names = [str(each) for each in (await admin.get(path)).json()]
@@ -155,26 +165,37 @@ async def _topics(admin: Admin, settings: PulsarSettings) -> list[Diagnosis]:
     return checks
 
 
-async def _binary(reach: Reach, settings: PulsarSettings) -> tuple[int, Diagnosis]:
-    """The port where messages go, which is not that of REST. With the size that a broker there takes, 0 if unknown."""
+async def _check_port(reach: Reach, settings: PulsarSettings) -> tuple[int, Diagnosis]:
+    """Check the port for messages, which is not that of REST.
+
+    Returns:
+        Bytes of a message that a broker takes there, 0 if unknown, and the finding.
+    """
     try:
         greeting = await reach.greet()
     except TransportError as error:
-        remedy = "mend broker_service_url, or what stands in its way"
+        remedy = "correct broker_service_url, or what blocks the connection"
         return 0, Diagnosis(_BINARY, Level.FAILURE, str(error), remedy)
     return greeting.max_message_size, ok(_BINARY, f"{settings.broker_service_url} answers")
 
 
-def _size(largest: int, settings: PulsarSettings) -> list[Diagnosis]:
+def _check_size(largest: int, settings: PulsarSettings) -> list[Diagnosis]:
     wanted = settings.max_message_size_bytes
     if not 0 < largest < wanted:
         return []
-    message = f"{largest:,} is less than `max_message_size_bytes`, {wanted:,}: it is the limit"
-    return [Diagnosis("maxMessageSize", Level.WARNING, message, "set max_message_size_bytes to it, or it higher")]
+    message = f"{largest:,} is less than `max_message_size_bytes`, {wanted:,}: messages may not be larger"
+    return [
+        Diagnosis(
+            "maxMessageSize",
+            Level.WARNING,
+            message,
+            "lower max_message_size_bytes, or raise maxMessageSize of the broker",
+        )
+    ]
 
 
-def _configuration(runtime: Mapping[str, Any]) -> list[Diagnosis]:
-    """What only the broker's own configuration can say."""
+def _check_configuration(runtime: Mapping[str, Any]) -> list[Diagnosis]:
+    """Check what only the configuration of the broker can tell."""
     found: list[Diagnosis] = []
 
     def number(name: str) -> int | None:
@@ -186,9 +207,9 @@ def _configuration(runtime: Mapping[str, Any]) -> list[Diagnosis]:
 
     name, delay = "managedLedgerNewEntriesCheckDelayInMillis", number("managedLedgerNewEntriesCheckDelayInMillis")
     if delay:
-        note(name, Level.WARNING, f"{delay} ms is the least that a message of a quiet topic waits", f"set {name}=0")
+        note(name, Level.WARNING, f"a message of a quiet topic waits at least {delay} ms", f"set {name}=0")
     name, ranges = "managedLedgerMaxUnackedRangesToPersist", number("managedLedgerMaxUnackedRangesToPersist")
     if ranges is not None and ranges < UNACKED_RANGES:
-        message = f"with {ranges:,}, acknowledged messages may come again after a restart of the broker"
+        message = f"with {ranges:,}, acknowledged messages may be delivered again after a restart of the broker"
         note(name, Level.WARNING, message, f"set {name}={UNACKED_RANGES}")
     return found or [ok(_CONFIGURATION, "as recommended")]

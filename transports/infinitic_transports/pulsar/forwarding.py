@@ -1,4 +1,4 @@
-"""What moves due messages to their KEYED topic, while this process has a consumer there."""
+"""Moves delayed messages to their KEYED topic when they are due, while this process consumes it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ _logger = logging.getLogger("infinitic.transports.pulsar")
 
 
 class Forwarder:
-    """Publishes what is due to where it belongs, then acknowledges it. A consumer that is lost is replaced."""
+    """Publishes messages that are due to their topic, then acknowledges them.
+
+    Args:
+        consumer: receives the messages when they are due.
+        publish: publishes them.
+        replace: makes a new consumer after this one was lost.
+    """
 
     def __init__(self, consumer: PulsarConsumer, publish: Publish, replace: Callable[[], Awaitable[PulsarConsumer]]):
         self._consumer = consumer
@@ -35,7 +41,7 @@ class Forwarder:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        """Let what is being moved land and be acknowledged: it would be moved twice."""
+        """Stop, once the messages being moved are acknowledged: they would be moved twice."""
         self._stopping = True
         if self._idle:
             self._task.cancel()
@@ -55,7 +61,10 @@ class Forwarder:
                 self._idle = False
 
     async def _join_again(self, reason: TransportError) -> bool:
-        """Make the topic and a consumer anew, however long it takes. False if all of the transport is closed."""
+        """Make the topic and a consumer again, however long it takes.
+
+        False if the whole transport is closed.
+        """
         await self._consumer.close()
         pause = _AGAIN_SECONDS
         while True:
@@ -64,11 +73,11 @@ class Forwarder:
             except TransportClosed:
                 return False
             except TransportError as error:
-                _logger.warning("Delayed messages are not looked at for now: %s; before: %s", error, reason)
+                _logger.warning("Delayed messages wait, since their topic is lost (%s): %s", reason, error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
-                _logger.warning("Delayed messages are looked at again, after: %s", reason)
+                _logger.warning("Delayed messages are delivered again. Their topic was lost (%s)", reason)
                 return True
 
     async def _forward(self) -> None:
@@ -89,7 +98,8 @@ class Forwarder:
             raise
         except TransportError as error:
             if len(deliveries) > 1 and not isinstance(error, TransportUnavailable):
-                for delivery in deliveries:  # one that cannot be published holds none of the others up
+                # One message that cannot be published must not hold up the others.
+                for delivery in deliveries:
                     await self._move([delivery])
                 return
             if not isinstance(error, TransportUnavailable):
@@ -102,24 +112,28 @@ class Forwarder:
 
 
 class Forwarders:
-    """One for each KEYED topic that is consumed here, shared by its consumers."""
+    """One forwarder for each KEYED topic that is consumed here. The consumers of a topic share it.
+
+    Args:
+        start: makes what a forwarder needs: its consumer, and a function that publishes.
+    """
 
     def __init__(self, start: Start) -> None:
         self._start = start
         self._users: dict[str, int] = {}
         self._running: dict[str, Forwarder] = {}
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
 
     async def join(self, topic: Topic) -> None:
-        """There is one more consumer of the topic."""
-        async with self._turn(topic.name):
+        """Count one more consumer of the topic. The first one starts its forwarder."""
+        async with self._get_lock(topic.name):
             if topic.name not in self._running:
-                self._running[topic.name] = await self._started(topic)
+                self._running[topic.name] = await self._make_forwarder(topic)
             self._users[topic.name] = self._users.get(topic.name, 0) + 1
 
     async def leave(self, topic: Topic) -> None:
-        """There is one less."""
-        async with self._turn(topic.name):
+        """Count one consumer less. The last one stops the forwarder."""
+        async with self._get_lock(topic.name):
             left = self._users.get(topic.name, 0) - 1
             if left > 0:
                 self._users[topic.name] = left
@@ -128,10 +142,10 @@ class Forwarders:
                 await self._stop(topic.name)
 
     async def close(self) -> None:
-        """Stop all."""
+        """Stop all forwarders."""
         await asyncio.gather(*(self._stop(name) for name in list(self._running)))
 
-    async def _started(self, topic: Topic) -> Forwarder:
+    async def _make_forwarder(self, topic: Topic) -> Forwarder:
         consumer, publish = await self._start(topic)
 
         async def replace() -> PulsarConsumer:
@@ -144,5 +158,5 @@ class Forwarders:
         if running is not None:
             await running.stop()
 
-    def _turn(self, name: str) -> asyncio.Lock:
-        return self._turns.setdefault(name, asyncio.Lock())
+    def _get_lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())

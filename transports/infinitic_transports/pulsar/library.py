@@ -1,8 +1,9 @@
-"""Loads the client library, and checks that it has what this adapter needs of it.
+"""Loads the client library, and checks that it has what this adapter needs.
 
-The adapter uses `_pulsar`, which the public modules of pulsar-client wrap: docs/performance.md says why, with figures.
-That part may change with any release. So the version is bounded in pyproject.toml, and what is installed all the same
-is tried here, at the start, and not under load.
+The adapter uses `_pulsar`, the module that the public ones of pulsar-client wrap.
+docs/performance.md says why, with figures. That module may change with any release. So the version
+is bounded in pyproject.toml, and the installed library is tried out here: at the start, and not
+under load.
 """
 
 from __future__ import annotations
@@ -16,8 +17,14 @@ from typing import Any
 from infinitic.errors import ConfigurationError, MissingDriverError, UsageError
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import Message
-from infinitic_transports.pulsar.configuration import connection, consuming, place, producing, reading
-from infinitic_transports.pulsar.outgoing import build
+from infinitic_transports.pulsar.configuration import (
+    make_client_configuration,
+    make_consumer_configuration,
+    make_producer_configuration,
+    make_reader_configuration,
+    make_start,
+)
+from infinitic_transports.pulsar.outgoing import build_message
 from infinitic_transports.pulsar.settings import Compression, LogLevel, ProducerOptions, PulsarSettings
 
 SUPPORTED = ">=3.13,<3.14"
@@ -45,11 +52,18 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "Reader": ("close_async", "is_connected", "read_next_async"),
     "Result": ("Ok",),
 }
-"""What is called of what the library makes. `_try_out` calls the rest."""
+"""Methods of the objects that the library makes. `_try_out` calls the rest."""
 
 
-def load(module: str) -> Any:
-    """A module of a driver. Raises `MissingDriverError` if it is not installed."""
+def load_module(module: str) -> Any:
+    """Import a module of a driver.
+
+    Args:
+        module: the name of the module.
+
+    Raises:
+        MissingDriverError: it is not installed.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -57,45 +71,52 @@ def load(module: str) -> Any:
 
 
 def load_library() -> Any:
-    """The client library. Raises `MissingDriverError`, or `ConfigurationError` for a release that will not do."""
-    return _checked(load("_pulsar"))
+    """Import the client library.
+
+    Raises:
+        MissingDriverError: it is not installed.
+        ConfigurationError: its release lacks something that this adapter needs.
+    """
+    return _check_library(load_module("_pulsar"))
 
 
 @cache
-def _checked(library: Any) -> Any:
+def _check_library(library: Any) -> Any:
+    needed = ((name, method) for name, methods in NEEDED.items() for method in methods)
     lacks = next(
-        (f"{name}.{verb}" for name, verbs in NEEDED.items() for verb in verbs if not hasattr(_of(library, name), verb)),
-        None,
+        (f"{name}.{method}" for name, method in needed if not hasattr(_get_class(library, name), method)), None
     )
     if lacks is not None:
-        raise _unfit(f"lacks {lacks}")
+        raise _make_unfit_error(f"lacks {lacks}")
     try:
         _try_out(library)
     except (AttributeError, TypeError, UsageError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
-        raise _unfit(f"is not as it was: {reason}") from error
+        raise _make_unfit_error(f"is not as it was: {reason}") from error
     return library
 
 
-def _of(library: Any, name: str) -> object:
+def _get_class(library: Any, name: str) -> object:
     return getattr(library, name, None)
 
 
 def _try_out(library: Any) -> None:
-    """Make all that is made without a broker."""
+    """Make everything that can be made without a broker."""
     for level in LogLevel:
-        connection(library, PulsarSettings.model_validate({"client": {"log_level": level, "listener_name": "x"}}))
+        make_client_configuration(
+            library, PulsarSettings.model_validate({"client": {"log_level": level, "listener_name": "x"}})
+        )
     for kind in Compression:
-        producing(library, ProducerOptions(compression=kind), batching=True, timeout=1.0)
+        make_producer_configuration(library, ProducerOptions(compression=kind), batching=True, timeout=1.0)
     for keyed in (True, False):
-        consuming(library, keyed=keyed, queue=1, partitions=1)
-    reading(library, "name", queue=1)
+        make_consumer_configuration(library, keyed=keyed, queue=1, partitions=1)
+    make_reader_configuration(library, "name", queue=1)
     for after in (None, (1, 2)):
-        place(library, after).serialize()
-    build(library, Message("id", "key", b"", {"name": "value"}), Topic("topic", Ordering.KEYED, None), 1.0)
+        make_start(library, after).serialize()
+    build_message(library, Message("id", "key", b"", {"name": "value"}), Topic("topic", Ordering.KEYED, None), 1.0)
 
 
-def _unfit(what: str) -> ConfigurationError:
+def _make_unfit_error(what: str) -> ConfigurationError:
     try:
         installed = version("pulsar-client")
     except PackageNotFoundError:

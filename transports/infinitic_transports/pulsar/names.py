@@ -1,4 +1,4 @@
-"""Names of topics and subscriptions as Pulsar takes them: any text is percent-encoded, so none collide."""
+"""Names of topics and subscriptions as Pulsar takes them: percent-encoded, so that none collide."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from urllib.parse import quote, unquote
 from infinitic.topics import Ordering, Topic
 
 DELAYED = "delayed:"
-"""In front of a topic's name: at its end it could be the end of another one's name."""
+"""Stands in front of the name of a topic: at its end, it could be part of another name."""
 
 FORWARDER = "forwarder"
 _PARTITION = re.compile(r"-(partition-\d+)$")
 
 
-def encode(name: str) -> str:
-    """One path segment. What would look like a partition of another topic does not."""
+def encode_topic(name: str) -> str:
+    """Encode a name as one path segment that does not look like a partition of another topic."""
     return _PARTITION.sub(r"%2D\1", quote(name, safe=""))
 
 
-def delayed(topic: Topic) -> Topic:
-    """Where messages of a KEYED topic wait until they are due."""
+def derive_delayed_topic(topic: Topic) -> Topic:
+    """The topic where messages of a KEYED topic wait until they are due."""
     return Topic(DELAYED + topic.name, Ordering.SHARED, FORWARDER)
 
 
@@ -35,18 +35,21 @@ class Names:
 
     def full(self, topic: Topic) -> str:
         """The name for producers and consumers."""
-        return self._full + encode(topic.name)
+        return self._full + encode_topic(topic.name)
 
     def path(self, topic: Topic) -> str:
         """The path of the REST resource, where the encoded name is encoded once more."""
-        return self._path + quote(encode(topic.name), safe="")
+        return self._path + quote(encode_topic(topic.name), safe="")
 
 
 def encode_subscription(name: str) -> str:
-    """Without a percent sign: REST decodes a subscription twice, a topic once."""
+    """Encode the name of a subscription, without percent signs.
+
+    REST decodes the name of a subscription twice, and that of a topic once.
+    """
     return quote(name, safe="").replace("%", "=")
 
 
 def decode_subscription(name: str) -> str:
-    """The name that was encoded."""
+    """The inverse of `encode_subscription`."""
     return unquote(name.replace("=", "%"))

@@ -1,4 +1,7 @@
-"""Messages on their way to the client library: as it takes them, and not more of them at a time than fit in memory."""
+"""Messages on their way to the client library.
+
+They are built as the library takes them, and only as many at a time as fit in memory.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from infinitic.topics import Ordering, Topic
 from infinitic.transport import Message
 
 GROUP_BYTES = 8 * 1024 * 1024
-"""Bytes of messages of one publish that are copied into the library at a time, or one message more."""
+"""Bytes of one publish that are copied into the library at a time, but for the last message."""
 
 ID = "infinitic.id"
 KEY = "infinitic.key"
@@ -20,19 +23,29 @@ DUE = "infinitic.due"
 _OWN = {ID, KEY, DUE}
 
 
-def build(library: Any, message: Message, topic: Topic, due: float | None, *, waits: bool = True) -> object:
-    """The message as the library takes it. A message without key is given one where keys decide who gets it.
+def build_message(library: Any, message: Message, topic: Topic, due: float | None, *, waits: bool = True) -> object:
+    """Build a message as the library takes it.
 
-    `due` goes with it, for whoever receives it by another clock; unless it `waits` for that, the broker delivers it at
-    once. Raises `UsageError` for text that is not Unicode.
+    On a KEYED topic a message without a key is given one, because keys decide who gets it.
+
+    Args:
+        library: the client library.
+        message: what the publisher sent.
+        topic: where it goes.
+        due: when it is due, in seconds since the Unix epoch. It goes with the message as a header,
+            because the receiver may have another clock. None: at once.
+        waits: whether the broker delays the message until then. False delivers it at once.
+
+    Raises:
+        UsageError: the id, the key or a header is not Unicode text.
     """
     try:
-        return _build(library, message, topic, due, waits)
+        return _build_with(library, message, topic, due, waits)
     except (UnicodeEncodeError, TypeError) as error:
-        raise UsageError(f"A message for {topic.name} has an id, a key or a header that is no Unicode text") from error
+        raise UsageError(f"A message for {topic.name} has an id, a key or a header that is not Unicode text") from error
 
 
-def _build(library: Any, message: Message, topic: Topic, due: float | None, waits: bool) -> object:
+def _build_with(library: Any, message: Message, topic: Topic, due: float | None, waits: bool) -> object:
     builder = library.MessageBuilder()
     builder.content(message.body)
     for name, value in message.headers.items():
@@ -52,21 +65,25 @@ def _build(library: Any, message: Message, topic: Topic, due: float | None, wait
     return builder.build()
 
 
-def size(message: Message) -> int:
-    """Bytes that count towards the limit of the broker, but for what is the same for all."""
+def measure_size(message: Message) -> int:
+    """Bytes of a message that count towards the limit of the broker, without its fixed part."""
     total = len(message.body) + 4 * (len(message.id) + len(message.key or ""))
     if message.headers:
         total += sum(4 * len(name) + 4 * len(value) + 16 for name, value in message.headers.items())
     return total
 
 
-def own(header: str) -> bool:
-    """True for a header that is ours, not the publisher's."""
+def is_own_header(header: str) -> bool:
+    """Whether a header was added by this adapter, and not by the publisher."""
     return header in _OWN
 
 
-class Outgoing:
-    """What one publish has for one topic. `due` is in seconds since the Unix epoch, `size` in bytes."""
+class PublishBatch:
+    """The messages of one publish for one topic.
+
+    Args:
+        topic: where they go.
+    """
 
     __slots__ = ("_due", "_messages", "_sizes", "topic")
 
@@ -77,31 +94,41 @@ class Outgoing:
         self._sizes: list[int] = []
 
     def add(self, message: Message, due: float | None, size: int) -> None:
-        """One more message, behind the others."""
+        """Add a message behind the others.
+
+        Args:
+            message: what the publisher sent.
+            due: when it is due, in seconds since the Unix epoch; None at once.
+            size: its bytes, see `measure_size`.
+        """
         self._messages.append(message)
         self._due.append(due)
         self._sizes.append(size)
 
-    def groups(self, library: Any) -> Iterator[tuple[Topic, Sequence[object], Sequence[int]]]:
-        """The topic, messages and their sizes, for the producer: one group unless they are many bytes.
+    def build_groups(self, library: Any) -> Iterator[tuple[Topic, Sequence[object], Sequence[int]]]:
+        """Build the messages in groups: one group, unless they have many bytes.
 
-        Raises `UsageError` for text that is not Unicode, here and not later.
+        Returns:
+            For each group the topic, the messages for the library, and their sizes in bytes.
+
+        Raises:
+            UsageError: a text is not Unicode. It is raised here, before anything is sent.
         """
         messages, due, sizes, topic = self._messages, self._due, self._sizes, self.topic
         if sum(sizes) <= GROUP_BYTES:
-            built = [build(library, *each) for each in zip(messages, [topic] * len(messages), due, strict=True)]
+            built = [build_message(library, *each) for each in zip(messages, [topic] * len(messages), due, strict=True)]
             return iter([(topic, built, sizes)] if built else [])
         for message in messages:
-            build(library, msgspec.structs.replace(message, body=b""), topic, None)
-        return self._groups(library)
+            build_message(library, msgspec.structs.replace(message, body=b""), topic, None)
+        return self._build_groups(library)
 
-    def _groups(self, library: Any) -> Iterator[tuple[Topic, Sequence[object], Sequence[int]]]:
+    def _build_groups(self, library: Any) -> Iterator[tuple[Topic, Sequence[object], Sequence[int]]]:
         start = 0
         while start < len(self._sizes):
             end, total = start, 0
             while end < len(self._sizes) and total < GROUP_BYTES:
                 total += self._sizes[end]
                 end += 1
-            built = [build(library, self._messages[at], self.topic, self._due[at]) for at in range(start, end)]
+            built = [build_message(library, self._messages[at], self.topic, self._due[at]) for at in range(start, end)]
             yield self.topic, built, self._sizes[start:end]
             start = end

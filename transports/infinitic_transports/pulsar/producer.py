@@ -1,4 +1,4 @@
-"""Sending: all messages of a publish are under way together, and one future waits for the last answer."""
+"""Sends. All messages of a publish are under way together; one future waits for the last answer."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import count
 
-from infinitic_transports.pulsar.client import PulsarClient, RawProducer, Result, answered, post
-from infinitic_transports.pulsar.errors import error_of
+from infinitic_transports.pulsar.client import PulsarClient, RawProducer, Result, call_async, run_on_loop
+from infinitic_transports.pulsar.errors import make_error
 
 
 class _Burst:
-    """Messages under way together. The library counts them down from its threads; `next` of a counter is atomic."""
+    """Messages that are under way together.
+
+    The library counts the answers in its threads. That needs no lock: `next` of a counter is
+    atomic.
+    """
 
     __slots__ = ("_answers", "_bytes", "_future", "_last", "_loop", "_producer", "failure")
 
@@ -29,10 +33,10 @@ class _Burst:
         if result != self._producer.ok:
             self.failure = result.name
         if next(self._answers) == self._last:
-            post(self._loop, self._done)
+            run_on_loop(self._loop, self._done)
 
     def _done(self) -> None:
-        self._producer.landed(self._last, self._bytes)
+        self._producer.count_answered(self._last, self._bytes)
         if not self._future.done():
             self._future.set_result(None)
 
@@ -42,9 +46,17 @@ class _Burst:
 
 
 class Producer:
-    """The producer of one topic. What is under way stays below the limit of the library, which refuses the rest.
+    """The producer of one topic.
 
-    It stays below `limit_bytes` as well, which the library does not know: but for one message that is larger.
+    What is under way stays below the limit of the library, which would refuse the rest. It stays
+    below a limit in bytes as well, which the library does not have.
+
+    Args:
+        raw: the producer of the library.
+        client: the connection.
+        name: the topic, for errors.
+        limit: messages that may be under way.
+        limit_bytes: bytes that they may have. One message may have more.
     """
 
     __slots__ = (
@@ -81,30 +93,35 @@ class Producer:
 
     @property
     def connected(self) -> bool:
-        """False after the broker closed it, as it does when the topic is removed."""
+        """False after the broker has closed it, as it does when the topic is removed."""
         return self._raw.is_connected()
 
     async def send(self, messages: Sequence[object], sizes: Sequence[int]) -> None:
-        """Return when the broker has accepted all; `sizes` are in bytes.
+        """Send messages, and return when the broker has accepted all of them.
 
-        Raises `TransportError`: it may have some of them, or all.
+        Args:
+            messages: built for the library.
+            sizes: their bytes.
+
+        Raises:
+            TransportError: the broker may have none, some or all of them.
         """
         loop = asyncio.get_running_loop()
         start, bursts = 0, list[_Burst]()
         while start < len(messages):
-            end, total = self._fitting(sizes, start)
+            end, total = self._find_fitting(sizes, start)
             if end == start:
-                await self._room(loop)
+                await self._wait_for_room(loop)
                 continue
             bursts.append(self._issue(messages[start:end], total, loop))
             start = end
         failures = [await burst.wait() for burst in bursts]
         for failure in failures:
             if failure is not None:
-                raise error_of(failure, f"Publishing to {self._name}", self._where)
+                raise make_error(failure, f"Publishing to {self._name}", self._where)
 
-    def _fitting(self, sizes: Sequence[int], start: int) -> tuple[int, int]:
-        """Up to which message there is room now, and how many bytes these have."""
+    def _find_fitting(self, sizes: Sequence[int], start: int) -> tuple[int, int]:
+        """Find up to which message there is room now, and how many bytes these have."""
         end = min(len(sizes), start + max(0, self._limit - self._under_way))
         total = sum(sizes[start:end])
         while end > start and self._bytes + total > self._limit_bytes and (end > start + 1 or self._under_way):
@@ -121,7 +138,7 @@ class Producer:
             send(message, answer)
         return burst
 
-    async def _room(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _wait_for_room(self, loop: asyncio.AbstractEventLoop) -> None:
         future: asyncio.Future[None] = loop.create_future()
         self._waiting.append(future)
         try:
@@ -139,8 +156,8 @@ class Producer:
                 future.set_result(None)
                 return
 
-    def landed(self, number: int, bytes: int) -> None:
-        """So many have been answered, of so many bytes."""
+    def count_answered(self, number: int, bytes: int) -> None:
+        """Count messages that have been answered, and their bytes."""
         self._under_way -= number
         self._bytes -= bytes
         self._wake()
@@ -148,12 +165,12 @@ class Producer:
             self._idle.set_result(None)
             self._idle = None
 
-    async def idle(self) -> None:
-        """Return when nothing is under way. For one caller."""
+    async def wait_until_idle(self) -> None:
+        """Wait until nothing is under way. Only one caller may wait."""
         if self.busy:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
 
     async def close(self) -> None:
         """Leave the topic."""
-        await answered(f"Closing a producer of {self._name}", self._where, self._raw.close_async)
+        await call_async(f"Closing a producer of {self._name}", self._where, self._raw.close_async)

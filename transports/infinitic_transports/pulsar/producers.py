@@ -1,4 +1,7 @@
-"""The producers of a transport: made when first needed. Those for ephemeral topics are closed when idle."""
+"""The producers of a transport. Each is made when it is first needed.
+
+Those for ephemeral topics are closed when they are idle.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,16 @@ _EPHEMERAL_TIMEOUT = 5.0
 
 
 class Producers:
-    """One for each topic. A producer that failed is replaced: what is wrong with it may be that its topic is gone.
+    """One producer for each topic.
 
-    It is closed when the rest that is under way has been answered: closing would tell others that theirs failed.
+    A producer that failed is replaced, because its topic may be gone. The old one is closed only
+    after everything under way has been answered: closing it would make other publishes fail.
+
+    Args:
+        client: the connection to the brokers.
+        admin: their REST interface.
+        names: how topics are named there.
+        options: how messages are sent.
     """
 
     def __init__(self, client: PulsarClient, admin: Admin, names: Names, options: ProducerOptions) -> None:
@@ -40,11 +50,23 @@ class Producers:
         self._closed = False
 
     async def send(self, topic: Topic, messages: Sequence[object], sizes: Sequence[int]) -> None:
-        """Send in order; return when the broker has accepted all. `sizes` are in bytes."""
+        """Send messages in order, and return when the broker has accepted all of them.
+
+        Args:
+            topic: where they go.
+            messages: built for the library.
+            sizes: their bytes.
+
+        Raises:
+            UnknownTopic: the topic is gone.
+            TransportUnavailable: the broker may have none, some or all of them.
+            TransportClosed: the transport is closed.
+        """
         ephemeral = topic.subscription is None
         producer = self._producers.get(topic.name)
         if producer is not None and ephemeral and not producer.connected:
-            self._drop(topic.name)  # perhaps the topic is gone: a new one will tell
+            # Perhaps the topic is gone. Making a new producer will tell.
+            self._drop(topic.name)
             producer = None
         if producer is None:
             producer = await self._make(topic)
@@ -58,11 +80,12 @@ class Producers:
             if isinstance(error, TransportUnavailable | TransportClosed) and not self._closed:
                 await self._check_again(topic)
             if isinstance(error, TransportClosed) and not self._closed:
-                raise TransportUnavailable(str(error)) from error  # the broker closed this one, not we
+                # The broker has closed this producer; this transport is open.
+                raise TransportUnavailable(str(error)) from error
             raise
 
     async def close(self) -> None:
-        """Close all, once what is under way has been answered."""
+        """Close all producers, once everything under way has been answered."""
         self._closed = True
         await asyncio.gather(*self._making.values(), return_exceptions=True)
         for name in list(self._producers):
@@ -76,7 +99,7 @@ class Producers:
         if task is None:
             task = asyncio.get_running_loop().create_task(self._connect(topic))
             self._making[topic.name] = task
-            task.add_done_callback(lambda done: self._made(topic, done))
+            task.add_done_callback(lambda done: self._add_made(topic, done))
         return await asyncio.shield(task)
 
     async def _connect(self, topic: Topic) -> Producer:
@@ -89,12 +112,16 @@ class Producers:
         return Producer(raw, self._client, topic.name, self._limit, self._limit_bytes)
 
     async def _check(self, topic: Topic) -> None:
-        if await self._admin.subscriptions(topic) is None:
+        if await self._admin.list_subscriptions(topic) is None:
             why = "gone with its last subscriber, or never had one" if topic.subscription is None else "gone"
             raise UnknownTopic(f"The topic {topic.name!r} is {why}")
 
     async def _check_again(self, topic: Topic) -> None:
-        """After a failure: the topic of a client is there for certain, another one is not known to be gone."""
+        """Check the topic after a failure.
+
+        It raises `UnknownTopic` if the topic is gone. If that cannot be found out, it raises for
+        the topic of a client, and not for another one.
+        """
         try:
             await self._check(topic)
         except UnknownTopic:
@@ -103,7 +130,7 @@ class Producers:
             if topic.subscription is None:
                 raise
 
-    def _made(self, topic: Topic, task: asyncio.Task[Producer]) -> None:
+    def _add_made(self, topic: Topic, task: asyncio.Task[Producer]) -> None:
         del self._making[topic.name]
         if task.cancelled() or task.exception() is not None:
             return
@@ -111,14 +138,14 @@ class Producers:
         if topic.subscription is None:
             loop = asyncio.get_running_loop()
             producer.used = loop.time()
-            self._timers[topic.name] = loop.call_later(self._idle, self._look, topic.name)
+            self._timers[topic.name] = loop.call_later(self._idle, self._close_if_idle, topic.name)
 
-    def _look(self, name: str) -> None:
+    def _close_if_idle(self, name: str) -> None:
         producer = self._producers[name]
         loop = asyncio.get_running_loop()
         rest = producer.used + self._idle - loop.time()
         if producer.busy or rest > 0:
-            self._timers[name] = loop.call_later(max(rest, 1.0), self._look, name)
+            self._timers[name] = loop.call_later(max(rest, 1.0), self._close_if_idle, name)
         else:
             self._drop(name)
 
@@ -132,6 +159,7 @@ class Producers:
 
     @staticmethod
     async def _leave(producer: Producer) -> None:
-        await producer.idle()
-        with contextlib.suppress(TransportError):  # it is gone already
+        await producer.wait_until_idle()
+        # It may be gone already.
+        with contextlib.suppress(TransportError):
             await producer.close()

@@ -49,7 +49,7 @@ class OAuth2(Settings):
 
 
 class Athenz(Settings):
-    """Athenz, for the broker only: REST is called without credentials, so make topics by other means."""
+    """Athenz, for the broker only. REST gets no credentials: make topics by other means."""
 
     type: Literal["athenz"]
     tenant_domain: str = Field(min_length=1, description="Domain of the tenant")
@@ -79,7 +79,7 @@ class ClientCertificate(Settings):
 Authentication = Annotated[Token | OAuth2 | Athenz | Basic | ClientCertificate, Field(discriminator="type")]
 
 
-class Tls(Settings):
+class PulsarTls(Settings):
     """What is trusted where the URLs are pulsar+ssl: and https:."""
 
     trust_certs: Path | None = Field(
@@ -90,7 +90,7 @@ class Tls(Settings):
 
 
 class Policies(Settings):
-    """Policies of the namespace. They are set when it is created here, and left alone if it exists."""
+    """Policies of the namespace. They are set when it is created here, and never changed."""
 
     retention_minutes: int = Field(default=0, ge=-1, description="Minutes that acknowledged messages are kept; -1 ever")
     retention_size_mb: int = Field(default=0, ge=-1, description="Megabytes of them that are kept; -1 without limit")
@@ -201,7 +201,7 @@ class PulsarSettings(Settings):
         description="Bytes of a message at most; less if the brokers take less (their maxMessageSize)",
     )
     authentication: Authentication | None = Field(default=None, description="How the client says who it is")
-    tls: Tls = Field(default_factory=Tls, description="What is trusted")
+    tls: PulsarTls = Field(default_factory=PulsarTls, description="What is trusted")
     policies: Policies = Field(default_factory=Policies, description="Policies of a namespace that is created here")
     client: ClientOptions = Field(default_factory=ClientOptions, description="The connection")
     producer: ProducerOptions = Field(default_factory=ProducerOptions, description="How messages are sent")

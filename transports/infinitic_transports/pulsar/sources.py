@@ -1,4 +1,4 @@
-"""Where a consumer gets messages from: a durable subscription, or a reader of what comes from now on."""
+"""Where a consumer gets messages from: a durable subscription, or a reader of new messages."""
 
 from __future__ import annotations
 
@@ -10,39 +10,42 @@ from infinitic_transports.pulsar.client import (
     RawConsumer,
     RawMessageId,
     RawReader,
-    answered,
+    call_async,
     ignore,
 )
 
 ACK_GROUPING_SECONDS = 0.15
-"""Seconds that the library may keep an acknowledgement to itself, and a bit."""
+"""Seconds for which the library may keep an acknowledgement before it sends it, and a bit more."""
 
 
 class Source(Protocol):
-    """Asks for one message at a time, and acknowledges."""
+    """Requests one message at a time, and acknowledges.
+
+    Attributes:
+        keeps: whether the broker keeps messages for it. If not, there is nothing to acknowledge.
+    """
 
     keeps: bool
-    """False if the broker keeps nothing for it: there is nothing to acknowledge."""
 
     @property
     def connected(self) -> bool:
         """False while the broker is away, and when the topic is gone."""
         ...
 
-    def next(self, answer: Answer, /) -> None: ...
+    def request(self, answer: Answer, /) -> None: ...
     def ack(self, id: RawMessageId, /) -> None: ...
     async def close(self) -> None: ...
 
 
-class Subscribed:
-    """A consumer of the library."""
+class SubscriptionSource:
+    """A consumer of the library, which has a durable subscription."""
 
     keeps = True
 
     def __init__(self, raw: RawConsumer, client: PulsarClient) -> None:
         self._raw = raw
         self._where = client.where
-        self.next = raw.receive_async
+        self.request = raw.receive_async
         self._ack: Any = raw.acknowledge_async
 
     @property
@@ -53,25 +56,25 @@ class Subscribed:
         self._ack(id, ignore)
 
     async def close(self) -> None:
-        await answered("Closing a consumer", self._where, self._raw.close_async)
+        await call_async("Closing a consumer", self._where, self._raw.close_async)
 
 
-class Reading:
-    """A reader of the library."""
+class ReaderSource:
+    """A reader of the library, for which the broker keeps nothing."""
 
     keeps = False
 
     def __init__(self, raw: RawReader, client: PulsarClient) -> None:
         self._raw = raw
         self._where = client.where
-        self.next = raw.read_next_async
+        self.request = raw.read_next_async
 
     def ack(self, id: RawMessageId) -> None:
-        """Nothing is kept that could be acknowledged."""
+        """Do nothing: the broker keeps nothing that could be acknowledged."""
 
     @property
     def connected(self) -> bool:
         return self._raw.is_connected()
 
     async def close(self) -> None:
-        await answered("Closing a reader", self._where, self._raw.close_async)
+        await call_async("Closing a reader", self._where, self._raw.close_async)

@@ -1,4 +1,8 @@
-"""The Pulsar transport: topics by REST, messages by the client library, delays and retries of keys by itself."""
+"""The Pulsar transport.
+
+Topics are made by REST, and messages go through the client library. The adapter itself keeps delays
+on KEYED topics, and the order of a key after a nack.
+"""
 
 from __future__ import annotations
 
@@ -27,21 +31,21 @@ from infinitic.transport import (
     TransportClosed,
     UnknownTopic,
 )
-from infinitic_transports.pulsar.admin import Admin, merged
+from infinitic_transports.pulsar.admin import Admin, merge_delayed
 from infinitic_transports.pulsar.client import CLOSE_SECONDS, PulsarClient
 from infinitic_transports.pulsar.consumers import Consumers
 from infinitic_transports.pulsar.diagnosis import diagnose
-from infinitic_transports.pulsar.names import DELAYED, FORWARDER, Names, delayed
-from infinitic_transports.pulsar.outgoing import Outgoing, size
+from infinitic_transports.pulsar.names import DELAYED, FORWARDER, Names, derive_delayed_topic
+from infinitic_transports.pulsar.outgoing import PublishBatch, measure_size
 from infinitic_transports.pulsar.producers import Producers
 from infinitic_transports.pulsar.reach import Reach
 from infinitic_transports.pulsar.settings import PulsarSettings
 
 HEADROOM = 64 * 1024
-"""Bytes of a message of the largest size that are for its key and its headers; a quarter of it if that is less."""
+"""Bytes of the largest message that are left for key and headers, a quarter of it at most."""
 
 ENVELOPE = 4096
-"""Bytes of a message that are for what Pulsar itself writes beside body, key and headers."""
+"""Bytes of a message that are left for what Pulsar adds to body, key and headers."""
 
 DAY = 86_400.0
 
@@ -51,7 +55,15 @@ _logger = logging.getLogger("infinitic.transports.pulsar")
 class PulsarTransport(Transport):
     """A connection to a Pulsar cluster, made when it is first used. It belongs to one event loop.
 
-    `deduplication_window` is how long, in seconds, a message is kept that nobody acknowledges.
+    Args:
+        settings: where the cluster is; by default a Pulsar on this machine.
+        deduplication_window: seconds for which a new namespace keeps messages that nobody
+            acknowledges; default is 14 days.
+        clock: tells when messages are due.
+
+    Raises:
+        MissingDriverError: pulsar-client or httpx is not installed.
+        ConfigurationError: the installed release of pulsar-client cannot be used.
     """
 
     Settings: ClassVar[type[BaseModel]] = PulsarSettings
@@ -85,7 +97,7 @@ class PulsarTransport(Transport):
 
     @classmethod
     def from_settings(cls, settings: Any, *, deduplication_window: float) -> Self:
-        """See `infinitic.plugins.TransportPlugin`."""
+        """Make a transport, see `infinitic.plugins.TransportPlugin`. It does not connect."""
         return cls(settings, deduplication_window=deduplication_window)
 
     @property
@@ -98,7 +110,7 @@ class PulsarTransport(Transport):
         wanted = {topic.name: topic for topic in topics if topic.name not in self._declared}
         if wanted:
             async with self._declaring:
-                await self._admin.ready()
+                await self._admin.prepare()
                 missing = [topic for name, topic in wanted.items() if name not in self._declared]
                 await asyncio.gather(*(self._declare(topic) for topic in missing))
                 self._declared.update(wanted)
@@ -106,44 +118,53 @@ class PulsarTransport(Transport):
     async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
         self._check_open()
         if not self._reached:
-            await self._reach_first()  # it tells what the broker takes
+            # The answer of the broker tells how large messages may be.
+            await self._reach_first()
         largest, now = self.capabilities.max_payload, self._clock.now()
-        at_once, later = Outgoing(topic), Outgoing(delayed(topic) if topic.ordering is Ordering.KEYED else topic)
+        waiting = derive_delayed_topic(topic) if topic.ordering is Ordering.KEYED else topic
+        at_once, later = PublishBatch(topic), PublishBatch(waiting)
         for message in messages:
             if len(message.body) > largest:
                 raise MessageTooLarge(len(message.body), largest, topic.name)
-            bytes = size(message)
+            bytes = measure_size(message)
             if bytes > self._limit:
                 raise MessageTooLarge(bytes, self._limit, topic.name)
             due = message.deliver_at
             if due is not None and not math.isfinite(due):
-                raise UsageError(f"A message for {topic.name} is to be delivered at {due}, which is no time")
+                raise UsageError(f"A message for {topic.name} is to be delivered at {due}, which is not a time")
             if due is None or due <= now:
                 at_once.add(message, None, bytes)
             elif later.topic is topic:
                 at_once.add(message, due, bytes)
             else:
                 later.add(message, due, bytes)
-        groups = at_once.groups(self._client.library), later.groups(self._client.library)
+        groups = at_once.build_groups(self._client.library), later.build_groups(self._client.library)
         for group in chain(*groups):
             try:
                 await self._producers.send(*group)
             except UnknownTopic:
                 if topic.name not in self._declared:
                     raise
-                self._forget(topic)  # it was declared here, and somebody has removed it
+                # It was declared here, and somebody has removed it.
+                self._forget(topic)
                 await self.declare([topic])
                 await self._producers.send(*group)
 
     async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
-        """See `Transport.subscribe`. Raises `UnknownTopic` unless the topic is declared or ephemeral."""
+        """Join a subscription, see `Transport.subscribe`.
+
+        Raises:
+            UnknownTopic: the topic was not declared, and is not ephemeral.
+            UsageError: `prefetch` is below 1.
+        """
         self._check_open()
         if prefetch < 1:
-            raise UsageError(f"A prefetch is at least 1, not {prefetch}")
+            raise UsageError(f"A prefetch has to be at least 1, not {prefetch}")
         if not self._reached:
-            await self._reach_first()  # before anything is made that nobody would remove
+            # Before anything is made that nobody would remove.
+            await self._reach_first()
         if topic.subscription is None:
-            await self._admin.ready()
+            await self._admin.prepare()
             if durable:
                 await self._admin.make_topic(topic, partitions=None)
         if not durable:
@@ -155,22 +176,22 @@ class PulsarTransport(Transport):
         main = await self._admin.stats(topic)
         if topic.ordering is not Ordering.KEYED or not main:
             return TopicStats(main)
-        waiting = await self._admin.stats(delayed(topic))
-        return merged(main, topic.subscription, waiting.get(FORWARDER, SubscriptionStats(0, 0, 0, 0)))
+        waiting = await self._admin.stats(derive_delayed_topic(topic))
+        return merge_delayed(main, topic.subscription, waiting.get(FORWARDER, SubscriptionStats(0, 0, 0, 0)))
 
     async def diagnose(self) -> list[Diagnosis]:
-        """How the broker and the namespace are, see `infinitic.diagnosis`."""
+        """Check the broker and the namespace, see `infinitic.diagnosis`."""
         self._check_open()
         return await diagnose(self._admin, self._reach, self._settings, self._deduplication_window, self._clock)
 
     async def close(self) -> None:
-        """See `Transport.close`. A broker that does not answer is left within seconds."""
+        """Close, see `Transport.close`. It takes seconds if the broker does not answer."""
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close())
         await asyncio.shield(self._closing)
 
     async def crash(self) -> None:
-        """Break the connection without a word to the broker, as when the process dies: for tests."""
+        """Break the connection without telling the broker, as when the process dies. For tests."""
         await self._client.close(at_once=True)
 
     async def _close(self) -> None:
@@ -183,7 +204,7 @@ class PulsarTransport(Transport):
                 await self._producers.close()
             frozen = False
         except TimeoutError:
-            _logger.warning("The broker at %s does not answer: it is left without a word", self._client.where)
+            _logger.warning("The broker at %s does not answer: the connection is cut", self._client.where)
         finally:
             try:
                 await self._client.close(at_once=frozen)
@@ -191,11 +212,15 @@ class PulsarTransport(Transport):
                 await self._admin.close()
 
     def _forget(self, topic: Topic) -> None:
-        """The topic is gone, or the one where its messages wait: `declare` makes both anew."""
+        """Forget that a topic was declared: it, or the topic where its messages wait, is gone."""
         self._declared.discard(topic.name.removeprefix(DELAYED))
 
     def _set_limit(self, largest: int) -> None:
-        """`largest` is the size of a message that the brokers take, in bytes, with all that goes with it."""
+        """Learn the largest message.
+
+        Args:
+            largest: bytes of a message that the brokers take, with key, headers and the rest.
+        """
         self._limit = largest - ENVELOPE
         best = Support.BEST_EFFORT
         self.capabilities = Capabilities(
@@ -206,7 +231,7 @@ class PulsarTransport(Transport):
         )
 
     async def _reach_first(self) -> None:
-        """Return once the brokers were reached; learn their limit. Who comes meanwhile waits for the same answer."""
+        """Reach the brokers, and learn their limit. Callers meanwhile wait for the same answer."""
         if self._reached:
             return
         if self._reaching is None:
@@ -216,14 +241,16 @@ class PulsarTransport(Transport):
         try:
             await asyncio.shield(reaching)
         except asyncio.CancelledError:
-            if reaching.cancelled():  # by `close`; a waiter that is cancelled leaves it running
+            if reaching.cancelled():
+                # By `close`. If only this caller is cancelled, it goes on for the others.
                 self._check_open()
             raise
 
     def _end_reaching(self, task: asyncio.Task[None]) -> None:
         self._reaching = None
         if not task.cancelled():
-            task.exception()  # those who wait raise it; perhaps nobody waits any more
+            # Callers that wait raise the error. If none is left, nobody has to see it.
+            task.exception()
 
     async def _learn_limit(self) -> None:
         largest = (await self._reach.greet()).max_message_size
@@ -243,7 +270,7 @@ class PulsarTransport(Transport):
         await admin.make_topic(topic, partitions=partitions)
         await admin.make_subscription(topic, topic.subscription)
         if topic.ordering is Ordering.KEYED:
-            waiting = delayed(topic)
+            waiting = derive_delayed_topic(topic)
             await admin.make_topic(waiting, partitions=partitions)
             await admin.make_subscription(waiting, FORWARDER)
 
@@ -251,7 +278,7 @@ class PulsarTransport(Transport):
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             if self._loop is not None:
-                raise UsageError("A PulsarTransport belongs to the event loop that first used it: make another")
+                raise UsageError("A PulsarTransport belongs to the event loop that first used it: make another one")
             self._loop = loop
         if self._closing is not None:
             raise TransportClosed("This transport is closed")

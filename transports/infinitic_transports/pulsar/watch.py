@@ -1,8 +1,8 @@
-"""Looks for consumers that are cut off from their topic, and finds out whether it is for good.
+"""Finds consumers that are cut off from their topic, and ends those that are cut off for good.
 
-The library connects again by itself, and says nothing while it cannot: not when the broker is away, which passes, and
-not when the topic was removed, which does not. Looking costs a call within the process; only for who is cut off REST
-is asked.
+The library reconnects by itself, and reports nothing while it cannot. That is so when the broker is
+away, which passes, and when the topic was removed, which does not pass. To look costs a call within
+the process. REST is asked only about consumers that are cut off.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ WATCH_SECONDS = 3.0
 """Seconds between looks."""
 
 LOST_SECONDS = 20.0
-"""Seconds that a consumer may be cut off while its topic is there, before it is given up."""
+"""Seconds for which a consumer may be cut off while its topic exists, before it is ended."""
 
 _logger = logging.getLogger("infinitic.transports.pulsar")
 
 
-class Watched(Protocol):
-    """A consumer, as far as it is looked at."""
+class WatchedConsumer(Protocol):
+    """What the watch needs of a consumer."""
 
     @property
     def topic(self) -> Topic: ...
@@ -38,23 +38,28 @@ class Watched(Protocol):
     def lose(self, error: TransportError, /) -> None: ...
 
 
-class Watch:
-    """One task for all consumers of a transport, while there are any. `forget` is told of topics that are gone."""
+class ConsumerWatch:
+    """Watches all consumers of a transport. It has a task while there are any.
+
+    Args:
+        admin: REST, which tells whether a topic exists.
+        forget: told of topics that are gone.
+    """
 
     def __init__(self, admin: Admin, forget: Callable[[Topic], None]) -> None:
         self._admin = admin
         self._forget = forget
-        self._since: dict[Watched, float | None] = {}
+        self._since: dict[WatchedConsumer, float | None] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, consumer: Watched) -> None:
-        """Look at this one from now on."""
+    def add(self, consumer: WatchedConsumer) -> None:
+        """Watch this consumer from now on."""
         self._since[consumer] = None
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def remove(self, consumer: Watched) -> None:
-        """Look no more."""
+    def remove(self, consumer: WatchedConsumer) -> None:
+        """Watch this consumer no more."""
         self._since.pop(consumer, None)
         if not self._since and self._task is not None:
             self._task.cancel()
@@ -63,7 +68,7 @@ class Watch:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            cut_off: list[Watched] = []
+            cut_off: list[WatchedConsumer] = []
             for consumer in self._since:
                 if consumer.connected:
                     self._since[consumer] = None
@@ -71,26 +76,26 @@ class Watch:
                     cut_off.append(consumer)
             for consumer, found in zip(
                 cut_off,
-                await asyncio.gather(*(self._look(consumer) for consumer in cut_off), return_exceptions=True),
+                await asyncio.gather(*(self._check(consumer) for consumer in cut_off), return_exceptions=True),
                 strict=True,
             ):
                 if isinstance(found, Exception):  # a fault of ours, or an answer that is none of REST
                     _logger.error("Looking at the topic %s failed", consumer.topic.name, exc_info=found)
 
-    async def _look(self, consumer: Watched) -> None:
+    async def _check(self, consumer: WatchedConsumer) -> None:
         topic, name = consumer.topic, consumer.subscription
         now = asyncio.get_running_loop().time()
         try:
             if topic.subscription is None:  # nobody else would make it again, and the library goes on once it is there
                 await self._admin.make_topic(topic, partitions=None)
                 return
-            found = await self._admin.subscriptions(topic)
+            found = await self._admin.list_subscriptions(topic)
         except TransportUnavailable as error:
-            _logger.info("The topic %s is not reached: %s", topic.name, error)
+            _logger.info("The topic %s cannot be reached: %s", topic.name, error)
             self._set_since(consumer, None)
             return
         except TransportError as error:
-            _logger.info("Whether the topic %s is there is not known: %s", topic.name, error)
+            _logger.info("It is unknown whether the topic %s exists: %s", topic.name, error)
             found = None if name is None else [name]
             if topic.subscription is None or isinstance(error, TransportClosed):
                 return
@@ -103,9 +108,9 @@ class Watch:
         if since is None:
             self._set_since(consumer, now)
         elif now - since >= LOST_SECONDS:
-            text = f"The consumer of {topic.name!r} is cut off for {now - since:.0f} s, though its topic is there"
+            text = f"The consumer of {topic.name!r} has been cut off for {now - since:.0f} s, although its topic exists"
             consumer.lose(TransportClosed(text))
 
-    def _set_since(self, consumer: Watched, since: float | None) -> None:
+    def _set_since(self, consumer: WatchedConsumer, since: float | None) -> None:
         if consumer in self._since:
             self._since[consumer] = since
