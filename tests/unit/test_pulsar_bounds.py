@@ -146,5 +146,5 @@ def test_many_bytes_are_copied_into_the_library_group_by_group(monkeypatch: pyte
         assert len(messages) == len(sizes) == 2
         assert Builder.built == count * GROUP_BYTES
     outgoing.add(Message("\ud800", "k", b""), None, 0)
-    with pytest.raises(UsageError, match="no Unicode text"):
+    with pytest.raises(UsageError, match="not Unicode text"):
         outgoing.build_groups(library)

@@ -221,7 +221,7 @@ def test_a_topic_that_was_terminated_says_so(play: Play, settings: PulsarSetting
         await transport.declare([topic])
         await transport.publish(topic, [message("x")])
         rest(settings, "POST", topic, "/terminate")
-        with pytest.raises(UnknownTopic, match="somebody ended it for ever"):
+        with pytest.raises(UnknownTopic, match="somebody ended it permanently"):
             await transport.publish(topic, [message("x")])
 
     play(test)
