@@ -114,7 +114,7 @@ def check_value(what: str, data: bytes, extra: int, limit: int) -> None:
         extra: bytes that go with them: meta.
         limit: bytes that both may have together.
     """
-    if is_deeper(data, MAX_VALUE_DEPTH):
+    if len(data) > 2 * MAX_VALUE_DEPTH and is_deeper(data, MAX_VALUE_DEPTH):
         raise PayloadTooLargeError(too_deep(what))
     size = len(data) + extra
     if size > limit:

@@ -200,7 +200,7 @@ class Step(msgspec.Struct, eq=False):
         assert head is not None
         stimuli: list[Stimulus] = [*held.pending]
         for event in self._events:
-            if type(event) is not AttemptFailed:
+            if event.__class__ is not AttemptFailed:
                 stimuli.append(event)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # nothing else here
         live = held.live
         if live is None:
@@ -218,17 +218,18 @@ class Step(msgspec.Struct, eq=False):
             return None
         held.pending = stimuli[live.handed :]
         taken = live.handed if held.pending else None
-        self._taken = (head, len(self._events), len(self._outbox))
+        happened, sends = self._events, self._outbox
+        self._taken = (head, len(happened), len(sends))
         kept = spec.retention if retention is None else retention
         decided, outbox = decide(head, commands, spec.version, kept, activated, taken)
         self.head = note_failures(decided, live.failures) if live.failures or decided.failures else decided
         if decided.methods is not head.methods:
             self._may_have_ended = True
-        self._events.append(activated)
+        happened.append(activated)
         if taken is not None:
-            self._events.append(events.Partial(taken))
-        self._events += commands
-        self._outbox += outbox
+            happened.append(events.Partial(taken))
+        happened += commands
+        sends += outbox
         return None
 
     def _stall(self, fault: InfiniticError) -> None:
