@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from infinitic.plugins import storage_plugin, transport_plugin
+from infinitic.plugins import load_storage_plugin, load_transport_plugin
 from infinitic.storage import Storage
 from infinitic.transport import Transport
 
@@ -55,7 +55,7 @@ def storage_settings(name: str, label: str, folder: Path) -> dict[str, object]:
 
 def transport(namespace: str) -> Transport:
     """A connection to Pulsar."""
-    plugin = transport_plugin("pulsar")
+    plugin = load_transport_plugin("pulsar")
     return plugin.from_settings(
         plugin.Settings.model_validate(transport_settings(namespace)), deduplication_window=DEDUPLICATION_WINDOW
     )
@@ -63,6 +63,6 @@ def transport(namespace: str) -> Transport:
 
 def storage(name: str, label: str, folder: Path) -> Storage:
     """A connection to this database."""
-    plugin = storage_plugin(name)
+    plugin = load_storage_plugin(name)
     settings = plugin.Settings.model_validate(storage_settings(name, label, folder))
     return plugin.from_settings(settings, deduplication_window=DEDUPLICATION_WINDOW)

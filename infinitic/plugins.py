@@ -1,8 +1,10 @@
-"""Transports and storages by the names that a configuration uses.
+"""Finds transports and storages by the names that a configuration uses.
 
-An adapter is found by an entry point in the group `infinitic.transports` or `infinitic.storages`. The name of the
-entry point is the key in the configuration; it points to a `TransportPlugin` or a `StoragePlugin`, most simply the
-adapter's class itself. Ours have no privilege. What wraps storages is found in `infinitic.storage_wrappers`.
+An adapter registers with an entry point in the group `infinitic.transports` or
+`infinitic.storages`. The name of the entry point is the key in the configuration. It points to a
+`TransportPlugin` or a `StoragePlugin`; most simply that is the class of the adapter. The adapters
+of this project are found in the same way. What wraps every storage, such as compression, is in the
+group `infinitic.storage_wrappers`.
 """
 
 from __future__ import annotations
@@ -28,19 +30,26 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Settings(BaseModel):
-    """Base of the settings of an adapter: frozen, and nothing that is not declared.
+    """The base class for the settings of an adapter: frozen, and without other fields.
 
-    Give each field a `description` with its unit: the documentation is made of it. Durations are seconds, and their
-    names end in `_seconds`. Secrets are `SecretStr`, and errors do not show what was given. Files that hold secrets
-    (`…_file`), environment variables and camelCase keys are resolved before the settings are validated.
+    Give each field a `description` with its unit: the documentation is generated from it.
+    Durations are in seconds, and their names end in `_seconds`. Secrets are `SecretStr`; errors do
+    not show what was given. Secret files (`password_file`), environment variables and keys in
+    camelCase are resolved before the settings are validated. ::
+
+        class ShelfSettings(Settings):
+            path: Path = Field(description="The folder of the shelf")
+            timeout_seconds: float = Field(5.0, description="Seconds to wait for its lock")
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class _Plugin(Protocol[T_co]):
+    """What the entry point of an adapter points to."""
+
     Settings: ClassVar[type[BaseModel]]
-    """What stands under the adapter's key in the configuration."""
+    """The keys that may stand in the section of the adapter."""
 
     @classmethod
     def from_settings(cls, settings: Any, *, deduplication_window: float) -> T_co:
@@ -48,9 +57,11 @@ class _Plugin(Protocol[T_co]):
 
         Args:
             settings: an instance of `Settings`.
-            deduplication_window: seconds that messages, marks and remnants are kept.
+            deduplication_window: how long, in seconds, unacknowledged messages, deduplication ids
+                and remnants are kept.
 
-        Raises `ConfigurationError` for what the settings alone show to be wrong.
+        Raises:
+            ConfigurationError: the settings alone show that it cannot work.
         """
         ...
 
@@ -59,55 +70,67 @@ TransportPlugin = _Plugin[Transport]
 StoragePlugin = _Plugin[Storage]
 
 
-def transport_plugins() -> list[str]:
-    """The names of the transports that are installed."""
-    return _names(_points(TRANSPORTS))
+def list_transports() -> list[str]:
+    """List the names of the transports that are installed."""
+    return _list_names(_find_entry_points(TRANSPORTS))
 
 
-def storage_plugins() -> list[str]:
-    """The names of the storages that are installed."""
-    return _names(_points(STORAGES))
+def list_storages() -> list[str]:
+    """List the names of the storages that are installed."""
+    return _list_names(_find_entry_points(STORAGES))
 
 
-def transport_plugin(name: str) -> TransportPlugin:
-    """The transport of this name. Raises `ConfigurationError`, `MissingDriverError` if its driver is not installed."""
+def load_transport_plugin(name: str) -> TransportPlugin:
+    """Load the transport of this name.
+
+    Raises:
+        ConfigurationError: there is none, or it cannot be imported.
+        MissingDriverError: its driver is not installed.
+    """
     return cast(TransportPlugin, _load("transport", TRANSPORTS, name))
 
 
-def storage_plugin(name: str) -> StoragePlugin:
-    """The storage of this name. Raises `ConfigurationError`, `MissingDriverError` if its driver is not installed."""
+def load_storage_plugin(name: str) -> StoragePlugin:
+    """Load the storage of this name. Raises as `load_transport_plugin`."""
     return cast(StoragePlugin, _load("storage", STORAGES, name))
 
 
-def storage_wrapper(name: str) -> Callable[[Storage, str], Storage]:
-    """What stands between the engine and a storage, called with the storage and its setting."""
+def load_storage_wrapper(name: str) -> Callable[[Storage, str], Storage]:
+    """Load what wraps a storage. It is called with the storage and its setting.
+
+    Raises as `load_transport_plugin`.
+    """
     return cast("Callable[[Storage, str], Storage]", _load("storage wrapper", STORAGE_WRAPPERS, name))
 
 
-def _points(group: str) -> tuple[EntryPoint, ...]:
-    return _installed(tuple(sys.path)).get(group, ())
+def _find_entry_points(group: str) -> tuple[EntryPoint, ...]:
+    return _read_entry_points(tuple(sys.path)).get(group, ())
 
 
 @lru_cache(4)
-def _installed(path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
-    """Our groups. Every distribution on `sys.path` is read for it, which takes milliseconds: so once for each path."""
+def _read_entry_points(path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
+    """Read the entry points of our groups.
+
+    That reads every distribution on `sys.path`, which takes milliseconds. So it is done once for
+    each path.
+    """
     found = entry_points()
     return {group: tuple(found.select(group=group)) for group in (TRANSPORTS, STORAGES, STORAGE_WRAPPERS)}
 
 
-def _names(points: Iterable[EntryPoint]) -> list[str]:
+def _list_names(points: Iterable[EntryPoint]) -> list[str]:
     return sorted({point.name for point in points})
 
 
 def _load(kind: str, group: str, name: str) -> object:
-    points = _points(group)
+    points = _find_entry_points(group)
     for point in points:
         if point.name == name:
             try:
                 return point.load()
             except ModuleNotFoundError as error:
                 raise ConfigurationError(f"The {kind} '{name}' ({point.value}) cannot be loaded: {error}") from error
-    known = _names(points)
+    known = _list_names(points)
     close = get_close_matches(name, known, 1)
     hint = f" (did you mean '{close[0]}'?)" if close else ""
-    raise ConfigurationError(f"There is no {kind} '{name}'{hint}; installed are {', '.join(known) or 'none'}")
+    raise ConfigurationError(f"There is no {kind} '{name}'{hint}; installed are: {', '.join(known) or 'none'}")

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from infinitic.config import sections
 from infinitic.config.validation import list_keys
-from infinitic.plugins import storage_plugin, storage_plugins, transport_plugin, transport_plugins
+from infinitic.plugins import list_storages, list_transports, load_storage_plugin, load_transport_plugin
 
 WIDTH = 98
 """Columns of a line of prose."""
@@ -74,9 +74,9 @@ def build_page() -> str:
     """Return the whole page, with one section for each transport and storage that is installed."""
     parts = [HEADER, *_render_section("", "The file", sections.Document)]
     parts += _render_section("transport", "`transport`", sections.TransportSection)
-    parts += _render_plugins("transport", transport_plugins(), lambda name: transport_plugin(name).Settings)
+    parts += _render_plugins("transport", list_transports(), lambda name: load_transport_plugin(name).Settings)
     parts += _render_section("storage", "`storage`", sections.StorageSection)
-    parts += _render_plugins("storage", storage_plugins(), lambda name: storage_plugin(name).Settings)
+    parts += _render_plugins("storage", list_storages(), lambda name: load_storage_plugin(name).Settings)
     parts += _render_section("services[]", "`services[]`", sections.ServiceSection)
     parts += _render_section("workflows[]", "`workflows[]`", sections.WorkflowSection)
     return "\n".join(parts)

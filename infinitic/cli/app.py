@@ -34,7 +34,7 @@ COMMANDS = {
     ),
     "worker": CommandEntry(
         "infinitic.cli.commands.worker:command",
-        "Host the services and workflows of a configuration. SIGTERM and Ctrl-C drain; a second one stops at once.",
+        "Host services and workflows. SIGTERM and Ctrl-C drain; a second one stops at once.",
     ),
     "start": CommandEntry(
         "infinitic.cli.commands.start:command",
@@ -42,11 +42,11 @@ COMMANDS = {
     ),
     "result": CommandEntry(
         "infinitic.cli.commands.result:command",
-        "Print the result of a workflow as JSON. It is kept until the retention of the workflow ends.",
+        "Print the result of a workflow as JSON. It is kept until its retention ends.",
     ),
     "describe": CommandEntry(
         "infinitic.cli.commands.describe:command",
-        "Show the state of a workflow: its methods, its open tasks with their last failure, and why it stalls.",
+        "Show the state of a workflow, its methods, its open tasks, and why it is stalled.",
     ),
     "list": CommandEntry(
         "infinitic.cli.commands.list:command",
@@ -54,7 +54,7 @@ COMMANDS = {
     ),
     "signal": CommandEntry(
         "infinitic.cli.commands.signal:command",
-        "Send a signal. If the configuration has the class of the workflow, channel and value are checked with it.",
+        "Send a signal. It is checked first if the configuration has the class of the workflow.",
     ),
     "cancel": CommandEntry(
         "infinitic.cli.commands.cancel:command",
@@ -62,11 +62,11 @@ COMMANDS = {
     ),
     "retry": CommandEntry(
         "infinitic.cli.commands.retry:command",
-        "Run a stalled workflow again, with the code that workers have now. Completed tasks do not run again.",
+        "Run a stalled workflow again, with the code of today. Completed tasks do not run again.",
     ),
     "migrate": CommandEntry(
         "infinitic.cli.commands.migrate:command",
-        "Create or migrate the tables, under a lock. Needed only where workers are not allowed to do it.",
+        "Create or migrate the tables, under a lock. Workers do the same when they start.",
     ),
     "doctor": CommandEntry(
         "infinitic.cli.doctor.command:command",

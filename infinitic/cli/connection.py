@@ -143,7 +143,7 @@ def run_with_storage(config: Path, action: Callable[[Storage], Awaitable[T]]) ->
 
 @asynccontextmanager
 async def open_connection(config: Path) -> AsyncGenerator[Connection]:
-    """Connect to the broker and the database of a configuration, and close them at the end of the block.
+    """Connect to the broker and the database of a configuration, for the time of the block.
 
     A client waits for a broker that is away. This raises instead.
 
@@ -221,7 +221,7 @@ async def limit_time(seconds: float, message: str) -> AsyncGenerator[None]:
         message: the beginning of the error, such as "The broker did not answer".
 
     Raises:
-        TransportUnavailable: the block took longer. The message has the last warning of the library.
+        TransportUnavailable: the block took longer. The message ends with the last warning.
     """
     try:
         async with asyncio.timeout(seconds):

@@ -93,7 +93,7 @@ def _is_json(text: str) -> bool:
 
 
 def _make_example_call(cls: type[Workflow], method: MethodSpec) -> str | None:
-    """Make a JSON array with an example of each argument that a call needs; None if that is impossible."""
+    """Make a JSON array with an example of each needed argument; None if that is impossible."""
     function = getattr(cls, method.attribute)
     try:
         hints = typing.get_type_hints(function)

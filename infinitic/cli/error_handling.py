@@ -1,4 +1,4 @@
-"""How a command ends early: with one message on stderr and an exit code, and without a traceback."""
+"""How a command ends early: with one message on stderr and an exit code, not a traceback."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _UNPRINTABLE = {code: f"\\x{code:02x}" for code in (*range(32), 127) if code not
 
 
 class Screen(Console):
-    """A console whose reader may go away. ``infinitic demo | head`` does not fail in the middle of a task."""
+    """A console whose reader may go away: ``infinitic demo | head`` does not fail."""
 
     def on_broken_pipe(self) -> None:
         with suppress(SystemExit):
@@ -84,7 +84,10 @@ def make_status(value: str) -> Text:
 
 
 def format_instant(seconds: float | None) -> str | None:
-    """Format an instant, in seconds since 1970, as ISO 8601 in UTC. A number that is no instant stays one."""
+    """Format an instant, given in seconds since 1970, as ISO 8601 in UTC.
+
+    A number that is out of range for an instant is formatted as a number.
+    """
     if seconds is None:
         return None
     try:
@@ -99,7 +102,7 @@ def format_count(count: int, noun: str) -> str:
 
 
 def decode_body(body: bytes) -> Any:
-    """Decode the body of a message: JSON, or else text in which bytes that are no text are escaped."""
+    """Decode the body of a message: JSON, or else text. Bytes that are no text are escaped."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

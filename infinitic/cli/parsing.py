@@ -1,4 +1,4 @@
-"""Parses what people type: JSON, durations, instants, ``key=value``, and paths of workflow classes."""
+"""Parses what people type: JSON, instants, ``key=value``, and paths of workflow classes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def parse_json(option: str, text: str) -> Any:
         UsageError: it is not JSON, or is nested too deep to be sent.
     """
     try:
-        # The depth is counted, not tried: how deep the decoder follows depends on the release of Python.
+        # The depth is counted: how deep the decoder follows depends on the release of Python.
         if is_deeper(text.encode(), MAX_VALUE_DEPTH):
             raise UsageError(f"{option} takes JSON with at most {MAX_VALUE_DEPTH} levels; this has more")
         return msgspec.json.decode(text)
@@ -80,7 +80,7 @@ def parse_instant(text: str, now: datetime | None = None) -> datetime:
     """Parse the value of ``--since``.
 
     Args:
-        text: a date and time in ISO 8601, local if it has no zone; or how long ago: ``90s``, ``2h``.
+        text: a date and time in ISO 8601, local if it has no zone; or how long ago: ``90s``.
         now: the present; by default what the clock of this machine says.
 
     Raises:

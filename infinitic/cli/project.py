@@ -19,8 +19,8 @@ class Project:
 
     Args:
         services: the names of the services.
-        workflows: the classes of each workflow by its name, or their paths. A workflow whose code is
-            on other workers has none.
+        workflows: the classes of each workflow by its name, or their paths. A workflow whose code
+            is on other workers has none.
     """
 
     services: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ _SPELLINGS = {"…": "...", "–": "-", "—": "-", "’": "'", "·": "-"}
 
 
 def prepare_streams() -> None:
-    """Make both streams spell out what their encoding lacks. With `LANG=C` that is all but ASCII."""
+    """Make both streams spell out what their encoding lacks: with `LANG=C`, all but ASCII."""
     codecs.register_error(_ERROR_HANDLER, _spell)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

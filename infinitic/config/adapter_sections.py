@@ -1,4 +1,4 @@
-"""Reads the sections `transport` and `storage`, which have the name of an installed adapter as a key."""
+"""Reads the sections `transport` and `storage`, whose keys include the name of an adapter."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from infinitic.config.problems import Problems
 from infinitic.config.sections import StorageSection, TransportSection
 from infinitic.config.validation import SectionReader, list_keys, takes_json
 from infinitic.errors import ConfigurationError
-from infinitic.plugins import storage_plugin, storage_plugins, transport_plugin, transport_plugins
+from infinitic.plugins import list_storages, list_transports, load_storage_plugin, load_transport_plugin
 
 
 @dataclass(frozen=True)
 class _AdapterKind:
-    """One of these sections: its own keys, the names of installed adapters, and how one is loaded."""
+    """One of these sections: its own keys, the installed adapters, and how to load one."""
 
     section: type[BaseModel]
     list_installed: Callable[[], list[str]]
@@ -32,8 +32,8 @@ class _AdapterKind:
 
 
 ADAPTER_KINDS = {
-    "transport": _AdapterKind(TransportSection, transport_plugins, transport_plugin),
-    "storage": _AdapterKind(StorageSection, storage_plugins, storage_plugin),
+    "transport": _AdapterKind(TransportSection, list_transports, load_transport_plugin),
+    "storage": _AdapterKind(StorageSection, list_storages, load_storage_plugin),
 }
 """The sections that have the name of an adapter as a key."""
 
@@ -74,7 +74,7 @@ def read_adapter_section(
             problems.add(child.where, child.path, f"'{name}' is given twice")
         if name in installed:
             given[name] = child
-    # A key that is neither of the section nor of an adapter was reported: it may be a misspelled name.
+    # An unknown key was reported already. It may be the misspelled name of an adapter.
     if not given and len(children) == len(data[key]):
         problems.add(node.where, node.path, needed)
     if len(given) > 1:
@@ -100,7 +100,11 @@ def _read_settings(reader: SectionReader, problems: Problems, key: str, name: st
 
 
 def adapter_takes_json(keys: Sequence[str]) -> bool:
-    """Tell whether a list or a mapping stands where `keys` lead; the first is "transport" or "storage"."""
+    """Tell whether a list or a mapping stands where `keys` lead.
+
+    Args:
+        keys: the keys from the top of the file. The first one is "transport" or "storage".
+    """
     kind = ADAPTER_KINDS[keys[0]]
     if len(keys) <= 2:
         return len(keys) == 1 or keys[1] not in kind.section.model_fields

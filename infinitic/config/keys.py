@@ -27,7 +27,7 @@ RENAMED: dict[str, dict[str, tuple[str, float | None]]] = {
     },
     **{f"storage.{name}": {"maximum_pool_size": ("pool_size", None)} for name in ("postgres", "mysql")},
 }
-"""Keys of the JVM project, by section and in snake_case: the name here, and the factor for numbers."""
+"""Keys of the JVM project, by section and in snake_case: the name here, and a factor."""
 
 EARLIER_NAMES: dict[str, dict[str, str]] = {"": {"horizon_seconds": "deduplication_window_seconds"}}
 """Keys of earlier releases, by section: the name of today. They are accepted, with a warning."""
@@ -139,7 +139,10 @@ def is_earlier_name(section: str, key: str) -> bool:
 
 
 def explain_refusal(section: str, key: str) -> str | None:
-    """Say why a known key is refused. None if the key is not known. Arguments as for `translate`."""
+    """Say why a known key is refused; None if the key is not known.
+
+    Arguments as for `translate`.
+    """
     plain = to_snake_case(key)
     not_yet = NOT_YET.get(f"{section}.{plain}" if section else plain)
     if not_yet is not None:

@@ -1,4 +1,4 @@
-"""Loads a configuration: `load` reads and checks the file, and `Config` makes the adapters it names."""
+"""Loads a configuration: `load` reads and checks the file, `Config` makes the adapters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from infinitic.config.sections import Document
 from infinitic.config.validation import SectionReader, list_keys, takes_json
 from infinitic.config.yaml_tree import parse
 from infinitic.errors import ConfigurationError, UsageError
-from infinitic.plugins import storage_plugin, storage_wrapper, transport_plugin
+from infinitic.plugins import load_storage_plugin, load_storage_wrapper, load_transport_plugin
 from infinitic.storage import Storage
 from infinitic.transport import Transport
 
@@ -80,17 +80,17 @@ class Config:
         """Make a new adapter for the broker. Raises as `make_adapters`."""
         name, settings = self.transport_settings
         window = self.document.deduplication_window_seconds
-        return transport_plugin(name).from_settings(settings, deduplication_window=window)
+        return load_transport_plugin(name).from_settings(settings, deduplication_window=window)
 
     def make_storage(self) -> Storage | None:
-        """Make a new adapter for the database; None if the file has none. Raises as `make_adapters`."""
+        """Make a new adapter for the database, if the file has one. Raises as `make_adapters`."""
         if self.storage_settings is None or self.document.storage is None:
             return None
         name, settings = self.storage_settings
         window = self.document.deduplication_window_seconds
-        storage = storage_plugin(name).from_settings(settings, deduplication_window=window)
+        storage = load_storage_plugin(name).from_settings(settings, deduplication_window=window)
         # It is wrapped although nothing may be compressed now: what is stored already may be.
-        wrap = storage_wrapper("compression")
+        wrap = load_storage_wrapper("compression")
         return wrap(storage, self.document.storage.compression)
 
 

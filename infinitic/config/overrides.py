@@ -67,7 +67,7 @@ def _find_written_key(root: Node, key: str, ours: Mapping[str, str]) -> str:
 
 
 def _decode(name: str, text: str, keys: Keys, problems: Problems) -> object:
-    """Decode a list or a mapping in JSON. Other texts are kept; they are refused later for their type."""
+    """Decode a list or a mapping in JSON. Other texts are kept, and refused later."""
     if text.lstrip()[:1] not in ("[", "{"):
         return text
     try:
@@ -101,7 +101,10 @@ def _list_parts(value: object) -> Iterable[object]:
 
 
 def _put(into: Node, keys: Keys, value: object, name: str, problems: Problems) -> None:
-    """Go to where `keys` lead, make what is missing on the way, and merge the value with what is there."""
+    """Go to where `keys` lead, and merge the value with what is there.
+
+    Sections that are missing on the way are made.
+    """
     for number, key in enumerate(keys):
         where = PREFIX + DELIMITER.join(keys[: number + 1]).upper()
         below = keys[number + 1 :]

@@ -18,7 +18,7 @@ class Problems:
     """The mistakes that were found so far, one line each.
 
     Attributes:
-        lines: the mistakes, as pairs of line number and text. It is a `dict` to have each only once.
+        lines: the mistakes, as pairs of line number and text; a `dict`, to have each only once.
         warnings: what is not wrong, but should be changed.
     """
 
@@ -74,7 +74,7 @@ def _format_line(where: str, path: str, message: str) -> str:
 
 
 def _make_printable(text: str) -> str:
-    """Make text of a file safe for a terminal: not too long, and with control characters spelled out."""
+    """Make text of a file safe for a terminal: short, and with control characters spelled out."""
     if len(text) > _MAX_CHARACTERS:
         text = f"{text[:_MAX_CHARACTERS]}…"
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

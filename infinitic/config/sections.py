@@ -40,7 +40,7 @@ ClassPath = Annotated[str, Field(min_length=1)]
 
 
 class TransportSection(Settings):
-    """The broker. It has one key with the name of an installed transport, and this key:"""
+    """The broker. It has the name of one installed transport as a key, and this key:"""
 
     shutdown_grace_period_seconds: Duration = Field(
         default=30.0, description="Seconds that running work may take when the worker stops"
@@ -48,7 +48,7 @@ class TransportSection(Settings):
 
 
 class StorageSection(Settings):
-    """Where workflows are kept. It has one key with the name of an installed storage, and this key:"""
+    """Where workflows are kept. It has the name of one installed storage as a key, and this key:"""
 
     compression: Literal["none", "gzip", "zstd"] = Field(
         default="none",
@@ -57,7 +57,7 @@ class StorageSection(Settings):
 
 
 class RetrySection(Settings):
-    """A retry policy with growing delays (`ExponentialBackoff`). It overrides `@task` and `@service`."""
+    """A retry policy with growing delays. It overrides those of `@task` and `@service`."""
 
     minimum_seconds: float = Field(default=1.0, description="Seconds to wait after the first failure")
     maximum_seconds: float | None = Field(
@@ -163,7 +163,7 @@ class StateEngineSection(Settings):
 
 
 class WorkflowSection(Settings):
-    """A workflow that the worker hosts: its code, its state engine, or both. Both together are faster."""
+    """A workflow that the worker hosts: its code, its state engine, or both, which is faster."""
 
     name: Name = Field(description="Name of the workflow. The classes must have the same name")
     executor: WorkflowExecutorSection | None = Field(default=None, description="Runs the code of the workflow")

@@ -1,4 +1,4 @@
-"""Validates sections of a configuration: what was written goes to pydantic, its errors go back to lines."""
+"""Validates sections of a configuration with pydantic, and finds the lines of its errors."""
 
 from __future__ import annotations
 

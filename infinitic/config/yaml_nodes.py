@@ -1,4 +1,4 @@
-"""YAML text as nodes of PyYAML. It reports where and why a text is no YAML, without showing values."""
+"""YAML text as nodes of PyYAML. Reports where and why a text is no YAML, without its values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _QUOTED = re.compile(r"""(['"])(?![<\\]).{3,}?\1""")
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a text that is nested too deep. PyYAML itself would follow it until the stack is full."""
+    """Refuses a text that is nested too deep. PyYAML itself would exhaust the stack."""
 
     _depth = 0
 
@@ -65,7 +65,7 @@ def read_scalar(node: yaml.Node) -> object:
     """Read the value of a scalar.
 
     Raises:
-        ValueError: its text does not fit its tag, or the tag is not allowed. The message is for people.
+        ValueError: its text does not fit its tag, or its tag is not allowed.
     """
     kind = node.tag.removeprefix(_CORE)
     make = _MAKERS.get(kind)

@@ -119,7 +119,10 @@ class _TreeBuilder:
         return built
 
     def _count(self, values: int, where: str, path: str) -> bool:
-        """Count values, and tell whether the file has not too many. Each level of aliases multiplies them."""
+        """Count values, and tell whether the file is within the bound.
+
+        Each level of aliases multiplies the values below it.
+        """
         was_within = self._values_left > 0
         self._values_left -= values
         if was_within and self._values_left <= 0:
@@ -135,7 +138,7 @@ class _TreeBuilder:
         }
 
     def _merge(self, path: str, node: yaml.MappingNode, inside: tuple[int, ...]) -> Pairs:
-        """Return the pairs of a mapping and of those that its `<<` names. Each mapping is read once."""
+        """Return the pairs of a mapping and of those after its `<<`. Each mapping is read once."""
         known = self._merged.get(id(node))
         if known is not None:
             return known

@@ -1,4 +1,4 @@
-"""How much a worker keeps in memory: the settings `cache_size`, `cache_bytes` and `buffer_bytes`."""
+"""How much a worker keeps in memory: `cache_size`, `cache_bytes` and `buffer_bytes`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
 DEFAULT_BUFFER_BYTES = 16 * 1024 * 1024
 
 SMALLEST = {"cache_size": 0, "cache_bytes": 0, "buffer_bytes": 1}
-"""The smallest values. No instance has to stay in memory, but a consumer holds at least one message, however large."""
+"""The smallest values. No instance has to stay in memory; a consumer holds at least one message."""
 
 
 class MemoryBounds(NamedTuple):

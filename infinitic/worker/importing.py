@@ -1,4 +1,4 @@
-"""Imports what a path names. If it cannot, it says why in one sentence, with the line of the user's code."""
+"""Imports what a path names, or says in one sentence why that is impossible, and in which line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A configuration file whose broker and database are in memory, shared by all commands of a test."""
+"""A configuration file with broker and database in memory, shared by all commands of a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `result` and `describe` tell of an instance whose stored state is damaged: that it is, and what to do."""
+"""What `result` and `describe` say of an instance whose stored state is damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead letters, on virtual time: they are looked at, dropped, and replayed to where they came from."""
+"""Dead letters, in virtual time: they are listed, shown, dropped and replayed."""
 
 from __future__ import annotations
 

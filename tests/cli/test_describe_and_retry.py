@@ -1,4 +1,4 @@
-"""What an operator sees of workflows that do not go on, and what he does about it: describe, list, result, retry."""
+"""Workflows that do not proceed: what `describe`, `list`, `result` and `retry` do with them."""
 
 from __future__ import annotations
 

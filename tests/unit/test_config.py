@@ -1,4 +1,4 @@
-"""The configuration file: the exact message of each mistake, and what it takes besides plain YAML."""
+"""The configuration file: the exact message of each mistake, variables, secrets and overrides."""
 
 from __future__ import annotations
 

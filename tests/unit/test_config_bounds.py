@@ -1,4 +1,4 @@
-"""What a configuration file may not do: take long, raise anything else than its error, or show a secret."""
+"""What a bad file cannot do: take long, raise anything but its own error, or show a secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thousands of damaged configuration files: each is read, or its mistakes are told by line, in bounded time."""
+"""Thousands of damaged files: each is read, or its mistakes are reported, in bounded time."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from infinitic import Client, SyncClient, Worker
 from infinitic.config import Config, load
 from infinitic.definitions.workflows import ReplayCheck
 from infinitic.errors import ConfigurationError, UsageError
-from infinitic.plugins import STORAGE_WRAPPERS, storage_plugins, storage_wrapper, transport_plugins
+from infinitic.plugins import STORAGE_WRAPPERS, list_storages, list_transports, load_storage_wrapper
 from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.storage import Storage, StorageClosed
 from infinitic.transport import Transport, TransportClosed
@@ -221,7 +221,7 @@ def test_bounds_that_cannot_be(bounds: dict[str, Any], message: str) -> None:
 
 def test_compression_wraps_the_storage() -> None:
     try:
-        storage_wrapper("compression")
+        load_storage_wrapper("compression")
     except ConfigurationError:
         pytest.skip(f"no entry point in {STORAGE_WRAPPERS} can be loaded")
     text = hello().replace("storage: {", "storage: {compression: gzip, ")
@@ -237,7 +237,7 @@ def test_compression_wraps_the_storage() -> None:
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 def test_examples_load(file: Path) -> None:
     *transport, storage = ["in_memory", "in_memory"] if file.stem == "in_memory" else file.stem.split("_")
-    if not {*transport} <= {*transport_plugins()} or storage not in storage_plugins():
+    if not {*transport} <= {*list_transports()} or storage not in list_storages():
         pytest.skip(f"{file.stem} is not installed")
     environ: dict[str, str] = dict.fromkeys(("PGPASSWORD", "MYSQL_PASSWORD", "REDIS_PASSWORD"), "x")
     config = load(file, environ=environ)

@@ -1,1 +1,1 @@
-"""The commands, one file each. Commands of several files have a room of their own beside this one."""
+"""The commands, one file each. A command that needs several files has a package of its own."""

@@ -1,4 +1,4 @@
-"""``infinitic describe``: the state of a workflow, what it waits for, and whether a worker serves that."""
+"""``infinitic describe``: the state of a workflow, and what it waits for."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def command(
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the state of a workflow: its methods, its open tasks with their last failure, and why it stalls."""
+    """Show the state of a workflow, its methods, its open tasks, and why it is stalled."""
     description = run_connected(config, lambda connection: describe(connection, workflow, workflow_id, timeout))
     show(description, as_json, _render)
 
@@ -103,7 +103,7 @@ async def describe(
 
 
 async def _read_info(connection: Connection, name: str, workflow_id: str) -> WorkflowInfo | None:
-    """Read from the storage what the engine would answer; None if the storage does not know the instance."""
+    """Read from the storage what the engine would answer; None if there is no such instance."""
     if connection.storage is None:
         return None
     head = await read_head(connection.storage, StateKey(name, workflow_id))

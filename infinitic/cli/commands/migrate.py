@@ -21,7 +21,7 @@ class MigrationReport(msgspec.Struct):
 
 
 def command(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Create or migrate the tables, under a lock. Needed only where workers are not allowed to do it."""
+    """Create or migrate the tables, under a lock. Workers do the same when they start."""
 
     async def migrate() -> None:
         storage = load_config(config).make_storage()

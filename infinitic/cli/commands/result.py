@@ -1,4 +1,4 @@
-"""``infinitic result``: the result of the first method of a workflow, now or as soon as there is one."""
+"""``infinitic result``: the result of the first method of a workflow."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def command(
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the result of a workflow as JSON. It is kept until the retention of the workflow ends."""
+    """Print the result of a workflow as JSON. It is kept until its retention ends."""
 
     async def action(connection: Connection) -> StartReport:
         return await fetch_result(connection, workflow, workflow_id, wait=wait, timeout=timeout)

@@ -53,7 +53,7 @@ def command(
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a stalled workflow again, with the code that workers have now. Completed tasks do not run again."""
+    """Run a stalled workflow again, with the code of today. Completed tasks do not run again."""
     with exit_on_error():
         if (workflow_id is None) is not stalled:
             raise UsageError("Say what to retry: the ID of a workflow, or --stalled --workflow NAME")

@@ -38,7 +38,7 @@ def command(
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Send a signal. If the configuration has the class of the workflow, channel and value are checked with it."""
+    """Send a signal. It is checked first if the configuration has the class of the workflow."""
 
     async def action(connection: Connection) -> SendReport:
         return await signal(

@@ -158,7 +158,7 @@ def _find_target(
 
 
 def _list_methods(connection: Connection, name: str) -> list[str]:
-    """List the methods of a workflow of the configuration; none if it has no code that can be imported."""
+    """List the methods of a workflow of the configuration; none if it cannot be imported."""
     try:
         cls = connection.project.import_newest(name)
     except ConfigurationError:
@@ -167,7 +167,7 @@ def _list_methods(connection: Connection, name: str) -> list[str]:
 
 
 def _add_correction(message: str, targets: Sequence[str], inputs: Sequence[str], more: Sequence[str]) -> str:
-    """Add the command that was probably meant to a message. Only the first of `targets` is shown."""
+    """Add the command that was probably meant, for the first of `targets`, to a message."""
     return "; try: ".join([message, *(format_start_command(each, inputs, more) for each in targets[:1])])
 
 

@@ -32,7 +32,7 @@ def command(
     config: ConfigOption = DEFAULT_CONFIG,
     log_level: Annotated[LogLevel, typer.Option("--log-level", help="The least severity to log.")] = LogLevel.INFO,
 ) -> None:
-    """Host the services and workflows of a configuration. SIGTERM and Ctrl-C drain; a second one stops at once."""
+    """Host services and workflows. SIGTERM and Ctrl-C drain; a second one stops at once."""
     _fix_hash_seed()
 
     from infinitic.cli.worker_process import host
@@ -41,7 +41,7 @@ def command(
 
 
 def _fix_hash_seed() -> None:
-    """Give all workers the same hash seed, so that a set of texts has the same order in each of them.
+    """Give all workers the same hash seed, so that a set of texts has the same order in each.
 
     Workflow code may go over a set, and another worker may replay it.
     """

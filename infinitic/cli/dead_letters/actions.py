@@ -90,7 +90,9 @@ async def show_letters(
     ids: Sequence[str],
     patience: float = RECEIVE_SECONDS,
 ) -> list[DeadLetter]:
-    """Return letters with headers and body. Other arguments as for `list_letters`.
+    """Return letters with headers and body.
+
+    Other arguments as for `list_letters`.
 
     Args:
         ids: the ids of the letters.
@@ -115,7 +117,9 @@ async def drop_letters(
     ids: Sequence[str] | None,
     patience: float = RECEIVE_SECONDS,
 ) -> LetterReport:
-    """Remove letters for good. Other arguments as for `list_letters`, but at least one name is needed.
+    """Remove letters for good.
+
+    Other arguments as for `list_letters`, but at least one name is needed.
 
     Args:
         ids: the ids of the letters; None for all that are there.
@@ -136,7 +140,9 @@ async def replay_letters(
     page: int = 100,
     patience: float = RECEIVE_SECONDS,
 ) -> LetterReport:
-    """Publish letters to where they came from, and remove them here. Other arguments as for `drop_letters`.
+    """Publish letters to where they came from, and remove them here.
+
+    Other arguments as for `drop_letters`.
 
     Args:
         page: how many letters are published at once. A replay that is cut off may publish a page

@@ -51,7 +51,7 @@ def list_command(
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """List dead letters, oldest first; by default those of all services and workflows of the configuration."""
+    """List dead letters, oldest first; by default those of the whole configuration."""
     found = run_connected(config, lambda connection: list_letters(connection, service, workflow, limit))
     show(found, as_json, _render_list)
 

@@ -76,7 +76,10 @@ class LetterBox:
         self._patience = patience
 
     async def receive(self, most: int) -> list[Delivery]:
-        """Receive up to `most` more letters; none if there are no more, or if others have received the rest."""
+        """Receive up to `most` more letters.
+
+        There are none if all were received, here or by another consumer.
+        """
         wanted = min(most, self.expected - self.received)
         if self._consumer is None or wanted < 1:
             return []
@@ -154,12 +157,12 @@ async def read_letters(box: LetterBox, limit: int) -> list[DeadLetter]:
 
 
 async def find_deliveries(box: LetterBox, ids: Collection[str]) -> list[Delivery]:
-    """Find the letters that have one of these ids. There may be several with the id of an instance."""
+    """Find the letters with one of these ids. Several may have the id of one instance."""
     return [each async for page in box.iterate_pages(SEARCH_PAGE) for each in page if each.message.id in ids]
 
 
 async def replay_deliveries(transport: Transport, box: LetterBox, deliveries: Sequence[Delivery]) -> None:
-    """Publish letters to where they came from, in order, and remove them when the broker has them there.
+    """Publish letters to where they came from, in order, and then remove them here.
 
     Args:
         transport: the connection to the broker.

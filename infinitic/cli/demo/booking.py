@@ -1,8 +1,8 @@
 """The booking that ``infinitic demo`` runs: four services, and a workflow that uses them.
 
 It is ordinary user code. It says what it does through `logging`: the timeline of the demo is this
-log. `pace` is the factor for the seconds that services pretend to work. Two events tell the demo when
-to cut off the worker, and when to approve.
+log. `pace` is the factor for the seconds that services pretend to work. Two events tell the demo
+when to cut off the worker, and when to approve.
 """
 
 from __future__ import annotations

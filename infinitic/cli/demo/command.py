@@ -59,7 +59,9 @@ class _PowerCut(Exception):
 
 
 class _Demo:
-    """What happens in the demo. Each worker and the client have connections of their own, as in three processes.
+    """What happens in the demo.
+
+    Each worker and the client have connections of their own, as if they were three processes.
 
     Args:
         timeline: shows what happens.
@@ -126,7 +128,7 @@ def _conclude(receipt: Receipt) -> str:
 
 @contextmanager
 def _show_log(timeline: Timeline, log: logging.Logger) -> Generator[None]:
-    """Show this log in the timeline only. Warnings of the library are not shown: they belong to the demo."""
+    """Show this log in the timeline only, and no warning of the library: the demo causes them."""
     library, silent = logging.getLogger("infinitic"), logging.NullHandler()
     library.addHandler(silent)
     before = log.level, log.propagate

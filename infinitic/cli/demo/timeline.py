@@ -1,4 +1,4 @@
-"""Shows what happens while it happens, one row each: in colours on a terminal, else as plain lines."""
+"""Shows events while they happen, one row each: in colours on a terminal, else as plain lines."""
 
 from __future__ import annotations
 

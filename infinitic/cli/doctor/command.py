@@ -91,7 +91,7 @@ def check_machine() -> list[Diagnosis]:
 
 
 def check_code(config: Config) -> list[Diagnosis]:
-    """Check whether the classes of the configuration can be imported here. If they can, nothing is said."""
+    """Check whether the classes of the configuration can be imported. If so, nothing is said."""
     try:
         import_services(config)
         import_workflows(config)

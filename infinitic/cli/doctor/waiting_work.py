@@ -18,7 +18,7 @@ MAX_PAGES = 10
 """How many pages of `MAX_COUNT` instances are looked through for their versions."""
 
 MAX_GUESSED_VERSION = 50
-"""Up to this version, all versions before it are looked at as well: the oldest instances have them."""
+"""Up to this version, all earlier versions are looked at too: old instances have them."""
 
 OVERDUE_SECONDS = 60.0
 """How late a timer may be before it is reported."""
@@ -96,7 +96,7 @@ async def find_missing_versions(transport: Transport, storage: Storage | None, p
 
 
 async def _read_running_versions(storage: Storage, name: str) -> set[int]:
-    """Read the versions of running instances. If there are very many, only the newest are looked at."""
+    """Read the versions of running instances. Of very many, only the newest are looked at."""
     versions: set[int] = set()
     cursor: str | None = None
     for _ in range(MAX_PAGES):

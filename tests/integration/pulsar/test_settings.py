@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from infinitic.config import load
 from infinitic.errors import ConfigurationError, MissingDriverError, TransportError
-from infinitic.plugins import transport_plugin
+from infinitic.plugins import load_transport_plugin
 from infinitic.transport import TransportUnavailable
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport, configuration
 from infinitic_transports.pulsar.settings import Token
@@ -187,4 +187,4 @@ def test_importing_loads_no_driver() -> None:
 
 
 def test_is_found_by_its_name() -> None:
-    assert transport_plugin("pulsar").Settings is PulsarSettings
+    assert load_transport_plugin("pulsar").Settings is PulsarSettings
