@@ -37,7 +37,7 @@ from infinitic.limits import check_value, extra_size, room_of
 from infinitic.messages import client as responses, engine
 from infinitic.messages.client import ReplyTo, WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus, error_of
-from infinitic.runtime.backoff import delay_of, insist
+from infinitic.runtime.backoff import Losses, delay_of, insist
 from infinitic.runtime.publisher import Publisher
 from infinitic.storage import Flag, Page, Query, Storage
 from infinitic.transport import (
@@ -47,7 +47,6 @@ from infinitic.transport import (
     Transport,
     TransportClosed,
     TransportUnavailable,
-    UnknownTopic,
 )
 
 if TYPE_CHECKING:
@@ -424,6 +423,8 @@ class Client:
         await self._publisher.send(topics.workflow_engine(name), [Message(workflow_id, workflow_id, body)])
 
     async def _receive(self) -> None:
+        losses = Losses()
+        losses.joined()
         while True:
             consumer = self._consumer
             assert consumer is not None
@@ -432,9 +433,11 @@ class Client:
                 for delivery in deliveries:
                     self._heed(delivery)
                 await insist("Acknowledging responses", partial(consumer.ack, deliveries))
-            except (TransportClosed, UnknownTopic) as error:
+            except TransportError as error:  # a consumer that may not receive or acknowledge is as good as lost
+                await asyncio.sleep(losses.lost())
                 if not await self._listen_again(consumer, error):
                     return
+                losses.joined()
 
     def _heed(self, delivery: Delivery) -> None:
         try:
@@ -455,7 +458,8 @@ class Client:
         tries = 0
         while True:
             try:
-                await lost.close()
+                with suppress(TransportError):
+                    await lost.close()
                 self._consumer = await self._subscribe()
             except TransportClosed:
                 return False

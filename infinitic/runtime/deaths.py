@@ -21,11 +21,11 @@ from infinitic.clock import Clock
 from infinitic.errors import TransportError
 from infinitic.messages import control
 from infinitic.messages.control import Alive, Attempt, Ping
-from infinitic.runtime.backoff import delay_of, insist
+from infinitic.runtime.backoff import Losses, delay_of, insist, outlast
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.wakeup import wake
 from infinitic.runtime.work import Outbound, Work
-from infinitic.transport import Consumer, Message, TransportClosed, UnknownTopic
+from infinitic.transport import Consumer, Message, TransportClosed
 
 _logger = logging.getLogger("infinitic.executor")
 
@@ -174,13 +174,16 @@ class Inquiry:
 
     async def run(self) -> None:
         """Answer until cancelled. A consumer that is lost, by the broker or with its topic, is replaced."""
+        losses = Losses()
         while not self._closed:
+            losses.joined()
             try:
                 await self._answer()
-            except (TransportClosed, UnknownTopic) as error:
+            except TransportError as error:
                 if self._closed:
                     return
                 _logger.warning("%s: %s; subscribing anew", self._topic.name, error)
+                await asyncio.sleep(losses.lost())
                 if not await self._renew():
                     return
 
@@ -233,7 +236,12 @@ class Inquiry:
         self._complete = asyncio.get_running_loop().create_future()
         wanted = list(self._asked)
         pages = [Ping(tuple(wanted[start : start + PAGE])) for start in range(0, len(wanted), PAGE)]
-        await self._send(*pages)
+        try:
+            await outlast(f"Asking on {self._topic.name}", lambda: self._send(*pages))
+        except TransportClosed:
+            raise
+        except TransportError as error:
+            _logger.error("%s: nobody can be asked who has %d tasks: %s", self._topic.name, len(wanted), error)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._complete

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -21,18 +22,23 @@ from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import PayloadUnavailable, TransportError
 from infinitic.messages.control import Attempt
 from infinitic.messages.decoding import UndecodableMessage, UnknownMessageType
-from infinitic.messages.service import ExecuteTask, decode
+from infinitic.messages.service import decode
 from infinitic.runtime.attempt import MAX_DEATHS, Attempts
 from infinitic.runtime.blocking import Threads
 from infinitic.runtime.deaths import AGAIN_SECONDS, SUSPECT, Inquiry, Remembered, Trials, judge
 from infinitic.runtime.members import Members
 from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.reporting import Reporting
+from infinitic.runtime.resending import Resending
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.wakeup import wake
 from infinitic.runtime.work import CODEC_DELAY, FLUSH_BYTES, LEFT_SECONDS, OUTBOX_BYTES, Outbound, Work, fitting
-from infinitic.transport import Delivery, MessageTooLarge, Support
+from infinitic.transport import Delivery, Support
 
 _logger = logging.getLogger("infinitic.executor")
+
+ON_ITS_WAY_SECONDS = 0.05
+"""How long an executor that ends waits for messages that the broker is just handing to it."""
 
 
 class ServiceExecutor:
@@ -78,8 +84,7 @@ class ServiceExecutor:
         self._reports: dict[str, list[Work]] = {}  # by topic; each has a flusher, which waits for more
         self._flush_needed: dict[str, asyncio.Future[None]] = {}
         self._flushing = 0
-        self._handed_back: list[Outbound] = []
-        self._handing: asyncio.Future[None] | None = None
+        self._settled: list[Delivery] = []  # whose acknowledgement was cut, by the end
         self._receiver: asyncio.Task[None] | None = None
         self._doubts: asyncio.Future[None] | None = None
         self._deciding = False
@@ -88,6 +93,9 @@ class ServiceExecutor:
         self._drained: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._subscription = Subscription(publisher, self.topic, 2 * concurrency)  # of them half is being reported
+        self._asking = 0  # how many messages it asks the broker for
+        self._reporting = Reporting(self.topic, publisher, attempts)
+        self._resending = Resending(self.topic, publisher, self._subscription, self._reporting.fail_unsent)
         self._inquiry = Inquiry(self.name, publisher, self._known)
         self._subscribed_at = 0.0
         self._durability = publisher.transport.capabilities.ack_durability
@@ -128,16 +136,13 @@ class ServiceExecutor:
         """Hand back what is in hand, also what was cut, and leave. Reports that were not published yet go first."""
         try:
             self._collect()
-            unsent = [work for work in self._in_hand.values() if work.report is not None]
-            if unsent:
-                await self._publish(unsent)
-                await self._settle(unsent)
+            await self._publish_rest()
             await self._hand_back()
         except TransportError as error:
             _logger.warning("%s: what is in hand goes back as it is: %s", self.topic.name, error)
+        try:
+            await self._resending.finish()
         finally:
-            if self._handing is not None:
-                self._handing.cancel()
             if self._threads is not None:
                 self._threads.close()
             await self._inquiry.close()
@@ -150,7 +155,7 @@ class ServiceExecutor:
         parts = [f"{n} x {task} running" for task, n in Counter(work.message.task for work in running).items()]
         if self._reported:
             parts.append(f"{self._reported} report(s) not sent")
-        waiting = len(self._waiting) + len(self._doubtful) + len(self._received) + len(self._handed_back)
+        waiting = len(self._waiting) + len(self._doubtful) + len(self._received) + self._resending.count
         if waiting:
             parts.append(f"{waiting} task(s) not handed back")
         return f"service {self.name}: {', '.join(parts)}" if parts else ""
@@ -173,18 +178,32 @@ class ServiceExecutor:
                 self._room = loop.create_future()
                 await self._room
                 continue
+            self._asking = room
             received = await self._subscription.receive(room)
+            self._asking = 0
             if received is None:
                 if not await self._subscription.rejoin():
                     return
                 continue
             self._received += received
             while self._received:
-                more = self._accept(self._received[0])
+                more = self._accept(self._received.popleft())
                 if more is not None:
                     await more
-                self._received.popleft()
             self._members.wake()
+
+    async def _hand_back(self) -> None:
+        """Hand back what has not begun, and what is on its way from the broker: as it is, it would count as a death."""
+        if self._receiver is not None:
+            await asyncio.wait({self._receiver})
+        if self._asking:  # before anything is handed back, or that would be taken again
+            received: list[Delivery] | None = None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ON_ITS_WAY_SECONDS):
+                    received = await self._subscription.receive(self._asking)
+            self._asking = 0
+            self._resending.handed_back += [Outbound(delivery.message, [delivery]) for delivery in received or ()]
+        await self._resending.hand_back()
 
     async def _wait_for_threads(self, threads: Threads) -> None:
         """Take nothing more while as many threads go on without an attempt as attempts may run."""
@@ -195,7 +214,7 @@ class ServiceExecutor:
             self._concurrency,
         )
         self._collect()
-        await self._hand_back()
+        await self._resending.hand_back()
         while threads.abandoned >= self._concurrency:
             await threads.wait_for_fewer()
         _logger.warning("%s: tasks are taken again", self.topic.name)
@@ -205,16 +224,18 @@ class ServiceExecutor:
         try:
             message = decode(delivery.message.body)
         except UndecodableMessage as error:
-            return self._bury([delivery], str(error))
+            self._resending.bury_soon([delivery], str(error))
+            return None
         except UnknownMessageType as error:  # a copy is left to workers of a newer release: it counts no death
             _logger.warning("%s: %s", self.topic.name, error)
             later = replace(delivery.message, deliver_at=self._clock.now() + LEFT_SECONDS)
-            return self._send([Outbound(later, [delivery])])
+            self._resending.send_soon([Outbound(later, [delivery])])
+            return None
         work = Work(message, message.attempt, [delivery], delivery.message)
         if self._joins(work):
             return None
         if self._remembered.is_done(work.attempt):
-            return self._subscription.ack_if_held(work.deliveries)
+            return self._resending.ack(work.deliveries)
         if delivery.attempt > 1 or message.asked or (self._suspects > 0 and self._is_suspect(delivery)):
             self._doubtful[work.attempt] = work
             wake(self._doubts)
@@ -269,21 +290,19 @@ class ServiceExecutor:
         done = [work for work in works if heard.get(work.attempt)]
         now = self._clock.now()
         judged = [(work, judge(work, heard, now, self._durability)) for work in works if not heard.get(work.attempt)]
-        again = [outbound for _, outbound in judged if outbound is not None]
-        suspects = [work for work, outbound in judged if outbound is None]
-        left = [*done, *(work for work, outbound in judged if outbound is not None), *suspects]
+        again = [(work, outbound) for work, outbound in judged if outbound is not None]
+        suspects = deque(work for work, outbound in judged if outbound is None)
         try:
-            await self._subscription.ack_if_held([delivery for work in done for delivery in work.deliveries])
-            del left[: len(done)]
+            await self._resending.ack([delivery for work in done for delivery in work.deliveries])
             while again:
-                count = fitting(len(each.message.body) for each in again)
-                await self._send(again[:count])
-                del again[:count], left[:count]
-            for work in suspects:
-                await self._place(work)
-                del left[0]
+                count = fitting(len(outbound.message.body) for _, outbound in again)
+                sending, again = again[:count], again[count:]
+                await self._resending.send([outbound for _, outbound in sending])
+            while suspects:
+                await self._place(suspects.popleft())
         except asyncio.CancelledError:
-            self._handed_back += [work.again() for work in left]
+            left = (*(work for work, _ in again), *suspects)
+            self._resending.handed_back += [work.again() for work in left]
             raise
 
     async def _place(self, work: Work) -> None:
@@ -291,13 +310,16 @@ class ServiceExecutor:
         message = work.message
         if SUSPECT <= message.deaths < MAX_DEATHS:
             if not self._trials.begin():
-                await self._put_off(work, self._trials.turn())
+                await self._resending.send([self._put_off(work, self._trials.turn())])
                 return
             work.on_trial = True
             try:
-                await self._send([work.again(self._later(AGAIN_SECONDS), asked=1, deaths=message.deaths + 1)])
-            except BaseException:
+                marked = work.again(self._later(AGAIN_SECONDS), asked=1, deaths=message.deaths + 1)
+                await self._resending.send([marked])
+            except BaseException as error:
                 self._end_trial(work)
+                if isinstance(error, asyncio.CancelledError):  # it has not begun, whatever its marked copy says
+                    self._resending.handed_back.append(work.again())
                 raise
             if work.deliveries:  # its marked copy could not be published: it is buried
                 self._end_trial(work)
@@ -306,7 +328,7 @@ class ServiceExecutor:
             self._end_trial(work)
         elif self._remembered.is_done(work.attempt):
             self._end_trial(work)
-            await self._subscription.ack_if_held(work.deliveries)
+            await self._resending.ack(work.deliveries)
         else:
             self._enqueue(work)
 
@@ -314,16 +336,16 @@ class ServiceExecutor:
         """Have it run as soon as there is a member for it."""
         if self._draining:
             self._end_trial(work)
-            self._handed_back.append(work.again())
+            self._resending.handed_back.append(work.again())
         else:
             self._in_hand[work.attempt] = work
             self._waiting.append(work)
 
-    async def _put_off(self, work: Work, seconds: float) -> None:
+    def _put_off(self, work: Work, seconds: float) -> Outbound:
         """Have it run later, here or elsewhere. Whoever asks for it until then hears that nobody died with it."""
         due = self._later(seconds)
         self._remembered.put_off(work.attempt, due)
-        await self._send([work.again(due, asked=0)])
+        return work.again(due, asked=0)
 
     # What runs.
 
@@ -336,21 +358,15 @@ class ServiceExecutor:
         except asyncio.CancelledError:  # the grace period is over: this process outlives the task, which clears it
             stays = not self._members.is_ending()  # then it is run again
             if not stays:
-                self._handed_back.append(work.again(asked=0, deaths=0))
+                self._resending.handed_back.append(work.again(asked=0, deaths=0))
             raise
         except PayloadUnavailable as error:
             _logger.warning("%s: a task is put off for %.0f s: %s", self.topic.name, CODEC_DELAY, error)
-            try:
-                await self._put_off(work, CODEC_DELAY)
-            except asyncio.CancelledError:
-                stays = not self._members.is_ending()
-                if not stays:
-                    self._handed_back.append(work.again(asked=0))
-                raise
+            self._resending.send_soon([self._put_off(work, CODEC_DELAY)])
         except (SystemExit, KeyboardInterrupt) as leaving:
             if self._leave is None:
                 raise
-            self._handed_back.append(work.again(asked=0, deaths=work.message.deaths + 1))
+            self._resending.handed_back.append(work.again(asked=0, deaths=work.message.deaths + 1))
             self._stop_receiving()  # or it would come here again
             self._leave(leaving)
         else:
@@ -377,45 +393,16 @@ class ServiceExecutor:
 
     def _collect(self) -> None:
         """What has not begun is to be handed back. What is doubtful stays so."""
+        back = self._resending.handed_back
         for delivery in self._received:
-            self._handed_back.append(Outbound(delivery.message, [delivery]))
+            back.append(Outbound(delivery.message, [delivery]))
         self._received.clear()
         for work in (*self._waiting, *self._doubtful.values()):
             self._end_trial(work)
             self._in_hand.pop(work.attempt, None)
-            self._handed_back.append(work.again())
+            back.append(work.again())
         self._waiting.clear()
         self._doubtful.clear()
-
-    async def _hand_back(self) -> None:
-        """Publish as new what is to be handed back. If this is cut, the next call goes on with it: once is enough."""
-        while self._handed_back:
-            if self._handing is None or self._handing.done():
-                self._handing = asyncio.ensure_future(self._publish_handed_back())
-                self._handing.add_done_callback(lambda done: done.cancelled() or done.exception())
-            await asyncio.shield(self._handing)
-
-    async def _publish_handed_back(self) -> None:
-        outbound = list(self._handed_back)
-        await self._send(outbound)
-        del self._handed_back[: len(outbound)]
-
-    async def _send(self, outbound: Sequence[Outbound]) -> None:
-        """Publish messages again, then acknowledge the deliveries that they stand for."""
-        try:
-            await self._publisher.send(self.topic, [each.message for each in outbound])
-        except MessageTooLarge as error:
-            if len(outbound) > 1:
-                for each in outbound:
-                    await self._send([each])
-                return
-            await self._fail_unsent(outbound[0], error)
-            return
-        while deliveries := [delivery for each in outbound for delivery in each.deliveries]:
-            await self._subscription.ack_if_held(deliveries)
-            settled = set(map(id, deliveries))
-            for each in outbound:  # others may have joined meanwhile
-                each.deliveries[:] = [delivery for delivery in each.deliveries if id(delivery) not in settled]
 
     def _report(self, work: Work, report: Outgoing) -> None:
         work.report = report
@@ -447,8 +434,10 @@ class ServiceExecutor:
             reports = waiting[:count]
             del waiting[:count]
             self._flushing += 1
-            await self._publish(reports)
-            await self._settle(reports)
+            published, refused = await self._reporting.publish(reports)
+            for work in refused:
+                self._group.create_task(self._report_refused(work))
+            await self._settle(published)
             self._flushing -= 1
 
     async def _settle(self, reported: list[Work]) -> None:
@@ -461,39 +450,25 @@ class ServiceExecutor:
             deliveries += work.deliveries
         self._remembered.done(work.attempt for work in reported)
         wake(self._room)
-        await self._subscription.ack_if_held(deliveries)
-
-    async def _publish(self, reported: list[Work]) -> None:
         try:
-            await self._publisher.publish([work.report for work in reported if work.report is not None])
-        except MessageTooLarge as error:
-            if len(reported) > 1:
-                for work in reported:
-                    await self._publish([work])
-                return
-            _logger.error("%s: the report of a task cannot be sent: %s", self.topic.name, error)
-            await self._report_less(reported[0].message, reported[0].deliveries, error)
+            await self._subscription.ack_if_held(deliveries)
+        except asyncio.CancelledError:  # the close goes on with it: what comes again would run again
+            self._settled += deliveries
+            raise
 
-    async def _report_less(self, message: ExecuteTask, deliveries: list[Delivery], error: MessageTooLarge) -> None:
-        """The broker takes less than it was asked for at the start: the task fails, and the workflow learns why."""
-        smaller = self._attempts.failed(message, error, error.limit)
-        try:
-            await self._publisher.publish([smaller])
-        except MessageTooLarge as again:
-            await self._publisher.bury(self.topic, deliveries, f"No report of this task can be sent: {again}")
+    async def _publish_rest(self) -> None:
+        """Publish the reports that are left, and acknowledge what has been reported."""
+        unsent = [work for work in self._in_hand.values() if work.report is not None]
+        if unsent:
+            published, refused = await self._reporting.publish(unsent)
+            if refused:
+                _logger.warning("%s: %d tasks go back, since their reports are refused", self.topic.name, len(refused))
+            await self._settle(published)
+        settled, self._settled = self._settled, []
+        await self._resending.ack(settled)
 
-    async def _fail_unsent(self, outbound: Outbound, error: MessageTooLarge) -> None:
-        """The broker takes less than when this message came. Nobody else will get it: its task fails."""
-        try:
-            message = decode(outbound.message.body)
-        except UnknownMessageType:  # whom to tell only a newer release knows
-            await self._bury(outbound.deliveries, f"It cannot be sent again: {error}")
-            return
-        _logger.error("%s: a task cannot be sent again, and fails: %s", self.topic.name, error)
-        await self._report_less(message, outbound.deliveries, error)
-        await self._subscription.ack(outbound.deliveries)
-
-    async def _bury(self, deliveries: list[Delivery], reason: str) -> None:
-        _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, reason[:500])
-        await self._publisher.bury(self.topic, deliveries, reason)
-        await self._subscription.ack_if_held(deliveries)
+    async def _report_refused(self, work: Work) -> None:
+        """Publish what the broker has refused, once it takes it: no other report waits for that."""
+        await self._reporting.publish_refused(work)
+        await self._settle([work])
+        wake(self._drained)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 from infinitic.errors import TransportError
-from infinitic.runtime.backoff import delay_of, insist
+from infinitic.runtime.backoff import Losses, delay_of, insist
 from infinitic.runtime.publisher import Publisher
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, Delivery, TransportClosed, UnknownTopic
@@ -24,6 +25,7 @@ class Subscription:
         self._prefetch = prefetch
         self._consumer: Consumer | None = None
         self._reason: TransportError | None = None
+        self._losses = Losses()
         self.joined = False
         """True while it receives: not before it is joined, nor when it is lost or closed."""
 
@@ -41,14 +43,18 @@ class Subscription:
             f"Subscribing to {topic.name}",
             lambda: transport.subscribe(topic, topic.subscription or "", self._prefetch),
         )
+        self._losses.joined()
         self.joined = True
 
     async def receive(self, most: int) -> list[Delivery] | None:
-        """At least one message, and up to `most`. None: the consumer is lost, and with it what is in hand."""
+        """At least one message, and up to `most`. None: the consumer is lost, and with it what is in hand.
+
+        One that cannot receive, for whatever reason, is as good as lost.
+        """
         consumer = self.consumer
         try:
             return await insist(f"Receiving on {self.topic.name}", lambda: consumer.receive(most))
-        except (TransportClosed, UnknownTopic) as error:
+        except TransportError as error:
             self.joined = False
             self._reason = error
             return None
@@ -56,10 +62,12 @@ class Subscription:
     async def rejoin(self) -> bool:
         """Declare the topic and subscribe anew, until it works. False if the transport itself is closed."""
         _logger.error("%s: %s; nothing is received until it is joined again", self.topic.name, self._reason)
+        await asyncio.sleep(self._losses.lost())
         tries = 0
         while True:
             try:
-                await self.close()
+                with suppress(TransportError):
+                    await self.close()
                 await self.join()
             except TransportClosed:
                 return False
@@ -79,11 +87,19 @@ class Subscription:
             await insist(f"Acknowledging on {self.topic.name}", lambda: consumer.ack(deliveries))
 
     async def ack_if_held(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge deliveries whose consumer may be lost by now: then they come again, and have to be recognised."""
+        """Acknowledge deliveries whose consumer may be lost by now: then they come again, and have to be recognised.
+
+        A consumer that may not acknowledge is closed, for `receive` to find it lost: otherwise all that it has
+        in hand would stay there.
+        """
         try:
             await self.ack(deliveries)
         except (TransportClosed, UnknownTopic) as error:
             _logger.debug("%s: %d messages will come again: %s", self.topic.name, len(deliveries), error)
+        except TransportError as error:
+            _logger.warning("%s: %d messages will come again: %s", self.topic.name, len(deliveries), error)
+            with suppress(TransportError):
+                await self.consumer.close()
 
     async def close(self) -> None:
         """Give back what is in hand. Nothing happens if it was never joined."""

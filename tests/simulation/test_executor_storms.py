@@ -168,12 +168,13 @@ def storm(seed: int, broker: Broker, *, kills: int, sessions: bool) -> World:
 
 
 @pytest.mark.parametrize("broker", [Broker, ForgetfulBroker])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [*range(6), 5158, 5219])
 def test_no_storm_loses_a_task_or_blames_an_innocent_one(seed: int, broker: type[Broker]) -> None:
     storm(seed, broker(), kills=KILLS, sessions=True)
 
 
-@pytest.mark.parametrize("seed", range(6))
+# With the seeds above 5,000 an end cut what was published and not acknowledged, and what was on its way.
+@pytest.mark.parametrize("seed", [*range(6), 5011, 5050, 5278, 5281, 5314, 5510])
 def test_orderly_ends_run_no_task_twice_and_suspect_no_further(seed: int) -> None:
     world = storm(seed, Broker(), kills=0, sessions=False)
     assert Work.most == 1

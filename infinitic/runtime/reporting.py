@@ -1,0 +1,105 @@
+"""What an executor tells workflows of their tasks, also where the broker refuses it or finds it too large.
+
+A report that is refused is published later, while others go on. What cannot be told goes to the dead letters.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+from infinitic.errors import TransportError
+from infinitic.messages.decoding import UnknownMessageType
+from infinitic.messages.service import ExecuteTask, decode
+from infinitic.runtime.attempt import Attempts
+from infinitic.runtime.backoff import outlast
+from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.work import Outbound, Work
+from infinitic.topics import Topic
+from infinitic.transport import Delivery, MessageTooLarge, TransportClosed
+
+_logger = logging.getLogger("infinitic.executor")
+
+
+class Reporting:
+    """Publishes the reports of attempts.
+
+    Args:
+        topic: where the tasks come from.
+        publisher: publishes.
+        attempts: makes the report of a task that failed.
+    """
+
+    def __init__(self, topic: Topic, publisher: Publisher, attempts: Attempts) -> None:
+        self._topic = topic
+        self._publisher = publisher
+        self._attempts = attempts
+
+    async def publish(self, reported: list[Work]) -> tuple[list[Work], list[Work]]:
+        """Publish reports. Returns those that are done with, and those that the broker refuses now.
+
+        A broker that is away is waited for. Raises `TransportClosed`.
+        """
+        try:
+            await self._publisher.publish([work.report for work in reported if work.report is not None])
+        except TransportClosed:
+            raise
+        except TransportError as error:
+            if len(reported) > 1:
+                return await self._publish_each(reported)
+            if not isinstance(error, MessageTooLarge):
+                return [], reported
+            await self._fail(reported[0].message, reported[0].deliveries, error)
+        return reported, []
+
+    async def _publish_each(self, reported: list[Work]) -> tuple[list[Work], list[Work]]:
+        all_published, all_refused = list[Work](), list[Work]()
+        for work in reported:
+            published, refused = await self.publish([work])
+            all_published += published
+            all_refused += refused
+        return all_published, all_refused
+
+    async def publish_refused(self, work: Work) -> None:
+        """Publish a report until the broker takes it. What it refuses for a minute goes to the dead letters."""
+        assert work.report is not None
+        outgoing = [work.report]
+        try:
+            await outlast(f"Publishing a report to {outgoing[0].topic.name}", lambda: self._publisher.publish(outgoing))
+        except MessageTooLarge as error:
+            await self._fail(work.message, work.deliveries, error)
+        except TransportClosed:
+            raise
+        except TransportError as error:
+            await bury(self._publisher, self._topic, work.deliveries, f"Its report cannot be sent: {error}")
+
+    async def fail_unsent(self, outbound: Outbound, error: MessageTooLarge) -> None:
+        """The broker takes less than when this message came. Nobody else will get it: its task fails."""
+        try:
+            message = decode(outbound.message.body)
+        except UnknownMessageType:  # whom to tell only a newer release knows
+            await bury(self._publisher, self._topic, outbound.deliveries, f"It cannot be sent again: {error}")
+        else:
+            await self._fail(message, outbound.deliveries, error)
+
+    async def _fail(self, message: ExecuteTask, deliveries: list[Delivery], error: MessageTooLarge) -> None:
+        """The broker takes less than it was asked for at the start: the task fails, and the workflow learns why."""
+        _logger.error("%s: a task fails, since its message or report is too large: %s", self._topic.name, error)
+        smaller = [self._attempts.failed(message, error, error.limit)]
+        try:
+            await outlast("Publishing that a task failed", lambda: self._publisher.publish(smaller))
+        except TransportClosed:
+            raise
+        except TransportError as again:
+            await bury(self._publisher, self._topic, deliveries, f"No report of this task can be sent: {again}")
+
+
+async def bury(publisher: Publisher, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
+    """Publish deliveries to the dead letters, however long the broker refuses it. The caller acknowledges them."""
+    _logger.error("%s: a message goes to the dead letters: %s", topic.name, reason[:500])
+    await outlast(
+        f"Publishing to the dead letters of {topic.name}",
+        lambda: publisher.bury(topic, deliveries, reason),
+        seconds=math.inf,
+    )

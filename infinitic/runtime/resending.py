@@ -1,0 +1,145 @@
+"""What an executor sends to its own topic again, and to the dead letters, with the deliveries that this settles.
+
+Each message is published first and acknowledged then. Whoever is cancelled in between leaves that to go on: cut, it
+would leave a second copy of what is sent already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+from infinitic.errors import TransportError
+from infinitic.runtime.backoff import outlast
+from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.reporting import bury
+from infinitic.runtime.subscription import Subscription
+from infinitic.runtime.work import Outbound
+from infinitic.topics import Topic
+from infinitic.transport import Delivery, MessageTooLarge, TransportClosed
+
+_logger = logging.getLogger("infinitic.executor")
+
+
+class Resending:
+    """Sends messages of one topic again.
+
+    Args:
+        topic: the topic, which is that of the subscription too.
+        publisher: publishes.
+        subscription: where the deliveries came from.
+        fail: called with what the broker finds too large by now; it tells whom it concerns.
+    """
+
+    def __init__(
+        self,
+        topic: Topic,
+        publisher: Publisher,
+        subscription: Subscription,
+        fail: Callable[[Outbound, MessageTooLarge], Awaitable[None]],
+    ) -> None:
+        self._topic = topic
+        self._publisher = publisher
+        self._subscription = subscription
+        self._fail = fail
+        self._under_way: dict[asyncio.Task[None], int] = {}  # with the number of messages
+        self.handed_back: list[Outbound] = []
+        """What `hand_back` is to send."""
+
+    @property
+    def count(self) -> int:
+        """How many messages are to be sent, or are being sent."""
+        return len(self.handed_back) + sum(self._under_way.values())
+
+    async def send(self, outbound: Sequence[Outbound]) -> None:
+        """Publish messages, then acknowledge the deliveries that they stand for.
+
+        If this is cancelled, it goes on, and `finish` waits for it: the caller must not send them once more.
+        """
+        if outbound:
+            await asyncio.shield(self._begin(self._send(outbound), len(outbound)))
+
+    def send_soon(self, outbound: Sequence[Outbound]) -> None:
+        """As `send`, without waiting for it."""
+        if outbound:
+            self._begin(self._send(outbound), len(outbound))
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge deliveries. If this is cancelled, it goes on."""
+        if deliveries:
+            await asyncio.shield(self._begin(self._subscription.ack_if_held(deliveries), 0))
+
+    def bury_soon(self, deliveries: list[Delivery], reason: str) -> None:
+        """Have deliveries go to the dead letters, then acknowledge them."""
+        self._begin(self._bury(deliveries, reason), len(deliveries))
+
+    async def hand_back(self) -> None:
+        """Publish as new what is in `handed_back`."""
+        while self.handed_back:
+            outbound, self.handed_back = self.handed_back, []
+            await self.send(outbound)
+
+    async def finish(self) -> None:
+        """Wait for all that goes on. If this is cancelled, it is cancelled too."""
+        try:
+            while self._under_way:
+                await asyncio.wait(self._under_way)
+        finally:
+            for task in self._under_way:
+                task.cancel()
+
+    def _begin(self, call: Coroutine[Any, Any, None], count: int) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(call)
+        self._under_way[task] = count
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _logger.warning("%s: what is in hand goes back as it is: %s", self._topic.name, error)
+
+    async def _send(self, outbound: Sequence[Outbound]) -> None:
+        messages = [each.message for each in outbound]
+        try:
+            await self._publisher.send(self._topic, messages)
+        except TransportClosed:
+            raise
+        except TransportError as error:
+            if len(outbound) > 1:
+                await asyncio.gather(*(self._send([each]) for each in outbound))
+            else:
+                await self._send_refused(outbound[0], error)
+        else:
+            await self._settle(outbound)
+
+    async def _send_refused(self, outbound: Outbound, error: TransportError) -> None:
+        """One message that the broker refused. What it refuses for a minute goes to the dead letters."""
+        what = f"Sending a task to {self._topic.name} again"
+        try:
+            if isinstance(error, MessageTooLarge):
+                raise error
+            await outlast(what, lambda: self._publisher.send(self._topic, [outbound.message]))
+        except MessageTooLarge as larger:
+            await self._fail(outbound, larger)
+            await self._subscription.ack_if_held(outbound.deliveries)
+        except TransportClosed:
+            raise
+        except TransportError as refusal:
+            await self._bury(outbound.deliveries, f"It cannot be sent again: {refusal}")
+        else:
+            await self._settle([outbound])
+
+    async def _settle(self, outbound: Sequence[Outbound]) -> None:
+        """These are published: acknowledge what they stand for, also what joined it meanwhile."""
+        while deliveries := [delivery for each in outbound for delivery in each.deliveries]:
+            await self._subscription.ack_if_held(deliveries)
+            settled = set(map(id, deliveries))
+            for each in outbound:
+                each.deliveries[:] = [delivery for delivery in each.deliveries if id(delivery) not in settled]
+
+    async def _bury(self, deliveries: Sequence[Delivery], reason: str) -> None:
+        await bury(self._publisher, self._topic, deliveries, reason)
+        await self._subscription.ack_if_held(deliveries)
