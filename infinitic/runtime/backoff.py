@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from infinitic.errors import PayloadUnavailable, TransportError
 from infinitic.storage import StorageUnavailable
-from infinitic.transport import MessageTooLarge, TransportClosed, TransportUnavailable
+from infinitic.transport import MessageTooLarge, TransportClosed, TransportUnavailable, UnsupportedCapability
 
 T = TypeVar("T")
 
@@ -63,8 +63,8 @@ async def outlast(what: str, call: Callable[[], Awaitable[T]], *, seconds: float
         seconds: how long a refusal is tried again.
 
     Raises:
-        TransportError: what the broker still refuses after that time. `TransportClosed` and
-            `MessageTooLarge` are raised at once: trying again does not help.
+        TransportError: what the broker still refuses after that time. `TransportClosed`,
+            `MessageTooLarge` and `UnsupportedCapability` are raised at once: trying again does not help.
     """
     tries = 0
     time = asyncio.get_running_loop().time
@@ -72,7 +72,7 @@ async def outlast(what: str, call: Callable[[], Awaitable[T]], *, seconds: float
     while True:
         try:
             return await call()
-        except (TransportClosed, MessageTooLarge):
+        except (TransportClosed, MessageTooLarge, UnsupportedCapability):
             raise
         except TransportError as error:
             tries += 1

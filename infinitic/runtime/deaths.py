@@ -25,7 +25,7 @@ from infinitic.runtime.backoff import Losses, delay_of, insist, outlast
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.wakeup import wake
 from infinitic.runtime.work import Outbound, Work
-from infinitic.transport import Consumer, Message, TransportClosed
+from infinitic.transport import Consumer, Message, TransportClosed, UnsupportedCapability
 
 _logger = logging.getLogger("infinitic.executor")
 
@@ -179,6 +179,8 @@ class Inquiry:
             losses.joined()
             try:
                 await self._answer()
+            except UnsupportedCapability:
+                raise
             except TransportError as error:
                 if self._closed:
                     return

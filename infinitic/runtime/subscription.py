@@ -11,7 +11,7 @@ from infinitic.errors import TransportError
 from infinitic.runtime.backoff import Losses, delay_of, insist
 from infinitic.runtime.publisher import Publisher
 from infinitic.topics import Topic
-from infinitic.transport import Consumer, Delivery, TransportClosed, UnknownTopic
+from infinitic.transport import Consumer, Delivery, TransportClosed, UnknownTopic, UnsupportedCapability
 
 _logger = logging.getLogger("infinitic.runtime")
 
@@ -49,11 +49,13 @@ class Subscription:
     async def receive(self, most: int) -> list[Delivery] | None:
         """At least one message, and up to `most`. None: the consumer is lost, and with it what is in hand.
 
-        One that cannot receive, for whatever reason, is as good as lost.
+        One that cannot receive now, for whatever reason, is as good as lost. Raises `UnsupportedCapability`.
         """
         consumer = self.consumer
         try:
             return await insist(f"Receiving on {self.topic.name}", lambda: consumer.receive(most))
+        except UnsupportedCapability:
+            raise
         except TransportError as error:
             self.joined = False
             self._reason = error
