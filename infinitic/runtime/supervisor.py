@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from infinitic.runtime.ending import Ending
 
@@ -34,15 +34,6 @@ class Component(Protocol):
 
     async def close(self) -> None:
         """Leave at once, giving back what is in hand."""
-        ...
-
-
-@runtime_checkable
-class Tells(Protocol):
-    """A component that can say what it has in hand."""
-
-    def unfinished(self) -> str:
-        """What it has in hand, as text for the log; empty if nothing."""
         ...
 
 
@@ -126,7 +117,7 @@ class Supervisor:
         components, self._components = self._components, []
         self._draining = True
         self._ending.begin(grace)
-        in_hand = "; ".join(told for each in components if isinstance(each, Tells) and (told := each.unfinished()))
+        in_hand = "; ".join(told for each in components if (told := _unfinished(each)))
         _logger.info("Draining, at most %g s: %s", round(grace, 2), in_hand or "nothing runs")
         try:
             late = await self._ending.all({each: each.drain for each in reversed(components)}, grace)
@@ -164,6 +155,11 @@ class Supervisor:
             self._started = False
 
 
+def _unfinished(component: Component) -> str:
+    """What a component has in hand, as text for the log; empty if nothing, or if it does not tell."""
+    tell: Callable[[], str] | None = getattr(component, "unfinished", None)
+    return "" if tell is None else tell()
+
+
 def _describe(component: Component) -> str:
-    told = component.unfinished() if isinstance(component, Tells) else ""
-    return told or f"{type(component).__name__} {getattr(component, 'name', '')}".rstrip()
+    return _unfinished(component) or f"{type(component).__name__} {getattr(component, 'name', '')}".rstrip()

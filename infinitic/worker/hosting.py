@@ -50,7 +50,8 @@ def read_version(version: Any) -> WorkflowSpec:
     """
     if isinstance(version, type):
         spec = spec_of(version)
-        _check_callable("add_workflow", version)
+        if not spec.plain:
+            _check_callable("add_workflow", version)
         return spec
     if isinstance(version, Workflow):
         name = type(version).__qualname__
