@@ -19,7 +19,7 @@ class TaskDeferred(Deferred[Any]):
     """The result of a task."""
 
     def __init__(self, instance: Instance, position: int, stub: TaskStub) -> None:
-        super().__init__(instance, position)
+        Deferred.__init__(self, instance, position)
         self.stub = stub
 
     @property

@@ -363,7 +363,7 @@ class Instance(InlineRecorder):
         """Ask for a task whose arguments are encoded already."""
         if not self._recording:
             self._check()
-        data = self._sealed(arguments)
+        data = arguments if self.spec.coder is None else self._sealed(arguments)
         size = len(data)
         if stub.tags or stub.meta:
             size += extra_size(stub.tags, stub.meta)
