@@ -6,6 +6,7 @@ command is fast: `--help`, `--version`, and the completion of the name of a comm
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -89,6 +90,7 @@ class CommandGroup(TyperGroup):
         return name, command if name is None else load_command(name), rest
 
 
+@cache
 def load_command(name: str) -> Any:
     """Import a command, and make what typer runs.
 

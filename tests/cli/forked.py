@@ -53,7 +53,7 @@ def run_each(commands: Sequence[Sequence[str]], cwd: Path, *, stdout: str | None
 _PROGRAM = """
 import json, os, sys
 from infinitic.cli import main
-from infinitic.cli.app import COMMANDS, load
+from infinitic.cli.app import COMMANDS, load_command
 import typer.rich_utils
 
 def open_output(number, target):
@@ -65,7 +65,7 @@ def open_output(number, target):
 
 commands, target = json.loads(sys.argv[1]), sys.argv[2]
 for each in COMMANDS:
-    load(each)
+    load_command(each)
 codes = []
 for number, arguments in enumerate(commands):
     open(f"{number}.out", "w").close()
