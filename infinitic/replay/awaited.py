@@ -19,7 +19,7 @@ class TaskDeferred(Deferred[Any]):
     """The result of a task."""
 
     def __init__(self, instance: Instance, position: int, stub: TaskStub) -> None:
-        Deferred.__init__(self, instance, position)
+        super().__init__(instance, position)
         self.stub = stub
 
     @property
