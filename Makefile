@@ -26,7 +26,7 @@ check: $(VENV)/.dev ## format, lint, types, import order and layout
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache pyproject.toml tests/architecture/type_hints.toml
 	$(BIN)/pytest --quiet tests/architecture
 
 format: $(VENV)/.dev ## format the code and fix what the linter can

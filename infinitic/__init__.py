@@ -17,10 +17,8 @@ if TYPE_CHECKING:
         RetryPolicy as RetryPolicy,
     )
     from infinitic.definitions.services import (
-        TaskContext as TaskContext,
         service as service,
         task as task,
-        task_context as task_context,
     )
     from infinitic.definitions.workflows import (
         Channel as Channel,
@@ -59,6 +57,7 @@ if TYPE_CHECKING:
     )
     from infinitic.messages.client import WorkflowInfo as WorkflowInfo
     from infinitic.messages.outcomes import WorkflowStatus as WorkflowStatus
+    from infinitic.worker.task_context import TaskContext as TaskContext, task_context as task_context
     from infinitic.worker.worker import Worker as Worker
 
 __all__ = [
@@ -124,10 +123,8 @@ _NAMES_OF = {
         "RetryPolicy",
     ),
     "infinitic.definitions.services": (
-        "TaskContext",
         "service",
         "task",
-        "task_context",
     ),
     "infinitic.definitions.workflows": (
         "Channel",
@@ -166,6 +163,10 @@ _NAMES_OF = {
     ),
     "infinitic.messages.client": ("WorkflowInfo",),
     "infinitic.messages.outcomes": ("WorkflowStatus",),
+    "infinitic.worker.task_context": (
+        "TaskContext",
+        "task_context",
+    ),
     "infinitic.worker.worker": ("Worker",),
 }
 

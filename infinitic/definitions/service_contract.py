@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Protocol, TypeVar, cast, get_type_hints
 
 from infinitic.codec.signatures import Signature
+from infinitic.definitions.kinds import is_workflow
 from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.services import OPTIONS, TaskOptions
 from infinitic.errors import RegistrationError, UsageError
@@ -154,14 +155,12 @@ def _task_name(cls: type[Any], attribute: str) -> str:
 
 def check_service(what: str, given: object) -> None:
     """Raise `UsageError` if something is not the class of a service. `what` was given it: ``new_service``."""
-    from infinitic.definitions.workflows import Workflow  # it stands on this module
-
     if not isinstance(given, type):
         if isinstance(given, str | int | float | None) or inspect.isroutine(given):
             raise UsageError(f"{what} takes the class of a service, got {given!r}")
         name = type(given).__qualname__
         raise UsageError(f"{what} takes the class of a service, got an instance of {name}: give {name} itself")
-    if issubclass(given, Workflow):
+    if is_workflow(given):
         raise UsageError(
             f"{what} takes the class of a service, and {given.__qualname__} is a workflow. A client starts it, with"
             f" client.new_workflow({given.__qualname__}); so may a task, with task_context().client. A workflow cannot"
@@ -225,10 +224,8 @@ def implementation_of(
     Raises `RegistrationError` for a contract that is not implemented, or implemented twice under one name, `UsageError`
     for what is no service.
     """
-    from infinitic.definitions.workflows import Workflow  # it stands on this module
-
     cls = type(instance)
-    if issubclass(cls, Workflow):  # made by a factory, or given as an object
+    if is_workflow(cls):  # made by a factory, or given as an object
         raise UsageError(f"{cls.__qualname__} is a workflow, not a service: add_workflow({cls.__qualname__}) hosts it")
     if cls.__module__ == "builtins":
         raise UsageError(f"A service is an instance of a class of yours, its class or a factory, got {instance!r}")

@@ -1,23 +1,17 @@
-"""What task authors use: `@service`, `@task`, and the context of the task that runs."""
+"""What authors of services use: `@service` and `@task`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar, overload
-
-import msgspec
+from typing import Any, TypeVar, overload
 
 from infinitic.clock import to_seconds
+from infinitic.definitions.kinds import is_workflow
 from infinitic.definitions.retries import RetryPolicy
-from infinitic.errors import TaskFailure, UsageError
+from infinitic.errors import UsageError
 from infinitic.ids import check_name
-
-if TYPE_CHECKING:
-    from infinitic.client.client import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type[Any])
@@ -134,73 +128,9 @@ def service(
 
     def decorate(decorated: C) -> C:
         check_class("@service is for classes", decorated)
-        if any(base.__module__ == "infinitic.definitions.workflows" for base in decorated.__mro__):
+        if is_workflow(decorated):
             raise UsageError(f"@service is for services, and {decorated.__name__} is a workflow: use @workflow")
         setattr(decorated, OPTIONS, options)
         return decorated
 
     return decorate if cls is None else decorate(cls)
-
-
-_telling = Lock()
-
-
-class TaskContext(msgspec.Struct, eq=False):
-    """What a task may know about itself: `task_context()` gives it.
-
-    `task_id` is stable over retries: an idempotency key. `meta` may be changed; it is carried over retries.
-    `retry_index` counts attempts from 0, `retry_sequence` the retries that an operator asked for.
-    """
-
-    task_id: str
-    service_name: str
-    task_name: str
-    worker_name: str
-    workflow_id: str
-    workflow_name: str
-    workflow_version: int
-    tags: frozenset[str]
-    meta: dict[str, bytes]
-    retry_index: int
-    retry_sequence: int
-    last_failure: TaskFailure | None
-    client: Client
-    is_cancelled: bool = False
-    """True once this attempt should stop: its timeout is over, or the worker must go."""
-    _callbacks: tuple[Callable[[], object], ...] = ()
-
-    def on_cancel(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called when this attempt should stop; at once if it should already."""
-        with _telling:  # a thread may ask while the loop tells
-            if not self.is_cancelled:
-                self._callbacks = (*self._callbacks, callback)
-                return
-        callback()
-
-    def cancel(self) -> None:
-        """Tell the attempt to stop. For the executor and for tests of tasks.
-
-        All callbacks are called. What they raise is raised after that, the first of it.
-        """
-        with _telling:
-            callbacks = () if self.is_cancelled else self._callbacks
-            self.is_cancelled = True
-        raised = list[Exception]()
-        for callback in callbacks:
-            try:
-                callback()
-            except Exception as error:  # noqa: BLE001 (the others are called, too)
-                raised.append(error)
-        if raised:
-            raise raised[0]
-
-
-current_task: ContextVar[TaskContext] = ContextVar("infinitic_task")
-
-
-def task_context() -> TaskContext:
-    """The context of the task that runs. Raises `UsageError` outside of a task."""
-    context = current_task.get(None)
-    if context is None:
-        raise UsageError("task_context() is for the methods of a service, while they run as a task")
-    return context

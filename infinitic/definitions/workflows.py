@@ -191,6 +191,8 @@ class Workflow:
     `Event`, `Queue` and `Lock` work and replay exactly. Real I/O and threads belong into services.
     """
 
+    __infinitic_workflow__ = True
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for member in vars(cls).values():

@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -25,7 +25,6 @@ from infinitic.clock import Clock
 from infinitic.codec.payloads import Coder
 from infinitic.definitions.retries import ExponentialBackoff
 from infinitic.definitions.service_contract import ServiceImplementation, TaskImplementation
-from infinitic.definitions.services import TaskContext, current_task
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import InfiniticError, PayloadTooLargeError, PayloadUnavailable, TaskFailure, UsageError
 from infinitic.failures import describe, fit
@@ -34,10 +33,8 @@ from infinitic.messages import engine, service
 from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.backoff import insist
 from infinitic.runtime.blocking import Blocking
+from infinitic.runtime.current_task import RunningTask, current_task
 from infinitic.transport import Message
-
-if TYPE_CHECKING:
-    from infinitic.client.client import Client
 
 _logger = logging.getLogger("infinitic.executor")
 
@@ -100,7 +97,7 @@ class Attempts:
         self,
         implementation: ServiceImplementation,
         worker_name: str,
-        client: Client,
+        make_context: Callable[[ExecuteTask], RunningTask],
         clock: Clock,
         blocking: Blocking,
         rng: random.Random,
@@ -109,7 +106,7 @@ class Attempts:
     ) -> None:
         self.service = implementation
         self._worker_name = worker_name
-        self._client = client
+        self._make_context = make_context
         self._clock = clock
         self._blocking = blocking
         self._random = rng
@@ -143,7 +140,7 @@ class Attempts:
             raise
         except Exception as error:  # noqa: BLE001 (codecs are the user's too: reported, not raised)
             return self._failed(message, error, None, {})
-        context = self._context_of(message)
+        context = self._make_context(message)
         try:
             variables = copy_context()
             variables.run(current_task.set, context)
@@ -200,28 +197,11 @@ class Attempts:
 
         return await insist(f"Encoding the result of {message.service}.{message.task}", seal)
 
-    def _context_of(self, message: ExecuteTask) -> TaskContext:
-        return TaskContext(
-            message.task_id,
-            message.service,
-            message.task,
-            self._worker_name,
-            message.workflow_id,
-            message.workflow_name,
-            message.workflow_version,
-            frozenset(message.tags),
-            dict(message.meta),
-            message.retry_index,
-            message.retry_sequence,
-            message.last_failure,
-            self._client,
-        )
-
     async def _within(
         self,
         seconds: float,
         task: TaskImplementation,
-        context: TaskContext,
+        context: RunningTask,
         variables: Context,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -371,7 +351,7 @@ def _shortened(failure: TaskFailure | None, length: int) -> TaskFailure | None:
     return replace(failure, exception=exception, previous=_shortened(failure.previous, length - 1))
 
 
-def _tell(context: TaskContext) -> None:
+def _tell(context: RunningTask) -> None:
     """Tell an attempt to stop, whatever its callbacks raise."""
     try:
         context.cancel()

@@ -25,6 +25,7 @@ from infinitic.runtime.workflow_executor import WorkflowExecutor
 from infinitic.storage import Storage
 from infinitic.transport import Transport
 from infinitic.worker.hosted import Hosted
+from infinitic.worker.task_context import make_task_context
 
 
 class ComponentFactory:
@@ -138,7 +139,7 @@ class ComponentFactory:
             attempts = Attempts(
                 service.implementation,
                 self._worker_name,
-                self._client,
+                partial(make_task_context, self._worker_name, self._client),
                 self._clock,
                 run_blocking,
                 self._random,

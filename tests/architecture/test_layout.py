@@ -58,9 +58,13 @@ def test_no_python_file_is_too_long() -> None:
     assert {name: size for name, size in sizes.items() if size > MAXIMUM_LINES} == {}
 
 
-def test_imports_point_one_way() -> None:
+@pytest.mark.parametrize("contracts", ["pyproject.toml", "tests/architecture/type_hints.toml"])
+def test_imports_point_one_way(contracts: str) -> None:
     """In a process of its own: import-linter configures logging, and so switches off every logger that exists."""
-    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    code = (
+        "import sys; from importlinter.cli import lint_imports;"
+        f"sys.exit(lint_imports(config_filenames=({contracts!r},), no_cache=True))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

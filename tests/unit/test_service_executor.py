@@ -23,6 +23,7 @@ from infinitic.runtime.blocking import Threads
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor import ServiceExecutor
 from infinitic.transport import TransportClosed, UnknownTopic
+from infinitic.worker.task_context import make_task_context
 from infinitic_testing.loop import VirtualClock, VirtualLoop, run
 from infinitic_transports.memory import InMemoryTransport
 from tests.simulation.desk import always, desk
@@ -46,7 +47,7 @@ class Bench:
         attempts = Attempts(
             implementation_of(implementation, retry=None, attempt_timeout=None),
             "worker",
-            Client(InMemoryTransport()),
+            lambda message: make_task_context("worker", Client(InMemoryTransport()), message),
             clock,
             blocking.inline,
             random.Random(1),

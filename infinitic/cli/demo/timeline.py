@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from infinitic.definitions.services import task_context
 from infinitic.errors import UsageError
+from infinitic.worker.task_context import task_context
 
 NAME_WIDTH = 24
 """The columns for the name of who did something."""

@@ -1,0 +1,133 @@
+"""What a task may know of itself: `task_context()` returns it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from infinitic.errors import TaskFailure, UsageError
+from infinitic.messages.service import ExecuteTask
+from infinitic.runtime.current_task import current_task
+
+# Services import this module. Not all of them need a client, which takes long to import.
+if TYPE_CHECKING:
+    from infinitic.client.client import Client
+
+_changing = Lock()
+
+
+class TaskContext(msgspec.Struct, eq=False):
+    """What a task may know of itself. A task gets it from `task_context()`.
+
+    ::
+
+        @task(retry=ExponentialBackoff())
+        async def charge(self, euros: int) -> None:
+            await self.bank.charge(euros, idempotency_key=task_context().task_id)
+
+    Args:
+        task_id: the id of the task. All attempts have the same: use it as an idempotency key.
+        service_name: the name of the service.
+        task_name: the name of the task.
+        worker_name: the name of the worker that runs this attempt.
+        workflow_id: the id of the instance that called the task.
+        workflow_name: the name of its workflow.
+        workflow_version: the version of its workflow.
+        tags: the tags that the call was given.
+        meta: the metadata that the call was given. A task may change it; later attempts get what it
+            left there.
+        retry_index: the number of this attempt, from 0.
+        retry_sequence: how often an operator asked to run the task again.
+        last_failure: the failure of the attempt before; None for the first attempt.
+        client: a client on the broker of the worker.
+        is_cancelled: whether this attempt should stop: its timeout is over, or the worker must go.
+    """
+
+    task_id: str
+    service_name: str
+    task_name: str
+    worker_name: str
+    workflow_id: str
+    workflow_name: str
+    workflow_version: int
+    tags: frozenset[str]
+    meta: dict[str, bytes]
+    retry_index: int
+    retry_sequence: int
+    last_failure: TaskFailure | None
+    client: Client
+    is_cancelled: bool = False
+    _callbacks: tuple[Callable[[], object], ...] = ()
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """Call something when this attempt should stop; at once if it should stop already.
+
+        A task in a thread cannot be cancelled. It can be told to stop in this way.
+
+        Args:
+            callback: called without arguments, in the thread of the event loop.
+        """
+        # A thread may ask while the event loop cancels.
+        with _changing:
+            if not self.is_cancelled:
+                self._callbacks = (*self._callbacks, callback)
+                return
+        callback()
+
+    def cancel(self) -> None:
+        """Tell the attempt to stop. The executor calls it, and so may tests of tasks.
+
+        Raises:
+            Exception: the first of what the callbacks raised. All of them are called before.
+        """
+        with _changing:
+            callbacks = () if self.is_cancelled else self._callbacks
+            self.is_cancelled = True
+        raised = list[Exception]()
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 (the other callbacks are called, too)
+                raised.append(error)
+        if raised:
+            raise raised[0]
+
+
+def make_task_context(worker_name: str, client: Client, message: ExecuteTask) -> TaskContext:
+    """Make the context of an attempt.
+
+    Args:
+        worker_name: the name of the worker that runs it.
+        client: a client on the broker of the worker.
+        message: the message that asks for the attempt.
+    """
+    return TaskContext(
+        message.task_id,
+        message.service,
+        message.task,
+        worker_name,
+        message.workflow_id,
+        message.workflow_name,
+        message.workflow_version,
+        frozenset(message.tags),
+        dict(message.meta),
+        message.retry_index,
+        message.retry_sequence,
+        message.last_failure,
+        client,
+    )
+
+
+def task_context() -> TaskContext:
+    """Return the context of the task that runs.
+
+    Raises:
+        UsageError: no task runs here.
+    """
+    context = current_task.get(None)
+    if not isinstance(context, TaskContext):
+        raise UsageError("task_context() is for the methods of a service, while they run as a task")
+    return context
