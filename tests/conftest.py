@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# Bytecode is kept, whatever the environment says: processes of pytest-xdist would compile all tests
+# at each run, and some hundred interpreters that tests start the whole library.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 BROKERS_OF_THEIR_OWN = {"secured", "private_broker"}
 

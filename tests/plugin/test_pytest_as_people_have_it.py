@@ -32,8 +32,6 @@ def run_pytest(folder: Path, sources: list[str], options: list[str], passed: int
     paths = [ROOT, ROOT / "transports", ROOT / "storages", ROOT / "testing"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "COLUMNS": "200"}
     environment.pop("PYTEST_ADDOPTS", None)
-    # What pytest makes of our modules is kept for the next run: else most of the time goes into it.
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     process = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "."],
         cwd=folder,
