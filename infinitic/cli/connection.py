@@ -100,7 +100,12 @@ class Connection:
         return self.make_target(name, workflow_id)
 
     def make_target(self, name: str, workflow_id: str) -> Target:
-        """Return an instance as the client calls it, by names that are known to be right."""
+        """Return an instance as the client calls it, without asking the broker.
+
+        Args:
+            name: the name of the workflow, which is known to exist.
+            workflow_id: the id of the instance.
+        """
         spec = WorkflowSpec(Workflow, None, name, 0, 0.0, ReplayCheck.SIMPLE, {}, {}, {}, ())
         return Target(self.client, spec, workflow_id, {})
 
@@ -125,9 +130,16 @@ def run_connected(config: Path, action: Callable[[Connection], Awaitable[T]]) ->
 
 
 def run_with_storage(config: Path, action: Callable[[Storage], Awaitable[T]]) -> T:
-    """Run an action that needs the database alone. It works while the broker is away.
+    """Open the database, and run the action of a command that needs nothing else.
 
-    Arguments and errors as for `run_connected`.
+    It works while the broker is away.
+
+    Args:
+        config: the configuration file.
+        action: what the command does.
+
+    Raises:
+        typer.Exit: it failed; the message is printed.
     """
 
     async def run() -> T:
@@ -207,7 +219,12 @@ async def wait_for_answer(connection: Connection, name: str, call: Awaitable[T],
 
 
 async def count_consumers(transport: Transport, topic: topics.Topic) -> int:
-    """Count the consumers of a topic. A topic that does not exist has none."""
+    """Count the consumers of a topic. A topic that does not exist has none.
+
+    Args:
+        transport: the connection to the broker.
+        topic: the topic; its main subscription is meant.
+    """
     stats = (await transport.stats(topic)).subscriptions.get(topic.subscription or "")
     return 0 if stats is None else stats.consumers
 

@@ -98,7 +98,14 @@ async def read_open_tasks(storage: Storage | None, transport: Transport, name: s
 
 
 async def read_head(storage: Storage, key: StateKey) -> WorkflowHead | None:
-    """Read the head of an instance; None if the storage has none.
+    """Read the head of an instance.
+
+    Args:
+        storage: the database.
+        key: the name of the workflow, and the id of the instance.
+
+    Returns:
+        The head; None if the storage does not know the instance.
 
     Raises:
         DamagedState: the head is damaged.

@@ -32,6 +32,7 @@ class Screen(Console):
     """A console whose reader may go away: ``infinitic demo | head`` does not fail."""
 
     def on_broken_pipe(self) -> None:
+        """Go on, instead of ending the process."""
         with suppress(SystemExit):
             super().on_broken_pipe()
 
@@ -69,7 +70,12 @@ def make_table(*columns: str) -> Table:
 
 
 def make_line(text: str, style: str = "") -> Text:
-    """Make a line of text. Markup has no effect in it, and control characters are spelled out."""
+    """Make a line of text. Markup has no effect in it, and control characters are spelled out.
+
+    Args:
+        text: the text, which may come from elsewhere.
+        style: its style, in the words of rich: "bold red".
+    """
     return Text(text.translate(_UNPRINTABLE), style)
 
 
@@ -97,7 +103,12 @@ def format_instant(seconds: float | None) -> str | None:
 
 
 def format_count(count: int, noun: str) -> str:
-    """Format how many there are of something: ``1 message``, ``1,000 messages``."""
+    """Format how many there are of something: ``1 message``, ``1,000 messages``.
+
+    Args:
+        count: how many there are.
+        noun: what they are, in the singular.
+    """
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 

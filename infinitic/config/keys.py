@@ -134,7 +134,10 @@ def translate(section: str, key: str) -> tuple[str, float | None]:
 
 
 def is_earlier_name(section: str, key: str) -> bool:
-    """Tell whether a key is one of an earlier release, for what has another name today."""
+    """Tell whether a key is one of an earlier release that has another name today.
+
+    Arguments as for `translate`.
+    """
     return to_snake_case(key) in EARLIER_NAMES.get(section, {})
 
 

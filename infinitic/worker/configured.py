@@ -136,7 +136,11 @@ def import_workflows(config: Config) -> list[ConfiguredWorkflow]:
 
 
 def import_service_class(path: str, name: str) -> type[Any]:
-    """Import the class of the service `name`.
+    """Import the class of a service.
+
+    Args:
+        path: where the class is: `package.module.Class`.
+        name: the name that the service must have.
 
     Raises:
         ConfigurationError: it cannot be imported, is no class, or is another service.
@@ -161,7 +165,11 @@ def import_service_factory(path: str) -> Callable[[], object]:
 
 
 def make_service(implementation: Callable[[], object], name: str) -> object:
-    """Make the service `name` by its class or factory.
+    """Make a service.
+
+    Args:
+        implementation: its class or factory.
+        name: the name that the service must have.
 
     Raises:
         ConfigurationError: the class or factory needs arguments, raises, or makes another service.
@@ -186,7 +194,11 @@ def make_service(implementation: Callable[[], object], name: str) -> object:
 
 
 def import_workflow_class(path: str, name: str) -> type[Workflow]:
-    """Import a class of the workflow `name`.
+    """Import a class of a workflow.
+
+    Args:
+        path: where the class is: `package.module.Class`.
+        name: the name that the workflow must have.
 
     Raises:
         ConfigurationError: it cannot be imported, is no workflow class, is another workflow, or

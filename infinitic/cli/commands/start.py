@@ -31,7 +31,7 @@ InputOption = Annotated[
     typer.Option(
         "--input",
         metavar="JSON",
-        help="All arguments as a JSON array or a JSON object of keywords; or one argument, once for each.",
+        help="A JSON array of all arguments, a JSON object of keywords, or one --input for each argument.",
     ),
 ]
 MetaOption = Annotated[

@@ -92,7 +92,12 @@ class LetterBox:
         return deliveries
 
     async def iterate_pages(self, size: int, most: int = MAX_SEARCHED) -> AsyncIterator[list[Delivery]]:
-        """Receive up to `most` letters, at most `size` at once."""
+        """Receive letters page by page.
+
+        Args:
+            size: how many letters a page has at most.
+            most: how many letters at most, in all pages together.
+        """
         while self.received < most and (page := await self.receive(min(size, most - self.received))):
             yield page
 
@@ -134,7 +139,13 @@ async def open_letter_box(
 
 
 def make_letter(box: LetterBox, delivery: Delivery, *, whole: bool = False) -> DeadLetter:
-    """Make a letter as people see it. `whole`: with headers and body."""
+    """Make a letter as people see it.
+
+    Args:
+        box: the box that it was received from.
+        delivery: the delivery of the letter.
+        whole: with headers and body.
+    """
     message = delivery.message
     headers = message.headers
     attempts = headers.get(ATTEMPTS, "")
@@ -152,12 +163,22 @@ def make_letter(box: LetterBox, delivery: Delivery, *, whole: bool = False) -> D
 
 
 async def read_letters(box: LetterBox, limit: int) -> list[DeadLetter]:
-    """Read the first `limit` letters, without headers and body."""
+    """Read the first letters of a box, without headers and body.
+
+    Args:
+        box: an open box.
+        limit: how many letters at most.
+    """
     return [make_letter(box, each) async for page in box.iterate_pages(limit, limit) for each in page]
 
 
 async def find_deliveries(box: LetterBox, ids: Collection[str]) -> list[Delivery]:
-    """Find the letters with one of these ids. Several may have the id of one instance."""
+    """Find letters by their ids, among the first `MAX_SEARCHED` of a box.
+
+    Args:
+        box: an open box.
+        ids: the ids. Several letters may have the id of one instance.
+    """
     return [each async for page in box.iterate_pages(SEARCH_PAGE) for each in page if each.message.id in ids]
 
 

@@ -31,6 +31,7 @@ class Timeline(logging.Handler):
         self._began = monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Show a log record as a row."""
         try:
             context = task_context()
         except UsageError:
