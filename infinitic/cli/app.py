@@ -34,11 +34,11 @@ COMMANDS = {
         "Watch a booking survive failing tasks and the loss of its worker. Needs no server.",
     ),
     "worker": CommandEntry(
-        "infinitic.cli.commands.worker:command",
+        "infinitic.cli.worker.command:command",
         "Host services and workflows. SIGTERM and Ctrl-C drain; a second one stops at once.",
     ),
     "start": CommandEntry(
-        "infinitic.cli.commands.start:command",
+        "infinitic.cli.start.command:command",
         "Start a workflow. Its arguments are checked with its type hints before anything is sent.",
     ),
     "result": CommandEntry(
@@ -46,7 +46,7 @@ COMMANDS = {
         "Print the result of a workflow as JSON. It is kept until its retention ends.",
     ),
     "describe": CommandEntry(
-        "infinitic.cli.commands.describe:command",
+        "infinitic.cli.describe.command:command",
         "Show the state of a workflow, its methods, its open tasks, and why it is stalled.",
     ),
     "list": CommandEntry(

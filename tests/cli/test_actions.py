@@ -12,14 +12,14 @@ import pytest
 
 from infinitic import Channel, UsageError, Workflow, WorkflowUnknownError, workflow
 from infinitic.cli.commands.cancel import cancel
-from infinitic.cli.commands.describe import describe
 from infinitic.cli.commands.list import StatusFilter, WorkflowList, list_workflows as list_stored
 from infinitic.cli.commands.signal import signal
-from infinitic.cli.commands.start import start
 from infinitic.cli.connection import Connection
+from infinitic.cli.describe.command import describe
 from infinitic.cli.parsing import parse_instant, parse_metadata
 from infinitic.cli.project import Project
 from infinitic.cli.results import StartReport
+from infinitic.cli.start.command import start
 from infinitic.errors import InfiniticError
 from infinitic_testing.simulation import Simulation
 

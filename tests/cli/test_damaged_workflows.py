@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from infinitic import Client, Worker
-from infinitic.cli.commands.describe import describe
 from infinitic.cli.commands.result import fetch_result
 from infinitic.cli.connection import Connection
+from infinitic.cli.describe.command import describe
 from infinitic.cli.project import Project
 from infinitic.errors import InfiniticError
 from infinitic.storage import StateKey

@@ -20,11 +20,11 @@ from infinitic import (
     task,
     workflow,
 )
-from infinitic.cli.commands.describe import describe
 from infinitic.cli.commands.list import StatusFilter, list_workflows
 from infinitic.cli.commands.result import fetch_result
 from infinitic.cli.commands.retry import retry, retry_stalled
 from infinitic.cli.connection import Connection
+from infinitic.cli.describe.command import describe
 from infinitic.cli.project import Project
 from infinitic.errors import InfiniticError
 from infinitic.storage import DamagedState, StateKey

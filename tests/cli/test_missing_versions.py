@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from infinitic import Channel, Workflow, topics, workflow
-from infinitic.cli.commands.describe import describe
 from infinitic.cli.connection import Connection
+from infinitic.cli.describe.command import describe
 from infinitic.cli.doctor.servers import check_versions
 from infinitic.cli.project import Project
 from infinitic.diagnosis import Level

@@ -59,7 +59,7 @@ def test_what_needs_no_command_imports_none(arguments: list[str]) -> None:
 def test_a_worker_imports_little_before_it_starts_itself_anew() -> None:
     """It does so for its hash seed; `--help` has what is imported until then."""
     modules = set(python("-c", MAIN, "worker", "--help").stderr.partition("modules:")[2].split())
-    assert "infinitic.cli.commands.worker" in modules
+    assert "infinitic.cli.worker.command" in modules
     assert (SLOW - {"pydantic"}) & modules == set(), "typer itself may use pydantic"
 
 

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 
 from infinitic import topics
 from infinitic.cli.connection import Connection, NoAnswer, count_consumers, run_connected, wait_for_answer
-from infinitic.cli.open_tasks import OpenTaskRow, OpenTasks, read_head, read_open_tasks
+from infinitic.cli.describe.open_tasks import OpenTaskRow, OpenTasks, read_head, read_open_tasks
 from infinitic.cli.options import (
     ANSWER_SECONDS,
     DEFAULT_CONFIG,

@@ -1,6 +1,6 @@
 """``infinitic worker``: host what a configuration file says, until SIGTERM or Ctrl-C.
 
-The work itself is in `infinitic.cli.worker_process`. That is imported only when the process has its
+The work itself is in `infinitic.cli.worker.process`. That is imported only when the process has its
 hash seed: to get one, the process starts itself anew.
 """
 
@@ -19,7 +19,7 @@ from infinitic.runtime.early_signals import hold_signals
 HASH_SEED = "PYTHONHASHSEED"
 
 
-class LogLevel(StrEnum):
+class Severity(StrEnum):
     """The least severity of what is logged."""
 
     DEBUG = "debug"
@@ -30,12 +30,12 @@ class LogLevel(StrEnum):
 
 def command(
     config: ConfigOption = DEFAULT_CONFIG,
-    log_level: Annotated[LogLevel, typer.Option("--log-level", help="The least severity to log.")] = LogLevel.INFO,
+    log_level: Annotated[Severity, typer.Option("--log-level", help="The least severity to log.")] = Severity.INFO,
 ) -> None:
     """Host services and workflows. SIGTERM and Ctrl-C drain; a second one stops at once."""
     _fix_hash_seed()
 
-    from infinitic.cli.worker_process import host
+    from infinitic.cli.worker.process import host
 
     host(config, log_level)
 

@@ -11,13 +11,13 @@ import typer
 from rich.console import RenderableType
 
 from infinitic.cli.connection import Connection, limit_time, run_connected
-from infinitic.cli.corrections import find_fitting_inputs, format_start_command
 from infinitic.cli.error_handling import print_error
 from infinitic.cli.exit_codes import FAILED
 from infinitic.cli.options import ANSWER_SECONDS, DEFAULT_CONFIG, ConfigOption, JsonOption, parse_seconds
 from infinitic.cli.output import make_line, show
 from infinitic.cli.parsing import decode_input, encode_arguments, import_workflow, parse_metadata
 from infinitic.cli.results import StartReport, render_result, wait_for_result
+from infinitic.cli.start.corrections import find_fitting_inputs, format_start_command
 from infinitic.definitions.workflow_spec import spec_of
 from infinitic.definitions.workflows import Workflow
 from infinitic.errors import ConfigurationError, UsageError

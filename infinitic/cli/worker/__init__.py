@@ -1,0 +1,1 @@
+"""``infinitic worker``: host services and workflows."""
