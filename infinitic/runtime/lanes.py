@@ -4,14 +4,15 @@ A receiver appends deliveries to the lane of their key; a lane that was empty be
 many runnable lanes at a time. Messages of one key are never handled at the same time or out of order: a failing one
 is tried again in its lane, with backoff, and later ones of its key wait behind it. Nothing polls.
 
-What is in hand is bounded in number and bytes. Lanes that fail have bounds of their own: they starve no other.
+What is in hand is bounded in number and bytes. Lanes that fail have bounds of their own: they starve no other. At
+these bounds the lanes that failed last are given back to the broker, which keeps the order of their keys.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from operator import is_
@@ -48,6 +49,9 @@ ACTIVE = 1000
 
 FAILING = 20_000
 """Messages in hand of lanes that fail. A broker may stop at 50,000 for a consumer."""
+
+REMEMBERED = 10_000
+"""Of how many lanes that were given back it is remembered how they fared."""
 
 PREFETCH = ACTIVE + FAILING
 
@@ -90,6 +94,12 @@ class Lane(msgspec.Struct, eq=False):
     spent: float = 0.0
     """Seconds of the budget that are used up."""
     _last: float | None = None
+
+    def come_again(self, account: InHand, delivery: Delivery) -> None:
+        """What was given back comes again: this is the first of it, and counted in the account already."""
+        self.account = account
+        self.waiting.append(delivery)
+        self.bytes = len(delivery.message.body)
 
     def append(self, delivery: Delivery) -> None:
         """One more delivery, behind the others."""
@@ -209,6 +219,7 @@ class Lanes:
         self._runnable: deque[Lane] = deque()
         self._idle: list[asyncio.Future[None]] = []
         self._backing_off: dict[str, asyncio.TimerHandle] = {}
+        self._given_back: OrderedDict[str, Lane] = OrderedDict()  # how the last of them fared
         self._active = InHand()
         self._failing = InHand()
         self._room: asyncio.Future[None] | None = None
@@ -235,7 +246,7 @@ class Lanes:
             handle.cancel()
 
     async def _receive(self) -> None:
-        lanes, runnable, active = self._lanes, self._runnable, self._active
+        lanes, runnable, active, given_back = self._lanes, self._runnable, self._active, self._given_back
         while True:
             wanted = await self._wait_for_room()
             deliveries = await self._subscription.receive(wanted)
@@ -253,7 +264,12 @@ class Lanes:
                     lane.append(delivery)
                     continue
                 length = len(message.body)
-                lanes[key] = lane = Lane(key, active, [delivery], length)
+                lane = given_back.pop(key, None) if given_back else None
+                if lane is None:
+                    lane = Lane(key, active, [delivery], length)
+                else:
+                    lane.come_again(active, delivery)
+                lanes[key] = lane
                 runnable.append(lane)
                 count += 1
                 size += length
@@ -267,19 +283,44 @@ class Lanes:
             active, failing = self._active, self._failing
             room = min(RECEIVE, ACTIVE - active.count, FAILING - failing.count)
             if room > 0 and active.bytes < self._max_bytes and failing.bytes < self._max_bytes:
-                self._is_full = False
+                if self._is_full and 2 * failing.count < FAILING and 2 * failing.bytes < self._max_bytes:
+                    self._is_full = False
                 return room
-            if not self._is_full and (failing.count >= FAILING or failing.bytes >= self._max_bytes):
-                self._is_full = True
-                _logger.error(
-                    "%s: %d messages (%d bytes) in hand cannot be handled now; no more are taken until some are: %s",
-                    self._subscription.topic.name,
-                    failing.count,
-                    failing.bytes,
-                    next((lane.failure for lane in self._lanes.values() if lane.failure is not None), None),
-                )
+            if self._backing_off and self._is_above() and not self._is_down:  # in an outage all of them fail
+                await self._give_back()
+                continue
             self._room = asyncio.get_running_loop().create_future()
             await self._room
+
+    def _is_above(self) -> bool:
+        failing = self._failing
+        return failing.count >= FAILING or failing.bytes >= self._max_bytes
+
+    async def _give_back(self) -> None:
+        """Give messages of the lanes that failed last back to the broker, until the others are within bounds.
+
+        They come again later, in order within their key. So other keys go on, and memory stays bounded.
+        """
+        if not self._is_full:
+            self._is_full = True
+            _logger.error(
+                "%s: %d messages (%d bytes) in hand cannot be handled now; the latest are given back, for later: %s",
+                self._subscription.topic.name,
+                self._failing.count,
+                self._failing.bytes,
+                next((lane.failure for lane in self._lanes.values() if lane.failure is not None), None),
+            )
+        while self._backing_off and self._is_above():
+            key, handle = self._backing_off.popitem()
+            handle.cancel()
+            lane = self._lanes.pop(key)
+            deliveries = list(lane.waiting)
+            lane.clear()
+            self._given_back[key] = lane
+            if len(self._given_back) > REMEMBERED:
+                self._given_back.popitem(last=False)
+            delay = max(LONGEST_WAIT_SECONDS, len(self._given_back) / TRIES_PER_SECOND)
+            await self._subscription.give_back(deliveries, delay)
 
     async def _forget_all(self) -> None:
         """The subscription was lost: what was in hand comes again, here or elsewhere."""

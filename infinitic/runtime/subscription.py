@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from infinitic.errors import TransportError
 from infinitic.runtime.backoff import Losses, delay_of, insist
@@ -102,6 +103,19 @@ class Subscription:
             _logger.warning("%s: %d messages will come again: %s", self.topic.name, len(deliveries), error)
             with suppress(TransportError):
                 await self.consumer.close()
+
+    async def give_back(self, deliveries: Sequence[Delivery], delay: float) -> None:
+        """Have deliveries come again after `delay` seconds, in order within their key."""
+        consumer = self.consumer
+        try:
+            for delivery in deliveries:
+                await insist(f"Giving back on {self.topic.name}", partial(consumer.nack, delivery, delay))
+        except (TransportClosed, UnknownTopic) as error:
+            _logger.debug("%s: all that is in hand will come again: %s", self.topic.name, error)
+        except TransportError as error:
+            _logger.warning("%s: all that is in hand will come again: %s", self.topic.name, error)
+            with suppress(TransportError):
+                await consumer.close()
 
     async def close(self) -> None:
         """Give back what is in hand. Nothing happens if it was never joined."""

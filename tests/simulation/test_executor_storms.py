@@ -156,8 +156,11 @@ def storm(seed: int, broker: Broker, *, kills: int, sessions: bool) -> World:
             expected = [[str(int(number)) for number, _ in each] for each in batches]
             async with asyncio.timeout(100_000.0):
                 assert [await handle.result() for handle in handles] == expected
-            await world.settle()
-            stats = {topic: counts for topic, counts in world.backlog().items() if topic.startswith("service")}
+            for _ in range(10):  # duplicates of suspects run one after the other
+                await world.settle()
+                stats = {topic: counts for topic, counts in world.backlog().items() if topic.startswith("service")}
+                if not stats:
+                    break
             assert stats == {}
             for place in places:
                 place.host.cancel()
@@ -168,7 +171,7 @@ def storm(seed: int, broker: Broker, *, kills: int, sessions: bool) -> World:
 
 
 @pytest.mark.parametrize("broker", [Broker, ForgetfulBroker])
-@pytest.mark.parametrize("seed", [*range(6), 5158, 5219])
+@pytest.mark.parametrize("seed", [*range(6), 5158, 5219, 5351])
 def test_no_storm_loses_a_task_or_blames_an_innocent_one(seed: int, broker: type[Broker]) -> None:
     storm(seed, broker(), kills=KILLS, sessions=True)
 

@@ -1,0 +1,56 @@
+"""S38, S41: more cannot be handled now than a worker may hold: it gives the latest back, and others go on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from infinitic.runtime.lanes import RECEIVE
+from tests.simulation.test_waiting import ENGINE, Ahead, InboxOne, check_canary, hosting, signal, start
+from tests.simulation.world import RETENTION, World, run
+
+BUFFER = 200_000
+SMALL = 1_000
+LARGE = 300_000
+
+
+def unacked(world: World) -> int:
+    return sum(each.unacked for each in world.broker.overview()[ENGINE.name].values())
+
+
+@pytest.mark.parametrize("large", [0, 4], ids=["small ones", "large ones too"])
+def test_what_cannot_be_handled_is_given_back_in_order_and_others_go_on(large: int) -> None:
+    """It filled the worker, which took nothing more."""
+    count = 600
+
+    async def main() -> None:
+        database = Ahead()
+        world = World(database=database)
+        async with world.open():
+            world.start(hosting(world, InboxOne))
+            await world.quiet()
+            keys = await start(world, count)
+            await world.stop()
+            database.newer = frozenset(keys)
+            worker = world.worker(buffer_bytes=BUFFER)
+            worker.add_workflow(InboxOne, retention=RETENTION)
+            world.start(worker)
+            await world.quiet()
+            texts = {key: ["a" * (LARGE if at < large else SMALL), "b" * SMALL] for at, key in enumerate(keys)}
+            for turn in range(2):
+                messages = [signal(world, key, each[turn]) for key, each in texts.items()]
+                await world.transport.publish(ENGINE, messages)
+                for _ in range(30):
+                    await asyncio.sleep(2.0)
+                    # What fails, what is active, and what came with the last receive.
+                    assert unacked(world) * SMALL <= 2 * BUFFER + RECEIVE * SMALL
+            await check_canary(world)
+            database.newer = frozenset()
+            async with asyncio.timeout(120.0):
+                for key in keys:
+                    assert await world.client.get_handle(InboxOne.read, key).result() == texts[key]
+            await world.settle()
+            assert not world.backlog()
+
+    run(main())
