@@ -153,9 +153,9 @@ class Step(msgspec.Struct, eq=False):
             self._taken = (self.head, len(self._events), len(self._outbox))
             self.held.discard_live()
         self.head = taken.head
-        self._events += taken.events
+        self._events.extend(taken.events)
         if taken.outbox:
-            self._outbox += taken.outbox
+            self._outbox.extend(taken.outbox)
             self._may_look_back = True
         if taken.replies:
             self._replies += taken.replies
@@ -299,6 +299,7 @@ class Step(msgspec.Struct, eq=False):
                 return
             before = self.held.head
             waited = before is not None and before.pending != 0
+            self.change = None
             if self._taken is None or (len(self.fold) > 1 and (self.decided or waited)):
                 raise PayloadTooLargeError(problem)
             if self._taken[1]:
@@ -328,7 +329,6 @@ class Step(msgspec.Struct, eq=False):
         """Close the transition. Returns how many bytes are committed."""
         held, head, now = self.held, self.head, self._now
         before = held.head
-        self.change = None
         if head is None:
             self.outgoing += [
                 to_client(reply.reply_to, client.WorkflowUnknown(reply.reply_to.request))
