@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, cast
 
-from infinitic.config.keys import EARLIER_NAMES, translate
+from infinitic.config.keys import EARLIER_NAMES, to_snake_case, translate
 from infinitic.config.nodes import Node
 from infinitic.config.problems import Problems
 from infinitic.config.sections import Document
@@ -47,23 +47,26 @@ def override(root: Node, environ: Mapping[str, str], problems: Problems, takes_j
             problems.add(name, keys[0], f"has more than {MAX_LEVELS} levels")
         elif keys[0] in KNOWN:
             value = _decode(name, ours[name], keys, problems) if takes_json(keys) else ours[name]
-            _put(root, (_find_written_key(root, keys[0], ours), *keys[1:]), value, name, problems)
+            _remove_other_spellings(root, keys[0], ours)
+            _put(root, keys, value, name, problems)
         elif len(keys) > 1:
             close = get_close_matches(keys[0], KNOWN, 1)
             hint = f" (did you mean '{close[0]}'?)" if close else ""
             problems.add(name, keys[0], f"unknown key{hint}")
 
 
-def _find_written_key(root: Node, key: str, ours: Mapping[str, str]) -> str:
-    """Find how the file spells a key at the top. A variable replaces that key, whatever its name.
+def _remove_other_spellings(root: Node, key: str, ours: Mapping[str, str]) -> None:
+    """Remove a value that the file gives by another name of the key: the variable replaces it.
 
     If variables give it by both names, both stay: nobody can know which one is meant, and that is
     reported later.
     """
-    for written, node in (root.children or {}).items():
-        if translate("", written)[0] == translate("", key)[0] and node.where not in ours:
-            return written
-    return key
+    children = root.children or {}
+    for written, node in list(children.items()):
+        is_single = node.children is None and node.items is None
+        is_same = translate("", written)[0] == translate("", key)[0]
+        if is_same and written != key and is_single and node.where not in ours:
+            del children[written]
 
 
 def _decode(name: str, text: str, keys: Keys, problems: Problems) -> object:
@@ -109,25 +112,35 @@ def _put(into: Node, keys: Keys, value: object, name: str, problems: Problems) -
         where = PREFIX + DELIMITER.join(keys[: number + 1]).upper()
         below = keys[number + 1 :]
         items = into.items
-        path = into.path_of(key) if items is None else f"{into.path}[{key}]"
-        if items is not None and not _is_index(key, len(items)):
-            message = f"'{key}' is not the index of an item: the list has {len(items)}"
-            problems.add(where, into.path, message)
-            return
-        if items is not None:
-            old = items[int(key)] if int(key) < len(items) else None
-        else:
+        if items is None:
             children = into.children
             if children is None:
                 children = into.value = dict[str, Node]()
-            old = children.get(key)
-        new = _open(old, path, name, below[0]) if below else _merge(old, value, path, name)
-        if items is not None:
-            items[int(key) :] = [new, *items[int(key) + 1 :]]
+            written = _find_spelling(children, key)
+            old, path = children.get(written), into.path_of(written)
+            children[written] = new = _open_or_merge(old, below, value, path, name)
+        elif _is_index(key, len(items)):
+            index = int(key)
+            old = items[index] if index < len(items) else None
+            new = _open_or_merge(old, below, value, f"{into.path}[{key}]", name)
+            items[index:] = [new, *items[index + 1 :]]
         else:
-            assert into.children is not None
-            into.children[key] = new
+            message = f"'{key}' is not the index of an item: the list has {len(items)}"
+            problems.add(where, into.path, message)
+            return
         into = new
+
+
+def _find_spelling(children: Mapping[str, Node], key: str) -> str:
+    """Find how a key is spelled where the variable points: the file may have it in camelCase."""
+    if key in children:
+        return key
+    return next((written for written in children if to_snake_case(written) == key), key)
+
+
+def _open_or_merge(old: Node | None, below: Keys, value: object, path: str, name: str) -> Node:
+    """Return what stands at a key now: a node for the keys below, or at the last key the value."""
+    return _open(old, path, name, below[0]) if below else _merge(old, value, path, name)
 
 
 def _is_index(key: str, length: int) -> bool:

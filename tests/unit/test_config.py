@@ -289,14 +289,28 @@ def test_a_mistake_names_the_key_as_it_was_written() -> None:
 
 @pytest.mark.parametrize("in_the_file", [OLD, NEW])
 @pytest.mark.parametrize("variable", [OLD, NEW])
-def test_a_variable_overrides_the_key_by_either_name(in_the_file: str, variable: str) -> None:
-    config = read(MINIMAL + f"{in_the_file}: 60\n", **{f"INFINITIC_{variable.upper()}": "70"})
+def test_a_variable_overrides_the_key_by_either_name(
+    in_the_file: str, variable: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"INFINITIC_{variable.upper()}"
+    config = read(MINIMAL + f"{in_the_file}: 60\n", **{name: "70"})
     assert config.document.deduplication_window_seconds == 70
+    assert caplog.messages == ([f"{name}: {OLD}: {RENAMED}"] if variable == OLD else [])
 
 
 def test_variables_by_both_names_are_a_mistake() -> None:
     environ = {f"INFINITIC_{name.upper()}": "70" for name in (OLD, NEW)}
     assert mistakes(MINIMAL, environ) == [f"INFINITIC_HORIZON_SECONDS: {OLD}: '{NEW}' is given twice"]
+
+
+def test_a_variable_overrides_a_key_in_camel_case() -> None:
+    config = read(
+        "transport: {pulsar: {brokerServiceUrl: 'pulsar://a'}}\ncacheSize: 3\n",
+        INFINITIC_CACHE_SIZE="4",
+        INFINITIC_TRANSPORT__PULSAR__BROKER_SERVICE_URL="pulsar://b",
+    )
+    assert config.document.memory_bounds.cache_size == 4
+    assert pulsar(config).broker_service_url == "pulsar://b"
 
 
 def test_every_key_at_the_top_can_be_overridden() -> None:
