@@ -96,7 +96,7 @@ class StateEngine:
         self._publisher = publisher
         self._storage = storage
         self._states = storage.states
-        self._horizon = storage.capabilities.deduplication_window
+        self._deduplication_window = storage.capabilities.deduplication_window
         self._committer = committer
         self._clock = clock
         self._concurrency = concurrency
@@ -209,7 +209,7 @@ class StateEngine:
                 if head is None and len(lane.waiting) > 1:
                     fold = start_first(fold, islice(lane.waiting, max(each.vouched, len(fold))))
                     fold = fold[:1] if lane.tries else fold
-                taken = step(each, fold, now, self._horizon, largest)
+                taken = step(each, fold, now, self._deduplication_window, largest)
                 if taken.early:
                     self._skew.tell(taken.early)
                 if taken.runnable:

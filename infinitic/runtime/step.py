@@ -122,14 +122,14 @@ class Step(msgspec.Struct, eq=False):
         """True if the code has to be handed something."""
         return self.head is not None and runnable(self.head)
 
-    def take(self, delivery: Delivery, horizon: float, largest: int) -> None:
+    def take(self, delivery: Delivery, window: float, largest: int) -> None:
         """Take one input, or put it among the dead letters if it is none. The step is as it was if this raises.
 
-        `horizon` is that of `take`; `largest` is how many bytes of an input the storage can take.
+        `window` is the deduplication window in seconds; `largest` is how many bytes the storage can take.
         """
         try:
             message = inputs.decode(delivery.message.body)
-            taken = take(self.head, self.held.key, message, self._now, horizon, delivery.message.headers)
+            taken = take(self.head, self.held.key, message, self._now, window, delivery.message.headers)
         except (UndecodableMessage, InvalidInput) as error:
             self.fold.append(delivery)
             self.buried = (*self.buried, (delivery, str(error)))
@@ -459,7 +459,7 @@ def start_first(fold: Sequence[Delivery], waiting: Iterable[Delivery]) -> Sequen
     return [first, *(each for each in fold if each is not first)]
 
 
-def step(held: Held, fold: Sequence[Delivery], now: float, horizon: float, largest: int) -> Step:
+def step(held: Held, fold: Sequence[Delivery], now: float, window: float, largest: int) -> Step:
     """Take a fold. Arguments as for `Step.take`.
 
     An input that cannot be taken ends it: those before it go alone; if it is the first, it raises.
@@ -467,7 +467,7 @@ def step(held: Held, fold: Sequence[Delivery], now: float, horizon: float, large
     taken = Step(held, now, held.head)
     for delivery in fold:
         try:
-            taken.take(delivery, horizon, largest)
+            taken.take(delivery, window, largest)
         except Exception:
             if not taken.fold:
                 raise

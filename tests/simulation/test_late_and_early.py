@@ -66,7 +66,7 @@ async def dead_letters(world: World) -> list[Message]:
     return letters
 
 
-def test_a_start_older_than_the_horizon_is_a_dead_letter_with_that_reason() -> None:
+def test_a_start_older_than_the_window_is_a_dead_letter_with_that_reason() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(2 * HORIZON)
         await send(world, "old", start_of(world, 0, made_at=world.clock.now() - HORIZON - 1))
@@ -180,7 +180,7 @@ def test_who_commands_a_closed_workflow_is_told_so(verb: str) -> None:
     played(CASE, scenario)
 
 
-def test_a_signal_older_than_the_horizon_is_never_obeyed() -> None:
+def test_a_signal_older_than_the_window_is_never_obeyed() -> None:
     """Its deduplication id is gone, so nobody can tell whether it was taken: to obey it would be to obey a repeat."""
 
     async def scenario(world: World) -> None:

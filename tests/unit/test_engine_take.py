@@ -74,7 +74,7 @@ def test_a_start_creates_and_a_repeat_changes_nothing() -> None:
     assert taken(CLOSED, START) == Taken(CLOSED)
 
 
-def test_a_start_older_than_the_horizon_is_buried() -> None:
+def test_a_start_older_than_the_window_is_buried() -> None:
     """S13."""
     old = replace(START, made_at=NOW - HORIZON - 0.001)
     assert isinstance(taken(None, old).handling, Bury)
@@ -122,7 +122,7 @@ def test_commands_to_a_closed_instance_are_refused(message: Input) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_what_settles_no_position_is_recognised_by_its_mark(message: Input, mark: str) -> None:
-    """S13. Older than the horizon its mark may be gone: it is never obeyed."""
+    """S13. Older than the deduplication window its mark may be gone: it is never obeyed."""
     assert taken(RUNNING, message).mark == mark
     old = taken(RUNNING, replace(message, made_at=NOW - HORIZON - 1.0))
     assert (old.head, old.mark, old.events, old.outbox) == (RUNNING, None, (), ())

@@ -29,7 +29,10 @@ WAIT_SECONDS = (0.1, 0.2, 0.35, 0.6, 1.1, 2.0, 3.7)
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 _MARKED = (inputs.CallMethod, inputs.Signal, inputs.Cancel, inputs.RetryWorkflowTask)
-"""Recognised by their mark, which is kept for the horizon: an older one could be a repeat that nobody recognises."""
+"""Inputs that are recognised by their mark, which is kept for the deduplication window.
+
+Older ones are refused: the mark may be gone, and a duplicate would not be recognised.
+"""
 
 
 def take(
@@ -37,7 +40,7 @@ def take(
     key: StateKey,
     message: Input,
     now: float,
-    horizon: float,
+    window: float,
     headers: Mapping[str, str] = _NO_HEADERS,
 ) -> Taken:
     """Take one input of the instance `key`. Raises `InvalidInput` for one that cannot be.
@@ -45,24 +48,24 @@ def take(
     Args:
         head: the instance; None: there is none.
         now: seconds since the Unix epoch.
-        horizon: seconds for which marks are kept.
+        window: the deduplication window, in seconds: how long marks are kept.
         headers: those of the message, in which one that was postponed says so.
     """
     if head is None:
-        return _take_without_state(key, message, now, horizon, headers)
+        return _take_without_state(key, message, now, window, headers)
     if head.closed_at is not None:
         return _take_closed(head, message)
-    if now - message.made_at > horizon and isinstance(message, _MARKED):
-        return Taken(head, handling=Bury(f"This message is older than the deduplication window of {horizon:.0f} s"))
+    if now - message.made_at > window and isinstance(message, _MARKED):
+        return Taken(head, handling=Bury(f"This message is older than the deduplication window of {window:.0f} s"))
     if type(message) is inputs.Wake:
         return tasks.wake(head, message, now, headers)
     return _HANDLERS[type(message)](head, message, now)
 
 
-def _take_without_state(key: StateKey, message: Input, now: float, horizon: float, headers: Mapping[str, str]) -> Taken:
+def _take_without_state(key: StateKey, message: Input, now: float, window: float, headers: Mapping[str, str]) -> Taken:
     if isinstance(message, inputs.Start):
-        if now - message.made_at > horizon:
-            return Taken(None, handling=Bury(f"This start is older than the deduplication window of {horizon:.0f} s"))
+        if now - message.made_at > window:
+            return Taken(None, handling=Bury(f"This start is older than the deduplication window of {window:.0f} s"))
         return _create(key, message, now)
     reply_to: ReplyTo | None = getattr(message, "reply_to", None)
     waits = isinstance(message, inputs.Signal | inputs.CallMethod | inputs.Cancel | inputs.Wait | inputs.Describe)
