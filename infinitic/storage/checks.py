@@ -1,7 +1,8 @@
-"""What every storage refuses before its database is asked: the arguments of the verbs, checked in one place.
+"""What every storage refuses, said in one place for all adapters.
 
-`Query` checks itself. What is wrong is `InvalidArgument`, which says the argument and what it may
-be.
+The arguments of the methods are checked before the database is asked (`Query` checks itself). An
+error names the argument, and what it may be. Then there are the outcomes of changes that can never
+be written.
 """
 
 from __future__ import annotations
@@ -22,7 +23,16 @@ _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
 def check_changes(changes: Sequence[Change | Published], max_value: int) -> None:
-    """The changes of one commit. Raises `InvalidArgument`, and `ValueTooLarge` for more than `max_value` bytes."""
+    """Check the changes of one commit.
+
+    Args:
+        changes: what `commit` was given.
+        max_value: bytes that a value may have, see `StorageCapabilities.max_value`.
+
+    Raises:
+        InvalidArgument: a key comes twice, or a number or a time is out of range.
+        ValueTooLarge: a head, events or an outbox have more bytes.
+    """
     ids = {change.key.id for change in changes}  # cheaper than a set of keys, and rarely too small
     if len(ids) < len(changes) and len({change.key for change in changes}) < len(changes):
         raise InvalidArgument("The changes of one commit have to be for distinct keys")
@@ -35,7 +45,11 @@ def check_changes(changes: Sequence[Change | Published], max_value: int) -> None
 
 
 def check_history(after: int, limit: int, sequences: Sequence[int] | None) -> None:
-    """What history is asked for. A limit of 0 or less asks for nothing, and is allowed."""
+    """Check what `history` is asked for. A limit of 0 or less asks for nothing, and is allowed.
+
+    Raises:
+        InvalidArgument: a number is out of range.
+    """
     _check_whole("after", after)
     if sequences is None and limit > 0:
         check_limit("The limit of a history", limit)
@@ -44,7 +58,11 @@ def check_history(after: int, limit: int, sequences: Sequence[int] | None) -> No
 
 
 def check_purge(now: object, limit: object) -> None:
-    """When and how much to purge."""
+    """Check when and how much to purge.
+
+    Raises:
+        InvalidArgument: `now` is no finite number, or the limit is out of range.
+    """
     if now is None:
         raise InvalidArgument("now has to be a finite number of seconds, not None")
     check_instant("now", now)

@@ -27,7 +27,7 @@ from infinitic.runtime.namesakes import warn_of_namesakes
 from infinitic.runtime.process import Stop, stop_signals, tuned
 from infinitic.runtime.supervisor import Supervisor
 from infinitic.storage import Storage
-from infinitic.storage.integrity import checked
+from infinitic.storage.integrity import ensure_checked
 from infinitic.transport import Transport
 from infinitic.worker.components import ComponentFactory
 from infinitic.worker.hosted import Hosted
@@ -90,7 +90,7 @@ class Worker:
         self.stalled: dict[str, InfiniticError] = {}
         """Ids of the instances that stalled at this worker, and why."""
         self._transport = transport
-        self._storage = None if storage is None else checked(storage)
+        self._storage = None if storage is None else ensure_checked(storage)
         self._clock = clock or SystemClock()
         self.bounds = MemoryBounds(cache_size, cache_bytes, buffer_bytes).check()
         """How much it keeps in memory."""

@@ -1,4 +1,6 @@
-"""Storages of Infinitic, one module each: `memory` (in one process). They implement `infinitic.storage`.
+"""The storages of Infinitic. They implement `infinitic.storage`.
 
-A module is imported by its name, so that no driver is needed but the one that is used.
+`memory` is in one process, `redis` is a Redis server, and `sql` has PostgreSQL, MySQL, MariaDB and
+SQLite. `compressed` wraps any of them. Import a module by its name: so only the driver that is used
+is needed.
 """

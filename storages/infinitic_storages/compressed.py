@@ -1,56 +1,52 @@
-"""Heads, events and outboxes compressed on their way to a storage, each by itself.
+"""Heads, events and outboxes that are compressed on their way to a storage, each by itself.
 
 A value says how it was written, so the setting may change while data stays. Its first byte is 0x01
-for gzip, 0x02 for zstd; anything else is the plain value as it is, but for a plain value that
-begins with 0x00, 0x01 or 0x02: 0x00 goes before it.
+for gzip, and 0x02 for zstd. Any other value is plain. A plain value that begins with 0x00, 0x01 or
+0x02 is written with 0x00 before it.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
-from infinitic.diagnosis import Diagnosable, Diagnosis
 from infinitic.errors import MissingDriverError
 from infinitic.storage import (
     Change,
     DamagedState,
-    Outcome,
-    Page,
-    Published,
-    Query,
     Segment,
     StateKey,
     StateStorage,
     Storage,
-    StorageCapabilities,
     Stored,
     ValueTooLarge,
 )
+from infinitic.storage.wrapper import WrappedStates, WrappedStorage
 
 Compression = Literal["none", "gzip", "zstd"]
 
 MINIMUM_SIZE = 256
-"""Bytes below which a value is not worth the attempt."""
+"""Bytes below which compression saves too little."""
 
 _PLAIN, _GZIP, _ZSTD = b"\x00", b"\x01", b"\x02"
-_MARKED = (_PLAIN, _GZIP, _ZSTD)
-_WITH_HEADER = 31  # zlib's name for the gzip format, which has a checksum
+_FORMS = (_PLAIN, _GZIP, _ZSTD)
+# The number by which zlib knows the gzip format, which has a checksum.
+_WITH_HEADER = 31
 _LEVEL = 6
 
 
 class _Zstd(NamedTuple):
-    """One compressor and one decompressor: values come one at a time, since no verb suspends in between."""
+    """One compressor and one decompressor. Each value is done before the next one begins."""
 
     compress: Callable[[bytes], bytes]
     decompress: Callable[[bytes, int], bytes]
     error: type[Exception]
 
 
-def _zstd() -> _Zstd:
+def _load_zstd() -> _Zstd:
     try:
         import zstandard
     except ModuleNotFoundError as error:
@@ -58,7 +54,10 @@ def _zstd() -> _Zstd:
     compressor, decompressor = zstandard.ZstdCompressor(write_checksum=True), zstandard.ZstdDecompressor()
 
     def decompress(value: bytes, limit: int) -> bytes:
-        """Its size is looked at first: it may ask for any. Ours say it; what does not is given `limit` bytes."""
+        """Decompress a value. It may claim any size, so that is checked first.
+
+        Ours tell their size. A value that does not may have up to `limit` bytes.
+        """
         if zstandard.frame_content_size(value) > limit:
             raise _TooLarge
         return decompressor.decompress(value, max_output_size=limit, allow_extra_data=False)
@@ -71,15 +70,15 @@ class _TooLarge(Exception):
 
 
 class _Codec:
-    """Values to bytes and back. Belongs to one event loop."""
+    """Compresses and decompresses values. It belongs to one event loop."""
 
     def __init__(self, compression: Compression, minimum_size: int) -> None:
         self._compression = compression
         self._minimum_size = minimum_size
-        self._zstd = _zstd() if compression == "zstd" else None
+        self._zstd = _load_zstd() if compression == "zstd" else None
 
     def encode(self, value: bytes) -> bytes:
-        plain = _PLAIN + value if value[:1] in _MARKED else value
+        plain = _PLAIN + value if value[:1] in _FORMS else value
         if self._compression == "none" or len(value) < self._minimum_size:
             return plain
         if self._zstd is not None:
@@ -89,16 +88,27 @@ class _Codec:
         return packed if len(packed) < len(plain) else plain
 
     def decode(self, value: bytes, what: str, key: StateKey, limit: int) -> bytes:
-        """Raises `DamagedState` for what is damaged or has more than `limit` bytes, `MissingDriverError`."""
-        mark = value[:1]
-        if mark == _PLAIN:
+        """Decompress a value.
+
+        Args:
+            value: as it is stored.
+            what: names it in an error, such as "The head".
+            key: its instance.
+            limit: bytes that it may have.
+
+        Raises:
+            DamagedState: it cannot be decompressed, or has more bytes.
+            MissingDriverError: it needs zstd, which is not installed.
+        """
+        form = value[:1]
+        if form == _PLAIN:
             return value[1:]
-        if mark not in (_GZIP, _ZSTD):
+        if form not in (_GZIP, _ZSTD):
             return value
         try:
-            if mark == _GZIP:
+            if form == _GZIP:
                 return _gunzip(value[1:], limit)
-            zstd = self._zstd = self._zstd or _zstd()
+            zstd = self._zstd = self._zstd or _load_zstd()
             try:
                 return zstd.decompress(value[1:], limit)
             except (zstd.error, MemoryError) as error:
@@ -106,13 +116,14 @@ class _Codec:
         except zlib.error as error:
             raise DamagedState(key, what, f"it cannot be decompressed: {error}") from error
         except _TooLarge:
-            why = f"decompressed it is larger than `max_value`, {limit:,} bytes; raise that, if it was lowered"
+            why = f"decompressed, it is larger than `max_value`, {limit:,} bytes; raise that, if it was lowered"
             raise DamagedState(key, what, why) from None
 
 
 def _gunzip(packed: bytes, limit: int) -> bytes:
     stream = zlib.decompressobj(_WITH_HEADER)
-    value = stream.decompress(packed, limit + 1)  # and no more, whatever it holds
+    # It stops there, whatever the value holds.
+    value = stream.decompress(packed, limit + 1)
     if len(value) > limit:
         raise _TooLarge
     if not stream.eof or stream.unused_data:
@@ -120,65 +131,23 @@ def _gunzip(packed: bytes, limit: int) -> bytes:
     return value
 
 
-class _CompressedStates(StateStorage):
-    """The verbs of the inner storage, with values encoded and decoded."""
+class _CompressedStates(WrappedStates):
+    """The methods of the inner storage, with compressed values.
 
-    __slots__ = ("_codec", "_inner", "limit")
+    Args:
+        inner: what is wrapped.
+        codec: compresses and decompresses.
+        limit: bytes that a value may have before it is compressed.
+    """
+
+    __slots__ = ("_codec", "limit")
 
     def __init__(self, inner: StateStorage, codec: _Codec, limit: int) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._codec = codec
         self.limit = limit
 
-    async def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
-        found = await self._inner.load(keys)
-        return {key: self._open(key, stored) for key, stored in found.items()}
-
-    async def history(
-        self,
-        key: StateKey,
-        *,
-        after: int = 0,
-        limit: int = 1000,
-        sequences: Sequence[int] | None = None,
-        outbox: bool = False,
-    ) -> list[Segment]:
-        found = await self._inner.history(key, after=after, limit=limit, sequences=sequences, outbox=outbox)
-        return [self._read(key, segment) for segment in found]
-
-    async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
-        return await self._inner.commit(
-            [self._write(change) if isinstance(change, Change) else change for change in changes]
-        )
-
-    async def find(self, query: Query) -> Page:
-        return await self._inner.find(query)
-
-    async def count(self, query: Query) -> int:
-        return await self._inner.count(query)
-
-    async def purge(self, now: float, limit: int = 1000) -> int:
-        return await self._inner.purge(now, limit)
-
-    def _open(self, key: StateKey, stored: Stored) -> Stored:
-        """One head that is damaged does not keep the others from being loaded."""
-        if stored.damage:
-            return stored
-        try:
-            return replace(stored, head=self._codec.decode(stored.head, "The head", key, self.limit))
-        except DamagedState as damage:
-            return replace(stored, head=b"", damage=damage.why)
-
-    def _read(self, key: StateKey, segment: Segment) -> Segment:
-        decode, sequence = self._codec.decode, segment.sequence
-        outbox = segment.outbox
-        return Segment(
-            sequence,
-            decode(segment.events, f"Segment {sequence}", key, self.limit),
-            None if outbox is None else decode(outbox, f"The outbox of segment {sequence}", key, self.limit),
-        )
-
-    def _write(self, change: Change) -> Change:
+    def encode_change(self, change: Change) -> Change:
         head = self._encode(change.head, "A head")
         segment = change.segment
         if segment is not None:
@@ -190,45 +159,65 @@ class _CompressedStates(StateStorage):
             )
         return replace(change, head=head, segment=segment)
 
+    def decode_state(self, key: StateKey, stored: Stored) -> Stored:
+        """The state, decompressed. A damaged head does not keep others from being loaded."""
+        if stored.damage:
+            return stored
+        try:
+            return replace(stored, head=self._codec.decode(stored.head, "The head", key, self.limit))
+        except DamagedState as damage:
+            return replace(stored, head=b"", damage=damage.why)
+
+    def decode_segment(self, key: StateKey, segment: Segment) -> Segment:
+        decode, sequence = self._codec.decode, segment.sequence
+        outbox = segment.outbox
+        return Segment(
+            sequence,
+            decode(segment.events, f"Segment {sequence}", key, self.limit),
+            None if outbox is None else decode(outbox, f"The outbox of segment {sequence}", key, self.limit),
+        )
+
     def _encode(self, value: bytes, what: str) -> bytes:
-        """The limit is for plain values: what fits does not depend on how well it compresses, nor on the setting."""
+        """Compress a value.
+
+        The limit is for plain values. So what fits depends neither on how well a value compresses,
+        nor on the setting.
+        """
         if len(value) > self.limit:
             raise ValueTooLarge(len(value), self.limit, what)
         return self._codec.encode(value)
 
 
-class CompressedStorage(Storage):
-    """Another storage, whose values are written compressed where that makes them smaller.
+class CompressedStorage(WrappedStorage):
+    """Another storage, whose values are compressed where that makes them smaller.
 
-    It reads what any setting has written; `none` writes plain values. Values below `minimum_size`
-    bytes are left alone. Closing it closes the inner storage. Raises `MissingDriverError` for zstd
-    without its driver.
+    It reads what was written with any setting. Closing it closes the inner storage.
+
+    Args:
+        inner: what is wrapped.
+        compression: how values are written: "none", "gzip" or "zstd".
+        minimum_size: bytes below which values are left alone.
+
+    Raises:
+        MissingDriverError: zstd is not installed.
+
+    Example::
+
+        storage = CompressedStorage(PostgresStorage(settings), "zstd")
     """
 
-    __slots__ = ("_inner", "_states", "capabilities", "states")
+    __slots__ = ("_states",)
+
+    # Some plain values need a byte before them.
+    overhead = 1
 
     def __init__(self, inner: Storage, compression: Compression = "none", *, minimum_size: int = MINIMUM_SIZE) -> None:
         if compression not in ("none", "gzip", "zstd"):
-            raise ValueError(f"compression is none, gzip or zstd, not {compression!r}")
-        self._inner = inner
-        self.capabilities = self._capabilities()
-        codec = _Codec(compression, minimum_size)
-        self._states = _CompressedStates(inner.states, codec, self.capabilities.max_value)
-        self.states = self._states
+            raise ValueError(f"compression has to be none, gzip or zstd, not {compression!r}")
+        limit = inner.capabilities.max_value - self.overhead
+        self._states = _CompressedStates(inner.states, _Codec(compression, minimum_size), limit)
+        super().__init__(inner, self._states)
 
     async def prepare(self) -> None:
-        await self._inner.prepare()
-        self.capabilities = self._capabilities()  # a storage may know them only now
+        await super().prepare()
         self._states.limit = self.capabilities.max_value
-
-    async def diagnose(self) -> list[Diagnosis]:
-        """How the inner storage is, see `infinitic.diagnosis`; nothing if it cannot tell."""
-        return await self._inner.diagnose() if isinstance(self._inner, Diagnosable) else []
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-    def _capabilities(self) -> StorageCapabilities:
-        """One byte less for a value: some need a mark before them."""
-        inner = self._inner.capabilities
-        return replace(inner, max_value=inner.max_value - 1)

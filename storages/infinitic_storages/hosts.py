@@ -1,4 +1,4 @@
-"""Names of hosts that lead nowhere."""
+"""Recognises errors for names of hosts that do not exist."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import re
 _NO_HOST = re.compile(r"Name or service not known|nodename nor servname|No address associated")
 
 
-def unknown_host(text: str) -> bool:
+def is_unknown_host(text: str) -> bool:
     """Whether an error of a driver says that there is no such host."""
     return _NO_HOST.search(text) is not None

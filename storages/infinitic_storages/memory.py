@@ -101,7 +101,7 @@ class Database:
         self._serial = 0
 
     def size(self) -> int:
-        """How many keys anything is kept of."""
+        """How many keys something is kept for."""
         return sum(map(len, self._rows.values()))
 
     def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
@@ -136,15 +136,24 @@ class Database:
         return [each if each.outbox is None else Segment(each.sequence, each.events) for each in chosen]
 
     def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
-        """Write each change or nothing of it. Raises `InvalidArgument` for a repeated key, and `ValueTooLarge`."""
+        """Write each change as a whole, or nothing of it, see `StateStorage.commit`.
+
+        Raises:
+            InvalidArgument: a key comes twice, or a number is out of range.
+            ValueTooLarge: a value is above `max_value`.
+        """
         check_changes(changes, self.max_value)
         return [
             self._write(change) if isinstance(change, Change) else self._mark_published(change) for change in changes
         ]
 
     def find(self, query: Query) -> Page:
-        """A page of entries. Ranges of time are without their ends. Raises `InvalidArgument` for a bad cursor."""
-        below = None if query.cursor is None else _position(query.cursor)
+        """Find a page of entries, see `StateStorage.find`.
+
+        Raises:
+            InvalidArgument: the cursor is none that `find` gave.
+        """
+        below = None if query.cursor is None else _parse_cursor(query.cursor)
         matching = (
             (row.entry.started_at, row.key.name, row.key.id, row)
             for row in self._named(query.name)
@@ -161,7 +170,7 @@ class Database:
         return sum(1 for _ in islice(matching, query.limit))
 
     def purge(self, now: float, limit: int = 1000) -> int:
-        """Remove up to `limit` instances and deduplication ids, and up to `limit` remnants, which are not counted."""
+        """Remove what has expired, see `StateStorage.purge`."""
         check_purge(now, limit)
         for _ in range(limit):
             if not self._remnants or self._remnants[0][0] > now:
@@ -272,7 +281,7 @@ class Database:
 
 
 class _InMemoryStates(StateStorage):
-    """The verbs of a connection. None of them suspends."""
+    """The methods of a connection. None of them suspends."""
 
     __slots__ = ("_database",)
 
@@ -378,7 +387,7 @@ class InMemoryStorage(Storage):
 
     @classmethod
     def named(cls, name: str = "default", *, deduplication_window: float = DEFAULT_DEDUPLICATION_WINDOW) -> Self:
-        """A connection to the database of this name, which is made once and lives as long as the process.
+        """Connect to the database of this name. It is made once, and lives as long as the process.
 
         `deduplication_window` (seconds) is that of whoever comes first.
         """
@@ -426,7 +435,7 @@ def _matches(entry: Entry, query: Query) -> bool:
     return entry.status is WorkflowStatus.RUNNING and entry.next_wake is not None and entry.next_wake < query.overdue_at
 
 
-def _position(cursor: str) -> _Position:
+def _parse_cursor(cursor: str) -> _Position:
     try:
         position: _Position = msgspec.json.decode(cursor, type=_Position)
     except msgspec.DecodeError as error:

@@ -25,7 +25,7 @@ from infinitic.replay.waits import waits_of
 from infinitic.runtime import blocking
 from infinitic.runtime.revival import head_of, replayed
 from infinitic.storage import Found, Query
-from infinitic.storage.integrity import checked
+from infinitic.storage.integrity import ensure_checked
 from infinitic.topics import DEAD_LETTERS
 from infinitic.worker.worker import Worker
 from infinitic_storages.memory import InMemoryStorage
@@ -69,7 +69,7 @@ class Simulation:
         """What this was made with."""
         self.clock = VirtualClock()
         self.transport = InMemoryTransport(clock=self.clock)
-        self.storage = checked(InMemoryStorage())
+        self.storage = ensure_checked(InMemoryStorage())
         self.worker = Worker(
             self.transport,
             self.storage,

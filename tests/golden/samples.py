@@ -14,7 +14,7 @@ from infinitic.errors import ExceptionDetail, TaskFailure
 from infinitic.messages import client, commands, control, engine, events, executor, service
 from infinitic.messages.outcomes import Cause, CauseKind, MethodFailure, WorkflowStatus
 from infinitic.storage import Change, Segment, StateKey
-from infinitic.storage.integrity import seal
+from infinitic.storage.integrity import add_checksums
 
 RELEASE = "0.2"
 """A new release adds samples at the end of each list: those before are compared with what older releases wrote."""
@@ -228,7 +228,7 @@ CHANGE = Change(KEY, None, 7, state.encode(HEAD), 1.0, Segment(3, events.encode(
 
 def encoded() -> dict[str, Any]:
     """Every sample as this release writes it, by the name of its kind."""
-    stored = seal(CHANGE)
+    stored = add_checksums(CHANGE)
     assert stored.segment is not None
     assert stored.segment.outbox is not None
     return {

@@ -13,7 +13,7 @@ import pytest
 from infinitic.engines import effects, state
 from infinitic.messages import client, commands, control, engine, events, executor, service
 from infinitic.storage import Segment, Stored
-from infinitic.storage.integrity import open_head, open_segment
+from infinitic.storage.integrity import check_head, check_segment
 from tests.golden import samples
 
 FILES = sorted(Path(__file__).parent.glob("release-*.json"))
@@ -47,8 +47,8 @@ def test_S41_this_release_decodes_messages_and_state_of_that_one(path: Path) -> 
         check([control.decode(each.encode()) for each in golden["controls"]], samples.CONTROLS)
         head, sealed, of_outbox = map(bytes.fromhex, golden["stored"])
         kept = Stored(samples.CHANGE.version, head, 3, published=False)
-        assert open_head(samples.KEY, kept).head == samples.CHANGE.head
-        assert open_segment(samples.KEY, Segment(3, sealed, of_outbox)) == samples.CHANGE.segment
+        assert check_head(samples.KEY, kept).head == samples.CHANGE.head
+        assert check_segment(samples.KEY, Segment(3, sealed, of_outbox)) == samples.CHANGE.segment
 
 
 def _all(golden: dict[str, Any], one: str, several: str) -> list[str]:

@@ -9,7 +9,7 @@ import msgspec
 from infinitic.messages import client, commands, engine, events, executor, service
 from infinitic.messages.events import Event
 from infinitic.storage import DamagedState, Query, StateKey
-from infinitic.storage.integrity import open_segment
+from infinitic.storage.integrity import check_segment
 from infinitic.topics import DEAD_LETTERS, Topic
 from infinitic.transport import Message
 from infinitic_storages.memory import Database
@@ -49,7 +49,7 @@ def _history(database: Database, key: StateKey) -> list[Event]:
     found: list[Event] = []
     for segment in database.history(key, limit=100_000):
         with suppress(DamagedState, msgspec.MsgspecError, UnicodeDecodeError):  # what is damaged causes nothing
-            found += events.decode(open_segment(key, segment).events)
+            found += events.decode(check_segment(key, segment).events)
     return found
 
 

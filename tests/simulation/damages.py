@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from infinitic.storage import Segment, StateKey, Stored
-from infinitic.storage.integrity import open_head, open_segment
+from infinitic.storage.integrity import check_head, check_segment
 from infinitic_storages.memory import Database
 
 Raw = list[Segment]
@@ -92,8 +92,8 @@ class Bench:
     def strip(self) -> None:
         """As release 0.1 wrote it: without checksums."""
         for row in (self._row, self._other):
-            row.segments = [open_segment(row.key, each) for each in row.segments]
-            row.stored = open_head(row.key, row.stored)
+            row.segments = [check_segment(row.key, each) for each in row.segments]
+            row.stored = check_head(row.key, row.stored)
         self._stored, self._segments = self._row.stored, list(self._row.segments)
 
     def repair_head(self) -> None:

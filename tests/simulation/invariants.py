@@ -15,7 +15,7 @@ from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.runtime.revival import feed_history
 from infinitic.storage import Query, Segment, StateKey
-from infinitic.storage.integrity import open_head, open_segment
+from infinitic.storage.integrity import check_head, check_segment
 from infinitic_storages.memory import Database
 from tests.simulation.world import World
 
@@ -33,9 +33,9 @@ def kept(database: Database) -> Kept:
     while True:
         page = database.find(Query(limit=100, cursor=cursor))
         for each in page.found:
-            stored = open_head(each.key, database.load([each.key])[each.key])
+            stored = check_head(each.key, database.load([each.key])[each.key])
             segments = database.history(each.key, limit=100_000, outbox=True)
-            found[each.key] = (stored.head, tuple(open_segment(each.key, segment) for segment in segments))
+            found[each.key] = (stored.head, tuple(check_segment(each.key, segment) for segment in segments))
         cursor = page.cursor
         if cursor is None:
             return found

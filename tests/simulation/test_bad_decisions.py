@@ -13,7 +13,7 @@ from infinitic import Channel, Workflow, topics, workflow
 from infinitic.messages import engine
 from infinitic.runtime.publisher import CAUSE
 from infinitic.storage import Flag, Query
-from infinitic.storage.integrity import checked
+from infinitic.storage.integrity import ensure_checked
 from infinitic.topics import Topic
 from infinitic.transport import Message
 from infinitic_storages.memory import InMemoryStorage
@@ -99,7 +99,7 @@ async def finish(world: World, workflow_id: str) -> str:
 async def stalled(world: World, workflow_id: str) -> str:
     """Why it stalls, as `describe` says it and `list` finds it."""
     info = await world.client.describe(world.client.get_workflow_by_id(Song, workflow_id))
-    listed = await checked(InMemoryStorage(world.database)).states.find(Query(flag=Flag.STALLED))
+    listed = await ensure_checked(InMemoryStorage(world.database)).states.find(Query(flag=Flag.STALLED))
     assert (workflow_id in [each.key.id for each in listed.found]) == (info.stalled is not None)
     return info.stalled or ""
 

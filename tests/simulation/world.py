@@ -11,7 +11,7 @@ from infinitic import Client, Worker
 from infinitic.messages.decoding import UnknownMessageType
 from infinitic.runtime import blocking
 from infinitic.storage import Storage
-from infinitic.storage.integrity import checked
+from infinitic.storage.integrity import ensure_checked
 from infinitic.topics import Topic
 from infinitic.transport import Message, Transport, UnknownTopic
 from infinitic_storages.memory import Database, InMemoryStorage
@@ -78,7 +78,7 @@ class World:
         self.clock = VirtualClock()
         self.broker = broker or Broker()
         self.database = database or Database()
-        self.storage = checked(InMemoryStorage(self.database))
+        self.storage = ensure_checked(InMemoryStorage(self.database))
         self.transport = self.connect()
         self.client = Client(self.transport, storage=self.storage, name="client", clock=self.clock)
         self.workers: list[Worker] = []

@@ -14,7 +14,14 @@ from infinitic.engines import effects, state
 from infinitic.messages import events
 from infinitic.runtime.revival import events_of, head_of
 from infinitic.storage import Change, DamagedState, Segment, StateKey, Stored, Written
-from infinitic.storage.integrity import OVERHEAD, CheckedStorage, checked, open_head, open_segment, seal
+from infinitic.storage.integrity import (
+    OVERHEAD,
+    CheckedStorage,
+    add_checksums,
+    check_head,
+    check_segment,
+    ensure_checked,
+)
 from infinitic_storages.memory import Database, InMemoryStorage
 from tests.golden import samples
 
@@ -34,7 +41,7 @@ def segment_of(change: Change) -> Segment:
     return change.segment
 
 
-SEALED = seal(CHANGE)
+SEALED = add_checksums(CHANGE)
 SEGMENT = segment_of(SEALED)
 
 
@@ -49,8 +56,8 @@ def flipped(value: bytes) -> list[bytes]:
 
 
 def test_what_was_written_is_read_at_a_small_cost() -> None:
-    assert open_head(KEY, stored(SEALED)) == stored(CHANGE)
-    assert open_segment(KEY, SEGMENT) == CHANGE.segment
+    assert check_head(KEY, stored(SEALED)) == stored(CHANGE)
+    assert check_segment(KEY, SEGMENT) == CHANGE.segment
     outbox = SEGMENT.outbox
     assert outbox is not None
     grown = (len(SEALED.head) - len(HEAD), len(SEGMENT.events) - len(EVENTS), len(outbox) - len(OUTBOX))
@@ -62,8 +69,8 @@ def test_what_was_written_is_read_at_a_small_cost() -> None:
     "body", [b"[]", b"[1]", b"[{}]", b"[{", b"", b"x", b"{}", b"[", b"]", b'["x"]', b"\xc1", EVENTS]
 )
 def test_values_of_any_kind_are_given_back(body: bytes) -> None:
-    sealed = segment_of(seal(Change(KEY, None, 7, body, 1.0, Segment(3, body, body))))
-    assert open_segment(KEY, sealed) == Segment(3, body, body)
+    sealed = segment_of(add_checksums(Change(KEY, None, 7, body, 1.0, Segment(3, body, body))))
+    assert check_segment(KEY, sealed) == Segment(3, body, body)
 
 
 def test_a_history_stays_json_and_a_head_msgpack() -> None:
@@ -79,27 +86,27 @@ def test_S41_release_0_1_leaves_an_instance_alone_that_has_checksums() -> None:
 
 
 def test_what_release_0_1_wrote_is_read_as_it_is() -> None:
-    assert open_head(KEY, stored(CHANGE)) == stored(CHANGE)
-    assert open_segment(KEY, segment_of(CHANGE)) == CHANGE.segment
+    assert check_head(KEY, stored(CHANGE)) == stored(CHANGE)
+    assert check_segment(KEY, segment_of(CHANGE)) == CHANGE.segment
 
 
 def test_each_flipped_bit_of_a_head_is_found() -> None:
     for value in flipped(SEALED.head):
         with pytest.raises(DamagedState, match="The head: "):
-            head_of(KEY, open_head(KEY, Stored(7, value, 3, False)))
+            head_of(KEY, check_head(KEY, Stored(7, value, 3, False)))
 
 
 def test_each_flipped_bit_of_a_segment_is_found() -> None:
     for value in flipped(SEGMENT.events):
         with pytest.raises(DamagedState, match="Segment 3: "):
-            events_of(KEY, open_segment(KEY, Segment(3, value)))
+            events_of(KEY, check_segment(KEY, Segment(3, value)))
 
 
 def test_each_flipped_bit_of_an_outbox_is_found() -> None:
     assert SEGMENT.outbox is not None
     for value in flipped(SEGMENT.outbox):
         with pytest.raises((DamagedState, msgspec.MsgspecError, ValueError)):
-            effects.decode(open_segment(KEY, Segment(3, SEGMENT.events, value)).outbox or b"")
+            effects.decode(check_segment(KEY, Segment(3, SEGMENT.events, value)).outbox or b"")
 
 
 @pytest.mark.parametrize("place", ["key", "name", "number"])
@@ -107,27 +114,27 @@ def test_a_value_in_another_place_is_found(place: str) -> None:
     key = {"key": StateKey("Trip", "v"), "name": StateKey("Tri", "pw"), "number": KEY}[place]
     number = 4 if place == "number" else 3
     with pytest.raises(DamagedState):
-        open_segment(key, Segment(number, SEGMENT.events))
+        check_segment(key, Segment(number, SEGMENT.events))
     with pytest.raises(DamagedState):
-        open_segment(key, Segment(number, EVENTS, SEGMENT.outbox))
-    assert open_head(key, Stored(8 if place == "number" else 7, SEALED.head, 3, False)).damage
+        check_segment(key, Segment(number, EVENTS, SEGMENT.outbox))
+    assert check_head(key, Stored(8 if place == "number" else 7, SEALED.head, 3, False)).damage
 
 
 def test_events_and_outbox_of_a_segment_are_not_taken_for_each_other() -> None:
-    sealed = segment_of(seal(Change(KEY, None, 7, HEAD, 1.0, Segment(3, b"x", b"x"))))
+    sealed = segment_of(add_checksums(Change(KEY, None, 7, HEAD, 1.0, Segment(3, b"x", b"x"))))
     assert sealed.outbox is not None
     with pytest.raises(DamagedState):
-        open_segment(KEY, Segment(3, sealed.outbox))
+        check_segment(KEY, Segment(3, sealed.outbox))
     with pytest.raises(DamagedState):
-        open_segment(KEY, Segment(3, sealed.events, sealed.events))
+        check_segment(KEY, Segment(3, sealed.events, sealed.events))
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 5, 11, 12, -1])
 def test_a_value_that_was_cut_is_found(length: int) -> None:
     with pytest.raises(DamagedState):
-        head_of(KEY, open_head(KEY, Stored(7, SEALED.head[:length], 3, False)))
+        head_of(KEY, check_head(KEY, Stored(7, SEALED.head[:length], 3, False)))
     with pytest.raises(DamagedState):
-        events_of(KEY, open_segment(KEY, Segment(3, SEGMENT.events[:length])))
+        events_of(KEY, check_segment(KEY, Segment(3, SEGMENT.events[:length])))
 
 
 def test_a_head_of_a_newer_envelope_that_is_sound_is_left_to_others() -> None:
@@ -151,8 +158,8 @@ def test_the_error_pickles_and_names_instance_place_and_reason() -> None:
 
 
 def run_on(database: Database, *changes: Change) -> CheckedStorage:
-    storage = checked(InMemoryStorage(database))
-    assert checked(storage) is storage
+    storage = ensure_checked(InMemoryStorage(database))
+    assert ensure_checked(storage) is storage
     for change in changes:
         assert isinstance(asyncio.run(storage.states.commit([change]))[0], Written)
     return storage
@@ -200,7 +207,7 @@ def with_bare_segments(*numbers: int) -> tuple[CheckedStorage, Watched]:
     storage = run_on(database, *changes)
     row = database._rows["Trip"]["w"]  # pyright: ignore[reportPrivateUsage]  # no verb damages
     assert row.segments is not None
-    row.segments = [open_segment(KEY, each) if each.sequence in numbers else each for each in row.segments]
+    row.segments = [check_segment(KEY, each) if each.sequence in numbers else each for each in row.segments]
     return storage, database
 
 
@@ -236,8 +243,8 @@ def test_a_history_that_release_0_1_began_is_read_in_any_pages(bare: int) -> Non
 
 def test_an_outbox_without_a_checksum_beside_events_that_have_one_is_found() -> None:
     with pytest.raises(DamagedState, match="The outbox of segment 3: its checksum is missing"):
-        open_segment(KEY, Segment(3, SEGMENT.events, OUTBOX))
-    assert open_segment(KEY, Segment(3, SEGMENT.events, b"")).outbox == b"", "whoever needs it says that it is gone"
+        check_segment(KEY, Segment(3, SEGMENT.events, OUTBOX))
+    assert check_segment(KEY, Segment(3, SEGMENT.events, b"")).outbox == b"", "whoever needs it says that it is gone"
 
 
 def test_a_segment_that_is_missing_before_a_page_without_checksums_is_found() -> None:

@@ -49,13 +49,13 @@ class Journal:
             self._folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise _translated(error) from error
+            raise _translate(error) from error
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self._catch_up()
             except OSError as error:
-                raise _translated(error) from error
+                raise _translate(error) from error
             yield self._rows
         finally:
             os.close(lock)  # which lets go of it
@@ -65,7 +65,7 @@ class Journal:
 
         Raises `StorageOutcomeUnknown`: the step may be whole in the file, and then it will have happened.
         """
-        data = _framed(step)
+        data = _frame(step)
         try:
             file = self._current()
             file.seek(self._end)
@@ -84,7 +84,7 @@ class Journal:
             try:
                 self._write_anew(self._rows)
             except OSError as error:
-                raise _translated(error) from error
+                raise _translate(error) from error
 
     def close(self) -> None:
         if self._file is not None:
@@ -136,7 +136,7 @@ class Journal:
         """The others see by the new file that it is another one, and so does this connection."""
         new = self._folder / "journal.new"
         with open(new, "wb") as file:
-            file.write(MAGIC + _framed(rows.snapshot()))
+            file.write(MAGIC + _frame(rows.snapshot()))
             file.flush()
             os.fsync(file.fileno())
         os.replace(new, self._path)
@@ -147,12 +147,12 @@ class Journal:
             os.close(folder)
 
 
-def _framed(step: Step) -> bytes:
+def _frame(step: Step) -> bytes:
     data = msgspec.msgpack.encode(step)
     return _header.pack(len(data), crc32(data)) + data
 
 
-def _translated(error: OSError) -> StorageConfigurationError | StorageUnavailable:
+def _translate(error: OSError) -> StorageConfigurationError | StorageUnavailable:
     """What waiting does not mend, and what it may."""
     if isinstance(error, PermissionError | NotADirectoryError | FileExistsError | IsADirectoryError):
         return StorageConfigurationError(str(error))

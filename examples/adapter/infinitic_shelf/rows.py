@@ -113,7 +113,7 @@ class Rows:
         return Written(change.version)
 
     def find(self, query: Query) -> Page:
-        below = None if query.cursor is None else _position(query.cursor)
+        below = None if query.cursor is None else _parse_cursor(query.cursor)
         found: list[tuple[Position, Entry]] = []
         for key, row in self._rows.items():
             if row.entry is not None and _matches(key, row.entry, query):
@@ -195,7 +195,7 @@ def _matches(key: StateKey, entry: Entry, query: Query) -> bool:
     )
 
 
-def _position(cursor: str) -> Position:
+def _parse_cursor(cursor: str) -> Position:
     try:
         position: Position = msgspec.json.decode(cursor, type=Position)
     except msgspec.DecodeError as error:

@@ -15,7 +15,7 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.errors import DecodingError, StorageError
 from infinitic.runtime.revival import events_of, head_of
 from infinitic.storage import StateKey, Storage
-from infinitic.storage.integrity import checked
+from infinitic.storage.integrity import ensure_checked
 from infinitic.transport import Transport
 
 STORAGE_SECONDS = 15.0
@@ -111,7 +111,7 @@ async def read_head(storage: Storage, key: StateKey) -> WorkflowHead | None:
         DamagedState: the head is damaged.
         NewerSchema: a later release wrote it.
     """
-    stored = (await checked(storage).states.load([key])).get(key)
+    stored = (await ensure_checked(storage).states.load([key])).get(key)
     return None if stored is None else head_of(key, stored)
 
 
@@ -120,5 +120,5 @@ async def _load_open_tasks(storage: Storage, key: StateKey) -> list[OpenTask]:
     needed = [] if head is None else open_work.segments_needed(head, MAX_TASKS)
     if head is None or not needed:
         return []
-    segments = await checked(storage).states.history(key, sequences=needed)
+    segments = await ensure_checked(storage).states.history(key, sequences=needed)
     return open_work.open_tasks(head, [events_of(key, each) for each in segments], MAX_TASKS)

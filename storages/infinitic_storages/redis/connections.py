@@ -1,7 +1,7 @@
 """Connections to one server, and batches of commands on them. Imports the driver.
 
-A batch goes on one connection in one write, and its replies are read in order. Nothing is sent twice behind the
-caller's back: whether a lost commit is repeated is not ours to decide.
+A batch is sent on one connection in one write, and its replies are read in order. Nothing is sent
+again without the caller: whether a lost commit is repeated is not decided here.
 """
 
 from __future__ import annotations
@@ -17,20 +17,24 @@ from redis.exceptions import ConnectionError as DriverConnectionError, NoScriptE
 
 from infinitic.errors import StorageError
 from infinitic.storage import StorageClosed, StorageConfigurationError, StorageOutcomeUnknown
-from infinitic_storages.hosts import unknown_host
-from infinitic_storages.redis.errors import ELSEWHERE, REPLIES, translate, untouched
-from infinitic_storages.redis.pools import pool, sentinel_pool
+from infinitic_storages.hosts import is_unknown_host
+from infinitic_storages.redis.errors import ELSEWHERE, REPLIES, is_untouched, translate
+from infinitic_storages.redis.pools import make_pool, make_sentinel_pool
 from infinitic_storages.redis.settings import RedisSettings
 
 WRITTEN = 0
-"""What a writing script answers when it has written; anything else that it answers says that it has not."""
+"""The answer of a writing script that has written. Any other answer says that it has not."""
 
 Argument = str | bytes
 Command = tuple[Argument, ...]
 
 
 class Script:
-    """A Lua script, called by its digest and loaded when the server does not have it."""
+    """A Lua script. It is called by its digest, and loaded when the server does not have it.
+
+    Args:
+        text: the script.
+    """
 
     __slots__ = ("digest", "text")
 
@@ -43,7 +47,13 @@ class Script:
 
 
 class Connections:
-    """A bounded pool. Who waits for a connection is served in order, within the deadline of its call."""
+    """A bounded pool of connections. Callers that wait for one are served in order.
+
+    A call may take as long as its deadline, which includes the wait.
+
+    Args:
+        settings: where the server is.
+    """
 
     def __init__(self, settings: RedisSettings) -> None:
         address = settings.address
@@ -53,29 +63,38 @@ class Connections:
         self._slots = asyncio.Semaphore(settings.pool_size)
         self._sentinel: Any = None
         self._closed = False
-        self._proven = False  # it has connected: a name that leads nowhere now is an outage, not a mistake
+        # Once it has connected, the name of the host is right: later failures are outages.
+        self._proven = False
         if settings.sentinel is None:
             self.where = str(address)
-            self._pool: Any = pool(settings, address)
+            self._pool: Any = make_pool(settings, address)
         else:
             hosts = ", ".join(f"{each.host}:{each.port}" for each in settings.sentinel.hosts)
             self.where = f"master '{settings.sentinel.master}' of the Sentinels {hosts}"
-            self._sentinel, self._pool = sentinel_pool(settings, address)
+            self._sentinel, self._pool = make_sentinel_pool(settings, address)
 
-    def check(self) -> None:
+    def check_open(self) -> None:
         if self._closed:
             raise StorageClosed("This storage is closed")
 
     async def run(self, commands: Sequence[Command], *, writing: bool = False) -> list[Any]:
-        """The replies, error replies among them as exceptions.
+        """Send commands, and return their replies. Error replies are among them, as exceptions.
 
-        Raises `StorageUnavailable`, `StorageConfigurationError`; `StorageOutcomeUnknown` if `writing`.
+        Args:
+            commands: what is sent, in one write.
+            writing: whether a command may change something.
+
+        Raises:
+            StorageUnavailable: the server is away, or no connection was free in time.
+            StorageConfigurationError: the server refuses us.
+            StorageOutcomeUnknown: the reply to a command that writes was lost.
+            StorageClosed: the storage has been closed.
         """
-        self.check()
+        self.check_open()
         sent = False
         try:
             async with asyncio.timeout(self._deadline), self._slots:
-                self.check()
+                self.check_open()
                 connection = await self._pool.get_connection()
                 self._proven = True
                 try:
@@ -84,12 +103,14 @@ class Connections:
                     await connection.send_packed_command(packed, check_health=False)
                     replies = [await _read(connection) for _ in commands]
                     if any(isinstance(reply, ELSEWHERE) for reply in replies):
-                        await connection.disconnect(nowait=True)  # the name may lead to the new master by now
+                        # The name may lead to the new master by now.
+                        await connection.disconnect(nowait=True)
                     if not writing:
                         _raise_for_connection(replies)
                     return replies
                 except BaseException:
-                    await connection.disconnect(nowait=True)  # replies on their way would go to the next caller
+                    # Replies that are still on their way would go to the next caller.
+                    await connection.disconnect(nowait=True)
                     raise
                 finally:
                     await self._pool.release(connection)
@@ -97,13 +118,13 @@ class Connections:
             text = TimeoutError(f"no answer within {self._deadline:g} seconds")
             raise translate(text, self.where, sent=sent) from error
         except (RedisError, OSError) as error:
-            if not self._proven and unknown_host(str(error)):
+            if not self._proven and is_unknown_host(str(error)):
                 told = f"Redis at {self.where} cannot be reached: {error}: there is no such host; correct its name"
                 raise StorageConfigurationError(told) from error
             raise translate(error, self.where, sent=sent) from error
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
-        """The replies to what only reads. Raises for error replies as well."""
+        """Send commands that only read, and return their replies. Error replies are raised."""
         replies = await self.run(commands)
         for reply in replies:
             if isinstance(reply, ResponseError):
@@ -111,13 +132,23 @@ class Connections:
         return replies
 
     async def call(self, script: Script, calls: Sequence[tuple[Argument, ...]], *, writing: bool = False) -> list[Any]:
-        """One reply for each call of the script. Raises for error replies as well."""
+        """Call a script many times. Return one reply for each call; error replies are raised."""
         return await self.evaluate([(script, arguments) for arguments in calls], writing=writing)
 
     async def evaluate(
         self, calls: Sequence[tuple[Script, tuple[Argument, ...]]], *, writing: bool = False
     ) -> list[Any]:
-        """One reply for each call, in one round trip. Scripts that the server lost cost a second one."""
+        """Call scripts in one round trip, and return one reply for each call.
+
+        If the server has lost a script, that costs a second round trip.
+
+        Args:
+            calls: scripts with their arguments.
+            writing: whether a script may change something.
+
+        Raises:
+            StorageOutcomeUnknown: some calls may have been written, and others not.
+        """
         replies = await self.run([script.command(*arguments) for script, arguments in calls], writing=writing)
         missing = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if missing:
@@ -145,7 +176,10 @@ class Connections:
         return [cause if cause and isinstance(reply, NoScriptError) else reply for reply in replies[len(load) :]]
 
     def _check_written(self, replies: Sequence[Any]) -> None:
-        """A batch is not written only if no reply says so, and none leaves it open."""
+        """Check a batch of writing scripts.
+
+        It is known not to be written only if no reply says so, and if no reply leaves it open.
+        """
         torn = next((reply for reply in replies if _may_be_written(reply)), None)
         if torn is not None:
             refused = translate(torn, self.where)
@@ -156,7 +190,7 @@ class Connections:
             raise StorageOutcomeUnknown(f"A part of a commit was written, another was not: {refused}") from errors[0]
 
     async def close(self) -> None:
-        """Calls under way may end, for as long as a connection may take; those that wait are told."""
+        """Let running calls end, within the time to open a connection. Waiting calls are told."""
         if self._closed:
             return
         self._closed = True
@@ -168,7 +202,8 @@ class Connections:
         finally:
             for _ in range(self._size):
                 self._slots.release()
-            with contextlib.suppress(RedisError, OSError):  # the server is gone: so are its connections
+            # If the server is gone, so are its connections.
+            with contextlib.suppress(RedisError, OSError):
                 await self._pool.disconnect(inuse_connections=True)
             if self._sentinel is not None:
                 with contextlib.suppress(RedisError, OSError):
@@ -176,7 +211,11 @@ class Connections:
 
 
 async def _read(connection: Any) -> Any:
-    """One reply. The class of a Sentinel's connection would make a lost one of READONLY: its parent's is called."""
+    """Read one reply.
+
+    The connection class of a Sentinel takes READONLY for a lost connection. So the method of its
+    parent is called.
+    """
     parent: Any = AbstractConnection  # untyped
     try:
         return await parent.read_response(connection, disconnect_on_error=False)
@@ -185,11 +224,11 @@ async def _read(connection: Any) -> Any:
 
 
 def _raise_for_connection(replies: Sequence[Any]) -> None:
-    """What refuses the connection is no matter of one reply, where nothing can have been written."""
+    """Raise what concerns the connection itself. It is used where nothing can have been written."""
     for reply in replies:
         if isinstance(reply, DriverConnectionError):
             raise reply
 
 
 def _may_be_written(reply: Any) -> bool:
-    return isinstance(reply, REPLIES) and not untouched(reply)
+    return isinstance(reply, REPLIES) and not is_untouched(reply)

@@ -1,4 +1,4 @@
-"""What a driver's error means in the words of the port."""
+"""What an error of the driver means in the terms of the port."""
 
 from __future__ import annotations
 
@@ -26,32 +26,44 @@ from infinitic.errors import StorageError
 from infinitic.storage import StorageConfigurationError, StorageOutcomeUnknown, StorageUnavailable
 
 _CREDENTIALS = (AuthenticationError, AuthenticationWrongNumberOfArgsError, AuthorizationError)
-_PASSING = (ClusterDownError, TryAgainError)  # MASTERDOWN is a ClusterDownError, which any replica may answer
+# MASTERDOWN is a `ClusterDownError`, which any replica may answer.
+_PASSING = (ClusterDownError, TryAgainError)
 
 REPLIES = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
-"""Error replies of the server, which the driver takes in part for failures of the connection."""
+"""Error replies of the server. The driver takes some of them for failures of the connection."""
 
 ELSEWHERE = (ReadOnlyError, *_PASSING, AuthenticationError, AuthorizationError, BusyLoadingError)
-"""Replies after which a new connection may do better."""
+"""Replies after which a new connection may help."""
 
 _BEFORE = (OutOfMemoryError, ReadOnlyError, NoScriptError, AskError, ClusterCrossSlotError, *_PASSING, *REPLIES[1:])
-_CODES = re.compile(r"(?:^|: -)(?:BUSY|MISCONF|NOREPLICAS|OOM|READONLY) ")  # within another text: Redis 6.2
+# Redis 6.2 puts these codes within another text.
+_CODES = re.compile(r"(?:^|: -)(?:BUSY|MISCONF|NOREPLICAS|OOM|READONLY) ")
 _NO_PERMISSION = re.compile(r"The user executing the script can't |ACL failure in script")
 
 
-def untouched(reply: RedisError) -> bool:
-    """Whether an error reply is known to come before the first write of a script: Redis undoes nothing."""
+def is_untouched(reply: RedisError) -> bool:
+    """Whether an error reply certainly came before a script wrote anything.
+
+    Redis does not undo what a failed script has written.
+    """
     if isinstance(reply, NoPermissionError):
-        return "script" not in str(reply)  # the script as a whole was refused
+        # Otherwise the script as a whole was refused.
+        return "script" not in str(reply)
     return isinstance(reply, _BEFORE) or _CODES.search(str(reply)) is not None
 
 
 def translate(error: BaseException, where: str, *, sent: bool = False) -> StorageError:
-    """The error to raise. `sent`: a change may have arrived, and no answer tells that it did not."""
+    """Make the error to raise.
+
+    Args:
+        error: of the driver.
+        where: the address of the server.
+        sent: whether a change may have arrived, and no answer says that it did not.
+    """
     text = str(error) or type(error).__name__
     server = f"Redis at {where}"
     if sent:
-        return StorageOutcomeUnknown(f"The answer of {server} to a commit was lost: {text}")
+        return StorageOutcomeUnknown(f"The reply of {server} to a commit was lost: {text}")
     if isinstance(error, _CREDENTIALS):
         return StorageConfigurationError(
             f"{server} refuses the credentials ({text}): check `username` and `password` of the storage"
@@ -62,7 +74,7 @@ def translate(error: BaseException, where: str, *, sent: bool = False) -> Storag
             "+info, and its keys"
         )
     if isinstance(error, _PASSING):
-        return StorageUnavailable(f"{server} is in the middle of a failover: {text}")
+        return StorageUnavailable(f"{server} is failing over to another server: {text}")
     if isinstance(error, ClusterError | AskError | ClusterCrossSlotError):
         return StorageConfigurationError(
             f"{server} is a Redis Cluster ({text}), which is not supported: use one server, or Sentinel"

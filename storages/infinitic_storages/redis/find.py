@@ -1,4 +1,4 @@
-"""`find`: from the sorted set that holds the least, in bounded steps."""
+"""`find`: it reads the smallest sorted set that holds all matches, in bounded steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ STEP = 500
 """Entries that one step reads at most."""
 
 FEW = 5000
-"""Overdue instances that are read at once. Beyond, the running ones are looked through, newest first."""
+"""Up to so many overdue instances are read at once. If there are more, the running instances are
+searched, newest first.
+"""
 
 _FIND = Script(scripts.FIND)
 _COUNT = Script(scripts.COUNT)
@@ -28,7 +30,12 @@ Position = tuple[float, str, str]
 
 
 class Finder:
-    """Answers queries behind one prefix."""
+    """Answers queries about the keys with one prefix.
+
+    Args:
+        connections: to the server.
+        prefix: what the keys begin with.
+    """
 
     __slots__ = ("_connections", "_prefix")
 
@@ -37,7 +44,7 @@ class Finder:
         self._prefix = prefix
 
     async def find(self, query: Query) -> Page:
-        below = None if query.cursor is None else _position(query.cursor)
+        below = None if query.cursor is None else _parse_cursor(query.cursor)
         status = query.status
         if query.overdue_at is not None:
             if status not in (None, WorkflowStatus.RUNNING):
@@ -48,23 +55,26 @@ class Finder:
             return Page([], None)
         few = None if query.overdue_at is None else await self._overdue(query.overdue_at)
         if few is not None:
-            matching = (each for each in few if _matches(each, query) and (below is None or _place(each) < below))
-            best = nlargest(query.limit + 1, matching, key=_place)
+            matching = (each for each in few if _matches(each, query) and (below is None or _locate(each) < below))
+            best = nlargest(query.limit + 1, matching, key=_locate)
         else:
-            best = await self._scan(query, _index(name, status, query.flag), below)
+            best = await self._scan(query, _choose_index(name, status, query.flag), below)
         page = best[: query.limit]
-        cursor = msgspec.json.encode(_place(page[-1])).decode() if len(best) > len(page) else None
+        cursor = msgspec.json.encode(_locate(page[-1])).decode() if len(best) > len(page) else None
         return Page(page, cursor)
 
     async def count(self, query: Query) -> int:
-        """How many entries match, at most the limit. One look if one index tells it, else page by page."""
+        """Count the entries that match, but no further than the limit.
+
+        That is one look if one index tells it, and otherwise page by page.
+        """
         name = None if query.name is None else encode_name(query.name)
         if query.name is not None and name is None:
             return 0
         if query.overdue_at is None and (query.status is None or query.flag is None):
             after = "" if query.started_after is None else repr(float(query.started_after))
             before = "" if query.started_before is None else repr(float(query.started_before))
-            index = _index(name, query.status, query.flag)
+            index = _choose_index(name, query.status, query.flag)
             (counted,) = await self._connections.call(_COUNT, [(self._prefix, index, after, before)])
             return int(min(counted, query.limit))
         counted, cursor = 0, None
@@ -78,26 +88,26 @@ class Finder:
 
     async def _overdue(self, before: float) -> list[Found] | None:
         (reply,) = await self._connections.call(_OVERDUE, [(self._prefix, repr(float(before)), str(FEW))])
-        return None if reply is None else list(_found(reply))
+        return None if reply is None else list(_decode_found(reply))
 
     async def _scan(self, query: Query, index: bytes, below: Position | None) -> list[Found]:
-        """Up to one more than the limit, so that it is known whether there is more."""
+        """Find one entry more than the limit, so that it is known whether there is more."""
         before = "" if query.started_before is None else repr(float(query.started_before))
         best: list[Found] = []
         while len(best) <= query.limit:
             step = STEP if query.overdue_at is not None else min(STEP, query.limit + 1 - len(best))
             place = ("", b"") if below is None else (repr(below[0]), encode_key(StateKey(below[1], below[2])) or b"")
             (reply,) = await self._connections.call(_FIND, [(self._prefix, index, str(step), before, *place)])
-            rows = list(_found(reply))
+            rows = list(_decode_found(reply))
             best += [row for row in rows if _matches(row, query)]
             if len(reply) < 2 * step or not rows or _is_over(rows[-1], query):
                 break
-            below = _place(rows[-1])
+            below = _locate(rows[-1])
         return best[: query.limit + 1]
 
 
-def _index(name: bytes | None, status: WorkflowStatus | None, flag: Flag | None) -> bytes:
-    """The smallest set that holds all that match."""
+def _choose_index(name: bytes | None, status: WorkflowStatus | None, flag: Flag | None) -> bytes:
+    """Choose the smallest sorted set that holds all entries that match."""
     if flag is not None:
         return b"f|" + flag.value.encode() if name is None else b"g|" + flag.value.encode() + b"|" + name
     if name is None:
@@ -105,13 +115,13 @@ def _index(name: bytes | None, status: WorkflowStatus | None, flag: Flag | None)
     return b"n|" + name if status is None else b"b|" + status.value.encode() + b"|" + name
 
 
-def _found(reply: Sequence[bytes | None]) -> Iterator[Found]:
+def _decode_found(reply: Sequence[bytes | None]) -> Iterator[Found]:
     for member, entry in zip(reply[::2], reply[1::2], strict=True):
         if member is not None and entry is not None:
             yield Found(decode_key(member), _decode(entry))
 
 
-def _place(found: Found) -> Position:
+def _locate(found: Found) -> Position:
     return float(found.entry.started_at), found.key.name, found.key.id
 
 
@@ -134,7 +144,7 @@ def _matches(found: Found, query: Query) -> bool:
     return query.overdue_at is None or (entry.next_wake is not None and entry.next_wake < query.overdue_at)
 
 
-def _position(cursor: str) -> Position:
+def _parse_cursor(cursor: str) -> Position:
     try:
         position: Position = msgspec.json.decode(cursor, type=Position)
     except msgspec.DecodeError as error:

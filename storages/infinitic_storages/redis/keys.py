@@ -10,7 +10,7 @@ _NUL = b"\0\xff"
 
 
 def encode_name(name: str) -> bytes | None:
-    """None for what no name can be: too long, or a lone surrogate."""
+    """Encode a name or an id; None if it is too long, or has a lone surrogate."""
     try:
         encoded = name.encode()
     except UnicodeEncodeError:
@@ -19,7 +19,10 @@ def encode_name(name: str) -> bytes | None:
 
 
 def encode_key(key: StateKey) -> bytes | None:
-    """The member that names an instance in sorted sets, and ends its keys. None for what no key can be."""
+    """Encode a key as the member of sorted sets that names it. Its Redis keys end with it, too.
+
+    None if it cannot be a key.
+    """
     name = encode_name(key.name)
     if name is None or encode_name(key.id) is None:
         return None

@@ -1,4 +1,7 @@
-"""Whether the user may run what the scripts run: one that is refused midway would leave a change half written."""
+"""Checks whether the user may run the commands of the scripts.
+
+A script that is refused midway would leave a change half written.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from infinitic_storages.redis.connections import Command, Connections, Script
 _NOTHING = Script("return 0")
 
 
-def trials(key: str) -> list[Command]:
-    """Each command of the scripts, on a scratch key which they leave away."""
+def list_trials(key: str) -> list[Command]:
+    """List each command of the scripts, on a scratch key that they do not leave behind."""
     return [
         ("HSET", key, "f", "0"),
         ("HGET", key, "f"),
@@ -31,8 +34,12 @@ def trials(key: str) -> list[Command]:
 
 
 async def check_permissions(connections: Connections, prefix: str) -> None:
-    """Raises `StorageConfigurationError` that names the commands."""
-    commands = trials(f"{prefix}|check")
+    """Try out each command.
+
+    Raises:
+        StorageConfigurationError: some are refused. The text names them.
+    """
+    commands = list_trials(f"{prefix}|check")
     refused: dict[str, str] = {}
     for command, reply in zip(commands, await connections.run(commands), strict=True):
         if isinstance(reply, NoPermissionError) or _is_unknown(reply):
@@ -46,5 +53,5 @@ async def check_permissions(connections: Connections, prefix: str) -> None:
 
 
 def _is_unknown(reply: object) -> bool:
-    """As a command is that was renamed."""
+    """Whether the server does not know a command, because it was renamed."""
     return isinstance(reply, ResponseError) and str(reply).startswith("unknown command")

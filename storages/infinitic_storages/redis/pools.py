@@ -1,4 +1,4 @@
-"""The driver's pools, made from our settings. Imports the driver."""
+"""Makes the pools of the driver from our settings. Imports the driver."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from infinitic_storages.redis.settings import Address, RedisSettings
 
 
 def _untyped(driver: Any) -> Any:
-    """The driver's classes, whose annotations are too few or wrong."""
+    """A class of the driver whose annotations are missing or wrong, without its types."""
     return driver
 
 
-def _common(settings: RedisSettings) -> dict[str, Any]:
+def _make_options(settings: RedisSettings) -> dict[str, Any]:
     return {
         "socket_timeout": None,  # the deadline of a call is ours
         "socket_connect_timeout": settings.connect_timeout_seconds,
@@ -33,7 +33,7 @@ def _common(settings: RedisSettings) -> dict[str, Any]:
     }
 
 
-def _tls(settings: RedisSettings) -> dict[str, Any]:
+def _make_tls_options(settings: RedisSettings) -> dict[str, Any]:
     tls = settings.tls
     if tls is None:
         return {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
@@ -46,8 +46,8 @@ def _tls(settings: RedisSettings) -> dict[str, Any]:
     }
 
 
-def pool(settings: RedisSettings, address: Address) -> Any:
-    options: dict[str, Any] = _common(settings) | {
+def make_pool(settings: RedisSettings, address: Address) -> Any:
+    options: dict[str, Any] = _make_options(settings) | {
         "username": address.username,
         "password": address.password,
         "db": address.database,
@@ -61,23 +61,27 @@ def pool(settings: RedisSettings, address: Address) -> Any:
         options |= {"host": address.host, "port": address.port}
         if address.tls:
             connection = SSLConnection
-            options |= _tls(settings)
+            options |= _make_tls_options(settings)
     return _untyped(ConnectionPool)(connection_class=connection, max_connections=settings.pool_size, **options)
 
 
-def sentinel_pool(settings: RedisSettings, address: Address) -> tuple[Any, Any]:
+def make_sentinel_pool(settings: RedisSettings, address: Address) -> tuple[Any, Any]:
     chosen = settings.sentinel
     assert chosen is not None
-    tls = _tls(settings) if address.tls else {}
+    tls = _make_tls_options(settings) if address.tls else {}
     password = None if chosen.password is None else chosen.password.get_secret_value()
-    sentinel_options = _common(settings) | {"username": chosen.username, "password": password, **tls}
+    sentinel_options = _make_options(settings) | {"username": chosen.username, "password": password, **tls}
     sentinel_options |= {"socket_timeout": settings.connect_timeout_seconds, "ssl": address.tls}
     sentinel_class: Any = Sentinel  # its types are partly missing
     pool_class: Any = SentinelConnectionPool
     sentinel: Sentinel = sentinel_class(
         [(each.host, each.port) for each in chosen.hosts], sentinel_kwargs=sentinel_options
     )
-    options = _common(settings) | {"username": address.username, "password": address.password, "db": address.database}
+    options = _make_options(settings) | {
+        "username": address.username,
+        "password": address.password,
+        "db": address.database,
+    }
     pool: ConnectionPool = pool_class(
         chosen.master,
         sentinel,

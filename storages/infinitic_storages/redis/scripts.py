@@ -1,9 +1,9 @@
-"""What runs inside Redis, each script as one uninterrupted step.
+"""What runs inside Redis. Each script is one uninterrupted step.
 
-Keys, all behind `PREFIX|`, where M is the member that names an instance (see `keys`) and N its name part::
+All keys begin with `PREFIX|`. M is the member that names an instance (see `keys`), N its name::
 
-    s|M             hash: v version, h head, q last sequence, p published, x expires_at, e entry, t status, f flag
-                    (a remnant has v only)
+    s|M             hash: v version, h head, q last sequence, p published, x expires_at, e entry,
+                    t status, f flag (a remnant has v only)
     e|M  o|M        hashes: events and outboxes by sequence
     marks           sorted set: length of M, M and deduplication id, by when the id goes
     expiring        sorted set: M of instances by expires_at
@@ -13,14 +13,15 @@ Keys, all behind `PREFIX|`, where M is the member that names an instance (see `k
     waking          sorted set: M of running instances by next_wake
     schema          the number of this layout
 
-Redis refuses a script before its first write or not at all (memory, disk, replica), so a script is whole or absent.
-It undoes nothing of one that errs midway, which is kept from happening: see
-`infinitic.storage.checks` and `permissions`.
-Versions and sequences stay text: a Lua number is exact to 2^53 only.
+Redis refuses a script before its first write, or not at all (memory, disk, replica). So what a
+script does is written as a whole or not at all. Redis does not undo a script that fails midway.
+That must not happen: see `infinitic.storage.checks` and `permissions`.
+
+Versions and sequences stay text, because a Lua number is exact only up to 2^53.
 """
 
 SCHEMA = 2
-"""1: without flags. What it wrote needs no change: an instance without `f` has none."""
+"""1 was without flags. What it wrote needs no change: an instance without `f` has no flag."""
 
 UPGRADE = """
 -- 1 the key of the schema  2 its number in this release. Never back to an older one

@@ -15,7 +15,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Address(NamedTuple):
-    """Where the server is and who connects, whichever way it was given."""
+    """Where the server is, and with which credentials to connect to it."""
 
     host: str
     port: int
@@ -33,7 +33,7 @@ class Address(NamedTuple):
         return f"Address({self}, username={self.username!r}, database={self.database}, tls={self.tls})"
 
 
-class Tls(Settings):
+class RedisTls(Settings):
     """TLS to the server, and to the Sentinels."""
 
     ca: Path | None = Field(
@@ -75,7 +75,7 @@ class RedisSettings(Settings):
     username: str | None = Field(default=None, description="User that connects; default is Redis' user `default`")
     password: SecretStr | None = Field(default=None, description="Password of the user")
     database: int = Field(default=0, ge=0, description="Number of the database")
-    tls: Tls | None = Field(default=None, description="TLS. Without it: none, unless the URL is rediss://")
+    tls: RedisTls | None = Field(default=None, description="TLS. Without it: none, unless the URL is rediss://")
     sentinel: Sentinel | None = Field(default=None, description="Sentinels, instead of host and port")
     key_prefix: str = Field(
         default="infinitic",
@@ -116,7 +116,12 @@ class RedisSettings(Settings):
 
 
 def _parse(url: str) -> Address:
-    """Raises `ValueError` with a text that does not repeat the URL: it may hold a password."""
+    """Parse a URL.
+
+    Raises:
+        ValueError: it cannot be parsed. The text does not repeat the URL, which may hold a
+            password.
+    """
     try:
         parts = urlsplit(url)
         port = parts.port or 6379

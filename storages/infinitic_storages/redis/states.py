@@ -1,4 +1,4 @@
-"""The verbs of the Redis storage."""
+"""The methods of the Redis storage."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from infinitic_storages.redis.settings import RedisSettings
 
 CHUNK = 200
-"""What one step of a purge removes at most, so that nobody waits for it long."""
+"""How much one step of a purge removes at most, so that other calls do not wait long."""
 
 GONE = "it is missing"
 
@@ -66,7 +66,7 @@ class RedisStates(StateStorage):
     async def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
         members = {key: member for key in keys if (member := encode_key(key)) is not None}
         if not members:
-            self._connections.check()
+            self._connections.check_open()
             return {}
         rows = await self._connections.ask(
             [("HMGET", self._prefix + b"s|" + member, "v", "h", "q", "p") for member in members.values()]
@@ -86,7 +86,7 @@ class RedisStates(StateStorage):
         sequences: Sequence[int] | None = None,
         outbox: bool = False,
     ) -> list[Segment]:
-        self._connections.check()
+        self._connections.check_open()
         check_history(after, limit, sequences)
         member = encode_key(key)
         wanted = sorted({each for each in sequences or () if each > 0})
@@ -102,7 +102,7 @@ class RedisStates(StateStorage):
         ]
 
     async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
-        self._connections.check()
+        self._connections.check_open()
         check_changes(changes, self._limit)
         outcomes: list[Outcome | None] = [None] * len(changes)
         calls: list[tuple[Script, tuple[Argument, ...]]] = []
@@ -124,15 +124,15 @@ class RedisStates(StateStorage):
         return [outcome for outcome in outcomes if outcome is not None]
 
     async def find(self, query: Query) -> Page:
-        self._connections.check()
+        self._connections.check_open()
         return await self._finder.find(query)
 
     async def count(self, query: Query) -> int:
-        self._connections.check()
+        self._connections.check_open()
         return await self._finder.count(query)
 
     async def purge(self, now: float, limit: int = 1000) -> int:
-        self._connections.check()
+        self._connections.check_open()
         check_purge(now, limit)
         await self._purge(now, limit, remnants=True)
         return await self._purge(now, limit, remnants=False)
@@ -198,7 +198,7 @@ def _decode_outcome(change: Change | Published, reply: Any) -> Outcome:
 
 
 def _decide_impossible(change: Change | Published) -> Outcome:
-    """What becomes of a key that nothing can be stored of."""
+    """Decide the outcome of a change whose key nothing can be stored for."""
     if isinstance(change, Published) or change.expected is not None:
         return Lost(None)
     if change.segment is not None and change.segment.sequence != 1:
@@ -211,5 +211,5 @@ def _encode_flag(value: bool) -> str:
 
 
 def _encode_number(value: float | None) -> str:
-    """Exact both ways. None is the empty text."""
+    """Encode a number so that it is read back exactly. None is the empty text."""
     return "" if value is None else repr(float(value))

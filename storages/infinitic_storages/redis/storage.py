@@ -1,4 +1,4 @@
-"""The Redis storage: one Lua script for each change, one round trip for a batch."""
+"""The Redis storage: one Lua script for each change, and one round trip for a batch."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ DAY = 86_400.0
 class RedisStorage(Storage):
     """A connection to a Redis server, made when it is first used. It belongs to one event loop.
 
-    Whether what is written survives a crash depends on the server: it has to have `appendonly yes` and
-    `appendfsync always`. That is known after `prepare`; until then `capabilities.durable` is False.
+    Whether what is written survives a crash depends on the server: it has to have `appendonly yes`
+    and `appendfsync always`. That is known after `prepare`; until then `capabilities.durable` is
+    False.
 
     Args:
         settings: where the server is; by default a Redis on this machine.
@@ -53,10 +54,11 @@ class RedisStorage(Storage):
 
     @classmethod
     def from_settings(cls, settings: Any, *, deduplication_window: float) -> Self:
-        """See `infinitic.plugins.StoragePlugin`."""
+        """Make a storage, see `infinitic.plugins.StoragePlugin`. It does not connect."""
         return cls(settings, deduplication_window=deduplication_window)
 
     async def prepare(self) -> None:
+        """Check the server, see `Storage.prepare`. Now it is known whether it is durable."""
         durable = await self._prepare(self._connections, self._prefix)
         kept = self.capabilities
         self.capabilities = StorageCapabilities(
@@ -64,7 +66,7 @@ class RedisStorage(Storage):
         )
 
     async def diagnose(self) -> list[Diagnosis]:
-        """How the server is, see `infinitic.diagnosis`."""
+        """Check the server, see `infinitic.diagnosis`."""
         return await self._diagnose(self._connections, self._prefix, SystemClock())
 
     async def close(self) -> None:

@@ -1,1 +1,4 @@
-"""The SQL storages: PostgreSQL, MySQL and MariaDB, SQLite. Nothing here imports a driver before a storage is made."""
+"""The SQL storages: PostgreSQL, MySQL and MariaDB, SQLite.
+
+No driver is imported before a storage is made.
+"""

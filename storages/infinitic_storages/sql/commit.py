@@ -74,7 +74,7 @@ class Facts:
 
 @dataclass(slots=True)
 class Question:
-    """What has to be known for a commit. Claims and keys are sorted, so that commits do not deadlock.
+    """What has to be known for a commit. Claims and keys are sorted: so commits cannot deadlock.
 
     Attributes:
         changes: the changes of the commit.

@@ -1,7 +1,7 @@
-"""Keys and deduplication ids as bytes: exact, and in the order of (name, id) on every database.
+"""Keys and deduplication ids as bytes. They are exact, and sort by name and id on every database.
 
-A key is one column, since MariaDB finds no index for a list of pairs. UTF-8 sorts as its characters
-do.
+A key is one column, because MariaDB finds no index for a list of pairs. UTF-8 sorts as its
+characters do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NUL = b"\0\xff"
 
 
 def encode_key(key: StateKey) -> bytes | None:
-    """None for what no key can be: too long, or a lone surrogate."""
+    """Encode a key; None if it is too long, or has a lone surrogate."""
     try:
         name, id_ = key.name.encode(), key.id.encode()
     except UnicodeEncodeError:

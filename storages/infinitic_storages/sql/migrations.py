@@ -1,4 +1,7 @@
-"""The schema and its versions. The caller holds the lock; a step that was interrupted is run again."""
+"""The schema and its versions.
+
+The caller holds a lock. A step that was interrupted is run again.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,21 @@ from infinitic_storages.sql.tables import Tables
 def _create(connection: Connection, tables: Tables) -> None:
     for table in tables.metadata.sorted_tables:
         table.create(connection, checkfirst=True)
-        for index in table.indexes:  # MySQL commits the table before its indexes
+        # MySQL commits the table before its indexes. So they may be missing after an interruption.
+        for index in table.indexes:
             index.create(connection, checkfirst=True)
-    if connection.dialect.name == "postgresql":  # payloads are compressed by those who know them
+    if connection.dialect.name == "postgresql":
+        # No compression by the database: `CompressedStorage` does it, if it is configured.
         name = connection.dialect.identifier_preparer.format_table(tables.segments)
         for column in ("events", "outbox"):
             connection.execute(text(f"ALTER TABLE {name} ALTER COLUMN {column} SET STORAGE EXTERNAL"))
 
 
 def _add_flag(connection: Connection, tables: Tables) -> None:
-    """Stalled and parked instances can be listed. Those of before show at their next transition."""
+    """Add the column by which stalled and parked instances are listed.
+
+    Those that were so before are listed after their next transition.
+    """
     states = tables.states
     if not any(each["name"] == "flag" for each in inspect(connection).get_columns(states.name, schema=tables.schema)):
         prepared = connection.dialect.identifier_preparer
@@ -34,15 +42,25 @@ def _add_flag(connection: Connection, tables: Tables) -> None:
 
 
 STEPS: tuple[Callable[[Connection, Tables], None], ...] = (_create, _add_flag)
-"""Step n leads from version n to n + 1. Never change one that was released, but for `_create`, which makes what is
-newest: each step after it looks at what is there already.
+"""Step n leads from version n to n + 1. Each step looks at what is there already.
+
+Never change a step that was released. `_create` is the exception: it makes the newest tables.
 """
 
 SCHEMA_VERSION = len(STEPS)
 
 
 def migrate(connection: Connection, tables: Tables, where: str) -> None:
-    """Bring the schema to `SCHEMA_VERSION`. Raises `StorageConfigurationError` for one of a newer release."""
+    """Bring the schema to `SCHEMA_VERSION`.
+
+    Args:
+        connection: with the lock of migrations.
+        tables: the tables.
+        where: the database, for an error.
+
+    Raises:
+        StorageConfigurationError: the schema is of a newer release.
+    """
     if tables.schema is not None and not inspect(connection).has_schema(tables.schema):
         connection.execute(CreateSchema(tables.schema, if_not_exists=True))
     tables.meta.create(connection, checkfirst=True)

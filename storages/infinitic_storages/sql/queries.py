@@ -1,4 +1,4 @@
-"""The verbs that every database answers to the same statements."""
+"""The methods that need the same statements on every database."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from infinitic.storage import (
 from infinitic_storages.sql.keys import decode_key, encode_key
 from infinitic_storages.sql.tables import Tables
 
-_CHUNK = 1000  # keys in one list
+_CHUNK = 1000
+"""Keys in one list of a statement."""
 
 _GONE = "it is missing"
 
-_Position = tuple[float, str, str]  # of an entry in the order of `find`: start, name, id
+_Position = tuple[float, str, str]
+"""The place of an entry in the order of `find`: start, name, id."""
 
 
 def load(connection: Connection, tables: Tables, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
@@ -37,7 +39,8 @@ def load(connection: Connection, tables: Tables, keys: Sequence[StateKey]) -> di
     for start in range(0, len(encoded), _CHUNK):
         statement = select(states.key, states.version, states.head, states.sequence, states.published).where(
             states.key.in_(encoded[start : start + _CHUNK]),
-            or_(states.head.is_not(None), states.started_at.is_not(None)),  # neither: a remnant
+            # A remnant has neither.
+            or_(states.head.is_not(None), states.started_at.is_not(None)),
         )
         for key, version, head, sequence, published in connection.execute(statement):
             value, damage = (bytes(head), "") if head is not None else (b"", _GONE)
@@ -73,13 +76,13 @@ def history(
 
 
 def find(connection: Connection, tables: Tables, query: Query) -> Page:
-    """A page of entries, newest start first. Ranges of time are without their ends."""
+    """Find a page of entries, newest start first. The ends of ranges are not part of them."""
     states = tables.states.c
-    where = _matching(tables, query)
+    where = _build_conditions(tables, query)
     if where is None:
         return Page([], None)
     if query.cursor is not None:
-        start, key = _position(query.cursor)
+        start, key = _parse_cursor(query.cursor)
         where += [states.started_at <= start, or_(states.started_at < start, states.key < key)]
     statement = (
         select(
@@ -96,7 +99,7 @@ def find(connection: Connection, tables: Tables, query: Query) -> Page:
         .limit(query.limit + 1)
     )
     rows = connection.execute(statement).all()
-    found = [Found(decode_key(key), _entry(*facts)) for key, *facts in rows[: query.limit]]
+    found = [Found(decode_key(key), _make_entry(*facts)) for key, *facts in rows[: query.limit]]
     if len(rows) <= query.limit:
         return Page(found, None)
     last = found[-1]
@@ -104,15 +107,15 @@ def find(connection: Connection, tables: Tables, query: Query) -> Page:
 
 
 def count(connection: Connection, tables: Tables, query: Query) -> int:
-    """How many entries match, counted no further than the limit."""
-    where = _matching(tables, query)
+    """Count the entries that match, but no further than the limit."""
+    where = _build_conditions(tables, query)
     if where is None:
         return 0
     some = select(literal(1).label("one")).select_from(tables.states).where(and_(*where)).limit(query.limit).subquery()
     return connection.execute(select(func.count()).select_from(some)).scalar_one()
 
 
-def _entry(
+def _make_entry(
     status: str,
     started_at: float,
     version: int | None,
@@ -124,8 +127,8 @@ def _entry(
     return Entry(WorkflowStatus(status), started_at, version, closed_at, next_wake, known)
 
 
-def _matching(tables: Tables, query: Query) -> list[ColumnElement[bool]] | None:
-    """What the rows of a query are, without its cursor. None: there can be none."""
+def _build_conditions(tables: Tables, query: Query) -> list[ColumnElement[bool]] | None:
+    """Build the conditions of a query, without its cursor. None: no row can match."""
     states = tables.states.c
     where: list[ColumnElement[bool]] = [states.started_at.is_not(None)]
     if query.name is not None:
@@ -148,16 +151,26 @@ def _matching(tables: Tables, query: Query) -> list[ColumnElement[bool]] | None:
 
 
 def purge(connection: Connection, tables: Tables, now: float, limit: int, window: float) -> int:
-    """Remove remnants, then head, history and entry of instances. Returns how many instances went.
+    """Remove remnants, then head, history and entry of instances that have expired.
 
-    Rows that a commit holds are left to the next call: what it writes may tell them to stay.
+    Rows that are locked by a commit are left to the next call: the commit may tell them to stay.
+
+    Args:
+        connection: in a transaction.
+        tables: the tables.
+        now: seconds since the Unix epoch.
+        limit: how many remnants, and how many instances.
+        window: seconds of the deduplication window.
+
+    Returns:
+        How many instances were removed.
     """
     states, segments = tables.states.c, tables.segments.c
     due = (states.expires_at.is_not(None), states.expires_at <= now)
-    for keys in _due(connection, tables, limit, and_(states.head.is_(None), *due)):
+    for keys in _find_due(connection, tables, limit, and_(states.head.is_(None), *due)):
         connection.execute(delete(tables.states).where(states.key.in_(keys), states.head.is_(None), *due))
     gone = 0
-    for keys in _due(connection, tables, limit, and_(states.head.is_not(None), *due)):
+    for keys in _find_due(connection, tables, limit, and_(states.head.is_not(None), *due)):
         connection.execute(delete(tables.segments).where(segments.key.in_(keys)))
         connection.execute(
             update(tables.states)
@@ -177,7 +190,7 @@ def purge(connection: Connection, tables: Tables, now: float, limit: int, window
     return gone
 
 
-def _due(connection: Connection, tables: Tables, limit: int, where: ColumnElement[bool]) -> list[list[bytes]]:
+def _find_due(connection: Connection, tables: Tables, limit: int, where: ColumnElement[bool]) -> list[list[bytes]]:
     states = tables.states.c
     statement = (
         select(states.key).where(where).order_by(states.expires_at).limit(limit).with_for_update(skip_locked=True)
@@ -186,7 +199,7 @@ def _due(connection: Connection, tables: Tables, limit: int, where: ColumnElemen
     return [keys[start : start + _CHUNK] for start in range(0, len(keys), _CHUNK)]
 
 
-def _position(cursor: str) -> tuple[float, bytes]:
+def _parse_cursor(cursor: str) -> tuple[float, bytes]:
     try:
         start, name, id_ = msgspec.json.decode(cursor, type=_Position)
     except msgspec.DecodeError as error:

@@ -80,7 +80,7 @@ class PostgresSettings(_ServerSettings):
 
 
 class MysqlSettings(_ServerSettings):
-    """MySQL 8.0 or newer, MariaDB 10.6 or newer. `prefer` is TLS only if one of the three files is given."""
+    """MySQL 8.0 or newer, MariaDB 10.6 or newer. `prefer` uses TLS only if a file is given."""
 
     port: int = Field(default=3306, ge=1, le=65535, description="Port of the server")
     table_prefix: str = Field(

@@ -1,7 +1,8 @@
-"""What the SQL storages share: a bounded thread pool, deadlines, and the verbs. Imports no driver.
+"""What the SQL storages share: a thread pool, deadlines, and the methods. Imports no driver.
 
-A verb is one hop to a thread that has a connection to itself. A cancelled verb whose thread has
-begun is left to end there, so that no connection leaks; one that has not begun never does.
+A method runs in a thread that has a connection to itself. If the method is cancelled and its thread
+has begun, the thread runs to its end, so that no connection is lost. A thread that has not begun
+never does.
 """
 
 from __future__ import annotations
@@ -41,15 +42,29 @@ T = TypeVar("T")
 DEFAULT_DEDUPLICATION_WINDOW = 14 * 86_400.0
 """Seconds that deduplication ids and remnants are kept."""
 
-_GRACE = 2.0  # seconds past the deadline: what the driver has to say is better than silence
-_AGAIN = 0.5  # seconds until what does not end is cut again
+_GRACE = 2.0
+"""Seconds after the deadline until a call is given up. The driver may have a better error."""
+
+_AGAIN = 0.5
+"""Seconds until a call that does not end is cut again."""
 
 
 class SqlStorage(Storage):
-    """A database behind SQLAlchemy. Each subclass opens its own kind."""
+    """A database behind SQLAlchemy. Each subclass opens its own kind.
+
+    Args:
+        deduplication_window: seconds for which deduplication ids and remnants are kept.
+        max_value: bytes of one head, of events or of an outbox.
+        pool_size: how many threads with a connection there are.
+        deadline: seconds that a call may take, its wait for a thread included.
+        durable: whether what is written survives a crash.
+
+    Raises:
+        MissingDriverError: the driver is not installed.
+    """
 
     extra: ClassVar[str]
-    """The optional dependency that brings the driver, and the name in a configuration."""
+    """The optional dependency that brings the driver. It is also the name in a configuration."""
 
     def __init__(
         self, deduplication_window: float, max_value: int, pool_size: int, deadline: float, *, durable: bool = True
@@ -76,7 +91,7 @@ class SqlStorage(Storage):
         raise NotImplementedError
 
     async def prepare(self) -> None:
-        """Connect, create or migrate the tables under a lock, and learn the limits of the server."""
+        """Connect, create or migrate the tables under a lock, and ask for the server's limits."""
         limit = await self.run(self._database.prepare, writes=True, seconds=max(self._deadline, 60.0))
         if limit is not None and limit < self.capabilities.max_value:
             kept = self.capabilities
@@ -85,7 +100,7 @@ class SqlStorage(Storage):
             )
 
     async def diagnose(self) -> list[Diagnosis]:
-        """How the database is, see `infinitic.diagnosis`."""
+        """Check the database, see `infinitic.diagnosis`."""
         from infinitic_storages.sql.diagnosis import diagnose  # it imports SQLAlchemy
 
         return await self.run(lambda call: diagnose(self._database, call, SystemClock()))
@@ -110,7 +125,19 @@ class SqlStorage(Storage):
         commit: bool = False,
         seconds: float | None = None,
     ) -> T:
-        """The result of `work` in a thread, or what its deadline means."""
+        """Run `work` in a thread, and return its result.
+
+        Args:
+            work: what is done.
+            writes: whether it writes. SQLite has one thread for that.
+            commit: whether it is a commit, whose outcome may be unknown.
+            seconds: its deadline; by default that of the settings.
+
+        Raises:
+            StorageUnavailable: the deadline is over, or the database is away.
+            StorageOutcomeUnknown: likewise, and a commit was on its way.
+            StorageClosed: the storage has been closed.
+        """
         if self._closed:
             raise StorageClosed("This storage is closed")
         deadline = self._deadline if seconds is None else seconds
@@ -132,13 +159,16 @@ class SqlStorage(Storage):
         finally:
             if future.done():
                 watchdog.cancel()
-            del future  # it holds the error, whose traceback has this frame: a cycle that keeps what was to be written
+            # It holds the error, whose traceback holds this frame. That cycle would keep the
+            # values.
+            del future
 
     @classmethod
     def _give_up(cls, loop: asyncio.AbstractEventLoop, future: Future[T], call: DatabaseCall) -> None:
-        """Not begun: it never will. Begun: cut its connection, and the thread ends with what the driver says.
+        """Give a call up. If its thread has not begun, it never will.
 
-        It may be connecting, or between two statements: again, until it has ended.
+        If it has begun, its connection is cut, and the thread ends with an error of the driver. It
+        may be connecting now, or be between two statements. So this is repeated until it has ended.
         """
         if future.done():
             return

@@ -1,7 +1,7 @@
 """The tables, for DDL and for the statements that are not hot.
 
-`states` has one row per instance, or per remnant (`head` is null). Nothing that changes at each
-step is indexed, so that PostgreSQL rewrites heads in place.
+`states` has one row for each instance or remnant (whose `head` is null). Columns that change at
+each step have no index, so that PostgreSQL can rewrite heads in place.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from infinitic.storage.checks import MAX_KEY_PART
 from infinitic_storages.sql.keys import MAX_DEDUPLICATION_ID, MAX_KEY
 
 
-def _exact(length: int) -> TypeEngine[bytes]:
+def _make_binary(length: int) -> TypeEngine[bytes]:
     return LargeBinary(length).with_variant(VARBINARY(length), "mysql", "mariadb")
 
 
@@ -40,7 +40,12 @@ _MYSQL: dict[str, Any] = {
 
 
 class Tables:
-    """The tables in one schema; None: where the connection stands. `prefix` is what their names begin with."""
+    """The tables in one schema.
+
+    Args:
+        schema: its name; None for that of the connection.
+        prefix: what the names of the tables begin with.
+    """
 
     def __init__(self, schema: str | None = None, prefix: str = "") -> None:
         self.metadata = MetaData(schema=schema)
@@ -55,8 +60,8 @@ class Tables:
         self.states = Table(
             f"{prefix}infinitic_states",
             self.metadata,
-            Column("key", _exact(MAX_KEY), primary_key=True),
-            Column("name", _exact(MAX_KEY_PART), nullable=False),
+            Column("key", _make_binary(MAX_KEY), primary_key=True),
+            Column("name", _make_binary(MAX_KEY_PART), nullable=False),
             Column("version", BigInteger, nullable=False),
             Column("head", _VALUE),
             Column("sequence", BigInteger, nullable=False),
@@ -67,7 +72,7 @@ class Tables:
             Column("started_at", Double),
             Column("closed_at", Double),
             Column("next_wake", Double),
-            Column("token", _exact(16)),
+            Column("token", _make_binary(16)),
             Column("flag", String(16)),
             postgresql_with={"fillfactor": 70},
             **_MYSQL,
@@ -75,7 +80,7 @@ class Tables:
         self.segments = Table(
             f"{prefix}infinitic_segments",
             self.metadata,
-            Column("key", _exact(MAX_KEY), primary_key=True),
+            Column("key", _make_binary(MAX_KEY), primary_key=True),
             Column("sequence", BigInteger, primary_key=True, autoincrement=False),
             Column("events", _VALUE, nullable=False),
             Column("outbox", _VALUE),
@@ -84,21 +89,21 @@ class Tables:
         self.deduplication_ids = Table(
             f"{prefix}infinitic_marks",
             self.metadata,
-            Column("key", _exact(MAX_KEY), primary_key=True),
-            Column("mark", _exact(MAX_DEDUPLICATION_ID), primary_key=True),
+            Column("key", _make_binary(MAX_KEY), primary_key=True),
+            Column("mark", _make_binary(MAX_DEDUPLICATION_ID), primary_key=True),
             Column("at", Double, nullable=False),
             sqlite_with_rowid=False,
             **_MYSQL,
         )
         states = self.states.c
-        _partial("infinitic_started", states.started_at, states.key)
-        _partial("infinitic_named", states.name, states.started_at, states.key, where=states.started_at)
-        _partial("infinitic_waking", states.next_wake)
-        _partial("infinitic_expiring", states.expires_at)
-        _partial("infinitic_flagged", states.flag, states.started_at, states.key)
+        _add_partial_index("infinitic_started", states.started_at, states.key)
+        _add_partial_index("infinitic_named", states.name, states.started_at, states.key, where=states.started_at)
+        _add_partial_index("infinitic_waking", states.next_wake)
+        _add_partial_index("infinitic_expiring", states.expires_at)
+        _add_partial_index("infinitic_flagged", states.flag, states.started_at, states.key)
         Index("infinitic_marked", self.deduplication_ids.c.at)
 
 
-def _partial(name: str, *columns: Column[Any], where: Column[Any] | None = None) -> None:
+def _add_partial_index(name: str, *columns: Column[Any], where: Column[Any] | None = None) -> None:
     present = (columns[0] if where is None else where).is_not(None)
     Index(name, *columns, postgresql_where=present, sqlite_where=present)

@@ -22,7 +22,7 @@ from infinitic.storage import (
     Written,
 )
 from infinitic_storages.redis import RedisSettings, RedisStorage, scripts
-from infinitic_storages.redis.permissions import trials
+from infinitic_storages.redis.permissions import list_trials
 from tests.integration.redis.conftest import HOST, PATIENCE, MakeServer, at, client, prepared
 
 KEY = StateKey("Trip", "1")
@@ -88,9 +88,9 @@ async def acting() -> AsyncGenerator[tuple[Actor, RedisStorage]]:
         ([LOST, LOADING, LOADING], StorageUnavailable, "is loading its data"),
         ([LOADING], StorageUnavailable, "is loading its data"),
         ([NOAUTH], StorageConfigurationError, "refuses the credentials"),
-        ([MASTERDOWN], StorageUnavailable, "in the middle of a failover"),
-        (["-CLUSTERDOWN The cluster is down"], StorageUnavailable, "in the middle of a failover"),
-        (["-TRYAGAIN Multiple keys request during rehashing of slot"], StorageUnavailable, "of a failover"),
+        ([MASTERDOWN], StorageUnavailable, "failing over to another server"),
+        (["-CLUSTERDOWN The cluster is down"], StorageUnavailable, "failing over to another server"),
+        (["-TRYAGAIN Multiple keys request during rehashing of slot"], StorageUnavailable, "failing over"),
         (["-MOVED 3999 127.0.0.1:6381"], StorageConfigurationError, "is a Redis Cluster"),
         ([MIDWAY], StorageOutcomeUnknown, "failed midway, and may be written in part.*not a valid float"),
         ([MIDWAY_7_2], StorageOutcomeUnknown, "failed midway.*the 'hdel' command"),
@@ -153,7 +153,7 @@ def test_a_replica_that_lost_its_master_is_unavailable(make_server: MakeServer) 
             with client(server.port) as own:
                 own.replicaof(HOST, "1")
                 for verb in (storage.states.load([KEY]), storage.states.commit([start(KEY)])):
-                    with pytest.raises(StorageUnavailable, match=r"in the middle of a failover: Link with MASTER"):
+                    with pytest.raises(StorageUnavailable, match=r"failing over to another server: Link with MASTER"):
                         await verb
                 own.replicaof("NO", "ONE")
             assert await storage.states.commit([start(KEY)]) == [Written(1)]
@@ -208,4 +208,4 @@ def test_prepare_tries_every_command_of_the_scripts_and_leaves_nothing(make_serv
         assert own.keys() == [b"infinitic|schema"]
     texts = (scripts.COMMIT, scripts.PUBLISHED, scripts.HISTORY, scripts.FIND, scripts.OVERDUE, scripts.PURGE)
     used = {name for text in texts for name in re.findall(r"call\('(\w+)'", text)}
-    assert used == {str(command[0]) for command in trials("k")} - {"SCRIPT", "EVALSHA"}
+    assert used == {str(command[0]) for command in list_trials("k")} - {"SCRIPT", "EVALSHA"}

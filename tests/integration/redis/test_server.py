@@ -76,7 +76,7 @@ def test_a_cluster_is_refused(make_server: MakeServer) -> None:
 
 def test_a_newer_schema_and_a_foreign_key_are_refused(settings: RedisSettings) -> None:
     asyncio.run(prepared(settings))
-    for found, text in (("3", "of a newer release; this one knows 2"), ("?", "is not of Infinitic")):
+    for found, text in (("3", "of a newer release; this release knows 2"), ("?", "was not written by Infinitic")):
         with client(settings.port) as own:
             own.set(f"{settings.key_prefix}|schema", found)
         with pytest.raises(StorageConfigurationError, match=text):

@@ -26,7 +26,7 @@ def test_files_that_cannot_be(tmp_path: Path) -> None:
         with pytest.raises(StorageConfigurationError, match="create its directory"):
             await at(tmp_path / "missing" / "a.db").prepare()
         (tmp_path / "text").write_text("no database, but long enough to be told apart from one" * 99)
-        with pytest.raises(StorageConfigurationError, match="no SQLite database"):
+        with pytest.raises(StorageConfigurationError, match="not a SQLite database"):
             await at(tmp_path / "text").prepare()
         with pytest.raises(ConfigurationError, match="in_memory"):
             at(Path(":memory:"))

@@ -138,7 +138,7 @@ def test_a_connection_that_is_closed_is_not_cut(shared: Place, monkeypatch: pyte
             cuts: list[Any] = []
             closed: list[Any] = []
             monkeypatch.setattr(database, "sever", cuts.append)
-            monkeypatch.setattr(database, "failure", gone)
+            monkeypatch.setattr(database, "classify", gone)
             call = database.call(9)
 
             def closing(driver: Any, _: Any) -> None:

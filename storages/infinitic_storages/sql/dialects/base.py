@@ -1,4 +1,4 @@
-"""One attempt after another inside a deadline, and the verbs that are alike on every database."""
+"""Attempts within a deadline, and the methods that are alike on every database."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from infinitic.storage import (
     StorageUnavailable,
     Stored,
 )
-from infinitic_storages.hosts import unknown_host
+from infinitic_storages.hosts import is_unknown_host
 from infinitic_storages.sql import queries
 from infinitic_storages.sql.commit import Facts, Plan, Question, TryAgain, decide, make_question
 from infinitic_storages.sql.dialects.call import DatabaseCall, Failure
@@ -39,18 +39,26 @@ from infinitic_storages.sql.tables import Tables
 T = TypeVar("T")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.5
-_BROKEN = (Failure.LOST, Failure.STALE)  # the connection is of no use any more
+_BROKEN = (Failure.LOST, Failure.STALE)
+"""Failures after which the connection is useless."""
 _CALL = "infinitic_call"
 
 
 class _Here(local):
-    """What this thread is doing."""
+    """The call that this thread works for."""
 
     call: DatabaseCall | None = None
 
 
 class SqlDatabase(ABC):
-    """An engine, and what its dialect does in its own way."""
+    """An engine, and what its dialect does in its own way.
+
+    Args:
+        engine: the engine of SQLAlchemy.
+        tables: the tables.
+        where: the database and the user, for errors.
+        clock: measures deadlines.
+    """
 
     single_writer = False
 
@@ -59,46 +67,47 @@ class SqlDatabase(ABC):
         self.reader: Engine = engine
         self.tables = tables
         self.where = where
-        self._proven = False  # it has connected: a name that leads nowhere now is an outage, not a mistake
+        # Once it has connected, the name of the host is right: later failures are outages.
+        self._proven = False
         self._clock = clock or SystemClock()
         self._here = _Here()
         for moment in ("checkin", "close", "invalidate"):
-            event.listen(engine, moment, _released)
+            event.listen(engine, moment, _release_call)
 
-    # ── What a dialect does ─────────────────────────────────────────────────────────────────────────
+    # What a dialect does.
 
     @abstractmethod
-    def failure(self, error: BaseException) -> tuple[Failure, str]:
-        """What this error of the driver means, and what to tell."""
+    def classify(self, error: BaseException) -> tuple[Failure, str]:
+        """Classify an error of the driver, and say what to tell the user."""
 
     @abstractmethod
     def sever(self, driver: Any) -> None:
-        """Cut a connection from another thread."""
+        """Cut a connection, from another thread than the one that uses it."""
 
     @abstractmethod
     def lock(self, connection: Connection) -> AbstractContextManager[None]:
-        """The lock that migrations run under."""
+        """Hold the lock of migrations."""
 
     @abstractmethod
     def look(self, driver: Any, question: Question) -> Facts:
-        """Claim what is new, lock what is there, then read the deduplication ids."""
+        """Answer a question: make new rows, lock old ones, then read the deduplication ids."""
 
     @abstractmethod
     def write(self, driver: Any, plan: Plan, call: DatabaseCall) -> None:
-        """Write the plan and commit. Sets `call.sent` before the commit can reach the server."""
+        """Write a plan and commit. `call.sent` is set before the commit can reach the server."""
 
     @abstractmethod
     def delete_deduplication_ids(self, connection: Connection, now: float, limit: int, window: float) -> int:
         """Delete up to `limit` deduplication ids that are older than the deduplication window."""
 
     def begin(self, connection: Connection) -> None:  # noqa: B027 - most drivers begin by themselves
-        """Begin a transaction that writes."""
+        """Begin a transaction that writes. Most drivers begin by themselves."""
 
-    def learn(self, connection: Connection) -> int | None:
-        """The largest value that this server takes, if it is the server that says so."""
+    def learn_limit(self, connection: Connection) -> int | None:
+        """Ask for the largest value, in bytes; None if the server has no limit of its own."""
         return None
 
-    # ── Attempts ────────────────────────────────────────────────────────────────────────────────────
+    # Attempts.
 
     def call(self, deadline: float) -> DatabaseCall:
         return DatabaseCall(deadline, self._clock, self.sever)
@@ -106,22 +115,27 @@ class SqlDatabase(ABC):
     def dispose(self) -> None:
         self.engine.dispose()
 
-    def patience(self, seconds: float) -> float:
-        """How long this thread may wait for a connection: no longer than its call has left."""
+    def limit_patience(self, seconds: float) -> float:
+        """Limit how long this thread waits for a connection: to what its call has left."""
         return seconds if self._here.call is None else min(seconds, self._here.call.left)
 
     def guard(self, driver: Any) -> None:
-        """A connection that this thread sets up, before anything is asked of it: it may be cut meanwhile."""
+        """Let the call of this thread cut a connection that is being set up."""
         if self._here.call is not None:
             self._here.call.hold(driver)
 
     def unguard(self) -> None:
-        """It is about to be closed."""
+        """Let the call no longer cut the connection: it is about to be closed."""
         if self._here.call is not None:
             self._here.call.release()
 
     def run(self, call: DatabaseCall, work: Callable[[DatabaseCall], T]) -> T:
-        """`work`, again after what is known to have changed nothing, until the deadline."""
+        """Run `work`; after a failure that certainly changed nothing, again until the deadline.
+
+        Args:
+            call: the call that this belongs to.
+            work: what is done.
+        """
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -131,26 +145,27 @@ class SqlDatabase(ABC):
             except StorageError:
                 raise
             except Exception as error:
-                failure, text = self._failure(error)
+                failure, text = self._classify(error)
                 if failure is Failure.OTHER and not text:
                     raise
-                _let_go(error)
+                _clear_frames(error)
                 verdict = self._verdict(call, failure, text, pause)
                 if verdict is not None:
                     try:
-                        raise verdict from _of_driver(error)
+                        raise verdict from _unwrap(error)
                     finally:
-                        del verdict  # its traceback has this frame: a cycle that keeps what was to be written
+                        # Its traceback holds this frame. That cycle would keep the values.
+                        del verdict
             call.pause.wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _failure(self, error: Exception) -> tuple[Failure, str]:
+    def _classify(self, error: Exception) -> tuple[Failure, str]:
         if isinstance(error, TryAgain):
             return Failure.RETRY, "the rows changed under the transaction"
-        return self.failure(_of_driver(error))
+        return self.classify(_unwrap(error))
 
     def _verdict(self, call: DatabaseCall, failure: Failure, text: str, pause: float) -> StorageError | None:
-        """What to raise; None if another attempt is worth it."""
+        """Make the error to raise; None if another attempt may succeed."""
         told = f"{self.where}: {' '.join(text.split())}"
         if failure is Failure.LOST and not call.connected:
             failure = Failure.UNREACHABLE
@@ -161,7 +176,7 @@ class SqlDatabase(ABC):
             return StorageNotPrepared(told)
         if failure is Failure.CONFIGURATION:
             return StorageConfigurationError(told)
-        if failure is Failure.UNREACHABLE and not self._proven and unknown_host(told):
+        if failure is Failure.UNREACHABLE and not self._proven and is_unknown_host(told):
             return StorageConfigurationError(f"{told}: there is no such host; correct its name")
         if failure is Failure.FULL:
             return StorageUnavailable(f"The disk of the database is full. {told}")
@@ -172,7 +187,13 @@ class SqlDatabase(ABC):
         return None
 
     def attempt(self, call: DatabaseCall, work: Callable[[Connection, Any], T], *, reads: bool = False) -> T:
-        """`work` with a connection from the pool; one that may be broken does not go back to it."""
+        """Run `work` once, with a connection from the pool. A broken one does not return to it.
+
+        Args:
+            call: the call that this belongs to.
+            work: gets the connection, and that of the driver.
+            reads: whether it only reads.
+        """
         call.check()
         call.connected = False
         self._here.call = call
@@ -185,20 +206,20 @@ class SqlDatabase(ABC):
                 try:
                     return work(connection, driver)
                 except Exception as error:
-                    if self.failure(_of_driver(error))[0] in _BROKEN:
+                    if self.classify(_unwrap(error))[0] in _BROKEN:
                         connection.invalidate()
                     raise
         finally:
             self._here.call = None
             call.release()
 
-    # ── Verbs ───────────────────────────────────────────────────────────────────────────────────────
+    # The methods of `StateStorage`, in a thread.
 
     def prepare(self, call: DatabaseCall) -> int | None:
         def work(connection: Connection, _: Any) -> int | None:
             with self.lock(connection):
                 migrate(connection, self.tables, self.where)
-            return self.learn(connection)
+            return self.learn_limit(connection)
 
         return self.attempt(call, work)
 
@@ -232,7 +253,7 @@ class SqlDatabase(ABC):
                 else:
                     self.write(driver, plan, call)
             except Exception as error:
-                if self.failure(_of_driver(error))[0] not in _BROKEN:
+                if self.classify(_unwrap(error))[0] not in _BROKEN:
                     driver.rollback()
                 raise
             return plan.outcomes
@@ -251,16 +272,16 @@ class SqlDatabase(ABC):
         return self.attempt(call, work)
 
 
-def _of_driver(error: Exception) -> Exception:
+def _unwrap(error: Exception) -> Exception:
     original: BaseException | None = error.orig if isinstance(error, DBAPIError) else None
     return original if isinstance(original, Exception) else error
 
 
-def _let_go(error: Exception) -> None:
+def _clear_frames(error: Exception) -> None:
     """Empty the frames that an error of the driver came through.
 
-    Drivers keep the error in frames that its traceback has. Such cycles keep all that was to be written, until a
-    collector comes that counts objects, not bytes.
+    Drivers keep the error in a local variable of such a frame. That cycle keeps all values that
+    were to be written, until the garbage collector runs. It counts objects, and not bytes.
     """
     each: BaseException | None = error
     while each is not None:
@@ -268,10 +289,11 @@ def _let_go(error: Exception) -> None:
         each = each.__cause__ or each.__context__
 
 
-def _released(_: Any, record: ConnectionPoolEntry, *__: Any) -> None:
-    """The pool has reset a connection, and nobody else has it yet; or it is about to close it.
+def _release_call(_: Any, record: ConnectionPoolEntry, *__: Any) -> None:
+    """Let go of a connection that the pool has reset, or is about to close.
 
-    A closed one has a number that may be another's in a moment: whoever cuts it then cuts that.
+    The number of a closed connection may soon be that of another one. A call that still cut it
+    would cut the other one.
     """
     call: DatabaseCall | None = record.info.pop(_CALL, None)
     if call is not None:

@@ -1,4 +1,4 @@
-"""One call of a verb, which may be given up from another thread, and what its failures mean."""
+"""One call of a method, which may be given up from another thread, and what its failures mean."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from infinitic.storage import StorageUnavailable
 
 
 class Failure(Enum):
-    """What an error of a driver means for us."""
+    """What an error of a driver means."""
 
     LOST = "the connection is gone, or its reply tells nothing"
     UNREACHABLE = "no connection came about"
@@ -25,16 +25,29 @@ class Failure(Enum):
 
 
 class DatabaseCall:
-    """One call of a verb: how long it may take, and how far it got."""
+    """One call of a method: how long it may take, and how far it got.
+
+    Args:
+        deadline: seconds that it may take.
+        clock: measures them.
+        sever: cuts a connection.
+
+    Attributes:
+        connected: whether it got a connection.
+        sent: whether a commit is on its way.
+        given_up: whether nobody waits for it now.
+        pause: set when it is given up.
+    """
 
     def __init__(self, deadline: float, clock: Clock, sever: Callable[[Any], None]) -> None:
         self._clock = clock
         self._ends = clock.now() + deadline
         self._sever = sever
-        self._lock = Lock()  # a connection is cut only while it is ours
+        # A connection is cut only while this call has it.
+        self._lock = Lock()
         self._driver: Any = None
         self.connected = False
-        self.sent = False  # a commit is on its way
+        self.sent = False
         self.given_up = False
         self.pause = Event()
 
@@ -43,23 +56,27 @@ class DatabaseCall:
         return self._ends - self._clock.now()
 
     def check(self) -> None:
-        """Raises `StorageUnavailable` if nobody waits for it any more."""
+        """Check that somebody waits for the call.
+
+        Raises:
+            StorageUnavailable: it was given up.
+        """
         if self.given_up:
-            raise StorageUnavailable("It was given up")
+            raise StorageUnavailable("The call was given up after its deadline")
 
     def hold(self, driver: Any) -> None:
-        """Begin to use this connection, unless the call was given up."""
+        """Begin to use a connection, unless the call was given up."""
         with self._lock:
             self.check()
             self._driver = driver
 
     def release(self) -> None:
-        """The connection is another's from now on."""
+        """Stop using the connection: others may use it from now on."""
         with self._lock:
             self._driver = None
 
     def give_up(self) -> None:
-        """Cut the connection, from any thread: whoever waits on it wakes with an error, and gets no other."""
+        """Give the call up, from any thread: cut its connection, so that its thread wakes."""
         with self._lock:
             self.given_up = True
             self.pause.set()

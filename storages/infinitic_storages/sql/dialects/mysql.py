@@ -1,4 +1,8 @@
-"""MySQL and MariaDB through PyMySQL. What an insert of many inserted is told by the token that it wrote."""
+"""MySQL and MariaDB through PyMySQL.
+
+An insert of many rows does not tell which of them it inserted. So each commit writes a token into
+its rows, and reads it back.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,8 @@ from infinitic_storages.sql.settings import MysqlSettings, SslMode
 from infinitic_storages.sql.tables import Tables
 
 _RETRY = {1020, 1037, 1038, 1041, 1205, 1206, 1213, 1317, 1969, 3024, 3101}
-_STALE = {1047, 1290, 1792, 1836}  # the server became read-only, or left its Galera cluster
+# The server became read-only, or left its Galera cluster.
+_STALE = {1047, 1290, 1792, 1836}
 _LOST = {
     CR.CR_SERVER_GONE_ERROR,
     CR.CR_SERVER_LOST,
@@ -40,7 +45,8 @@ _LOST = {
     CR.CR_CONNECTION_ERROR,
     CR.CR_SERVER_LOST_EXTENDED,
     1040, 1053, 1077, 1079, 1135, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 4031, 0,
-    1180,  # an error during COMMIT: some engines may have committed
+    # An error during COMMIT. Some engines may have committed.
+    1180,
 }  # fmt: skip
 _FULL = {1021, 1114, 3}
 _CONFIGURATION = {
@@ -65,12 +71,13 @@ _THEN_ALL = _THEN + "".join(f", {name} = VALUES({name})" for name in _ENTRY.spli
 
 
 class _MysqlStatements:
-    """The hot statements for the tables with a prefix."""
+    """The hot statements, for tables whose names begin with a prefix."""
 
     def __init__(self, prefix: str) -> None:
         states, segments, deduplication = (f"`{prefix}infinitic_{name}`" for name in ("states", "segments", "marks"))
         self.insert = f"INSERT INTO {states} ({_COLUMNS}, {_ENTRY}, token) VALUES "
-        self.keep = f" ON DUPLICATE KEY UPDATE `key` = {states}.`key`"  # unlike IGNORE, it hides nothing else
+        # IGNORE would hide other errors as well.
+        self.keep = f" ON DUPLICATE KEY UPDATE `key` = {states}.`key`"
         self.update = f"INSERT INTO {states} ({_COLUMNS}) VALUES "
         self.update_all = f"INSERT INTO {states} ({_COLUMNS}, {_ENTRY}) VALUES "
         self.look = f"SELECT `key`, version, sequence, head IS NOT NULL, token FROM {states} WHERE `key` IN %s "
@@ -124,8 +131,9 @@ class MysqlDatabase(SqlDatabase):
             password=settings.password.get_secret_value() if settings.password is not None else "",
             database=settings.database,
             charset="utf8mb4",
-            autocommit=True,  # a read is one round trip; what writes begins by itself
-            connect_timeout=max(1, round(self.patience(settings.connect_timeout_seconds))),
+            # So a read is one round trip. What writes begins a transaction explicitly.
+            autocommit=True,
+            connect_timeout=max(1, round(self.limit_patience(settings.connect_timeout_seconds))),
             read_timeout=max(1, round(settings.deadline_seconds)),
             write_timeout=max(1, round(settings.deadline_seconds)),
             defer_connect=True,
@@ -142,7 +150,7 @@ class MysqlDatabase(SqlDatabase):
             cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         return connection
 
-    def failure(self, error: BaseException) -> tuple[Failure, str]:
+    def classify(self, error: BaseException) -> tuple[Failure, str]:
         if isinstance(error, OSError):
             return Failure.LOST, str(error)
         if not isinstance(error, pymysql.Error):
@@ -174,7 +182,8 @@ class MysqlDatabase(SqlDatabase):
 
     @contextmanager
     def lock(self, connection: Connection) -> Generator[None]:
-        name = f"infinitic:{self._settings.database}"[:64]  # as long as it may be
+        # Names of locks have at most 64 characters.
+        name = f"infinitic:{self._settings.database}"[:64]
         if prefix := self._settings.table_prefix:
             name = f"infinitic:{sha256(f'{self._settings.database}:{prefix}'.encode()).hexdigest()[:32]}"
         seconds = max(1, round(self._settings.deadline_seconds) - 1)
@@ -185,11 +194,15 @@ class MysqlDatabase(SqlDatabase):
             yield
             connection.commit()
         finally:
-            with suppress(Exception):  # a connection that is lost has released it
+            # A connection that is lost has released it.
+            with suppress(Exception):
                 connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": name})
 
-    def learn(self, connection: Connection) -> int | None:
-        """Escaped, a byte may be two, and one row carries events and outbox."""
+    def learn_limit(self, connection: Connection) -> int | None:
+        """Ask for `max_allowed_packet`. A value may have a quarter of it.
+
+        A byte may become two when it is escaped, and one row carries events and outbox.
+        """
         packet: int = connection.execute(text("SELECT @@max_allowed_packet")).scalar_one()
         self._packet = packet
         return max(1024, (packet - 64 * 1024) // 4)
@@ -198,7 +211,7 @@ class MysqlDatabase(SqlDatabase):
         facts = Facts(set(), {}, set())
         token = bytes.fromhex(new_id())
         with driver.cursor() as cursor:
-            claims = [(*_head(row), *_entry(row), token) for row in question.claims]
+            claims = [(*_make_head_values(row), *_make_entry_values(row), token) for row in question.claims]
             self._many(cursor, self._sql.insert, self._sql.keep, claims, [measure_head(row) for row in question.claims])
             keys = sorted([*(row.key for row in question.claims), *question.others])
             if keys:
@@ -222,9 +235,13 @@ class MysqlDatabase(SqlDatabase):
         entries = [row for row in plan.updated if row.change.entry is not None]
         with driver.cursor() as cursor:
             self._many(
-                cursor, self._sql.update, _THEN, [_head(row) for row in plain], [measure_head(row) for row in plain]
+                cursor,
+                self._sql.update,
+                _THEN,
+                [_make_head_values(row) for row in plain],
+                [measure_head(row) for row in plain],
             )
-            rows = [(*_head(row), *_entry(row)) for row in entries]
+            rows = [(*_make_head_values(row), *_make_entry_values(row)) for row in entries]
             self._many(cursor, self._sql.update_all, _THEN_ALL, rows, [measure_head(row) for row in entries])
             segments = [
                 (row.key, row.segment.sequence, row.segment.events, row.segment.outbox) for row in plan.segments
@@ -262,13 +279,13 @@ class MysqlDatabase(SqlDatabase):
         return connection.execute(text(self._sql.forget), values).rowcount
 
 
-def _head(row: HeadRow) -> tuple[Any, ...]:
+def _make_head_values(row: HeadRow) -> tuple[Any, ...]:
     change = row.change
     name = change.key.name.encode()
     return row.key, name, change.version, change.head, row.sequence, change.published, change.expires_at
 
 
-def _entry(row: HeadRow) -> tuple[Any, ...]:
+def _make_entry_values(row: HeadRow) -> tuple[Any, ...]:
     entry = row.change.entry
     if entry is None:
         return (None,) * 6

@@ -1,6 +1,7 @@
-"""PostgreSQL through psycopg: a commit is two round trips, both pipelined.
+"""PostgreSQL through psycopg. A commit is two round trips, both pipelined.
 
-Inserts come first: a transaction that holds locks on old rows and then waits for another's new one deadlocks.
+Inserts come first. A transaction that locks old rows and then waits for the new row of another one
+would deadlock.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from infinitic_storages.sql.dialects.base import SqlDatabase
 from infinitic_storages.sql.dialects.call import DatabaseCall, Failure
 from infinitic_storages.sql.dialects.postgres_sql import (
     PostgresStatements,
-    array,
-    entries_of,
-    heads_of,
+    make_array,
     make_deduplication_arrays,
-    register,
-    segments_of,
+    make_entry_arrays,
+    make_head_arrays,
+    make_segment_arrays,
+    register_arrays,
 )
 from infinitic_storages.sql.settings import PostgresSettings
 from infinitic_storages.sql.tables import Tables
@@ -43,11 +44,13 @@ from infinitic_storages.sql.tables import Tables
 MAX_PIPELINED = 4 * 1024 * 1024
 
 _RETRY = {"40001", "40P01", "53000", "53200", "55P03", "57014", "58030"}
-_STALE = {"25006", "25P03"}  # the server became read-only, or was tired of a transaction
+# The server became read-only, or ended an idle transaction.
+_STALE = {"25006", "25P03"}
 _LOST = {"57P01", "57P02", "57P03", "57P05", "53300"}
 _CONFIGURATION = {"28P01", "28000", "3D000", "42501", "3F000"}
 _NOT_PREPARED = {"42P01", "42703"}
-_REFUSALS = (  # libpq gives no code for what happens while connecting
+# libpq has no codes for failures to connect.
+_REFUSALS = (
     ("password authentication failed", "check username and password"),
     ("no password supplied", "set password"),
     ("no pg_hba.conf entry", "allow this user and address in pg_hba.conf, or set sslmode"),
@@ -75,7 +78,8 @@ class PostgresDatabase(SqlDatabase):
             pool_timeout=settings.deadline_seconds,
         )
         super().__init__(engine, Tables(settings.schema_name), where)
-        self.reader = engine.execution_options(isolation_level="AUTOCOMMIT")  # one round trip, not three
+        # So a read is one round trip, and not three.
+        self.reader = engine.execution_options(isolation_level="AUTOCOMMIT")
         quote = engine.dialect.identifier_preparer.format_table
         tables = self.tables
         self._sql = PostgresStatements(quote(tables.states), quote(tables.segments), quote(tables.deduplication_ids))
@@ -87,7 +91,9 @@ class PostgresDatabase(SqlDatabase):
             "port": settings.port,
             "user": settings.username,
             "dbname": settings.database,
-            "connect_timeout": max(2, round(self.patience(settings.connect_timeout_seconds))),  # libpq knows no less
+            "connect_timeout": max(
+                2, round(self.limit_patience(settings.connect_timeout_seconds))
+            ),  # libpq knows no less
             "tcp_user_timeout": round(settings.deadline_seconds * 1000),
             "keepalives_idle": 30,
             "application_name": "infinitic",
@@ -101,7 +107,7 @@ class PostgresDatabase(SqlDatabase):
             options["password"] = settings.password.get_secret_value()
         given = {name: value for name, value in options.items() if value is not None}
         connection = psycopg.connect(make_conninfo("", **given), prepare_threshold=settings.prepare_threshold)
-        register(connection)
+        register_arrays(connection)
         try:
             self.guard(connection)
             self._set_up(connection)
@@ -112,7 +118,11 @@ class PostgresDatabase(SqlDatabase):
         return connection
 
     def _set_up(self, connection: psycopg.Connection[Any]) -> None:
-        """Every statement here finds rows by index: without statistics, the planner would read whole tables."""
+        """Set deadlines, and make the planner use indexes.
+
+        Every statement here finds its rows by index. Without statistics, the planner would read
+        whole tables.
+        """
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         timeout = round(self._settings.deadline_seconds * 1000)
         connection.execute(
@@ -123,7 +133,7 @@ class PostgresDatabase(SqlDatabase):
         )
         connection.commit()
 
-    def failure(self, error: BaseException) -> tuple[Failure, str]:
+    def classify(self, error: BaseException) -> tuple[Failure, str]:
         if not isinstance(error, psycopg.Error):
             return Failure.OTHER, ""
         state, message = error.sqlstate, str(error).strip()
@@ -153,7 +163,8 @@ class PostgresDatabase(SqlDatabase):
             with socket.socket(fileno=os.dup(driver.fileno())) as duplicate:
                 duplicate.shutdown(socket.SHUT_RDWR)
         except (OSError, psycopg.Error):
-            pass  # it ended by itself
+            # It ended by itself.
+            pass
 
     @contextmanager
     def lock(self, connection: Connection) -> Generator[None]:
@@ -167,17 +178,21 @@ class PostgresDatabase(SqlDatabase):
         connection: psycopg.Connection[Any] = driver
         inserts: list[psycopg.Cursor[Any]] = []
         locks = known = None
-        with _together(connection, sum(measure_head(row) for row in question.claims)):
+        with _pipeline_if_small(connection, sum(measure_head(row) for row in question.claims)):
             for rows in split_chunks(question.claims, [measure_head(row) for row in question.claims]):
-                inserts.append(connection.execute(self._sql.insert, heads_of(rows) + entries_of(rows), binary=True))
+                inserts.append(
+                    connection.execute(self._sql.insert, make_head_arrays(rows) + make_entry_arrays(rows), binary=True)
+                )
             if question.others:
-                locks = connection.execute(self._sql.lock, (array("bytea", question.others),), binary=True)
+                locks = connection.execute(self._sql.lock, (make_array("bytea", question.others),), binary=True)
             if question.deduplication_ids:
                 keys, values = (
                     [key for key, _ in question.deduplication_ids],
                     [each for _, each in question.deduplication_ids],
                 )
-                known = connection.execute(self._sql.known, (array("bytea", keys), array("bytea", values)), binary=True)
+                known = connection.execute(
+                    self._sql.known, (make_array("bytea", keys), make_array("bytea", values)), binary=True
+                )
         for cursor in inserts:
             facts.claimed.update(key for (key,) in cursor)
         found = [] if locks is None else locks.fetchall()
@@ -185,7 +200,7 @@ class PostgresDatabase(SqlDatabase):
             facts.known.update(known.fetchall())
         late = [row.key for row in question.claims if row.key not in facts.claimed]
         if late:
-            found += connection.execute(self._sql.look, (array("bytea", late),), binary=True).fetchall()
+            found += connection.execute(self._sql.look, (make_array("bytea", late),), binary=True).fetchall()
         facts.rows = {key: StoredRow(version, sequence, alive) for key, version, sequence, alive in found}
         return facts
 
@@ -195,19 +210,19 @@ class PostgresDatabase(SqlDatabase):
         entries = [row for row in plan.updated if row.change.entry is not None]
         call.sent = True
         size = sum(map(measure_head, plan.updated)) + sum(map(measure_segment, plan.segments))
-        with _together(connection, size):
+        with _pipeline_if_small(connection, size):
             for rows in split_chunks(plain, [measure_head(row) for row in plain]):
-                connection.execute(self._sql.update, heads_of(rows))
+                connection.execute(self._sql.update, make_head_arrays(rows))
             for rows in split_chunks(entries, [measure_head(row) for row in entries]):
-                connection.execute(self._sql.update_all, heads_of(rows) + entries_of(rows))
+                connection.execute(self._sql.update_all, make_head_arrays(rows) + make_entry_arrays(rows))
             for segments in split_chunks(plan.segments, [measure_segment(row) for row in plan.segments]):
-                connection.execute(self._sql.segment, segments_of(segments))
+                connection.execute(self._sql.segment, make_segment_arrays(segments))
             if plan.deduplication_ids:
                 connection.execute(self._sql.deduplicate, make_deduplication_arrays(plan.deduplication_ids))
             if plan.published:
-                connection.execute(self._sql.publish, (array("bytea", plan.published),))
+                connection.execute(self._sql.publish, (make_array("bytea", plan.published),))
             if plan.withdrawn:
-                connection.execute(self._sql.withdraw, (array("bytea", plan.withdrawn),))
+                connection.execute(self._sql.withdraw, (make_array("bytea", plan.withdrawn),))
             connection.commit()
 
     def delete_deduplication_ids(self, connection: Connection, now: float, limit: int, window: float) -> int:
@@ -220,6 +235,13 @@ class PostgresDatabase(SqlDatabase):
         return connection.execute(text(self._sql.forget), values).rowcount
 
 
-def _together(connection: psycopg.Connection[Any], size: int) -> AbstractContextManager[object]:
-    """A pipeline, which saves round trips, but takes time that grows with the square of what is sent."""
+def _pipeline_if_small(connection: psycopg.Connection[Any], size: int) -> AbstractContextManager[object]:
+    """Use a pipeline, unless much is sent.
+
+    It saves round trips, but its time grows with the square of what is sent.
+
+    Args:
+        connection: of the driver.
+        size: bytes that are sent.
+    """
     return connection.pipeline() if size <= MAX_PIPELINED else nullcontext()

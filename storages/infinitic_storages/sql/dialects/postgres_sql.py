@@ -1,7 +1,7 @@
-"""The hot statements of PostgreSQL, and their arrays in its binary form.
+"""The hot statements of PostgreSQL, and their arrays in its binary format.
 
-psycopg dumps a list element by element in Python, and names its type after the values; here a list is one value of
-one type, which costs less than half and keeps prepared statements few.
+psycopg dumps a list element by element in Python, and chooses its type by the values. Here a list
+is one value of one type. That costs less than half, and needs few prepared statements.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from psycopg.pq import Format
 from infinitic.storage import Change, Entry
 from infinitic_storages.sql.commit import DeduplicationRow, HeadRow, SegmentRow
 
-_HEADER = Struct("!iiIii")  # dimensions, whether there are nulls, type of the elements, their number, first index
+# Dimensions, whether there are nulls, type of the elements, their number, first index.
+_HEADER = Struct("!iiIii")
 _SIZE = Struct("!i").pack
 _NULL = _SIZE(-1)
 _INTEGER, _FLOAT = Struct("!iq").pack, Struct("!id").pack
@@ -25,7 +26,7 @@ _TRUE, _FALSE = _SIZE(1) + b"\1", _SIZE(1) + b"\0"
 
 
 class _Array:
-    """A list of one type, as the server takes it."""
+    """A list of one type, in the format of the server."""
 
     __slots__ = ("data",)
 
@@ -65,13 +66,19 @@ _KINDS: dict[str, type[_Array]] = {
 }
 
 
-def array(kind: str, values: Sequence[Any]) -> _Array:
-    """The values, or None, as an array of this type."""
+def make_array(kind: str, values: Sequence[Any]) -> _Array:
+    """Make an array.
+
+    Args:
+        kind: the type of its elements, a key of `_KINDS`.
+        values: the elements; None is null.
+    """
     match kind:
         case "bytea":
             parts = [_NULL if each is None else _SIZE(len(each)) + each for each in values]
         case "text":
-            parts = [_NULL if each is None else _SIZE(len(each)) + each.encode() for each in values]  # ASCII
+            # ASCII only: the size is counted in characters.
+            parts = [_NULL if each is None else _SIZE(len(each)) + each.encode() for each in values]
         case "bigint":
             parts = [_NULL if each is None else _INTEGER(8, each) for each in values]
         case "double":
@@ -82,7 +89,7 @@ def array(kind: str, values: Sequence[Any]) -> _Array:
     return made(_HEADER.pack(1, 1, made.element, len(values), 1) + b"".join(parts))
 
 
-def _dumper(type_oid: int) -> type[Dumper]:
+def _make_dumper(type_oid: int) -> type[Dumper]:
     class ArrayDumper(Dumper):
         format = Format.BINARY
         oid = type_oid
@@ -93,11 +100,11 @@ def _dumper(type_oid: int) -> type[Dumper]:
     return ArrayDumper
 
 
-_DUMPERS = {kind: _dumper(kind.oid) for kind in _KINDS.values()}
+_DUMPERS = {kind: _make_dumper(kind.oid) for kind in _KINDS.values()}
 
 
-def register(connection: psycopg.Connection[Any]) -> None:
-    """Teach a connection what arrays are."""
+def register_arrays(connection: psycopg.Connection[Any]) -> None:
+    """Let a connection send arrays."""
     for kind, dumper in _DUMPERS.items():
         connection.adapters.register_dumper(kind, dumper)
 
@@ -113,7 +120,11 @@ _ENTRY_ARRAYS = (
 
 
 class PostgresStatements:
-    """The statements for tables of these quoted names."""
+    """The statements.
+
+    Args:
+        states, segments, deduplication: the quoted names of the tables.
+    """
 
     def __init__(self, states: str, segments: str, deduplication: str) -> None:
         same = "version = u.version, head = u.head, sequence = u.sequence, published = u.published"
@@ -154,47 +165,47 @@ class PostgresStatements:
         )
 
 
-def heads_of(rows: Sequence[HeadRow]) -> tuple[_Array, ...]:
+def make_head_arrays(rows: Sequence[HeadRow]) -> tuple[_Array, ...]:
     changes: list[Change] = [row.change for row in rows]
     return (
-        array("bytea", [row.key for row in rows]),
-        array("bytea", [change.key.name.encode() for change in changes]),
-        array("bigint", [change.version for change in changes]),
-        array("bytea", [change.head for change in changes]),
-        array("bigint", [row.sequence for row in rows]),
-        array("boolean", [change.published for change in changes]),
-        array("double", [_float(change.expires_at) for change in changes]),
+        make_array("bytea", [row.key for row in rows]),
+        make_array("bytea", [change.key.name.encode() for change in changes]),
+        make_array("bigint", [change.version for change in changes]),
+        make_array("bytea", [change.head for change in changes]),
+        make_array("bigint", [row.sequence for row in rows]),
+        make_array("boolean", [change.published for change in changes]),
+        make_array("double", [_to_float(change.expires_at) for change in changes]),
     )
 
 
-def entries_of(rows: Sequence[HeadRow]) -> tuple[_Array, ...]:
+def make_entry_arrays(rows: Sequence[HeadRow]) -> tuple[_Array, ...]:
     entries: list[Entry | None] = [row.change.entry for row in rows]
     return (
-        array("text", [None if each is None else each.status.value for each in entries]),
-        array("bigint", [None if each is None else each.version for each in entries]),
-        array("double", [None if each is None else float(each.started_at) for each in entries]),
-        array("double", [None if each is None else _float(each.closed_at) for each in entries]),
-        array("double", [None if each is None else _float(each.next_wake) for each in entries]),
-        array("text", [None if each is None or each.flag is None else each.flag.value for each in entries]),
+        make_array("text", [None if each is None else each.status.value for each in entries]),
+        make_array("bigint", [None if each is None else each.version for each in entries]),
+        make_array("double", [None if each is None else float(each.started_at) for each in entries]),
+        make_array("double", [None if each is None else _to_float(each.closed_at) for each in entries]),
+        make_array("double", [None if each is None else _to_float(each.next_wake) for each in entries]),
+        make_array("text", [None if each is None or each.flag is None else each.flag.value for each in entries]),
     )
 
 
-def segments_of(rows: Sequence[SegmentRow]) -> tuple[_Array, ...]:
+def make_segment_arrays(rows: Sequence[SegmentRow]) -> tuple[_Array, ...]:
     return (
-        array("bytea", [row.key for row in rows]),
-        array("bigint", [row.segment.sequence for row in rows]),
-        array("bytea", [row.segment.events for row in rows]),
-        array("bytea", [row.segment.outbox for row in rows]),
+        make_array("bytea", [row.key for row in rows]),
+        make_array("bigint", [row.segment.sequence for row in rows]),
+        make_array("bytea", [row.segment.events for row in rows]),
+        make_array("bytea", [row.segment.outbox for row in rows]),
     )
 
 
 def make_deduplication_arrays(rows: Sequence[DeduplicationRow]) -> tuple[_Array, ...]:
     return (
-        array("bytea", [row.key for row in rows]),
-        array("bytea", [row.mark for row in rows]),
-        array("double", [row.at for row in rows]),
+        make_array("bytea", [row.key for row in rows]),
+        make_array("bytea", [row.mark for row in rows]),
+        make_array("double", [row.at for row in rows]),
     )
 
 
-def _float(value: float | None) -> float | None:
+def _to_float(value: float | None) -> float | None:
     return None if value is None else float(value)

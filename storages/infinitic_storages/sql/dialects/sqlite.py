@@ -1,4 +1,7 @@
-"""SQLite through the standard library: one writer, which holds the database while it looks and writes."""
+"""SQLite through the standard library.
+
+There is one writer. It holds the database while it reads and writes.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ _CONFIGURATION = {
     sqlite3.SQLITE_CANTOPEN: "the file cannot be opened: create its directory, or check the permissions",
     sqlite3.SQLITE_PERM: "access is denied: check the permissions of the file",
     sqlite3.SQLITE_READONLY: "the file cannot be written: check the permissions of the file and its directory",
-    sqlite3.SQLITE_NOTADB: "the file is no SQLite database: use another path",
+    sqlite3.SQLITE_NOTADB: "the file is not a SQLite database: use another path",
     sqlite3.SQLITE_CORRUPT: "the file is damaged: restore it from a backup",
 }
 _COLUMNS = (
@@ -69,7 +72,8 @@ class SqliteDatabase(SqlDatabase):
             settings.path,
             timeout=min(5.0, settings.deadline_seconds / 2),
             isolation_level=None,
-            check_same_thread=False,  # the pool lends it to one thread at a time
+            # The pool lends it to one thread at a time.
+            check_same_thread=False,
         )
         try:
             connection.execute(f"PRAGMA synchronous = {settings.synchronous.value}")
@@ -78,7 +82,7 @@ class SqliteDatabase(SqlDatabase):
             raise
         return connection
 
-    def failure(self, error: BaseException) -> tuple[Failure, str]:
+    def classify(self, error: BaseException) -> tuple[Failure, str]:
         if not isinstance(error, sqlite3.Error):
             return Failure.OTHER, ""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
@@ -95,7 +99,8 @@ class SqliteDatabase(SqlDatabase):
         return Failure.OTHER, str(error)
 
     def sever(self, driver: Any) -> None:
-        with suppress(sqlite3.Error):  # it is closed
+        # It may be closed.
+        with suppress(sqlite3.Error):
             driver.interrupt()
 
     def begin(self, connection: Connection) -> None:
@@ -123,10 +128,16 @@ class SqliteDatabase(SqlDatabase):
         plain = [row for row in plan.updated if row.change.entry is None]
         entries = [row for row in plan.updated if row.change.entry is not None]
         driver.executemany(
-            _INSERT, [(*_head(row), *_entry(row), row.change.key.name.encode(), row.key) for row in plan.created]
+            _INSERT,
+            [
+                (*_make_head_values(row), *_make_entry_values(row), row.change.key.name.encode(), row.key)
+                for row in plan.created
+            ],
         )
-        driver.executemany(_UPDATE, [(*_head(row), row.key) for row in plain])
-        driver.executemany(_UPDATE_ALL, [(*_head(row), *_entry(row), row.key) for row in entries])
+        driver.executemany(_UPDATE, [(*_make_head_values(row), row.key) for row in plain])
+        driver.executemany(
+            _UPDATE_ALL, [(*_make_head_values(row), *_make_entry_values(row), row.key) for row in entries]
+        )
         driver.executemany(
             "INSERT INTO infinitic_segments (key, sequence, events, outbox) VALUES (?, ?, ?, ?)",
             [(row.key, row.segment.sequence, row.segment.events, row.segment.outbox) for row in plan.segments],
@@ -148,12 +159,12 @@ class SqliteDatabase(SqlDatabase):
         return connection.execute(text(_FORGET), values).rowcount
 
 
-def _head(row: HeadRow) -> tuple[Any, ...]:
+def _make_head_values(row: HeadRow) -> tuple[Any, ...]:
     change = row.change
     return change.version, change.head, row.sequence, change.published, change.expires_at
 
 
-def _entry(row: HeadRow) -> tuple[Any, ...]:
+def _make_entry_values(row: HeadRow) -> tuple[Any, ...]:
     entry = row.change.entry
     if entry is None:
         return (None,) * 6
