@@ -41,6 +41,8 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._stopped.wait(self._limit / 2):
             self._turned.clear()
+            if self._stopped.is_set():  # `stop` may have set the other one just before it was cleared
+                return
             try:
                 self._loop.call_soon_threadsafe(self._turned.set)
             except RuntimeError:  # the loop is closed

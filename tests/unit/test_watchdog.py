@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import threading
 
 import pytest
 
 from infinitic.runtime.watchdog import Watchdog
+
+PATIENCE = 10.0
+"""Seconds after which a thread that has not ended hangs."""
 
 
 class Seen(logging.Handler):
@@ -61,3 +65,22 @@ def test_a_loop_that_turns_is_not_reported_and_the_thread_ends(seen: Seen) -> No
     asyncio.run(main())
     assert seen.texts == []
     assert not [thread for thread in threading.enumerate() if thread.name == "infinitic watchdog"]
+
+
+def test_it_ends_whatever_it_is_doing_when_it_is_stopped() -> None:
+    """It could wait for ever for a turn of the loop, which waited for it: a worker that ended did not end."""
+
+    async def main() -> None:
+        loop, chance = asyncio.get_running_loop(), random.Random(1)
+        for _ in range(1000):
+            watchdog = Watchdog(limit=0.0004)
+            watchdog.start()
+            ends = loop.time() + chance.uniform(0.0, 0.0006)
+            while loop.time() < ends:  # noqa: ASYNC110 (it must turn meanwhile)
+                await asyncio.sleep(0)
+            stopper = threading.Thread(target=watchdog.stop, daemon=True)
+            stopper.start()
+            stopper.join(PATIENCE)
+            assert not stopper.is_alive()
+
+    asyncio.run(main())
