@@ -354,7 +354,8 @@ class Lanes:
             batch = self._next_batch(room)
             room = len(batch)
             self._busy += room
-            self._wake()
+            if runnable:
+                self._wake()
             try:
                 await self._handler(batch)
             finally:
@@ -370,9 +371,11 @@ class Lanes:
                 else:
                     del lanes[lane.key]
             batch.clear()
-            wake(self._room)
-            self._wake()
-            if not runnable and not self._busy:
+            if self._room is not None:
+                wake(self._room)
+            if runnable:
+                self._wake()
+            elif self._at_rest is not None and not self._busy:
                 wake(self._at_rest)
 
     def _next_batch(self, room: int) -> list[Lane]:

@@ -377,7 +377,8 @@ class ServiceExecutor:
                 del self._in_hand[work.attempt]
             if work.on_trial:
                 self._end_trial(work)
-            wake(self._room)
+            if self._room is not None:
+                wake(self._room)
             if self._draining:
                 wake(self._drained)
 

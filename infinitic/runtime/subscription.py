@@ -12,7 +12,14 @@ from infinitic.errors import TransportError
 from infinitic.runtime.backoff import Losses, delay_of, insist
 from infinitic.runtime.publisher import Publisher
 from infinitic.topics import Topic
-from infinitic.transport import Consumer, Delivery, TransportClosed, UnknownTopic, UnsupportedCapability
+from infinitic.transport import (
+    Consumer,
+    Delivery,
+    TransportClosed,
+    TransportUnavailable,
+    UnknownTopic,
+    UnsupportedCapability,
+)
 
 _logger = logging.getLogger("infinitic.runtime")
 
@@ -54,7 +61,10 @@ class Subscription:
         """
         consumer = self.consumer
         try:
-            return await insist(f"Receiving on {self.topic.name}", lambda: consumer.receive(most))
+            try:
+                return await consumer.receive(most)
+            except TransportUnavailable:
+                return await insist(f"Receiving on {self.topic.name}", lambda: consumer.receive(most))
         except UnsupportedCapability:
             raise
         except TransportError as error:
@@ -87,7 +97,10 @@ class Subscription:
         """Acknowledge deliveries, if there are any."""
         if deliveries:
             consumer = self.consumer
-            await insist(f"Acknowledging on {self.topic.name}", lambda: consumer.ack(deliveries))
+            try:
+                await consumer.ack(deliveries)
+            except TransportUnavailable:
+                await insist(f"Acknowledging on {self.topic.name}", lambda: consumer.ack(deliveries))
 
     async def ack_if_held(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge deliveries whose consumer may be lost by now: then they come again, and have to be recognised.
