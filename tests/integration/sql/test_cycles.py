@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import weakref
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -94,7 +94,7 @@ def test_a_commit_that_is_tried_again_until_its_deadline(tmp_path: Path) -> None
     with ExitStack() as stack:
 
         def lock() -> None:
-            other = stack.enter_context(sqlite3.connect(place.path, check_same_thread=False))
+            other = stack.enter_context(closing(sqlite3.connect(place.path, check_same_thread=False)))
             other.execute("BEGIN EXCLUSIVE")
 
         check(place, lock, "another process holds the file", deadline_seconds=0.4)
