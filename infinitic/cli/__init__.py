@@ -1,7 +1,7 @@
 """The command line. `main` is its entry point.
 
-Signals are heeded before typer and the commands are imported. Only the interpreter comes first. See
-`infinitic.runtime.early_signals`.
+Signals are handled before typer and the commands are imported: only the interpreter starts before.
+See `infinitic.runtime.early_signals`.
 """
 
 from infinitic.runtime.early_signals import heed_signals_early

@@ -15,7 +15,7 @@ ANSWER_SECONDS: Final = 30.0
 """How long a command waits for the answer of an engine, unless `--timeout` says otherwise."""
 
 MAX_SECONDS: Final = 1_000_000_000
-"""How long a command may be told to wait, in seconds."""
+"""The longest time that an option can give, in seconds."""
 
 
 def parse_seconds(text: str) -> float:

@@ -50,7 +50,7 @@ class Shop(Workflow):
         raise LookupError("sold out")
 
 
-def link(sim: Simulation) -> Connection:
+def connect(sim: Simulation) -> Connection:
     sim.add_workflow(Shop)
     return Connection(sim.client, sim.transport, sim.storage, Project(("Payments",), {"Shop": (Shop,)}))
 
@@ -79,7 +79,7 @@ ONE = '{"item": "cup", "count": 2}'
 )
 async def test_start_waits_for_the_result(sim: Simulation, inputs: list[str], bought: list[str]) -> None:
     seen: list[StartReport] = []
-    ended = await start(link(sim), "Shop.buy", inputs, wait=True, on_start=seen.append)
+    ended = await start(connect(sim), "Shop.buy", inputs, wait=True, on_start=seen.append)
     assert (ended.status, result(ended), ended.error) == ("completed", bought, "")
     assert [(each.workflow_id, each.status) for each in seen] == [(ended.workflow_id, "")]
 
@@ -87,28 +87,28 @@ async def test_start_waits_for_the_result(sim: Simulation, inputs: list[str], bo
 async def test_start_takes_the_path_of_a_class(sim: Simulation) -> None:
     request = {"traveller": "Ada", "manager": "Grace", "city": "Lisbon", "nights": 3, "remind_after": 1.5}
     path = "infinitic.cli.demo.booking:Trip.book"
-    started = await start(link(sim), path, [msgspec.json.encode([request]).decode()])
+    started = await start(connect(sim), path, [msgspec.json.encode([request]).decode()])
     assert (started.workflow_name, started.method_name) == ("Trip", "book")
     with pytest.raises(UsageError) as caught:
-        await start(link_of(sim), path, ['"Ada"'])
+        await start(connect_alone(sim), path, ['"Ada"'])
     assert "Trip.book() argument 'request'" in str(caught.value)
 
 
 async def test_start_without_waiting(sim: Simulation) -> None:
-    at = link(sim)
+    at = connect(sim)
     started = await start(at, "Shop.tell", [], meta=["who=Ada=B"])
     assert (started.workflow_name, started.method_name, started.status) == ("Shop", "tell", "")
     assert await sim.client.get_handle(Shop.tell, started.workflow_id).result() == "Ada=B"
 
 
-async def test_start_tells_how_it_failed(sim: Simulation) -> None:
-    ended = await start(link(sim), "Shop.fail", [], wait=True)
+async def test_start_reports_a_failure(sim: Simulation) -> None:
+    ended = await start(connect(sim), "Shop.fail", [], wait=True)
     assert ended.status == "failed"
     assert ended.error == f"Workflow Shop.fail failed (workflow_id {ended.workflow_id}): LookupError: sold out"
 
 
-async def test_start_waits_no_longer_than_it_may(sim: Simulation) -> None:
-    at = link(sim)
+async def test_start_waits_until_its_timeout(sim: Simulation) -> None:
+    at = connect(sim)
     ended = await start(at, "Shop.ask", [], wait=True, timeout=5)
     assert (ended.status, ended.error) == (
         "running",
@@ -185,24 +185,24 @@ async def test_start_waits_no_longer_than_it_may(sim: Simulation) -> None:
 )
 async def test_start_refuses_before_it_sends(sim: Simulation, target: str, inputs: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        await start(link(sim), target, inputs)
+        await start(connect(sim), target, inputs)
     assert str(caught.value).startswith(message)
-    assert (await list_workflows(link_of(sim))).workflows == []
+    assert (await list_workflows(connect_alone(sim))).workflows == []
 
 
-def link_of(sim: Simulation) -> Connection:
+def connect_alone(sim: Simulation) -> Connection:
     return Connection(sim.client, sim.transport, sim.storage)
 
 
 async def test_start_checks_types(sim: Simulation) -> None:
     with pytest.raises(UsageError, match=r"Shop\.buy\(\) argument 'order': .*count") as caught:
-        await start(link(sim), "Shop.buy", ['[{"item": "cup", "count": "x"}]'], more=["--wait"])
+        await start(connect(sim), "Shop.buy", ['[{"item": "cup", "count": "x"}]'], more=["--wait"])
     example = """[{"item": "text", "count": 1}]"""
     assert str(caught.value).endswith(f"; try: infinitic start Shop.buy --input '{example}' --wait")
 
 
 async def test_describe_signal_and_list(sim: Simulation) -> None:
-    at = link(sim)
+    at = connect(sim)
     asked = (await start(at, "Shop.ask", [])).workflow_id
     info = await describe(at, "Shop", asked)
     assert (info.status, [each.method_name for each in info.methods]) == ("running", ["ask"])
@@ -218,8 +218,8 @@ async def test_describe_signal_and_list(sim: Simulation) -> None:
     assert listed.cursor is None
 
 
-async def test_list_goes_on_where_it_ended(sim: Simulation) -> None:
-    at = link(sim)
+async def test_a_list_is_continued_with_its_cursor(sim: Simulation) -> None:
+    at = connect(sim)
     ids = [(await start(at, "Shop.fail", [], wait=True)).workflow_id for _ in range(5)]
     first = await list_workflows(at, "Shop", limit=3)
     second = await list_workflows(at, "Shop", limit=3, cursor=first.cursor)
@@ -231,10 +231,10 @@ async def test_list_goes_on_where_it_ended(sim: Simulation) -> None:
         await list_workflows(at, cursor="nonsense")
 
 
-async def test_a_signal_without_the_class_goes_as_it_is(sim: Simulation) -> None:
-    at = link(sim)
+async def test_a_signal_without_the_class_is_sent_unchecked(sim: Simulation) -> None:
+    at = connect(sim)
     asked = (await start(at, "Shop.ask", [])).workflow_id
-    await signal(link_of(sim), "Shop", asked, "answers", "1", confirm=True)
+    await signal(connect_alone(sim), "Shop", asked, "answers", "1", confirm=True)
     assert await sim.client.get_handle(Shop.ask, asked).result() == 2
 
 
@@ -248,27 +248,27 @@ async def test_a_signal_without_the_class_goes_as_it_is(sim: Simulation) -> None
 )
 async def test_a_signal_is_checked(sim: Simulation, channel: str, value: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        await signal(link(sim), "Shop", "some-id", channel, value)
+        await signal(connect(sim), "Shop", "some-id", channel, value)
     assert message in str(caught.value)
 
 
-VERBS: list[Callable[[Connection], Awaitable[object]]] = [
+ACTIONS: list[Callable[[Connection], Awaitable[object]]] = [
     lambda at: describe(at, "Shop", "no-such-id"),
     lambda at: cancel(at, "Shop", "no-such-id", confirm=True),
     lambda at: signal(at, "Shop", "no-such-id", "answers", "1", confirm=True),
 ]
 
 
-@pytest.mark.parametrize("verb", VERBS)
-async def test_an_unknown_id(sim: Simulation, verb: Callable[[Connection], Awaitable[object]]) -> None:
-    at = link(sim)
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_an_unknown_id(sim: Simulation, action: Callable[[Connection], Awaitable[object]]) -> None:
+    at = connect(sim)
     await sim.run_until_idle()
     with pytest.raises(WorkflowUnknownError, match="no-such-id"):
-        await verb(at)
+        await action(at)
 
 
-async def test_an_unknown_workflow_makes_no_topic(sim: Simulation) -> None:
-    at = link(sim)
+async def test_an_unknown_workflow_creates_no_topic(sim: Simulation) -> None:
+    at = connect(sim)
     await sim.run_until_idle()
     with pytest.raises(
         InfiniticError, match=r"^There is no workflow 'Shpo' at this broker; the configuration has Shop$"
@@ -277,8 +277,8 @@ async def test_an_unknown_workflow_makes_no_topic(sim: Simulation) -> None:
     assert "workflow-engine:Shpo" not in sim.transport.broker.overview()
 
 
-async def test_no_worker_no_answer(sim: Simulation) -> None:
-    at = link_of(sim)
+async def test_without_a_worker_there_is_no_answer(sim: Simulation) -> None:
+    at = connect_alone(sim)
     await sim.client.dispatch(sim.client.new_workflow(Shop).ask)
     with pytest.raises(
         InfiniticError, match=r"^No answer within 30 s: no worker has the state engine of 'Shop': start one that hosts"
@@ -287,7 +287,7 @@ async def test_no_worker_no_answer(sim: Simulation) -> None:
 
 
 async def test_cancel(sim: Simulation) -> None:
-    at = link(sim)
+    at = connect(sim)
     asked = (await start(at, "Shop.ask", [])).workflow_id
     assert not (await cancel(at, "Shop", asked)).applied
     await sim.run_until_idle()

@@ -107,7 +107,7 @@ def invoke(*arguments: str) -> Result:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_odd_arguments_are_refused_in_words(file: str, seed: int) -> None:
+def test_odd_arguments_end_with_a_message(file: str, seed: int) -> None:
     random = Random(seed)
     for _ in range(100):
         command = random.choice(list(OPTIONS))

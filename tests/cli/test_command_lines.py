@@ -126,7 +126,7 @@ def test_start_prints_the_id(file: str) -> None:
     assert started == {"workflow_id": started["workflow_id"], "workflow_name": "Trip", "method_name": "book"}
 
 
-def test_start_waits_in_vain(file: str) -> None:
+def test_start_waits_without_a_result(file: str) -> None:
     arguments = ("start", "Trip.book", "--input", REQUEST, "--wait", "--timeout", "0.01", "--config", file)
     ended = invoke(*arguments)
     workflow_id = ended.stdout.strip()
@@ -147,7 +147,7 @@ def test_a_signal_and_a_cancellation_are_sent(file: str) -> None:
     assert ended.stderr.startswith("Error: No answer within 0.01 s: no worker has the state engine of 'Trip'")
 
 
-def test_list_of_nothing(file: str) -> None:
+def test_an_empty_list(file: str) -> None:
     assert invoke("list", "--config", file).stdout == "No workflows.\n"
     assert document("list", "--all", "--config", file) == {"workflows": [], "cursor": None}
 
@@ -206,17 +206,17 @@ def test_completion() -> None:
     assert ended.stdout.split() == ["dead-letters"]
 
 
-def test_what_a_file_should_say_otherwise_is_told_on_stderr_and_blamed_for_nothing(tmp_path: Path) -> None:
+def test_a_warning_about_the_file_is_printed_and_is_not_the_reason_of_an_error(tmp_path: Path) -> None:
     file = tmp_path / "infinitic.yml"
     file.write_text(
         f"transport: {{in_memory: {{name: {tmp_path.name}}}}}\nstorage: {{in_memory: {{}}}}\nhorizon_seconds: 60\n"
     )
-    told = f"Warning: {file}:3: horizon_seconds: this key is called 'deduplication_window_seconds' now"
+    reported = f"Warning: {file}:3: horizon_seconds: this key is called 'deduplication_window_seconds' now"
     listed = invoke("list", "--config", str(file), "--json")
     assert (listed.exit_code, msgspec.json.decode(listed.stdout)) == (0, {"workflows": [], "cursor": None})
-    assert listed.stderr.startswith(told)
+    assert listed.stderr.startswith(reported)
     described = invoke("describe", "some-id", "--config", str(file), "--workflow", "Trip")
     assert described.exit_code == 1
     [warning, error] = described.stderr.splitlines()
-    assert warning.startswith(told)
+    assert warning.startswith(reported)
     assert "horizon_seconds" not in error

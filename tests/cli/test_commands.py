@@ -9,7 +9,7 @@ from infinitic.cli.app import COMMANDS, app, load_command
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_list_says_of_a_command_what_the_command_says(name: str) -> None:
+def test_the_summary_of_a_command_is_its_docstring(name: str) -> None:
     command = load_command(name)
     assert command.name == name
     assert command.help == COMMANDS[name].summary

@@ -30,7 +30,7 @@ class Trip(Workflow):
         return f"been in {where}"
 
 
-def link(sim: Simulation) -> Connection:
+def connect(sim: Simulation) -> Connection:
     return Connection(sim.client, sim.transport, sim.storage, Project(("Payments",), {"Trip": ()}))
 
 
@@ -48,16 +48,16 @@ async def waiting(sim: Simulation, topic: Topic) -> int:
     return 0 if found is None else found.backlog + found.unacked
 
 
-async def test_there_is_nothing_where_there_is_no_topic(sim: Simulation) -> None:
-    at = link(sim)
+async def test_a_topic_that_does_not_exist_has_no_letters(sim: Simulation) -> None:
+    at = connect(sim)
     assert (await list_letters(at, [], [], 10)).total == 0
     assert (await drop_letters(at, ["Nobody"], ["Nothing"], None)).count == 0
     assert (await replay_letters(at, ["Nobody"], ["Nothing"], None)).count == 0
     assert not [name for name in sim.transport.broker.overview() if name.startswith("dlq:")]
 
 
-async def test_looking_removes_nothing(sim: Simulation) -> None:
-    at = link(sim)
+async def test_list_and_show_remove_nothing(sim: Simulation) -> None:
+    at = connect(sim)
     await bury(sim, PAYMENTS, "a", "b", "c")
     await bury(sim, TRIP, "t")
     found = await list_letters(at, [], [], 10)
@@ -83,14 +83,14 @@ async def test_looking_removes_nothing(sim: Simulation) -> None:
     assert (stats.backlog, stats.unacked, stats.consumers) == (3, 0, 0)
 
 
-async def test_a_body_that_is_no_json_is_shown_as_text(sim: Simulation) -> None:
+async def test_a_body_that_is_not_json_is_shown_as_text(sim: Simulation) -> None:
     await bury(sim, PAYMENTS, "a", body=b"\xffoh")
-    (shown,) = await show_letters(link(sim), ["Payments"], [], ["a"])
+    (shown,) = await show_letters(connect(sim), ["Payments"], [], ["a"])
     assert shown.body == "\\xffoh"
 
 
 async def test_drop(sim: Simulation) -> None:
-    at = link(sim)
+    at = connect(sim)
     await bury(sim, PAYMENTS, *"abcde")
     done = await drop_letters(at, ["Payments"], [], ["b", "x", "d"])
     assert (done.what, done.count, done.missing) == ("dropped", 2, ["x"])
@@ -100,7 +100,7 @@ async def test_drop(sim: Simulation) -> None:
 
 
 async def test_replay_by_id(sim: Simulation) -> None:
-    at = link(sim)
+    at = connect(sim)
     await bury(sim, PAYMENTS, *"abc")
     done = await replay_letters(at, ["Payments"], [], ["c", "a"])
     assert (done.count, done.missing, done.note) == (2, [], "")
@@ -116,22 +116,22 @@ async def test_replay_by_id(sim: Simulation) -> None:
 async def test_replay_all_in_pages_keeps_the_order(sim: Simulation) -> None:
     ids = [str(number) for number in range(25)]
     await bury(sim, TRIP, *ids)
-    done = await replay_letters(link(sim), [], ["Trip"], None, page=10)
+    done = await replay_letters(connect(sim), [], ["Trip"], None, page=10)
     assert (done.count, done.note) == (25, PARKED_NOTE)
     consumer = await sim.transport.subscribe(TRIP, "state-engine", 100)
     assert [each.message.id for each in await consumer.receive(100)] == ids
     assert await waiting(sim, topics.dead_letters(TRIP)) == 0
 
 
-async def test_what_another_has_in_hand_is_left(sim: Simulation) -> None:
+async def test_letters_of_another_consumer_are_left_alone(sim: Simulation) -> None:
     await bury(sim, PAYMENTS, "a", "b")
     other = await sim.transport.subscribe(topics.dead_letters(PAYMENTS), "dead-letters", 1)
     await other.receive(1)
-    found = await list_letters(link(sim), [], [], 10)
+    found = await list_letters(connect(sim), [], [], 10)
     assert ([each.id for each in found.letters], found.total) == (["b"], 2)
-    assert (await drop_letters(link(sim), ["Payments"], [], None)).count == 1
+    assert (await drop_letters(connect(sim), ["Payments"], [], None)).count == 1
     await other.close()
-    assert [each.id for each in (await list_letters(link(sim), [], [], 10)).letters] == ["a"]
+    assert [each.id for each in (await list_letters(connect(sim), [], [], 10)).letters] == ["a"]
 
 
 async def test_a_letter_of_an_unknown_topic_stays(sim: Simulation) -> None:
@@ -142,28 +142,28 @@ async def test_a_letter_of_an_unknown_topic_stays(sim: Simulation) -> None:
         InfiniticError,
         match=r"^The letter a cannot be replayed: this release does not know the topic 'elsewhere:Payments'",
     ):
-        await replay_letters(link(sim), ["Payments"], [], None)
+        await replay_letters(connect(sim), ["Payments"], [], None)
     assert await waiting(sim, letters) == 1
 
 
 async def test_a_letter_that_is_cut_stays(sim: Simulation) -> None:
     await bury(sim, PAYMENTS, "a", body=b"x" * (sim.transport.capabilities.max_payload + 1))
-    (shown,) = await show_letters(link(sim), ["Payments"], [], ["a"])
+    (shown,) = await show_letters(connect(sim), ["Payments"], [], ["a"])
     assert shown.body == "x" * 64 * 1024
     with pytest.raises(InfiniticError, match=r"^The letter a cannot be replayed: only the beginning of its "):
-        await replay_letters(link(sim), ["Payments"], [], None)
+        await replay_letters(connect(sim), ["Payments"], [], None)
     assert await waiting(sim, topics.dead_letters(PAYMENTS)) == 1
 
 
 async def test_wrong_usage(sim: Simulation) -> None:
     with pytest.raises(UsageError, match=r"^Say whose dead letters are meant: --service NAME or --workflow NAME$"):
-        await drop_letters(link(sim), [], [], None)
+        await drop_letters(connect(sim), [], [], None)
     nothing = r"^There are no dead letters with these ids \(among the first 10,000 of each topic\): x, y$"
     with pytest.raises(InfiniticError, match=nothing):
-        await show_letters(link(sim), ["Payments"], [], ["x", "y"])
+        await show_letters(connect(sim), ["Payments"], [], ["x", "y"])
 
 
-async def test_a_workflow_goes_on_when_its_start_is_replayed(sim: Simulation) -> None:
+async def test_a_workflow_runs_when_its_start_is_replayed(sim: Simulation) -> None:
     handle = await sim.client.dispatch(sim.client.new_workflow(Trip).go, "Lisbon")
     engine = await sim.transport.subscribe(TRIP, "state-engine", 10)
     taken = await engine.receive(10)
@@ -171,5 +171,5 @@ async def test_a_workflow_goes_on_when_its_start_is_replayed(sim: Simulation) ->
     await engine.ack(taken)
     await engine.close()
     sim.add_workflow(Trip)
-    await replay_letters(link(sim), [], ["Trip"], [handle.workflow_id])
+    await replay_letters(connect(sim), [], ["Trip"], [handle.workflow_id])
     assert await handle.result() == "been in Lisbon"

@@ -70,7 +70,7 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def test_the_demo_tells_its_story() -> None:
+def test_the_demo_shows_what_happens() -> None:
     ended = run("demo", "--fast")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert re.search(".*".join(STORY), ended.stdout, re.DOTALL), ended.stdout
@@ -91,7 +91,7 @@ def test_ctrl_c_is_one_line(moment: str) -> None:
     assert "Booked" not in output
 
 
-def test_a_reader_that_goes_away_is_no_failure() -> None:
+def test_a_reader_that_goes_away_is_not_a_failure() -> None:
     with subprocess.Popen(
         [*COMMAND, "demo", "--fast"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -135,7 +135,7 @@ def test_rows_on_a_terminal_are_coloured_and_wrap_in_their_column() -> None:
     assert re.fullmatch(r" {34}\w.*", re.sub(r"\x1b\[[\d;]*m", "", second))
 
 
-def test_the_timeline_says_which_logger_a_row_is_of() -> None:
+def test_the_timeline_names_the_logger_of_a_row() -> None:
     written = io.StringIO()
     timeline = Timeline(Console(file=written, force_terminal=False), {})
     timeline.handle(logging.LogRecord("shop.Trip", logging.INFO, __file__, 1, "%d%% done", (50,), None))

@@ -76,7 +76,7 @@ async def wait_for_a_thread() -> None:
     await asyncio.get_running_loop().run_in_executor(None, lambda: None)
 
 
-def link(sim: Simulation) -> Connection:
+def connect(sim: Simulation) -> Connection:
     return Connection(sim.client, sim.transport, sim.storage, Project(("Bank", "Post"), {"Deal": (Deal,)}))
 
 
@@ -85,7 +85,7 @@ async def test_describe_shows_open_tasks_and_their_last_failure(sim: Simulation)
     sim.add_workflow(Deal)
     handle = await sim.client.dispatch(sim.client.new_workflow(Deal).close)
     await sim.sleep(10)
-    info = await describe(link(sim), None, handle.workflow_id)
+    info = await describe(connect(sim), None, handle.workflow_id)
     (task_,) = info.tasks
     assert (task_.task, task_.attempt, task_.failure, task_.served) == (
         "Bank.pay",
@@ -102,7 +102,7 @@ async def test_describe_says_that_no_worker_serves_a_service(sim: Simulation) ->
     sim.add_workflow(Deal)
     handle = await sim.client.dispatch(sim.client.new_workflow(Deal).mail)
     await sim.sleep(1)
-    info = await describe(link(sim), "Deal", handle.workflow_id)
+    info = await describe(connect(sim), "Deal", handle.workflow_id)
     assert [(each.task, each.attempt, each.failure, each.served) for each in info.tasks] == [
         ("Post.send", 1, None, False)
     ]
@@ -114,7 +114,7 @@ async def test_describe_says_that_no_worker_serves_a_service(sim: Simulation) ->
 
 async def test_a_stalled_workflow_is_listed_described_and_retried(sim: Simulation) -> None:
     sim.add_workflow(Deal)
-    at = link(sim)
+    at = connect(sim)
     Deal.broken = True
     handle = await sim.client.dispatch(sim.client.new_workflow(Deal).stall)
     other = await sim.client.dispatch(sim.client.new_workflow(Deal).stall)
@@ -143,9 +143,9 @@ async def test_a_stalled_workflow_is_listed_described_and_retried(sim: Simulatio
             await retry(at, None, wrong.workflow_id)
 
 
-async def test_result_waits_if_it_is_told_to(sim: Simulation) -> None:
+async def test_result_waits_with_the_option_wait(sim: Simulation) -> None:
     sim.add_workflow(Deal)
-    at = link(sim)
+    at = connect(sim)
     handle = await sim.client.dispatch(sim.client.new_workflow(Deal).hear)
     early = await fetch_result(at, None, handle.workflow_id)
     assert (early.status, early.error.endswith("has no result yet; --wait waits for it")) == ("running", True)
@@ -158,8 +158,8 @@ async def test_result_waits_if_it_is_told_to(sim: Simulation) -> None:
     ended = await fetch_result(at, "Deal", handle.workflow_id, wait=True)
     assert ended.result == msgspec.Raw(b'"yes"')
     failed = await sim.client.dispatch(sim.client.new_workflow(Deal).fail)
-    told = await fetch_result(at, None, failed.workflow_id, wait=True)
-    assert (told.status, "LookupError: no deal" in told.error) == ("failed", True)
+    report = await fetch_result(at, None, failed.workflow_id, wait=True)
+    assert (report.status, "LookupError: no deal" in report.error) == ("failed", True)
     with pytest.raises(WorkflowUnknownError):
         await fetch_result(at, None, "no-such-id")
     with pytest.raises(UsageError, match="--timeout has a meaning only together with --wait"):

@@ -129,7 +129,7 @@ async def test_a_broker_that_is_away(sim: Simulation) -> None:
         ]
 
 
-async def test_an_adapter_tells_how_it_is(sim: Simulation) -> None:
+async def test_the_checks_of_an_adapter_are_reported(sim: Simulation) -> None:
     async with Talkative(clock=sim.clock) as transport:
         assert facts(await check_broker(transport, Project()))[1:] == [
             ("retention", "failure", "is too short", "make it longer")
@@ -168,7 +168,7 @@ async def test_a_database_that_does_not(
     assert found[0] == ("database", level, message, remedy)
 
 
-async def test_what_a_compressed_storage_says(sim: Simulation) -> None:
+async def test_a_compressed_storage_has_the_checks_of_the_storage_inside(sim: Simulation) -> None:
     assert facts(await check_database(CompressedStorage(sim.storage)))[0][1] == "warning"
     assert facts(await check_database(CompressedStorage(Telling()))) == [
         ("database", "ok", "answers", ""),
@@ -176,7 +176,7 @@ async def test_what_a_compressed_storage_says(sim: Simulation) -> None:
     ]
 
 
-async def test_a_role_without_permission_is_told_once(sim: Simulation) -> None:
+async def test_a_role_without_permission_is_reported_once(sim: Simulation) -> None:
     async with Refusing(clock=sim.clock) as transport:
         assert facts(await check_broker(transport, Project(("Payments",)))) == [
             ("broker", "failure", "may not", CORRECT)
@@ -196,7 +196,7 @@ def change(number: int, entry: Entry) -> Change:
     return Change(StateKey("Idle", f"id-{number}"), None, 1, b"", 0.0, entry=entry)
 
 
-async def test_instances_that_stand_still_are_counted(sim: Simulation) -> None:
+async def test_instances_that_do_not_proceed_are_counted(sim: Simulation) -> None:
     running, closed = WorkflowStatus.RUNNING, WorkflowStatus.COMPLETED
     entries = [
         *(Entry(running, 1.0, flag=Flag.STALLED) for _ in range(3)),
@@ -228,8 +228,8 @@ async def test_instances_that_stand_still_are_counted(sim: Simulation) -> None:
             "check that a worker with its state engine runs",
         ),
     ]
-    told = facts(await check_database(storage, project, clock=sim.clock))
-    assert [subject for subject, *_ in told] == ["database", "workflow Idle", "workflow Idle", "workflow Idle"]
+    reported = facts(await check_database(storage, project, clock=sim.clock))
+    assert [subject for subject, *_ in reported] == ["database", "workflow Idle", "workflow Idle", "workflow Idle"]
 
 
 async def test_a_database_that_cannot_count(sim: Simulation) -> None:
@@ -243,7 +243,7 @@ async def test_a_database_that_cannot_count(sim: Simulation) -> None:
     assert found[-1] == ("workflows", "warning", "cannot be counted: gone away", "look at the database")
 
 
-async def test_code_that_nobody_runs_and_dead_letters_of_all_topics(sim: Simulation) -> None:
+async def test_code_that_no_worker_runs_and_dead_letters_of_all_topics(sim: Simulation) -> None:
     code = topics.workflow_executor("Idle")
     await sim.transport.declare([code, topics.dead_letters(code)])
     await sim.transport.publish(code, [Message("a", "a", b"")])
@@ -272,13 +272,13 @@ def test_clocks_are_compared_with_each_other() -> None:
     assert skew("broker clock", 60.0).level is Level.FAILURE
 
 
-def test_classes_that_do_not_import_are_told(tmp_path: Path) -> None:
+def test_classes_that_cannot_be_imported_are_reported(tmp_path: Path) -> None:
     """A worker would not start with them; the rest can be right."""
     file = tmp_path / "infinitic.yml"
     text = "transport: {in_memory: {}}\nservices:\n  - {name: Flights, executor: {class: CLASS}}\n"
     file.write_text(text.replace("CLASS", "no_such_module.Flights"))
-    (told,) = check_code(load_config(file))
-    assert (told.subject, told.level) == ("code", Level.WARNING)
-    assert "infinitic.yml:3: services[0].executor.class: there is no module 'no_such_module'" in told.message
+    (reported,) = check_code(load_config(file))
+    assert (reported.subject, reported.level) == ("code", Level.WARNING)
+    assert "infinitic.yml:3: services[0].executor.class: there is no module 'no_such_module'" in reported.message
     file.write_text(text.replace("CLASS", "infinitic.cli.demo.booking.Flights"))
     assert check_code(load_config(file)) == []

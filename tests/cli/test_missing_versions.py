@@ -1,4 +1,4 @@
-"""What an operator is told of instances that wait for the code of a version."""
+"""What `doctor` and `describe` say of instances that wait for the code of a version."""
 
 from __future__ import annotations
 
@@ -46,13 +46,15 @@ def test_doctor_and_describe_name_the_version_that_is_missing(*, split: bool, st
         world = World()
         project = Project((), {"Plan": (Second,)})
 
-        async def told() -> list[str]:
+        async def find_missing() -> list[str]:
             found = await check_versions(world.transport, world.storage if stored else None, project)
             return [f"{each.subject}: {each.message}" for each in found]
 
         async def notes(workflow_id: str) -> list[str]:
-            link = Connection(world.client, world.transport, world.storage if stored else None, project)
-            return [each for each in (await describe(link, "Plan", workflow_id)).notes if "open tasks" not in each]
+            connection = Connection(world.client, world.transport, world.storage if stored else None, project)
+            return [
+                each for each in (await describe(connection, "Plan", workflow_id)).notes if "open tasks" not in each
+            ]
 
         async with world.open():
             old = world.worker()
@@ -72,11 +74,11 @@ def test_doctor_and_describe_name_the_version_that_is_missing(*, split: bool, st
                 engine.add_workflow_state_engine("Plan")
                 world.start(engine)
             await world.quiet()
-            assert await told() == []
+            assert await find_missing() == []
             assert await notes(handle.workflow_id) == []
             await world.client.get_workflow_by_id(First, handle.workflow_id).words.send("yes")
             await world.quiet()
-            assert await told() == [f"workflow Plan: 1 {MISSING}"]
+            assert await find_missing() == [f"workflow Plan: 1 {MISSING}"]
             (note,) = await notes(handle.workflow_id)
             assert note.startswith("it waits for the code of version 1, which no worker has: ")
             if stored:
@@ -86,13 +88,13 @@ def test_doctor_and_describe_name_the_version_that_is_missing(*, split: bool, st
             world.start(again)
             assert await handle.result() == "yes"
             await world.quiet()
-            assert await told() == []
+            assert await find_missing() == []
             assert await notes(handle.workflow_id) == []
 
     run(main())
 
 
-async def test_versions_before_those_that_are_known_are_looked_at(sim: Simulation) -> None:
+async def test_versions_before_the_known_ones_are_checked(sim: Simulation) -> None:
     for version in (0, 49, 50, 51):
         topic = topics.workflow_version("Plan", version)
         await sim.transport.declare([topic])
@@ -103,7 +105,7 @@ async def test_versions_before_those_that_are_known_are_looked_at(sim: Simulatio
         assert [each.message.split("version ")[1].split(",")[0] for each in found] == expected
 
 
-async def test_what_cannot_be_told_is_said(sim: Simulation) -> None:
+async def test_a_check_that_is_impossible_is_reported(sim: Simulation) -> None:
     class Away(InMemoryTransport):
         async def stats(self, topic: Topic) -> TopicStats:
             raise TransportError("may not")
@@ -114,7 +116,7 @@ async def test_what_cannot_be_told_is_said(sim: Simulation) -> None:
         assert found.message == "it cannot be found out whether code of a version is missing: may not"
 
 
-async def test_versions_of_running_instances_are_looked_at(sim: Simulation) -> None:
+async def test_versions_of_running_instances_are_checked(sim: Simulation) -> None:
     date, past = 20260131, 20250131
     storage = InMemoryStorage()
     entries = [Entry(WorkflowStatus.RUNNING, 1.0, date), Entry(WorkflowStatus.COMPLETED, 1.0, past, 2.0)]

@@ -52,7 +52,7 @@ def test_json_stays_json_without_unicode(tmp_path: Path) -> None:
     assert json.loads(spell_json(text)) == json.loads(text)
 
 
-def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_causes_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "infinitic.yml").write_text(CONFIGURATION)
     for ended in run_each(OUTPUTS, tmp_path, stdout="gone"):
         assert b"Traceback" not in ended.stderr, ended

@@ -164,7 +164,7 @@ def test_a_mistake(text: str, message: str | None) -> None:
         assert found == [message]
 
 
-def test_all_mistakes_are_told_at_once_in_the_order_of_lines(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once_in_the_order_of_lines(tmp_path: Path) -> None:
     file = tmp_path / "infinitic.yml"
     file.write_text("nmae: a\ntransport:\n  pulsar:\n    tenat: b\n    partitions: 0\nstorage: {}\n")
     with pytest.raises(ConfigurationError) as caught:
@@ -191,7 +191,7 @@ def test_variables() -> None:
     assert config.document.deduplication_window_seconds == 60
 
 
-def test_what_came_from_the_environment_is_not_shown() -> None:
+def test_values_from_the_environment_are_not_shown() -> None:
     assert mistakes(MINIMAL + "deduplication_window_seconds: ${H}\n", {"H": "s3cret"}) == [
         "<text>:2: deduplication_window_seconds: must be a valid number, unable to parse string as a number"
     ]
@@ -272,12 +272,12 @@ RENAMED = f"this key is called '{NEW}' now: rename it; the old name still works"
 
 
 @pytest.mark.parametrize("written", [OLD, "horizonSeconds"])
-def test_the_earlier_name_of_a_key_is_taken_with_a_warning(written: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_earlier_name_of_a_key_is_accepted_with_a_warning(written: str, caplog: pytest.LogCaptureFixture) -> None:
     assert read(MINIMAL + f"{written}: 60\n").document.deduplication_window_seconds == 60
     assert caplog.messages == [f"<text>:2: {written}: {RENAMED}"]
 
 
-def test_todays_name_of_a_key_is_taken_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_name_of_a_key_is_accepted_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert read(MINIMAL + f"{NEW}: 60\n").document.deduplication_window_seconds == 60
     assert caplog.messages == []
 

@@ -38,7 +38,7 @@ TAG = "has a tag that is not allowed here: put a text that begins with '!' in qu
         ("'" + "n" * 300 + "'", f"a name has 300 bytes of UTF-8, more than 255: '{'n' * 40}'…"),
     ],
 )
-def test_a_value_that_cannot_be(value: str, message: str) -> None:
+def test_a_value_that_is_not_allowed(value: str, message: str) -> None:
     assert mistakes(MINIMAL + f"name: {value}\n") == [f"<text>:2: name: {message}"]
 
 
@@ -68,8 +68,8 @@ def test_a_text_that_is_nested_too_deep(opened: str) -> None:
 
 def test_aliases_that_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
     levels = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
-    told = mistakes(MINIMAL + "a0: &a0 [x]\n" + levels)
-    assert any("the file has more than 50,000 values (aliases count each time they are used)" in each for each in told)
+    found = mistakes(MINIMAL + "a0: &a0 [x]\n" + levels)
+    assert any("the file has more than 50,000 values (aliases count each time they are used)" in each for each in found)
     merges = "".join(f"b{i}: &b{i} {{<<: [{', '.join([f'*b{i - 1}'] * 9)}], k{i}: 1}}\n" for i in range(1, 12))
     assert all("unknown key" in each for each in mistakes(MINIMAL + "b0: &b0 {k: 1}\n" + merges))
     wide = "a: &a {" + ", ".join(f"k{i}: 1" for i in range(5000)) + "}\n"
@@ -79,14 +79,14 @@ def test_aliases_that_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_aliases_that_nest() -> None:
     chain = "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 100))
-    told = mistakes(MINIMAL + "a0: &a0 [x]\n" + chain)
-    assert any(f"the aliases make more than {yaml_nodes.MAX_LEVELS} levels" in each for each in told)
+    reported = mistakes(MINIMAL + "a0: &a0 [x]\n" + chain)
+    assert any(f"the aliases make more than {yaml_nodes.MAX_LEVELS} levels" in each for each in reported)
     assert mistakes(MINIMAL + "name: &a {<<: *a}\n")[0] == "<text>:2: name: this alias stands inside what it names"
 
 
 def test_a_file_with_very_many_mistakes() -> None:
-    told = mistakes(MINIMAL + "".join(f"key{i}: 1\n" for i in range(10_000)))
-    assert (len(told), told[-1]) == (MAX_PROBLEMS + 1, "there are more mistakes: correct these first")
+    reported = mistakes(MINIMAL + "".join(f"key{i}: 1\n" for i in range(10_000)))
+    assert (len(reported), reported[-1]) == (MAX_PROBLEMS + 1, "there are more mistakes: correct these first")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         assert str(caught.value) == message
 
 
-def test_control_characters_are_shown_not_obeyed() -> None:
+def test_control_characters_are_spelled_out() -> None:
     assert mistakes(MINIMAL + '"\\x1b[31m\\ud800": 1\n')[0].startswith("<text>:2: \\x1b[31m\\ud800: unknown key")
 
 
@@ -159,7 +159,7 @@ def test_no_configuration_shows_a_secret(tmp_path: Path) -> None:
     assert SECRET not in repr(Node("a", "b", SECRET, hidden=True))
 
 
-def test_what_overrides_a_text_stays_text() -> None:
+def test_a_variable_for_a_text_is_text() -> None:
     text = BASIC + "      password: x\nstorage: {postgres: {username: a}}\n"
     for value in ("[1]", '{"a": 1}', "[", "{", "", " "):
         variables = {
@@ -174,7 +174,7 @@ def test_what_overrides_a_text_stays_text() -> None:
         assert storage.password.get_secret_value() == value
 
 
-def test_overrides_of_a_whole_and_of_a_part_of_it() -> None:
+def test_variables_for_a_section_and_for_a_key_of_it() -> None:
     variables = {
         "INFINITIC_TRANSPORT__PULSAR__TENANT": "part",
         "INFINITIC_TRANSPORT__PULSAR": '{"tenant": "whole", "namespace": "n"}',
@@ -194,5 +194,5 @@ def test_overrides_of_a_whole_and_of_a_part_of_it() -> None:
         ("INFINITIC_NAME__A", SECRET, "name: must be a valid string"),
     ],
 )
-def test_an_override_that_cannot_be(variable: str, value: str, message: str) -> None:
+def test_a_variable_that_is_not_allowed(variable: str, value: str, message: str) -> None:
     assert mistakes(MINIMAL, **{variable: value}) == [f"{variable}: {message}"]

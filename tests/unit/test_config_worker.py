@@ -49,7 +49,7 @@ workflows:
 @pytest.mark.parametrize(
     "executor", ["{class: examples.hello.EnglishGreeter}", "{factory: examples.hello.EnglishGreeter}"]
 )
-def test_a_worker_and_a_client_of_one_text_meet(executor: str) -> None:
+def test_a_worker_and_a_client_of_one_text_work_together(executor: str) -> None:
     text = hello(executor)
 
     async def main() -> list[str]:
@@ -82,7 +82,7 @@ def test_a_synchronous_client(tmp_path: Path) -> None:
     assert asyncio.run(main()) == ["Hello, Ada!", "Goodbye, Ada."]
 
 
-def test_what_was_made_is_closed() -> None:
+def test_adapters_are_closed_by_whoever_made_them() -> None:
     text = hello()
     loaded = load(text=text, environ={})
     made: list[Transport | Storage] = []
@@ -143,7 +143,7 @@ def test_what_was_made_is_closed() -> None:
         ("builtins.dict", "builtins.dict is the service 'dict', not 'Greeter'"),
     ],
 )
-def test_a_class_that_cannot_be(path: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_that_is_not_allowed(path: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])  # the working directory is put there
     (tmp_path / "broken_for_config.py").write_text("1 / 0\n")
@@ -153,7 +153,7 @@ def test_a_class_that_cannot_be(path: str, message: str, tmp_path: Path, monkeyp
     assert str(caught.value) == f"<text>:6: services[0].executor.class: {message}"
 
 
-def test_factories_and_workflows_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_factories_and_workflows_that_are_not_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])  # the working directory is put there
     (tmp_path / "factories_for_config.py").write_text(
@@ -214,7 +214,7 @@ def test_the_memory_of_a_worker_is_bounded_as_the_file_says() -> None:
         ({"buffer_bytes": 0}, "buffer_bytes must be a whole number, 1 or more, got 0"),
     ],
 )
-def test_bounds_that_cannot_be(bounds: dict[str, Any], message: str) -> None:
+def test_memory_bounds_that_are_not_allowed(bounds: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"^{message}$"):
         Worker(InMemoryTransport(), **bounds)
 

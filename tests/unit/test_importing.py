@@ -41,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("misses", "class Trips: ...\n", "the module misses (misses.py) has no 'Trip' (did you mean 'Trips'?)"),
     ],
 )
-def test_a_module_that_does_not_import(folder: Path, name: str, code: str, message: str) -> None:
+def test_a_module_that_cannot_be_imported(folder: Path, name: str, code: str, message: str) -> None:
     module = f"{name}_for_importing"
     (folder / f"{module}.py").write_text(code)
     with pytest.raises(ConfigurationError) as caught:
@@ -53,7 +53,7 @@ def test_a_module_that_does_not_import(folder: Path, name: str, code: str, messa
 
 
 @pytest.mark.parametrize("path", ["", ".", "..a:b", "a..b", "a.", ":b", "a:", "a b.c", "a.1", "\udcff.x", "a:b:c"])
-def test_what_is_no_path(path: str) -> None:
+def test_a_text_that_is_not_a_path(path: str) -> None:
     with pytest.raises(ConfigurationError, match=r" is not the path of a class: write package\.module\.Class$"):
         import_object(path)
 

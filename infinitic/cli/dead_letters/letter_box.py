@@ -1,7 +1,7 @@
 """Reads, removes and replays dead letters, on any transport.
 
-Dead letters stay in their topic. Whoever looks at them receives them, and those that were not
-acknowledged go back to the broker.
+Dead letters stay in their topic. To look at them, a command receives them. Those that it does not
+acknowledge go back to the broker.
 """
 
 from __future__ import annotations
