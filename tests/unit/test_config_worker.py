@@ -64,6 +64,27 @@ def test_a_worker_and_a_client_of_one_text_work_together(executor: str) -> None:
     assert asyncio.run(main()) == ["Hello, Ada!", "Goodbye, Ada."]
 
 
+def test_a_worker_and_clients_of_one_loaded_configuration() -> None:
+    config = load(text=hello(), environ={})
+
+    def receive(portal: BlockingPortal) -> list[str]:
+        client = SyncClient.from_config(config=config, portal=portal)
+        with client:
+            return client.run(client.new_workflow(Visit).receive, "Grace")
+        raise AssertionError
+
+    async def main() -> list[list[str]]:
+        async with (
+            Worker.from_config(config=config).running(),
+            Client.from_config(config=config) as client,
+            BlockingPortal() as portal,
+        ):
+            return [await client.new_workflow(Visit).receive("Ada"), await asyncio.to_thread(receive, portal)]
+        raise AssertionError
+
+    assert asyncio.run(main()) == [["Hello, Ada!", "Goodbye, Ada."], ["Hello, Grace!", "Goodbye, Grace."]]
+
+
 def test_a_synchronous_client(tmp_path: Path) -> None:
     file = tmp_path / "infinitic.yml"
     file.write_text(hello())
