@@ -1,4 +1,4 @@
-"""Doubles of services: real implementations, hosted like any other, whose answers the test gives."""
+"""Doubles of services: a worker hosts them like real services, and the test gives their answers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,28 @@ R = TypeVar("R")
 
 
 class UnexpectedCall(InfiniticError):
-    """A double was called, and the test has not said what it answers."""
+    """A task of a double was called, but the test gave it no answer.
+
+    The error is raised in the task, so the workflow sees a failed task. Give the double an answer
+    with `returns`, `raises` or `runs`.
+    """
 
 
 class MethodDouble(Generic[P, R]):
-    """One task of a double, called with `P` for an `R`: say what it answers, and see how it was called.
+    """One task of a double. It takes the parameters `P` and returns an `R`.
 
-    Answers are given in the order in which they were added; the last one is given again and again.
+    Say what it answers, and look at how it was called. Each attempt takes the next answer, in the
+    order in which they were added. The last answer is repeated::
+
+        flights.book.raises(ConnectionError).returns("AF1")  # fails once, then always succeeds
+        ...
+        assert flights.book.calls == [call("Paris"), call("Paris")]
+
+    Attributes:
+        calls: the calls so far, one for each attempt, as `unittest.mock.call` objects.
+
+    Args:
+        name: the name of service and task in errors.
     """
 
     def __init__(self, name: str) -> None:
@@ -29,15 +44,22 @@ class MethodDouble(Generic[P, R]):
         self._answers: list[Callable[..., Any]] = []
         self._given = 0
         self.calls: list[Any] = []
-        """The calls so far, as `unittest.mock.call` objects."""
 
     def returns(self, value: R) -> Self:
-        """Answer with a value."""
+        """Add an answer: this value is the result of the task.
+
+        Args:
+            value: must fit the result type of the task, like the result of a real service.
+        """
         self._answers.append(lambda *args, **kwargs: value)
         return self
 
     def raises(self, error: BaseException | type[BaseException]) -> Self:
-        """Answer by raising."""
+        """Add an answer: the attempt fails with this error. The retry policy decides what is next.
+
+        Args:
+            error: an exception, or its class.
+        """
 
         def answer(*args: Any, **kwargs: Any) -> None:
             raise error
@@ -46,14 +68,24 @@ class MethodDouble(Generic[P, R]):
         return self
 
     def runs(self, function: Callable[P, R | Awaitable[R]]) -> Self:
-        """Answer with what a function (plain or `async`) makes of the arguments."""
+        """Add an answer: the result of a function, which gets the arguments of the task.
+
+        Args:
+            function: plain or `async`. What it raises makes the attempt fail.
+
+        Example::
+
+            flights.book.runs(lambda city: f"{city}-1")
+        """
         self._answers.append(function)
         return self
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.calls.append(call(*args, **kwargs))
         if not self._answers:
-            raise UnexpectedCall(f"{self._name} was called, but has no answer: add .returns(…) or .raises(…)")
+            raise UnexpectedCall(
+                f"{self._name} was called, but it has no answer: add .returns(…), .raises(…) or .runs(…)"
+            )
         answer = self._answers[min(self._given, len(self._answers) - 1)]
         self._given += 1
         value = answer(*args, **kwargs)
@@ -61,10 +93,20 @@ class MethodDouble(Generic[P, R]):
 
 
 class ServiceDouble:
-    """A double of a service: its attributes are its tasks, as `MethodDouble`.
+    """A double of a service. `Simulation.mock` makes one, and hosts it.
 
-    ``mailer.on(Mailer.send).returns(3)`` and ``mailer.send.returns(3)`` are the same; of the first, type checkers know
-    what the task takes and gives.
+    Each task of the service is an attribute, a `MethodDouble`. These two lines do the same, but
+    type checkers check the answer only in the second one::
+
+        mailer.send.returns(3)
+        mailer.on(Mailer.send).returns(3)
+
+    Args:
+        contract: the class of the service.
+
+    Raises:
+        RegistrationError: the class is not a service.
+        UsageError: a task is used that the service does not have.
     """
 
     def __init__(self, contract: type[Any]) -> None:
@@ -83,16 +125,22 @@ class ServiceDouble:
     @overload
     def on(self, method: Callable[[], R], /) -> MethodDouble[[], R]: ...
     def on(self, method: Callable[..., Any], /) -> MethodDouble[..., Any]:
-        """The task that a method of the contract stands for, with its types: ``mailer.on(Mailer.send)``.
+        """Return the double of one task, with the types of its method: ``mailer.on(Mailer.send)``.
 
-        Of a static or class method with parameters, the first is taken for its `self`: for `runs` use the short form.
-        Raises `UsageError` if it is no method of the contract.
+        For a static method or class method, type checkers take its first parameter for `self`. To
+        use `runs` with such a method, write ``mailer.send.runs(…)``.
+
+        Args:
+            method: a method of the class that was mocked.
+
+        Raises:
+            UsageError: it is not a method of that class, or not a task.
         """
         for attribute, double in self._methods.items():
             if getattr(self._contract.cls, attribute) == method:
                 return double
         known = ", ".join(f"{self._contract.cls.__name__}.{attribute}" for attribute in self._methods)
-        raise UsageError(f"on() takes a method of the class that was mocked, one of {known}; got {method!r}")
+        raise UsageError(f"on() takes a method of the mocked class, one of {known}. It got {method!r}")
 
     def __getattr__(self, name: str) -> MethodDouble[..., Any]:
         if name.startswith("_"):
@@ -100,14 +148,15 @@ class ServiceDouble:
         method = self._methods.get(name)
         if method is None:
             known = ", ".join(sorted(self._methods))
-            raise UsageError(f"The service {self._contract.name} has no task '{name}'; it has {known}")
+            raise UsageError(f"The service {self._contract.name} has no task '{name}'. Its tasks are {known}")
         return method
 
     @classmethod
-    def _implementation(cls, double: ServiceDouble) -> ServiceImplementation:
+    def _implement(cls, double: ServiceDouble) -> ServiceImplementation:
         return implementation_with(double._contract.cls, double._methods)
 
 
-def hosted(double: ServiceDouble) -> ServiceImplementation:
-    """The double as a worker hosts it: with the names, signatures and retry policies of the contract."""
-    return ServiceDouble._implementation(double)  # pyright: ignore[reportPrivateUsage] (names of tasks stay free)
+def implement_double(double: ServiceDouble) -> ServiceImplementation:
+    """Make what a worker hosts: it has the names, signatures and retry policies of the contract."""
+    # A public method of the double would take its name from the tasks of users.
+    return ServiceDouble._implement(double)  # pyright: ignore[reportPrivateUsage] (see above)

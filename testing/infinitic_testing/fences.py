@@ -1,14 +1,23 @@
-"""Power cuts: adapters around the ports of one worker that stop all it does at a chosen operation.
+"""Power cuts: adapters around broker and storage that stop a worker at a chosen operation.
 
-::
+Use them to test what another worker does after a crash::
 
-    fence = Fence(at=17, after=True)
-    worker = Worker(FencedTransport(InMemoryTransport(broker), fence), FencedStorage(InMemoryStorage(database), fence))
+    async def main() -> None:
+        broker, database, clock = Broker(), Database(), VirtualClock()
+        fence = Fence(at=17, after=True)
+        transport = FencedTransport(InMemoryTransport(broker, clock=clock), fence)
+        storage = FencedStorage(InMemoryStorage(database), fence)
+        worker = Worker(transport, storage, clock=clock)
+        ...
 
-At its 17th operation the worker goes dark: that operation has taken effect, its reply is lost. From then on nothing
-that the worker does reaches broker or storage, and nothing comes back to it: its calls wait for ever, as the code of a
-dead process does. Only `close` returns, without effect; once one call that waits was cancelled, so are later ones. What
-tasks do without a port (a service in the middle of a sleep) is not stopped: give `on_cut` what cancels them.
+    infinitic_testing.loop.run(main())
+
+The 17th operation of this worker takes effect, but the worker never learns of it. After the cut,
+nothing that the worker does reaches broker or storage, and nothing comes back. Its calls wait for
+ever, like the code of a dead process. Only `close` returns, and does nothing.
+
+What a task does without broker and storage is not stopped, for instance a service that sleeps.
+Give `Fence.on_cut` a function that cancels it.
 """
 
 from __future__ import annotations
@@ -26,44 +35,55 @@ T = TypeVar("T")
 
 
 @runtime_checkable
-class Crashes(Protocol):
-    """A connection whose power can be cut: what it has in hand goes to others."""
+class SupportsCrash(Protocol):
+    """A connection that can end as if its process died. `InMemoryTransport` is one."""
 
     def crash(self) -> None:
-        """Cut it now."""
+        """End now. The broker gives all unacknowledged messages to other consumers."""
 
 
 class Fence:
-    """Counts the operations of a worker, and cuts its power at one of them.
+    """Counts the operations of one worker, and cuts its power at one of them.
 
-    An operation is one call of a port, such as "publish service-executor:Flights" or "commit". A `receive` counts when
-    it has got something: cut there, the messages are in the hands of a dead worker.
+    An operation is one call to broker or storage, such as "publish service-executor:Flights" or
+    "commit". A `receive` counts when it has messages. If the cut is there, a dead worker holds
+    these messages.
+
+    Attributes:
+        operations: the names of the operations so far. After a cut, the last one is the one at
+            which the power was cut.
+        is_down: true from `cut` until `resume`.
 
     Args:
-        at: the number of the operation, from 1, at which the power is cut. None: only by `cut`.
-        after: cut once the operation has taken effect, its reply lost. False: before it does.
-        latency: asked for the seconds that the way to the broker or database takes, and again for the way back.
+        at: the number of the operation at which the power is cut, counted from 1. None: only
+            `cut` does it.
+        after: True: the operation takes effect, and its reply is lost. False: it has no effect.
+        latency: returns how many seconds a message travels. It is called for the way to the
+            broker or database, and again for the way back. None: no time passes.
     """
 
     def __init__(
         self, at: int | None = None, *, after: bool = False, latency: Callable[[], float] | None = None
     ) -> None:
         self.operations: list[str] = []
-        """The operations so far. The last one is where the power was cut."""
         self.is_down = False
         self._at = at
         self._after = after
         self._latency = latency
         self._callbacks: list[Callable[[], object]] = []
         self._power: asyncio.Future[None] | None = None
-        self._cleared = False
+        self._was_cancelled = False
 
     def on_cut(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called at the instant of the cut, after those that were there before."""
+        """Add a function that is called at the instant of the cut, in the order of adding.
+
+        Args:
+            callback: called without arguments. It must not raise.
+        """
         self._callbacks.append(callback)
 
     def cut(self) -> None:
-        """Cut the power now. Nothing happens if it is cut already."""
+        """Cut the power now. If it is cut already, nothing happens."""
         if not self.is_down:
             self.is_down = True
             self._power = asyncio.get_running_loop().create_future()
@@ -71,74 +91,80 @@ class Fence:
                 callback()
 
     def resume(self) -> None:
-        """It was no power cut but a long pause: every call that waits goes on, as a zombie's does.
+        """End the cut: it was only a long pause of the process. All waiting calls continue.
 
-        Its consumers have been fenced by the broker and stay so; its storage, and its transport if that reconnects,
-        are within its reach again.
+        To the broker, the old consumers are dead, and stay so. But the worker reaches its storage
+        again. It can also publish again, if its `FencedTransport` has `reconnect`.
         """
         if self._power is not None and not self._power.done():
             self.is_down = False
             self._power.set_result(None)
 
-    async def dark(self) -> None:
-        """Wait for power."""
-        if self._cleared:
+    async def wait_for_power(self) -> None:
+        """Wait until `resume`. After a wait was cancelled, later ones raise `CancelledError`."""
+        if self._was_cancelled:
             raise asyncio.CancelledError
         assert self._power is not None
         try:
             await asyncio.shield(self._power)
         except asyncio.CancelledError:
-            self._cleared = True
+            self._was_cancelled = True
             raise
 
     async def perform(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Perform an operation, unless the power is cut."""
+        """Count and perform one operation. While the power is cut, wait instead.
+
+        Args:
+            operation: its name in `operations`.
+            call: performs it.
+        """
         if self.is_down:
-            await self.dark()
+            await self.wait_for_power()
         self.operations.append(operation)
         here = len(self.operations) == self._at
         if here and not self._after:
             self.cut()
-        await self._travel()
+        await self._pass_latency()
         try:
             return await call()
         finally:
             if here and self._after:
                 self.cut()
-            await self._travel()
+            await self._pass_latency()
 
-    async def _travel(self) -> None:
+    async def _pass_latency(self) -> None:
         if self._latency is not None and not self.is_down:
             await asyncio.sleep(self._latency())
         if self.is_down:
-            await self.dark()
+            await self.wait_for_power()
 
 
 class FencedTransport(Transport):
-    """A connection to a broker, behind a fence: at the cut, `inner` is crashed.
+    """A connection to a broker, behind a fence. At the cut, `inner` crashes.
 
     Args:
-        inner: the connection; it must have a method `crash`, as `InMemoryTransport` has.
-        fence: shared with the storage of the same worker.
-        reconnect: makes the connection that `publish` and `declare` use when the fence was cut and resumed. None: they
-            fail, as the consumers do.
+        inner: the connection. It must have a method `crash`, as `InMemoryTransport` has.
+        fence: the same one as for the storage of this worker.
+        reconnect: makes the connection for `publish` and `declare` after `resume`. None: they fail
+            then, as the consumers do.
 
-    Raises `UsageError` for a connection that cannot be crashed.
+    Raises:
+        UsageError: `inner` has no method `crash`.
     """
 
     __slots__ = ("_fence", "_inner", "_reconnect", "capabilities")
 
     def __init__(self, inner: Transport, fence: Fence, *, reconnect: Callable[[], Transport] | None = None) -> None:
-        if not isinstance(inner, Crashes):
-            raise UsageError(f"A fence needs a transport whose power can be cut, and {inner!r} has no method crash()")
+        if not isinstance(inner, SupportsCrash):
+            raise UsageError(f"A fence needs a transport with a method crash(), and {inner!r} has none")
         self.capabilities = inner.capabilities
         self._inner: Transport = inner
         self._fence = fence
         self._reconnect = reconnect
         fence.on_cut(inner.crash)
-        fence.on_cut(self._renew)
+        fence.on_cut(self._replace_connection)
 
-    def _renew(self) -> None:
+    def _replace_connection(self) -> None:
         if self._reconnect is not None:
             self._inner = self._reconnect()
 
@@ -170,19 +196,21 @@ class _FencedConsumer(Consumer):
         self._inner = inner
         self._fence = fence
         self._topic = topic
-        self._received: list[Delivery] = []  # on its way: a `receive` that is cancelled or fails loses nothing
+        # Received, but not handed over yet: a `receive` that is cancelled or fails loses nothing.
+        self._received: list[Delivery] = []
 
     async def receive(self, max_messages: int) -> list[Delivery]:
         if self._fence.is_down:
-            await self._fence.dark()
+            await self._fence.wait_for_power()
         try:
             if not self._received:
                 self._received = await self._inner.receive(max_messages)
-        except TransportClosed:  # perhaps by the crash, of which a dead worker does not hear
+        except TransportClosed:
+            # Perhaps because of the crash. A dead worker does not hear of that.
             if self._fence.is_down:
-                await self._fence.dark()
+                await self._fence.wait_for_power()
             raise
-        await self._fence.perform(f"receive {self._topic}", _nothing)
+        await self._fence.perform(f"receive {self._topic}", _do_nothing)
         received, self._received = self._received, []
         return received
 
@@ -197,12 +225,17 @@ class _FencedConsumer(Consumer):
             await self._inner.close()
 
 
-async def _nothing() -> None:
-    """What a `receive` still has to do once it has got something."""
+async def _do_nothing() -> None:
+    """What is left to do for a `receive` that has messages. Only now it counts as an operation."""
 
 
 class FencedStorage(Storage):
-    """A connection to a storage, behind a fence."""
+    """A connection to a storage, behind a fence.
+
+    Args:
+        inner: the connection.
+        fence: the same one as for the transport of this worker.
+    """
 
     __slots__ = ("_fence", "_inner", "capabilities", "states")
 

@@ -1,7 +1,8 @@
-"""An event loop in virtual time: a month passes in no time, and a hang is an error that says who waits.
+"""An event loop in virtual time: a month takes no time, and a hang is an error that says who waits.
 
-It schedules and tells the time. It has no threads, sockets, signals or subprocesses: asking for one is an
-error at the call. It draws no schedules and injects no faults: callbacks run first in, first out.
+It runs callbacks in the order in which they were added. It has no threads, sockets, signals or
+subprocesses: a call that needs one raises at once. It does not choose random orders and does not
+inject faults.
 """
 
 from __future__ import annotations
@@ -20,33 +21,43 @@ from weakref import WeakKeyDictionary
 
 from infinitic.clock import Clock
 from infinitic.errors import InfiniticError, UsageError
-from infinitic_testing.tracebacks import is_users, traceback_of, waiting_frames
+from infinitic_testing.tracebacks import find_waiting_frames, is_user_frame, make_traceback
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 OnDeadlock = Callable[[], Exception | str | None]
 
 EPOCH = 1_893_456_000.0
-"""2030-01-01T00:00:00Z, in seconds since the Unix epoch: what a `VirtualClock` shows at the start."""
+"""Where a `VirtualClock` begins: 2030-01-01T00:00:00Z, in seconds since the Unix epoch."""
 
-_LISTED = 20  # tasks that an error names
+# How many tasks an error names.
+_MAX_LISTED = 20
 
 
 class DeadlockError(InfiniticError):
-    """Nothing can run, no timer is left, and the program is not finished. The message lists who waits."""
+    """The program waits for something that can never come.
+
+    Nothing can run, no timer is left, and the main task is not done. In production this would be a
+    hang. The message lists the waiting tasks with their lines. In a simulation it also lists what
+    each workflow waits for, and services and workflows that nobody hosts.
+    """
 
 
 class LivelockError(InfiniticError):
-    """Callbacks run on and on at one instant, so time cannot move. The message lists what ran last."""
+    """Code runs on and on without waiting, so time cannot move.
+
+    An example is a loop around ``await asyncio.sleep(0)``. The message lists what ran last.
+    """
 
 
-class _Timer(asyncio.TimerHandle):
+class _VirtualTimer(asyncio.TimerHandle):
     __slots__ = ("wakes",)
-    wakes: bool  # time moves for it; false once it has fired or is cancelled
+    # True: time moves for it. False once it has fired or is cancelled.
+    wakes: bool
 
 
-class _InOrder(WeakKeyDictionary[T, None]):
-    """A weak set in order of creation. Those of asyncio go by address, which no two runs have in common."""
+class _OrderedWeakSet(WeakKeyDictionary[T, None]):
+    """A weak set in order of creation. The sets of asyncio have another order in each run."""
 
     def add(self, item: T) -> None:
         self[item] = None
@@ -56,18 +67,21 @@ class _InOrder(WeakKeyDictionary[T, None]):
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """An asyncio event loop whose time starts at 0.0 and moves only when nothing can run.
+    """An asyncio event loop whose time begins at 0.0 seconds and moves only when nothing can run.
 
-    It then goes straight to the earliest timer; equal times fire in the order of their creation. A timer at
-    `math.inf` never fires, and nothing waits for it.
+    Then it jumps to the earliest timer. Timers of the same time fire in the order of their
+    creation. A timer at `math.inf` never fires, and the loop does not wait for it.
 
     Args:
-        on_deadlock: called when a run is stuck. What it returns, text or an exception, explains the
-            `DeadlockError`: it ends the message, and an exception becomes the ``__cause__``.
-        max_steps_per_instant: callbacks that may run without time moving; one more raises `LivelockError`.
+        on_deadlock: called when nothing can run and no timer is left. It explains why: its text
+            is added to the message of the `DeadlockError`. If it returns an exception, this also
+            becomes the ``__cause__``.
+        max_steps_per_instant: how many callbacks may run while time stands still. One more raises
+            `LivelockError`.
     """
 
-    if TYPE_CHECKING:  # what BaseEventLoop has and its type stubs have not
+    # BaseEventLoop has these, but its type stubs do not.
+    if TYPE_CHECKING:
         _asyncgens: object
         _ready: deque[asyncio.Handle]
         _stopping: bool
@@ -78,73 +92,97 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self, *, on_deadlock: OnDeadlock | None = None, max_steps_per_instant: int = 1_000_000) -> None:
         super().__init__()
         self.on_deadlock = on_deadlock
-        self.is_internal: Callable[[asyncio.Task[Any]], bool] = _is_of_the_user
-        """Tells which waiting tasks a `DeadlockError` need not list."""
+        self.is_internal: Callable[[asyncio.Task[Any]], bool] = _show_all
+        """Returns true for a task that a `DeadlockError` does not list."""
         self.look_at_calls: Callable[[FrameType, str, Any], object] | None = None
-        """Called, as `sys.setprofile` does, for each call in the code of workflows."""
+        """Called for each call that workflow code makes, with the arguments of `sys.setprofile`."""
         self.max_steps_per_instant = max_steps_per_instant
         self._now = 0.0
-        self._steps = 0  # callbacks run at this instant
-        self._running: dict[object, str] = {}  # the last of them, once a livelock is near
-        self._timers: list[tuple[float, int, _Timer]] = []  # a heap; cancelled ones stay for a while
-        self._timers_limit = 100  # where the cancelled ones are swept out
+        # How many callbacks ran at this instant.
+        self._steps = 0
+        # The last of them by name, once a livelock is near.
+        self._running: dict[object, str] = {}
+        # A heap. Cancelled timers stay in it until it has grown to the limit.
+        self._timers: list[tuple[float, int, _VirtualTimer]] = []
+        self._timers_limit = 100
         self._sequence = count()
-        self._wake_sources = 0  # timers for which time moves
+        # How many timers there are for which time moves.
+        self._wake_sources = 0
         self._idle_waiters: deque[asyncio.Future[None]] = deque()
-        self._tasks: _InOrder[asyncio.Task[Any]] = _InOrder()
-        self._asyncgens = _InOrder[object]()
+        self._tasks: _OrderedWeakSet[asyncio.Task[Any]] = _OrderedWeakSet()
+        self._asyncgens = _OrderedWeakSet[object]()
         self._main: asyncio.Future[Any] | None = None
         self._owner = threading.get_ident()
 
     def time(self) -> float:
-        """Virtual seconds since the loop was made."""
+        """Return the virtual time: seconds since the loop was made."""
         return self._now
 
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """As in asyncio. Raises `ValueError` if `when` is not a number."""
+        """Do as asyncio does.
+
+        Raises:
+            ValueError: `when` is not a number (NaN).
+        """
         return self._add_timer(when, callback, args, context, wakes=when < math.inf)
 
     def call_background(self, when: float, callback: Callable[[*Ts], object], *args: *Ts) -> asyncio.TimerHandle:
-        """Call `callback` at the time `when`, provided that time gets there for another reason.
+        """Call `callback` at the time `when`, if the time gets there for another reason.
 
-        For maintenance: the timer fires at its own time, in order with the others, but time does not move for
-        it, and it keeps nobody from being idle or deadlocked.
+        This is for maintenance. The timer fires at its time, in order with the others. But time
+        does not move for it, and with only such timers left the loop is idle or deadlocked.
+
+        Args:
+            when: seconds on the clock of this loop.
+            callback: called with `args`.
+            args: its arguments.
         """
         return self._add_timer(when, callback, args, None, wakes=False)
 
     async def wait_idle(self) -> None:
         """Wait until nothing else can run at this instant. Time does not move meanwhile.
 
-        Several waiters resume first in, first out, each when nothing can run again.
+        Several waiters resume one by one, in the order of their calls, each when nothing else can
+        run again.
         """
         waiter: asyncio.Future[None] = self.create_future()
         self._idle_waiters.append(waiter)
         await waiter
 
     def create_task(self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], **options: Any) -> asyncio.Task[T]:
-        """As in asyncio."""
+        """Do as asyncio does, and remember the task in order of creation."""
         task = super().create_task(cast("Coroutine[Any, Any, T]", coro), **options)
         self._tasks.add(task)
         return task
 
     def pending_tasks(self) -> list[asyncio.Task[Any]]:
-        """The tasks that are not done, in the order of their creation."""
+        """Return the tasks that are not done, in the order of their creation."""
         tasks = [task for task in self._tasks if not task.done()]
-        strays = asyncio.all_tasks(self).difference(tasks)  # made by `asyncio.Task(…)`
+        # Some tasks are made by `asyncio.Task(…)`, not by `create_task`.
+        strays = asyncio.all_tasks(self).difference(tasks)
         return tasks + sorted(strays, key=lambda task: task.get_name())
 
     def call_soon_threadsafe(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        """`call_soon`, for code that does not know its thread. Raises `UsageError` in another thread."""
+        """Do what `call_soon` does.
+
+        Raises:
+            UsageError: it is called in another thread. Virtual time does not wait for threads.
+        """
         if threading.get_ident() != self._owner:
-            raise UsageError(_refusal("call_soon_threadsafe() from another thread", _NO_THREADS))
+            raise UsageError(_explain_refusal("call_soon_threadsafe() from another thread", _NO_THREADS))
         return self.call_soon(callback, *args, context=context)
 
     def run_forever(self) -> None:
-        """Run until `stop` is called. Raises `DeadlockError`, `LivelockError`."""
+        """Run until `stop` is called.
+
+        Raises:
+            DeadlockError: nothing can run, and no timer is left.
+            LivelockError: time cannot move.
+        """
         self._owner = threading.get_ident()
         self._steps = 0
         self._running.clear()
@@ -153,15 +191,24 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
         """Run until `future` is done, and return its result.
 
-        Raises `DeadlockError` or `LivelockError`, after `future` has been cancelled and has cleaned up. What
-        goes wrong with that is noted on the error. Other tasks are left to the caller, as in asyncio.
+        Other tasks stay as they are, as in asyncio.
+
+        Args:
+            future: a future, or a coroutine.
+
+        Raises:
+            DeadlockError: nothing can run, and no timer is left.
+            LivelockError: time cannot move. Before either error, `future` is cancelled and runs
+                its `finally` blocks. If they fail, a note on the error says so.
         """
         future = cast("Awaitable[T]", future)
         if asyncio._get_running_loop() is not None:
-            return super().run_until_complete(future)  # which raises
+            # This raises the error of asyncio.
+            return super().run_until_complete(future)
         self._main = main = asyncio.ensure_future(future, loop=self)
         if main is not future:
-            _never_log_destroy(main)  # as in asyncio: the caller has no hold of this task
+            # As in asyncio: the caller cannot reach this task.
+            _never_log_destroy(main)
         try:
             return super().run_until_complete(main)
         except (DeadlockError, LivelockError) as error:
@@ -170,10 +217,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise
         finally:
             if main.done() and not main.cancelled():
-                main.exception()  # the caller has it: do not log that it "was never retrieved"
+                # The caller gets the error, so do not log that it "was never retrieved".
+                main.exception()
 
     def _run_once(self) -> None:
-        """One round, called by `BaseEventLoop`: what is due fires, what is ready by then runs."""
+        """Run one round: fire the timers that are due, then run what is ready."""
         ready, timers = self._ready, self._timers
         while timers and timers[0][0] <= self._now:
             timer = heappop(timers)[2]
@@ -193,7 +241,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _add_timer(
         self, when: float, callback: Any, args: tuple[Any, ...], context: Context | None, *, wakes: bool
-    ) -> _Timer:
+    ) -> _VirtualTimer:
         self._check_closed()
         if self.get_debug():
             self._check_callback(callback, "call_at")
@@ -203,35 +251,36 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._timers = [entry for entry in self._timers if not entry[2]._cancelled]
             heapify(self._timers)
             self._timers_limit = 2 * len(self._timers) + 100
-        timer = _Timer(when, callback, args, self, context)
+        timer = _VirtualTimer(when, callback, args, self, context)
         timer.wakes = wakes
         self._wake_sources += wakes
         heappush(self._timers, (when, next(self._sequence), timer))
         return timer
 
-    def _timer_handle_cancelled(self, timer: _Timer) -> None:
+    def _timer_handle_cancelled(self, timer: _VirtualTimer) -> None:
         """Called by `TimerHandle.cancel`."""
         self._wake_sources -= timer.wakes
         timer.wakes = False
 
     def _on_quiescence(self) -> None:
-        """Nothing can run: resume one who waits for just that, or else move time."""
+        """Nothing can run. Resume the next one that waits for this, or else move the time."""
         while self._idle_waiters:
             waiter = self._idle_waiters.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 return
         if not self._wake_sources:
-            raise self._deadlock()
-        self._now = self._timers[0][0]  # if it is a cancelled one, nothing runs and the next round goes on
+            raise self._make_deadlock()
+        # If this timer is cancelled, nothing runs, and the next round moves the time again.
+        self._now = self._timers[0][0]
         self._steps = 0
         self._running.clear()
 
-    def _deadlock(self) -> DeadlockError:
+    def _make_deadlock(self) -> DeadlockError:
         shown = [task for task in self.pending_tasks() if task is self._main or not self.is_internal(task)]
         tasks = sorted(shown, key=lambda task: task is not self._main)
         head = f"Nothing can run and no timer is left at {self._now} s. Waiting tasks"
-        message = _list(head, [_describe(task) for task in tasks])
+        message = _format_list(head, [_describe_task(task) for task in tasks])
         try:
             reason = self.on_deadlock and self.on_deadlock()
         except Exception as failure:  # noqa: BLE001 - a broken explanation must not hide the deadlock
@@ -241,19 +290,20 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if isinstance(reason, Exception):
             error.__cause__ = reason
         if isinstance(self._main, asyncio.Task):
-            error.__traceback__ = traceback_of(self._main.get_coro())
+            error.__traceback__ = make_traceback(self._main.get_coro())
         return error
 
     def _watch_for_livelock(self) -> None:
-        for handle in islice(self._ready, _LISTED):
+        for handle in islice(self._ready, _MAX_LISTED):
             owner: Any = getattr(getattr(handle, "_callback", None), "__self__", None)
-            if hasattr(owner, "get_coro"):  # the callback is a step of a task
-                self._running[owner] = _describe(owner)
+            if hasattr(owner, "get_coro"):
+                # The callback is a step of this task.
+                self._running[owner] = _describe_task(owner)
             else:
                 self._running[repr(handle)] = repr(handle)
         if self._steps > self.max_steps_per_instant:
             head = f"More than {self.max_steps_per_instant} steps at {self._now} s: time cannot move. Running"
-            raise LivelockError(_list(head, list(self._running.values())))
+            raise LivelockError(_format_list(head, list(self._running.values())))
 
     def _give_up(self, main: asyncio.Future[Any], error: InfiniticError) -> None:
         hook, self.on_deadlock = self.on_deadlock, None
@@ -264,7 +314,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             pass
         except (DeadlockError, LivelockError) as again:
             error.add_note(f"The main task was cancelled, but did not end. {again}")
-            for task in self.pending_tasks():  # the errors name them; no "Task was destroyed" on top
+            # The errors name these tasks already.
+            for task in self.pending_tasks():
                 _never_log_destroy(task)
         except Exception as failure:  # noqa: BLE001 - the first error is what counts
             error.add_note(f"The main task was cancelled, and raised {failure!r}")
@@ -272,30 +323,31 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self.on_deadlock = hook
 
 
-def _is_of_the_user(task: asyncio.Task[Any]) -> bool:
+def _show_all(task: asyncio.Task[Any]) -> bool:
+    """Without a simulation, no task is internal."""
     return False
 
 
 def _never_log_destroy(task: Any) -> None:
-    """No "Task was destroyed but it is pending": the caller knows it from an error already."""
+    """Do not log "Task was destroyed but it is pending" for a task."""
     task._log_destroy_pending = False
 
 
-def _list(head: str, lines: list[str]) -> str:
-    rest = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-    return "\n  ".join([f"{head}: {len(lines)}", *lines[:_LISTED], *rest])
+def _format_list(head: str, lines: list[str]) -> str:
+    rest = [f"and {len(lines) - _MAX_LISTED} more"] if len(lines) > _MAX_LISTED else []
+    return "\n  ".join([f"{head}: {len(lines)}", *lines[:_MAX_LISTED], *rest])
 
 
-def _describe(task: asyncio.Task[Any]) -> str:
-    """Name, coroutine, and where it waits: the outermost and innermost line that are no library's."""
+def _describe_task(task: asyncio.Task[Any]) -> str:
+    """Give its name, its coroutine, and the outermost and innermost line of the user's code."""
     step: Any = task.get_coro()
     name = f"{task.get_name()} ({getattr(step, '__qualname__', step)})"
     library, places = "", list[str]()
-    for frame, _, line in waiting_frames(step):
+    for frame, _, line in find_waiting_frames(step):
         place = f"{frame.f_code.co_filename}:{line}"
         if frame.f_code.co_name == "run_sync_in_worker_thread":
-            name += f" waits for a thread, which cannot come back in virtual time: {_NO_THREADS};"
-        if is_users(frame):
+            name += f" waits for a thread, which does not work in virtual time: {_NO_THREADS};"
+        if is_user_frame(frame):
             places.append(place)
         else:
             library = place
@@ -304,7 +356,8 @@ def _describe(task: asyncio.Task[Any]) -> str:
 
 
 _NO_THREADS = "call the function directly, or mock the service that blocks"
-_FENCES = {
+# What to do instead of the methods of a loop that do not work in virtual time.
+_REFUSED_METHODS = {
     _NO_THREADS: "run_in_executor set_default_executor",
     "use the in-memory transport and storage, or mock the service": """
         add_reader add_writer remove_reader remove_writer connect_accepted_socket connect_read_pipe
@@ -316,26 +369,31 @@ _FENCES = {
 }
 
 
-def _refusal(what: str, instead: str) -> str:
-    return f"{what} does not work in virtual time, where a run must be repeatable: {instead}"
+def _explain_refusal(what: str, instead: str) -> str:
+    return f"{what} does not work in virtual time, because two runs could differ: {instead}"
 
 
-def _fence(name: str, instead: str) -> Callable[..., NoReturn]:
+def _make_refusal(name: str, instead: str) -> Callable[..., NoReturn]:
     def refuse(self: VirtualLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        raise UsageError(_refusal(f"loop.{name}()", instead))
+        raise UsageError(_explain_refusal(f"loop.{name}()", instead))
 
     return refuse
 
 
-for _instead, _names in _FENCES.items():
+for _instead, _names in _REFUSED_METHODS.items():
     for _name in _names.split():
-        setattr(VirtualLoop, _name, _fence(_name, _instead))
+        setattr(VirtualLoop, _name, _make_refusal(_name, _instead))
 
 
 class VirtualClock(Clock):
-    """The time of a loop as a time of day: `start` (seconds since the Unix epoch) plus ``loop.time()``.
+    """The clock of a loop in virtual time: `start` plus ``loop.time()``.
 
-    With None it follows the `VirtualLoop` that runs, and `now` raises `UsageError` if none does.
+    Args:
+        loop: the loop. None: whichever `VirtualLoop` runs when `now` is called.
+        start: what the clock shows at the time 0.0 of the loop, in seconds since the Unix epoch.
+
+    Raises:
+        UsageError: by `now`, if there is no `loop` and no `VirtualLoop` runs.
     """
 
     __slots__ = ("_loop", "_start")
@@ -347,34 +405,41 @@ class VirtualClock(Clock):
     def now(self) -> float:
         loop = self._loop or asyncio._get_running_loop()
         if not isinstance(loop, VirtualLoop):
-            raise UsageError("VirtualClock() tells the time of the VirtualLoop that runs, and none runs")
+            raise UsageError("VirtualClock() shows the time of the running VirtualLoop, and none is running")
         return self._start + loop.time()
 
 
 def run(main: Coroutine[Any, Any, T], *, on_deadlock: OnDeadlock | None = None) -> T:
-    """Run `main` in a fresh `VirtualLoop`, and return what it returns.
+    """Run a coroutine in a fresh `VirtualLoop`, and return its result.
 
-    In the end the tasks left over are cancelled in the order of their creation, then asynchronous generators
-    and the loop are closed. The event loop policy is never touched.
+    At the end, the remaining tasks are cancelled in the order of their creation. Then asynchronous
+    generators and the loop are closed. The event loop policy is not changed.
 
-    Raises `DeadlockError` and `LivelockError`, also when a task left over does not end; `UsageError` where an
-    event loop already runs.
+    Args:
+        main: what to run.
+        on_deadlock: explains a deadlock, see `VirtualLoop`.
+
+    Raises:
+        DeadlockError: nothing can run, and no timer is left. Also if a remaining task does not end.
+        LivelockError: time cannot move. Also if a remaining task does not end.
+        UsageError: an event loop already runs in this thread.
     """
     if asyncio._get_running_loop() is not None:
         main.close()
-        raise UsageError("run() does not work where an event loop runs: await the coroutine instead")
+        raise UsageError("run() does not work while an event loop runs: await the coroutine instead")
     loop = VirtualLoop(on_deadlock=on_deadlock)
     try:
         try:
             return loop.run_until_complete(main)
         finally:
-            cancel_leftovers(loop)
+            cancel_remaining_tasks(loop)
             loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
 
 
-def cancel_leftovers(loop: VirtualLoop) -> None:
+def cancel_remaining_tasks(loop: VirtualLoop) -> None:
+    """Cancel all tasks of a loop, wait until they end, and report what they raise to the loop."""
     tasks = loop.pending_tasks()
     for task in tasks:
         task.cancel()
@@ -382,5 +447,5 @@ def cancel_leftovers(loop: VirtualLoop) -> None:
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
     for task in tasks:
         if not task.cancelled() and (failure := task.exception()):
-            context = {"message": "A task left over raised", "exception": failure, "task": task}
+            context = {"message": "A task that was cancelled at the end raised", "exception": failure, "task": task}
             loop.call_exception_handler(context)

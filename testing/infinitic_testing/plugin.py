@@ -1,8 +1,17 @@
-"""The pytest plugin: the fixture `sim`, and the coroutine tests and fixtures that use it. No marks, no set-up.
+"""The pytest plugin: the fixture `sim`, and the async tests and fixtures that use it.
 
-A test that uses `sim` runs on virtual time, whichever plugin (pytest-asyncio, anyio, hypothesis) owns it: at the call,
-the coroutine function is replaced with a plain one that runs it. So other plugins find nothing to run. Their own
-fixtures stay theirs. Nothing of the engines is imported until a test asks for `sim`.
+There are no marks to set, and nothing to set up::
+
+    async def test_a_trip_is_booked(sim):
+        sim.mock(Flights).book.returns("AF1")
+        sim.add_workflow(Trip)
+        assert await sim.client.new_workflow(Trip).book("Paris") == "AF1"
+
+A test that uses `sim` always runs in virtual time, also beside pytest-asyncio, anyio and
+hypothesis: at the call of the test, its coroutine function is replaced by a plain function that
+runs it. So the other plugins find nothing to run. Their own tests and fixtures are not touched.
+
+The plugin imports no engine until a test asks for `sim`.
 """
 
 from __future__ import annotations
@@ -22,34 +31,37 @@ if TYPE_CHECKING:
 _TEST = pytest.StashKey[Callable[..., Any]]()
 _SIGNATURE = pytest.StashKey[inspect.Signature]()
 _RUNNER = pytest.StashKey["Runner"]()
-_USERS = pytest.StashKey[set[str]]()  # names of the fixtures of a test that use `sim`, also through others
+# The names of the fixtures of a test that use `sim`, also through other fixtures.
+_USERS = pytest.StashKey[set[str]]()
 
 
-class _Fresh:
-    """What hypothesis gives on to a test instead of a simulation, and shows in its falsifying examples."""
+class _FreshSimulation:
+    """Stands for `sim` in the arguments of hypothesis, which shows it in falsifying examples."""
 
     def __repr__(self) -> str:
         return "<fresh>"
 
 
-_FRESH = _Fresh()
+_FRESH = _FreshSimulation()
 _OPTIONS = ("cache_size", "codec", "seed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "infinitic(cache_size=1000, codec=None, seed=0): options of the simulation that the fixture sim is"
-    )
+    config.addinivalue_line("markers", "infinitic(cache_size=1000, codec=None, seed=0): options of the fixture sim")
 
 
 @pytest.fixture
 def sim(request: Any) -> Simulation:
-    """A fresh simulation: broker, storage, virtual clock, worker and client. See `infinitic_testing.simulation`."""
+    """A fresh simulation for each test: broker, storage, virtual clock, worker and client.
+
+    Its methods are those of `infinitic_testing.simulation.Simulation`. When the test ends, each of
+    its workflows is replayed: a workflow that does not repeat its history fails the test.
+    """
     return _new_simulation(request.node)
 
 
 def _new_simulation(node: pytest.Item) -> Simulation:
-    """A simulation with the options of the marks ``@pytest.mark.infinitic(…)``; the closest mark wins."""
+    """Make a simulation with the options of ``@pytest.mark.infinitic``. The closest mark wins."""
     from infinitic_testing.simulation import Simulation
 
     options: dict[str, Any] = {}
@@ -57,7 +69,7 @@ def _new_simulation(node: pytest.Item) -> Simulation:
         unknown = [f"{name}=…" for name in mark.kwargs if name not in _OPTIONS] + [repr(each) for each in mark.args]
         if unknown:
             pytest.fail(
-                f"@pytest.mark.infinitic({', '.join(unknown)}): its options are {', '.join(_OPTIONS)}, by name",
+                f"@pytest.mark.infinitic({', '.join(unknown)}): the options are {', '.join(_OPTIONS)}, given by name",
                 pytrace=False,
             )
         options = {**mark.kwargs, **options}
@@ -69,7 +81,7 @@ def _new_simulation(node: pytest.Item) -> Simulation:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Remember the coroutine function of a test, before the plugin that owns the test replaces it."""
+    """Remember the coroutine function of a test before another plugin replaces it."""
     __tracebackhide__ = True
     if not isinstance(item, pytest.Function) or "sim" not in item.fixturenames:
         return (yield)
@@ -80,7 +92,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     item.stash[_TEST] = function
     if given is None:
         return (yield)
-    # hypothesis looks for fixtures that are not fresh for each example. Ours is: hide it until the test is called.
+    # hypothesis refuses fixtures that are not fresh for each example. Ours is fresh, so it is
+    # hidden from this check until the test is called.
     test = cast(Any, item).function
     whole = inspect.signature(test)
     test.__signature__ = whole.replace(parameters=[each for each in whole.parameters.values() if each.name != "sim"])
@@ -93,7 +106,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Run a coroutine test that uses `sim` on virtual time; leave all others to whichever plugin owns them."""
+    """Run an async test that uses `sim` in virtual time. Other tests go to the next plugin."""
     __tracebackhide__ = True
     function = pyfuncitem.stash.get(_TEST, None)
     simulation: Any = pyfuncitem.funcargs.get("sim")
@@ -104,9 +117,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         cast(Any, pyfuncitem).function.__signature__ = pyfuncitem.stash[_SIGNATURE]
         _check_fixtures(pyfuncitem)
         pyfuncitem.funcargs["sim"] = _FRESH
-        holder, name, test = given, "inner_test", _each_example(pyfuncitem, function)
+        holder, name, test = given, "inner_test", _wrap_examples(pyfuncitem, function)
     else:
-        holder, name, test = pyfuncitem, "obj", _once(pyfuncitem, simulation, function)
+        holder, name, test = pyfuncitem, "obj", _wrap_test(pyfuncitem, simulation, function)
     before = getattr(holder, name)
     setattr(holder, name, test)
     try:
@@ -116,27 +129,29 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 def _is_simulation(value: object) -> bool:
-    """False for a fixture of the same name that is none of ours."""
+    """False for another fixture that has the name `sim`."""
     from infinitic_testing.simulation import Simulation
 
     return isinstance(value, Simulation)
 
 
-def _once(item: pytest.Function, simulation: Simulation, function: Callable[..., Any]) -> Callable[..., None]:
+def _wrap_test(item: pytest.Function, simulation: Simulation, function: Callable[..., Any]) -> Callable[..., None]:
+    """Make a plain function that runs an async test in a simulation."""
     runner = _runner_of(item, simulation)
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         __tracebackhide__ = True
-        result = function(*args, **kwargs)  # a coroutine, unless a decorator has run it already
+        # A coroutine, unless a decorator has run it already.
+        result = function(*args, **kwargs)
         if inspect.isawaitable(result):
             _run(item, runner, result)
 
     return run
 
 
-def _each_example(item: pytest.Item, function: Callable[..., Any]) -> Callable[..., None]:
-    """A function that hypothesis calls for each example: with a simulation of its own."""
+def _wrap_examples(item: pytest.Item, function: Callable[..., Any]) -> Callable[..., None]:
+    """Make a plain function that runs each example of hypothesis in a fresh simulation."""
     from infinitic_testing.runner import Runner
 
     @functools.wraps(function)
@@ -152,40 +167,40 @@ def _each_example(item: pytest.Item, function: Callable[..., Any]) -> Callable[.
 
 
 def _run(item: pytest.Item, runner: Runner, test: Awaitable[object]) -> None:
-    """Run a test, and show the user's lines in what it raises, unless all lines are wanted."""
+    """Run a test. Unless ``--full-trace`` is given, its errors show lines of the user only."""
     __tracebackhide__ = True
     try:
         runner.run_test(test)
     except BaseException as error:
         if item.config.getoption("fulltrace"):
             raise
-        from infinitic_testing.tracebacks import tidy
+        from infinitic_testing.tracebacks import shorten_traceback
 
-        raise tidy(error)  # noqa: B904 (it is the same one)
+        raise shorten_traceback(error)  # noqa: B904 (it is the same one)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Of an error that has no line of the user, show what it says."""
+    """Show only the message of an error that has no line of the user."""
     report = yield
     failure = call.excinfo
     if failure is not None and report.failed and _TEST in item.stash and not item.config.getoption("fulltrace"):
-        from infinitic_testing.tracebacks import shows_nothing
+        from infinitic_testing.tracebacks import has_no_user_frame
 
-        if shows_nothing(failure.value):
+        if has_no_user_frame(failure.value):
             report.longrepr = f"{failure.typename}: {failure.value}"
     return report
 
 
 def _check_fixtures(item: pytest.Function) -> None:
-    """Refuse fixtures that prepare a simulation, where each example has a fresh one."""
+    """With hypothesis, refuse fixtures that use `sim`: they would prepare another simulation."""
     users = item.stash.get(_USERS, None)
     if users:
         pytest.fail(
-            f"With @given each example has a fresh simulation, and the fixture '{min(users)}' prepares another one: "
-            "make it a function that the test calls with its `sim`",
+            f"With @given each example has a fresh simulation, but the fixture '{min(users)}' "
+            "prepares another one: make it a function that the test calls with its `sim`",
             pytrace=False,
         )
 
@@ -195,7 +210,7 @@ def _check_fixtures(item: pytest.Function) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: Any) -> Generator[None, object, object]:
-    """Run an asynchronous fixture that uses `sim` in its simulation, before and after the test."""
+    """Run an async fixture that uses `sim` in this simulation, before and after the test."""
     if request.scope != "function":
         return (yield)
     users: set[str] = request.node.stash.setdefault(_USERS, set())
@@ -210,18 +225,19 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: Any) -> Ge
         return (yield)
     runner = _runner_of(request.node, simulation)
     runner.is_kept = True
-    setattr(fixturedef, "func", _in_simulation(runner, function, request))  # noqa: B010 (final for type checkers)
+    setattr(fixturedef, "func", _wrap_fixture(runner, function, request))  # noqa: B010 (final for type checkers)
     try:
         return (yield)
     finally:
         setattr(fixturedef, "func", function)  # noqa: B010 (as above)
 
 
-def _in_simulation(runner: Runner, function: Any, request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """A plain function that does what an asynchronous fixture does."""
+def _wrap_fixture(runner: Runner, function: Any, request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Make a plain fixture function that runs an async one in a simulation."""
     instance = request.instance
     if inspect.ismethod(function) and type(function.__self__) is type(instance):
-        function = function.__func__.__get__(instance)  # the class has a fresh object for each test
+        # The test class has a fresh object for each test.
+        function = function.__func__.__get__(instance)
 
     def set_up(**kwargs: Any) -> Any:
         if inspect.iscoroutinefunction(function):
@@ -235,12 +251,13 @@ def _in_simulation(runner: Runner, function: Any, request: pytest.FixtureRequest
 
 
 async def _finish(generator: Any) -> None:
+    """Run what a fixture does after its `yield`."""
     try:
         await anext(generator)
     except StopAsyncIteration:
         return
     await generator.aclose()
-    raise RuntimeError("An asynchronous fixture yields once")
+    raise RuntimeError("An async fixture must yield exactly once")
 
 
 def _runner_of(item: pytest.Item, simulation: Simulation) -> Runner:

@@ -1,7 +1,7 @@
-"""Runs what one test does in one simulation: its asynchronous fixtures, the test, what the fixtures clean up.
+"""Runs one test in one simulation: its async fixtures, the test, and the clean-up of the fixtures.
 
-All of it is on one loop. A task of its own holds the simulation open between them, because a worker must be closed by
-the task that has started it.
+All of them run on one loop, one after the other. A task of its own, the host, holds the simulation
+open meanwhile, because a worker must be closed by the task that started it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from infinitic_testing.loop import VirtualLoop, cancel_leftovers
+from infinitic_testing.loop import VirtualLoop, cancel_remaining_tasks
 
 if TYPE_CHECKING:
     from infinitic_testing.simulation import Simulation
@@ -18,14 +18,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class _Failed(Exception):
-    """The test has failed: how its workflows replay is not looked at."""
+class _TestFailed(Exception):
+    """Ends the simulation of a failed test. The replay of its workflows is not checked."""
 
 
 class Runner:
-    """One loop in virtual time for one simulation. Not for use where an event loop runs.
+    """One loop in virtual time for one simulation. No event loop may run in this thread.
 
-    `is_kept` says that something is to be run after the test: then the simulation is open until `close`.
+    Attributes:
+        simulation: the simulation.
+        is_kept: true if something is to be run after the test. Then the simulation stays open until
+            `close`.
+
+    Args:
+        simulation: a new one. The runner opens and closes it.
     """
 
     def __init__(self, simulation: Simulation) -> None:
@@ -33,20 +39,28 @@ class Runner:
         self.is_kept = False
         self._loop: VirtualLoop | None = None
         self._host: asyncio.Task[None] | None = None
+        # The host waits for it. Its result is the next task that the simulation stays open for, or
+        # None: close the simulation.
         self._turn: asyncio.Future[asyncio.Task[object] | None] | None = None
         self._task: asyncio.Task[Any] | None = None
         self._failed = False
         self._is_dead = False
 
     def run(self, awaitable: Awaitable[T]) -> T:
-        """Run something in the simulation, which is started before the first one.
+        """Run a coroutine in the simulation, and return its result. The first call opens it.
 
-        Raises what that raises; `DeadlockError`; or what ended the worker of the simulation.
+        Args:
+            awaitable: a part of the test.
+
+        Raises:
+            DeadlockError: nothing can run, and no timer is left.
+            Exception: what `awaitable` raises, or what ended the worker of the simulation.
         """
         __tracebackhide__ = True
         loop, host = self._start()
         self._task = task = asyncio.ensure_future(awaitable, loop=loop)
-        if host.done():  # the worker died while another part of the test ran
+        if host.done():
+            # The worker died while another part of the test ran.
             task.cancel()
         else:
             assert self._turn is not None
@@ -56,14 +70,23 @@ class Runner:
         except asyncio.CancelledError:
             self._failed = True
             if self._is_dead or host.done():
-                loop.run_until_complete(host)  # raises what ended the worker
+                # This raises the error that ended the worker.
+                loop.run_until_complete(host)
             raise
         except BaseException:
             self._failed = True
             raise
 
     def run_test(self, awaitable: Awaitable[object]) -> None:
-        """Run the test: the simulation is closed with it, unless a fixture still has to clean up."""
+        """Run the test itself. Then close the simulation, unless a fixture still has to clean up.
+
+        Args:
+            awaitable: the coroutine of the test.
+
+        Raises:
+            NonDeterminismError: a workflow does not repeat its history.
+            Exception: as `run`.
+        """
         __tracebackhide__ = True
         try:
             self.run(awaitable)
@@ -74,7 +97,11 @@ class Runner:
                 self.close()
 
     def close(self) -> None:
-        """Close the simulation and the loop. Nothing happens if it is closed. Raises what the simulation raises."""
+        """Close the simulation and the loop. If they are closed already, nothing happens.
+
+        Raises:
+            Exception: what the simulation raises when it is closed.
+        """
         __tracebackhide__ = True
         loop, host = self._loop, self._host
         if loop is None or loop.is_closed():
@@ -82,21 +109,22 @@ class Runner:
         try:
             try:
                 if host is not None and not host.done():
-                    self._leave()
+                    self._end_host()
                     loop.run_until_complete(host)
             finally:
-                cancel_leftovers(loop)
+                cancel_remaining_tasks(loop)
                 loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()
 
-    def _leave(self) -> None:
+    def _end_host(self) -> None:
         assert self._turn is not None
-        if self._turn.done():  # interrupted in the middle of a test
+        if self._turn.done():
+            # Interrupted in the middle of a test.
             assert self._host is not None
             self._host.cancel()
         elif self._failed:
-            self._turn.set_exception(_Failed())
+            self._turn.set_exception(_TestFailed())
         else:
             self._turn.set_result(None)
 
@@ -117,11 +145,11 @@ class Runner:
             async with self.simulation:
                 opened.set_result(None)
                 await self._wait_for_end()
-        except _Failed:
+        except _TestFailed:
             pass
 
     async def _wait_for_end(self) -> None:
-        """Wait until nothing is to be run any more. Cancelled, because the worker died, cancel what runs."""
+        """Wait until nothing is left to run. If the worker dies, this wait and what runs are cancelled."""
         try:
             while True:
                 assert self._turn is not None

@@ -1,4 +1,4 @@
-"""Tracebacks that show lines of the user, and of Infinitic only where it is at fault."""
+"""Tracebacks that show lines of the user. Lines of Infinitic stay only where it is at fault."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _OURS = {"infinitic", "infinitic_testing", "infinitic_storages", "infinitic_tran
 _LIBRARIES = _OURS | {"asyncio", "anyio", "contextlib"}
 
 
-def is_users(frame: FrameType) -> bool:
-    """False for a frame of Infinitic, or of what it stands on."""
+def is_user_frame(frame: FrameType) -> bool:
+    """False for a frame of Infinitic, of asyncio, anyio or contextlib."""
     return frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES
 
 
-def waiting_frames(coroutine: object) -> list[tuple[FrameType, int, int]]:
-    """Where a coroutine waits, outermost first: frames, each with its last instruction and its line."""
+def find_waiting_frames(coroutine: object) -> list[tuple[FrameType, int, int]]:
+    """Find where a coroutine waits: frame, instruction and line of each call, outermost first."""
     found: list[tuple[FrameType, int, int]] = []
     step: Any = coroutine
     while step is not None:
@@ -31,20 +31,20 @@ def waiting_frames(coroutine: object) -> list[tuple[FrameType, int, int]]:
     return found
 
 
-def traceback_of(coroutine: object) -> TracebackType | None:
-    """A traceback of the user's lines at which a coroutine waits, as if each of them had raised."""
+def make_traceback(coroutine: object) -> TracebackType | None:
+    """Make a traceback of the user's lines at which a coroutine waits, as if they had raised."""
     found: TracebackType | None = None
-    for frame, instruction, line in reversed(waiting_frames(coroutine)):
-        if is_users(frame):
+    for frame, instruction, line in reversed(find_waiting_frames(coroutine)):
+        if is_user_frame(frame):
             found = TracebackType(found, frame, instruction, line)
     return found
 
 
-def tidy(error: E) -> E:
-    """Leave frames out of the traceback of an error, and return it.
+def shorten_traceback(error: E) -> E:
+    """Remove frames from the traceback of an error, and return the error.
 
-    Of our own errors, which say what is wrong, only the lines of the user stay. Of others the way into the user's code
-    goes, and all that comes after stays.
+    Our own errors say what is wrong, so only the user's lines stay. For other errors, the frames
+    before the first line of the user are removed, and all after it stay.
     """
     frames: list[TracebackType] = []
     step = error.__traceback__
@@ -52,9 +52,9 @@ def tidy(error: E) -> E:
         frames.append(step)
         step = step.tb_next
     if isinstance(error, InfiniticError):
-        kept = [each for each in frames if is_users(each.tb_frame)]
+        kept = [each for each in frames if is_user_frame(each.tb_frame)]
     else:
-        first = next((index for index, each in enumerate(frames) if is_users(each.tb_frame)), 0)
+        first = next((index for index, each in enumerate(frames) if is_user_frame(each.tb_frame)), 0)
         kept = frames[first:]
     found: TracebackType | None = None
     for each in reversed(kept):
@@ -62,16 +62,16 @@ def tidy(error: E) -> E:
     return error.with_traceback(found)
 
 
-def shows_nothing(error: BaseException) -> bool:
-    """True for an error of ours that no line of a test has raised: its traceback is our own and pytest's."""
+def has_no_user_frame(error: BaseException) -> bool:
+    """True for an error of Infinitic whose traceback has only frames of libraries and pytest."""
     step = error.__traceback__
     while step is not None:
-        if is_users(step.tb_frame) and not _is_pytests(step.tb_frame):
+        if is_user_frame(step.tb_frame) and not _is_pytest_frame(step.tb_frame):
             return False
         step = step.tb_next
     return isinstance(error, InfiniticError)
 
 
-def _is_pytests(frame: FrameType) -> bool:
+def _is_pytest_frame(frame: FrameType) -> bool:
     root = frame.f_globals.get("__name__", "").partition(".")[0]
     return root in ("_pytest", "pluggy", "pytest_asyncio", "hypothesis", "_hypothesis_pytestplugin")

@@ -166,8 +166,8 @@ def test_failures_are_shown_where_they_are(tmp_path: Path) -> None:
     assert "assert 3 == 4" in output
     assert "sim=<fresh>" in output
     assert "uses a function-scoped fixture 'prepared'" in output
-    assert "each example has a fresh simulation, and the fixture 'prepared' prepares another one" in output
-    assert "@pytest.mark.infinitic(cash_size=…): its options are cache_size, codec, seed, by name" in output
+    assert "each example has a fresh simulation, but the fixture 'prepared' prepares another one" in output
+    assert "@pytest.mark.infinitic(cash_size=…): the options are cache_size, codec, seed, given by name" in output
     assert "OSError: the disk is full" in output
     assert ">       await sim.client.new_workflow(Sum).plus_signal(1)  # DEADLOCK" in output
     assert output.count("NonDeterminismError: Workflow Diverges") >= 2
@@ -245,6 +245,6 @@ def test_a_deadlock_shows_the_users_world(tmp_path: Path) -> None:
     assert re.search(rf"both waits for {charged_and_paid}\S* at \S*{at('BOTH')}|{charged_and_paid}", output), output
     assert re.search(rf"at \S*{at('AUDIT')} in Trip._audit", output), output
     assert re.search(rf"a background task failed: LookupError: no such trip, at \S*{at('FAIL')} in Trip._fail", output)
-    assert "2 task(s) of service 'Payments' wait, and nobody hosts it" in output
+    assert "2 task(s) of service 'Payments' wait, but nobody hosts it" in output
     ours = [line for line in output.splitlines() if re.search(r"/(infinitic\w*|asyncio)/\S+\.py:\d+", line)]
     assert ours == []

@@ -346,7 +346,7 @@ def test_a_deadlock_says_that_a_thread_is_waited_for(monkeypatch: pytest.MonkeyP
 
     released, before, workers = threading.Event(), set(threading.enumerate()), list[threading.Thread]()
     monkeypatch.setattr(threading, "excepthook", id)  # the worker cannot report back
-    with pytest.raises(DeadlockError, match=r"main\) waits for a thread, which cannot come back .*: call "):
+    with pytest.raises(DeadlockError, match=r"main\) waits for a thread, which does not work .*: call "):
         run(main())
     for thread in workers:
         thread.join()
@@ -467,7 +467,7 @@ def test_asynchronous_generators_are_closed_in_the_order_of_their_creation() -> 
 def test_run_leaves_the_thread_as_it_was(error: type[Exception]) -> None:
     async def main() -> None:
         loops.append(asyncio.get_running_loop())
-        with pytest.raises(UsageError, match="where an event loop runs"):
+        with pytest.raises(UsageError, match="while an event loop runs"):
             run(forever())
         with pytest.raises(RuntimeError, match="already running"), closing(forever()) as coroutine:
             loops[-1].run_until_complete(coroutine)
@@ -496,5 +496,5 @@ def test_the_clock_follows_its_loop() -> None:
         loop.run_until_complete(asyncio.sleep(90))
         assert [clock.now(), *loop.run_until_complete(main())] == [1893456090.0, 1893456090.0, 1090.0]
     for outside in (VirtualClock().now, lambda: asyncio.run(main())):
-        with pytest.raises(UsageError, match="none runs"):
+        with pytest.raises(UsageError, match="none is running"):
             outside()
