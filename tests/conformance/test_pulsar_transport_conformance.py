@@ -1,4 +1,7 @@
-"""The Pulsar transport keeps the contract: on the broker of `make services`, and across restarts of a private one."""
+"""The Pulsar transport keeps the contract.
+
+It is tested on the broker of `make services`, and across restarts of a private one.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from infinitic.topics import Topic
 from infinitic.transport import Transport
 from infinitic_testing.conformance.transport import TransportConformance, transport_rules
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
-from tests.conformance.transport_private_pulsar import PrivatePulsar
-from tests.required import absent, reach
+from tests.integration.private import PrivatePulsar
+from tests.required import reach
 
 T = TypeVar("T")
 
@@ -46,7 +49,7 @@ class OnPulsar(TransportConformance):
             await transport.admin.delete_topic(topic)
 
 
-def reachable() -> None:
+def check_reachable() -> None:
     """Skip, or fail where services are required, if Pulsar is not there."""
     for url in (BROKER, WEB):
         reach("Pulsar", url)
@@ -57,7 +60,7 @@ class TestPulsar(OnPulsar):
     @classmethod
     def namespace(cls) -> Iterator[None]:
         """A namespace of its own, deleted afterwards."""
-        reachable()
+        check_reachable()
         cls.settings = PulsarSettings(
             broker_service_url=BROKER, web_service_url=WEB, tenant="infinitic", namespace=f"test-{new_id()[:12]}"
         )
@@ -80,9 +83,7 @@ class TestPulsarRestarts(OnPulsar):
     @classmethod
     def private_broker(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         """A broker that nobody else uses."""
-        reachable()
-        if missing := PrivatePulsar.missing():
-            absent(missing)
+        check_reachable()
         cls.service = PrivatePulsar(tmp_path_factory.mktemp("pulsar"))
         try:
             cls.service.do("start")
@@ -91,7 +92,7 @@ class TestPulsarRestarts(OnPulsar):
             )
             yield
         finally:
-            cls.service.do("kill")
+            cls.service.end()
 
     async def restart(self) -> None:
         await asyncio.to_thread(self.service.do, "restart")

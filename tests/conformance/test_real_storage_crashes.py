@@ -11,7 +11,7 @@ from typing import ClassVar
 from infinitic.storage import Storage
 from infinitic_testing.conformance import StorageBackend, StorageConformance
 from infinitic_testing.conformance.storage import storage_rules
-from tests.integration.private import PrivateServer
+from tests.integration.private import PrivateDatabase
 
 CRASHES = {"test_sto_5_what_is_written_outlives_the_server", "test_out_1_an_outage_is_said_and_ends"}
 
@@ -24,8 +24,9 @@ class Killed(StorageBackend):
     def __init__(self, kind: str, arguments: str) -> None:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            folder.chmod(0o755)  # servers run as users of their own
-            self._server = PrivateServer(kind, folder, arguments)
+            # Servers run as users of their own.
+            folder.chmod(0o755)
+            self._server = PrivateDatabase(kind, folder, arguments)
             stack.callback(self._server.end)
             self._server.do("start")
             self._stack = stack.pop_all()

@@ -1,8 +1,12 @@
-"""Public conformance suites: what every adapter of a port is held to. Subclass one, and let pytest collect it."""
+"""Public conformance suites: what every adapter of a port has to keep.
+
+Subclass one, and let pytest collect it.
+"""
 
 import pytest
 
-pytest.register_assert_rewrite(  # before they are imported
+# It has to come before the modules are imported.
+pytest.register_assert_rewrite(
     *(
         f"infinitic_testing.conformance.storage_{part}"
         for part in ("bench", "commit", "races", "read", "find", "life", "model")

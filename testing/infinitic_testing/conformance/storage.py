@@ -1,16 +1,18 @@
-"""`StorageConformance`: the rules of the Storage port as tests. A subclass gives the database, and is collected.
+"""`StorageConformance`: the rules of the Storage port as tests.
 
-A rule is in the name of its tests: `test_sto_1_…` is of STO-1, `test_find_…` of FIND::
+A subclass says how to connect to the database, and pytest collects it::
 
     class Backend(StorageBackend):
         def connect(self) -> Storage:
-            return PostgresStorage(dsn)
+            return MyStorage("mine://localhost")
 
         async def erase(self) -> None: ...
 
-    class TestPostgres(StorageConformance):
+    class TestMine(StorageConformance):
         def backend(self) -> StorageBackend:
             return Backend()
+
+The name of a test begins with its rule: `test_sto_1_…` tests STO-1, and `test_find_…` tests FIND.
 """
 
 from __future__ import annotations
@@ -26,11 +28,15 @@ from infinitic_testing.conformance.storage_read import ReadRules
 
 
 class StorageConformance(CommitRules, RaceRules, ReadRules, FindRules, LifeRules, ModelRules):
-    """Subclass it, with a name that pytest collects, and give `backend`."""
+    """All rules. Subclass it with a name that pytest collects, and define `backend`."""
 
 
-def rule_of(test: str) -> str:
-    """The rule that a test is of: `STO-1` for `test_sto_1_…`, `FIND` for `test_find_…`."""
+def parse_rule(test: str) -> str:
+    """The rule of a test: `STO-1` for `test_sto_1_…`, `FIND` for `test_find_…`.
+
+    Raises:
+        ValueError: the name does not begin with a rule.
+    """
     found = re.match(r"test_([a-z]+)(?:_(\d+))?_", test)
     if found is None:
         raise ValueError(f"{test!r} names no rule")
@@ -39,9 +45,9 @@ def rule_of(test: str) -> str:
 
 
 def storage_rules() -> dict[str, list[str]]:
-    """Every rule of the suite, in order, with the names of its tests."""
+    """List the rules of the suite in order, each with the names of its tests."""
     rules: dict[str, list[str]] = {}
     for test in dir(StorageConformance):
         if test.startswith("test_"):
-            rules.setdefault(rule_of(test), []).append(test)
+            rules.setdefault(parse_rule(test), []).append(test)
     return dict(sorted(rules.items(), key=lambda rule: [int(n) if n.isdigit() else n for n in rule[0].split("-")]))

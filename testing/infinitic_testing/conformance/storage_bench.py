@@ -1,4 +1,4 @@
-"""What the rules stand on: the seam to an adapter, and a bench with its connections to one empty database."""
+"""What the rules of the storage suite need: a way to reach a database, and connections to it."""
 
 from __future__ import annotations
 
@@ -26,57 +26,65 @@ from infinitic.storage import (
     WorkflowStatus,
 )
 
-S = TypeVar("S", bound="Suite")
+S = TypeVar("S", bound="StorageSuite")
 T = TypeVar("T")
 
 T0 = 1_800_000_000.0
-"""An instant of the tests, in seconds since the Unix epoch. Nothing in the suite is about the present."""
+"""A time for the tests, in seconds since the Unix epoch. No test depends on the present."""
 
 V0 = 1_800_000_000_000_001
-"""A version as it is in life: microseconds."""
+"""A version as engines make them: microseconds since the Unix epoch."""
 
 KEY = StateKey("Trip", "1")
 
 
 class StorageBackend(ABC):
-    """One database of one test. `connect` is called several times, `erase` once, before the first `prepare`."""
+    """One database for one test.
+
+    Only `connect` has to be defined. It is called several times. `erase` is called once, before the
+    first `prepare`.
+    """
 
     can_crash = False
-    """Whether `crash` and `restart` are given. Rules about crashes and outages are skipped without."""
+    """Whether `crash` and `restart` are defined. Rules about crashes and outages are skipped otherwise."""
 
     @abstractmethod
     def connect(self) -> Storage:
-        """A new, unprepared connection to the database of this test. The suite prepares and closes it."""
+        """Make a connection to the database of this test. The suite prepares and closes it."""
 
     async def erase(self) -> None:  # noqa: B027
-        """Make the database empty, without tables or what there may be. Not needed where it is new for each test."""
+        """Make the database empty, without tables and the like. Not needed if each test has a new one."""
 
     async def dispose(self) -> None:  # noqa: B027
-        """The test is over, and every connection closed."""
+        """Clean up. The test is over, and every connection is closed."""
 
     async def crash(self) -> None:
-        """End the server as SIGKILL would. Returns when it is gone."""
+        """End the server as SIGKILL would, and return when it is gone."""
         raise NotImplementedError
 
     async def restart(self) -> None:
-        """Start the server that crashed, with what it had on disk. Returns when it answers."""
+        """Start the crashed server with what it had on disk, and return when it answers."""
         raise NotImplementedError
 
 
-class Bench:
+class StorageBench:
     """A database, and two connections to it: `states` and `other`."""
 
     states: StateStorage
     other: StateStorage
 
-    def __init__(self, suite: Suite, backend: StorageBackend) -> None:
+    def __init__(self, suite: StorageSuite, backend: StorageBackend) -> None:
         self.suite = suite
         self.backend = backend
         self._open: list[Storage] = []
 
     @asynccontextmanager
-    async def lasting(self, *, connected: bool = True) -> AsyncGenerator[None, None]:
-        """The time of a test. Without being `connected`, nothing has prepared the database."""
+    async def open(self, *, connected: bool = True) -> AsyncGenerator[None, None]:
+        """Open the connections for a test, and close them at its end.
+
+        Args:
+            connected: False leaves the database unprepared, without connections.
+        """
         await self.backend.erase()
         try:
             if connected:
@@ -91,19 +99,19 @@ class Bench:
             await self.backend.dispose()
 
     async def connect(self) -> Storage:
-        """One more connection, prepared. It is closed at the end."""
-        storage = self.unprepared()
+        """Make one more connection, and prepare it. It is closed at the end."""
+        storage = self.connect_unprepared()
         await self.within(storage.prepare())
         return storage
 
-    def unprepared(self) -> Storage:
-        """One more connection, that the rule prepares itself. It is closed at the end."""
+    def connect_unprepared(self) -> Storage:
+        """Make one more connection, which the rule prepares itself. It is closed at the end."""
         storage = self.backend.connect()
         self._open.append(storage)
         return storage
 
     async def within(self, verb: Awaitable[T]) -> T:
-        """What a verb gives, which it has to within the patience of the suite."""
+        """Await a call, which must end within the patience of the suite."""
         async with asyncio.timeout(self.suite.patience):
             return await verb
 
@@ -120,14 +128,14 @@ class Bench:
         return await self.within(self.states.purge(now, limit))
 
     async def purge_all(self, now: float) -> int:
-        """Purge until nothing is left to; how much went."""
+        """Purge until nothing more expires. Return how much was removed."""
         total = 0
         while gone := await self.purge(now):
             total += gone
         return total
 
-    async def pages(self, **query: Any) -> list[Found]:
-        """What a query finds, of all pages."""
+    async def find_all(self, **query: Any) -> list[Found]:
+        """Find all pages of a query."""
         found: list[Found] = []
         cursor: str | None = None
         while True:
@@ -138,81 +146,82 @@ class Bench:
             if cursor is None:
                 return found
 
-    async def ids(self, **query: Any) -> list[str]:
-        return [each.key.id for each in await self.pages(**query)]
+    async def find_ids(self, **query: Any) -> list[str]:
+        return [each.key.id for each in await self.find_all(**query)]
 
-    async def seen(self, key: StateKey = KEY) -> tuple[Stored | None, list[Segment], list[Entry]]:
-        """All that can be read of an instance. The head first: what lands meanwhile is then not torn."""
+    async def read(self, key: StateKey = KEY) -> tuple[Stored | None, list[Segment], list[Entry]]:
+        """Read all of an instance. The head comes first: so a commit meanwhile cannot tear the two apart."""
         stored, history = await self.load(key), await self.history(key, outbox=True)
-        return stored, history, [each.entry for each in await self.pages() if each.key == key]
+        return stored, history, [each.entry for each in await self.find_all() if each.key == key]
 
 
-class Suite(ABC):
-    """The part of a suite that an adapter gives."""
+class StorageSuite(ABC):
+    """What an adapter defines for the suite."""
 
     patience = 30.0
-    """Seconds that a verb may take before a test fails."""
+    """Seconds that a call may take before the test fails."""
 
     largest_value = 70_000_000
-    """Bytes: the rule about values of exactly `max_value` is skipped where that is more."""
+    """Bytes. The rule about values of exactly `max_value` is skipped if that is larger."""
 
     seeds: tuple[int, ...] = tuple(range(8))
-    """Of the test against a model."""
+    """The seeds of the test against a model."""
 
     @abstractmethod
     def backend(self) -> StorageBackend:
-        """A database for one test. Called once for each, and once for each seed."""
+        """Make a database for one test. It is called once for each test and each seed."""
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """How a test is run. Override it for another event loop."""
+        """Run a test. Override it for another event loop."""
         asyncio.run(coroutine)
 
 
-async def _last(suite: S, rule: Callable[[S, Bench], Awaitable[None]], connected: bool) -> None:
-    bench = Bench(suite, suite.backend())
-    async with bench.lasting(connected=connected):
+async def _run_rule(suite: S, rule: Callable[[S, StorageBench], Awaitable[None]], connected: bool) -> None:
+    bench = StorageBench(suite, suite.backend())
+    async with bench.open(connected=connected):
         await rule(suite, bench)
 
 
-def unconnected(rule: Callable[[S, Bench], Awaitable[None]]) -> Callable[[S], None]:
-    """The same as `in_bench`, on a database that nothing has prepared."""
+def unconnected(rule: Callable[[S, StorageBench], Awaitable[None]]) -> Callable[[S], None]:
+    """Like `in_bench`, but on a database that nothing has prepared."""
     return in_bench(rule, connected=False)
 
 
-def in_bench(rule: Callable[[S, Bench], Awaitable[None]], *, connected: bool = True) -> Callable[[S], None]:
-    """Make a rule a plain test function, which takes nothing from pytest."""
+def in_bench(rule: Callable[[S, StorageBench], Awaitable[None]], *, connected: bool = True) -> Callable[[S], None]:
+    """Make a rule a plain test function, which takes no arguments from pytest."""
 
     def test(self: S) -> None:
-        self.run(_last(self, rule, connected))
+        self.run(_run_rule(self, rule, connected))
 
     functools.update_wrapper(test, rule)
-    del test.__dict__["__wrapped__"]  # pytest would look at its arguments
+    # Otherwise pytest would look at the arguments of the rule.
+    del test.__dict__["__wrapped__"]
     return test
 
 
-def crashing(bench: Bench) -> StorageBackend:
-    """The backend of a rule that crashes the server; skips where that is not offered."""
+def require_crashes(bench: StorageBench) -> StorageBackend:
+    """The backend, for a rule that crashes the server. It skips where that is not possible."""
     if not bench.backend.can_crash:
         pytest.skip("this backend offers no crash and restart of its server")
     return bench.backend
 
 
-def change(
+def make_change(
     key: StateKey, expected: int | None, version: int, head: bytes = b"head", at: float = T0, **fields: Any
 ) -> Change:
     return Change(key, expected, version, head, at, **fields)
 
 
-def start(key: StateKey = KEY, version: int = V0, **fields: Any) -> Change:
-    """A new instance with one segment and an entry."""
+def make_start(key: StateKey = KEY, version: int = V0, **fields: Any) -> Change:
+    """Make the change that starts an instance, with one segment and an entry."""
     entry = Entry(WorkflowStatus.RUNNING, T0)
     known: dict[str, Any] = {"segment": Segment(1, b"first", b"out"), "entry": entry}
-    return change(key, None, version, **{**known, **fields})
+    return make_change(key, None, version, **{**known, **fields})
 
 
-def trip(number: int) -> StateKey:
+def make_key(number: int) -> StateKey:
     return StateKey("Trip", f"{number:04}")
 
 
-def kinds(outcomes: list[Outcome]) -> list[str]:
+def name_kinds(outcomes: list[Outcome]) -> list[str]:
     return [type(each).__name__ for each in outcomes]

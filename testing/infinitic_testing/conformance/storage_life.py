@@ -28,58 +28,60 @@ from infinitic_testing.conformance.storage_bench import (
     KEY,
     T0,
     V0,
-    Bench,
-    Suite,
-    change,
-    crashing,
+    StorageBench,
+    StorageSuite,
     in_bench,
-    start,
-    trip,
+    make_change,
+    make_key,
+    make_start,
+    require_crashes,
     unconnected,
 )
 
 VERBS: tuple[Callable[[StateStorage, int], Coroutine[Any, Any, object]], ...] = (
-    lambda states, number: states.load([KEY, trip(number)]),
+    lambda states, number: states.load([KEY, make_key(number)]),
     lambda states, _: states.history(KEY, outbox=True),
-    lambda states, number: states.commit([start(trip(number))]),
+    lambda states, number: states.commit([make_start(make_key(number))]),
     lambda states, _: states.commit([Published(KEY, V0)]),
     lambda states, _: states.find(Query(limit=3)),
     lambda states, _: states.purge(T0 - 1e9),
 )
 
 
-class LifeRules(Suite):
+class LifeRules(StorageSuite):
     @in_bench
-    async def test_sto_5_what_is_written_outlives_its_connection(self, bench: Bench) -> None:
+    async def test_sto_5_what_is_written_outlives_its_connection(self, bench: StorageBench) -> None:
         storage = await bench.connect()
         entry = Entry(WorkflowStatus.RUNNING, T0)
-        assert await storage.states.commit([start(deduplication_ids=("m",), entry=entry)]) == [Written(V0)]
+        assert await storage.states.commit([make_start(deduplication_ids=("m",), entry=entry)]) == [Written(V0)]
         whole = (Stored(V0, b"head", 1, False), [Segment(1, b"first", b"out")], [entry])
         await bench.within(storage.close())
-        assert await bench.seen() == whole
+        assert await bench.read() == whole
         bench.states = (await bench.connect()).states
-        assert await bench.seen() == whole
-        assert await bench.commit(change(KEY, V0, V0 + 1, deduplication_ids=("m",))) == [Duplicate(("m",))]
+        assert await bench.read() == whole
+        assert await bench.commit(make_change(KEY, V0, V0 + 1, deduplication_ids=("m",))) == [Duplicate(("m",))]
 
     @in_bench
-    async def test_sto_5_what_is_written_outlives_the_server(self, bench: Bench) -> None:
+    async def test_sto_5_what_is_written_outlives_the_server(self, bench: StorageBench) -> None:
         if not bench.capabilities.durable:
             pytest.skip("this storage says that it is not durable")
-        backend = crashing(bench)
-        await bench.commit(start(deduplication_ids=("m",)), *(start(trip(number)) for number in range(20)))
+        backend = require_crashes(bench)
+        await bench.commit(
+            make_start(deduplication_ids=("m",)), *(make_start(make_key(number)) for number in range(20))
+        )
         await bench.commit(Published(KEY, V0))
-        before = await bench.seen()
+        before = await bench.read()
         await backend.crash()
         await backend.restart()
         bench.states = (await bench.connect()).states
-        assert await bench.seen() == before
-        assert len(await bench.pages()) == 21
-        assert await bench.commit(change(KEY, V0, V0 + 1, deduplication_ids=("m",))) == [Duplicate(("m",))]
+        assert await bench.read() == before
+        assert len(await bench.find_all()) == 21
+        assert await bench.commit(make_change(KEY, V0, V0 + 1, deduplication_ids=("m",))) == [Duplicate(("m",))]
 
     @in_bench
-    async def test_out_1_an_outage_is_said_and_ends(self, bench: Bench) -> None:
-        backend = crashing(bench)
-        await bench.commit(start())
+    async def test_out_1_an_outage_is_said_and_ends(self, bench: StorageBench) -> None:
+        backend = require_crashes(bench)
+        await bench.commit(make_start())
         await backend.crash()
         for number, verb in enumerate(VERBS):
             with pytest.raises((StorageUnavailable, StorageOutcomeUnknown)):
@@ -89,8 +91,8 @@ class LifeRules(Suite):
             await bench.within(verb(bench.states, number))
 
     @in_bench
-    async def test_out_4_cancelled_verbs_leak_nothing(self, bench: Bench) -> None:
-        await bench.commit(start())
+    async def test_out_4_cancelled_verbs_leak_nothing(self, bench: StorageBench) -> None:
+        await bench.commit(make_start())
         for turn in range(20):
             tasks = [asyncio.ensure_future(verb(bench.states, turn)) for verb in VERBS * 2]
             for _ in range(turn % 5):
@@ -107,19 +109,19 @@ class LifeRules(Suite):
             await bench.within(verb(bench.states, 200 + number))
 
     @unconnected
-    async def test_mig_1_ten_prepare_at_once(self, bench: Bench) -> None:
-        storages = [bench.unprepared() for _ in range(10)]
+    async def test_mig_1_ten_prepare_at_once(self, bench: StorageBench) -> None:
+        storages = [bench.connect_unprepared() for _ in range(10)]
         await bench.within(asyncio.gather(*(each.prepare() for each in storages)))
         await bench.within(storages[3].prepare())
         bench.states = storages[0].states
-        assert await bench.commit(start()) == [Written(V0)]
+        assert await bench.commit(make_start()) == [Written(V0)]
         await bench.within(storages[1].prepare())
         for each in storages:
             assert await bench.within(each.states.load([KEY])) == {KEY: Stored(V0, b"head", 1, False)}
 
     @in_bench
-    async def test_close_is_idempotent_and_ends_every_verb(self, bench: Bench) -> None:
-        await bench.commit(start())
+    async def test_close_is_idempotent_and_ends_every_verb(self, bench: StorageBench) -> None:
+        await bench.commit(make_start())
         storage = await bench.connect()
         await bench.within(storage.states.load([KEY]))
         await bench.within(storage.close())
@@ -129,96 +131,100 @@ class LifeRules(Suite):
         for number, verb in enumerate(VERBS):
             with pytest.raises(StorageClosed):
                 await bench.within(verb(storage.states, number))
-        async with bench.unprepared() as another:
+        async with bench.connect_unprepared() as another:
             await bench.within(another.prepare())
         with pytest.raises(StorageClosed):
             await bench.within(another.states.load([KEY]))
-        unused = bench.unprepared()
+        unused = bench.connect_unprepared()
         await bench.within(unused.close())
         assert await bench.load() is not None, "another connection was closed"
 
     @in_bench
-    async def test_sto_12_an_instance_goes_at_its_expiry_and_leaves_a_remnant(self, bench: Bench) -> None:
-        await bench.commit(start(expires_at=T0 + 10), start(trip(1)))
+    async def test_sto_12_an_instance_goes_at_its_expiry_and_leaves_a_remnant(self, bench: StorageBench) -> None:
+        await bench.commit(make_start(expires_at=T0 + 10), make_start(make_key(1)))
         assert await bench.purge(T0 + 9.75) == 0
         assert await bench.purge(T0 + 10) == 1
-        assert await bench.seen() == (None, [], [])
-        assert await bench.load(trip(1)) is not None
+        assert await bench.read() == (None, [], [])
+        assert await bench.load(make_key(1)) is not None
         for expected in (None, V0, V0 - 1):
-            assert await bench.commit(change(KEY, expected, V0 + 9)) == [Lost(V0)], "a late start made it again"
+            assert await bench.commit(make_change(KEY, expected, V0 + 9)) == [Lost(V0)], "a late start made it again"
         assert await bench.commit(Published(KEY, V0)) == [Lost(V0)]
         assert await bench.purge_all(T0 + 9.75 + bench.deduplication_window) == 0
-        assert await bench.commit(change(KEY, None, V0 + 9)) == [Lost(V0)]
+        assert await bench.commit(make_change(KEY, None, V0 + 9)) == [Lost(V0)]
         await bench.purge(T0 + 10 + bench.deduplication_window)
-        assert await bench.commit(change(KEY, V0, V0 + 9)) == [Lost(None)]
-        again = start(version=V0 + 9, segment=Segment(1, b"again"), entry=None)
+        assert await bench.commit(make_change(KEY, V0, V0 + 9)) == [Lost(None)]
+        again = make_start(version=V0 + 9, segment=Segment(1, b"again"), entry=None)
         assert await bench.commit(again) == [Written(V0 + 9)]
-        assert await bench.seen() == (Stored(V0 + 9, b"head", 1, False), [Segment(1, b"again")], [])
+        assert await bench.read() == (Stored(V0 + 9, b"head", 1, False), [Segment(1, b"again")], [])
 
     @in_bench
-    async def test_sto_12_purge_checks_expiry_again(self, bench: Bench) -> None:
-        await bench.commit(*(start(trip(number), expires_at=T0 + 10) for number in range(4)))
+    async def test_sto_12_purge_checks_expiry_again(self, bench: StorageBench) -> None:
+        await bench.commit(*(make_start(make_key(number), expires_at=T0 + 10) for number in range(4)))
         await bench.commit(
-            change(trip(0), V0, V0 + 1, expires_at=T0 + 20),  # later
-            change(trip(1), V0, V0 + 1),  # never
-            change(trip(2), V0, V0 + 1, expires_at=T0 + 15),
+            make_change(make_key(0), V0, V0 + 1, expires_at=T0 + 20),  # later
+            make_change(make_key(1), V0, V0 + 1),  # never
+            make_change(make_key(2), V0, V0 + 1, expires_at=T0 + 15),
         )
-        await bench.commit(change(trip(2), V0 + 1, V0 + 2, expires_at=T0 + 10))  # and back
+        await bench.commit(make_change(make_key(2), V0 + 1, V0 + 2, expires_at=T0 + 10))  # and back
         assert await bench.purge(T0 + 10) == 2
-        assert set(await bench.within(bench.states.load([trip(n) for n in range(4)]))) == {trip(0), trip(1)}
+        assert set(await bench.within(bench.states.load([make_key(n) for n in range(4)]))) == {make_key(0), make_key(1)}
         assert await bench.purge(T0 + 19.75) == 0
         assert await bench.purge(T0 + 20) == 1
         assert await bench.purge_all(T0 + 30) == 0
-        assert await bench.ids() == ["0001"]
+        assert await bench.find_ids() == ["0001"]
 
     @in_bench
-    async def test_sto_12_deduplication_ids_go_a_deduplication_window_after_they_were_made(self, bench: Bench) -> None:
+    async def test_sto_12_deduplication_ids_go_a_deduplication_window_after_they_were_made(
+        self, bench: StorageBench
+    ) -> None:
         deduplication_window = bench.deduplication_window
-        await bench.commit(start(deduplication_ids=("old",), at=T0 + 50))
-        await bench.commit(change(KEY, V0, V0 + 1, deduplication_ids=("older",), at=T0 + 20))
+        await bench.commit(make_start(deduplication_ids=("old",), at=T0 + 50))
+        await bench.commit(make_change(KEY, V0, V0 + 1, deduplication_ids=("older",), at=T0 + 20))
         assert await bench.purge(T0 + 19.5 + deduplication_window) == 0
         assert await bench.purge(T0 + 20.5 + deduplication_window) == 1
-        assert await bench.commit(change(KEY, V0 + 1, V0 + 2, deduplication_ids=("old", "older"))) == [
+        assert await bench.commit(make_change(KEY, V0 + 1, V0 + 2, deduplication_ids=("old", "older"))) == [
             Duplicate(("old",))
         ]
         assert await bench.purge(T0 + 50.5 + deduplication_window) == 1
-        assert await bench.commit(change(KEY, V0 + 1, V0 + 2, deduplication_ids=("old", "older"))) == [Written(V0 + 2)]
+        assert await bench.commit(make_change(KEY, V0 + 1, V0 + 2, deduplication_ids=("old", "older"))) == [
+            Written(V0 + 2)
+        ]
 
     @in_bench
-    async def test_sto_12_deduplication_ids_may_outlive_the_remnant(self, bench: Bench) -> None:
+    async def test_sto_12_deduplication_ids_may_outlive_the_remnant(self, bench: StorageBench) -> None:
         deduplication_window = bench.deduplication_window
-        await bench.commit(start(deduplication_ids=("m",), at=T0 + 500, expires_at=T0 + 10))
+        await bench.commit(make_start(deduplication_ids=("m",), at=T0 + 500, expires_at=T0 + 10))
         assert await bench.purge(T0 + 10) == 1
         assert await bench.purge(T0 + 20 + deduplication_window) == 0
-        assert await bench.commit(change(KEY, None, V0 + 1, deduplication_ids=("m",))) == [Duplicate(("m",))]
-        assert await bench.commit(change(KEY, V0, V0 + 1)) == [Lost(None)]
-        assert await bench.commit(change(KEY, None, V0 + 1)) == [Written(V0 + 1)]
+        assert await bench.commit(make_change(KEY, None, V0 + 1, deduplication_ids=("m",))) == [Duplicate(("m",))]
+        assert await bench.commit(make_change(KEY, V0, V0 + 1)) == [Lost(None)]
+        assert await bench.commit(make_change(KEY, None, V0 + 1)) == [Written(V0 + 1)]
         assert await bench.purge(T0 + 501 + deduplication_window) == 1
         assert await bench.load() == Stored(V0 + 1, b"head", 0, False)
 
     @in_bench
-    async def test_sto_12_purge_goes_in_bounded_bites_and_misses_nothing(self, bench: Bench) -> None:
-        keys = [trip(number) for number in range(25)]
+    async def test_sto_12_purge_goes_in_bounded_bites_and_misses_nothing(self, bench: StorageBench) -> None:
+        keys = [make_key(number) for number in range(25)]
         deduplication_ids = ("m", "n", "o")
         at = T0 - bench.deduplication_window
         await bench.commit(
             *(
-                start(key, at=at, deduplication_ids=deduplication_ids, expires_at=T0 + n / 8)
+                make_start(key, at=at, deduplication_ids=deduplication_ids, expires_at=T0 + n / 8)
                 for n, key in enumerate(keys)
             )
         )
         gone = [await bench.purge(T0 + 10, limit=10) for _ in range(12)]
         assert gone == [10] * 10 + [0] * 2
         assert await bench.within(bench.states.load(keys)) == {}
-        assert await bench.pages() == []
+        assert await bench.find_all() == []
         assert [await bench.purge(T0 + 10 + bench.deduplication_window, limit=10) for _ in range(3)] == [0] * 3
-        outcomes = await bench.commit(*(change(key, None, 5, deduplication_ids=deduplication_ids) for key in keys))
+        outcomes = await bench.commit(*(make_change(key, None, 5, deduplication_ids=deduplication_ids) for key in keys))
         assert outcomes == [Written(5)] * 25
         assert await bench.history(keys[0]) == []
 
     @in_bench
-    async def test_sto_12_concurrent_purges_count_each_once(self, bench: Bench) -> None:
-        await bench.commit(*(start(trip(number), expires_at=T0) for number in range(40)))
+    async def test_sto_12_concurrent_purges_count_each_once(self, bench: StorageBench) -> None:
+        await bench.commit(*(make_start(make_key(number), expires_at=T0) for number in range(40)))
         purges = [each.purge(T0, limit=25) for each in (bench.states, bench.other) * 2]
         gone = sum(await bench.within(asyncio.gather(*purges)))
         assert gone + await bench.purge_all(T0) == 40

@@ -20,7 +20,7 @@ from infinitic.storage import (
     WorkflowStatus,
     Written,
 )
-from infinitic_testing.conformance.storage_bench import T0, Bench, Suite
+from infinitic_testing.conformance.storage_bench import T0, StorageBench, StorageSuite
 
 KEYS = [StateKey(name, id) for name in ("Trip", "trip") for id in ("1", "1 ", "é", "2")]
 STEPS = 120
@@ -86,20 +86,20 @@ class _Model:
         return len(expired) + len(old)
 
 
-class ModelRules(Suite):
+class ModelRules(StorageSuite):
     def test_model_and_storage_agree(self) -> None:
         """Seeded sequences of every verb. The seed is in the message of a failure."""
         for seed in self.seeds:
 
             async def play(seed: int = seed) -> None:
-                bench = Bench(self, self.backend())
-                async with bench.lasting():
+                bench = StorageBench(self, self.backend())
+                async with bench.open():
                     await _play(bench, random.Random(seed), f"seed {seed}")
 
             self.run(play())
 
 
-async def _play(bench: Bench, rng: random.Random, seed: str) -> None:
+async def _play(bench: StorageBench, rng: random.Random, seed: str) -> None:
     model = _Model(bench.deduplication_window)
     now, version = T0, 0
     for step in range(STEPS):
@@ -111,7 +111,7 @@ async def _play(bench: Bench, rng: random.Random, seed: str) -> None:
                 version += rng.randint(1, 3)
                 batch = [_any_change(rng, model, key, version, now) for key in rng.sample(KEYS, rng.randint(1, 5))]
                 outcomes = await bench.commit(*batch)
-                assert _plain(outcomes) == [model.commit(each) for each in batch], f"{where}: {batch}"
+                assert _simplify(outcomes) == [model.commit(each) for each in batch], f"{where}: {batch}"
             case "load":
                 await _agree_on_heads(bench, model, where)
             case "history":
@@ -156,7 +156,7 @@ def _any_entry(rng: random.Random) -> Entry:
     return Entry(rng.choice(list(WorkflowStatus)), T0 + rng.randint(0, 9), rng.choice((None, 1)), None, wake, flag)
 
 
-def _plain(outcomes: Sequence[Written | Lost | Duplicate | Refused]) -> list[tuple[str, Any]]:
+def _simplify(outcomes: Sequence[Written | Lost | Duplicate | Refused]) -> list[tuple[str, Any]]:
     plain: list[tuple[str, Any]] = []
     for each in outcomes:
         match each:
@@ -171,13 +171,13 @@ def _plain(outcomes: Sequence[Written | Lost | Duplicate | Refused]) -> list[tup
     return plain
 
 
-async def _agree_on_heads(bench: Bench, model: _Model, where: str) -> None:
+async def _agree_on_heads(bench: StorageBench, model: _Model, where: str) -> None:
     loaded = await bench.within(bench.states.load(KEYS))
     found = {key: (each.version, each.head, each.sequence, each.published) for key, each in loaded.items()}
     assert found == {key: row[:4] for key, row in model.heads.items()}, where
 
 
-async def _agree_on_history(bench: Bench, model: _Model, rng: random.Random, where: str) -> None:
+async def _agree_on_history(bench: StorageBench, model: _Model, rng: random.Random, where: str) -> None:
     for key in KEYS:
         after, limit = rng.randint(0, 3), rng.randint(1, 5)
         segments = [each for place, each in sorted(model.segments.items(), key=lambda s: s[0][1]) if place[0] == key]
@@ -188,7 +188,7 @@ async def _agree_on_history(bench: Bench, model: _Model, rng: random.Random, whe
         assert await bench.history(key, sequences=chosen) == bare, where
 
 
-async def _agree_on_entries(bench: Bench, model: _Model, rng: random.Random, where: str) -> None:
+async def _agree_on_entries(bench: StorageBench, model: _Model, rng: random.Random, where: str) -> None:
     name, status = rng.choice((None, None, "Trip")), rng.choice((*[None] * 8, *WorkflowStatus))
     flag = rng.choice((*[None] * 6, *Flag))
     overdue, after, before = (rng.choice((*[None] * 4, T0 + rng.randint(0, 9))) for _ in range(3))
@@ -204,7 +204,7 @@ async def _agree_on_entries(bench: Bench, model: _Model, rng: random.Random, whe
     }
     query = {"name": name, "status": status, "overdue_at": overdue, "started_after": after, "started_before": before}
     query["flag"] = flag
-    found = await bench.pages(**query, limit=rng.randint(1, 5))
+    found = await bench.find_all(**query, limit=rng.randint(1, 5))
     assert {each.key: each.entry for each in found} == expected, f"{where}: {query}"
     assert len(found) == len(expected), f"{where}: repeated"
     asked = Query(name, status, after, before, overdue, flag=flag)

@@ -20,21 +20,31 @@ from infinitic.storage import (
     WorkflowStatus,
     Written,
 )
-from infinitic_testing.conformance.storage_bench import KEY, T0, V0, Bench, Suite, change, in_bench, kinds, trip
+from infinitic_testing.conformance.storage_bench import (
+    KEY,
+    T0,
+    V0,
+    StorageBench,
+    StorageSuite,
+    in_bench,
+    make_change,
+    make_key,
+    name_kinds,
+)
 
 MOMENTS = (*((turns, 0.0) for turns in range(8)), *((0, ms / 1000) for ms in (0.3, 0.7, 1, 1.5, 2, 3, 4, 6, 10)))
 """Turns of the loop, or else seconds, until a commit is cancelled. At the first it has not begun."""
 
 
-class RaceRules(Suite):
+class RaceRules(StorageSuite):
     @in_bench
-    async def test_sto_2_of_concurrent_changes_exactly_one_is_written(self, bench: Bench) -> None:
+    async def test_sto_2_of_concurrent_changes_exactly_one_is_written(self, bench: StorageBench) -> None:
         connections = [bench.states, bench.other, *[(await bench.connect()).states for _ in range(2)]]
         expected: int | None = None
         for turn in range(6):
             base = V0 + 100 * turn
             changes = [
-                change(KEY, expected, base + n, b"%d" % n, segment=Segment(turn + 1, b"%d" % n)) for n in range(12)
+                make_change(KEY, expected, base + n, b"%d" % n, segment=Segment(turn + 1, b"%d" % n)) for n in range(12)
             ]
             racers = [connections[n % 4].commit([each]) for n, each in enumerate(changes)]
             outcomes = [each for (each,) in await bench.within(asyncio.gather(*racers))]
@@ -47,12 +57,12 @@ class RaceRules(Suite):
             assert (await bench.history())[-1] == Segment(turn + 1, head)
 
     @in_bench
-    async def test_sto_7_a_cancelled_commit_is_whole_or_absent(self, bench: Bench) -> None:
+    async def test_sto_7_a_cancelled_commit_is_whole_or_absent(self, bench: StorageBench) -> None:
         for number, (turns, seconds) in enumerate(MOMENTS):
             entry = Entry(WorkflowStatus.RUNNING, T0 + number)
             segment = Segment(1, b"events", b"outbox")
             changes = [
-                change(key, None, V0, segment=segment, deduplication_ids=("m",), entry=entry)
+                make_change(key, None, V0, segment=segment, deduplication_ids=("m",), entry=entry)
                 for key in (StateKey("Trip", f"{number}-{part}") for part in range(3))
             ]
             task = asyncio.ensure_future(bench.states.commit(changes))
@@ -67,27 +77,27 @@ class RaceRules(Suite):
                 await _check_whole(bench, each)
 
     @in_bench
-    async def test_sto_8_overlapping_batches_all_end(self, bench: Bench) -> None:
+    async def test_sto_8_overlapping_batches_all_end(self, bench: StorageBench) -> None:
         connections = [bench.states, bench.other, *[(await bench.connect()).states for _ in range(2)]]
-        versions: dict[StateKey, int | None] = {trip(number): None for number in range(12)}
+        versions: dict[StateKey, int | None] = {make_key(number): None for number in range(12)}
         for turn in range(6):
             versions = await _contend(bench, connections, versions, V0 + turn * 100)
 
 
-async def _check_whole(bench: Bench, each: Change) -> None:
+async def _check_whole(bench: StorageBench, each: Change) -> None:
     """A change of unknown outcome is whole or absent, and writing it again says which."""
-    (stored, history, entries) = await bench.seen(each.key)
+    (stored, history, entries) = await bench.read(each.key)
     whole = (Stored(V0, b"head", 1, False), [each.segment], [each.entry])
     if stored is not None:  # what is absent may land while it is looked at
         assert (stored, history, entries) == whole
     (outcome,) = await bench.commit(each)
     assert outcome in (Written(V0), Lost(V0))
-    assert await bench.seen(each.key) == whole
-    assert await bench.commit(change(each.key, V0, V0 + 1, deduplication_ids=("m",))) == [Duplicate(("m",))]
+    assert await bench.read(each.key) == whole
+    assert await bench.commit(make_change(each.key, V0, V0 + 1, deduplication_ids=("m",))) == [Duplicate(("m",))]
 
 
 async def _contend(
-    bench: Bench, connections: list[StateStorage], versions: dict[StateKey, int | None], base: int
+    bench: StorageBench, connections: list[StateStorage], versions: dict[StateKey, int | None], base: int
 ) -> dict[StateKey, int | None]:
     """Batches of every key, in opposite orders, all at once; the versions of the winners."""
     keys = list(versions)
@@ -95,7 +105,7 @@ async def _contend(
     for number in range(8):
         order = keys[number:] + keys[:number]
         order = order[::-1] if number % 2 else order
-        batches.append([change(key, versions[key], base + number, b"%d" % number) for key in order])
+        batches.append([make_change(key, versions[key], base + number, b"%d" % number) for key in order])
     racers = [connections[number // 2 % len(connections)].commit(batch) for number, batch in enumerate(batches)]
     answers = await bench.within(asyncio.gather(*racers))
     outcomes: dict[StateKey, list[Outcome]] = {key: [] for key in keys}
@@ -106,7 +116,7 @@ async def _contend(
     for key in keys:
         version = loaded[key].version
         assert loaded[key].head == b"%d" % (version - base)
-        assert sorted(kinds(outcomes[key])) == ["Lost"] * 7 + ["Written"]
+        assert sorted(name_kinds(outcomes[key])) == ["Lost"] * 7 + ["Written"]
         assert {each for each in outcomes[key] if isinstance(each, Written)} == {Written(version)}
         assert {each for each in outcomes[key] if isinstance(each, Lost)} == {Lost(version)}
     return {key: loaded[key].version for key in keys}

@@ -10,7 +10,17 @@ import zlib
 import pytest
 
 from infinitic.storage import Change, Refused, Segment, StateKey, Stored, ValueTooLarge, Written
-from infinitic_testing.conformance.storage_bench import KEY, V0, Bench, Suite, change, in_bench, kinds, start, trip
+from infinitic_testing.conformance.storage_bench import (
+    KEY,
+    V0,
+    StorageBench,
+    StorageSuite,
+    in_bench,
+    make_change,
+    make_key,
+    make_start,
+    name_kinds,
+)
 
 TEXTS: tuple[str, ...] = (
     *("é", "e\u0301", "E", "e", "e ", "e  ", " e", "e\t", "e\0", "e\0\0", "\0", "😀", "ß", "ss", "SS", "ﬁ", "fi"),
@@ -19,15 +29,15 @@ TEXTS: tuple[str, ...] = (
 """Texts that a database is tempted to take for one another, or for something of its own."""
 
 
-class ReadRules(Suite):
+class ReadRules(StorageSuite):
     @in_bench
-    async def test_sto_6_load_sees_what_another_connection_wrote(self, bench: Bench) -> None:
+    async def test_sto_6_load_sees_what_another_connection_wrote(self, bench: StorageBench) -> None:
         assert await bench.load() is None
-        await bench.within(bench.other.commit([start()]))
+        await bench.within(bench.other.commit([make_start()]))
         assert await bench.load() == Stored(V0, b"head", 1, False)
         for number in range(1, 20):
             writer, reader = (bench.states, bench.other) if number % 2 else (bench.other, bench.states)
-            each = change(KEY, V0 + number - 1, V0 + number, b"%d" % number, segment=Segment(number + 1, b"e"))
+            each = make_change(KEY, V0 + number - 1, V0 + number, b"%d" % number, segment=Segment(number + 1, b"e"))
             assert await bench.within(writer.commit([each])) == [Written(V0 + number)]
             for states in (reader, writer):
                 loaded = await bench.within(states.load([KEY]))
@@ -35,22 +45,24 @@ class ReadRules(Suite):
             assert (await bench.within(reader.history(KEY)))[-1].sequence == number + 1
 
     @in_bench
-    async def test_sto_6_load_gives_those_that_exist(self, bench: Bench) -> None:
-        keys = [trip(number) for number in range(150)]
-        await bench.commit(*(start(key, head=key.id.encode()) for key in keys[::2]))
+    async def test_sto_6_load_gives_those_that_exist(self, bench: StorageBench) -> None:
+        keys = [make_key(number) for number in range(150)]
+        await bench.commit(*(make_start(key, head=key.id.encode()) for key in keys[::2]))
         loaded = await bench.within(bench.states.load([*keys, keys[2]]))
         assert loaded == {key: Stored(V0, key.id.encode(), 1, False) for key in keys[::2]}
 
     @in_bench
-    async def test_sto_6_history_reaches_exactly_the_head(self, bench: Bench) -> None:
-        await bench.commit(start())
+    async def test_sto_6_history_reaches_exactly_the_head(self, bench: StorageBench) -> None:
+        await bench.commit(make_start())
         done = False
 
         async def write() -> None:
             nonlocal done
             for number in range(1, 40):
                 segment = Segment(number + 1, b"%d" % (number + 1))
-                await bench.within(bench.other.commit([change(KEY, V0 + number - 1, V0 + number, segment=segment)]))
+                await bench.within(
+                    bench.other.commit([make_change(KEY, V0 + number - 1, V0 + number, segment=segment)])
+                )
                 await asyncio.sleep(0)
             done = True
 
@@ -69,27 +81,29 @@ class ReadRules(Suite):
         assert [each.sequence for each in await bench.history()] == list(range(1, 41))
 
     @in_bench
-    async def test_sto_6_segments_leave_no_gap(self, bench: Bench) -> None:
-        assert kinds(await bench.commit(start(segment=Segment(2, b"")))) == ["Refused"]
-        assert kinds(await bench.commit(start(segment=Segment(0, b"")))) == ["Refused"]
-        assert await bench.commit(start(segment=None)) == [Written(V0)]
+    async def test_sto_6_segments_leave_no_gap(self, bench: StorageBench) -> None:
+        assert name_kinds(await bench.commit(make_start(segment=Segment(2, b"")))) == ["Refused"]
+        assert name_kinds(await bench.commit(make_start(segment=Segment(0, b"")))) == ["Refused"]
+        assert await bench.commit(make_start(segment=None)) == [Written(V0)]
         assert await bench.load() == Stored(V0, b"head", 0, False)
-        assert kinds(await bench.commit(change(KEY, V0, V0 + 1, segment=Segment(2, b"")))) == ["Refused"]
-        assert await bench.commit(change(KEY, V0, V0 + 1, segment=Segment(1, b""))) == [Written(V0 + 1)]
-        assert kinds(await bench.commit(change(KEY, V0 + 1, V0 + 2, segment=Segment(1, b"again")))) == ["Refused"]
+        assert name_kinds(await bench.commit(make_change(KEY, V0, V0 + 1, segment=Segment(2, b"")))) == ["Refused"]
+        assert await bench.commit(make_change(KEY, V0, V0 + 1, segment=Segment(1, b""))) == [Written(V0 + 1)]
+        assert name_kinds(await bench.commit(make_change(KEY, V0 + 1, V0 + 2, segment=Segment(1, b"again")))) == [
+            "Refused"
+        ]
         assert await bench.history() == [Segment(1, b"")]
 
     @in_bench
-    async def test_history_ranges_and_sequences(self, bench: Bench) -> None:
-        await bench.commit(start(), start(trip(1)))
+    async def test_history_ranges_and_sequences(self, bench: StorageBench) -> None:
+        await bench.commit(make_start(), make_start(make_key(1)))
         for number in range(2, 13):
             segment = Segment(number, b"e%d" % number, b"o%d" % number if number % 2 else None)
-            await bench.commit(change(KEY, V0 + number - 2, V0 + number - 1, segment=segment))
-        await bench.commit(change(KEY, V0 + 11, V0 + 12))  # without events
+            await bench.commit(make_change(KEY, V0 + number - 2, V0 + number - 1, segment=segment))
+        await bench.commit(make_change(KEY, V0 + 11, V0 + 12))  # without events
         assert [each.sequence for each in await bench.history()] == list(range(1, 13))
         assert [each.sequence for each in await bench.history(after=2, limit=3)] == [3, 4, 5]
         assert [each.sequence for each in await bench.history(after=11, limit=1)] == [12]
-        assert await bench.history(after=12) == await bench.history(trip(5)) == []
+        assert await bench.history(after=12) == await bench.history(make_key(5)) == []
         chosen = await bench.history(sequences=[12, 99, 2, 12, 0, -1, 3], limit=1)
         assert chosen == [Segment(2, b"e2"), Segment(3, b"e3"), Segment(12, b"e12")]
         assert await bench.history(sequences=[]) == []
@@ -99,83 +113,87 @@ class ReadRules(Suite):
         assert await bench.history(limit=1, outbox=True) == [Segment(1, b"first", b"out")]
 
     @in_bench
-    async def test_sto_13_bytes_are_exact(self, bench: Bench) -> None:
+    async def test_sto_13_bytes_are_exact(self, bench: StorageBench) -> None:
         noise = random.Random(13).randbytes(1 << 20)
         for number, value in enumerate((b"", b"\0", b"\0\0a\0", b"\xff\xfe", b"'\\\r\n", bytes(range(256)), noise)):
-            key = trip(number)
-            assert await bench.commit(change(key, None, V0, value, segment=Segment(1, value, value))) == [Written(V0)]
+            key = make_key(number)
+            assert await bench.commit(make_change(key, None, V0, value, segment=Segment(1, value, value))) == [
+                Written(V0)
+            ]
             assert await bench.within(bench.other.load([key])) == {key: Stored(V0, value, 1, False)}
             assert await bench.history(key, outbox=True) == [Segment(1, value, value)]
 
     @in_bench
-    async def test_sto_13_a_value_as_large_as_the_limit_is_written(self, bench: Bench) -> None:
+    async def test_sto_13_a_value_as_large_as_the_limit_is_written(self, bench: StorageBench) -> None:
         limit = bench.capabilities.max_value
         if limit > self.largest_value:
             pytest.skip(f"values of {limit:,} bytes are above `largest_value` of this suite")
-        assert await bench.commit(change(KEY, None, V0, bytes(limit))) == [Written(V0)]
+        assert await bench.commit(make_change(KEY, None, V0, bytes(limit))) == [Written(V0)]
         stored = await bench.load()
         assert stored is not None
         assert len(stored.head) == limit
 
     @in_bench
-    async def test_sto_13_above_the_limit_nothing_is_written(self, bench: Bench) -> None:
+    async def test_sto_13_above_the_limit_nothing_is_written(self, bench: StorageBench) -> None:
         limit = bench.capabilities.max_value
         if limit > self.largest_value:
             pytest.skip(f"values of {limit:,} bytes are above `largest_value` of this suite")
         large = bytes(limit + 1)
         for bad in (
-            change(KEY, None, V0, large, deduplication_ids=("m",)),
-            change(KEY, None, V0, segment=Segment(1, large), deduplication_ids=("m",)),
-            change(KEY, None, V0, segment=Segment(1, b"", large), deduplication_ids=("m",)),
+            make_change(KEY, None, V0, large, deduplication_ids=("m",)),
+            make_change(KEY, None, V0, segment=Segment(1, large), deduplication_ids=("m",)),
+            make_change(KEY, None, V0, segment=Segment(1, b"", large), deduplication_ids=("m",)),
         ):
-            batch: list[Change] = [start(trip(1)), bad, start(trip(2))]
+            batch: list[Change] = [make_start(make_key(1)), bad, make_start(make_key(2))]
             with pytest.raises(ValueTooLarge) as caught:
                 await bench.commit(*batch)
             assert (caught.value.size, caught.value.limit) == (limit + 1, limit)
             assert await bench.within(bench.states.load([each.key for each in batch])) == {}
-            assert await bench.history(trip(1)) == []
-            assert await bench.pages() == []
-        assert await bench.commit(start(deduplication_ids=("m",))) == [Written(V0)]
+            assert await bench.history(make_key(1)) == []
+            assert await bench.find_all() == []
+        assert await bench.commit(make_start(deduplication_ids=("m",))) == [Written(V0)]
 
     @in_bench
-    async def test_sto_14_keys_are_compared_exactly(self, bench: Bench) -> None:
+    async def test_sto_14_keys_are_compared_exactly(self, bench: StorageBench) -> None:
         keys = [StateKey(text, "1") for text in TEXTS] + [StateKey("Trip", text) for text in TEXTS]
         keys += [StateKey("a", "bc"), StateKey("ab", "c"), StateKey("a:b", "c"), StateKey("a", "b:c")]
         for first in range(0, len(keys), 10):
             batch = keys[first : first + 10]
-            outcomes = await bench.commit(*(start(key, head=repr(key).encode()) for key in batch))
+            outcomes = await bench.commit(*(make_start(key, head=repr(key).encode()) for key in batch))
             assert outcomes == [Written(V0)] * len(batch)
         loaded = await bench.within(bench.other.load(keys))
         assert loaded == {key: Stored(V0, repr(key).encode(), 1, False) for key in keys}
-        assert {each.key for each in await bench.pages(limit=7)} == set(keys)
+        assert {each.key for each in await bench.find_all(limit=7)} == set(keys)
         for text in TEXTS:
-            assert {each.key for each in await bench.pages(name=text)} == {key for key in keys if key.name == text}
+            assert {each.key for each in await bench.find_all(name=text)} == {key for key in keys if key.name == text}
         assert await bench.load(StateKey("Trip", "absent ")) is None
 
     @in_bench
-    async def test_sto_14_deduplication_ids_are_compared_exactly(self, bench: Bench) -> None:
+    async def test_sto_14_deduplication_ids_are_compared_exactly(self, bench: StorageBench) -> None:
         deduplication_ids = tuple(text for text in TEXTS if text)
-        await bench.commit(start(deduplication_ids=deduplication_ids[::2]))
+        await bench.commit(make_start(deduplication_ids=deduplication_ids[::2]))
         for number, id_ in enumerate(deduplication_ids):
-            outcomes = await bench.commit(change(KEY, V0, V0, deduplication_ids=(id_,)))  # its version is none
-            assert kinds(outcomes) == ["Refused" if number % 2 else "Duplicate"], id_
+            outcomes = await bench.commit(make_change(KEY, V0, V0, deduplication_ids=(id_,)))  # its version is none
+            assert name_kinds(outcomes) == ["Refused" if number % 2 else "Duplicate"], id_
 
     @in_bench
-    async def test_sto_14_a_key_that_is_too_long_is_refused(self, bench: Bench) -> None:
+    async def test_sto_14_a_key_that_is_too_long_is_refused(self, bench: StorageBench) -> None:
         for text in ("x" * 256, "é" * 128, "😀" * 64, "\ud800"):
             for key in (StateKey(text, "1"), StateKey("Trip", text)):
-                refused, written = await bench.commit(start(key), start(trip(ord(text[0]) + len(key.name))))
+                refused, written = await bench.commit(
+                    make_start(key), make_start(make_key(ord(text[0]) + len(key.name)))
+                )
                 assert isinstance(refused, Refused)
                 assert written == Written(V0)
                 assert await bench.load(key) is None
                 assert await bench.history(key) == []
 
     @in_bench
-    async def test_cmp_1_values_that_look_compressed_are_values(self, bench: Bench) -> None:
+    async def test_cmp_1_values_that_look_compressed_are_values(self, bench: StorageBench) -> None:
         text = b"compress me " * 4096
         frames = (zlib.compress(text), gzip.compress(text), b"\x28\xb5\x2f\xfd\x00", b"\x01", b"\x00" + text, text)
         for number, value in enumerate(frames):
-            key = trip(number)
-            await bench.commit(change(key, None, V0, value, segment=Segment(1, value, value)))
+            key = make_key(number)
+            await bench.commit(make_change(key, None, V0, value, segment=Segment(1, value, value)))
             assert await bench.load(key) == Stored(V0, value, 1, False)
             assert await bench.history(key, outbox=True) == [Segment(1, value, value)]

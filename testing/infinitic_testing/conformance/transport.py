@@ -1,4 +1,4 @@
-"""The conformance suite of the Transport port: one test or more for each rule of its contract.
+"""`TransportConformance`: the rules of the Transport port as tests, at least one for each rule.
 
 Subclass it, and run pytest::
 
@@ -6,37 +6,43 @@ Subclass it, and run pytest::
         def connect(self) -> Transport:
             return MyTransport("mine://localhost")
 
-Each test is named after its rule. What the adapter declares in `Capabilities.rules` decides: a guaranteed rule
-must hold; a best-effort one runs, and the property `RULE held` is recorded; an unsupported one must raise
-`UnsupportedCapability`. Topics have fresh names, so tests may run side by side on one broker.
+Each test is named after its rule. What the adapter says in `Capabilities.rules` decides:
 
-RED-4, RED-5, RED-6 and ORD-14 are kept by the runtime, here over the adapter. FLO-4 (back-pressure on
-producers) has no test: the port gives no way to fill a broker. ORD-8 and ORD-12 see that keys are spread; how
-evenly is the business of the broker.
+- a guaranteed rule must hold,
+- a best-effort rule is run, and the property `RULE held` of the test says whether it held,
+- the methods of an unsupported rule must raise `UnsupportedCapability`.
+
+Topics have fresh names, so tests may run at the same time on one broker.
+
+The rules RED-4, RED-5, RED-6 and ORD-14 are kept by the runtime; here it runs on the adapter. FLO-4
+(back-pressure on producers) has no test, since the port has no way to fill a broker. ORD-8 and
+ORD-12 test that keys are spread over consumers. How evenly they are spread is up to the broker.
 """
 
 from __future__ import annotations
 
-from infinitic_testing.conformance.transport_bench import rule_of
-from infinitic_testing.conformance.transport_delays import Delays
-from infinitic_testing.conformance.transport_exclusive import Exclusive
-from infinitic_testing.conformance.transport_flow import Flow
-from infinitic_testing.conformance.transport_keys import Keys
-from infinitic_testing.conformance.transport_life import Life
-from infinitic_testing.conformance.transport_persistence import Persistence
-from infinitic_testing.conformance.transport_retry import Retry
-from infinitic_testing.conformance.transport_runtime import Runtime
+from infinitic_testing.conformance.transport_bench import parse_rule
+from infinitic_testing.conformance.transport_delays import DelayRules
+from infinitic_testing.conformance.transport_exclusive import ExclusiveRules
+from infinitic_testing.conformance.transport_flow import FlowRules
+from infinitic_testing.conformance.transport_keys import KeyRules
+from infinitic_testing.conformance.transport_life import LifecycleRules
+from infinitic_testing.conformance.transport_persistence import PersistenceRules
+from infinitic_testing.conformance.transport_retry import RetryRules
+from infinitic_testing.conformance.transport_runtime import RuntimeRules
 
 
-class TransportConformance(Persistence, Exclusive, Keys, Delays, Retry, Flow, Life, Runtime):
-    """What every adapter is held to. `Seams` says what may be overridden."""
+class TransportConformance(
+    PersistenceRules, ExclusiveRules, KeyRules, DelayRules, RetryRules, FlowRules, LifecycleRules, RuntimeRules
+):
+    """All rules. `TransportSuite` says what may be overridden."""
 
 
 def transport_rules() -> dict[str, list[str]]:
-    """The names of the tests of each rule."""
+    """List the rules of the suite, each with the names of its tests."""
     found: dict[str, list[str]] = {}
     for kind in TransportConformance.__mro__:
         for name in vars(kind):
             if name.startswith("test_"):
-                found.setdefault(rule_of(name), []).append(name)
+                found.setdefault(parse_rule(name), []).append(name)
     return found

@@ -1,4 +1,4 @@
-"""What the rules of the transport conformance suite stand on: the seams to a broker, and patient consumers."""
+"""What the rules of the transport suite need: a way to reach a broker, and patient consumers."""
 
 from __future__ import annotations
 
@@ -28,71 +28,93 @@ KEYED, SHARED = Ordering.KEYED, Ordering.SHARED
 MAIN = "main"
 
 
-class Seams(ABC):
-    """How the suite reaches a broker. Only `connect` is needed; rules that need another seam are skipped."""
+class TransportSuite(ABC):
+    """How the suite reaches a broker.
+
+    Only `connect` has to be defined. Rules that need another method are skipped without it.
+    """
 
     patience: ClassVar[float] = 20.0
-    """Seconds to wait for what must come."""
+    """Seconds to wait for a message that must come."""
     silence: ClassVar[float] = 0.3
-    """Seconds to wait for what must not come."""
+    """Seconds to wait for a message that must not come."""
     promptness: ClassVar[float] = 1.0
-    """Seconds after its time within which a delayed message must come."""
+    """Seconds after its due time within which a delayed message must come."""
     delay: ClassVar[float] = 0.4
-    """Seconds that messages are put off by; longer than `silence`."""
+    """Seconds by which messages are delayed. It is longer than `silence`."""
     scale: ClassVar[float] = 0.01
-    """Multiplies the counts of the rules that run with many messages; 1.0 has 100,000 pending."""
+    """Multiplies the number of messages in rules that use many; 1.0 has 100,000 delayed ones."""
     virtual: ClassVar[bool] = False
-    """True if `run` has virtual time, so that a day may pass."""
+    """Whether `run` has virtual time, so that a day may pass."""
 
     @abstractmethod
     def connect(self) -> Transport:
-        """A new connection to the same broker. It is called in the loop, several times in a test."""
+        """Make a connection to the same broker. It is called in the loop, several times in a test."""
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run a test."""
         return asyncio.run(main)
 
     def clock(self) -> Clock:
-        """The clock that the broker is taken to follow."""
+        """The clock by which the broker delivers delayed messages."""
         return SystemClock()
 
     async def crash(self, transport: Transport) -> None:
-        """Cut the power of a connection: nothing of it says goodbye."""
+        """End a connection as a power cut would: nothing tells the broker.
+
+        Rules about lost connections are skipped without it.
+        """
         pytest.skip("crash() is not provided")
 
     async def restart(self) -> None:
-        """Restart the broker; return when it is up again."""
+        """Restart the broker, and return when it is up again.
+
+        Rules about restarts are skipped without it.
+        """
         pytest.skip("restart() is not provided")
 
     async def remove(self, topic: Topic) -> None:
-        """Remove a topic with all that is in it, as an administrator of the broker may."""
+        """Remove a topic with all its messages, as an administrator of the broker may.
+
+        Rules about removed topics are skipped without it.
+        """
         pytest.skip("remove() is not provided")
 
     def many(self, count: int, least: int = 20) -> int:
-        """The count for this broker."""
+        """Scale a number of messages for this broker.
+
+        Args:
+            count: messages at a `scale` of 1.0.
+            least: messages at least.
+        """
         return max(least, int(count * self.scale))
 
 
-def mail(*names: str, at: float | None = None) -> list[Message]:
-    """Messages whose key is the first letter of their name, and whose body is the name."""
+def make_mail(*names: str, at: float | None = None) -> list[Message]:
+    """Make messages. The key of each is the first letter of its name, and its body is the name.
+
+    Args:
+        names: of the messages.
+        at: when they are due, in seconds since the Unix epoch; None at once.
+    """
     return [Message(name, name[0], name.encode(), {}, at) for name in names]
 
 
-def numbered(key: str, count: int, start: int = 1) -> list[Message]:
-    """Messages of one key, numbered."""
-    return mail(*(f"{key}{number}" for number in range(start, start + count)))
+def make_numbered(key: str, count: int, start: int = 1) -> list[Message]:
+    """Make messages of one key, with numbered names."""
+    return make_mail(*(f"{key}{number}" for number in range(start, start + count)))
 
 
-def names(deliveries: Iterable[Delivery]) -> list[str]:
-    """What was received, by body."""
+def read_names(deliveries: Iterable[Delivery]) -> list[str]:
+    """Read the names of received messages from their bodies."""
     return [delivery.message.body.decode() for delivery in deliveries]
 
 
 class Peer:
-    """A consumer that waits with patience, and can tell that nothing comes."""
+    """A consumer that waits for messages, and can tell that none comes."""
 
-    def __init__(self, seams: Seams, consumer: Consumer, transport: Transport) -> None:
-        self.seams = seams
+    def __init__(self, suite: TransportSuite, consumer: Consumer, transport: Transport) -> None:
+        self.suite = suite
         self.consumer = consumer
         self.transport = transport
         self.ack = consumer.ack
@@ -100,44 +122,49 @@ class Peer:
         self.close = consumer.close
 
     async def receive(self, limit: int = 100, *, within: float | None = None) -> list[Delivery]:
-        """One `receive`."""
+        """Call `receive` once.
+
+        Args:
+            limit: messages at most.
+            within: seconds to wait; by default the patience of the suite.
+        """
         try:
-            async with asyncio.timeout(self.seams.patience if within is None else within):
+            async with asyncio.timeout(self.suite.patience if within is None else within):
                 got = await self.consumer.receive(limit)
         except TimeoutError:
-            raise AssertionError("a message was to come, and none came") from None
+            raise AssertionError("a message should come, and none came") from None
         assert 0 < len(got) <= limit
         return got
 
     async def take(self, count: int, *, within: float | None = None) -> list[Delivery]:
-        """Receive this many."""
+        """Receive exactly so many messages."""
         got: list[Delivery] = []
         while len(got) < count:
             got += await self.receive(count - len(got), within=within)
         return got
 
-    async def nothing(self) -> None:
-        """Nothing comes."""
-        got = await self.rest()
-        assert got == [], f"{names(got)[:5]} came"
+    async def expect_nothing(self) -> None:
+        """Check that no message comes."""
+        got = await self.take_rest()
+        assert got == [], f"{read_names(got)[:5]} came"
 
-    async def rest(self) -> list[Delivery]:
-        """All that comes before it is silent."""
+    async def take_rest(self) -> list[Delivery]:
+        """Receive messages until none comes for a while."""
         got: list[Delivery] = []
         try:
             while True:
-                async with asyncio.timeout(self.seams.silence):
+                async with asyncio.timeout(self.suite.silence):
                     got += await self.consumer.receive(100)
         except TimeoutError:
             return got
 
 
-class Bench:
+class TransportBench:
     """The connections of one test. They are closed at its end."""
 
-    def __init__(self, seams: Seams) -> None:
-        self.seams = seams
-        self.clock = seams.clock()
+    def __init__(self, suite: TransportSuite) -> None:
+        self.suite = suite
+        self.clock = suite.clock()
         self.connections: list[Transport] = []
 
     async def __aenter__(self) -> Self:
@@ -150,13 +177,13 @@ class Bench:
             await transport.close()
 
     def connect(self) -> Transport:
-        """One more connection."""
-        transport = self.seams.connect()
+        """Make one more connection."""
+        transport = self.suite.connect()
         self.connections.append(transport)
         return transport
 
-    async def topic(self, ordering: Ordering = KEYED) -> Topic:
-        """A new topic, declared."""
+    async def declare_topic(self, ordering: Ordering = KEYED) -> Topic:
+        """Declare a new topic."""
         topic = Topic(f"conformance:{new_id()}", ordering, MAIN)
         await self.one.declare([topic])
         return topic
@@ -164,61 +191,61 @@ class Bench:
     async def join(
         self, topic: Topic, prefetch: int = 100, *, on: Transport | None = None, name: str = MAIN, durable: bool = True
     ) -> Peer:
-        """A consumer, by default on a connection of its own."""
+        """Join a subscription, by default on a new connection."""
         transport = on or self.connect()
-        return Peer(self.seams, await transport.subscribe(topic, name, prefetch, durable=durable), transport)
+        return Peer(self.suite, await transport.subscribe(topic, name, prefetch, durable=durable), transport)
 
     async def publish(self, topic: Topic, *what: str, at: float | None = None) -> None:
-        """Publish messages by name."""
-        await self.one.publish(topic, mail(*what, at=at))
+        """Publish messages with these names."""
+        await self.one.publish(topic, make_mail(*what, at=at))
 
     async def stats(self, topic: Topic, name: str = MAIN) -> SubscriptionStats:
-        """The statistics of one subscription."""
+        """Ask for the statistics of one subscription."""
         return (await self.one.stats(topic)).subscriptions[name]
 
-    async def settled(self) -> None:
+    async def wait_until_durable(self) -> None:
         """Wait until acknowledgements survive a crash."""
         await asyncio.sleep(self.capabilities.ack_durability)
 
-    async def eventually(self, check: Callable[[], Awaitable[bool]]) -> None:
+    async def wait_until(self, check: Callable[[], Awaitable[bool]]) -> None:
         """Wait until a check holds."""
-        step = self.seams.patience / 100
+        step = self.suite.patience / 100
         for _ in range(100):
             if await check():
                 return
             await asyncio.sleep(step)
-        raise AssertionError("it did not come about")
+        raise AssertionError("the condition did not become true in time")
 
 
-Body = Callable[[Any, Bench], Coroutine[Any, Any, None]]
+Body = Callable[[Any, TransportBench], Coroutine[Any, Any, None]]
 
 
-def rule_of(test: str) -> str:
-    """The id of the rule that a test is named after."""
+def parse_rule(test: str) -> str:
+    """The id of the rule that a test is named after, such as `EXC-1`."""
     _, theme, number, *_ = test.split("_")
     return f"{theme.upper()}-{number}"
 
 
 def rule(body: Body) -> Callable[[Any, Callable[[str, object], None]], None]:
-    """A test of the rule in its name, held to the support that the adapter declares for it."""
-    identifier = rule_of(body.__name__)
+    """Make a test of the rule in its name. The support that the adapter declares decides what must hold."""
+    identifier = parse_rule(body.__name__)
 
-    async def main(seams: Seams) -> tuple[Support, BaseException | None]:
-        async with Bench(seams) as bench:
+    async def main(suite: TransportSuite) -> tuple[Support, BaseException | None]:
+        async with TransportBench(suite) as bench:
             support = bench.capabilities.support(identifier)
             if support is Support.UNSUPPORTED:
                 with pytest.raises(UnsupportedCapability):
-                    await body(seams, bench)
+                    await body(suite, bench)
                 return support, None
             try:
-                await body(seams, bench)
+                await body(suite, bench)
             except (Exception, pytest.fail.Exception) as failure:
                 if support is Support.GUARANTEED:
                     raise
                 return support, failure
         return support, None
 
-    def test(self: Seams, record_property: Callable[[str, object], None]) -> None:
+    def test(self: TransportSuite, record_property: Callable[[str, object], None]) -> None:
         support, failure = self.run(main(self))
         if support is Support.BEST_EFFORT:
             record_property(f"{identifier} held", failure is None)

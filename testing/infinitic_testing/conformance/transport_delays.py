@@ -7,31 +7,40 @@ import asyncio
 import pytest
 
 from infinitic.transport import Message
-from infinitic_testing.conformance.transport_bench import KEYED, SHARED, Bench, Seams, mail, names, numbered, rule
-from infinitic_testing.conformance.transport_watch import comes_to_one
+from infinitic_testing.conformance.transport_bench import (
+    KEYED,
+    SHARED,
+    TransportBench,
+    TransportSuite,
+    make_mail,
+    make_numbered,
+    read_names,
+    rule,
+)
+from infinitic_testing.conformance.transport_watch import check_next_holder
 
 DAY = 86_400.0
 
 
-class Delays(Seams):
+class DelayRules(TransportSuite):
     """Rules DLY."""
 
     @rule
-    async def test_dly_1_never_early(self, bench: Bench) -> None:
+    async def test_dly_1_never_early(self, bench: TransportBench) -> None:
         """DLY-1."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             peer = await bench.join(topic)
             due = bench.clock.now() + self.delay
             await bench.publish(topic, "a1", at=due)
-            assert names(await peer.take(1)) == ["a1"]
+            assert read_names(await peer.take(1)) == ["a1"]
             assert bench.clock.now() >= due - bench.capabilities.delay_earliness - bench.capabilities.delay_resolution
 
     @rule
-    async def test_dly_2_promptly_when_due(self, bench: Bench) -> None:
+    async def test_dly_2_promptly_when_due(self, bench: TransportBench) -> None:
         """DLY-2."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             peer = await bench.join(topic)
             due = bench.clock.now() + self.delay
             await bench.publish(topic, "a1", at=due)
@@ -39,46 +48,46 @@ class Delays(Seams):
             assert bench.clock.now() <= due + self.promptness + bench.capabilities.delay_resolution
 
     @rule
-    async def test_dly_3_zero_and_past_are_at_once(self, bench: Bench) -> None:
+    async def test_dly_3_zero_and_past_are_at_once(self, bench: TransportBench) -> None:
         """DLY-3."""
-        topic = await bench.topic(SHARED)
+        topic = await bench.declare_topic(SHARED)
         peer = await bench.join(topic)
         start = bench.clock.now()
         await bench.publish(topic, "a1", at=0.0)
         await bench.publish(topic, "a2", at=start - DAY)
         await bench.publish(topic, "a3", at=start)
-        assert sorted(names(await peer.take(3))) == ["a1", "a2", "a3"]
+        assert sorted(read_names(await peer.take(3))) == ["a1", "a2", "a3"]
         assert bench.clock.now() <= start + self.promptness
 
     @rule
-    async def test_dly_4_in_due_order(self, bench: Bench) -> None:
+    async def test_dly_4_in_due_order(self, bench: TransportBench) -> None:
         """DLY-4."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         peer = await bench.join(topic)
         start = bench.clock.now() + self.delay
         step = max(self.delay / 4, 4 * bench.capabilities.delay_resolution)
         for place in (3, 0, 4, 1, 2):
             await bench.publish(topic, f"a{place}", at=start + place * step)
-        assert names(await peer.take(5)) == ["a0", "a1", "a2", "a3", "a4"]
+        assert read_names(await peer.take(5)) == ["a0", "a1", "a2", "a3", "a4"]
 
     @rule
-    async def test_dly_5_what_is_pending_blocks_nobody(self, bench: Bench) -> None:
+    async def test_dly_5_what_is_pending_blocks_nobody(self, bench: TransportBench) -> None:
         """DLY-5."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         peer = await bench.join(topic, 2)
         later = bench.clock.now() + self.patience * 3
-        await bench.one.publish(topic, [*mail("a1", "a2", "a3", "b1", at=later), *mail("a4", "b2")])
+        await bench.one.publish(topic, [*make_mail("a1", "a2", "a3", "b1", at=later), *make_mail("a4", "b2")])
         got = await peer.take(2)
-        assert sorted(names(got)) == ["a4", "b2"]
+        assert sorted(read_names(got)) == ["a4", "b2"]
         assert bench.clock.now() < later - self.patience
         await peer.ack(got)
         await bench.publish(topic, "a5")
-        assert names(await peer.take(1)) == ["a5"]
+        assert read_names(await peer.take(1)) == ["a5"]
 
     @rule
-    async def test_dly_6_when_due_it_goes_to_the_holder_of_its_key(self, bench: Bench) -> None:
+    async def test_dly_6_when_due_it_goes_to_the_holder_of_its_key(self, bench: TransportBench) -> None:
         """DLY-6."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         holder = await bench.join(topic)
         due = bench.clock.now() + self.delay
         await bench.publish(topic, "a3", at=due)
@@ -86,54 +95,54 @@ class Delays(Seams):
         held = await holder.take(2)
         other = await bench.join(topic)
         await asyncio.sleep(self.delay + self.promptness)
-        await other.nothing()
+        await other.expect_nothing()
         await holder.ack(held[:1])
-        await other.nothing()
-        await comes_to_one(bench, "a3", holder, other, held[1])
+        await other.expect_nothing()
+        await check_next_holder(bench, "a3", holder, other, held[1])
 
     @rule
-    async def test_dly_7_nobody_need_be_there(self, bench: Bench) -> None:
+    async def test_dly_7_nobody_need_be_there(self, bench: TransportBench) -> None:
         """DLY-7."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         publisher = bench.connect()
-        await publisher.publish(topic, mail("a1", at=bench.clock.now() + self.delay))
+        await publisher.publish(topic, make_mail("a1", at=bench.clock.now() + self.delay))
         await publisher.close()
         await asyncio.sleep(self.delay + self.promptness)
-        assert names(await (await bench.join(topic)).take(1)) == ["a1"]
+        assert read_names(await (await bench.join(topic)).take(1)) == ["a1"]
 
     @rule
-    async def test_dly_7_a_nack_with_a_delay_outlives_its_consumer(self, bench: Bench) -> None:
+    async def test_dly_7_a_nack_with_a_delay_outlives_its_consumer(self, bench: TransportBench) -> None:
         """DLY-7."""
-        topic = await bench.topic(SHARED)
+        topic = await bench.declare_topic(SHARED)
         first = await bench.join(topic)
         await bench.publish(topic, "a1")
         (taken,) = await first.take(1)
         await first.nack(taken, self.delay)
         await first.transport.close()
-        assert names(await (await bench.join(topic)).take(1)) == ["a1"]
+        assert read_names(await (await bench.join(topic)).take(1)) == ["a1"]
 
     @rule
-    async def test_dly_7_pending_survives_a_restart(self, bench: Bench) -> None:
+    async def test_dly_7_pending_survives_a_restart(self, bench: TransportBench) -> None:
         """DLY-7."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         await bench.publish(topic, "a1", at=bench.clock.now() + self.delay)
         await self.restart()
-        assert names(await (await bench.join(topic)).take(1)) == ["a1"]
+        assert read_names(await (await bench.join(topic)).take(1)) == ["a1"]
 
     @rule
-    async def test_dly_8_very_many_a_day_ahead(self, bench: Bench) -> None:
+    async def test_dly_8_very_many_a_day_ahead(self, bench: TransportBench) -> None:
         """DLY-8."""
-        topic = await bench.topic(SHARED)
+        topic = await bench.declare_topic(SHARED)
         count = self.many(100_000)
         due = bench.clock.now() + DAY
         for start in range(0, count, 1000):
-            some = numbered("a", min(1000, count - start), start)
+            some = make_numbered("a", min(1000, count - start), start)
             await bench.one.publish(topic, [Message(m.id, m.key, m.body, {}, due) for m in some])
         peer = await bench.join(topic, count)
-        await peer.nothing()
+        await peer.expect_nothing()
         await bench.publish(topic, "b1")
         got = await peer.take(1)
-        assert names(got) == ["b1"]
+        assert read_names(got) == ["b1"]
         await peer.ack(got)
         if self.virtual:
             assert (await bench.stats(topic)).delayed == count
@@ -142,9 +151,9 @@ class Delays(Seams):
             assert bench.clock.now() == pytest.approx(due)
 
     @rule
-    async def test_dly_9_a_nack_does_not_wait_for_the_time_again(self, bench: Bench) -> None:
+    async def test_dly_9_a_nack_does_not_wait_for_the_time_again(self, bench: TransportBench) -> None:
         """DLY-9."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         peer = await bench.join(topic)
         due = bench.clock.now() + self.delay * 4
         await bench.publish(topic, "a1", at=due)

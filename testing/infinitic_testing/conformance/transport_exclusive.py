@@ -7,40 +7,48 @@ import asyncio
 import pytest
 
 from infinitic.transport import Delivery, TransportClosed
-from infinitic_testing.conformance.transport_bench import KEYED, SHARED, Bench, Peer, Seams, names, rule
+from infinitic_testing.conformance.transport_bench import (
+    KEYED,
+    SHARED,
+    Peer,
+    TransportBench,
+    TransportSuite,
+    read_names,
+    rule,
+)
 
 
-class Exclusive(Seams):
+class ExclusiveRules(TransportSuite):
     """Rules EXC."""
 
     @rule
-    async def test_exc_1_a_message_is_with_one_consumer(self, bench: Bench) -> None:
+    async def test_exc_1_a_message_is_with_one_consumer(self, bench: TransportBench) -> None:
         """EXC-1."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             peers = [await bench.join(topic) for _ in range(3)]
             sent = [f"{key}{number}" for key in "abcdef" for number in range(3)]
             await bench.publish(topic, *sent)
-            assert sorted([name for peer in peers for name in names(await peer.rest())]) == sorted(sent)
+            assert sorted([name for peer in peers for name in read_names(await peer.take_rest())]) == sorted(sent)
 
     @rule
-    async def test_exc_2_after_a_crash_another_consumer_gets_it(self, bench: Bench) -> None:
+    async def test_exc_2_after_a_crash_another_consumer_gets_it(self, bench: TransportBench) -> None:
         """EXC-2."""
-        topic = await bench.topic(SHARED)
+        topic = await bench.declare_topic(SHARED)
         first = await bench.join(topic, 2)
         await bench.publish(topic, "a1", "b1", "c1", "d1")
-        held = names(await first.take(2))
+        held = read_names(await first.take(2))
         heir = await bench.join(topic)
-        before = names(await heir.rest())
+        before = read_names(await heir.take_rest())
         assert not set(held) & set(before)
         await self.crash(first.transport)
-        assert sorted(before + names(await heir.take(4 - len(before)))) == ["a1", "b1", "c1", "d1"]
-        await heir.nothing()
+        assert sorted(before + read_names(await heir.take(4 - len(before)))) == ["a1", "b1", "c1", "d1"]
+        await heir.expect_nothing()
 
     @rule
-    async def test_exc_3_the_ack_of_one_that_left_removes_nothing(self, bench: Bench) -> None:
+    async def test_exc_3_the_ack_of_one_that_left_removes_nothing(self, bench: TransportBench) -> None:
         """EXC-3."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         first = await bench.join(topic)
         await bench.publish(topic, "a1")
         taken = await first.take(1)
@@ -49,14 +57,14 @@ class Exclusive(Seams):
         await heir.take(1)
         with pytest.raises(TransportClosed):
             await first.ack(taken)
-        await bench.settled()
+        await bench.wait_until_durable()
         await heir.transport.close()
-        assert names(await (await bench.join(topic)).take(1)) == ["a1"]
+        assert read_names(await (await bench.join(topic)).take(1)) == ["a1"]
 
     @rule
-    async def test_exc_3_an_ack_by_another_consumer_removes_nothing(self, bench: Bench) -> None:
+    async def test_exc_3_an_ack_by_another_consumer_removes_nothing(self, bench: TransportBench) -> None:
         """EXC-3."""
-        topic = await bench.topic(SHARED)
+        topic = await bench.declare_topic(SHARED)
         holder = await bench.join(topic)
         await bench.publish(topic, "a1")
         (taken,) = await holder.take(1)
@@ -65,18 +73,18 @@ class Exclusive(Seams):
         await other.ack([taken])
         assert (await bench.stats(topic)).unacked == 1
         await holder.transport.close()
-        assert names(await other.take(1)) == ["a1"]
+        assert read_names(await other.take(1)) == ["a1"]
 
     @rule
-    async def test_exc_4_competing_consumers_get_all_and_each_some(self, bench: Bench) -> None:
+    async def test_exc_4_competing_consumers_get_all_and_each_some(self, bench: TransportBench) -> None:
         """EXC-4."""
-        topic = await bench.topic(SHARED)
+        topic = await bench.declare_topic(SHARED)
         got: list[list[str]] = [[], [], []]
 
         async def work(peer: Peer, mine: list[str]) -> None:
             while True:
                 some = await peer.consumer.receive(1)
-                mine += names(some)
+                mine += read_names(some)
                 await asyncio.sleep(self.silence / 30)
                 await peer.ack(some)
 
@@ -87,7 +95,7 @@ class Exclusive(Seams):
         sent = [f"a{number}" for number in range(30)]
         for name in sent:
             await bench.publish(topic, name)
-        await bench.eventually(all_came)
+        await bench.wait_until(all_came)
         for worker in workers:
             worker.cancel()
         await asyncio.wait(workers)

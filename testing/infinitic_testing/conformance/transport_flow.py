@@ -7,28 +7,35 @@ import asyncio
 import pytest
 
 from infinitic.transport import Message, MessageTooLarge
-from infinitic_testing.conformance.transport_bench import KEYED, SHARED, Bench, Seams, names, rule
+from infinitic_testing.conformance.transport_bench import (
+    KEYED,
+    SHARED,
+    TransportBench,
+    TransportSuite,
+    read_names,
+    rule,
+)
 
 
-class Flow(Seams):
+class FlowRules(TransportSuite):
     """Rules FLO and PAY."""
 
     @rule
-    async def test_flo_1_no_more_in_hand_than_the_prefetch(self, bench: Bench) -> None:
+    async def test_flo_1_no_more_in_hand_than_the_prefetch(self, bench: TransportBench) -> None:
         """FLO-1."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             peer = await bench.join(topic, 3)
             await bench.publish(topic, *(f"{key}{n}" for n in range(2) for key in "abcd"))
             assert len(await peer.take(2)) == 2
-            assert len(await peer.rest()) == 1
-            await peer.nothing()
+            assert len(await peer.take_rest()) == 1
+            await peer.expect_nothing()
 
     @rule
-    async def test_flo_2_one_ack_resumes(self, bench: Bench) -> None:
+    async def test_flo_2_one_ack_resumes(self, bench: TransportBench) -> None:
         """FLO-2."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             peer = await bench.join(topic, 2)
             await bench.publish(topic, "a1", "b1", "c1", "d1")
             (first, _) = await peer.take(2)
@@ -39,9 +46,9 @@ class Flow(Seams):
             assert len(await receiving) == 1
 
     @rule
-    async def test_flo_2_one_nack_resumes(self, bench: Bench) -> None:
+    async def test_flo_2_one_nack_resumes(self, bench: TransportBench) -> None:
         """FLO-2."""
-        topic = await bench.topic(SHARED)
+        topic = await bench.declare_topic(SHARED)
         peer = await bench.join(topic, 1)
         await bench.publish(topic, "a1", "b1")
         (first,) = await peer.take(1)
@@ -49,13 +56,13 @@ class Flow(Seams):
         await asyncio.sleep(self.silence / 3)
         assert not receiving.done()
         await peer.nack(first, self.patience * 2)
-        assert names(await receiving) == ["b1"]
+        assert read_names(await receiving) == ["b1"]
 
     @rule
-    async def test_flo_3_a_slow_consumer_starves_nobody(self, bench: Bench) -> None:
+    async def test_flo_3_a_slow_consumer_starves_nobody(self, bench: TransportBench) -> None:
         """FLO-3."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             slow, quick = await bench.join(topic, 1), await bench.join(topic, 4)
             sent: list[str] = []
             seen: set[str] = set()
@@ -66,27 +73,27 @@ class Flow(Seams):
                 if not turn:
                     await slow.take(1)
                 got = await quick.receive(4)
-                seen.update(names(got))
+                seen.update(read_names(got))
                 await quick.ack(got)
             await slow.close()
             while seen < set(sent):
                 got = await quick.receive(4)
-                seen.update(names(got))
+                seen.update(read_names(got))
                 await quick.ack(got)
 
     @rule
-    async def test_flo_3_another_subscription_is_not_starved(self, bench: Bench) -> None:
+    async def test_flo_3_another_subscription_is_not_starved(self, bench: TransportBench) -> None:
         """FLO-3."""
-        topic = await bench.topic(SHARED)
+        topic = await bench.declare_topic(SHARED)
         slow, quick = await bench.join(topic, 1), await bench.join(topic, name="other")
         await bench.publish(topic, "a1", "b1", "c1")
         await slow.take(1)
-        assert sorted(names(await quick.take(3))) == ["a1", "b1", "c1"]
+        assert sorted(read_names(await quick.take(3))) == ["a1", "b1", "c1"]
 
     @rule
-    async def test_pay_1_any_size_up_to_the_limit(self, bench: Bench) -> None:
+    async def test_pay_1_any_size_up_to_the_limit(self, bench: TransportBench) -> None:
         """PAY-1."""
-        topic = await bench.topic(SHARED)
+        topic = await bench.declare_topic(SHARED)
         peer = await bench.join(topic)
         limit = bench.capabilities.max_payload
         for size in (0, 1, limit):
@@ -99,15 +106,15 @@ class Flow(Seams):
             await bench.one.publish(topic, [Message("m", "k", bytes(limit + 1))])
         assert (raised.value.size, raised.value.limit) == (limit + 1, limit)
         await bench.publish(topic, "a1")
-        assert names(await peer.take(1)) == ["a1"]
+        assert read_names(await peer.take(1)) == ["a1"]
 
     @rule
-    async def test_pay_2_any_bytes_and_many_headers(self, bench: Bench) -> None:
+    async def test_pay_2_any_bytes_and_many_headers(self, bench: TransportBench) -> None:
         """PAY-2."""
         headers = {f"header-{n}": f"value {n} é\u0301 日本" for n in range(100)}
         body = bytes(range(256)) + b"\xff\xfe\x00"
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             peer = await bench.join(topic)
             given = dict(headers)
             await bench.one.publish(topic, [Message("m", "k", body, given)])

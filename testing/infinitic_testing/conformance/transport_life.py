@@ -10,17 +10,26 @@ from typing import Any
 import pytest
 
 from infinitic.transport import TransportClosed, TransportUnavailable, UnknownTopic
-from infinitic_testing.conformance.transport_bench import KEYED, SHARED, Bench, Peer, Seams, mail, names, rule
+from infinitic_testing.conformance.transport_bench import (
+    KEYED,
+    SHARED,
+    Peer,
+    TransportBench,
+    TransportSuite,
+    make_mail,
+    read_names,
+    rule,
+)
 
 
-class Life(Seams):
+class LifecycleRules(TransportSuite):
     """Rules LIF."""
 
     @rule
-    async def test_lif_1_close_gives_back_what_is_in_hand(self, bench: Bench) -> None:
+    async def test_lif_1_close_gives_back_what_is_in_hand(self, bench: TransportBench) -> None:
         """LIF-1."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             leaving = await bench.join(topic)
             await bench.publish(topic, "a1", "a2")
             await leaving.take(2)
@@ -28,25 +37,25 @@ class Life(Seams):
             receiving = asyncio.create_task(heir.take(2))
             await asyncio.sleep(0)
             await leaving.close()
-            assert sorted(names(await receiving)) == ["a1", "a2"]
-            await heir.nothing()
+            assert sorted(read_names(await receiving)) == ["a1", "a2"]
+            await heir.expect_nothing()
 
     @rule
-    async def test_lif_2_close_ends_in_time(self, bench: Bench) -> None:
+    async def test_lif_2_close_ends_in_time(self, bench: TransportBench) -> None:
         """LIF-2."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         peer = await bench.join(topic)
         await bench.publish(topic, *(f"a{n}" for n in range(50)))
         await peer.ack((await peer.take(20))[:10])
         async with asyncio.timeout(self.patience):
             await peer.transport.close()
-        assert names(await (await bench.join(topic)).take(40)) == [f"a{n}" for n in range(10, 50)]
+        assert read_names(await (await bench.join(topic)).take(40)) == [f"a{n}" for n in range(10, 50)]
 
     @rule
-    async def test_lif_3_a_cancelled_receive_loses_nothing(self, bench: Bench) -> None:
+    async def test_lif_3_a_cancelled_receive_loses_nothing(self, bench: TransportBench) -> None:
         """LIF-3."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             peer, other = await bench.join(topic), await bench.join(topic)
             sent = [f"{'abcd'[n % 4]}{n}" for n in range(20)]
             for name in sent:
@@ -59,27 +68,27 @@ class Life(Seams):
                     if not task.cancelled():
                         await each.nack(task.result()[0])
             await other.close()
-            assert sorted(names(await peer.take(20))) == sorted(sent)
+            assert sorted(read_names(await peer.take(20))) == sorted(sent)
 
     @rule
-    async def test_lif_4_a_cancelled_ack_acks_or_not(self, bench: Bench) -> None:
+    async def test_lif_4_a_cancelled_ack_acks_or_not(self, bench: TransportBench) -> None:
         """LIF-4."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         peer = await bench.join(topic)
         await bench.publish(topic, "a1", "a2", "a3")
         acking = asyncio.create_task(peer.ack(await peer.take(2)))
         await asyncio.sleep(0)
         acking.cancel()
         await asyncio.wait([acking])
-        await bench.settled()
+        await bench.wait_until_durable()
         await peer.transport.close()
-        got = names(await (await bench.join(topic)).rest())
+        got = read_names(await (await bench.join(topic)).take_rest())
         assert got in (["a3"], ["a2", "a3"], ["a1", "a2", "a3"], ["a1", "a3"])
 
     @rule
-    async def test_lif_5_after_a_close_every_call_raises(self, bench: Bench) -> None:
+    async def test_lif_5_after_a_close_every_call_raises(self, bench: TransportBench) -> None:
         """LIF-5."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         transport = bench.connect()
         peer = await bench.join(topic, on=transport)
         await bench.publish(topic, "a1")
@@ -96,7 +105,7 @@ class Life(Seams):
             peer.ack([taken]),
             peer.nack(taken),
             transport.declare([topic]),
-            transport.publish(topic, mail("a2")),
+            transport.publish(topic, make_mail("a2")),
             transport.subscribe(topic, "main", 1),
             transport.stats(topic),
         ]
@@ -107,20 +116,20 @@ class Life(Seams):
                 await call
 
     @rule
-    async def test_lif_5_a_closed_consumer_leaves_its_connection_open(self, bench: Bench) -> None:
+    async def test_lif_5_a_closed_consumer_leaves_its_connection_open(self, bench: TransportBench) -> None:
         """LIF-5."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         peer = await bench.join(topic, on=bench.one)
         await peer.close()
         with pytest.raises(TransportClosed):
             await peer.receive(1)
         await bench.publish(topic, "a1")
-        assert names(await (await bench.join(topic, on=bench.one)).take(1)) == ["a1"]
+        assert read_names(await (await bench.join(topic, on=bench.one)).take(1)) == ["a1"]
 
     @rule
-    async def test_lif_6_a_restart_of_the_broker_is_survived(self, bench: Bench) -> None:
+    async def test_lif_6_a_restart_of_the_broker_is_survived(self, bench: TransportBench) -> None:
         """LIF-6."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         peer = await bench.join(topic, 2)
         await bench.publish(topic, "a1", "a2", "a3", "a4")
         await peer.take(1)
@@ -133,21 +142,21 @@ class Life(Seams):
                 return False
             return True
 
-        await bench.eventually(published)
+        await bench.wait_until(published)
         seen: dict[str, None] = {}
         while "a5" not in seen:
             got = await peer.receive(2)
             assert len(got) <= 2
-            seen.update(dict.fromkeys(names(got)))
+            seen.update(dict.fromkeys(read_names(got)))
             await peer.ack(got)
         assert [name for name in seen if name != "a1"] == ["a2", "a3", "a4", "a5"]
 
     @rule
-    async def test_lif_7_a_close_leaves_no_task_no_thread_and_no_timer(self, bench: Bench) -> None:
+    async def test_lif_7_a_close_leaves_no_task_no_thread_and_no_timer(self, bench: TransportBench) -> None:
         """LIF-7."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         warm = bench.connect()
-        await warm.publish(topic, mail("a0"))
+        await warm.publish(topic, make_mail("a0"))
         await warm.close()
         await bench.publish(topic, "b0", at=bench.clock.now() + self.patience * 2)
         tasks, threads, timers = asyncio.all_tasks(), threading.active_count(), live_timers()
@@ -160,13 +169,13 @@ class Life(Seams):
         async def clean() -> bool:
             return asyncio.all_tasks() <= tasks and threading.active_count() <= threads and live_timers() <= timers
 
-        await bench.eventually(clean)
+        await bench.wait_until(clean)
 
     @rule
-    async def test_lif_8_one_whose_topic_is_removed_is_told(self, bench: Bench) -> None:
+    async def test_lif_8_one_whose_topic_is_removed_is_told(self, bench: TransportBench) -> None:
         """LIF-8."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             peer = await bench.join(topic)
             await bench.publish(topic, "a1")
             in_hand = await peer.take(1)
@@ -183,13 +192,13 @@ class Life(Seams):
                 await each.close()
             await peer.transport.declare([topic])
             heir = await bench.join(topic, on=peer.transport)
-            await peer.transport.publish(topic, mail("a2"))
-            assert names(await heir.take(1)) == ["a2"]
+            await peer.transport.publish(topic, make_mail("a2"))
+            assert read_names(await heir.take(1)) == ["a2"]
 
     @rule
-    async def test_lif_8_a_reader_whose_topic_is_removed_is_told(self, bench: Bench) -> None:
+    async def test_lif_8_a_reader_whose_topic_is_removed_is_told(self, bench: TransportBench) -> None:
         """LIF-8."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         peer = await bench.join(topic, durable=False)
         await self.remove(topic)
         with pytest.raises((UnknownTopic, TransportClosed)):

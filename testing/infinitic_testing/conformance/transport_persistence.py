@@ -10,172 +10,183 @@ import pytest
 from infinitic.ids import new_id
 from infinitic.topics import Topic
 from infinitic.transport import Message, MessageTooLarge, UnknownTopic
-from infinitic_testing.conformance.transport_bench import KEYED, SHARED, Bench, Seams, mail, names, numbered, rule
+from infinitic_testing.conformance.transport_bench import (
+    KEYED,
+    SHARED,
+    TransportBench,
+    TransportSuite,
+    make_mail,
+    make_numbered,
+    read_names,
+    rule,
+)
 
 
-class Persistence(Seams):
+class PersistenceRules(TransportSuite):
     """Rules PER."""
 
     @rule
-    async def test_per_1_what_was_accepted_outlives_its_publisher(self, bench: Bench) -> None:
+    async def test_per_1_what_was_accepted_outlives_its_publisher(self, bench: TransportBench) -> None:
         """PER-1."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         publisher = bench.connect()
-        await publisher.publish(topic, mail("a1", "b1"))
+        await publisher.publish(topic, make_mail("a1", "b1"))
         await publisher.close()
-        assert sorted(names(await (await bench.join(topic)).take(2))) == ["a1", "b1"]
+        assert sorted(read_names(await (await bench.join(topic)).take(2))) == ["a1", "b1"]
 
     @rule
-    async def test_per_1_a_topic_that_was_never_declared_is_unknown(self, bench: Bench) -> None:
+    async def test_per_1_a_topic_that_was_never_declared_is_unknown(self, bench: TransportBench) -> None:
         """PER-1."""
         with pytest.raises(UnknownTopic):
-            await bench.one.publish(Topic(f"conformance:{new_id()}", KEYED, "main"), mail("a1"))
+            await bench.one.publish(Topic(f"conformance:{new_id()}", KEYED, "main"), make_mail("a1"))
 
     @rule
-    async def test_per_2_unacked_survives_a_close(self, bench: Bench) -> None:
+    async def test_per_2_unacked_survives_a_close(self, bench: TransportBench) -> None:
         """PER-2."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             first = await bench.join(topic)
             await bench.publish(topic, "a1", "b1", "c1")
             await first.take(2)
             await first.transport.close()
-            assert sorted(names(await (await bench.join(topic)).take(3))) == ["a1", "b1", "c1"]
+            assert sorted(read_names(await (await bench.join(topic)).take(3))) == ["a1", "b1", "c1"]
 
     @rule
-    async def test_per_2_unacked_survives_a_crash(self, bench: Bench) -> None:
+    async def test_per_2_unacked_survives_a_crash(self, bench: TransportBench) -> None:
         """PER-2."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             first = await bench.join(topic)
             await bench.publish(topic, "a1", "b1", "c1")
             await first.take(2)
             await self.crash(first.transport)
-            assert sorted(names(await (await bench.join(topic)).take(3))) == ["a1", "b1", "c1"]
+            assert sorted(read_names(await (await bench.join(topic)).take(3))) == ["a1", "b1", "c1"]
 
     @rule
-    async def test_per_2_unacked_survives_a_restart(self, bench: Bench) -> None:
+    async def test_per_2_unacked_survives_a_restart(self, bench: TransportBench) -> None:
         """PER-2."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         await bench.publish(topic, "a1", "a2")
         await self.restart()
-        assert names(await (await bench.join(topic)).take(2)) == ["a1", "a2"]
+        assert read_names(await (await bench.join(topic)).take(2)) == ["a1", "a2"]
 
     @rule
-    async def test_per_3_acked_does_not_come_again(self, bench: Bench) -> None:
+    async def test_per_3_acked_does_not_come_again(self, bench: TransportBench) -> None:
         """PER-3."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             first = await bench.join(topic)
             await bench.publish(topic, "a1", "b1")
             await first.ack(await first.take(2))
-            await bench.settled()
+            await bench.wait_until_durable()
             await first.transport.close()
-            await (await bench.join(topic)).nothing()
+            await (await bench.join(topic)).expect_nothing()
 
     @rule
-    async def test_per_3_acked_does_not_come_again_after_a_restart(self, bench: Bench) -> None:
+    async def test_per_3_acked_does_not_come_again_after_a_restart(self, bench: TransportBench) -> None:
         """PER-3."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         first = await bench.join(topic)
         await bench.publish(topic, "a1", "a2")
         await first.ack(await first.take(2))
-        await bench.settled()
+        await bench.wait_until_durable()
         await first.transport.close()
         await self.restart()
-        await (await bench.join(topic)).nothing()
+        await (await bench.join(topic)).expect_nothing()
 
     @rule
-    async def test_per_4_a_subscription_without_consumers_keeps_all(self, bench: Bench) -> None:
+    async def test_per_4_a_subscription_without_consumers_keeps_all(self, bench: TransportBench) -> None:
         """PER-4."""
-        topic = await bench.topic()
+        topic = await bench.declare_topic()
         count = self.many(1000)
-        await bench.one.publish(topic, numbered("a", count))
+        await bench.one.publish(topic, make_numbered("a", count))
         assert (await bench.stats(topic)).backlog > 0  # some brokers count batches
-        assert names(await (await bench.join(topic, count)).take(count)) == names_of(count)
+        assert read_names(await (await bench.join(topic, count)).take(count)) == names_of(count)
 
     @rule
-    async def test_per_5_a_topic_without_subscription_keeps_nothing(self, bench: Bench) -> None:
+    async def test_per_5_a_topic_without_subscription_keeps_nothing(self, bench: TransportBench) -> None:
         """PER-5."""
         topic = Topic(f"conformance:{new_id()}", SHARED, None)
         with suppress(UnknownTopic):
             await bench.publish(topic, "a1")
         late = await bench.join(topic, durable=False)
-        await late.nothing()
+        await late.expect_nothing()
         await bench.publish(topic, "a2")
-        assert names(await late.take(1)) == ["a2"]
+        assert read_names(await late.take(1)) == ["a2"]
 
     @rule
-    async def test_per_6_subscriptions_are_independent(self, bench: Bench) -> None:
+    async def test_per_6_subscriptions_are_independent(self, bench: TransportBench) -> None:
         """PER-6."""
-        topic = await bench.topic(SHARED)
+        topic = await bench.declare_topic(SHARED)
         one, other = await bench.join(topic), await bench.join(topic, name="other")
         await bench.publish(topic, "a1", "b1")
         await one.ack(await one.take(2))
         got = await other.take(2)
-        assert sorted(names(got)) == ["a1", "b1"]
+        assert sorted(read_names(got)) == ["a1", "b1"]
         await other.nack(got[0])
-        assert names(await other.take(1)) == names(got[:1])
-        await one.nothing()
+        assert read_names(await other.take(1)) == read_names(got[:1])
+        await one.expect_nothing()
 
     @rule
-    async def test_per_7_an_ephemeral_subscription_gets_what_is_published_meanwhile(self, bench: Bench) -> None:
+    async def test_per_7_an_ephemeral_subscription_gets_what_is_published_meanwhile(
+        self, bench: TransportBench
+    ) -> None:
         """PER-7."""
-        topic = await bench.topic(SHARED)
+        topic = await bench.declare_topic(SHARED)
         await bench.publish(topic, "a1")
         listener = await bench.join(topic, name="listener", durable=False)
         second = await bench.join(topic, name="listener", durable=False)
         await bench.publish(topic, "a2", "a3")
         for each in (listener, second):
-            assert sorted(names(await each.take(2))) == ["a2", "a3"]
+            assert sorted(read_names(await each.take(2))) == ["a2", "a3"]
         await listener.close()
         await second.close()
 
         async def gone() -> bool:
             return list((await bench.one.stats(topic)).subscriptions) == ["main"]
 
-        await bench.eventually(gone)
+        await bench.wait_until(gone)
         await bench.publish(topic, "a4")
-        await (await bench.join(topic, name="listener", durable=False)).nothing()
+        await (await bench.join(topic, name="listener", durable=False)).expect_nothing()
 
     @rule
-    async def test_per_7_an_ephemeral_topic_goes_with_its_subscriber(self, bench: Bench) -> None:
+    async def test_per_7_an_ephemeral_topic_goes_with_its_subscriber(self, bench: TransportBench) -> None:
         """PER-7."""
         topic = Topic(f"conformance:{new_id()}", SHARED, None)
         listener = await bench.join(topic, durable=False)
         await bench.publish(topic, "a1")
-        assert names(await listener.take(1)) == ["a1"]
+        assert read_names(await listener.take(1)) == ["a1"]
         await listener.close()
 
         async def gone() -> bool:
             return not (await bench.one.stats(topic)).subscriptions
 
-        await bench.eventually(gone)
+        await bench.wait_until(gone)
 
     @rule
-    async def test_per_8_a_publish_that_fails_leaves_nothing(self, bench: Bench) -> None:
+    async def test_per_8_a_publish_that_fails_leaves_nothing(self, bench: TransportBench) -> None:
         """PER-8."""
-        topic = await bench.topic(SHARED)
+        topic = await bench.declare_topic(SHARED)
         large = Message("large", None, bytes(bench.capabilities.max_payload + 1))
         with pytest.raises(MessageTooLarge):
-            await bench.one.publish(topic, [*mail("a1"), large, *mail("a2")])
-        await (await bench.join(topic)).nothing()
+            await bench.one.publish(topic, [*make_mail("a1"), large, *make_mail("a2")])
+        await (await bench.join(topic)).expect_nothing()
 
     @rule
-    async def test_per_8_a_cancelled_publish_is_whole_or_absent(self, bench: Bench) -> None:
+    async def test_per_8_a_cancelled_publish_is_whole_or_absent(self, bench: TransportBench) -> None:
         """PER-8."""
-        topic = await bench.topic(SHARED)
+        topic = await bench.declare_topic(SHARED)
         body = b"x" * min(100_000, bench.capabilities.max_payload)
         publishing = asyncio.create_task(bench.one.publish(topic, [Message("m", "k", body)] * 3))
         await asyncio.sleep(0)
         publishing.cancel()
         await asyncio.wait([publishing])
-        got = await (await bench.join(topic)).rest()
+        got = await (await bench.join(topic)).take_rest()
         assert len(got) <= 3
         assert {delivery.message.body for delivery in got} <= {body}
         await bench.publish(topic, "a1")
 
 
 def names_of(count: int) -> list[str]:
-    """The names of `numbered("a", count)`."""
+    """The names of `make_numbered("a", count)`."""
     return [f"a{number}" for number in range(1, count + 1)]

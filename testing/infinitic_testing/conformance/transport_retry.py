@@ -9,31 +9,39 @@ from msgspec.structs import replace
 
 from infinitic.topics import Topic
 from infinitic.transport import Delivery, TransportClosed
-from infinitic_testing.conformance.transport_bench import KEYED, SHARED, Bench, Seams, mail, names, rule
+from infinitic_testing.conformance.transport_bench import (
+    KEYED,
+    SHARED,
+    TransportBench,
+    TransportSuite,
+    make_mail,
+    read_names,
+    rule,
+)
 
 
-class Retry(Seams):
+class RetryRules(TransportSuite):
     """Rules RED that a broker keeps by itself."""
 
     @rule
-    async def test_red_1_a_nack_comes_again_after_its_delay(self, bench: Bench) -> None:
+    async def test_red_1_a_nack_comes_again_after_its_delay(self, bench: TransportBench) -> None:
         """RED-1."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             peer = await bench.join(topic)
             await bench.publish(topic, "a1")
             (taken,) = await peer.take(1)
             start = bench.clock.now()
             await peer.nack(taken, self.delay)
-            assert names(await peer.take(1)) == ["a1"]
+            assert read_names(await peer.take(1)) == ["a1"]
             passed = bench.clock.now() - start
             assert self.delay - 0.01 <= passed + bench.capabilities.delay_earliness <= self.delay + self.promptness
 
     @rule
-    async def test_red_1_nothing_is_lost_under_a_stream_of_nacks(self, bench: Bench) -> None:
+    async def test_red_1_nothing_is_lost_under_a_stream_of_nacks(self, bench: TransportBench) -> None:
         """RED-1."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             peer = await bench.join(topic, 4)
             sent = [f"{key}{n}" for n in range(4) for key in "abc"]
             await bench.publish(topic, *sent)
@@ -41,7 +49,7 @@ class Retry(Seams):
             acked: list[str] = []
             while len(acked) < len(sent):
                 for delivery in await peer.receive(3):
-                    (name,) = names([delivery])
+                    (name,) = read_names([delivery])
                     seen[name] = seen.get(name, 0) + 1
                     if seen[name] > 3:
                         await peer.ack([delivery])
@@ -49,48 +57,48 @@ class Retry(Seams):
                     else:
                         await peer.nack(delivery)
             assert sorted(acked) == sorted(sent)
-            await peer.nothing()
+            await peer.expect_nothing()
 
     @rule
-    async def test_red_1_what_comes_again_at_once_hides_none_of_the_others(self, bench: Bench) -> None:
+    async def test_red_1_what_comes_again_at_once_hides_none_of_the_others(self, bench: TransportBench) -> None:
         """RED-1."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             peer = await bench.join(topic, 4)
             await bench.publish(topic, "a1", "b2", "c3", "d4", "e5", "f6")
             acked: set[str] = set()
             for _ in range(2000):
                 await asyncio.sleep(0.001)
                 (delivery,) = await peer.receive(1)
-                if names([delivery]) == ["a1"]:
+                if read_names([delivery]) == ["a1"]:
                     await peer.nack(delivery)
                 else:
                     await peer.ack([delivery])
-                    acked.update(names([delivery]))
+                    acked.update(read_names([delivery]))
                 if len(acked) == 5:
                     break
             assert len(acked) == 5, f"a1 hid the others: {sorted(acked)} came"
 
     @rule
-    async def test_red_2_the_ack_of_an_earlier_delivery_removes_nothing(self, bench: Bench) -> None:
+    async def test_red_2_the_ack_of_an_earlier_delivery_removes_nothing(self, bench: TransportBench) -> None:
         """RED-2."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             peer = await bench.join(topic)
             await bench.publish(topic, "a1")
             (stale,) = await peer.take(1)
             await peer.nack(stale)
             await peer.take(1)
             await peer.ack([stale])
-            await bench.settled()
+            await bench.wait_until_durable()
             await peer.transport.close()
-            assert names(await (await bench.join(topic)).take(1)) == ["a1"]
+            assert read_names(await (await bench.join(topic)).take(1)) == ["a1"]
 
     @rule
-    async def test_red_3_attempts_count_from_1(self, bench: Bench) -> None:
+    async def test_red_3_attempts_count_from_1(self, bench: TransportBench) -> None:
         """RED-3."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             peer = await bench.join(topic)
             await bench.publish(topic, "a1")
             for attempt in range(1, 5):
@@ -103,27 +111,27 @@ class Retry(Seams):
             assert last.attempt > taken.attempt
 
     @rule
-    async def test_red_7_an_ack_is_final(self, bench: Bench) -> None:
+    async def test_red_7_an_ack_is_final(self, bench: TransportBench) -> None:
         """RED-7."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             peer = await bench.join(topic)
             await bench.publish(topic, "a1", "b1")
             taken, other = await peer.take(2)
             await peer.ack([taken, taken])
             await peer.ack([taken])
             await peer.nack(taken)
-            await peer.nothing()
+            await peer.expect_nothing()
             stats = await bench.stats(topic)
             assert (stats.backlog, stats.delayed) == (0, 0)
             await peer.nack(other)
-            assert names(await peer.take(1)) == names([other])
+            assert read_names(await peer.take(1)) == read_names([other])
 
     @rule
-    async def test_red_8_the_ack_of_one_that_crashed_is_ignored(self, bench: Bench) -> None:
+    async def test_red_8_the_ack_of_one_that_crashed_is_ignored(self, bench: TransportBench) -> None:
         """RED-8."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             first = await bench.join(topic)
             await bench.publish(topic, "a1")
             taken = await first.take(1)
@@ -133,51 +141,51 @@ class Retry(Seams):
             with suppress(TransportClosed):
                 await first.ack(taken)
             await heir.transport.close()
-            assert names(await (await bench.join(topic)).take(1)) == ["a1"]
+            assert read_names(await (await bench.join(topic)).take(1)) == ["a1"]
 
     @rule
-    async def test_red_9_in_the_end_nothing_is_left(self, bench: Bench) -> None:
+    async def test_red_9_in_the_end_nothing_is_left(self, bench: TransportBench) -> None:
         """RED-9."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             await bench.publish(topic, *(f"{'abc'[n % 3]}{n}" for n in range(20)))
             first = await bench.join(topic)
             got = await first.take(20)
             for delivery in got[::3]:
                 await first.nack(delivery)
             await first.ack([delivery for place, delivery in enumerate(got) if place % 3])
-            await bench.settled()
+            await bench.wait_until_durable()
             await first.close()
             last = await bench.join(topic)
-            again = await last.rest()
-            assert sorted(names(again)) == sorted(names(got[::3]))
+            again = await last.take_rest()
+            assert sorted(read_names(again)) == sorted(read_names(got[::3]))
             await last.ack(again)
-            await bench.settled()
+            await bench.wait_until_durable()
             await last.close()
 
             async def empty(topic: Topic = topic) -> bool:
                 stats = await bench.stats(topic)
                 return (stats.backlog, stats.unacked, stats.delayed) == (0, 0, 0)
 
-            await bench.eventually(empty)
+            await bench.wait_until(empty)
 
     @rule
-    async def test_red_10_redeliveries_are_exact_and_nothing_is_invented(self, bench: Bench) -> None:
+    async def test_red_10_redeliveries_are_exact_and_nothing_is_invented(self, bench: TransportBench) -> None:
         """RED-10."""
-        topic = await bench.topic(SHARED)
+        topic = await bench.declare_topic(SHARED)
         peer = await bench.join(topic)
-        await bench.one.publish(topic, [replace(each, headers={"of": each.id}) for each in mail("a1", "b2", "c3")])
+        await bench.one.publish(topic, [replace(each, headers={"of": each.id}) for each in make_mail("a1", "b2", "c3")])
         first = await peer.take(3)
-        assert sorted(names(first)) == ["a1", "b2", "c3"]
+        assert sorted(read_names(first)) == ["a1", "b2", "c3"]
         for delivery in first:
             await peer.nack(delivery)
-        assert sorted(map(_content, await peer.rest())) == sorted(map(_content, first))
+        assert sorted(map(_content, await peer.take_rest())) == sorted(map(_content, first))
 
     @rule
-    async def test_red_11_a_redelivery_can_be_told(self, bench: Bench) -> None:
+    async def test_red_11_a_redelivery_can_be_told(self, bench: TransportBench) -> None:
         """RED-11."""
         for ordering in (KEYED, SHARED):
-            topic = await bench.topic(ordering)
+            topic = await bench.declare_topic(ordering)
             first = await bench.join(topic)
             await bench.publish(topic, "a1")
             (taken,) = await first.take(1)

@@ -19,7 +19,7 @@ from infinitic.runtime.publisher import ATTEMPTS, CAUSE, ORIGIN
 from infinitic.topics import Topic
 from infinitic.transport import Message, Transport
 from infinitic_storages.memory import InMemoryStorage
-from infinitic_testing.conformance.transport_bench import Bench, Seams, rule
+from infinitic_testing.conformance.transport_bench import TransportBench, TransportSuite, rule
 from infinitic_testing.conformance.transport_workers import (
     INBOX,
     UNTAKEABLE,
@@ -35,7 +35,7 @@ POISON = b"\xff{no message"
 DEAD = "dead-letters"
 
 
-class Runtime(Seams):
+class RuntimeRules(TransportSuite):
     """Rules of the runtime, each over the adapter. `worker_kind` is what runs; a broken one proves the rules."""
 
     worker_kind: ClassVar[type[Worker]] = Worker
@@ -54,28 +54,28 @@ class Runtime(Seams):
             worker.add_service(each)
         return worker
 
-    async def letters(self, bench: Bench, topic: Topic, count: int) -> list[Message]:
+    async def letters(self, bench: TransportBench, topic: Topic, count: int) -> list[Message]:
         """The dead letters of a topic: so many, and no more."""
         dead = topics.dead_letters(topic)
         await bench.one.declare([dead])
         peer = await bench.join(dead, name=DEAD)
         got = await peer.take(count, within=self.patience * 4)
-        await peer.nothing()
+        await peer.expect_nothing()
         await peer.ack(got)
         await peer.close()
         return [delivery.message for delivery in got]
 
-    async def emptied(self, bench: Bench, topic: Topic) -> None:
+    async def emptied(self, bench: TransportBench, topic: Topic) -> None:
         """Nothing is left in a topic."""
 
         async def empty() -> bool:
             stats = await bench.stats(topic, topic.subscription or "")
             return (max(0, stats.backlog), max(0, stats.unacked), stats.delayed) == (0, 0, 0)
 
-        await bench.eventually(empty)
+        await bench.wait_until(empty)
 
     @rule
-    async def test_red_4_poison_ends_as_one_dead_letter(self, bench: Bench) -> None:
+    async def test_red_4_poison_ends_as_one_dead_letter(self, bench: TransportBench) -> None:
         """RED-4."""
         job = Job()
         async with self.working(bench.connect(), job.service()):
@@ -87,11 +87,11 @@ class Runtime(Seams):
             assert (letter.headers[ORIGIN], letter.headers[ATTEMPTS]) == (job.topic.name, "1")
             assert letter.headers[CAUSE]
             assert isinstance(await report_to(bench, job.workflow), engine.TaskCompleted)
-            await bench.settled()
+            await bench.wait_until_durable()
         await self.emptied(bench, job.topic)
 
     @rule
-    async def test_red_5_the_dead_letter_comes_before_the_ack(self, bench: Bench) -> None:
+    async def test_red_5_the_dead_letter_comes_before_the_ack(self, bench: TransportBench) -> None:
         """RED-5."""
         job = Job()
         stuck = NoDeadLetters(bench.connect())
@@ -99,15 +99,15 @@ class Runtime(Seams):
             await bench.one.publish(job.topic, [Message("poison", None, POISON)])
             async with asyncio.timeout(self.patience):
                 await stuck.tried.wait()
-            await bench.settled()
+            await bench.wait_until_durable()
             await self.crash(stuck.inner)
         async with self.working(bench.connect(), job.service()):
             assert [letter.id for letter in await self.letters(bench, job.topic, 1)] == ["poison"]
-            await bench.settled()
+            await bench.wait_until_durable()
         await self.emptied(bench, job.topic)
 
     @rule
-    async def test_red_6_poison_that_kills_its_process_ends(self, bench: Bench) -> None:
+    async def test_red_6_poison_that_kills_its_process_ends(self, bench: TransportBench) -> None:
         """RED-6."""
         job = Job()
         deaths = 0
@@ -124,7 +124,7 @@ class Runtime(Seams):
                     killing.cancel()
                     job.killing.clear()
                     if not told.done():
-                        await bench.settled()  # else what was counted comes once more, uncounted
+                        await bench.wait_until_durable()  # else what was counted comes once more, uncounted
                         await self.crash(transport)
                         deaths += 1
                         assert deaths <= MAX_DEATHS
@@ -137,7 +137,9 @@ class Runtime(Seams):
         assert deaths > 1
 
     @rule
-    async def test_ord_14_what_is_behind_a_dead_letter_follows_and_other_keys_go_on(self, bench: Bench) -> None:
+    async def test_ord_14_what_is_behind_a_dead_letter_follows_and_other_keys_go_on(
+        self, bench: TransportBench
+    ) -> None:
         """ORD-14."""
         if not self.virtual:
             pytest.skip("a message is tried for a minute before it is given up")

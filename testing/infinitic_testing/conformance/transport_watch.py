@@ -1,15 +1,15 @@
-"""Watches consumers under load: one holder for each key, and its order."""
+"""Watches consumers under load: each key has one holder, and its messages are in order."""
 
 from __future__ import annotations
 
 import asyncio
 
 from infinitic.transport import Delivery
-from infinitic_testing.conformance.transport_bench import Bench, Peer, names
+from infinitic_testing.conformance.transport_bench import Peer, TransportBench, read_names
 
 
-class Watch:
-    """What each consumer has in hand, and what was handed out first in each key."""
+class KeyWatch:
+    """What each consumer has in hand, and the order of first deliveries of each key."""
 
     def __init__(self) -> None:
         self.hands: dict[str | None, tuple[Peer, set[Delivery]]] = {}
@@ -17,7 +17,7 @@ class Watch:
         self.settled: set[str] = set()
 
     async def work(self, peer: Peer) -> None:
-        """Receive, look, acknowledge, until cancelled."""
+        """Receive, check and acknowledge, until cancelled."""
         while True:
             got = await peer.consumer.receive(3)
             for delivery in got:
@@ -32,15 +32,15 @@ class Watch:
                 hand.remove(delivery)
                 if not hand:
                     del self.hands[delivery.message.key]
-                self.settled.update(names([delivery]))
+                self.settled.update(read_names([delivery]))
                 await peer.ack([delivery])
 
-    def left(self, peer: Peer) -> None:
-        """This consumer is about to leave."""
+    def forget(self, peer: Peer) -> None:
+        """Forget a consumer that is about to leave."""
         self.hands = {key: held for key, held in self.hands.items() if held[0] is not peer}
 
-    async def ended(self, bench: Bench, workers: list[asyncio.Task[None]], sent: list[str]) -> None:
-        """Wait until all that was sent is settled, stop the workers, and check the order of each key."""
+    async def finish(self, bench: TransportBench, workers: list[asyncio.Task[None]], sent: list[str]) -> None:
+        """Wait until all messages are settled, end the workers, and check the order of each key."""
 
         async def all_settled() -> bool:
             for worker in workers:
@@ -49,7 +49,7 @@ class Watch:
             return self.settled >= set(sent)
 
         try:
-            await bench.eventually(all_settled)
+            await bench.wait_until(all_settled)
         finally:
             for worker in workers:
                 worker.cancel()
@@ -58,9 +58,19 @@ class Watch:
             assert [name for name in self.firsts if name[0] == key] == [name for name in sent if name[0] == key]
 
 
-async def comes_to_one(bench: Bench, name: str, holder: Peer, other: Peer, last: Delivery) -> None:
-    """A message comes to the holder of its key, or to either once the last that is in hand of the key is settled."""
-    got = names(await holder.rest())
+async def check_next_holder(bench: TransportBench, name: str, holder: Peer, other: Peer, last: Delivery) -> None:
+    """Check who gets the next message of a key.
+
+    It is the holder of the key, or either consumer once the last message in hand is settled.
+
+    Args:
+        bench: the connections.
+        name: the message.
+        holder: the consumer that has the key.
+        other: another consumer.
+        last: what the holder has in hand.
+    """
+    got = read_names(await holder.take_rest())
     await holder.ack([last])
-    mine, others = await asyncio.gather(holder.rest(), other.rest())
-    assert got + names(mine) + names(others) == [name]
+    mine, others = await asyncio.gather(holder.take_rest(), other.take_rest())
+    assert got + read_names(mine) + read_names(others) == [name]

@@ -18,7 +18,7 @@ from infinitic.storage import Change, Outcome, Published, Refused
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, Message, TopicStats, Transport
 from infinitic_storages.memory import Database
-from infinitic_testing.conformance.transport_bench import Bench
+from infinitic_testing.conformance.transport_bench import TransportBench
 
 INBOX = "conformance-inbox"
 UNTAKEABLE = b"what no database takes"
@@ -70,12 +70,12 @@ class Inbox(Workflow):
         return [await receiver for _ in range(count)]
 
 
-async def report_to(bench: Bench, name: str) -> engine.Input:
+async def report_to(bench: TransportBench, name: str) -> engine.Input:
     """The first report to a workflow."""
     topic = topics.workflow_engine(name)
     await bench.one.declare([topic])
     peer = await bench.join(topic, name=topic.subscription or "")
-    (got,) = await peer.receive(1, within=bench.seams.patience * 4)
+    (got,) = await peer.receive(1, within=bench.suite.patience * 4)
     report: engine.Input = engine.decode(got.message.body)
     return report
 

@@ -11,7 +11,7 @@ import pytest
 from infinitic import topics
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
 from tests.integration.doctor.project import Folder, storage
-from tests.integration.pulsar.secured import Secured, token
+from tests.integration.pulsar.secured import Secured, make_token
 from tests.integration.storages.databases import KINDS, Place
 
 NOWHERE = {"broker_service_url": "pulsar://127.0.0.1:1", "web_service_url": "http://127.0.0.1:1"}
@@ -96,7 +96,7 @@ def test_a_schema_of_a_newer_release(folder: Folder, pulsar: dict[str, Any], at:
 def test_a_role_without_permission(folder: Folder, at: Place, secured: Secured, exists: bool) -> None:
     fields = secured.fields("clerk", tenant="there" if exists else "missing")
     if exists:
-        begun(fields | {"authentication": {"type": "token", "token": token("admin")}}, at)
+        begun(fields | {"authentication": {"type": "token", "token": make_token("admin")}}, at)
     folder.write(fields, storage(at))
     found = folder.failure()
     assert found["subject"] == ("broker" if exists else "namespace")

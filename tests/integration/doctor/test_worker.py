@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.doctor.project import LIMIT, Folder, storage
 from tests.integration.doctor.test_doctor import NOWHERE
-from tests.integration.pulsar.secured import Secured, token
+from tests.integration.pulsar.secured import Secured, make_token
 from tests.integration.storages.databases import Place
 
 NOBODY = "no.such.host.invalid"
@@ -87,7 +87,7 @@ def test_a_schema_of_a_newer_release(folder: Folder, pulsar: dict[str, Any], at:
 
 
 def test_who_it_says_it_is_is_refused(folder: Folder, at: Place, secured: Secured) -> None:
-    how = {"type": "token", "token": token("admin", b"another key" * 4)}
+    how = {"type": "token", "token": make_token("admin", b"another key" * 4)}
     folder.write(secured.fields(None, authentication=how), storage(at))
     ends(folder, "check `authentication`")
 
@@ -104,7 +104,7 @@ def test_a_certificate_that_is_not_trusted(folder: Folder, at: Place, secured: S
 
 
 def test_a_token_in_a_file_beside_the_configuration(folder: Folder, at: Place, secured: Secured) -> None:
-    (folder.path / "pulsar.token").write_text(token("clerk") + "\n", encoding="utf-8")
+    (folder.path / "pulsar.token").write_text(make_token("clerk") + "\n", encoding="utf-8")
     how = {"type": "token", "token_file": "pulsar.token"}
     folder.write(secured.fields(None, authentication=how), storage(at))
     ends(folder, "make it an admin of the tenant")  # so it was read, and accepted

@@ -1,4 +1,7 @@
-"""A broker of the tests' own that demands tokens or client certificates, on plain and on TLS ports."""
+"""A broker of the tests' own.
+
+It demands tokens or client certificates, on plain ports and on TLS ports.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +12,30 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from infinitic.ids import new_id
 from infinitic_transports.pulsar import PulsarSettings
+from tests.integration.private import PrivatePulsar, find_free_ports
 from tests.integration.stack import need
 from tests.required import absent
 
 HOST = "127.0.0.1"
 START_SECONDS = 300
 MAX_MESSAGE_SIZE = 1_000_000
-"""Bytes that it takes, less than the settings say."""
+"""Bytes of a message that it takes: less than the settings say."""
 
-SERVICES = Path(__file__).parents[3] / "services"
 _KEY = b"a secret of the tests, of more than 32 bytes"
 _PROVIDERS = "org.apache.pulsar.broker.authentication.AuthenticationProvider"
 
 
-def token(role: str, key: bytes = _KEY) -> str:
-    """A JSON Web Token (HS256) of a role."""
+def make_token(role: str, key: bytes = _KEY) -> str:
+    """Make a JSON Web Token (HS256) for a role."""
 
     def part(data: bytes) -> str:
         return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
@@ -44,7 +46,15 @@ def token(role: str, key: bytes = _KEY) -> str:
 
 @dataclass(frozen=True)
 class Secured:
-    """The broker. `admin` is the role of its super-user. It takes messages of `max_message_size` bytes at most."""
+    """The broker.
+
+    Attributes:
+        folder: where its certificates and data are.
+        port, web: its ports without TLS.
+        tls, web_tls: its ports with TLS.
+        admin: the role of its super-user.
+        max_message_size: bytes of a message that it takes.
+    """
 
     folder: Path
     port: int
@@ -70,7 +80,7 @@ class Secured:
 
     def fields(self, role: str | None = "admin", **more: Any) -> dict[str, Any]:
         """Settings without TLS, with the token of a role; a namespace of its own unless one is given."""
-        how = {} if role is None else {"authentication": {"type": "token", "token": token(role)}}
+        how = {} if role is None else {"authentication": {"type": "token", "token": make_token(role)}}
         return {
             "broker_service_url": f"pulsar://{HOST}:{self.port}",
             "web_service_url": f"http://{HOST}:{self.web}",
@@ -93,8 +103,8 @@ class Secured:
         return self.settings(role, **(urls | more))
 
 
-def certificate(folder: Path, name: str, subject: str, alternative: str | None = None) -> None:
-    """A key and a certificate, signed by the authority (which signs itself)."""
+def make_certificate(folder: Path, name: str, subject: str, alternative: str | None = None) -> None:
+    """Make a key and a certificate, signed by the authority. The authority signs itself."""
     key, request, signed = folder / f"{name}-key.pem", folder / f"{name}.csr", folder / f"{name}.pem"
     new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-subj", f"/CN={subject}"]
     if name == "ca":
@@ -113,75 +123,53 @@ def _run(*command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def _ports(number: int) -> list[int]:
-    """Ports that are free, held at the same time so that they differ."""
-    with ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for each in held:
-            each.bind((HOST, 0))
-        return [int(each.getsockname()[1]) for each in held]
-
-
 @contextmanager
 def broker(folder: Path) -> Generator[Secured]:
-    """Start it, and remove it with its data. Skips where nobody has started servers: nobody wants this one then."""
+    """Start the broker, and remove it with its data at the end.
+
+    It skips where nobody has started servers: nobody wants this one there.
+    """
     need()
-    for command in ("java", "openssl", "curl"):
+    for command in ("openssl", "curl"):
         if shutil.which(command) is None:
-            absent(f"There is no {command}, which a broker of the tests' own needs")
-    if not (SERVICES / "var/pulsar/jars/pom.xml").exists():
-        absent("The jars of Pulsar are not there: make services")
-    port, web, bookie, tls, web_tls = _ports(5)
-    certificate(folder, "ca", "Authority of tests")
-    certificate(folder, "server", "broker", f"IP:{HOST}")
-    certificate(folder, "client", "admin")
-    certificate(folder, "stranger", "stranger")
+            absent(f"There is no {command}, which the broker of the tests needs")
+    tls, web_tls = find_free_ports(2)
+    make_certificate(folder, "ca", "Authority of tests")
+    make_certificate(folder, "server", "broker", f"IP:{HOST}")
+    make_certificate(folder, "client", "admin")
+    make_certificate(folder, "stranger", "stranger")
     settings = folder / "extra.conf"
-    secret = base64.b64encode(_KEY).decode()
-    settings.write_text(
-        "\n".join(
-            (
-                f"brokerServicePortTls={tls}",
-                f"webServicePortTls={web_tls}",
-                f"tlsCertificateFilePath={folder / 'server.pem'}",
-                f"tlsKeyFilePath={folder / 'server-key.pem'}",
-                f"tlsTrustCertsFilePath={folder / 'ca.pem'}",
-                "authenticationEnabled=true",
-                f"authenticationProviders={_PROVIDERS}Token,{_PROVIDERS}Tls",
-                "authorizationEnabled=true",
-                "superUserRoles=admin",
-                f"tokenSecretKey=data:;base64,{secret}",
-                "brokerClientAuthenticationPlugin=org.apache.pulsar.client.impl.auth.AuthenticationToken",
-                f"brokerClientAuthenticationParameters=token:{token('admin')}",
-                "managedLedgerNewEntriesCheckDelayInMillis=10",
-                "managedLedgerMaxUnackedRangesToPersist=10000",
-                f"maxMessageSize={MAX_MESSAGE_SIZE}",
-                "",
-            )
-        ),
-        encoding="utf-8",
+    server = PrivatePulsar(
+        folder / "var",
+        PULSAR_EXTRA_CONF=str(settings),
+        PULSAR_JVM_ARGS="-Xmx512m",
+        PULSAR_ADMIN_ARGS=f"--oauth2-bearer {make_token('admin')}",
+        START_TIMEOUT=str(START_SECONDS),
     )
-    environ = os.environ | {
-        "SERVICES_DIR": str(folder / "var"),
-        "START_TIMEOUT": str(START_SECONDS),
-        "PULSAR_PORT": str(port),
-        "PULSAR_WEB_PORT": str(web),
-        "PULSAR_BOOKIE_PORT": str(bookie),
-        "PULSAR_EXTRA_CONF": str(settings),
-        "PULSAR_JVM_ARGS": "-Xmx512m",
-        "PULSAR_ADMIN_ARGS": f"--oauth2-bearer {token('admin')}",
-    }
-
-    def verb(name: str) -> None:
-        done = subprocess.run(
-            [str(SERVICES / "pulsar.sh"), name],
-            env=environ, capture_output=True, text=True, timeout=START_SECONDS + 30, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-
+    settings.write_text(_configuration(folder, tls, web_tls), encoding="utf-8")
     try:
-        verb("start")
-        yield Secured(folder, port, web, tls, web_tls)
+        server.do("start")
+        yield Secured(folder, server.ports["PULSAR_PORT"], server.ports["PULSAR_WEB_PORT"], tls, web_tls)
     finally:
-        verb("kill")
-        verb("wipe")
+        server.end()
+
+
+def _configuration(folder: Path, tls: int, web_tls: int) -> str:
+    lines = (
+        f"brokerServicePortTls={tls}",
+        f"webServicePortTls={web_tls}",
+        f"tlsCertificateFilePath={folder / 'server.pem'}",
+        f"tlsKeyFilePath={folder / 'server-key.pem'}",
+        f"tlsTrustCertsFilePath={folder / 'ca.pem'}",
+        "authenticationEnabled=true",
+        f"authenticationProviders={_PROVIDERS}Token,{_PROVIDERS}Tls",
+        "authorizationEnabled=true",
+        "superUserRoles=admin",
+        f"tokenSecretKey=data:;base64,{base64.b64encode(_KEY).decode()}",
+        "brokerClientAuthenticationPlugin=org.apache.pulsar.client.impl.auth.AuthenticationToken",
+        f"brokerClientAuthenticationParameters=token:{make_token('admin')}",
+        "managedLedgerNewEntriesCheckDelayInMillis=10",
+        "managedLedgerMaxUnackedRangesToPersist=10000",
+        f"maxMessageSize={MAX_MESSAGE_SIZE}",
+    )
+    return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ from infinitic.errors import ConfigurationError, TransportError
 from infinitic.transport import TransportUnavailable
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
 from tests.integration.pulsar.helpers import bodies, collect, keyed, message, shared
-from tests.integration.pulsar.secured import HOST, Secured, token
+from tests.integration.pulsar.secured import HOST, Secured, make_token
 
 PATIENCE = 40.0
 
@@ -55,7 +55,7 @@ def test_a_good_token(secured: Secured) -> None:
     works(secured.settings())
 
 
-@pytest.mark.parametrize("how", [None, {"type": "token", "token": token("admin", b"another key" * 4)}])
+@pytest.mark.parametrize("how", [None, {"type": "token", "token": make_token("admin", b"another key" * 4)}])
 def test_a_wrong_token_or_none(secured: Secured, how: dict[str, Any] | None) -> None:
     text, _ = refusal(secured.settings(None, authentication=how, client={"operation_timeout_seconds": 1}))
     assert "401" in text
@@ -102,7 +102,7 @@ def test_an_admin_of_the_tenant_needs_no_more(secured: Secured) -> None:
 
 def test_a_token_in_a_file_is_read_again(secured: Secured, tmp_path: Path) -> None:
     file = tmp_path / "token"
-    file.write_text(token("admin", b"another key" * 4))
+    file.write_text(make_token("admin", b"another key" * 4))
     settings = secured.settings(None, authentication={"type": "token", "token_file": file})
 
     async def test() -> None:
@@ -113,7 +113,7 @@ def test_a_token_in_a_file_is_read_again(secured: Secured, tmp_path: Path) -> No
             with pytest.raises(TransportError, match=r"AuthenticationError.*check `authentication`") as raised:
                 await transport.publish(topic, [message("x")])
             assert not isinstance(raised.value, TransportUnavailable)
-            file.write_text(token("admin") + "\n")
+            file.write_text(make_token("admin") + "\n")
             await transport.declare([topic])
             consumer = await transport.subscribe(topic, "main", 1)
             await transport.publish(topic, [message("x")])
