@@ -1,7 +1,14 @@
 """What an adapter says about its own health, for ``infinitic doctor``.
 
-A transport or storage may have ``async def diagnose(self) -> list[Diagnosis]``. It changes nothing, and does not wait
-for what is down: that is a diagnosis, too.
+A transport or storage may have ``async def diagnose(self) -> list[Diagnosis]``. It changes nothing.
+It does not wait for a server that is down: that is a finding, too.
+
+Example::
+
+    async def diagnose(self) -> list[Diagnosis]:
+        if self._is_replica:
+            return [Diagnosis("database", Level.FAILURE, "is a replica", "connect to the primary")]
+        return [ok("database", "is the primary")]
 """
 
 from __future__ import annotations
@@ -13,7 +20,7 @@ import msgspec
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """How bad a finding is."""
 
     OK = "ok"
     WARNING = "warning"
@@ -21,9 +28,15 @@ class Level(StrEnum):
 
 
 class Diagnosis(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One finding: what was looked at, how it is, and what to do about it (empty: nothing).
+    """One finding.
 
-    `ahead` is of a clock: how many seconds it is ahead of that of this machine, negative if it is behind.
+    Attributes:
+        subject: what was checked, such as "broker clock".
+        level: how bad it is.
+        message: what was found. Subject and message together read as a sentence.
+        remedy: what to do about it; empty if nothing.
+        ahead: of a clock: seconds that it is ahead of the one of this machine, negative if it is
+            behind. None for anything else.
     """
 
     subject: str
@@ -34,22 +47,27 @@ class Diagnosis(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 SKEW_SECONDS = 60.0
-"""Seconds that two clocks may be apart before workflows suffer so much that it is a failure."""
+"""Seconds by which two clocks may differ before it is a failure: workflows suffer then."""
 
 
 def ok(subject: str, message: str) -> Diagnosis:
-    """A finding about which nothing is to be done."""
+    """Make a finding about which nothing has to be done.
+
+    Args:
+        subject: what was checked.
+        message: what was found.
+    """
     return Diagnosis(subject, Level.OK, message)
 
 
 def skew(subject: str, seconds: float, *, precision: float = 1.0, harm: str = "") -> Diagnosis:
-    """What it means that the clock of a server is so much ahead of ours.
+    """Make the finding about the clock of a server.
 
     Args:
         subject: the clock.
-        seconds: how much it is ahead; negative if it is behind.
-        precision: seconds below which it agrees.
-        harm: what comes of the difference.
+        seconds: how much it is ahead of the one of this machine; negative if it is behind.
+        precision: seconds of difference that do not count.
+        harm: what the difference causes, as the end of a sentence. By default: late timers.
     """
     if abs(seconds) < precision:
         return Diagnosis(subject, Level.OK, "agrees with that of this machine", ahead=seconds)
@@ -64,8 +82,12 @@ _LATE = ": timers and retries come late or early by as much"
 
 @runtime_checkable
 class Diagnosable(Protocol):
-    """An adapter that can tell how it is."""
+    """An adapter that can check itself."""
 
     async def diagnose(self) -> list[Diagnosis]:
-        """Findings, most important first."""
+        """Check the server behind the adapter, and return the findings, the most important first.
+
+        Raises:
+            InfiniticError: nothing can be checked, for instance because the server does not answer.
+        """
         ...

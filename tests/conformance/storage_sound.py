@@ -1,4 +1,4 @@
-"""In-memory storages with seams to break them by: a server that can be killed, links that suspend."""
+"""In-memory storages that can be broken: a server that can be killed, links that suspend."""
 
 from __future__ import annotations
 
@@ -136,7 +136,10 @@ MUTANTS: list[Mutant] = []
 
 
 def broken(*kills: str) -> Callable[[Kind], Kind]:
-    """This kind of server, link or connection is broken, which these rules see. Its docstring says how."""
+    """Mark a server, link or connection as broken in a way that these rules find.
+
+    Its docstring says how.
+    """
 
     def register(kind: Kind) -> Kind:
         if issubclass(kind, Server):

@@ -1,4 +1,7 @@
-"""The storage suite is tested: each broken storage fails the rules it breaks, and each rule fails for one."""
+"""Tests the storage suite: each broken storage fails the rules that it breaks.
+
+Each rule fails for at least one of them.
+"""
 
 from __future__ import annotations
 

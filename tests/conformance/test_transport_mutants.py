@@ -1,4 +1,7 @@
-"""The transport suite is tested: each broken broker fails the rules it breaks, and each rule fails for one."""
+"""Tests the transport suite: each broken broker fails the rules that it breaks.
+
+Each rule fails for at least one of them.
+"""
 
 from __future__ import annotations
 

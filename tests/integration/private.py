@@ -1,4 +1,4 @@
-"""Servers of the tests' own, by the scripts in `services/`: on free ports, with data of their own."""
+"""Private servers of tests, by the scripts in `services/`: on free ports, with their own data."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class PrivateServer:
             absent(f"not installed: {', '.join(lacks)}")
 
     def do(self, verb: str) -> str:
-        """Run a verb of the script, such as start, restart, kill and wipe. Return what it prints."""
+        """Run a verb of the script: start, restart, kill, wipe. Return what it prints."""
         done = subprocess.run(
             [str(self._script), verb],
             env=self._environ,

@@ -14,7 +14,10 @@ DATABASES = servers.STORAGES
 
 
 def need(*databases: str) -> None:
-    """Go on if Pulsar and these databases answer. Else the test fails where servers are required, and is skipped."""
+    """Go on if Pulsar and these databases answer.
+
+    Otherwise the test fails where servers are required, and is skipped elsewhere.
+    """
     wanted = {"Pulsar": urlsplit(servers.PULSAR).port or 6650}
     wanted |= {name: servers.PORTS[name] for name in databases if name in servers.PORTS}
     for name, port in wanted.items():

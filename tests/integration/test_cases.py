@@ -1,6 +1,7 @@
-"""The workflows of the simulations have the outcome of virtual time on real servers, on one worker and on three.
+"""The workflows of the simulations, on real servers: they end as in virtual time.
 
-Those that sleep for days, or wait for a slow task that nobody wants any more, are left to the simulations.
+They run on one worker and on three. Those that sleep for days, or wait for a slow task that nobody
+wants now, are left to the simulations.
 """
 
 from __future__ import annotations

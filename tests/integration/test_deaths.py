@@ -1,4 +1,4 @@
-"""S2, with real processes on Pulsar: only the culprit is blamed for a death, and an orderly end is none."""
+"""S2, with real processes on Pulsar: only the culprit is blamed for a death."""
 
 from __future__ import annotations
 

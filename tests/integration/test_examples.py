@@ -1,4 +1,7 @@
-"""Every example has its outcome on Pulsar with each database, by configuration alone, in one process and in four."""
+"""Every example ends well on Pulsar with each database, in one process and in four.
+
+Only the configuration differs.
+"""
 
 from __future__ import annotations
 

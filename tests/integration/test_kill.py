@@ -1,4 +1,4 @@
-"""A worker killed with -9 in the middle of 200 running workflows, and started again: all end right."""
+"""A worker is killed with -9 while 200 workflows run, and is started again: all end well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker in a process of its own holds in memory: little, and no more after minutes of load."""
+"""How much memory a worker needs in its own process: little, and no more after minutes of load."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from tests.integration.test_examples import PATIENCE, ROOT, path_of
 
 MEBIBYTE = 1024 * 1024
 LOAD_SECONDS = float(os.environ.get("INFINITIC_LOAD_SECONDS", "120"))
-"""Half of it to warm up, half of it to grow in. An hour shows more; `--junit-xml FILE` has the figures."""
+"""Seconds of load. One half warms up, and memory must not grow in the other half.
+
+An hour shows more. `--junit-xml FILE` has the figures.
+"""
 
 GROWTH = 12 * MEBIBYTE
 HELD = 150 * MEBIBYTE

@@ -1,4 +1,7 @@
-"""How a process ends: by its tasks, by signals, with threads that do not end. Real processes, no servers."""
+"""How a process ends: by its tasks, by signals, with threads that do not end.
+
+It uses real processes and no servers.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,7 @@ def read_until(process: subprocess.Popen[str], text: str, *, error: bool = False
     ("name", "code"), [("leave", 7), ("leave_thread", 7), ("message_thread", 1)], ids=["async", "def", "text"]
 )
 def test_sys_exit_in_a_task_ends_the_process_with_its_code(name: str, code: int, tmp_path: Path) -> None:
-    """S9. In a thread it left a silent process that never ended; its message goes to another worker."""
+    """S9. In a thread it left a process that never ended. Its message goes to another worker."""
     with start(tmp_path, name) as process:
         output, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == code, errors
@@ -179,7 +182,10 @@ def unshare() -> list[str]:
 
 @pytest.mark.parametrize("seed", [None, "0"], ids=["starts itself anew", "does not"])
 def test_sigterm_before_it_is_ready_is_heeded_also_as_pid_1(seed: str | None, tmp_path: Path) -> None:
-    """The kernel spares PID 1 a signal for which it has no handler; the worker then became ready and stayed."""
+    """The kernel gives PID 1 no signal without a handler.
+
+    The worker then became ready, and stayed.
+    """
     (tmp_path / "slow_to_import.py").write_text(SLOW)
     (tmp_path / "infinitic.yml").write_text(YAML)
     environ = {key: value for key, value in os.environ.items() if key != "PYTHONHASHSEED"}

@@ -1,4 +1,4 @@
-"""Executors that are restarted one time after another: what waited did not die with them, and nothing runs twice."""
+"""Executors that restart again and again: waiting tasks did not die, nothing runs twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Transports of Infinitic, one module each: `memory` (in one process). They implement `infinitic.transport`.
+"""The transports of Infinitic. They implement `infinitic.transport`.
 
-A module is imported by its name, so that no driver is needed but the one that is used.
+`memory` is in one process, and `pulsar` is Apache Pulsar. Import a module by its name: so only the
+driver that is used is needed.
 """

@@ -1,7 +1,7 @@
-"""A storage that keeps workflows in one folder: an example of an adapter by somebody else.
+"""A storage that keeps workflows in one folder: an example of an adapter of your own.
 
-It honours the whole contract of `infinitic.storage`, on the standard library and msgspec. It is small, not fast:
-everything is in memory, too, and each commit waits for the disk.
+It keeps the whole contract of `infinitic.storage`, with the standard library and msgspec. It is
+small, and not fast: everything is in memory, too, and each commit waits for the disk.
 """
 
 from __future__ import annotations
@@ -48,10 +48,15 @@ class ShelfSettings(Settings):
 
 
 class ShelfStates(StateStorage):
-    """The verbs. One thread does them in order, so that the disk keeps nobody waiting in the loop.
+    """The methods. One thread runs them in order, so that the loop never waits for the disk.
 
-    A verb that is cancelled before its turn is never done; later, it is done to its end: a cancelled commit is
-    unknown, and what comes after it sees all of it or nothing.
+    A method that is cancelled before its turn is never run. Later, it is run to its end. So a
+    cancelled commit has an unknown outcome, and later methods see all of it or nothing.
+
+    Args:
+        journal: the folder.
+        deduplication_window: seconds for which deduplication ids and remnants are kept.
+        max_value: bytes of one head, of events or of an outbox.
     """
 
     __slots__ = ("_closed", "_deduplication_window", "_journal", "_max_value", "_thread")
@@ -125,7 +130,13 @@ class ShelfStates(StateStorage):
 
 
 class ShelfStorage(Storage):
-    """States in one folder. `deduplication_window` is in seconds, `max_value` in bytes."""
+    """States in one folder.
+
+    Args:
+        path: the folder, which is made if it is missing.
+        deduplication_window: seconds for which deduplication ids and remnants are kept.
+        max_value: bytes of one head, of events or of an outbox.
+    """
 
     __slots__ = ("_states", "capabilities", "states")
 

@@ -1,8 +1,8 @@
-"""The shelf on disk: one file of steps, each with its length and checksum, which is only ever appended to.
+"""The shelf on disk: one file of steps, to which new ones are appended.
 
-Every connection of every process keeps the rows in memory, and reads what others have appended before it does
-anything. A lock file keeps them apart. `flock` is there on Linux and macOS, not on Windows and not on every
-network drive.
+Each step has its length and checksum. Every connection of every process keeps the rows in memory.
+Before it does anything, it reads what others have appended. A lock file keeps them apart: `flock`
+exists on Linux and macOS, but not on Windows, nor on every network drive.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from infinitic.storage import StorageConfigurationError, StorageOutcomeUnknown, 
 from infinitic_shelf.rows import Rows, Step
 
 MAGIC = b"infinitic-shelf 1\n"
-"""The first line of a journal. Another number is another format."""
+"""The first line of a journal. A file with another number has another format."""
 
 SLACK = 1_000_000
-"""Bytes that are appended at least before a journal is written anew."""
+"""Bytes that are appended, at least, before the journal is compacted."""
 
-_header = Struct(">QI")  # length of the step, its checksum
+# The length of a step, and its checksum.
+_header = Struct(">QI")
 _decoder = msgspec.msgpack.Decoder(Step)
 
 
@@ -58,12 +59,15 @@ class Journal:
                 raise _translate(error) from error
             yield self._rows
         finally:
-            os.close(lock)  # which lets go of it
+            # This releases the lock.
+            os.close(lock)
 
     def append(self, step: Step) -> None:
-        """Write a step and let it happen. It is durable when this returns.
+        """Write a step, and apply it. It is durable when this returns.
 
-        Raises `StorageOutcomeUnknown`: the step may be whole in the file, and then it will have happened.
+        Raises:
+            StorageOutcomeUnknown: writing failed. The step may be whole in the file; then others
+                will apply it.
         """
         data = _frame(step)
         try:
@@ -79,10 +83,10 @@ class Journal:
         self._rows.apply(step)
 
     def compact(self) -> None:
-        """Write the journal anew, without what has gone, if it has become more than twice as long."""
+        """Rewrite the journal without what was removed, if it is twice as long as needed."""
         if self._end > 2 * self._smallest + SLACK:
             try:
-                self._write_anew(self._rows)
+                self._rewrite(self._rows)
             except OSError as error:
                 raise _translate(error) from error
 
@@ -93,7 +97,7 @@ class Journal:
 
     def _catch_up(self) -> None:
         if not self._path.exists():
-            self._write_anew(Rows())
+            self._rewrite(Rows())
         if self._file is None or not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path)):
             self._open()
         file = self._current()
@@ -132,7 +136,7 @@ class Journal:
         assert self._file is not None
         return self._file
 
-    def _write_anew(self, rows: Rows) -> None:
+    def _rewrite(self, rows: Rows) -> None:
         """The others see by the new file that it is another one, and so does this connection."""
         new = self._folder / "journal.new"
         with open(new, "wb") as file:

@@ -46,14 +46,14 @@ class StorageBackend(ABC):
     """
 
     can_crash = False
-    """Whether `crash` and `restart` are defined. Rules about crashes and outages are skipped otherwise."""
+    """Whether `crash` and `restart` are defined. Rules that need them are skipped otherwise."""
 
     @abstractmethod
     def connect(self) -> Storage:
         """Make a connection to the database of this test. The suite prepares and closes it."""
 
     async def erase(self) -> None:  # noqa: B027
-        """Make the database empty, without tables and the like. Not needed if each test has a new one."""
+        """Make the database empty, without tables. Not needed if each test has a new one."""
 
     async def dispose(self) -> None:  # noqa: B027
         """Clean up. The test is over, and every connection is closed."""
@@ -150,7 +150,10 @@ class StorageBench:
         return [each.key.id for each in await self.find_all(**query)]
 
     async def read(self, key: StateKey = KEY) -> tuple[Stored | None, list[Segment], list[Entry]]:
-        """Read all of an instance. The head comes first: so a commit meanwhile cannot tear the two apart."""
+        """Read all of an instance.
+
+        The head is read first. So a commit meanwhile does not make the two differ.
+        """
         stored, history = await self.load(key), await self.history(key, outbox=True)
         return stored, history, [each.entry for each in await self.find_all() if each.key == key]
 

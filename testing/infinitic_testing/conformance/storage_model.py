@@ -27,7 +27,10 @@ STEPS = 120
 
 
 class _Model:
-    """What a database holds, as plain tables: key → row, (key, sequence) → segment, (key, deduplication id) → at."""
+    """What a database holds, as plain tables.
+
+    They are key → row, (key, sequence) → segment, and (key, deduplication id) → time.
+    """
 
     def __init__(self, deduplication_window: float) -> None:
         self.deduplication_window = deduplication_window

@@ -33,7 +33,10 @@ from infinitic_testing.conformance.storage_bench import (
 )
 
 MOMENTS = (*((turns, 0.0) for turns in range(8)), *((0, ms / 1000) for ms in (0.3, 0.7, 1, 1.5, 2, 3, 4, 6, 10)))
-"""Turns of the loop, or else seconds, until a commit is cancelled. At the first it has not begun."""
+"""When commits are cancelled: after turns of the loop, or after seconds.
+
+The first has not begun then.
+"""
 
 
 class RaceRules(StorageSuite):

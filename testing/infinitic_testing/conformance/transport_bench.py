@@ -49,7 +49,7 @@ class TransportSuite(ABC):
 
     @abstractmethod
     def connect(self) -> Transport:
-        """Make a connection to the same broker. It is called in the loop, several times in a test."""
+        """Make a connection to the broker. It is called in the loop, several times in a test."""
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run a test."""
@@ -227,7 +227,10 @@ def parse_rule(test: str) -> str:
 
 
 def rule(body: Body) -> Callable[[Any, Callable[[str, object], None]], None]:
-    """Make a test of the rule in its name. The support that the adapter declares decides what must hold."""
+    """Make a test of the rule in the name of a function.
+
+    The support that the adapter declares for the rule decides what must hold.
+    """
     identifier = parse_rule(body.__name__)
 
     async def main(suite: TransportSuite) -> tuple[Support, BaseException | None]:

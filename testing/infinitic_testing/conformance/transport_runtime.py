@@ -36,7 +36,10 @@ DEAD = "dead-letters"
 
 
 class RuntimeRules(TransportSuite):
-    """Rules of the runtime, each over the adapter. `worker_kind` is what runs; a broken one proves the rules."""
+    """Rules of the runtime, on the adapter.
+
+    `worker_kind` is the class of workers. A broken one proves the rules.
+    """
 
     worker_kind: ClassVar[type[Worker]] = Worker
 

@@ -81,7 +81,7 @@ async def report_to(bench: TransportBench, name: str) -> engine.Input:
 
 
 class PickyDatabase(Database):
-    """Refuses each change with `UNTAKEABLE` in it: such an input decodes, and can never be taken."""
+    """Refuses changes that contain `UNTAKEABLE`: such an input decodes, and can never be taken."""
 
     def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
         bad = [each for each in changes if isinstance(each, Change) and _is_untakeable(each)]

@@ -1,4 +1,7 @@
-"""The commands on real servers: a workflow that waits for a worker, two workers of one name, a wrong broker port."""
+"""The commands on real servers.
+
+A workflow that waits for a worker, two workers with one name, a wrong port of the broker.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Trip(Workflow):
 
 @contextmanager
 def worker(folder: Folder, says: str) -> Generator[list[str]]:
-    """A worker whose log has said something; it is stopped afterwards. Gives the lines of its log so far."""
+    """Run a worker until its log has a text, and stop it afterwards. Gives its log so far."""
     with folder.start("worker") as process:
         guard = threading.Timer(LIMIT, process.kill)
         guard.start()

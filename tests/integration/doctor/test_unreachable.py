@@ -1,4 +1,7 @@
-"""Every command while servers are away: one error that says what, where and what to do. Needs no server."""
+"""Every command while servers are away: one error says what, where and what to do.
+
+Needs no server.
+"""
 
 from __future__ import annotations
 

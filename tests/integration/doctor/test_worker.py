@@ -1,4 +1,7 @@
-"""`infinitic worker` where it cannot work: outages are ridden out, what waiting does not mend ends in one message."""
+"""`infinitic worker` where it cannot work.
+
+It waits until an outage is over. What somebody has to correct ends it with one message.
+"""
 
 from __future__ import annotations
 

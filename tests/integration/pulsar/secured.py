@@ -79,7 +79,7 @@ class Secured:
             os.kill(pid, signal.SIGCONT)
 
     def fields(self, role: str | None = "admin", **more: Any) -> dict[str, Any]:
-        """Settings without TLS, with the token of a role; a namespace of its own unless one is given."""
+        """Settings without TLS, with the token of a role, and a new namespace by default."""
         how = {} if role is None else {"authentication": {"type": "token", "token": make_token(role)}}
         return {
             "broker_service_url": f"pulsar://{HOST}:{self.port}",

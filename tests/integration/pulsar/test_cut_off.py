@@ -1,4 +1,4 @@
-"""Those who are cut off: by an unloaded topic, a removed one, a frozen broker, the end of the process."""
+"""Clients that are cut off: by an unloaded or removed topic, a frozen broker, a dead process."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def insisted(transport: Transport, topic: Topic) -> None:
 
 
 def test_a_reader_that_has_received_nothing_misses_nothing(play: Play, settings: PulsarSettings) -> None:
-    """Its process is asleep while its topic is moved to another broker and the first message comes."""
+    """Its process sleeps while its topic moves to another broker and the first message comes."""
     topic = ephemeral()
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", READER, settings.model_dump_json(), topic.name]
@@ -120,7 +120,10 @@ def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_consumer_is_told_that_its_topic_or_subscription_is_gone(
     play: Play, settings: PulsarSettings, make: Callable[[], Topic], what: str
 ) -> None:
-    """It does not wait for ever; declared and joined anew, by the same transport, all is as before."""
+    """It does not wait for ever.
+
+    Declared and joined again with the same transport, all is as before.
+    """
     topic = make()
 
     async def test(transport: PulsarTransport) -> None:
@@ -263,7 +266,10 @@ def test_a_broker_that_is_frozen_is_left_within_seconds(secured: Secured) -> Non
 
 
 def test_a_process_that_ends_without_close_does_so_in_peace(settings: PulsarSettings) -> None:
-    """The threads of the library call back while the interpreter is being torn down; three times, as it is a race."""
+    """The library calls back from its threads while the interpreter ends.
+
+    Three times, as it is a race.
+    """
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", UNCLOSED, settings.model_dump_json()]
     for _ in range(3):
@@ -289,7 +295,10 @@ def test_belongs_to_one_event_loop(settings: PulsarSettings) -> None:
 
 @pytest.mark.parametrize("what", ["join", "read", "publish", "declare"])
 def test_what_is_under_way_when_it_is_closed_ends(settings: PulsarSettings, what: str) -> None:
-    """It is done, or is told that the transport is closed; nothing goes on afterwards. A race: at twenty moments."""
+    """It is done, or is told that the transport is closed. Nothing goes on afterwards.
+
+    As it is a race, it is tried at twenty moments.
+    """
 
     async def attempt(transport: PulsarTransport, topic: Topic) -> None:
         match what:

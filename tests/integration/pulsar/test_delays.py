@@ -88,7 +88,10 @@ class Behind(Clock):
 
 
 def test_nothing_is_early_by_the_clock_of_who_receives_it(play: Play, settings: PulsarSettings) -> None:
-    """One of two workers is a second behind: what the other one moves, since it is due, comes to it a second later."""
+    """One of two workers is a second behind.
+
+    What the other one moves on time comes a second late to it.
+    """
     topic = keyed()
 
     async def received(transport: PulsarTransport, clock: Clock, due: float, found: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What forwards due messages, without a broker: in batches, past what cannot be published, and once."""
+"""The forwarder, without a broker: in batches, once, and past messages that cannot be published."""
 
 from __future__ import annotations
 

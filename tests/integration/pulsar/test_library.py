@@ -1,4 +1,7 @@
-"""The client library: what is needed of it is checked when it is loaded, and its newest release allowed works."""
+"""The client library: what is needed is checked when it is loaded.
+
+The newest release that is allowed works.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,10 @@ def test_the_bound_is_that_of_the_package() -> None:
 
 
 def test_the_newest_release_that_is_allowed_works(settings: PulsarSettings, tmp_path: Path) -> None:
-    """It is put before the one that is installed, and runs the tests of messages. The registry must be reachable."""
+    """It is put before the installed one, and runs the tests of messages.
+
+    The registry must be reachable.
+    """
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     wanted = [*pip, "--target", str(tmp_path), f"pulsar-client{SUPPORTED}"]
     installed = subprocess.run(wanted, capture_output=True, text=True, timeout=300, check=False)

@@ -1,4 +1,4 @@
-"""Large messages: how many bytes of them a process holds at a time, however many it may have in hand."""
+"""Large messages: how many bytes of them a process holds, however many it may have in hand."""
 
 from __future__ import annotations
 

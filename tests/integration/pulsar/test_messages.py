@@ -448,7 +448,10 @@ async def publish_raw(topic: str, headers: dict[str, bytes]) -> None:
 
 
 def test_a_message_that_is_refused_is_no_trouble_of_others(settings: PulsarSettings) -> None:
-    """The broker takes less than the client believes: closing the producer would fail all that is under way."""
+    """The broker takes less than the client believes.
+
+    To close the producer would fail all other messages.
+    """
     topic = shared()
 
     async def test() -> None:

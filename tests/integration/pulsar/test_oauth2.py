@@ -18,7 +18,7 @@ from tests.integration.pulsar.helpers import shared
 
 
 class Provider(BaseHTTPRequestHandler):
-    """Gives tokens, and is the REST interface that wants one as well: a topic has nothing to tell."""
+    """Gives tokens, and is the REST interface that demands them; it has no statistics."""
 
     status = 200
     asked = 0

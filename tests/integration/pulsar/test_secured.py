@@ -34,7 +34,7 @@ def works(settings: PulsarSettings) -> None:
 
 
 def refusal(settings: PulsarSettings) -> tuple[str, str]:
-    """What REST and the brokers say to one who may not: the texts of two errors that waiting does not mend."""
+    """What REST and the brokers tell a client without permission: the texts of two errors."""
 
     async def test() -> tuple[str, str]:
         async with asyncio.timeout(PATIENCE), PulsarTransport(settings) as transport:

@@ -96,7 +96,7 @@ ATHENZ = {"type": "athenz", "tenant_domain": "a", "tenant_service": "b", "provid
     ],
 )
 def test_no_secret_is_shown(how: dict[str, Any]) -> None:
-    """Not by `repr`, `str` or JSON of what holds it, nor by what is raised on the way to a first call."""
+    """Not by `repr`, `str` or JSON of an object that holds it, nor by early errors."""
     shown: list[str] = []
     try:
         settings = PulsarSettings.model_validate(

@@ -1,4 +1,4 @@
-"""A prefix of its own for each test on the shared server, and private servers for what would disturb others."""
+"""A new prefix for each test on the shared server, and private servers for rough tests."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def settings() -> Iterator[RedisSettings]:
 
 
 class Server:
-    """A Redis server of a test's own, on a free port; or a Sentinel, with the lines of its configuration."""
+    """A private Redis server on a free port.
+
+    Or a Sentinel, which gets the lines of its configuration.
+    """
 
     def __init__(self, folder: Path, *arguments: str, sentinel: bool = False) -> None:
         if shutil.which("redis-server") is None:

@@ -125,7 +125,10 @@ async def read_all(storage: RedisStorage, query: Query) -> list[list[Found]]:
 
 
 def test_a_page_skips_and_repeats_nothing_that_stayed(settings: RedisSettings) -> None:
-    """All have one start; what a page has shown is removed by half before the next, the cursor's instance too."""
+    """All have one start.
+
+    Half of a page is removed before the next one, the instance of the cursor too.
+    """
 
     async def play() -> None:
         async with asyncio.timeout(PATIENCE), RedisStorage(settings) as storage:

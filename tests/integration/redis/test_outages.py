@@ -1,4 +1,4 @@
-"""A server that is gone, killed, hung, full or demoted: what is said of it is true, and it passes."""
+"""A server that is gone, killed, hung, full or demoted: what is said is true, and it passes."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_hung_server_is_left_at_the_deadline_and_leaks_no_connection(make_serv
                 results = await asyncio.gather(
                     *(states.commit([start(StateKey("Trip", str(each)))]) for each in range(5)), return_exceptions=True
                 )
-                # Two were sent. The others found no connection in time, or one that was given back at the very end.
+                # Two were sent. The others got no connection in time, or one that came too late.
                 assert {type(each) for each in results} <= {StorageOutcomeUnknown, StorageUnavailable}
                 assert sum(isinstance(each, StorageOutcomeUnknown) for each in results) >= 2
                 tasks = [asyncio.create_task(states.commit([start(KEY)])) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""What an error reply means: of one change, in a batch, and of a script that was already writing."""
+"""What an error reply means: for one change, in a batch, and after a script has written."""
 
 from __future__ import annotations
 

@@ -14,7 +14,10 @@ PORTS = {"postgres": POSTGRES_PORT, "mysql": MARIADB_PORT}
 
 @asynccontextmanager
 async def proxy(kind: str, *, late: float, last: bytes) -> AsyncGenerator[int]:
-    """The port of one that waits before it passes anything on, and nothing more once a client sent these bytes."""
+    """Run a proxy that delays all bytes, and passes nothing on once a client has sent these.
+
+    Its port.
+    """
     writers: list[asyncio.StreamWriter] = []
     tasks: list[asyncio.Task[Any] | None] = []
 

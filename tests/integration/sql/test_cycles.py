@@ -1,6 +1,7 @@
-"""An error of a database keeps nothing alive once nobody looks at it any more.
+"""An error of a database keeps nothing alive once nobody looks at it.
 
-A cycle of references would: it is freed by a collector that counts objects, and one of them may hold megabytes.
+A cycle of references would do so until the garbage collector runs. It counts objects, and one of
+them may hold megabytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A migration that is interrupted anywhere is whole after the next; what the previous schema holds is read."""
+"""A migration that is interrupted anywhere is complete after the next one. Older data are read."""
 
 from __future__ import annotations
 

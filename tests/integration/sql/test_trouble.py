@@ -163,7 +163,10 @@ def test_connections_that_the_server_closed(shared: Place, name: str, monkeypatc
 
 
 def test_a_lock_that_another_holds(shared: Place, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit that cannot have its row in time is known not to be written, and the pool is whole afterwards."""
+    """A commit that cannot lock its row in time is known not to be written.
+
+    The pool stays whole.
+    """
 
     async def run() -> None:
         key = StateKey(name, "a")

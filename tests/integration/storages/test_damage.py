@@ -1,4 +1,4 @@
-"""What is damaged in a real database is seen, leaves others alone, and is mended by restoring it."""
+"""Damage in a real database is found, leaves others alone, and ends with a restore."""
 
 from __future__ import annotations
 

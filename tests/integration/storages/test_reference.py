@@ -27,7 +27,7 @@ from tests.integration.storages.databases import Place
 
 @pytest.mark.parametrize("seed", range(6))
 def test_does_what_the_reference_does(empty: Place, seed: int) -> None:
-    """Random changes, deduplication ids, purges and queries: every answer is that of the in-memory storage."""
+    """Random changes, purges and queries: every answer is that of the in-memory storage."""
     draw = random.Random(seed)
     keys = [StateKey(name, id_) for name in ("a", "a\0", "b") for id_ in ("", "1", "\0")]
     versions = dict.fromkeys(keys, 0)
