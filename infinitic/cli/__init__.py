@@ -1,10 +1,10 @@
 """The command line. `main` is its entry point.
 
 Signals are handled before typer and the commands are imported: only the interpreter starts before.
-See `infinitic.runtime.early_signals`.
+See `infinitic.runtime.lifecycle.early_signals`.
 """
 
-from infinitic.runtime.early_signals import heed_signals_early
+from infinitic.runtime.lifecycle.early_signals import heed_signals_early
 
 
 def main() -> None:

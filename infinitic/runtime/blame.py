@@ -5,7 +5,7 @@ from __future__ import annotations
 from infinitic.engines import state
 from infinitic.errors import MissingDriverError, PayloadUnavailable, TransportError
 from infinitic.messages.decoding import UnknownMessageType
-from infinitic.runtime.step import MissingVersion
+from infinitic.runtime.versions import MissingVersion
 from infinitic.storage import STORAGE_OUTAGES, DamagedState
 from infinitic.transport import MessageTooLarge, TransportClosed, TransportUnavailable
 

@@ -38,3 +38,8 @@ class MemoryBounds(NamedTuple):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UsageError(f"{name} must be a whole number, {least} or more, got {value!r}")
         return self
+
+
+def is_above(held: int, bound: int, instances: int) -> bool:
+    """True if an instance must go because of the bytes that all of them hold. The last one stays, unless none may."""
+    return held > bound and instances > (1 if bound else 0)

@@ -10,7 +10,7 @@ import msgspec
 
 from infinitic.errors import TaskFailure, UsageError
 from infinitic.messages.service import ExecuteTask
-from infinitic.runtime.current_task import current_task
+from infinitic.runtime.service_executor.current_task import current_task
 
 # Services import this module. Not all of them need a client, which takes long to import.
 if TYPE_CHECKING:

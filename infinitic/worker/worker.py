@@ -19,13 +19,13 @@ from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.definitions.workflows import Workflow
 from infinitic.errors import InfiniticError, UsageError
-from infinitic.runtime import blocking
 from infinitic.runtime.backoff import insist
-from infinitic.runtime.ending import Ending
+from infinitic.runtime.lifecycle.ending import Ending
+from infinitic.runtime.lifecycle.namesakes import warn_of_namesakes
+from infinitic.runtime.lifecycle.process import Stop, stop_signals, tuned
+from infinitic.runtime.lifecycle.supervisor import Supervisor
 from infinitic.runtime.memory_bounds import DEFAULT_BUFFER_BYTES, DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SIZE, MemoryBounds
-from infinitic.runtime.namesakes import warn_of_namesakes
-from infinitic.runtime.process import Stop, stop_signals, tuned
-from infinitic.runtime.supervisor import Supervisor
+from infinitic.runtime.service_executor import blocking
 from infinitic.storage import Storage
 from infinitic.storage.integrity import ensure_checked
 from infinitic.transport import Transport

@@ -24,8 +24,8 @@ from infinitic.definitions.workflows import Workflow
 from infinitic.errors import InfiniticError, UsageError
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.replay.waits import waits_of
-from infinitic.runtime import blocking
-from infinitic.runtime.revival import head_of, replayed
+from infinitic.runtime.history import head_of, replayed
+from infinitic.runtime.service_executor import blocking
 from infinitic.storage import Found, Query
 from infinitic.storage.integrity import ensure_checked
 from infinitic.topics import DEAD_LETTERS

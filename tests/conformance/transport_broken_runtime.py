@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from infinitic import Worker
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.service_executor import ServiceExecutor
+from infinitic.runtime.service_executor.executor import ServiceExecutor
 from infinitic.topics import Topic
 from infinitic.transport import Delivery
 from tests.conformance.transport_broken import broken

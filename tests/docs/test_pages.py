@@ -106,7 +106,7 @@ def test_files_that_are_named_exist(page: str) -> None:
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "docs/how-it-works.md"])
 def test_names_are_in_the_file_that_is_named_with_them(page: str) -> None:
-    """For instance `StateEngine` (`infinitic/runtime/state_engine.py`)."""
+    """For instance `StateEngine` (`infinitic/runtime/state_engine/engine.py`)."""
     text = " ".join("\n".join(read_prose(page)).split())
     named = re.findall(r"`([\w.]+)`(?: in| \(| and `[\w.]+` of| of) ?`([\w./-]+\.py)`", text)
     assert len(named) >= 5

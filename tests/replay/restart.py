@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from infinitic import Worker, Workflow, WorkflowInfo, service
-from infinitic.runtime import blocking
+from infinitic.runtime.service_executor import blocking
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.loop import VirtualClock, run
 from infinitic_transports.memory import InMemoryTransport

@@ -13,7 +13,7 @@ from infinitic.messages.events import Event
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
-from infinitic.runtime.revival import feed_history
+from infinitic.runtime.history import feed_history
 from infinitic.storage import Query, Segment, StateKey
 from infinitic.storage.integrity import check_head, check_segment
 from infinitic_storages.memory import Database

@@ -8,7 +8,7 @@ import signal
 import threading
 
 from infinitic import Client, Worker, Workflow, task
-from infinitic.runtime.service_executor import ON_ITS_WAY_SECONDS
+from infinitic.runtime.service_executor.executor import ON_ITS_WAY_SECONDS
 from infinitic.topics import service_executor
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_testing.fences import FencedStorage, FencedTransport

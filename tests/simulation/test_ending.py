@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from infinitic import Worker, Workflow
-from infinitic.runtime.service_executor import ON_ITS_WAY_SECONDS
+from infinitic.runtime.service_executor.executor import ON_ITS_WAY_SECONDS
 from infinitic.storage import Storage
 from infinitic.topics import Topic, service_executor
 from infinitic.transport import Consumer, Delivery, Message, TopicStats, Transport

@@ -12,7 +12,7 @@ import pytest
 
 from infinitic import TaskFailedError, Worker, Workflow
 from infinitic.messages import service
-from infinitic.runtime.deaths import SUSPECT
+from infinitic.runtime.service_executor.deaths import SUSPECT
 from infinitic.topics import service_control
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.fences import Fence, FencedStorage, FencedTransport

@@ -16,7 +16,7 @@ import pytest
 from infinitic import Channel, TaskFailedError, Workflow, WorkflowHandle, WorkflowUnknownError, limits, task, workflow
 from infinitic.engines import state
 from infinitic.engines.workflow import render
-from infinitic.runtime import stimuli
+from infinitic.runtime.workflow_executor import stimuli
 from infinitic.storage import StorageOutcomeUnknown, StorageUnavailable
 from infinitic.topics import Topic
 from infinitic.transport import Message, TransportUnavailable

@@ -13,11 +13,11 @@ from infinitic import Channel, Workflow, topics, workflow
 from infinitic.engines import state
 from infinitic.messages import events
 from infinitic.replay.instance import Instance
-from infinitic.runtime import stimuli
 from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.step import Told
-from infinitic.runtime.workflow_executor import WorkflowExecutor
+from infinitic.runtime.versions import Told
+from infinitic.runtime.workflow_executor import stimuli
+from infinitic.runtime.workflow_executor.executor import WorkflowExecutor
 from infinitic.transport import Message
 from infinitic.worker.hosting import read_version
 from infinitic_testing.loop import run

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from infinitic import Client, Worker
 from infinitic.messages.decoding import UnknownMessageType
-from infinitic.runtime import blocking
+from infinitic.runtime.service_executor import blocking
 from infinitic.storage import Storage
 from infinitic.storage.integrity import ensure_checked
 from infinitic.topics import Topic

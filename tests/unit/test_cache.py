@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infinitic.runtime.cache import Cache, Held
+from infinitic.runtime.state_engine.cache import Cache, Held
 from infinitic.storage import StateKey
 
 

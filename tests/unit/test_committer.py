@@ -11,9 +11,9 @@ from typing import cast
 
 import pytest
 
-from infinitic.runtime.cache import Held
-from infinitic.runtime.committer import MARK_SECONDS, Committer
 from infinitic.runtime.lanes import Lane, forget_frames
+from infinitic.runtime.state_engine.cache import Held
+from infinitic.runtime.state_engine.committer import MARK_SECONDS, Committer
 from infinitic.storage import Change, Outcome, Published, StateKey, StateStorage, StorageUnavailable
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_testing.loop import run

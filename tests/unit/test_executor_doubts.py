@@ -13,8 +13,8 @@ from infinitic import PayloadCodec
 from infinitic.codec.payloads import coder_of
 from infinitic.errors import TransportError
 from infinitic.messages import control, engine, service
-from infinitic.runtime.deaths import SUSPECT
-from infinitic.runtime.service_executor import ON_ITS_WAY_SECONDS
+from infinitic.runtime.service_executor.deaths import SUSPECT
+from infinitic.runtime.service_executor.executor import ON_ITS_WAY_SECONDS
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, UnknownTopic
 from tests.simulation.desk import desk

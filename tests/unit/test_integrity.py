@@ -12,7 +12,7 @@ import pytest
 
 from infinitic.engines import effects, state
 from infinitic.messages import events
-from infinitic.runtime.revival import events_of, head_of
+from infinitic.runtime.history import events_of, head_of
 from infinitic.storage import Change, DamagedState, Segment, StateKey, Stored, Written
 from infinitic.storage.integrity import (
     OVERHEAD,

@@ -43,7 +43,8 @@ def test_signals_are_heeded_before_anything_slow_is_imported() -> None:
         "infinitic",
         "infinitic.cli",
         "infinitic.runtime",
-        "infinitic.runtime.early_signals",
+        "infinitic.runtime.lifecycle",
+        "infinitic.runtime.lifecycle.early_signals",
     }
 
 

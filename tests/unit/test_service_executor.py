@@ -17,11 +17,11 @@ from infinitic.client.client import Client
 from infinitic.codec.payloads import coder_of
 from infinitic.definitions.service_contract import implementation_of
 from infinitic.messages import control, engine, service
-from infinitic.runtime import blocking
-from infinitic.runtime.attempt import Attempts
-from infinitic.runtime.blocking import Threads
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.service_executor import ServiceExecutor
+from infinitic.runtime.service_executor import blocking
+from infinitic.runtime.service_executor.attempt import Attempts
+from infinitic.runtime.service_executor.blocking import Threads
+from infinitic.runtime.service_executor.executor import ServiceExecutor
 from infinitic.transport import TransportClosed, UnknownTopic
 from infinitic.worker.task_context import make_task_context
 from infinitic_testing.loop import VirtualClock, VirtualLoop, run

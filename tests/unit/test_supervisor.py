@@ -8,7 +8,7 @@ import gc
 import pytest
 
 from infinitic import Worker
-from infinitic.runtime.supervisor import Supervisor
+from infinitic.runtime.lifecycle.supervisor import Supervisor
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, UnsupportedCapability
 from infinitic_transports.memory import InMemoryTransport

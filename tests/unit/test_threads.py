@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from infinitic import InfiniticError, Worker, Workflow, WorkflowFailedError, task, task_context
-from infinitic.runtime.blocking import Threads
+from infinitic.runtime.service_executor.blocking import Threads
 from infinitic.topics import service_executor
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_transports.memory import InMemoryTransport

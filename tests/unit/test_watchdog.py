@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from infinitic.runtime.watchdog import Watchdog
+from infinitic.runtime.lifecycle.watchdog import Watchdog
 
 PATIENCE = 10.0
 """Seconds after which a thread that has not ended hangs."""

@@ -13,7 +13,7 @@ from infinitic.engines import open_work
 from infinitic.engines.open_work import OpenTask
 from infinitic.engines.state import WorkflowHead
 from infinitic.errors import DecodingError, StorageError
-from infinitic.runtime.revival import events_of, head_of
+from infinitic.runtime.history import events_of, head_of
 from infinitic.storage import StateKey, Storage
 from infinitic.storage.integrity import ensure_checked
 from infinitic.transport import Transport

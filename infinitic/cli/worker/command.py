@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from infinitic.cli.options import DEFAULT_CONFIG, ConfigOption
-from infinitic.runtime.early_signals import hold_signals
+from infinitic.runtime.lifecycle.early_signals import hold_signals
 
 HASH_SEED = "PYTHONHASHSEED"
 

@@ -30,14 +30,13 @@ from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
 from infinitic.runtime.blame import ILL, UNCOUNTED, is_counted
-from infinitic.runtime.cache import is_above
+from infinitic.runtime.history import feed_history, head_of
 from infinitic.runtime.lanes import BATCH_BYTES, PREFETCH, Lane, Lanes
-from infinitic.runtime.memory_bounds import MemoryBounds
+from infinitic.runtime.memory_bounds import MemoryBounds, is_above
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.revival import feed_history, head_of
-from infinitic.runtime.step import MissingVersion, Told, spec_for
-from infinitic.runtime.stimuli import Opened, Unread, read_stimuli
 from infinitic.runtime.subscription import Subscription
+from infinitic.runtime.versions import MissingVersion, Told, spec_for
+from infinitic.runtime.workflow_executor.stimuli import Opened, Unread, read_stimuli
 from infinitic.storage import DamagedState, StateKey, Storage
 from infinitic.transport import Delivery, Message
 

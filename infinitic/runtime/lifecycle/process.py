@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from infinitic.runtime.early_signals import STOPPING, release_signals
-from infinitic.runtime.memory import give_back_large_blocks
-from infinitic.runtime.watchdog import Watchdog
+from infinitic.runtime.lifecycle.early_signals import STOPPING, release_signals
+from infinitic.runtime.lifecycle.memory import give_back_large_blocks
+from infinitic.runtime.lifecycle.watchdog import Watchdog
 
 _logger = logging.getLogger("infinitic.worker")
 

@@ -12,16 +12,14 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from infinitic.definitions.workflow_spec import WorkflowSpec
-from infinitic.engines import effects, state
+from infinitic.engines import state
 from infinitic.engines.state import WorkflowHead
-from infinitic.engines.workflow.render import Outgoing, needed, render
 from infinitic.errors import DecodingError
 from infinitic.messages import events
 from infinitic.messages.commands import RecordInline, ScheduleTask, StartTimer
 from infinitic.messages.events import Activated, Event, Stimulus
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
-from infinitic.runtime.cache import Held
 from infinitic.storage import DamagedState, Segment, StateKey, StateStorage, Stored
 
 FIRST_PAGE = 50
@@ -125,12 +123,12 @@ async def feed_history(replay: Replay, key: StateKey, until: int, states: StateS
 async def replayed(
     key: StateKey, head: WorkflowHead, spec: WorkflowSpec, states: StateStorage
 ) -> tuple[Instance, list[Stimulus]]:
-    """The live instance as its history left it, and the stimuli that it was not handed yet: see `_replay`."""
-    instance, pending, _ = await _replay(key, head, spec, states)
+    """The live instance as its history left it, and the stimuli that it was not handed yet: see `replay_history`."""
+    instance, pending, _ = await replay_history(key, head, spec, states)
     return instance, pending
 
 
-async def _replay(
+async def replay_history(
     key: StateKey, head: WorkflowHead, spec: WorkflowSpec, states: StateStorage
 ) -> tuple[Instance, list[Stimulus], int]:
     """The live instance as its history left it, the stimuli that it was not handed yet, and the bytes of its history.
@@ -149,12 +147,6 @@ async def _replay(
     return instance, replay.pending, check.bytes
 
 
-async def revive(held: Held, spec: WorkflowSpec, states: StateStorage) -> None:
-    """Make the instance live again."""
-    assert held.head is not None
-    held.live, held.pending, held.bytes = await _replay(held.key, held.head, spec, states)
-
-
 async def read_segments(key: StateKey, sequences: Iterable[int], states: StateStorage) -> dict[int, list[Event]]:
     """The events of exactly these segments. Raises `DamagedState` if one is missing or is not what was written."""
     wanted = sorted(sequences)
@@ -163,30 +155,3 @@ async def read_segments(key: StateKey, sequences: Iterable[int], states: StateSt
     if lost is not None:
         raise DamagedState(key, f"Segment {lost}", "it is missing")
     return found
-
-
-async def outbox_of(held: Held, head: WorkflowHead, states: StateStorage, now: float, longest: int) -> list[Outgoing]:
-    """The messages of the last transition: its predecessor may not have got to publish them.
-
-    `longest` is how many bytes the body of a message may have.
-    Raises `DamagedState` if that is not known any more: what was not published must not be passed over.
-    """
-    key, what = held.key, f"The outbox of segment {head.sequence}"
-    last = await states.history(key, sequences=[head.sequence], outbox=True)
-    if not last:
-        raise DamagedState(key, f"Segment {head.sequence}", "it is missing")
-    if not last[0].outbox:
-        raise DamagedState(key, what, "it is missing, and was not published yet")
-    try:
-        kept = effects.decode(last[0].outbox)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise DamagedState(key, what, f"it cannot be decoded: {error}") from error
-    segments = {head.sequence: events_of(key, last[0])}
-    outbox = kept.effects
-    missing = needed(outbox, head.sequence - 1)
-    if missing:
-        segments |= await read_segments(key, missing, states)
-    try:
-        return render(outbox, head, segments, now if kept.at is None else kept.at, longest)
-    except (LookupError, StopIteration, AssertionError) as error:
-        raise DamagedState(key, what, "it names what the history does not hold") from error

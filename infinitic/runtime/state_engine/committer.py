@@ -15,7 +15,7 @@ from typing import Any
 
 from infinitic.errors import StorageError
 from infinitic.runtime.backoff import LONGEST_SECONDS
-from infinitic.runtime.cache import Held
+from infinitic.runtime.state_engine.cache import Held
 from infinitic.storage import (
     STORAGE_OUTAGES,
     Change,

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from infinitic.errors import TransportError
 from infinitic.messages.decoding import UnknownMessageType
 from infinitic.messages.service import ExecuteTask, decode
-from infinitic.runtime.attempt import Attempts
 from infinitic.runtime.backoff import outlast
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.work import Outbound, Work
+from infinitic.runtime.service_executor.attempt import Attempts
+from infinitic.runtime.service_executor.work import Outbound, Work
 from infinitic.topics import Topic
 from infinitic.transport import Delivery, MessageTooLarge, TransportClosed
 

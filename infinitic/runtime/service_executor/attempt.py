@@ -32,8 +32,8 @@ from infinitic.limits import MAX_VALUE_DEPTH, is_deeper, too_deep
 from infinitic.messages import engine, service
 from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.backoff import insist
-from infinitic.runtime.blocking import Blocking
-from infinitic.runtime.current_task import RunningTask, current_task
+from infinitic.runtime.service_executor.blocking import Blocking
+from infinitic.runtime.service_executor.current_task import RunningTask, current_task
 from infinitic.transport import Message
 
 _logger = logging.getLogger("infinitic.executor")

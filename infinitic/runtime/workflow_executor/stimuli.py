@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from infinitic.messages.events import Activated, Stimulus
 from infinitic.messages.executor import Activate
-from infinitic.runtime.revival import events_of
+from infinitic.runtime.history import events_of
 from infinitic.storage import StateKey, StateStorage
 
 PAGE = 8

@@ -23,8 +23,8 @@ from infinitic.messages import control
 from infinitic.messages.control import Alive, Attempt, Ping
 from infinitic.runtime.backoff import Losses, delay_of, insist, outlast
 from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.service_executor.work import Outbound, Work
 from infinitic.runtime.wakeup import wake
-from infinitic.runtime.work import Outbound, Work
 from infinitic.transport import Consumer, Message, TransportClosed, UnsupportedCapability
 
 _logger = logging.getLogger("infinitic.executor")

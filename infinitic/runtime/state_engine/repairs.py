@@ -11,12 +11,12 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.decide import stall
 from infinitic.errors import DecodingError, InfiniticError, StorageError
 from infinitic.messages import engine as inputs
-from infinitic.runtime.cache import Held
-from infinitic.runtime.committer import Committer
-from infinitic.runtime.flagging import flag_change
 from infinitic.runtime.lanes import Lane
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.questions import answer_questions
+from infinitic.runtime.state_engine.cache import Held
+from infinitic.runtime.state_engine.committer import Committer
+from infinitic.runtime.state_engine.flagging import flag_change
+from infinitic.runtime.state_engine.questions import answer_questions
 from infinitic.runtime.subscription import Subscription
 from infinitic.storage import STORAGE_OUTAGES, DamagedState, Flag, StateStorage, Written
 from infinitic.transport import Delivery, TransportClosed, TransportUnavailable

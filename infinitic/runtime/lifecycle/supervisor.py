@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from infinitic.runtime.ending import Ending
+from infinitic.runtime.lifecycle.ending import Ending
 
 _logger = logging.getLogger("infinitic.worker")
 

@@ -8,13 +8,8 @@ from collections.abc import Iterator
 from infinitic.engines.state import WorkflowHead
 from infinitic.messages.events import Stimulus
 from infinitic.replay.instance import Instance
-from infinitic.runtime.memory_bounds import DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SIZE
+from infinitic.runtime.memory_bounds import DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SIZE, is_above
 from infinitic.storage import StateKey
-
-
-def is_above(held: int, bound: int, instances: int) -> bool:
-    """True if an instance must go because of the bytes that all of them hold. The last one stays, unless none may."""
-    return held > bound and instances > (1 if bound else 0)
 
 
 class Held:

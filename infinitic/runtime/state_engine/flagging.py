@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infinitic.engines import state
 from infinitic.engines.state import WorkflowHead
-from infinitic.runtime.cache import Held
+from infinitic.runtime.state_engine.cache import Held
 from infinitic.storage import Change, Entry, Flag, WorkflowStatus
 
 

@@ -10,8 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from infinitic.runtime.service_executor.work import Work
 from infinitic.runtime.wakeup import wake
-from infinitic.runtime.work import Work
 
 
 class Members:

@@ -30,19 +30,21 @@ from infinitic.limits import Limits, longest_of
 from infinitic.messages.decoding import UndecodableMessage, check_key
 from infinitic.replay.divergence import stalls
 from infinitic.runtime.blame import ILL, is_counted
-from infinitic.runtime.cache import Cache, Held
-from infinitic.runtime.committer import Committer
-from infinitic.runtime.flagging import flag_change
+from infinitic.runtime.history import head_of, read_segments
 from infinitic.runtime.lanes import BATCH_BYTES, PREFETCH, Lane, Lanes
-from infinitic.runtime.loading import load_states
 from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.questions import answer_questions
-from infinitic.runtime.repairs import Repairs
-from infinitic.runtime.revival import head_of, outbox_of, read_segments, revive
-from infinitic.runtime.skew import Skew
-from infinitic.runtime.step import MissingVersion, Step, Told, spec_for, start_first, step
+from infinitic.runtime.state_engine.cache import Cache, Held
+from infinitic.runtime.state_engine.committer import Committer
+from infinitic.runtime.state_engine.flagging import flag_change
+from infinitic.runtime.state_engine.loading import load_states
+from infinitic.runtime.state_engine.questions import answer_questions
+from infinitic.runtime.state_engine.repairs import Repairs
+from infinitic.runtime.state_engine.skew import Skew
+from infinitic.runtime.state_engine.step import Step, start_first, step
+from infinitic.runtime.state_engine.takeover import outbox_of, revive
 from infinitic.runtime.subscription import Subscription
+from infinitic.runtime.versions import MissingVersion, Told, spec_for
 from infinitic.storage import (
     Change,
     DamagedState,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
@@ -34,48 +33,12 @@ from infinitic.messages.decoding import UndecodableMessage
 from infinitic.messages.events import AttemptFailed, Event, Stimulus
 from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
-from infinitic.runtime.cache import Held
-from infinitic.runtime.oversize import too_large, without_large_results
+from infinitic.runtime.state_engine.cache import Held
+from infinitic.runtime.state_engine.oversize import too_large, without_large_results
 from infinitic.storage import Change, Segment
 from infinitic.transport import Delivery, Message
 
-_logger = logging.getLogger("infinitic.engine")
 _NOTHING = frozenset[int]()
-
-
-class MissingVersion(InfiniticError):
-    """This worker has not the code of the version that an instance has: it is left to others (rule S41)."""
-
-    version: int | None = None
-    """Which one it is."""
-
-
-def spec_for(name: str, specs: Mapping[int, WorkflowSpec], version: int | None) -> WorkflowSpec:
-    """The code of a version; of the highest for an instance that has none yet. Raises `MissingVersion`."""
-    spec = specs.get(max(specs) if version is None else version)
-    if spec is None:
-        known = ", ".join(map(str, sorted(specs)))
-        missing = MissingVersion(
-            f"Workflow {name}: this worker has version {known}; instances of version {version} wait for a worker "
-            "that has it"
-        )
-        missing.version = version
-        raise missing
-    return spec
-
-
-class Told:
-    """The missing versions that a worker has logged. Its engines and executors share it."""
-
-    def __init__(self) -> None:
-        self._texts: set[str] = set()
-
-    def tell(self, missing: MissingVersion) -> None:
-        """Say in the log that other workers run the instances of this version."""
-        text = str(missing)
-        if text not in self._texts:
-            self._texts.add(text)
-            _logger.warning("%s", text)
 
 
 class KnownInputs(NamedTuple):

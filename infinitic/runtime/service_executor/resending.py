@@ -14,9 +14,9 @@ from typing import Any
 from infinitic.errors import TransportError
 from infinitic.runtime.backoff import outlast
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.reporting import bury
+from infinitic.runtime.service_executor.reporting import bury
+from infinitic.runtime.service_executor.work import Outbound
 from infinitic.runtime.subscription import Subscription
-from infinitic.runtime.work import Outbound
 from infinitic.topics import Topic
 from infinitic.transport import Delivery, MessageTooLarge, TransportClosed
 

@@ -2,7 +2,7 @@
 
 An attempt is done when its report is published, not before: only then is its message acknowledged. A repeat that comes
 earlier is acknowledged with it, one that comes later at once; neither is run. A message that another process may have
-died with is looked into before it runs (S2, `infinitic.runtime.deaths`). Whatever ends, what is in hand is published as
+died with is looked into before it runs (S2, see `deaths`). Whatever ends, what is in hand is published as
 new: given back as it is, it would look as if this process had died with it.
 """
 
@@ -23,16 +23,24 @@ from infinitic.errors import PayloadUnavailable, TransportError
 from infinitic.messages.control import Attempt
 from infinitic.messages.decoding import UndecodableMessage, UnknownMessageType
 from infinitic.messages.service import decode
-from infinitic.runtime.attempt import MAX_DEATHS, Attempts
-from infinitic.runtime.blocking import Threads
-from infinitic.runtime.deaths import AGAIN_SECONDS, SUSPECT, Inquiry, Remembered, Trials, judge
-from infinitic.runtime.members import Members
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.reporting import Reporting
-from infinitic.runtime.resending import Resending
+from infinitic.runtime.service_executor.attempt import MAX_DEATHS, Attempts
+from infinitic.runtime.service_executor.blocking import Threads
+from infinitic.runtime.service_executor.deaths import AGAIN_SECONDS, SUSPECT, Inquiry, Remembered, Trials, judge
+from infinitic.runtime.service_executor.members import Members
+from infinitic.runtime.service_executor.reporting import Reporting
+from infinitic.runtime.service_executor.resending import Resending
+from infinitic.runtime.service_executor.work import (
+    CODEC_DELAY,
+    FLUSH_BYTES,
+    LEFT_SECONDS,
+    OUTBOX_BYTES,
+    Outbound,
+    Work,
+    fitting,
+)
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.wakeup import wake
-from infinitic.runtime.work import CODEC_DELAY, FLUSH_BYTES, LEFT_SECONDS, OUTBOX_BYTES, Outbound, Work, fitting
 from infinitic.transport import Delivery, Support
 
 _logger = logging.getLogger("infinitic.executor")

@@ -1,0 +1,1 @@
+"""The executor of workflow code, for state engines on other workers (*split*)."""
