@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from infinitic.client.stubs import Target, WorkflowStub, target_of
-from infinitic.client.waits import Wait
+from infinitic.client.waits import Wait, Waits
 from infinitic.clock import to_seconds
 from infinitic.definitions.workflow_spec import MethodSpec
 from infinitic.errors import UsageError
-
-if TYPE_CHECKING:
-    from infinitic.client.client import Client
+from infinitic.messages.client import Response
 
 R = TypeVar("R")
 
 
+class HandleClient(Protocol):
+    """What handles need of the client that made them."""
+
+    waits: Waits
+    """The methods whose end the client waits for."""
+
+    def read_outcome(self, response: Response, name: str, spec: MethodSpec, workflow_id: str, /) -> Any:
+        """Return the value that a method has ended with, or raise the error that it stands for."""
+        ...
+
+
 class WorkflowHandle(Generic[R]):
-    """A method of a workflow that was started: wait for it with `result`, now or later, here or elsewhere."""
+    """A method of a workflow that was started. `Client.dispatch` and `Client.get_handle` make one.
+
+    Wait for the method with `result`, now or later, in this process or in another one. A handle
+    holds no connection: it may be dropped, and made again from the id.
+
+    Attributes:
+        workflow_id: the id of the instance.
+        method_id: the id of the method; that of the first one is `workflow_id`.
+    """
 
     def __init__(
         self,
-        client: Client,
+        client: HandleClient,
         stub: Target,
         spec: MethodSpec,
         workflow_id: str,
@@ -47,13 +64,17 @@ class WorkflowHandle(Generic[R]):
         return self._spec.name
 
     async def result(self, timeout: float | timedelta | None = None) -> R:
-        """Wait for the result; it can be fetched until the retention of the workflow ends.
+        """Wait for the result. It can be fetched until the retention of the workflow ends.
 
         Args:
-            timeout: seconds (or timedelta) to wait; `TimeoutError` is raised then, and the workflow runs on.
+            timeout: seconds (or timedelta) to wait.
 
-        Raises `WorkflowFailedError`, `WorkflowCanceledError`, `WorkflowUnknownError`, and `RequestRefusedError`: the
-        workflow is parked, say.
+        Raises:
+            TimeoutError: there is no result in time. The workflow goes on.
+            WorkflowFailedError: the method raised an error.
+            WorkflowCanceledError: the workflow was cancelled.
+            WorkflowUnknownError: there is no such instance, or its retention has ended.
+            RequestRefusedError: the instance takes no requests: it is parked, for instance.
         """
         seconds = None if timeout is None else to_seconds(timeout)
         waits = self._client.waits
@@ -68,14 +89,18 @@ class WorkflowHandle(Generic[R]):
                 f"No result of {self.workflow_name}.{self.method_name} (workflow_id {self.workflow_id}) "
                 f"within {seconds:g} s; it runs on"
             ) from None
-        return cast(R, self._client.outcome(response, self._stub.spec.name, self._spec, self.workflow_id))
+        return cast(R, self._client.read_outcome(response, self._stub.spec.name, self._spec, self.workflow_id))
 
     def __repr__(self) -> str:
         return f"<WorkflowHandle {self.workflow_name}.{self.method_name} {self.workflow_id}>"
 
 
-def instance_of(target: object) -> tuple[str, str]:
-    """Name and id of the instance that a stub or a handle stands for."""
+def find_instance(target: object) -> tuple[str, str]:
+    """Find the name and the id of the instance that a stub or a handle stands for.
+
+    Raises:
+        UsageError: it stands for none.
+    """
     if isinstance(target, WorkflowHandle):
         return target.workflow_name, target.workflow_id
     if isinstance(target, WorkflowStub):

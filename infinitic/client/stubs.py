@@ -1,10 +1,13 @@
-"""Typed stubs of workflows for clients: they look like the workflow class, and turn calls into messages."""
+"""Typed stubs of workflows for clients.
+
+They look like the workflow class, and turn calls into messages.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from infinitic.codec.values import value_codec
 from infinitic.definitions.channels import Channel
@@ -12,21 +15,33 @@ from infinitic.definitions.workflow_spec import MethodSpec, WorkflowSpec, spec_o
 from infinitic.definitions.workflows import Workflow, owner_of
 from infinitic.errors import PayloadError, UsageError
 
-if TYPE_CHECKING:
-    from infinitic.client.client import Client
+
+class StubClient(Protocol):
+    """What stubs need of the client that made them."""
+
+    async def call(self, stub: MethodStub, arguments: bytes, /) -> Any:
+        """Start a method and wait for its result. `arguments` are encoded already."""
+        ...
+
+    async def signal(self, stub: Target, channel: str, data: bytes, /, *, confirm: bool) -> str | None:
+        """Send a signal whose value is encoded already."""
+        ...
 
 
 class Target(NamedTuple):
-    """What a stub stands for: new instances of a workflow (`workflow_id` None), or one that runs."""
+    """What a stub stands for: one instance, or new ones if `workflow_id` is None."""
 
-    client: Client
+    client: StubClient
     spec: WorkflowSpec
     workflow_id: str | None
     meta: dict[str, bytes]
 
 
 class WorkflowStub:
-    """Looks like a workflow. It has no public attribute of its own: any could be the name of a method."""
+    """Looks like a workflow.
+
+    It has no public attribute of its own: any could be the name of a method.
+    """
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -84,13 +99,27 @@ class ClientChannel(Channel[Any]):
         await self._workflow.client.signal(self._workflow, self.name, data, confirm=confirm)
 
 
-def stub_of(client: Client, cls: type[Any], workflow_id: str | None, meta: dict[str, bytes]) -> WorkflowStub:
-    """A stub of a workflow class. Raises `UsageError` if it is none."""
+def make_stub(client: StubClient, cls: type[Any], workflow_id: str | None, meta: dict[str, bytes]) -> WorkflowStub:
+    """Make a stub of a workflow class.
+
+    Args:
+        client: sends what the stub is asked.
+        cls: the workflow class.
+        workflow_id: the instance; None: each call starts a new one.
+        meta: bytes that a new instance finds in its context.
+
+    Raises:
+        UsageError: `cls` is no workflow class.
+    """
     return WorkflowStub(Target(client, spec_of(cls), workflow_id, meta))
 
 
-def stub_of_function(client: Client, method: object) -> tuple[Target, MethodSpec]:
-    """The workflow and method that ``Trip.book`` stands for."""
+def read_method(client: StubClient, method: object) -> tuple[Target, MethodSpec]:
+    """Read which workflow and method ``Trip.book`` stands for.
+
+    Raises:
+        UsageError: it is no method of a workflow class.
+    """
     if isinstance(method, MethodStub):
         return method.workflow, method.spec
     owner = owner_of(method) if inspect.isfunction(method) else None
@@ -108,8 +137,12 @@ def stub_of_function(client: Client, method: object) -> tuple[Target, MethodSpec
     return workflow, spec
 
 
-def method_stub(method: object) -> MethodStub:
-    """The method of a stub that `Client.dispatch` was given. Raises `UsageError` if it is none."""
+def check_method_stub(method: object) -> MethodStub:
+    """Return the method of a stub that `Client.dispatch` was given.
+
+    Raises:
+        UsageError: it is something else.
+    """
     if not isinstance(method, MethodStub):
         raise UsageError(
             "dispatch takes a method of a stub, as in client.dispatch(client.new_workflow(Trip).book, …), "

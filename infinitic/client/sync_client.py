@@ -1,4 +1,7 @@
-"""A client for programs that are not asynchronous: one thin façade over a portal into an event loop."""
+"""A client for programs that are not asynchronous.
+
+It is a thin façade: an event loop runs in another thread, and each call waits for it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,13 @@ T = TypeVar("T")
 
 
 class SyncHandle(Generic[R]):
-    """A method of a workflow that was started. As `WorkflowHandle`, without `await`."""
+    """A method of a workflow that was started: `WorkflowHandle` without `await`.
+
+    Attributes:
+        handle: the handle that it stands for.
+        workflow_id: the id of the instance.
+        method_id: the id of the method.
+    """
 
     def __init__(self, client: SyncClient, handle: WorkflowHandle[R]) -> None:
         self._client = client
@@ -38,20 +47,37 @@ class SyncHandle(Generic[R]):
         self.method_id = handle.method_id
 
     def result(self, timeout: float | timedelta | None = None) -> R:
-        """Wait for the result. As `WorkflowHandle.result`; `timeout` is in seconds, or a timedelta."""
+        """Wait for the result.
+
+        Args:
+            timeout: seconds (or timedelta) to wait.
+
+        Raises:
+            TimeoutError: there is no result in time. For all others see `WorkflowHandle.result`.
+        """
         return self._client.run(self.handle.result, timeout)
 
 
 class SyncClient:
-    """The verbs of `Client` for programs that are not asynchronous. Use it as ``with SyncClient(…) as client:``.
+    """A `Client` for programs that are not asynchronous.
+
+    ::
+
+        with SyncClient(transport) as client:
+            trip = client.new_workflow(Trip)
+            booking = client.run(trip.book, request)
+
+    Its methods are those of `Client`, with the same arguments and errors. Each call blocks its
+    thread. Threads may share one client.
 
     Args:
         transport: the connection to the broker. It is used on the loop of the portal only.
         storage: for `list_workflows` only.
         name: unique among all clients; chosen if not given.
         clock: the time that goes into messages.
-        codec: codes payloads, one or a chain of `PayloadCodec`; workers must have the same.
-        portal: a portal into a loop that runs already; by default a thread with a loop of its own is started.
+        codec: encodes payloads, one `PayloadCodec` or a chain of them. Workers must have the same.
+        portal: a portal into a loop that runs already; by default a thread with a loop of its own
+            is started.
     """
 
     def __init__(
@@ -77,7 +103,10 @@ class SyncClient:
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
         portal: BlockingPortal | None = None,
     ) -> Self:
-        """Make a client of a configuration. As `Client.from_config`; `portal` as for `SyncClient`."""
+        """Make a client of a configuration.
+
+        Arguments and errors are those of `Client.from_config`; `portal` is that of `SyncClient`.
+        """
         client = cls.__new__(cls)
         client._begin(Client.from_config(path, text=text, config=config, name=name, codec=codec), portal)
         return client
@@ -107,6 +136,14 @@ class SyncClient:
         """Call a method of a stub, or anything else that is asynchronous, and wait for its result.
 
         ``client.run(trip.book, request)``, ``client.run(running.approvals.send, True)``.
+
+        Args:
+            function: what is called, on the loop of the portal.
+            args: its arguments.
+            kwargs: its keyword arguments.
+
+        Raises:
+            UsageError: the client is not open. Whatever the function raises is raised, too.
         """
         if self._portal is None:
             raise UsageError("This client is not open: use it inside `with SyncClient(…) as client:`")

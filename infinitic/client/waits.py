@@ -1,4 +1,7 @@
-"""Waiting for methods to end: one request for a method, however many wait for it, and none when nobody does."""
+"""Waits for methods to end.
+
+There is one request for a method, however many wait for it, and none when nobody does.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,8 @@ Key = tuple[str, str, str]
 class Request:
     """What this client has asked of an instance, and those here who wait for the answer.
 
-    Each of them waits on a future of its own: one that is cancelled disturbs nobody else. A shared future behind
-    `asyncio.shield` would do the same, at the price of three more callbacks for each call.
+    Each of them waits on a future of its own: one that is cancelled disturbs nobody else. One
+    future for all behind `asyncio.shield` would do the same, but with three more callbacks a call.
     """
 
     __slots__ = ("_error", "_response", "_traceback", "_waiters", "is_settled", "workflow_id")
@@ -88,7 +91,10 @@ class Request:
 
 
 class Wait(Request):
-    """One request for the outcome of one method. `kept`: it is told only once, so the request stays until it comes."""
+    """One request for the outcome of one method.
+
+    `kept`: the outcome is told only once, so the request stays until it comes.
+    """
 
     __slots__ = ("_settled", "kept", "key", "reply_to", "sending", "timer", "waiting")
 
@@ -133,7 +139,14 @@ class Waits:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, name: str, workflow_id: str, method_id: str, *, kept: bool = False) -> Wait:
-        """A request that goes with the start of its method: the caller sends it."""
+        """Make a request that goes with the start of its method. The caller sends it.
+
+        Args:
+            name: the workflow.
+            workflow_id: the instance.
+            method_id: the method.
+            kept: the outcome is told only once, so the request stays until it comes.
+        """
         key = (name, workflow_id, method_id)
         wait = Wait(key, self._drop, kept=kept)
         wait.reply_to = self._register(wait)
@@ -141,12 +154,15 @@ class Waits:
         return wait
 
     def give_up(self, wait: Wait) -> None:
-        """Its request was never sent."""
+        """Forget a request that was never sent."""
         self._drop(wait)
         self._forget(wait.reply_to.request)
 
     async def join(self, name: str, workflow_id: str, method_id: str) -> Wait:
-        """The request for this method that is under way; a new one if there is none. Raises what sending it raises."""
+        """Return the request for this method that is under way. Send a new one if there is none.
+
+        Raises whatever sending it raises.
+        """
         wait = self._open.get((name, workflow_id, method_id))
         if wait is None:
             wait = self.begin(name, workflow_id, method_id)
@@ -178,7 +194,15 @@ class Waits:
             self.give_up(wait)
 
     async def outcome(self, wait: Wait, timeout: float | None) -> Response:
-        """The response. Raises `TimeoutError` after `timeout` seconds; others wait on."""
+        """Wait for the response to a request.
+
+        Args:
+            wait: the request.
+            timeout: seconds to wait; None: without end.
+
+        Raises:
+            TimeoutError: there is no response in time. Others go on waiting.
+        """
         wait.waiting += 1
         if wait.timer is not None:
             wait.timer.cancel()
@@ -192,11 +216,12 @@ class Waits:
             self._let_go(wait)
 
     def _let_go(self, wait: Wait) -> None:
-        """One waits less. Without any, the request goes after a while."""
+        """One waits less. A request of which nobody waits any more is soon taken back."""
         wait.waiting -= 1
         if not (wait.waiting or wait.kept or wait.is_settled or wait.timer is not None):
             loop = asyncio.get_running_loop()
-            call_at = getattr(loop, "call_background", loop.call_at)  # virtual time does not wait for it
+            # Virtual time does not wait for it.
+            call_at = getattr(loop, "call_background", loop.call_at)
             wait.timer = call_at(loop.time() + GRACE_SECONDS, self._leave, wait)
 
     def _leave(self, wait: Wait) -> None:
@@ -209,10 +234,15 @@ class Waits:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # who waits learns it; a waiter too many stays until its method ends, and harms nobody
+            # Whoever waits has been told. A request that could not be taken back stays until its
+            # method ends, and does no harm.
+            task.exception()
 
     async def stop(self) -> None:
-        """Tell the engines that this client waits for nothing any more, if that can be done within a second."""
+        """Tell the engines that this client waits for nothing any more.
+
+        It is given up after `CLOSE_SECONDS`.
+        """
         waits = list(self._open.values())
         for wait in waits:
             if wait.timer is not None:

@@ -86,7 +86,10 @@ class Hosted:
     def add_state_engine(
         self, workflow: str | type[Workflow], concurrency: int, retention: float | timedelta | None
     ) -> None:
-        """Host a state engine. Arguments and errors are those of `Worker.add_workflow_state_engine`."""
+        """Host a state engine.
+
+        Arguments and errors are those of `Worker.add_workflow_state_engine`.
+        """
         name = workflow if isinstance(workflow, str) else workflow_name(workflow)
         ids.check_name("The name of a workflow", name)
         if name in self.state_engines:
@@ -123,7 +126,10 @@ class Hosted:
         return names
 
     def versions_of(self, workflow: str) -> Mapping[int, WorkflowSpec]:
-        """The versions of a workflow whose code is hosted here. It grows when further ones are added."""
+        """Return the versions of a workflow whose code is hosted here.
+
+        The mapping grows when further versions are added.
+        """
         code = self.code.get(workflow)
         return {} if code is None else code.versions
 

@@ -15,16 +15,22 @@ from infinitic.errors import RegistrationError, UsageError
 
 
 def check_concurrency(value: object) -> int:
-    """How many things are done at once, as it was given. Raises `UsageError` for what is no such number."""
+    """Return how many things are done at once, as it was given.
+
+    Raises:
+        UsageError: it is no whole number above zero.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"concurrency must be a whole number above zero, got {value!r}")
     return value
 
 
 def make_instance(implementation: object) -> object:
-    """An instance of a service, made by its class or factory if that was given.
+    """Return an instance of a service. Call its class or factory if that was given.
 
-    Raises `RegistrationError` for a class or factory that needs arguments, `UsageError` for a workflow.
+    Raises:
+        RegistrationError: the class or factory needs arguments.
+        UsageError: it is a workflow.
     """
     given: Any = implementation
     if isinstance(implementation, type):
@@ -44,9 +50,11 @@ def make_instance(implementation: object) -> object:
 
 
 def read_version(version: Any) -> WorkflowSpec:
-    """What is known of a workflow class, or of what a factory makes.
+    """Read a workflow class, or the class of what a factory makes.
 
-    Raises `UsageError` for something else, `RegistrationError` for a class or factory that needs arguments.
+    Raises:
+        UsageError: it is something else.
+        RegistrationError: the class or factory needs arguments.
     """
     if isinstance(version, type):
         spec = spec_of(version)

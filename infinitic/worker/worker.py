@@ -39,8 +39,12 @@ _logger = logging.getLogger("infinitic.worker")
 
 DEFAULT_CONCURRENCY = 100
 DEFAULT_GRACE = 30.0
+"""Seconds that running work may take when a worker stops."""
 REMEMBERED = 1000
-"""Instances in `Worker.stalled`: the last that stalled. All of them are found by `client.list_workflows`."""
+"""How many instances are in `Worker.stalled`: those that stalled last.
+
+`Client.list_workflows` finds all of them.
+"""
 
 
 class Worker:
@@ -53,20 +57,29 @@ class Worker:
         worker.add_workflow(Trip)
         await worker.run()
 
+    Any number of workers, in any number of processes, share the work. `run` is for programs: it
+    heeds signals. `running` is for tests and applications that do other things beside.
+
     Args:
         transport: the connection to the broker. The worker does not close it.
-        storage: where workflows are kept; services alone need none. The worker prepares it, and does not close it.
+        storage: where workflows are kept. Services alone need none. The worker prepares it, and
+            does not close it.
         name: unique among all workers; chosen if not given.
         clock: the time of day.
         cache_size: how many workflow instances stay live in memory, for each workflow.
-        cache_bytes: how many bytes of history these have together, for each workflow; one alone may have more. 0: as
-            `cache_size` 0.
-        buffer_bytes: how many bytes of messages each consumer holds; as many again of those that cannot be handled now.
-        shutdown_grace_period: seconds (or timedelta) that running work may take when the worker stops.
-        run_blocking: where `def` tasks run; worker threads by default.
-        codec: codes payloads, one or a chain of `PayloadCodec`; clients must have the same.
-        seed: of the random numbers of retry policies; by chance if not given.
+        cache_bytes: how many bytes of history these have together, for each workflow. A single
+            instance may have more. 0 keeps none, as `cache_size` 0 does.
+        buffer_bytes: how many bytes of messages each consumer holds, and how many more of those
+            that cannot be handled now.
+        shutdown_grace_period: seconds (or timedelta) that running work may take when the worker
+            stops.
+        run_blocking: where `def` tasks run. By default each runs in a thread.
+        codec: encodes payloads, one `PayloadCodec` or a chain of them. Clients must have the same.
+        seed: for the random numbers of retry policies. None: chosen by chance.
         on_stall: called with the id of an instance that stalls at this worker, and the reason.
+
+    Raises:
+        UsageError: the name or a number cannot be one.
     """
 
     def __init__(
@@ -173,15 +186,18 @@ class Worker:
         retry: RetryPolicy | None = None,
         attempt_timeout: float | timedelta | None = None,
     ) -> None:
-        """Host a service.
+        """Host a service: run its tasks.
 
         Args:
             implementation: an instance, or a class or factory that is called without arguments.
             concurrency: how many tasks run at once.
-            retry: a retry policy that wins over `@task` and `@service`.
-            attempt_timeout: seconds that an attempt may take; wins over `@task` and `@service`.
+            retry: a retry policy that wins over those of `@task` and `@service`.
+            attempt_timeout: seconds (or timedelta) that an attempt may take. It wins over those of
+                `@task` and `@service`.
 
-        Raises `RegistrationError` if it is not a service, or one of its name is hosted here already.
+        Raises:
+            RegistrationError: it is not a service, or this worker already hosts one of its name.
+            UsageError: a number cannot be one.
         """
         self.add_service_executor(implementation, concurrency=concurrency, retry=retry, attempt_timeout=attempt_timeout)
 
@@ -193,7 +209,7 @@ class Worker:
         retry: RetryPolicy | None = None,
         attempt_timeout: float | timedelta | None = None,
     ) -> None:
-        """Host only the executor of a service. Arguments as for `add_service`."""
+        """Host only the executor of a service. Arguments and errors are those of `add_service`."""
         self._hosted.add_service(implementation, concurrency, retry, attempt_timeout)
         self._start_more()
 
@@ -206,11 +222,16 @@ class Worker:
         """Host a workflow: its state engine and its code, fused.
 
         Args:
-            versions: classes of one workflow (or factories without arguments), one for each version.
+            versions: classes of one workflow (or factories without arguments), one for each
+                version. A new instance takes the highest version.
             concurrency: how many instances are worked on at once.
-            retention: seconds to keep closed instances; wins over `@workflow`.
+            retention: seconds (or timedelta) to keep closed instances. It wins over that of
+                `@workflow`.
 
-        Raises `RegistrationError` for a class that cannot run, or whose name and version is here already.
+        Raises:
+            RegistrationError: a class cannot run, or this worker already hosts its name and
+                version.
+            UsageError: this worker has no storage, or an argument cannot be.
         """
         for name in self._add_versions(versions, concurrency, retention):
             if name not in self._hosted.state_engines:
@@ -224,7 +245,13 @@ class Worker:
         retention: float | timedelta | None = None,
         replay_check: str | None = None,
     ) -> None:
-        """Host only the code of a workflow. Arguments as for `add_workflow`; `replay_check` wins over `@workflow`."""
+        """Host only the code of a workflow: a state engine on another worker asks for it.
+
+        Arguments and errors are those of `add_workflow`.
+
+        Args:
+            replay_check: "none", "simple" or "strict" (see `@workflow`), which it wins over.
+        """
         self._add_versions(versions, concurrency, retention, replay_check)
         self._start_more()
 
@@ -245,7 +272,18 @@ class Worker:
         concurrency: int = DEFAULT_CONCURRENCY,
         retention: float | timedelta | None = None,
     ) -> None:
-        """Host only the state engine of a workflow, given by class or name. Arguments as for `add_workflow`."""
+        """Host only the state engine of a workflow: its code runs on other workers.
+
+        Args:
+            workflow: its class, or its name.
+            concurrency: how many instances are worked on at once.
+            retention: seconds (or timedelta) to keep closed instances, where the executor names
+                none.
+
+        Raises:
+            RegistrationError: this worker already hosts that state engine.
+            UsageError: this worker has no storage, or an argument cannot be.
+        """
         self._components.need_storage("A state engine")
         self._hosted.add_state_engine(workflow, concurrency, retention)
         self._start_more()
@@ -259,7 +297,10 @@ class Worker:
 
     @property
     def left(self) -> Sequence[str]:
-        """What did not end in time when the worker stopped: threads of it may keep the process from ending."""
+        """What did not end in time when the worker stopped.
+
+        Threads of it may keep the process from ending.
+        """
         return self._ending.left
 
     @property
@@ -268,12 +309,17 @@ class Worker:
         return self._client
 
     async def run(self, *, on_ready: Callable[[], None] | None = None) -> None:
-        """Work until SIGTERM or SIGINT, then drain: stop taking, finish what runs, hand the rest back.
+        """Work until SIGTERM or SIGINT. Then drain: finish what runs, and hand back the rest.
 
-        A second signal stops at once. A task that raises `SystemExit` or `KeyboardInterrupt` ends the worker as the
-        first signal does; then this raises it, so that the process ends with its code. `on_ready` is called when all
-        consumers are subscribed and signals heeded.
-        Raises `UsageError` if nothing is hosted, or if the worker ran before.
+        A second signal stops at once. Afterwards the application has its own signal handlers back.
+
+        Args:
+            on_ready: called when all consumers are subscribed and signals are heeded.
+
+        Raises:
+            UsageError: nothing is hosted, or the worker ran before.
+            SystemExit, KeyboardInterrupt: a task raised it. The worker drained as for a signal, and
+                the process is to end with its code.
         """
         with stop_signals() as stop:
             try:
@@ -310,12 +356,16 @@ class Worker:
 
     @asynccontextmanager
     async def running(self, *, allow_empty: bool = False) -> AsyncGenerator[Worker, None]:
-        """Work in the background while the block runs; leaving it drains as SIGTERM does.
+        """Work in the background while the block runs. Leaving the block drains as SIGTERM does.
 
-        A failure that the worker cannot ride out cancels the block, and is raised by it.
+        A failure that the worker cannot survive cancels the block, and is raised by it.
 
         Args:
-            allow_empty: start although nothing is hosted yet; services and workflows may be added at any time.
+            allow_empty: start although nothing is hosted yet. Services and workflows may be added
+                at any time.
+
+        Raises:
+            UsageError: nothing is hosted, or the worker ran before.
         """
         block = asyncio.current_task()
         self._supervisor.on_failure = None if block is None else block.cancel

@@ -1,0 +1,226 @@
+"""The connection of one client: it sends requests to engines, and receives the responses.
+
+Responses arrive on a topic of this client alone.
+
+It knows nothing of stubs, values and results: `infinitic.client.client` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from infinitic import ids, topics
+from infinitic.client.waits import Request, Waits
+from infinitic.clock import Clock
+from infinitic.errors import DecodingError, TransportError, UsageError
+from infinitic.messages import client as responses, engine
+from infinitic.messages.client import ReplyTo
+from infinitic.runtime.backoff import Losses, delay_of, insist
+from infinitic.runtime.publisher import Publisher
+from infinitic.transport import (
+    Consumer,
+    Delivery,
+    Message,
+    Transport,
+    TransportClosed,
+    TransportUnavailable,
+)
+
+_logger = logging.getLogger("infinitic.client")
+
+PREFETCH = 1000
+"""How many responses the broker may send ahead of what was handled."""
+
+
+class Connection:
+    """Sends requests, and hands each response to whoever asked.
+
+    Args:
+        transport: the connection to the broker. It is not closed by this.
+        name: the name of the client. Its topic is named after it.
+        clock: the time that goes into messages.
+    """
+
+    def __init__(self, transport: Transport, name: str, clock: Clock) -> None:
+        self.name = name
+        self.clock = clock
+        self._publisher = Publisher(transport)
+        self._topic = topics.client(name)
+        self._requests: dict[str, Request] = {}
+        self._number = 0
+        self.waits = Waits(self._publisher, clock, self.register, self.forget)
+        """The methods whose end this client waits for."""
+        self._consumer: Consumer | None = None
+        self._receiver: asyncio.Task[None] | None = None
+        self._closed = False
+        self._lost: BaseException | None = None
+
+    @property
+    def max_payload(self) -> int:
+        """How many bytes a message may have."""
+        return self._publisher.transport.capabilities.max_payload
+
+    async def start(self) -> None:
+        """Begin to listen for responses. A second call does nothing.
+
+        Raises:
+            UsageError: it is closed.
+        """
+        if self._closed:
+            raise UsageError("This client is closed: make a new one")
+        if self._consumer is None:
+            self._consumer = await self._subscribe()
+            loop = asyncio.get_running_loop()
+            self._receiver = loop.create_task(self._receive(), name="infinitic client")
+            self._receiver.add_done_callback(self._fail_if_lost)
+
+    async def close(self) -> None:
+        """Stop listening. Whoever still waits gets `UsageError`. A second call does nothing."""
+        self._closed = True
+        if self._consumer is not None:
+            await self.waits.stop()
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.cancel()
+            # Whoever waited has been told already.
+            with suppress(asyncio.CancelledError, TransportError):
+                await receiver
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.close()
+        self._fail_all(UsageError("The client was closed while this waited for a response"))
+
+    def register(self, request: Request) -> ReplyTo:
+        """Have the response to a request given to it. Returns whom to answer, for the message.
+
+        Raises:
+            UsageError: the client is not open.
+        """
+        if self._consumer is None:
+            raise UsageError("This client is not open: use it inside `async with Client(…) as client:`")
+        if self._lost is not None:
+            raise self._lost
+        # Numbers grow also over a restart: an engine takes the highest request of a client for its
+        # newest.
+        self._number = ids.request_number(self._number, self.clock.now())
+        request_id = ids.request_id(self._number)
+        self._requests[request_id] = request
+        return ReplyTo(self.name, request_id)
+
+    def forget(self, request_id: str) -> None:
+        """Wait no longer for the response to a request."""
+        self._requests.pop(request_id, None)
+
+    async def send(self, name: str, workflow_id: str, message: engine.Input) -> None:
+        """Publish an input for an instance. It is with the broker when this returns.
+
+        Raises:
+            UsageError: the client is closed.
+        """
+        if self._closed:
+            raise UsageError("This client is closed: make a new one")
+        body = engine.encode(message)
+        await self._publisher.send(topics.workflow_engine(name), [Message(workflow_id, workflow_id, body)])
+
+    async def ask(
+        self, name: str, workflow_id: str, make: Callable[[float, ReplyTo], engine.Input]
+    ) -> responses.Response:
+        """Publish an input for an instance, and wait for the response to it.
+
+        Args:
+            name: the workflow.
+            workflow_id: the instance.
+            make: makes the input from the time and from whom to answer.
+        """
+        request = Request(workflow_id)
+        reply_to = self.register(request)
+        try:
+            await self.send(name, workflow_id, make(self.clock.now(), reply_to))
+            return await request.answer()
+        finally:
+            self.forget(reply_to.request)
+
+    def give_up(self, workflow_id: str, error: Exception) -> None:
+        """Raise `error` to all who wait for a response of this instance."""
+        for request in list(self._requests.values()):
+            if request.workflow_id == workflow_id:
+                request.fail(error)
+
+    async def _receive(self) -> None:
+        losses = Losses()
+        losses.joined()
+        while True:
+            consumer = self._consumer
+            assert consumer is not None
+            try:
+                deliveries = await insist("Receiving responses", partial(consumer.receive, 256))
+                for delivery in deliveries:
+                    self._handle(delivery)
+                await insist("Acknowledging responses", partial(consumer.ack, deliveries))
+            except TransportError as error:
+                # A consumer that may not receive or acknowledge is as good as lost.
+                await asyncio.sleep(losses.lost())
+                if not await self._subscribe_again(consumer, error):
+                    return
+                losses.joined()
+
+    def _handle(self, delivery: Delivery) -> None:
+        """Give a response to whoever asked. Nobody asked, or waits any more: it is dropped."""
+        try:
+            response = responses.decode(delivery.message.body)
+        except DecodingError as error:
+            _logger.warning("A response cannot be read, and is ignored: %s", error)
+            request = self._requests.pop(responses.request_of(delivery.message.body) or "", None)
+            if request is not None:
+                request.fail(error)
+            return
+        request = self._requests.pop(response.request, None)
+        if request is not None:
+            request.settle(response)
+
+    async def _subscribe_again(self, lost: Consumer, reason: Exception) -> bool:
+        """Subscribe anew, until it works. False if the transport is closed.
+
+        Responses that were on their way are lost, so whoever waits for one is told to ask again.
+        """
+        _logger.error("%s: %s; the client subscribes again", self._topic.name, reason)
+        tries = 0
+        while True:
+            try:
+                with suppress(TransportError):
+                    await lost.close()
+                self._consumer = await self._subscribe()
+            except TransportClosed:
+                return False
+            except TransportError as error:
+                tries += 1
+                _logger.warning("Subscribing to %s again: %s; trying until it works", self._topic.name, error)
+                await asyncio.sleep(delay_of(tries))
+            else:
+                break
+        self._fail_all(TransportUnavailable("The topic of this client was lost with its answer: ask again"))
+        return True
+
+    def _fail_if_lost(self, receiver: asyncio.Task[None]) -> None:
+        """Nothing is received any more. Unless this was closed, whoever waits is told why."""
+        if not (receiver.cancelled() or self._closed):
+            self._lost = receiver.exception() or TransportClosed("The transport of this client is closed")
+            _logger.error("%s: no response is received any more: %s", self._topic.name, self._lost)
+            self._fail_all(self._lost)
+
+    def _fail_all(self, error: BaseException) -> None:
+        """Raise this to all who wait for a response."""
+        requests, self._requests = self._requests, {}
+        for request in requests.values():
+            request.fail(error)
+
+    async def _subscribe(self) -> Consumer:
+        transport = self._publisher.transport
+        return await insist(
+            f"Subscribing to {self._topic.name}",
+            lambda: transport.subscribe(self._topic, self.name, PREFETCH, durable=False),
+        )
