@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -156,6 +156,7 @@ def storm(seed: int, broker: Broker, *, kills: int, sessions: bool) -> World:
             expected = [[str(int(number)) for number, _ in each] for each in batches]
             async with asyncio.timeout(100_000.0):
                 assert [await handle.result() for handle in handles] == expected
+            stats: dict[str, Any] = {"service": "not looked at yet"}
             for _ in range(10):  # duplicates of suspects run one after the other
                 await world.settle()
                 stats = {topic: counts for topic, counts in world.backlog().items() if topic.startswith("service")}
