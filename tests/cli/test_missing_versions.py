@@ -17,9 +17,10 @@ from infinitic.storage import Change, Entry, StateKey, WorkflowStatus
 from infinitic.topics import Topic
 from infinitic.transport import Message, TopicStats
 from infinitic_storages.memory import InMemoryStorage
+from infinitic_testing.loop import run
 from infinitic_testing.simulation import Simulation
 from infinitic_transports.memory import InMemoryTransport
-from tests.simulation.world import World, run
+from tests.simulation.world import World
 
 
 @workflow(name="Plan", version=1)
@@ -60,10 +61,10 @@ def test_doctor_and_describe_name_the_version_that_is_missing(*, split: bool, st
             old = world.worker()
             old.add_workflow(First)
             host = world.start(old)
-            await world.quiet()
+            await world.run_until_idle()
             handle = await world.client.dispatch(world.client.new_workflow(First).hear)
             other = await world.client.dispatch(world.client.new_workflow(First).hear)
-            await world.quiet()
+            await world.run_until_idle()
             host.cancel()
             await asyncio.wait([host])
             new = world.worker()
@@ -73,11 +74,11 @@ def test_doctor_and_describe_name_the_version_that_is_missing(*, split: bool, st
                 engine = world.worker()
                 engine.add_workflow_state_engine("Plan")
                 world.start(engine)
-            await world.quiet()
+            await world.run_until_idle()
             assert await find_missing() == []
             assert await notes(handle.workflow_id) == []
             await world.client.get_workflow_by_id(First, handle.workflow_id).words.send("yes")
-            await world.quiet()
+            await world.run_until_idle()
             assert await find_missing() == [f"workflow Plan: 1 {MISSING}"]
             (note,) = await notes(handle.workflow_id)
             assert note.startswith("it waits for the code of version 1, which no worker has: ")
@@ -87,7 +88,7 @@ def test_doctor_and_describe_name_the_version_that_is_missing(*, split: bool, st
             again.add_workflow_executor(First)
             world.start(again)
             assert await handle.result() == "yes"
-            await world.quiet()
+            await world.run_until_idle()
             assert await find_missing() == []
             assert await notes(handle.workflow_id) == []
 

@@ -16,10 +16,11 @@ import pytest
 from bench import servers
 from infinitic import Client, Worker, ids
 from infinitic_testing.fences import Fence
+from infinitic_testing.loop import run
 from tests.integration.stack import DATABASES, need
 from tests.simulation.cases import CASES, CROWD, Case
-from tests.simulation.test_power_cuts import REPLACED, play as simulated
-from tests.simulation.world import Hosting, executors, fused, run, services
+from tests.simulation.constellations import REPLACED, play as simulated
+from tests.simulation.world import Hosting, host_all, host_executors, host_services
 
 LONG = {"timers", "approval", "cleanup"}
 SHORT = [case for case in (*CASES, CROWD) if case.name not in LONG]
@@ -39,9 +40,9 @@ def engines_alone(worker: Worker, case: Case) -> None:
 
 
 ROLES: dict[str, Sequence[Hosting]] = {
-    "one worker": [fused],
-    "two workers": [fused, fused],
-    "three roles, two of each": [services, engines_alone, executors] * 2,
+    "one worker": [host_all],
+    "two workers": [host_all, host_all],
+    "three roles, two of each": [host_services, engines_alone, host_executors] * 2,
 }
 
 

@@ -17,9 +17,11 @@ from infinitic.storage.integrity import ensure_checked
 from infinitic.topics import Topic
 from infinitic.transport import Message
 from infinitic_storages.memory import InMemoryStorage
+from infinitic_testing.loop import run
 from infinitic_transports.memory import InMemoryTransport
 from tests.simulation.cases import Case
-from tests.simulation.world import World, engines, executors, fused, run
+from tests.simulation.messages import take_dead_letters
+from tests.simulation.world import World, host_all, host_engines, host_executors
 
 
 class Echo:
@@ -87,7 +89,7 @@ class Spoiling(InMemoryTransport):
 
 async def begin(world: World) -> str:
     handle = await world.client.dispatch(world.client.new_workflow(Song).sing)
-    await world.quiet()
+    await world.run_until_idle()
     return handle.workflow_id
 
 
@@ -108,7 +110,7 @@ async def retry(world: World, workflow_id: str) -> None:
     await world.client.retry_workflow_task(world.client.get_workflow_by_id(Song, workflow_id), confirm=True)
 
 
-def played(
+def run_spoiled(
     topic: Topic,
     how: Callable[[bytes], bytes],
     scenario: Callable[[World, Spoiling, list[asyncio.Task[None]]], Awaitable[None]],
@@ -121,11 +123,11 @@ def played(
         async with world.open():
             spoiling = Spoiling(world, topic, activation, how)
             hosts: list[asyncio.Task[None]] = []
-            for host, sends in ((engines, EXECUTOR), (executors, ENGINE)):
+            for host, sends in ((host_engines, EXECUTOR), (host_executors, ENGINE)):
                 worker = world.worker(spoiling if sends == topic else None)
                 host(worker, CASE)
                 hosts.append(world.start(worker))
-                await world.quiet()
+                await world.run_until_idle()
             await scenario(world, spoiling, hosts)
 
     run(main())
@@ -149,26 +151,17 @@ def test_S38_its_instance_stalls_and_goes_on_when_it_is_retried(
         what = "Activation" if topic == EXECUTOR else "The decision for activation"
         reason = await stalled(world, workflow_id)
         assert reason.startswith(f"{what} {activation} went to the dead letters: ")
-        (letter,) = await letters(world, topic)
+        (letter,) = await take_dead_letters(world, topic)
         assert letter.headers[CAUSE] in reason
         assert letter.body == spoiling.spoiled[workflow_id].body
         await retry(world, workflow_id)
         assert await finish(world, workflow_id) == "lali"
         await world.deliver_again([(topic, spoiling.spoiled[workflow_id])])
-        await world.quiet()
+        await world.run_until_idle()
         assert not await stalled(world, workflow_id)
         assert not any(host.done() for host in hosts), "a worker has ended"
 
-    played(topic, how, scenario, activation)
-
-
-async def letters(world: World, topic: Topic) -> list[Message]:
-    dead = topics.dead_letters(topic)
-    await world.transport.declare([dead])
-    consumer = await world.transport.subscribe(dead, "dead-letters", 100)
-    taken = await consumer.receive(100)
-    await consumer.close()
-    return [delivery.message for delivery in taken]
+    run_spoiled(topic, how, scenario, activation)
 
 
 @pytest.mark.parametrize("topic", [EXECUTOR, ENGINE], ids=lambda each: each.name)
@@ -180,16 +173,14 @@ def test_one_of_before_the_retry_stalls_nobody(topic: Topic) -> None:
         await asyncio.gather(hosts[1], return_exceptions=True)
         await retry(world, workflow_id)
         await world.deliver_again([(topic, spoiling.spoiled[workflow_id])])
-        await world.quiet()
+        await world.run_until_idle()
         assert not await stalled(world, workflow_id)
-        executor = world.worker()
-        executors(executor, CASE)
-        world.start(executor)
-        await world.quiet()
+        world.host(CASE, host_executors)
+        await world.run_until_idle()
         assert not await stalled(world, workflow_id)
         assert await finish(world, workflow_id) == "lali"
 
-    played(topic, garbage, scenario)
+    run_spoiled(topic, garbage, scenario)
 
 
 @pytest.mark.parametrize("topic", [EXECUTOR, ENGINE], ids=lambda each: each.name)
@@ -197,20 +188,16 @@ def test_a_forged_one_stalls_until_the_true_decision_comes(topic: Topic) -> None
     async def main() -> None:
         world = World()
         async with world.open():
-            engine_worker = world.worker()
-            engines(engine_worker, CASE)
-            world.start(engine_worker)
-            await world.quiet()
+            world.host(CASE, host_engines)
+            await world.run_until_idle()
             workflow_id = await begin(world)
             await world.deliver_again([(ENGINE, Message(f"{workflow_id}/1", workflow_id, b"forged"))])
-            await world.quiet()
+            await world.run_until_idle()
             assert "decision for activation 1" in await stalled(world, workflow_id)
             await world.transport.declare([EXECUTOR])
             await world.deliver_again([(topic, Message(f"{workflow_id}/1", workflow_id, b"forged"))])
-            executor = world.worker()
-            executors(executor, CASE)
-            world.start(executor)
-            await world.quiet()
+            world.host(CASE, host_executors)
+            await world.run_until_idle()
             await asyncio.sleep(1.0)
             assert await finish(world, workflow_id) == "lali"
             assert not await stalled(world, workflow_id)
@@ -223,13 +210,11 @@ def test_one_that_is_not_awaited_stalls_nobody(name: str) -> None:
     async def main() -> None:
         world = World()
         async with world.open():
-            engine_worker = world.worker()
-            engines(engine_worker, CASE)
-            world.start(engine_worker)
-            await world.quiet()
+            world.host(CASE, host_engines)
+            await world.run_until_idle()
             workflow_id = await begin(world)
             await world.deliver_again([(ENGINE, Message(name.format(workflow_id), workflow_id, b"forged"))])
-            await world.quiet()
+            await world.run_until_idle()
             assert not await stalled(world, workflow_id)
 
     run(main())
@@ -239,20 +224,18 @@ def test_S41_a_worker_of_both_roles_tells_of_a_missing_version_once(caplog: pyte
     async def main() -> None:
         world = World()
         async with world.open():
-            first = world.worker()
-            fused(first, CASE)
-            world.start(first)
-            await world.quiet()
+            world.host(CASE, host_all)
+            await world.run_until_idle()
             for _ in range(3):
                 await begin(world)
             await world.stop()
             later = world.worker()
-            fused(later, Case("song", (NextSong,), lambda client: asyncio.sleep(0), (Echo,)))
+            host_all(later, Case("song", (NextSong,), lambda client: asyncio.sleep(0), (Echo,)))
             world.start(later)
             ids = list(world.database._rows["Song"])  # pyright: ignore[reportPrivateUsage]  # no verb
             for each in ids:
                 await world.client.get_workflow_by_id(Song, each).words.send("li")
-            await world.quiet()
+            await world.run_until_idle()
             await asyncio.sleep(1.0)
 
     caplog.set_level(logging.WARNING, "infinitic")

@@ -7,9 +7,8 @@ import random
 from collections.abc import Awaitable, Callable
 
 import pytest
-from msgspec import Raw
 
-from infinitic import Channel, Workflow, ids, topics
+from infinitic import Channel, Workflow, topics
 from infinitic.engines import state
 from infinitic.errors import DecodingError
 from infinitic.messages import client, engine, executor, service
@@ -21,8 +20,9 @@ from infinitic.transport import Message
 from tests.golden import samples
 from tests.simulation.cases import Case
 from tests.simulation.invariants import kept
+from tests.simulation.messages import encode_signal, take_dead_letters
 from tests.simulation.mutations import mutated
-from tests.simulation.world import Hosting, World, engines, executors, fused, run
+from tests.simulation.world import Hosting, World, host_all, host_engines, host_executors, run_scenario
 
 
 class Echo:
@@ -48,8 +48,8 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     SERVICE.name: service.decode,
 }
 
-FUSED: tuple[Hosting, ...] = (fused,)
-SPLIT: tuple[Hosting, ...] = (engines, executors)
+FUSED: tuple[Hosting, ...] = (host_all,)
+SPLIT: tuple[Hosting, ...] = (host_engines, host_executors)
 
 WORST = {
     "no UTF-8": b'{"t":"\xff"}',
@@ -63,58 +63,27 @@ WORST = {
 }
 
 
-def signal(world: World, text: str) -> bytes:
-    value = Raw(b'"%b"' % text.encode())
-    return engine.encode(
-        engine.Signal(made_at=world.clock.now(), signal_id=ids.new_id(), channel="letters", value=value)
-    )
-
-
 async def send(world: World, topic: Topic, key: str | None, body: bytes) -> None:
     await world.deliver_again([(topic, Message(key or "x", key, body))])
-
-
-async def letters(world: World, topic: Topic) -> list[Message]:
-    """The dead letters of a topic, taken out."""
-    dead = topics.dead_letters(topic)
-    await world.transport.declare([dead])
-    found: list[Message] = []
-    consumer = await world.transport.subscribe(dead, "dead-letters", 10_000)
-    while (await world.transport.stats(dead)).subscriptions["dead-letters"].backlog:
-        taken = await consumer.receive(10_000)
-        await consumer.ack(taken)
-        found += [delivery.message for delivery in taken]
-    await consumer.close()
-    return found
 
 
 def parked(world: World) -> list[StateKey]:
     return [key for key, (head, _) in kept(world.database).items() if state.decode(head).parked]
 
 
-def played(hosting: tuple[Hosting, ...], scenario: Callable[[World], Awaitable[None]]) -> None:
-    """Run a scenario with one worker for each role; none of them may end."""
+def run_with_topics(hostings: tuple[Hosting, ...], scenario: Callable[[World], Awaitable[None]]) -> None:
+    """Run a scenario with one worker for each role. All topics exist, and no worker may end."""
 
-    async def main() -> None:
-        world = World()
-        async with world.open():
-            hosts: list[asyncio.Task[None]] = []
-            for host in hosting:
-                worker = world.worker()
-                host(worker, CASE)
-                hosts.append(world.start(worker))
-                await world.quiet()
-            await world.transport.declare([ENGINE, EXECUTOR, SERVICE])
-            await scenario(world)
-            await world.quiet()
-            assert not any(host.done() for host in hosts), "a worker has ended"
+    async def declare_and_run(world: World) -> None:
+        await world.transport.declare([ENGINE, EXECUTOR, SERVICE])
+        await scenario(world)
 
-    run(main())
+    run_scenario(declare_and_run, CASE, *hostings, workers_must_live=True)
 
 
 async def start(world: World, count: int) -> str:
     handle = await world.client.dispatch(world.client.new_workflow(Canary).sing, count)
-    await world.quiet()
+    await world.run_until_idle()
     return handle.workflow_id
 
 
@@ -122,16 +91,16 @@ async def start(world: World, count: int) -> str:
 def test_S38_garbage_to_a_running_instance_goes_to_the_dead_letters_alone(body: bytes) -> None:
     async def scenario(world: World) -> None:
         victim = await start(world, 2)
-        await send(world, ENGINE, victim, signal(world, "a"))
+        await send(world, ENGINE, victim, encode_signal(world, "a"))
         await send(world, ENGINE, victim, body)
-        await send(world, ENGINE, victim, signal(world, "b"))
+        await send(world, ENGINE, victim, encode_signal(world, "b"))
         assert await world.client.get_handle(Canary.sing, victim).result() == ["a", "b"]
-        (letter,) = await letters(world, ENGINE)
+        (letter,) = await take_dead_letters(world, ENGINE)
         assert (letter.key, letter.body) == (victim, body)
         assert "input of an instance" in letter.headers[CAUSE]
         assert not parked(world)
 
-    played(FUSED, scenario)
+    run_with_topics(FUSED, scenario)
 
 
 @pytest.mark.parametrize("topic", [EXECUTOR, SERVICE], ids=["executor", "service"])
@@ -140,13 +109,13 @@ def test_S38_garbage_to_any_component_goes_to_the_dead_letters_alone(topic: Topi
     async def scenario(world: World) -> None:
         canary = await start(world, 1)
         await send(world, topic, canary if topic is EXECUTOR else None, body)
-        await send(world, ENGINE, canary, signal(world, "a"))
+        await send(world, ENGINE, canary, encode_signal(world, "a"))
         assert await world.client.get_handle(Canary.sing, canary).result() == ["a"]
-        (letter,) = await letters(world, topic)
+        (letter,) = await take_dead_letters(world, topic)
         assert letter.body == body
         assert letter.headers[CAUSE]
 
-    played(SPLIT, scenario)
+    run_with_topics(SPLIT, scenario)
 
 
 @pytest.mark.parametrize("body", WORST.values(), ids=WORST.keys())
@@ -154,14 +123,14 @@ def test_S38_a_client_goes_on_after_a_bad_response(body: bytes) -> None:
     async def scenario(world: World) -> None:
         canary = await start(world, 1)
         waiting = asyncio.ensure_future(world.client.get_handle(Canary.sing, canary).result())
-        await world.quiet()
+        await world.run_until_idle()
         topic = topics.client("client")
         for bad in (body, *(client.encode(each) for each in samples.RESPONSES)):
             await send(world, topic, None, bad)
-        await send(world, ENGINE, canary, signal(world, "a"))
+        await send(world, ENGINE, canary, encode_signal(world, "a"))
         assert await waiting == ["a"]
 
-    played(FUSED, scenario)
+    run_with_topics(FUSED, scenario)
 
 
 def test_S41_an_input_of_a_newer_release_waits_and_holds_up_its_own_key_only() -> None:
@@ -169,14 +138,14 @@ def test_S41_an_input_of_a_newer_release_waits_and_holds_up_its_own_key_only() -
         victim, canary = await start(world, 1), await start(world, 1)
         await send(world, ENGINE, victim, b'{"t":"added_later","at":1}')
         for key in (victim, canary):
-            await send(world, ENGINE, key, signal(world, "a"))
+            await send(world, ENGINE, key, encode_signal(world, "a"))
         assert await world.client.get_handle(Canary.sing, canary).result() == ["a"]
         await asyncio.sleep(3600.0)
-        assert await letters(world, ENGINE) == []
+        assert await take_dead_letters(world, ENGINE) == []
         assert not parked(world)
         assert world.backlog()[ENGINE.name] == (0, 2, 0), "it waits, and what comes after it"
 
-    played(FUSED, scenario)
+    run_with_topics(FUSED, scenario)
 
 
 SEEDS = range(12)
@@ -214,17 +183,17 @@ def test_S38_mutated_messages_end_no_worker_and_park_nobody(seed: int, hosting: 
                 except UndecodableMessage:
                     expected[topic.name].append(body)
                 await send(world, topic, key, body)
-            await send(world, ENGINE, canary, signal(world, str(number)))
+            await send(world, ENGINE, canary, encode_signal(world, str(number)))
             await asyncio.sleep(1.0)
         assert await world.client.get_handle(Canary.sing, canary).result() == ["0", "1", "2", "3", "4"]
         await asyncio.sleep(200.0)
         assert not parked(world)
         for topic in (ENGINE, EXECUTOR, SERVICE):
-            dead = [letter.body for letter in await letters(world, topic) if _is_undecodable(topic, letter)]
+            dead = [letter.body for letter in await take_dead_letters(world, topic) if _is_undecodable(topic, letter)]
             assert sorted(dead) == sorted(expected[topic.name]), topic.name
             assert topic.name not in world.backlog()
 
-    played(hosting, scenario)
+    run_with_topics(hosting, scenario)
 
 
 def _is_undecodable(topic: Topic, letter: Message) -> bool:
@@ -248,20 +217,20 @@ def test_what_is_too_large_for_the_dead_letters_harms_nobody(
 
     async def scenario(world: World) -> None:
         workflow_id = await start(world, 3)
-        await send(world, ENGINE, workflow_id, signal(world, "a"))
-        await world.quiet()
+        await send(world, ENGINE, workflow_id, encode_signal(world, "a"))
+        await world.run_until_idle()
         for key in ("another", "", "other"):
             await send(world, topic, key, large)
         world.broker.max_payload = 4_000
-        await world.quiet()
-        await send(world, ENGINE, workflow_id, signal(world, "b"))
+        await world.run_until_idle()
+        await send(world, ENGINE, workflow_id, encode_signal(world, "b"))
         await asyncio.sleep(100.0)
-        await send(world, ENGINE, workflow_id, signal(world, "c"))
+        await send(world, ENGINE, workflow_id, encode_signal(world, "c"))
         async with asyncio.timeout(30.0):
             assert await world.client.get_handle(Canary.sing, workflow_id).result() == ["a", "b", "c"]
         assert not parked(world)
-        found = await letters(world, topic)
+        found = await take_dead_letters(world, topic)
         assert len(found) == (1 if waits else 3)
         assert all(letter.headers[CUT] == str(len(large)) and large.startswith(letter.body) for letter in found)
 
-    played(hosting, scenario)
+    run_with_topics(hosting, scenario)

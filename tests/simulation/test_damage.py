@@ -10,9 +10,10 @@ import pytest
 
 from infinitic import Channel, Workflow
 from infinitic.storage import Flag, Query, StateKey
+from infinitic_testing.loop import run
 from tests.simulation.cases import Case, Numbers
 from tests.simulation.damages import HEADS, OUTBOXES, SEGMENTS, Bench
-from tests.simulation.world import Hosting, World, engines, executors, fused, run
+from tests.simulation.world import Hosting, World, host_all, host_engines, host_executors
 
 
 class Counting(Workflow):
@@ -36,16 +37,13 @@ Roles = tuple[Hosting, ...]
 
 async def begin(world: World, start: int) -> str:
     handle = await world.client.dispatch(world.client.new_workflow(Counting).run, start)
-    await world.quiet()
+    await world.run_until_idle()
     return handle.workflow_id
 
 
 async def add_workers(world: World, roles: Roles, case: Case = CASE) -> None:
-    for role in roles:
-        worker = world.worker()
-        role(worker, case)
-        world.start(worker)
-    await world.quiet()
+    world.host(case, *roles)
+    await world.run_until_idle()
 
 
 async def send(world: World, workflow_id: str) -> None:
@@ -112,8 +110,8 @@ def damaged(
     run(main())
 
 
-SPLIT: Roles = (engines, executors)
-BOTH = pytest.mark.parametrize("roles", [(fused,), SPLIT], ids=["fused", "split"])
+SPLIT: Roles = (host_engines, host_executors)
+BOTH = pytest.mark.parametrize("roles", [(host_all,), SPLIT], ids=["fused", "split"])
 
 
 @BOTH
@@ -140,7 +138,7 @@ FOUND_BY_CHECKSUM = {"a bit is flipped", "a bit is flipped in the first", "one i
 
 @pytest.mark.parametrize("how", sorted(set(SEGMENTS) - FOUND_BY_CHECKSUM))
 def test_damaged_history_of_release_0_1(how: str) -> None:
-    damaged((fused,), lambda bench: bench.damage_segments(how), Bench.repair_segments, old=True)
+    damaged((host_all,), lambda bench: bench.damage_segments(how), Bench.repair_segments, old=True)
 
 
 @BOTH
@@ -179,7 +177,7 @@ def test_a_request_that_is_damaged_when_it_is_to_be_sent_again(roles: Roles) -> 
         async with world.open():
             await add_workers(world, roles, RETRIED)
             handle, other = [await world.client.dispatch(world.client.new_workflow(Stumbling).run) for _ in range(2)]
-            await world.quiet()
+            await world.run_until_idle()
             await world.stop()
             stub = world.client.get_workflow_by_id(Stumbling, handle.workflow_id)
             bench = Bench(

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from infinitic import Channel, Workflow, topics
 from infinitic.storage import StateKey, Stored
 from infinitic_storages.memory import Database
+from infinitic_testing.loop import run
 from tests.simulation.cases import Case
-from tests.simulation.test_waiting import InboxTwo, hosting, signal, start
-from tests.simulation.world import World, fused, played, run
+from tests.simulation.versions import InboxTwo, make_message, make_worker, start
+from tests.simulation.world import World, host_all, run_scenario
 
 CROWD = 1500
 EACH_MINUTE = CROWD * 60 // 15
@@ -44,16 +45,16 @@ def test_the_more_wait_for_a_repair_the_more_seldom_each_is_tried() -> None:
     async def main() -> None:
         world = World(database=database)
         async with world.open():
-            world.start(hosting(world, InboxTwo))
-            await world.quiet()
+            world.start(make_worker(world, InboxTwo))
+            await world.run_until_idle()
             keys = await start(world, CROWD)
             await world.stop()
             database.damaged = set(keys)
-            world.start(hosting(world, InboxTwo))
-            await world.quiet()
+            world.start(make_worker(world, InboxTwo))
+            await world.run_until_idle()
             engine = topics.workflow_engine("Inbox")
             for text in ("a", "b"):
-                await world.transport.publish(engine, [signal(world, key, text) for key in keys])
+                await world.transport.publish(engine, [make_message(world, key, text) for key in keys])
             await asyncio.sleep(120.0)
             database.loads.clear()
             await asyncio.sleep(60.0)
@@ -85,16 +86,14 @@ def test_of_the_wakes_for_a_damaged_instance_one_is_kept() -> None:
 
     async def scenario(world: World) -> None:
         handle = await world.client.dispatch(world.client.new_workflow(Sleeper).sleep)
-        await world.quiet()
+        await world.run_until_idle()
         await world.stop()
         database.damaged = {handle.workflow_id}
-        worker = world.worker()
-        fused(worker, SLEEPER)
-        world.start(worker)
+        world.host(SLEEPER, host_all)
         await asyncio.sleep(48 * 3600.0)
         assert world.backlog() == {topics.workflow_engine("Sleeper").name: (0, 1, 0)}
         database.damaged.clear()
         assert await handle.result(timeout=60.0) == "awake"
         assert not world.backlog()
 
-    played(SLEEPER, scenario, database)
+    run_scenario(scenario, SLEEPER, database=database)

@@ -16,11 +16,12 @@ from infinitic.topics import service_executor, workflow_engine
 from infinitic.transport import Message
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
+from infinitic_testing.loop import run
 from infinitic_transports.memory import Broker, InMemoryTransport
 from tests.simulation.desk import desk
 from tests.simulation.recording import RecordingTransport
 from tests.simulation.sessions import ForgetfulBroker, Grouping, LostSession
-from tests.simulation.world import World, run
+from tests.simulation.world import World
 from tests.unit.scripted import request
 
 WIDTH = 20
@@ -94,7 +95,7 @@ def test_of_21_tasks_of_which_one_kills_its_process_20_end_well(processes: int, 
             world.start(engine)
             for _ in range(processes):
                 arrive()
-            await world.quiet()
+            await world.run_until_idle()
             outcomes = await world.client.new_workflow(Fair).run(list(range(WIDTH + 1)), 0.5)
             expected = [str(number) for number in range(WIDTH + 1)]
             expected[CULPRIT] = "WorkerDied"
@@ -283,7 +284,7 @@ def test_suspects_run_one_at_a_time_in_a_process_whatever_their_service() -> Non
                 implementation = desk(work)
                 worker.add_service(type(name, (type(implementation),), {"__infinitic_options__": TaskOptions(name)})())
             world.start(worker)
-            await world.quiet()
+            await world.run_until_idle()
             connection = InMemoryTransport(world.broker, clock=world.clock)
             for name in names:
                 messages = [

@@ -20,7 +20,8 @@ from infinitic import (
     task,
 )
 from infinitic.limits import MAX_VALUE_DEPTH
-from tests.simulation.world import World, run
+from infinitic_testing.loop import run
+from tests.simulation.world import World
 
 DEEPEST = MAX_VALUE_DEPTH
 FAR = 3000
@@ -129,7 +130,7 @@ def played(split: bool, cache_size: int, scenario: Any) -> None:
             else:
                 worker.add_workflow(Mine)
             world.start(worker)
-            await world.quiet()
+            await world.run_until_idle()
             async with asyncio.timeout(3600.0):
                 await scenario(world)
             assert not any(topic.startswith("dlq:") for topic in world.backlog())

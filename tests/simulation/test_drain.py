@@ -12,10 +12,11 @@ from infinitic.runtime.service_executor.executor import ON_ITS_WAY_SECONDS
 from infinitic.topics import service_executor
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_testing.fences import FencedStorage, FencedTransport
+from infinitic_testing.loop import run
 from infinitic_transports.memory import InMemoryTransport
 from tests.simulation.cases import Approval, Case, Numbers
 from tests.simulation.faulty import Outage
-from tests.simulation.world import World, fused, run
+from tests.simulation.world import World, host_all
 
 
 class Batch(Workflow):
@@ -63,15 +64,13 @@ def test_grace_ends_and_what_still_runs_is_handed_back() -> None:
         world = World()
         async with world.open():
             first = world.worker(shutdown_grace_period=3.0)
-            fused(first, CASE)
+            host_all(first, CASE)
             async with first.running():
                 handle = await world.client.dispatch(world.client.new_workflow(Batch).run, 3, 100.0)
                 await asyncio.sleep(5.0)
                 began = world.clock.now()
             assert world.clock.now() - began == 3.0
-            second = world.worker()
-            fused(second, CASE)
-            world.start(second)
+            world.host(CASE, host_all)
             assert await handle.result() == [0, 1, 2]
             assert world.clock.now() - began == 103.0
 
@@ -92,7 +91,7 @@ def test_rolling_restarts_of_engines_send_nothing_twice() -> None:
                 worker = world.worker()
                 worker.add_workflow(Batch)
                 async with worker.running():
-                    await world.quiet()
+                    await world.run_until_idle()
                     for handle in handles:
                         info = await world.client.describe(handle)
                         assert info.open_tasks == 2
@@ -113,24 +112,22 @@ def test_draining_while_the_storage_is_away_ends_and_loses_nothing() -> None:
         outage = Outage()
         async with world.open():
             first = world.worker(storage=FencedStorage(InMemoryStorage(world.database), outage))
-            fused(first, CASE)
+            host_all(first, CASE)
             async with first.running():
                 idle = await world.client.dispatch(world.client.new_workflow(Approval).run)
                 await world.client.get_workflow_by_id(Approval, idle.workflow_id).approvals.send("a", confirm=True)
                 handle = await world.client.dispatch(world.client.new_workflow(Approval).run)
-                await world.quiet()
+                await world.run_until_idle()
                 stub = world.client.get_workflow_by_id(Approval, handle.workflow_id)
                 await stub.approvals.send("a", confirm=True)
                 await stub.approvals.send("b", confirm=True)
                 outage.down.add("storage")
                 await stub.approvals.send("c")
-                await world.quiet()
+                await world.run_until_idle()
             assert (await world.transport.stats(service_executor("Numbers"))).subscriptions[
                 "service-executor"
             ].unacked == 0
-            second = world.worker()
-            fused(second, CASE)
-            world.start(second)
+            world.host(CASE, host_all)
             assert await handle.result() == ["a", "b", "3", "late"]
 
     run(main())

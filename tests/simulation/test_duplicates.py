@@ -17,10 +17,11 @@ from infinitic.definitions.workflow_spec import spec_of
 from infinitic.topics import Topic
 from infinitic.transport import Message
 from infinitic_storages.memory import Database
+from infinitic_testing.loop import run
 from tests.simulation.cases import CASES, Case
 from tests.simulation.examples import EXAMPLES
 from tests.simulation.invariants import check_ended, check_nothing_changed, kept
-from tests.simulation.world import RETENTION, Hosting, World, engines, executors, fused, run
+from tests.simulation.world import RETENTION, Hosting, World, host_all, host_engines, host_executors
 
 Published = list[tuple[Topic, Message]]
 
@@ -30,7 +31,11 @@ ORDERS: dict[str, Callable[[Published], Published]] = {
     "shuffled": lambda published: random.Random(1).sample(published, len(published)),
     "twice": lambda published: [each for each in published for _ in range(2)],
 }
-HOSTINGS: dict[str, tuple[Hosting, ...]] = {"fused": (fused,), "split": (engines, executors), "two": (fused, fused)}
+HOSTINGS: dict[str, tuple[Hosting, ...]] = {
+    "fused": (host_all,),
+    "split": (host_engines, host_executors),
+    "two": (host_all, host_all),
+}
 
 
 def _start(world: World, case: Case, hostings: tuple[Hosting, ...], cache_size: int = 1000) -> None:
@@ -45,7 +50,7 @@ async def _check_unimpressed(world: World, order: Callable[[Published], Publishe
     before = kept(world.database)
     known = len(world.published)
     await world.deliver_again(order(world.published[:known]))
-    await world.quiet()
+    await world.run_until_idle()
     check_nothing_changed(before, kept(world.database))
 
 
@@ -88,7 +93,7 @@ def test_of_a_running_workflow(case: Case, hostings: str, cache_size: int) -> No
             playing = asyncio.create_task(case.scenario(world.client))
             pauses = _pauses()
             while torment and not playing.done():
-                await world.quiet()
+                await world.run_until_idle()
                 await _check_unimpressed(world, random.Random(rounds).choice(list(ORDERS.values())))
                 rounds += 1
                 await asyncio.wait([playing], timeout=next(pauses))

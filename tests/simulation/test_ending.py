@@ -14,7 +14,8 @@ from infinitic.topics import Topic, service_executor
 from infinitic.transport import Consumer, Delivery, Message, TopicStats, Transport
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
-from tests.simulation.world import World, run
+from infinitic_testing.loop import run
+from tests.simulation.world import World
 
 GRACE = 10.0
 CLOSING = 3.0
@@ -128,7 +129,7 @@ def test_an_end_while_servers_do_not_answer_is_bounded(
             worker = worker_of(world, transport, FencedStorage(InMemoryStorage(world.database), fence))
             async with worker.running():
                 handle = await world.client.dispatch(world.client.new_workflow(Night).run, seconds)
-                await world.quiet()
+                await world.run_until_idle()
                 transport.frozen = away != "storage"
                 if away != "broker":
                     fence.cut()
@@ -160,7 +161,7 @@ def test_what_does_not_end_when_it_is_cancelled_is_left_and_named(caplog: pytest
             worker = worker_of(world, world.connect(), InMemoryStorage(world.database))
             async with worker.running():
                 await world.client.dispatch(world.client.new_workflow(Night).insist, 1000.0)
-                await world.quiet()
+                await world.run_until_idle()
                 began = world.clock.now()
             assert world.clock.now() - began <= GRACE + CLOSING + CLEANING
             assert "service Stubborn: 1 x sleep running" in caplog.text
@@ -176,7 +177,7 @@ def test_a_worker_that_is_stopped_at_once_hands_back_in_good_order() -> None:
         async with world.open():
             host = world.start(worker_of(world, world.connect(), InMemoryStorage(world.database)))
             await world.client.dispatch(world.client.new_workflow(Night).run, 1000.0)
-            await world.quiet()
+            await world.run_until_idle()
             began = world.clock.now()
             host.cancel()
             await asyncio.gather(host, return_exceptions=True)

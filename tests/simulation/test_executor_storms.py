@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 
@@ -16,9 +16,10 @@ from infinitic.runtime.service_executor.deaths import SUSPECT
 from infinitic.topics import service_control
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
+from infinitic_testing.loop import run
 from infinitic_transports.memory import Broker, InMemoryTransport
 from tests.simulation.sessions import ForgetfulBroker, Grouping, LostSession
-from tests.simulation.world import World, run
+from tests.simulation.world import World
 
 KILLS = 2
 """With the two deaths that weak signs may count, one less than a task survives."""
@@ -115,6 +116,11 @@ async def _host(worker: Worker, stop: asyncio.Future[None]) -> None:
         await stop
 
 
+def count_tasks(world: World) -> dict[str, tuple[int, int, int]]:
+    """Count the tasks that are still in the broker, by topic."""
+    return {topic: counts for topic, counts in world.backlog().items() if topic.startswith("service")}
+
+
 def storm(seed: int, broker: Broker, *, kills: int, sessions: bool) -> World:
     rng = random.Random(seed)
     Work.running, Work.ran, Work.ended, Work.most = Counter(), Counter(), Counter(), 0
@@ -156,13 +162,12 @@ def storm(seed: int, broker: Broker, *, kills: int, sessions: bool) -> World:
             expected = [[str(int(number)) for number, _ in each] for each in batches]
             async with asyncio.timeout(100_000.0):
                 assert [await handle.result() for handle in handles] == expected
-            stats: dict[str, Any] = {"service": "not looked at yet"}
-            for _ in range(10):  # duplicates of suspects run one after the other
+            # Duplicates of suspects run one after the other.
+            for _ in range(10):
                 await world.settle()
-                stats = {topic: counts for topic, counts in world.backlog().items() if topic.startswith("service")}
-                if not stats:
+                if not count_tasks(world):
                     break
-            assert stats == {}
+            assert count_tasks(world) == {}
             for place in places:
                 place.host.cancel()
             await asyncio.gather(*(place.host for place in places), return_exceptions=True)

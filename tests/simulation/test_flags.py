@@ -7,7 +7,7 @@ from infinitic.engines.state import Method, WorkflowHead
 from infinitic.engines.workflow.transition import conclude, flag_of
 from infinitic.storage import Flag, Query
 from tests.simulation.cases import Case
-from tests.simulation.world import World, played
+from tests.simulation.world import World, run_scenario
 
 broken = True
 
@@ -36,7 +36,7 @@ def test_a_stalled_instance_is_listed_until_it_runs_again() -> None:
         global broken
         broken = True
         handle = await world.client.dispatch(world.client.new_workflow(Fickle).run)
-        await world.quiet()
+        await world.run_until_idle()
         states = world.storage.states
         (found,) = (await world.client.list_workflows(flag=Flag.STALLED)).found
         assert (found.key.id, found.entry.flag) == (handle.workflow_id, Flag.STALLED)
@@ -48,7 +48,7 @@ def test_a_stalled_instance_is_listed_until_it_runs_again() -> None:
         (found,) = (await world.client.list_workflows()).found
         assert found.entry.flag is None
 
-    played(CASE, scenario)
+    run_scenario(scenario, CASE)
 
 
 def test_an_instance_that_stalled_in_an_older_release_shows_at_its_next_transition() -> None:

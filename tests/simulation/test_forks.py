@@ -16,9 +16,10 @@ from infinitic.messages import commands, engine, events
 from infinitic.messages.client import ReplyTo
 from infinitic.transport import Message
 from infinitic_testing.fences import Fence
+from infinitic_testing.loop import run
 from tests.simulation.cases import CASES, Case, Numbers
 from tests.simulation.invariants import check_nothing_changed, history_of, kept
-from tests.simulation.world import World, fused, run
+from tests.simulation.world import World, host_all
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ def test_the_loser_of_a_commit_publishes_nothing_of_its_own(nth: int) -> None:
         async with world.open():
             counting = Fence()
             solo = world.fenced(counting)
-            fused(solo, INLINE)
+            host_all(solo, INLINE)
             world.start(solo)
             await INLINE.scenario(world.client)
         commits = [number for number, name in enumerate(counting.operations, 1) if name == "commit"]
@@ -43,12 +44,12 @@ def test_the_loser_of_a_commit_publishes_nothing_of_its_own(nth: int) -> None:
         async with world.open():
             fence = Fence(commits[nth - 1])
             zombie, other = world.fenced(fence, zombie=True), world.worker()
-            fused(zombie, INLINE)
+            host_all(zombie, INLINE)
             world.start(zombie)
             playing = asyncio.create_task(INLINE.scenario(world.client))
-            await world.quiet()
+            await world.run_until_idle()
             assert fence.operations[-1] == "commit"
-            fused(other, INLINE)
+            host_all(other, INLINE)
             world.start(other)
             assert await playing is True
             before = kept(world.database)
@@ -97,7 +98,7 @@ def test_an_old_head_in_memory_drops_nothing_that_is_wanted() -> None:
         async with world.open():
             workers = [world.worker() for _ in range(3)]
             for worker in workers:
-                fused(worker, STEPS)
+                host_all(worker, STEPS)
                 world.start(worker)
             assert await world.client.new_workflow(Steps).run(30) == 30
 
@@ -113,13 +114,13 @@ def test_versions_only_grow() -> None:
         async with world.open():
             workers = [world.worker(), world.worker()]
             for worker in workers:
-                fused(worker, CASE)
+                host_all(worker, CASE)
                 world.start(worker)
             handle = await world.client.dispatch(world.client.new_workflow(Slow).run, 5)
             stub = world.client.get_workflow_by_id(Slow, handle.workflow_id)
             for number in range(5):
                 await stub.go.send(number)
-                await world.quiet()
+                await world.run_until_idle()
                 (key,) = kept(world.database)
                 versions.append(world.database.load([key])[key].version)
         assert all(before < after for before, after in pairwise(versions)), versions
@@ -134,11 +135,11 @@ def test_what_was_taken_before_is_confirmed_again_and_counts_once() -> None:
         world = World()
         async with world.open():
             first, second = world.worker(), world.worker()
-            fused(first, CASE)
-            fused(second, CASE)
+            host_all(first, CASE)
+            host_all(second, CASE)
             world.start(first)
             handle = await world.client.dispatch(world.client.new_workflow(Slow).run, 9)
-            await world.quiet()
+            await world.run_until_idle()
             me = ReplyTo("client", "77")
             signal = engine.encode(
                 engine.Signal(made_at=world.clock.now(), signal_id="s", channel="go", value=Raw(b"1"), reply_to=me)
@@ -150,15 +151,15 @@ def test_what_was_taken_before_is_confirmed_again_and_counts_once() -> None:
             again = (topic, Message("s", handle.workflow_id, signal))
             fresh = (topic, Message("o", handle.workflow_id, other))
             await world.deliver_again([again])
-            await world.quiet()
+            await world.run_until_idle()
             before = kept(world.database)
             await world.deliver_again([again])
-            await world.quiet()
+            await world.run_until_idle()
             check_nothing_changed(before, kept(world.database))
             await world.stop()
             world.start(second)
             await world.deliver_again([again, fresh, again])  # one fold: what is new in it is taken
-            await world.quiet()
+            await world.run_until_idle()
             answers = [message for to, message in world.published if to == topics.client("client")]
             assert len(answers) >= 3
             assert all(b'"applied"' in message.body for message in answers)
@@ -192,19 +193,17 @@ def test_nobody_notes_that_an_outbox_is_published_before_it_is() -> None:
         async with world.open():
             fence = Stuck()
             victim = world.fenced(fence, cache_size=0)
-            fused(victim, STEPS)
+            host_all(victim, STEPS)
             host = world.start(victim)
-            await world.quiet()
+            await world.run_until_idle()
             stuck = asyncio.create_task(world.client.new_workflow(Steps).run(1))
-            await world.quiet()
+            await world.run_until_idle()
             for _ in range(3):  # others go by, evict what they find and take the notes along
                 assert await world.client.new_workflow(Steps).run(2) == 2
             assert not stuck.done()
             fence.cut()
             host.cancel()
-            successor = world.worker()
-            fused(successor, STEPS)
-            world.start(successor)
+            world.host(STEPS, host_all)
             assert await stuck == 1
 
     run(main())

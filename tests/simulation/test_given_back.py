@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from infinitic.runtime.lanes import RECEIVE
-from tests.simulation.test_waiting import ENGINE, Ahead, InboxOne, check_canary, hosting, signal, start
-from tests.simulation.world import RETENTION, World, run
+from infinitic_testing.loop import run
+from tests.simulation.versions import ENGINE, Ahead, InboxOne, check_canary, make_message, make_worker, start
+from tests.simulation.world import RETENTION, World
 
 BUFFER = 100_000
 SMALL = 1_000
@@ -25,18 +26,18 @@ def test_what_cannot_be_handled_is_given_back_in_order_and_others_go_on() -> Non
         database = Ahead()
         world = World(database=database)
         async with world.open():
-            world.start(hosting(world, InboxOne))
-            await world.quiet()
+            world.start(make_worker(world, InboxOne))
+            await world.run_until_idle()
             keys = await start(world, count)
             await world.stop()
             database.newer = frozenset(keys)
             worker = world.worker(buffer_bytes=BUFFER)
             worker.add_workflow(InboxOne, retention=RETENTION)
             world.start(worker)
-            await world.quiet()
+            await world.run_until_idle()
             texts = {key: ["a" * (LARGE if at < large else SMALL), "b" * SMALL] for at, key in enumerate(keys)}
             for turn in range(2):
-                messages = [signal(world, key, each[turn]) for key, each in texts.items()]
+                messages = [make_message(world, key, each[turn]) for key, each in texts.items()]
                 await world.transport.publish(ENGINE, messages)
                 for _ in range(20):
                     await asyncio.sleep(2.0)

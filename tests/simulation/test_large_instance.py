@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from infinitic import Workflow
-from tests.simulation.world import World, run
+from infinitic_testing.loop import run
+from tests.simulation.world import World
 
 KB = 1000
 STEPS = 20

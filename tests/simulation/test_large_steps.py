@@ -12,9 +12,10 @@ from infinitic.storage import Change, Outcome, Published
 from infinitic.topics import Topic
 from infinitic.transport import Message
 from infinitic_storages.memory import Database
+from infinitic_testing.loop import run
 from infinitic_transports.memory import InMemoryTransport
 from tests.simulation.cases import Case
-from tests.simulation.world import Hosting, World, engines, executors, fused, run
+from tests.simulation.world import Hosting, World, host_all, host_engines, host_executors
 
 CROWD = 100
 SIZE = 200_000
@@ -49,7 +50,7 @@ class Scales(Database):
         return super().commit(changes)
 
 
-@pytest.mark.parametrize("roles", [(fused,), (engines, executors)], ids=["fused", "split"])
+@pytest.mark.parametrize("roles", [(host_all,), (host_engines, host_executors)], ids=["fused", "split"])
 def test_the_bytes_that_are_committed_or_sent_at_once_are_bounded(
     roles: tuple[Hosting, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,11 +68,8 @@ def test_the_bytes_that_are_committed_or_sent_at_once_are_bounded(
     async def main() -> None:
         world = World(database=database)
         async with world.open():
-            for role in roles:
-                worker = world.worker()
-                role(worker, CASE)
-                world.start(worker)
-            await world.quiet()
+            world.host(CASE, *roles)
+            await world.run_until_idle()
             stub = world.client.new_workflow(Verbose)
             handles = await asyncio.gather(*(world.client.dispatch(stub.run) for _ in range(CROWD)))
             assert [await handle.result() for handle in handles] == [SIZE] * CROWD

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from infinitic import Channel, Client, Workflow, WorkflowUnknownError, ids, topics
+from infinitic import Channel, Client, Workflow, WorkflowUnknownError, topics
 from infinitic.messages import engine, events
 from infinitic.runtime.publisher import CAUSE, ORIGIN
 from infinitic.transport import Message
@@ -17,7 +17,8 @@ from infinitic_storages.memory import Database
 from infinitic_testing.loop import run
 from tests.simulation.cases import Case
 from tests.simulation.invariants import check_nothing_changed, history_of, kept
-from tests.simulation.world import World, fused, played, stop
+from tests.simulation.messages import make_signal, take_dead_letters
+from tests.simulation.world import World, host_all, run_scenario, stop
 
 HORIZON = 1000.0
 
@@ -44,41 +45,24 @@ async def send(world: World, workflow_id: str, message: engine.Input, *, deliver
     await world.transport.publish(ENGINE, [Message(workflow_id, workflow_id, body, deliver_at=deliver_at)])
 
 
-def start_of(world: World, count: int, **fields: Any) -> engine.Start:
+def make_start(world: World, count: int, **fields: Any) -> engine.Start:
     made_at = fields.pop("made_at", world.clock.now())
     return engine.Start(made_at=made_at, method="read", arguments=Raw(b"[%d]" % count), **fields)
-
-
-def signal_of(world: World, text: str, **fields: Any) -> engine.Signal:
-    fields.setdefault("made_at", world.clock.now())
-    fields.setdefault("signal_id", ids.new_id())
-    return engine.Signal(channel="letters", value=Raw(b'"%b"' % text.encode()), **fields)
-
-
-async def dead_letters(world: World) -> list[Message]:
-    """All that is in the dead letters of the workflow."""
-    topic = topics.dead_letters(ENGINE)
-    await world.transport.declare([topic])
-    count = (await world.transport.stats(topic)).subscriptions["dead-letters"].backlog
-    consumer = await world.transport.subscribe(topic, "dead-letters", 100)
-    letters = [delivery.message for delivery in await consumer.receive(100)] if count else []
-    await consumer.close()
-    return letters
 
 
 def test_a_start_older_than_the_window_is_a_dead_letter_with_that_reason() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(2 * HORIZON)
-        await send(world, "old", start_of(world, 0, made_at=world.clock.now() - HORIZON - 1))
-        await send(world, "young", start_of(world, 0, made_at=world.clock.now() - HORIZON + 1))
-        await world.quiet()
+        await send(world, "old", make_start(world, 0, made_at=world.clock.now() - HORIZON - 1))
+        await send(world, "young", make_start(world, 0, made_at=world.clock.now() - HORIZON + 1))
+        await world.run_until_idle()
         assert [key.id for key in kept(world.database)] == ["young"]
-        (letter,) = await dead_letters(world)
+        (letter,) = await take_dead_letters(world, ENGINE)
         assert letter.key == "old"
         assert "deduplication window" in letter.headers[CAUSE]
         assert letter.headers[ORIGIN] == ENGINE.name
 
-    played(CASE, scenario, Database(deduplication_window=HORIZON))
+    run_scenario(scenario, CASE, database=Database(deduplication_window=HORIZON))
 
 
 @pytest.mark.parametrize(("later", "received"), [(0.0, True), (3.0, True), (7.5, True), (9.0, False)])
@@ -87,7 +71,7 @@ def test_a_signal_that_overtook_its_start_waits_for_it_for_eight_seconds(later: 
         stub = world.client.get_workflow_by_id(Mailbox, "box")
         sending = [asyncio.create_task(stub.letters.send(each, confirm=True)) for each in ("a", "b")]
         await asyncio.sleep(later)
-        await send(world, "box", start_of(world, 2))
+        await send(world, "box", make_start(world, 2))
         outcomes = await asyncio.gather(*sending, return_exceptions=True)
         if received:
             assert outcomes == [None, None]
@@ -98,7 +82,7 @@ def test_a_signal_that_overtook_its_start_waits_for_it_for_eight_seconds(later: 
         await asyncio.sleep(20.0)
         assert not world.backlog()
 
-    played(CASE, scenario)
+    run_scenario(scenario, CASE)
 
 
 @pytest.mark.parametrize("count", [1, 100])
@@ -109,12 +93,10 @@ def test_what_overtook_its_start_while_the_engine_was_down_is_taken_behind_it(co
         world = World()
         async with world.open():
             for number in range(count):
-                await send(world, "box", signal_of(world, str(number)))
-            await send(world, "box", start_of(world, count))
+                await send(world, "box", make_signal(world, str(number)))
+            await send(world, "box", make_start(world, count))
             await asyncio.sleep(11.0)
-            worker = world.worker()
-            fused(worker, CASE)
-            world.start(worker)
+            world.host(CASE, host_all)
             received = await world.client.get_handle(Mailbox.read, "box").result()
             assert received == [str(number) for number in range(count)], "none is lost, and their order stays"
 
@@ -125,18 +107,14 @@ def test_what_waits_for_its_start_is_counted_and_an_outage_uses_nothing_up() -> 
     async def main() -> None:
         world = World()
         async with world.open():
-            worker = world.worker()
-            fused(worker, CASE)
-            host = world.start(worker)
-            await send(world, "box", signal_of(world, "early"))
+            (host,) = world.host(CASE, host_all)
+            await send(world, "box", make_signal(world, "early"))
             await asyncio.sleep(1.0)
             await stop([host])
             await asyncio.sleep(600.0)
-            worker = world.worker()
-            fused(worker, CASE)
-            world.start(worker)
+            world.host(CASE, host_all)
             await asyncio.sleep(1.0)
-            await send(world, "box", start_of(world, 1))
+            await send(world, "box", make_start(world, 1))
             assert await world.client.get_handle(Mailbox.read, "box").result() == ["early"]
 
     run(main())
@@ -162,14 +140,14 @@ def test_who_asks_for_an_unknown_workflow_is_told_so(verb: str) -> None:
         assert not kept(world.database)
         assert not world.backlog()
 
-    played(CASE, scenario)
+    run_scenario(scenario, CASE)
 
 
 @pytest.mark.parametrize("verb", ["signal", "call", "cancel", "retry"])
 def test_who_commands_a_closed_workflow_is_told_so(verb: str) -> None:
     async def scenario(world: World) -> None:
-        await send(world, "nobody", start_of(world, 0))
-        await world.quiet()
+        await send(world, "nobody", make_start(world, 0))
+        await world.run_until_idle()
         before = kept(world.database)
         with pytest.raises(WorkflowUnknownError):
             await UNKNOWN[verb](world.client)
@@ -177,45 +155,45 @@ def test_who_commands_a_closed_workflow_is_told_so(verb: str) -> None:
         assert await world.client.get_handle(Mailbox.read, "nobody").result() == []
         check_nothing_changed(before, kept(world.database))
 
-    played(CASE, scenario)
+    run_scenario(scenario, CASE)
 
 
 def test_a_signal_older_than_the_window_is_never_obeyed() -> None:
     """Its deduplication id is gone, so nobody can tell whether it was taken: to obey it would be to obey a repeat."""
 
     async def scenario(world: World) -> None:
-        await send(world, "box", start_of(world, 2))
-        first = signal_of(world, "first")
+        await send(world, "box", make_start(world, 2))
+        first = make_signal(world, "first")
         await send(world, "box", first)
         await asyncio.sleep(HORIZON + 7200.0)  # the deduplication id is purged
         before = kept(world.database)
         await send(world, "box", first)
-        await world.quiet()
+        await world.run_until_idle()
         check_nothing_changed(before, kept(world.database))
-        (letter,) = await dead_letters(world)
+        (letter,) = await take_dead_letters(world, ENGINE)
         assert "deduplication window" in letter.headers[CAUSE]
-        await send(world, "box", signal_of(world, "second"))
+        await send(world, "box", make_signal(world, "second"))
         assert await world.client.get_handle(Mailbox.read, "box").result() == ["first", "second"]
 
-    played(CASE, scenario, Database(deduplication_window=HORIZON))
+    run_scenario(scenario, CASE, database=Database(deduplication_window=HORIZON))
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in one fold", "later"])
 def test_a_signal_or_call_that_comes_again_counts_once(together: bool) -> None:
     async def scenario(world: World) -> None:
-        await send(world, "box", start_of(world, 3))
+        await send(world, "box", make_start(world, 3))
         call = engine.CallMethod(made_at=world.clock.now(), method_id="m", method="echo", arguments=Raw(b'["x"]'))
         for text in ("a", "b"):
-            signal = signal_of(world, text, signal_id=f"signal {text}")
+            signal = make_signal(world, text, signal_id=f"signal {text}")
             for message in (signal, call) * 3:
                 await send(world, "box", message)
                 if not together:
-                    await world.quiet()
-        await world.quiet()
-        await send(world, "box", signal_of(world, "c"))
+                    await world.run_until_idle()
+        await world.run_until_idle()
+        await send(world, "box", make_signal(world, "c"))
         assert await world.client.get_handle(Mailbox.read, "box").result() == ["a", "b", "c"]
         ((_, segments),) = kept(world.database).values()
         called = [each for each in history_of(segments) if isinstance(each, events.MethodStarted)]
         assert [each.method_id for each in called] == ["box", "m"]
 
-    played(CASE, scenario)
+    run_scenario(scenario, CASE)

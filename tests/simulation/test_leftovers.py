@@ -13,7 +13,7 @@ from infinitic.storage import StateKey
 from infinitic.transport import Message
 from tests.simulation.cases import Case, Numbers
 from tests.simulation.invariants import history_of, kept
-from tests.simulation.world import World, played
+from tests.simulation.world import World, run_scenario
 
 
 class Sleeper(Workflow):
@@ -46,7 +46,7 @@ def test_early_late_and_repeated_wakes_fire_nothing_twice_and_nothing_early() ->
         key = StateKey("Sleeper", handle.workflow_id)
         topic = topics.workflow_engine("Sleeper")
         began = world.clock.now()
-        await world.quiet()
+        await world.run_until_idle()
         for pause in (0.0, 5.0, 4.9, 0.2, 30_000.0, 30_000.0):
             await asyncio.sleep(pause)
             armed = state.decode(kept(world.database)[key][0]).armed
@@ -54,7 +54,7 @@ def test_early_late_and_repeated_wakes_fire_nothing_twice_and_nothing_early() ->
             for due in (armed, armed - 1.0, began + 10.0, began + 86_400.0):
                 wake = engine.Wake(made_at=world.clock.now(), due=due)
                 await world.transport.publish(topic, [Message("wake", key.id, engine.encode(wake))])
-            await world.quiet()
+            await world.run_until_idle()
         assert await handle.result() == 3
         assert world.clock.now() - began == 90_020.0
         head, segments = kept(world.database)[key]
@@ -64,7 +64,7 @@ def test_early_late_and_repeated_wakes_fire_nothing_twice_and_nothing_early() ->
         assert not world.backlog()
         assert kept(world.database)[key][0] == head
 
-    played(CASE, scenario)
+    run_scenario(scenario, CASE)
 
 
 def test_a_tombstone_sends_no_task_again_whoever_asks() -> None:
@@ -72,7 +72,7 @@ def test_a_tombstone_sends_no_task_again_whoever_asks() -> None:
 
     async def scenario(world: World) -> None:
         handle = await world.client.dispatch(world.client.new_workflow(Departing).stay)
-        await world.quiet()
+        await world.run_until_idle()
         await world.client.cancel(handle)
         with pytest.raises(WorkflowCanceledError):
             await handle.result()
@@ -83,7 +83,7 @@ def test_a_tombstone_sends_no_task_again_whoever_asks() -> None:
         sent = [topic.name for topic, _ in world.published]
         assert sent.count("service-executor:Numbers") == 1
 
-    played(CASE, scenario)
+    run_scenario(scenario, CASE)
 
 
 def test_a_client_that_is_gone_blocks_nobody() -> None:
@@ -93,7 +93,7 @@ def test_a_client_that_is_gone_blocks_nobody() -> None:
         other = Client(world.connect(), name="gone", clock=world.clock)
         async with other:
             asking = [asyncio.create_task(other.new_workflow(Sleeper).sleep(5.0)) for _ in range(3)]
-            await world.quiet()
+            await world.run_until_idle()
         assert all(isinstance(each, Exception) for each in await asyncio.gather(*asking, return_exceptions=True))
         await asyncio.sleep(10.0)
         assert [state.decode(head).status for head, _ in kept(world.database).values()] == ["completed"] * 3
@@ -101,4 +101,4 @@ def test_a_client_that_is_gone_blocks_nobody() -> None:
         for key in kept(world.database):  # a new client fetches what the old one waited for
             assert await world.client.get_handle(Sleeper.sleep, key.id).result() == 1
 
-    played(CASE, scenario)
+    run_scenario(scenario, CASE)

@@ -15,9 +15,10 @@ import pytest
 from infinitic import Channel, Workflow
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
+from infinitic_testing.loop import run
 from infinitic_transports.memory import InMemoryTransport
 from tests.simulation.faulty import error_of
-from tests.simulation.world import RETENTION, World, run
+from tests.simulation.world import RETENTION, World
 
 T = TypeVar("T")
 

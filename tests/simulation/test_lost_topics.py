@@ -9,8 +9,9 @@ import pytest
 from infinitic import Channel, Workflow, topics
 from infinitic.topics import Topic
 from infinitic.transport import TransportUnavailable
+from infinitic_testing.loop import run
 from tests.simulation.cases import Case
-from tests.simulation.world import World, fused, run
+from tests.simulation.world import World, host_all
 
 
 class Echo:
@@ -40,9 +41,9 @@ def test_a_worker_joins_again_what_was_removed(lost: tuple[Topic, ...]) -> None:
         world = World()
         async with world.open():
             worker = world.worker()
-            fused(worker, CASE)
+            host_all(worker, CASE)
             host = world.start(worker)
-            await world.quiet()
+            await world.run_until_idle()
             for _ in range(3):
                 for topic in lost:
                     world.broker.remove(topic)
@@ -59,9 +60,9 @@ def test_a_worker_whose_connection_is_closed_is_not_ready() -> None:
         world = World()
         async with world.open():
             worker = world.worker()
-            fused(worker, CASE)
+            host_all(worker, CASE)
             world.start(worker)
-            await world.quiet()
+            await world.run_until_idle()
             assert worker.ready
             await world.transport_of(0).close()
             await asyncio.sleep(1.0)
@@ -74,13 +75,11 @@ def test_a_client_whose_topic_was_removed_listens_again() -> None:
     async def main() -> None:
         world = World()
         async with world.open():
-            worker = world.worker()
-            fused(worker, CASE)
-            world.start(worker)
-            await world.quiet()
+            world.host(CASE, host_all)
+            await world.run_until_idle()
             handle = await world.client.dispatch(world.client.new_workflow(Talk).listen)
             waiting = asyncio.ensure_future(handle.result())
-            await world.quiet()
+            await world.run_until_idle()
             world.broker.remove(topics.client("client"))
             with pytest.raises(TransportUnavailable, match="ask again"):
                 await waiting

@@ -6,8 +6,9 @@ import asyncio
 
 from infinitic import Workflow, topics
 from infinitic.storage import StateKey
+from infinitic_testing.loop import run
 from tests.simulation.cases import Case
-from tests.simulation.world import World, fused, run
+from tests.simulation.world import World, host_all
 
 
 class Slow:
@@ -32,11 +33,11 @@ TASKS = 30
 
 async def _opened(world: World, slow: Slow, cache_size: int) -> list[str]:
     worker = world.worker(cache_size=cache_size)
-    fused(worker, Case("one", (One,), lambda client: asyncio.sleep(0), (lambda: slow,)))
+    host_all(worker, Case("one", (One,), lambda client: asyncio.sleep(0), (lambda: slow,)))
     world.start(worker)
-    await world.quiet()
+    await world.run_until_idle()
     handles = [await world.client.dispatch(world.client.new_workflow(One).run, number) for number in range(TASKS)]
-    await world.quiet()
+    await world.run_until_idle()
     return [handle.workflow_id for handle in handles]
 
 

@@ -13,26 +13,23 @@ import pytest
 from infinitic import Client
 from infinitic.definitions.workflow_spec import spec_of
 from infinitic_testing.fences import Fence, FencedTransport
+from infinitic_testing.loop import run
 from tests.simulation.cases import CASES, CROWD, Case
+from tests.simulation.constellations import cut_points
 from tests.simulation.faulty import Hiccup, Outage
 from tests.simulation.invariants import check_ended, check_nothing_changed, kept
-from tests.simulation.test_power_cuts import cut_points
-from tests.simulation.world import Hosting, World, engines, executors, fused, played, run
+from tests.simulation.world import Hosting, World, host_all, host_engines, host_executors, run_scenario
 
 MINUTE = 70.0
 """Seconds: longer than a message may fail before its key is parked."""
 
 
-async def play(case: Case, fence: Fence, hostings: tuple[Hosting, ...] = (fused,)) -> object:
+async def play(case: Case, fence: Fence, hostings: tuple[Hosting, ...] = (host_all,)) -> object:
     """Run a scenario with workers whose ports are all behind this fence."""
     specs = {spec_of(workflow).name: spec_of(workflow) for workflow in case.workflows}
     world = World()
     async with world.open():
-        hosts = list[asyncio.Task[None]]()
-        for hosting in hostings:
-            worker = world.fenced(fence)
-            hosting(worker, case)
-            hosts.append(world.start(worker))
+        hosts = world.host(case, *hostings, fence=fence)
         outcome = await case.scenario(world.client)
         await world.settle()
         await check_ended(world, specs)
@@ -60,7 +57,7 @@ def test_any_single_operation_may_fail(case: Case, late: bool) -> None:
             raise
 
 
-@pytest.mark.parametrize("hostings", [(fused,), (engines, executors)], ids=["fused", "split"])
+@pytest.mark.parametrize("hostings", [(host_all,), (host_engines, host_executors)], ids=["fused", "split"])
 @pytest.mark.parametrize("what", [("broker",), ("storage",), ("broker", "storage"), ("replies",)], ids="+".join)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_minute_without(
@@ -88,9 +85,9 @@ def test_an_outage_and_its_end_are_said_once(what: str, caplog: pytest.LogCaptur
         world, outage = World(), Outage()
         async with world.open():
             worker = world.fenced(outage)
-            fused(worker, CROWD)
+            host_all(worker, CROWD)
             world.start(worker)
-            await world.quiet()
+            await world.run_until_idle()
             outage.down.add(what)
             asyncio.get_running_loop().call_later(MINUTE, outage.down.clear)
             await asyncio.gather(*(CROWD.scenario(world.client) for _ in range(10)))
@@ -122,9 +119,7 @@ def test_any_single_operation_of_a_client_may_fail(case: Case, late: bool) -> No
     async def main(fence: Fence) -> object:
         world = World()
         async with world.open():
-            worker = world.worker()
-            fused(worker, case)
-            world.start(worker)
+            world.host(case, host_all)
             async with Client(FencedTransport(world.connect(), fence), name="shaken", clock=world.clock) as client:
                 outcome = await case.scenario(client)
             await world.settle()
@@ -155,10 +150,10 @@ def test_a_client_whose_acknowledgement_fails_hears_what_comes_next() -> None:
             async with asyncio.timeout(MINUTE):
                 assert await CASES[0].scenario(client) == first
 
-    played(CASES[0], scenario)
+    run_scenario(scenario, CASES[0])
 
 
-@pytest.mark.parametrize("hostings", [(fused,), (engines, executors)], ids=["fused", "split"])
+@pytest.mark.parametrize("hostings", [(host_all,), (host_engines, host_executors)], ids=["fused", "split"])
 def test_a_cancel_that_comes_with_the_start_ends_the_workflow(hostings: tuple[Hosting, ...]) -> None:
     """S35: both waited in one fold while no worker was there, so the method is cancelled before its first line ran."""
     case = next(case for case in CASES if case.name == "cleanup")

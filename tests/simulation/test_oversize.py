@@ -97,7 +97,7 @@ def test_a_signal_that_the_storage_cannot_take_is_a_dead_letter_alone(split: boo
             host(world, split)
             handle = await world.client.dispatch(world.client.new_workflow(Small).hear)
             stub = world.client.get_workflow_by_id(Small, handle.workflow_id)
-            await world.quiet()
+            await world.run_until_idle()
             await stub.go.send("x" * 700 * KB)
             await stub.go.send("small")
             async with asyncio.timeout(10.0):
@@ -119,7 +119,7 @@ def test_who_calls_with_what_the_storage_cannot_take_is_told(running: bool, spli
             if running:
                 handle = await world.client.dispatch(stub.hear)
                 stub = world.client.get_workflow_by_id(Small, handle.workflow_id)
-                await world.quiet()
+                await world.run_until_idle()
             async with asyncio.timeout(10.0):
                 with pytest.raises(RequestRefusedError, match="above the limit of the storage"):
                     await stub.measure("x" * 700 * KB)
@@ -138,7 +138,7 @@ def test_code_that_asks_again_and_again_for_what_is_refused_stalls(split: bool, 
         async with world.open():
             host(world, split)
             handle = await world.client.dispatch(world.client.new_workflow(Small).stubborn, size * KB)
-            await world.quiet()
+            await world.run_until_idle()
             stalled = (await world.client.describe(handle)).stalled
             assert stalled is not None
             assert told in stalled

@@ -6,27 +6,19 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from msgspec import Raw
 
-from infinitic import Channel, Workflow, ids, topics
+from infinitic import Workflow, topics
 from infinitic.engines import state
-from infinitic.messages import engine, events
 from infinitic.runtime.publisher import CAUSE
 from infinitic.storage import Change, Flag, Outcome, Published, Refused, StateKey
-from infinitic.topics import Topic
 from infinitic.transport import Message
 from infinitic_storages.memory import Database
+from infinitic_testing.loop import run
 from tests.simulation.cases import Case
-from tests.simulation.invariants import history_of, kept
-from tests.simulation.world import World, fused, played, run
-
-
-class Inbox(Workflow):
-    letters = Channel[str]()
-
-    async def read(self, count: int) -> list[str]:
-        receiver = self.letters.receive()
-        return [await receiver for _ in range(count)]
+from tests.simulation.inbox import CASE, ENGINE, Inbox, read_signals, send, start
+from tests.simulation.invariants import kept
+from tests.simulation.messages import encode_signal, take_dead_letters
+from tests.simulation.world import World, host_all, run_scenario
 
 
 class Sleeper(Workflow):
@@ -34,8 +26,6 @@ class Sleeper(Workflow):
         await asyncio.sleep(600.0)
 
 
-CASE = Case("inbox", (Inbox,), lambda client: asyncio.sleep(0), ())
-ENGINE = topics.workflow_engine("Inbox")
 GARBAGE = b'{"t": "signal", "this": "is none"}'
 
 
@@ -52,114 +42,75 @@ def _has_poison(change: Change) -> bool:
     return change.segment is not None and b"poison" in change.segment.events
 
 
-def signal(world: World, text: str) -> bytes:
-    return engine.encode(
-        engine.Signal(
-            made_at=world.clock.now(), signal_id=ids.new_id(), channel="letters", value=Raw(b'"%b"' % text.encode())
-        )
-    )
-
-
-async def send(world: World, key: str, *bodies: bytes, topic: Topic = ENGINE) -> None:
-    await world.transport.publish(topic, [Message(key, key, body) for body in bodies])
-
-
-def heard(world: World, key: str) -> list[str]:
-    """The signals in the history of an instance."""
-    _, segments = kept(world.database)[StateKey("Inbox", key)]
-    return [bytes(event.value).decode() for event in history_of(segments) if isinstance(event, events.SignalReceived)]
-
-
-async def letters(world: World) -> list[Message]:
-    """The dead letters, taken out."""
-    topic = topics.dead_letters(ENGINE)
-    await world.transport.declare([topic])
-    if not (await world.transport.stats(topic)).subscriptions["dead-letters"].backlog:
-        return []
-    consumer = await world.transport.subscribe(topic, "dead-letters", 100)
-    found = await consumer.receive(100)
-    await consumer.ack(found)
-    await consumer.close()
-    return [delivery.message for delivery in found]
-
-
-async def start(world: World, count: int) -> str:
-    handle = await world.client.dispatch(world.client.new_workflow(Inbox).read, count)
-    await world.quiet()
-    return handle.workflow_id
-
-
 def test_a_poison_message_parks_its_key_after_its_budget_and_no_other_key() -> None:
     async def scenario(world: World) -> None:
         sick, sound = await start(world, 9), await start(world, 2)
-        one, poison, two, three = (signal(world, each) for each in ("1", "poison", "2", "3"))
+        one, poison, two, three = (encode_signal(world, each) for each in ("1", "poison", "2", "3"))
         await send(world, sick, one, poison, two)
         await asyncio.sleep(1.0)
-        assert heard(world, sick) == ['"1"'], "what came before the poison, in the same fold, is taken alone"
-        await send(world, sound, signal(world, "a"))
+        assert read_signals(world, sick) == ['"1"'], "what came before the poison, in the same fold, is taken alone"
+        await send(world, sound, encode_signal(world, "a"))
         await asyncio.sleep(30.0)
         await send(world, sick, three)
-        await send(world, sound, signal(world, "b"))
+        await send(world, sound, encode_signal(world, "b"))
         assert await world.client.get_handle(Inbox.read, sound).result() == ["a", "b"], "other keys go on"
         await asyncio.sleep(27.0)
-        assert await letters(world) == []
+        assert await take_dead_letters(world, ENGINE) == []
         await asyncio.sleep(10.0)
-        buried = await letters(world)
+        buried = await take_dead_letters(world, ENGINE)
         assert [(letter.key, letter.body) for letter in buried] == [(sick, poison), (sick, two), (sick, three)]
         assert "this is poison" in buried[0].headers[CAUSE]
-        assert heard(world, sick) == ['"1"']
+        assert read_signals(world, sick) == ['"1"']
         assert state.decode(kept(world.database)[StateKey("Inbox", sick)][0]).parked
 
-    played(CASE, scenario, Picky())
+    run_scenario(scenario, CASE, database=Picky())
 
 
 def test_a_start_is_taken_though_what_overtook_it_is_poison() -> None:
     async def scenario(world: World) -> None:
         await world.client.dispatch(world.client.new_workflow(Inbox).read, 1)
-        await world.quiet()
+        await world.run_until_idle()
         (start,) = (message for topic, message in world.published if topic == ENGINE)
-        poison = signal(world, "poison")
+        poison = encode_signal(world, "poison")
         await world.stop()
         await send(world, "new", poison, start.body)
-        worker = world.worker()
-        fused(worker, CASE)
-        world.start(worker)
-        await world.quiet()
+        world.host(CASE, host_all)
+        await world.run_until_idle()
         await asyncio.sleep(1.0)
         assert StateKey("Inbox", "new") in kept(world.database), "it was taken alone"
         await asyncio.sleep(70.0)
-        assert [letter.body for letter in await letters(world)] == [poison]
+        assert [letter.body for letter in await take_dead_letters(world, ENGINE)] == [poison]
         assert state.decode(kept(world.database)[StateKey("Inbox", "new")][0]).parked
 
-    played(CASE, scenario, Picky())
+    run_scenario(scenario, CASE, database=Picky())
 
 
 def test_a_parked_instance_shows_as_parked_and_takes_nothing_wherever_it_is() -> None:
     async def scenario(world: World) -> None:
         sick = await start(world, 9)
-        poison = signal(world, "poison")
+        poison = encode_signal(world, "poison")
         await send(world, sick, poison)
         await asyncio.sleep(70.0)
         stub = world.client.get_workflow_by_id(Inbox, sick)
         assert (await world.client.describe(stub)).parked
         assert [each.key.id for each in (await world.client.list_workflows(flag=Flag.PARKED)).found] == [sick]
-        assert [letter.body for letter in await letters(world)] == [poison]
-        later = [signal(world, each) for each in ("1", "2")]
+        assert [letter.body for letter in await take_dead_letters(world, ENGINE)] == [poison]
+        later = [encode_signal(world, each) for each in ("1", "2")]
         await send(world, sick, *later)
-        await world.quiet()
-        assert [letter.body for letter in await letters(world)] == later
+        await world.run_until_idle()
+        assert [letter.body for letter in await take_dead_letters(world, ENGINE)] == later
 
         other = world.worker()  # another worker knows it from the state
-        fused(other, CASE)
+        host_all(other, CASE)
         world.transport_of(0).crash()
         world.start(other)
         await send(world, sick, *later)
         assert (await world.client.describe(stub)).parked
-        assert [letter.body for letter in await letters(world)] == later
-        assert heard(world, sick) == []
+        assert [letter.body for letter in await take_dead_letters(world, ENGINE)] == later
+        assert read_signals(world, sick) == []
         assert not world.backlog()
 
-    played(CASE, scenario, Picky())
+    run_scenario(scenario, CASE, database=Picky())
 
 
 def test_a_parked_instance_sends_its_last_messages_no_more() -> None:
@@ -167,31 +118,31 @@ def test_a_parked_instance_sends_its_last_messages_no_more() -> None:
 
     async def scenario(world: World) -> None:
         handle = await world.client.dispatch(world.client.new_workflow(Sleeper).sleep)
-        await world.quiet()
+        await world.run_until_idle()
         sick = handle.workflow_id
-        await send(world, sick, signal(world, "poison"), topic=topics.workflow_engine("Sleeper"))
+        await send(world, sick, encode_signal(world, "poison"), topic=topics.workflow_engine("Sleeper"))
         await asyncio.sleep(70.0)
         await asyncio.sleep(3600.0)  # its own wake is due long since
         stub = world.client.get_workflow_by_id(Sleeper, sick)
         for _ in range(3):
             assert (await world.client.describe(stub)).parked
-        await world.quiet()
+        await world.run_until_idle()
         buried = (await world.transport.stats(topics.dead_letters(topics.workflow_engine("Sleeper")))).subscriptions
         assert buried["dead-letters"].backlog == 2, "the poison, and the wake that was in the broker already"
 
-    played(Case("sleeper", (Sleeper,), lambda client: asyncio.sleep(0), ()), scenario, Picky())
+    run_scenario(scenario, Case("sleeper", (Sleeper,), lambda client: asyncio.sleep(0), ()), database=Picky())
 
 
 @pytest.mark.parametrize("key", ["nobody", "", "x" * 300])
 def test_garbage_for_nobody_ends_in_the_dead_letters_at_once(key: str) -> None:
     async def scenario(world: World) -> None:
         await send(world, key, GARBAGE)
-        await world.quiet()
-        assert [letter.body for letter in await letters(world)] == [GARBAGE]
+        await world.run_until_idle()
+        assert [letter.body for letter in await take_dead_letters(world, ENGINE)] == [GARBAGE]
         assert not kept(world.database)
         assert not world.backlog()
 
-    played(CASE, scenario)
+    run_scenario(scenario, CASE)
 
 
 def test_a_task_nobody_can_read_ends_in_the_dead_letters_at_once() -> None:
@@ -203,10 +154,10 @@ def test_a_task_nobody_can_read_ends_in_the_dead_letters_at_once() -> None:
             worker = world.worker()
             worker.add_service(Reader())
             host = world.start(worker)
-            await world.quiet()
+            await world.run_until_idle()
             topic = topics.service_executor("Reader")
             await world.deliver_again([(topic, Message("x", None, b"no task"))])
-            await world.quiet()
+            await world.run_until_idle()
             dead = (await world.transport.stats(topics.dead_letters(topic))).subscriptions["dead-letters"]
             assert dead.backlog == 1
             assert (await world.transport.stats(topic)).subscriptions["service-executor"].unacked == 0

@@ -5,92 +5,17 @@ Each test loops over all cut points of one case, in one flavour and one constell
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from infinitic.definitions.workflow_spec import spec_of
 from infinitic_testing.fences import Fence
+from infinitic_testing.loop import run
 from tests.simulation.cases import CASES, CROWD, Case
+from tests.simulation.constellations import CONSTELLATIONS, REPLACED, TWO, Constellation, cut_points, play
 from tests.simulation.examples import EXAMPLES
-from tests.simulation.invariants import check_ended, check_nothing_changed, kept
-from tests.simulation.world import Hosting, World, engines, executors, fused, run
 
 FLAVOURS = {"before": False, "after": True}
-
-
-@dataclass(frozen=True)
-class Constellation:
-    """Who is there: the worker that is cut, those that are there from the start, those that come after the cut."""
-
-    cut: Hosting
-    before: tuple[Hosting, ...] = ()
-    after: tuple[Hosting, ...] = ()
-    zombie: bool = False
-
-
-REPLACED = Constellation(fused, after=(fused,))
-TWO = Constellation(fused, before=(fused,))
-CONSTELLATIONS = {
-    "replaced": REPLACED,
-    "two": TWO,
-    "zombie": Constellation(fused, before=(fused,), zombie=True),
-    "split, engine cut": Constellation(engines, before=(executors,), after=(engines,)),
-    "split, executor cut": Constellation(executors, before=(engines,), after=(executors,)),
-}
-
-
-async def play(case: Case, who: Constellation, fence: Fence, *, cache_size: int = 1000) -> object:
-    """Run a scenario to its end, check all that must hold, and return its outcome."""
-    specs = {spec_of(workflow).name: spec_of(workflow) for workflow in case.workflows}
-    world = World()
-    async with world.open():
-
-        def host(hosting: Hosting) -> None:
-            worker = world.worker(cache_size=cache_size)
-            hosting(worker, case)
-            world.start(worker)
-
-        victim = world.fenced(fence, zombie=who.zombie, cache_size=cache_size)
-        who.cut(victim, case)
-        first = world.start(victim)
-
-        def replace() -> None:
-            if not who.zombie:
-                first.cancel()
-            for hosting in who.after:
-                host(hosting)
-
-        fence.on_cut(replace)
-        for hosting in who.before:
-            host(hosting)
-        await world.quiet()
-        outcome = await case.scenario(world.client)
-        await world.quiet()
-        await check_ended(world, specs)
-        before = kept(world.database)
-        fence.resume()
-        await world.settle()
-        await check_ended(world, specs)
-        check_nothing_changed(before, kept(world.database))
-        seen = len(fence.operations)
-        await asyncio.sleep(30.0)
-        restless = set(fence.operations[seen:]) - {"purge", "find"}
-        assert not restless, f"it does not come to rest: {restless}"
-        assert not world.backlog(), f"something is left: {world.backlog()}"
-    return outcome
-
-
-def cut_points(uncut: Fence) -> Iterator[int]:
-    """The numbers of all operations, but for the hourly maintenance after its first two turns: they are all alike."""
-    hourly = 0
-    for number, operation in enumerate(uncut.operations, 1):
-        hourly += operation in ("purge", "find")
-        if hourly <= 4 or operation not in ("purge", "find"):
-            yield number
 
 
 def cut_everywhere(case: Case, who: Constellation, *, after: bool) -> None:

@@ -11,8 +11,9 @@ import pytest
 from infinitic import Worker
 from infinitic.errors import TransportError
 from infinitic_testing.fences import Fence
+from infinitic_testing.loop import run
 from tests.simulation.cases import CASES, Case
-from tests.simulation.world import RETENTION, Hosting, World, executors, run, services
+from tests.simulation.world import RETENTION, Hosting, World, host_executors, host_services
 
 T = TypeVar("T")
 
@@ -51,14 +52,8 @@ async def play(case: Case, fence: Fence, hostings: tuple[Hosting, ...]) -> objec
     """Run a scenario: the services are elsewhere, beyond the fence."""
     world = World()
     async with world.open():
-        hosts = list[asyncio.Task[None]]()
-        for hosting in hostings:
-            worker = world.fenced(fence)
-            hosting(worker, case)
-            hosts.append(world.start(worker))
-        worker = world.worker()
-        services(worker, case)
-        world.start(worker)
+        hosts = world.host(case, *hostings, fence=fence)
+        world.host(case, host_services)
         outcome = await case.scenario(world.client)
         await world.settle()
         assert not world.backlog(), f"something is left: {world.backlog()}"
@@ -66,7 +61,7 @@ async def play(case: Case, fence: Fence, hostings: tuple[Hosting, ...]) -> objec
     return outcome
 
 
-@pytest.mark.parametrize("hostings", [(codes,), (states, executors)], ids=["fused", "split"])
+@pytest.mark.parametrize("hostings", [(codes,), (states, host_executors)], ids=["fused", "split"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_broker_that_refuses_all_for_a_while(case: Case, hostings: tuple[Hosting, ...]) -> None:
     expected = run(play(case, Fence(), hostings))

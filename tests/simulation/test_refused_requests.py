@@ -15,7 +15,7 @@ from infinitic.storage import Change, Outcome, Published, Refused
 from infinitic.transport import Message
 from infinitic_storages.memory import Database
 from tests.simulation.cases import Case
-from tests.simulation.world import World, played
+from tests.simulation.world import World, run_scenario
 
 
 class Box(Workflow):
@@ -48,7 +48,7 @@ class Picky(Database):
 
 async def start(world: World) -> tuple[str, Box]:
     handle = await world.client.dispatch(world.client.new_workflow(Box).fill, 9)
-    await world.quiet()
+    await world.run_until_idle()
     return handle.workflow_id, world.client.get_workflow_by_id(Box, handle.workflow_id)
 
 
@@ -74,7 +74,7 @@ def test_requests_to_an_instance_that_is_parked_are_answered() -> None:
                 await ask
         assert (await world.client.describe(stub)).parked
 
-    played(CASE, scenario, Picky())
+    run_scenario(scenario, CASE, database=Picky())
 
 
 def test_a_start_that_parks_its_key_is_answered() -> None:
@@ -88,7 +88,7 @@ def test_a_start_that_parks_its_key_is_answered() -> None:
         with pytest.raises(RequestRefusedError, match="no room"):
             await world.client.new_workflow(Box).fill(1)
 
-    played(CASE, scenario, Never())
+    run_scenario(scenario, CASE, database=Never())
 
 
 def _deep(levels: int) -> bytes:
@@ -108,7 +108,7 @@ def test_whoever_an_undecodable_input_names_is_answered(body: bytes, *, known: b
     async def scenario(world: World) -> None:
         key = (await start(world))[0] if known else "nobody"
         await world.deliver_again([(ENGINE, Message(key, key, body))])
-        await world.quiet()
+        await world.run_until_idle()
         (answer,) = [
             responses.decode(message.body)
             for topic, message in world.published
@@ -117,7 +117,7 @@ def test_whoever_an_undecodable_input_names_is_answered(body: bytes, *, known: b
         assert isinstance(answer, responses.WorkflowUnknown)
         assert "input of an instance" in answer.reason
 
-    played(CASE, scenario)
+    run_scenario(scenario, CASE)
 
 
 def test_a_request_older_than_the_window_is_answered() -> None:
@@ -134,7 +134,7 @@ def test_a_request_older_than_the_window_is_answered() -> None:
         ):
             to = key if number == 0 else "another"
             await world.deliver_again([(ENGINE, Message(to, to, engine.encode(message)))])
-        await world.quiet()
+        await world.run_until_idle()
         told = {
             message.id: responses.decode(message.body)
             for topic, message in world.published
@@ -145,7 +145,7 @@ def test_a_request_older_than_the_window_is_answered() -> None:
             assert isinstance(answer, responses.WorkflowUnknown)
             assert "older than the deduplication window" in answer.reason
 
-    played(CASE, scenario)
+    run_scenario(scenario, CASE)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_response_that_cannot_be_decoded_is_raised_to_who_waits_for_it() -> No
     async def scenario(world: World) -> None:
         key, _ = await start(world)
         waiting = asyncio.ensure_future(world.client.get_handle(Box.fill, key).result())
-        await world.quiet()
+        await world.run_until_idle()
         asked = next(
             each
             for _, message in reversed(world.published)
@@ -179,4 +179,4 @@ def test_a_response_that_cannot_be_decoded_is_raised_to_who_waits_for_it() -> No
         with pytest.raises(DecodingError, match="nested deeper"):
             await waiting
 
-    played(CASE, scenario)
+    run_scenario(scenario, CASE)

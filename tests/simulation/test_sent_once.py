@@ -19,7 +19,7 @@ from infinitic.storage import (
 from infinitic_storages.memory import Database
 from tests.simulation.cases import Case, Numbers
 from tests.simulation.damages import Bench
-from tests.simulation.world import World, fused, played
+from tests.simulation.world import World, host_all, run_scenario
 
 
 class Steps:
@@ -70,7 +70,7 @@ def test_while_nothing_can_be_written_no_task_is_sent_again(error: Exception) ->
         assert await handle.result(timeout=60.0) == ["one", "two", "three"]
         assert len(sent(world, "Steps")) == 3
 
-    played(CASE, scenario, database)
+    run_scenario(scenario, CASE, database=database)
 
 
 class Pair(Workflow):
@@ -93,17 +93,15 @@ def test_while_an_instance_waits_for_a_repair_no_task_is_sent_again() -> None:
     async def scenario(world: World) -> None:
         stub = world.client.new_workflow(Pair)
         handle, other = [await world.client.dispatch(stub.run) for _ in range(2)]
-        await world.quiet()
+        await world.run_until_idle()
         await world.stop()
         bench = Bench(world.database, StateKey("Pair", handle.workflow_id), StateKey("Pair", other.workflow_id))
         bench.damage_segments("a bit is flipped in the first")
-        worker = world.worker()
-        fused(worker, PAIR)
-        world.start(worker)
+        world.host(PAIR, host_all)
         before = len(sent(world, "Numbers"))
         await asyncio.sleep(150.0)
         assert "is damaged" in ((await world.client.describe(handle)).stalled or "")
         again = [body for body in sent(world, "Numbers")[before:] if handle.workflow_id.encode() in body]
         assert len(again) <= 1, "once, when it was taken over"
 
-    played(PAIR, scenario)
+    run_scenario(scenario, PAIR)

@@ -22,9 +22,10 @@ from infinitic.storage import (
 from infinitic_storages.memory import Database
 from tests.simulation.cases import Case
 from tests.simulation.damages import Bench
+from tests.simulation.inbox import CASE, ENGINE, read_signals, send, start
 from tests.simulation.invariants import kept
-from tests.simulation.test_parking import CASE, heard, letters, send, signal, start
-from tests.simulation.world import World, fused, played
+from tests.simulation.messages import encode_signal, take_dead_letters
+from tests.simulation.world import World, host_all, run_scenario
 
 SOUND = 5
 
@@ -64,15 +65,15 @@ def test_what_fails_for_all_is_waited_out(error: type[StorageError]) -> None:
         keys = [await start(world, 9) for _ in range(SOUND)]
         database.everything = error("refused")
         for key in keys:
-            await send(world, key, signal(world, "a"))
+            await send(world, key, encode_signal(world, "a"))
         await asyncio.sleep(90.0)
         database.everything = None
         await asyncio.sleep(10.0)
-        assert [heard(world, key) for key in keys] == [['"a"']] * SOUND
+        assert [read_signals(world, key) for key in keys] == [['"a"']] * SOUND
         assert not any(parked(world, key) for key in keys)
-        assert await letters(world) == []
+        assert await take_dead_letters(world, ENGINE) == []
 
-    played(CASE, scenario, database)
+    run_scenario(scenario, CASE, database=database)
 
 
 def test_an_instance_that_cannot_be_read_is_parked_alone() -> None:
@@ -83,18 +84,16 @@ def test_an_instance_that_cannot_be_read_is_parked_alone() -> None:
         await world.stop()
         database.reading = sick
         for key in (sick, *sound):
-            await send(world, key, signal(world, "a"))
-        worker = world.worker()
-        fused(worker, CASE)
-        world.start(worker)
-        await world.quiet()
+            await send(world, key, encode_signal(world, "a"))
+        world.host(CASE, host_all)
+        await world.run_until_idle()
         database.reading = None  # for us to look
-        assert [heard(world, key) for key in sound] == [['"a"']] * SOUND, "at once"
+        assert [read_signals(world, key) for key in sound] == [['"a"']] * SOUND, "at once"
         database.reading = sick
         await asyncio.sleep(90.0)
-        assert [letter.key for letter in await letters(world)] == [sick]
+        assert [letter.key for letter in await take_dead_letters(world, ENGINE)] == [sick]
 
-    played(CASE, scenario, database)
+    run_scenario(scenario, CASE, database=database)
 
 
 def test_an_instance_that_cannot_be_written_waits_alone() -> None:
@@ -105,17 +104,17 @@ def test_an_instance_that_cannot_be_written_waits_alone() -> None:
         sick, *sound = [await start(world, 9) for _ in range(1 + SOUND)]
         database.writing = sick
         for key in (sick, *sound):
-            await send(world, key, signal(world, "a"))
-        await world.quiet()
-        assert [heard(world, key) for key in sound] == [['"a"']] * SOUND, "at once"
+            await send(world, key, encode_signal(world, "a"))
+        await world.run_until_idle()
+        assert [read_signals(world, key) for key in sound] == [['"a"']] * SOUND, "at once"
         await asyncio.sleep(90.0)
-        assert heard(world, sick) == []
+        assert read_signals(world, sick) == []
         database.writing = None
         await asyncio.sleep(10.0)
-        assert heard(world, sick) == ['"a"']
-        assert await letters(world) == []
+        assert read_signals(world, sick) == ['"a"']
+        assert await take_dead_letters(world, ENGINE) == []
 
-    played(CASE, scenario, database)
+    run_scenario(scenario, CASE, database=database)
 
 
 def test_an_instance_whose_damage_cannot_be_shown_waits_alone() -> None:
@@ -128,17 +127,15 @@ def test_an_instance_whose_damage_cannot_be_shown_waits_alone() -> None:
         Bench(database, StateKey("Inbox", sick), StateKey("Inbox", sound[0])).damage_outbox("it is gone")
         database.writing = sick
         for key in (sick, *sound):
-            await send(world, key, signal(world, "a"))
-        worker = world.worker()
-        fused(worker, CASE)
-        world.start(worker)
-        await world.quiet()
-        assert [heard(world, key) for key in sound] == [['"a"']] * SOUND, "at once"
+            await send(world, key, encode_signal(world, "a"))
+        world.host(CASE, host_all)
+        await world.run_until_idle()
+        assert [read_signals(world, key) for key in sound] == [['"a"']] * SOUND, "at once"
         await asyncio.sleep(90.0)
-        assert heard(world, sick) == []
-        assert await letters(world) == []
+        assert read_signals(world, sick) == []
+        assert await take_dead_letters(world, ENGINE) == []
 
-    played(CASE, scenario, database)
+    run_scenario(scenario, CASE, database=database)
 
 
 class Broken(Database):
@@ -164,19 +161,17 @@ def test_an_instance_at_which_an_adapter_breaks_harms_no_other(error: Exception)
         database.broken, database.error = sick, error
         for text in ("a", "b"):
             for key in (sick, *sound):
-                await send(world, key, signal(world, text))
-        worker = world.worker()
-        fused(worker, CASE)
-        world.start(worker)
+                await send(world, key, encode_signal(world, text))
+        world.host(CASE, host_all)
         await asyncio.sleep(90.0)
         database.broken = None
-        assert [heard(world, key) for key in sound] == [['"a"', '"b"']] * SOUND
+        assert [read_signals(world, key) for key in sound] == [['"a"', '"b"']] * SOUND
         await asyncio.sleep(40.0)
         waits = isinstance(error, MissingDriverError)
-        assert heard(world, sick) == (['"a"', '"b"'] if waits else [])
-        assert [letter.key for letter in await letters(world)] == ([] if waits else [sick, sick])
+        assert read_signals(world, sick) == (['"a"', '"b"'] if waits else [])
+        assert [letter.key for letter in await take_dead_letters(world, ENGINE)] == ([] if waits else [sick, sick])
 
-    played(CASE, scenario, database)
+    run_scenario(scenario, CASE, database=database)
 
 
 class Stuck(Database):
@@ -195,9 +190,9 @@ class Sleeper(Workflow):
 def test_a_lost_wake_is_found_though_what_has_expired_cannot_be_removed() -> None:
     async def scenario(world: World) -> None:
         handle = await world.client.dispatch(world.client.new_workflow(Sleeper).sleep)
-        await world.quiet()
+        await world.run_until_idle()
         world.broker.remove(topics.workflow_engine("Sleeper"))
         await asyncio.sleep(2 * 3600.0)
         assert await handle.result(timeout=60.0) == "awake"
 
-    played(Case("sleeper", (Sleeper,), lambda client: asyncio.sleep(0), ()), scenario, Stuck())
+    run_scenario(scenario, Case("sleeper", (Sleeper,), lambda client: asyncio.sleep(0), ()), database=Stuck())

@@ -10,9 +10,10 @@ import pytest
 
 from infinitic.errors import TransportError
 from infinitic_testing.fences import Fence
+from infinitic_testing.loop import run
 from tests.simulation.cases import CASES, Case
 from tests.simulation.faulty import STORAGE
-from tests.simulation.world import Hosting, World, engines, executors, fused, run
+from tests.simulation.world import Hosting, World, host_all, host_engines, host_executors
 
 T = TypeVar("T")
 
@@ -50,11 +51,7 @@ class Refusing(Fence):
 async def play(case: Case, fence: Fence, hostings: tuple[Hosting, ...]) -> object:
     world = World()
     async with world.open():
-        hosts = list[asyncio.Task[None]]()
-        for hosting in hostings:
-            worker = world.fenced(fence)
-            hosting(worker, case)
-            hosts.append(world.start(worker))
+        hosts = world.host(case, *hostings, fence=fence)
         outcome = await case.scenario(world.client)
         await world.settle()
         assert not world.backlog(), f"something is left: {world.backlog()}"
@@ -62,7 +59,7 @@ async def play(case: Case, fence: Fence, hostings: tuple[Hosting, ...]) -> objec
     return outcome
 
 
-@pytest.mark.parametrize("hostings", [(fused,), (engines, executors)], ids=["fused", "split"])
+@pytest.mark.parametrize("hostings", [(host_all,), (host_engines, host_executors)], ids=["fused", "split"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_no_worker_ends_by_what_the_broker_refuses(case: Case, hostings: tuple[Hosting, ...]) -> None:
     uncut = Fence()

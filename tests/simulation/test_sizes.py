@@ -192,7 +192,7 @@ def test_what_fits_alone_is_not_refused_because_of_what_came_before_it(split: bo
         async with world.open():
             worker = hosted(world, split, cache_size=cache_size)
             handle = await world.client.dispatch(world.client.new_workflow(Bulk).mixed)
-            await world.quiet()
+            await world.run_until_idle()
             await stop(worker)
             stub = world.client.get_workflow_by_id(Bulk, handle.workflow_id)
             for size in (1, 40, 175, 3, 60, 178):
@@ -281,7 +281,7 @@ def test_a_refusal_is_replayed_whatever_the_limit_is_now() -> None:
             first.add_workflow(Bulk)
             host = world.start(first)
             handle = await world.client.dispatch(world.client.new_workflow(Bulk).careful, 190 * KB)
-            await world.quiet()
+            await world.run_until_idle()
             await stop([host])
             _, history = only(world)
             (refused,) = (event for event in history if isinstance(event, RefuseCall))
@@ -317,7 +317,7 @@ def test_an_activation_that_does_not_fit_into_the_storage_is_undone() -> None:
         async with world.open():
             hosts = hosted(world, split=False)
             handle = await world.client.dispatch(world.client.new_workflow(Bulk).wait, 2000)
-            await world.quiet()
+            await world.run_until_idle()
             info = await world.client.describe(handle)
             assert info.stalled is not None
             assert "above the limit of the storage of" in info.stalled
@@ -347,7 +347,7 @@ def test_what_came_and_what_is_asked_for_need_not_fit_together(
         async with world.open():
             hosts = hosted(world, split)
             handle = await world.client.dispatch(world.client.new_workflow(Bulk).echoed, signals, 80 * KB)
-            await world.quiet()
+            await world.run_until_idle()
             await stop(hosts)
             stub = world.client.get_workflow_by_id(Bulk, handle.workflow_id)
             for _ in range(signals):
@@ -398,7 +398,7 @@ def test_the_reason_of_a_stall_is_cut() -> None:
             worker.add_workflow(Broken)
             world.start(worker)
             handle = await world.client.dispatch(world.client.new_workflow(Broken).run)
-            await world.quiet()
+            await world.run_until_idle()
             reason = (await world.client.describe(handle)).stalled
             assert reason is not None
             assert 4_000 < len(reason.encode()) <= 8 * 1024
@@ -422,7 +422,7 @@ def test_an_executor_holds_a_bounded_part_of_what_waits() -> None:
             for _ in range(3):
                 await asyncio.sleep(0)
             await stop([host])
-            await world.quiet()
+            await world.run_until_idle()
             world.start(coded(world.worker()))
             assert await handle.result() == 64_000_000
             _, history = only(world)

@@ -15,7 +15,7 @@ from infinitic.messages import engine
 from infinitic_testing.loop import run
 from tests.simulation.cases import Case
 from tests.simulation.invariants import kept
-from tests.simulation.world import World, fused
+from tests.simulation.world import World, host_all
 
 
 class Skewed(Clock):
@@ -50,9 +50,7 @@ def test_a_wake_makes_one_commit_however_early_it_comes(seconds: float, caplog: 
     async def main() -> None:
         world = World()
         async with world.open():
-            worker = world.worker(clock=Skewed(world.clock, seconds))
-            fused(worker, CASE)
-            world.start(worker)
+            world.host(CASE, host_all, clock=Skewed(world.clock, seconds))
             began = world.clock.now()
             assert await world.client.new_workflow(Sleeper).sleep(5) > 52.4
             passed = world.clock.now() - began
@@ -79,9 +77,7 @@ def test_a_wake_that_was_armed_for_another_instant_changes_nothing() -> None:
     async def main() -> None:
         world = World()
         async with world.open():
-            worker = world.worker()
-            fused(worker, CASE)
-            world.start(worker)
+            world.host(CASE, host_all)
             handle = await world.client.dispatch(world.client.new_workflow(Sleeper).sleep, 1)
             await asyncio.sleep(1.0)
             before = kept(world.database)
@@ -89,7 +85,7 @@ def test_a_wake_that_was_armed_for_another_instant_changes_nothing() -> None:
             for due in (0.0, 1e300, world.clock.now() + 3):
                 forged = engine.encode(engine.Wake(made_at=world.clock.now(), due=due))
                 await world.deliver_again([(topic, type(message)("x", message.key, forged))])
-            await world.quiet()
+            await world.run_until_idle()
             assert kept(world.database) == before
             assert sum(topic.name.startswith("workflow-engine") for topic, _ in world.published) == 2
             await handle.result()

@@ -16,13 +16,14 @@ from infinitic.replay.instance import Instance
 from infinitic.topics import workflow_engine
 from infinitic.transport import Message
 from infinitic_testing.fences import Fence
+from infinitic_testing.loop import run
 from infinitic_testing.simulation import Simulation
 from infinitic_transports.memory import Broker
 from tests.simulation.cases import CASES, CROWD, Case
+from tests.simulation.constellations import CONSTELLATIONS, REPLACED, play
 from tests.simulation.examples import EXAMPLES
 from tests.simulation.invariants import kept
-from tests.simulation.test_power_cuts import CONSTELLATIONS, REPLACED, play
-from tests.simulation.world import World, run, stop
+from tests.simulation.world import World, stop
 
 
 @pytest.mark.parametrize("cache_size", [1000, 0], ids=["live", "replayed"])
@@ -168,21 +169,21 @@ def test_a_stall_that_comes_again_does_not_stall_what_goes_on() -> None:
             rest(worker)
             world.start(worker)
             handle = await world.client.dispatch(world.client.new_workflow(Recorded).run)
-            await world.quiet()
+            await world.run_until_idle()
             stalling = engine.Decision(made_at=world.clock.now(), activation=1, stalled="a bug", epoch=0)
             message = (workflow_engine("Changed"), Message("x", handle.workflow_id, engine.encode(stalling)))
             await world.deliver_again([message])
-            await world.quiet()
+            await world.run_until_idle()
             stub = world.client.get_workflow_by_id(Recorded, handle.workflow_id)
             assert (await world.client.describe(stub)).stalled == "a bug"
             await world.client.retry_workflow_task(stub, confirm=True)
             await world.deliver_again([message])
-            await world.quiet()
+            await world.run_until_idle()
             assert (await world.client.describe(stub)).stalled is None
             executor = world.worker()
             code(executor, Recorded)
             world.start(executor)
-            await world.quiet()
+            await world.run_until_idle()
             await world.deliver_again([message])
             await stub.go.send("!")
             assert await handle.result() == "one!"
@@ -208,12 +209,12 @@ def test_an_activation_of_an_instance_that_is_gone_is_dropped(caplog: pytest.Log
             assert len(activations) >= 2
             decided = [each for each in world.published if b'"t":"decision"' in each[1].body[:20]]
             await world.deliver_again(reversed(activations))
-            await world.quiet()
+            await world.run_until_idle()
             await asyncio.sleep(2 * 86_400.0)
             await world.storage.states.purge(world.clock.now())
             assert not kept(world.database)
             await world.deliver_again([*activations, *decided])
-            await world.quiet()
+            await world.run_until_idle()
             assert not kept(world.database)
             assert not world.backlog()
 
@@ -235,7 +236,7 @@ def test_an_instance_that_has_ended_leaves_the_memory_of_its_executor() -> None:
                 await world.client.get_workflow_by_id(Recorded, handle.workflow_id).go.send("!")
                 assert await handle.result() == "one!"
             waiting = await world.client.dispatch(world.client.new_workflow(Recorded).run)
-            await world.quiet()
+            await world.run_until_idle()
             gc.collect()
             live = {each.id for each in gc.get_objects() if type(each) is Instance and not each.loop.dead}
             assert live == {waiting.workflow_id}

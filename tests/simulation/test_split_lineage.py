@@ -71,7 +71,7 @@ def activations(world: World) -> list[Message]:
 
 async def hand(world: World, number: int, message: Message) -> None:
     await world.deliver_again([(topics.workflow_version("Inbox", number), message)])
-    await world.quiet()
+    await world.run_until_idle()
 
 
 def test_who_handed_over_more_than_the_engine_took_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,11 +88,11 @@ def test_who_handed_over_more_than_the_engine_took_starts_again(monkeypatch: pyt
             engine.add_workflow_state_engine("Inbox")
             world.start(engine)
             handle = await world.client.dispatch(world.client.new_workflow(Inbox).read, 10)
-            await world.quiet()
+            await world.run_until_idle()
             stub = world.client.get_workflow_by_id(Inbox, handle.workflow_id)
             for letter in "abcdefghi":
                 await stub.letters.send(letter + 30 * KB * "x")
-                await world.quiet()  # a segment for each
+                await world.run_until_idle()  # a segment for each
             async with by_hand(world, 100) as first, by_hand(world, 101) as second:
                 await hand(world, first, activations(world)[-1])
                 before = len(activations(world))
@@ -102,7 +102,7 @@ def test_who_handed_over_more_than_the_engine_took_starts_again(monkeypatch: pyt
                 while kept_head(world).deciding:
                     await hand(world, second, activations(world)[-1])
                 await stub.letters.send("j")
-                await world.quiet()
+                await world.run_until_idle()
                 await hand(world, second, activations(world)[-1])
             assert await handle.result() == list("abcdefghij")
             ((key, (head, segments)),) = kept(world.database).items()
@@ -134,17 +134,17 @@ def test_an_instance_whose_version_was_decided_elsewhere_is_closed() -> None:
             world.start(engine)
             hosts = [world.start(faster)]
             handle = await world.client.dispatch(world.client.new_workflow(Inbox).read, 2)
-            await world.quiet()
+            await world.run_until_idle()
             await stop(hosts)
             slower = world.worker()
             slower.add_workflow_executor(Inbox)
             world.start(slower)
-            await world.quiet()
+            await world.run_until_idle()
             await world.deliver_again([(topics.workflow_executor("Inbox"), activations(world)[0])])
-            await world.quiet()
+            await world.run_until_idle()
             assert len(live(world)) == 1
             await world.client.get_workflow_by_id(Inbox, handle.workflow_id).letters.send("a")
-            await world.quiet()
+            await world.run_until_idle()
             assert not live(world)
 
     run(main())
@@ -173,7 +173,7 @@ def test_what_an_executor_keeps_live_is_bounded_in_bytes() -> None:
             world.start(engine)
             world.start(code)
             handles = [await world.client.dispatch(world.client.new_workflow(Large).run, 500 * KB) for _ in range(20)]
-            await world.quiet()
+            await world.run_until_idle()
             assert 1 <= len(live(world)) <= 5
             assert [await each.result() for each in handles] == ["x"] * 20
 

@@ -39,7 +39,7 @@ def test_an_executor_reads_what_waits_once() -> None:
             stub = world.client.get_workflow_by_id(Copy, handle.workflow_id)
             for _ in range(300):
                 await stub.words.send("x" * 15 * KB)
-                await world.quiet()
+                await world.run_until_idle()
             fence = Fence()
             code = world.fenced(fence)
             code.add_workflow_executor(Copy)

@@ -13,13 +13,13 @@ from infinitic import TaskContext, TaskTimedOutError, Workflow, task_context
 from infinitic.engines import state
 from infinitic_storages.memory import Database
 from infinitic_testing.fences import Fence
-from infinitic_testing.loop import VirtualLoop
+from infinitic_testing.loop import VirtualLoop, run
 from infinitic_testing.simulation import Simulation
 from infinitic_transports.memory import Broker
 from tests.simulation.desk import Desk, Job, always, desk, failure_of, hosting
 from tests.simulation.invariants import kept
 from tests.simulation.recording import RecordingTransport
-from tests.simulation.world import World, run
+from tests.simulation.world import World
 
 
 async def test_an_attempt_that_takes_too_long_is_cancelled_and_retried(sim: Simulation) -> None:
@@ -201,7 +201,7 @@ def test_a_task_that_kills_five_processes_fails_for_good() -> None:
             arrive()
             failure = await failure_of(world.client.new_workflow(Job).run("x"))
             assert failure.exception.short_name == "WorkerDied"
-            await world.quiet()
+            await world.run_until_idle()
             (head, _) = next(iter(kept(world.database).values()))
             assert state.decode(head).status == "failed"
             assert not world.backlog()

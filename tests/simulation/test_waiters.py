@@ -17,7 +17,7 @@ from infinitic.transport import Message
 from infinitic_testing.loop import run
 from tests.simulation.cases import Case
 from tests.simulation.invariants import kept
-from tests.simulation.world import World, fused
+from tests.simulation.world import World, host_all
 
 
 class Patient(Workflow):
@@ -43,11 +43,9 @@ def waiters(world: World) -> list[str]:
 
 
 async def started(world: World) -> str:
-    worker = world.worker()
-    fused(worker, CASE)
-    world.start(worker)
+    world.host(CASE, host_all)
     handle = await world.client.dispatch(world.client.new_workflow(Patient).wait)
-    await world.quiet()
+    await world.run_until_idle()
     return handle.workflow_id
 
 
@@ -104,9 +102,9 @@ def test_a_client_that_closes_waits_no_more() -> None:
                         await client.get_handle(Patient.wait, workflow_id).result(timeout=1)
                     stub = client.get_workflow_by_id(Patient, workflow_id)
                     await client.dispatch(stub.beside)
-                    await world.quiet()
+                    await world.run_until_idle()
                     assert waiters(world).count("short") == 2
-            await world.quiet()
+            await world.run_until_idle()
             assert waiters(world) == []
             stub = world.client.get_workflow_by_id(Patient, workflow_id)
             for _ in range(21):
@@ -164,14 +162,14 @@ def test_an_answer_beside_somebody_who_begins_to_wait_is_given_at_once(caplog: p
             stub = world.client.get_workflow_by_id(Patient, workflow_id)
             beside = await world.client.dispatch(stub.beside)
             await stub.go.send("main")
-            await world.quiet()
+            await world.run_until_idle()
             asks = [
                 engine.Wait(made_at=world.clock.now(), reply_to=ReplyTo("client", "1")),
                 engine.Wait(made_at=world.clock.now(), reply_to=ReplyTo("client", "2"), method_id=beside.method_id),
             ]
             topic = workflow_engine("Patient")
             await world.transport.publish(topic, [Message("w", workflow_id, engine.encode(each)) for each in asks])
-            await world.quiet()
+            await world.run_until_idle()
             answers = [client.decode(each.body) for to, each in world.published if to.name == "client:client"]
             assert [each.request for each in answers] == ["1"]
             assert not caplog.records

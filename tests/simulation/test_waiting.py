@@ -3,72 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pytest
-from msgspec import Raw
-from msgspec.structs import replace
 
-from infinitic import Channel, PayloadCodec, Worker, Workflow, ids, topics, workflow
+from infinitic import Channel, PayloadCodec, Workflow, topics
 from infinitic.engines import state
 from infinitic.errors import PayloadUnavailable
-from infinitic.messages import engine
 from infinitic.runtime.backoff import delay_of
 from infinitic.runtime.lanes import Lane
-from infinitic.storage import StateKey, Stored
-from infinitic.transport import Message
-from infinitic_storages.memory import Database
+from infinitic.storage import StateKey
+from infinitic_testing.loop import run
 from tests.simulation.invariants import kept
-from tests.simulation.world import RETENTION, World, run
+from tests.simulation.versions import ENGINE, Ahead, InboxOne, InboxTwo, check_canary, make_message, make_worker, start
+from tests.simulation.world import RETENTION, World
 
-ENGINE = topics.workflow_engine("Inbox")
 WAITING = 1200
 """More than a worker ever has in hand of what does not fail."""
-
-
-@workflow(name="Inbox")
-class InboxOne(Workflow):
-    letters = Channel[str]()
-
-    async def read(self, count: int) -> list[str]:
-        return [await self.letters.receive() for _ in range(count)]
-
-
-@workflow(name="Inbox", version=1)
-class InboxTwo(InboxOne):
-    pass
-
-
-def signal(world: World, key: str, text: str) -> Message:
-    value = Raw(b'"%b"' % text.encode())
-    body = engine.encode(
-        engine.Signal(made_at=world.clock.now(), signal_id=ids.new_id(), channel="letters", value=value)
-    )
-    return Message(key, key, body)
-
-
-def hosting(world: World, *versions: type[Workflow], split: bool = False) -> Worker:
-    worker = world.worker()
-    if split:
-        worker.add_workflow_executor(*versions, retention=RETENTION)
-    else:
-        worker.add_workflow(*versions, retention=RETENTION)
-    return worker
-
-
-async def start(world: World, count: int) -> list[str]:
-    stub = world.client.new_workflow(InboxOne)
-    handles = [await world.client.dispatch(stub.read, 2) for _ in range(count)]
-    await world.quiet()
-    return [handle.workflow_id for handle in handles]
-
-
-async def check_canary(world: World) -> None:
-    """A new instance of the version that is here runs as if nothing waited."""
-    (canary,) = await start(world, 1)
-    await world.transport.publish(ENGINE, [signal(world, canary, each) for each in ("x", "y")])
-    async with asyncio.timeout(5.0):
-        assert await world.client.get_handle(InboxTwo.read, canary).result() == ["x", "y"]
 
 
 @pytest.mark.parametrize("split", [False, True], ids=["fused", "split"])
@@ -76,23 +27,23 @@ def test_S41_instances_of_a_missing_version_starve_nobody_and_move_at_once(split
     async def main() -> None:
         world = World()
         async with world.open():
-            world.start(hosting(world, InboxOne))
-            await world.quiet()
+            world.start(make_worker(world, InboxOne))
+            await world.run_until_idle()
             keys = await start(world, WAITING)
             await world.stop()
             if split:
                 engines = world.worker()
                 engines.add_workflow_state_engine("Inbox")
                 world.start(engines)
-            world.start(hosting(world, InboxTwo, split=split))
-            await world.quiet()
+            world.start(make_worker(world, InboxTwo, split=split))
+            await world.run_until_idle()
             for text in ("a", "b"):
-                await world.transport.publish(ENGINE, [signal(world, key, text) for key in keys])
+                await world.transport.publish(ENGINE, [make_message(world, key, text) for key in keys])
             await asyncio.sleep(120.0)
             await check_canary(world)
             waits = topics.workflow_version("Inbox", 0)
             assert world.backlog() == {waits.name: (WAITING, 0, 0)}, "in the broker, not at the worker"
-            world.start(hosting(world, InboxOne, split=split))  # the other one stays
+            world.start(make_worker(world, InboxOne, split=split))  # the other one stays
             async with asyncio.timeout(60.0):
                 for key in keys:
                     assert await world.client.get_handle(InboxOne.read, key).result() == ["a", "b"]
@@ -101,40 +52,26 @@ def test_S41_instances_of_a_missing_version_starve_nobody_and_move_at_once(split
     run(main())
 
 
-class Ahead(Database):
-    """Some heads are of a newer release."""
-
-    newer = frozenset[str]()
-
-    def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
-        found = super().load(keys)
-        for key, stored in found.items():
-            if key.id in self.newer:
-                head = replace(state.decode(stored.head), schema=99)
-                found[key] = replace(stored, head=state.encode(head))
-        return found
-
-
 def test_S41_instances_of_a_newer_schema_starve_nobody_and_move_when_it_is_known() -> None:
     database = Ahead()
 
     async def main() -> None:
         world = World(database=database)
         async with world.open():
-            world.start(hosting(world, InboxOne, InboxTwo))
-            await world.quiet()
+            world.start(make_worker(world, InboxOne, InboxTwo))
+            await world.run_until_idle()
             keys = await start(world, WAITING)
             await world.stop()
             database.newer = frozenset(keys)
-            world.start(hosting(world, InboxTwo))
-            await world.quiet()
+            world.start(make_worker(world, InboxTwo))
+            await world.run_until_idle()
             for text in ("a", "b"):
-                await world.transport.publish(ENGINE, [signal(world, key, text) for key in keys])
+                await world.transport.publish(ENGINE, [make_message(world, key, text) for key in keys])
             await asyncio.sleep(120.0)
             await check_canary(world)
             assert world.backlog() == {ENGINE.name: (0, 2 * WAITING, 0)}, "in hand, beside the others"
             database.newer = frozenset()
-            world.start(hosting(world, InboxOne))
+            world.start(make_worker(world, InboxOne))
             async with asyncio.timeout(60.0):
                 for key in keys:
                     assert await world.client.get_handle(InboxOne.read, key).result() == ["a", "b"]
@@ -152,17 +89,17 @@ def test_what_cannot_be_handled_now_is_bounded_in_bytes(caplog: pytest.LogCaptur
             first = world.worker()
             first.add_workflow(InboxOne, retention=RETENTION)
             world.start(first)
-            await world.quiet()
+            await world.run_until_idle()
             keys = await start(world, 50)
             await world.stop()
             database.newer = frozenset(keys)
             second = world.worker(buffer_bytes=1_000_000)
             second.add_workflow(InboxOne, retention=RETENTION)
             world.start(second)
-            await world.quiet()
+            await world.run_until_idle()
             for key in keys:
-                await world.transport.publish(ENGINE, [signal(world, key, text)])
-                await world.quiet()
+                await world.transport.publish(ENGINE, [make_message(world, key, text)])
+                await world.run_until_idle()
             _, unacked, delayed = world.backlog()[ENGINE.name]
             assert 9 <= unacked <= 12
             assert delayed == 50 - unacked, "given back"
@@ -229,10 +166,10 @@ def test_a_codec_that_is_away_stalls_nothing_and_the_code_is_not_told(cache_size
                 engines = world.worker()
                 engines.add_workflow_state_engine("Coded")
                 world.start(engines)
-            await world.quiet()
+            await world.run_until_idle()
             async with client:
                 handle = await client.dispatch(client.new_workflow(Coded).run)
-                await world.quiet()
+                await world.run_until_idle()
                 key.away = True
                 await client.get_workflow_by_id(Coded, handle.workflow_id).letters.send("a")
                 await asyncio.sleep(200.0)

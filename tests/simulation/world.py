@@ -1,11 +1,15 @@
-"""One broker, one database and one client, and workers that come, die and come back, on virtual time."""
+"""One broker, one database and one client, and workers that come and go, in virtual time.
+
+`World.open` opens a world, and `World.host` starts workers in it. `run_scenario` does both for a
+scenario that needs one worker for each role, and nothing special.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from infinitic import Client, Worker
 from infinitic.messages.decoding import UnknownMessageType
@@ -16,60 +20,68 @@ from infinitic.topics import Topic
 from infinitic.transport import Message, Transport, UnknownTopic
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
-from infinitic_testing.loop import VirtualClock, VirtualLoop, run as run_virtual
+from infinitic_testing.loop import VirtualClock, VirtualLoop, run
 from infinitic_transports.memory import Broker, InMemoryTransport
 from tests.simulation.cases import Case
 from tests.simulation.causes import check_cause
 from tests.simulation.recording import RecordingTransport
 
-T = TypeVar("T")
 Hosting = Callable[[Worker, Case], None]
+"""Gives a worker its roles in a case: one of the functions `host_…`."""
 
-QUIET_SECONDS = 90_000.0
-"""Longer than any wake or postponed message stays in the broker."""
+Hosts = list[asyncio.Task[None]]
+"""Tasks that run workers. Cancelling one stops its worker at once."""
 
-RESTLESS_SECONDS = 100.0
-"""Longer than a message is tried again before its key is parked."""
+LONGEST_DELAY = 90_000.0
+"""Seconds. No wake and no delayed message stays longer than this in the broker."""
+
+LONGEST_RETRIES = 100.0
+"""Seconds. A message that keeps failing parks its key before this time is over."""
 
 RETENTION = 10 * 86_400.0
-"""Longer than that: what is closed is there to be looked at."""
+"""Seconds. It is longer than `LONGEST_DELAY`, so that a test can look at closed instances."""
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run on virtual time."""
-    return run_virtual(main)
-
-
-def fused(worker: Worker, case: Case) -> None:
-    """Everything of a case on one worker."""
-    services(worker, case)
+def host_all(worker: Worker, case: Case) -> None:
+    """Host everything of a case on one worker."""
+    host_services(worker, case)
     for workflow in case.workflows:
         worker.add_workflow(workflow, retention=RETENTION)
 
 
-def services(worker: Worker, case: Case) -> None:
-    """The services of a case."""
+def host_services(worker: Worker, case: Case) -> None:
+    """Host only the services of a case."""
     for service in case.services:
         worker.add_service(service())
 
 
-def engines(worker: Worker, case: Case) -> None:
-    """The state engines of a case, and its services: the code of its workflows runs elsewhere."""
-    services(worker, case)
+def host_engines(worker: Worker, case: Case) -> None:
+    """Host state engines and services of a case. The code of its workflows runs elsewhere."""
+    host_services(worker, case)
     for workflow in case.workflows:
         worker.add_workflow_state_engine(workflow)
 
 
-def executors(worker: Worker, case: Case) -> None:
-    """The code of the workflows of a case: their state engines run elsewhere."""
+def host_executors(worker: Worker, case: Case) -> None:
+    """Host only the code of the workflows of a case. Their state engines run elsewhere."""
     for workflow in case.workflows:
         worker.add_workflow_executor(workflow, retention=RETENTION)
 
 
 class World:
-    """What survives the death of a worker. The client has its own connection, which is never cut.
+    """All that survives the death of a worker: broker, database and client.
 
-    `published` is all that was ever published, by whomever, in order; `phantoms` is what of it had no durable cause.
+    The client has a connection of its own, which is never cut.
+
+    Attributes:
+        published: all messages that anybody published so far, in order.
+        phantoms: those of them whose cause was not in the database when they were published. At the
+            end there must be none.
+        workers: all workers so far, in order of creation.
+
+    Args:
+        broker: a special broker. None: an ordinary one.
+        database: a special database. None: an ordinary one.
     """
 
     def __init__(self, broker: Broker | None = None, database: Database | None = None) -> None:
@@ -83,29 +95,38 @@ class World:
         self.client = Client(self.transport, storage=self.storage, name="client", clock=self.clock)
         self.workers: list[Worker] = []
         self._connections: list[Transport] = []
-        self._hosts: list[asyncio.Task[None]] = []  # nothing else keeps them from the garbage collector
+        # Nothing else keeps these tasks from the garbage collector.
+        self._hosts: list[asyncio.Task[None]] = []
 
     def connect(self) -> RecordingTransport:
-        """A new connection to the broker."""
+        """Make a new connection to the broker. It records what is published."""
         return RecordingTransport(InMemoryTransport(self.broker, clock=self.clock), self.published, self._check)
 
     def _check(self, topic: Topic, message: Message) -> None:
         try:
-            with suppress(UnknownMessageType):  # nobody here knows what its cause may be
+            # Nobody here knows the cause of a message of a newer release.
+            with suppress(UnknownMessageType):
                 check_cause(self.database, topic, message)
         except AssertionError as error:
             self.phantoms.append(f"{topic.name}: {error}")
 
     async def deliver_again(self, messages: Iterable[tuple[Topic, Message]]) -> None:
-        """Have the broker deliver messages once more, unchanged."""
+        """Publish messages once more, unchanged, as a redelivery of any age."""
         connection = InMemoryTransport(self.broker, clock=self.clock)
         for topic, message in messages:
-            with suppress(UnknownTopic):  # a client that is gone
+            # The topic of a client that is gone no longer exists.
+            with suppress(UnknownTopic):
                 await connection.publish(topic, [message])
         await connection.close()
 
     def worker(self, transport: Transport | None = None, storage: Storage | None = None, **options: Any) -> Worker:
-        """A worker that hosts nothing yet."""
+        """Make a worker that hosts nothing yet.
+
+        Args:
+            transport: its connection to the broker. None: a new one.
+            storage: its connection to the database. None: a new one.
+            options: further arguments of `Worker`.
+        """
         connection = transport or self.connect()
         self._connections.append(connection)
         worker = Worker(
@@ -121,29 +142,51 @@ class World:
         return worker
 
     def fenced(self, fence: Fence, *, zombie: bool = False, **options: Any) -> Worker:
-        """A worker behind a fence. A zombie is one that can publish again after a pause."""
+        """Make a worker behind a fence.
+
+        Args:
+            fence: its fence.
+            zombie: True: after `Fence.resume` the worker can publish again.
+            options: further arguments of `Worker`.
+        """
         transport = FencedTransport(self.connect(), fence, reconnect=self.connect if zombie else None)
         return self.worker(transport, FencedStorage(InMemoryStorage(self.database), fence), **options)
 
     def transport_of(self, number: int) -> RecordingTransport:
-        """The connection of a worker, by the order in which they came."""
+        """Return the connection of a worker, by its number in the order of creation."""
         connection = self._connections[number]
         assert isinstance(connection, RecordingTransport)
         return connection
 
     def start(self, worker: Worker) -> asyncio.Task[None]:
-        """Run a worker in a task of its own; cancelling that stops it at once."""
+        """Run a worker in a task, and return the task. Cancelling it stops the worker at once."""
         host = asyncio.get_running_loop().create_task(_host(worker), name=worker.name)
         self._hosts.append(host)
         return host
 
-    async def quiet(self) -> None:
-        """Return when nothing can run any more at this instant."""
+    def host(self, case: Case, *hostings: Hosting, fence: Fence | None = None, **options: Any) -> Hosts:
+        """Make and start one worker for each of `hostings`, and return their tasks.
+
+        Args:
+            case: what the workers host.
+            hostings: the roles of each worker.
+            fence: a fence in front of all of them. None: no fence.
+            options: further arguments of `Worker`.
+        """
+        hosts: Hosts = []
+        for hosting in hostings:
+            worker = self.worker(**options) if fence is None else self.fenced(fence, **options)
+            hosting(worker, case)
+            hosts.append(self.start(worker))
+        return hosts
+
+    async def run_until_idle(self) -> None:
+        """Wait until nothing can run any more at this instant. Time does not move."""
         await cast(VirtualLoop, asyncio.get_running_loop()).wait_idle()
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[World]:
-        """The client listens; in the end all that is left of the workers is cleared away."""
+        """Open the client for the block. At the end stop all workers, and check `phantoms`."""
         try:
             async with self.client:
                 yield self
@@ -157,15 +200,15 @@ class World:
         await stop(hosts)
 
     async def settle(self) -> None:
-        """Let time pass until nothing is on its way any more: stale wakes, retries in lanes, tasks nobody waits for."""
-        while (due := self.broker.next_due()) is not None and due - self.clock.now() < QUIET_SECONDS:
+        """Let time pass until nothing is on its way: no stale wake, no retry, no forgotten task."""
+        while (due := self.broker.next_due()) is not None and due - self.clock.now() < LONGEST_DELAY:
             await asyncio.sleep(max(0.001, due - self.clock.now()))
-            await self.quiet()
-        await asyncio.sleep(RESTLESS_SECONDS)
-        await self.quiet()
+            await self.run_until_idle()
+        await asyncio.sleep(LONGEST_RETRIES)
+        await self.run_until_idle()
 
     def backlog(self) -> dict[str, tuple[int, int, int]]:
-        """Backlog, unacknowledged and delayed of each subscription that has any, by topic."""
+        """Count backlog, unacknowledged and delayed messages by topic, where there are any."""
         found = dict[str, tuple[int, int, int]]()
         for topic, subscriptions in self.broker.overview().items():
             for stats in subscriptions.values():
@@ -180,23 +223,37 @@ async def _host(worker: Worker) -> None:
 
 
 async def stop(hosts: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel hosts and wait for their end."""
+    """Cancel the tasks of workers, and wait until they end."""
     tasks = list(hosts)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def played(case: Case, scenario: Callable[[World], Awaitable[None]], database: Database | None = None) -> None:
-    """Run a scenario in a world with one worker, which hosts a case."""
+def run_scenario(
+    scenario: Callable[[World], Awaitable[None]],
+    case: Case,
+    *hostings: Hosting,
+    database: Database | None = None,
+    workers_must_live: bool = False,
+) -> None:
+    """Open a world, start one worker for each of `hostings`, and run a scenario in it.
+
+    Args:
+        scenario: begins when all workers are ready.
+        case: what the workers host.
+        hostings: the roles of each worker. None: one worker hosts everything.
+        database: a special database. None: an ordinary one.
+        workers_must_live: True: also check that no worker ended by itself.
+    """
 
     async def main() -> None:
         world = World(database=database)
         async with world.open():
-            worker = world.worker()
-            fused(worker, case)
-            world.start(worker)
-            await world.quiet()
+            hosts = world.host(case, *(hostings or (host_all,)))
+            await world.run_until_idle()
             await scenario(world)
+            await world.run_until_idle()
+            assert not workers_must_live or not any(host.done() for host in hosts), "a worker has ended"
 
     run(main())
