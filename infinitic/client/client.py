@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, ca
 from msgspec import Raw
 
 from infinitic import ids
-from infinitic.client.connection import Connection
+from infinitic.client.connection import ClientConnection
 from infinitic.client.handles import WorkflowHandle as WorkflowHandle, find_instance
 from infinitic.client.results import make_unknown_error, read_outcome
 from infinitic.client.stubs import MethodStub, Target, check_method_stub, make_stub, read_method
@@ -75,7 +75,7 @@ class Client:
         self._coder = coder_of(codec)
         self._storage = storage
         self._clock = clock or SystemClock()
-        self._connection = Connection(transport, self.name, self._clock)
+        self._connection = ClientConnection(transport, self.name, self._clock)
         self.waits = self._connection.waits
         self._owned: tuple[Transport | Storage, ...] = ()
 

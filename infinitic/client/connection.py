@@ -36,7 +36,7 @@ PREFETCH = 1000
 """How many responses the broker may send ahead of what was handled."""
 
 
-class Connection:
+class ClientConnection:
     """Sends requests, and hands each response to whoever asked.
 
     Args:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from infinitic.client.stubs import Target, WorkflowStub, target_of
-from infinitic.client.waits import Wait, Waits
+from infinitic.client.waits import MethodWait, Waits
 from infinitic.clock import to_seconds
 from infinitic.definitions.workflow_spec import MethodSpec
 from infinitic.errors import UsageError
@@ -44,7 +44,7 @@ class WorkflowHandle(Generic[R]):
         spec: MethodSpec,
         workflow_id: str,
         method_id: str,
-        wait: Wait | None = None,
+        wait: MethodWait | None = None,
     ) -> None:
         self._client = client
         self._stub = stub

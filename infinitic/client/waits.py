@@ -90,7 +90,7 @@ class Request:
                 waiter.set_result(None)
 
 
-class Wait(Request):
+class MethodWait(Request):
     """One request for the outcome of one method.
 
     `kept`: the outcome is told only once, so the request stays until it comes.
@@ -100,7 +100,7 @@ class Wait(Request):
 
     reply_to: ReplyTo
 
-    def __init__(self, key: Key, settled: Callable[[Wait], None], *, kept: bool) -> None:
+    def __init__(self, key: Key, settled: Callable[[MethodWait], None], *, kept: bool) -> None:
         super().__init__(key[1])
         self._settled = settled
         self.key = key
@@ -135,10 +135,10 @@ class Waits:
         self._clock = clock
         self._register = register
         self._forget = forget
-        self._open: dict[Key, Wait] = {}
+        self._open: dict[Key, MethodWait] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, name: str, workflow_id: str, method_id: str, *, kept: bool = False) -> Wait:
+    def begin(self, name: str, workflow_id: str, method_id: str, *, kept: bool = False) -> MethodWait:
         """Make a request that goes with the start of its method. The caller sends it.
 
         Args:
@@ -148,17 +148,17 @@ class Waits:
             kept: the outcome is told only once, so the request stays until it comes.
         """
         key = (name, workflow_id, method_id)
-        wait = Wait(key, self._drop, kept=kept)
+        wait = MethodWait(key, self._drop, kept=kept)
         wait.reply_to = self._register(wait)
         self._open[key] = wait
         return wait
 
-    def give_up(self, wait: Wait) -> None:
+    def give_up(self, wait: MethodWait) -> None:
         """Forget a request that was never sent."""
         self._drop(wait)
         self._forget(wait.reply_to.request)
 
-    async def join(self, name: str, workflow_id: str, method_id: str) -> Wait:
+    async def join(self, name: str, workflow_id: str, method_id: str) -> MethodWait:
         """Return the request for this method that is under way. Send a new one if there is none.
 
         Raises whatever sending it raises.
@@ -183,17 +183,17 @@ class Waits:
             sending.result()
         return wait
 
-    def _send(self, wait: Wait, *, stop: bool) -> asyncio.Task[None]:
+    def _send(self, wait: MethodWait, *, stop: bool) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(self._publisher.publish([self._message(wait, stop=stop)]))
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
 
-    def _sent(self, wait: Wait, sending: asyncio.Task[None]) -> None:
+    def _sent(self, wait: MethodWait, sending: asyncio.Task[None]) -> None:
         if not sending.cancelled() and sending.exception() is not None:
             self.give_up(wait)
 
-    async def outcome(self, wait: Wait, timeout: float | None) -> Response:
+    async def outcome(self, wait: MethodWait, timeout: float | None) -> Response:
         """Wait for the response to a request.
 
         Args:
@@ -215,7 +215,7 @@ class Waits:
         finally:
             self._let_go(wait)
 
-    def _let_go(self, wait: Wait) -> None:
+    def _let_go(self, wait: MethodWait) -> None:
         """One waits less. A request of which nobody waits any more is soon taken back."""
         wait.waiting -= 1
         if not (wait.waiting or wait.kept or wait.is_settled or wait.timer is not None):
@@ -224,7 +224,7 @@ class Waits:
             call_at = getattr(loop, "call_background", loop.call_at)
             wait.timer = call_at(loop.time() + GRACE_SECONDS, self._leave, wait)
 
-    def _leave(self, wait: Wait) -> None:
+    def _leave(self, wait: MethodWait) -> None:
         """Nobody has asked for a while: tell the engine."""
         if wait.waiting or wait.is_settled or self._open.get(wait.key) is not wait:
             return
@@ -257,14 +257,14 @@ class Waits:
         for task in list(self._tasks):
             task.cancel()
 
-    def _drop(self, wait: Wait) -> None:
+    def _drop(self, wait: MethodWait) -> None:
         if wait.timer is not None:
             wait.timer.cancel()
             wait.timer = None
         if self._open.get(wait.key) is wait:
             del self._open[wait.key]
 
-    def _message(self, wait: Wait, *, stop: bool) -> Outgoing:
+    def _message(self, wait: MethodWait, *, stop: bool) -> Outgoing:
         name, workflow_id, method_id = wait.key
         body = engine.encode(
             engine.Wait(
