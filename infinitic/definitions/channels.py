@@ -5,25 +5,18 @@ from __future__ import annotations
 import asyncio
 from bisect import insort
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, Generic, Protocol, TypeVar, cast, get_args, overload
+from typing import Any, Generic, TypeVar, cast, get_args, overload
 
 from infinitic.codec.values import ValueCodec, value_codec
-from infinitic.definitions.combination import Taking
-from infinitic.definitions.deferred import Deferred, DeferredStatus, Home, Waitable, status_of
+from infinitic.definitions.combination import Source, Taking
+from infinitic.definitions.deferred import Deferred, DeferredStatus, Waitable, status_of
+from infinitic.definitions.home import Home
 from infinitic.errors import ChannelClosedError, DecodingError, UsageError
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 KEEP = 10_000
-
-
-class ChannelHome(Home, Protocol):
-    """What a channel needs of its instance."""
-
-    def note(self, message: str, *args: object) -> None:
-        """Log a warning, once, not in every replay."""
-        ...
 
 
 class Channel(Generic[T]):
@@ -91,7 +84,7 @@ class Channel(Generic[T]):
 class BoundChannel(Channel[T]):
     """A channel of one instance: what was signalled and not taken, and who waits."""
 
-    def __init__(self, channel: Channel[T], home: ChannelHome) -> None:
+    def __init__(self, channel: Channel[T], home: Home) -> None:
         super().__init__(keep=channel.keep)
         self.name = channel.name
         self._home = home
@@ -169,22 +162,7 @@ def _number(signal: _Signal) -> int:
     return signal.number
 
 
-class _Taking(Taking):
-    """One await of a receiver."""
-
-    def accept(self, signal: _Signal) -> None:
-        self.receiver.given += 1
-        self.complete(signal, signal.value)
-        self.receiver.close_if_full()
-
-    def cancel(self, msg: object = None) -> bool:
-        if self.done():
-            return False
-        self.receiver.release(self)
-        return super().cancel(msg)
-
-
-class Receiver(Waitable[T]):
+class Receiver(Source[T]):
     """Gives one signal each time it is awaited, as often as you like; ``async for`` gives all that come.
 
     Its status is that of the latest await. A receiver whose race is lost or whose wait was cancelled takes nothing.
@@ -205,7 +183,7 @@ class Receiver(Waitable[T]):
         self._cls = cls
         self._limit = limit
         self._matches = matches
-        self._taking: Taking | None = None
+        self._taking: _Taking | None = None
 
     def __hash__(self) -> int:
         return self._number
@@ -221,7 +199,7 @@ class Receiver(Waitable[T]):
             return False
         return self._matches is None or self._matches(signal.data)
 
-    def begin(self) -> Taking:
+    def begin(self) -> _Taking:
         """Somebody awaits: a future of the next signal."""
         taking = self._taking = _Taking(self)
         if self._at_limit():
@@ -235,7 +213,7 @@ class Receiver(Waitable[T]):
         if self._at_limit():
             self._channel.close(self, self._closed)
 
-    def release(self, taking: Taking) -> None:
+    def release(self, taking: Taking[Any]) -> None:
         """Nobody awaits `taking` any more, and its value, if it has one, is not used."""
         assert isinstance(taking, _Taking)
         if self._taking is taking:
@@ -270,11 +248,28 @@ class Receiver(Waitable[T]):
 
     def __or__(self, other: Waitable[U]) -> Deferred[T | U]:
         """Whichever completes first."""
-        return self.home.combine((self, other), every=False)
+        both: Deferred[T | U] = self.home.combine((self, other), every=False)
+        return both
 
     def __and__(self, other: Waitable[U]) -> Deferred[tuple[T, U]]:
         """The values of both, as `all_of` gives them."""
-        return self.home.combine((self, other), every=True)
+        both: Deferred[tuple[T, U]] = self.home.combine((self, other), every=True)
+        return both
+
+
+class _Taking(Taking[Receiver[Any]]):
+    """One await of a receiver."""
+
+    def accept(self, signal: _Signal) -> None:
+        self.receiver.given += 1
+        self.complete(signal, signal.value)
+        self.receiver.close_if_full()
+
+    def cancel(self, msg: object = None) -> bool:
+        if self.done():
+            return False
+        self.receiver.release(self)
+        return super().cancel(msg)
 
 
 def matcher(where: str | Mapping[str, object]) -> Callable[[bytes], bool]:

@@ -12,32 +12,48 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, cast, overload
+from typing import Any, Generic, Self, TypeAlias, TypeVar, cast, overload
 
-from infinitic.definitions.deferred import BY_USER, Deferred, Home, Waitable, current_home, tell
+from infinitic.definitions.deferred import BY_USER, Deferred, Waitable, tell
+from infinitic.definitions.home import Home, current_home
 from infinitic.errors import UsageError
 
-if TYPE_CHECKING:
-    from infinitic.definitions.channels import Receiver
-
-    Part: TypeAlias = Deferred[Any] | Receiver[Any]
-
-_NO_PART: tuple[int, Part | None] = (-1, None)
 T = TypeVar("T")
 T1 = TypeVar("T1")
 T2 = TypeVar("T2")
 T3 = TypeVar("T3")
 T4 = TypeVar("T4")
 T5 = TypeVar("T5")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Taking(asyncio.Future[Any]):
-    """One await of a receiver. `signal` is what it has taken, until it gives that back; `node` its place in a race."""
+class Source(Waitable[T_co]):
+    """Gives a value each time it is awaited: a `Receiver`, as combinations see it."""
+
+    __slots__ = ()
+
+    def begin(self) -> Taking[Any]:
+        """Begin an await: return a future of the next value."""
+        raise NotImplementedError
+
+    def release(self, taking: Taking[Any]) -> None:
+        """End an await. Its value, if it has one, is given back."""
+        raise NotImplementedError
+
+
+S = TypeVar("S", bound=Source[Any])
+
+
+class Taking(asyncio.Future[Any], Generic[S]):
+    """One await of a receiver.
+
+    `signal` is what it has taken, until it gives that back; `node` is its place in a race.
+    """
 
     signal: Any = None
     node: _Node | None = None
 
-    def __init__(self, receiver: Receiver[Any]) -> None:
+    def __init__(self, receiver: S) -> None:
         super().__init__(loop=receiver.home.loop)
         self.receiver = receiver
 
@@ -54,6 +70,10 @@ class Taking(asyncio.Future[Any]):
         self._log_traceback = False
         if self.node is not None:
             self.node.take(self, error)
+
+
+Part: TypeAlias = Deferred[Any] | Source[Any]
+_NO_PART: tuple[int, Part | None] = (-1, None)
 
 
 class Combination(Deferred[Any]):
@@ -197,16 +217,16 @@ class _Node:
         self.race = race
         self.combination = combination
         self.parent = parent
-        self.children: list[Taking | _Node | Deferred[Any] | None] = [None] * len(combination.parts)
+        self.children: list[Taking[Any] | _Node | Deferred[Any] | None] = [None] * len(combination.parts)
         self.missing = len(combination.parts)
         self.settled = False  # nothing that happens below matters any more
         self.counts = False  # it was settled by what happened below, not otherwise
         self.counted = False  # the node around it knows
-        self.used: Taking | _Node | Deferred[Any] | None = None
+        self.used: Taking[Any] | _Node | Deferred[Any] | None = None
         self.failure: BaseException | None = None
         combination.nodes.append(self)
 
-    def take(self, child: Taking | _Node | Deferred[Any], failure: BaseException | None) -> None:
+    def take(self, child: Taking[Any] | _Node | Deferred[Any], failure: BaseException | None) -> None:
         """A child is settled, and by it perhaps this, and the nodes around it."""
         node: _Node = self
         while not node.settled:
@@ -262,7 +282,7 @@ class _Race:
 
     def __init__(self, combination: Combination) -> None:
         self.root = _Node(self, combination, None)
-        self._taken: list[Taking] = []
+        self._taken: list[Taking[Any]] = []
         self._won: list[Combination] = []
         self._shared = False
 
@@ -331,7 +351,7 @@ class _Race:
 
 
 def _value(node: _Node, values: dict[_Node, object]) -> object:
-    def of(child: Taking | _Node | Deferred[Any] | None, part: object) -> object:
+    def of(child: Taking[Any] | _Node | Deferred[Any] | None, part: object) -> object:
         if isinstance(child, _Node):
             return values[child] if child.counts else child.combination.result()
         return cast("asyncio.Future[Any]", child if child is not None else part).result()
@@ -349,13 +369,13 @@ def failure_of(future: asyncio.Future[Any]) -> BaseException | None:
         return error
 
 
-def checked(parts: Sequence[Waitable[Any]], *, every: bool) -> Sequence[Deferred[Any] | Receiver[Any]]:
+def checked(parts: Sequence[Waitable[Any]], *, every: bool) -> Sequence[Part]:
     """The parts, if they are such. Raises `UsageError`."""
     for part in parts:
         if not isinstance(cast(object, part), Waitable):
             what = "all_of() and & take" if every else "any_of() and | take"
             raise UsageError(f"{what} deferreds and receivers, one by one, got {part!r}: use asyncio for others")
-    return cast("Sequence[Deferred[Any] | Receiver[Any]]", parts)
+    return cast("Sequence[Part]", parts)
 
 
 def _home_of(parts: Sequence[Waitable[Any]], *, every: bool) -> Home:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from enum import StrEnum
 from types import CodeType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
+from infinitic.definitions.home import Home
 from infinitic.errors import (
     DeferredError,
     TaskCanceledError,
     TaskTimedOutError,
-    UsageError,
     WorkflowCanceledError,
     WorkflowTimedOutError,
     WorkflowUnknownError,
@@ -68,16 +67,6 @@ def status_of(future: asyncio.Future[Any]) -> DeferredStatus:
     if error is None:
         return DeferredStatus.COMPLETED
     return next((status for cls, status in _STATUS if isinstance(error, cls)), DeferredStatus.FAILED)
-
-
-class Home(Protocol):
-    """What a deferred needs of its instance."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
-    def next_number(self) -> int: ...
-    def cancel_position(self, position: int) -> None: ...
-    def combine(self, parts: Sequence[Waitable[Any]], *, every: bool) -> Deferred[Any]: ...
 
 
 class Waitable(Generic[T_co]):
@@ -199,11 +188,13 @@ class Deferred(asyncio.Future[T], Waitable[T]):
 
     def __or__(self, other: Waitable[U]) -> Deferred[T | U]:
         """Whichever completes first."""
-        return self.home.combine((self, other), every=False)
+        both: Deferred[T | U] = self.home.combine((self, other), every=False)
+        return both
 
     def __and__(self, other: Waitable[U]) -> Deferred[tuple[T, U]]:
         """The values of both, as `all_of` gives them."""
-        return self.home.combine((self, other), every=True)
+        both: Deferred[tuple[T, U]] = self.home.combine((self, other), every=True)
+        return both
 
 
 def tell(deferred: Deferred[Any]) -> None:
@@ -216,13 +207,3 @@ def tell(deferred: Deferred[Any]) -> None:
             for _ in range(times):
                 if watcher.take(cast("Deferred[Any]", each)):
                     settled.append(watcher)
-
-
-def current_home() -> Home:
-    """The instance whose loop runs. Raises `UsageError` outside of a workflow."""
-    loop = asyncio._get_running_loop()
-    owner = getattr(loop, "owner", None)
-    if owner is None:
-        raise UsageError("This is for the code of workflows, while it runs in one")
-    home: Home = owner
-    return home

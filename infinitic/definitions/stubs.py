@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from infinitic.definitions.home import Home
 from infinitic.definitions.service_contract import ServiceContract, TaskSpec, check_service, contract_of
 from infinitic.definitions.services import timeout
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
-
-if TYPE_CHECKING:
-    from datetime import timedelta
-
-    from infinitic.replay.instance import Instance
 
 INSTANCE = "_infinitic_instance"
 """The attribute of a workflow object that holds its `Instance`."""
@@ -50,7 +47,7 @@ class ServiceStub:
     def __get__(self, workflow: object | None, owner: type[Any] | None = None) -> object:
         if workflow is None:
             return self
-        instance: Instance | None = getattr(workflow, INSTANCE, None)
+        instance: Home | None = getattr(workflow, INSTANCE, None)
         if instance is None:
             raise UsageError(
                 f"The stub '{self.attribute}' of {type(workflow).__name__} is for a running workflow: "
@@ -90,7 +87,7 @@ def _check_text(key: str) -> None:
 class BoundService:
     """A service as the code of one instance sees it."""
 
-    def __init__(self, stub: ServiceStub, instance: Instance) -> None:
+    def __init__(self, stub: ServiceStub, instance: Home) -> None:
         self._stub = stub
         self._instance = instance
 
@@ -112,7 +109,7 @@ class TaskStub:
 
     __slots__ = ("attribute", "instance", "meta", "service", "spec", "tags", "total_timeout")
 
-    def __init__(self, instance: Instance, service: str, spec: TaskSpec, stub: ServiceStub) -> None:
+    def __init__(self, instance: Home, service: str, spec: TaskSpec, stub: ServiceStub) -> None:
         self.instance = instance
         self.service = service
         self.spec = spec

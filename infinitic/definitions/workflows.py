@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from logging import Logger, LoggerAdapter
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -17,13 +17,11 @@ from infinitic.clock import to_datetime, to_instant, to_seconds
 from infinitic.definitions.channels import Channel, Receiver
 from infinitic.definitions.combination import all_of, any_of
 from infinitic.definitions.deferred import Deferred, DeferredStatus
+from infinitic.definitions.home import Home, WorkflowContext
 from infinitic.definitions.stubs import INSTANCE, ServiceStub
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
 from infinitic.limits import MAX_VERSION
-
-if TYPE_CHECKING:
-    from infinitic.replay.instance import Instance
 
 __all__ = [
     "Channel",
@@ -76,18 +74,6 @@ class MethodOptions:
 
     name: str | None = None
     total_timeout: float | None = None
-
-
-@dataclass(frozen=True)
-class WorkflowContext:
-    """What a workflow may know about itself."""
-
-    workflow_id: str
-    workflow_name: str
-    version: int
-    method_id: str
-    method_name: str
-    meta: Mapping[str, bytes]
 
 
 @overload
@@ -200,11 +186,11 @@ class Workflow:
                 _OWNERS[member] = cls
 
     @property
-    def _infinitic(self) -> Instance:
+    def _infinitic(self) -> Home:
         instance = vars(self).get(INSTANCE)
         if instance is None:
             raise UsageError(f"This {type(self).__name__} does not run: start a workflow through a client")
-        return cast("Instance", instance)
+        return cast("Home", instance)
 
     @staticmethod
     def new_service(
@@ -230,7 +216,8 @@ class Workflow:
     def dispatch(self, method: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[R]: ...
     def dispatch(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Deferred[Any]:
         """Run a task in parallel: ``hotel = self.dispatch(self.hotels.book, request)``. Await the deferred later."""
-        return self._infinitic.dispatch(method, args, kwargs)
+        deferred: Deferred[Any] = self._infinitic.dispatch(method, args, kwargs)
+        return deferred
 
     def timer(self, when: float | timedelta | datetime) -> Deferred[datetime]:
         """A durable timer: its value is the instant at which it was due.
@@ -240,7 +227,8 @@ class Workflow:
         """
         instance = self._infinitic
         due = to_instant(when) if isinstance(when, datetime) else instance.loop.now + to_seconds(when)
-        return instance.timer(due)
+        deferred: Deferred[datetime] = instance.timer(due)
+        return deferred
 
     def inline(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a plain function once and remember its result: replay does not call it again.
@@ -270,11 +258,7 @@ class Workflow:
     @property
     def context(self) -> WorkflowContext:
         """What this workflow may know about itself, and which of its methods runs."""
-        instance = self._infinitic
-        method_id, method_name = instance.current_method()
-        return WorkflowContext(
-            instance.id, instance.spec.name, instance.spec.version, method_id, method_name, instance.meta
-        )
+        return self._infinitic.context
 
     @property
     def logger(self) -> LoggerAdapter[Logger]:

@@ -114,8 +114,8 @@ def _look_at(
         loop: Any = running_loop()
         if type(loop) is _loop_class and not loop.sealed and not _is_harmless(event, args):
             frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # documented
-            if is_own_doing(frame, loop.owner):
-                loop.owner.refuse(*refused[event])
+            if is_own_doing(frame, loop.home):
+                loop.home.refuse(*refused[event])
 
 
 def _is_harmless(event: str, args: tuple[Any, ...]) -> bool:
@@ -135,14 +135,14 @@ def _time_zones() -> tuple[str, ...]:
     return tuple(str(path) for path in getattr(sys.modules.get("zoneinfo"), "TZPATH", ()))
 
 
-def is_own_doing(frame: FrameType | None, owner: Any) -> bool:
+def is_own_doing(frame: FrameType | None, home: Any) -> bool:
     """True if what runs in a frame was called by the code of a workflow, not by somebody who happens to run meanwhile.
 
     Args:
         frame: the innermost frame.
-        owner: the instance whose loop runs.
+        home: the instance whose loop runs.
     """
-    root = owner.spec.cls.__module__.partition(".")[0]
+    root = home.spec.cls.__module__.partition(".")[0]
     seen = False  # a line of the workflow
     while frame is not None and not places.ends_here(frame.f_code):
         code, package = frame.f_code, places.root_of(frame)

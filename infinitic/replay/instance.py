@@ -22,6 +22,7 @@ from infinitic.clock import to_datetime
 from infinitic.definitions.channels import BoundChannel
 from infinitic.definitions.combination import Combination
 from infinitic.definitions.deferred import Deferred, Waitable
+from infinitic.definitions.home import WorkflowContext
 from infinitic.definitions.stubs import INSTANCE, TaskStub
 from infinitic.definitions.workflow_spec import MethodSpec, WorkflowSpec, build
 from infinitic.errors import (
@@ -400,11 +401,11 @@ class Instance(InlineRecorder):
         self._open[position] = deferred
         return deferred
 
-    def start_timer(self, due: float, waiting: object) -> int:
+    def start_timer(self, due: float, handle: object) -> int:
         """Ask for a timer that fires a handle of the loop, and return its position."""
         position = self._next()
         self._command(StartTimer(position, due))
-        self._open[position] = waiting
+        self._open[position] = handle
         return position
 
     def cancel_position(self, position: int) -> None:
@@ -431,6 +432,11 @@ class Instance(InlineRecorder):
                 self._conditions.remove(condition)
 
     @property
+    def context(self) -> WorkflowContext:
+        """What the code may know about its workflow, and which method runs."""
+        return WorkflowContext(self.id, self.spec.name, self.spec.version, *METHOD.get(), self.meta)
+
+    @property
     def random(self) -> random.Random:
         """Random numbers that depend on nothing but the id of the instance."""
         if self._inline:
@@ -443,7 +449,8 @@ class Instance(InlineRecorder):
     def logger(self) -> ReplayLogger:
         """A logger that is silent during replay."""
         if self._logger is None:
-            self._logger = ReplayLogger(self)
+            cls = self.spec.cls
+            self._logger = ReplayLogger(self, f"{cls.__module__}.{cls.__qualname__}")
         return self._logger
 
     def note(self, message: str, *args: object) -> None:

@@ -15,8 +15,9 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from itertools import count
 from types import CodeType, FrameType
-from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple, cast
+from typing import Any, NoReturn, TypeVar, TypeVarTuple, cast
 
+from infinitic.definitions.home import Home, HomeLoop
 from infinitic.errors import UsageError
 from infinitic.replay import forbidden, generators
 from infinitic.replay.generators import MAX_CLOSES, Generators
@@ -44,31 +45,6 @@ class TooManySteps(BaseException):
     def __init__(self, task: asyncio.Task[Any] | None = None) -> None:
         super().__init__(f"more than {MAX_STEPS:,} callbacks in one activation")
         self.task = task
-
-
-class Owner(Protocol):
-    """What the loop asks of its instance."""
-
-    def start_timer(self, due: float, waiting: object) -> int:
-        """Ask for a durable timer, and return its position."""
-        ...
-
-    def cancel_position(self, position: int) -> None:
-        """Say that nobody waits for this position any more."""
-        ...
-
-    @property
-    def replaying(self) -> bool:
-        """True while the instance repeats what its history holds."""
-        ...
-
-    def refuse(self, what: str, instead: str = ...) -> NoReturn:
-        """Refuse something that workflow code must not do, with the line that did it and what to do instead."""
-        ...
-
-    def report(self, context: dict[str, Any]) -> None:
-        """Take note of an exception that nobody handles."""
-        ...
 
 
 _Look = Callable[[FrameType, str, Any], object]
@@ -167,12 +143,12 @@ class WorkflowFuture(asyncio.Future[T]):
         return self._number
 
 
-class WorkflowLoop(asyncio.AbstractEventLoop):
+class WorkflowLoop(HomeLoop):
     """The loop of one instance. `salt` spreads hashes of tasks over instances, and is the same in every process."""
 
-    def __init__(self, owner: Owner, salt: int) -> None:
+    def __init__(self, home: Home, salt: int) -> None:
         forbidden.install(WorkflowLoop)
-        self.owner = owner
+        self.home = home
         self._ready: deque[_Ready | _Timer] = deque()
         self.next_number: Callable[[], int] = count((salt << 32) + 1).__next__
         """Gives the creation number of a task or future: what it hashes by."""
@@ -247,7 +223,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def _watch(self, look: _Look) -> bool:
         """In a simulation, have the calls of workflow code looked at, unless somebody else profiles this thread."""
-        if self.owner.replaying or sys.getprofile() is not None:
+        if self.home.replaying or sys.getprofile() is not None:
             return False
         sys.setprofile(look)
         return True
@@ -313,7 +289,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if when <= self.now:
             self._ready.append(handle)
         elif when < math.inf:
-            handle.position = self.owner.start_timer(when, handle)
+            handle.position = self.home.start_timer(when, handle)
         elif when != math.inf:
             raise ValueError("The time of a timer is not a number")
         return handle
@@ -328,7 +304,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """`TimerHandle.cancel` calls this, also for one that has fired: `sleep` cleans up so. That is no command."""
         if isinstance(handle, _Timer) and handle.position is not None and not self.dead:
             position, handle.position = handle.position, None
-            self.owner.cancel_position(position)
+            self.home.cancel_position(position)
 
     def create_future(self) -> asyncio.Future[Any]:
         return WorkflowFuture(self.next_number(), self)
@@ -338,7 +314,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     ) -> WorkflowTask[Any]:
         if self.dead:
             coro.close()
-            self.owner.refuse("create_task")
+            self.home.refuse("create_task")
         if self.sealed:
             coro.close()
             raise UsageError("The function of inline() must not start tasks")
@@ -388,7 +364,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return False
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        self.owner.report(context)
+        self.home.report(context)
 
     default_exception_handler = call_exception_handler
 
@@ -418,7 +394,7 @@ def _close(coroutine: Any) -> None:
 
 def _refusing(name: str) -> Callable[..., NoReturn]:
     def refused(self: WorkflowLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        self.owner.refuse(f"loop.{name}")
+        self.home.refuse(f"loop.{name}")
 
     refused.__name__ = name
     return refused

@@ -81,10 +81,6 @@ class Recorder:
         """True while the instance repeats what its history holds."""
         return self._recorded is not None
 
-    def current_method(self) -> tuple[str, str]:
-        """Id and name of the method whose code runs."""
-        return METHOD.get()
-
     def _next(self) -> int:
         """The next position. Raises as `_command` does where no command can be given: then it is not used up."""
         if not self._recording:
@@ -241,7 +237,7 @@ class Recorder:
             position: int = next((each for each in positions if each is not None), self._position)
             self.fault = NonDeterminismError(
                 f"Workflow {self.spec.name} {self.id}, version {self.spec.version}, "
-                f"method {self.current_method()[1] or 'none'}, position {position}: the history holds "
+                f"method {METHOD.get()[1] or 'none'}, position {position}: the history holds "
                 f"{divergence.describe(recorded)}, the code asks for {divergence.describe(requested)}"
                 + (f", at {line}" if line is not None else "")
                 + f". {divergence.QUESTIONS}"

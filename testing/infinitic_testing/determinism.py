@@ -123,8 +123,8 @@ def _count_arguments(frame: FrameType) -> int | None:
 
 def _refuse(frame: FrameType | None, name: str, instead: str) -> None:
     loop: Any = asyncio._get_running_loop()
-    if type(loop) is WorkflowLoop and not loop.sealed and not loop.dead and is_own_doing(frame, loop.owner):
-        loop.owner.refuse(_name_library_call(frame) or name, instead)
+    if type(loop) is WorkflowLoop and not loop.sealed and not loop.dead and is_own_doing(frame, loop.home):
+        loop.home.refuse(_name_library_call(frame) or name, instead)
 
 
 def _name_builtin(called: Any) -> str:

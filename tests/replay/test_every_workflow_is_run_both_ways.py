@@ -1,4 +1,4 @@
-"""Cache-miss equality holds for every workflow of this folder: none can be forgotten (issue 4, "Replay")."""
+"""Every workflow of this folder is run with and without a cache: none can be forgotten."""
 
 from __future__ import annotations
 
