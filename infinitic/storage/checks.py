@@ -45,7 +45,12 @@ def check_changes(changes: Sequence[Change | Published], max_value: int) -> None
 
 
 def check_history(after: int, limit: int, sequences: Sequence[int] | None) -> None:
-    """Check what `history` is asked for. A limit of 0 or less asks for nothing, and is allowed.
+    """Check what `history` is asked for.
+
+    Args:
+        after: the sequence before the first segment.
+        limit: how many segments; 0 or less asks for none, and is allowed.
+        sequences: the segments, instead of the other two; None without.
 
     Raises:
         InvalidArgument: a number is out of range.
@@ -60,8 +65,12 @@ def check_history(after: int, limit: int, sequences: Sequence[int] | None) -> No
 def check_purge(now: object, limit: object) -> None:
     """Check when and how much to purge.
 
+    Args:
+        now: seconds since the Unix epoch.
+        limit: how much is removed at most.
+
     Raises:
-        InvalidArgument: `now` is no finite number, or the limit is out of range.
+        InvalidArgument: `now` is not a finite number, or the limit is out of range.
     """
     if now is None:
         raise InvalidArgument("now has to be a finite number of seconds, not None")
@@ -140,15 +149,25 @@ def fits_key(part: str) -> bool:
 
 
 def refuse_version(version: int, stored: int | None) -> Refused:
-    """The outcome of a change whose version is not larger than the stored one."""
+    """Make the outcome of a change whose version is not larger than the stored one.
+
+    Args:
+        version: that of the change.
+        stored: that of the instance.
+    """
     return Refused(f"version {version} does not come after {stored}")
 
 
 def refuse_segment(sequence: int, last: int) -> Refused:
-    """The outcome of a change whose segment does not follow the last one (0: there is none)."""
+    """Make the outcome of a change whose segment does not follow the last one.
+
+    Args:
+        sequence: that of the segment.
+        last: that of the last segment; 0 if there is none.
+    """
     return Refused(f"segment {sequence} does not follow {last}")
 
 
 def refuse_key() -> Refused:
-    """The outcome of a change whose key is too long, or is not Unicode text."""
+    """Make the outcome of a change whose key is too long, or is not Unicode text."""
     return Refused(f"a name and an id are at most {MAX_KEY_PART} bytes of UTF-8 each")

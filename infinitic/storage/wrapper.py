@@ -41,7 +41,10 @@ class WrappedStates(StateStorage):
 
     @abstractmethod
     def encode_change(self, change: Change) -> Change:
-        """The change as the inner storage gets it.
+        """Make the change that the inner storage gets.
+
+        Args:
+            change: what the caller writes.
 
         Raises:
             ValueTooLarge: a value is above the limit of the wrapper.
@@ -49,11 +52,20 @@ class WrappedStates(StateStorage):
 
     @abstractmethod
     def decode_state(self, key: StateKey, stored: Stored) -> Stored:
-        """The state as the caller gets it. One that is damaged says so, and raises nothing."""
+        """Make the state that the caller gets. It raises nothing: a damaged state says so.
+
+        Args:
+            key: the instance.
+            stored: what the inner storage has loaded.
+        """
 
     @abstractmethod
     def decode_segment(self, key: StateKey, segment: Segment) -> Segment:
-        """The segment as the caller gets it.
+        """Make the segment that the caller gets.
+
+        Args:
+            key: the instance.
+            segment: what the inner storage has read.
 
         Raises:
             DamagedState: it is not what was written.

@@ -122,7 +122,7 @@ class Database:
         sequences: Sequence[int] | None = None,
         outbox: bool = False,
     ) -> list[Segment]:
-        """Segments in order. `limit` does not count for `sequences`."""
+        """Read segments, see `StateStorage.history`."""
         check_history(after, limit, sequences)
         row = self._row(key)
         segments = (row.segments if row is not None else None) or []
@@ -389,17 +389,24 @@ class InMemoryStorage(Storage):
     def named(cls, name: str = "default", *, deduplication_window: float = DEFAULT_DEDUPLICATION_WINDOW) -> Self:
         """Connect to the database of this name. It is made once, and lives as long as the process.
 
-        `deduplication_window` (seconds) is that of whoever comes first.
+        Args:
+            name: any text.
+            deduplication_window: seconds for which it keeps deduplication ids and remnants. It
+                counts only for the first connection, which makes the database.
         """
         return cls(_databases.setdefault(name, Database(deduplication_window=deduplication_window)))
 
     @classmethod
     def from_settings(cls, settings: Any, *, deduplication_window: float) -> Self:
-        """A connection to the database of the name in the settings."""
+        """Connect to the database of the name in the settings. Nothing outlives the process."""
         return cls.named(settings.name, deduplication_window=deduplication_window)
 
     async def prepare(self) -> None:
-        """Nothing has to be made. Raises `StorageClosed` after `close`."""
+        """Do nothing: no tables are needed.
+
+        Raises:
+            StorageClosed: the storage is closed.
+        """
         _ = self._states.database
 
     async def close(self) -> None:

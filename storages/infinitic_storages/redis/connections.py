@@ -132,7 +132,16 @@ class Connections:
         return replies
 
     async def call(self, script: Script, calls: Sequence[tuple[Argument, ...]], *, writing: bool = False) -> list[Any]:
-        """Call a script many times. Return one reply for each call; error replies are raised."""
+        """Call a script many times, in one round trip. Return one reply for each call.
+
+        Args:
+            script: the script.
+            calls: its arguments for each call.
+            writing: whether it may change something.
+
+        Raises:
+            StorageError: a reply is an error, see `evaluate`.
+        """
         return await self.evaluate([(script, arguments) for arguments in calls], writing=writing)
 
     async def evaluate(

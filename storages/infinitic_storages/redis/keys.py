@@ -36,8 +36,12 @@ def decode_key(member: bytes) -> StateKey:
 
 
 def encode_deduplication_id(member: bytes, id_: str) -> bytes:
-    """The member for a deduplication id of a key, in the one sorted set of them all.
+    """Encode a deduplication id as a member of the one sorted set of them all.
 
     The length in front tells where the key ends.
+
+    Args:
+        member: the encoded key.
+        id_: the deduplication id.
     """
     return len(member).to_bytes(2, "big") + member + id_.encode("utf-8", "surrogatepass")

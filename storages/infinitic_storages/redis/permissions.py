@@ -36,6 +36,10 @@ def list_trials(key: str) -> list[Command]:
 async def check_permissions(connections: Connections, prefix: str) -> None:
     """Try out each command.
 
+    Args:
+        connections: to the server.
+        prefix: what our keys begin with.
+
     Raises:
         StorageConfigurationError: some are refused. The text names them.
     """

@@ -26,6 +26,10 @@ ASKED = ("appendonly", "appendfsync", "save", "maxmemory-policy")
 async def prepare(connections: Connections, prefix: str) -> bool:
     """Check the server, and write the number of our layout.
 
+    Args:
+        connections: to the server.
+        prefix: what our keys begin with.
+
     Returns:
         Whether what is written survives a crash of the server.
 
@@ -114,6 +118,10 @@ def parse_config(names: Sequence[str], replies: Sequence[Any]) -> dict[str, str]
     """Parse the replies to CONFIG GET.
 
     Values that are unknown or forbidden, as on managed servers, are left out.
+
+    Args:
+        names: of the parameters that were asked for.
+        replies: in the same order.
     """
     answered = [
         (name, reply) for name, reply in zip(names, replies, strict=True) if not isinstance(reply, ResponseError)

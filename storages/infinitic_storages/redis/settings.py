@@ -41,7 +41,7 @@ class RedisTls(Settings):
     )
     cert: Path | None = Field(default=None, description="File with the certificate of the client")
     key: Path | None = Field(default=None, description="File with the private key of the client")
-    validate_hostname: bool = Field(default=True, description="Whether the host must be the one of the certificate")
+    validate_hostname: bool = Field(default=True, description="Whether the certificate has to be for the host")
     allow_insecure: bool = Field(default=False, description="Whether any certificate is accepted. Never in production")
 
 
@@ -68,11 +68,11 @@ class RedisSettings(Settings):
 
     url: SecretStr | None = Field(
         default=None,
-        description="redis://user:password@host:port/database, rediss:// for TLS, or unix:///path; instead of the rest",
+        description="redis://user:password@host:port/database, rediss:// for TLS, or unix:///path; replaces the rest",
     )
     host: str = Field(default="127.0.0.1", min_length=1, description="Host name or address of the server")
     port: Port = Field(default=6379, description="Port of the server")
-    username: str | None = Field(default=None, description="User that connects; default is Redis' user `default`")
+    username: str | None = Field(default=None, description="User that connects; default is the user `default` of Redis")
     password: SecretStr | None = Field(default=None, description="Password of the user")
     database: int = Field(default=0, ge=0, description="Number of the database")
     tls: RedisTls | None = Field(default=None, description="TLS. Without it: none, unless the URL is rediss://")
@@ -82,16 +82,18 @@ class RedisSettings(Settings):
         pattern=r"^[A-Za-z0-9_.:{}-]{1,100}$",
         description="What every key begins with. Deployments that share a database have one each",
     )
-    pool_size: int = Field(default=4, ge=1, le=1000, description="Connections. Waiting calls are served in order")
+    pool_size: int = Field(
+        default=4, ge=1, le=1000, description="Connections. Calls that wait for one are served in order"
+    )
     connect_timeout_seconds: Seconds = Field(default=5.0, description="Seconds that opening a connection may take")
     deadline_seconds: Seconds = Field(
-        default=30.0, description="Seconds until a call gives up, its waiting for a connection included"
+        default=30.0, description="Seconds that a call may take, its wait for a connection included"
     )
     max_value: int = Field(
         default=64 * 1024 * 1024,
         ge=1024,
         le=256 * 1024 * 1024,
-        description="Bytes of one head, events or outbox at most; below `proto-max-bulk-len` of the server",
+        description="Bytes of one head, events or outbox, at most; below `proto-max-bulk-len` of the server",
     )
 
     @model_validator(mode="after")
@@ -128,16 +130,16 @@ def _parse(url: str) -> Address:
     except ValueError:
         raise ValueError("the url cannot be parsed; is the port a number?") from None
     if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("the url begins with redis://, rediss:// or unix://")
+        raise ValueError("the url has to begin with redis://, rediss:// or unix://")
     if parts.query or parts.fragment:
-        raise ValueError("options have settings of their own, the url has no ?… or #…")
+        raise ValueError("the url may not have ?… or #…: options have settings of their own")
     username = unquote(parts.username) if parts.username else None
     password = unquote(parts.password) if parts.password else None
     if parts.scheme == "unix":
         return Address("", 0, unquote(parts.path), username, password, 0, False)
     path = parts.path.strip("/")
     if path and not (path.isascii() and path.isdigit()):
-        raise ValueError("the path of the url is the number of the database")
+        raise ValueError("the path of the url has to be the number of the database")
     return Address(
         parts.hostname or "127.0.0.1", port, None, username, password, int(path or 0), parts.scheme[5:] == "s"
     )

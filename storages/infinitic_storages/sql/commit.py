@@ -38,7 +38,7 @@ class DeduplicationRow(NamedTuple):
     """A deduplication id that is to be written, with its time in seconds since the Unix epoch."""
 
     key: bytes
-    mark: bytes
+    deduplication_id: bytes
     at: float
 
 
@@ -142,6 +142,10 @@ def make_question(changes: Sequence[Change | Published]) -> Question:
 
 def decide(question: Question, facts: Facts) -> Plan:
     """Decide the outcome of each change, and what is written.
+
+    Args:
+        question: what had to be known.
+        facts: what is known.
 
     Raises:
         TryAgain: a row that was claimed in vain is gone since.

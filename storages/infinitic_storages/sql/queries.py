@@ -76,7 +76,16 @@ def history(
 
 
 def find(connection: Connection, tables: Tables, query: Query) -> Page:
-    """Find a page of entries, newest start first. The ends of ranges are not part of them."""
+    """Find a page of entries, newest start first. The ends of ranges are not part of them.
+
+    Args:
+        connection: to the database.
+        tables: the tables.
+        query: which entries.
+
+    Raises:
+        InvalidArgument: the cursor is none that `find` gave.
+    """
     states = tables.states.c
     where = _build_conditions(tables, query)
     if where is None:
@@ -107,7 +116,13 @@ def find(connection: Connection, tables: Tables, query: Query) -> Page:
 
 
 def count(connection: Connection, tables: Tables, query: Query) -> int:
-    """Count the entries that match, but no further than the limit."""
+    """Count the entries that match, but no further than the limit.
+
+    Args:
+        connection: to the database.
+        tables: the tables.
+        query: which entries. Its cursor does not matter.
+    """
     where = _build_conditions(tables, query)
     if where is None:
         return 0

@@ -14,7 +14,7 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 class SslMode(StrEnum):
-    """How much of TLS is asked for."""
+    """How much of TLS is required."""
 
     DISABLE = "disable"
     PREFER = "prefer"
@@ -32,16 +32,19 @@ class Synchronous(StrEnum):
 
 class _SqlSettings(Settings):
     pool_size: int = Field(
-        default=4, ge=1, le=100, description="Connections, and threads that use them. Waiting calls are served in order"
+        default=4,
+        ge=1,
+        le=100,
+        description="Connections, and threads that use them. Calls that wait for one are served in order",
     )
     deadline_seconds: Seconds = Field(
-        default=30.0, description="Seconds until a call gives up, its waiting for a connection and its retries included"
+        default=30.0, description="Seconds that a call may take, with its wait for a connection and its retries"
     )
     max_value: int = Field(
         default=64 * 1024 * 1024,
         ge=1024,
         le=256 * 1024 * 1024,
-        description="Bytes of one head, events or outbox at most",
+        description="Bytes of one head, events or outbox, at most",
     )
 
 
@@ -51,12 +54,12 @@ class _ServerSettings(_SqlSettings):
     password: SecretStr | None = Field(default=None, description="Password of the user")
     database: str = Field(default="infinitic", min_length=1, description="Database. It must exist")
     unix_socket: str | None = Field(
-        default=None, description="Unix socket, used instead of host and port (PostgreSQL: the directory it is in)"
+        default=None, description="Unix socket, used instead of host and port (PostgreSQL: its directory)"
     )
     connect_timeout_seconds: Seconds = Field(default=5.0, description="Seconds that opening a connection may take")
     sslmode: SslMode = Field(
         default=SslMode.PREFER,
-        description="TLS: disable, prefer, require, verify-ca (the certificate) or verify-full (the host name, too)",
+        description="TLS: disable, prefer, require, verify-ca (checks the certificate), verify-full (and the host)",
     )
     sslrootcert: Path | None = Field(default=None, description="File with the certificates of trusted authorities")
     sslcert: Path | None = Field(default=None, description="File with the certificate of the client")
@@ -72,10 +75,12 @@ class PostgresSettings(_ServerSettings):
         alias="schema",
         min_length=1,
         max_length=63,
-        description="Schema that holds the tables. Created if it is missing and the user may",
+        description="Schema that holds the tables. Created if it is missing, and if the user may do that",
     )
     prepare_threshold: int | None = Field(
-        default=5, ge=0, description="Uses before a statement is prepared; null never, for poolers that do not allow it"
+        default=5,
+        ge=0,
+        description="Uses before a statement is prepared; null: never, for poolers that do not allow it",
     )
 
 
@@ -93,7 +98,7 @@ class MysqlSettings(_ServerSettings):
     def _authority(self) -> Self:
         """Without a file, PyMySQL would skip the check of the host name in silence."""
         if self.sslmode in (SslMode.VERIFY_CA, SslMode.VERIFY_FULL) and self.sslrootcert is None:
-            raise ValueError(f"sslmode {self.sslmode.value} needs sslrootcert, the certificates that are trusted")
+            raise ValueError(f"sslmode {self.sslmode.value} needs sslrootcert, the file with trusted certificates")
         return self
 
 
@@ -103,5 +108,5 @@ class SqliteSettings(_SqlSettings):
     path: Path = Field(description="Database file. Created if it is missing; its directory must exist")
     synchronous: Synchronous = Field(
         default=Synchronous.FULL,
-        description="full: what is written survives a power cut. normal: faster, and a power cut may undo the last",
+        description="full: what is written survives a power cut. normal: faster; a power cut may undo the last writes",
     )

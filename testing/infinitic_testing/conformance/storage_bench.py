@@ -216,7 +216,13 @@ def make_change(
 
 
 def make_start(key: StateKey = KEY, version: int = V0, **fields: Any) -> Change:
-    """Make the change that starts an instance, with one segment and an entry."""
+    """Make the change that starts an instance, with one segment and an entry.
+
+    Args:
+        key: the instance.
+        version: its first version.
+        fields: other attributes of the change.
+    """
     entry = Entry(WorkflowStatus.RUNNING, T0)
     known: dict[str, Any] = {"segment": Segment(1, b"first", b"out"), "entry": entry}
     return make_change(key, None, version, **{**known, **fields})

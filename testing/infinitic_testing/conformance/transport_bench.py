@@ -101,7 +101,13 @@ def make_mail(*names: str, at: float | None = None) -> list[Message]:
 
 
 def make_numbered(key: str, count: int, start: int = 1) -> list[Message]:
-    """Make messages of one key, with numbered names."""
+    """Make messages of one key, with numbered names.
+
+    Args:
+        key: one letter.
+        count: how many.
+        start: the first number.
+    """
     return make_mail(*(f"{key}{number}" for number in range(start, start + count)))
 
 
@@ -137,7 +143,12 @@ class Peer:
         return got
 
     async def take(self, count: int, *, within: float | None = None) -> list[Delivery]:
-        """Receive exactly so many messages."""
+        """Receive exactly so many messages.
+
+        Args:
+            count: how many.
+            within: seconds to wait for each; by default the patience of the suite.
+        """
         got: list[Delivery] = []
         while len(got) < count:
             got += await self.receive(count - len(got), within=within)
@@ -191,7 +202,15 @@ class TransportBench:
     async def join(
         self, topic: Topic, prefetch: int = 100, *, on: Transport | None = None, name: str = MAIN, durable: bool = True
     ) -> Peer:
-        """Join a subscription, by default on a new connection."""
+        """Join a subscription.
+
+        Args:
+            topic: where.
+            prefetch: how many messages may be in hand.
+            on: the connection; by default a new one.
+            name: of the subscription.
+            durable: see `Transport.subscribe`.
+        """
         transport = on or self.connect()
         return Peer(self.suite, await transport.subscribe(topic, name, prefetch, durable=durable), transport)
 

@@ -14,7 +14,7 @@ from infinitic_storages.redis import RedisSettings, RedisStorage
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"url": "http://x"}, "begins with redis://"),
+        ({"url": "http://x"}, "has to begin with redis://"),
         ({"url": "redis://:secret@host:port"}, "is the port a number"),
         ({"url": "redis://host/name"}, "number of the database"),
         ({"url": "redis://host", "port": 1}, "either url or port"),

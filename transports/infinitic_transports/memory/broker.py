@@ -99,6 +99,11 @@ class Broker:
     def publish(self, topic: Topic, messages: Sequence[Message], now: float) -> None:
         """Append messages for all subscriptions of the topic. Delayed ones join when they are due.
 
+        Args:
+            topic: where they go.
+            messages: in this order.
+            now: seconds since the Unix epoch.
+
         Raises:
             UnknownTopic: there is no such topic.
             MessageTooLarge: a body is above `max_payload`. None of the messages was published.
@@ -159,10 +164,15 @@ class Broker:
         return consumer
 
     def take(self, consumer: BrokerConsumer, limit: int, now: float) -> list[Delivery]:
-        """Hand out up to `limit` (1 or more) messages, within the prefetch of the consumer.
+        """Hand out messages, within the prefetch of the consumer.
 
         If there is nothing, the consumer waits: its `wake` will be called, unless it calls
         `stop_waiting`.
+
+        Args:
+            consumer: who takes.
+            limit: how many messages at most, 1 or more.
+            now: seconds since the Unix epoch.
 
         Raises:
             TransportClosed: the consumer was detached.
@@ -183,10 +193,16 @@ class Broker:
         consumer.subscription.ack(consumer, deliveries, self._time)
 
     def nack(self, consumer: BrokerConsumer, delivery: Delivery, delay: float, now: float) -> None:
-        """Take a delivery back, and hand it out again after `delay` seconds, with `attempt` + 1.
+        """Take a delivery back, and hand it out again later, with `attempt` + 1.
 
         On a KEYED topic it comes before all later messages of its key; those in hand stay in hand.
         A delivery that is not in hand at the consumer is ignored.
+
+        Args:
+            consumer: who gives it back.
+            delivery: what it gives back.
+            delay: seconds until it may come again; 0 or less: at once.
+            now: seconds since the Unix epoch.
         """
         now = self._advance(now)
         due = now + delay if delay > 0 else now

@@ -52,13 +52,26 @@ class DelayQueue:
     def add_message(
         self, due: float, subscriptions: tuple[BrokerSubscription, ...], message: Message, published_at: float
     ) -> None:
-        """Keep a message back until `due`."""
+        """Keep a message back until it is due.
+
+        Args:
+            due: when, in seconds since the Unix epoch.
+            subscriptions: those that it is for.
+            message: the message.
+            published_at: when it was published, in seconds since the Unix epoch.
+        """
         for subscription in subscriptions:
             subscription.delayed += 1
         self._push(due, _DelayedMessage(subscriptions, message, published_at))
 
     def add_redelivery(self, due: float, subscription: BrokerSubscription, restore: Restore) -> None:
-        """Keep a nacked delivery back until `due`; `restore(now)` then returns it."""
+        """Keep a nacked delivery back until it is due.
+
+        Args:
+            due: when, in seconds since the Unix epoch.
+            subscription: where it returns to.
+            restore: returns it, at the time that it is called with.
+        """
         subscription.delayed += 1
         self._push(due, _DelayedRedelivery(subscription, restore))
 

@@ -139,15 +139,32 @@ class BrokerSubscription(ABC):
 
     @abstractmethod
     def put(self, messages: Sequence[Message], published_at: float) -> None:
-        """Append messages to the end of their order."""
+        """Append messages to the end of their order.
+
+        Args:
+            messages: in this order.
+            published_at: when they were published, in seconds since the Unix epoch.
+        """
 
     @abstractmethod
     def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery], now: float) -> None:
-        """Settle the deliveries that are in hand at the consumer. Others are ignored."""
+        """Settle the deliveries that are in hand at the consumer. Others are ignored.
+
+        Args:
+            consumer: who has them.
+            deliveries: what it settles.
+            now: seconds since the Unix epoch.
+        """
 
     @abstractmethod
     def nack(self, consumer: BrokerConsumer, delivery: Delivery, due: float, now: float) -> Restore | None:
         """Take a delivery back.
+
+        Args:
+            consumer: who gives it back.
+            delivery: what it gives back.
+            due: when it may come again, in seconds since the Unix epoch.
+            now: the time, likewise.
 
         Returns:
             What has to be called at `due`, if that is later than `now`; otherwise None.

@@ -88,7 +88,12 @@ class InMemoryTransport(Transport):
 
     @classmethod
     def named(cls, name: str = "default", *, clock: Clock | None = None) -> Self:
-        """Connect to the broker of this name. It is made once, and lives as long as the process."""
+        """Connect to the broker of this name. It is made once, and lives as long as the process.
+
+        Args:
+            name: any text.
+            clock: tells the time of day, see `InMemoryTransport`.
+        """
         return cls(_brokers.setdefault(name, Broker()), clock=clock)
 
     @classmethod

@@ -93,6 +93,10 @@ class Admin:
     async def make_subscription(self, topic: Topic, name: str) -> None:
         """Make a subscription that keeps all messages, from the earliest one on.
 
+        Args:
+            topic: where.
+            name: of the subscription.
+
         Raises:
             UnknownTopic: there is no such topic.
         """

@@ -114,7 +114,13 @@ async def call_async(
 
 
 def run_on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: Any) -> None:
-    """Run a function on the loop, from any thread. Nothing happens if the loop is closed."""
+    """Run a function on the loop, from any thread. Nothing happens if the loop is closed.
+
+    Args:
+        loop: the loop.
+        call: the function.
+        args: its arguments.
+    """
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(call, *args)
 

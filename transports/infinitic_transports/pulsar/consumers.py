@@ -63,7 +63,13 @@ class Consumers:
         self._forwarders = Forwarders(self._prepare_forwarder)
 
     async def join(self, topic: Topic, subscription: str, prefetch: int) -> PulsarConsumer:
-        """Make a consumer of a durable subscription, which is made if it does not exist."""
+        """Make a consumer of a durable subscription, which is made if it does not exist.
+
+        Args:
+            topic: where.
+            subscription: its name.
+            prefetch: how many messages may be in hand.
+        """
         if topic.ordering is not Ordering.KEYED or subscription != topic.subscription:
             return await self._subscribe(topic, subscription, prefetch)
         await self._forwarders.join(topic)
@@ -82,7 +88,13 @@ class Consumers:
         return self._make_consumer(SubscriptionSource(raw, self._client), topic, subscription, prefetch, left)
 
     async def read(self, topic: Topic, name: str, prefetch: int) -> PulsarConsumer:
-        """Make a reader of new messages. An ephemeral topic is made if it does not exist."""
+        """Make a reader of new messages. An ephemeral topic is made if it does not exist.
+
+        Args:
+            topic: where.
+            name: of the ephemeral subscription.
+            prefetch: how many messages may be in hand.
+        """
         ephemeral = topic.subscription is None
         raw = await (self._make_ephemeral_reader if ephemeral else self._make_reader)(topic, name, prefetch)
         source = ReaderSource(raw, self._client)

@@ -28,6 +28,13 @@ async def diagnose(
 
     What the role of this client may not see is reported, not raised.
 
+    Args:
+        admin: REST.
+        reach: asks the port for messages.
+        settings: what is configured.
+        deduplication_window: seconds for which messages have to be kept.
+        clock: the clock of this machine.
+
     Raises:
         TransportUnavailable: REST does not answer.
     """

@@ -91,6 +91,11 @@ def advise_refusal(status: int, reason: str, tenant: str) -> str | None:
     """What to do about an answer of 401 or 403; None for other answers.
 
     Some brokers answer 401 when a permission is missing.
+
+    Args:
+        status: the status code.
+        reason: what the broker says.
+        tenant: that of the settings.
     """
     if status == 403 or (status == 401 and reason.startswith(("Unauthorized to", "Don't have permission"))):
         return (

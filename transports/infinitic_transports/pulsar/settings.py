@@ -15,7 +15,7 @@ Seconds = Annotated[float, Field(gt=0)]
 
 def _without_password(url: str) -> str:
     if "@" in url:
-        raise ValueError("a URL here holds no user and no password")
+        raise ValueError("this URL may not contain a user or a password")
     return url
 
 
@@ -23,11 +23,11 @@ Url = Annotated[str, Field(min_length=1), AfterValidator(_without_password)]
 
 
 class Token(Settings):
-    """A JSON Web Token, as text or in a file that is read again for each connection."""
+    """A JSON Web Token, as text or in a file that is read for each connection."""
 
     type: Literal["token"]
     token: SecretStr | None = Field(default=None, description="The token")
-    token_file: Path | None = Field(default=None, description="File with the token; a new one is picked up")
+    token_file: Path | None = Field(default=None, description="File with the token. It is read for each connection")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -40,12 +40,12 @@ class OAuth2(Settings):
     """OAuth 2.0 client credentials."""
 
     type: Literal["oauth2"]
-    issuer_url: Url = Field(description="URL of the provider that gives tokens")
+    issuer_url: Url = Field(description="URL of the provider of tokens")
     private_key: SecretStr = Field(
         min_length=1, description="Credentials: a JSON file (a path, or a file: or data: URL), or its text"
     )
     audience: str = Field(default="", description="Identifier of the Pulsar cluster at the provider")
-    scope: str = Field(default="", description="Scope that is asked for")
+    scope: str = Field(default="", description="Scope that is requested")
 
 
 class Athenz(Settings):
@@ -80,36 +80,40 @@ Authentication = Annotated[Token | OAuth2 | Athenz | Basic | ClientCertificate, 
 
 
 class PulsarTls(Settings):
-    """What is trusted where the URLs are pulsar+ssl: and https:."""
+    """Which certificates are trusted, if the URLs are pulsar+ssl: and https:."""
 
     trust_certs: Path | None = Field(
         default=None, description="File with the certificates of trusted authorities; default is certifi's"
     )
-    validate_hostname: bool = Field(default=True, description="Whether the host must be the one of the certificate")
+    validate_hostname: bool = Field(default=True, description="Whether the certificate has to be for the host")
     allow_insecure: bool = Field(default=False, description="Whether any certificate is accepted. Never in production")
 
 
 class Policies(Settings):
     """Policies of the namespace. They are set when it is created here, and never changed."""
 
-    retention_minutes: int = Field(default=0, ge=-1, description="Minutes that acknowledged messages are kept; -1 ever")
-    retention_size_mb: int = Field(default=0, ge=-1, description="Megabytes of them that are kept; -1 without limit")
+    retention_minutes: int = Field(
+        default=0, ge=-1, description="Minutes that acknowledged messages are kept; -1: for ever"
+    )
+    retention_size_mb: int = Field(default=0, ge=-1, description="Megabytes of them that are kept; -1: without limit")
     ttl_seconds: int | None = Field(
         default=None,
         ge=2 * 86_400,
-        description="Seconds after which an unacknowledged message is given up; default is the deduplication window",
+        description="Seconds after which an unacknowledged message is dropped; default is the deduplication window",
     )
     delayed_delivery_tick_seconds: float = Field(
-        default=0.1, ge=0.01, le=10, description="Seconds between looks at delayed messages: how late they may come"
+        default=0.1, ge=0.01, le=10, description="Seconds between checks for delayed messages: they may be so late"
     )
-    deduplication: bool = Field(default=False, description="Whether the broker drops what a producer sends twice")
+    deduplication: bool = Field(
+        default=False, description="Whether the broker drops messages that a producer sends twice"
+    )
     ephemeral_idle_seconds: int = Field(
-        default=3600, ge=60, description="Seconds until a client's topic is removed whose process died, or is cut off"
+        default=3600, ge=60, description="Seconds until the topic of a client is removed after its process died"
     )
 
 
 class Compression(StrEnum):
-    """How payloads are compressed on the wire and on disk."""
+    """How messages are compressed on the wire and on disk."""
 
     NONE = "none"
     LZ4 = "lz4"
@@ -119,7 +123,7 @@ class Compression(StrEnum):
 
 
 class LogLevel(StrEnum):
-    """From which level on the client library logs."""
+    """The lowest level that the client library logs."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -132,15 +136,17 @@ class ClientOptions(Settings):
 
     io_threads: int = Field(default=1, ge=1, le=64, description="Threads for network traffic")
     operation_timeout_seconds: int = Field(
-        default=30, ge=1, description="Seconds until making a producer or consumer is given up"
+        default=30, ge=1, description="Seconds within which a producer or consumer has to be made"
     )
     connection_timeout_seconds: Seconds = Field(default=10.0, description="Seconds that opening a connection may take")
-    concurrent_lookup_requests: int = Field(default=50_000, ge=1, description="Lookups of topics under way at most")
-    listener_name: str | None = Field(default=None, description="Advertised listener of the brokers that is used")
-    stats_interval_seconds: int = Field(default=0, ge=0, description="Seconds between log lines of figures; 0 never")
-    log_level: LogLevel = Field(default=LogLevel.ERROR, description="Level from which on the client library logs")
+    concurrent_lookup_requests: int = Field(
+        default=50_000, ge=1, description="Lookups of topics that are under way, at most"
+    )
+    listener_name: str | None = Field(default=None, description="Name of the advertised listener of the brokers")
+    stats_interval_seconds: int = Field(default=0, ge=0, description="Seconds between statistics in the log; 0: never")
+    log_level: LogLevel = Field(default=LogLevel.ERROR, description="Lowest level that the client library logs")
     log_path: Path | None = Field(
-        default=None, description="File that it logs to, such as /dev/stderr; null: nowhere, errors are raised anyway"
+        default=None, description="File for its log, such as /dev/stderr; null: none, since errors are raised anyway"
     )
     rest_timeout_seconds: Seconds = Field(default=30.0, description="Seconds that a REST call may take")
 
@@ -148,29 +154,37 @@ class ClientOptions(Settings):
 class ProducerOptions(Settings):
     """How messages are sent. Batches are by key, chunks are never made."""
 
-    send_timeout_seconds: Seconds = Field(default=30.0, description="Seconds until a message that is not taken fails")
-    compression: Compression = Field(default=Compression.NONE, description="none, lz4, zlib, zstd or snappy")
-    batching: bool = Field(default=True, description="Whether messages of a key are sent together")
-    batching_max_messages: int = Field(default=1000, ge=1, description="Messages of one batch at most")
-    batching_max_size_bytes: int = Field(default=131_072, ge=1, description="Bytes of one batch at most")
-    batching_max_publish_delay_ms: int = Field(default=1, ge=1, description="Milliseconds that a batch is waited for")
-    max_pending_messages: int = Field(default=1000, ge=2, description="Messages of a topic sent and not taken yet")
-    max_pending_bytes: int = Field(
-        default=64 * 1024 * 1024, ge=1, description="Bytes of these at most, or one message if that is larger"
+    send_timeout_seconds: Seconds = Field(
+        default=30.0, description="Seconds after which a message that was not accepted fails"
     )
-    idle_seconds: Seconds = Field(default=30.0, description="Seconds until the producer for a client's topic is closed")
+    compression: Compression = Field(default=Compression.NONE, description="none, lz4, zlib, zstd or snappy")
+    batching: bool = Field(default=True, description="Whether messages of a key are sent in batches")
+    batching_max_messages: int = Field(default=1000, ge=1, description="Messages of one batch, at most")
+    batching_max_size_bytes: int = Field(default=131_072, ge=1, description="Bytes of one batch, at most")
+    batching_max_publish_delay_ms: int = Field(
+        default=1, ge=1, description="Milliseconds to wait until a batch is full"
+    )
+    max_pending_messages: int = Field(
+        default=1000, ge=2, description="Messages of a topic that are sent and not accepted yet, at most"
+    )
+    max_pending_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=1, description="Bytes of these messages, at most; one message may have more"
+    )
+    idle_seconds: Seconds = Field(
+        default=30.0, description="Seconds after which an idle producer for the topic of a client is closed"
+    )
 
 
 class ConsumerOptions(Settings):
     """How messages are received."""
 
     receiver_queue_size: int = Field(
-        default=500, ge=1, description="Messages that wait in the client beyond those in hand, at most"
+        default=500, ge=1, description="Messages that the client requests beforehand, at most"
     )
     receiver_queue_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=64 * 1024,
-        description="Bytes that these have at most: there are fewer, the larger max_message_size_bytes is",
+        description="Bytes of these, at most: the larger max_message_size_bytes is, the fewer messages",
     )
 
 
@@ -184,24 +198,28 @@ class PulsarSettings(Settings):
     broker_service_url: str = Field(default="pulsar://localhost:6650", description="URL of the brokers")
     web_service_url: str = Field(default="http://localhost:8080", description="URL of their REST interface")
     tenant: str = Field(
-        default="infinitic", pattern=r"^[-=:.\w]+$", description="Tenant. Created if it is missing and the user may"
+        default="infinitic",
+        pattern=r"^[-=:.\w]+$",
+        description="Tenant. Created if it is missing, and if the user may do that",
     )
     namespace: str = Field(
-        default="infinitic", pattern=r"^[-=:.\w]+$", description="Namespace. Created if it is missing and the user may"
+        default="infinitic",
+        pattern=r"^[-=:.\w]+$",
+        description="Namespace. Created if it is missing, and if the user may do that",
     )
     allowed_clusters: tuple[str, ...] = Field(
-        default=(), description="Clusters of a tenant that is created here; default is all"
+        default=(), description="Clusters of a tenant that is created here; default is all of them"
     )
     partitions: int | None = Field(
-        default=None, ge=1, le=1000, description="Partitions of new topics; null: not partitioned. Never change it"
+        default=None, ge=1, le=1000, description="Partitions of new topics; null: none. Never change it later"
     )
     max_message_size_bytes: int = Field(
         default=5 * 1024 * 1024,
         ge=64 * 1024,
-        description="Bytes of a message at most; less if the brokers take less (their maxMessageSize)",
+        description="Bytes of a message, at most; less if the brokers accept less (their maxMessageSize)",
     )
-    authentication: Authentication | None = Field(default=None, description="How the client says who it is")
-    tls: PulsarTls = Field(default_factory=PulsarTls, description="What is trusted")
+    authentication: Authentication | None = Field(default=None, description="Credentials of the client")
+    tls: PulsarTls = Field(default_factory=PulsarTls, description="Which certificates are trusted")
     policies: Policies = Field(default_factory=Policies, description="Policies of a namespace that is created here")
     client: ClientOptions = Field(default_factory=ClientOptions, description="The connection")
     producer: ProducerOptions = Field(default_factory=ProducerOptions, description="How messages are sent")
@@ -214,5 +232,5 @@ class PulsarSettings(Settings):
         if not _http(self.web_service_url):
             raise ValueError("web_service_url starts with http:// or https://")
         if "@" in self.broker_service_url or "@" in self.web_service_url:
-            raise ValueError("a URL holds no user and no password: they are for `authentication`")
+            raise ValueError("a URL may not contain a user or a password: use `authentication`")
         return self

@@ -90,15 +90,38 @@ class SqlDatabase(ABC):
 
     @abstractmethod
     def look(self, driver: Any, question: Question) -> Facts:
-        """Answer a question: make new rows, lock old ones, then read the deduplication ids."""
+        """Answer a question: make new rows, lock old ones, then read the deduplication ids.
+
+        The answer stays true until the transaction ends.
+
+        Args:
+            driver: the connection of the driver.
+            question: what has to be known.
+        """
 
     @abstractmethod
     def write(self, driver: Any, plan: Plan, call: DatabaseCall) -> None:
-        """Write a plan and commit. `call.sent` is set before the commit can reach the server."""
+        """Write a plan, and commit.
+
+        Args:
+            driver: the connection of the driver.
+            plan: what is written.
+            call: its `sent` is set before the commit can reach the server.
+        """
 
     @abstractmethod
     def delete_deduplication_ids(self, connection: Connection, now: float, limit: int, window: float) -> int:
-        """Delete up to `limit` deduplication ids that are older than the deduplication window."""
+        """Delete deduplication ids that are older than the deduplication window.
+
+        Args:
+            connection: in a transaction.
+            now: seconds since the Unix epoch.
+            limit: how many at most.
+            window: seconds of the deduplication window.
+
+        Returns:
+            How many were deleted.
+        """
 
     def begin(self, connection: Connection) -> None:  # noqa: B027 - most drivers begin by themselves
         """Begin a transaction that writes. Most drivers begin by themselves."""

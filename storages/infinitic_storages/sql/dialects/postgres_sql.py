@@ -202,7 +202,7 @@ def make_segment_arrays(rows: Sequence[SegmentRow]) -> tuple[_Array, ...]:
 def make_deduplication_arrays(rows: Sequence[DeduplicationRow]) -> tuple[_Array, ...]:
     return (
         make_array("bytea", [row.key for row in rows]),
-        make_array("bytea", [row.mark for row in rows]),
+        make_array("bytea", [row.deduplication_id for row in rows]),
         make_array("double", [row.at for row in rows]),
     )
 
