@@ -19,7 +19,7 @@ from infinitic.clock import Clock
 from infinitic.errors import DecodingError, TransportError, UsageError
 from infinitic.messages import client as responses, engine
 from infinitic.messages.client import ReplyTo
-from infinitic.runtime.backoff import Losses, delay_of, insist
+from infinitic.runtime.backoff import Losses, delay_of, retry_while_unavailable
 from infinitic.runtime.publisher import Publisher
 from infinitic.transport import (
     Consumer,
@@ -157,10 +157,10 @@ class ClientConnection:
             consumer = self._consumer
             assert consumer is not None
             try:
-                deliveries = await insist("Receiving responses", partial(consumer.receive, 256))
+                deliveries = await retry_while_unavailable("Receiving responses", partial(consumer.receive, 256))
                 for delivery in deliveries:
                     self._handle(delivery)
-                await insist("Acknowledging responses", partial(consumer.ack, deliveries))
+                await retry_while_unavailable("Acknowledging responses", partial(consumer.ack, deliveries))
             except TransportError as error:
                 # A consumer that may not receive or acknowledge is as good as lost.
                 await asyncio.sleep(losses.lost())
@@ -220,7 +220,7 @@ class ClientConnection:
 
     async def _subscribe(self) -> Consumer:
         transport = self._publisher.transport
-        return await insist(
+        return await retry_while_unavailable(
             f"Subscribing to {self._topic.name}",
             lambda: transport.subscribe(self._topic, self.name, PREFETCH, durable=False),
         )

@@ -30,7 +30,7 @@ def delay_of(tries: int, longest: float = LONGEST_SECONDS) -> float:
     return float(min(longest, FIRST_SECONDS * 2 ** min(tries - 1, 10)))
 
 
-async def insist(what: str, call: Callable[[], Awaitable[T]], *, patience: float = math.inf) -> T:
+async def retry_while_unavailable(what: str, call: Callable[[], Awaitable[T]], *, patience: float = math.inf) -> T:
     """Call until broker, database and payload codec are there again. Other errors are raised at once.
 
     `patience` is in seconds: an error after that is raised.
@@ -54,7 +54,7 @@ async def insist(what: str, call: Callable[[], Awaitable[T]], *, patience: float
             return result
 
 
-async def outlast(what: str, call: Callable[[], Awaitable[T]], *, seconds: float = REFUSED_SECONDS) -> T:
+async def retry_while_refused(what: str, call: Callable[[], Awaitable[T]], *, seconds: float = REFUSED_SECONDS) -> T:
     """Call until the broker, which is there, refuses it no more.
 
     Args:

@@ -22,7 +22,7 @@ UNCOUNTED = (
 )
 """Failures that say nothing about the message: they are tried again for ever."""
 
-ILL = (TransportClosed, TransportUnavailable, *STORAGE_OUTAGES)
+OUTAGES = (TransportClosed, TransportUnavailable, *STORAGE_OUTAGES)
 """Failures that tell of broker or storage as a whole."""
 
 

@@ -68,7 +68,7 @@ class HistoryCheck:
                 raise DamagedState(self._key, "The history", f"it holds {found} {what}, and the head knows {expected}")
 
 
-def head_of(key: StateKey, stored: Stored) -> WorkflowHead:
+def decode_head(key: StateKey, stored: Stored) -> WorkflowHead:
     """The head of an instance. Raises `DamagedState`, and `NewerSchema` for one of a newer release."""
     if stored.damage:
         raise DamagedState(key, "The head", stored.damage)
@@ -86,7 +86,7 @@ def head_of(key: StateKey, stored: Stored) -> WorkflowHead:
     return head
 
 
-def events_of(key: StateKey, segment: Segment) -> list[Event]:
+def decode_events(key: StateKey, segment: Segment) -> list[Event]:
     """The events of a segment. Raises `DamagedState`."""
     try:
         return events.decode(segment.events)
@@ -109,7 +109,7 @@ async def feed_history(replay: Replay, key: StateKey, until: int, states: StateS
             after += 1
             if segment.sequence != after:
                 raise DamagedState(key, f"Segment {after}", "it is missing")
-            happened = events_of(key, segment)
+            happened = decode_events(key, segment)
             check.follow(segment, happened)
             replay.feed(happened)
         if after < until:
@@ -118,14 +118,6 @@ async def feed_history(replay: Replay, key: StateKey, until: int, states: StateS
             del page
             await asyncio.sleep(0)
     return check
-
-
-async def replayed(
-    key: StateKey, head: WorkflowHead, spec: WorkflowSpec, states: StateStorage
-) -> tuple[Instance, list[Stimulus]]:
-    """The live instance as its history left it, and the stimuli that it was not handed yet: see `replay_history`."""
-    instance, pending, _ = await replay_history(key, head, spec, states)
-    return instance, pending
 
 
 async def replay_history(
@@ -150,7 +142,7 @@ async def replay_history(
 async def read_segments(key: StateKey, sequences: Iterable[int], states: StateStorage) -> dict[int, list[Event]]:
     """The events of exactly these segments. Raises `DamagedState` if one is missing or is not what was written."""
     wanted = sorted(sequences)
-    found = {each.sequence: events_of(key, each) for each in await states.history(key, sequences=wanted)}
+    found = {each.sequence: decode_events(key, each) for each in await states.history(key, sequences=wanted)}
     lost = next((each for each in wanted if each not in found), None)
     if lost is not None:
         raise DamagedState(key, f"Segment {lost}", "it is missing")

@@ -32,8 +32,8 @@ _logger = logging.getLogger("infinitic.runtime")
 
 PROCESSORS = 4
 BATCH_LANES = 64
-FOLD_MESSAGES = 64
-FOLD_BYTES = 1024 * 1024
+BATCH_MESSAGES = 64
+LANE_BATCH_BYTES = 1024 * 1024
 RECEIVE = 256
 BUDGET_SECONDS = 60.0
 """For how long a message is tried again that fails by itself. A pause between two tries does not count."""
@@ -58,7 +58,7 @@ PREFETCH = ACTIVE + FAILING
 BATCH_BYTES = 4 * 1024 * 1024
 """Bytes that one processor handles at a time, or one message."""
 
-OUTAGES = (StorageUnavailable, StorageOutcomeUnknown, TransportUnavailable)
+TOLD_ONCE = (StorageUnavailable, StorageOutcomeUnknown, TransportUnavailable)
 
 
 class InHand:
@@ -109,27 +109,27 @@ class Lane(msgspec.Struct, eq=False):
         account.count += 1
         account.bytes += size
 
-    def fold(self) -> list[Delivery]:
+    def take_batch(self) -> list[Delivery]:
         """The deliveries to handle together: all that wait, within bounds; after a failure the first one alone."""
         if self.tries:
             return [self.waiting[0]]
-        if self.bytes <= FOLD_BYTES:
-            return self.waiting[:FOLD_MESSAGES]
-        folded: list[Delivery] = []
+        if self.bytes <= LANE_BATCH_BYTES:
+            return self.waiting[:BATCH_MESSAGES]
+        batch: list[Delivery] = []
         size = 0
-        for delivery in islice(self.waiting, FOLD_MESSAGES):
+        for delivery in islice(self.waiting, BATCH_MESSAGES):
             size += len(delivery.message.body)
-            if folded and size > FOLD_BYTES:
+            if batch and size > LANE_BATCH_BYTES:
                 break
-            folded.append(delivery)
-        return folded
+            batch.append(delivery)
+        return batch
 
     @property
-    def fold_bytes(self) -> int:
-        """About how many bytes `fold` has."""
-        if self.bytes <= FOLD_BYTES:
+    def next_batch_bytes(self) -> int:
+        """About how many bytes `take_batch` has."""
+        if self.bytes <= LANE_BATCH_BYTES:
             return self.bytes
-        return min(self.bytes, max(FOLD_BYTES, len(self.waiting[0].message.body)))
+        return min(self.bytes, max(LANE_BATCH_BYTES, len(self.waiting[0].message.body)))
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """These are handled and acknowledged. They are the first ones, or among the first ones."""
@@ -384,10 +384,10 @@ class Lanes:
         if self._active.bytes + self._failing.bytes <= BATCH_BYTES:  # more than that they cannot have
             return [runnable.popleft() for _ in range(room)]
         batch = [runnable.popleft()]
-        size = batch[0].fold_bytes
+        size = batch[0].next_batch_bytes
         while len(batch) < room and size < BATCH_BYTES:
             batch.append(runnable.popleft())
-            size += batch[-1].fold_bytes
+            size += batch[-1].next_batch_bytes
         return batch
 
     def _after(self, lane: Lane) -> None:
@@ -405,7 +405,7 @@ class Lanes:
             lane.failed = False
             delay = delay_of(lane.tries, self._longest_wait(lane))
             log = _logger.warning if lane.tries == 1 else _logger.debug
-            if isinstance(lane.failure, OUTAGES):  # all keys fail then, and it is said once
+            if isinstance(lane.failure, TOLD_ONCE):  # all keys fail then, and it is said once
                 log = _logger.debug if self._is_down else _logger.warning
                 self._is_down = True
             log(

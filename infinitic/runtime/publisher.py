@@ -9,7 +9,7 @@ from infinitic import topics
 from infinitic.engines.workflow.render import Outgoing, to_client
 from infinitic.failures import fit_text
 from infinitic.messages import client, engine
-from infinitic.runtime.backoff import insist
+from infinitic.runtime.backoff import retry_while_unavailable
 from infinitic.topics import Topic
 from infinitic.transport import Delivery, Message, MessageTooLarge, Transport, TransportUnavailable, UnknownTopic
 
@@ -60,20 +60,24 @@ class Publisher:
             try:
                 await self.transport.publish(topic, messages)
             except TransportUnavailable:
-                await insist(f"Publishing to {topic.name}", lambda: self.transport.publish(topic, messages))
+                await retry_while_unavailable(
+                    f"Publishing to {topic.name}", lambda: self.transport.publish(topic, messages)
+                )
         except UnknownTopic:
             if topic.subscription is None:
                 return
             _logger.error("%s is gone: it is declared anew", topic.name)
             await self.declare(topic)
-            await insist(f"Publishing to {topic.name}", lambda: self.transport.publish(topic, messages))
+            await retry_while_unavailable(
+                f"Publishing to {topic.name}", lambda: self.transport.publish(topic, messages)
+            )
 
     async def declare(self, topic: Topic) -> None:
         """Make a topic and its main subscription where they do not exist yet."""
-        await insist(f"Declaring {topic.name}", lambda: self.transport.declare([topic]))
+        await retry_while_unavailable(f"Declaring {topic.name}", lambda: self.transport.declare([topic]))
         self._declared.add(topic.name)
 
-    async def bury(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
+    async def dead_letter(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
         """Publish deliveries to the dead letters of their topic, in order, with the reason. The caller acks them.
 
         Clients that wait for an answer to one of them are told. A letter that is too large, which only what others

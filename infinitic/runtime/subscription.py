@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 
 from infinitic.errors import TransportError
-from infinitic.runtime.backoff import Losses, delay_of, insist
+from infinitic.runtime.backoff import Losses, delay_of, retry_while_unavailable
 from infinitic.runtime.publisher import Publisher
 from infinitic.topics import Topic
 from infinitic.transport import (
@@ -47,7 +47,7 @@ class Subscription:
         """Declare the topic and subscribe."""
         topic, transport = self.topic, self._publisher.transport
         await self._publisher.declare(topic)
-        self._consumer = await insist(
+        self._consumer = await retry_while_unavailable(
             f"Subscribing to {topic.name}",
             lambda: transport.subscribe(topic, topic.subscription or "", self._prefetch),
         )
@@ -64,7 +64,7 @@ class Subscription:
             try:
                 return await consumer.receive(most)
             except TransportUnavailable:
-                return await insist(f"Receiving on {self.topic.name}", lambda: consumer.receive(most))
+                return await retry_while_unavailable(f"Receiving on {self.topic.name}", lambda: consumer.receive(most))
         except UnsupportedCapability:
             raise
         except TransportError as error:
@@ -100,7 +100,7 @@ class Subscription:
             try:
                 await consumer.ack(deliveries)
             except TransportUnavailable:
-                await insist(f"Acknowledging on {self.topic.name}", lambda: consumer.ack(deliveries))
+                await retry_while_unavailable(f"Acknowledging on {self.topic.name}", lambda: consumer.ack(deliveries))
 
     async def ack_if_held(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge deliveries whose consumer may be lost by now: then they come again, and have to be recognised.
@@ -122,7 +122,9 @@ class Subscription:
         consumer = self.consumer
         try:
             for delivery in deliveries:
-                await insist(f"Giving back on {self.topic.name}", partial(consumer.nack, delivery, delay))
+                await retry_while_unavailable(
+                    f"Giving back on {self.topic.name}", partial(consumer.nack, delivery, delay)
+                )
         except (TransportClosed, UnknownTopic) as error:
             _logger.debug("%s: all that is in hand will come again: %s", self.topic.name, error)
         except TransportError as error:

@@ -18,7 +18,7 @@ class MissingVersion(InfiniticError):
     """Which one it is."""
 
 
-def spec_for(name: str, specs: Mapping[int, WorkflowSpec], version: int | None) -> WorkflowSpec:
+def find_spec(name: str, specs: Mapping[int, WorkflowSpec], version: int | None) -> WorkflowSpec:
     """The code of a version; of the highest for an instance that has none yet. Raises `MissingVersion`."""
     spec = specs.get(max(specs) if version is None else version)
     if spec is None:

@@ -17,8 +17,8 @@ from infinitic.runtime.service_executor import blocking
 from infinitic.runtime.service_executor.attempt import Attempts
 from infinitic.runtime.service_executor.deaths import Trials
 from infinitic.runtime.service_executor.executor import ServiceExecutor
-from infinitic.runtime.state_engine.committer import Committer
 from infinitic.runtime.state_engine.engine import StateEngine
+from infinitic.runtime.state_engine.group_commit import GroupCommit
 from infinitic.runtime.state_engine.maintenance import Maintenance
 from infinitic.runtime.versions import Told
 from infinitic.runtime.workflow_executor.executor import WorkflowExecutor
@@ -70,7 +70,7 @@ class ComponentFactory:
         self._leave = leave
         self.publisher = Publisher(transport)
         """What all components publish with."""
-        self._committer = None if storage is None else Committer(storage.states)
+        self._group_commit = None if storage is None else GroupCommit(storage.states)
         self._told = Told()
         self._trials = Trials()
         self._maintained: set[str] = set()
@@ -107,14 +107,14 @@ class ComponentFactory:
             if not self._is_new("state engine", name):
                 continue
             storage = self.need_storage(name)
-            assert self._committer is not None
+            assert self._group_commit is not None
             components.append(
                 StateEngine(
                     name,
                     self._hosted.versions_of(name),
                     self.publisher,
                     storage,
-                    self._committer,
+                    self._group_commit,
                     self._clock,
                     concurrency=engine.concurrency,
                     bounds=self._bounds,

@@ -19,7 +19,7 @@ from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.definitions.workflows import Workflow
 from infinitic.errors import InfiniticError, UsageError
-from infinitic.runtime.backoff import insist
+from infinitic.runtime.backoff import retry_while_unavailable
 from infinitic.runtime.lifecycle.ending import Ending
 from infinitic.runtime.lifecycle.namesakes import warn_of_namesakes
 from infinitic.runtime.lifecycle.process import Stop, stop_signals, tuned
@@ -392,7 +392,7 @@ class Worker:
         self._used = True
         try:
             if self._storage is not None:
-                await insist("Preparing the storage", self._storage.prepare)
+                await retry_while_unavailable("Preparing the storage", self._storage.prepare)
             await self._client.start()
             if self._named:
                 await warn_of_namesakes(self._transport, topics.client(self._client.name), self.name)

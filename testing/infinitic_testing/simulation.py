@@ -24,7 +24,7 @@ from infinitic.definitions.workflows import Workflow
 from infinitic.errors import InfiniticError, UsageError
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.replay.waits import waits_of
-from infinitic.runtime.history import head_of, replayed
+from infinitic.runtime.history import decode_head, replay_history
 from infinitic.runtime.service_executor import blocking
 from infinitic.storage import Found, Query
 from infinitic.storage.integrity import ensure_checked
@@ -251,11 +251,11 @@ class Simulation:
         stored = (await self.storage.states.load([found.key])).get(found.key)
         if stored is None:
             return
-        head = head_of(found.key, stored)
+        head = decode_head(found.key, stored)
         spec = None if head.version is None else self.worker.workflow_specs(head.name).get(head.version)
         if spec is None or head.stalled is not None:
             return
-        instance, _ = await replayed(found.key, head, spec, self.storage.states)
+        instance, _, _ = await replay_history(found.key, head, spec, self.storage.states)
         instance.close()
 
     async def _describe_workflows(self) -> list[str]:
@@ -264,13 +264,13 @@ class Simulation:
         found = (await self.storage.states.find(Query(status=WorkflowStatus.RUNNING, limit=MAX_LISTED + 1))).found
         for each in found[:MAX_LISTED]:
             stored = (await self.storage.states.load([each.key])).get(each.key)
-            head = None if stored is None else head_of(each.key, stored)
+            head = None if stored is None else decode_head(each.key, stored)
             if head is None or head.closed or head.stalled is not None:
                 continue
             lines.append(f"workflow {each.key.name} {each.key.id}:")
             spec = None if head.version is None else self.worker.workflow_specs(head.name).get(head.version)
             if spec is not None:
-                instance, pending = await replayed(each.key, head, spec, self.storage.states)
+                instance, pending, _ = await replay_history(each.key, head, spec, self.storage.states)
                 waits = waits_of(instance)
                 instance.close()
                 lines += [f"  {line}" for line in waits[:MAX_LISTED]]

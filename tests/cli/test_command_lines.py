@@ -47,11 +47,13 @@ def document(*arguments: str, code: int = 0) -> Any:
     return msgspec.json.decode(ended.stdout)
 
 
-def bury(broker: str, *ids: str) -> None:
+def dead_letter(broker: str, *ids: str) -> None:
     async def main() -> None:
         async with InMemoryTransport.named(broker) as transport:
             deliveries = [Delivery(Message(each, None, b'{"t": "\\u001b[31m"}'), 3, 0.0) for each in ids]
-            await Publisher(transport).bury(topics.service_executor("Flights"), deliveries, "no [bold]seat\x1b[31m")
+            await Publisher(transport).dead_letter(
+                topics.service_executor("Flights"), deliveries, "no [bold]seat\x1b[31m"
+            )
 
     asyncio.run(main())
 
@@ -154,7 +156,7 @@ def test_an_empty_list(file: str) -> None:
 
 def test_dead_letters(file: str, broker: str) -> None:
     assert invoke("dead-letters", "list", "--config", file).stdout == "No dead letters.\n"
-    bury(broker, *"abcd")
+    dead_letter(broker, *"abcd")
     ended = invoke("dead-letters", "list", "--limit", "2", "--config", file)
     rows = ended.stdout.splitlines()
     assert rows[0].split() == ["ID", "KEY", "TOPIC", "ATTEMPTS", "PUBLISHED", "BYTES", "CAUSE"]
@@ -177,7 +179,7 @@ def test_dead_letters(file: str, broker: str) -> None:
 
 
 def test_doctor(file: str, broker: str) -> None:
-    bury(broker, "a")
+    dead_letter(broker, "a")
     examined = document("doctor", "--config", file)
     assert examined["healthy"] is True
     assert {each["subject"]: each["level"] for each in examined["checks"]} == {

@@ -34,9 +34,9 @@ def connect(sim: Simulation) -> Connection:
     return Connection(sim.client, sim.transport, sim.storage, Project(("Payments",), {"Trip": ()}))
 
 
-async def bury(sim: Simulation, topic: Topic, *ids: str, body: bytes = b'{"a": [1]}') -> None:
+async def dead_letter(sim: Simulation, topic: Topic, *ids: str, body: bytes = b'{"a": [1]}') -> None:
     deliveries = [Delivery(Message(each, f"key-{each}", body, {"trace": "abc"}), 7, 0.0) for each in ids]
-    await Publisher(sim.transport).bury(topic, deliveries, "It broke:\n  badly")
+    await Publisher(sim.transport).dead_letter(topic, deliveries, "It broke:\n  badly")
 
 
 async def count(sim: Simulation, topic: Topic) -> SubscriptionStats | None:
@@ -58,8 +58,8 @@ async def test_a_topic_that_does_not_exist_has_no_letters(sim: Simulation) -> No
 
 async def test_list_and_show_remove_nothing(sim: Simulation) -> None:
     at = connect(sim)
-    await bury(sim, PAYMENTS, "a", "b", "c")
-    await bury(sim, TRIP, "t")
+    await dead_letter(sim, PAYMENTS, "a", "b", "c")
+    await dead_letter(sim, TRIP, "t")
     found = await list_letters(at, [], [], 10)
     assert [(each.id, each.key, each.topic, each.attempts, each.size) for each in found.letters] == [
         ("a", "key-a", "service-executor:Payments", 7, 10),
@@ -84,14 +84,14 @@ async def test_list_and_show_remove_nothing(sim: Simulation) -> None:
 
 
 async def test_a_body_that_is_not_json_is_shown_as_text(sim: Simulation) -> None:
-    await bury(sim, PAYMENTS, "a", body=b"\xffoh")
+    await dead_letter(sim, PAYMENTS, "a", body=b"\xffoh")
     (shown,) = await show_letters(connect(sim), ["Payments"], [], ["a"])
     assert shown.body == "\\xffoh"
 
 
 async def test_drop(sim: Simulation) -> None:
     at = connect(sim)
-    await bury(sim, PAYMENTS, *"abcde")
+    await dead_letter(sim, PAYMENTS, *"abcde")
     done = await drop_letters(at, ["Payments"], [], ["b", "x", "d"])
     assert (done.what, done.count, done.missing) == ("dropped", 2, ["x"])
     assert [each.id for each in (await list_letters(at, [], [], 9)).letters] == ["a", "c", "e"]
@@ -101,7 +101,7 @@ async def test_drop(sim: Simulation) -> None:
 
 async def test_replay_by_id(sim: Simulation) -> None:
     at = connect(sim)
-    await bury(sim, PAYMENTS, *"abc")
+    await dead_letter(sim, PAYMENTS, *"abc")
     done = await replay_letters(at, ["Payments"], [], ["c", "a"])
     assert (done.count, done.missing, done.note) == (2, [], "")
     consumer = await sim.transport.subscribe(PAYMENTS, "service-executor", 10)
@@ -115,7 +115,7 @@ async def test_replay_by_id(sim: Simulation) -> None:
 
 async def test_replay_all_in_pages_keeps_the_order(sim: Simulation) -> None:
     ids = [str(number) for number in range(25)]
-    await bury(sim, TRIP, *ids)
+    await dead_letter(sim, TRIP, *ids)
     done = await replay_letters(connect(sim), [], ["Trip"], None, page=10)
     assert (done.count, done.note) == (25, PARKED_NOTE)
     consumer = await sim.transport.subscribe(TRIP, "state-engine", 100)
@@ -124,7 +124,7 @@ async def test_replay_all_in_pages_keeps_the_order(sim: Simulation) -> None:
 
 
 async def test_letters_of_another_consumer_are_left_alone(sim: Simulation) -> None:
-    await bury(sim, PAYMENTS, "a", "b")
+    await dead_letter(sim, PAYMENTS, "a", "b")
     other = await sim.transport.subscribe(topics.dead_letters(PAYMENTS), "dead-letters", 1)
     await other.receive(1)
     found = await list_letters(connect(sim), [], [], 10)
@@ -147,7 +147,7 @@ async def test_a_letter_of_an_unknown_topic_stays(sim: Simulation) -> None:
 
 
 async def test_a_letter_that_is_cut_stays(sim: Simulation) -> None:
-    await bury(sim, PAYMENTS, "a", body=b"x" * (sim.transport.capabilities.max_payload + 1))
+    await dead_letter(sim, PAYMENTS, "a", body=b"x" * (sim.transport.capabilities.max_payload + 1))
     (shown,) = await show_letters(connect(sim), ["Payments"], [], ["a"])
     assert shown.body == "x" * 64 * 1024
     with pytest.raises(InfiniticError, match=r"^The letter a cannot be replayed: only the beginning of its "):
@@ -167,7 +167,7 @@ async def test_a_workflow_runs_when_its_start_is_replayed(sim: Simulation) -> No
     handle = await sim.client.dispatch(sim.client.new_workflow(Trip).go, "Lisbon")
     engine = await sim.transport.subscribe(TRIP, "state-engine", 10)
     taken = await engine.receive(10)
-    await Publisher(sim.transport).bury(TRIP, taken, "no disk")
+    await Publisher(sim.transport).dead_letter(TRIP, taken, "no disk")
     await engine.ack(taken)
     await engine.close()
     sim.add_workflow(Trip)

@@ -30,8 +30,8 @@ def with_publisher(kind: type[Publisher]) -> type[Worker]:
 
 
 class _Twice(Publisher):
-    async def bury(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
-        await super().bury(topic, [*deliveries, *deliveries], reason)
+    async def dead_letter(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
+        await super().dead_letter(topic, [*deliveries, *deliveries], reason)
 
 
 @broken("RED-4", "ORD-14")
@@ -42,9 +42,9 @@ class BuriesTwice(OnMemory):
 
 
 class _Bare(Publisher):
-    async def bury(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
+    async def dead_letter(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
         bare = [replace(each, message=replace(each.message, headers={}, key=None)) for each in deliveries]
-        await super().bury(topic, bare, reason)
+        await super().dead_letter(topic, bare, reason)
 
 
 @broken("RED-4")
@@ -55,8 +55,8 @@ class BuriesTheBodyOnly(OnMemory):
 
 
 class _DelayedMessage(Publisher):
-    async def bury(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
-        self.burying = asyncio.create_task(super().bury(topic, deliveries, reason))
+    async def dead_letter(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
+        self.burying = asyncio.create_task(super().dead_letter(topic, deliveries, reason))
 
 
 @broken("RED-5")
@@ -67,8 +67,8 @@ class AcksBeforeItBuries(OnMemory):
 
 
 class _Backwards(Publisher):
-    async def bury(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
-        await super().bury(topic, deliveries[::-1], reason)
+    async def dead_letter(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
+        await super().dead_letter(topic, deliveries[::-1], reason)
 
 
 @broken("ORD-14")
@@ -79,8 +79,8 @@ class BuriesBackwards(OnMemory):
 
 
 class _HeadOnly(Publisher):
-    async def bury(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
-        await super().bury(topic, deliveries[:1], reason)
+    async def dead_letter(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
+        await super().dead_letter(topic, deliveries[:1], reason)
 
 
 @broken("ORD-14")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from infinitic.runtime.state_engine.cache import Cache, Held
+from infinitic.runtime.state_engine.cached_instance import CachedInstance
+from infinitic.runtime.state_engine.instances import InstanceCache
 from infinitic.storage import StateKey
 
 
-def held(id: str, size: int) -> Held:
-    made = Held(StateKey("Trip", id), None, 1, published=True)
+def held(id: str, size: int) -> CachedInstance:
+    made = CachedInstance(StateKey("Trip", id), None, 1, published=True)
     made.bytes = size
     return made
 
 
 def test_the_bound_holds_for_what_was_discarded_while_it_was_kept() -> None:
-    cache = Cache(100, 1000)
+    cache = InstanceCache(100, 1000)
     for number in range(20):
         first = held(str(number), 600)
         cache.put(first)
@@ -29,7 +30,7 @@ def test_the_bound_holds_for_what_was_discarded_while_it_was_kept() -> None:
 
 def test_the_last_one_stays_however_large_it_is() -> None:
     """It would be replayed at each step otherwise."""
-    cache = Cache(100, 1000)
+    cache = InstanceCache(100, 1000)
     for number in range(3):
         cache.put(held(str(number), 5000))
     assert [each.key.id for each in cache.evict()] == ["0", "1"]
@@ -37,6 +38,6 @@ def test_the_last_one_stays_however_large_it_is() -> None:
 
 
 def test_none_stays_if_none_may() -> None:
-    for cache in (Cache(0, 1000), Cache(100, 0)):
+    for cache in (InstanceCache(0, 1000), InstanceCache(100, 0)):
         cache.put(held("a", 10))
         assert [each.key.id for each in cache.evict()] == ["a"]

@@ -12,8 +12,8 @@ from typing import cast
 import pytest
 
 from infinitic.runtime.lanes import Lane, forget_frames
-from infinitic.runtime.state_engine.cache import Held
-from infinitic.runtime.state_engine.committer import MARK_SECONDS, Committer
+from infinitic.runtime.state_engine.cached_instance import CachedInstance
+from infinitic.runtime.state_engine.group_commit import MARK_SECONDS, GroupCommit
 from infinitic.storage import Change, Outcome, Published, StateKey, StateStorage, StorageUnavailable
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_testing.loop import run
@@ -62,14 +62,14 @@ def _no_collector() -> Iterator[None]:
 def test_the_error_of_a_commit_is_freed_once_nobody_keeps_it() -> None:
     slow = Slow()
 
-    async def attempt(committer: Committer, number: int) -> None:
+    async def attempt(group_commit: GroupCommit, number: int) -> None:
         with suppress(StorageUnavailable):
-            await committer.commit([Change(StateKey("W", str(number)), None, 1, b"x" * 1000, 0.0)])
+            await group_commit.commit([Change(StateKey("W", str(number)), None, 1, b"x" * 1000, 0.0)])
 
     async def main() -> None:
-        committer = Committer(cast("StateStorage", slow))
-        await asyncio.gather(*(attempt(committer, number) for number in range(6)))
-        committer.close()
+        group_commit = GroupCommit(cast("StateStorage", slow))
+        await asyncio.gather(*(attempt(group_commit, number) for number in range(6)))
+        group_commit.close()
 
     run(main())
     assert len(slow.raised) == 3, "two at once, and what waited meanwhile"
@@ -97,17 +97,17 @@ def test_marks_that_could_not_be_written_are_written_later() -> None:
     key = StateKey("W", "1")
 
     async def main() -> None:
-        committer = Committer(InMemoryStorage(database).states)
-        await committer.commit([Change(key, None, 1, b"head", 0.0)])
-        held = Held(key, None, 1, published=False)
+        group_commit = GroupCommit(InMemoryStorage(database).states)
+        await group_commit.commit([Change(key, None, 1, b"head", 0.0)])
+        held = CachedInstance(key, None, 1, published=False)
         database.down = True
-        committer.let_go(held)
+        group_commit.mark_published(held)
         await asyncio.sleep(2 * MARK_SECONDS)
-        assert committer.take_back(key) is held
-        committer.let_go(held)
+        assert group_commit.take_back(key) is held
+        group_commit.mark_published(held)
         database.down = False
         await asyncio.sleep(10.0)
-        assert committer.take_back(key) is None
+        assert group_commit.take_back(key) is None
         assert database.written[1:] == [Published(key, 1)]
 
     run(main())

@@ -12,7 +12,7 @@ import pytest
 
 from infinitic.engines import effects, state
 from infinitic.messages import events
-from infinitic.runtime.history import events_of, head_of
+from infinitic.runtime.history import decode_events, decode_head
 from infinitic.storage import Change, DamagedState, Segment, StateKey, Stored, Written
 from infinitic.storage.integrity import (
     OVERHEAD,
@@ -93,13 +93,13 @@ def test_what_release_0_1_wrote_is_read_as_it_is() -> None:
 def test_each_flipped_bit_of_a_head_is_found() -> None:
     for value in flipped(SEALED.head):
         with pytest.raises(DamagedState, match="The head: "):
-            head_of(KEY, check_head(KEY, Stored(7, value, 3, False)))
+            decode_head(KEY, check_head(KEY, Stored(7, value, 3, False)))
 
 
 def test_each_flipped_bit_of_a_segment_is_found() -> None:
     for value in flipped(SEGMENT.events):
         with pytest.raises(DamagedState, match="Segment 3: "):
-            events_of(KEY, check_segment(KEY, Segment(3, value)))
+            decode_events(KEY, check_segment(KEY, Segment(3, value)))
 
 
 def test_each_flipped_bit_of_an_outbox_is_found() -> None:
@@ -132,24 +132,24 @@ def test_events_and_outbox_of_a_segment_are_not_taken_for_each_other() -> None:
 @pytest.mark.parametrize("length", [0, 1, 3, 5, 11, 12, -1])
 def test_a_value_that_was_cut_is_found(length: int) -> None:
     with pytest.raises(DamagedState):
-        head_of(KEY, check_head(KEY, Stored(7, SEALED.head[:length], 3, False)))
+        decode_head(KEY, check_head(KEY, Stored(7, SEALED.head[:length], 3, False)))
     with pytest.raises(DamagedState):
-        events_of(KEY, check_segment(KEY, Segment(3, SEGMENT.events[:length])))
+        decode_events(KEY, check_segment(KEY, Segment(3, SEGMENT.events[:length])))
 
 
 def test_a_head_of_a_newer_envelope_that_is_sound_is_left_to_others() -> None:
     """As release 0.1 does with what this one writes."""
     with pytest.raises(state.NewerSchema):
-        head_of(KEY, Stored(7, msgspec.msgpack.encode([9, *msgspec.msgpack.decode(HEAD)[1:]]), 3, False))
+        decode_head(KEY, Stored(7, msgspec.msgpack.encode([9, *msgspec.msgpack.decode(HEAD)[1:]]), 3, False))
 
 
 def test_a_head_must_be_of_its_instance_and_of_its_history() -> None:
     key = StateKey(samples.HEAD.name, samples.HEAD.id)
-    assert head_of(key, Stored(7, HEAD, samples.HEAD.sequence, False)) == samples.HEAD
+    assert decode_head(key, Stored(7, HEAD, samples.HEAD.sequence, False)) == samples.HEAD
     with pytest.raises(DamagedState, match="it knows 3 segments, and 4 were written"):
-        head_of(key, Stored(7, HEAD, 4, False))
+        decode_head(key, Stored(7, HEAD, 4, False))
     with pytest.raises(DamagedState, match="it is that of Trip w"):
-        head_of(StateKey("Trip", "v"), Stored(7, HEAD, 3, False))
+        decode_head(StateKey("Trip", "v"), Stored(7, HEAD, 3, False))
 
 
 def test_the_error_pickles_and_names_instance_place_and_reason() -> None:

@@ -13,7 +13,7 @@ from infinitic.engines import open_work
 from infinitic.engines.open_work import OpenTask
 from infinitic.engines.state import WorkflowHead
 from infinitic.errors import DecodingError, StorageError
-from infinitic.runtime.history import events_of, head_of
+from infinitic.runtime.history import decode_events, decode_head
 from infinitic.storage import StateKey, Storage
 from infinitic.storage.integrity import ensure_checked
 from infinitic.transport import Transport
@@ -112,7 +112,7 @@ async def read_head(storage: Storage, key: StateKey) -> WorkflowHead | None:
         NewerSchema: a later release wrote it.
     """
     stored = (await ensure_checked(storage).states.load([key])).get(key)
-    return None if stored is None else head_of(key, stored)
+    return None if stored is None else decode_head(key, stored)
 
 
 async def _load_open_tasks(storage: Storage, key: StateKey) -> list[OpenTask]:
@@ -121,4 +121,4 @@ async def _load_open_tasks(storage: Storage, key: StateKey) -> list[OpenTask]:
     if head is None or not needed:
         return []
     segments = await ensure_checked(storage).states.history(key, sequences=needed)
-    return open_work.open_tasks(head, [events_of(key, each) for each in segments], MAX_TASKS)
+    return open_work.open_tasks(head, [decode_events(key, each) for each in segments], MAX_TASKS)

@@ -31,7 +31,7 @@ from infinitic.failures import describe, fit
 from infinitic.limits import MAX_VALUE_DEPTH, is_deeper, too_deep
 from infinitic.messages import engine, service
 from infinitic.messages.service import ExecuteTask
-from infinitic.runtime.backoff import insist
+from infinitic.runtime.backoff import retry_while_unavailable
 from infinitic.runtime.service_executor.blocking import Blocking
 from infinitic.runtime.service_executor.current_task import RunningTask, current_task
 from infinitic.transport import Message
@@ -186,7 +186,7 @@ class Attempts:
             return coder.unseal(message.arguments)
 
         what = f"Decoding the arguments of {message.service}.{message.task}"
-        return await insist(what, unseal, patience=CODEC_PATIENCE)
+        return await retry_while_unavailable(what, unseal, patience=CODEC_PATIENCE)
 
     @staticmethod
     async def _sealed(message: ExecuteTask, data: bytes, coder: Coder) -> bytes:
@@ -195,7 +195,7 @@ class Attempts:
         async def seal() -> bytes:
             return coder.seal(data)
 
-        return await insist(f"Encoding the result of {message.service}.{message.task}", seal)
+        return await retry_while_unavailable(f"Encoding the result of {message.service}.{message.task}", seal)
 
     async def _within(
         self,

@@ -21,7 +21,7 @@ from infinitic.clock import Clock
 from infinitic.errors import TransportError
 from infinitic.messages import control
 from infinitic.messages.control import Alive, Attempt, Ping
-from infinitic.runtime.backoff import Losses, delay_of, insist, outlast
+from infinitic.runtime.backoff import Losses, delay_of, retry_while_refused, retry_while_unavailable
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor.work import Outbound, Work
 from infinitic.runtime.wakeup import wake
@@ -159,7 +159,7 @@ class Inquiry:
     async def start(self) -> None:
         """Hear what is asked from here on."""
         transport, topic = self._publisher.transport, self._topic
-        self._consumer = await insist(
+        self._consumer = await retry_while_unavailable(
             f"Subscribing to {topic.name}",
             lambda: transport.subscribe(topic, SUBSCRIPTION, PREFETCH, durable=False),
         )
@@ -212,8 +212,10 @@ class Inquiry:
         consumer = self._consumer
         assert consumer is not None
         while True:
-            deliveries = await insist(f"Receiving on {self._topic.name}", partial(consumer.receive, PAGE))
-            await insist(f"Acknowledging on {self._topic.name}", partial(consumer.ack, deliveries))
+            deliveries = await retry_while_unavailable(
+                f"Receiving on {self._topic.name}", partial(consumer.receive, PAGE)
+            )
+            await retry_while_unavailable(f"Acknowledging on {self._topic.name}", partial(consumer.ack, deliveries))
             asked = dict[Attempt, None]()
             for delivery in deliveries:
                 try:
@@ -239,7 +241,7 @@ class Inquiry:
         wanted = list(self._asked)
         pages = [Ping(tuple(wanted[start : start + PAGE])) for start in range(0, len(wanted), PAGE)]
         try:
-            await outlast(f"Asking on {self._topic.name}", lambda: self._send(*pages))
+            await retry_while_refused(f"Asking on {self._topic.name}", lambda: self._send(*pages))
         except TransportClosed:
             raise
         except TransportError as error:

@@ -232,7 +232,7 @@ class ServiceExecutor:
         try:
             message = decode(delivery.message.body)
         except UndecodableMessage as error:
-            self._resending.bury_soon([delivery], str(error))
+            self._resending.dead_letter_soon([delivery], str(error))
             return None
         except UnknownMessageType as error:  # a copy is left to workers of a newer release: it counts no death
             _logger.warning("%s: %s", self.topic.name, error)
@@ -329,7 +329,7 @@ class ServiceExecutor:
                 if isinstance(error, asyncio.CancelledError):  # it has not begun, whatever its marked copy says
                     self._resending.handed_back.append(work.again())
                 raise
-            if work.deliveries:  # its marked copy could not be published: it is buried
+            if work.deliveries:  # its marked copy could not be published: it went to the dead letters
                 self._end_trial(work)
                 return
         if self._joins(work):  # a repeat came meanwhile

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from infinitic.errors import TransportError
 from infinitic.messages.decoding import UnknownMessageType
 from infinitic.messages.service import ExecuteTask, decode
-from infinitic.runtime.backoff import outlast
+from infinitic.runtime.backoff import retry_while_refused
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor.attempt import Attempts
 from infinitic.runtime.service_executor.work import Outbound, Work
@@ -66,20 +66,22 @@ class Reporting:
         assert work.report is not None
         outgoing = [work.report]
         try:
-            await outlast(f"Publishing a report to {outgoing[0].topic.name}", lambda: self._publisher.publish(outgoing))
+            await retry_while_refused(
+                f"Publishing a report to {outgoing[0].topic.name}", lambda: self._publisher.publish(outgoing)
+            )
         except MessageTooLarge as error:
             await self._fail(work.message, work.deliveries, error)
         except TransportClosed:
             raise
         except TransportError as error:
-            await bury(self._publisher, self._topic, work.deliveries, f"Its report cannot be sent: {error}")
+            await dead_letter(self._publisher, self._topic, work.deliveries, f"Its report cannot be sent: {error}")
 
     async def fail_unsent(self, outbound: Outbound, error: MessageTooLarge) -> None:
         """The broker takes less than when this message came. Nobody else will get it: its task fails."""
         try:
             message = decode(outbound.message.body)
         except UnknownMessageType:  # whom to tell only a newer release knows
-            await bury(self._publisher, self._topic, outbound.deliveries, f"It cannot be sent again: {error}")
+            await dead_letter(self._publisher, self._topic, outbound.deliveries, f"It cannot be sent again: {error}")
         else:
             await self._fail(message, outbound.deliveries, error)
 
@@ -88,18 +90,18 @@ class Reporting:
         _logger.error("%s: a task fails, since its message or report is too large: %s", self._topic.name, error)
         smaller = [self._attempts.failed(message, error, error.limit)]
         try:
-            await outlast("Publishing that a task failed", lambda: self._publisher.publish(smaller))
+            await retry_while_refused("Publishing that a task failed", lambda: self._publisher.publish(smaller))
         except TransportClosed:
             raise
         except TransportError as again:
-            await bury(self._publisher, self._topic, deliveries, f"No report of this task can be sent: {again}")
+            await dead_letter(self._publisher, self._topic, deliveries, f"No report of this task can be sent: {again}")
 
 
-async def bury(publisher: Publisher, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
+async def dead_letter(publisher: Publisher, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
     """Publish deliveries to the dead letters, however long the broker refuses it. The caller acknowledges them."""
     _logger.error("%s: a message goes to the dead letters: %s", topic.name, reason[:500])
-    await outlast(
+    await retry_while_refused(
         f"Publishing to the dead letters of {topic.name}",
-        lambda: publisher.bury(topic, deliveries, reason),
+        lambda: publisher.dead_letter(topic, deliveries, reason),
         seconds=math.inf,
     )

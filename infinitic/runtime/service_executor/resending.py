@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from infinitic.errors import TransportError
-from infinitic.runtime.backoff import outlast
+from infinitic.runtime.backoff import retry_while_refused
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.service_executor.reporting import bury
+from infinitic.runtime.service_executor.reporting import dead_letter
 from infinitic.runtime.service_executor.work import Outbound
 from infinitic.runtime.subscription import Subscription
 from infinitic.topics import Topic
@@ -71,7 +71,7 @@ class Resending:
         if deliveries:
             await asyncio.shield(self._begin(self._subscription.ack_if_held(deliveries), 0))
 
-    def bury_soon(self, deliveries: list[Delivery], reason: str) -> None:
+    def dead_letter_soon(self, deliveries: list[Delivery], reason: str) -> None:
         """Have deliveries go to the dead letters, then acknowledge them."""
         self._begin(self._bury(deliveries, reason), len(deliveries))
 
@@ -121,7 +121,7 @@ class Resending:
         try:
             if isinstance(error, MessageTooLarge):
                 raise error
-            await outlast(what, lambda: self._publisher.send(self._topic, [outbound.message]))
+            await retry_while_refused(what, lambda: self._publisher.send(self._topic, [outbound.message]))
         except MessageTooLarge as larger:
             await self._fail(outbound, larger)
             await self._subscription.ack_if_held(outbound.deliveries)
@@ -141,5 +141,5 @@ class Resending:
                 each.deliveries[:] = [delivery for delivery in each.deliveries if id(delivery) not in settled]
 
     async def _bury(self, deliveries: Sequence[Delivery], reason: str) -> None:
-        await bury(self._publisher, self._topic, deliveries, reason)
+        await dead_letter(self._publisher, self._topic, deliveries, reason)
         await self._subscription.ack_if_held(deliveries)

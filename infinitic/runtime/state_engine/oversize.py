@@ -14,7 +14,7 @@ from infinitic.messages.events import Event, TaskError, TaskResult
 _ERROR = qualified_name(PayloadTooLargeError)
 
 
-def too_large(message: Input, taken: Taken, size: int, limit: int) -> str | None:
+def find_too_large(message: Input, taken: Taken, size: int, limit: int) -> str | None:
     """Why this input, of `size` bytes, can never be written; None if it is no value that somebody gave.
 
     Failures are cut to fit where they are made, and what code asks for is bounded there.
@@ -26,10 +26,10 @@ def too_large(message: Input, taken: Taken, size: int, limit: int) -> str | None
 
 def without_large_results(taken: Taken, size: int, limit: int, now: float) -> Taken:
     """The same, with a task that failed in place of one whose result can never be written."""
-    return replace(taken, events=tuple(_fitting(event, size, limit, now) for event in taken.events))
+    return replace(taken, events=tuple(_fit_event(event, size, limit, now) for event in taken.events))
 
 
-def _fitting(event: Event, size: int, limit: int, now: float) -> Event:
+def _fit_event(event: Event, size: int, limit: int, now: float) -> Event:
     if type(event) is not TaskResult:
         return event
     reason = f"The task returned, but the message with its result, of {size:,} bytes, is {_above(limit)}"

@@ -13,9 +13,9 @@ from infinitic.errors import DecodingError, InfiniticError, StorageError
 from infinitic.messages import engine as inputs
 from infinitic.runtime.lanes import Lane
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.state_engine.cache import Held
-from infinitic.runtime.state_engine.committer import Committer
-from infinitic.runtime.state_engine.flagging import flag_change
+from infinitic.runtime.state_engine.cached_instance import CachedInstance
+from infinitic.runtime.state_engine.flagging import make_flag_change
+from infinitic.runtime.state_engine.group_commit import GroupCommit
 from infinitic.runtime.state_engine.questions import answer_questions
 from infinitic.runtime.subscription import Subscription
 from infinitic.storage import STORAGE_OUTAGES, DamagedState, Flag, StateStorage, Written
@@ -38,7 +38,7 @@ class Repairs:
         self,
         name: str,
         states: StateStorage,
-        committer: Committer,
+        group_commit: GroupCommit,
         publisher: Publisher,
         subscription: Subscription,
         clock: Clock,
@@ -46,33 +46,33 @@ class Repairs:
     ) -> None:
         self._name = name
         self._states = states
-        self._committer = committer
+        self._group_commit = group_commit
         self._publisher = publisher
         self._subscription = subscription
         self._clock = clock
         self._tell = tell
 
-    async def wait(self, lane: Lane, held: Held | None, damage: DamagedState) -> None:
+    async def wait(self, lane: Lane, instance: CachedInstance | None, damage: DamagedState) -> None:
         """Have a lane wait. The instance is shown as stalled, and who asks is told why.
 
-        `held` is None if its head is damaged. Raises what tells of storage or broker as a whole.
+        `instance` is None if its head is damaged. Raises what tells of storage or broker as a whole.
         """
         try:
-            await self._show(lane, held, damage)
+            await self._show(lane, instance, damage)
         except (TransportClosed, TransportUnavailable, *STORAGE_OUTAGES):
             raise
         except Exception:
             _logger.exception("Workflow %s %s: its damage cannot be shown", self._name, lane.key)
         lane.fail(damage, self._clock.now(), counted=False)
 
-    async def _show(self, lane: Lane, held: Held | None, damage: DamagedState) -> None:
-        if held is not None and not await self._is_current(held):
+    async def _show(self, lane: Lane, instance: CachedInstance | None, damage: DamagedState) -> None:
+        if instance is not None and not await self._is_current(instance):
             return  # another worker had it meanwhile, or it was purged: nothing is damaged, it is looked at again
-        head = None if held is None else held.head
-        if held is None or head is None or head.closed or head.parked or head.stalled is not None:
+        head = None if instance is None else instance.head
+        if instance is None or head is None or head.closed or head.parked or head.stalled is not None:
             log = _logger.error if lane.tries == 0 else _logger.debug
             log("Workflow %s %s waits for a repair: %s", self._name, lane.key, damage)
-        elif await self._mark_stalled(held, head, str(damage)):
+        elif await self._mark_stalled(instance, head, str(damage)):
             self._tell(lane.key, damage)
         asked = answer_questions(self._name, lane.waiting, head, str(damage))
         if asked:
@@ -82,29 +82,29 @@ class Repairs:
 
     async def drop_surplus(self, lane: Lane) -> None:
         """Acknowledge all but one of the wakes for one instant: an overdue instance that waits gets one each hour."""
-        await self._settle(lane, surplus_wakes(lane.waiting))
+        await self._settle(lane, find_surplus_wakes(lane.waiting))
 
     async def _settle(self, lane: Lane, deliveries: Sequence[Delivery]) -> None:
         if deliveries:
             await self._subscription.ack(deliveries)
             lane.drop(deliveries)
 
-    async def _is_current(self, held: Held) -> bool:
-        stored = (await self._states.load([held.key])).get(held.key)
-        return (None if stored is None else stored.version) == held.version
+    async def _is_current(self, instance: CachedInstance) -> bool:
+        stored = (await self._states.load([instance.key])).get(instance.key)
+        return (None if stored is None else stored.version) == instance.version
 
-    async def _mark_stalled(self, held: Held, head: WorkflowHead, reason: str) -> bool:
+    async def _mark_stalled(self, instance: CachedInstance, head: WorkflowHead, reason: str) -> bool:
         """Say in the head why it stalls, and change nothing else: what was not published yet will be."""
         now = self._clock.now()
         head = stall(head, reason)
-        change = flag_change(held, head, Flag.STALLED, head.armed, now)
-        outcome = (await self._committer.commit([change]))[0]
+        change = make_flag_change(instance, head, Flag.STALLED, head.armed, now)
+        outcome = (await self._group_commit.commit([change]))[0]
         if isinstance(outcome, StorageError):
             raise outcome
         return isinstance(outcome, Written)
 
 
-def surplus_wakes(waiting: Iterable[Delivery]) -> list[Delivery]:
+def find_surplus_wakes(waiting: Iterable[Delivery]) -> list[Delivery]:
     """Of the wakes for one instant all but the first."""
     wakes = [each for each in waiting if each.message.body.startswith(_WAKE)]
     if len(wakes) < 2:

@@ -1,34 +1,97 @@
-"""Taking an instance over from storage: its live object by replay, and the outbox of the worker that had it before.
+"""Taking an instance over from the storage, as another worker or an earlier process has left it.
 
-Nothing is sent from what is damaged: what was not published must not be passed over.
+A worker may have died between its commit and its publish. So whoever loads an instance publishes
+the last outbox again, unless the storage knows that this was done. A message that was published
+already comes twice then, with the same id and time, and its receiver recognises it.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from infinitic.clock import Clock
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines import effects
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.render import Outgoing, needed, render
-from infinitic.runtime.history import events_of, read_segments, replay_history
-from infinitic.runtime.state_engine.cache import Held
-from infinitic.storage import DamagedState, StateStorage
+from infinitic.limits import longest_of
+from infinitic.runtime.history import decode_events, decode_head, read_segments, replay_history
+from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.state_engine.cached_instance import CachedInstance
+from infinitic.storage import DamagedState, StateKey, StateStorage, Stored
 
 
-async def revive(held: Held, spec: WorkflowSpec, states: StateStorage) -> None:
-    """Make the instance live again."""
-    assert held.head is not None
-    held.live, held.pending, held.bytes = await replay_history(held.key, held.head, spec, states)
+class Takeover:
+    """Makes instances in memory of what is stored.
 
-
-async def outbox_of(held: Held, head: WorkflowHead, states: StateStorage, now: float, longest: int) -> list[Outgoing]:
-    """The messages of the last transition: its predecessor may not have got to publish them.
-
-    `longest` is how many bytes the body of a message may have.
-    Raises `DamagedState` if that is not known any more: what was not published must not be passed over.
+    Args:
+        states: where histories are read.
+        publisher: publishes last outboxes.
+        clock: the time of day.
     """
-    key, what = held.key, f"The outbox of segment {head.sequence}"
+
+    def __init__(self, states: StateStorage, publisher: Publisher, clock: Clock) -> None:
+        self._states = states
+        self._publisher = publisher
+        self._clock = clock
+
+    @staticmethod
+    def decode(key: StateKey, stored: Stored | None) -> CachedInstance:
+        """Make an instance of its stored state; None: of one that does not exist yet.
+
+        Raises:
+            DamagedState: the head cannot be read.
+            NewerSchema: a newer release has written it.
+        """
+        if stored is None:
+            return CachedInstance(key, None, None, published=True)
+        return CachedInstance(key, decode_head(key, stored), stored.version, published=stored.published)
+
+    async def publish_last(self, instance: CachedInstance) -> None:
+        """Publish the last outbox of an instance, unless that is known to be done.
+
+        Raises:
+            DamagedState: it is not known any more what was to be published.
+            TransportError: the broker refuses it.
+        """
+        head = instance.head
+        if head is None or instance.published or not head.sequence or head.parked:
+            return
+        longest = longest_of(self._publisher.transport.capabilities.max_payload)
+        outgoing = await read_outbox(instance.key, head, self._states, self._clock.now(), longest)
+        await self._publisher.publish(outgoing)
+        instance.sent = True
+
+
+async def revive(instance: CachedInstance, spec: WorkflowSpec, states: StateStorage) -> None:
+    """Make an instance live again, by a replay of its history.
+
+    Raises:
+        NonDeterminismError: the code does not repeat its history.
+        WorkflowCodeError: the code cannot be run.
+        DamagedState: the history is damaged.
+    """
+    assert instance.head is not None
+    instance.live, instance.pending, instance.bytes = await replay_history(instance.key, instance.head, spec, states)
+
+
+async def read_outbox(
+    key: StateKey, head: WorkflowHead, states: StateStorage, now: float, longest: int
+) -> list[Outgoing]:
+    """Read the outbox of the last step, and make messages of it.
+
+    Args:
+        key: the instance.
+        head: its head, as it is stored.
+        states: where the history is read.
+        now: the time that messages of release 0.1 get, in seconds since the Unix epoch. Later
+            releases keep the time in the outbox.
+        longest: how many bytes the body of a message may have.
+
+    Raises:
+        DamagedState: the outbox is lost. What was not published must not be passed over.
+    """
+    what = f"The outbox of segment {head.sequence}"
     last = await states.history(key, sequences=[head.sequence], outbox=True)
     if not last:
         raise DamagedState(key, f"Segment {head.sequence}", "it is missing")
@@ -38,12 +101,11 @@ async def outbox_of(held: Held, head: WorkflowHead, states: StateStorage, now: f
         kept = effects.decode(last[0].outbox)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DamagedState(key, what, f"it cannot be decoded: {error}") from error
-    segments = {head.sequence: events_of(key, last[0])}
-    outbox = kept.effects
-    missing = needed(outbox, head.sequence - 1)
+    segments = {head.sequence: decode_events(key, last[0])}
+    missing = needed(kept.effects, head.sequence - 1)
     if missing:
         segments |= await read_segments(key, missing, states)
     try:
-        return render(outbox, head, segments, now if kept.at is None else kept.at, longest)
+        return render(kept.effects, head, segments, now if kept.at is None else kept.at, longest)
     except (LookupError, StopIteration, AssertionError) as error:
         raise DamagedState(key, what, "it names what the history does not hold") from error

@@ -29,13 +29,13 @@ from infinitic.replay.divergence import stalls
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
-from infinitic.runtime.blame import ILL, UNCOUNTED, is_counted
-from infinitic.runtime.history import feed_history, head_of
+from infinitic.runtime.blame import OUTAGES, UNCOUNTED, is_counted
+from infinitic.runtime.history import decode_head, feed_history
 from infinitic.runtime.lanes import BATCH_BYTES, PREFETCH, Lane, Lanes
 from infinitic.runtime.memory_bounds import MemoryBounds, is_above
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
-from infinitic.runtime.versions import MissingVersion, Told, spec_for
+from infinitic.runtime.versions import MissingVersion, Told, find_spec
 from infinitic.runtime.workflow_executor.stimuli import Opened, Unread, read_stimuli
 from infinitic.storage import DamagedState, StateKey, Storage
 from infinitic.transport import Delivery, Message
@@ -147,7 +147,7 @@ class WorkflowExecutor:
             await self._decide_all(lanes)
         except Exception as error:  # noqa: BLE001 (whatever it is, the lanes are tried again, and it is logged there)
             for lane in lanes:
-                if not lane.failed and (len(lanes) == 1 or isinstance(error, ILL)):
+                if not lane.failed and (len(lanes) == 1 or isinstance(error, OUTAGES)):
                     lane.fail(error, self._clock.now(), counted=is_counted(error))
                 elif lane.waiting and not lane.failed:  # one of them may be to blame
                     await self._handle([lane])
@@ -167,7 +167,7 @@ class WorkflowExecutor:
             delivery = lane.waiting[0]
             now = self._clock.now()
             if lane.exhausted(now):
-                await self._publisher.bury(self.topic, [delivery], str(lane.failure))
+                await self._publisher.dead_letter(self.topic, [delivery], str(lane.failure))
                 with suppress(DecodingError):
                     message = executor.decode(delivery.message.body)
                     outgoing.append(self._stall(lane.key, message.activation, message.epoch, str(lane.failure)))
@@ -179,7 +179,7 @@ class WorkflowExecutor:
                 decision = await self._activate(lane.key, executor.decode(body), len(body))
             except UndecodableMessage as error:
                 _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, error)
-                await self._publisher.bury(self.topic, [delivery], str(error))
+                await self._publisher.dead_letter(self.topic, [delivery], str(error))
                 outgoing += self._cannot_decode(lane.key, delivery.message.id, error)
                 done.append((lane, delivery))
             except MissingVersion as missing:
@@ -237,7 +237,7 @@ class WorkflowExecutor:
         """
         live = self._take(workflow_id)
         try:
-            spec = spec_for(self.name, self._specs, message.version)
+            spec = find_spec(self.name, self._specs, message.version)
         except MissingVersion:
             if live is not None:  # another one's decision was the first, and that had another version
                 live.instance.close()
@@ -370,7 +370,7 @@ class WorkflowExecutor:
         stored = (await self._states.load([key])).get(key)
         if stored is None:
             return True
-        head = head_of(key, stored)
+        head = decode_head(key, stored)
         return not head.deciding or (head.activation, head.epoch) != (message.activation, message.epoch)
 
     def _decide(self, workflow_id: str, decision: engine.Decision) -> Outgoing:

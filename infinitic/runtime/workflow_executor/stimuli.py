@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from infinitic.messages.events import Activated, Stimulus
 from infinitic.messages.executor import Activate
-from infinitic.runtime.history import events_of
+from infinitic.runtime.history import decode_events
 from infinitic.storage import StateKey, StateStorage
 
 PAGE = 8
@@ -72,7 +72,7 @@ async def read_stimuli(
         for segment in page:
             read += len(segment.events)
             passed = 0
-            for event in events_of(key, segment):
+            for event in decode_events(key, segment):
                 if isinstance(event, Activated):
                     if event.number == message.activation:
                         end = Place(segment.sequence, passed)

@@ -15,7 +15,7 @@ from typing import Any
 
 from infinitic.errors import StorageError
 from infinitic.runtime.backoff import LONGEST_SECONDS
-from infinitic.runtime.state_engine.cache import Held
+from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.storage import (
     STORAGE_OUTAGES,
     Change,
@@ -41,7 +41,7 @@ Settled = Outcome | StorageError
 _Batch = list[tuple[Sequence[Change], "asyncio.Future[list[Settled]]"]]
 
 
-class Committer:
+class GroupCommit:
     """Commits changes of distinct keys, with one outcome each."""
 
     def __init__(self, states: StateStorage) -> None:
@@ -49,21 +49,24 @@ class Committer:
         self._flying = 0
         self._waiting: deque[tuple[Sequence[Change], asyncio.Future[list[Settled]]]] = deque()
         self._published: dict[StateKey, int] = {}
-        self._leaving: dict[StateKey, Held] = {}
+        self._leaving: dict[StateKey, CachedInstance] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def let_go(self, held: Held) -> None:
-        """Forget an instance whose last outbox has been published, once storage knows that."""
-        if held.version is None:
+    def mark_published(self, instance: CachedInstance) -> None:
+        """Write that the last outbox of an instance has been published, with one of the next commits.
+
+        Until then the instance stays here: see `take_back`.
+        """
+        if instance.version is None:
             return
-        self._leaving[held.key] = held
-        self._published[held.key] = held.version
+        self._leaving[instance.key] = instance
+        self._published[instance.key] = instance.version
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(MARK_SECONDS, self._flush_soon)
 
-    def take_back(self, key: StateKey) -> Held | None:
-        """An instance that was let go, if it is still here."""
+    def take_back(self, key: StateKey) -> CachedInstance | None:
+        """Take out an instance of which is not written yet that its outbox has been published."""
         return self._leaving.pop(key, None)
 
     async def flush(self) -> None:
@@ -105,8 +108,8 @@ class Committer:
 
     def _gone(self, marks: Sequence[Published]) -> None:
         for mark in marks:
-            held = self._leaving.get(mark.key)
-            if held is not None and held.version == mark.version:
+            instance = self._leaving.get(mark.key)
+            if instance is not None and instance.version == mark.version:
                 del self._leaving[mark.key]
 
     def _put_back(self, marks: Sequence[Published]) -> None:

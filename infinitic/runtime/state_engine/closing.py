@@ -1,0 +1,234 @@
+"""The last part of deciding: close the step, and make sure that all of it can be written and sent.
+
+The whole outbox is rendered before the commit. So nothing is committed that cannot be sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from infinitic.engines import effects, state
+from infinitic.engines.effects import Answer, Refuse, SendTask
+from infinitic.engines.workflow import Transition, conclude
+from infinitic.engines.workflow.render import Outgoing, needed, render, to_client
+from infinitic.errors import PayloadTooLargeError
+from infinitic.messages import client, events
+from infinitic.messages.events import Event
+from infinitic.runtime.lanes import Lane
+from infinitic.runtime.state_engine.activation import stall_draft
+from infinitic.runtime.state_engine.cached_instance import CachedInstance
+from infinitic.runtime.state_engine.inputs import Draft, TakenInputs
+from infinitic.runtime.state_engine.receiving import ReceivedStep
+from infinitic.storage import Change, Segment
+
+_NO_SEGMENTS: Mapping[int, Sequence[Event]] = {}
+
+
+class DecidedStep(msgspec.Struct, frozen=True, eq=False):
+    """A step that is complete: what to write, and what to send then. Made by `close`.
+
+    Attributes:
+        lane: where its messages wait.
+        instance: as it was before. It becomes what was decided when that is committed.
+        current_for: see `ReceivedStep`.
+        inputs: what was taken.
+        draft: what came of it.
+        transition: the same, closed; None: there is no such instance, and none is made.
+        change: what to commit; None if nothing changes.
+        outgoing: what to send once it is committed.
+        bytes: how large all that is committed and sent is together.
+    """
+
+    lane: Lane
+    instance: CachedInstance
+    current_for: int
+    inputs: TakenInputs
+    draft: Draft
+    transition: Transition | None
+    change: Change | None
+    outgoing: list[Outgoing]
+    bytes: int
+
+    @property
+    def is_current(self) -> bool:
+        """True if the head was loaded after all these inputs had come. One from memory may be an old one."""
+        return len(self.inputs.deliveries) <= self.current_for
+
+    @property
+    def sends_tasks(self) -> bool:
+        """True if tasks are in the outbox."""
+        return self.transition is not None and any(type(each) is SendTask for each in self.transition.outbox)
+
+
+class Sizes(msgspec.Struct, frozen=True):
+    """How large things may be, in bytes.
+
+    Attributes:
+        message: the body of a message.
+        value: a head, the events of a segment, or an outbox, in the storage.
+    """
+
+    message: int
+    value: int
+
+
+def find_missing(inputs: TakenInputs, draft: Draft) -> set[int]:
+    """The sequences of the segments without which the messages of this draft cannot be made."""
+    if draft.head is None:
+        return set()
+    answers = [reply for reply in inputs.replies if isinstance(reply, Answer)]
+    return needed([*draft.outbox, *answers], draft.head.sequence)
+
+
+def close(
+    received: ReceivedStep,
+    inputs: TakenInputs,
+    draft: Draft,
+    segments: Mapping[int, Sequence[Event]],
+    now: float,
+    sizes: Sizes,
+    *,
+    activated: bool,
+) -> DecidedStep:
+    """Close a step.
+
+    If it is too large, its activation is undone, because that is what makes it so. The inputs need
+    not fit beside what the code asks for: they are written first, and handed over by the next step.
+    If that does not help either, the instance stalls.
+
+    Args:
+        received: the instance as it was before, and its messages.
+        inputs: what was taken.
+        draft: what came of it.
+        segments: the older segments that `find_missing` names.
+        now: seconds since the Unix epoch.
+        sizes: how large messages and values may be.
+        activated: whether `draft` holds what code asked for, beyond the inputs.
+
+    Raises:
+        PayloadTooLargeError: no activation is to blame, or one of several inputs may be: they are to
+            be tried one by one. Nothing may be committed.
+    """
+    step = _close(received, inputs, draft, segments, now, sizes.message)
+    problem = _find_too_large(step, sizes)
+    if problem is None:
+        return step
+    instance = received.instance
+    waited = instance.head is not None and instance.head.pending != 0
+    if not activated or (len(inputs.deliveries) > 1 and (inputs.decision is not None or waited)):
+        raise PayloadTooLargeError(problem)
+    if inputs.draft.events:
+        instance.discard_live()
+        draft = inputs.draft
+    else:
+        draft = stall_draft(instance, inputs.draft, PayloadTooLargeError(problem))
+    step = _close(received, inputs, draft, segments, now, sizes.message)
+    problem = _find_too_large(step, sizes)
+    if problem is not None:
+        raise PayloadTooLargeError(problem)
+    return step
+
+
+def _close(
+    received: ReceivedStep,
+    inputs: TakenInputs,
+    draft: Draft,
+    segments: Mapping[int, Sequence[Event]],
+    now: float,
+    longest: int,
+) -> DecidedStep:
+    instance = received.instance
+    head, before = draft.head, instance.head
+    outgoing: list[Outgoing] = [*inputs.postponed]
+    if head is None:
+        for reply in inputs.replies:
+            if isinstance(reply, Refuse):
+                outgoing.append(to_client(reply.reply_to, client.WorkflowUnknown(reply.reply_to.request)))
+        return DecidedStep(
+            received.lane, instance, received.current_for, inputs, draft, None, None, outgoing, _size(outgoing)
+        )
+    transition = conclude(before, head, draft.events, draft.outbox, now)
+    new, outbox = transition.head, transition.outbox
+    change = None
+    size = 0
+    if new is not before:
+        data = state.encode(new)
+        size = len(data)
+        segment = None
+        if before is None or new.sequence > before.sequence:
+            segments = {**segments, new.sequence: transition.events} if segments else {new.sequence: transition.events}
+            history = events.encode(transition.events)
+            size += len(history)
+            encoded = None
+            if outbox:
+                encoded = effects.encode(now, outbox)
+                size += len(encoded)
+            segment = Segment(new.sequence, history, encoded)
+        change = _make_change(instance, transition, data, segment, inputs.deduplication_ids, now)
+    if outbox:
+        outgoing += render(outbox, new, segments, now, longest)
+    if inputs.replies:
+        outgoing += render(inputs.replies, new, segments, now, longest)
+    for each in outgoing:
+        size += len(each.message.body)
+    return DecidedStep(received.lane, instance, received.current_for, inputs, draft, transition, change, outgoing, size)
+
+
+def _make_change(
+    instance: CachedInstance,
+    transition: Transition,
+    head: bytes,
+    segment: Segment | None,
+    deduplication_ids: tuple[str, ...],
+    now: float,
+) -> Change:
+    expected = instance.version
+    version = int(now * 1_000_000)
+    if expected is not None and version <= expected:
+        version = expected + 1
+    published = not transition.outbox
+    return Change(
+        instance.key,
+        expected,
+        version,
+        head,
+        now,
+        segment,
+        deduplication_ids,
+        published,
+        transition.entry,
+        transition.expires_at,
+    )
+
+
+def _size(outgoing: Sequence[Outgoing]) -> int:
+    return sum(len(each.message.body) for each in outgoing)
+
+
+def _find_too_large(step: DecidedStep, sizes: Sizes) -> str | None:
+    """What of this step is too large for broker or storage, with sizes; None if all of it fits."""
+    longest, max_value = sizes.message, sizes.value
+    if step.bytes <= longest and step.bytes <= max_value:  # then nothing of it can be too large
+        return None
+    # Copies of what came are as large as that was.
+    for each in step.outgoing[len(step.inputs.postponed) :]:
+        size = len(each.message.body)
+        if size > longest:
+            return f"A message of {size:,} bytes for {each.topic.name} is above the limit of {longest:,} bytes"
+    if step.change is None:
+        return None
+    if len(step.change.head) > max_value:
+        return _above("head", step.change.head, max_value)
+    segment = step.change.segment
+    if segment is not None:
+        if len(segment.events) > max_value:
+            return _above("segment", segment.events, max_value)
+        if segment.outbox is not None and len(segment.outbox) > max_value:
+            return _above("outbox", segment.outbox, max_value)
+    return None
+
+
+def _above(name: str, data: bytes, max_value: int) -> str:
+    return f"A {name} of {len(data):,} bytes is above the limit of the storage of {max_value:,} bytes"

@@ -1,0 +1,204 @@
+"""Phase 3 of a step: **committed**. Write head, history and outbox, all or nothing, by compare-and-set.
+
+What a crash here does: before the write, nothing has happened. After it, nobody has published the
+outbox. So the messages come again, whoever takes the instance over publishes the outbox from the
+storage, and recognises the messages as repeats. If the outcome is unknown, the instance is loaded
+again, which tells.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from infinitic.clock import Clock
+from infinitic.engines.workflow.render import Outgoing, to_client
+from infinitic.errors import InfiniticError, StorageError, WorkflowCodeError
+from infinitic.messages import client, engine as inputs
+from infinitic.messages.commands import FailMethod
+from infinitic.replay.divergence import stalls
+from infinitic.runtime.lanes import Lane
+from infinitic.runtime.state_engine.closing import DecidedStep
+from infinitic.runtime.state_engine.group_commit import GroupCommit
+from infinitic.runtime.state_engine.instances import Instances
+from infinitic.storage import Change, Duplicate, Lost, Refused, StateStorage, Written
+from infinitic.transport import Delivery
+
+_logger = logging.getLogger("infinitic.engine")
+
+
+class Repeats(msgspec.Struct, frozen=True, eq=False):
+    """Inputs that were taken before, or whose instance is long gone. Nothing is written for them.
+
+    Attributes:
+        lane: where they wait.
+        deliveries: the inputs.
+        outgoing: what those who ask by them are told once more.
+    """
+
+    lane: Lane
+    deliveries: Sequence[Delivery]
+    outgoing: Sequence[Outgoing]
+
+
+class CommittedSteps(msgspec.Struct, frozen=True, eq=False):
+    """Steps that are durable. Made by `Committing`: nothing else may be published.
+
+    Attributes:
+        steps: their changes are written. Steps that change nothing are here too: they were decided
+            on the head that is stored now.
+        repeats: inputs that need no step.
+    """
+
+    steps: Sequence[DecidedStep]
+    repeats: Sequence[Repeats] = ()
+
+
+class Committing:
+    """Writes steps of one workflow.
+
+    Args:
+        name: the workflow.
+        states: tells whether a head is still the stored one.
+        group_commit: writes changes.
+        instances: those in memory.
+        clock: the time of day.
+        on_stall: called with the id of an instance that stalls, and the reason.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        states: StateStorage,
+        group_commit: GroupCommit,
+        instances: Instances,
+        clock: Clock,
+        on_stall: Callable[[str, InfiniticError], None],
+    ) -> None:
+        self._name = name
+        self._states = states
+        self._group_commit = group_commit
+        self._instances = instances
+        self._clock = clock
+        self._on_stall = on_stall
+
+    async def commit(self, decided: Sequence[DecidedStep]) -> CommittedSteps:
+        """Write what was decided.
+
+        A step that is not written fails its lane, or leaves it as it is: then its messages are
+        received again at once, with the instance as it is stored.
+
+        Raises:
+            StorageError: what tells of the storage as a whole. Nothing is known of any of the steps.
+        """
+        changes: list[Change] = []
+        unchanged = False
+        for step in decided:
+            if step.change is not None:
+                changes.append(step.change)
+            else:
+                unchanged = True
+        if unchanged:
+            decided = await self._drop_outdated(decided)
+        outcomes = iter(await self._group_commit.commit(changes) if changes else ())
+        committed: list[DecidedStep] = []
+        repeats: list[Repeats] = []
+        for step in decided:
+            change = step.change
+            if change is None:
+                committed.append(step)
+                continue
+            outcome = next(outcomes)
+            if isinstance(outcome, Written):  # the usual case
+                self._apply(step, change, outcome.version)
+                committed.append(step)
+                continue
+            instance, lane = step.instance, step.lane
+            match outcome:
+                case Lost():
+                    # Another worker has changed it: what is held in memory is of no use.
+                    instance.discard_live()
+                    if change.expected is None and not await self._states.load([instance.key]):
+                        repeats.append(_find_refused(step))
+                case Duplicate():
+                    self._instances.release(instance)
+                    repeats.append(_find_repeats(step, outcome.deduplication_ids))
+                case Refused():
+                    self._instances.release(instance)
+                    lane.fail(InfiniticError(outcome.reason), self._clock.now(), counted=True)
+                case StorageError():
+                    self._instances.release(instance)
+                    lane.fail(outcome, self._clock.now(), counted=False)
+        return CommittedSteps(committed, repeats)
+
+    async def _drop_outdated(self, decided: Sequence[DecidedStep]) -> Sequence[DecidedStep]:
+        """The steps without those that change nothing only because the head in memory is an old one.
+
+        What changes something is guarded by the compare-and-set. What does not would be lost once it
+        is acknowledged.
+        """
+        doubtful = [step for step in decided if step.change is None and not step.is_current]
+        if not doubtful:
+            return decided
+        stored = await self._states.load([step.instance.key for step in doubtful])
+        outdated: set[str] = set()
+        for step in doubtful:
+            instance = step.instance
+            found = stored.get(instance.key)
+            if (None if found is None else found.version) != instance.version:
+                instance.discard_live()
+                outdated.add(instance.key.id)
+        return [step for step in decided if step.lane.key not in outdated]
+
+    def _apply(self, step: DecidedStep, change: Change, version: int) -> None:
+        """The change is durable: the instance in memory is what was decided, and what people should know is told."""
+        transition = step.transition
+        assert transition is not None
+        instance, head = step.instance, transition.head
+        before = instance.head
+        instance.apply(change, head, version)
+        if head.stalled is not None and (before is None or before.stalled is None):
+            self.tell_stalled(step.lane.key, step.draft.fault or WorkflowCodeError(head.stalled))
+        if before is None or head.methods is not before.methods:
+            names = {method.id: method.name for method in head.methods}
+            for event in transition.events:
+                if type(event) is FailMethod:
+                    method, error = names.get(event.method_id, ""), " ".join(str(event.failure.exception).split())
+                    _logger.info("Workflow %s %s: %s failed: %.300s", self._name, step.lane.key, method, error)
+
+    def tell_stalled(self, workflow_id: str, fault: InfiniticError) -> None:
+        """Say in the log, and to whoever wants to know, that an instance stalls."""
+        _logger.error("%s", stalls(self._name, workflow_id, fault))
+        self._on_stall(workflow_id, fault)
+
+
+def _find_repeats(step: DecidedStep, deduplication_ids: Sequence[str]) -> Repeats:
+    """The inputs of a step whose ids were stored before: they have been taken already."""
+    deliveries: list[Delivery] = []
+    outgoing: list[Outgoing] = []
+    stalled = None if step.draft.head is None else step.draft.head.stalled
+    for delivery, message in step.inputs.decoded:
+        reply_to: client.ReplyTo | None = None
+        match message:
+            case inputs.CallMethod():
+                deduplication_id = message.method_id
+            case inputs.Signal():
+                deduplication_id, reply_to = message.signal_id, message.reply_to
+            case inputs.Cancel() | inputs.RetryWorkflowTask():
+                deduplication_id, reply_to = message.request_id, message.reply_to
+            case _:
+                continue
+        if deduplication_id in deduplication_ids:
+            deliveries.append(delivery)
+            if reply_to is not None:
+                outgoing.append(to_client(reply_to, client.Applied(reply_to.request, stalled)))
+    return Repeats(step.lane, deliveries, outgoing)
+
+
+def _find_refused(step: DecidedStep) -> Repeats:
+    """All inputs of a step whose instance has been purged: a late repeat must not start it again."""
+    asked = [getattr(message, "reply_to", None) for _, message in step.inputs.decoded]
+    outgoing = [to_client(to, client.WorkflowUnknown(to.request)) for to in asked if isinstance(to, client.ReplyTo)]
+    return Repeats(step.lane, [delivery for delivery, _ in step.inputs.decoded], outgoing)

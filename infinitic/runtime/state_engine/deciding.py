@@ -1,0 +1,171 @@
+"""Phase 2 of a step: **decided**. Take the inputs, run the code, and make all that is written and sent.
+
+Deciding reads the storage, but it writes and sends nothing. What a crash here does: nothing. The
+messages come again, and are decided again, perhaps otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+from infinitic.clock import Clock
+from infinitic.definitions.workflow_spec import WorkflowSpec
+from infinitic.engines.workflow import runnable
+from infinitic.errors import NonDeterminismError, WorkflowCodeError
+from infinitic.limits import Limits, longest_of
+from infinitic.messages.events import Event
+from infinitic.replay.recorder import TooMuchTogether
+from infinitic.runtime.blame import is_counted
+from infinitic.runtime.history import read_segments
+from infinitic.runtime.lanes import BATCH_BYTES
+from infinitic.runtime.state_engine.activation import activate, activate_elsewhere, stall_draft
+from infinitic.runtime.state_engine.cached_instance import CachedInstance
+from infinitic.runtime.state_engine.closing import DecidedStep, Sizes, close, find_missing
+from infinitic.runtime.state_engine.inputs import Draft, put_start_first, take_inputs
+from infinitic.runtime.state_engine.instances import Instances
+from infinitic.runtime.state_engine.receiving import ReceivedStep
+from infinitic.runtime.state_engine.repairs import Repairs
+from infinitic.runtime.state_engine.skew import Skew
+from infinitic.runtime.state_engine.takeover import revive
+from infinitic.runtime.versions import MissingVersion, Told, find_spec
+from infinitic.storage import DamagedState, Storage
+from infinitic.transport import Delivery, Transport
+
+_NO_SEGMENTS: Mapping[int, Sequence[Event]] = {}
+
+
+class Deciding:
+    """Decides what steps of one workflow write and send.
+
+    Args:
+        name: the workflow.
+        specs: its versions whose code this worker runs itself (*fused*). Empty: the code runs on
+            other workers (*split*). Versions may be added later.
+        storage: where histories are read.
+        transport: what is decided must fit into its messages.
+        instances: those in memory.
+        repairs: for instances whose state is damaged.
+        clock: the time of day.
+        retention: seconds to keep closed instances; None: what their class says.
+        told: the missing versions of which this worker has told.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        specs: Mapping[int, WorkflowSpec],
+        storage: Storage,
+        transport: Transport,
+        instances: Instances,
+        repairs: Repairs,
+        clock: Clock,
+        *,
+        retention: float | None,
+        told: Told,
+    ) -> None:
+        self._name = name
+        self._specs = specs
+        self._states = storage.states
+        self._storage = storage
+        self._transport = transport
+        self._window = storage.capabilities.deduplication_window
+        self._instances = instances
+        self._repairs = repairs
+        self._clock = clock
+        self._retention = retention
+        self._told = told
+        self._skew = Skew(name)
+
+    async def decide(self, waiting: deque[ReceivedStep]) -> list[DecidedStep]:
+        """Decide the first steps that wait, until they have enough bytes to be committed together.
+
+        A step that cannot be decided fails its lane, and leaves the others alone.
+
+        Args:
+            waiting: the steps that wait. Those that were looked at are removed from it.
+        """
+        decided: list[DecidedStep] = []
+        size = 0
+        now, window, retention = self._clock.now(), self._window, self._retention
+        # Both may change while the adapters connect.
+        max_payload, max_value = self._transport.capabilities.max_payload, self._storage.capabilities.max_value
+        limits, largest = Limits.stored(max_payload, max_value), longest_of(max_value)
+        sizes = Sizes(longest_of(max_payload), max_value)
+        while waiting and size < BATCH_BYTES:
+            received = waiting.popleft()
+            lane, instance = received.lane, received.instance
+            before = instance.bytes
+            try:
+                batch: Sequence[Delivery] = lane.take_batch()
+                if instance.head is None and len(lane.waiting) > 1:
+                    batch = put_start_first(batch, islice(lane.waiting, max(received.current_for, len(batch))))
+                    batch = batch[:1] if lane.tries else batch
+                inputs = take_inputs(instance, batch, now, window, largest)
+                if inputs.early:
+                    self._skew.tell(inputs.early)
+                draft = inputs.draft if inputs.decision is None else inputs.decision
+                activated = inputs.decision is not None
+                if draft.head is not None and runnable(draft.head):
+                    # Behind a decision of another worker, that worker goes on.
+                    spec = None if activated else self._find_spec(draft)
+                    if spec is None:
+                        draft = activate_elsewhere(draft, now)
+                    else:
+                        if instance.live is None:
+                            draft = await self._revive_and_activate(instance, draft, spec, now, limits)
+                        else:
+                            try:
+                                draft = activate(instance, draft, spec, now, retention, limits)
+                            except TooMuchTogether as full:
+                                draft = await self._revive_and_activate(instance, draft, spec, now, limits, full.fits)
+                        activated = draft.fault is None
+                segments = _NO_SEGMENTS
+                if inputs.looks_back:
+                    missing = find_missing(inputs, draft)
+                    if missing:
+                        segments = await read_segments(instance.key, missing, self._states)
+                step = close(received, inputs, draft, segments, now, sizes, activated=activated)
+            except DamagedState as damage:
+                instance.discard_live()
+                await self._repairs.wait(lane, instance, damage)
+                self._instances.release(instance)
+            except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
+                self._instances.release(instance)
+                lane.fail(error, now, counted=is_counted(error))
+            else:
+                decided.append(step)
+                size += step.bytes + instance.bytes - before
+        return decided
+
+    def _find_spec(self, draft: Draft) -> WorkflowSpec | None:
+        """The code that the stimuli are handed to; None if it is on another worker."""
+        if not self._specs:
+            return None
+        try:
+            return find_spec(self._name, self._specs, draft.head.version if draft.head else None)
+        except MissingVersion as missing:
+            self._told.tell(missing)
+            return None
+
+    async def _revive_and_activate(
+        self,
+        instance: CachedInstance,
+        draft: Draft,
+        spec: WorkflowSpec,
+        now: float,
+        limits: Limits,
+        most: int | None = None,
+    ) -> Draft:
+        """Hand the stimuli to code that has no live object here. If it has a history, that is replayed first."""
+        while True:
+            if instance.live is None and instance.head is not None and instance.head.sequence:
+                try:
+                    await revive(instance, spec, self._states)
+                except (NonDeterminismError, WorkflowCodeError, DamagedState) as fault:
+                    return stall_draft(instance, draft, fault)
+            try:
+                return activate(instance, draft, spec, now, self._retention, limits, most)
+            except TooMuchTogether as full:
+                most = full.fits

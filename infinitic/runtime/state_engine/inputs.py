@@ -1,0 +1,186 @@
+"""The first part of deciding: what the messages of a batch do to the head, before any code runs.
+
+Nothing here changes the instance, but for one thing: a decision that comes from another worker
+closes the live object, which did not make it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from infinitic import ids, topics
+from infinitic.engines.effects import Bury, Effect, Postpone, Reply
+from infinitic.engines.state import WorkflowHead
+from infinitic.engines.validate import InvalidInput
+from infinitic.engines.workflow import stall, take
+from infinitic.engines.workflow.render import Outgoing
+from infinitic.errors import InfiniticError
+from infinitic.messages import engine as inputs
+from infinitic.messages.decoding import UndecodableMessage
+from infinitic.messages.events import Event
+from infinitic.runtime.state_engine.cached_instance import CachedInstance
+from infinitic.runtime.state_engine.oversize import find_too_large, without_large_results
+from infinitic.transport import Delivery, Message
+
+
+class Draft(msgspec.Struct, frozen=True, eq=False):
+    """What a step would write if it ended here. Each part of deciding makes the next draft of the one before.
+
+    Attributes:
+        head: the head; None: there is no such instance.
+        events: of the segment of this step.
+        outbox: what is sent once the step is committed.
+        fault: why the code cannot be run, if that was found in this step.
+    """
+
+    head: WorkflowHead | None
+    events: Sequence[Event]
+    outbox: Sequence[Effect]
+    fault: InfiniticError | None = None
+
+
+class TakenInputs(msgspec.Struct, frozen=True, eq=False):
+    """The inputs of one step. Made by `take_inputs`.
+
+    Attributes:
+        deliveries: those that this step settles, in order.
+        decoded: those of them that are inputs, with their messages.
+        draft: what came of the inputs alone, without any code.
+        decision: the draft with what code on another worker has decided; None if no decision came.
+        replies: answers that are not kept, since the instance does not change by them.
+        deduplication_ids: the ids of the inputs, by which their repeats are recognised.
+        dead_letters: deliveries that go to the dead letters, with the reason.
+        postponed: copies of messages that come again later.
+        early: seconds by which a wake came before its time.
+        looks_back: False if surely nothing that is sent refers to an older segment.
+    """
+
+    deliveries: list[Delivery]
+    decoded: list[tuple[Delivery, inputs.Input]]
+    draft: Draft
+    decision: Draft | None
+    replies: tuple[Reply, ...]
+    deduplication_ids: tuple[str, ...]
+    dead_letters: tuple[tuple[Delivery, str], ...]
+    postponed: tuple[Outgoing, ...]
+    early: float
+    looks_back: bool
+
+
+def take_inputs(
+    instance: CachedInstance, batch: Sequence[Delivery], now: float, window: float, largest: int
+) -> TakenInputs:
+    """Take the inputs of a batch, one after the other.
+
+    An input that cannot be taken ends the batch: those before it are a step of their own. So does a
+    decision, because the next activation begins behind it.
+
+    Args:
+        instance: whose inputs. It stays as it is.
+        batch: one delivery or more, in order.
+        now: seconds since the Unix epoch.
+        window: the deduplication window, in seconds.
+        largest: how many bytes of an input the storage can take.
+
+    Raises:
+        Exception: why the first input cannot be taken now.
+    """
+    head, key = instance.head, instance.key
+    happened: list[Event] = []
+    outbox: list[Effect] = []
+    deliveries: list[Delivery] = []
+    decoded: list[tuple[Delivery, inputs.Input]] = []
+    replies: tuple[Reply, ...] = ()
+    known: tuple[str, ...] = ()
+    dead: tuple[tuple[Delivery, str], ...] = ()
+    postponed: tuple[Outgoing, ...] = ()
+    early = 0.0
+    before_decision: Draft | None = None
+    for delivery in batch:
+        body = delivery.message.body
+        try:
+            message = inputs.decode(body)
+            taken = take(head, key, message, now, window, delivery.message.headers)
+        except (UndecodableMessage, InvalidInput) as error:
+            deliveries.append(delivery)
+            dead = (*dead, (delivery, str(error)))
+            head = _miss_decision(head, delivery.message.id, error)
+            continue
+        except Exception:
+            if not deliveries:
+                raise
+            break
+        deliveries.append(delivery)
+        if len(body) > largest:
+            reason = find_too_large(message, taken, len(body), largest)
+            if reason is not None:
+                dead = (*dead, (delivery, reason))
+                continue
+            taken = without_large_results(taken, len(body), largest, now)
+        decoded.append((delivery, message))
+        if taken.mark is not None:
+            if taken.mark in known:
+                continue
+            known = (*known, taken.mark)
+        if type(message) is inputs.Decision and taken.head is not head:
+            before_decision = Draft(head, list(happened), list(outbox))
+            instance.discard_live()
+        head = taken.head
+        happened += taken.events
+        if taken.outbox:
+            outbox += taken.outbox
+        if taken.replies:
+            replies += taken.replies
+        match taken.handling:
+            case None:
+                pass
+            case Postpone(early=seconds) as postponement:
+                early = max(early, seconds)
+                postponed = (*postponed, _copy_for_later(key.name, delivery.message, postponement))
+            case Bury(reason=reason):
+                dead = (*dead, (delivery, reason))
+        if before_decision is not None:
+            break
+    draft = Draft(head, happened, outbox)
+    looks_back = bool(replies or outbox)
+    if before_decision is None:
+        return TakenInputs(deliveries, decoded, draft, None, replies, known, dead, postponed, early, looks_back)
+    return TakenInputs(deliveries, decoded, before_decision, draft, replies, known, dead, postponed, early, looks_back)
+
+
+def _miss_decision(head: WorkflowHead | None, message_id: str, why: InfiniticError) -> WorkflowHead | None:
+    """Stall if this message, which cannot be used, is the decision that the instance waits for.
+
+    Its id says so. If that is forged, the decision still comes, and ends the stall.
+    """
+    if head is None or not head.deciding or head.stalled is not None:
+        return head
+    if ids.activation_of(message_id, head.id) != (head.activation, head.epoch):
+        return head
+    return stall(head, f"The decision for activation {head.activation} went to the dead letters: {why}")
+
+
+def _copy_for_later(workflow: str, message: Message, how: Postpone) -> Outgoing:
+    headers = {**message.headers, how.header: how.value}
+    copy = Message(message.id, message.key, message.body, headers, how.at)
+    return Outgoing(topics.workflow_engine(workflow), copy)
+
+
+_START = b'{"t":"start"'
+
+
+def put_start_first(batch: Sequence[Delivery], waiting: Iterable[Delivery]) -> Sequence[Delivery]:
+    """The batch for an instance that does not exist: the first start that waits, if there is one, then the rest.
+
+    A signal that has overtaken the start of its instance need not wait for it in the broker then.
+
+    Args:
+        batch: what was to be taken.
+        waiting: all that waits, with the batch.
+    """
+    first = next((each for each in waiting if each.message.body.startswith(_START)), None)
+    if first is None or batch[0] is first:
+        return batch
+    return [first, *(each for each in batch if each is not first)]

@@ -1,0 +1,105 @@
+"""Parking: an instance whose messages fail for too long takes none any more (rule S38).
+
+A message is tried again for a minute. Then this one and all later ones of its key go to the dead
+letters, in order. So one bad message cannot make others overtake it, and it stops no other key.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from infinitic.clock import Clock
+from infinitic.engines.state import WorkflowHead
+from infinitic.errors import StorageError
+from infinitic.runtime.lanes import Lane
+from infinitic.runtime.state_engine.cached_instance import CachedInstance
+from infinitic.runtime.state_engine.flagging import make_flag_change
+from infinitic.runtime.state_engine.group_commit import GroupCommit
+from infinitic.runtime.state_engine.questions import answer_questions
+from infinitic.runtime.state_engine.refusing import Refusing
+from infinitic.storage import Flag, Lost
+
+_logger = logging.getLogger("infinitic.engine")
+
+REMEMBERED = 10_000
+"""How many ids of parked instances are kept in memory. Those that the storage knows are found there, too."""
+
+
+class Parking:
+    """Parks instances of one workflow.
+
+    Args:
+        name: the workflow.
+        group_commit: writes that an instance is parked.
+        refusing: moves messages to the dead letters.
+        clock: the time of day.
+    """
+
+    def __init__(self, name: str, group_commit: GroupCommit, refusing: Refusing, clock: Clock) -> None:
+        self._name = name
+        self._group_commit = group_commit
+        self._refusing = refusing
+        self._clock = clock
+        self._ids: dict[str, None] = {}
+
+    @property
+    def ids(self) -> Mapping[str, None]:
+        """The ids of instances that this worker has parked lately."""
+        return self._ids
+
+    def is_due(self, lane: Lane, head: WorkflowHead | None, now: float) -> bool:
+        """True if this instance is parked, or its first message has failed for too long.
+
+        Args:
+            lane: its messages.
+            head: its head; None if there is none.
+            now: seconds since the Unix epoch.
+        """
+        if lane.key in self._ids or (head is not None and head.parked):
+            return True
+        return lane.tries > 0 and lane.exhausted(now)
+
+    async def park(self, lane: Lane, instance: CachedInstance | None) -> None:
+        """Write that an instance is parked, if it is not yet, and move its messages to the dead letters.
+
+        A crash before the write changes nothing: the messages come again, and are tried again. After
+        it the next worker finds the instance parked.
+
+        Args:
+            lane: its messages.
+            instance: the instance; None if its state cannot be loaded.
+
+        Raises:
+            StorageError: it could not be written. Nothing was moved.
+        """
+        reason = str(lane.failure) if lane.failure is not None else f"The instance {lane.key} is parked"
+        head = None if instance is None else instance.head
+        if lane.key not in self._ids:
+            if instance is not None and head is not None and not head.parked and not await self._write(instance, head):
+                return  # the head was an old one: the lane is run again with the new one
+            self._remember(lane.key)
+            _logger.error(
+                "Workflow %s %s is parked, its messages go to the dead letters: %s", self._name, lane.key, reason
+            )
+        deliveries = list(lane.waiting)
+        answers = answer_questions(self._name, deliveries, replace(head, parked=True)) if head is not None else {}
+        await self._refusing.dead_letter(lane, deliveries, reason, answers)
+
+    async def _write(self, instance: CachedInstance, head: WorkflowHead) -> bool:
+        """Write that it is parked. False if another worker has changed it meanwhile."""
+        if instance.version is None:
+            return True
+        # No wake is left armed: it would be a dead letter, too.
+        change = make_flag_change(instance, replace(head, parked=True), Flag.PARKED, None, self._clock.now())
+        [outcome] = await self._group_commit.commit([change])
+        if isinstance(outcome, StorageError):
+            raise outcome
+        return not isinstance(outcome, Lost)
+
+    def _remember(self, workflow_id: str) -> None:
+        self._ids[workflow_id] = None
+        if len(self._ids) > REMEMBERED:
+            del self._ids[next(iter(self._ids))]

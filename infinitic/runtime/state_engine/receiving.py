@@ -1,0 +1,158 @@
+"""Phase 1 of a step: **received**. Find the instance for the messages that wait in a lane.
+
+What a crash here does: nothing. No message is acknowledged yet, so all of them come again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from infinitic.clock import Clock
+from infinitic.engines import state
+from infinitic.messages.decoding import UndecodableMessage, check_key
+from infinitic.runtime.blame import is_counted
+from infinitic.runtime.lanes import Lane
+from infinitic.runtime.state_engine.cached_instance import CachedInstance
+from infinitic.runtime.state_engine.instances import Instances
+from infinitic.runtime.state_engine.loading import load_states
+from infinitic.runtime.state_engine.parking import Parking
+from infinitic.runtime.state_engine.refusing import Refusing
+from infinitic.runtime.state_engine.repairs import Repairs
+from infinitic.runtime.state_engine.takeover import Takeover
+from infinitic.storage import DamagedState, StateKey, StateStorage
+
+_logger = logging.getLogger("infinitic.engine")
+
+
+class ReceivedStep(msgspec.Struct, frozen=True, eq=False):
+    """The messages of one lane, and the instance that they are for. Made by `Receiving`.
+
+    Attributes:
+        lane: what waits for this instance, in order.
+        instance: the instance as this worker knows it. It is out of the cache: nobody else has it.
+        current_for: how many of the deliveries that wait had come before the head was loaded. For
+            these the head is new enough: it holds all that led to them. A head from memory is that
+            for none: the key may have been with another worker meanwhile.
+    """
+
+    lane: Lane
+    instance: CachedInstance
+    current_for: int
+
+
+class Receiving:
+    """Finds instances, in memory or in the storage.
+
+    Args:
+        name: the workflow.
+        states: where instances are loaded from.
+        instances: those in memory.
+        takeover: makes an instance of what was loaded.
+        parking: for lanes whose messages fail for too long.
+        refusing: for messages that can be of no instance.
+        repairs: for instances whose state is damaged.
+        clock: the time of day.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        states: StateStorage,
+        instances: Instances,
+        takeover: Takeover,
+        parking: Parking,
+        refusing: Refusing,
+        repairs: Repairs,
+        clock: Clock,
+    ) -> None:
+        self._name = name
+        self._states = states
+        self._instances = instances
+        self._takeover = takeover
+        self._parking = parking
+        self._refusing = refusing
+        self._repairs = repairs
+        self._clock = clock
+
+    async def receive(self, lanes: Sequence[Lane]) -> list[ReceivedStep]:
+        """Find the instances of these lanes.
+
+        Returns:
+            One step for each lane that can go on. The others have failed, wait for a repair, are
+            parked, or had nothing but dead letters in them.
+
+        Raises:
+            Exception: what tells of storage or broker as a whole. No instance is left in use then.
+        """
+        received: list[ReceivedStep] = []
+        missing: list[Lane] = []
+        parked = self._parking.ids
+        try:
+            for lane in lanes:
+                instance = self._instances.take(lane.key)
+                if instance is None:
+                    try:
+                        check_key(lane.key)
+                    except UndecodableMessage as error:
+                        await self._refusing.dead_letter_all(lane, str(error))
+                    else:
+                        missing.append(lane)
+                elif (lane.tries or lane.key in parked) and await self._is_parked(lane, instance):
+                    continue
+                else:
+                    received.append(ReceivedStep(lane, instance, 0))
+            if missing:
+                await self._load(missing, received)
+        except BaseException as error:
+            self._instances.abandon([each.instance for each in received], error)
+            raise
+        return received
+
+    async def _load(self, lanes: Sequence[Lane], received: list[ReceivedStep]) -> None:
+        """Load the instances of these lanes, and add a step for each that can go on."""
+        keys = [StateKey(self._name, lane.key) for lane in lanes]
+        # What comes while the storage answers may be the effect of a later state than that which is loaded.
+        came = [len(lane.waiting) for lane in lanes]
+        stored, broken = await load_states(self._name, keys, self._states)
+        for lane, key, current_for in zip(lanes, keys, came, strict=True):
+            instance: CachedInstance | None = None
+            try:
+                if key in broken:
+                    raise broken[key]
+                instance = self._takeover.decode(key, stored.get(key))
+                await self._takeover.publish_last(instance)
+            except DamagedState as damage:
+                await self._repairs.wait(lane, instance, damage)
+            except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
+                await self._fail(lane, error)
+            else:
+                if not await self._is_parked(lane, instance):
+                    received.append(ReceivedStep(lane, instance, current_for))
+
+    async def _is_parked(self, lane: Lane, instance: CachedInstance) -> bool:
+        """True if the instance is parked, or was to be: its messages are dead letters now, or are tried again."""
+        now = self._clock.now()
+        if not self._parking.is_due(lane, instance.head, now):
+            return False
+        instance.discard_live()
+        try:
+            await self._parking.park(lane, instance)
+        except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
+            self._instances.release(instance)
+            lane.fail(error, now, counted=is_counted(error))
+        return True
+
+    async def _fail(self, lane: Lane, error: Exception) -> None:
+        """The instance of this lane cannot be had now. If that lasts, though storage and broker work, it is parked."""
+        now = self._clock.now()
+        lane.fail(error, now, counted=is_counted(error))
+        try:
+            if lane.exhausted(now):
+                await self._parking.park(lane, None)
+            elif isinstance(error, state.NewerSchema):
+                await self._repairs.drop_surplus(lane)
+        except Exception as failed:  # noqa: BLE001 (one bad key leaves the others alone)
+            lane.fail(failed, now, counted=False)

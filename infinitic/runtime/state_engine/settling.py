@@ -1,0 +1,52 @@
+"""Phase 5 of a step: **settled**. Keep the instance in memory, acknowledge the messages, and let the lane go on.
+
+What a crash here does: the messages come again. They are recognised by their positions and ids, and
+change nothing.
+"""
+
+from __future__ import annotations
+
+from infinitic.runtime.state_engine.instances import Instances
+from infinitic.runtime.state_engine.publishing import PublishedSteps
+from infinitic.runtime.subscription import Subscription
+from infinitic.transport import Delivery
+
+
+class Settling:
+    """Ends steps of one workflow.
+
+    Args:
+        instances: those in memory.
+        subscription: where the messages came from.
+    """
+
+    def __init__(self, instances: Instances, subscription: Subscription) -> None:
+        self._instances = instances
+        self._subscription = subscription
+
+    async def settle(self, published: PublishedSteps) -> None:
+        """End these steps: from here on the next step of their keys can begin.
+
+        Raises:
+            TransportError: the messages cannot be acknowledged. They come again.
+        """
+        instances = self._instances
+        deliveries: list[Delivery] = []
+        for step in published.steps:
+            instance, change = step.instance, step.change
+            # All that the step wanted to be sent is sent: from here on it may be evicted.
+            instance.sent = True
+            if instance.version is not None:
+                if change is None or change.expires_at is None:
+                    instances.keep(instance)
+                else:
+                    instances.release_closed(instance, sends_tasks=step.sends_tasks)
+            deliveries += step.inputs.deliveries
+        for repeats in published.repeats:
+            deliveries += repeats.deliveries
+        await self._subscription.ack(deliveries)
+        for step in published.steps:
+            step.lane.settle(step.inputs.deliveries)
+        for repeats in published.repeats:
+            repeats.lane.settle(repeats.deliveries)
+        instances.evict()
