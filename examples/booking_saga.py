@@ -17,7 +17,7 @@ from infinitic_storages.memory import InMemoryStorage
 from infinitic_transports.memory import InMemoryTransport
 
 # Compensations must succeed in the end.
-INSIST = ExponentialBackoff(minimum_seconds=0.2, maximum_seconds=60, maximum_retries=1000)
+KEEP_TRYING = ExponentialBackoff(minimum_seconds=0.2, maximum_seconds=60, maximum_retries=1000)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Airline(Flights):
         print(f"  flights: a seat to {city}")
         return Booking(f"seat {city}-12A", 280)
 
-    @task(retry=INSIST)
+    @task(retry=KEEP_TRYING)
     async def cancel(self, booking: Booking) -> None:
         print(f"  flights: {booking.code} is free again")
 
@@ -59,7 +59,7 @@ class HotelChain(Hotels):
         print(f"  hotels: {nights} nights in {city}")
         return Booking(f"room {city}-7", 150 * nights)
 
-    @task(retry=INSIST)
+    @task(retry=KEEP_TRYING)
     async def cancel(self, booking: Booking) -> None:
         print(f"  hotels: {booking.code} is free again")
 

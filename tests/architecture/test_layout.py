@@ -1,6 +1,7 @@
-"""The shape of the tree, kept by tests: file sizes, import order, the public surface, what files may name.
+"""The shape of the tree: file sizes, import order, public names, forbidden text.
 
-How the code reads is the business of ruff, mypy and pyright (`make check`), not of this file.
+Style and types are checked by ruff, mypy and pyright (`make check`). Names and words are checked
+by `test_names` and `test_words`.
 """
 
 import ast
@@ -15,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.architecture.project import ROOT, parse, product_modules, project_files, relative
+
 MAXIMUM_LINES = 500
-PRODUCT = ("infinitic/", "transports/", "storages/", "testing/")
 DRIVERS = {"httpx", "psycopg", "pulsar", "pymysql", "redis", "sqlalchemy", "zstandard"}
 FORBIDDEN_TEXT = {
     "an absolute path of one machine": re.compile(r"(?<![\w.~:/])/(?:home|root|Users|work)/\w"),
@@ -26,24 +27,9 @@ FORBIDDEN_TEXT = {
 }
 
 
-def project_files() -> list[Path]:
-    """Every file that git tracks or would track."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
-
-
-def relative(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
-
-
-def product_modules() -> list[Path]:
-    return [path for path in project_files() if path.suffix == ".py" and relative(path).startswith(PRODUCT)]
-
-
 def imported_packages(path: Path) -> Iterator[str]:
     """Top-level names of what one file imports, wherever in it the import stands."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(parse(path)):
         match node:
             case ast.Import(names=names):
                 yield from (alias.name.split(".")[0] for alias in names)
@@ -60,7 +46,7 @@ def test_no_python_file_is_too_long() -> None:
 
 @pytest.mark.parametrize("contracts", ["pyproject.toml", "tests/architecture/type_hints.toml"])
 def test_imports_point_one_way(contracts: str) -> None:
-    """In a process of its own: import-linter configures logging, and so switches off every logger that exists."""
+    """Check in another process: import-linter configures logging, and disables all loggers."""
     code = (
         "import sys; from importlinter.cli import lint_imports;"
         f"sys.exit(lint_imports(config_filenames=({contracts!r},), no_cache=True))"
@@ -77,7 +63,7 @@ def test_the_core_loads_no_driver() -> None:
 
 def test_the_package_only_re_exports() -> None:
     """Type checkers, `import *` and the first use of a name agree on what there is."""
-    tree = ast.parse((ROOT / "infinitic" / "__init__.py").read_bytes())
+    tree = parse(ROOT / "infinitic" / "__init__.py")
     assert ast.get_docstring(tree), "the package says what it is"
     [seen, hidden] = [each for each in tree.body if isinstance(each, ast.If)]
     assert (ast.unparse(seen.test), ast.unparse(hidden.test)) == ("TYPE_CHECKING", "not TYPE_CHECKING")

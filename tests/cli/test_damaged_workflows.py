@@ -16,7 +16,7 @@ from infinitic.storage import StateKey
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_transports.memory import Broker, InMemoryTransport
 from tests.cli.test_describe_and_retry import Deal
-from tests.simulation.damages import Bench
+from tests.simulation.damages import DamagedInstance
 
 
 @pytest.mark.parametrize("head", [True, False])
@@ -34,7 +34,7 @@ def test_result_and_describe_say_what_is_damaged(head: bool) -> None:
                 handle = await client.dispatch(client.new_workflow(Deal).hear)
                 await client.describe(handle)
             key = StateKey("Deal", handle.workflow_id)
-            bench = Bench(database, key, key)
+            bench = DamagedInstance(database, key, key)
             bench.damage_head("a bit is flipped") if head else bench.damage_segments("a bit is flipped in the first")
             other = Worker(transport, storage)
             other.add_workflow(Deal)

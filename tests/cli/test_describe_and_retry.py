@@ -33,7 +33,7 @@ from infinitic.transport import Message
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_testing.simulation import Simulation
 from infinitic_transports.memory import Broker, InMemoryTransport
-from tests.simulation.damages import Bench
+from tests.simulation.damages import DamagedInstance
 
 
 class Bank:
@@ -238,7 +238,7 @@ def test_describe_names_what_is_damaged() -> None:
         broker, database = Broker(), Database()
         workflow_id = await drain_a_deal(broker, database)
         key = StateKey("Deal", workflow_id)
-        bench = Bench(database, key, key)
+        bench = DamagedInstance(database, key, key)
         async with (
             InMemoryTransport(broker) as transport,
             InMemoryStorage(database) as storage,

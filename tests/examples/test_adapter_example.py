@@ -72,8 +72,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def played(program: str, config: str, installed: Path, folder: Path) -> list[str]:
-    """What a program prints that has the distribution and the configuration."""
+def run_program(program: str, config: str, installed: Path, folder: Path) -> list[str]:
+    """Run a program with the distribution and a configuration file, and return the lines it prints."""
     (folder / "infinitic.yml").write_text(config)
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (installed, ROOT)))}
     command = [sys.executable, "-W", "error", "-c", program]
@@ -94,7 +94,7 @@ def test_its_own_tests_pass() -> None:
 
 
 def test_workflows_run_on_it_by_its_name(installed: Path, tmp_path: Path) -> None:
-    said = played(PROGRAM, CONFIG, installed, tmp_path)
+    said = run_program(PROGRAM, CONFIG, installed, tmp_path)
     assert said[-3] == "Hello, Ada! Goodbye, Ada."
     assert said[-2] == "[('Visit', 'completed'), ('Visit', 'completed')]"
     assert said[-1].endswith("True 1209600.0")
@@ -112,7 +112,7 @@ def test_workflows_run_on_it_by_its_name(installed: Path, tmp_path: Path) -> Non
 def test_a_mistake_under_its_name_is_said_with_its_line(
     installed: Path, tmp_path: Path, written: str, said: str
 ) -> None:
-    lines = played(MISTAKE, CONFIG.replace("    path: kept", written), installed, tmp_path)
+    lines = run_program(MISTAKE, CONFIG.replace("    path: kept", written), installed, tmp_path)
     assert len(lines) == 1
     assert lines[0].startswith(said)
 

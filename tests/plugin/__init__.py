@@ -1,1 +1,1 @@
-"""The plugin under pytest as people have it: each `shapes*.py` is copied to a folder of its own and run there."""
+"""The pytest plugin, beside other plugins. Each `shapes*.py` is run in a folder."""

@@ -1,4 +1,7 @@
-"""Tests of every shape that use `sim`. They pass whichever plugins are installed, and whichever of them owns a test."""
+"""Tests of every shape that use `sim`.
+
+They pass whichever other plugins are installed, and whichever of them runs a test.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sim` in pytest as people have it: alone, and with the plugins that own coroutine tests, as they are released."""
+"""`sim` in pytest, alone and beside released plugins that also run async tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ MARKS = ["asyncio", "anyio"]
 
 
 def run_pytest(folder: Path, sources: list[str], options: list[str], passed: int | None = None) -> str:
-    """Run pytest on sources in a folder of their own, warnings as errors. `passed`: so many pass, and nothing else."""
+    """Run pytest on sources in a folder, with warnings as errors, and return its output.
+
+    Args:
+        folder: an empty folder.
+        sources: the text of each test module.
+        options: of pytest.
+        passed: how many tests must pass, with none skipped or failed. None: anything may happen.
+    """
     folder.joinpath("pytest.ini").write_text(
         "[pytest]\nfilterwarnings = error\naddopts = --strict-markers -p no:cacheprovider -p no:randomly\n"
     )
@@ -50,7 +57,7 @@ def run_pytest(folder: Path, sources: list[str], options: list[str], passed: int
 
 
 def count_tests(source: str) -> int:
-    """How many tests there are in a source, parameters counted."""
+    """Count the tests in a source. Each set of parameters counts as two."""
     return len(re.findall(r"def test_", source)) + len(re.findall(r"parametrize\(", source))
 
 

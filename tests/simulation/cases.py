@@ -1,7 +1,7 @@
-"""Workflows, and what a client does with them: every simulation runs all of these.
+"""Workflows, and what a client does with them. Most simulations run all of these cases.
 
-The answers of the services depend on their arguments and on the number of the attempt alone, never on how often they
-ran: so the outcome is the same whoever runs what again.
+The answers of the services depend only on the arguments and the number of the attempt, not on how
+often they ran. So the outcome is the same, whatever runs again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from infinitic.definitions.service_contract import implementation_of
 
 
 class Numbers:
-    """Knows how to add, to stumble, to break, and to take its time."""
+    """Tasks that add, fail a few times, always fail, or take long."""
 
     async def add(self, x: int, y: int) -> int:
         return x + y
@@ -48,7 +48,7 @@ class Numbers:
 
 
 NUMBERS = implementation_of(Numbers(), retry=None, attempt_timeout=None)
-"""It has no state: every worker can host the same one, and its signatures are read once."""
+"""It has no state, so all workers host this one, and its signatures are read only once."""
 
 
 class Sequential(Workflow):
@@ -141,7 +141,7 @@ class Failure(Workflow):
 
 
 class Inline(Workflow):
-    """Whoever runs a step again draws another number: two that run it must not both be believed."""
+    """Each run of a step draws another number. If two workers run it, only one may count."""
 
     numbers = Workflow.new_service(Numbers)
 
@@ -162,7 +162,14 @@ def _draw() -> int:
 
 @dataclass(frozen=True)
 class Case:
-    """Workflows with the services they use, and what a client does with them: `scenario` gives the outcome."""
+    """Workflows with their services, and what a client does with them.
+
+    Attributes:
+        name: for the ids of tests.
+        workflows: the classes.
+        scenario: what the client does. It returns the outcome.
+        services: factories of the services.
+    """
 
     name: str
     workflows: tuple[type[Workflow], ...]

@@ -1,4 +1,4 @@
-"""S12, F6: nothing is published before its cause is durable. Checked at the instant of every publish of every world."""
+"""S12, F6: nothing is published before its cause is in storage. Every publish is checked."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from infinitic_storages.memory import Database
 
 
 class Phantom(AssertionError):
-    """Something was published that storage knows nothing of."""
+    """A message was published, and its cause is not in storage."""
 
 
 def check_cause(database: Database, topic: Topic, message: Message) -> None:
-    """Raise `Phantom` if what caused this message is not in storage."""
+    """Check that the cause of a message is in storage.
+
+    Raises:
+        Phantom: it is not.
+    """
     kind, _, name = topic.name.partition(":")
     if topic.name.startswith(DEAD_LETTERS):
         return
@@ -48,7 +52,7 @@ def check_cause(database: Database, topic: Topic, message: Message) -> None:
 def _history(database: Database, key: StateKey) -> list[Event]:
     found: list[Event] = []
     for segment in database.history(key, limit=100_000):
-        with suppress(DamagedState, msgspec.MsgspecError, UnicodeDecodeError):  # what is damaged causes nothing
+        with suppress(DamagedState, msgspec.MsgspecError, UnicodeDecodeError):
             found += events.decode(check_segment(key, segment).events)
     return found
 

@@ -76,7 +76,7 @@ async def play(case: Case, who: Constellation, fence: Fence, *, cache_size: int 
         seen = len(fence.operations)
         await asyncio.sleep(30.0)
         restless = set(fence.operations[seen:]) - {"purge", "find"}
-        assert not restless, f"it does not come to rest: {restless}"
+        assert not restless, f"it never stops: {restless}"
         assert not world.backlog(), f"something is left: {world.backlog()}"
     return outcome
 

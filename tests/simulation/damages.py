@@ -1,4 +1,4 @@
-"""Damages done to what is stored of one instance, past every verb, and their repair."""
+"""Damages the stored state of one instance, and repairs it, without the verbs of the storage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Raw = list[Segment]
 
 
 def flip(value: bytes) -> bytes:
-    """The value with a bit in its middle flipped."""
+    """Flip one bit in the middle of a value."""
     middle = len(value) // 2
     return value[:middle] + bytes([value[middle] ^ 4]) + value[middle + 1 :]
 
@@ -45,7 +45,7 @@ SEGMENTS: dict[str, Callable[[Raw, Raw], Raw]] = {
     "a bit is flipped": _each(2, lambda each: replace(each, events=flip(each.events))),
     "a bit is flipped in the first": _each(1, lambda each: replace(each, events=flip(each.events))),
 }
-"""Each makes of the segments of an instance, and of those of another, what is stored then."""
+"""Functions of the segments of an instance and of another one. They return what is stored then."""
 
 HEADS: dict[str, Callable[[Stored, Stored], Stored]] = {
     "a bit is flipped": lambda mine, _: replace(mine, head=flip(mine.head)),
@@ -65,8 +65,14 @@ OUTBOXES: dict[str, Callable[[bytes | None, bytes | None], bytes | None]] = {
 }
 
 
-class Bench:
-    """One instance in a database, to be damaged and repaired."""
+class DamagedInstance:
+    """Damages and repairs one instance in a database.
+
+    Args:
+        database: an in-memory one.
+        key: the instance.
+        other: another instance, for damages that mix up two of them.
+    """
 
     def __init__(self, database: Database, key: StateKey, other: StateKey) -> None:
         tables: Any = database
@@ -83,14 +89,14 @@ class Bench:
         self._row.stored = HEADS[how](self._stored, self._other.stored)
 
     def damage_outbox(self, how: str) -> None:
-        """That of the last transition, as if nobody knew whether it was published."""
+        """Damage the outbox of the last transition, as if it was not yet marked as published."""
         last = self._segments[-1]
         outbox = OUTBOXES[how](last.outbox, self._other.segments[-1].outbox)
         self._row.stored = replace(self._stored, published=False)
         self._row.segments = [*self._segments[:-1], replace(last, outbox=outbox)]
 
     def strip(self) -> None:
-        """As release 0.1 wrote it: without checksums."""
+        """Remove all checksums: so release 0.1 wrote it."""
         for row in (self._row, self._other):
             row.segments = [check_segment(row.key, each) for each in row.segments]
             row.stored = check_head(row.key, row.stored)
@@ -100,6 +106,6 @@ class Bench:
         self._row.stored = self._stored
 
     def repair_segments(self) -> None:
-        """What was damaged is restored; what came since stays."""
+        """Restore the damaged segments. Those that were added since stay."""
         last = self._segments[-1].sequence
         self._row.segments = [*self._segments, *(each for each in self._row.segments if each.sequence > last)]

@@ -1,4 +1,4 @@
-"""A service of one task, made of whatever function a test is about, and a workflow that waits for it."""
+"""A service made of any function, and a workflow that waits for its task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infinitic import TaskFailedError, TaskFailure, Worker, Workflow, service, t
 
 
 class Desk:
-    """The contract."""
+    """The contract of the service."""
 
     async def work(self, text: str) -> str:
         raise NotImplementedError
@@ -38,8 +38,16 @@ class Job(Workflow):
         return await self.dispatch(self.desk.block, text)
 
 
-def desk(work: Callable[..., Any], *, retry: Callable[[int, Exception], Any] | None = None, **options: Any) -> object:
-    """A `Desk` whose `work` (and `block`, if it is a plain function) this is."""
+def make_desk(
+    work: Callable[..., Any], *, retry: Callable[[int, Exception], Any] | None = None, **options: Any
+) -> object:
+    """Make a `Desk` of a function: its task `work`, or `block` if the function is a plain one.
+
+    Args:
+        work: the function.
+        retry: the retry policy of the task.
+        options: further options of `@task`.
+    """
     assert isinstance(work, FunctionType)
     own = FunctionType(work.__code__, work.__globals__, work.__name__, work.__defaults__, work.__closure__)
     own.__annotations__ = work.__annotations__
@@ -49,7 +57,7 @@ def desk(work: Callable[..., Any], *, retry: Callable[[int, Exception], Any] | N
 
 
 def always(delay: Any) -> Callable[[int, Exception], Any]:
-    """A retry policy that gives this delay, whatever it is."""
+    """Make a retry policy that always returns this delay, even an impossible one."""
 
     def policy(retry_index: int, error: Exception) -> Any:
         return delay
@@ -58,7 +66,7 @@ def always(delay: Any) -> Callable[[int, Exception], Any]:
 
 
 async def failure_of(outcome: Awaitable[object]) -> TaskFailure:
-    """Why the task behind a workflow failed."""
+    """Wait for a workflow that fails because of its task, and return the failure of the task."""
     with pytest.raises(Exception, match="failed") as caught:
         await outcome
     cause = getattr(caught.value, "cause", None)
@@ -66,8 +74,8 @@ async def failure_of(outcome: Awaitable[object]) -> TaskFailure:
     return cause.last_failure
 
 
-def hosting(worker: Worker, implementation: object) -> Worker:
-    """A worker with this service and the workflow."""
+def host_desk(worker: Worker, implementation: object) -> Worker:
+    """Give a worker this service and the workflow."""
     worker.add_service(implementation)
     worker.add_workflow(Job)
     return worker

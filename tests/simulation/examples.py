@@ -1,4 +1,4 @@
-"""The programs of `examples/` as cases: what a user copies must survive everything too."""
+"""The programs of `examples/` as cases. Users copy them, so they must survive everything too."""
 
 from __future__ import annotations
 

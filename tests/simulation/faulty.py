@@ -1,4 +1,4 @@
-"""Fences that let fail instead of cutting: one operation, or all of them for a while."""
+"""Fences that do not cut the power. They let operations fail: a single one, or all for a while."""
 
 from __future__ import annotations
 
@@ -16,14 +16,24 @@ STORAGE = frozenset({"prepare", "load", "history", "commit", "find", "purge"})
 
 
 def error_of(operation: str, *, outcome_unknown: bool) -> Exception:
-    """What an adapter raises when this operation fails."""
+    """Make the error that an adapter raises if this operation fails.
+
+    Args:
+        operation: its name in `Fence.operations`.
+        outcome_unknown: True: nobody knows whether a commit took effect.
+    """
     if operation == "commit" and outcome_unknown:
         return StorageOutcomeUnknown("The reply to the commit was lost")
     return StorageUnavailable("no database") if operation in STORAGE else TransportUnavailable("no broker")
 
 
 class Hiccup(Fence):
-    """The operation number `at` fails once: before it takes effect or, its reply lost, after that."""
+    """One operation fails once.
+
+    Args:
+        at: its number, counted from 1.
+        after: True: it takes effect, and only its reply is lost. False: it has no effect.
+    """
 
     def __init__(self, at: int, *, after: bool) -> None:
         super().__init__()
@@ -40,9 +50,9 @@ class Hiccup(Fence):
 
 
 class Outage(Fence):
-    """The broker, the storage or both cannot be reached while their name is in `down`.
+    """Broker or storage cannot be reached while "broker" or "storage" is in `down`.
 
-    While "replies" is, no commit is written, and nobody is told so.
+    While "replies" is in it, no commit is written, and the error says that the outcome is unknown.
     """
 
     def __init__(self) -> None:
@@ -51,7 +61,7 @@ class Outage(Fence):
         self._next = ""
 
     def fail_next(self, verb: str) -> None:
-        """The next operation of this kind fails, once."""
+        """Let the next operation fail whose name begins with `verb`."""
         self._next = verb
 
     async def perform(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
@@ -66,7 +76,7 @@ class Outage(Fence):
         return await call()
 
     async def strike(self, what: set[str], *, at: float, seconds: float) -> None:
-        """Take down and bring back, `at` seconds from now."""
+        """Begin an outage of `what` in `at` seconds, and end it after `seconds`."""
         await asyncio.sleep(at)
         self.down |= what
         await asyncio.sleep(seconds)

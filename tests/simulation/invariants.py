@@ -1,4 +1,4 @@
-"""What must hold of any workflow, whatever was cut, lost, repeated or reordered on the way."""
+"""What must be true of every workflow, whatever was cut, lost, repeated or reordered."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ASKED = (commands.ScheduleTask, commands.StartTimer, commands.RecordInline)
 
 
 def kept(database: Database) -> Kept:
-    """Head and history of every instance, byte for byte, without checksums."""
+    """Read head and history of all instances, as bytes, without checksums."""
     found: Kept = {}
     cursor: str | None = None
     while True:
@@ -42,12 +42,12 @@ def kept(database: Database) -> Kept:
 
 
 def history_of(segments: Sequence[Segment]) -> list[Event]:
-    """The events of a history in order."""
+    """Decode the events of a history, in order."""
     return [event for segment in segments for event in events.decode(segment.events)]
 
 
 def check_history(key: StateKey, head: WorkflowHead, segments: Sequence[Segment]) -> None:
-    """Append-only without gaps; each position asked for once, settled once at most; each method ended once at most."""
+    """Check a history: no gaps, and nothing is asked for, settled or ended twice."""
     sequences = [segment.sequence for segment in segments]
     assert sequences == list(range(1, head.sequence + 1)), f"{key}: segments {sequences}, the head has {head.sequence}"
     history = history_of(segments)
@@ -79,7 +79,7 @@ def check_history(key: StateKey, head: WorkflowHead, segments: Sequence[Segment]
 
 
 def check_closed(key: StateKey, head: WorkflowHead, history: Sequence[Event]) -> None:
-    """A tombstone, with nothing left open."""
+    """Check that an instance is closed, and that nothing of it is open."""
     assert head.closed, f"{key} is not closed: {head}"
     assert head.status is not WorkflowStatus.RUNNING, f"{key}: {head}"
     left = (head.open, head.timers, head.retries, head.armed, head.pending, head.deciding, head.stalled)
@@ -93,7 +93,7 @@ def check_closed(key: StateKey, head: WorkflowHead, history: Sequence[Event]) ->
 
 
 async def check_replays(world: World, key: StateKey, head: WorkflowHead, spec: WorkflowSpec) -> None:
-    """The history gives the same commands again."""
+    """Check that the code gives the same commands again when its history is replayed."""
     instance = Instance(spec, head.id, head.meta, head.run)
     try:
         replay = Replay(instance)
@@ -104,9 +104,9 @@ async def check_replays(world: World, key: StateKey, head: WorkflowHead, spec: W
 
 
 async def check_ended(world: World, specs: dict[str, WorkflowSpec]) -> None:
-    """Every instance has ended exactly once, its history replays, and nothing waits in the broker.
+    """Check that each instance has ended exactly once and replays, and that no message waits.
 
-    Stale wakes are still on their way there, and tasks that nobody waits for may still run.
+    Stale wakes may still be delayed in the broker, and tasks that nobody waits for may still run.
     """
     for key, (encoded, segments) in kept(world.database).items():
         head = state.decode(encoded)
@@ -118,6 +118,6 @@ async def check_ended(world: World, specs: dict[str, WorkflowSpec]) -> None:
 
 
 def check_nothing_changed(before: Kept, after: Kept) -> None:
-    """The same instances, heads and histories, byte for byte."""
+    """Check that instances, heads and histories are the same, byte for byte."""
     changed = {key: (before.get(key), after.get(key)) for key in before | after if before.get(key) != after.get(key)}
     assert not changed, f"this changed: {changed}"

@@ -1,4 +1,4 @@
-"""Messages as a broken program, a bad disk or an attacker would make them, from a seed."""
+"""Damaged messages, made from a seed: as a broken program, a bad disk or an attacker makes them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ HUGE = ("1" + "0" * 40, "-1", "4294967296", "9007199254740993", "1e308", "-1e9",
 _NUMBER = re.compile(rb"(?<![\w.\"])-?\d+(\.\d+)?(?![\w.\"])")
 
 
-def mutated(rng: random.Random, bodies: list[bytes]) -> bytes:
-    """One of these bodies, made wrong in one to three ways."""
+def mutate(rng: random.Random, bodies: list[bytes]) -> bytes:
+    """Choose one of these bodies, and damage it in one to three ways."""
     body = rng.choice(bodies)
     for _ in range(rng.randint(1, 3)):
         body = rng.choice((_flip, _cut, _number, _field, _nest, _lengthen))(rng, body)
@@ -46,7 +46,7 @@ def _nest(rng: random.Random, body: bytes) -> bytes:
 
 
 def _field(rng: random.Random, body: bytes) -> bytes:
-    """A field is missing, or of another type."""
+    """Remove a field, or give it a value of another type."""
     fields = _fields(body)
     if not fields:
         return body
@@ -59,7 +59,7 @@ def _field(rng: random.Random, body: bytes) -> bytes:
 
 
 def _lengthen(rng: random.Random, body: bytes) -> bytes:
-    """A name of 9,000 characters."""
+    """Make a text 9,000 characters long."""
     fields = _fields(body)
     texts = [name for name, value in fields.items() if isinstance(value, str) and name != "t"]
     if not texts:

@@ -1,4 +1,4 @@
-"""A transport that remembers what was published through it."""
+"""A transport that records what is published through it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from infinitic_transports.memory import InMemoryTransport
 
 
 class RecordingTransport(Transport):
-    """A connection that appends all it publishes to `published`, once the broker has it. `check` sees it before."""
+    """A connection that records all that it publishes.
+
+    Args:
+        inner: the connection.
+        published: each message is appended to it, once the broker has it.
+        check: called with each message before it is published.
+    """
 
     __slots__ = ("_check", "_inner", "_published", "capabilities")
 
@@ -44,5 +50,5 @@ class RecordingTransport(Transport):
         await self._inner.close()
 
     def crash(self) -> None:
-        """Cut the power of this connection."""
+        """End the connection as if its process died."""
         self._inner.crash()

@@ -1,4 +1,4 @@
-"""Brokers and connections that keep less than the in-memory ones do, as real ones may."""
+"""Brokers and connections that promise less than the in-memory ones, as real ones may."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from infinitic_transports.memory.subscription import BrokerConsumer, QueuedDeliv
 from tests.simulation.recording import RecordingTransport
 
 
-class Forgetful(SharedSubscription):
-    """What comes back after a crash looks as if it was fresh, as on Pulsar when its last consumer is gone."""
+class ForgetfulSubscription(SharedSubscription):
+    """After a crash of the last consumer, redelivered messages look new, as on Pulsar."""
 
     __slots__ = ()
 
@@ -27,11 +27,14 @@ class Forgetful(SharedSubscription):
 
 
 class ForgetfulBroker(Broker):
-    shared = Forgetful
+    shared = ForgetfulSubscription
 
 
 class LostSession(Transport):
-    """A connection whose consumers of tasks lose their session, and do not notice: all that they have is others'."""
+    """A connection whose consumers of tasks can lose their session without noticing it.
+
+    Then the broker gives all that they have in hand to others.
+    """
 
     __slots__ = ("_inner", "_session", "capabilities", "lost")
 
@@ -46,7 +49,7 @@ class LostSession(Transport):
         self._session.crash()
 
     def crash(self) -> None:
-        """Cut the power of all of it."""
+        """End the connection as if its process died."""
         self.lose()
         self._inner.crash()
 
@@ -99,10 +102,14 @@ class _LostConsumer(Consumer):
 
 
 GROUPED_SECONDS = 0.1
+"""How long a `Grouping` connection waits before it sends acknowledgements."""
 
 
 class Grouping(Transport):
-    """A connection that sends acknowledgements a moment later, as Pulsar's: a crash before that undoes them."""
+    """A connection that sends acknowledgements a moment later, as Pulsar's does.
+
+    A crash before that undoes them.
+    """
 
     __slots__ = ("_consumers", "_inner", "capabilities")
 
@@ -131,7 +138,7 @@ class Grouping(Transport):
         await self._inner.close()
 
     def crash(self) -> None:
-        """Cut the power: what was not sent yet is lost."""
+        """End the connection as if its process died. Unsent acknowledgements are lost."""
         for consumer in self._consumers:
             consumer.forget()
         self._inner.crash()

@@ -1,4 +1,4 @@
-"""S38: who waits for an activation or a decision that cannot be handled stalls, and says why."""
+"""S38: an instance whose activation or decision cannot be handled stalls, and says why."""
 
 from __future__ import annotations
 
@@ -61,14 +61,21 @@ def of_another_audience(body: bytes) -> bytes:
 
 
 def impossible(body: bytes) -> bytes:
-    """A decision that no code can have made."""
+    """Make a decision that no code can have made."""
     decision = engine.decode(body)
     assert isinstance(decision, engine.Decision)
     return engine.encode(replace(decision, retention=1e15))
 
 
 class Spoiling(InMemoryTransport):
-    """A connection that spoils the message of each instance with a given activation and topic."""
+    """A connection that damages one message of each instance.
+
+    Args:
+        world: its world.
+        topic: the topic of that message.
+        activation: its number.
+        how: makes the damaged body.
+    """
 
     def __init__(self, world: World, topic: Topic, activation: int, how: Callable[[bytes], bytes]) -> None:
         super().__init__(world.broker, clock=world.clock)
@@ -99,7 +106,7 @@ async def finish(world: World, workflow_id: str) -> str:
 
 
 async def stalled(world: World, workflow_id: str) -> str:
-    """Why it stalls, as `describe` says it and `list` finds it."""
+    """Say why an instance is stalled, or "" if it is not. `describe` and `list` must agree."""
     info = await world.client.describe(world.client.get_workflow_by_id(Song, workflow_id))
     listed = await ensure_checked(InMemoryStorage(world.database)).states.find(Query(flag=Flag.STALLED))
     assert (workflow_id in [each.key.id for each in listed.found]) == (info.stalled is not None)
@@ -116,7 +123,7 @@ def run_spoiled(
     scenario: Callable[[World, Spoiling, list[asyncio.Task[None]]], Awaitable[None]],
     activation: int = 1,
 ) -> None:
-    """Run a scenario with an engine and an executor, of which one spoils what it sends."""
+    """Run a scenario with an engine and an executor. One of them damages what it sends."""
 
     async def main() -> None:
         world = World()

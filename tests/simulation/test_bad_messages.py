@@ -1,4 +1,4 @@
-"""S38: no message ends a worker, and a bad one harms nobody else: it is dead-lettered alone, with its reason."""
+"""S38: a bad message ends no worker and harms no other: it alone becomes a dead letter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.golden import samples
 from tests.simulation.cases import Case
 from tests.simulation.invariants import kept
 from tests.simulation.messages import encode_signal, take_dead_letters
-from tests.simulation.mutations import mutated
+from tests.simulation.mutations import mutate
 from tests.simulation.world import Hosting, World, host_all, host_engines, host_executors, run_scenario
 
 
@@ -154,7 +154,7 @@ SEEDS = range(12)
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("hosting", [FUSED, SPLIT], ids=["fused", "split"])
 def test_S38_mutated_messages_end_no_worker_and_park_nobody(seed: int, hosting: tuple[Hosting, ...]) -> None:
-    """Bit flips, truncation, other kinds, huge numbers, depth: whatever cannot be decoded is dead-lettered, once."""
+    """Whatever cannot be decoded becomes a dead letter, once: flipped bits, huge numbers …"""
     rng = random.Random(seed)
     bodies = [
         *map(engine.encode, samples.INPUTS),
@@ -170,7 +170,7 @@ def test_S38_mutated_messages_end_no_worker_and_park_nobody(seed: int, hosting: 
         for number in range(5):
             for _ in range(40):
                 topic = rng.choice([ENGINE, EXECUTOR, SERVICE, topics.client("client")])
-                body = mutated(rng, bodies)
+                body = mutate(rng, bodies)
                 key = rng.choice([*victims, "nobody", "", None])
                 try:
                     message = DECODERS[topic.name](body) if topic.name in DECODERS else None
@@ -210,7 +210,7 @@ def _is_undecodable(topic: Topic, letter: Message) -> bool:
 def test_what_is_too_large_for_the_dead_letters_harms_nobody(
     start_of_it: bytes, topic: Topic, hosting: tuple[Hosting, ...]
 ) -> None:
-    """It came from elsewhere: with the headers of a dead letter it is above the limit of the broker."""
+    """With the headers of a dead letter, this message is larger than the broker takes."""
 
     large = start_of_it + b"x" * 5_000 + b'"}'
     waits = topic is not SERVICE and start_of_it != b"{"

@@ -1,4 +1,4 @@
-"""What is damaged is seen: its instance stalls and says why, others go on, and once it is repaired it goes on, too."""
+"""An instance whose state is damaged stalls and says why. After the repair it goes on."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from infinitic import Channel, Workflow
 from infinitic.storage import Flag, Query, StateKey
 from infinitic_testing.loop import run
 from tests.simulation.cases import Case, Numbers
-from tests.simulation.damages import HEADS, OUTBOXES, SEGMENTS, Bench
+from tests.simulation.damages import HEADS, OUTBOXES, SEGMENTS, DamagedInstance
 from tests.simulation.world import Hosting, World, host_all, host_engines, host_executors
 
 
 class Counting(Workflow):
-    """Three steps whose results all count, then a signal, then a fourth. The last outbox holds a wake."""
+    """Three tasks, a signal and a fourth task. Each of them is a part of the result.
+
+    Its last outbox before the signal holds a wake.
+    """
 
     numbers = Workflow.new_service(Numbers)
     more = Channel[int]()
@@ -55,7 +58,7 @@ async def result(world: World, workflow_id: str) -> int:
 
 
 async def stalled(world: World, workflow_id: str) -> str:
-    """Why it stalls, as `describe` says it."""
+    """Say why an instance is stalled, or "" if it is not."""
     info = await world.client.describe(world.client.get_workflow_by_id(Counting, workflow_id))
     return info.stalled or ""
 
@@ -68,31 +71,31 @@ async def is_closed(world: World, workflow_id: str) -> bool:
 
 def damaged(
     roles: Roles,
-    harm: Callable[[Bench], None],
-    repair: Callable[[Bench], None],
+    harm: Callable[[DamagedInstance], None],
+    repair: Callable[[DamagedInstance], None],
     *,
     old: bool = False,
     retried: bool = True,
 ) -> None:
-    """Damage an instance while no worker has it, look at what becomes of it, repair it, and look again."""
+    """Damage an instance while no worker has it, check that it stalls, and repair it."""
 
     async def main() -> None:
         world = World()
         async with world.open():
             await add_workers(world, roles)
-            sick, other, sound = [await begin(world, start) for start in (1, 5, 1)]
+            broken, other, sound = [await begin(world, start) for start in (1, 5, 1)]
             await world.stop()
-            bench = Bench(world.database, StateKey("Counting", sick), StateKey("Counting", other))
+            bench = DamagedInstance(world.database, StateKey("Counting", broken), StateKey("Counting", other))
             if old:
                 bench.strip()
             harm(bench)
             await add_workers(world, roles)
-            for each in (sick, sound):
+            for each in (broken, sound):
                 await send(world, each)
             assert await result(world, sound) == EXPECTED, "others go on"
             await asyncio.sleep(120.0)  # longer than a message is tried before its key is parked
-            assert "is damaged" in await stalled(world, sick)
-            assert not await is_closed(world, sick)
+            assert "is damaged" in await stalled(world, broken)
+            assert not await is_closed(world, broken)
             letters = [topic for topic in world.backlog() if topic.startswith("dead")]
             assert not letters, "no message is to blame"
             if retried:
@@ -100,9 +103,9 @@ def damaged(
             repair(bench)
             await asyncio.sleep(10.0)
             if retried:
-                stub = world.client.get_workflow_by_id(Counting, sick)
+                stub = world.client.get_workflow_by_id(Counting, broken)
                 await world.client.retry_workflow_task(stub, confirm=True)
-            assert await result(world, sick) == EXPECTED
+            assert await result(world, broken) == EXPECTED
             assert await world.storage.states.count(Query(flag=Flag.STALLED)) == 0
             await send(world, other)
             assert await result(world, other) == EXPECTED + 4
@@ -117,19 +120,19 @@ BOTH = pytest.mark.parametrize("roles", [(host_all,), SPLIT], ids=["fused", "spl
 @BOTH
 @pytest.mark.parametrize("how", SEGMENTS)
 def test_damaged_history(roles: Roles, how: str) -> None:
-    damaged(roles, lambda bench: bench.damage_segments(how), Bench.repair_segments)
+    damaged(roles, lambda bench: bench.damage_segments(how), DamagedInstance.repair_segments)
 
 
 @BOTH
 @pytest.mark.parametrize("how", HEADS)
 def test_damaged_head(roles: Roles, how: str) -> None:
-    damaged(roles, lambda bench: bench.damage_head(how), Bench.repair_head, retried=False)
+    damaged(roles, lambda bench: bench.damage_head(how), DamagedInstance.repair_head, retried=False)
 
 
 @BOTH
 @pytest.mark.parametrize("how", OUTBOXES)
 def test_damaged_outbox_that_may_not_have_been_published(roles: Roles, how: str) -> None:
-    damaged(roles, lambda bench: bench.damage_outbox(how), Bench.repair_segments)
+    damaged(roles, lambda bench: bench.damage_outbox(how), DamagedInstance.repair_segments)
 
 
 FOUND_BY_CHECKSUM = {"a bit is flipped", "a bit is flipped in the first", "one is that of another instance"}
@@ -138,7 +141,7 @@ FOUND_BY_CHECKSUM = {"a bit is flipped", "a bit is flipped in the first", "one i
 
 @pytest.mark.parametrize("how", sorted(set(SEGMENTS) - FOUND_BY_CHECKSUM))
 def test_damaged_history_of_release_0_1(how: str) -> None:
-    damaged((host_all,), lambda bench: bench.damage_segments(how), Bench.repair_segments, old=True)
+    damaged((host_all,), lambda bench: bench.damage_segments(how), DamagedInstance.repair_segments, old=True)
 
 
 @BOTH
@@ -149,7 +152,7 @@ def test_an_instance_of_release_0_1_goes_on(roles: Roles) -> None:
             await add_workers(world, roles)
             old, other = await begin(world, 1), await begin(world, 5)
             await world.stop()
-            Bench(world.database, StateKey("Counting", old), StateKey("Counting", other)).strip()
+            DamagedInstance(world.database, StateKey("Counting", old), StateKey("Counting", other)).strip()
             await add_workers(world, roles)
             for each in (old, other):
                 await send(world, each)
@@ -170,7 +173,7 @@ RETRIED = Case("stumbling", (Stumbling,), lambda client: asyncio.sleep(0))
 
 @BOTH
 def test_a_request_that_is_damaged_when_it_is_to_be_sent_again(roles: Roles) -> None:
-    """A retry reads one old segment, and no replay happens: the retry waits for the repair, too."""
+    """A retry reads one old segment, without a replay. It waits for the repair too."""
 
     async def main() -> None:
         world = World()
@@ -180,7 +183,7 @@ def test_a_request_that_is_damaged_when_it_is_to_be_sent_again(roles: Roles) -> 
             await world.run_until_idle()
             await world.stop()
             stub = world.client.get_workflow_by_id(Stumbling, handle.workflow_id)
-            bench = Bench(
+            bench = DamagedInstance(
                 world.database, StateKey("Stumbling", handle.workflow_id), StateKey("Stumbling", other.workflow_id)
             )
             bench.damage_segments("the first is deleted" if len(roles) == 1 else "one is deleted")

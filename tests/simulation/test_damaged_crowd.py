@@ -1,4 +1,4 @@
-"""Many instances are damaged for days: looking at them again and again takes little, and what waits does not grow."""
+"""Many instances stay damaged for days: trying them again costs little, and no queue grows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EACH_MINUTE = CROWD * 60 // 15
 
 
 class Bad(Database):
-    """The heads of some are damaged. Counts how often each is read."""
+    """Returns damaged heads for some instances, and counts how often each is read."""
 
     def __init__(self) -> None:
         super().__init__()

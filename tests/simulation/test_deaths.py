@@ -1,4 +1,7 @@
-"""S2: only the culprit is blamed for the death of a process; an orderly end and a lost session are no deaths."""
+"""S2: only the culprit is blamed for the death of a process.
+
+The orderly end of a process and a lost session are no deaths.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
 from infinitic_testing.loop import run
 from infinitic_transports.memory import Broker, InMemoryTransport
-from tests.simulation.desk import desk
+from tests.simulation.desk import make_desk
 from tests.simulation.recording import RecordingTransport
 from tests.simulation.sessions import ForgetfulBroker, Grouping, LostSession
 from tests.simulation.world import World
@@ -29,7 +32,7 @@ CULPRIT = 7
 
 
 class Crowd:
-    """Tasks of which one kills its process, once it has run for a moment."""
+    """Many tasks. One of them kills its process after a moment."""
 
     fence: ClassVar[Fence]
     ran: ClassVar[Counter[int]]
@@ -60,7 +63,7 @@ class Fair(Workflow):
 
 
 def connect(world: World) -> RecordingTransport | Grouping:
-    """A connection that says what its broker keeps of attempts and acknowledgements."""
+    """Make a connection that may lose acknowledgements, if its broker is a `ForgetfulBroker`."""
     transport = world.connect()
     return Grouping(transport) if isinstance(world.broker, ForgetfulBroker) else transport
 
@@ -208,7 +211,7 @@ def test_who_dies_after_its_session_was_lost_is_taken_over() -> None:
 
 
 class Leaver:
-    """Wants its process to end, each time."""
+    """A task that wants to end its process, each time."""
 
     async def leave(self) -> int:
         raise SystemExit(3)
@@ -229,7 +232,7 @@ class Leaving(Workflow):
 
 
 def test_a_task_that_leaves_each_time_fails_for_good_and_its_neighbours_end_well() -> None:
-    """S9: who leaves is known; so it is blamed, five times, and what was cut beside it is not."""
+    """S9: the task that ends its process is known. Only it is blamed, five times."""
     Crowd.ran = Counter()
     codes = list[object]()
 
@@ -263,7 +266,7 @@ def test_a_task_that_leaves_each_time_fails_for_good_and_its_neighbours_end_well
 
 
 def test_suspects_run_one_at_a_time_in_a_process_whatever_their_service() -> None:
-    """Two services of one worker, ten suspects each: none runs beside another one, and all end soon."""
+    """Two services of one worker have ten suspects each: no two run at once, and all end soon."""
     running, most, ended = 0, 0, 0
 
     async def work(self: object, text: str) -> str:
@@ -281,7 +284,7 @@ def test_suspects_run_one_at_a_time_in_a_process_whatever_their_service() -> Non
             worker = world.worker(InMemoryTransport(world.broker, clock=world.clock))
             names = ("First", "Second")
             for name in names:
-                implementation = desk(work)
+                implementation = make_desk(work)
                 worker.add_service(type(name, (type(implementation),), {"__infinitic_options__": TaskOptions(name)})())
             world.start(worker)
             await world.run_until_idle()

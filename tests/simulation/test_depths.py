@@ -1,4 +1,4 @@
-"""What is accepted at a call is taken later: values that are nested too deep are refused where they are given."""
+"""Values that are nested too deep are refused at the call, and never later."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Mine(Workflow):
         return await self.digger.depth(nested(levels))
 
     async def careful(self, levels: int) -> str:
-        """Deals with the refusal, and goes on."""
+        """Catches the refusal, and goes on."""
         try:
             return str(await self.digger.depth(nested(levels)))
         except PayloadTooLargeError as error:

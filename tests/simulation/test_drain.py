@@ -1,4 +1,4 @@
-"""S40: a worker that is told to stop finishes what runs, hands the rest back, and leaves nothing for others to mend."""
+"""S40: a worker that stops finishes what runs, and hands the rest back to others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CASE = Case("batch", (Batch, Approval), lambda client: asyncio.sleep(0))
 
 
 def test_what_runs_is_finished_and_the_rest_goes_to_others_as_if_it_was_fresh() -> None:
-    """A task that waited at a worker that leaves has not died with it: it is not counted as a death."""
+    """A task that only waited at a worker that stops is not counted as a death."""
 
     async def main() -> None:
         world = World()
@@ -78,7 +78,7 @@ def test_grace_ends_and_what_still_runs_is_handed_back() -> None:
 
 
 def test_rolling_restarts_of_engines_send_nothing_twice() -> None:
-    """Each notes, as it leaves, that its outboxes are published: its successor does not send the open tasks again."""
+    """A worker that stops marks its outboxes as published, so its successor sends no task again."""
 
     async def main() -> None:
         world = World()
@@ -105,7 +105,7 @@ def test_rolling_restarts_of_engines_send_nothing_twice() -> None:
 
 
 def test_draining_while_the_storage_is_away_ends_and_loses_nothing() -> None:
-    """S39, S40: the note that all is published is a courtesy; nobody waits for it."""
+    """S39, S40: the drain does not wait until outboxes are marked as published."""
 
     async def main() -> None:
         world = World()

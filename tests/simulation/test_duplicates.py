@@ -1,7 +1,7 @@
-"""S13, F1, F11: whatever is delivered again, of any age, in any order, changes nothing.
+"""S13, F1, F11: a message that is delivered again changes nothing, whatever its age and order.
 
-A broker that was killed hard gives back nearly everything that was acknowledged for minutes; so every message ever
-published is published again here, of workflows that run and of workflows that are closed, purged and forgotten.
+A broker that was killed may deliver messages again that were acknowledged minutes ago. So these
+tests publish all messages again, for workflows that run, and for those that are closed or purged.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _start(world: World, case: Case, hostings: tuple[Hosting, ...], cache_size: 
 
 
 async def _check_unimpressed(world: World, order: Callable[[Published], Published]) -> None:
-    """All that was published so far comes again, and nothing changes."""
+    """Publish everything again, and check that nothing changes."""
     before = kept(world.database)
     known = len(world.published)
     await world.deliver_again(order(world.published[:known]))
@@ -81,18 +81,18 @@ def test_of_a_closed_workflow(case: Case, hostings: str, order: str) -> None:
 @pytest.mark.parametrize("hostings", HOSTINGS)
 @pytest.mark.parametrize("case", [*CASES, *EXAMPLES], ids=lambda case: case.name)
 def test_of_a_running_workflow(case: Case, hostings: str, cache_size: int) -> None:
-    """Whenever nothing else can happen, all that was published so far comes again. The outcome is the same."""
+    """Whenever nothing can run, everything comes again. The outcome is the same."""
     specs = {spec_of(workflow).name: spec_of(workflow) for workflow in case.workflows}
     rounds = 0
 
-    async def main(*, torment: bool) -> object:
+    async def main(*, repeat: bool) -> object:
         nonlocal rounds
         world = World()
         async with world.open():
             _start(world, case, HOSTINGS[hostings], cache_size)
             playing = asyncio.create_task(case.scenario(world.client))
             pauses = _pauses()
-            while torment and not playing.done():
+            while repeat and not playing.done():
                 await world.run_until_idle()
                 await _check_unimpressed(world, random.Random(rounds).choice(list(ORDERS.values())))
                 rounds += 1
@@ -102,12 +102,12 @@ def test_of_a_running_workflow(case: Case, hostings: str, cache_size: int) -> No
             await check_ended(world, specs)
         return outcome
 
-    assert run(main(torment=True)) == run(main(torment=False))
+    assert run(main(repeat=True)) == run(main(repeat=False))
     assert rounds
 
 
 def _pauses() -> Iterator[float]:
-    """Seconds to the next torment: some in the first second, and some in the days to come."""
+    """Yield the seconds until the next repetition: often in the first second, then over days."""
     pause = 0.05
     while True:
         yield pause
@@ -118,7 +118,7 @@ def _pauses() -> Iterator[float]:
 @pytest.mark.parametrize("hostings", HOSTINGS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_of_a_workflow_that_is_purged(case: Case, hostings: str, order: str) -> None:
-    """What is left of it is a remnant, until the deduplication window is over; then its start is too old."""
+    """Its remnant refuses the start. After the deduplication window, the start is too old."""
 
     async def main() -> None:
         world = World(database=Database(deduplication_window=2 * RETENTION))

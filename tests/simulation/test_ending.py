@@ -1,4 +1,4 @@
-"""S40: the end of a worker is bounded by its grace period and 3 s, whatever does not answer, and says what was left."""
+"""S40: a worker ends within its grace period and 3 s, and says what it left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLEANING = 2.0
 
 
 class Frozen(Transport):
-    """A connection to a broker that answers nothing any more, not even `close`, once it is `frozen`."""
+    """A connection to a broker that answers nothing once it is `frozen`, not even `close`."""
 
     __slots__ = ("_inner", "capabilities", "frozen")
 
@@ -85,7 +85,7 @@ class Sleeper:
 
 
 class Stubborn:
-    """Does not end when it is told to, for a while."""
+    """A task that ignores its cancellation for a while."""
 
     async def sleep(self, seconds: float) -> str:
         for _ in range(100):
@@ -103,7 +103,7 @@ class Night(Workflow):
     async def run(self, seconds: float) -> str:
         return await self.sleeper.sleep(seconds)
 
-    async def insist(self, seconds: float) -> str:
+    async def stay(self, seconds: float) -> str:
         return await self.stubborn.sleep(seconds)
 
 
@@ -120,7 +120,7 @@ def worker_of(world: World, transport: Transport, storage: Storage) -> Worker:
 def test_an_end_while_servers_do_not_answer_is_bounded(
     away: str, seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What runs is cut when the grace period is over; what was reported meanwhile could not be sent."""
+    """Tasks that run are cut when the grace period is over. Their reports cannot be sent."""
 
     async def main() -> None:
         world, fence = World(), Fence()
@@ -160,7 +160,7 @@ def test_what_does_not_end_when_it_is_cancelled_is_left_and_named(caplog: pytest
         async with world.open():
             worker = worker_of(world, world.connect(), InMemoryStorage(world.database))
             async with worker.running():
-                await world.client.dispatch(world.client.new_workflow(Night).insist, 1000.0)
+                await world.client.dispatch(world.client.new_workflow(Night).stay, 1000.0)
                 await world.run_until_idle()
                 began = world.clock.now()
             assert world.clock.now() - began <= GRACE + CLOSING + CLEANING
@@ -170,7 +170,7 @@ def test_what_does_not_end_when_it_is_cancelled_is_left_and_named(caplog: pytest
 
 
 def test_a_worker_that_is_stopped_at_once_hands_back_in_good_order() -> None:
-    """A second signal, a failure elsewhere: what it had in hand is published as new, and counts no death."""
+    """After a second signal, tasks in hand are published as new, and count as no death."""
 
     async def main() -> None:
         world = World()
@@ -192,7 +192,7 @@ def test_a_worker_that_is_stopped_at_once_hands_back_in_good_order() -> None:
 
 
 def test_one_that_does_not_end_leaves_the_others_time_to_be_handed_back() -> None:
-    """It took all the time there was to close: what was cut beside it went back as it was, and looked like a death."""
+    """A task that ignores its cancellation does not take the time to hand back the others."""
 
     async def main() -> None:
         world = World()
@@ -202,7 +202,7 @@ def test_one_that_does_not_end_leaves_the_others_time_to_be_handed_back() -> Non
             worker = worker_of(world, transport, InMemoryStorage(world.database))
             async with worker.running():
                 await world.client.dispatch(world.client.new_workflow(Night).run, 1000.0)
-                await world.client.dispatch(world.client.new_workflow(Night).insist, 1000.0)
+                await world.client.dispatch(world.client.new_workflow(Night).stay, 1000.0)
                 await asyncio.sleep(5.0)
                 began = world.clock.now()
             assert world.clock.now() - began <= GRACE + CLOSING + CLEANING

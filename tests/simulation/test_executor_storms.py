@@ -1,4 +1,7 @@
-"""S2, S40: whatever comes over executors, in any order: no task is lost, and orderly ends multiply none."""
+"""S2, S40: ends, kills and lost sessions in random order lose no task.
+
+Orderly ends also run no task twice.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +107,7 @@ class Place:
         self.arrive()
 
     async def lose(self) -> None:
-        """The session of its tasks is lost; it works on, and is replaced a while after."""
+        """Lose the session of its tasks. It works on, and is replaced after a while."""
         if self.session is not None:
             self.session.lose()
             await asyncio.sleep(self._rng.uniform(0.0, 40.0))
@@ -182,12 +185,14 @@ def test_no_storm_loses_a_task_or_blames_an_innocent_one(seed: int, broker: type
     storm(seed, broker(), kills=KILLS, sessions=True)
 
 
-# With the seeds above 5,000 an end cut what was published and not acknowledged, and what was on its way.
+# Above 5,000 are seeds at which an end of a worker once cut a published report that was not yet
+# acknowledged, or a message on its way.
 @pytest.mark.parametrize("seed", [*range(6), 5011, 5050, 5278, 5281, 5314, 5510])
 def test_orderly_ends_run_no_task_twice_and_suspect_no_further(seed: int) -> None:
     world = storm(seed, Broker(), kills=0, sessions=False)
     assert Work.most == 1
     assert set(Work.ended.values()) == {1}
     sent = [service.decode(message.body) for topic, message in world.published if topic.name == "service-executor:Work"]
-    # What was on its way from the broker comes again as it is, and may have run for all that is known: a weak sign.
+    # A message on its way from the broker comes again unchanged. Its task may have run: a weak sign
+    # of a death.
     assert max(each.deaths for each in sent) <= SUSPECT

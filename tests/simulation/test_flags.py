@@ -13,12 +13,12 @@ broken = True
 
 
 class Fickle(Workflow):
-    """Reads what workflow code must not: it can be mended while the test runs."""
+    """Reads what workflow code must not: it can be corrected while the test runs."""
 
     async def run(self) -> str:
         if broken:
             raise_foreign()
-        return "mended"
+        return "corrected"
 
 
 def raise_foreign() -> None:
@@ -43,7 +43,7 @@ def test_a_stalled_instance_is_listed_until_it_runs_again() -> None:
         assert await states.count(Query(name="Fickle", flag=Flag.STALLED)) == 1
         broken = False
         await world.client.retry_workflow_task(handle, confirm=True)
-        assert await handle.result() == "mended"
+        assert await handle.result() == "corrected"
         assert await states.count(Query(flag=Flag.STALLED)) == 0
         (found,) = (await world.client.list_workflows()).found
         assert found.entry.flag is None

@@ -1,4 +1,4 @@
-"""S12, F6: two workers that both hold an instance. The state cannot fork, and who loses the race publishes nothing."""
+"""S12, F6: two workers hold one instance. Only one wins, and the other publishes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INLINE = next(case for case in CASES if case.name == "inline")
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_the_loser_of_a_commit_publishes_nothing_of_its_own(nth: int) -> None:
-    """Both ran the step, and each drew its own numbers: only those of the winner are ever seen by a task."""
+    """Both run the step and draw other numbers. Tasks see only those of the winner."""
 
     async def main() -> None:
         world = World()
@@ -88,7 +88,7 @@ CASE = Case("slow", (Slow,), lambda client: asyncio.sleep(0), ())
 
 
 def test_an_old_head_in_memory_drops_nothing_that_is_wanted() -> None:
-    """A key goes to another worker and comes back. What the first one remembers of it is old, and must not decide.
+    """A key goes to another worker and comes back. The memory of the first one is old by then.
 
     In an old head the position of a new task is not open, so its result looks like a repeat.
     """
@@ -106,7 +106,7 @@ def test_an_old_head_in_memory_drops_nothing_that_is_wanted() -> None:
 
 
 def test_versions_only_grow() -> None:
-    """S12: each transition is guarded by the one before, also when the clock stands still or a worker's is behind."""
+    """S12: a transition follows the one before it, also if the clock of a worker is behind."""
 
     async def main() -> None:
         world = World()
@@ -129,7 +129,7 @@ def test_versions_only_grow() -> None:
 
 
 def test_what_was_taken_before_is_confirmed_again_and_counts_once() -> None:
-    """S13: the deduplication id in storage tells, whoever remembers nothing; and whoever asks again is told again."""
+    """S13: a duplicate is found by its id in storage, and the one who asks is answered again."""
 
     async def main() -> None:
         world = World()
@@ -158,7 +158,7 @@ def test_what_was_taken_before_is_confirmed_again_and_counts_once() -> None:
             check_nothing_changed(before, kept(world.database))
             await world.stop()
             world.start(second)
-            await world.deliver_again([again, fresh, again])  # one fold: what is new in it is taken
+            await world.deliver_again([again, fresh, again])  # one batch: what is new in it is taken
             await world.run_until_idle()
             answers = [message for to, message in world.published if to == topics.client("client")]
             assert len(answers) >= 3
@@ -186,7 +186,7 @@ class Stuck(Fence):
 
 
 def test_nobody_notes_that_an_outbox_is_published_before_it_is() -> None:
-    """S11, S12: a cache that is too small evicts an instance while its task is being sent; then the power goes."""
+    """S11, S12: a small cache evicts an instance while its task is sent. Then the power is cut."""
 
     async def main() -> None:
         world = World()
@@ -198,7 +198,7 @@ def test_nobody_notes_that_an_outbox_is_published_before_it_is() -> None:
             await world.run_until_idle()
             stuck = asyncio.create_task(world.client.new_workflow(Steps).run(1))
             await world.run_until_idle()
-            for _ in range(3):  # others go by, evict what they find and take the notes along
+            for _ in range(3):  # others go by, evict what they find and take the marks along
                 assert await world.client.new_workflow(Steps).run(2) == 2
             assert not stuck.done()
             fence.cut()

@@ -1,4 +1,4 @@
-"""S38, S41: more cannot be handled now than a worker may hold: it gives the latest back, and others go on."""
+"""S38, S41: a worker that holds too much that fails gives the latest back. Others go on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What many instances ask for at once is committed and sent in pieces: small inputs may cause much."""
+"""When many instances ask for much at once, it is committed and sent in several pieces."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.simulation.invariants import check_nothing_changed, history_of, kept
 from tests.simulation.messages import make_signal, take_dead_letters
 from tests.simulation.world import World, host_all, run_scenario, stop
 
-HORIZON = 1000.0
+WINDOW = 1000.0
 
 
 class Mailbox(Workflow):
@@ -39,7 +39,7 @@ ENGINE = topics.workflow_engine("Mailbox")
 
 
 async def send(world: World, workflow_id: str, message: engine.Input, *, deliver_at: float | None = None) -> None:
-    """Publish an input as somebody else would."""
+    """Publish an input, as a client does."""
     await world.transport.declare([ENGINE])
     body = engine.encode(message)
     await world.transport.publish(ENGINE, [Message(workflow_id, workflow_id, body, deliver_at=deliver_at)])
@@ -52,9 +52,9 @@ def make_start(world: World, count: int, **fields: Any) -> engine.Start:
 
 def test_a_start_older_than_the_window_is_a_dead_letter_with_that_reason() -> None:
     async def scenario(world: World) -> None:
-        await asyncio.sleep(2 * HORIZON)
-        await send(world, "old", make_start(world, 0, made_at=world.clock.now() - HORIZON - 1))
-        await send(world, "young", make_start(world, 0, made_at=world.clock.now() - HORIZON + 1))
+        await asyncio.sleep(2 * WINDOW)
+        await send(world, "old", make_start(world, 0, made_at=world.clock.now() - WINDOW - 1))
+        await send(world, "young", make_start(world, 0, made_at=world.clock.now() - WINDOW + 1))
         await world.run_until_idle()
         assert [key.id for key in kept(world.database)] == ["young"]
         (letter,) = await take_dead_letters(world, ENGINE)
@@ -62,7 +62,7 @@ def test_a_start_older_than_the_window_is_a_dead_letter_with_that_reason() -> No
         assert "deduplication window" in letter.headers[CAUSE]
         assert letter.headers[ORIGIN] == ENGINE.name
 
-    run_scenario(scenario, CASE, database=Database(deduplication_window=HORIZON))
+    run_scenario(scenario, CASE, database=Database(deduplication_window=WINDOW))
 
 
 @pytest.mark.parametrize(("later", "received"), [(0.0, True), (3.0, True), (7.5, True), (9.0, False)])
@@ -87,7 +87,7 @@ def test_a_signal_that_overtook_its_start_waits_for_it_for_eight_seconds(later: 
 
 @pytest.mark.parametrize("count", [1, 100])
 def test_what_overtook_its_start_while_the_engine_was_down_is_taken_behind_it(count: int) -> None:
-    """Nobody has looked for the start meanwhile, and it waits right behind. Also when it is not in the same fold."""
+    """The start waits right behind the signals, in the same batch of inputs or in a later one."""
 
     async def main() -> None:
         world = World()
@@ -159,13 +159,13 @@ def test_who_commands_a_closed_workflow_is_told_so(verb: str) -> None:
 
 
 def test_a_signal_older_than_the_window_is_never_obeyed() -> None:
-    """Its deduplication id is gone, so nobody can tell whether it was taken: to obey it would be to obey a repeat."""
+    """Its deduplication id is no longer stored. It may be a duplicate, so it is refused."""
 
     async def scenario(world: World) -> None:
         await send(world, "box", make_start(world, 2))
         first = make_signal(world, "first")
         await send(world, "box", first)
-        await asyncio.sleep(HORIZON + 7200.0)  # the deduplication id is purged
+        await asyncio.sleep(WINDOW + 7200.0)  # the deduplication id is purged
         before = kept(world.database)
         await send(world, "box", first)
         await world.run_until_idle()
@@ -175,10 +175,10 @@ def test_a_signal_older_than_the_window_is_never_obeyed() -> None:
         await send(world, "box", make_signal(world, "second"))
         assert await world.client.get_handle(Mailbox.read, "box").result() == ["first", "second"]
 
-    run_scenario(scenario, CASE, database=Database(deduplication_window=HORIZON))
+    run_scenario(scenario, CASE, database=Database(deduplication_window=WINDOW))
 
 
-@pytest.mark.parametrize("together", [True, False], ids=["in one fold", "later"])
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "later"])
 def test_a_signal_or_call_that_comes_again_counts_once(together: bool) -> None:
     async def scenario(world: World) -> None:
         await send(world, "box", make_start(world, 3))

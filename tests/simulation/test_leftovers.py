@@ -1,4 +1,4 @@
-"""S24, S28, S37, F11: what may still be on its way when nobody needs it any more: wakes, tasks, answers."""
+"""S24, S28, S37, F11: wakes, tasks and answers that arrive when nobody needs them any more."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_early_late_and_repeated_wakes_fire_nothing_twice_and_nothing_early() ->
 
 
 def test_a_tombstone_sends_no_task_again_whoever_asks() -> None:
-    """What a cancelled workflow leaves behind is sent once, also if each request is handled by another worker."""
+    """The leftover tasks of a cancelled workflow are sent once, also by different workers."""
 
     async def scenario(world: World) -> None:
         handle = await world.client.dispatch(world.client.new_workflow(Departing).stay)
@@ -76,7 +76,7 @@ def test_a_tombstone_sends_no_task_again_whoever_asks() -> None:
         await world.client.cancel(handle)
         with pytest.raises(WorkflowCanceledError):
             await handle.result()
-        await world.client.new_workflow(Sleeper).sleep()  # whatever is committed next takes the note along
+        await world.client.new_workflow(Sleeper).sleep()  # whatever is committed next takes the mark along
         for _ in range(3):
             with pytest.raises(WorkflowCanceledError):
                 await world.client.get_handle(Departing.stay, handle.workflow_id).result()

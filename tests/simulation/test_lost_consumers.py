@@ -1,6 +1,6 @@
-"""The broker ends consumers again and again, while it and the database fail: each signal arrives once, in order.
+"""The broker ends consumers often, and operations fail: each signal arrives once, in order.
 
-What is in hand then comes again, here or at the other worker, while the old hands may still be at work with it.
+Messages in hand come again, here or at the other worker, while the old ones are still processed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Parrot(Workflow):
 
 
 class Shaky(Fence):
-    """Every way takes its time, and one operation of fifty fails: before it takes effect, or after."""
+    """Each operation takes time, and one in fifty fails, before or after it takes effect."""
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__(latency=lambda: chance.uniform(0.0, 0.05))

@@ -1,4 +1,4 @@
-"""A topic that somebody removed is made anew, and its consumers join again: nobody waits on nothing, or says so."""
+"""A topic that was removed is created again, and its consumers subscribe again."""
 
 from __future__ import annotations
 

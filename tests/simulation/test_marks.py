@@ -1,4 +1,4 @@
-"""That an outbox has been published is written soon, also when nothing else is committed: nobody sends it again."""
+"""An outbox is soon marked as published, also if nothing else is committed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""S39: broker or storage cannot be reached. Workers wait and recover by themselves; nothing is lost, nothing parked.
+"""S39: broker or storage cannot be reached. Workers wait and recover. Nothing is lost or parked.
 
 Also the short form: a single operation fails, and nobody knows whether it took effect.
 """
@@ -25,7 +25,7 @@ MINUTE = 70.0
 
 
 async def play(case: Case, fence: Fence, hostings: tuple[Hosting, ...] = (host_all,)) -> object:
-    """Run a scenario with workers whose ports are all behind this fence."""
+    """Run a case with workers behind one fence, and check all invariants."""
     specs = {spec_of(workflow).name: spec_of(workflow) for workflow in case.workflows}
     world = World()
     async with world.open():
@@ -79,7 +79,7 @@ def test_a_minute_without(
 
 @pytest.mark.parametrize("what", ["broker", "storage"])
 def test_an_outage_and_its_end_are_said_once(what: str, caplog: pytest.LogCaptureFixture) -> None:
-    """S39: by each consumer, however many keys it has in hand."""
+    """S39: once by each consumer, however many keys it has in hand."""
 
     async def main() -> None:
         world, outage = World(), Outage()
@@ -114,7 +114,7 @@ def test_a_worker_may_be_started_while_everything_is_down() -> None:
 @pytest.mark.parametrize("late", [False, True], ids=["not done", "done, reply lost"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_any_single_operation_of_a_client_may_fail(case: Case, late: bool) -> None:
-    """A client waits for the broker as workers do, and a publish that came through twice is taken once."""
+    """A client waits for the broker, as workers do. A message published twice counts once."""
 
     async def main(fence: Fence) -> object:
         world = World()
@@ -155,7 +155,7 @@ def test_a_client_whose_acknowledgement_fails_hears_what_comes_next() -> None:
 
 @pytest.mark.parametrize("hostings", [(host_all,), (host_engines, host_executors)], ids=["fused", "split"])
 def test_a_cancel_that_comes_with_the_start_ends_the_workflow(hostings: tuple[Hosting, ...]) -> None:
-    """S35: both waited in one fold while no worker was there, so the method is cancelled before its first line ran."""
+    """S35: start and cancellation wait in one batch, so not one line of the method runs."""
     case = next(case for case in CASES if case.name == "cleanup")
 
     async def main() -> object:

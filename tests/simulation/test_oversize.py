@@ -1,4 +1,4 @@
-"""A storage that takes less than the broker: what cannot be written is refused alone, and its instance goes on."""
+"""A storage that takes less than the broker: the instance goes on without what is too large."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""S38: an input that keeps failing is retried in its lane, and after its budget the key is parked, in order."""
+"""S38: an input that keeps failing is retried for a while. Then its key is parked, in order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GARBAGE = b'{"t": "signal", "this": "is none"}'
 
 
 class Picky(Database):
-    """Refuses whatever has a certain signal in it: the input decodes, and can never be taken."""
+    """Refuses to store one signal: it can be decoded, but never be taken."""
 
     def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
         bad = [change for change in changes if isinstance(change, Change) and _has_poison(change)]
@@ -44,24 +44,24 @@ def _has_poison(change: Change) -> bool:
 
 def test_a_poison_message_parks_its_key_after_its_budget_and_no_other_key() -> None:
     async def scenario(world: World) -> None:
-        sick, sound = await start(world, 9), await start(world, 2)
+        broken, sound = await start(world, 9), await start(world, 2)
         one, poison, two, three = (encode_signal(world, each) for each in ("1", "poison", "2", "3"))
-        await send(world, sick, one, poison, two)
+        await send(world, broken, one, poison, two)
         await asyncio.sleep(1.0)
-        assert read_signals(world, sick) == ['"1"'], "what came before the poison, in the same fold, is taken alone"
+        assert read_signals(world, broken) == ['"1"'], "what came before the poison, in the same batch, is taken alone"
         await send(world, sound, encode_signal(world, "a"))
         await asyncio.sleep(30.0)
-        await send(world, sick, three)
+        await send(world, broken, three)
         await send(world, sound, encode_signal(world, "b"))
         assert await world.client.get_handle(Inbox.read, sound).result() == ["a", "b"], "other keys go on"
         await asyncio.sleep(27.0)
         assert await take_dead_letters(world, ENGINE) == []
         await asyncio.sleep(10.0)
-        buried = await take_dead_letters(world, ENGINE)
-        assert [(letter.key, letter.body) for letter in buried] == [(sick, poison), (sick, two), (sick, three)]
-        assert "this is poison" in buried[0].headers[CAUSE]
-        assert read_signals(world, sick) == ['"1"']
-        assert state.decode(kept(world.database)[StateKey("Inbox", sick)][0]).parked
+        dead = await take_dead_letters(world, ENGINE)
+        assert [(letter.key, letter.body) for letter in dead] == [(broken, poison), (broken, two), (broken, three)]
+        assert "this is poison" in dead[0].headers[CAUSE]
+        assert read_signals(world, broken) == ['"1"']
+        assert state.decode(kept(world.database)[StateKey("Inbox", broken)][0]).parked
 
     run_scenario(scenario, CASE, database=Picky())
 
@@ -87,16 +87,16 @@ def test_a_start_is_taken_though_what_overtook_it_is_poison() -> None:
 
 def test_a_parked_instance_shows_as_parked_and_takes_nothing_wherever_it_is() -> None:
     async def scenario(world: World) -> None:
-        sick = await start(world, 9)
+        broken = await start(world, 9)
         poison = encode_signal(world, "poison")
-        await send(world, sick, poison)
+        await send(world, broken, poison)
         await asyncio.sleep(70.0)
-        stub = world.client.get_workflow_by_id(Inbox, sick)
+        stub = world.client.get_workflow_by_id(Inbox, broken)
         assert (await world.client.describe(stub)).parked
-        assert [each.key.id for each in (await world.client.list_workflows(flag=Flag.PARKED)).found] == [sick]
+        assert [each.key.id for each in (await world.client.list_workflows(flag=Flag.PARKED)).found] == [broken]
         assert [letter.body for letter in await take_dead_letters(world, ENGINE)] == [poison]
         later = [encode_signal(world, each) for each in ("1", "2")]
-        await send(world, sick, *later)
+        await send(world, broken, *later)
         await world.run_until_idle()
         assert [letter.body for letter in await take_dead_letters(world, ENGINE)] == later
 
@@ -104,31 +104,31 @@ def test_a_parked_instance_shows_as_parked_and_takes_nothing_wherever_it_is() ->
         host_all(other, CASE)
         world.transport_of(0).crash()
         world.start(other)
-        await send(world, sick, *later)
+        await send(world, broken, *later)
         assert (await world.client.describe(stub)).parked
         assert [letter.body for letter in await take_dead_letters(world, ENGINE)] == later
-        assert read_signals(world, sick) == []
+        assert read_signals(world, broken) == []
         assert not world.backlog()
 
     run_scenario(scenario, CASE, database=Picky())
 
 
 def test_a_parked_instance_sends_its_last_messages_no_more() -> None:
-    """Its last outbox may hold a wake that is due: republished at each look, it would come back for ever."""
+    """Its last outbox may hold a wake that is due. Publishing it again would never stop."""
 
     async def scenario(world: World) -> None:
         handle = await world.client.dispatch(world.client.new_workflow(Sleeper).sleep)
         await world.run_until_idle()
-        sick = handle.workflow_id
-        await send(world, sick, encode_signal(world, "poison"), topic=topics.workflow_engine("Sleeper"))
+        broken = handle.workflow_id
+        await send(world, broken, encode_signal(world, "poison"), topic=topics.workflow_engine("Sleeper"))
         await asyncio.sleep(70.0)
         await asyncio.sleep(3600.0)  # its own wake is due long since
-        stub = world.client.get_workflow_by_id(Sleeper, sick)
+        stub = world.client.get_workflow_by_id(Sleeper, broken)
         for _ in range(3):
             assert (await world.client.describe(stub)).parked
         await world.run_until_idle()
-        buried = (await world.transport.stats(topics.dead_letters(topics.workflow_engine("Sleeper")))).subscriptions
-        assert buried["dead-letters"].backlog == 2, "the poison, and the wake that was in the broker already"
+        dead = (await world.transport.stats(topics.dead_letters(topics.workflow_engine("Sleeper")))).subscriptions
+        assert dead["dead-letters"].backlog == 2, "the poison, and the wake that was in the broker already"
 
     run_scenario(scenario, Case("sleeper", (Sleeper,), lambda client: asyncio.sleep(0), ()), database=Picky())
 

@@ -1,4 +1,4 @@
-"""S11, S12, F6: cut the power of a worker at every single operation, and the outcome is the same.
+"""S11, S12, F6: cut the power of a worker at every single operation. The outcome is the same.
 
 Each test loops over all cut points of one case, in one flavour and one constellation of workers.
 """
@@ -19,7 +19,7 @@ FLAVOURS = {"before": False, "after": True}
 
 
 def cut_everywhere(case: Case, who: Constellation, *, after: bool) -> None:
-    """The loop: run uncut to learn the operations and the outcome, then cut at each of them."""
+    """Run a case uncut to learn its operations and its outcome. Then cut at each of them."""
     uncut = Fence()
     expected = run(play(case, who, uncut))
     for at in cut_points(uncut):
@@ -53,7 +53,7 @@ def test_one_of_two_workers_dies_at_any_operation_of_an_example(case: Case) -> N
 
 @pytest.mark.parametrize("case", [*CASES, CROWD], ids=lambda case: case.name)
 def test_a_power_cut_with_latency_everywhere_and_a_cache_that_is_too_small(case: Case) -> None:
-    """Ways that take time let operations overlap; an instance that is evicted at once is taken over at every step."""
+    """With latency, operations overlap. Without a cache, an instance is taken over at each step."""
     expected = run(play(case, TWO, Fence()))
     for seed in range(8):
         draw = random.Random(seed)

@@ -1,4 +1,4 @@
-"""A broker that refuses everything for a while, the rights of a role say, blames no instance: it is waited out."""
+"""A broker that refuses all rights for a while: workers wait, and no instance stalls."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def states(worker: Worker, case: Case) -> None:
 
 
 async def play(case: Case, fence: Fence, hostings: tuple[Hosting, ...]) -> object:
-    """Run a scenario: the services are elsewhere, beyond the fence."""
+    """Run a case with workers behind one fence. Its services are not behind it."""
     world = World()
     async with world.open():
         hosts = world.host(case, *hostings, fence=fence)

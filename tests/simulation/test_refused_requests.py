@@ -31,7 +31,7 @@ class Box(Workflow):
 
 CASE = Case("box", (Box,), lambda client: asyncio.sleep(0), ())
 ENGINE = topics.workflow_engine("Box")
-HORIZON = 14 * 86_400.0
+WINDOW = 14 * 86_400.0
 
 
 class Picky(Database):
@@ -123,7 +123,7 @@ def test_whoever_an_undecodable_input_names_is_answered(body: bytes, *, known: b
 def test_a_request_older_than_the_window_is_answered() -> None:
     async def scenario(world: World) -> None:
         key, _ = await start(world)
-        old = world.clock.now() - HORIZON - 1.0
+        old = world.clock.now() - WINDOW - 1.0
         for number, message in enumerate(
             (
                 engine.Signal(

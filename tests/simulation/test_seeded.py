@@ -1,6 +1,7 @@
-"""Workers of all roles and versions that come, die, pause and fail at random, from a seed; everything comes twice.
+"""Workers of all roles and versions start, die, pause and fail at random, from a seed.
 
-Whatever happens, each instance hears each signal once and ends with the same result, and its history replays.
+All messages come twice. Still, each instance gets each signal once and ends with the same result,
+and its history replays.
 """
 
 from __future__ import annotations

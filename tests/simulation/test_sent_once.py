@@ -1,4 +1,7 @@
-"""What was sent is not sent again and again while something else fails: each time, tasks would run once more."""
+"""An outbox is not sent again and again while something else fails.
+
+Otherwise each repetition would run its tasks once more.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from infinitic.storage import (
 )
 from infinitic_storages.memory import Database
 from tests.simulation.cases import Case, Numbers
-from tests.simulation.damages import Bench
+from tests.simulation.damages import DamagedInstance
 from tests.simulation.world import World, host_all, run_scenario
 
 
@@ -88,14 +91,16 @@ PAIR = Case("pair", (Pair,), lambda client: asyncio.sleep(0))
 
 
 def test_while_an_instance_waits_for_a_repair_no_task_is_sent_again() -> None:
-    """The first request is damaged, and is needed for its retry. The last one is not marked as sent."""
+    """The first request is damaged, but its retry needs it. The last one is not marked as sent."""
 
     async def scenario(world: World) -> None:
         stub = world.client.new_workflow(Pair)
         handle, other = [await world.client.dispatch(stub.run) for _ in range(2)]
         await world.run_until_idle()
         await world.stop()
-        bench = Bench(world.database, StateKey("Pair", handle.workflow_id), StateKey("Pair", other.workflow_id))
+        bench = DamagedInstance(
+            world.database, StateKey("Pair", handle.workflow_id), StateKey("Pair", other.workflow_id)
+        )
         bench.damage_segments("a bit is flipped in the first")
         world.host(PAIR, host_all)
         before = len(sent(world, "Numbers"))

@@ -1,4 +1,4 @@
-"""S38, S39: the broker refuses one kind of operation for a while, though it is there: no worker ends by it."""
+"""S38, S39: the broker refuses one kind of operation for a while. No worker ends because of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ AT_START = ("declare", "subscribe")
 
 
 class Refusing(Fence):
-    """One kind of operation is refused from its first call on, for three seconds. The error is of no special kind."""
+    """Refuses one kind of operation for three seconds, from its first call on.
+
+    The error is a plain `TransportError`.
+    """
 
     def __init__(self, kind: str, *, late: bool) -> None:
         super().__init__()

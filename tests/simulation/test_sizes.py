@@ -1,4 +1,4 @@
-"""S42: every committed outbox can be published, and what cannot be fails at its cause, with sizes."""
+"""S42: every committed outbox can be published. What is too large fails at its cause."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Bulk(Workflow):
 
 
 def hosted(world: World, split: bool, **options: Any) -> list[asyncio.Task[None]]:
-    """Everything on one worker, or the code on another one."""
+    """Start one worker for everything, or two: one of them only for the code."""
     engine = world.worker(**options)
     engine.add_service(Store)
     if not split:
@@ -133,7 +133,7 @@ def coded(worker: Worker) -> Worker:
 
 
 def only(world: World) -> tuple[state.WorkflowHead, list[events.Event]]:
-    """The one instance that there is: its head and its history, which keeps its rules."""
+    """Return head and history of the only instance, after checking them."""
     ((key, (head, segments)),) = kept(world.database).items()
     decoded = state.decode(head)
     check_history(key, decoded, segments)
@@ -163,7 +163,7 @@ def test_twenty_results_of_400_kb_in_one_activation(split: bool, cache_size: int
 @BOTH
 @pytest.mark.parametrize("cache_size", [0, 1000], ids=["replayed", "live"])
 def test_what_is_asked_for_between_two_rests_does_not_depend_on_what_else_came(split: bool, cache_size: int) -> None:
-    """Each signal has 60 KB asked for; thirty of them at once do not fit into one message, nor have to (S19)."""
+    """Each signal makes a task of 60 KB. Thirty at once do not fit into one message (S19)."""
 
     async def main() -> None:
         world = World(Broker(max_payload=LIMIT), Database(max_value=1_000_000))
@@ -185,7 +185,7 @@ def test_what_is_asked_for_between_two_rests_does_not_depend_on_what_else_came(s
 @BOTH
 @pytest.mark.parametrize("cache_size", [0, 1000], ids=["replayed", "live"])
 def test_what_fits_alone_is_not_refused_because_of_what_came_before_it(split: bool, cache_size: int) -> None:
-    """Of 100 KB, 150 KB and 60 KB the second one does not fit beside the first, and is as large as a value may be."""
+    """Of 100 KB, 150 KB and 60 KB, the second is the largest value allowed, and fits only alone."""
 
     async def main() -> None:
         world = World(Broker(max_payload=LIMIT), Database(max_value=400_000))
@@ -228,7 +228,7 @@ def test_what_was_left_to_the_next_activation_survives_a_crash(split: bool) -> N
 
 
 def test_an_accepted_argument_leaves_room_for_every_failure() -> None:
-    """5.2 MB of arguments and a failure that is as large as failures get: it is tried again, and fails in the end."""
+    """5.2 MB of arguments and the largest possible failure: all retries can be sent."""
 
     async def main() -> None:
         world = World(Broker(max_payload=5_242_880))
@@ -407,7 +407,7 @@ def test_the_reason_of_a_stall_is_cut() -> None:
 
 
 def test_an_executor_holds_a_bounded_part_of_what_waits() -> None:
-    """64 results of 1 MB came while it was away: it takes 8 MB and a little, and the rest in further activations."""
+    """64 results of 1 MB wait for it. It takes about 8 MB in each activation."""
 
     async def main() -> None:
         world = World(Broker(max_payload=5_000_000))

@@ -1,6 +1,6 @@
-"""State engine and workflow code on different workers: the same outcomes as on one, and the same faults told.
+"""State engine and workflow code on different workers: the same outcomes and errors as on one.
 
-That every cut point is survived in this role too is in `test_power_cuts`.
+`test_power_cuts` cuts the power of these workers, too.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ async def test_a_cancellation_that_is_applied_says_nothing(sim: Simulation, capl
 
 
 def test_a_stall_that_comes_again_does_not_stall_what_goes_on() -> None:
-    """S13, S34: the decision that stalled the instance is delivered again while the retried activation runs."""
+    """S13, S34: the stalling decision is delivered again while the retried activation runs."""
 
     async def main() -> None:
         world = World()
@@ -192,7 +192,7 @@ def test_a_stall_that_comes_again_does_not_stall_what_goes_on() -> None:
 
 
 def test_an_activation_of_an_instance_that_is_gone_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
-    """S13: a broker delivers all of them again after the instance has closed, and after it was purged."""
+    """S13: the broker delivers all activations again after the end and after the purge."""
 
     async def main() -> None:
         world = World()
@@ -253,7 +253,7 @@ class Large(Workflow):
 
 
 def test_the_call_that_takes_a_decision_above_the_limit_is_refused_and_stops_no_worker() -> None:
-    """S42: four tasks of 30 KB do not fit into one decision of 100 KB. The code learns it at the call."""
+    """S42: four tasks of 30 KB do not fit into one decision of 100 KB. The call raises."""
 
     async def main() -> None:
         world = World(Broker(max_payload=100_000))

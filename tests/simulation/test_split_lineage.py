@@ -1,4 +1,4 @@
-"""Executors that ran the same activation in two ways: only who decided what the engine took goes on with it."""
+"""Two executors ran one activation differently. Only the one whose decision was taken goes on."""
 
 from __future__ import annotations
 
@@ -75,9 +75,10 @@ async def hand(world: World, number: int, message: Message) -> None:
 
 
 def test_who_handed_over_more_than_the_engine_took_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """S12, S16: one executor reads a part of what waits, the other one replays and hands over all of it.
+    """S12, S16: one executor reads a part of what waits, the other one replays and reads all.
 
-    Neither asks for anything. The decision of the first is taken, and the next activation goes to the second.
+    Neither asks for anything. The decision of the first one is taken. The next activation goes to
+    the second one.
     """
     monkeypatch.setattr(stimuli, "BATCH_BYTES", 50 * KB)
 
@@ -123,7 +124,7 @@ def live(world: World) -> list[Instance]:
 
 
 def test_an_instance_whose_version_was_decided_elsewhere_is_closed() -> None:
-    """S41: this executor ran the first activation too, with the version that it has; another one was faster."""
+    """S41: this executor ran the first activation too, with another version, but it was slower."""
 
     async def main() -> None:
         world = World()
@@ -162,7 +163,7 @@ class Large(Workflow):
 
 
 def test_what_an_executor_keeps_live_is_bounded_in_bytes() -> None:
-    """Each has its last decision at hand, of 500 KB here: five of them fit into 3 MB."""
+    """Each instance keeps its last decision, here 500 KB. So five of them fit into 3 MB."""
 
     async def main() -> None:
         world = World(Broker(max_payload=1000 * KB))

@@ -1,4 +1,4 @@
-"""S2, S4, S5, S9: attempts that do not end by returning or raising, but late, cancelled, or with their process."""
+"""S2, S4, S5, S9: attempts that end too late, are cancelled, or end with their process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infinitic_testing.fences import Fence
 from infinitic_testing.loop import VirtualLoop, run
 from infinitic_testing.simulation import Simulation
 from infinitic_transports.memory import Broker
-from tests.simulation.desk import Desk, Job, always, desk, failure_of, hosting
+from tests.simulation.desk import Desk, Job, always, failure_of, host_desk, make_desk
 from tests.simulation.invariants import kept
 from tests.simulation.recording import RecordingTransport
 from tests.simulation.world import World
@@ -39,7 +39,7 @@ async def test_an_attempt_that_takes_too_long_is_cancelled_and_retried(sim: Simu
         return "never"
 
     began = sim.now
-    sim.add_service(desk(work, retry=always(1.0), attempt_timeout=5.0))
+    sim.add_service(make_desk(work, retry=always(1.0), attempt_timeout=5.0))
     sim.add_workflow(Job)
     assert await sim.client.new_workflow(Job).run("done") == "done"
     assert sim.now - began == timedelta(seconds=6)
@@ -53,14 +53,14 @@ async def test_a_timeout_without_a_policy_fails_the_task(sim: Simulation) -> Non
         await asyncio.sleep(100.0)
         return text
 
-    sim.add_service(desk(work, attempt_timeout=5.0))
+    sim.add_service(make_desk(work, attempt_timeout=5.0))
     sim.add_workflow(Job)
     failure = await failure_of(sim.client.new_workflow(Job).run("x"))
     assert failure.exception.short_name == "AttemptTimedOut"
 
 
 def test_a_thread_that_takes_too_long_is_told_so_and_left_alone() -> None:
-    """S4, plain methods: `is_cancelled` and `on_cancel` tell it; its attempt is failed meanwhile."""
+    """S4, plain methods: `is_cancelled` and `on_cancel` tell the task. Its attempt fails."""
     log = list[str]()
     contexts = list[TaskContext]()
 
@@ -71,7 +71,7 @@ def test_a_thread_that_takes_too_long_is_told_so_and_left_alone() -> None:
         return text
 
     async def threads(function: Callable[[], object]) -> object:
-        """A thread in virtual time: it calls at once, and in its first attempt gives the result much later."""
+        """Call at once, as a thread would. The first attempt returns its result much later."""
         value = function()
         await asyncio.sleep(100.0 if len(contexts) == 1 else 1.0)
         return value
@@ -80,7 +80,7 @@ def test_a_thread_that_takes_too_long_is_told_so_and_left_alone() -> None:
         world = World()
         async with world.open():
             worker = world.worker(run_blocking=threads)
-            worker.add_service(desk(block, retry=always(1.0), attempt_timeout=5.0))
+            worker.add_service(make_desk(block, retry=always(1.0), attempt_timeout=5.0))
             worker.add_workflow(Job)
             world.start(worker)
             began = world.clock.now()
@@ -110,7 +110,7 @@ async def test_the_total_timeout_counts_all_attempts(sim: Simulation) -> None:
         attempts.append(sim.now - began)
         raise ValueError(text)
 
-    sim.add_service(desk(work, retry=always(4.0)))
+    sim.add_service(make_desk(work, retry=always(4.0)))
     sim.add_workflow(Hasty)
     began = sim.now
     assert await sim.client.new_workflow(Hasty).run("x") == "work timed out"
@@ -127,7 +127,7 @@ async def test_a_cancellation_nobody_asked_for_is_a_failed_attempt(sim: Simulati
             raise asyncio.CancelledError
         return text
 
-    sim.add_service(desk(work, retry=always(1.0)))
+    sim.add_service(make_desk(work, retry=always(1.0)))
     sim.add_workflow(Job)
     assert await sim.client.new_workflow(Job).run("done") == "done"
 
@@ -149,14 +149,14 @@ def test_who_wants_to_leave_leaves_and_another_worker_goes_on(leaving: type[Base
         world = World(broker, database)
         connections.append(world.connect())
         async with world.open():
-            world.start(hosting(world.worker(connections[0]), desk(work)))
+            world.start(host_desk(world.worker(connections[0]), make_desk(work)))
             await world.client.new_workflow(Job).run("done")
 
     async def second() -> None:
         world = World(broker, database)
         async with world.open():
             ((key, _),) = kept(database).items()
-            world.start(hosting(world.worker(), desk(work)))
+            world.start(host_desk(world.worker(), make_desk(work)))
             assert await world.client.get_handle(Job.run, key.id).result() == "done"
 
     loop = VirtualLoop()
@@ -192,7 +192,7 @@ def test_a_task_that_kills_five_processes_fails_for_good() -> None:
                 return "never"
 
             worker = world.fenced(fence)
-            host = world.start(hosting(worker, desk(work, retry=always(0.0))))
+            host = world.start(host_desk(worker, make_desk(work, retry=always(0.0))))
             hosts.append(host)
             fence.on_cut(host.cancel)
             fence.on_cut(arrive)

@@ -1,4 +1,4 @@
-"""S1, S2, S3: how attempts are counted, and what a failure tells the workflow that waits for the task."""
+"""S1, S2, S3: how attempts are counted, and what a workflow learns of a failed task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from infinitic import ExponentialBackoff, TaskContext, TaskFailure, task_context
 from infinitic_testing.simulation import Simulation
-from tests.simulation.desk import Job, always, desk, failure_of
+from tests.simulation.desk import Job, always, failure_of, make_desk
 
 
 @dataclass
@@ -41,7 +41,7 @@ async def test_the_engine_counts_attempts_and_keeps_the_delays_of_the_policy(sim
         asked.append((retry_index, str(error)))
         return (1.0, 0.0, 5.0, 100_000.0)[retry_index]
 
-    sim.add_service(desk(work, retry=policy))
+    sim.add_service(make_desk(work, retry=policy))
     sim.add_workflow(Job)
     assert await sim.client.new_workflow(Job).run("done") == "done"
     assert [each.at.total_seconds() for each in attempts] == [0, 1, 1, 6, 100_006]
@@ -70,7 +70,7 @@ async def test_retries_end(sim: Simulation) -> None:
         ran += 1
         raise ValueError(text)
 
-    sim.add_service(desk(work, retry=ExponentialBackoff(1.0, random_factor=0.0, maximum_retries=2)))
+    sim.add_service(make_desk(work, retry=ExponentialBackoff(1.0, random_factor=0.0, maximum_retries=2)))
     sim.add_workflow(Job)
     failure = await failure_of(sim.client.new_workflow(Job).run("bad"))
     assert (ran, failure.retry_index, str(failure.exception)) == (3, 2, "ValueError: bad")
@@ -108,7 +108,7 @@ def _broken_policy(retry_index: int, error: Exception) -> float:
 
 async def test_a_failure_without_another_attempt_tells_everything(sim: Simulation) -> None:
     """S3: type, message, traceback, cause chain, attributes."""
-    sim.add_service(desk(_raises, retry=lambda retry_index, error: None))
+    sim.add_service(make_desk(_raises, retry=lambda retry_index, error: None))
     sim.add_workflow(Job)
     failure = await failure_of(sim.client.new_workflow(Job).run("x"))
     assert failure.exception.short_name == "Custom"
@@ -121,14 +121,14 @@ async def test_a_failure_without_another_attempt_tells_everything(sim: Simulatio
 
 
 ONCE_AND_FOR_ALL: dict[str, tuple[object, str, str, str]] = {
-    "the policy raises": (desk(_raises, retry=_broken_policy), "run", "ZeroDivisionError", "in the policy"),
-    "the policy gives no number": (desk(_raises, retry=always("soon")), "run", "ValueError", "soon"),
-    "the policy gives infinity": (desk(_raises, retry=always(float("inf"))), "run", "", "inf"),
-    "the policy gives no number at all": (desk(_raises, retry=always(float("nan"))), "run", "", "nan"),
-    "an argument cannot be decoded": (desk(_takes_a_number, retry=always(1.0)), "run", "DecodingError", "'text'"),
-    "the result cannot be encoded": (desk(_cannot_be_encoded, retry=always(1.0)), "run", "PayloadError", "result"),
-    "unknown method": (desk(_raises, retry=always(1.0)), "run_unknown", "UnknownTask", "it has work"),
-    "meta is no bytes": (desk(_spoils_meta, retry=always(1.0)), "run", "", "note"),
+    "the policy raises": (make_desk(_raises, retry=_broken_policy), "run", "ZeroDivisionError", "in the policy"),
+    "the policy gives no number": (make_desk(_raises, retry=always("soon")), "run", "ValueError", "soon"),
+    "the policy gives infinity": (make_desk(_raises, retry=always(float("inf"))), "run", "", "inf"),
+    "the policy gives no number at all": (make_desk(_raises, retry=always(float("nan"))), "run", "", "nan"),
+    "an argument cannot be decoded": (make_desk(_takes_a_number, retry=always(1.0)), "run", "DecodingError", "'text'"),
+    "the result cannot be encoded": (make_desk(_cannot_be_encoded, retry=always(1.0)), "run", "PayloadError", "result"),
+    "unknown method": (make_desk(_raises, retry=always(1.0)), "run_unknown", "UnknownTask", "it has work"),
+    "meta is no bytes": (make_desk(_spoils_meta, retry=always(1.0)), "run", "", "note"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Values on their whole way: what a workflow sends, a task gets and gives, and a client receives."""
+"""Values on their whole way: from a workflow to a task, back, and to a client."""
 
 from __future__ import annotations
 

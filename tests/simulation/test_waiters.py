@@ -116,7 +116,7 @@ def test_a_client_that_closes_waits_no_more() -> None:
 
 
 def test_what_a_parallel_method_returned_reaches_a_handle_that_looks_late() -> None:
-    """It is told once, when the method returns: its request stays, also if nobody awaits it for long."""
+    """The answer comes when the method returns, also if nobody awaits the request for long."""
 
     async def main() -> None:
         world = World()
@@ -153,7 +153,10 @@ def test_a_call_that_is_given_up_leaves_no_waiter() -> None:
 
 
 def test_an_answer_beside_somebody_who_begins_to_wait_is_given_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The method that one asks for has ended long ago, the other's runs: this changes the head, and no history."""
+    """One client asks for a method that has ended, the other for one that runs.
+
+    This changes the head, but not the history.
+    """
 
     async def main() -> None:
         world = World()

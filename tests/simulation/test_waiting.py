@@ -1,4 +1,7 @@
-"""Instances that wait for something this worker lacks starve nobody, keep their order, and move once it is there."""
+"""Instances that wait for something that a worker lacks do not hold up others.
+
+Their inputs keep their order, and they go on once it is there.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker tells in its log: failed attempts, failed workflows, drains, and another worker of its name."""
+"""What a worker logs: failed attempts and workflows, drains, and another worker of its name."""
 
 from __future__ import annotations
 

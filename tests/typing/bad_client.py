@@ -1,4 +1,4 @@
-"""Errors in the code of clients, each with what both checkers say of it. Only checked, see `shop`."""
+"""Errors in client code, with the reports of both type checkers. Only checked, see `shop`."""
 
 from __future__ import annotations
 

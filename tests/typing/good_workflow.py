@@ -1,4 +1,4 @@
-"""The code of workflows: stubs, `dispatch`, timers, channels, and all of asyncio. Only checked, see `shop`."""
+"""Workflow code: stubs, `dispatch`, timers, channels, asyncio. Only checked, see `shop`."""
 
 from __future__ import annotations
 

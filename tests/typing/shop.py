@@ -1,7 +1,8 @@
-"""What the other files here are about: values, three contracts, and a workflow over them.
+"""The classes that the other files use: values, three contracts, and a workflow.
 
-These files are checked and never run. `make check` has mypy and pyright look at them: `assert_type` says what must be
-inferred, and a planted error carries an ignore comment for each of them, which they report if the error is not there.
+These files are never run. `make check` checks them with mypy and pyright. `assert_type` says which
+type must be inferred. A planted error has an ignore comment for each checker. If the error is not
+found, the checker reports the comment as unneeded.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from infinitic.runtime.service_executor.deaths import SUSPECT
 from infinitic.runtime.service_executor.executor import ON_ITS_WAY_SECONDS
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, UnknownTopic
-from tests.simulation.desk import desk
+from tests.simulation.desk import make_desk
 from tests.unit.scripted import ScriptedConsumer, ScriptedTransport, delivery, request
 from tests.unit.test_service_executor import Bench, counting, played, quiet
 
@@ -148,7 +148,7 @@ def test_many_questions_are_answered_by_few_messages() -> None:
         nonlocal calls
         calls += 1
 
-    bench = Bench(transport, desk(work), concurrency=1000)
+    bench = Bench(transport, make_desk(work), concurrency=1000)
 
     async def scenario() -> None:
         messages = [request(["a"], position=number) for number in range(1000)]
@@ -172,7 +172,7 @@ def test_an_answer_to_a_huge_question_fits() -> None:
         return text
 
     transport = ScriptedTransport()
-    bench = Bench(transport, desk(work), concurrency=1000)
+    bench = Bench(transport, make_desk(work), concurrency=1000)
 
     async def scenario() -> None:
         messages = [request(["a"], position=number) for number in range(1000)]

@@ -11,7 +11,7 @@ import pytest
 from infinitic import task_context
 from infinitic.messages import engine
 from infinitic_testing.loop import run
-from tests.simulation.desk import always, desk
+from tests.simulation.desk import always, make_desk
 from tests.unit.scripted import ScriptedTransport, delivery, request
 from tests.unit.test_service_executor import Bench, played, quiet
 
@@ -68,7 +68,7 @@ def test_a_task_that_is_cancelled_from_within_costs_no_place(odd: Callable[[str]
         await asyncio.sleep(0.1)
         return text
 
-    bench = Bench(transport, desk(work), concurrency=1)
+    bench = Bench(transport, make_desk(work), concurrency=1)
 
     async def scenario() -> None:
         given = [delivery(request([text], position=number)) for number, text in enumerate(["odd", "a", "odd", "b"])]
@@ -90,7 +90,7 @@ def test_a_cancellation_from_within_is_a_failed_attempt() -> None:
     async def work(self: object, text: str) -> str:
         return await cancels_itself(text)
 
-    bench = Bench(transport, desk(work, retry=always(1.0)))
+    bench = Bench(transport, make_desk(work, retry=always(1.0)))
 
     async def scenario() -> None:
         await bench.give(given := delivery(request(["a"])))
@@ -112,7 +112,7 @@ def test_what_waits_is_run_though_an_idle_place_was_cancelled() -> None:
         await asyncio.sleep(0.1)
         return text
 
-    bench = Bench(transport, desk(work), concurrency=3)
+    bench = Bench(transport, make_desk(work), concurrency=3)
 
     async def scenario() -> None:
         await bench.give(*(delivery(request([str(number)], position=number)) for number in range(3)))
@@ -145,7 +145,7 @@ def test_as_many_run_at_once_as_may_though_places_were_cancelled_when_work_came(
         return text
 
     transport = ScriptedTransport()
-    bench = Bench(transport, desk(work), concurrency=3)
+    bench = Bench(transport, make_desk(work), concurrency=3)
 
     async def scenario() -> None:
         await bench.give(*(delivery(request([str(number)], position=number)) for number in range(3)))
@@ -181,7 +181,7 @@ def test_whatever_a_task_raises_is_its_failure(error: BaseException) -> None:
             raise error
         return text
 
-    bench = Bench(transport, desk(work, retry=always(1.0)), concurrency=1)
+    bench = Bench(transport, make_desk(work, retry=always(1.0)), concurrency=1)
 
     async def scenario() -> None:
         given = [delivery(request(["odd"])), delivery(request(["a"], position=1))]
@@ -211,7 +211,7 @@ def test_what_a_callback_raises_when_it_is_told_of_the_end_changes_nothing(end: 
         return text
 
     options: dict[str, Any] = {"attempt_timeout": 5.0} if end == "timeout" else {}
-    bench = Bench(transport, desk(work, **options))
+    bench = Bench(transport, make_desk(work, **options))
 
     async def scenario() -> None:
         await bench.executor.start()

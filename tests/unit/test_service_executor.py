@@ -26,7 +26,7 @@ from infinitic.transport import TransportClosed, UnknownTopic
 from infinitic.worker.task_context import make_task_context
 from infinitic_testing.loop import VirtualClock, VirtualLoop, run
 from infinitic_transports.memory import InMemoryTransport
-from tests.simulation.desk import always, desk
+from tests.simulation.desk import always, make_desk
 from tests.unit.scripted import ScriptedConsumer, ScriptedTransport, delivery, request
 
 
@@ -96,7 +96,7 @@ def counting(ran: list[str], **options: Any) -> object:
         ran.append(text)
         return text
 
-    return desk(work, **options)
+    return make_desk(work, **options)
 
 
 def test_a_repeat_that_comes_before_the_report_is_published_is_acknowledged_with_it() -> None:
@@ -180,7 +180,7 @@ def test_a_repeat_of_what_runs_is_acknowledged_with_its_report() -> None:
         await asyncio.sleep(5.0)
         return text
 
-    bench = Bench(transport, desk(work))
+    bench = Bench(transport, make_desk(work))
 
     async def scenario() -> None:
         first, repeat = delivery(request(["a"])), delivery(request(["a"]))
@@ -216,7 +216,7 @@ def failing(character: str, **options: Any) -> object:
     async def work(self: object, text: str) -> str:
         raise Chained.made(character)
 
-    return desk(work, **options)
+    return make_desk(work, **options)
 
 
 @pytest.mark.parametrize("retry", [None, always(1.0)], ids=["for good", "once more"])
@@ -261,7 +261,7 @@ def test_a_task_that_leaves_no_room_for_its_failure_fails_for_good_and_says_why(
         task_context().meta["note"] = b"m" * 62_500
         raise ValueError("no")
 
-    bench = Bench(transport, desk(work, retry=always(1.0)))
+    bench = Bench(transport, make_desk(work, retry=always(1.0)))
 
     async def scenario() -> None:
         await bench.give(delivery(request(["a" * 110_000])))
@@ -282,7 +282,7 @@ def test_a_result_above_the_limit_fails_at_its_cause_with_sizes() -> None:
     async def work(self: object, text: str) -> str:
         return "r" * (LIMIT - 16 * 1024)
 
-    bench = Bench(transport, desk(work, retry=always(1.0)))
+    bench = Bench(transport, make_desk(work, retry=always(1.0)))
 
     async def scenario() -> None:
         await bench.give(delivery(request(["a"])))
@@ -300,7 +300,7 @@ def test_a_broker_that_takes_less_than_it_said_ends_no_worker() -> None:
     async def work(self: object, text: str) -> str:
         return text * 60_000 if text == "b" else text
 
-    bench = Bench(transport, desk(work))
+    bench = Bench(transport, make_desk(work))
 
     async def scenario() -> None:
         given = [delivery(request([text], position=number)) for number, text in enumerate("abc")]
@@ -382,7 +382,7 @@ def test_a_key_service_that_is_away_for_a_second_is_waited_for(when: str) -> Non
         codec.away = when == "after"
         return text
 
-    bench = Bench(transport, desk(work), codec=codec)
+    bench = Bench(transport, make_desk(work), codec=codec)
 
     async def scenario() -> None:
         message = sealed(codec, b'["a"]')
@@ -446,7 +446,7 @@ def test_who_has_lost_the_control_topic_joins_it_anew(lost: Exception) -> None:
         await asyncio.sleep(100.0)
         return text
 
-    bench = Bench(transport, desk(work))
+    bench = Bench(transport, make_desk(work))
 
     async def scenario() -> None:
         await bench.give(delivery(request(["a"])))

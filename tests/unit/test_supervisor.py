@@ -12,7 +12,7 @@ from infinitic.runtime.lifecycle.supervisor import Supervisor
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, UnsupportedCapability
 from infinitic_transports.memory import InMemoryTransport
-from tests.simulation.desk import desk
+from tests.simulation.desk import make_desk
 
 
 class Slow:
@@ -137,7 +137,7 @@ def test_what_is_added_and_cannot_start_ends_the_worker() -> None:
         worker = Worker(Refused())
         async with asyncio.timeout(10.0):
             async with worker.running(allow_empty=True):
-                worker.add_service(desk(work))
+                worker.add_service(make_desk(work))
                 await asyncio.Event().wait()
 
     with pytest.raises(UnsupportedCapability):

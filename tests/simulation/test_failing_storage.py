@@ -1,4 +1,4 @@
-"""A storage that is ill blames no instance, and one instance that is ill leaves the others alone."""
+"""A storage that fails blames no instance, and a damaged instance does not harm the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from infinitic.storage import (
 )
 from infinitic_storages.memory import Database
 from tests.simulation.cases import Case
-from tests.simulation.damages import Bench
+from tests.simulation.damages import DamagedInstance
 from tests.simulation.inbox import CASE, ENGINE, read_signals, send, start
 from tests.simulation.invariants import kept
 from tests.simulation.messages import encode_signal, take_dead_letters
@@ -30,8 +30,8 @@ from tests.simulation.world import World, host_all, run_scenario
 SOUND = 5
 
 
-class Sick(Database):
-    """Raises what it is told to: for every call, or for those about one instance."""
+class FailingDatabase(Database):
+    """Raises an error that the test sets: at every call, or only for one instance."""
 
     everything: StorageError | None = None
     reading: str | None = None
@@ -45,11 +45,11 @@ class Sick(Database):
         self._check(self.writing, [change.key.id for change in changes])
         return super().commit(changes)
 
-    def _check(self, sick: str | None, asked: Sequence[str]) -> None:
+    def _check(self, broken: str | None, asked: Sequence[str]) -> None:
         if self.everything is not None:
             raise self.everything
-        if sick in asked:
-            raise StorageError(f"the head of {sick} cannot be decompressed")
+        if broken in asked:
+            raise StorageError(f"the head of {broken} cannot be decompressed")
 
 
 def parked(world: World, key: str) -> bool:
@@ -59,7 +59,7 @@ def parked(world: World, key: str) -> bool:
 @pytest.mark.parametrize("error", [StorageUnavailable, StorageConfigurationError, StorageError])
 def test_what_fails_for_all_is_waited_out(error: type[StorageError]) -> None:
     """A password that was changed, a database that refuses: longer than the budget of a message."""
-    database = Sick()
+    database = FailingDatabase()
 
     async def scenario(world: World) -> None:
         keys = [await start(world, 9) for _ in range(SOUND)]
@@ -77,41 +77,41 @@ def test_what_fails_for_all_is_waited_out(error: type[StorageError]) -> None:
 
 
 def test_an_instance_that_cannot_be_read_is_parked_alone() -> None:
-    database = Sick()
+    database = FailingDatabase()
 
     async def scenario(world: World) -> None:
-        sick, *sound = [await start(world, 9) for _ in range(1 + SOUND)]
+        broken, *sound = [await start(world, 9) for _ in range(1 + SOUND)]
         await world.stop()
-        database.reading = sick
-        for key in (sick, *sound):
+        database.reading = broken
+        for key in (broken, *sound):
             await send(world, key, encode_signal(world, "a"))
         world.host(CASE, host_all)
         await world.run_until_idle()
         database.reading = None  # for us to look
         assert [read_signals(world, key) for key in sound] == [['"a"']] * SOUND, "at once"
-        database.reading = sick
+        database.reading = broken
         await asyncio.sleep(90.0)
-        assert [letter.key for letter in await take_dead_letters(world, ENGINE)] == [sick]
+        assert [letter.key for letter in await take_dead_letters(world, ENGINE)] == [broken]
 
     run_scenario(scenario, CASE, database=database)
 
 
 def test_an_instance_that_cannot_be_written_waits_alone() -> None:
-    """The contract has a word for what can never be written; what is not said in it may be mended."""
-    database = Sick()
+    """Only `Refused` means that a change can never be written. Other errors may be temporary."""
+    database = FailingDatabase()
 
     async def scenario(world: World) -> None:
-        sick, *sound = [await start(world, 9) for _ in range(1 + SOUND)]
-        database.writing = sick
-        for key in (sick, *sound):
+        broken, *sound = [await start(world, 9) for _ in range(1 + SOUND)]
+        database.writing = broken
+        for key in (broken, *sound):
             await send(world, key, encode_signal(world, "a"))
         await world.run_until_idle()
         assert [read_signals(world, key) for key in sound] == [['"a"']] * SOUND, "at once"
         await asyncio.sleep(90.0)
-        assert read_signals(world, sick) == []
+        assert read_signals(world, broken) == []
         database.writing = None
         await asyncio.sleep(10.0)
-        assert read_signals(world, sick) == ['"a"']
+        assert read_signals(world, broken) == ['"a"']
         assert await take_dead_letters(world, ENGINE) == []
 
     run_scenario(scenario, CASE, database=database)
@@ -119,27 +119,27 @@ def test_an_instance_that_cannot_be_written_waits_alone() -> None:
 
 def test_an_instance_whose_damage_cannot_be_shown_waits_alone() -> None:
     """It is in one batch with the others, at each try."""
-    database = Sick()
+    database = FailingDatabase()
 
     async def scenario(world: World) -> None:
-        sick, *sound = [await start(world, 9) for _ in range(1 + SOUND)]
+        broken, *sound = [await start(world, 9) for _ in range(1 + SOUND)]
         await world.stop()
-        Bench(database, StateKey("Inbox", sick), StateKey("Inbox", sound[0])).damage_outbox("it is gone")
-        database.writing = sick
-        for key in (sick, *sound):
+        DamagedInstance(database, StateKey("Inbox", broken), StateKey("Inbox", sound[0])).damage_outbox("it is gone")
+        database.writing = broken
+        for key in (broken, *sound):
             await send(world, key, encode_signal(world, "a"))
         world.host(CASE, host_all)
         await world.run_until_idle()
         assert [read_signals(world, key) for key in sound] == [['"a"']] * SOUND, "at once"
         await asyncio.sleep(90.0)
-        assert read_signals(world, sick) == []
+        assert read_signals(world, broken) == []
         assert await take_dead_letters(world, ENGINE) == []
 
     run_scenario(scenario, CASE, database=database)
 
 
 class Broken(Database):
-    """Raises at one instance what is no `StorageError`."""
+    """Raises an error that is no `StorageError`, at one instance."""
 
     broken: str | None = None
     error: Exception = RuntimeError("a fault")
@@ -156,11 +156,11 @@ def test_an_instance_at_which_an_adapter_breaks_harms_no_other(error: Exception)
     database = Broken()
 
     async def scenario(world: World) -> None:
-        sick, *sound = [await start(world, 9) for _ in range(1 + SOUND)]
+        broken, *sound = [await start(world, 9) for _ in range(1 + SOUND)]
         await world.stop()
-        database.broken, database.error = sick, error
+        database.broken, database.error = broken, error
         for text in ("a", "b"):
-            for key in (sick, *sound):
+            for key in (broken, *sound):
                 await send(world, key, encode_signal(world, text))
         world.host(CASE, host_all)
         await asyncio.sleep(90.0)
@@ -168,8 +168,8 @@ def test_an_instance_at_which_an_adapter_breaks_harms_no_other(error: Exception)
         assert [read_signals(world, key) for key in sound] == [['"a"', '"b"']] * SOUND
         await asyncio.sleep(40.0)
         waits = isinstance(error, MissingDriverError)
-        assert read_signals(world, sick) == (['"a"', '"b"'] if waits else [])
-        assert [letter.key for letter in await take_dead_letters(world, ENGINE)] == ([] if waits else [sick, sick])
+        assert read_signals(world, broken) == (['"a"', '"b"'] if waits else [])
+        assert [letter.key for letter in await take_dead_letters(world, ENGINE)] == ([] if waits else [broken, broken])
 
     run_scenario(scenario, CASE, database=database)
 
