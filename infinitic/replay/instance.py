@@ -12,9 +12,9 @@ import random
 import zlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextvars import Context, copy_context
+from contextvars import Context
 from functools import partial
-from typing import Any, assert_never, cast
+from typing import Any, NoReturn, assert_never, cast
 
 from msgspec import Raw
 
@@ -56,32 +56,34 @@ from infinitic.messages.events import (
 from infinitic.messages.outcomes import MethodFailure, cause_of, fit_method
 from infinitic.replay import divergence
 from infinitic.replay.awaited import ReplayLogger, TaskDeferred, TimerDeferred
-from infinitic.replay.inline import InlineRecorder
+from infinitic.replay.background import BackgroundFailures
+from infinitic.replay.conditions import Conditions
+from infinitic.replay.inline import call_once
 from infinitic.replay.loop import (
-    MAX_STEPS,
     TooManySteps,
     WorkflowLoop,
-    WorkflowTask,
-    forget,
-    has_news,
-    name_of,
-    news_of,
 )
-from infinitic.replay.recorder import METHOD, Discarded, Stop
+from infinitic.replay.recorder import IDLE, INLINE, METHOD, RECORD, Discarded, Recorder, Stop
 
 LISTED = 10
-MAX_FAILURES = 5
 SHALLOW_BYTES = 2 * MAX_VALUE_DEPTH
 """What is shorter cannot be nested deeper than `MAX_VALUE_DEPTH`: it need not be looked at."""
-COMMAND_BYTES = 100
-"""About what a command takes beside its payload."""
 
 
-class Instance(InlineRecorder):
-    """A workflow object on its private loop. `activations` counts those it has run."""
+class Instance:
+    """A workflow object on its private loop.
+
+    Attributes:
+        spec: what was read of its class.
+        id: the id of the instance.
+        run: the number of its run.
+        meta: what the client gave that started it.
+        loop: its private loop.
+        activations: how many activations it has run.
+        next_number: numbers a task, future, deferred or receiver: it hashes by this number.
+    """
 
     def __init__(self, spec: WorkflowSpec, workflow_id: str, meta: Mapping[str, bytes], run: int = 0) -> None:
-        super().__init__()
         self.spec = spec
         self.id = workflow_id
         self.run = run
@@ -89,14 +91,14 @@ class Instance(InlineRecorder):
         self.loop = WorkflowLoop(self, zlib.crc32(workflow_id.encode()))  # type: ignore[abstract]  # see its end
         self.next_number = self.loop.next_number
         self.activations = 0
-        self.handed = 0
+        self._recorder = Recorder(spec, workflow_id, self.loop)
+        self._background: BackgroundFailures | None = None
         self._object: Any = None
         self._open: dict[int, object] = {}
         self._methods: dict[str, asyncio.Task[None]] = {}
         self._channels: dict[str, BoundChannel[Any]] = {}
-        self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None], Context]] = []
+        self._conditions = Conditions(self.loop)
         self._canceling = False
-        self._unheard: list[tuple[WorkflowTask[Any] | None, str]] = []
         self._random: random.Random | None = None
         self._logger: ReplayLogger | None = None
 
@@ -113,53 +115,67 @@ class Instance(InlineRecorder):
     ) -> list[Command]:
         """Hand over stimuli, run until the code waits for something else, and return what it asked for.
 
-        `recorded` are the commands that history holds for this activation; None runs it for the first time. `each`:
-        the code comes to rest after each stimulus, so that it does not see which ones travelled together. False: it
-        runs when all are there, as activations of release 0.1 did. `limits` bound what is asked for: if that is enough
-        after one stimulus, the others are not handed over. `handed` is how many were.
+        The instance is of no use any more if this raises.
 
-        Raises `TooMuchTogether` if some of the stimuli need an activation of their own.
+        Args:
+            at: the time of the activation: seconds since 1970.
+            stimuli: what has happened, in order.
+            recorded: the commands that history holds for this activation; None to run it for the
+                first time.
+            each: whether the code rests after each stimulus, so that it does not see which ones
+                travelled together. False: it runs when all are there, as in release 0.1.
+            limits: bound what the code asks for. If that is enough after one stimulus, the others
+                are not handed over; `handed` is how many were.
 
-        Raises `NonDeterminismError` if the code asks for something else, `WorkflowCodeError` if it cannot be run.
-        The instance is of no use after that.
+        Returns:
+            The commands that the code gave, in order.
+
+        Raises:
+            NonDeterminismError: the code asks for something else than history holds.
+            WorkflowCodeError: the code cannot be run.
+            PayloadUnavailable: a codec could not encode or decode a payload now.
+            TooMuchTogether: some of the stimuli need an activation of their own.
         """
         self.loop.now = at
-        commands: list[Command] = []
-        self._commands = commands
-        self._recorded = recorded
-        self._limits = limits
-        self._room = limits.activation if limits is not None and recorded is None else -1
-        self._active = True
-        self._recording = recorded is None
+        recorder = self._recorder
+        commands = recorder.begin(recorded, limits)
         try:
             if self._object is None:
                 self._create()
-            self.handed = self._asked_before = 0
             if each:
                 self._hand_over(stimuli)
             else:
+                recorder.begin_stimuli(len(stimuli))
                 for stimulus in stimuli:
                     self._apply(stimulus)
-                self.handed = len(stimuli)
-                self._rest(0)
-            if self._unheard or self.loop.failed:
-                self._hear()
+                self._rest()
+            if self._background is not None or self.loop.failed:
+                self._failures().collect()
         except TooManySteps as error:
-            self._blame(f"The code never comes to rest: {error}; it is at {self._lines(error.task)}")
+            recorder.blame(f"The code never stops: {error}; it is at {self._lines(error.task)}")
         except (Stop, Discarded):
             pass
         except DecodingError as error:
-            self._blame(str(error))
+            recorder.blame(str(error))
         except SystemExit as error:
             self._blame_escape(error)
         finally:
-            self._active = self._recording = False
+            recorder.mode = IDLE
         self.activations += 1
-        if self.fault is None and recorded:
-            self._diverge(recorded[0], None, None)
-        if self.fault is not None:
-            raise self.fault
+        recorder.end()
+        if recorder.fault is not None:
+            raise recorder.fault
         return commands
+
+    @property
+    def handed(self) -> int:
+        """How many stimuli the latest activation handed to the code."""
+        return self._recorder.handed
+
+    @property
+    def replaying(self) -> bool:
+        """True while the instance repeats what its history holds."""
+        return self._recorder.replaying
 
     @property
     def at_end(self) -> bool:
@@ -173,29 +189,22 @@ class Instance(InlineRecorder):
 
     def _hand_over(self, stimuli: Sequence[Stimulus]) -> None:
         """One by one, each until the code rests; no more once it has asked for enough."""
-        commands = self._commands
+        recorder = self._recorder
+        last = len(stimuli)
         for stimulus in stimuli:
-            before = len(commands)
+            recorder.begin_stimuli()
             self._apply(stimulus)
-            self.handed += 1
-            self._rest(before)
-            if self.handed == len(stimuli) or self.fault is not None:
+            self._rest()
+            if recorder.handed == last or recorder.fault is not None or not recorder.end_stimulus():
                 return
-            self._asked_before += self._asked + COMMAND_BYTES * (len(commands) - before)
-            if self._limits is not None:
-                if self._asked_before >= self._limits.enough:
-                    return
-                if self._recording:
-                    self._room = self._limits.activation - self._asked_before
 
-    def _rest(self, before: int) -> None:
-        """Run until the code rests. It had asked for `before` things when the stimulus came."""
-        self._asked, self._refused, self._before = 0, 0, before
+    def _rest(self) -> None:
+        """Run until the code rests."""
         self.loop.run_ready()
         if self._conditions:
-            self._run_conditions()
-        if self._recorded is None:
-            self._check_count()
+            self._conditions.run()
+        if self._recorder.mode is RECORD:
+            self._recorder.check_count()
 
     def _create(self) -> None:
         self._channels = {name: BoundChannel(channel, self) for name, channel in self.spec.channels.items()}
@@ -208,41 +217,17 @@ class Instance(InlineRecorder):
         except (Stop, Discarded):
             raise
         except Exception as error:
-            self._blame(f"The constructor of {self.spec.cls.__qualname__} raised {describe(error)}", error)
+            self._recorder.blame(f"The constructor of {self.spec.cls.__qualname__} raised {describe(error)}", error)
             raise Stop from error
-
-    def _run_conditions(self) -> None:
-        """Run whoever waits for a condition that holds now, until none does."""
-        rounds = 0
-        while self._conditions:
-            woken = False
-            for predicate, future, context in list(self._conditions):
-                if not future.done():
-                    woken |= self._look_at(predicate, future, context)
-            if not woken:
-                return
-            rounds += 1
-            if rounds > MAX_STEPS:
-                raise TooManySteps
-            self.loop.run_ready()
-
-    def _look_at(self, predicate: Callable[[], bool], future: asyncio.Future[None], context: Context) -> bool:
-        """True if there is news for whoever waits for a condition."""
-        try:
-            if not context.run(self.loop.enter, predicate):
-                return False
-        except Exception as error:  # noqa: BLE001 (it is raised where the condition is awaited)
-            future.set_exception(error)
-        else:
-            future.set_result(None)
-        return True
 
     def _apply(self, stimulus: Stimulus) -> None:
         match stimulus:
             case TaskResult():
                 deferred = self._open.pop(stimulus.position, None)
                 if isinstance(deferred, TaskDeferred) and not deferred.done():
-                    deferred.set_result(deferred.stub.spec.signature.decode_result(self._unsealed(stimulus.value)))
+                    deferred.set_result(
+                        deferred.stub.spec.signature.decode_result(self._recorder.decode_payload(stimulus.value))
+                    )
             case TimerFired():
                 waiting = self._open.pop(stimulus.position, None)
                 if isinstance(waiting, TimerDeferred):
@@ -281,7 +266,7 @@ class Instance(InlineRecorder):
         if channel is None:
             self.note("%s has no channel '%s': its signal is dropped", self.spec.name, signal.channel)
         else:
-            channel.offer(bytes(self._unsealed(signal.value)))
+            channel.offer(bytes(self._recorder.decode_payload(signal.value)))
 
     # Methods.
 
@@ -296,17 +281,17 @@ class Instance(InlineRecorder):
                 UsageError(f"The workflow {self.spec.name} has no method '{started.method}'; it has {known}"),
             )
             return
-        args, kwargs = spec.signature.decode_arguments(self._unsealed(started.arguments))
+        args, kwargs = spec.signature.decode_arguments(self._recorder.decode_payload(started.arguments))
         task = self.loop.create_task(self._method(started.method_id, spec, args, kwargs), context=context)
         self._methods[started.method_id] = task
 
     async def _method(self, method_id: str, spec: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
             value = await getattr(self._object, spec.attribute)(*args, **kwargs)
-            data = self._sealed(spec.signature.encode_result(value))
+            data = self._recorder.encode_payload(spec.signature.encode_result(value))
             deep = len(data) > SHALLOW_BYTES and is_deeper(data, MAX_VALUE_DEPTH)
-            if deep or not self._has_room(len(data)):
-                self._make_room(f"The result of {self.spec.name}.{spec.name}", len(data), deep=deep)
+            if deep or not self._recorder.budget.take(len(data)):
+                self._recorder.make_room(f"The result of {self.spec.name}.{spec.name}", len(data), deep=deep)
             command: Command = CompleteMethod(method_id, Raw(data))
         except asyncio.CancelledError as error:
             if not self._canceling:
@@ -323,32 +308,33 @@ class Instance(InlineRecorder):
                 self._blame_escape(error)
             raise
         self._methods.pop(method_id, None)
-        self._command(command)
+        self._recorder.record(command)
 
     def _never_began(self, method_id: str, task: asyncio.Task[None]) -> None:
         """A method was cancelled before its code began: nothing but this callback knows of it."""
         if task.cancelled():
             self._methods.pop(method_id, None)
-            self._command(CancelMethod(method_id))
+            self._recorder.record(CancelMethod(method_id))
 
     def _fail_method(self, method_id: str, error: BaseException) -> None:
         foreign = divergence.foreign_await(error)
         if foreign is not None:
-            self._blame(
+            self._recorder.blame(
                 f"The code awaits something that is not of the workflow: {foreign}, "
                 f"at {divergence.raised_at(foreign)}. Put I/O into a task of a service",
                 foreign,
             )
             raise Stop
         failure = MethodFailure(describe(error), cause_of(error))
-        if self._limits is not None:
-            failure = fit_method(failure, self._limits.call)
+        limits = self._recorder.budget.limits
+        if limits is not None:
+            failure = fit_method(failure, limits.call)
         failed = FailMethod(method_id, failure)
-        self._command(failed, None if self._recording else divergence.raised_at(error))
+        self._recorder.record(failed, None if self._recorder.mode is RECORD else divergence.raised_at(error))
 
     def _blame_escape(self, error: BaseException) -> None:
         """Something that is no `Exception` left the code: not a failure that anybody could deal with."""
-        self._blame(f"The code of a workflow raised {error!r}, at {divergence.raised_at(error)}", error)
+        self._recorder.blame(f"The code of a workflow raised {error!r}, at {divergence.raised_at(error)}", error)
 
     # Asked for by the code.
 
@@ -362,24 +348,21 @@ class Instance(InlineRecorder):
 
     def schedule(self, stub: TaskStub, arguments: bytes) -> TaskDeferred:
         """Ask for a task whose arguments are encoded already."""
-        if not self._recording:
-            self._check()
-        data = arguments if self.spec.coder is None else self._sealed(arguments)
+        recorder = self._recorder
+        if recorder.mode is not RECORD:
+            recorder.check()
+        data = arguments if self.spec.coder is None else recorder.encode_payload(arguments)
         size = len(data)
         if stub.tags or stub.meta:
             size += extra_size(stub.tags, stub.meta)
         deep = size > SHALLOW_BYTES and is_deeper(data, MAX_VALUE_DEPTH)
-        if deep or not self._has_room(size):
+        if deep or not recorder.budget.take(size):
             what = f"The arguments of {stub.service}.{stub.spec.name}"
-            self._make_room(what, size, lambda: largest_argument(arguments), deep=deep)
-        position = self._position
-        self._position = position + 1
+            recorder.make_room(what, size, lambda: largest_argument(arguments), deep=deep)
+        position = recorder.next_position()
         timeout_at = None if stub.total_timeout is None else self.loop.now + stub.total_timeout
         command = ScheduleTask(position, stub.service, stub.spec.name, Raw(data), stub.tags, stub.meta, timeout_at)
-        if self._recording and self.fault is None:
-            self._commands.append(command)  # what `_command` does in the usual case, without the call
-        else:
-            self._command(command)
+        recorder.record(command)
         deferred = TaskDeferred(self, position, stub)
         self._open[position] = deferred
         return deferred
@@ -391,20 +374,20 @@ class Instance(InlineRecorder):
         except (ValueError, OverflowError) as error:
             raise UsageError("A timer is due in the years 1 to 9999") from error
         if due <= self.loop.now:
-            self._check()
+            self._recorder.check()
             passed = TimerDeferred(self, -1, due)
             passed.set_result(instant)
             return passed
-        position = self._next()
-        command = self._command(StartTimer(position, due))
+        position = self._recorder.next_position()
+        command = self._recorder.record(StartTimer(position, due))
         deferred = TimerDeferred(self, position, command.due if isinstance(command, StartTimer) else due)
         self._open[position] = deferred
         return deferred
 
     def start_timer(self, due: float, handle: object) -> int:
         """Ask for a timer that fires a handle of the loop, and return its position."""
-        position = self._next()
-        self._command(StartTimer(position, due))
+        position = self._recorder.next_position()
+        self._recorder.record(StartTimer(position, due))
         self._open[position] = handle
         return position
 
@@ -412,10 +395,13 @@ class Instance(InlineRecorder):
         """Say that nobody waits for this position any more."""
         if self.loop.dead or position not in self._open:
             return
-        if not self._recording:
-            self._check()
+        self._recorder.check()
         del self._open[position]
-        self._command(CancelPosition(position))
+        self._recorder.record(CancelPosition(position))
+
+    def inline(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function once and record what came of it; in replay, give what was recorded."""
+        return call_once(self, self.loop, self._recorder, function, args, kwargs)
 
     def combine(self, parts: Sequence[Waitable[Any]], *, every: bool) -> Deferred[Any]:
         """`all_of` (every) or `any_of` parts."""
@@ -423,13 +409,7 @@ class Instance(InlineRecorder):
 
     async def wait_until(self, predicate: Callable[[], bool]) -> None:
         """Wait until a condition over the attributes holds."""
-        while not predicate():
-            condition = (predicate, self.loop.create_future(), copy_context())
-            self._conditions.append(condition)
-            try:
-                await condition[1]
-            finally:
-                self._conditions.remove(condition)
+        await self._conditions.wait_until(predicate)
 
     @property
     def context(self) -> WorkflowContext:
@@ -439,7 +419,7 @@ class Instance(InlineRecorder):
     @property
     def random(self) -> random.Random:
         """Random numbers that depend on nothing but the id of the instance."""
-        if self._inline:
+        if self._recorder.mode is INLINE:
             raise UsageError("The function of inline() must not draw from the workflow: replay would not")
         if self._random is None:
             self._random = random.Random(f"{self.id}/{self.run}")
@@ -457,36 +437,24 @@ class Instance(InlineRecorder):
         """Log a warning, once, not in every replay."""
         self.logger.warning(message, *args)
 
+    def refuse(self, what: str, instead: str = "Put I/O and threads into a task of a service") -> NoReturn:
+        """Refuse what workflow code must not do; the error has the line and says what to do."""
+        self._recorder.refuse(what, instead)
+
     def report(self, context: dict[str, Any]) -> None:
-        """Take note of an exception that nobody handles."""
-        error = context.get("exception")
-        if not self.loop.dead and not isinstance(error, Stop | Discarded):
-            self._tell(str(context.get("message")), error)
-
-    def _hear(self) -> None:
-        """The code is at rest: tell of the background tasks that raised, and that nobody has awaited so far."""
-        if self._unheard:
-            self._unheard = [each for each in self._unheard if each[0] is None or has_news(each[0])]
-        if not self.loop.failed:
-            return
-        failed, self.loop.failed = self.loop.failed, []
-        for task in filter(has_news, failed):
-            error = news_of(task)
-            if not isinstance(error, Stop | Discarded):
-                what = f"The background task {name_of(task)} failed, and nobody has awaited it so far,"
-                self._tell(what, error, task)
-        while len(self._unheard) > LISTED:
-            forget(self._unheard.pop(0)[0])
-
-    def _tell(self, what: str, error: BaseException | None, task: WorkflowTask[Any] | None = None) -> None:
-        self.logger.warning("%s in workflow %s %s", what, self.spec.name, self.id, exc_info=error)
-        if error is not None and self._active:
-            self._unheard.append((task, divergence.in_one_line(error)))
+        """Log an exception that nobody handles. `context` is that of asyncio's handlers."""
+        self._failures().report(context)
 
     @property
     def failures(self) -> tuple[str, ...]:
         """What background tasks raised and nobody has awaited so far, a line each: the last ones."""
-        return tuple(text for _, text in self._unheard[-MAX_FAILURES:]) if self._unheard else ()
+        return () if self._background is None else self._background.lines
+
+    def _failures(self) -> BackgroundFailures:
+        if self._background is None:
+            who = f"{self.spec.name} {self.id}"
+            self._background = BackgroundFailures(who, self.loop, self._recorder, self.logger)
+        return self._background
 
     def _lines(self, last: asyncio.Task[Any] | None) -> str:
         """Where a task is, or, if nothing is known of it, where those are that are not done."""

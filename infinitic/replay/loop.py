@@ -40,7 +40,7 @@ _STARTERS = {
 
 
 class TooManySteps(BaseException):
-    """An activation ran more callbacks than any sane one does: it never comes to rest. `task` is what ran last."""
+    """An activation ran more callbacks than any sane one does: it never stops. `task` is what ran last."""
 
     def __init__(self, task: asyncio.Task[Any] | None = None) -> None:
         super().__init__(f"more than {MAX_STEPS:,} callbacks in one activation")

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
+from enum import Enum
 from typing import NoReturn
 
 from msgspec import Raw
@@ -23,6 +24,7 @@ from infinitic.errors import (
 from infinitic.limits import Limits, too_deep
 from infinitic.messages.commands import Command, RefuseCall, ScheduleTask
 from infinitic.replay import divergence
+from infinitic.replay.budget import Budget
 from infinitic.replay.loop import WorkflowLoop
 
 METHOD: ContextVar[tuple[str, str]] = ContextVar("infinitic_method", default=("", ""))
@@ -46,135 +48,207 @@ class Stop(BaseException):
 
 
 class TooMuchTogether(InfiniticError):
-    """The first `fits` stimuli lead to as much as fits into one activation: the next one needs its own."""
+    """The first `fits` stimuli lead to as much as fits into one activation.
+
+    The next stimulus needs an activation of its own.
+    """
 
     def __init__(self, fits: int) -> None:
         super().__init__(f"What the code asks for after {fits} stimuli leaves no room for what it asks for then")
         self.fits = fits
 
 
+class Mode(Enum):
+    """What becomes of a command that the code asks for."""
+
+    IDLE = "idle"
+    """No activation runs: commands are refused."""
+    RECORD = "record"
+    """The activation runs for the first time: commands are recorded."""
+    REPLAY = "replay"
+    """The activation is repeated: commands are compared with the history."""
+    INLINE = "inline"
+    """A function of `inline` runs: commands are refused."""
+
+
+# Names of their own: reading them is cheaper than an attribute of the enumeration.
+IDLE, RECORD, REPLAY, INLINE = Mode
+
+
 class Recorder:
-    """The commands of the activation that runs. `fault` is why the instance is of no use any more."""
+    """The commands of the activation that runs.
 
-    spec: WorkflowSpec
-    id: str
-    loop: WorkflowLoop
-    handed: int
+    Attributes:
+        mode: what becomes of commands now.
+        commands: those of this activation, in order.
+        handed: how many stimuli were handed to the code in this activation.
+        fault: why the instance is of no use any more; None if it is.
+        budget: counts the bytes of commands.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, spec: WorkflowSpec, workflow_id: str, loop: WorkflowLoop) -> None:
+        self._spec = spec
+        self._id = workflow_id
+        self._loop = loop
+        self.mode = IDLE
+        self.commands: list[Command] = []
+        self.handed = 0
         self.fault: InfiniticError | None = None
-        self._limits: Limits | None = None
-        self._asked = 0  # bytes, since the code rested
-        self._asked_before = 0  # bytes, until then, in this activation
-        self._room = -1  # bytes that may be asked for since the code rested; -1 where more is to be looked at
-        self._commands: list[Command] = []
-        self._before = 0  # how many there were when the code rested
-        self._refused = 0  # bytes, since then
+        self.budget = Budget()
         self._recorded: deque[Command] | None = None
         self._position = 0
-        self._active = False
-        self._recording = False
-        self._inline = False
+        # How many commands there were when the code last rested.
+        self._before = 0
+
+    # Driven by the instance.
+
+    def begin(self, recorded: deque[Command] | None, limits: Limits | None) -> list[Command]:
+        """Begin an activation, and return the list that its commands go to.
+
+        Args:
+            recorded: the commands that history holds for it; None to run it for the first time.
+            limits: the limits of what may be asked for.
+        """
+        self.commands = []
+        self._recorded = recorded
+        self.handed = 0
+        self.budget.begin(limits, recording=recorded is None)
+        self.mode = RECORD if recorded is None else REPLAY
+        return self.commands
+
+    def end(self) -> None:
+        """End the activation. In replay the code must have asked for all that history holds."""
+        if self.fault is None and self._recorded:
+            self.diverge(self._recorded[0], None, None)
+
+    def begin_stimuli(self, count: int = 1) -> None:
+        """Stimuli are handed to the code; then it runs until it rests."""
+        self.handed += count
+        self._before = len(self.commands)
+        self.budget.begin_stimulus()
+
+    def end_stimulus(self) -> bool:
+        """The code rests. Returns False if no other stimulus should be handed over."""
+        return self.budget.end_stimulus(len(self.commands) - self._before, recording=self.mode is RECORD)
 
     @property
     def replaying(self) -> bool:
         """True while the instance repeats what its history holds."""
         return self._recorded is not None
 
-    def _next(self) -> int:
-        """The next position. Raises as `_command` does where no command can be given: then it is not used up."""
-        if not self._recording:
-            self._check()
+    # Commands.
+
+    def check(self) -> None:
+        """Raise unless workflow code may give commands now.
+
+        Raises:
+            UsageError: a function of `inline` asks, or code that is not that of this instance.
+            Discarded: the instance is closed, and its cleanup code asks.
+        """
+        if self.mode is INLINE:
+            raise UsageError("The function of inline() must not use stubs, timers or channels of the workflow")
+        if self.mode is IDLE:
+            self._raise_unusable()
+
+    def next_position(self) -> int:
+        """Use up a position and return it. Raises as `check`: then it is not used up."""
+        if self.mode is not RECORD:
+            self.check()
         position = self._position
         self._position = position + 1
         return position
 
-    def _command(self, command: Command, line: str | None = None) -> Command:
-        """Record a command, or in replay compare it with the recorded one. Returns the one that counts.
+    def record(self, command: Command, line: str | None = None) -> Command:
+        """Record a command, or in replay compare it with the recorded one.
 
-        `line` is where the code asked for it, if that is not where it runs.
+        Args:
+            command: what the code asks for.
+            line: where it did, if that is not where it runs.
+
+        Returns:
+            The command that counts: in replay the recorded one.
         """
-        if self._recording and self.fault is None:
-            self._commands.append(command)
+        if self.mode is RECORD and self.fault is None:
+            self.commands.append(command)
             return command
-        if self.loop.dead:
+        if self._loop.dead:
             self._raise_unusable()
         if self.fault is not None:
             raise Stop
-        self._check()
+        self.check()
         if self._recorded is None:
-            self._commands.append(command)
+            self.commands.append(command)
             return command
         recorded = self._recorded.popleft() if self._recorded else None
-        if recorded is None or not divergence.same(self._plain(recorded), self._plain(command), self.spec.check):
-            self._diverge(recorded, command, line or divergence.source_line())
+        if recorded is None or not divergence.same(self._plain(recorded), self._plain(command), self._spec.check):
+            self.diverge(recorded, command, line or divergence.source_line())
             raise Stop
-        self._commands.append(recorded)
+        self.commands.append(recorded)
         return recorded
 
-    def _has_room(self, size: int) -> bool:
-        """True if `size` bytes more can be sent, and are counted; else `_make_room` decides. This is the usual case."""
-        asked = self._asked + size
-        if asked > self._room or self._limits is None or size > self._limits.call:
-            return False
-        self._asked = asked
-        return True
+    def next_recorded(self) -> Command | None:
+        """The command that history holds next; None if there is none."""
+        return self._recorded[0] if self._recorded else None
 
-    def _make_room(self, name: str, size: int, details: Callable[[], str] | None = None, *, deep: bool = False) -> None:
-        """Raise `PayloadTooLargeError` if `size` bytes more cannot be sent; in replay, if they could not be then.
+    # Sizes.
 
-        `deep` says that they are nested too deep for any receiver. The refusal is recorded: a limit that has changed
-        since must not change what the code sees.
+    def make_room(self, name: str, size: int, details: Callable[[], str] | None = None, *, deep: bool = False) -> None:
+        """Count bytes for which `Budget.take` sees no room. In replay, refuse what was refused then.
+
+        The refusal is recorded: a limit that has changed since must not change what the code sees.
+
+        Args:
+            name: what the bytes are, for the reason.
+            size: how many they are.
+            details: gives what else the reason should say.
+            deep: whether they are nested too deep for any receiver.
+
+        Raises:
+            PayloadTooLargeError: they cannot be sent; in replay: they could not be sent then.
         """
         if self._recorded is not None:
-            recorded = self._recorded[0] if self._recorded else None
+            recorded = self.next_recorded()
             if not isinstance(recorded, RefuseCall) or recorded.name != name:
                 return
             reason = recorded.reason
         elif deep:
             reason = too_deep(name)
         else:
-            limits = self._limits
-            self._asked += size
-            if limits is None:
+            refusal = self.budget.count(name, size)
+            if refusal is None:
+                self.check_together()
                 return
-            if size <= limits.call and self._asked <= limits.activation:
-                if self._asked + self._asked_before > limits.activation:
-                    self._overflow()
-                return
-            if size > limits.call:
-                reason = f"{name}: {size:,} bytes are above the limit of {limits.call:,} bytes"
-            else:
-                reason = (
-                    f"{name}: with its {size:,} bytes, what is asked for at once has {self._asked:,} bytes, "
-                    f"above the limit of {limits.activation:,} bytes"
-                )
-            reason += details() if details is not None else ""
-            self._asked -= size
-        self._command(RefuseCall(name, reason))
-        self._refused += size
-        if self._recorded is None and not self._check_count():  # it may ask again and again, and never rest
+            reason = refusal + (details() if details is not None else "")
+        self.record(RefuseCall(name, reason))
+        self.budget.refused += size
+        # It may ask again and again, and never rest.
+        if self._recorded is None and not self.check_count():
             raise Stop
         raise PayloadTooLargeError(reason)
 
-    def _check_count(self) -> bool:
+    def check_together(self) -> None:
+        """Stop the activation if what is asked for fits only without what earlier stimuli led to."""
+        if self.budget.is_exceeded:
+            self.fault = self.fault or TooMuchTogether(self.handed - 1)
+            raise Stop
+
+    def check_count(self) -> bool:
         """False if the code has asked for too much since it rested: then it must not go on."""
-        asked = len(self._commands) - self._before
-        if asked <= MAX_COMMANDS and self._refused <= MAX_REFUSED:
+        asked = len(self.commands) - self._before
+        refused = self.budget.refused
+        if asked <= MAX_COMMANDS and refused <= MAX_REFUSED:
             return True
         if asked > MAX_COMMANDS:
-            self._blame(f"The code asked for {asked:,} things at once, more than {MAX_COMMANDS:,}")
+            self.blame(f"The code asked for {asked:,} things at once, more than {MAX_COMMANDS:,}")
         else:
-            self._blame(f"The code was refused {self._refused:,} bytes at once, and asks again")
+            self.blame(f"The code was refused {refused:,} bytes at once, and asks again")
         return False
 
-    def _overflow(self) -> NoReturn:
-        """What is asked for now fits, but not together with what was asked for after the stimuli before."""
-        self.fault = self.fault or TooMuchTogether(self.handed - 1)
-        raise Stop
+    # Payloads.
 
-    def _sealed(self, data: bytes) -> bytes:
-        coder = self.spec.coder
+    def encode_payload(self, data: bytes) -> bytes:
+        """Compress or encrypt a payload, if the worker has a codec."""
+        coder = self._spec.coder
         if coder is None:
             return data
         try:
@@ -182,8 +256,9 @@ class Recorder:
         except PayloadUnavailable as error:
             raise self._interrupt(error) from error
 
-    def _unsealed(self, data: Raw) -> bytes | Raw:
-        coder = self.spec.coder
+    def decode_payload(self, data: Raw) -> bytes | Raw:
+        """Decrypt or decompress a payload, if the worker has a codec."""
+        coder = self._spec.coder
         if coder is None:
             return data
         try:
@@ -198,47 +273,51 @@ class Recorder:
         return Stop()
 
     def _plain(self, command: Command) -> Command:
-        """The command with its arguments as the code gave them: coding them twice need not give the same."""
-        if self.spec.coder is None or not isinstance(command, ScheduleTask):
+        """The command with its arguments as the code gave them: encoding them twice need not give the same."""
+        if self._spec.coder is None or not isinstance(command, ScheduleTask):
             return command
-        return replace(command, arguments=Raw(self._unsealed(command.arguments)))
+        return replace(command, arguments=Raw(self.decode_payload(command.arguments)))
 
-    def _check(self) -> None:
-        if self._inline:
-            raise UsageError("The function of inline() must not use stubs, timers or channels of the workflow")
-        if not self._active:
-            self._raise_unusable()
+    # Trouble.
 
-    def _raise_unusable(self) -> NoReturn:
-        """Whoever asks is the cleanup code of this instance, which is closed; or it is not its code at all."""
-        if self.loop.dead and asyncio._get_running_loop() is self.loop:
-            raise Discarded
-        raise UsageError("This workflow object can only be used by its own code, while it runs")
-
-    def refuse(self, what: str, instead: str = "Put I/O and threads into a task of a service") -> NoReturn:
+    def refuse(self, what: str, instead: str) -> NoReturn:
         """Refuse something that workflow code must not do, with the line that did it and what to do instead."""
-        if self.loop.dead:
+        if self._loop.dead:
             self._raise_unusable()
         error = WorkflowCodeError(
-            f"Workflow {self.spec.name} {self.id}: {what} is not possible in the code of a workflow, "
+            f"Workflow {self._spec.name} {self._id}: {what} is not possible in the code of a workflow, "
             f"at {divergence.source_line() or 'an unknown line'}. {instead}"
         )
         self.fault = self.fault or error
         raise error
 
-    def _blame(self, reason: str, cause: BaseException | None = None) -> None:
+    def blame(self, reason: str, cause: BaseException | None = None) -> None:
+        """Take note that the code cannot be run. The first fault counts."""
         if self.fault is None:
-            self.fault = WorkflowCodeError(f"Workflow {self.spec.name} {self.id}: {reason}")
+            self.fault = WorkflowCodeError(f"Workflow {self._spec.name} {self._id}: {reason}")
             self.fault.__cause__ = cause
 
-    def _diverge(self, recorded: Command | None, requested: Command | None, line: str | None) -> None:
+    def diverge(self, recorded: Command | None, requested: Command | None, line: str | None) -> None:
+        """Take note that the code asks for something else than history holds.
+
+        Args:
+            recorded: what history holds; None for nothing more.
+            requested: what the code asks for; None for nothing more.
+            line: where it does.
+        """
         if self.fault is None:
             positions = [getattr(each, "position", None) for each in (recorded, requested)]
             position: int = next((each for each in positions if each is not None), self._position)
             self.fault = NonDeterminismError(
-                f"Workflow {self.spec.name} {self.id}, version {self.spec.version}, "
+                f"Workflow {self._spec.name} {self._id}, version {self._spec.version}, "
                 f"method {METHOD.get()[1] or 'none'}, position {position}: the history holds "
                 f"{divergence.describe(recorded)}, the code asks for {divergence.describe(requested)}"
                 + (f", at {line}" if line is not None else "")
                 + f". {divergence.QUESTIONS}"
             )
+
+    def _raise_unusable(self) -> NoReturn:
+        """Whoever asks is the cleanup code of this instance, which is closed; or it is not its code at all."""
+        if self._loop.dead and asyncio._get_running_loop() is self._loop:
+            raise Discarded
+        raise UsageError("This workflow object can only be used by its own code, while it runs")

@@ -1,4 +1,4 @@
-"""Code that never comes to rest, or that lets something worse than an exception escape, stalls (S17, S34)."""
+"""Code that never stops, or that lets something worse than an exception escape, stalls (S17, S34)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Runaway(Workflow):
             await asyncio.sleep(0)  # IN A TASK
 
     async def plays_ping_pong(self) -> str:
-        """Two conditions that make each other true: the loop comes to rest, the instance does not."""
+        """Two conditions that make each other true: the loop rests, the instance never does."""
         await asyncio.gather(self._play(0, 1), self._play(1, 0))
         return "done"
 
@@ -97,10 +97,10 @@ class Runaway(Workflow):
 
 
 LINES: list[tuple[Callable[[Runaway], Any], str, str]] = [
-    (Runaway.spins, "comes to rest", line_of(Runaway.spins)),
-    (Runaway.spins_deep_inside, "comes to rest", line_of(Runaway, "# DEEP")),
-    (Runaway.spins_in_a_task, "comes to rest", line_of(Runaway, "# IN A TASK")),
-    (Runaway.plays_ping_pong, "comes to rest", line_of(Runaway, "# PING-PONG")),
+    (Runaway.spins, "never stops", line_of(Runaway.spins)),
+    (Runaway.spins_deep_inside, "never stops", line_of(Runaway, "# DEEP")),
+    (Runaway.spins_in_a_task, "never stops", line_of(Runaway, "# IN A TASK")),
+    (Runaway.plays_ping_pong, "never stops", line_of(Runaway, "# PING-PONG")),
     (Runaway.exits, "SystemExit", ""),
     (Runaway.exits_in_a_task, "SystemExit", ""),
     (Runaway.aborts, "Abort", ""),
