@@ -93,6 +93,8 @@ class Lane(msgspec.Struct, eq=False):
     """Whether the last failure used up the budget."""
     spent: float = 0.0
     """Seconds of the budget that are used up."""
+    given_back: str = ""
+    """The id of its first message when it was given back: how it fared is only told of that one."""
     _last: float | None = None
 
     def come_again(self, account: InHand, delivery: Delivery) -> None:
@@ -265,7 +267,7 @@ class Lanes:
                     continue
                 length = len(message.body)
                 lane = given_back.pop(key, None) if given_back else None
-                if lane is None:
+                if lane is None or lane.given_back != message.id:  # another worker has settled that one
                     lane = Lane(key, active, [delivery], length)
                 else:
                     lane.come_again(active, delivery)
@@ -316,6 +318,7 @@ class Lanes:
             lane = self._lanes.pop(key)
             deliveries = list(lane.waiting)
             lane.clear()
+            lane.given_back = deliveries[0].message.id
             self._given_back[key] = lane
             if len(self._given_back) > REMEMBERED:
                 self._given_back.popitem(last=False)
@@ -360,8 +363,8 @@ class Lanes:
                 await self._handler(batch)
             finally:
                 self._busy -= room
-            if self._is_down and not all(lane.failed for lane in batch):
-                self._is_down = False
+            if self._is_down and not any(lane.failed and isinstance(lane.failure, TOLD_ONCE) for lane in batch):
+                self._is_down = False  # also if all of them fail for other reasons
                 _logger.warning("Storage and broker work again")
             for lane in batch:
                 if lane.tries or lane.account is not active or self._is_lost:
