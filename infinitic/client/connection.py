@@ -103,7 +103,8 @@ class ClientConnection:
         if self._consumer is None:
             raise UsageError("This client is not open: use it inside `async with Client(…) as client:`")
         if self._lost is not None:
-            raise self._lost
+            # Each raise adds to the traceback, which would keep what its frames hold.
+            raise self._lost.with_traceback(None)
         # Numbers grow also over a restart: an engine takes the highest request of a client for its
         # newest.
         self._number = ids.request_number(self._number, self.clock.now())

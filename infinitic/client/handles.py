@@ -78,12 +78,13 @@ class WorkflowHandle(Generic[R]):
         """
         seconds = None if timeout is None else to_seconds(timeout)
         waits = self._client.waits
-        if self._wait is None or not (self._wait.kept or self._wait.is_settled):
-            self._wait = await waits.join(self._stub.spec.name, self.workflow_id, self.method_id)
+        wait = self._wait
+        if wait is None or wait.has_failed or not (wait.kept or wait.is_settled):
+            wait = self._wait = await waits.join(self._stub.spec.name, self.workflow_id, self.method_id)
         try:
-            response = await waits.outcome(self._wait, seconds)
+            response = await waits.outcome(wait, seconds)
         except TimeoutError:
-            if seconds is None or self._wait.is_settled:
+            if seconds is None or wait.is_settled:
                 raise
             raise TimeoutError(
                 f"No result of {self.workflow_name}.{self.method_name} (workflow_id {self.workflow_id}) "

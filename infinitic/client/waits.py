@@ -46,6 +46,11 @@ class Request:
         self._traceback: TracebackType | None = None
         self._waiters: dict[asyncio.Future[None], None] = {}
 
+    @property
+    def has_failed(self) -> bool:
+        """True if no answer comes: whoever still wants one has to ask again."""
+        return self._error is not None
+
     def settle(self, response: Response) -> None:
         """The answer has come. A second one changes nothing."""
         if not self.is_settled:
