@@ -37,6 +37,8 @@ def close(blocks: Blocks, position: int) -> Blocks | None:
         offset = position - block.first
         if block.bits == _ALONE:  # as always if the code awaits one task after the other
             if offset == 0:
+                if len(blocks) == 1:
+                    return ()
                 return blocks[:index] + blocks[index + 1 :]
             continue
         byte, mask = offset >> 3, 1 << (offset & 7)

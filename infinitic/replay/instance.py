@@ -228,6 +228,8 @@ class Instance:
                     deferred.set_result(
                         deferred.stub.spec.signature.decode_result(self._recorder.decode_payload(stimulus.value))
                     )
+            case MethodStarted():
+                self._start(stimulus)
             case TimerFired():
                 waiting = self._open.pop(stimulus.position, None)
                 if isinstance(waiting, TimerDeferred):
@@ -241,8 +243,6 @@ class Instance:
                 self._fail_task(stimulus.position, None)
             case SignalReceived():
                 self._signal(stimulus)
-            case MethodStarted():
-                self._start(stimulus)
             case CancelRequested():
                 self._canceling = True
                 for method_id, task in list(self._methods.items()):

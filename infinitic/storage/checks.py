@@ -33,15 +33,19 @@ def check_changes(changes: Sequence[Change | Published], max_value: int) -> None
         InvalidArgument: a key comes twice, or a number or a time is out of range.
         ValueTooLarge: a head, events or an outbox have more bytes.
     """
-    ids = {change.key.id for change in changes}  # cheaper than a set of keys, and rarely too small
-    if len(ids) < len(changes) and len({change.key for change in changes}) < len(changes):
-        raise InvalidArgument("The changes of one commit have to be for distinct keys")
+    if len(changes) > 1:
+        # A set of ids is cheaper than a set of keys, and rarely too small.
+        ids = {change.key.id for change in changes}
+        if len(ids) < len(changes) and len({change.key for change in changes}) < len(changes):
+            raise InvalidArgument("The changes of one commit have to be for distinct keys")
     for change in changes:
-        if isinstance(change, Published):
+        # The usual case comes first: `isinstance` is quick only if it is true.
+        if isinstance(change, Change):
+            if not _is_sound(change, max_value):
+                _check_numbers(change)
+                _check_sizes(change, max_value)
+        else:
             _check_whole("Published.version", change.version)
-        elif not _is_sound(change, max_value):
-            _check_numbers(change)
-            _check_sizes(change, max_value)
 
 
 def check_history(after: int, limit: int, sequences: Sequence[int] | None) -> None:
@@ -88,10 +92,14 @@ def _is_sound(change: Change, max_value: int) -> bool:
     numbers = change.version | (change.expected or 0)
     size = len(change.head)
     try:
-        instants = change.at + (change.expires_at or 0.0)
+        instants = change.at
+        if change.expires_at is not None:
+            instants += change.expires_at
         if segment is not None:
             numbers |= segment.sequence
-            size += len(segment.events) + len(segment.outbox or b"")
+            size += len(segment.events)
+            if segment.outbox is not None:
+                size += len(segment.outbox)
         if entry is not None:
             numbers |= entry.version or 0
             instants += entry.started_at + (entry.closed_at or 0.0) + (entry.next_wake or 0.0)

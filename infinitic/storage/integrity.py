@@ -36,6 +36,9 @@ _LIST = b"\x93"
 # That list, schema 2, and the beginning of a number of 4 bytes.
 _ENVELOPE = b"\x93\x02\xce"
 _QUOTED = b'["'
+# The same as numbers, to which a checksum of 4 bytes is added.
+_HEAD_PREFIX = int.from_bytes(_ENVELOPE, "big") << 32
+_BINARY_PREFIX = int.from_bytes(_BINARY, "big") << 32
 
 _HEAD, _EVENTS, _OUTBOX = crc32(_ENVELOPE), crc32(b"events"), crc32(b"outbox")
 """Numbers of the kinds of values. So the events of a segment are not taken for its outbox."""
@@ -63,21 +66,24 @@ def _compute_checksum(value: bytes, place: int, number: int, kind: int) -> int:
 
 def add_checksums(change: Change) -> Change:
     """The change with checksums in its values."""
-    place, segment = _compute_place(change.key), change.segment
-    checksum = _compute_checksum(change.head, place, change.version, _HEAD)
-    head = _ENVELOPE + checksum.to_bytes(4, "big") + change.head
+    key, head, segment = change.key, change.head, change.segment
+    # This runs for every transition. So `_compute_place` and `_compute_checksum` are written out.
+    place = crc32(f"{key.name}\0{key.id}".encode("utf-8", "surrogatepass"))
+    head = (_HEAD_PREFIX | crc32(head, place ^ change.version ^ _HEAD)).to_bytes(7, "big") + head
     if segment is None:
         return replace(change, head=head)
     number, events, outbox = segment.sequence, segment.events, segment.outbox
-    checksum = _compute_checksum(events, place, number, _EVENTS)
-    if events[:1] == b"[" and events[-1:] == b"]":
-        comma = b"" if len(events) == 2 else b","
-        events = b'["%08x"%b%b' % (checksum, comma, events[1:])
+    place ^= number
+    checksum = crc32(events, place ^ _EVENTS)
+    # 0x5B and 0x5D are the brackets of a list.
+    if len(events) > 2 and events[0] == 0x5B and events[-1] == 0x5D:
+        events = b'["%08x",' % checksum + events[1:]
+    elif events == b"[]":
+        events = b'["%08x"]' % checksum
     else:
-        events = _BINARY + checksum.to_bytes(4, "big") + events
+        events = (_BINARY_PREFIX | checksum).to_bytes(5, "big") + events
     if outbox is not None:
-        checksum = _compute_checksum(outbox, place, number, _OUTBOX)
-        outbox = _BINARY + checksum.to_bytes(4, "big") + outbox
+        outbox = (_BINARY_PREFIX | crc32(outbox, place ^ _OUTBOX)).to_bytes(5, "big") + outbox
     return replace(change, head=head, segment=Segment(number, events, outbox))
 
 

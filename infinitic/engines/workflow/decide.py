@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, assert_never
+from typing import assert_never
 
 from msgspec.structs import replace
 
@@ -67,6 +67,7 @@ def decide(
 ) -> tuple[WorkflowHead, list[Effect]]:
     """The head after the commands of an activation, and what they cause. They go to the segment after `head.sequence`.
 
+    That is the `sequence` of the new head. `conclude` takes it back if there is nothing to write in that segment.
     `activated` is the activation if it was opened and run in this very transition. `taken` is how many stimuli were
     handed over, if others wait for the next one.
     """
@@ -83,11 +84,11 @@ def decide(
                 scheduled.append(command.position)
                 if command.timeout_at is not None:
                     timers.append(Timer(command.timeout_at, command.position, True))
+            case CompleteMethod() | FailMethod() | CancelMethod():
+                ended.append(command)
             case StartTimer():
                 position = command.position + 1
                 timers.append(Timer(command.due, command.position))
-            case CompleteMethod() | FailMethod() | CancelMethod():
-                ended.append(command)
             case RecordInline():
                 position = command.position + 1
             case CancelPosition():
@@ -96,33 +97,26 @@ def decide(
                 pass
             case _:
                 assert_never(command)
-    changes: dict[str, Any]
-    if activated is None:
-        changes = {"position": position}
-    else:
-        changes = {"position": position, "activation": activated.number, "at": activated.at, "pending": 0}
+    number, at, pending, skip = head.activation, head.at, head.pending, 0
+    if activated is not None:
+        number, at, pending = activated.number, activated.at, 0
     if taken is not None:
-        changes |= {"pending": head.deciding or head.pending, "skip": head.skip + taken}
-    elif head.skip:
-        changes["skip"] = 0
-    if head.deciding:
-        changes["deciding"] = 0
-    if head.version != version or head.retention != retention:
-        changes.update(version=version, retention=retention)
-    if timers:
-        changes["timers"] = (*head.timers, *timers)
+        pending, skip = head.deciding or head.pending, head.skip + taken
     outbox: list[Effect] = []
+    methods = head.methods
     if ended:
-        methods = list(head.methods)
+        remaining_methods = list(methods)
         for end in ended:
-            outbox += _end(methods, end, sequence)
-        changes["methods"] = tuple(methods)
-    blocks = head.open
+            outbox += _end(remaining_methods, end, sequence)
+        methods = tuple(remaining_methods)
+    blocks, open_timers, retries = head.open, head.timers, head.retries
+    if timers:
+        open_timers = (*open_timers, *timers)
     if cancelled:
         gone = set(cancelled)
         scheduled = [each for each in scheduled if each not in gone]
-        changes["timers"] = tuple(timer for timer in changes.get("timers", head.timers) if timer.position not in gone)
-        changes["retries"] = tuple(retry for retry in head.retries if retry.position not in gone)
+        open_timers = tuple(timer for timer in open_timers if timer.position not in gone)
+        retries = tuple(retry for retry in retries if retry.position not in gone)
         for each in cancelled:
             remaining = positions.close(blocks, each)
             blocks = blocks if remaining is None else remaining
@@ -130,9 +124,23 @@ def decide(
         blocks = (*blocks, positions.open_block(sequence, scheduled))
         for each in scheduled:
             outbox.append(SendTask(each, sequence))
-    if blocks is not head.open:
-        changes["open"] = blocks
-    return replace(head, **changes), outbox
+    decided = replace(
+        head,
+        methods=methods,
+        version=version,
+        open=blocks,
+        timers=open_timers,
+        retries=retries,
+        pending=pending,
+        activation=number,
+        at=at,
+        deciding=0,
+        position=position,
+        sequence=sequence,
+        retention=retention,
+        skip=skip,
+    )
+    return decided, outbox
 
 
 def _end(methods: list[Method], end: EndMethod, sequence: int) -> list[Effect]:

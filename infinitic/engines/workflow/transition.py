@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -58,11 +57,9 @@ def conclude(
         return Transition(head, events, outbox, None, None)
     entry, expires_at = None, None
     outbox = _pruned(head, outbox)
-    changes: dict[str, Any] = {}
     if _ended(head):
         status = head.methods[0].status
-        changes = {"status": status, "closed_at": now, "armed": None}
-        changes |= {"open": (), "timers": (), "retries": ()}
+        head = replace(head, status=status, closed_at=now, armed=None, open=(), timers=(), retries=())
         expires_at = now + head.retention
         entry = Entry(status, head.started_at, head.version, now)
     elif head.timers or head.retries:
@@ -70,15 +67,17 @@ def conclude(
         if due is not None:
             target = min(due, now + LONGEST_WAKE_SECONDS)
             if head.armed is None or target < head.armed:
-                changes["armed"] = target
+                head = replace(head, armed=target)
                 outbox = [*outbox, ArmWake(target)]
     if head.pending and runnable(head):
         # Some of what waited was left to the next activation: nothing else would bring that about.
         outbox = [*outbox, ArmWake(now)]
+    sequence = 0 if before is None else before.sequence
     if events or outbox:
-        changes["sequence"] = head.sequence + 1
-    if changes:
-        head = replace(head, **changes)
+        sequence += 1
+    # `decide` has set it already, so most transitions need no further copy of the head.
+    if head.sequence != sequence:
+        head = replace(head, sequence=sequence)
     if entry is None:
         raised = head.parked or head.stalled is not None
         if before is not None and not raised:

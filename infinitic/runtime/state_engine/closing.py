@@ -11,6 +11,7 @@ import msgspec
 
 from infinitic.engines import effects, state
 from infinitic.engines.effects import Answer, Refuse, SendTask
+from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow import Transition, conclude
 from infinitic.engines.workflow.render import Outgoing, needed, render, to_client
 from infinitic.errors import PayloadTooLargeError
@@ -74,12 +75,19 @@ class Sizes(msgspec.Struct, frozen=True):
     value: int
 
 
-def find_missing(inputs: TakenInputs, draft: Draft) -> set[int]:
-    """The sequences of the segments without which the messages of this draft cannot be made."""
+def find_missing(before: WorkflowHead | None, inputs: TakenInputs, draft: Draft) -> set[int]:
+    """The sequences of the segments without which the messages of this draft cannot be made.
+
+    Args:
+        before: the head before this step; None if the instance is new.
+        inputs: what was taken.
+        draft: what came of it.
+    """
     if draft.head is None:
         return set()
     answers = [reply for reply in inputs.replies if isinstance(reply, Answer)]
-    return needed([*draft.outbox, *answers], draft.head.sequence)
+    # The draft may count the segment of this step already. That one is not missing.
+    return needed([*draft.outbox, *answers], 0 if before is None else before.sequence)
 
 
 def close(

@@ -123,7 +123,7 @@ class Deciding:
                         activated = draft.fault is None
                 segments = _NO_SEGMENTS
                 if inputs.looks_back:
-                    missing = find_missing(inputs, draft)
+                    missing = find_missing(instance.head, inputs, draft)
                     if missing:
                         segments = await read_segments(instance.key, missing, self._states)
                 step = close(received, inputs, draft, segments, now, sizes, activated=activated)
