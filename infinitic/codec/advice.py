@@ -1,4 +1,7 @@
-"""What to do about a value that would not arrive as it was sent: the second half of an error message."""
+"""What to do about a value that would not arrive as it was sent.
+
+These are the second halves of error messages.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""Datetimes and times as text that keeps what ISO 8601 has no place for: time zones, names of offsets, folds.
+"""Datetimes and times as text that keeps time zones, names of offsets, and folds.
 
-After the offset stand suffixes in brackets, as RFC 9557 has them: ``2030-07-01T12:00:00+02:00[Europe/Paris]``. Those
-that begin with ``_`` are our own: ``[_name=CEST]`` names a fixed offset, ``[_fold=1]`` is a fold that the offset does
-not tell.
+ISO 8601 has no place for these.
+
+After the offset stand suffixes in brackets, as RFC 9557 has them:
+``2030-07-01T12:00:00+02:00[Europe/Paris]``. Those that begin with ``_`` are our own:
+``[_name=CEST]`` names a fixed offset, ``[_fold=1]`` is a fold that the offset does not tell.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ _timezones: dict[Any, timezone] = {}
 
 
 def standard(moment: Any) -> Any:
-    """The datetime or time, with a `datetime.timezone` if its offset is one that pydantic made of text."""
+    """The datetime or time, with a plain offset.
+
+    Its `tzinfo` is a `datetime.timezone` if its offset is one that pydantic made of text.
+    """
     zone = moment.tzinfo
     if zone is None or not _is_of_pydantic(zone.__class__):
         return moment
@@ -64,8 +69,9 @@ def without_suffix(text: str) -> str:
 def read(kind: type[datetime] | type[time], text: object) -> Any:
     """The datetime or time of a text with suffixes.
 
-    Where the rules of a zone have changed since, the time of day is kept and the instant moves, as in any program
-    that holds such a datetime. Raises `ValueError` if the text is no such thing, or the zone is unknown here.
+    Where the rules of a zone have changed since, the time of day is kept and the instant moves, as
+    in any program that holds such a datetime. Raises `ValueError` if the text is no such thing, or
+    the zone is unknown here.
     """
     plain, bracket, _ = text.partition("[") if isinstance(text, str) else ("", "", "")
     if not bracket:
@@ -126,5 +132,8 @@ def _kept(zone: Any) -> object:
 
 @functools.lru_cache(64)
 def _is_of_pydantic(kind: Hashable) -> bool:
-    """True for the class of offsets that pydantic makes of text. By name: here pydantic is not imported."""
+    """True for the class of offsets that pydantic makes of text.
+
+    By name: here pydantic is not imported.
+    """
     return isinstance(kind, type) and kind.__name__ == "TzInfo" and kind.__module__.startswith("pydantic_core")

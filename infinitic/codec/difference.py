@@ -1,8 +1,9 @@
 """What a round trip changed: `difference` compares a value with what its receiver would get.
 
-Stricter than ``==`` where that would hide a change: ``True == 1``, ``0.0 == -0.0``, exponents of decimals, time zones
-and folds, the order of an OrderedDict, attributes that are no fields. More lenient where ``==`` finds a change in a
-faithful copy: NaN, objects without ``__eq__``. What it lets pass on purpose stands in ``docs/values.md``.
+Stricter than ``==`` where that would hide a change: ``True == 1``, ``0.0 == -0.0``, exponents of
+decimals, time zones and folds, the order of an OrderedDict, attributes that are no fields. More
+lenient where ``==`` finds a change in a faithful copy: NaN, objects without ``__eq__``. What it
+lets pass on purpose stands in ``docs/values.md``.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ class Notes:
         lists: tuples that stand where the hint says list, by id; True for all tuples.
         tuples: a list may arrive as a tuple: if it does, the hint says so.
         floats: an int may arrive as a float that equals it, as Python's types have it.
-        unset: collects pairs of pydantic models, sent and arrived, that differ in which fields were set, which is
-            kept by other means (`infinitic.codec.unset_fields`). None: that is a difference.
+        unset: collects pairs of pydantic models, sent and arrived, that differ in which fields were
+            set, which is kept by other means (`infinitic.codec.unset_fields`). None: that is a
+            difference.
     """
 
     __slots__ = ("floats", "lists", "tuples", "unset")
@@ -103,7 +105,7 @@ def _change(sent: object, arrived: object, cure: str = "") -> str:
     return f": {shown(sent)} would arrive as {shown(arrived)}{cure}"
 
 
-# ── How two values of one class are compared ────────────────────────────────────────────────────────
+# ── How two values of one class are compared ──────────────────────────────────────────────────────
 
 
 def _choose(kind: Any) -> _Comparison:
@@ -229,11 +231,14 @@ _CONTAINERS: dict[type, _Comparison] = {
 }
 
 
-# ── Fields and attributes ───────────────────────────────────────────────────────────────────────────
+# ── Fields and attributes ─────────────────────────────────────────────────────────────────────────
 
 
 def _of_fields(fields: Iterable[str], kind: type | None = None) -> _Comparison:
-    """By these fields; given a class, also by what has been put into the ``__dict__`` of its objects besides them."""
+    """Compare by these fields.
+
+    Given a class, also by what else has been put into the ``__dict__`` of its objects.
+    """
     names = tuple(fields)
     known = frozenset(names)
 
@@ -297,7 +302,10 @@ def _slots(kind: type) -> list[str]:
 
 
 def _is_of_class(kind: type, name: str) -> bool:
-    """True for what a `functools.cached_property` has put there: the receiver makes it again; or `typing` has."""
+    """True for what the receiver makes again, or what `typing` has put there.
+
+    The first is what a `functools.cached_property` keeps.
+    """
     return name == "__orig_class__" or any(
         isinstance(base.__dict__.get(name), functools.cached_property) for base in kind.__mro__
     )

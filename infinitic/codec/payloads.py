@@ -1,11 +1,13 @@
 """Codecs for payloads: compression or encryption between the values of users and everything else.
 
-Arguments, results and signals are coded where they are encoded, and decoded where they are used: in clients, in tasks
-and in workflow code. Engines, broker and storage see opaque JSON. A coded payload is a JSON object that says so:
-``{"$coded": {headers}, "data": base64 text}``; one that was written before a codec was set is read as it is.
+Arguments, results and signals are coded where they are encoded, and decoded where they are used: in
+clients, in tasks and in workflow code. Engines, broker and storage see opaque JSON. A coded payload
+is a JSON object that says so: ``{"$coded": {headers}, "data": base64 text}``; one that was written
+before a codec was set is read as it is.
 
-A codec that fails is tried again, unless it says that this is useless: a key service that is away for a second must
-not end a task. So `DecodingError` (`PayloadError` when coding) is final, and every other error means *not now*.
+A codec that fails is tried again, unless it says that this is useless: a key service that is away
+for a second must not end a task. So `DecodingError` (`PayloadError` when coding) is final, and
+every other error means *not now*.
 """
 
 from __future__ import annotations
@@ -22,10 +24,13 @@ _MARK = b'{"$coded":'
 
 
 class PayloadCodec(ABC):
-    """One step on the way of a payload: compression, encryption. Used by clients and workers alike, from one thread.
+    """One step on the way of a payload: compression, encryption.
 
-    Both methods may raise anything. Workers take it for an outage, wait, and try again; a client raises
-    `PayloadUnavailable`. What can never work is said with `PayloadError` by `encode`, `DecodingError` by `decode`::
+    Used by clients and workers alike, from one thread.
+
+    Both methods may raise anything. Workers take it for an outage, wait, and try again; a client
+    raises `PayloadUnavailable`. What can never work is said with `PayloadError` by `encode`,
+    `DecodingError` by `decode`::
 
         def decode(self, data: bytes, headers: Mapping[str, str]) -> bytes:
             key = self._keys.get(headers["key"])  # may raise: the key service is asked again
@@ -39,7 +44,9 @@ class PayloadCodec(ABC):
 
     @abstractmethod
     def encode(self, data: bytes, headers: dict[str, str]) -> bytes:
-        """Code a payload. What decoding needs to know (an algorithm, the id of a key) goes into `headers`.
+        """Code a payload.
+
+        What decoding needs to know (an algorithm, the id of a key) goes into `headers`.
 
         Raise `PayloadError` if this payload can never be coded: the call that made it fails.
         """
@@ -48,7 +55,8 @@ class PayloadCodec(ABC):
     def decode(self, data: bytes, headers: Mapping[str, str]) -> bytes:
         """The payload again.
 
-        Raise `DecodingError` if it can never be decoded: nothing is lost, the workflow stalls or the task fails.
+        Raise `DecodingError` if it can never be decoded: nothing is lost, the workflow stalls or
+        the task fails.
         """
 
 
@@ -69,7 +77,8 @@ class Coder:
     def seal(self, data: bytes) -> bytes:
         """A coded payload, as JSON.
 
-        Raises `PayloadError` if a codec says that this can never be coded, `PayloadUnavailable` if it fails otherwise.
+        Raises `PayloadError` if a codec says that this can never be coded, `PayloadUnavailable` if
+        it fails otherwise.
         """
         headers: dict[str, str] = {}
         for codec in self._codecs:
@@ -84,8 +93,8 @@ class Coder:
     def unseal(self, data: bytes | msgspec.Raw) -> bytes:
         """The payload again.
 
-        Raises `DecodingError` if a codec says that this can never be decoded, or if it is no coded payload;
-        `PayloadUnavailable` if a codec fails otherwise.
+        Raises `DecodingError` if a codec says that this can never be decoded, or if it is no coded
+        payload; `PayloadUnavailable` if a codec fails otherwise.
         """
         data = bytes(data)
         if not data.startswith(_MARK):
@@ -112,7 +121,10 @@ def _unavailable(codec: PayloadCodec, verb: str, error: Exception) -> PayloadUna
 
 
 def coder_of(codec: PayloadCodec | Sequence[PayloadCodec] | None) -> Coder | None:
-    """The chain that a client or worker was given; None for none. Raises `UsageError` for something else."""
+    """The chain that a client or worker was given; None for none.
+
+    Raises `UsageError` for something else.
+    """
     given: list[object] = [codec] if isinstance(codec, PayloadCodec) else [*(codec or ())]
     codecs = [each for each in given if isinstance(each, PayloadCodec)]
     if len(codecs) < len(given):

@@ -1,10 +1,14 @@
-"""Values of whatever pydantic takes, as its ``TypeAdapter`` takes them, with what JSON has no place for kept beside.
+"""Values of whatever pydantic takes, as its ``TypeAdapter`` takes them.
+
+What JSON has no place for is kept beside the text.
 
 The core schema that pydantic made of the hint is copied and changed, three times:
 
-- to read: our config everywhere, and datetimes with the zone behind them (`infinitic.codec.datetimes`);
+- to read: our config everywhere, and datetimes with the zone behind them
+  (`infinitic.codec.datetimes`);
 - to write: our config;
-- to write with care, where the second did not keep all: zones, and lists where the hint says tuple or the reverse.
+- to write with care, where the second did not keep all: zones, and lists where the hint says tuple
+  or the reverse.
 
 Which fields of models were set stands beside the text (`infinitic.codec.unset_fields`).
 """
@@ -54,8 +58,8 @@ class PydanticCodec(RoundTripCodec):
         from pydantic import BaseModel, TypeAdapter
         from pydantic_core import SchemaSerializer, SchemaValidator
 
-        # TypeAdapter takes no `config` for models, dataclasses and TypedDicts, and models ignore the one
-        # around them: ours is written into a copy of the schema.
+        # TypeAdapter takes no `config` for models, dataclasses and TypedDicts, and models ignore
+        # the one around them: ours is written into a copy of the schema.
         self._classes: set[type] = set()
         adapter: TypeAdapter[Any] = TypeAdapter(cast(Any, hint))
         self._schema = dict(adapter.core_schema)
@@ -104,7 +108,10 @@ class PydanticCodec(RoundTripCodec):
         return data
 
     def _encode_with_care(self, value: Any, models: list[tuple[Any, Any]] | None) -> tuple[bytes, Any] | None:
-        """The text of a value of which pydantic would lose something, and what it is read as; None if so does this."""
+        """The text of a value of which pydantic would lose something, and what it is read as.
+
+        None if this loses something, too.
+        """
         tuples: dict[int, Any] = {}
         try:
             data = self._careful_writer()(value, by_alias=True, round_trip=True, warnings="error", context=tuples)
@@ -140,11 +147,12 @@ class PydanticCodec(RoundTripCodec):
         except Exception as strict_error:  # noqa: BLE001 - validators of users raise anything
             error = self._beyond_lists(value, strict_error)
             return f"expected {hint_name(self.hint)}, got {shown(value)}: {sentence(error)}"
-        # The serializer is stricter than the validator, or cannot read what it writes, or has a bug.
+        # The serializer is stricter than the validator, or cannot read what it writes, or has a
+        # bug.
         return super()._reason(value, error) + self._cure(error)
 
     def _beyond_lists(self, value: Any, error: Exception) -> Exception:
-        """What else is wrong, where it was a list for a tuple or the reverse, which would be taken."""
+        """What else is wrong, beside a list for a tuple or the reverse, which would be taken."""
         problems: list[Any] = cast(Any, error).errors() if hasattr(error, "errors") else []
         if not any(each["type"] in _LISTS and each["input"].__class__ in (list, tuple) for each in problems):
             return error
@@ -177,13 +185,16 @@ class PydanticCodec(RoundTripCodec):
         )
 
 
-# ── Changing a core schema ──────────────────────────────────────────────────────────────────────────
+# ── Changing a core schema ────────────────────────────────────────────────────────────────────────
 
 
 def _configured(node: object, classes: set[type], change: _Change) -> Any:
-    """A copy of a core schema with our config, and each field written under the one name it is read by.
+    """A copy of a core schema with our config.
 
-    Adds to `classes` the models and dataclasses that are found in it. `change` is given each node and its copy.
+    Each field is written under the one name it is read by.
+
+    Adds to `classes` the models and dataclasses that are found in it. `change` is given each node
+    and its copy.
     """
     if isinstance(node, list | tuple):
         items = [_configured(item, classes, change) for item in cast(Iterable[Any], node)]
@@ -237,7 +248,10 @@ def _as_it_is(node: dict[str, Any], copy: dict[str, Any]) -> dict[str, Any]:
 
 
 def _to_read(node: dict[str, Any], copy: dict[str, Any]) -> dict[str, Any]:
-    """Datetimes and times are read by pydantic, or if it cannot, with the zone behind them and then checked by it."""
+    """Datetimes and times are read by pydantic.
+
+    If it cannot, they are read with the zone behind them, and then checked by it.
+    """
     if node.get("type") not in _MOMENTS:
         return copy
     from pydantic_core import core_schema
@@ -292,7 +306,10 @@ _WRITERS: dict[str, Any] = {
 
 @contextmanager
 def _not_prebuilt(classes: set[type]) -> Generator[None]:
-    """Makes pydantic-core build by our schema. It would reuse what a nested model was built with before."""
+    """Makes pydantic-core build by our schema.
+
+    It would reuse what a nested model was built with before.
+    """
     with _building:
         complete: list[Any] = [model for model in classes if model.__dict__.get("__pydantic_complete__")]
         for model in complete:

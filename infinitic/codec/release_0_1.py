@@ -1,4 +1,7 @@
-"""What release 0.1 would have written: it had neither zones behind datetimes nor marks of what was set in a model."""
+"""What release 0.1 would have written.
+
+It had neither zones behind datetimes nor marks of what was set in a model.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ _parts = msgspec.json.Decoder(list[msgspec.Raw] | dict[str, list[msgspec.Raw] | 
 
 
 def same_arguments(recorded: bytes, requested: bytes) -> bool:
-    """True if two texts of the arguments of a call are the same, or the first is as release 0.1 wrote the second."""
+    """True if two texts of the arguments of a call are the same.
+
+    Or if the first is what release 0.1 would have written for the second.
+    """
     if recorded == requested:
         return True
     if b"[" not in requested[1:] and b'"$unset"' not in requested:
@@ -26,7 +32,10 @@ def same_arguments(recorded: bytes, requested: bytes) -> bool:
 
 
 def _plain(part: Any, *, marks: bool) -> Any:
-    """Arguments as plain JSON, in the way of release 0.1 if `marks`; objects as lists, for their order counts."""
+    """Arguments as plain JSON, in the way of release 0.1 if `marks`.
+
+    Objects become lists, for their order counts.
+    """
     kind: Any = part.__class__
     if issubclass(kind, list):
         return [_plain(each, marks=marks) for each in part]

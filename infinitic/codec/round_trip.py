@@ -1,7 +1,8 @@
 """The base of all codecs, and of those that check: what was written is read again and compared.
 
-`RoundTripCodec` serves what msgspec takes (`MsgspecCodec`, here) and pydantic (`infinitic.codec.pydantic_values`): the
-receiver gets the same value, or the sender an error that says what to do about it.
+`RoundTripCodec` serves what msgspec takes (`MsgspecCodec`, here) and pydantic
+(`infinitic.codec.pydantic_values`): the receiver gets the same value, or the sender an error that
+says what to do about it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from infinitic.limits import TOO_DEEP
 
 _to_json = msgspec.json.Encoder().encode
 
-# The names of the two ways to read a datetime in pydantic's errors: plain ISO 8601, and with a zone behind it.
+# The names of the two ways to read a datetime in pydantic's errors: plain ISO 8601, and with a zone
+# behind it.
 PLAIN, ZONED = "$plain", "$zoned"
 
 
@@ -38,7 +40,10 @@ class ValueCodec(ABC):
 
     @abstractmethod
     def encode(self, value: Any) -> bytes:
-        """JSON text in UTF-8. Raises `PayloadError` if `value` does not fit or would not come back equal."""
+        """JSON text in UTF-8.
+
+        Raises `PayloadError` if `value` does not fit or would not come back equal.
+        """
 
     @abstractmethod
     def decode(self, data: bytes | msgspec.Raw) -> Any:
@@ -57,7 +62,10 @@ def hint_name(hint: object) -> str:
 
 
 class RoundTripCodec(ValueCodec):
-    """Writes, reads what it wrote, and compares: whatever the hint is, the receiver gets the same value."""
+    """Writes, reads what it wrote, and compares.
+
+    Whatever the hint is, the receiver gets the same value.
+    """
 
     __slots__ = ()
 
@@ -74,7 +82,7 @@ class RoundTripCodec(ValueCodec):
     def _read(self, data: bytes) -> Any: ...
 
     def _refuse(self, value: Any, change: str | None, error: Exception | None) -> typing.NoReturn:
-        """Raise `PayloadError` for what has changed, or else for the error of serializer or validator."""
+        """Raise `PayloadError` for what has changed, or for the error of the serializer."""
         if _is_of_another_class(self.hint, value):
             text = misfit(self.hint, value)
         elif isinstance(error, RecursionError):
@@ -98,7 +106,8 @@ class MsgspecCodec(RoundTripCodec):
     def __init__(self, hint: object) -> None:
         super().__init__(hint)
         self._from_json = msgspec.json.Decoder[Any](cast(Any, hint)).decode
-        # msgspec does not tell where it made a list. If nothing else in the hint makes one, a hint of list did.
+        # msgspec does not tell where it made a list. If nothing else in the hint makes one, a hint
+        # of list did.
         self._notes = Notes(lists=not any(_may_be_a_list(part) for part in parts_of(hint, {})))
 
     def encode(self, value: Any) -> bytes:

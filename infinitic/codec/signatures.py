@@ -1,11 +1,14 @@
-"""Calls as JSON text: a `Signature` encodes the arguments and the result of one function, by its type hints.
+"""Calls as JSON text.
 
-Wire form of arguments: a JSON array of the positional ones, ``[1,"a"]``. Only if others are passed by name,
-``{"a":[1,"a"],"k":{"name":2}}``, without ``a`` if that is empty. One call has one form: what is passed by
-name travels by position where it can, and keyword-only arguments in the order of their declaration. Defaults
-are not sent: the receiver applies its own.
+A `Signature` encodes the arguments and the result of one function, by its type hints.
 
-This module knows nothing of services and workflows (`infinitic.definitions.service_contract`) and calls nothing.
+Wire form of arguments: a JSON array of the positional ones, ``[1,"a"]``. Only if others are passed
+by name, ``{"a":[1,"a"],"k":{"name":2}}``, without ``a`` if that is empty. One call has one form:
+what is passed by name travels by position where it can, and keyword-only arguments in the order of
+their declaration. Defaults are not sent: the receiver applies its own.
+
+This module knows nothing of services and workflows (`infinitic.definitions.service_contract`) and
+calls nothing.
 """
 
 from __future__ import annotations
@@ -47,8 +50,9 @@ _NEVER_ALL = 1 << 30  # more arguments than a call can have
 class Signature:
     """How one function is called. Get one from `Signature.of`.
 
-    `name` is what messages call the function (``Flights.book``), `result_hint` the type hint of what a call
-    gives in the end (`Any` if there is none), `is_coroutine` whether it was declared with ``async def``.
+    `name` is what messages call the function (``Flights.book``), `result_hint` the type hint of
+    what a call gives in the end (`Any` if there is none), `is_coroutine` whether it was declared
+    with ``async def``.
     """
 
     __slots__ = (
@@ -108,7 +112,8 @@ class Signature:
             name: what messages call it; by default its qualified name.
             namespace: where names in its type hints are looked up besides its module.
 
-        Raises `UsageError` for a generator function, or a type hint that cannot be resolved or has no codec.
+        Raises `UsageError` for a generator function, or a type hint that cannot be resolved or has
+        no codec.
         """
         qualified: str = getattr(function, "__qualname__", type(function).__qualname__)
         called = name or qualified.rpartition("<locals>.")[2]
@@ -159,7 +164,8 @@ class Signature:
     def encode_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """The arguments of a call as JSON text.
 
-        Raises `UsageError` if the function cannot be called so, `PayloadError` if a value does not fit.
+        Raises `UsageError` if the function cannot be called so, `PayloadError` if a value does not
+        fit.
         """
         if not kwargs:
             try:
@@ -189,7 +195,8 @@ class Signature:
     def decode_arguments(self, data: bytes | msgspec.Raw) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and named arguments, ready for ``function(*args, **kwargs)``.
 
-        Those that have defaults may be missing. Raises `DecodingError` that names function and parameter.
+        Those that have defaults may be missing. Raises `DecodingError` that names function and
+        parameter.
         """
         named: dict[str, msgspec.Raw] = {}
         try:
@@ -214,7 +221,10 @@ class Signature:
         return args, {name: self._decode_one(*self._named(name), raw) for name, raw in named.items()}
 
     def _problem(self, count: int, named: Collection[str]) -> str | None:
-        """Why the function cannot be called with `count` positional arguments and those names, or None."""
+        """Why the function cannot be called with these arguments; None if it can.
+
+        They are `count` positional ones and those names.
+        """
         most = len(self._positional)
         if count > most and self._rest is None:
             return f"takes {most} positional argument{'' if most == 1 else 's'}, got {count}"
@@ -232,7 +242,7 @@ class Signature:
         return f"misses argument{'s' if len(absent) > 1 else ''} {', '.join(absent)}" if absent else None
 
     def _missing(self, count: int) -> list[_Argument]:
-        """All but the first `count` positional arguments, those that are only passed by name included."""
+        """All but the first `count` positional arguments, and those that are given by name."""
         positional = {argument.name for argument in self._positional if argument.by_name}
         only_by_name = [argument for name, argument in self._by_name.items() if name not in positional]
         return self._positional[count:] + only_by_name
@@ -267,14 +277,20 @@ class Signature:
     # ── Result ──
 
     def encode_result(self, value: Any) -> bytes:
-        """What the function gave, as JSON text. Raises `PayloadError` if it does not fit the return hint."""
+        """What the function gave, as JSON text.
+
+        Raises `PayloadError` if it does not fit the return hint.
+        """
         try:
             return self._result.encode(value)
         except PayloadError as error:
             raise PayloadError(f"{self.name}() result: {error}") from error.__cause__
 
     def decode_result(self, data: bytes | msgspec.Raw) -> Any:
-        """What the function gave. Raises `DecodingError` if the text does not fit the return hint."""
+        """What the function gave.
+
+        Raises `DecodingError` if the text does not fit the return hint.
+        """
         try:
             return self._result.decode(data)
         except DecodingError as error:

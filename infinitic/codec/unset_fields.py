@@ -1,14 +1,18 @@
-"""Which fields of pydantic models were set: kept beside the JSON text of a value, which has no place for it.
+"""Which fields of pydantic models were set.
 
-`model_fields_set` and `exclude_unset` tell "left out" from "set to its default". A model writes all its fields, so
-that a receiver whose class has other defaults gets the values of the sender. What was not set is said in a member
-``$unset`` at the end of the text: ``{"id":1,"note":null,"$unset":[[["note"],[],[[]]]]}``. A value that is no JSON
-object is wrapped: ``{"$value":[…],"$unset":[…]}``. Each entry has the names that were not set, those that were although
-the text lacks them, and the places of all models of which that is so. A place is a list of steps from the value
-inwards: names of fields, and positions in lists, tuples and dicts.
+This is kept beside the JSON text of a value, which has no place for it.
 
-Every codec but those of single builtins reads the member off, so that a receiver whose hint says less, such as `Any`,
-gets the value alone; and adds an empty one to a value that happens to end like it.
+`model_fields_set` and `exclude_unset` tell "left out" from "set to its default". A model writes all
+its fields, so that a receiver whose class has other defaults gets the values of the sender. What
+was not set is said in a member ``$unset`` at the end of the text:
+``{"id":1,"note":null,"$unset":[[["note"],[],[[]]]]}``. A value that is no JSON object is wrapped:
+``{"$value":[…],"$unset":[…]}``. Each entry has the names that were not set, those that were
+although the text lacks them, and the places of all models of which that is so. A place is a list of
+steps from the value inwards: names of fields, and positions in lists, tuples and dicts.
+
+Every codec but those of single builtins reads the member off, so that a receiver whose hint says
+less, such as `Any`, gets the value alone; and adds an empty one to a value that happens to end like
+it.
 """
 
 from __future__ import annotations
@@ -39,7 +43,8 @@ def join(data: bytes, value: object, models: Collection[tuple[Any, Any]]) -> byt
         value: what the text is read as.
         models: pairs of models as they were sent and as they are in `value`.
 
-    Returns None if one of them cannot be reached: it stands in a set, or in an object of a class without fields.
+    Returns None if one of them cannot be reached: it stands in a set, or in an object of a class
+    without fields.
     """
     wanted = {id(arrived): (sent, arrived) for sent, arrived in models}
     groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[_Place]] = {}
@@ -61,7 +66,10 @@ def needs_mark(data: bytes) -> bool:
 
 
 def split(data: bytes) -> tuple[bytes, list[_Entry]]:
-    """The JSON text of a value, and what stands beside it: nothing in the text of another program."""
+    """The JSON text of a value, and what stands beside it.
+
+    Nothing does in the text of another program.
+    """
     if data[-2:] != END:
         return data, []
     start = data.rfind(_MEMBER)
@@ -79,7 +87,10 @@ def split(data: bytes) -> tuple[bytes, list[_Entry]]:
 
 
 def apply(marks: list[_Entry], value: object) -> None:
-    """Put right what was set in the models of a value. Raises `ValueError` if a place is none of a model."""
+    """Put right what was set in the models of a value.
+
+    Raises `ValueError` if a place is none of a model.
+    """
     items: dict[int, tuple[Any, list[Any]]] = {}  # positions in a dict would be counted from its start each time
     try:
         for unset, also_set, places in marks:

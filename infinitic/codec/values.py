@@ -1,18 +1,20 @@
 """Values as JSON text, by their type hint: `value_codec(hint)` gives a `ValueCodec`.
 
-The hint decides what is written and what is built, never the wire: no class names in payloads, no pickle.
-Nothing is changed in silence: `encode` refuses a value that `decode` would give back as anything else.
-Which codec serves a hint:
+The hint decides what is written and what is built, never the wire: no class names in payloads, no
+pickle. Nothing is changed in silence: `encode` refuses a value that `decode` would give back as
+anything else. Which codec serves a hint:
 
-- ``int``, ``str``, ``bool``, ``float``, ``None``, and each of them ``| None``: msgspec, exact types only.
-  This is the hot path, and it costs no import of pydantic (100 ms).
-- no hint, ``Any``, ``object``, ``dict``, ``list``, ``dict[str, Any]``, ``list[Any]``, also ``| None``: plain
-  JSON. A float that is not finite is written as ``{"$float":"NaN"}``; a dict that looks so is refused.
+- ``int``, ``str``, ``bool``, ``float``, ``None``, and each of them ``| None``: msgspec, exact types
+  only. This is the hot path, and it costs no import of pydantic (100 ms).
+- no hint, ``Any``, ``object``, ``dict``, ``list``, ``dict[str, Any]``, ``list[Any]``, also ``|
+  None``: plain JSON. A float that is not finite is written as ``{"$float":"NaN"}``; a dict that
+  looks so is refused.
 - a hint that holds a `msgspec.Struct` anywhere: msgspec for the whole hint, with msgspec's rules.
-- all others: pydantic as its ``TypeAdapter`` takes them, with ``"NaN"``, ``"Infinity"``, ``"-Infinity"`` and
-  bytes as (URL-safe) base64, also inside models.
+- all others: pydantic as its ``TypeAdapter`` takes them, with ``"NaN"``, ``"Infinity"``,
+  ``"-Infinity"`` and bytes as (URL-safe) base64, also inside models.
 
-This module knows nothing of calls and parameters (`infinitic.codec.signatures`), compression or encryption.
+This module knows nothing of calls and parameters (`infinitic.codec.signatures`), compression or
+encryption.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ _to_json = msgspec.json.Encoder().encode
 
 
 def value_codec(hint: object) -> ValueCodec:
-    """The codec of a type hint; `inspect.Parameter.empty` stands for none. Equal hints share one codec.
+    """The codec of a type hint; `inspect.Parameter.empty` stands for none.
+
+    Equal hints share one codec.
 
     Raises `UsageError` if there is no codec for the hint.
     """
@@ -59,11 +63,12 @@ def value_codec(hint: object) -> ValueCodec:
     return _build_once(hint, repr(hint))
 
 
-# ── Builtin scalars: the hot path ───────────────────────────────────────────────────────────────────
+# ── Builtin scalars: the hot path ─────────────────────────────────────────────────────────────────
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-# Python refuses to convert an int of more digits than sys.get_int_max_str_digits(), by default 4,300, because
-# the time it takes is quadratic. So it is with decimal, but up to this limit that is a quarter of a second.
+# Python refuses to convert an int of more digits than sys.get_int_max_str_digits(), by default
+# 4,300, because the time it takes is quadratic. So it is with decimal, but up to this limit that is
+# a quarter of a second.
 _MAX_DIGITS = 100_000
 _LONG_INT = re.compile(rb"-?[1-9][0-9]{600,%d}" % (_MAX_DIGITS - 1))
 
@@ -151,7 +156,7 @@ def _non_finite(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-# ── Plain JSON ──────────────────────────────────────────────────────────────────────────────────────
+# ── Plain JSON ────────────────────────────────────────────────────────────────────────────────────
 
 _TAG = "$float"
 _TAG_BYTES = _TAG.encode()
@@ -230,7 +235,7 @@ def _tag(fields: dict[Any, Any]) -> float | None:
     return _NON_FINITE.get(name) if isinstance(name, str) else None
 
 
-# ── Which codec ─────────────────────────────────────────────────────────────────────────────────────
+# ── Which codec ───────────────────────────────────────────────────────────────────────────────────
 
 
 _NO_HINT = (inspect.Parameter.empty, Any, object)

@@ -1,4 +1,7 @@
-"""Signals inside an instance: a `Channel` keeps them until a `Receiver` that is awaited takes them."""
+"""Signals inside an instance.
+
+A `Channel` keeps them until a `Receiver` that is awaited takes them.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,13 @@ KEEP = 10_000
 class Channel(Generic[T]):
     """A channel declared in the class body of a workflow: ``approvals = Channel[bool]()``.
 
-    Outside, signals are sent to it through a stub: ``await client.get_workflow_by_id(Trip, id).approvals.send(True)``.
-    Inside, `receive` gives a receiver to await. Signals that nobody awaits yet are kept, in order.
+    Outside, signals are sent to it through a stub: ``await client.get_workflow_by_id(Trip,
+    id).approvals.send(True)``. Inside, `receive` gives a receiver to await. Signals that nobody
+    awaits yet are kept, in order.
 
     Args:
-        keep: how many signals to keep at most; more are dropped, with a warning. 0: drop what nobody waits for.
+        keep: how many signals to keep at most; more are dropped, with a warning. 0: drop what
+            nobody waits for.
     """
 
     name: str = ""
@@ -49,7 +54,8 @@ class Channel(Generic[T]):
 
         Args:
             value: the signal.
-            confirm: return only when the workflow has got it; raises `WorkflowUnknownError` if there is none.
+            confirm: return only when the workflow has got it; raises `WorkflowUnknownError` if
+                there is none.
         """
         raise UsageError(
             f"Channel '{self.name}': signals are sent through a stub of a client, "
@@ -70,13 +76,16 @@ class Channel(Generic[T]):
         limit: int | None = None,
         where: str | Mapping[str, object] | None = None,
     ) -> Receiver[Any]:
-        """A receiver of signals. It takes one each time it is awaited, alone or in a combination, and none otherwise.
+        """A receiver of signals.
+
+        It takes one each time it is awaited, alone or in a combination, and none otherwise.
 
         Args:
             type: take only signals that are instances of this class.
             limit: how many signals it gives; awaiting it once more raises `ChannelClosedError`.
-            where: take only signals that match: a JSONPath query (RFC 9535) that must find something in the signal,
-                a filter such as ``"?@.amount > 10"`` on the signal itself, or a mapping of fields to equal values.
+            where: take only signals that match: a JSONPath query (RFC 9535) that must find
+                something in the signal, a filter such as ``"?@.amount > 10"`` on the signal itself,
+                or a mapping of fields to equal values.
         """
         raise UsageError(f"Channel '{self.name}': receive() is for the code of the workflow, while it runs")
 
@@ -122,7 +131,10 @@ class BoundChannel(Channel[T]):
         self._waiting.append(taking)
 
     def release(self, taking: _Taking) -> None:
-        """The receiver gave up: it waits no more, and what it had taken goes back to its place in the order."""
+        """The receiver gave up: it waits no more.
+
+        What it had taken goes back to its place in the order.
+        """
         if taking in self._waiting:
             self._waiting.remove(taking)
         elif taking.signal is not None:
@@ -163,9 +175,10 @@ def _number(signal: _Signal) -> int:
 
 
 class Receiver(Source[T]):
-    """Gives one signal each time it is awaited, as often as you like; ``async for`` gives all that come.
+    """Gives one signal each time it is awaited; ``async for`` gives all that come.
 
-    Its status is that of the latest await. A receiver whose race is lost or whose wait was cancelled takes nothing.
+    Its status is that of the latest await. A receiver whose race is lost or whose wait was
+    cancelled takes nothing.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
 """`any_of` and `all_of` of deferreds and receivers.
 
-A combination is told by its parts that they are settled, and settles at once, not by a callback: whatever happens next
-in an activation finds it settled. Receivers take signals only while somebody waits for a combination around them: such
-a wait is a *race* of its own, in which what was taken counts, and is given back when the race is lost.
+A combination is told by its parts that they are settled, and settles at once, not by a callback:
+whatever happens next in an activation finds it settled. Receivers take signals only while somebody
+waits for a combination around them: such a wait is a *race* of its own, in which what was taken
+counts, and is given back when the race is lost.
 
 Nothing here is recursive: a thousand parts joined by `|` are nested a thousand deep.
 """
@@ -77,7 +78,10 @@ _NO_PART: tuple[int, Part | None] = (-1, None)
 
 
 class Combination(Deferred[Any]):
-    """`any_of` or `all_of`. Its own state knows of its deferreds; what its receivers take is known to its races."""
+    """`any_of` or `all_of`.
+
+    Its own state knows of its deferreds; what its receivers take is known to its races.
+    """
 
     def __init__(self, home: Home, parts: Sequence[Waitable[Any]], *, every: bool) -> None:
         super().__init__(home, -1)
@@ -101,7 +105,10 @@ class Combination(Deferred[Any]):
                     part.watchers[self] = part.watchers.get(self, 0) + 1
 
     def take(self, part: Deferred[Any]) -> bool:
-        """A deferred of it is settled. Returns True if this is settled by it, and those who watch this must be told."""
+        """A deferred of it is settled.
+
+        Returns True if this is settled by it, and those who watch this must be told.
+        """
         if self.done():
             return False
         self._missing -= 1
@@ -198,7 +205,10 @@ class Combination(Deferred[Any]):
 
 
 class _Node:
-    """A combination as one race sees it. `children` are its receivers' takings, its nodes and its other deferreds."""
+    """A combination as one race sees it.
+
+    `children` are its receivers' takings, its nodes and its other deferreds.
+    """
 
     __slots__ = (
         "children",
@@ -245,7 +255,10 @@ class _Node:
             child, node = node, node.parent
 
     def hear(self, part: Deferred[Any], failure: BaseException | None) -> None:
-        """A deferred of the combination is settled. One that this race has settled before stays as it was here."""
+        """A deferred of the combination is settled.
+
+        One that this race has settled before stays as it was here.
+        """
         if isinstance(part, Combination) and part.receives:
             known = [each for each in self.children if isinstance(each, _Node) and each.combination is part]
             new = next((each for each in known if not each.counted), None)
@@ -256,7 +269,10 @@ class _Node:
         self.take(part, failure)
 
     def let_go(self, *, keep_all: bool = False) -> None:
-        """The receivers below this take nothing any more, and give back what they took, but for what is used."""
+        """The receivers below this take nothing any more, and give back what they took.
+
+        What is used stays.
+        """
         going = [] if keep_all else [child for child in self.children if child is not self.used]
         for child in going:
             if isinstance(child, _Node):
@@ -269,7 +285,10 @@ class _Node:
                 child.receiver.release(child)
 
     def drop(self) -> None:
-        """This does not matter any more: its combination is settled otherwise, or nobody waits for it."""
+        """This does not matter any more.
+
+        Its combination is settled otherwise, or nobody waits for it.
+        """
         if self in self.combination.nodes:
             self.combination.nodes.remove(self)
         if not self.settled:
@@ -338,7 +357,8 @@ class _Race:
     def give_back(self) -> bool:
         """The only wait was cancelled in the activation that settled it: it was in vain.
 
-        Returns False if there is nothing to give back, or somebody else uses it. Else all is pending as before.
+        Returns False if there is nothing to give back, or somebody else uses it. Else all is
+        pending as before.
         """
         if self._shared or not self._taken:
             return False
@@ -399,7 +419,9 @@ def any_of(
 @overload
 def any_of(*deferreds: Waitable[T]) -> Deferred[T]: ...
 def any_of(*deferreds: Waitable[Any]) -> Deferred[Any]:
-    """The first value; a failure only when none is pending any more, and then the last one. Losers are left alone.
+    """The first value; a failure only when none is pending any more, and then the last one.
+
+    Losers are left alone.
 
     Raises `UsageError` for no deferred at all: it could never complete.
     """
@@ -427,6 +449,7 @@ def all_of(*deferreds: Waitable[T]) -> Deferred[list[T]]: ...
 def all_of(*deferreds: Waitable[Any]) -> Deferred[Any]:
     """The values of all, in the order of the arguments; the first failure at once. ``[]`` for none.
 
-    It is a list always; typed as a tuple, as `asyncio.gather` is, it can be unpacked with the type of each value.
+    It is a list always; typed as a tuple, as `asyncio.gather` is, it can be unpacked with the type
+    of each value.
     """
     return Combination(_home_of(deferreds, every=True), deferreds, every=True)

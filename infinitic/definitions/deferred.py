@@ -70,7 +70,7 @@ def status_of(future: asyncio.Future[Any]) -> DeferredStatus:
 
 
 class Waitable(Generic[T_co]):
-    """A `Deferred` or a `Receiver`: what can be awaited and combined, and asked what has become of it."""
+    """A `Deferred` or a `Receiver`: it can be awaited and combined, and has a status."""
 
     __slots__ = ()
 
@@ -118,8 +118,9 @@ class Watcher(Protocol):
 class Deferred(asyncio.Future[T], Waitable[T]):
     """The value of a task or timer, once it is there: a future of the workflow's own loop.
 
-    Await it as often as you like. Awaiting raises a `DeferredError` if it did not complete. Cancelling an await of it
-    cancels what stands behind it, as in asyncio; `asyncio.shield` keeps it.
+    Await it as often as you like. Awaiting raises a `DeferredError` if it did not complete.
+    Cancelling an await of it cancels what stands behind it, as in asyncio; `asyncio.shield` keeps
+    it.
     """
 
     _position: int
@@ -145,7 +146,10 @@ class Deferred(asyncio.Future[T], Waitable[T]):
             tell(self)
 
     def fail(self, error: BaseException) -> None:
-        """Settle with an error. Unlike a plain future's, one that nobody awaits is not logged: fire and forget."""
+        """Settle with an error.
+
+        Unlike a plain future's, one that nobody awaits is not logged: fire and forget.
+        """
         self.set_exception(error)
         self._log_traceback = False
         if self.watchers is not None:
@@ -166,7 +170,10 @@ class Deferred(asyncio.Future[T], Waitable[T]):
         return True
 
     def _is_meant_by_user(self, msg: object) -> bool:
-        """False for a cancellation by asyncio: of an await of this, or by `wait_for`, which has no message."""
+        """False for a cancellation by asyncio.
+
+        That is one of an await of this, or one by `wait_for`, which has no message.
+        """
         caller = sys._getframe(2).f_code  # pyright: ignore[reportPrivateUsage]  # documented
         return msg is BY_USER and caller is not _WAIT_FOR
 
@@ -198,7 +205,10 @@ class Deferred(asyncio.Future[T], Waitable[T]):
 
 
 def tell(deferred: Deferred[Any]) -> None:
-    """Tell those who watch a deferred that it is settled, and those who watch them if they are settled by that."""
+    """Tell those who watch a deferred that it is settled.
+
+    And those who watch them, if they are settled by that.
+    """
     settled: list[Deferred[Any] | Watcher] = [deferred]
     for each in settled:
         watchers: dict[Watcher, int] | None

@@ -1,4 +1,7 @@
-"""Names and signatures of services: what a caller needs of a contract, and a worker of an implementation."""
+"""Names and signatures of services.
+
+They are what a caller needs of a contract, and a worker of an implementation.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ _NONE = TaskOptions()
 
 
 def remembered(read: F) -> F:
-    """Remember what was read of the latest 1024 classes. As `lru_cache`, which hides the types of its arguments."""
+    """Remember what was read of the latest 1024 classes.
+
+    As `lru_cache`, which hides the types of its arguments.
+    """
     return cast(F, lru_cache(1024)(read))
 
 
@@ -74,9 +80,12 @@ def _bases(cls: type[Any]) -> list[type[Any]]:
 
 
 def service_name(cls: type[Any]) -> str:
-    """The name of a service: the nearest one that is given, else that of the contract it implements, else its own.
+    """The name of a service.
 
-    A contract is a base that is decorated with `@service`, or describes tasks without implementing them.
+    It is the nearest one that is given, else that of the contract it implements, else its own.
+
+    A contract is a base that is decorated with `@service`, or describes tasks without implementing
+    them.
 
     Raises `RegistrationError` if two unrelated contracts are candidates.
     """
@@ -92,7 +101,10 @@ def service_name(cls: type[Any]) -> str:
 
 
 def _is_contract(cls: type[Any]) -> bool:
-    """True for a class that describes a service without being one: abstract, a Protocol, or with bodies of `...`."""
+    """True for a class that describes a service without being one.
+
+    That is an abstract one, a Protocol, or one with bodies of `...`.
+    """
     if cls is Protocol:
         return False
     return (
@@ -106,7 +118,7 @@ _TRIVIAL = {"RESUME", "RETURN_GENERATOR", "POP_TOP", "RETURN_VALUE", "NOP", "CAL
 
 
 def is_unimplemented(function: object) -> bool:
-    """True for an abstract function, and for one whose body is just `...`, `pass` or a docstring."""
+    """True for an abstract function, and for a body of just `...`, `pass` or a docstring."""
     target = getattr(function, "__func__", function)
     if getattr(target, "__isabstractmethod__", False):
         return True
@@ -120,7 +132,10 @@ def is_unimplemented(function: object) -> bool:
 
 
 def public_functions(cls: type[Any]) -> dict[str, Any]:
-    """The public functions of a class and its bases by name, as they stand in the class (static, class methods too)."""
+    """The public functions of a class and its bases, by name.
+
+    They are given as they stand in the class; static and class methods too.
+    """
     found: dict[str, Any] = {}
     for base in reversed(_bases(cls)):
         for name, value in vars(base).items():
@@ -154,7 +169,10 @@ def _task_name(cls: type[Any], attribute: str) -> str:
 
 
 def check_service(what: str, given: object) -> None:
-    """Raise `UsageError` if something is not the class of a service. `what` was given it: ``new_service``."""
+    """Raise `UsageError` if something is not the class of a service.
+
+    `what` was given it: ``new_service``.
+    """
     if not isinstance(given, type):
         if isinstance(given, str | int | float | None) or inspect.isroutine(given):
             raise UsageError(f"{what} takes the class of a service, got {given!r}")
@@ -170,7 +188,10 @@ def check_service(what: str, given: object) -> None:
 
 @remembered
 def contract_of(cls: type[Any]) -> ServiceContract:
-    """The contract that a class describes. Raises `RegistrationError` if its hints cannot be used."""
+    """The contract that a class describes.
+
+    Raises `RegistrationError` if its hints cannot be used.
+    """
     check_service("new_service", cls)
     tasks: dict[str, TaskSpec] = {}
     for attribute, function in public_functions(cls).items():
@@ -185,7 +206,9 @@ def contract_of(cls: type[Any]) -> ServiceContract:
 
 
 def check_names(cls: type[Any], name: str, kind: str, functions: Mapping[str, str]) -> None:
-    """Raise `RegistrationError` for names that messages do not carry: they are those of classes and functions.
+    """Raise `RegistrationError` for names that messages do not carry.
+
+    The names are those of classes and functions.
 
     Args:
         cls: the class.
@@ -219,10 +242,12 @@ def signature_of(cls: type[Any], attribute: str, function: Any) -> Signature:
 def implementation_of(
     instance: object, *, retry: RetryPolicy | None = None, attempt_timeout: float | None = None
 ) -> ServiceImplementation:
-    """An instance of a service, as its executor needs it. Arguments win over `@task`, which wins over `@service`.
+    """An instance of a service, as its executor needs it.
 
-    Raises `RegistrationError` for a contract that is not implemented, or implemented twice under one name, `UsageError`
-    for what is no service.
+    Arguments win over `@task`, which wins over `@service`.
+
+    Raises `RegistrationError` for a contract that is not implemented, or implemented twice under
+    one name, `UsageError` for what is no service.
     """
     cls = type(instance)
     if is_workflow(cls):  # made by a factory, or given as an object
@@ -245,7 +270,10 @@ def implementation_with(
     retry: RetryPolicy | None = None,
     attempt_timeout: float | None = None,
 ) -> ServiceImplementation:
-    """The service that `cls` describes, with these functions for its public methods. Else as `implementation_of`."""
+    """The service that `cls` describes, with these functions for its public methods.
+
+    Else as `implementation_of`.
+    """
     tasks: dict[str, TaskImplementation] = {}
     for attribute, function in public_functions(cls).items():
         name = _task_name(cls, attribute)

@@ -49,7 +49,10 @@ def _options(
 
 
 def timeout(what: str, duration: float | timedelta | None) -> float | None:
-    """A timeout in seconds, None for none. Raises `UsageError` that names `what` if it is not above zero."""
+    """A timeout in seconds, None for none.
+
+    Raises `UsageError` that names `what` if it is not above zero.
+    """
     if duration is None:
         return None
     seconds = to_seconds(duration)
@@ -83,13 +86,17 @@ def task(
     attempt_timeout: float | timedelta | None = None,
     total_timeout: float | timedelta | None = None,
 ) -> F | Callable[[F], F]:
-    """Say how a method of a service is run as a task. Every public method is a task, decorated or not.
+    """Say how a method of a service is run as a task.
+
+    Every public method is a task, decorated or not.
 
     Args:
         name: the name in messages; by default that of the method.
         retry: the retry policy; none by default: a failed attempt fails the task.
-        attempt_timeout: seconds that one attempt may take; it is cancelled then, and may be retried.
-        total_timeout: seconds that the caller waits for the task, with all its retries and on the way.
+        attempt_timeout: seconds that one attempt may take; it is cancelled then, and may be
+            retried.
+        total_timeout: seconds that the caller waits for the task, with all its retries and on the
+            way.
     """
     options = _options("@task", name, retry, attempt_timeout, total_timeout)
 
@@ -123,7 +130,10 @@ def service(
     attempt_timeout: float | timedelta | None = None,
     total_timeout: float | timedelta | None = None,
 ) -> C | Callable[[C], C]:
-    """Name a service, and say what holds for all its tasks. Arguments as for `task`; the name is that of the class."""
+    """Name a service, and say what holds for all its tasks.
+
+    Arguments as for `task`; the name is that of the class.
+    """
     options = _options("@service", name, retry, attempt_timeout, total_timeout)
 
     def decorate(decorated: C) -> C:

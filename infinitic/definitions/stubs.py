@@ -1,4 +1,7 @@
-"""Typed stubs: objects that look like a service, and turn calls into commands of the instance that they belong to."""
+"""Typed stubs: objects that look like a service.
+
+They turn calls into commands of the instance that they belong to.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the engine needs of a workflow class: its name and version, its methods, channels and defaults."""
+"""What is read from a workflow class.
+
+Its name and version, its methods, channels and defaults.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ class MethodSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WorkflowSpec:
-    """A workflow class, read. `methods` by name in messages, `attributes` by attribute. `retention` is in seconds."""
+    """A workflow class, read.
+
+    `methods` by name in messages, `attributes` by attribute. `retention` is in seconds.
+    """
 
     cls: type[Workflow]
     factory: Callable[[], Workflow] | None
@@ -136,7 +142,10 @@ def _check_channel(cls: type[Workflow], name: str, channel: Any) -> None:
 
 
 def _is_mutable(value: object) -> bool:
-    """True for a default that instances would share: one that has no hash by value, and that can be copied."""
+    """True for a default that instances would share.
+
+    That is one that has no hash by value, and that can be copied.
+    """
     if isinstance(value, Channel) or hasattr(type(value), "__get__"):
         return False
     by_identity = type(value).__hash__ is object.__hash__
@@ -162,7 +171,9 @@ def _method(cls: type[Workflow], attribute: str, function: Any) -> MethodSpec:
 
 
 def build(spec: WorkflowSpec, attributes: Mapping[str, object]) -> Workflow:
-    """A new object of the workflow class, with these attributes and its own defaults before its constructor runs.
+    """Make an object of the workflow class.
+
+    It has these attributes and its own defaults before its constructor runs.
 
     Where a factory makes the object they come after it.
     """

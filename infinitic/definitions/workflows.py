@@ -1,4 +1,4 @@
-"""What workflow authors use: `Workflow`, its decorators, channels, deferreds and their combinations."""
+"""What workflow authors use: `Workflow` and its decorators."""
 
 from __future__ import annotations
 
@@ -100,9 +100,10 @@ def workflow(
     Args:
         name: the name in messages; that of the class by default. Versions of one workflow share it.
         version: new instances take the highest version that their worker has, and keep it.
-        retention: seconds for which the result and the history of a closed instance are kept; a day by default.
-        replay_check: what replay compares with the history: "none", "simple" (kind and name) or "strict" (arguments
-            too).
+        retention: seconds for which the result and the history of a closed instance are kept; a day
+            by default.
+        replay_check: what replay compares with the history: "none", "simple" (kind and name) or
+            "strict" (arguments too).
     """
     if name is not None:
         check_name("The name in @workflow", name)
@@ -142,7 +143,9 @@ def method(*, name: str | None = None, total_timeout: float | timedelta | None =
 def method(
     function: F | None = None, /, *, name: str | None = None, total_timeout: float | timedelta | None = None
 ) -> F | Callable[[F], F]:
-    """Rename a method of a workflow, or bound the time its callers wait. Every public `async def` can be started.
+    """Rename a method of a workflow, or bound the time its callers wait.
+
+    Every public `async def` can be started.
 
     Args:
         name: the name in messages.
@@ -171,10 +174,13 @@ def owner_of(function: Callable[..., Any]) -> type[Workflow] | None:
 
 
 class Workflow:
-    """Base of all workflows. Public `async def` methods can be started; attributes are rebuilt by replay.
+    """Base of all workflows.
 
-    The code is ordinary asyncio code: `asyncio.sleep` is a durable timer; `gather`, `TaskGroup`, `timeout`, `wait`,
-    `Event`, `Queue` and `Lock` work and replay exactly. Real I/O and threads belong into services.
+    Public `async def` methods can be started; attributes are rebuilt by replay.
+
+    The code is ordinary asyncio code: `asyncio.sleep` is a durable timer; `gather`, `TaskGroup`,
+    `timeout`, `wait`, `Event`, `Queue` and `Lock` work and replay exactly. Real I/O and threads
+    belong into services.
     """
 
     __infinitic_workflow__ = True
@@ -200,13 +206,16 @@ class Workflow:
         meta: Mapping[str, bytes] | None = None,
         total_timeout: float | timedelta | None = None,
     ) -> T:
-        """A stub of a service, for the class body: ``flights = Workflow.new_service(Flights)``. Use it as a `Flights`.
+        """A stub of a service, for the class body: ``flights = Workflow.new_service(Flights)``.
+
+        Use it as a `Flights`.
 
         Args:
             contract: the class of the service: its contract, or the implementation itself.
             tags: given to every task of this stub.
             meta: given to every task of this stub.
-            total_timeout: seconds to wait for each task, with its retries; `TaskTimedOutError` is raised then.
+            total_timeout: seconds to wait for each task, with its retries; `TaskTimedOutError` is
+                raised then.
         """
         return cast(T, ServiceStub(contract, tags, meta, total_timeout))
 
@@ -215,7 +224,10 @@ class Workflow:
     @overload
     def dispatch(self, method: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[R]: ...
     def dispatch(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Deferred[Any]:
-        """Run a task in parallel: ``hotel = self.dispatch(self.hotels.book, request)``. Await the deferred later."""
+        """Run a task in parallel: ``hotel = self.dispatch(self.hotels.book, request)``.
+
+        Await the deferred later.
+        """
         deferred: Deferred[Any] = self._infinitic.dispatch(method, args, kwargs)
         return deferred
 
@@ -223,7 +235,8 @@ class Workflow:
         """A durable timer: its value is the instant at which it was due.
 
         Args:
-            when: a duration (seconds or timedelta), or an aware datetime; one that is past completes at once.
+            when: a duration (seconds or timedelta), or an aware datetime; one that is past
+                completes at once.
         """
         instance = self._infinitic
         due = to_instant(when) if isinstance(when, datetime) else instance.loop.now + to_seconds(when)
@@ -233,8 +246,9 @@ class Workflow:
     def inline(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a plain function once and remember its result: replay does not call it again.
 
-        For a little randomness or a look at the environment; real work belongs into a task. The result follows the
-        return hint of the function. If it raises, `TaskFailedError` (of the service "inline") is raised here.
+        For a little randomness or a look at the environment; real work belongs into a task. The
+        result follows the return hint of the function. If it raises, `TaskFailedError` (of the
+        service "inline") is raised here.
         """
         return cast(R, self._infinitic.inline(function, args, kwargs))
 
@@ -252,7 +266,10 @@ class Workflow:
         return UUID(int=self._infinitic.random.getrandbits(128), version=4)
 
     async def wait_until(self, predicate: Callable[[], bool]) -> None:
-        """Wait until a condition over the attributes of this workflow holds: looked at whenever the code pauses."""
+        """Wait until a condition over the attributes of this workflow holds.
+
+        It is looked at whenever the code pauses.
+        """
         await self._infinitic.wait_until(predicate)
 
     @property

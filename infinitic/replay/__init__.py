@@ -1,1 +1,4 @@
-"""How workflow code runs: one private event loop for each instance, fed by activations, replayed from history."""
+"""How workflow code runs.
+
+One private event loop for each instance, fed by activations, replayed from history.
+"""

@@ -40,7 +40,7 @@ class TimerDeferred(Deferred[Any]):
 
 
 class ReplayLogger(logging.LoggerAdapter[logging.Logger]):
-    """A logger that is silent while its instance replays, and while one that leaves memory cleans up."""
+    """A logger that is silent while its instance replays, or cleans up as it leaves memory."""
 
     def __init__(self, home: Home, name: str) -> None:
         super().__init__(logging.getLogger(name), {"workflow_id": home.id})

@@ -1,4 +1,7 @@
-"""What background tasks of workflow code raised, and nobody has awaited so far: logged, and listed for people."""
+"""What background tasks of workflow code raised, and nobody has awaited so far.
+
+It is logged once, and listed for people who ask why something is missing.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +41,16 @@ class BackgroundFailures:
         return tuple(text for _, text in self._unheard[-LISTED:])
 
     def report(self, context: dict[str, Any]) -> None:
-        """Take note of an exception that nobody handles. `context` is that of asyncio's handlers."""
+        """Take note of an exception that nobody handles.
+
+        `context` is that of asyncio's handlers.
+        """
         error = context.get("exception")
         if not self._loop.dead and not isinstance(error, Stop | Discarded):
             self._log(str(context.get("message")), error)
 
     def collect(self) -> None:
-        """The code rests: log the tasks that have raised, and forget those that somebody has awaited."""
+        """Log the tasks that have raised, and forget those that somebody has awaited since."""
         if self._unheard:
             self._unheard = [each for each in self._unheard if each[0] is None or has_news(each[0])]
         if not self._loop.failed:

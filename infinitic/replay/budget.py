@@ -1,8 +1,8 @@
 """Counts what workflow code asks for, against the limits of one activation.
 
-All that the code asks for in one activation goes into one commit, so its bytes are bounded. They are
-counted in two parts: since the code last rested, and before that in this activation. What is too
-large by itself is refused. What is only too large together with what came before is not: the
+All that the code asks for in one activation goes into one commit, so its bytes are bounded. They
+are counted in two parts: since the code last rested, and before that in this activation. What is
+too large by itself is refused. What is only too large together with what came before is not: the
 stimulus that led to it gets an activation of its own.
 """
 

@@ -22,7 +22,7 @@ from infinitic.replay.places import line_of as line_of, raised_at as raised_at, 
 
 
 def same(recorded: Command, requested: Command, check: ReplayCheck) -> bool:
-    """True if the command that the code asks for is the one in the history, as far as `check` looks."""
+    """True if the code asks for the command in the history, as far as `check` looks."""
     if check is ReplayCheck.NONE:
         return getattr(recorded, "position", None) == getattr(requested, "position", None)
     if type(recorded) is not type(requested):
@@ -98,7 +98,10 @@ _FOREIGN = ("attached to a different loop", "is bound to a different event loop"
 
 
 def foreign_await(error: BaseException) -> BaseException | None:
-    """What asyncio raised when the code awaited something of another loop: the error itself, or one behind or in it."""
+    """What asyncio raised when the code awaited something of another loop.
+
+    That is the error itself, or one behind or in it. None if it is no such error.
+    """
     waiting: list[BaseException | None] = [error]
     seen = set[int]()
     for each in waiting:

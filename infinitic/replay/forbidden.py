@@ -1,9 +1,10 @@
 """Refuses what workflow code must not do: files, threads, processes, sockets.
 
-Python tells of each such call by an *audit event*, before it happens. The hook looks at those of which something is
-known here, and only in the thread in which the loop of a workflow runs: elsewhere it costs a dictionary look-up, on the
-way of workflow code nothing. An event is let pass if it is not the workflow's own doing: an import, a log record, a
-traceback, what the engine does, what a finalizer does that happens to run then. In `inline` all is allowed.
+Python tells of each such call by an *audit event*, before it happens. The hook looks at those of
+which something is known here, and only in the thread in which the loop of a workflow runs:
+elsewhere it costs a dictionary look-up, on the way of workflow code nothing. An event is let pass
+if it is not the workflow's own doing: an import, a log record, a traceback, what the engine does,
+what a finalizer does that happens to run then. In `inline` all is allowed.
 
 What raises no event is not seen: looking whether a file exists, `send` and `recv` of a socket that
 is open, `time.sleep` before Python 3.13, and extension modules that do their own system calls.
@@ -83,7 +84,10 @@ _loop_class: type[Any] | None = None
 
 
 def install(loop_class: type[Any]) -> None:
-    """Refuse from now on, where a loop of this class runs. Only the first call does something: hooks are for ever."""
+    """Refuse from now on, where a loop of this class runs.
+
+    Only the first call does something: hooks are for ever.
+    """
     global _loop_class
     if _loop_class is None:
         _loop_class = loop_class
@@ -119,7 +123,10 @@ def _look_at(
 
 
 def _is_harmless(event: str, args: tuple[Any, ...]) -> bool:
-    """True for reading what belongs to the code: files of packages, of Python, of time zones; a file that is open."""
+    """True for reading what belongs to the code.
+
+    That is: files of packages, of Python, of time zones, and a file that is open.
+    """
     if event != "open":
         return False
     path, flags = args[0], args[2]
@@ -136,7 +143,9 @@ def _time_zones() -> tuple[str, ...]:
 
 
 def is_own_doing(frame: FrameType | None, home: Any) -> bool:
-    """True if what runs in a frame was called by the code of a workflow, not by somebody who happens to run meanwhile.
+    """True if the code of a workflow called what runs in a frame.
+
+    Else somebody happens to run meanwhile: an import, a log record, a finalizer.
 
     Args:
         frame: the innermost frame.

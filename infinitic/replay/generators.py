@@ -1,9 +1,12 @@
-"""Whose asynchronous generator is it? Those that workflow code iterates are kept by the loop of their instance.
+"""Whose asynchronous generator is it?
 
-Python tells two hooks of each asynchronous generator: when it is first iterated, and when it is collected unfinished.
-The hooks are those of the thread, and the loop around has set its own. To set others for each activation, and the old
-ones again, raises eight audit events: 9,000 of the 350,000 instructions of a step. So hooks that look which loop runs
-are put in front of those of the loop around, once. When that loop ends, it sets what was there before it began.
+Those that workflow code iterates are kept by the loop of their instance.
+
+Python tells two hooks of each asynchronous generator: when it is first iterated, and when it is
+collected unfinished. The hooks are those of the thread, and the loop around has set its own. To set
+others for each activation, and the old ones again, raises eight audit events: 9,000 of the 350,000
+instructions of a step. So hooks that look which loop runs are put in front of those of the loop
+around, once. When that loop ends, it sets what was there before it began.
 """
 
 from __future__ import annotations
@@ -21,16 +24,18 @@ MAX_CLOSES = 1000
 _BEGUN = 64
 
 _ids: set[int] = set()
-"""Of the generators that instances keep. One that is collected with an instance that nobody has closed (that of a
-worker that lost its power, in a simulation) must not be handed to the loop around, which would run its cleanup.
+"""The `id` of each generator that an instance keeps.
+
+A generator may be collected with an instance that nobody has closed: that of a worker that lost its
+power, in a simulation. It must not be handed to the loop around, which would run its cleanup.
 """
 
 
 class Generators:
     """The generators that the code of one instance has begun.
 
-    One that has ended may go; one that is left in the middle stays until the instance is closed. Its end would come
-    whenever the collector finds it, at another time in each process.
+    One that has ended may go; one that is left in the middle stays until the instance is closed.
+    Its end would come whenever the collector finds it, at another time in each process.
     """
 
     __slots__ = ("_begun", "_limit")
@@ -51,7 +56,10 @@ class Generators:
             self._limit = max(_BEGUN, 2 * len(self._begun))
 
     def close(self) -> None:
-        """Close them here and now, the last one first, also those that the cleanup of others begins."""
+        """Close them here and now, the last one first.
+
+        Also those that the cleanup of others begins.
+        """
         for _ in range(MAX_CLOSES):
             if not self._begun:
                 return
@@ -80,7 +88,10 @@ def _close(generator: _Generator) -> None:
 
 
 class _Begin:
-    """The hook for generators that are iterated for the first time. `others` is the one of the loop around."""
+    """The hook for generators that are iterated for the first time.
+
+    `others` is the one of the loop around.
+    """
 
     __slots__ = ("_others",)
 
@@ -111,7 +122,10 @@ class _End:
 
 
 def watch() -> tuple[_Hook, _Hook]:
-    """Have the running `WorkflowLoop` told of the generators that are begun. Returns the hooks that were set."""
+    """Have the running `WorkflowLoop` told of the generators that are begun.
+
+    Returns the hooks that were set.
+    """
     hooks = sys.get_asyncgen_hooks()
     first: object = hooks.firstiter
     if not isinstance(first, _Begin):

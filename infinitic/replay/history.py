@@ -1,4 +1,7 @@
-"""From history to a live instance: activations are fed in order, each with the commands that it led to."""
+"""Makes a live instance of its history.
+
+Activations are fed in order, each with the commands that it led to.
+"""
 
 from __future__ import annotations
 
@@ -49,10 +52,12 @@ class Replay:
                 self.pending.append(event)
 
     def finish(self, *, unanswered: bool) -> tuple[Activated, list[Stimulus]] | None:
-        """The history is at its end. `pending` are then the stimuli that the code was not handed yet.
+        """The history is at its end.
 
-        `unanswered` says that the last activation was opened, and nobody has told yet what the code asked for: it is
-        returned with its stimuli instead of being run.
+        `pending` are then the stimuli that the code was not handed yet.
+
+        `unanswered` says that the last activation was opened, and nobody has told yet what the code
+        asked for: it is returned with its stimuli instead of being run.
         """
         opened, self._opened = (self._opened, None) if unanswered else (None, self._opened)
         self._flush()

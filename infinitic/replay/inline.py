@@ -1,4 +1,7 @@
-"""Functions that workflow code calls once: what came of them is recorded, and given again in replay."""
+"""Functions that workflow code calls once.
+
+What came of them is recorded, and given again in replay.
+"""
 
 from __future__ import annotations
 

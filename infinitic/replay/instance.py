@@ -1,7 +1,8 @@
 """One live workflow instance: the object, its private loop, and what it waits for.
 
-`activate` hands it stimuli and gives back the commands that its code asked for. The same method runs it for the first
-time and in replay; then every command is compared with the history, and nothing is asked for twice.
+`activate` hands it stimuli and gives back the commands that its code asked for. The same method
+runs it for the first time and in replay; then every command is compared with the history, and
+nothing is asked for twice.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Instance:
         each: bool = True,
         limits: Limits | None = None,
     ) -> list[Command]:
-        """Hand over stimuli, run until the code waits for something else, and return what it asked for.
+        """Hand over stimuli, run the code until it waits, and return what it asked for.
 
         The instance is of no use any more if this raises.
 
@@ -183,7 +184,10 @@ class Instance:
         return not self._methods and not self._open
 
     def close(self) -> None:
-        """Discard the instance: its coroutines are closed here and now, and nothing they do then is recorded."""
+        """Discard the instance: its coroutines are closed here and now.
+
+        Nothing that they do then is recorded.
+        """
         self.loop.close_dead()
         self._open.clear()
 
@@ -333,13 +337,16 @@ class Instance:
         self._recorder.record(failed, None if self._recorder.mode is RECORD else divergence.raised_at(error))
 
     def _blame_escape(self, error: BaseException) -> None:
-        """Something that is no `Exception` left the code: not a failure that anybody could deal with."""
+        """Something left the code that is no `Exception`: nobody could deal with it."""
         self._recorder.blame(f"The code of a workflow raised {error!r}, at {divergence.raised_at(error)}", error)
 
     # Asked for by the code.
 
     def dispatch(self, method: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Deferred[Any]:
-        """Ask for a task. Raises `UsageError` if `method` is not that of a stub of this workflow."""
+        """Ask for a task.
+
+        Raises `UsageError` if `method` is not that of a stub of this workflow.
+        """
         if not isinstance(method, TaskStub) or method.instance is not self:
             raise UsageError(
                 f"dispatch takes a method of a stub, as in self.dispatch(self.hotels.book, …), got {method!r}"
@@ -447,7 +454,7 @@ class Instance:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """What background tasks raised and nobody has awaited so far, a line each: the last ones."""
+        """What background tasks raised and nobody has awaited so far, a line for each."""
         return () if self._background is None else self._background.lines
 
     def _failures(self) -> BackgroundFailures:

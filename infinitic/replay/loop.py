@@ -1,7 +1,8 @@
 """The private event loop of one workflow instance.
 
-It has what asyncio's tasks, futures, timeouts and locks need, and nothing else: whatever reaches for the world outside
-is refused at the line that asked. It never waits: `run_ready` runs until nothing is ready.
+It has what asyncio's tasks, futures, timeouts and locks need, and nothing else: whatever reaches
+for the world outside is refused at the line that asked. It never waits: `run_ready` runs until
+nothing is ready.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ UNNAMED = "workflow"
 """The name of tasks that the code gives none."""
 MAX_STEPS = 100_000
 
-# Who starts coroutines in the order of a set, that of their addresses, and what its argument is called.
+# Who starts coroutines in the order of a set, that of their addresses, and what its argument is
+# called.
 _AS_COMPLETED: CodeType = (
     asyncio.as_completed if sys.version_info < (3, 13) else vars(asyncio.tasks)["_AsCompletedIterator"].__init__
 ).__code__
@@ -40,7 +42,10 @@ _STARTERS = {
 
 
 class TooManySteps(BaseException):
-    """An activation ran more callbacks than any sane one does: it never stops. `task` is what ran last."""
+    """An activation ran more callbacks than any sane one does: it never stops.
+
+    `task` is what ran last.
+    """
 
     def __init__(self, task: asyncio.Task[Any] | None = None) -> None:
         super().__init__(f"more than {MAX_STEPS:,} callbacks in one activation")
@@ -50,9 +55,9 @@ class TooManySteps(BaseException):
 _Look = Callable[[FrameType, str, Any], object]
 
 
-# The collector waits while workflow code runs. It closes coroutines that somebody has left behind, wherever it happens
-# to run. What their `finally` blocks ask of the running loop would become commands of the instance, at another place
-# in each run.
+# The collector waits while workflow code runs. It closes coroutines that somebody has left behind,
+# wherever it happens to run. What their `finally` blocks ask of the running loop would become
+# commands of the instance, at another place in each run.
 
 
 class _Ready(asyncio.Handle):
@@ -79,7 +84,10 @@ class _Ready(asyncio.Handle):
 
 
 class _Timer(asyncio.TimerHandle):
-    """A handle that a durable timer stands behind, at `position`; None: it is due at once, or never."""
+    """A handle for which the durable timer at `position` was started.
+
+    None if it is due at once, or never.
+    """
 
     __slots__ = ("position",)
 
@@ -91,7 +99,10 @@ class _Timer(asyncio.TimerHandle):
 
 
 class WorkflowTask(asyncio.Task[T]):
-    """A task that hashes by its creation number, so that sets of tasks iterate alike in every process."""
+    """A task that hashes by its creation number.
+
+    So sets of tasks iterate alike in every process.
+    """
 
     __slots__ = ("_number", "context")
 
@@ -144,7 +155,10 @@ class WorkflowFuture(asyncio.Future[T]):
 
 
 class WorkflowLoop(HomeLoop):
-    """The loop of one instance. `salt` spreads hashes of tasks over instances, and is the same in every process."""
+    """The loop of one instance.
+
+    `salt` spreads hashes of tasks over instances, and is the same in every process.
+    """
 
     def __init__(self, home: Home, salt: int) -> None:
         forbidden.install(WorkflowLoop)
@@ -163,7 +177,10 @@ class WorkflowLoop(HomeLoop):
         self.sealed = False  # while a function of `inline` runs
 
     def run_ready(self) -> None:
-        """Run until nothing is ready. Raises `TooManySteps`, and `BaseException` that workflow code let escape."""
+        """Run until nothing is ready.
+
+        Raises `TooManySteps`, and `BaseException` that workflow code let escape.
+        """
         ready = self._ready
         outer = asyncio._get_running_loop()
         look: _Look | None = getattr(outer, "look_at_calls", None)  # in a simulation
@@ -199,7 +216,10 @@ class WorkflowLoop(HomeLoop):
                 gc.enable()
 
     def _is_told(self, task: WorkflowTask[Any]) -> bool:
-        """True if somebody is called back with a task that has just ended: `gather`, `wait`, a group, an await."""
+        """True if somebody is called back with a task that has just ended.
+
+        That is `gather`, `wait`, a group, or an await.
+        """
         last = self._ready[-1]._args if self._ready else ()  # pyright: ignore[reportPrivateUsage]  # as in run_ready
         return bool(last) and last[0] is task
 
@@ -222,7 +242,10 @@ class WorkflowLoop(HomeLoop):
                 gc.enable()
 
     def _watch(self, look: _Look) -> bool:
-        """In a simulation, have the calls of workflow code looked at, unless somebody else profiles this thread."""
+        """In a simulation, have the calls of workflow code looked at.
+
+        Not if somebody else profiles this thread.
+        """
         if self.home.replaying or sys.getprofile() is not None:
             return False
         sys.setprofile(look)
@@ -239,7 +262,10 @@ class WorkflowLoop(HomeLoop):
         return [task for task in self._tasks if not task.done()]
 
     def close_dead(self) -> None:
-        """Close every coroutine that still waits, here and now; what its cleanup asks for is not recorded."""
+        """Close every coroutine that still waits, here and now.
+
+        What its cleanup asks for is not recorded.
+        """
         self.dead = True
         self.failed.clear()
         self._ready.clear()
@@ -301,7 +327,10 @@ class WorkflowLoop(HomeLoop):
         self._ready.append(handle)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """`TimerHandle.cancel` calls this, also for one that has fired: `sleep` cleans up so. That is no command."""
+        """`TimerHandle.cancel` calls this, also for one that has fired: `sleep` cleans up so.
+
+        That is no command.
+        """
         if isinstance(handle, _Timer) and handle.position is not None and not self.dead:
             position, handle.position = handle.position, None
             self.home.cancel_position(position)
@@ -335,7 +364,10 @@ class WorkflowLoop(HomeLoop):
         return task
 
     def _start_ahead(self, coro: Any, given: Any) -> None:
-        """`as_completed` asks for the first of its coroutines: start all of them, in the order in which it has them."""
+        """Start all coroutines of an `as_completed` that asks for the first one.
+
+        They start in the order in which it was given them.
+        """
         if coro in self._ahead:
             return
         if not isinstance(cast(object, given), Sequence):
@@ -370,7 +402,7 @@ class WorkflowLoop(HomeLoop):
 
 
 def _given_to_as_completed(frame: FrameType | None) -> object:
-    """What `asyncio.as_completed` was given, if it is the one that starts a coroutine; None if it is not."""
+    """What `asyncio.as_completed` was given, if it is what starts a coroutine; else None."""
     for _ in range(3):
         if frame is None:
             return None
@@ -381,7 +413,10 @@ def _given_to_as_completed(frame: FrameType | None) -> object:
 
 
 def _close(coroutine: Any) -> None:
-    """Close a coroutine of a discarded instance, also one that awaits in its cleanup. What it does concerns nobody."""
+    """Close a coroutine of a discarded instance, also one that awaits in its cleanup.
+
+    What it does concerns nobody.
+    """
     for _ in range(MAX_CLOSES):
         try:
             coroutine.close()

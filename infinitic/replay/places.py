@@ -1,7 +1,7 @@
 """Which line of the user's code is it? For reports: the innermost line that no library has written.
 
-Code of the user is what is not installed (in site-packages, or with Python), or is of the package that was called
-first: whoever deploys workflows as a package has them in site-packages, too.
+Code of the user is what is not installed (in site-packages, or with Python), or is of the package
+that was called first: whoever deploys workflows as a package has them in site-packages, too.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ def _pick(places: Iterable[tuple[FrameType, int]]) -> str | None:
 
 
 def source_line() -> str | None:
-    """The line of workflow code that is running, as ``file:line in function``; None if there is none."""
+    """The line of workflow code that is running; None if there is none.
+
+    In the form ``file:line in function``.
+    """
     places: list[tuple[FrameType, int]] = []
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # documented
     while frame is not None and not ends_here(frame.f_code):

@@ -1,4 +1,7 @@
-"""Records what workflow code asks for; in replay compares it with the history. Knows what has gone wrong."""
+"""Records what workflow code asks for; in replay compares it with the history.
+
+Knows what has gone wrong.
+"""
 
 from __future__ import annotations
 
@@ -193,7 +196,9 @@ class Recorder:
     # Sizes.
 
     def make_room(self, name: str, size: int, details: Callable[[], str] | None = None, *, deep: bool = False) -> None:
-        """Count bytes for which `Budget.take` sees no room. In replay, refuse what was refused then.
+        """Count bytes for which `Budget.take` sees no room.
+
+        In replay, refuse what was refused then.
 
         The refusal is recorded: a limit that has changed since must not change what the code sees.
 
@@ -227,7 +232,7 @@ class Recorder:
         raise PayloadTooLargeError(reason)
 
     def check_together(self) -> None:
-        """Stop the activation if what is asked for fits only without what earlier stimuli led to."""
+        """Stop the activation if the commands fit only without those of earlier stimuli."""
         if self.budget.is_exceeded:
             self.fault = self.fault or TooMuchTogether(self.handed - 1)
             raise Stop
@@ -267,13 +272,19 @@ class Recorder:
             raise self._interrupt(error) from error
 
     def _interrupt(self, error: PayloadUnavailable) -> Stop:
-        """The activation cannot be made now. The code is not told: it could take that for a failure."""
+        """The activation cannot be made now.
+
+        The code is not told: it could take that for a failure.
+        """
         if self.fault is None:
             self.fault = error
         return Stop()
 
     def _plain(self, command: Command) -> Command:
-        """The command with its arguments as the code gave them: encoding them twice need not give the same."""
+        """The command with its arguments as the code gave them.
+
+        Encoding them twice need not give the same.
+        """
         if self._spec.coder is None or not isinstance(command, ScheduleTask):
             return command
         return replace(command, arguments=Raw(self.decode_payload(command.arguments)))
@@ -281,7 +292,7 @@ class Recorder:
     # Trouble.
 
     def refuse(self, what: str, instead: str) -> NoReturn:
-        """Refuse something that workflow code must not do, with the line that did it and what to do instead."""
+        """Refuse what workflow code must not do; the error has the line and says what to do."""
         if self._loop.dead:
             self._raise_unusable()
         error = WorkflowCodeError(
@@ -317,7 +328,10 @@ class Recorder:
             )
 
     def _raise_unusable(self) -> NoReturn:
-        """Whoever asks is the cleanup code of this instance, which is closed; or it is not its code at all."""
+        """Raise the error for whoever may not ask.
+
+        That is the cleanup code of this instance, which is closed, or code that is not of it.
+        """
         if self._loop.dead and asyncio._get_running_loop() is self._loop:
             raise Discarded
         raise UsageError("This workflow object can only be used by its own code, while it runs")

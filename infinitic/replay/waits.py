@@ -18,7 +18,10 @@ LISTED = 5
 
 
 def waits_of(instance: Instance) -> list[str]:
-    """A line for each task of the instance that waits, as in ``book waits for a signal of channel 'paid', at …``."""
+    """A line for each task of the instance that waits.
+
+    For example ``book waits for a signal of channel 'paid', at …``.
+    """
     lines: list[str] = []
     for task in instance.loop.pending():
         awaited: object = getattr(task, "_fut_waiter", None)

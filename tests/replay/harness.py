@@ -1,7 +1,10 @@
-"""Runs a scenario in ways that must come to the same: on live instances, replayed at every step, on two workers.
+"""Runs a scenario in ways that must come to the same.
 
-`both_ways` makes a test of a scenario and remembers its workflows: `test_every_workflow_is_run_both_ways.py` proves
-that none of this folder was forgotten. Ids are fixed, so that histories can be compared byte for byte.
+On live instances, replayed at every step, and on two workers.
+
+`both_ways` makes a test of a scenario and remembers its workflows:
+`test_every_workflow_is_run_both_ways.py` proves that none of this folder was forgotten. Ids are
+fixed, so that histories can be compared byte for byte.
 """
 
 from __future__ import annotations
@@ -127,7 +130,10 @@ CASES: dict[str, Case] = {}
 
 
 def both_ways(*workflows: type[Workflow], services: tuple[type[Any], ...] = (Desk,)) -> Callable[[Scenario], Any]:
-    """Make a test of a scenario: it passes if every way of running it passes, with the same result and history."""
+    """Make a test of a scenario.
+
+    It passes if every way of running it passes, with the same result and history.
+    """
 
     def decorate(scenario: Scenario) -> Callable[[], None]:
         case = Case(workflows, services, scenario)
@@ -146,7 +152,10 @@ def both_ways(*workflows: type[Workflow], services: tuple[type[Any], ...] = (Des
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to: the result of the scenario, and the history of each instance, segment by segment."""
+    """What a run came to.
+
+    That is the result of the scenario, and the history of each instance, segment by segment.
+    """
 
     result: object
     histories: dict[str, list[bytes]]
@@ -155,8 +164,8 @@ class Outcome:
 def run_both_ways(case: Case, *, same_elsewhere: bool = True) -> None:
     """Run a case on live instances, replayed at every step, and with its code on another worker.
 
-    `same_elsewhere`: the result is the same there. That cannot be asked of a case that depends on the order of what
-    happens at one instant.
+    `same_elsewhere`: the result is the same there. That cannot be asked of a case that depends on
+    the order of what happens at one instant.
     """
     live, replayed = run_case(case, cache_size=1000), run_case(case, cache_size=0)
     assert replayed.result == live.result, "replay at every step gives another result"
@@ -173,7 +182,10 @@ def run_both_ways(case: Case, *, same_elsewhere: bool = True) -> None:
 
 
 def run_case(case: Case, *, cache_size: int, split: bool = False) -> Outcome:
-    """Run a case one way. Code that runs beside its state engine is also run a second time, on what history holds."""
+    """Run a case one way.
+
+    Code that runs beside its state engine is also run a second time, on what history holds.
+    """
 
     async def main() -> Outcome:
         async with AsyncExitStack() as stack:

@@ -22,14 +22,17 @@ async def keys_of(sim: Simulation) -> list[StateKey]:
 
 
 async def read_history(sim: Simulation, key: StateKey) -> list[bytes]:
-    """The history of an instance, segment by segment, so that it can be compared with that of another run."""
+    """The history of an instance, segment by segment, to compare it with another one."""
     numbers: dict[bytes, bytes] = {}
     segments = await sim.storage.states.history(key, limit=1_000_000)
     return [_normal(segment.events, numbers) for segment in segments]
 
 
 def _normal(data: bytes, numbers: dict[bytes, bytes]) -> bytes:
-    """A history with random ids (of later method calls) numbered in order, and without addresses in texts."""
+    """A history that can be compared.
+
+    Random ids of later method calls are numbered in order, addresses in texts left out.
+    """
 
     def number(found: re.Match[bytes]) -> bytes:
         return numbers.setdefault(found.group(), b"#%d" % len(numbers))
@@ -38,7 +41,10 @@ def _normal(data: bytes, numbers: dict[bytes, bytes]) -> bytes:
 
 
 async def run_again(sim: Simulation, key: StateKey) -> None:
-    """Give a fresh instance what history holds: it must ask for the same, down to the arguments and results."""
+    """Give a fresh instance what history holds.
+
+    It must ask for the same, down to the arguments and results.
+    """
     (spec,) = sim.worker.workflow_specs(key.name).values()
     instance = Instance(spec, key.id, {})
     stimuli, opened, recorded = list[Any](), list[Any](), list[Any]()

@@ -1,4 +1,7 @@
-"""A broker and a storage that outlive workers: each worker may bring other code for the same instances."""
+"""A broker and a storage that outlive workers.
+
+Each worker may bring other code for the same instances.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,10 @@ class Site:
 
     @asynccontextmanager
     async def worker(self, *workflows: type[Workflow] | str) -> AsyncGenerator[Worker, None]:
-        """A worker that hosts the service and these workflows; of one given by name, its state engine only."""
+        """A worker that hosts the service and these workflows.
+
+        Of one that is given by name, it hosts only the state engine.
+        """
         worker = self._worker()
         said = self.said
 
@@ -62,7 +68,10 @@ class Site:
 
 
 async def stalled(worker: Worker, target: object) -> WorkflowInfo:
-    """What is known of an instance once it stalls. Fails if it does not within the time that messages are retried."""
+    """What is known of an instance once it stalls.
+
+    Fails if it does not within the time that messages are retried.
+    """
     info = await worker.client.describe(target)
     for _ in range(100):
         if info.stalled is not None:

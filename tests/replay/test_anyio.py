@@ -1,4 +1,7 @@
-"""anyio in workflow code: its task groups, scopes and primitives replay as those of asyncio do (S15)."""
+"""anyio in workflow code (S15).
+
+Its task groups, scopes and primitives replay as those of asyncio do.
+"""
 
 from __future__ import annotations
 

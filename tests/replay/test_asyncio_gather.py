@@ -1,4 +1,7 @@
-"""`asyncio.gather` in workflows: of stub coroutines, of deferreds, of sequences; failures and cancellation (S15)."""
+"""`asyncio.gather` in workflows (S15).
+
+Of stub coroutines, of deferreds, of sequences; failures and cancellation.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Event, Queue, Lock, Semaphore, Condition and Barrier between parallel methods of one instance (S15, S26)."""
+"""Event, Queue, Lock, Semaphore, Condition and Barrier (S15, S26).
+
+They stand between parallel methods of one instance.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,10 @@ class Groups(Workflow):
         return [task.result() for task in tasks]
 
     async def failing(self) -> list[str]:
-        """The failure of one cancels the others; what they clean up is seen, in the order of their creation."""
+        """The failure of one cancels the others.
+
+        What they clean up is seen, in the order of their creation.
+        """
         log = list[str]()
 
         async def patient(word: str) -> None:

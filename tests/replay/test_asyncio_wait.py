@@ -38,7 +38,7 @@ class Waiting(Workflow):
         return order
 
     async def futures(self) -> list[int]:
-        """Plain futures in a set: that they are iterated alike must not depend on their addresses."""
+        """Plain futures in a set iterate alike, whatever their addresses are."""
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in range(20)]
         for index, future in enumerate(futures):
@@ -87,7 +87,10 @@ class Waiting(Workflow):
         return [await each for each in asyncio.as_completed(deferreds)]
 
     async def completed_stubs(self) -> list[str]:
-        """`as_completed` puts coroutines into a set, which goes by address: they must start in order nevertheless."""
+        """`as_completed` puts coroutines into a set, which goes by address.
+
+        They must start in order nevertheless.
+        """
         stubs = [self.desk.say(f"{index}", index % 3) for index in range(20)]
         return [await each for each in asyncio.as_completed(stubs)]
 

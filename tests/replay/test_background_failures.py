@@ -1,4 +1,7 @@
-"""An exception in an asyncio task that nobody awaits does not vanish: it is logged once, and shown to people."""
+"""An exception in an asyncio task that nobody awaits does not vanish.
+
+It is logged once, and shown to people.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What workflow code uses in place of the clock, chance and loggers: now, random, uuid4, logger, context (S16)."""
+"""What workflow code uses in place of the clock, chance and loggers (S16).
+
+That is now, random, uuid4, logger and context.
+"""
 
 from __future__ import annotations
 

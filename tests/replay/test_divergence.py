@@ -1,4 +1,7 @@
-"""Code that asks for something else than its history holds: found, reported, and resumed with fixed code (S14)."""
+"""Code that asks for something else than its history holds (S14).
+
+This is found, reported, and resumed with fixed code.
+"""
 
 from __future__ import annotations
 

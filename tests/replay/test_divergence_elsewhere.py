@@ -1,4 +1,4 @@
-"""The same as in `test_divergence.py`, with the code on another worker than the state engine (S14)."""
+"""As `test_divergence.py`, with the code on another worker than the state engine (S14)."""
 
 from __future__ import annotations
 

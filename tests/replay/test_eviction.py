@@ -1,4 +1,7 @@
-"""An instance that leaves memory: its cleanup code records nothing and disturbs nobody (S11, S26)."""
+"""An instance that leaves memory (S11, S26).
+
+Its cleanup code records nothing and disturbs nobody.
+"""
 
 from __future__ import annotations
 

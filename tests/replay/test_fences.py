@@ -1,4 +1,7 @@
-"""Files, threads, processes and sockets are refused in workflow code, in simulation and in production (S17)."""
+"""Files, threads, processes and sockets are refused in workflow code (S17).
+
+This holds in simulation and in production.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Asynchronous generators of workflow code are kept by its instance, all others by the loop around."""
+"""Asynchronous generators of workflow code are kept by its instance.
+
+All others are kept by the loop around.
+"""
 
 from __future__ import annotations
 

@@ -120,7 +120,10 @@ class Inlines(Workflow):
 
 
 def _called(run: Run, *words: str) -> None:
-    """Replay calls nothing again. Only a decision that did not get through is made again, if the code is elsewhere."""
+    """Replay calls nothing again.
+
+    Only a decision that did not get through is made again, if the code is elsewhere.
+    """
     calls = list(dict.fromkeys(CALLS)) if run.split else CALLS
     assert calls == list(words)
 

@@ -1,4 +1,7 @@
-"""An instance that lives long keeps nothing of what is over, and one that is gone leaves nothing behind (S19)."""
+"""An instance that lives long keeps nothing of what is over (S19).
+
+One that is gone leaves nothing behind.
+"""
 
 from __future__ import annotations
 

@@ -54,7 +54,10 @@ class Account(Workflow):
 
 
 class Teller(Workflow):
-    """Results, calls and signals that come together: which of them has the code seen when the next one is there?"""
+    """Results, calls and signals come together.
+
+    Which of them has the code seen when the next one is there?
+    """
 
     desk = Workflow.new_service(Desk)
     words = Channel[str]()

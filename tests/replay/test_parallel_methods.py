@@ -1,4 +1,7 @@
-"""Parallel methods are tasks of one object on one loop: shared attributes, `wait_until`, order (S26, S27, S28)."""
+"""Parallel methods are tasks of one object on one loop (S26, S27, S28).
+
+They share attributes, `wait_until` and an order.
+"""
 
 from __future__ import annotations
 

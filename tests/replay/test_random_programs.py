@@ -1,4 +1,7 @@
-"""Random programs of all that can be awaited: replay is exact, no signal is lost or taken twice (S15, S23)."""
+"""Random programs of all that can be awaited (S15, S23).
+
+Replay is exact, and no signal is lost or taken twice.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ STEPS = 12
 
 
 class Program(Workflow):
-    """Does what a seed says. What it draws depends on nothing else, so the seed is all there is to reproduce."""
+    """Does what a seed says.
+
+    What it draws depends on nothing else, so the seed is all there is to reproduce.
+    """
 
     desk = Workflow.new_service(Desk)
     left = Channel[str]()

@@ -1,4 +1,7 @@
-"""What is rebuilt with each instance: defaults of the class, the constructor, base classes and mixins (S26)."""
+"""What is rebuilt with each instance (S26).
+
+Defaults of the class, the constructor, base classes and mixins.
+"""
 
 from __future__ import annotations
 

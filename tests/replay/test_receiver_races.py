@@ -41,7 +41,10 @@ class Races(Workflow):
         return [str(won), await self.left.receive(), await self.right.receive()]
 
     async def shared(self) -> list[str]:
-        """The same combination in another one, whose race is over: whoever awaits it alone still gets its signal."""
+        """The same combination stands in another one, whose race is over.
+
+        Whoever awaits it alone still gets its signal.
+        """
         inner = self.left.receive() | self.timer(100)
         alone = asyncio.create_task(_text(inner))
         await asyncio.sleep(1)
@@ -91,7 +94,7 @@ class Races(Workflow):
         return [f"cancelled: {task.cancelled()} {receiver.status()}", await self.left.receive()]
 
     async def in_order(self) -> list[str]:
-        """Several receivers of one channel get its signals in the order in which they are awaited."""
+        """Receivers of one channel get its signals in the order in which they are awaited."""
         receivers = [self.left.receive() for _ in range(4)]
         order = [receivers[index] for index in (2, 0, 3, 1)]
         return list(await asyncio.gather(*map(_text, order)))
@@ -195,7 +198,10 @@ CANCEL, SIGNAL = ("right", "cancel"), ("left", "kept")
 
 
 async def _at_once(run: Run, method: Callable[[], Coroutine[Any, Any, list[str]]]) -> None:
-    """The signal and what cancels the wait for it in one activation: whoever comes first is served first."""
+    """The signal and what cancels the wait for it come in one activation.
+
+    Whoever comes first is served first.
+    """
     for workflow_id, signals, expected in (
         ("w1", (CANCEL, SIGNAL), ["cancelled: True ongoing", "kept"]),
         ("w2", (SIGNAL, CANCEL), ["cancelled: False completed", "later"]),

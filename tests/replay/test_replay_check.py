@@ -76,7 +76,10 @@ class StrictSame(Checked): ...
 
 
 async def _change(changed: type[Checked], site: Site, *, ends: bool) -> str | None:
-    """Begin with one class and go on with another: the report if it stalls, None if it ends as it should."""
+    """Begin with one class and go on with another.
+
+    Returns the report if it stalls, None if it ends as it should.
+    """
     async with site.worker(Checked) as worker:
         handle = await worker.client.dispatch(worker.client.new_workflow(Checked).run)
         await asyncio.sleep(10)

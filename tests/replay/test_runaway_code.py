@@ -1,4 +1,4 @@
-"""Code that never stops, or that lets something worse than an exception escape, stalls (S17, S34)."""
+"""Code that never stops, or lets worse than an exception escape, stalls (S17, S34)."""
 
 from __future__ import annotations
 

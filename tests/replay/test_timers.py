@@ -1,4 +1,7 @@
-"""Timers: durations and instants, past ones, their value, lost races, late and early wakes (S24)."""
+"""Timers (S24).
+
+Durations and instants, past ones, their value, lost races, late and early wakes.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,10 @@ class Timers(Workflow):
         return log
 
     async def far(self) -> list[str]:
-        """A timer so far away that no datetime holds it is refused at the call; one just before is not."""
+        """A timer so far away that no datetime holds it is refused at the call.
+
+        One just before is not.
+        """
         timer = self.timer(datetime(9999, 12, 31, tzinfo=UTC))
         timer.cancel()
         try:
