@@ -7,6 +7,7 @@ same ids, and a repeat is recognised wherever it lands (rule S10).
 from __future__ import annotations
 
 import os
+from urllib.parse import unquote
 
 from infinitic.bounds import MAX_NAME_BYTES
 from infinitic.errors import UsageError
@@ -22,6 +23,11 @@ def task_id(workflow_id: str, run: int, position: int) -> str:
     return f"{workflow_id}-{run}-{position}" if run else f"{workflow_id}-{position}"
 
 
+def wake_id(workflow_id: str) -> str:
+    """The id of the messages that wake an instance."""
+    return f"{workflow_id}/wake"
+
+
 def activation_id(workflow_id: str, activation: int, epoch: int) -> str:
     """The id of the two messages of an activation: to an executor, and back with its decision.
 
@@ -35,9 +41,65 @@ def activation_of(message_id: str, workflow_id: str) -> tuple[int, int] | None:
     if not message_id.startswith(f"{workflow_id}/"):
         return None
     numbers = message_id[len(workflow_id) + 1 :].split("/")
-    if len(numbers) > 2 or not all(each.isascii() and each.isdecimal() and len(each) < 16 for each in numbers):
+    if len(numbers) > 2 or not all(map(_is_number, numbers)):
         return None
     return int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else 0
+
+
+def attempt_id(workflow_id: str, position: int, run: int, retry_sequence: int, retry_index: int) -> str:
+    """The id of the message with the report of an attempt: that of its task, and which attempt it was.
+
+    It tells which attempt the message is about if nobody can decode the message.
+    """
+    task = task_id(workflow_id, run, position)
+    return f"{task}/{run}/{retry_sequence}/{retry_index}" if run or retry_sequence or retry_index else task
+
+
+def attempt_of(message_id: str) -> tuple[str, int, int, int, int] | None:
+    """What an `attempt_id` was made of. None: the id is another one.
+
+    Returns:
+        Workflow id, position, run, retry sequence, retry index.
+    """
+    task, *numbers = message_id.rsplit("/", 3)
+    which = [0, 0, 0]
+    if len(numbers) == 3 and all(map(_is_number, numbers)):
+        which = [int(each) for each in numbers]
+    else:
+        task = message_id
+    run, retry_sequence, retry_index = which
+    workflow_id, _, position = task.rpartition("-")
+    if run:
+        workflow_id = workflow_id.removesuffix(f"-{run}")
+    if not workflow_id or not _is_number(position):
+        return None
+    attempt = workflow_id, int(position), run, retry_sequence, retry_index
+    return attempt if attempt_id(*attempt) == message_id else None
+
+
+def task_message_id(workflow_name: str, attempt: str) -> str:
+    """The id of the message that asks for an attempt: its `attempt_id`, behind the name of the workflow.
+
+    It tells whom to answer if nobody can decode the message. The name is left out if the id would
+    have more than 255 characters: brokers count ids towards the size of a message.
+    """
+    name = workflow_name
+    if "/" in name or "%" in name:
+        name = name.replace("%", "%25").replace("/", "%2F")
+    return f"{name}/{attempt}" if len(name) + len(attempt) < MAX_NAME_BYTES else attempt
+
+
+def task_message_of(message_id: str) -> tuple[str, tuple[str, int, int, int, int]] | None:
+    """The name of the workflow and the attempt, from a `task_message_id`. None: it does not say them."""
+    name, _, rest = message_id.partition("/")
+    attempt = attempt_of(rest)
+    if not name or attempt is None:
+        return None
+    return unquote(name), attempt
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 16
 
 
 _FIRST_SECOND = 1_735_689_600

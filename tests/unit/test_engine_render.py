@@ -53,7 +53,7 @@ def test_a_task_has_the_arguments_of_its_request_and_an_id_that_stays() -> None:
     ((topic, message),) = [(each.topic, each.message) for each in rendered(SendTask(0, 1))]
     assert topic == topics.service_executor("Flights")
     task = service.decode(message.body)
-    assert (task.task_id, message.id) == ("t1-0", "t1-0")
+    assert (task.task_id, message.id) == ("t1-0", "Trip/t1-0")
     assert (task.task, bytes(task.arguments), task.tags, task.meta) == ("book", b'["LIS"]', ("eu",), {"k": b"1"})
     assert (task.position, task.sequence, task.retry_index, task.last_failure) == (0, 1, 0, None)
     assert (task.workflow_name, task.workflow_version, task.made_at) == ("Trip", 0, NOW)

@@ -97,7 +97,7 @@ def render(
                 outgoing.append(to_client(to, client.Described(to.request, info)))
             case ArmWake(due=due):
                 body = engine.encode(engine.Wake(made_at=now, due=due))
-                message = Message(f"{head.id}/wake", head.id, body, deliver_at=due)
+                message = Message(ids.wake_id(head.id), head.id, body, deliver_at=due)
                 outgoing.append(Outgoing(topics.workflow_engine(head.name), message))
             case ActivateElsewhere():
                 outgoing.append(_activate(effect, head, segments, longest))
@@ -137,8 +137,9 @@ def _task(
     body = service.encode(attempt)
     if len(body) > longest and last_failure is not None:
         body = _fitted(attempt, last_failure, request, longest)
-    task_id = ids.task_id(head.id, head.run, effect.position)
-    return Outgoing(topics.service_executor(request.service), Message(task_id, None, body))
+    number = ids.attempt_id(head.id, effect.position, head.run, effect.retry_sequence, effect.retry_index)
+    message = Message(ids.task_message_id(head.name, number), None, body)
+    return Outgoing(topics.service_executor(request.service), message)
 
 
 def _fitted(attempt: service.ExecuteTask, failure: TaskFailure, request: ScheduleTask, longest: int) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any
 from msgspec import Raw
 from msgspec.structs import replace
 
-from infinitic import topics
+from infinitic import ids, topics
 from infinitic.bounds import MAX_SECONDS
 from infinitic.clock import Clock
 from infinitic.codec.payloads import Coder
@@ -30,10 +30,12 @@ from infinitic.errors import InfiniticError, PayloadTooLargeError, PayloadUnavai
 from infinitic.failures import describe, fit
 from infinitic.limits import MAX_VALUE_DEPTH, is_deeper, too_deep
 from infinitic.messages import engine, service
+from infinitic.messages.control import Attempt
 from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.backoff import retry_while_unavailable
 from infinitic.runtime.service_executor.blocking import Blocking
 from infinitic.runtime.service_executor.current_task import RunningTask, current_task
+from infinitic.runtime.undecodable import make_task_failure
 from infinitic.transport import Message
 
 _logger = logging.getLogger("infinitic.executor")
@@ -262,6 +264,12 @@ class Attempts:
         report = self._task_failed(message, failure)
         return _report(message, replace(report, failure=fit(failure, max(limit - MARGIN, MARGIN))))
 
+    def fail_unread(self, attempt: Attempt, why: InfiniticError) -> engine.TaskFailed:
+        """Make the report that a task has failed whose message cannot be read."""
+        what = "The message that asks for this task"
+        report = make_task_failure(attempt, what, why, self._worker_name, self._clock.now())
+        return replace(report, failure=fit(report.failure, self._limit - MARGIN))
+
     def _task_failed(self, message: ExecuteTask, failure: TaskFailure) -> engine.TaskFailed:
         return engine.TaskFailed(
             made_at=self._clock.now(),
@@ -340,7 +348,8 @@ def _check_meta(meta: Mapping[Any, Any]) -> None:
 
 def _report(message: ExecuteTask, report: engine.Input) -> Outgoing:
     key = message.workflow_id
-    return Outgoing(topics.workflow_engine(message.workflow_name), Message(key, key, engine.encode(report)))
+    number = ids.attempt_id(*message.attempt)
+    return Outgoing(topics.workflow_engine(message.workflow_name), Message(number, key, engine.encode(report)))
 
 
 def _shortened(failure: TaskFailure | None, length: int) -> TaskFailure | None:

@@ -103,7 +103,7 @@ class ServiceExecutor:
         self._subscription = Subscription(publisher, self.topic, 2 * concurrency)  # of them half is being reported
         self._asking = 0  # how many messages it asks the broker for
         self._reporting = Reporting(self.topic, publisher, attempts)
-        self._resending = Resending(self.topic, publisher, self._subscription, self._reporting.fail_unsent)
+        self._resending = Resending(self.topic, publisher, self._subscription, self._reporting)
         self._inquiry = Inquiry(self.name, publisher, self._known)
         self._subscribed_at = 0.0
         self._durability = publisher.transport.capabilities.ack_durability
@@ -232,7 +232,7 @@ class ServiceExecutor:
         try:
             message = decode(delivery.message.body)
         except UndecodableMessage as error:
-            self._resending.dead_letter_soon([delivery], str(error))
+            self._resending.give_up_soon(delivery, error)
             return None
         except UnknownMessageType as error:  # a copy is left to workers of a newer release: it counts no death
             _logger.warning("%s: %s", self.topic.name, error)

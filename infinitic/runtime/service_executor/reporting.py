@@ -9,7 +9,11 @@ import logging
 import math
 from collections.abc import Sequence
 
-from infinitic.errors import TransportError
+from infinitic import ids, topics
+from infinitic.engines.workflow.render import Outgoing
+from infinitic.errors import InfiniticError, TransportError, UsageError
+from infinitic.ids import check_name
+from infinitic.messages import engine
 from infinitic.messages.decoding import UnknownMessageType
 from infinitic.messages.service import ExecuteTask, decode
 from infinitic.runtime.backoff import retry_while_refused
@@ -17,7 +21,7 @@ from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor.attempt import Attempts
 from infinitic.runtime.service_executor.work import Outbound, Work
 from infinitic.topics import Topic
-from infinitic.transport import Delivery, MessageTooLarge, TransportClosed
+from infinitic.transport import Delivery, Message, MessageTooLarge, TransportClosed
 
 _logger = logging.getLogger("infinitic.executor")
 
@@ -80,10 +84,40 @@ class Reporting:
         """The broker takes less than when this message came. Nobody else will get it: its task fails."""
         try:
             message = decode(outbound.message.body)
-        except UnknownMessageType:  # whom to tell only a newer release knows
+        except UnknownMessageType:
+            # Only a newer release can read it. Its id says whom to tell.
+            await self.fail_unreadable(outbound.message.id, error)
             await dead_letter(self._publisher, self._topic, outbound.deliveries, f"It cannot be sent again: {error}")
         else:
             await self._fail(message, outbound.deliveries, error)
+
+    async def fail_unreadable(self, message_id: str, why: InfiniticError) -> None:
+        """Tell the workflow that a task has failed whose message nobody here can read.
+
+        Nobody is told if the id of the message does not say which task it is, or if the broker
+        refuses the report for a minute.
+
+        Args:
+            message_id: that of the message, see `ids.task_message_id`.
+            why: why it cannot be handled.
+        """
+        named = ids.task_message_of(message_id)
+        if named is None:
+            return
+        name, attempt = named
+        try:
+            workflow_id = check_name("The id of a workflow", attempt[0])
+            topic = topics.workflow_engine(check_name("The name of a workflow", name))
+        except UsageError:
+            return
+        report = self._attempts.fail_unread(attempt, why)
+        outgoing = [Outgoing(topic, Message(ids.attempt_id(*attempt), workflow_id, engine.encode(report)))]
+        try:
+            await retry_while_refused("Publishing that a task failed", lambda: self._publisher.publish(outgoing))
+        except TransportClosed:
+            raise
+        except TransportError as error:
+            _logger.error("%s: no report of task %s can be sent: %s", self._topic.name, message_id, error)
 
     async def _fail(self, message: ExecuteTask, deliveries: list[Delivery], error: MessageTooLarge) -> None:
         """The broker takes less than it was asked for at the start: the task fails, and the workflow learns why."""

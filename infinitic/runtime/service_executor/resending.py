@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from infinitic.errors import TransportError
+from infinitic.messages.decoding import UndecodableMessage
 from infinitic.runtime.backoff import retry_while_refused
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.service_executor.reporting import dead_letter
+from infinitic.runtime.service_executor.reporting import Reporting, dead_letter
 from infinitic.runtime.service_executor.work import Outbound
 from infinitic.runtime.subscription import Subscription
 from infinitic.topics import Topic
@@ -30,7 +31,7 @@ class Resending:
         topic: the topic, which is that of the subscription too.
         publisher: publishes.
         subscription: where the deliveries came from.
-        fail: called with what the broker finds too large by now; it tells whom it concerns.
+        reporting: tells workflows of tasks whose messages cannot be sent or read.
     """
 
     def __init__(
@@ -38,12 +39,12 @@ class Resending:
         topic: Topic,
         publisher: Publisher,
         subscription: Subscription,
-        fail: Callable[[Outbound, MessageTooLarge], Awaitable[None]],
+        reporting: Reporting,
     ) -> None:
         self._topic = topic
         self._publisher = publisher
         self._subscription = subscription
-        self._fail = fail
+        self._reporting = reporting
         self._under_way: dict[asyncio.Task[None], int] = {}  # with the number of messages
         self.handed_back: list[Outbound] = []
         """What `hand_back` is to send."""
@@ -71,9 +72,9 @@ class Resending:
         if deliveries:
             await asyncio.shield(self._begin(self._subscription.ack_if_held(deliveries), 0))
 
-    def dead_letter_soon(self, deliveries: list[Delivery], reason: str) -> None:
-        """Have deliveries go to the dead letters, then acknowledge them."""
-        self._begin(self._bury(deliveries, reason), len(deliveries))
+    def give_up_soon(self, delivery: Delivery, why: UndecodableMessage) -> None:
+        """Have a delivery go to the dead letters that cannot be decoded, and its workflow told of it."""
+        self._begin(self._give_up(delivery, why), 1)
 
     async def hand_back(self) -> None:
         """Publish as new what is in `handed_back`."""
@@ -123,7 +124,7 @@ class Resending:
                 raise error
             await retry_while_refused(what, lambda: self._publisher.send(self._topic, [outbound.message]))
         except MessageTooLarge as larger:
-            await self._fail(outbound, larger)
+            await self._reporting.fail_unsent(outbound, larger)
             await self._subscription.ack_if_held(outbound.deliveries)
         except TransportClosed:
             raise
@@ -139,6 +140,12 @@ class Resending:
             settled = set(map(id, deliveries))
             for each in outbound:
                 each.deliveries[:] = [delivery for delivery in each.deliveries if id(delivery) not in settled]
+
+    async def _give_up(self, delivery: Delivery, why: UndecodableMessage) -> None:
+        # The workflow is told first: after a crash the delivery comes again, and it is told once
+        # more, which changes nothing.
+        await self._reporting.fail_unreadable(delivery.message.id, why)
+        await self._bury([delivery], str(why))
 
     async def _bury(self, deliveries: Sequence[Delivery], reason: str) -> None:
         await dead_letter(self._publisher, self._topic, deliveries, reason)

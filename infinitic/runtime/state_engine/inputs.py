@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from infinitic import ids, topics
+from infinitic import topics
 from infinitic.engines.effects import Bury, Effect, Postpone, Reply
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.validate import InvalidInput
-from infinitic.engines.workflow import stall, take
+from infinitic.engines.workflow import take
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import InfiniticError
 from infinitic.messages import engine as inputs
@@ -22,6 +22,7 @@ from infinitic.messages.decoding import UndecodableMessage
 from infinitic.messages.events import Event
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.oversize import find_too_large, without_large_results
+from infinitic.runtime.state_engine.unusable import replace_unusable
 from infinitic.transport import Delivery, Message
 
 
@@ -106,7 +107,9 @@ def take_inputs(
         except (UndecodableMessage, InvalidInput) as error:
             deliveries.append(delivery)
             dead = (*dead, (delivery, str(error)))
-            head = _miss_decision(head, delivery.message.id, error)
+            if head is not None:
+                head, instead = replace_unusable(head, key, delivery.message.id, error, now, window)
+                happened += instead
             continue
         except Exception:
             if not deliveries:
@@ -148,18 +151,6 @@ def take_inputs(
     if before_decision is None:
         return TakenInputs(deliveries, decoded, draft, None, replies, known, dead, postponed, early, looks_back)
     return TakenInputs(deliveries, decoded, before_decision, draft, replies, known, dead, postponed, early, looks_back)
-
-
-def _miss_decision(head: WorkflowHead | None, message_id: str, why: InfiniticError) -> WorkflowHead | None:
-    """Stall if this message, which cannot be used, is the decision that the instance waits for.
-
-    Its id says so. If that is forged, the decision still comes, and ends the stall.
-    """
-    if head is None or not head.deciding or head.stalled is not None:
-        return head
-    if ids.activation_of(message_id, head.id) != (head.activation, head.epoch):
-        return head
-    return stall(head, f"The decision for activation {head.activation} went to the dead letters: {why}")
 
 
 def _copy_for_later(workflow: str, message: Message, how: Postpone) -> Outgoing:

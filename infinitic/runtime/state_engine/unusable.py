@@ -1,0 +1,57 @@
+"""What an instance gets in place of a message that cannot be used and goes to the dead letters.
+
+If it waits for that message, it would wait for ever. The id of the message says what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from infinitic import ids
+from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow import stall, take
+from infinitic.errors import InfiniticError
+from infinitic.messages.events import Event
+from infinitic.runtime.undecodable import make_task_failure
+from infinitic.storage import StateKey
+
+
+def replace_unusable(
+    head: WorkflowHead, key: StateKey, message_id: str, why: InfiniticError, now: float, window: float
+) -> tuple[WorkflowHead, Sequence[Event]]:
+    """Do what the instance needs in place of the message. Nothing changes if it does not wait for it.
+
+    The id may be forged. Whoever can do that could have sent a valid message as well.
+
+    Args:
+        head: the instance.
+        key: its key.
+        message_id: the id of the message.
+        why: what is wrong with the message.
+        now: seconds since the Unix epoch.
+        window: the deduplication window, in seconds.
+
+    Returns:
+        The head after that, and the events for its history.
+    """
+    if message_id == ids.wake_id(head.id):
+        # No wake is on its way any more: the end of this step sends another one.
+        return replace(head, armed=None), ()
+    if ids.activation_of(message_id, head.id) == (head.activation, head.epoch):
+        return _miss_decision(head, why), ()
+    attempt = ids.attempt_of(message_id)
+    if attempt is None or attempt[0] != head.id:
+        return head, ()
+    # It counts only if this attempt was sent last, as any report of a failure.
+    report = make_task_failure(attempt, "The report of this task", why, "", now)
+    taken = take(head, key, report, now, window)
+    return taken.head or head, taken.events
+
+
+def _miss_decision(head: WorkflowHead, why: InfiniticError) -> WorkflowHead:
+    """Stall if a decision is waited for. If the id was forged, the decision still comes, and ends the stall."""
+    if not head.deciding or head.stalled is not None:
+        return head
+    return stall(head, f"The decision for activation {head.activation} went to the dead letters: {why}")
