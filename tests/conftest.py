@@ -1,4 +1,4 @@
-"""Tests that start a broker of their own stay in one process, one after the other: each broker is a heavy JVM."""
+"""Tests that start a broker of their own run one after the other: each broker is a heavy JVM."""
 
 from __future__ import annotations
 

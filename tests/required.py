@@ -1,4 +1,4 @@
-"""What is not there: a failure where servers are required, as in CI; elsewhere the test is skipped with the reason."""
+"""Servers that a test needs. A missing one skips the test, or fails it where CI requires them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 def absent(what: str) -> NoReturn:
-    """Fail or skip."""
+    """Fail where servers are required, as in CI. Elsewhere skip the test."""
     if os.environ.get("INFINITIC_REQUIRE_SERVICES") == "1":
         pytest.fail(what)
     pytest.skip(what)

@@ -149,7 +149,7 @@ class Runner:
             pass
 
     async def _wait_for_end(self) -> None:
-        """Wait until nothing is left to run. If the worker dies, this wait and what runs are cancelled."""
+        """Wait until nothing is left to run. If the worker dies, cancel what runs."""
         try:
             while True:
                 assert self._turn is not None

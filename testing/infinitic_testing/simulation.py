@@ -58,6 +58,13 @@ class Simulation:
     When the block ends without an error, each workflow is replayed from its history. If a replay
     differs, the block raises `NonDeterminismError`: see `check_replay`.
 
+    Attributes:
+        worker: the only worker. It hosts nothing at the start.
+        transport: the in-memory broker of the simulation.
+        storage: the in-memory storage of the simulation.
+        clock: the virtual clock.
+        options: the arguments of this simulation, by name.
+
     Args:
         seed: the seed of the random numbers of retry policies.
         cache_size: how many workflow instances stay in memory. With 0, each step replays the
@@ -78,7 +85,6 @@ class Simulation:
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
     ) -> None:
         self.options: dict[str, Any] = {"seed": seed, "cache_size": cache_size, "codec": codec}
-        """The arguments of this simulation, by name."""
         self.clock = VirtualClock()
         self.transport = InMemoryTransport(clock=self.clock)
         self.storage = ensure_checked(InMemoryStorage())

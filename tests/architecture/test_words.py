@@ -68,7 +68,7 @@ def texts() -> str:
 
 
 def identifiers(path: Path) -> Iterator[str]:
-    """Names that a module defines: modules, classes, functions, parameters, variables and fields."""
+    """List the names that a module defines: its own, and those of classes, functions, variables."""
     yield path.stem
     for node in ast.walk(parse(path)):
         match node:
@@ -81,7 +81,7 @@ def identifiers(path: Path) -> Iterator[str]:
 
 
 def words_of(name: str) -> list[str]:
-    """Split a name into words, in lower case, without the endings of plurals and participles."""
+    """Split a name into words in lower case, without the endings of plurals and participles."""
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
     return [re.sub(r"(?<=[^s])s$|(?<=[a-z]{3})ed$", "", re.sub(r"ie[ds]$", "y", word.lower())) for word in words]
 

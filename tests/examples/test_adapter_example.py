@@ -73,7 +73,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_program(program: str, config: str, installed: Path, folder: Path) -> list[str]:
-    """Run a program with the distribution and a configuration file, and return the lines it prints."""
+    """Run a program with the distribution and a configuration, and return the lines it prints."""
     (folder / "infinitic.yml").write_text(config)
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (installed, ROOT)))}
     command = [sys.executable, "-W", "error", "-c", program]

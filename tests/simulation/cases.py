@@ -177,23 +177,23 @@ class Case:
     services: tuple[Callable[[], object], ...] = (lambda: NUMBERS,)
 
 
-async def _sequential(client: Client) -> object:
+async def _run_sequential(client: Client) -> object:
     return await client.new_workflow(Sequential).run(1)
 
 
-async def _parallel(client: Client) -> object:
+async def _run_parallel(client: Client) -> object:
     return await client.new_workflow(Parallel).run(3)
 
 
-async def _retries(client: Client) -> object:
+async def _run_retries(client: Client) -> object:
     return await client.new_workflow(Retries).run()
 
 
-async def _timers(client: Client) -> object:
+async def _run_timers(client: Client) -> object:
     return await client.new_workflow(Timers).run()
 
 
-async def _approval(client: Client) -> object:
+async def _run_approval(client: Client) -> object:
     handle = await client.dispatch(client.new_workflow(Approval).run)
     stub = client.get_workflow_by_id(Approval, handle.workflow_id)
     await stub.approvals.send("first")
@@ -202,7 +202,7 @@ async def _approval(client: Client) -> object:
     return [noted, await handle.result()]
 
 
-async def _cleanup(client: Client) -> object:
+async def _run_cleanup(client: Client) -> object:
     handle = await client.dispatch(client.new_workflow(Cleanup).run)
     await asyncio.sleep(10.0)
     await client.cancel(handle, confirm=True)
@@ -212,7 +212,7 @@ async def _cleanup(client: Client) -> object:
         return "cancelled"
 
 
-async def _failure(client: Client) -> object:
+async def _run_failure(client: Client) -> object:
     try:
         return await client.new_workflow(Failure).run()
     except WorkflowFailedError as error:
@@ -221,24 +221,24 @@ async def _failure(client: Client) -> object:
         return [error.failure.short_name, str(cause.last_failure.exception)]
 
 
-async def _inline(client: Client) -> object:
+async def _run_inline(client: Client) -> object:
     return await client.new_workflow(Inline).run()
 
 
-async def _crowd(client: Client) -> object:
+async def _run_crowd(client: Client) -> object:
     return await asyncio.gather(*(client.new_workflow(Sequential).run(start) for start in range(4)))
 
 
 CASES = (
-    Case("sequential", (Sequential,), _sequential),
-    Case("parallel", (Parallel,), _parallel),
-    Case("retries", (Retries,), _retries),
-    Case("timers", (Timers,), _timers),
-    Case("approval", (Approval,), _approval),
-    Case("cleanup", (Cleanup,), _cleanup),
-    Case("failure", (Failure,), _failure),
-    Case("inline", (Inline,), _inline),
+    Case("sequential", (Sequential,), _run_sequential),
+    Case("parallel", (Parallel,), _run_parallel),
+    Case("retries", (Retries,), _run_retries),
+    Case("timers", (Timers,), _run_timers),
+    Case("approval", (Approval,), _run_approval),
+    Case("cleanup", (Cleanup,), _run_cleanup),
+    Case("failure", (Failure,), _run_failure),
+    Case("inline", (Inline,), _run_inline),
 )
 
-CROWD = Case("crowd", (Sequential,), _crowd)
+CROWD = Case("crowd", (Sequential,), _run_crowd)
 """Several instances at once."""

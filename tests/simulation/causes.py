@@ -31,10 +31,10 @@ def check_cause(database: Database, topic: Topic, message: Message) -> None:
     match kind:
         case "service-executor":
             task = service.decode(message.body)
-            _task(task, _history(database, StateKey(task.workflow_name, task.workflow_id)))
+            _check_task(task, _read_history(database, StateKey(task.workflow_name, task.workflow_id)))
         case "workflow-executor":
             activation = executor.decode(message.body).activation
-            history = _history(database, StateKey(name, message.key or ""))
+            history = _read_history(database, StateKey(name, message.key or ""))
             if not any(isinstance(event, events.Activated) and event.number == activation for event in history):
                 raise Phantom(f"Activation {activation} of {message.key} is not in its history")
         case "workflow-engine" if message.deliver_at is not None:
@@ -43,13 +43,13 @@ def check_cause(database: Database, topic: Topic, message: Message) -> None:
                 raise Phantom(f"A wake for {message.key}, which does not exist")
         case "client":
             response = client.decode(message.body)
-            if isinstance(response, client.MethodCompleted) and not _returned(database, response):
+            if isinstance(response, client.MethodCompleted) and not _is_returned(database, response):
                 raise Phantom(f"The result {bytes(response.value)!r} is in no history")
         case _:
             pass
 
 
-def _history(database: Database, key: StateKey) -> list[Event]:
+def _read_history(database: Database, key: StateKey) -> list[Event]:
     found: list[Event] = []
     for segment in database.history(key, limit=100_000):
         with suppress(DamagedState, msgspec.MsgspecError, UnicodeDecodeError):
@@ -57,7 +57,7 @@ def _history(database: Database, key: StateKey) -> list[Event]:
     return found
 
 
-def _task(task: service.ExecuteTask, history: list[Event]) -> None:
+def _check_task(task: service.ExecuteTask, history: list[Event]) -> None:
     asked = (task.position, task.service, task.task, bytes(task.arguments))
     for event in history:
         if isinstance(event, commands.ScheduleTask) and event.position == task.position:
@@ -67,9 +67,9 @@ def _task(task: service.ExecuteTask, history: list[Event]) -> None:
     raise Phantom(f"The history of {task.workflow_id} does not hold the task {asked}")
 
 
-def _returned(database: Database, response: client.MethodCompleted) -> bool:
+def _is_returned(database: Database, response: client.MethodCompleted) -> bool:
     return any(
         isinstance(event, commands.CompleteMethod) and bytes(event.value) == bytes(response.value)
         for found in database.find(Query(limit=1000)).found
-        for event in _history(database, found.key)
+        for event in _read_history(database, found.key)
     )

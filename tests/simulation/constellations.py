@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from infinitic.definitions.workflow_spec import spec_of
 from infinitic_testing.fences import Fence
 from tests.simulation.cases import Case
-from tests.simulation.invariants import check_ended, check_nothing_changed, kept
+from tests.simulation.invariants import check_ended, check_nothing_changed, read_instances
 from tests.simulation.world import Hosting, World, host_all, host_engines, host_executors
 
 
@@ -68,11 +68,11 @@ async def play(case: Case, who: Constellation, fence: Fence, *, cache_size: int 
         outcome = await case.scenario(world.client)
         await world.run_until_idle()
         await check_ended(world, specs)
-        before = kept(world.database)
+        before = read_instances(world.database)
         fence.resume()
         await world.settle()
         await check_ended(world, specs)
-        check_nothing_changed(before, kept(world.database))
+        check_nothing_changed(before, read_instances(world.database))
         seen = len(fence.operations)
         await asyncio.sleep(30.0)
         restless = set(fence.operations[seen:]) - {"purge", "find"}

@@ -20,7 +20,7 @@ def flip(value: bytes) -> bytes:
     return value[:middle] + bytes([value[middle] ^ 4]) + value[middle + 1 :]
 
 
-def _each(number: int, change: Callable[[Segment], Segment]) -> Callable[[Raw, Raw], Raw]:
+def _change_segment(number: int, change: Callable[[Segment], Segment]) -> Callable[[Raw, Raw], Raw]:
     return lambda raw, _: [change(each) if each.sequence == number else each for each in raw]
 
 
@@ -39,11 +39,11 @@ SEGMENTS: dict[str, Callable[[Raw, Raw], Raw]] = {
     "one is there twice": lambda raw, _: [*raw[:2], *raw[1:]],
     "one has the content of another": lambda raw, _: [raw[0], raw[1], replace(raw[2], events=raw[1].events), *raw[3:]],
     "one is that of another instance": lambda raw, other: [raw[0], replace(raw[1], events=other[1].events), *raw[2:]],
-    "one is empty": _each(2, lambda each: replace(each, events=b"")),
-    "one holds nothing": _each(2, lambda each: replace(each, events=b"[]")),
-    "one is cut": _each(2, lambda each: replace(each, events=each.events[:-9])),
-    "a bit is flipped": _each(2, lambda each: replace(each, events=flip(each.events))),
-    "a bit is flipped in the first": _each(1, lambda each: replace(each, events=flip(each.events))),
+    "one is empty": _change_segment(2, lambda each: replace(each, events=b"")),
+    "one holds nothing": _change_segment(2, lambda each: replace(each, events=b"[]")),
+    "one is cut": _change_segment(2, lambda each: replace(each, events=each.events[:-9])),
+    "a bit is flipped": _change_segment(2, lambda each: replace(each, events=flip(each.events))),
+    "a bit is flipped in the first": _change_segment(1, lambda each: replace(each, events=flip(each.events))),
 }
 """Functions of the segments of an instance and of another one. They return what is stored then."""
 

@@ -20,9 +20,9 @@ class _Example(Protocol):
     def scenario(self, client: Client) -> Coroutine[Any, Any, object]: ...
 
 
-def _case(name: str) -> Case:
+def _make_case(name: str) -> Case:
     module = cast(_Example, import_module(f"examples.{name}"))
     return Case(f"example {name}", tuple(module.WORKFLOWS), module.scenario, tuple(module.SERVICES))
 
 
-EXAMPLES = tuple(_case(path.stem) for path in sorted(_FOLDER.glob("*.py")) if path.stem != "__init__")
+EXAMPLES = tuple(_make_case(path.stem) for path in sorted(_FOLDER.glob("*.py")) if path.stem != "__init__")

@@ -15,7 +15,7 @@ T = TypeVar("T")
 STORAGE = frozenset({"prepare", "load", "history", "commit", "find", "purge"})
 
 
-def error_of(operation: str, *, outcome_unknown: bool) -> Exception:
+def make_error(operation: str, *, outcome_unknown: bool) -> Exception:
     """Make the error that an adapter raises if this operation fails.
 
     Args:
@@ -46,7 +46,7 @@ class Hiccup(Fence):
             return await call()
         if self._late:
             await call()
-        raise error_of(operation, outcome_unknown=True)
+        raise make_error(operation, outcome_unknown=True)
 
 
 class Outage(Fence):
@@ -70,9 +70,9 @@ class Outage(Fence):
         if once:
             self._next = ""
         if once or ("storage" if operation in STORAGE else "broker") in self.down:
-            raise error_of(operation, outcome_unknown=False)
+            raise make_error(operation, outcome_unknown=False)
         if "replies" in self.down and operation == "commit":
-            raise error_of(operation, outcome_unknown=True)
+            raise make_error(operation, outcome_unknown=True)
         return await call()
 
     async def strike(self, what: set[str], *, at: float, seconds: float) -> None:

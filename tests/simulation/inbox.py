@@ -10,7 +10,7 @@ from infinitic.storage import StateKey
 from infinitic.topics import Topic
 from infinitic.transport import Message
 from tests.simulation.cases import Case
-from tests.simulation.invariants import history_of, kept
+from tests.simulation.invariants import decode_history, read_instances
 from tests.simulation.world import World
 
 
@@ -33,8 +33,10 @@ async def send(world: World, key: str, *bodies: bytes, topic: Topic = ENGINE) ->
 
 def read_signals(world: World, key: str) -> list[str]:
     """Return the values of the signals in the history of an instance, as JSON."""
-    _, segments = kept(world.database)[StateKey("Inbox", key)]
-    return [bytes(event.value).decode() for event in history_of(segments) if isinstance(event, events.SignalReceived)]
+    _, segments = read_instances(world.database)[StateKey("Inbox", key)]
+    return [
+        bytes(event.value).decode() for event in decode_history(segments) if isinstance(event, events.SignalReceived)
+    ]
 
 
 async def start(world: World, count: int) -> str:

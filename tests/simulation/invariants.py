@@ -26,7 +26,7 @@ _ENDED = (commands.CompleteMethod, commands.FailMethod, commands.CancelMethod)
 _ASKED = (commands.ScheduleTask, commands.StartTimer, commands.RecordInline)
 
 
-def kept(database: Database) -> Kept:
+def read_instances(database: Database) -> Kept:
     """Read head and history of all instances, as bytes, without checksums."""
     found: Kept = {}
     cursor: str | None = None
@@ -41,7 +41,7 @@ def kept(database: Database) -> Kept:
             return found
 
 
-def history_of(segments: Sequence[Segment]) -> list[Event]:
+def decode_history(segments: Sequence[Segment]) -> list[Event]:
     """Decode the events of a history, in order."""
     return [event for segment in segments for event in events.decode(segment.events)]
 
@@ -50,7 +50,7 @@ def check_history(key: StateKey, head: WorkflowHead, segments: Sequence[Segment]
     """Check a history: no gaps, and nothing is asked for, settled or ended twice."""
     sequences = [segment.sequence for segment in segments]
     assert sequences == list(range(1, head.sequence + 1)), f"{key}: segments {sequences}, the head has {head.sequence}"
-    history = history_of(segments)
+    history = decode_history(segments)
     asked = Counter(event.position for event in history if isinstance(event, _ASKED))
     settled = Counter(event.position for event in history if isinstance(event, _SETTLED))
     fired = Counter(event.position for event in history if isinstance(event, events.TimerFired))
@@ -108,10 +108,10 @@ async def check_ended(world: World, specs: dict[str, WorkflowSpec]) -> None:
 
     Stale wakes may still be delayed in the broker, and tasks that nobody waits for may still run.
     """
-    for key, (encoded, segments) in kept(world.database).items():
+    for key, (encoded, segments) in read_instances(world.database).items():
         head = state.decode(encoded)
         check_history(key, head, segments)
-        check_closed(key, head, history_of(segments))
+        check_closed(key, head, decode_history(segments))
         await check_replays(world, key, head, specs[key.name])
     waiting = {topic: left for topic, left in world.backlog().items() if left[0]}
     assert not waiting, f"messages wait: {waiting}"

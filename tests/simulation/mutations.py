@@ -16,7 +16,7 @@ def mutate(rng: random.Random, bodies: list[bytes]) -> bytes:
     """Choose one of these bodies, and damage it in one to three ways."""
     body = rng.choice(bodies)
     for _ in range(rng.randint(1, 3)):
-        body = rng.choice((_flip, _cut, _number, _field, _nest, _lengthen))(rng, body)
+        body = rng.choice((_flip, _cut, _change_number, _change_field, _nest, _lengthen))(rng, body)
     return body
 
 
@@ -31,7 +31,7 @@ def _cut(rng: random.Random, body: bytes) -> bytes:
     return body[: rng.randrange(len(body) + 1)]
 
 
-def _number(rng: random.Random, body: bytes) -> bytes:
+def _change_number(rng: random.Random, body: bytes) -> bytes:
     found = list(_NUMBER.finditer(body))
     if not found:
         return body
@@ -45,9 +45,9 @@ def _nest(rng: random.Random, body: bytes) -> bytes:
     return body if at < 0 else body[: at + 1] + b"[" * depth + b"]" * depth + b"}"
 
 
-def _field(rng: random.Random, body: bytes) -> bytes:
+def _change_field(rng: random.Random, body: bytes) -> bytes:
     """Remove a field, or give it a value of another type."""
-    fields = _fields(body)
+    fields = _read_fields(body)
     if not fields:
         return body
     name = rng.choice(list(fields))
@@ -60,7 +60,7 @@ def _field(rng: random.Random, body: bytes) -> bytes:
 
 def _lengthen(rng: random.Random, body: bytes) -> bytes:
     """Make a text 9,000 characters long."""
-    fields = _fields(body)
+    fields = _read_fields(body)
     texts = [name for name, value in fields.items() if isinstance(value, str) and name != "t"]
     if not texts:
         return body
@@ -68,7 +68,7 @@ def _lengthen(rng: random.Random, body: bytes) -> bytes:
     return json.dumps(fields).encode()
 
 
-def _fields(body: bytes) -> dict[str, Any]:
+def _read_fields(body: bytes) -> dict[str, Any]:
     try:
         found: object = json.loads(body)
     except (ValueError, RecursionError):

@@ -48,7 +48,7 @@ CASE = Case("song", (Song,), lambda client: asyncio.sleep(0), (Echo,))
 ENGINE, EXECUTOR = topics.workflow_engine("Song"), topics.workflow_executor("Song")
 
 
-def garbage(body: bytes) -> bytes:
+def make_garbage(body: bytes) -> bytes:
     return b"\xff" + body
 
 
@@ -56,11 +56,11 @@ def cut(body: bytes) -> bytes:
     return body[:-1]
 
 
-def of_another_audience(body: bytes) -> bytes:
+def change_audience(body: bytes) -> bytes:
     return b'{"t":"applied","q":"7"}'
 
 
-def impossible(body: bytes) -> bytes:
+def make_impossible(body: bytes) -> bytes:
     """Make a decision that no code can have made."""
     decision = engine.decode(body)
     assert isinstance(decision, engine.Decision)
@@ -105,7 +105,7 @@ async def finish(world: World, workflow_id: str) -> str:
     return await world.client.get_handle(Song.sing, workflow_id).result(timeout=30.0)
 
 
-async def stalled(world: World, workflow_id: str) -> str:
+async def read_stall_reason(world: World, workflow_id: str) -> str:
     """Say why an instance is stalled, or "" if it is not. `describe` and `list` must agree."""
     info = await world.client.describe(world.client.get_workflow_by_id(Song, workflow_id))
     listed = await ensure_checked(InMemoryStorage(world.database)).states.find(Query(flag=Flag.STALLED))
@@ -117,7 +117,7 @@ async def retry(world: World, workflow_id: str) -> None:
     await world.client.retry_workflow_task(world.client.get_workflow_by_id(Song, workflow_id), confirm=True)
 
 
-def run_spoiled(
+def run_damaged(
     topic: Topic,
     how: Callable[[bytes], bytes],
     scenario: Callable[[World, Spoiling, list[asyncio.Task[None]]], Awaitable[None]],
@@ -144,8 +144,8 @@ def run_spoiled(
 @pytest.mark.parametrize(
     ("topic", "how"),
     [
-        *((topic, how) for topic in (EXECUTOR, ENGINE) for how in (garbage, cut, of_another_audience)),
-        (ENGINE, impossible),
+        *((topic, how) for topic in (EXECUTOR, ENGINE) for how in (make_garbage, cut, change_audience)),
+        (ENGINE, make_impossible),
     ],
     ids=lambda each: each.name if isinstance(each, Topic) else each.__name__,
 )
@@ -156,7 +156,7 @@ def test_S38_its_instance_stalls_and_goes_on_when_it_is_retried(
         workflow_id = await begin(world)
         await asyncio.sleep(1.0)
         what = "Activation" if topic == EXECUTOR else "The decision for activation"
-        reason = await stalled(world, workflow_id)
+        reason = await read_stall_reason(world, workflow_id)
         assert reason.startswith(f"{what} {activation} went to the dead letters: ")
         (letter,) = await take_dead_letters(world, topic)
         assert letter.headers[CAUSE] in reason
@@ -165,29 +165,29 @@ def test_S38_its_instance_stalls_and_goes_on_when_it_is_retried(
         assert await finish(world, workflow_id) == "lali"
         await world.deliver_again([(topic, spoiling.spoiled[workflow_id])])
         await world.run_until_idle()
-        assert not await stalled(world, workflow_id)
+        assert not await read_stall_reason(world, workflow_id)
         assert not any(host.done() for host in hosts), "a worker has ended"
 
-    run_spoiled(topic, how, scenario, activation)
+    run_damaged(topic, how, scenario, activation)
 
 
 @pytest.mark.parametrize("topic", [EXECUTOR, ENGINE], ids=lambda each: each.name)
 def test_one_of_before_the_retry_stalls_nobody(topic: Topic) -> None:
     async def scenario(world: World, spoiling: Spoiling, hosts: list[asyncio.Task[None]]) -> None:
         workflow_id = await begin(world)
-        assert await stalled(world, workflow_id)
+        assert await read_stall_reason(world, workflow_id)
         hosts[1].cancel()  # nobody decides
         await asyncio.gather(hosts[1], return_exceptions=True)
         await retry(world, workflow_id)
         await world.deliver_again([(topic, spoiling.spoiled[workflow_id])])
         await world.run_until_idle()
-        assert not await stalled(world, workflow_id)
+        assert not await read_stall_reason(world, workflow_id)
         world.host(CASE, host_executors)
         await world.run_until_idle()
-        assert not await stalled(world, workflow_id)
+        assert not await read_stall_reason(world, workflow_id)
         assert await finish(world, workflow_id) == "lali"
 
-    run_spoiled(topic, garbage, scenario)
+    run_damaged(topic, make_garbage, scenario)
 
 
 @pytest.mark.parametrize("topic", [EXECUTOR, ENGINE], ids=lambda each: each.name)
@@ -200,14 +200,14 @@ def test_a_forged_one_stalls_until_the_true_decision_comes(topic: Topic) -> None
             workflow_id = await begin(world)
             await world.deliver_again([(ENGINE, Message(f"{workflow_id}/1", workflow_id, b"forged"))])
             await world.run_until_idle()
-            assert "decision for activation 1" in await stalled(world, workflow_id)
+            assert "decision for activation 1" in await read_stall_reason(world, workflow_id)
             await world.transport.declare([EXECUTOR])
             await world.deliver_again([(topic, Message(f"{workflow_id}/1", workflow_id, b"forged"))])
             world.host(CASE, host_executors)
             await world.run_until_idle()
             await asyncio.sleep(1.0)
             assert await finish(world, workflow_id) == "lali"
-            assert not await stalled(world, workflow_id)
+            assert not await read_stall_reason(world, workflow_id)
 
     run(main())
 
@@ -222,7 +222,7 @@ def test_one_that_is_not_awaited_stalls_nobody(name: str) -> None:
             workflow_id = await begin(world)
             await world.deliver_again([(ENGINE, Message(name.format(workflow_id), workflow_id, b"forged"))])
             await world.run_until_idle()
-            assert not await stalled(world, workflow_id)
+            assert not await read_stall_reason(world, workflow_id)
 
     run(main())
 

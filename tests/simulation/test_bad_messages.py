@@ -19,7 +19,7 @@ from infinitic.topics import Topic
 from infinitic.transport import Message
 from tests.golden import samples
 from tests.simulation.cases import Case
-from tests.simulation.invariants import kept
+from tests.simulation.invariants import read_instances
 from tests.simulation.messages import encode_signal, take_dead_letters
 from tests.simulation.mutations import mutate
 from tests.simulation.world import Hosting, World, host_all, host_engines, host_executors, run_scenario
@@ -67,8 +67,8 @@ async def send(world: World, topic: Topic, key: str | None, body: bytes) -> None
     await world.deliver_again([(topic, Message(key or "x", key, body))])
 
 
-def parked(world: World) -> list[StateKey]:
-    return [key for key, (head, _) in kept(world.database).items() if state.decode(head).parked]
+def list_parked(world: World) -> list[StateKey]:
+    return [key for key, (head, _) in read_instances(world.database).items() if state.decode(head).parked]
 
 
 def run_with_topics(hostings: tuple[Hosting, ...], scenario: Callable[[World], Awaitable[None]]) -> None:
@@ -98,7 +98,7 @@ def test_S38_garbage_to_a_running_instance_goes_to_the_dead_letters_alone(body: 
         (letter,) = await take_dead_letters(world, ENGINE)
         assert (letter.key, letter.body) == (victim, body)
         assert "input of an instance" in letter.headers[CAUSE]
-        assert not parked(world)
+        assert not list_parked(world)
 
     run_with_topics(FUSED, scenario)
 
@@ -142,7 +142,7 @@ def test_S41_an_input_of_a_newer_release_waits_and_holds_up_its_own_key_only() -
         assert await world.client.get_handle(Canary.sing, canary).result() == ["a"]
         await asyncio.sleep(3600.0)
         assert await take_dead_letters(world, ENGINE) == []
-        assert not parked(world)
+        assert not list_parked(world)
         assert world.backlog()[ENGINE.name] == (0, 2, 0), "it waits, and what comes after it"
 
     run_with_topics(FUSED, scenario)
@@ -187,7 +187,7 @@ def test_S38_mutated_messages_end_no_worker_and_park_nobody(seed: int, hosting: 
             await asyncio.sleep(1.0)
         assert await world.client.get_handle(Canary.sing, canary).result() == ["0", "1", "2", "3", "4"]
         await asyncio.sleep(200.0)
-        assert not parked(world)
+        assert not list_parked(world)
         for topic in (ENGINE, EXECUTOR, SERVICE):
             dead = [letter.body for letter in await take_dead_letters(world, topic) if _is_undecodable(topic, letter)]
             assert sorted(dead) == sorted(expected[topic.name]), topic.name
@@ -228,7 +228,7 @@ def test_what_is_too_large_for_the_dead_letters_harms_nobody(
         await send(world, ENGINE, workflow_id, encode_signal(world, "c"))
         async with asyncio.timeout(30.0):
             assert await world.client.get_handle(Canary.sing, workflow_id).result() == ["a", "b", "c"]
-        assert not parked(world)
+        assert not list_parked(world)
         found = await take_dead_letters(world, topic)
         assert len(found) == (1 if waits else 3)
         assert all(letter.headers[CUT] == str(len(large)) and large.startswith(letter.body) for letter in found)

@@ -53,11 +53,11 @@ async def send(world: World, workflow_id: str) -> None:
     await world.client.get_workflow_by_id(Counting, workflow_id).more.send(40000)
 
 
-async def result(world: World, workflow_id: str) -> int:
+async def wait_for_result(world: World, workflow_id: str) -> int:
     return await world.client.get_handle(Counting.run, workflow_id).result(timeout=60.0)
 
 
-async def stalled(world: World, workflow_id: str) -> str:
+async def read_stall_reason(world: World, workflow_id: str) -> str:
     """Say why an instance is stalled, or "" if it is not."""
     info = await world.client.describe(world.client.get_workflow_by_id(Counting, workflow_id))
     return info.stalled or ""
@@ -69,7 +69,7 @@ async def is_closed(world: World, workflow_id: str) -> bool:
     return entry.closed_at is not None
 
 
-def damaged(
+def damage_and_repair(
     roles: Roles,
     harm: Callable[[DamagedInstance], None],
     repair: Callable[[DamagedInstance], None],
@@ -92,9 +92,9 @@ def damaged(
             await add_workers(world, roles)
             for each in (broken, sound):
                 await send(world, each)
-            assert await result(world, sound) == EXPECTED, "others go on"
+            assert await wait_for_result(world, sound) == EXPECTED, "others go on"
             await asyncio.sleep(120.0)  # longer than a message is tried before its key is parked
-            assert "is damaged" in await stalled(world, broken)
+            assert "is damaged" in await read_stall_reason(world, broken)
             assert not await is_closed(world, broken)
             letters = [topic for topic in world.backlog() if topic.startswith("dead")]
             assert not letters, "no message is to blame"
@@ -105,10 +105,10 @@ def damaged(
             if retried:
                 stub = world.client.get_workflow_by_id(Counting, broken)
                 await world.client.retry_workflow_task(stub, confirm=True)
-            assert await result(world, broken) == EXPECTED
+            assert await wait_for_result(world, broken) == EXPECTED
             assert await world.storage.states.count(Query(flag=Flag.STALLED)) == 0
             await send(world, other)
-            assert await result(world, other) == EXPECTED + 4
+            assert await wait_for_result(world, other) == EXPECTED + 4
 
     run(main())
 
@@ -120,19 +120,19 @@ BOTH = pytest.mark.parametrize("roles", [(host_all,), SPLIT], ids=["fused", "spl
 @BOTH
 @pytest.mark.parametrize("how", SEGMENTS)
 def test_damaged_history(roles: Roles, how: str) -> None:
-    damaged(roles, lambda bench: bench.damage_segments(how), DamagedInstance.repair_segments)
+    damage_and_repair(roles, lambda bench: bench.damage_segments(how), DamagedInstance.repair_segments)
 
 
 @BOTH
 @pytest.mark.parametrize("how", HEADS)
 def test_damaged_head(roles: Roles, how: str) -> None:
-    damaged(roles, lambda bench: bench.damage_head(how), DamagedInstance.repair_head, retried=False)
+    damage_and_repair(roles, lambda bench: bench.damage_head(how), DamagedInstance.repair_head, retried=False)
 
 
 @BOTH
 @pytest.mark.parametrize("how", OUTBOXES)
 def test_damaged_outbox_that_may_not_have_been_published(roles: Roles, how: str) -> None:
-    damaged(roles, lambda bench: bench.damage_outbox(how), DamagedInstance.repair_segments)
+    damage_and_repair(roles, lambda bench: bench.damage_outbox(how), DamagedInstance.repair_segments)
 
 
 FOUND_BY_CHECKSUM = {"a bit is flipped", "a bit is flipped in the first", "one is that of another instance"}
@@ -141,7 +141,7 @@ FOUND_BY_CHECKSUM = {"a bit is flipped", "a bit is flipped in the first", "one i
 
 @pytest.mark.parametrize("how", sorted(set(SEGMENTS) - FOUND_BY_CHECKSUM))
 def test_damaged_history_of_release_0_1(how: str) -> None:
-    damaged((host_all,), lambda bench: bench.damage_segments(how), DamagedInstance.repair_segments, old=True)
+    damage_and_repair((host_all,), lambda bench: bench.damage_segments(how), DamagedInstance.repair_segments, old=True)
 
 
 @BOTH
@@ -156,7 +156,7 @@ def test_an_instance_of_release_0_1_goes_on(roles: Roles) -> None:
             await add_workers(world, roles)
             for each in (old, other):
                 await send(world, each)
-            assert [await result(world, each) for each in (old, other)] == [EXPECTED, EXPECTED + 4]
+            assert [await wait_for_result(world, each) for each in (old, other)] == [EXPECTED, EXPECTED + 4]
 
     run(main())
 

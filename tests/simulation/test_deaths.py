@@ -132,14 +132,14 @@ def test_orderly_ends_that_cut_a_task_are_no_deaths(broker: type[Broker]) -> Non
             last.add_service(Crowd())
             world.start(last)
             assert await handle.result() == ["1", "2"]
-            assert most_deaths(world) == (0 if broker is Broker else 1), "all that a weak sign is worth"
+            assert count_deaths(world) == (0 if broker is Broker else 1), "all that a weak sign is worth"
             await world.settle()
             assert world.backlog() == {}
 
     run(main())
 
 
-def most_deaths(world: World) -> int:
+def count_deaths(world: World) -> int:
     return max(
         service.decode(message.body).deaths
         for topic, message in world.published
@@ -170,7 +170,7 @@ def test_a_session_lost_during_an_hour_is_no_death_and_the_task_runs_once() -> N
             assert await handle.result() == ["1", "2"]
             assert world.clock.now() - began == pytest.approx(3540.0)
             assert Crowd.ran == {1: 1, 2: 1}
-            assert most_deaths(world) == 0
+            assert count_deaths(world) == 0
             await asyncio.sleep(60.0)
             assert Crowd.ran == {1: 1, 2: 1}, "the copy that was put off is settled: its task is done"
             await world.settle()
@@ -205,7 +205,7 @@ def test_who_dies_after_its_session_was_lost_is_taken_over() -> None:
             fence.cut()
             assert await handle.result() == ["1"]
             assert Crowd.ran == {1: 2}
-            assert most_deaths(world) == 1
+            assert count_deaths(world) == 1
 
     run(main())
 

@@ -29,7 +29,7 @@ FAR = 3000
 REFUSED = f"nested deeper than {MAX_VALUE_DEPTH} levels"
 
 
-def nested(levels: int) -> Any:
+def nest(levels: int) -> Any:
     value: Any = []
     for _ in range(levels - 1):
         value = [value]
@@ -55,7 +55,7 @@ class Link(msgspec.Struct):
 class Deep(Exception):
     def __init__(self, levels: int) -> None:
         super().__init__("deep")
-        self.levels = nested(levels)
+        self.levels = nest(levels)
 
 
 class Digger:
@@ -63,7 +63,7 @@ class Digger:
         return depth_of(value)
 
     async def dig(self, levels: int) -> Any:
-        return nested(levels)
+        return nest(levels)
 
     @task(retry=lambda index, error: 0.0 if index < 3 else None)
     async def collapse(self, levels: int) -> None:
@@ -88,18 +88,18 @@ class Mine(Workflow):
         return len(str(link).split("below")) - 1
 
     async def give(self, levels: int) -> Any:
-        return nested(levels)
+        return nest(levels)
 
     async def hear(self) -> int:
         return depth_of(await self.words.receive())
 
     async def ask(self, levels: int) -> int:
-        return await self.digger.depth(nested(levels))
+        return await self.digger.depth(nest(levels))
 
     async def careful(self, levels: int) -> str:
         """Catches the refusal, and goes on."""
         try:
-            return str(await self.digger.depth(nested(levels)))
+            return str(await self.digger.depth(nest(levels)))
         except PayloadTooLargeError as error:
             return f"{error}, {await self.digger.depth([])}"
 
@@ -107,7 +107,7 @@ class Mine(Workflow):
         return depth_of(await self.digger.dig(levels))
 
     async def record(self, levels: int) -> int:
-        return depth_of(self.inline(nested, levels))
+        return depth_of(self.inline(nest, levels))
 
     async def collapse(self, levels: int) -> None:
         await self.digger.collapse(levels)
@@ -116,7 +116,7 @@ class Mine(Workflow):
         await self.digger.wait_for_ever()
 
 
-def played(split: bool, cache_size: int, scenario: Any) -> None:
+def run_digger(split: bool, cache_size: int, scenario: Any) -> None:
     async def main() -> None:
         world = World()
         async with world.open():
@@ -147,16 +147,16 @@ CACHES = pytest.mark.parametrize("cache_size", [0, 1000], ids=["replayed", "live
 def test_values_at_the_limit_arrive(split: bool, cache_size: int) -> None:
     async def scenario(world: World) -> None:
         mine = world.client.new_workflow(Mine)
-        assert await mine.depth(nested(DEEPEST - 1)) == DEEPEST - 1, "an array is around the arguments"
+        assert await mine.depth(nest(DEEPEST - 1)) == DEEPEST - 1, "an array is around the arguments"
         assert depth_of(await mine.give(DEEPEST)) == DEEPEST
         assert await mine.ask(DEEPEST - 1) == DEEPEST - 1
         assert await mine.fetch(DEEPEST) == DEEPEST
         assert await mine.record(DEEPEST) == DEEPEST
         handle = await world.client.dispatch(mine.hear)
-        await world.client.get_workflow_by_id(Mine, handle.workflow_id).words.send(nested(DEEPEST))
+        await world.client.get_workflow_by_id(Mine, handle.workflow_id).words.send(nest(DEEPEST))
         assert await handle.result() == DEEPEST
 
-    played(split, cache_size, scenario)
+    run_digger(split, cache_size, scenario)
 
 
 @BOTH
@@ -166,7 +166,7 @@ def test_values_beyond_the_limit_are_refused_where_they_are_given(split: bool, c
         mine = world.client.new_workflow(Mine)
         for levels in (DEEPEST, FAR):
             with pytest.raises(PayloadError, match=REFUSED):
-                await mine.depth(nested(levels))
+                await mine.depth(nest(levels))
         for refused in (
             mine.give(DEEPEST + 1),
             mine.ask(DEEPEST),
@@ -186,11 +186,11 @@ def test_values_beyond_the_limit_are_refused_where_they_are_given(split: bool, c
         channel = world.client.get_workflow_by_id(Mine, handle.workflow_id).words
         for levels in (DEEPEST + 1, FAR):
             with pytest.raises(PayloadError, match=REFUSED):
-                await channel.send(nested(levels))
+                await channel.send(nest(levels))
         await channel.send([])
         assert await handle.result() == 1
 
-    played(split, cache_size, scenario)
+    run_digger(split, cache_size, scenario)
 
 
 @pytest.mark.parametrize("kind", [Node, Link])
@@ -210,7 +210,7 @@ def test_objects_that_hold_their_like_are_counted_as_lists_are(kind: Any) -> Non
                 await follow(chain(count))
             assert count == FAR or REFUSED in str(caught.value)
 
-    played(False, 1000, scenario)
+    run_digger(False, 1000, scenario)
 
 
 @BOTH
@@ -221,7 +221,7 @@ def test_a_failure_with_deep_attributes_is_told_without_them(split: bool) -> Non
         assert isinstance(caught.value.cause, TaskFailedError)
         assert "levels" not in caught.value.cause.last_failure.exception.attributes
 
-    played(split, 1000, scenario)
+    run_digger(split, 1000, scenario)
 
 
 def test_a_retry_policy_that_waits_for_longer_than_can_be_said_fails_its_task() -> None:
@@ -229,7 +229,7 @@ def test_a_retry_policy_that_waits_for_longer_than_can_be_said_fails_its_task() 
         with pytest.raises(WorkflowFailedError, match="no number of seconds up to"):
             await world.client.new_workflow(Mine).wait_for_ever()
 
-    played(False, 1000, scenario)
+    run_digger(False, 1000, scenario)
 
 
 @pytest.mark.parametrize("meta", [{"k": "text"}, {1: b"x"}, {"\ud800": b"x"}])

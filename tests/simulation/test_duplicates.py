@@ -20,7 +20,7 @@ from infinitic_storages.memory import Database
 from infinitic_testing.loop import run
 from tests.simulation.cases import CASES, Case
 from tests.simulation.examples import EXAMPLES
-from tests.simulation.invariants import check_ended, check_nothing_changed, kept
+from tests.simulation.invariants import check_ended, check_nothing_changed, read_instances
 from tests.simulation.world import RETENTION, Hosting, World, host_all, host_engines, host_executors
 
 Published = list[tuple[Topic, Message]]
@@ -45,13 +45,13 @@ def _start(world: World, case: Case, hostings: tuple[Hosting, ...], cache_size: 
         world.start(worker)
 
 
-async def _check_unimpressed(world: World, order: Callable[[Published], Published]) -> None:
+async def _check_nothing_changes(world: World, order: Callable[[Published], Published]) -> None:
     """Publish everything again, and check that nothing changes."""
-    before = kept(world.database)
+    before = read_instances(world.database)
     known = len(world.published)
     await world.deliver_again(order(world.published[:known]))
     await world.run_until_idle()
-    check_nothing_changed(before, kept(world.database))
+    check_nothing_changed(before, read_instances(world.database))
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -66,10 +66,10 @@ def test_of_a_closed_workflow(case: Case, hostings: str, order: str) -> None:
             _start(world, case, HOSTINGS[hostings])
             await case.scenario(world.client)
             await world.settle()
-            await _check_unimpressed(world, ORDERS[order])
+            await _check_nothing_changes(world, ORDERS[order])
             await world.stop()  # others remember nothing of it
             _start(world, case, HOSTINGS[hostings])
-            await _check_unimpressed(world, ORDERS[order])
+            await _check_nothing_changes(world, ORDERS[order])
             await world.settle()
             await check_ended(world, specs)
             assert not world.backlog(), f"something is left: {world.backlog()}"
@@ -91,10 +91,10 @@ def test_of_a_running_workflow(case: Case, hostings: str, cache_size: int) -> No
         async with world.open():
             _start(world, case, HOSTINGS[hostings], cache_size)
             playing = asyncio.create_task(case.scenario(world.client))
-            pauses = _pauses()
+            pauses = _draw_pauses()
             while repeat and not playing.done():
                 await world.run_until_idle()
-                await _check_unimpressed(world, random.Random(rounds).choice(list(ORDERS.values())))
+                await _check_nothing_changes(world, random.Random(rounds).choice(list(ORDERS.values())))
                 rounds += 1
                 await asyncio.wait([playing], timeout=next(pauses))
             outcome = await playing
@@ -106,7 +106,7 @@ def test_of_a_running_workflow(case: Case, hostings: str, cache_size: int) -> No
     assert rounds
 
 
-def _pauses() -> Iterator[float]:
+def _draw_pauses() -> Iterator[float]:
     """Yield the seconds until the next repetition: often in the first second, then over days."""
     pause = 0.05
     while True:
@@ -125,19 +125,19 @@ def test_of_a_workflow_that_is_purged(case: Case, hostings: str, order: str) -> 
         async with world.open():
             _start(world, case, HOSTINGS[hostings])
             await case.scenario(world.client)
-            (key, *_) = kept(world.database)
+            (key, *_) = read_instances(world.database)
             await asyncio.sleep(RETENTION + 7200.0)
-            assert not kept(world.database), "it is not purged"
+            assert not read_instances(world.database), "it is not purged"
             published = list(world.published)
             await world.deliver_again(ORDERS[order](published))
             await world.settle()
-            assert not kept(world.database), "a late message brought it back"
+            assert not read_instances(world.database), "a late message brought it back"
             assert not world.backlog(), f"something is left: {world.backlog()}"
 
             await asyncio.sleep(3 * RETENTION)  # the remnant is gone as well
             await world.deliver_again(ORDERS[order](published))
             await world.settle()
-            assert not kept(world.database), "a late message brought it back"
+            assert not read_instances(world.database), "a late message brought it back"
             left = world.backlog()
             assert left.keys() == {f"dlq:workflow-engine:{key.name}"}, f"only old starts are kept: {left}"
             handle = world.client.get_handle(

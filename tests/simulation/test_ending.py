@@ -107,7 +107,7 @@ class Night(Workflow):
         return await self.stubborn.sleep(seconds)
 
 
-def worker_of(world: World, transport: Transport, storage: Storage) -> Worker:
+def make_worker(world: World, transport: Transport, storage: Storage) -> Worker:
     worker = Worker(transport, storage, clock=world.clock, shutdown_grace_period=GRACE, name="sleepy")
     worker.add_service(Sleeper())
     worker.add_service(Stubborn())
@@ -126,7 +126,7 @@ def test_an_end_while_servers_do_not_answer_is_bounded(
         world, fence = World(), Fence()
         async with world.open():
             transport = Frozen(world.connect())
-            worker = worker_of(world, transport, FencedStorage(InMemoryStorage(world.database), fence))
+            worker = make_worker(world, transport, FencedStorage(InMemoryStorage(world.database), fence))
             async with worker.running():
                 handle = await world.client.dispatch(world.client.new_workflow(Night).run, seconds)
                 await world.run_until_idle()
@@ -158,7 +158,7 @@ def test_what_does_not_end_when_it_is_cancelled_is_left_and_named(caplog: pytest
     async def main() -> None:
         world = World()
         async with world.open():
-            worker = worker_of(world, world.connect(), InMemoryStorage(world.database))
+            worker = make_worker(world, world.connect(), InMemoryStorage(world.database))
             async with worker.running():
                 await world.client.dispatch(world.client.new_workflow(Night).stay, 1000.0)
                 await world.run_until_idle()
@@ -175,7 +175,7 @@ def test_a_worker_that_is_stopped_at_once_hands_back_in_good_order() -> None:
     async def main() -> None:
         world = World()
         async with world.open():
-            host = world.start(worker_of(world, world.connect(), InMemoryStorage(world.database)))
+            host = world.start(make_worker(world, world.connect(), InMemoryStorage(world.database)))
             await world.client.dispatch(world.client.new_workflow(Night).run, 1000.0)
             await world.run_until_idle()
             began = world.clock.now()
@@ -199,7 +199,7 @@ def test_one_that_does_not_end_leaves_the_others_time_to_be_handed_back() -> Non
         async with world.open():
             slow = Fence(latency=lambda: 0.15)
             transport = FencedTransport(world.connect(), slow)
-            worker = worker_of(world, transport, InMemoryStorage(world.database))
+            worker = make_worker(world, transport, InMemoryStorage(world.database))
             async with worker.running():
                 await world.client.dispatch(world.client.new_workflow(Night).run, 1000.0)
                 await world.client.dispatch(world.client.new_workflow(Night).stay, 1000.0)

@@ -124,7 +124,7 @@ def count_tasks(world: World) -> dict[str, tuple[int, int, int]]:
     return {topic: counts for topic, counts in world.backlog().items() if topic.startswith("service")}
 
 
-def storm(seed: int, broker: Broker, *, kills: int, sessions: bool) -> World:
+def run_storm(seed: int, broker: Broker, *, kills: int, sessions: bool) -> World:
     rng = random.Random(seed)
     Work.running, Work.ran, Work.ended, Work.most = Counter(), Counter(), Counter(), 0
     concurrency = rng.choice([1, 2, 20])
@@ -182,14 +182,14 @@ def storm(seed: int, broker: Broker, *, kills: int, sessions: bool) -> World:
 @pytest.mark.parametrize("broker", [Broker, ForgetfulBroker])
 @pytest.mark.parametrize("seed", [*range(6), 5158, 5219, 5351])
 def test_no_storm_loses_a_task_or_blames_an_innocent_one(seed: int, broker: type[Broker]) -> None:
-    storm(seed, broker(), kills=KILLS, sessions=True)
+    run_storm(seed, broker(), kills=KILLS, sessions=True)
 
 
 # Above 5,000 are seeds at which an end of a worker once cut a published report that was not yet
 # acknowledged, or a message on its way.
 @pytest.mark.parametrize("seed", [*range(6), 5011, 5050, 5278, 5281, 5314, 5510])
 def test_orderly_ends_run_no_task_twice_and_suspect_no_further(seed: int) -> None:
-    world = storm(seed, Broker(), kills=0, sessions=False)
+    world = run_storm(seed, Broker(), kills=0, sessions=False)
     assert Work.most == 1
     assert set(Work.ended.values()) == {1}
     sent = [service.decode(message.body) for topic, message in world.published if topic.name == "service-executor:Work"]

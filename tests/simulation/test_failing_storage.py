@@ -23,7 +23,7 @@ from infinitic_storages.memory import Database
 from tests.simulation.cases import Case
 from tests.simulation.damages import DamagedInstance
 from tests.simulation.inbox import CASE, ENGINE, read_signals, send, start
-from tests.simulation.invariants import kept
+from tests.simulation.invariants import read_instances
 from tests.simulation.messages import encode_signal, take_dead_letters
 from tests.simulation.world import World, host_all, run_scenario
 
@@ -52,8 +52,8 @@ class FailingDatabase(Database):
             raise StorageError(f"the head of {broken} cannot be decompressed")
 
 
-def parked(world: World, key: str) -> bool:
-    return state.decode(kept(world.database)[StateKey("Inbox", key)][0]).parked
+def is_parked(world: World, key: str) -> bool:
+    return state.decode(read_instances(world.database)[StateKey("Inbox", key)][0]).parked
 
 
 @pytest.mark.parametrize("error", [StorageUnavailable, StorageConfigurationError, StorageError])
@@ -70,7 +70,7 @@ def test_what_fails_for_all_is_waited_out(error: type[StorageError]) -> None:
         database.everything = None
         await asyncio.sleep(10.0)
         assert [read_signals(world, key) for key in keys] == [['"a"']] * SOUND
-        assert not any(parked(world, key) for key in keys)
+        assert not any(is_parked(world, key) for key in keys)
         assert await take_dead_letters(world, ENGINE) == []
 
     run_scenario(scenario, CASE, database=database)

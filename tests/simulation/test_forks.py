@@ -18,7 +18,7 @@ from infinitic.transport import Message
 from infinitic_testing.fences import Fence
 from infinitic_testing.loop import run
 from tests.simulation.cases import CASES, Case, Numbers
-from tests.simulation.invariants import check_nothing_changed, history_of, kept
+from tests.simulation.invariants import check_nothing_changed, decode_history, read_instances
 from tests.simulation.world import World, host_all
 
 T = TypeVar("T")
@@ -52,14 +52,14 @@ def test_the_loser_of_a_commit_publishes_nothing_of_its_own(nth: int) -> None:
             host_all(other, INLINE)
             world.start(other)
             assert await playing is True
-            before = kept(world.database)
+            before = read_instances(world.database)
             fence.resume()
             await world.settle()
-            check_nothing_changed(before, kept(world.database))
+            check_nothing_changed(before, read_instances(world.database))
             later = fence.operations[commits[nth - 1] - 1 :]
             assert later[:2] == ["commit", "load"], f"it lost, and looks again before it says anything: {later}"
             ((_, segments),) = before.values()
-            drawn = [each for each in history_of(segments) if isinstance(each, commands.RecordInline)]
+            drawn = [each for each in decode_history(segments) if isinstance(each, commands.RecordInline)]
             assert len(drawn) == 2
 
     run(main())
@@ -121,7 +121,7 @@ def test_versions_only_grow() -> None:
             for number in range(5):
                 await stub.go.send(number)
                 await world.run_until_idle()
-                (key,) = kept(world.database)
+                (key,) = read_instances(world.database)
                 versions.append(world.database.load([key])[key].version)
         assert all(before < after for before, after in pairwise(versions)), versions
 
@@ -152,10 +152,10 @@ def test_what_was_taken_before_is_confirmed_again_and_counts_once() -> None:
             fresh = (topic, Message("o", handle.workflow_id, other))
             await world.deliver_again([again])
             await world.run_until_idle()
-            before = kept(world.database)
+            before = read_instances(world.database)
             await world.deliver_again([again])
             await world.run_until_idle()
-            check_nothing_changed(before, kept(world.database))
+            check_nothing_changed(before, read_instances(world.database))
             await world.stop()
             world.start(second)
             await world.deliver_again([again, fresh, again])  # one batch: what is new in it is taken
@@ -163,8 +163,8 @@ def test_what_was_taken_before_is_confirmed_again_and_counts_once() -> None:
             answers = [message for to, message in world.published if to == topics.client("client")]
             assert len(answers) >= 3
             assert all(b'"applied"' in message.body for message in answers)
-            ((head, segments),) = kept(world.database).values()
-            values = [bytes(each.value) for each in history_of(segments) if isinstance(each, events.SignalReceived)]
+            ((head, segments),) = read_instances(world.database).values()
+            values = [bytes(each.value) for each in decode_history(segments) if isinstance(each, events.SignalReceived)]
             assert values == [b"1", b"2"]
             assert not state.decode(head).closed
 

@@ -28,7 +28,7 @@ SMALL = 1_000
 LARGE = 300_000
 
 
-def unacked(world: World) -> int:
+def count_unacked(world: World) -> int:
     return sum(each.unacked for each in world.broker.overview()[ENGINE.name].values())
 
 
@@ -56,7 +56,7 @@ def test_what_cannot_be_handled_is_given_back_in_order_and_others_go_on() -> Non
                 for _ in range(20):
                     await asyncio.sleep(2.0)
                     # What fails, what is active, and what came with the last receive.
-                    assert unacked(world) * SMALL <= 2 * BUFFER + RECEIVE * SMALL
+                    assert count_unacked(world) * SMALL <= 2 * BUFFER + RECEIVE * SMALL
             await check_canary(world)
             database.newer = frozenset()
             async with asyncio.timeout(120.0):

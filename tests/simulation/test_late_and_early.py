@@ -16,7 +16,7 @@ from infinitic.transport import Message
 from infinitic_storages.memory import Database
 from infinitic_testing.loop import run
 from tests.simulation.cases import Case
-from tests.simulation.invariants import check_nothing_changed, history_of, kept
+from tests.simulation.invariants import check_nothing_changed, decode_history, read_instances
 from tests.simulation.messages import make_signal, take_dead_letters
 from tests.simulation.world import World, host_all, run_scenario, stop
 
@@ -56,7 +56,7 @@ def test_a_start_older_than_the_window_is_a_dead_letter_with_that_reason() -> No
         await send(world, "old", make_start(world, 0, made_at=world.clock.now() - WINDOW - 1))
         await send(world, "young", make_start(world, 0, made_at=world.clock.now() - WINDOW + 1))
         await world.run_until_idle()
-        assert [key.id for key in kept(world.database)] == ["young"]
+        assert [key.id for key in read_instances(world.database)] == ["young"]
         (letter,) = await take_dead_letters(world, ENGINE)
         assert letter.key == "old"
         assert "deduplication window" in letter.headers[CAUSE]
@@ -137,7 +137,7 @@ def test_who_asks_for_an_unknown_workflow_is_told_so(verb: str) -> None:
         with pytest.raises(WorkflowUnknownError):
             await UNKNOWN[verb](world.client)
         assert world.clock.now() - began <= 11.0
-        assert not kept(world.database)
+        assert not read_instances(world.database)
         assert not world.backlog()
 
     run_scenario(scenario, CASE)
@@ -148,12 +148,12 @@ def test_who_commands_a_closed_workflow_is_told_so(verb: str) -> None:
     async def scenario(world: World) -> None:
         await send(world, "nobody", make_start(world, 0))
         await world.run_until_idle()
-        before = kept(world.database)
+        before = read_instances(world.database)
         with pytest.raises(WorkflowUnknownError):
             await UNKNOWN[verb](world.client)
         await world.client.describe(world.client.get_workflow_by_id(Mailbox, "nobody"))
         assert await world.client.get_handle(Mailbox.read, "nobody").result() == []
-        check_nothing_changed(before, kept(world.database))
+        check_nothing_changed(before, read_instances(world.database))
 
     run_scenario(scenario, CASE)
 
@@ -166,10 +166,10 @@ def test_a_signal_older_than_the_window_is_never_obeyed() -> None:
         first = make_signal(world, "first")
         await send(world, "box", first)
         await asyncio.sleep(WINDOW + 7200.0)  # the deduplication id is purged
-        before = kept(world.database)
+        before = read_instances(world.database)
         await send(world, "box", first)
         await world.run_until_idle()
-        check_nothing_changed(before, kept(world.database))
+        check_nothing_changed(before, read_instances(world.database))
         (letter,) = await take_dead_letters(world, ENGINE)
         assert "deduplication window" in letter.headers[CAUSE]
         await send(world, "box", make_signal(world, "second"))
@@ -192,8 +192,8 @@ def test_a_signal_or_call_that_comes_again_counts_once(together: bool) -> None:
         await world.run_until_idle()
         await send(world, "box", make_signal(world, "c"))
         assert await world.client.get_handle(Mailbox.read, "box").result() == ["a", "b", "c"]
-        ((_, segments),) = kept(world.database).values()
-        called = [each for each in history_of(segments) if isinstance(each, events.MethodStarted)]
+        ((_, segments),) = read_instances(world.database).values()
+        called = [each for each in decode_history(segments) if isinstance(each, events.MethodStarted)]
         assert [each.method_id for each in called] == ["box", "m"]
 
     run_scenario(scenario, CASE)

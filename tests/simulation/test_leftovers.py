@@ -12,7 +12,7 @@ from infinitic.messages import engine, events
 from infinitic.storage import StateKey
 from infinitic.transport import Message
 from tests.simulation.cases import Case, Numbers
-from tests.simulation.invariants import history_of, kept
+from tests.simulation.invariants import decode_history, read_instances
 from tests.simulation.world import World, run_scenario
 
 
@@ -49,7 +49,7 @@ def test_early_late_and_repeated_wakes_fire_nothing_twice_and_nothing_early() ->
         await world.run_until_idle()
         for pause in (0.0, 5.0, 4.9, 0.2, 30_000.0, 30_000.0):
             await asyncio.sleep(pause)
-            armed = state.decode(kept(world.database)[key][0]).armed
+            armed = state.decode(read_instances(world.database)[key][0]).armed
             assert armed is not None
             for due in (armed, armed - 1.0, began + 10.0, began + 86_400.0):
                 wake = engine.Wake(made_at=world.clock.now(), due=due)
@@ -57,12 +57,12 @@ def test_early_late_and_repeated_wakes_fire_nothing_twice_and_nothing_early() ->
             await world.run_until_idle()
         assert await handle.result() == 3
         assert world.clock.now() - began == 90_020.0
-        head, segments = kept(world.database)[key]
-        fired = [each.position for each in history_of(segments) if isinstance(each, events.TimerFired)]
+        head, segments = read_instances(world.database)[key]
+        fired = [each.position for each in decode_history(segments) if isinstance(each, events.TimerFired)]
         assert fired == [0, 1, 2]
         await asyncio.sleep(90_000.0)
         assert not world.backlog()
-        assert kept(world.database)[key][0] == head
+        assert read_instances(world.database)[key][0] == head
 
     run_scenario(scenario, CASE)
 
@@ -96,9 +96,9 @@ def test_a_client_that_is_gone_blocks_nobody() -> None:
             await world.run_until_idle()
         assert all(isinstance(each, Exception) for each in await asyncio.gather(*asking, return_exceptions=True))
         await asyncio.sleep(10.0)
-        assert [state.decode(head).status for head, _ in kept(world.database).values()] == ["completed"] * 3
+        assert [state.decode(head).status for head, _ in read_instances(world.database).values()] == ["completed"] * 3
         assert not world.backlog()
-        for key in kept(world.database):  # a new client fetches what the old one waited for
+        for key in read_instances(world.database):  # a new client fetches what the old one waited for
             assert await world.client.get_handle(Sleeper.sleep, key.id).result() == 1
 
     run_scenario(scenario, CASE)

@@ -31,7 +31,7 @@ class One(Workflow):
 TASKS = 30
 
 
-async def _opened(world: World, slow: Slow, cache_size: int) -> list[str]:
+async def _start_instances(world: World, slow: Slow, cache_size: int) -> list[str]:
     worker = world.worker(cache_size=cache_size)
     host_all(worker, Case("one", (One,), lambda client: asyncio.sleep(0), (lambda: slow,)))
     world.start(worker)
@@ -45,7 +45,7 @@ def test_evicted_instances_of_a_quiet_system_send_each_task_once() -> None:
     async def main() -> None:
         world, slow = World(), Slow()
         async with world.open():
-            started = await _opened(world, slow, cache_size=0)
+            started = await _start_instances(world, slow, cache_size=0)
             results = [await world.client.get_handle(One.run, each).result() for each in started]
             assert results == list(range(TASKS))
             sent = [topic for topic, _ in world.published if topic == topics.service_executor("Slow")]
@@ -58,12 +58,12 @@ def test_the_mark_is_written_within_a_second_though_nothing_else_is_committed() 
     async def main() -> None:
         world, slow = World(), Slow()
         async with world.open():
-            started = [StateKey("One", each) for each in await _opened(world, slow, cache_size=0)]
+            started = [StateKey("One", each) for each in await _start_instances(world, slow, cache_size=0)]
             await asyncio.sleep(1.0)
             stored = await world.storage.states.load(started)
             assert all(stored[key].published for key in started)
             await world.stop()  # whoever takes over sends nothing again
-            await _opened(world, slow, cache_size=0)
+            await _start_instances(world, slow, cache_size=0)
             for each in started:
                 await world.client.get_handle(One.run, each.id).result()
             assert slow.runs == 3 * TASKS, "30, again as their worker was killed, and 30 more"

@@ -17,7 +17,7 @@ from infinitic_testing.loop import run
 from tests.simulation.cases import CASES, CROWD, Case
 from tests.simulation.constellations import cut_points
 from tests.simulation.faulty import Hiccup, Outage
-from tests.simulation.invariants import check_ended, check_nothing_changed, kept
+from tests.simulation.invariants import check_ended, check_nothing_changed, read_instances
 from tests.simulation.world import Hosting, World, host_all, host_engines, host_executors, run_scenario
 
 MINUTE = 70.0
@@ -33,9 +33,9 @@ async def play(case: Case, fence: Fence, hostings: tuple[Hosting, ...] = (host_a
         outcome = await case.scenario(world.client)
         await world.settle()
         await check_ended(world, specs)
-        before = kept(world.database)
+        before = read_instances(world.database)
         await world.settle()
-        check_nothing_changed(before, kept(world.database))
+        check_nothing_changed(before, read_instances(world.database))
         assert not world.backlog(), f"something is left: {world.backlog()}"
         assert all(not host.done() for host in hosts), "a worker has ended"
     return outcome

@@ -48,7 +48,7 @@ class Small(Workflow):
         return len(text)
 
 
-def opened() -> World:
+def make_world() -> World:
     return World(Broker(max_payload=1000 * KB), Database(max_value=300 * KB))
 
 
@@ -65,7 +65,7 @@ def host(world: World, split: bool) -> None:
     world.start(engine)
 
 
-def letters(world: World) -> list[str]:
+def list_reasons(world: World) -> list[str]:
     dead = topics.dead_letters(topics.workflow_engine("Small"))
     return [message.headers["infinitic-cause"] for topic, message in world.published if topic == dead]
 
@@ -76,7 +76,7 @@ BOTH = pytest.mark.parametrize("split", [False, True], ids=["fused", "split"])
 @BOTH
 def test_a_result_that_the_storage_cannot_take_fails_its_task_with_sizes(split: bool) -> None:
     async def main() -> None:
-        world = opened()
+        world = make_world()
         async with world.open():
             host(world, split)
             async with asyncio.timeout(10.0):
@@ -84,7 +84,7 @@ def test_a_result_that_the_storage_cannot_take_fails_its_task_with_sizes(split: 
                 assert "700," in told
                 assert "above the limit of the storage of 29" in told
                 assert len(await world.client.new_workflow(Small).make(100 * KB)) == 100 * KB
-            assert not letters(world)
+            assert not list_reasons(world)
 
     run(main())
 
@@ -92,7 +92,7 @@ def test_a_result_that_the_storage_cannot_take_fails_its_task_with_sizes(split: 
 @BOTH
 def test_a_signal_that_the_storage_cannot_take_is_a_dead_letter_alone(split: bool) -> None:
     async def main() -> None:
-        world = opened()
+        world = make_world()
         async with world.open():
             host(world, split)
             handle = await world.client.dispatch(world.client.new_workflow(Small).hear)
@@ -102,7 +102,7 @@ def test_a_signal_that_the_storage_cannot_take_is_a_dead_letter_alone(split: boo
             await stub.go.send("small")
             async with asyncio.timeout(10.0):
                 assert await handle.result() == 5
-            (cause,) = letters(world)
+            (cause,) = list_reasons(world)
             assert "above the limit of the storage" in cause
 
     run(main())
@@ -112,7 +112,7 @@ def test_a_signal_that_the_storage_cannot_take_is_a_dead_letter_alone(split: boo
 @pytest.mark.parametrize("running", [False, True], ids=["start", "call"])
 def test_who_calls_with_what_the_storage_cannot_take_is_told(running: bool, split: bool) -> None:
     async def main() -> None:
-        world = opened()
+        world = make_world()
         async with world.open():
             host(world, split)
             stub = world.client.new_workflow(Small)
@@ -124,7 +124,7 @@ def test_who_calls_with_what_the_storage_cannot_take_is_told(running: bool, spli
                 with pytest.raises(RequestRefusedError, match="above the limit of the storage"):
                     await stub.measure("x" * 700 * KB)
                 assert await stub.measure("x" * 100 * KB) == 100 * KB
-            assert len(letters(world)) == 1
+            assert len(list_reasons(world)) == 1
 
     run(main())
 

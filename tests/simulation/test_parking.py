@@ -16,7 +16,7 @@ from infinitic_storages.memory import Database
 from infinitic_testing.loop import run
 from tests.simulation.cases import Case
 from tests.simulation.inbox import CASE, ENGINE, Inbox, read_signals, send, start
-from tests.simulation.invariants import kept
+from tests.simulation.invariants import read_instances
 from tests.simulation.messages import encode_signal, take_dead_letters
 from tests.simulation.world import World, host_all, run_scenario
 
@@ -61,7 +61,7 @@ def test_a_poison_message_parks_its_key_after_its_budget_and_no_other_key() -> N
         assert [(letter.key, letter.body) for letter in dead] == [(broken, poison), (broken, two), (broken, three)]
         assert "this is poison" in dead[0].headers[CAUSE]
         assert read_signals(world, broken) == ['"1"']
-        assert state.decode(kept(world.database)[StateKey("Inbox", broken)][0]).parked
+        assert state.decode(read_instances(world.database)[StateKey("Inbox", broken)][0]).parked
 
     run_scenario(scenario, CASE, database=Picky())
 
@@ -77,10 +77,10 @@ def test_a_start_is_taken_though_what_overtook_it_is_poison() -> None:
         world.host(CASE, host_all)
         await world.run_until_idle()
         await asyncio.sleep(1.0)
-        assert StateKey("Inbox", "new") in kept(world.database), "it was taken alone"
+        assert StateKey("Inbox", "new") in read_instances(world.database), "it was taken alone"
         await asyncio.sleep(70.0)
         assert [letter.body for letter in await take_dead_letters(world, ENGINE)] == [poison]
-        assert state.decode(kept(world.database)[StateKey("Inbox", "new")][0]).parked
+        assert state.decode(read_instances(world.database)[StateKey("Inbox", "new")][0]).parked
 
     run_scenario(scenario, CASE, database=Picky())
 
@@ -139,7 +139,7 @@ def test_garbage_for_nobody_ends_in_the_dead_letters_at_once(key: str) -> None:
         await send(world, key, GARBAGE)
         await world.run_until_idle()
         assert [letter.body for letter in await take_dead_letters(world, ENGINE)] == [GARBAGE]
-        assert not kept(world.database)
+        assert not read_instances(world.database)
         assert not world.backlog()
 
     run_scenario(scenario, CASE)

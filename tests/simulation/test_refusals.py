@@ -38,12 +38,12 @@ class Refusing(Fence):
         self.refuses = False
 
 
-def codes(worker: Worker, case: Case) -> None:
+def host_workflows(worker: Worker, case: Case) -> None:
     for workflow in case.workflows:
         worker.add_workflow(workflow, retention=RETENTION)
 
 
-def states(worker: Worker, case: Case) -> None:
+def host_state_engines(worker: Worker, case: Case) -> None:
     for workflow in case.workflows:
         worker.add_workflow_state_engine(workflow)
 
@@ -61,7 +61,7 @@ async def play(case: Case, fence: Fence, hostings: tuple[Hosting, ...]) -> objec
     return outcome
 
 
-@pytest.mark.parametrize("hostings", [(codes,), (states, host_executors)], ids=["fused", "split"])
+@pytest.mark.parametrize("hostings", [(host_workflows,), (host_state_engines, host_executors)], ids=["fused", "split"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_broker_that_refuses_all_for_a_while(case: Case, hostings: tuple[Hosting, ...]) -> None:
     expected = run(play(case, Fence(), hostings))

@@ -91,12 +91,12 @@ def test_a_start_that_parks_its_key_is_answered() -> None:
     run_scenario(scenario, CASE, database=Never())
 
 
-def _deep(levels: int) -> bytes:
+def _nest(levels: int) -> bytes:
     return b"[" * levels + b"]" * levels
 
 
 BAD = {
-    "too deep": b'{"t":"signal","at":1,"i":"x","c":"letters","v":%b,"r":["client","%d"]}' % (_deep(600), 7),
+    "too deep": b'{"t":"signal","at":1,"i":"x","c":"letters","v":%b,"r":["client","%d"]}' % (_nest(600), 7),
     "a field is missing": b'{"t":"signal","at":1,"r":["client","7"]}',
     "a long name": b'{"t":"signal","at":1,"i":"x","c":"%b","v":1,"r":["client","7"]}' % (b"x" * 300),
 }
@@ -174,7 +174,7 @@ def test_a_response_that_cannot_be_decoded_is_raised_to_who_waits_for_it() -> No
             for _, message in reversed(world.published)
             if isinstance(each := engine.decode(message.body), engine.Wait)
         )
-        bad = b'{"t":"completed","q":"%b","v":%b}' % (asked.reply_to.request.encode(), _deep(600))
+        bad = b'{"t":"completed","q":"%b","v":%b}' % (asked.reply_to.request.encode(), _nest(600))
         await world.deliver_again([(topics.client("client"), Message("x", None, bad))])
         with pytest.raises(DecodingError, match="nested deeper"):
             await waiting

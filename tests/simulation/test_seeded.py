@@ -26,7 +26,7 @@ from infinitic_storages.memory import Database
 from infinitic_testing.fences import Fence
 from infinitic_testing.loop import run
 from infinitic_transports.memory import Broker
-from tests.simulation.invariants import check_closed, check_history, check_replays, history_of, kept
+from tests.simulation.invariants import check_closed, check_history, check_replays, decode_history, read_instances
 from tests.simulation.world import RETENTION, World
 
 T = TypeVar("T")
@@ -187,15 +187,15 @@ class Play:
                     assert await beside.result() == number
         again = self.published()
         await world.settle()
-        before = kept(world.database)
+        before = read_instances(world.database)
         self.rng.shuffle(again)
         await world.deliver_again(again)
         await world.settle()
-        assert kept(world.database) == before
+        assert read_instances(world.database) == before
         for key, (encoded, segments) in before.items():
             head = state.decode(encoded)
             check_history(key, head, segments)
-            check_closed(key, head, history_of(segments))
+            check_closed(key, head, decode_history(segments))
             await check_replays(world, key, head, read_version(Two if head.version else One))
         assert not [message for topic, message in world.published if topic.name.startswith("dlq")]
 

@@ -54,7 +54,7 @@ class ReadOnly(Database):
         return super().commit(changes)
 
 
-def sent(world: World, service: str) -> list[bytes]:
+def count_sent(world: World, service: str) -> list[bytes]:
     """The requests that were sent to a service."""
     name = topics.service_executor(service).name
     return [message.body for topic, message in world.published if topic.name == name]
@@ -71,7 +71,7 @@ def test_while_nothing_can_be_written_no_task_is_sent_again(error: Exception) ->
         await asyncio.sleep(600.0)
         database.refusal = None
         assert await handle.result(timeout=60.0) == ["one", "two", "three"]
-        assert len(sent(world, "Steps")) == 3
+        assert len(count_sent(world, "Steps")) == 3
 
     run_scenario(scenario, CASE, database=database)
 
@@ -103,10 +103,10 @@ def test_while_an_instance_waits_for_a_repair_no_task_is_sent_again() -> None:
         )
         bench.damage_segments("a bit is flipped in the first")
         world.host(PAIR, host_all)
-        before = len(sent(world, "Numbers"))
+        before = len(count_sent(world, "Numbers"))
         await asyncio.sleep(150.0)
         assert "is damaged" in ((await world.client.describe(handle)).stalled or "")
-        again = [body for body in sent(world, "Numbers")[before:] if handle.workflow_id.encode() in body]
+        again = [body for body in count_sent(world, "Numbers")[before:] if handle.workflow_id.encode() in body]
         assert len(again) <= 1, "once, when it was taken over"
 
     run_scenario(scenario, PAIR)

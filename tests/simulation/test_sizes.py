@@ -27,7 +27,7 @@ from infinitic.messages.commands import RefuseCall, ScheduleTask
 from infinitic_storages.memory import Database
 from infinitic_testing.loop import run
 from infinitic_transports.memory import Broker
-from tests.simulation.invariants import check_history, history_of, kept
+from tests.simulation.invariants import check_history, decode_history, read_instances
 from tests.simulation.world import World, stop
 
 KB = 1000
@@ -116,7 +116,7 @@ class Bulk(Workflow):
         return sum([await each for each in group])
 
 
-def hosted(world: World, split: bool, **options: Any) -> list[asyncio.Task[None]]:
+def start_workers(world: World, split: bool, **options: Any) -> list[asyncio.Task[None]]:
     """Start one worker for everything, or two: one of them only for the code."""
     engine = world.worker(**options)
     engine.add_service(Store)
@@ -124,20 +124,20 @@ def hosted(world: World, split: bool, **options: Any) -> list[asyncio.Task[None]
         engine.add_workflow(Bulk)
         return [world.start(engine)]
     engine.add_workflow_state_engine("Bulk")
-    return [world.start(engine), world.start(coded(world.worker(**options)))]
+    return [world.start(engine), world.start(encode(world.worker(**options)))]
 
 
-def coded(worker: Worker) -> Worker:
+def encode(worker: Worker) -> Worker:
     worker.add_workflow_executor(Bulk)
     return worker
 
 
-def only(world: World) -> tuple[state.WorkflowHead, list[events.Event]]:
+def read_only_instance(world: World) -> tuple[state.WorkflowHead, list[events.Event]]:
     """Return head and history of the only instance, after checking them."""
-    ((key, (head, segments)),) = kept(world.database).items()
+    ((key, (head, segments)),) = read_instances(world.database).items()
     decoded = state.decode(head)
     check_history(key, decoded, segments)
-    return decoded, history_of(segments)
+    return decoded, decode_history(segments)
 
 
 BOTH = pytest.mark.parametrize("split", [False, True], ids=["fused", "split"])
@@ -151,7 +151,7 @@ def test_twenty_results_of_400_kb_in_one_activation(split: bool, cache_size: int
     async def main() -> None:
         world = World(Broker(max_payload=5_000_000))
         async with world.open():
-            hosted(world, split, cache_size=cache_size)
+            start_workers(world, split, cache_size=cache_size)
             assert await world.client.new_workflow(Bulk).fetch(20, 400 * KB) == 8_000_000
             sizes = [len(message.body) for topic, message in world.published if topic.name == "workflow-executor:Bulk"]
             assert all(size < 100 * KB for size in sizes)
@@ -172,9 +172,9 @@ def test_what_is_asked_for_between_two_rests_does_not_depend_on_what_else_came(s
             stub = world.client.get_workflow_by_id(Bulk, handle.workflow_id)
             for _ in range(30):
                 await stub.go.send(1)
-            hosted(world, split, cache_size=cache_size)
+            start_workers(world, split, cache_size=cache_size)
             assert await handle.result() == 30 * 60 * KB
-            _, history = only(world)
+            _, history = read_only_instance(world)
             partial = [event.taken for event in history if isinstance(event, events.Partial)]
             assert len(partial) > 2
             assert sum(len(bytes(event.arguments)) for event in history if isinstance(event, ScheduleTask)) > 1_800_000
@@ -190,16 +190,16 @@ def test_what_fits_alone_is_not_refused_because_of_what_came_before_it(split: bo
     async def main() -> None:
         world = World(Broker(max_payload=LIMIT), Database(max_value=400_000))
         async with world.open():
-            worker = hosted(world, split, cache_size=cache_size)
+            worker = start_workers(world, split, cache_size=cache_size)
             handle = await world.client.dispatch(world.client.new_workflow(Bulk).mixed)
             await world.run_until_idle()
             await stop(worker)
             stub = world.client.get_workflow_by_id(Bulk, handle.workflow_id)
             for size in (1, 40, 175, 3, 60, 178):
                 await stub.go.send(size)
-            hosted(world, split, cache_size=cache_size)
+            start_workers(world, split, cache_size=cache_size)
             assert await handle.result() == [1000, 40_000, 175_000, 3000, 60_000, 178_000]
-            only(world)
+            read_only_instance(world)
 
     run(main())
 
@@ -216,13 +216,13 @@ def test_what_was_left_to_the_next_activation_survives_a_crash(split: bool) -> N
             for _ in range(30):
                 await stub.go.send(1)
             for _ in range(40):
-                hosts = hosted(world, split)
+                hosts = start_workers(world, split)
                 for _ in range(7):
                     await asyncio.sleep(0)
                 await stop(hosts)
-            hosted(world, split)
+            start_workers(world, split)
             assert await handle.result() == 30 * 60 * KB
-            only(world)
+            read_only_instance(world)
 
     run(main())
 
@@ -233,7 +233,7 @@ def test_an_accepted_argument_leaves_room_for_every_failure() -> None:
     async def main() -> None:
         world = World(Broker(max_payload=5_242_880))
         async with world.open():
-            hosted(world, split=False)
+            start_workers(world, split=False)
             for size in (5_220_000, 5_226_000):
                 with pytest.raises(WorkflowFailedError):
                     await world.client.new_workflow(Bulk).break_loudly(size)
@@ -251,7 +251,7 @@ def test_arguments_signals_and_meta_are_refused_at_the_call(split: bool) -> None
     async def main() -> None:
         world = World(Broker(max_payload=LIMIT))
         async with world.open():
-            hosted(world, split)
+            start_workers(world, split)
             client = world.client
             stub = client.get_workflow_by_id(Bulk, "w")
             published = len(world.published)
@@ -283,11 +283,11 @@ def test_a_refusal_is_replayed_whatever_the_limit_is_now() -> None:
             handle = await world.client.dispatch(world.client.new_workflow(Bulk).careful, 190 * KB)
             await world.run_until_idle()
             await stop([host])
-            _, history = only(world)
+            _, history = read_only_instance(world)
             (refused,) = (event for event in history if isinstance(event, RefuseCall))
             assert refused.name == "The arguments of Store.keep"
             world.broker.max_payload = 5_000_000
-            hosted(world, split=False)
+            start_workers(world, split=False)
             assert (await handle.result())[1] == "5"
 
     run(main())
@@ -298,7 +298,7 @@ def test_a_result_that_does_not_fit_fails_its_method_and_large_failures_are_cut(
     async def main() -> None:
         world = World(Broker(max_payload=LIMIT))
         async with world.open():
-            hosted(world, split)
+            start_workers(world, split)
             with pytest.raises(WorkflowFailedError, match=r"The result of Bulk.answer: 190,002 bytes are above"):
                 await world.client.new_workflow(Bulk).answer(190 * KB)
             assert len(await world.client.new_workflow(Bulk).answer(170 * KB)) == 170 * KB
@@ -315,7 +315,7 @@ def test_an_activation_that_does_not_fit_into_the_storage_is_undone() -> None:
         database = Database(max_value=40_000)
         world = World(Broker(max_payload=5_000_000), database)
         async with world.open():
-            hosts = hosted(world, split=False)
+            hosts = start_workers(world, split=False)
             handle = await world.client.dispatch(world.client.new_workflow(Bulk).wait, 2000)
             await world.run_until_idle()
             info = await world.client.describe(handle)
@@ -327,7 +327,7 @@ def test_an_activation_that_does_not_fit_into_the_storage_is_undone() -> None:
             assert "above the limit of the storage" in again
             await stop(hosts)
             database.max_value = 1_000_000
-            hosted(world, split=False)
+            start_workers(world, split=False)
             stub = world.client.get_workflow_by_id(Bulk, handle.workflow_id)
             assert await world.client.retry_workflow_task(stub, confirm=True) is None
             await handle.result()
@@ -345,17 +345,17 @@ def test_what_came_and_what_is_asked_for_need_not_fit_together(
     async def main() -> None:
         world = World(Broker(max_payload=LIMIT), Database(max_value=200_000))
         async with world.open():
-            hosts = hosted(world, split)
+            hosts = start_workers(world, split)
             handle = await world.client.dispatch(world.client.new_workflow(Bulk).echoed, signals, 80 * KB)
             await world.run_until_idle()
             await stop(hosts)
             stub = world.client.get_workflow_by_id(Bulk, handle.workflow_id)
             for _ in range(signals):
                 await stub.words.send("x" * size)
-            hosted(world, split)
+            start_workers(world, split)
             async with asyncio.timeout(60.0):
                 assert await handle.result() == 80 * KB
-            only(world)
+            read_only_instance(world)
             assert "stalls" not in caplog.text
 
     run(main())
@@ -367,7 +367,7 @@ def test_a_decision_is_bounded_by_what_the_storage_takes() -> None:
     async def main() -> None:
         world = World(Broker(max_payload=1_000_000), Database(max_value=LIMIT))
         async with world.open():
-            hosted(world, split=True)
+            start_workers(world, split=True)
             with pytest.raises(WorkflowFailedError, match="above the limit"):
                 await world.client.new_workflow(Bulk).echoed(0, 300 * KB)
             assert await world.client.new_workflow(Bulk).echoed(0, 100 * KB) == 100 * KB
@@ -380,7 +380,7 @@ def test_an_inline_result_that_was_refused_takes_no_room(split: bool) -> None:
     async def main() -> None:
         world = World(Broker(max_payload=LIMIT), Database(max_value=400_000))
         async with world.open():
-            hosted(world, split)
+            start_workers(world, split)
             assert await world.client.new_workflow(Bulk).computed(500 * KB) == 5
 
     run(main())
@@ -416,16 +416,16 @@ def test_an_executor_holds_a_bounded_part_of_what_waits() -> None:
             engine.add_service(Store)
             engine.add_workflow_state_engine("Bulk")
             world.start(engine)
-            first = coded(world.worker())
+            first = encode(world.worker())
             host = world.start(first)
             handle = await world.client.dispatch(world.client.new_workflow(Bulk).fetch, 64, 1000 * KB)
             for _ in range(3):
                 await asyncio.sleep(0)
             await stop([host])
             await world.run_until_idle()
-            world.start(coded(world.worker()))
+            world.start(encode(world.worker()))
             assert await handle.result() == 64_000_000
-            _, history = only(world)
+            _, history = read_only_instance(world)
             open_ones = [
                 executor.decode(message.body)
                 for topic, message in world.published
@@ -470,7 +470,7 @@ def test_a_call_that_a_codec_refuses_uses_up_no_position() -> None:
             world.start(worker)
             async with Client(world.transport, clock=world.clock, codec=Picky()) as client:
                 assert await client.new_workflow(Trying).run() == 5
-            head, _ = only(world)
+            head, _ = read_only_instance(world)
             assert head.position == 1
 
     run(main())

@@ -14,7 +14,7 @@ from infinitic.engines import state
 from infinitic.messages import engine
 from infinitic_testing.loop import run
 from tests.simulation.cases import Case
-from tests.simulation.invariants import kept
+from tests.simulation.invariants import read_instances
 from tests.simulation.world import World, host_all
 
 
@@ -56,7 +56,7 @@ def test_a_wake_makes_one_commit_however_early_it_comes(seconds: float, caplog: 
             passed = world.clock.now() - began
             late = 0.2 + (seconds if seconds > 0 else -seconds / 3)
             assert 52.4 < passed < 52.5 + 10 * late, "by its own clock nothing is early, nor very late"
-            (stored,) = kept(world.database).values()
+            (stored,) = read_instances(world.database).values()
             head = state.decode(stored[0])
             assert head.sequence == 11, "a start and ten timers"
             wakes = [topic for topic, message in world.published if b'"t":"wake"' in message.body[:20]]
@@ -80,13 +80,13 @@ def test_a_wake_that_was_armed_for_another_instant_changes_nothing() -> None:
             world.host(CASE, host_all)
             handle = await world.client.dispatch(world.client.new_workflow(Sleeper).sleep, 1)
             await asyncio.sleep(1.0)
-            before = kept(world.database)
+            before = read_instances(world.database)
             topic, message = next(each for each in world.published if b'"t":"wake"' in each[1].body[:20])
             for due in (0.0, 1e300, world.clock.now() + 3):
                 forged = engine.encode(engine.Wake(made_at=world.clock.now(), due=due))
                 await world.deliver_again([(topic, type(message)("x", message.key, forged))])
             await world.run_until_idle()
-            assert kept(world.database) == before
+            assert read_instances(world.database) == before
             assert sum(topic.name.startswith("workflow-engine") for topic, _ in world.published) == 2
             await handle.result()
 

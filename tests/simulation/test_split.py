@@ -22,7 +22,7 @@ from infinitic_transports.memory import Broker
 from tests.simulation.cases import CASES, CROWD, Case
 from tests.simulation.constellations import CONSTELLATIONS, REPLACED, play
 from tests.simulation.examples import EXAMPLES
-from tests.simulation.invariants import kept
+from tests.simulation.invariants import read_instances
 from tests.simulation.world import World, stop
 
 
@@ -58,16 +58,16 @@ class Diverging(Recorded):
         return await super().run()
 
 
-def fused(worker: Worker, cls: type[Workflow]) -> None:
+def host_fused(worker: Worker, cls: type[Workflow]) -> None:
     worker.add_service(Echo)
     worker.add_workflow(cls)
 
 
-def code(worker: Worker, cls: type[Workflow]) -> None:
+def host_code(worker: Worker, cls: type[Workflow]) -> None:
     worker.add_workflow_executor(cls)
 
 
-def rest(worker: Worker) -> None:
+def host_rest(worker: Worker) -> None:
     worker.add_service(Echo)
     worker.add_workflow_state_engine("Changed")
 
@@ -82,12 +82,12 @@ def test_code_that_diverges_stalls_the_instance_and_fixed_code_resumes_it(split:
 
             def deploy(cls: type[Workflow]) -> asyncio.Task[None]:
                 worker = world.worker()
-                (code if split else fused)(worker, cls)
+                (host_code if split else host_fused)(worker, cls)
                 return world.start(worker)
 
             if split:
                 worker = world.worker()
-                rest(worker)
+                host_rest(worker)
                 world.start(worker)
             before = deploy(Recorded)
             handle = await world.client.dispatch(world.client.new_workflow(Recorded).run)
@@ -120,12 +120,12 @@ def test_a_stalled_instance_keeps_a_cancellation_and_says_so(split: bool, caplog
         async with world.open():
             if split:
                 worker = world.worker()
-                rest(worker)
+                host_rest(worker)
                 world.start(worker)
 
             def deploy(cls: type[Workflow]) -> asyncio.Task[None]:
                 worker = world.worker()
-                (code if split else fused)(worker, cls)
+                (host_code if split else host_fused)(worker, cls)
                 return world.start(worker)
 
             before = deploy(Recorded)
@@ -166,7 +166,7 @@ def test_a_stall_that_comes_again_does_not_stall_what_goes_on() -> None:
         world = World()
         async with world.open():
             worker = world.worker()
-            rest(worker)
+            host_rest(worker)
             world.start(worker)
             handle = await world.client.dispatch(world.client.new_workflow(Recorded).run)
             await world.run_until_idle()
@@ -181,7 +181,7 @@ def test_a_stall_that_comes_again_does_not_stall_what_goes_on() -> None:
             await world.run_until_idle()
             assert (await world.client.describe(stub)).stalled is None
             executor = world.worker()
-            code(executor, Recorded)
+            host_code(executor, Recorded)
             world.start(executor)
             await world.run_until_idle()
             await world.deliver_again([message])
@@ -198,8 +198,8 @@ def test_an_activation_of_an_instance_that_is_gone_is_dropped(caplog: pytest.Log
         world = World()
         async with world.open():
             executor, others = world.worker(), world.worker()
-            code(executor, Recorded)
-            rest(others)
+            host_code(executor, Recorded)
+            host_rest(others)
             world.start(executor)
             world.start(others)
             handle = await world.client.dispatch(world.client.new_workflow(Recorded).run)
@@ -212,10 +212,10 @@ def test_an_activation_of_an_instance_that_is_gone_is_dropped(caplog: pytest.Log
             await world.run_until_idle()
             await asyncio.sleep(2 * 86_400.0)
             await world.storage.states.purge(world.clock.now())
-            assert not kept(world.database)
+            assert not read_instances(world.database)
             await world.deliver_again([*activations, *decided])
             await world.run_until_idle()
-            assert not kept(world.database)
+            assert not read_instances(world.database)
             assert not world.backlog()
 
     run(main())
@@ -227,8 +227,8 @@ def test_an_instance_that_has_ended_leaves_the_memory_of_its_executor() -> None:
         world = World()
         async with world.open():
             executor, others = world.worker(), world.worker()
-            code(executor, Recorded)
-            rest(others)
+            host_code(executor, Recorded)
+            host_rest(others)
             world.start(executor)
             world.start(others)
             for _ in range(20):

@@ -22,7 +22,7 @@ from infinitic.transport import Message
 from infinitic.worker.hosting import read_version
 from infinitic_testing.loop import run
 from infinitic_transports.memory import Broker
-from tests.simulation.invariants import check_history, history_of, kept
+from tests.simulation.invariants import check_history, decode_history, read_instances
 from tests.simulation.world import World, stop
 
 KB = 1000
@@ -42,7 +42,7 @@ class NextInbox(Inbox):
 
 
 @asynccontextmanager
-async def by_hand(world: World, number: int) -> AsyncGenerator[int]:
+async def run_by_hand(world: World, number: int) -> AsyncGenerator[int]:
     """An executor that gets only what `hand` gives it, under this number."""
     ours = WorkflowExecutor(
         "Inbox",
@@ -65,7 +65,7 @@ async def by_hand(world: World, number: int) -> AsyncGenerator[int]:
         await ours.close()
 
 
-def activations(world: World) -> list[Message]:
+def list_activations(world: World) -> list[Message]:
     return [message for topic, message in world.published if topic == topics.workflow_executor("Inbox")]
 
 
@@ -94,31 +94,31 @@ def test_who_handed_over_more_than_the_engine_took_starts_again(monkeypatch: pyt
             for letter in "abcdefghi":
                 await stub.letters.send(letter + 30 * KB * "x")
                 await world.run_until_idle()  # a segment for each
-            async with by_hand(world, 100) as first, by_hand(world, 101) as second:
-                await hand(world, first, activations(world)[-1])
-                before = len(activations(world))
-                await hand(world, first, activations(world)[-1])
-                assert len(activations(world)) == before + 1, "the rest was left to the next activation"
-                await hand(world, second, activations(world)[-2])  # comes again
-                while kept_head(world).deciding:
-                    await hand(world, second, activations(world)[-1])
+            async with run_by_hand(world, 100) as first, run_by_hand(world, 101) as second:
+                await hand(world, first, list_activations(world)[-1])
+                before = len(list_activations(world))
+                await hand(world, first, list_activations(world)[-1])
+                assert len(list_activations(world)) == before + 1, "the rest was left to the next activation"
+                await hand(world, second, list_activations(world)[-2])  # comes again
+                while read_head(world).deciding:
+                    await hand(world, second, list_activations(world)[-1])
                 await stub.letters.send("j")
                 await world.run_until_idle()
-                await hand(world, second, activations(world)[-1])
+                await hand(world, second, list_activations(world)[-1])
             assert await handle.result() == list("abcdefghij")
-            ((key, (head, segments)),) = kept(world.database).items()
+            ((key, (head, segments)),) = read_instances(world.database).items()
             check_history(key, state.decode(head), segments)
-            assert any(isinstance(event, events.Partial) for event in history_of(segments))
+            assert any(isinstance(event, events.Partial) for event in decode_history(segments))
 
     run(main())
 
 
-def kept_head(world: World) -> state.WorkflowHead:
-    ((head, _),) = kept(world.database).values()
+def read_head(world: World) -> state.WorkflowHead:
+    ((head, _),) = read_instances(world.database).values()
     return state.decode(head)
 
 
-def live(world: World) -> list[Instance]:
+def list_live(world: World) -> list[Instance]:
     gc.collect()
     return [each for each in gc.get_objects() if type(each) is Instance and not each.loop.dead]
 
@@ -141,12 +141,12 @@ def test_an_instance_whose_version_was_decided_elsewhere_is_closed() -> None:
             slower.add_workflow_executor(Inbox)
             world.start(slower)
             await world.run_until_idle()
-            await world.deliver_again([(topics.workflow_executor("Inbox"), activations(world)[0])])
+            await world.deliver_again([(topics.workflow_executor("Inbox"), list_activations(world)[0])])
             await world.run_until_idle()
-            assert len(live(world)) == 1
+            assert len(list_live(world)) == 1
             await world.client.get_workflow_by_id(Inbox, handle.workflow_id).letters.send("a")
             await world.run_until_idle()
-            assert not live(world)
+            assert not list_live(world)
 
     run(main())
 
@@ -175,7 +175,7 @@ def test_what_an_executor_keeps_live_is_bounded_in_bytes() -> None:
             world.start(code)
             handles = [await world.client.dispatch(world.client.new_workflow(Large).run, 500 * KB) for _ in range(20)]
             await world.run_until_idle()
-            assert 1 <= len(live(world)) <= 5
+            assert 1 <= len(list_live(world)) <= 5
             assert [await each.result() for each in handles] == ["x"] * 20
 
     run(main())

@@ -17,7 +17,7 @@ from infinitic_testing.loop import VirtualLoop, run
 from infinitic_testing.simulation import Simulation
 from infinitic_transports.memory import Broker
 from tests.simulation.desk import Desk, Job, always, failure_of, host_desk, make_desk
-from tests.simulation.invariants import kept
+from tests.simulation.invariants import read_instances
 from tests.simulation.recording import RecordingTransport
 from tests.simulation.world import World
 
@@ -155,7 +155,7 @@ def test_who_wants_to_leave_leaves_and_another_worker_goes_on(leaving: type[Base
     async def second() -> None:
         world = World(broker, database)
         async with world.open():
-            ((key, _),) = kept(database).items()
+            ((key, _),) = read_instances(database).items()
             world.start(host_desk(world.worker(), make_desk(work)))
             assert await world.client.get_handle(Job.run, key.id).result() == "done"
 
@@ -202,7 +202,7 @@ def test_a_task_that_kills_five_processes_fails_for_good() -> None:
             failure = await failure_of(world.client.new_workflow(Job).run("x"))
             assert failure.exception.short_name == "WorkerDied"
             await world.run_until_idle()
-            (head, _) = next(iter(kept(world.database).values()))
+            (head, _) = next(iter(read_instances(world.database).values()))
             assert state.decode(head).status == "failed"
             assert not world.backlog()
 

@@ -16,7 +16,7 @@ from infinitic.topics import workflow_engine
 from infinitic.transport import Message
 from infinitic_testing.loop import run
 from tests.simulation.cases import Case
-from tests.simulation.invariants import kept
+from tests.simulation.invariants import read_instances
 from tests.simulation.world import World, host_all
 
 
@@ -33,16 +33,16 @@ class Patient(Workflow):
 CASE = Case("waiters", (Patient,), lambda client: asyncio.sleep(0))
 
 
-def head_of(world: World) -> WorkflowHead:
-    (stored,) = kept(world.database).values()
+def read_head(world: World) -> WorkflowHead:
+    (stored,) = read_instances(world.database).values()
     return state.decode(stored[0])
 
 
-def waiters(world: World) -> list[str]:
-    return [each.client for method in head_of(world).methods for each in method.waiters]
+def list_waiters(world: World) -> list[str]:
+    return [each.client for method in read_head(world).methods for each in method.waiters]
 
 
-async def started(world: World) -> str:
+async def start(world: World) -> str:
     world.host(CASE, host_all)
     handle = await world.client.dispatch(world.client.new_workflow(Patient).wait)
     await world.run_until_idle()
@@ -53,17 +53,17 @@ def test_three_thousand_polls_are_one_waiter_and_it_goes_when_they_end() -> None
     async def main() -> None:
         world = World()
         async with world.open():
-            workflow_id = await started(world)
-            alone, sequence = head_of(world), head_of(world).sequence
+            workflow_id = await start(world)
+            alone, sequence = read_head(world), read_head(world).sequence
             for _ in range(3000):
                 with pytest.raises(TimeoutError):
                     await world.client.get_handle(Patient.wait, workflow_id).result(timeout=1)
-            assert waiters(world) == ["client"]
+            assert list_waiters(world) == ["client"]
             published = sum(topic.name == "workflow-engine:Patient" for topic, _ in world.published)
             assert published == 2, "the start, and one request"
             await asyncio.sleep(30.0)
-            assert head_of(world) == alone
-            assert head_of(world).sequence == sequence, "none of this is history"
+            assert read_head(world) == alone
+            assert read_head(world).sequence == sequence, "none of this is history"
             await world.client.get_workflow_by_id(Patient, workflow_id).go.send("done")
             assert await world.client.get_handle(Patient.wait, workflow_id).result() == "done"
 
@@ -74,12 +74,12 @@ def test_many_who_wait_at_once_are_answered_by_one_answer() -> None:
     async def main() -> None:
         world = World()
         async with world.open():
-            workflow_id = await started(world)
+            workflow_id = await start(world)
             handles = [world.client.get_handle(Patient.wait, workflow_id) for _ in range(50)]
             waiting = [asyncio.create_task(handle.result()) for handle in handles]
             gives_up = asyncio.create_task(handles[0].result())
             await asyncio.sleep(60.0)
-            assert waiters(world) == ["client"]
+            assert list_waiters(world) == ["client"]
             gives_up.cancel()
             with suppress(asyncio.CancelledError):
                 await gives_up
@@ -95,7 +95,7 @@ def test_a_client_that_closes_waits_no_more() -> None:
     async def main() -> None:
         world = World()
         async with world.open():
-            workflow_id = await started(world)
+            workflow_id = await start(world)
             for _ in range(20):
                 async with Client(world.transport, name="short", clock=world.clock) as client:
                     with pytest.raises(TimeoutError):
@@ -103,9 +103,9 @@ def test_a_client_that_closes_waits_no_more() -> None:
                     stub = client.get_workflow_by_id(Patient, workflow_id)
                     await client.dispatch(stub.beside)
                     await world.run_until_idle()
-                    assert waiters(world).count("short") == 2
+                    assert list_waiters(world).count("short") == 2
             await world.run_until_idle()
-            assert waiters(world) == []
+            assert list_waiters(world) == []
             stub = world.client.get_workflow_by_id(Patient, workflow_id)
             for _ in range(21):
                 await stub.go.send("done")
@@ -121,7 +121,7 @@ def test_what_a_parallel_method_returned_reaches_a_handle_that_looks_late() -> N
     async def main() -> None:
         world = World()
         async with world.open():
-            workflow_id = await started(world)
+            workflow_id = await start(world)
             stub = world.client.get_workflow_by_id(Patient, workflow_id)
             beside = await world.client.dispatch(stub.beside)
             with pytest.raises(TimeoutError):
@@ -140,14 +140,14 @@ def test_a_call_that_is_given_up_leaves_no_waiter() -> None:
     async def main() -> None:
         world = World()
         async with world.open():
-            workflow_id = await started(world)
+            workflow_id = await start(world)
             stub = world.client.get_workflow_by_id(Patient, workflow_id)
             call = asyncio.create_task(stub.beside())
             await asyncio.sleep(1.0)
-            assert waiters(world) == ["client"]
+            assert list_waiters(world) == ["client"]
             call.cancel()
             await asyncio.sleep(30.0)
-            assert waiters(world) == []
+            assert list_waiters(world) == []
 
     run(main())
 
@@ -161,7 +161,7 @@ def test_an_answer_beside_somebody_who_begins_to_wait_is_given_at_once(caplog: p
     async def main() -> None:
         world = World()
         async with world.open():
-            workflow_id = await started(world)
+            workflow_id = await start(world)
             stub = world.client.get_workflow_by_id(Patient, workflow_id)
             beside = await world.client.dispatch(stub.beside)
             await stub.go.send("main")

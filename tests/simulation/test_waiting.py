@@ -17,7 +17,7 @@ from infinitic.runtime.backoff import delay_of
 from infinitic.runtime.lanes import Lane
 from infinitic.storage import StateKey
 from infinitic_testing.loop import run
-from tests.simulation.invariants import kept
+from tests.simulation.invariants import read_instances
 from tests.simulation.versions import ENGINE, Ahead, InboxOne, InboxTwo, check_canary, make_message, make_worker, start
 from tests.simulation.world import RETENTION, World
 
@@ -176,7 +176,7 @@ def test_a_codec_that_is_away_stalls_nothing_and_the_code_is_not_told(cache_size
                 key.away = True
                 await client.get_workflow_by_id(Coded, handle.workflow_id).letters.send("a")
                 await asyncio.sleep(200.0)
-                head = state.decode(kept(world.database)[StateKey("Coded", handle.workflow_id)][0])
+                head = state.decode(read_instances(world.database)[StateKey("Coded", handle.workflow_id)][0])
                 assert (head.stalled, head.parked) == (None, False)
                 key.away = False
                 async with asyncio.timeout(60.0):

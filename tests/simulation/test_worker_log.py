@@ -36,7 +36,7 @@ class Deal(Workflow):
         return "paid"
 
 
-def said(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+def read_log(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
     ours = [each for each in caplog.records if each.name.startswith("infinitic") and each.levelno == level]
     return [each.getMessage() for each in ours]
 
@@ -49,15 +49,15 @@ async def test_failed_attempts_and_workflows_are_logged(sim: Simulation, caplog:
     with pytest.raises(WorkflowFailedError):
         await handle.result()
     which = f"Task Bank.pay {handle.workflow_id}-0: attempt"
-    first, last, failed = said(caplog, logging.INFO)
+    first, last, failed = read_log(caplog, logging.INFO)
     assert first.startswith(f"{which} 1 failed, the next in 3.0 s: ConnectionError: no line for 7!!!")
     assert last.startswith(f"{which} 2 failed, for good: ConnectionError: no line for 7!!!")
     assert failed.startswith(f"Workflow Deal {handle.workflow_id}: close failed: TaskFailedError: ")
     assert max(map(len, (first, last, failed))) < 450
     caplog.clear()
     assert await sim.client.new_workflow(Deal).close_anyway() == "closed"
-    assert [each.split()[0] for each in said(caplog, logging.INFO)] == ["Task", "Task"]  # the workflow did not fail
-    assert said(caplog, logging.WARNING) == []
+    assert [each.split()[0] for each in read_log(caplog, logging.INFO)] == ["Task", "Task"]  # the workflow did not fail
+    assert read_log(caplog, logging.WARNING) == []
 
 
 async def test_two_workers_of_one_name_are_noticed(sim: Simulation, caplog: pytest.LogCaptureFixture) -> None:
@@ -69,9 +69,9 @@ async def test_two_workers_of_one_name_are_noticed(sim: Simulation, caplog: pyte
             for each in workers:
                 each.add_service(Bank())
             async with workers[0].running():
-                assert said(caplog, logging.WARNING) == []
+                assert read_log(caplog, logging.WARNING) == []
                 async with workers[1].running():
-                    messages = said(caplog, logging.WARNING)
+                    messages = read_log(caplog, logging.WARNING)
         assert len(messages) == (name == "one")
     assert messages[0].startswith("Another worker of the name 'one' listens, or died a moment ago")
 
@@ -89,7 +89,7 @@ async def test_a_broker_that_tells_no_figures_stops_no_worker(
         worker.add_service(Bank())
         async with worker.running():
             assert worker.ready
-    assert "Whether other workers have the name 'one' cannot be seen: may not" in said(caplog, logging.INFO)
+    assert "Whether other workers have the name 'one' cannot be seen: may not" in read_log(caplog, logging.INFO)
 
 
 async def test_drains_are_logged(sim: Simulation, caplog: pytest.LogCaptureFixture) -> None:
