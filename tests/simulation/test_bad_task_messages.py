@@ -1,4 +1,4 @@
-"""S38: nobody waits for ever for a message that cannot be decoded: a task, its report, or a wake."""
+"""S38: a task, report or wake that cannot be decoded makes nobody wait for ever."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def of_another_audience(body: bytes) -> bytes:
 
 
 class Spoiling(InMemoryTransport):
-    """A connection that spoils one task, report or wake: that of a topic with this number, from 0."""
+    """A connection that damages one task, report or wake: the one with this number, from 0."""
 
     def __init__(self, world: World, topic: Topic, number: int, how: Callable[[bytes], bytes]) -> None:
         super().__init__(world.broker, clock=world.clock)

@@ -98,7 +98,7 @@ def test_an_outage_that_ends_while_only_such_messages_are_in_hand_stops_nothing(
 
 
 def test_how_a_message_fared_is_not_held_against_a_later_one_of_its_key() -> None:
-    """Another worker had settled it. The instance of the later one was parked before it was tried."""
+    """Another worker settled it. The instance of the later one must not be parked untried."""
 
     async def main() -> None:
         world = World()
