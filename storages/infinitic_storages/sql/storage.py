@@ -122,7 +122,7 @@ class SqlStorage(Storage):
         work: Callable[[DatabaseCall], T],
         *,
         writes: bool = False,
-        commit: bool = False,
+        changes: Sequence[Change | Published] = (),
         seconds: float | None = None,
     ) -> T:
         """Run `work` in a thread, and return its result.
@@ -130,7 +130,7 @@ class SqlStorage(Storage):
         Args:
             work: what is done.
             writes: whether it writes. SQLite has one thread for that.
-            commit: whether it is a commit, whose outcome may be unknown.
+            changes: what it commits.
             seconds: its deadline; by default that of the settings.
 
         Raises:
@@ -142,6 +142,7 @@ class SqlStorage(Storage):
             raise StorageClosed("This storage is closed")
         deadline = self._deadline if seconds is None else seconds
         call = self._database.call(deadline)
+        call.changes = changes
         future = (self._writers if writes else self._readers).submit(self._database.run, call, work)
         loop = asyncio.get_running_loop()
         watchdog = loop.call_later(deadline + _GRACE, self._give_up, loop, future, call)
@@ -151,10 +152,10 @@ class SqlStorage(Storage):
             task = asyncio.current_task()
             if not call.given_up or (task is not None and task.cancelling()):
                 raise
-            raise self._too_late(call, commit, deadline) from None
+            raise self._too_late(call, deadline) from None
         except StorageError as error:
             if call.given_up and not isinstance(error, StorageOutcomeUnknown):
-                raise self._too_late(call, commit, deadline) from error
+                raise self._too_late(call, deadline) from error
             raise
         finally:
             if future.done():
@@ -177,8 +178,8 @@ class SqlStorage(Storage):
         future.cancel()
 
     @staticmethod
-    def _too_late(call: DatabaseCall, commit: bool, deadline: float) -> StorageError:
-        if commit and call.sent:
+    def _too_late(call: DatabaseCall, deadline: float) -> StorageError:
+        if call.sent:
             return StorageOutcomeUnknown(f"No reply to a commit within {deadline:g} seconds")
         return StorageUnavailable(f"No reply within {deadline:g} seconds")
 
@@ -213,7 +214,7 @@ class _SqlStates(StateStorage):
     async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
         storage = self._storage
         check_changes(changes, storage.capabilities.max_value)
-        return await storage.run(lambda call: storage.database.commit(call, changes), writes=True, commit=True)
+        return await storage.run(storage.database.commit, writes=True, changes=changes)
 
     async def find(self, query: Query) -> Page:
         storage = self._storage

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import logging
 import sqlite3
 import sys
@@ -15,6 +16,7 @@ import weakref
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -99,3 +101,18 @@ def test_a_commit_that_is_tried_again_until_its_deadline(tmp_path: Path) -> None
             other.execute("BEGIN EXCLUSIVE")
 
         check(place, lock, "another process holds the file", deadline_seconds=0.4)
+
+
+def test_a_frame_that_a_driver_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """psycopg keeps frames when a pipeline fails early. A frame keeps all that have called it."""
+    frames: list[FrameType] = []
+
+    def write(self: object, driver: object, plan: object, call: object) -> None:
+        frame = inspect.currentframe()
+        assert frame is not None
+        frames.append(frame)
+        raise sqlite3.IntegrityError("not now")
+
+    monkeypatch.setattr("infinitic_storages.sql.dialects.sqlite.SqliteDatabase.write", write)
+    check(Place("sqlite", "kept", tmp_path), lambda: None, "not now")
+    assert len(frames) == 4

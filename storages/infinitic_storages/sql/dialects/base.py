@@ -16,10 +16,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from infinitic.clock import Clock, SystemClock
 from infinitic.errors import StorageError
 from infinitic.storage import (
-    Change,
     Outcome,
     Page,
-    Published,
     Query,
     Segment,
     StateKey,
@@ -159,6 +157,12 @@ class SqlDatabase(ABC):
             call: the call that this belongs to.
             work: what is done.
         """
+        try:
+            return self._run(call, work)
+        finally:
+            call.changes = ()
+
+    def _run(self, call: DatabaseCall, work: Callable[[DatabaseCall], T]) -> T:
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -264,10 +268,11 @@ class SqlDatabase(ABC):
     def count(self, call: DatabaseCall, query: Query) -> int:
         return self.attempt(call, lambda connection, _: queries.count(connection, self.tables, query), reads=True)
 
-    def commit(self, call: DatabaseCall, changes: Sequence[Change | Published]) -> list[Outcome]:
-        question = make_question(changes)
+    def commit(self, call: DatabaseCall) -> list[Outcome]:
+        """Write `call.changes`."""
 
         def work(connection: Connection, driver: Any) -> list[Outcome]:
+            question = make_question(call.changes)
             self.begin(connection)
             try:
                 plan = decide(question, self.look(driver, question))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from threading import Event, Lock
 from typing import Any
 
 from infinitic.clock import Clock
-from infinitic.storage import StorageUnavailable
+from infinitic.storage import Change, Published, StorageUnavailable
 
 
 class Failure(Enum):
@@ -33,6 +33,8 @@ class DatabaseCall:
         sever: cuts a connection.
 
     Attributes:
+        changes: what a commit writes. No closure holds them, and they are dropped when the call
+            ends. Otherwise an error that a driver keeps in a cycle would keep them, too.
         connected: whether it got a connection.
         sent: whether a commit is on its way.
         given_up: whether nobody waits for it now.
@@ -46,6 +48,7 @@ class DatabaseCall:
         # A connection is cut only while this call has it.
         self._lock = Lock()
         self._driver: Any = None
+        self.changes: Sequence[Change | Published] = ()
         self.connected = False
         self.sent = False
         self.given_up = False
