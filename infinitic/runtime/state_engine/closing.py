@@ -24,8 +24,6 @@ from infinitic.runtime.state_engine.inputs import Draft, TakenInputs
 from infinitic.runtime.state_engine.receiving import ReceivedStep
 from infinitic.storage import Change, Segment
 
-_NO_SEGMENTS: Mapping[int, Sequence[Event]] = {}
-
 
 class DecidedStep(msgspec.Struct, frozen=True, eq=False):
     """A step that is complete: what to write, and what to send then. Made by `close`.
@@ -69,10 +67,12 @@ class Sizes(msgspec.Struct, frozen=True):
     Attributes:
         message: the body of a message.
         value: a head, the events of a segment, or an outbox, in the storage.
+        any: the smaller of the two. If a whole step is no larger, nothing of it is too large.
     """
 
     message: int
     value: int
+    any: int
 
 
 def find_missing(before: WorkflowHead | None, inputs: TakenInputs, draft: Draft) -> set[int]:
@@ -120,6 +120,8 @@ def close(
             be tried one by one. Nothing may be committed.
     """
     step = _close(received, inputs, draft, segments, now, sizes.message)
+    if step.bytes <= sizes.any:  # the usual case
+        return step
     problem = _find_too_large(step, sizes)
     if problem is None:
         return step
@@ -218,8 +220,6 @@ def _size(outgoing: Sequence[Outgoing]) -> int:
 def _find_too_large(step: DecidedStep, sizes: Sizes) -> str | None:
     """What of this step is too large for broker or storage, with sizes; None if all of it fits."""
     longest, max_value = sizes.message, sizes.value
-    if step.bytes <= longest and step.bytes <= max_value:  # then nothing of it can be too large
-        return None
     # Copies of what came are as large as that was.
     for each in step.outgoing[len(step.inputs.postponed) :]:
         size = len(each.message.body)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from infinitic.clock import Clock
+from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.render import Outgoing, to_client
 from infinitic.errors import InfiniticError, StorageError, WorkflowCodeError
 from infinitic.messages import client, engine as inputs
@@ -162,11 +163,14 @@ class Committing:
         if head.stalled is not None and (before is None or before.stalled is None):
             self.tell_stalled(step.lane.key, step.draft.fault or WorkflowCodeError(head.stalled))
         if before is None or head.methods is not before.methods:
-            names = {method.id: method.name for method in head.methods}
             for event in transition.events:
-                if type(event) is FailMethod:
-                    method, error = names.get(event.method_id, ""), " ".join(str(event.failure.exception).split())
-                    _logger.info("Workflow %s %s: %s failed: %.300s", self._name, step.lane.key, method, error)
+                if event.__class__ is FailMethod:
+                    self._tell_failed(head, event)
+
+    def _tell_failed(self, head: WorkflowHead, event: FailMethod) -> None:
+        name = next((method.name for method in head.methods if method.id == event.method_id), "")
+        error = " ".join(str(event.failure.exception).split())
+        _logger.info("Workflow %s %s: %s failed: %.300s", self._name, head.id, name, error)
 
     def tell_stalled(self, workflow_id: str, fault: InfiniticError) -> None:
         """Say in the log, and to whoever wants to know, that an instance stalls."""

@@ -92,7 +92,8 @@ class Deciding:
         # Both may change while the adapters connect.
         max_payload, max_value = self._transport.capabilities.max_payload, self._storage.capabilities.max_value
         limits, largest = Limits.stored(max_payload, max_value), longest_of(max_value)
-        sizes = Sizes(longest_of(max_payload), max_value)
+        longest = longest_of(max_payload)
+        sizes = Sizes(longest, max_value, min(longest, max_value))
         while waiting and size < BATCH_BYTES:
             received = waiting.popleft()
             lane, instance = received.lane, received.instance

@@ -27,7 +27,7 @@ from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.state_engine.committing import Committing
 from infinitic.runtime.state_engine.deciding import Deciding
 from infinitic.runtime.state_engine.group_commit import GroupCommit
-from infinitic.runtime.state_engine.instances import InstanceCache, Instances
+from infinitic.runtime.state_engine.instances import Instances
 from infinitic.runtime.state_engine.parking import Parking
 from infinitic.runtime.state_engine.publishing import Publishing
 from infinitic.runtime.state_engine.receiving import Receiving
@@ -85,9 +85,7 @@ class StateEngine:
         self._lanes: Lanes | None = None
 
         states, subscription = storage.states, self._subscription
-        self._instances = instances = Instances(
-            name, InstanceCache(bounds.cache_size, bounds.cache_bytes), group_commit
-        )
+        self._instances = instances = Instances(name, bounds.cache_size, bounds.cache_bytes, group_commit)
         refusing = Refusing(publisher, subscription)
         self._committing = Committing(name, states, group_commit, instances, clock, on_stall)
         repairs = Repairs(name, states, group_commit, publisher, subscription, clock, self._committing.tell_stalled)
