@@ -142,10 +142,13 @@ class Deciding:
 
     def _find_spec(self, draft: Draft) -> WorkflowSpec | None:
         """The code that the stimuli are handed to; None if it is on another worker."""
-        if not self._specs:
+        specs, version = self._specs, None if draft.head is None else draft.head.version
+        if version is not None and version in specs:  # the usual case
+            return specs[version]
+        if not specs:
             return None
         try:
-            return find_spec(self._name, self._specs, draft.head.version if draft.head else None)
+            return find_spec(self._name, specs, version)
         except MissingVersion as missing:
             self._told.tell(missing)
             return None

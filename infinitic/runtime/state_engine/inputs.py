@@ -136,21 +136,21 @@ def take_inputs(
             outbox += taken.outbox
         if taken.replies:
             replies += taken.replies
-        match taken.handling:
-            case None:
-                pass
-            case Postpone(early=seconds) as postponement:
-                early = max(early, seconds)
-                postponed = (*postponed, _copy_for_later(key.name, delivery.message, postponement))
-            case Bury(reason=reason):
-                dead = (*dead, (delivery, reason))
+        if taken.handling is not None:
+            match taken.handling:
+                case Postpone() as postponement:
+                    early = max(early, postponement.early)
+                    postponed = (*postponed, _copy_for_later(key.name, delivery.message, postponement))
+                case Bury(reason=reason):
+                    dead = (*dead, (delivery, reason))
         if before_decision is not None:
             break
     draft = Draft(head, happened, outbox)
+    decision = None
+    if before_decision is not None:
+        draft, decision = before_decision, draft
     looks_back = bool(replies or outbox)
-    if before_decision is None:
-        return TakenInputs(deliveries, decoded, draft, None, replies, known, dead, postponed, early, looks_back)
-    return TakenInputs(deliveries, decoded, before_decision, draft, replies, known, dead, postponed, early, looks_back)
+    return TakenInputs(deliveries, decoded, draft, decision, replies, known, dead, postponed, early, looks_back)
 
 
 def _copy_for_later(workflow: str, message: Message, how: Postpone) -> Outgoing:
