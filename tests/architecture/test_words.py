@@ -37,7 +37,6 @@ OLD_NAMES = frozenset(
         "folded",
         "insist",
         "unseal",
-        "test_sto_12_purge_goes_in_bounded_bites_and_misses_nothing",
     ]
 )
 """Names that still have such a word."""

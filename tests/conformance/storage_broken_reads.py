@@ -139,7 +139,7 @@ class CursorOfFullPages(Server):
 
 @broken("FIND")
 class RestartingCursor(Server):
-    """A cursor that it did not give begins anew."""
+    """A cursor that it did not give starts at the first page."""
 
     def find(self, query: Query) -> Page:
         try:

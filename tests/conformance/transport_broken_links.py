@@ -125,7 +125,7 @@ class _Deaf(Around):
 
 @broken("LIF-5", "EXC-3")
 class ClosedSaysNothing(Wraps):
-    """An ack after the close is passed over in silence."""
+    """An ack after the close is ignored silently."""
 
     wrapper = _Deaf
 

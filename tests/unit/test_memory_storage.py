@@ -377,7 +377,7 @@ def test_marks_outlive_the_remnant_if_they_are_younger() -> None:
     assert world.load() == Stored(2, b"head", 0, False)
 
 
-def test_purge_goes_in_bounded_bites_and_misses_nothing() -> None:
+def test_purge_goes_in_bounded_chunks_and_misses_nothing() -> None:
     database = Database()
     world = World(InMemoryStorage(database))
     order = random.Random(7)

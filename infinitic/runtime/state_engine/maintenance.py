@@ -63,7 +63,7 @@ class Maintenance:
                     _logger.warning("Maintenance: %s; trying again in an hour", error)
 
     async def purge(self) -> None:
-        """Remove what has expired, in bounded bites."""
+        """Remove what has expired, in bounded chunks."""
         now = self._clock.now()
         while await self._storage.states.purge(now, PAGE) >= PAGE:  # noqa: ASYNC110 (a pause, no wait)
             await asyncio.sleep(0)

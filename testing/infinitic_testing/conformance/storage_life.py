@@ -203,7 +203,7 @@ class LifeRules(StorageSuite):
         assert await bench.load() == Stored(V0 + 1, b"head", 0, False)
 
     @in_bench
-    async def test_sto_12_purge_goes_in_bounded_bites_and_misses_nothing(self, bench: StorageBench) -> None:
+    async def test_sto_12_purge_goes_in_bounded_chunks_and_misses_nothing(self, bench: StorageBench) -> None:
         keys = [make_key(number) for number in range(25)]
         deduplication_ids = ("m", "n", "o")
         at = T0 - bench.deduplication_window
