@@ -106,6 +106,14 @@ _FIRST_SECOND = 1_735_689_600
 """The year 2025: what is counted from there has fewer digits."""
 
 
+_PER_MILLISECOND = 16
+"""How many requests a client may number in a millisecond: more than it can send.
+
+With fewer, a busy client would be ahead of its clock. After a restart it would give some numbers
+again, and take the answers to requests of before for its own.
+"""
+
+
 def request_number(previous: int, now: float) -> int:
     """The number of a client's next request. It is higher than all before, also after a restart.
 
@@ -113,7 +121,7 @@ def request_number(previous: int, now: float) -> int:
         previous: that of the request before, 0 for the first one.
         now: seconds since the Unix epoch.
     """
-    return max(previous + 1, int((now - _FIRST_SECOND) * 1000))
+    return max(previous + 1, int((now - _FIRST_SECOND) * (1000 * _PER_MILLISECOND)))
 
 
 def request_id(number: int) -> str:

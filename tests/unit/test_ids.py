@@ -21,13 +21,21 @@ def test_numbers_go_on_after_a_restart() -> None:
     assert request_number(0, NOW + 1) > before
 
 
+def test_a_busy_client_gives_no_number_again_after_a_restart() -> None:
+    """It took the answer to a request of before for that to a request of its own."""
+    number, per_second = 0, 10_000
+    for sent in range(per_second):
+        number = request_number(number, NOW + sent / per_second)
+    assert request_number(0, NOW + 1) > number
+
+
 @pytest.mark.parametrize("number", [0, 1, 15, 16, 255, 59_885_600_000, 2**53])
 def test_the_id_of_a_request_says_its_number(number: int) -> None:
     assert number_of(request_id(number)) == number
 
 
 def test_the_id_of_a_request_is_short() -> None:
-    assert len(request_id(request_number(0, NOW))) == 9
+    assert len(request_id(request_number(0, NOW))) == 10
 
 
 @pytest.mark.parametrize("request_", ["", "x", "a request", "0x", "f" * 17, "1.5", "\ud800"])
