@@ -15,7 +15,7 @@ from typing import Any, cast, overload
 import msgspec
 from msgspec.structs import replace
 
-from infinitic.codec.difference import difference
+from infinitic.codec.difference import find_difference
 from infinitic.errors import ExceptionDetail, TaskFailure, UsageError
 from infinitic.limits import is_deeper
 
@@ -132,7 +132,7 @@ def _attributes(exc: BaseException) -> dict[str, Any]:
             text = msgspec.json.encode({name: value})
             plain = msgspec.json.decode(text)
             fits = len(text) <= room and not is_deeper(text, MAX_ATTRIBUTE_DEPTH)
-            if not name.startswith("_") and fits and difference({name: value}, plain) is None:
+            if not name.startswith("_") and fits and find_difference({name: value}, plain) is None:
                 found |= plain
                 room -= len(text)
     return found

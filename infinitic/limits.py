@@ -91,7 +91,7 @@ _named = msgspec.json.Decoder(_Arguments)
 
 
 def largest_argument(arguments: bytes) -> str:
-    """Which of these encoded arguments is the largest, for people; empty if there is one, or they are sealed."""
+    """Which of these arguments is the largest, for people; empty if there is one, or a codec encoded them."""
     try:
         array = arguments.startswith(b"[")
         decoded = _Arguments(_positional.decode(arguments)) if array else _named.decode(arguments)

@@ -18,8 +18,8 @@ from infinitic.client.handles import WorkflowHandle as WorkflowHandle, find_inst
 from infinitic.client.results import make_unknown_error, read_outcome
 from infinitic.client.stubs import MethodStub, Target, check_method_stub, make_stub, read_method
 from infinitic.clock import Clock, SystemClock, to_instant
-from infinitic.codec.payloads import PayloadCodec, coder_of
-from infinitic.definitions.stubs import checked_meta
+from infinitic.codec.payloads import PayloadCodec, make_coder
+from infinitic.definitions.stubs import check_meta
 from infinitic.definitions.workflow_spec import MethodSpec
 from infinitic.errors import UsageError, WorkflowTimedOutError
 from infinitic.limits import check_value, extra_size, room_of
@@ -72,7 +72,7 @@ class Client:
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
     ) -> None:
         self.name = ids.check_name("The name of a client", f"client-{ids.new_id()[:12]}" if name is None else name)
-        self._coder = coder_of(codec)
+        self._coder = make_coder(codec)
         self._storage = storage
         self._clock = clock or SystemClock()
         self._connection = ClientConnection(transport, self.name, self._clock)
@@ -156,7 +156,7 @@ class Client:
         Raises:
             UsageError: `cls` is no workflow class.
         """
-        return cast(T, make_stub(self, cls, None, checked_meta(meta or {})))
+        return cast(T, make_stub(self, cls, None, check_meta(meta or {})))
 
     def get_workflow_by_id(self, cls: type[T], workflow_id: str) -> T:
         """Make a stub of a running instance: signal its channels, call its methods, cancel it.
@@ -351,7 +351,7 @@ class Client:
                 f"Channel '{channel}': signals go to a running workflow, as in client.get_workflow_by_id(…)"
             )
         if self._coder is not None:
-            data = self._coder.seal(data)
+            data = self._coder.encode(data)
         self._check_size(f"A signal for channel '{channel}'", data)
         return await self._command(
             stub.spec.name,
@@ -380,7 +380,7 @@ class Client:
         workflow = stub.workflow
         name = workflow.spec.name
         if self._coder is not None:
-            arguments = self._coder.seal(arguments)
+            arguments = self._coder.encode(arguments)
         extra = extra_size(meta=workflow.meta) if workflow.workflow_id is None else 0
         self._check_size(f"The arguments of {name}.{stub.spec.name}", arguments, extra)
         now = self._clock.now()

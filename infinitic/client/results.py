@@ -37,7 +37,7 @@ def read_outcome(
     """
     match response:
         case responses.MethodCompleted():
-            value = response.value if coder is None else coder.unseal(response.value)
+            value = response.value if coder is None else coder.decode(response.value)
             return spec.signature.decode_result(value)
         case responses.MethodFailed():
             failure = response.failure

@@ -27,7 +27,7 @@ KEY = ": a key of JSON is text; send a list of pairs"
 _PLAIN = (dict, list, str, int, float, bool)
 
 
-def of_another_type(kind: type, arriving: type) -> str:
+def advise_on_type(kind: type, arriving: type) -> str:
     """What to do if an instance of `kind` would arrive as one of `arriving`."""
     if kind is tuple and arriving is list:
         return ": say list[…] or tuple[…] in the hint"
@@ -49,7 +49,7 @@ def _has_fields(kind: Any) -> bool:
     return dataclasses.is_dataclass(kind) or hasattr(kind, "model_fields") or hasattr(kind, "__struct_fields__")
 
 
-def of_moment(moment: datetime | time) -> str:
+def advise_on_moment(moment: datetime | time) -> str:
     """What to do about a datetime or time that would lose its zone or its fold."""
     if isinstance(moment.tzinfo, ZoneInfo):
         return (
@@ -61,16 +61,16 @@ def of_moment(moment: datetime | time) -> str:
     return ": use zoneinfo.ZoneInfo or datetime.timezone, which are kept"
 
 
-def of_value(value: Any, arriving: Any) -> str:
+def advise_on_value(value: Any, arriving: Any) -> str:
     """What to do about a scalar that would arrive as another one."""
     if isinstance(value, datetime | time):
-        return of_moment(value)
+        return advise_on_moment(value)
     if value.__class__ is re.Pattern and value.flags != arriving.flags:
         return ": flags are not sent; write them into the pattern, as in (?i)"
     return SECRET if hasattr(value, "get_secret_value") else ""
 
 
-def of_field(kind: Any, name: str) -> str:
+def advise_on_field(kind: Any, name: str) -> str:
     """What to do about a field of this class that would arrive with another value."""
     if dataclasses.is_dataclass(kind):
         found = next((field for field in dataclasses.fields(kind) if field.name == name), None)

@@ -24,7 +24,7 @@ NO_SUFFIX = "no zone behind it"
 _timezones: dict[Any, timezone] = {}
 
 
-def standard(moment: Any) -> Any:
+def standardize(moment: Any) -> Any:
     """The datetime or time, with a plain offset.
 
     Its `tzinfo` is a `datetime.timezone` if its offset is one that pydantic made of text.
@@ -41,7 +41,7 @@ def standard(moment: Any) -> Any:
     return time(m.hour, m.minute, m.second, m.microsecond, offset) if type(m) is time else m
 
 
-def written(moment: datetime | time) -> str | None:
+def write_moment(moment: datetime | time) -> str | None:
     """The text of a datetime or time with suffixes; None if plain ISO 8601 keeps all of it."""
     zone = moment.tzinfo
     suffix = ""
@@ -52,13 +52,13 @@ def written(moment: datetime | time) -> str | None:
     text = moment.isoformat() + suffix
     if moment.fold:
         kind = datetime if isinstance(moment, datetime) else time
-        if not suffix or not read(kind, text).fold:
+        if not suffix or not read_moment(kind, text).fold:
             suffix += f"[{_FOLD}1]"
             text += f"[{_FOLD}1]"
     return text if suffix else None
 
 
-def without_suffix(text: str) -> str:
+def remove_suffix(text: str) -> str:
     """The text of a datetime or time as pydantic writes it alone; any other text as it is."""
     plain, bracket, _ = text.partition("[")
     if not bracket or not plain or not _SUFFIXES.fullmatch(text, len(plain)):
@@ -66,7 +66,7 @@ def without_suffix(text: str) -> str:
     return plain[:-6] + "Z" if plain.endswith("+00:00") else plain
 
 
-def read(kind: type[datetime] | type[time], text: object) -> Any:
+def read_moment(kind: type[datetime] | type[time], text: object) -> Any:
     """The datetime or time of a text with suffixes.
 
     Where the rules of a zone have changed since, the time of day is kept and the instant moves, as
@@ -84,20 +84,20 @@ def read(kind: type[datetime] | type[time], text: object) -> Any:
         if suffix.startswith(_FOLD):
             moment = moment.replace(fold=1)
         elif suffix.startswith(_NAME):
-            moment = moment.replace(tzinfo=timezone(_offset(moment), suffix[len(_NAME) :]))
+            moment = moment.replace(tzinfo=timezone(_read_offset(moment), suffix[len(_NAME) :]))
         else:
-            moment = _in_zone(moment, suffix)
+            moment = _move_to_zone(moment, suffix)
     return moment
 
 
-def _offset(moment: Any) -> timedelta:
+def _read_offset(moment: Any) -> timedelta:
     offset: timedelta | None = moment.utcoffset()
     if offset is None:
         raise ValueError("a name stands behind an offset")
     return offset
 
 
-def _in_zone(moment: Any, key: str) -> Any:
+def _move_to_zone(moment: Any, key: str) -> Any:
     try:
         zone = ZoneInfo(key)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -109,17 +109,17 @@ def _in_zone(moment: Any, key: str) -> Any:
     return second if second.utcoffset() == moment.utcoffset() else first
 
 
-def same_moment(sent: Any, arrived: Any) -> bool:
+def is_same_moment(sent: Any, arrived: Any) -> bool:
     """True if two datetimes, or two times, of one class agree in time of day, fold and zone."""
     one, other = sent.tzinfo, arrived.tzinfo
-    if one is not other and _kept(one) != _kept(other):
+    if one is not other and _zone_key(one) != _zone_key(other):
         return False
     if sent.fold != arrived.fold:
         return False
     return bool(sent == arrived if one is other else sent.replace(tzinfo=None) == arrived.replace(tzinfo=None))
 
 
-def _kept(zone: Any) -> object:
+def _zone_key(zone: Any) -> object:
     """What is the same for two tzinfos that are."""
     if isinstance(zone, ZoneInfo):
         return type(zone), zone.key or id(zone)

@@ -74,7 +74,7 @@ class Coder:
     def __init__(self, codecs: Sequence[PayloadCodec]) -> None:
         self._codecs = tuple(codecs)
 
-    def seal(self, data: bytes) -> bytes:
+    def encode(self, data: bytes) -> bytes:
         """A coded payload, as JSON.
 
         Raises `PayloadError` if a codec says that this can never be coded, `PayloadUnavailable` if
@@ -87,10 +87,10 @@ class Coder:
             except PayloadError as error:
                 raise PayloadError(f"{type(codec).__name__} cannot encode this payload: {error}") from error
             except Exception as error:
-                raise _unavailable(codec, "encode", error) from error
+                raise _make_unavailable(codec, "encode", error) from error
         return msgspec.json.encode(_Coded(headers, base64.b64encode(data).decode()))
 
-    def unseal(self, data: bytes | msgspec.Raw) -> bytes:
+    def decode(self, data: bytes | msgspec.Raw) -> bytes:
         """The payload again.
 
         Raises `DecodingError` if a codec says that this can never be decoded, or if it is no coded
@@ -110,17 +110,17 @@ class Coder:
             except DecodingError as error:
                 raise DecodingError(f"{type(codec).__name__} cannot decode this payload: {error}") from error
             except Exception as error:
-                raise _unavailable(codec, "decode", error) from error
+                raise _make_unavailable(codec, "decode", error) from error
         return data
 
 
-def _unavailable(codec: PayloadCodec, verb: str, error: Exception) -> PayloadUnavailable:
+def _make_unavailable(codec: PayloadCodec, verb: str, error: Exception) -> PayloadUnavailable:
     """The error for a codec that did not say whether trying again is useless."""
     reason = str(error) if isinstance(error, PayloadUnavailable) else f"{type(error).__name__}: {error}"
     return PayloadUnavailable(f"{type(codec).__name__} cannot {verb} a payload now ({reason})")
 
 
-def coder_of(codec: PayloadCodec | Sequence[PayloadCodec] | None) -> Coder | None:
+def make_coder(codec: PayloadCodec | Sequence[PayloadCodec] | None) -> Coder | None:
     """The chain that a client or worker was given; None for none.
 
     Raises `UsageError` for something else.

@@ -24,9 +24,9 @@ from functools import partial
 from typing import Any, cast
 
 from infinitic.codec import advice, unset_fields
-from infinitic.codec.datetimes import read, standard, written
-from infinitic.codec.difference import Notes, difference, shown
-from infinitic.codec.round_trip import PLAIN, ZONED, RoundTripCodec, hint_name, parts_of, sentence
+from infinitic.codec.datetimes import read_moment, standardize, write_moment
+from infinitic.codec.difference import Notes, find_difference, show
+from infinitic.codec.round_trip import PLAIN, ZONED, RoundTripCodec, hint_name, summarize_error, walk_hint
 
 _FLOATS: dict[str, Any] = {"ser_json_inf_nan": "strings"}
 _CONFIG = _FLOATS | {"ser_json_bytes": "base64", "val_json_bytes": "base64"}
@@ -64,10 +64,10 @@ class PydanticCodec(RoundTripCodec):
         adapter: TypeAdapter[Any] = TypeAdapter(cast(Any, hint))
         self._schema = dict(adapter.core_schema)
         config = cast(Any, _CONFIG)
-        reading = _configured(self._schema, self._classes, _to_read)
-        with _not_prebuilt(self._classes):
+        reading = _configure(self._schema, self._classes, _change_to_read)
+        with _build_anew(self._classes):
             validator = SchemaValidator(reading, config)
-            serializer = SchemaSerializer(_configured(self._schema, set(), _as_it_is), config)
+            serializer = SchemaSerializer(_configure(self._schema, set(), _keep), config)
         self._has_models = any(issubclass(each, BaseModel) for each in self._classes)
         self._to_json = serializer.to_json
         self._careful: Any = None
@@ -91,7 +91,7 @@ class PydanticCodec(RoundTripCodec):
         try:
             data = self._to_json(value, by_alias=True, round_trip=True, warnings="error")
             arrived = self._from_json(data)
-            change = difference(value, arrived, notes)
+            change = find_difference(value, arrived, notes)
         except Exception as error:  # noqa: BLE001 - serializers, validators and __eq__ of users raise anything
             data, failure = b"", error
         if change is not None or failure is not None:
@@ -118,7 +118,7 @@ class PydanticCodec(RoundTripCodec):
             arrived = self._from_json(data)
             lists = self._tuples and tuples
             notes = Notes(lists=lists, tuples=self._tuples, floats=self._floats, unset=models)
-            kept = difference(value, arrived, notes) is None
+            kept = find_difference(value, arrived, notes) is None
         except Exception:  # noqa: BLE001 - as in `encode`, which tells the reason that it found without this
             return None
         return (data, arrived) if kept else None
@@ -127,8 +127,8 @@ class PydanticCodec(RoundTripCodec):
         if self._careful is None:
             from pydantic_core import SchemaSerializer
 
-            with _not_prebuilt(self._classes):
-                schema = _configured(self._schema, set(), _to_write_with_care)
+            with _build_anew(self._classes):
+                schema = _configure(self._schema, set(), _change_to_write_with_care)
                 self._careful = SchemaSerializer(schema, cast(Any, _CONFIG)).to_json
         return self._careful
 
@@ -146,7 +146,7 @@ class PydanticCodec(RoundTripCodec):
             self._validate(value, strict=True)
         except Exception as strict_error:  # noqa: BLE001 - validators of users raise anything
             error = self._beyond_lists(value, strict_error)
-            return f"expected {hint_name(self.hint)}, got {shown(value)}: {sentence(error)}"
+            return f"expected {hint_name(self.hint)}, got {show(value)}: {summarize_error(error)}"
         # The serializer is stricter than the validator, or cannot read what it writes, or has a
         # bug.
         return super()._reason(value, error) + self._cure(error)
@@ -173,7 +173,7 @@ class PydanticCodec(RoundTripCodec):
             return advice.NO_JSON_VALUE
         if any(each["type"] == "missing" and self._is_init_var(each["loc"][-1]) for each in problems):
             return advice.INIT_VAR
-        if any(hasattr(part, "get_secret_value") for part in parts_of(self.hint, {})):
+        if any(hasattr(part, "get_secret_value") for part in walk_hint(self.hint, {})):
             return advice.SECRET
         return ""
 
@@ -188,7 +188,7 @@ class PydanticCodec(RoundTripCodec):
 # ── Changing a core schema ────────────────────────────────────────────────────────────────────────
 
 
-def _configured(node: object, classes: set[type], change: _Change) -> Any:
+def _configure(node: object, classes: set[type], change: _Change) -> Any:
     """A copy of a core schema with our config.
 
     Each field is written under the one name it is read by.
@@ -197,12 +197,12 @@ def _configured(node: object, classes: set[type], change: _Change) -> Any:
     and its copy.
     """
     if isinstance(node, list | tuple):
-        items = [_configured(item, classes, change) for item in cast(Iterable[Any], node)]
+        items = [_configure(item, classes, change) for item in cast(Iterable[Any], node)]
         return items if isinstance(node, list) else tuple(items)
     if type(node) is not dict:
         return node
     fields = cast(dict[str, Any], node)
-    copy = {key: item if key in _OPAQUE else _configured(item, classes, change) for key, item in fields.items()}
+    copy = {key: item if key in _OPAQUE else _configure(item, classes, change) for key, item in fields.items()}
     kind = fields.get("type")
     if kind in ("model", "dataclass") or (kind == "typed-dict" and "config" in fields):
         config = dict(fields.get("config") or {})
@@ -221,12 +221,14 @@ def _configured(node: object, classes: set[type], change: _Change) -> Any:
 
 def _kinds_in_unions(schema: dict[str, Any]) -> list[set[object]]:
     """For each union in a core schema, the kinds of schemas that it is made of, however deep."""
-    nodes = list(_nodes(schema, {}))
+    nodes = list(_walk_nodes(schema, {}))
     definitions = {node["ref"]: node for node in nodes if isinstance(node.get("ref"), str)}
-    return [{node.get("type") for node in _nodes(each, definitions)} for each in nodes if each.get("type") == "union"]
+    return [
+        {node.get("type") for node in _walk_nodes(each, definitions)} for each in nodes if each.get("type") == "union"
+    ]
 
 
-def _nodes(schema: object, definitions: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _walk_nodes(schema: object, definitions: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The nodes of a core schema, and of the definitions that it refers to."""
     rest = [schema]
     seen: set[object] = set()
@@ -243,11 +245,11 @@ def _nodes(schema: object, definitions: dict[str, Any]) -> Iterator[dict[str, An
                 rest.append(definitions.get(reference))
 
 
-def _as_it_is(node: dict[str, Any], copy: dict[str, Any]) -> dict[str, Any]:
+def _keep(node: dict[str, Any], copy: dict[str, Any]) -> dict[str, Any]:
     return copy
 
 
-def _to_read(node: dict[str, Any], copy: dict[str, Any]) -> dict[str, Any]:
+def _change_to_read(node: dict[str, Any], copy: dict[str, Any]) -> dict[str, Any]:
     """Datetimes and times are read by pydantic.
 
     If it cannot, they are read with the zone behind them, and then checked by it.
@@ -257,14 +259,14 @@ def _to_read(node: dict[str, Any], copy: dict[str, Any]) -> dict[str, Any]:
     from pydantic_core import core_schema
 
     outer: dict[str, Any] = {key: copy.pop(key) for key in ("ref", "serialization") if key in copy}
-    plain = core_schema.no_info_after_validator_function(standard, cast(Any, copy))
-    reader = core_schema.no_info_plain_validator_function(partial(read, _MOMENTS[node["type"]]))
+    plain = core_schema.no_info_after_validator_function(standardize, cast(Any, copy))
+    reader = core_schema.no_info_plain_validator_function(partial(read_moment, _MOMENTS[node["type"]]))
     zoned = core_schema.chain_schema([reader, cast(Any, dict(copy))])
     union = core_schema.union_schema([(plain, PLAIN), (zoned, ZONED)], mode="left_to_right")
     return cast("dict[str, Any]", union) | outer
 
 
-def _to_write_with_care(node: dict[str, Any], copy: dict[str, Any]) -> dict[str, Any]:
+def _change_to_write_with_care(node: dict[str, Any], copy: dict[str, Any]) -> dict[str, Any]:
     """Datetimes and times with their zones, lists and tuples each as the other."""
     write = _WRITERS.get(node.get("type", ""))
     if write is None or "serialization" in copy:
@@ -280,7 +282,7 @@ def _to_write_with_care(node: dict[str, Any], copy: dict[str, Any]) -> dict[str,
 
 
 def _write_moment(value: Any, pydantic: Any, info: Any) -> Any:
-    text = written(value) if isinstance(value, datetime | time) else None
+    text = write_moment(value) if isinstance(value, datetime | time) else None
     return pydantic(value) if text is None else text
 
 
@@ -305,7 +307,7 @@ _WRITERS: dict[str, Any] = {
 
 
 @contextmanager
-def _not_prebuilt(classes: set[type]) -> Generator[None]:
+def _build_anew(classes: set[type]) -> Generator[None]:
     """Makes pydantic-core build by our schema.
 
     It would reuse what a nested model was built with before.

@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from infinitic.codec import unset_fields
-from infinitic.codec.datetimes import without_suffix
+from infinitic.codec.datetimes import remove_suffix
 
 _parts = msgspec.json.Decoder(list[msgspec.Raw] | dict[str, list[msgspec.Raw] | dict[str, msgspec.Raw]]).decode
 
 
-def same_arguments(recorded: bytes, requested: bytes) -> bool:
+def is_same_call(recorded: bytes, requested: bytes) -> bool:
     """True if two texts of the arguments of a call are the same.
 
     Or if the first is what release 0.1 would have written for the second.
@@ -26,31 +26,31 @@ def same_arguments(recorded: bytes, requested: bytes) -> bool:
         return False
     try:
         before, now = _parts(recorded), _parts(requested)
-        return bool(_plain(before, marks=False) == _plain(now, marks=True))
+        return bool(_simplify(before, marks=False) == _simplify(now, marks=True))
     except (msgspec.MsgspecError, RecursionError):
         return False
 
 
-def _plain(part: Any, *, marks: bool) -> Any:
+def _simplify(part: Any, *, marks: bool) -> Any:
     """Arguments as plain JSON, in the way of release 0.1 if `marks`.
 
     Objects become lists, for their order counts.
     """
     kind: Any = part.__class__
     if issubclass(kind, list):
-        return [_plain(each, marks=marks) for each in part]
+        return [_simplify(each, marks=marks) for each in part]
     if issubclass(kind, dict):
-        return [(name, _plain(each, marks=marks)) for name, each in part.items()]
+        return [(name, _simplify(each, marks=marks)) for name, each in part.items()]
     data = bytes(part)
-    return _ordered(msgspec.json.decode(unset_fields.split(data)[0] if marks else data), marks=marks)
+    return _order(msgspec.json.decode(unset_fields.split(data)[0] if marks else data), marks=marks)
 
 
-def _ordered(value: Any, *, marks: bool) -> Any:
+def _order(value: Any, *, marks: bool) -> Any:
     kind: Any = value.__class__
     if issubclass(kind, list):
-        return [_ordered(each, marks=marks) for each in value]
+        return [_order(each, marks=marks) for each in value]
     if issubclass(kind, dict):
-        return [(key, _ordered(each, marks=marks)) for key, each in value.items()]
+        return [(key, _order(each, marks=marks)) for key, each in value.items()]
     if issubclass(kind, str):
-        return without_suffix(value) if marks else value
+        return remove_suffix(value) if marks else value
     return kind, value

@@ -19,7 +19,7 @@ import msgspec
 
 from infinitic.codec import unset_fields
 from infinitic.codec.datetimes import NO_SUFFIX
-from infinitic.codec.difference import Notes, difference, shown
+from infinitic.codec.difference import Notes, find_difference, show
 from infinitic.errors import DecodingError, PayloadError
 from infinitic.limits import TOO_DEEP
 
@@ -76,7 +76,7 @@ class RoundTripCodec(ValueCodec):
         try:
             return self._read(bytes(data))
         except Exception as error:
-            raise DecodingError(f"expected {hint_name(self.hint)}: {sentence(error)}") from error
+            raise DecodingError(f"expected {hint_name(self.hint)}: {summarize_error(error)}") from error
 
     @abstractmethod
     def _read(self, data: bytes) -> Any: ...
@@ -84,7 +84,7 @@ class RoundTripCodec(ValueCodec):
     def _refuse(self, value: Any, change: str | None, error: Exception | None) -> typing.NoReturn:
         """Raise `PayloadError` for what has changed, or for the error of the serializer."""
         if _is_of_another_class(self.hint, value):
-            text = misfit(self.hint, value)
+            text = explain_misfit(self.hint, value)
         elif isinstance(error, RecursionError):
             text = TOO_DEEP
         elif error is not None:
@@ -95,7 +95,7 @@ class RoundTripCodec(ValueCodec):
 
     def _reason(self, value: Any, error: Exception) -> str:
         """Why `value` could not be written, or what was written not be read."""
-        return f"{shown(value)} cannot be sent as {hint_name(self.hint)}: {sentence(error)}"
+        return f"{show(value)} cannot be sent as {hint_name(self.hint)}: {summarize_error(error)}"
 
 
 class MsgspecCodec(RoundTripCodec):
@@ -108,12 +108,12 @@ class MsgspecCodec(RoundTripCodec):
         self._from_json = msgspec.json.Decoder[Any](cast(Any, hint)).decode
         # msgspec does not tell where it made a list. If nothing else in the hint makes one, a hint
         # of list did.
-        self._notes = Notes(lists=not any(_may_be_a_list(part) for part in parts_of(hint, {})))
+        self._notes = Notes(lists=not any(_may_be_a_list(part) for part in walk_hint(hint, {})))
 
     def encode(self, value: Any) -> bytes:
         try:
             data = _to_json(value)
-            change = difference(value, self._from_json(data), self._notes)
+            change = find_difference(value, self._from_json(data), self._notes)
         except Exception as error:  # noqa: BLE001 - __post_init__ and __eq__ of users raise anything
             self._refuse(value, None, error)
         if change is not None:
@@ -132,8 +132,8 @@ def _may_be_a_list(part: Any) -> bool:
     return isinstance(origin, type) and origin is not list and issubclass(list, origin) and origin is not object
 
 
-def misfit(hint: object, value: object) -> str:
-    return f"expected {hint_name(hint)}, got {hint_name(type(value))} {shown(value)}"
+def explain_misfit(hint: object, value: object) -> str:
+    return f"expected {hint_name(hint)}, got {hint_name(type(value))} {show(value)}"
 
 
 _ARRAYS: tuple[object, ...] = (list, tuple)
@@ -148,10 +148,12 @@ def _is_of_another_class(hint: object, value: object) -> bool:
         return False
 
 
-def sentence(error: Exception) -> str:
+def summarize_error(error: Exception) -> str:
     """The text of an error of pydantic or msgspec in one line."""
     if type(error).__module__ == "pydantic_core._pydantic_core" and hasattr(error, "errors"):
-        problems = _told(cast(Any, error).errors(include_url=False, include_context=False, include_input=False))
+        problems = _choose_problems(
+            cast(Any, error).errors(include_url=False, include_context=False, include_input=False)
+        )
         place = ".".join(str(part) for part in problems[0]["loc"] if part not in (PLAIN, ZONED))
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         text = f"{f'at {place}: ' if place else ''}{problems[0]['msg']}{more}"
@@ -164,14 +166,14 @@ def sentence(error: Exception) -> str:
     return (text if len(text) <= 300 else text[:299] + "…") or type(error).__name__
 
 
-def _told(problems: list[Any]) -> list[Any]:
+def _choose_problems(problems: list[Any]) -> list[Any]:
     """The errors of pydantic, of the two ways to read a datetime the one that was meant."""
     told = [each for each in problems if ZONED not in each["loc"] or not each["msg"].endswith(NO_SUFFIX)]
     zoned = [each["loc"][: each["loc"].index(ZONED)] for each in told if ZONED in each["loc"]]
     return [each for each in told if PLAIN not in each["loc"] or each["loc"][: each["loc"].index(PLAIN)] not in zoned]
 
 
-def parts_of(hint: Any, seen: dict[int, Any]) -> Iterator[Any]:
+def walk_hint(hint: Any, seen: dict[int, Any]) -> Iterator[Any]:
     """Everything that a hint is made of: arguments, metadata, fields."""
     if id(hint) in seen or typing.get_origin(hint) is Literal:
         return
@@ -183,4 +185,4 @@ def parts_of(hint: Any, seen: dict[int, Any]) -> Iterator[Any]:
         with suppress(Exception):  # msgspec and pydantic report what cannot be resolved
             inner += typing.get_type_hints(hint, include_extras=True).values()
     for part in inner:
-        yield from parts_of(part, seen)
+        yield from walk_hint(part, seen)

@@ -127,7 +127,7 @@ class Signature:
             if not parameters or parameters[0].kind > Parameter.POSITIONAL_OR_KEYWORD:
                 raise UsageError(f"{called}() has no parameter for its instance: add self, or @staticmethod")
             del parameters[0]
-        hints = _hints(called, function, namespace)
+        hints = _read_hints(called, function, namespace)
         is_coroutine = inspect.iscoroutinefunction(function)
         result_hint = _result_hint(hints.get("return", Any), is_coroutine)
         return cls(called, result_hint, is_coroutine, [(each, hints.get(each.name, Any)) for each in parameters])
@@ -297,7 +297,7 @@ class Signature:
             raise DecodingError(f"{self.name}() result: {error}") from error.__cause__
 
 
-def _hints(called: str, function: Any, namespace: Mapping[str, Any] | None) -> dict[str, Any]:
+def _read_hints(called: str, function: Any, namespace: Mapping[str, Any] | None) -> dict[str, Any]:
     """The type hints of a callable, with names in quotes resolved."""
     target: Any = function.func if isinstance(function, functools.partial) else function
     if not inspect.isroutine(target) and not inspect.isclass(target):

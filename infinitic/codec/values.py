@@ -32,15 +32,15 @@ from typing import Any, Literal, TypeVar, cast
 import msgspec
 
 from infinitic.codec import unset_fields
-from infinitic.codec.difference import shown
+from infinitic.codec.difference import show
 from infinitic.codec.pydantic_values import PydanticCodec
 from infinitic.codec.round_trip import (
     MsgspecCodec,
     ValueCodec as ValueCodec,
+    explain_misfit,
     hint_name as hint_name,
-    misfit,
-    parts_of,
-    sentence,
+    summarize_error,
+    walk_hint,
 )
 from infinitic.errors import DecodingError, PayloadError, UsageError
 from infinitic.limits import TOO_DEEP
@@ -89,9 +89,9 @@ class _ExactCodec(ValueCodec):
                 return _to_json(value)
             except ValueError as error:
                 if self._type is int:
-                    return _long_int(value)
-                raise PayloadError(f"{shown(value)} is not valid text: {error}") from None
-        raise PayloadError(misfit(self.hint, value))
+                    return _write_long_int(value)
+                raise PayloadError(f"{show(value)} is not valid text: {error}") from None
+        raise PayloadError(explain_misfit(self.hint, value))
 
     def decode(self, data: bytes | msgspec.Raw) -> Any:
         try:
@@ -111,15 +111,15 @@ class _FloatCodec(ValueCodec):
 
     def encode(self, value: Any) -> bytes:
         if type(value) is float:
-            return _to_json(value) if math.isfinite(value) else _to_json(_non_finite(value))
+            return _to_json(value) if math.isfinite(value) else _to_json(_name_non_finite(value))
         if type(value) is int:
             try:
                 if float(value) == value:
                     return _to_json(float(value))
             except OverflowError:
                 pass
-            raise PayloadError(f"{shown(value)} is not exactly a float")
-        raise PayloadError(misfit(self.hint, value))
+            raise PayloadError(f"{show(value)} is not exactly a float")
+        raise PayloadError(explain_misfit(self.hint, value))
 
     def decode(self, data: bytes | msgspec.Raw) -> float:
         try:
@@ -146,13 +146,13 @@ class _OptionalCodec(ValueCodec):
         return None if bytes(data).strip() == b"null" else self._decode(data)
 
 
-def _long_int(value: Any) -> bytes:
+def _write_long_int(value: Any) -> bytes:
     if value.bit_length() > _MAX_DIGITS * math.log2(10):
         raise PayloadError(f"an int of more than {_MAX_DIGITS:,} digits cannot be sent")
     return str(decimal.Decimal(value)).encode()
 
 
-def _non_finite(value: float) -> str:
+def _name_non_finite(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
@@ -177,10 +177,10 @@ class _PlainCodec(ValueCodec):
     def encode(self, value: Any) -> bytes:
         if self._outer is not None and type(value) is not self._outer:
             if self._outer is not list or value.__class__ is not tuple:
-                raise PayloadError(misfit(self.hint, value))
+                raise PayloadError(explain_misfit(self.hint, value))
             value = list(value)
         try:
-            data = _to_json(_tagged(value))
+            data = _to_json(_add_tags(value))
             return unset_fields.join(data, None, ()) or data if unset_fields.needs_mark(data) else data
         except RecursionError:  # a cycle, or deeper than this stack allows
             raise PayloadError(TOO_DEEP) from None
@@ -194,42 +194,42 @@ class _PlainCodec(ValueCodec):
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise DecodingError(f"expected plain JSON: {error}") from None
         if self._outer is not None and type(value) is not self._outer:
-            raise DecodingError(misfit(self.hint, value))
-        return _untagged(value) if data.find(_TAG_BYTES) >= 0 else value  # `in` is slower
+            raise DecodingError(explain_misfit(self.hint, value))
+        return _remove_tags(value) if data.find(_TAG_BYTES) >= 0 else value  # `in` is slower
 
 
-def _tagged(value: object) -> Any:
+def _add_tags(value: object) -> Any:
     """A copy of plain JSON in which floats that JSON has no number for are tagged."""
     kind = type(value)
     if kind in _SCALARS:
         return value
     if kind is float:
         number = cast(float, value)
-        return number if math.isfinite(number) else {_TAG: _non_finite(number)}
+        return number if math.isfinite(number) else {_TAG: _name_non_finite(number)}
     if kind is list:
-        return [_tagged(item) for item in cast(list[Any], value)]
+        return [_add_tags(item) for item in cast(list[Any], value)]
     if kind is not dict:
-        raise PayloadError(f"without a type hint only plain JSON can be sent, not {shown(value)} ({hint_name(kind)})")
+        raise PayloadError(f"without a type hint only plain JSON can be sent, not {show(value)} ({hint_name(kind)})")
     fields = cast(dict[Any, Any], value)
-    if _tag(fields) is not None:
+    if _read_tag(fields) is not None:
         raise PayloadError(f"{value} would arrive as a float")
     for key in fields:
         if type(key) is not str:
-            raise PayloadError(f"a key of JSON is text, not {shown(key)}")
-    return {key: _tagged(item) for key, item in fields.items()}
+            raise PayloadError(f"a key of JSON is text, not {show(key)}")
+    return {key: _add_tags(item) for key, item in fields.items()}
 
 
-def _untagged(value: object) -> Any:
+def _remove_tags(value: object) -> Any:
     if isinstance(value, list):
-        return [_untagged(item) for item in cast(Iterable[Any], value)]
+        return [_remove_tags(item) for item in cast(Iterable[Any], value)]
     if type(value) is dict:
         fields = cast(dict[str, Any], value)
-        tag = _tag(fields)
-        return tag if tag is not None else {key: _untagged(item) for key, item in fields.items()}
+        tag = _read_tag(fields)
+        return tag if tag is not None else {key: _remove_tags(item) for key, item in fields.items()}
     return value
 
 
-def _tag(fields: dict[Any, Any]) -> float | None:
+def _read_tag(fields: dict[Any, Any]) -> float | None:
     """The float that a tag stands for, or None if this is no tag."""
     name = fields.get(_TAG) if len(fields) == 1 else None
     return _NON_FINITE.get(name) if isinstance(name, str) else None
@@ -245,22 +245,22 @@ def _build(hint: Any) -> ValueCodec:
     """See the module's docstring for the rules."""
     while isinstance(hint, typing.NewType):
         hint = hint.__supertype__
-    if builtin := _builtin(hint, hint):
+    if builtin := _choose_builtin(hint, hint):
         return builtin
     args = typing.get_args(hint)
     if typing.get_origin(hint) in (typing.Union, types.UnionType) and len(args) == 2:
         inner = args[0] if args[1] is types.NoneType else args[1]
-        if types.NoneType in args and (builtin := _builtin(inner, hint)):
+        if types.NoneType in args and (builtin := _choose_builtin(inner, hint)):
             return builtin if inner in _NO_HINT else _OptionalCodec(builtin)
     try:
-        families = {family for part in parts_of(hint, {}) if (family := _family(part))}
+        families = {family for part in walk_hint(hint, {}) if (family := _family(part))}
         if len(families) == 2:
-            raise UsageError(f"{shown(hint, 200)} mixes msgspec and pydantic: one must serve it all")
+            raise UsageError(f"{show(hint, 200)} mixes msgspec and pydantic: one must serve it all")
         return MsgspecCodec(hint) if "msgspec" in families else PydanticCodec(hint)
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"{hint_name(hint)} cannot be sent as a value: {sentence(error)}") from error
+        raise UsageError(f"{hint_name(hint)} cannot be sent as a value: {summarize_error(error)}") from error
 
 
 @functools.lru_cache(maxsize=4096)
@@ -268,7 +268,7 @@ def _build_once(hint: object, _text: str) -> ValueCodec:
     return _build(hint)
 
 
-def _builtin(hint: Any, shown_hint: object) -> ValueCodec | None:
+def _choose_builtin(hint: Any, shown_hint: object) -> ValueCodec | None:
     """The codec of a hint that needs no pydantic, or None. Errors name `shown_hint`."""
     if hint in (int, str, bool):
         return _ExactCodec(hint, shown_hint)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any, Generic, TypeVar, cast, get_args, overload
 
 from infinitic.codec.values import ValueCodec, value_codec
-from infinitic.definitions.combination import Source, Taking
+from infinitic.definitions.combination import SignalSource, Taking
 from infinitic.definitions.deferred import Deferred, DeferredStatus, Waitable, status_of
 from infinitic.definitions.home import Home
 from infinitic.errors import ChannelClosedError, DecodingError, UsageError
@@ -110,7 +110,7 @@ class BoundChannel(Channel[T]):
     ) -> Receiver[Any]:
         if limit is not None and limit < 1:
             raise UsageError(f"receive(limit={limit}): a receiver gives one signal at least")
-        return Receiver(self, self._home, type, limit, None if where is None else matcher(where))
+        return Receiver(self, self._home, type, limit, None if where is None else make_matcher(where))
 
     def offer(self, data: bytes) -> None:
         """A signal came. The first receiver that waits for such a one takes it, else it is kept."""
@@ -174,7 +174,7 @@ def _number(signal: _Signal) -> int:
     return signal.number
 
 
-class Receiver(Source[T]):
+class Receiver(SignalSource[T]):
     """Gives one signal each time it is awaited; ``async for`` gives all that come.
 
     Its status is that of the latest await. A receiver whose race is lost or whose wait was
@@ -285,7 +285,7 @@ class _Taking(Taking[Receiver[Any]]):
         return super().cancel(msg)
 
 
-def matcher(where: str | Mapping[str, object]) -> Callable[[bytes], bool]:
+def make_matcher(where: str | Mapping[str, object]) -> Callable[[bytes], bool]:
     """A predicate over the JSON of a signal. Raises `UsageError` for a query that is not valid."""
     import msgspec
 

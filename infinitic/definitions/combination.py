@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextvars import Context
 from typing import Any, Generic, Self, TypeAlias, TypeVar, cast, overload
 
-from infinitic.definitions.deferred import BY_USER, Deferred, Waitable, tell
+from infinitic.definitions.deferred import BY_USER, Deferred, Waitable, notify_watchers
 from infinitic.definitions.home import Home, current_home
 from infinitic.errors import UsageError
 
@@ -28,7 +28,7 @@ T5 = TypeVar("T5")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Source(Waitable[T_co]):
+class SignalSource(Waitable[T_co]):
     """Gives a value each time it is awaited: a `Receiver`, as combinations see it."""
 
     __slots__ = ()
@@ -42,7 +42,7 @@ class Source(Waitable[T_co]):
         raise NotImplementedError
 
 
-S = TypeVar("S", bound=Source[Any])
+S = TypeVar("S", bound=SignalSource[Any])
 
 
 class Taking(asyncio.Future[Any], Generic[S]):
@@ -73,7 +73,7 @@ class Taking(asyncio.Future[Any], Generic[S]):
             self.node.take(self, error)
 
 
-Part: TypeAlias = Deferred[Any] | Source[Any]
+Part: TypeAlias = Deferred[Any] | SignalSource[Any]
 _NO_PART: tuple[int, Part | None] = (-1, None)
 
 
@@ -85,7 +85,7 @@ class Combination(Deferred[Any]):
 
     def __init__(self, home: Home, parts: Sequence[Waitable[Any]], *, every: bool) -> None:
         super().__init__(home, -1)
-        self.parts = checked(parts, every=every)
+        self.parts = check_parts(parts, every=every)
         self.every = every
         self.receives = False
         self.nodes: list[_Node] = []
@@ -200,7 +200,7 @@ class Combination(Deferred[Any]):
         for leaf in leaves:
             leaf.cancel() if by_user else leaf.cancel(None)
         for combination in combinations:
-            tell(combination)
+            notify_watchers(combination)
         return True
 
 
@@ -334,7 +334,7 @@ class _Race:
         root = self.root
         if root.failure is not None:
             root.combination.settle_with(None, root.failure)
-            tell(root.combination)
+            notify_watchers(root.combination)
             return
         nodes = [root]
         for node in nodes:
@@ -343,7 +343,7 @@ class _Race:
             self._taken += [child for child in used if isinstance(child, Taking)]
         values: dict[_Node, object] = {}
         for node in reversed(nodes):
-            values[node] = _value(node, values)
+            values[node] = _compute_value(node, values)
         for node in nodes:
             combination = node.combination
             if not combination.done():
@@ -352,7 +352,7 @@ class _Race:
         for combination in self._won:
             wanted = combination.is_wanted and combination is not root.combination
             self._shared |= wanted or bool(combination.watchers)
-            tell(combination)
+            notify_watchers(combination)
 
     def give_back(self) -> bool:
         """The only wait was cancelled in the activation that settled it: it was in vain.
@@ -370,7 +370,7 @@ class _Race:
         return True
 
 
-def _value(node: _Node, values: dict[_Node, object]) -> object:
+def _compute_value(node: _Node, values: dict[_Node, object]) -> object:
     def of(child: Taking[Any] | _Node | Deferred[Any] | None, part: object) -> object:
         if isinstance(child, _Node):
             return values[child] if child.counts else child.combination.result()
@@ -389,7 +389,7 @@ def failure_of(future: asyncio.Future[Any]) -> BaseException | None:
         return error
 
 
-def checked(parts: Sequence[Waitable[Any]], *, every: bool) -> Sequence[Part]:
+def check_parts(parts: Sequence[Waitable[Any]], *, every: bool) -> Sequence[Part]:
     """The parts, if they are such. Raises `UsageError`."""
     for part in parts:
         if not isinstance(cast(object, part), Waitable):
@@ -398,8 +398,8 @@ def checked(parts: Sequence[Waitable[Any]], *, every: bool) -> Sequence[Part]:
     return cast("Sequence[Part]", parts)
 
 
-def _home_of(parts: Sequence[Waitable[Any]], *, every: bool) -> Home:
-    return checked(parts, every=every)[0].home if parts else current_home()
+def _find_home(parts: Sequence[Waitable[Any]], *, every: bool) -> Home:
+    return check_parts(parts, every=every)[0].home if parts else current_home()
 
 
 @overload
@@ -427,7 +427,7 @@ def any_of(*deferreds: Waitable[Any]) -> Deferred[Any]:
     """
     if not deferreds:
         raise UsageError("any_of() of nothing can never complete")
-    return Combination(_home_of(deferreds, every=False), deferreds, every=False)
+    return Combination(_find_home(deferreds, every=False), deferreds, every=False)
 
 
 @overload
@@ -452,4 +452,4 @@ def all_of(*deferreds: Waitable[Any]) -> Deferred[Any]:
     It is a list always; typed as a tuple, as `asyncio.gather` is, it can be unpacked with the type
     of each value.
     """
-    return Combination(_home_of(deferreds, every=True), deferreds, every=True)
+    return Combination(_find_home(deferreds, every=True), deferreds, every=True)

@@ -143,7 +143,7 @@ class Deferred(asyncio.Future[T], Waitable[T]):
         """Settle with a value."""
         _Future.set_result(self, result)
         if self.watchers is not None:
-            tell(self)
+            notify_watchers(self)
 
     def fail(self, error: BaseException) -> None:
         """Settle with an error.
@@ -153,7 +153,7 @@ class Deferred(asyncio.Future[T], Waitable[T]):
         self.set_exception(error)
         self._log_traceback = False
         if self.watchers is not None:
-            tell(self)
+            notify_watchers(self)
 
     def cancel(self, msg: object = BY_USER) -> bool:
         """Cancel what stands behind it. Awaiting it raises `TaskCanceledError` from then on.
@@ -166,7 +166,7 @@ class Deferred(asyncio.Future[T], Waitable[T]):
         self.home.cancel_position(self._position)
         self._end(by_user, msg)
         if self.watchers is not None:
-            tell(self)
+            notify_watchers(self)
         return True
 
     def _is_meant_by_user(self, msg: object) -> bool:
@@ -204,7 +204,7 @@ class Deferred(asyncio.Future[T], Waitable[T]):
         return both
 
 
-def tell(deferred: Deferred[Any]) -> None:
+def notify_watchers(deferred: Deferred[Any]) -> None:
     """Tell those who watch a deferred that it is settled.
 
     And those who watch them, if they are settled by that.

@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _NONE = TaskOptions()
 
 
-def remembered(read: F) -> F:
+def remember(read: F) -> F:
     """Remember what was read of the latest 1024 classes.
 
     As `lru_cache`, which hides the types of its arguments.
@@ -75,7 +75,7 @@ def _own_options(cls: type[Any]) -> TaskOptions | None:
     return options if isinstance(options, TaskOptions) else None
 
 
-def _bases(cls: type[Any]) -> list[type[Any]]:
+def _list_bases(cls: type[Any]) -> list[type[Any]]:
     return [base for base in cls.__mro__ if base.__module__ not in ("builtins", "abc", "typing") and base is not object]
 
 
@@ -89,7 +89,7 @@ def service_name(cls: type[Any]) -> str:
 
     Raises `RegistrationError` if two unrelated contracts are candidates.
     """
-    bases = _bases(cls)
+    bases = _list_bases(cls)
     given = next((options.name for base in bases if (options := _own_options(base)) and options.name), None)
     contracts = [base for base in bases if _own_options(base) or (base is not cls and _is_contract(base))]
     roots = [base for base in contracts if not any(base is not other and other in base.__mro__ for other in contracts)]
@@ -137,7 +137,7 @@ def public_functions(cls: type[Any]) -> dict[str, Any]:
     They are given as they stand in the class; static and class methods too.
     """
     found: dict[str, Any] = {}
-    for base in reversed(_bases(cls)):
+    for base in reversed(_list_bases(cls)):
         for name, value in vars(base).items():
             if name.startswith("_") or isinstance(value, type):
                 continue
@@ -152,20 +152,20 @@ def _options_of(function: object) -> TaskOptions:
     return options if isinstance(options, TaskOptions) else _NONE
 
 
-def _inherited(cls: type[Any], attribute: str) -> list[TaskOptions]:
+def _collect_options(cls: type[Any], attribute: str) -> list[TaskOptions]:
     """The options of a method and then of its classes, nearest first."""
-    bases = _bases(cls)
+    bases = _list_bases(cls)
     of_methods = [_options_of(vars(base)[attribute]) for base in bases if attribute in vars(base)]
     return of_methods + [options for base in bases if (options := _own_options(base)) is not None]
 
 
-def _first(values: list[Any]) -> Any:
+def _find_first(values: list[Any]) -> Any:
     return next((value for value in values if value is not None), None)
 
 
 def _task_name(cls: type[Any], attribute: str) -> str:
-    names = [_options_of(vars(base)[attribute]).name for base in _bases(cls) if attribute in vars(base)]
-    return _first(names) or attribute
+    names = [_options_of(vars(base)[attribute]).name for base in _list_bases(cls) if attribute in vars(base)]
+    return _find_first(names) or attribute
 
 
 def check_service(what: str, given: object) -> None:
@@ -186,7 +186,7 @@ def check_service(what: str, given: object) -> None:
         )
 
 
-@remembered
+@remember
 def contract_of(cls: type[Any]) -> ServiceContract:
     """The contract that a class describes.
 
@@ -195,7 +195,7 @@ def contract_of(cls: type[Any]) -> ServiceContract:
     check_service("new_service", cls)
     tasks: dict[str, TaskSpec] = {}
     for attribute, function in public_functions(cls).items():
-        total = _first([options.total_timeout for options in _inherited(cls, attribute)])
+        total = _find_first([options.total_timeout for options in _collect_options(cls, attribute)])
         signature = signature_of(cls, attribute, function)
         tasks[attribute] = TaskSpec(attribute, _task_name(cls, attribute), signature, total)
     if not tasks:
@@ -279,13 +279,13 @@ def implementation_with(
         name = _task_name(cls, attribute)
         if name in tasks:
             raise RegistrationError(f"{cls.__qualname__} has two tasks named '{name}'")
-        options = _inherited(cls, attribute)
+        options = _collect_options(cls, attribute)
         tasks[name] = TaskImplementation(
             name,
             functions[attribute],
             signature_of(cls, attribute, function),
-            retry or _first([each.retry for each in options]),
-            attempt_timeout or _first([each.attempt_timeout for each in options]),
+            retry or _find_first([each.retry for each in options]),
+            attempt_timeout or _find_first([each.attempt_timeout for each in options]),
         )
     if not tasks:
         raise RegistrationError(f"{cls.__qualname__} has no public method: there is no task in it")

@@ -29,7 +29,7 @@ class TaskOptions:
     total_timeout: float | None = None
 
 
-def _options(
+def _make_options(
     what: str,
     name: str | None,
     retry: RetryPolicy | None,
@@ -43,12 +43,12 @@ def _options(
     return TaskOptions(
         name,
         retry,
-        timeout(f"attempt_timeout in {what}", attempt_timeout),
-        timeout(f"total_timeout in {what}", total_timeout),
+        check_timeout(f"attempt_timeout in {what}", attempt_timeout),
+        check_timeout(f"total_timeout in {what}", total_timeout),
     )
 
 
-def timeout(what: str, duration: float | timedelta | None) -> float | None:
+def check_timeout(what: str, duration: float | timedelta | None) -> float | None:
     """A timeout in seconds, None for none.
 
     Raises `UsageError` that names `what` if it is not above zero.
@@ -98,7 +98,7 @@ def task(
         total_timeout: seconds that the caller waits for the task, with all its retries and on the
             way.
     """
-    options = _options("@task", name, retry, attempt_timeout, total_timeout)
+    options = _make_options("@task", name, retry, attempt_timeout, total_timeout)
 
     def decorate(decorated: F) -> F:
         if isinstance(decorated, type):
@@ -134,7 +134,7 @@ def service(
 
     Arguments as for `task`; the name is that of the class.
     """
-    options = _options("@service", name, retry, attempt_timeout, total_timeout)
+    options = _make_options("@service", name, retry, attempt_timeout, total_timeout)
 
     def decorate(decorated: C) -> C:
         check_class("@service is for classes", decorated)

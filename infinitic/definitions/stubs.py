@@ -12,7 +12,7 @@ from typing import Any
 
 from infinitic.definitions.home import Home
 from infinitic.definitions.service_contract import ServiceContract, TaskSpec, check_service, contract_of
-from infinitic.definitions.services import timeout
+from infinitic.definitions.services import check_timeout
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
 
@@ -35,8 +35,8 @@ class ServiceStub:
             raise UsageError(f"new_service(tags={tags!r}): tags are a set of texts, e.g. {{'eu'}}")
         self.contract_class: Any = contract
         self.tags = tuple(sorted(check_name("A tag", tag) for tag in tags))
-        self.meta = checked_meta(meta or {})
-        self.total_timeout = timeout("total_timeout of a stub", total_timeout)
+        self.meta = check_meta(meta or {})
+        self.total_timeout = check_timeout("total_timeout of a stub", total_timeout)
         self.attribute = ""
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
@@ -70,7 +70,7 @@ class ServiceStub:
         )
 
 
-def checked_meta(meta: Mapping[Any, Any]) -> dict[str, bytes]:
+def check_meta(meta: Mapping[Any, Any]) -> dict[str, bytes]:
     """A copy. Raises `UsageError` for what cannot be sent as meta."""
     for key, value in meta.items():
         if not isinstance(key, str) or not isinstance(value, bytes):

@@ -15,7 +15,7 @@ from infinitic.codec.payloads import Coder
 from infinitic.codec.signatures import Signature
 from infinitic.codec.values import value_codec
 from infinitic.definitions.channels import Channel
-from infinitic.definitions.service_contract import check_names, public_functions, remembered, signature_of
+from infinitic.definitions.service_contract import check_names, public_functions, remember, signature_of
 from infinitic.definitions.stubs import ServiceStub
 from infinitic.definitions.workflows import (
     METHOD_OPTIONS,
@@ -76,11 +76,11 @@ def workflow_name(cls: type[Workflow]) -> str:
     return workflow_options(cls).name or cls.__name__
 
 
-@remembered
+@remember
 def spec_of(cls: type[Workflow]) -> WorkflowSpec:
     """Read a workflow class. Raises `RegistrationError` if it cannot run as it is written."""
     if not is_workflow(cls) or cls is Workflow:
-        raise UsageError(f"A workflow is a subclass of Workflow, got {cls!r}{_instead(cls)}")
+        raise UsageError(f"A workflow is a subclass of Workflow, got {cls!r}{_suggest(cls)}")
     options = workflow_options(cls)
     members: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
@@ -88,7 +88,7 @@ def spec_of(cls: type[Workflow]) -> WorkflowSpec:
             members |= vars(base)
     public = {name: member for name, member in members.items() if not name.startswith("_")}
     methods = {
-        name: _method(cls, name, member) for name, member in public.items() if inspect.iscoroutinefunction(member)
+        name: _read_method(cls, name, member) for name, member in public.items() if inspect.iscoroutinefunction(member)
     }
     for name, member in members.items():
         if isinstance(member, ServiceStub):
@@ -119,7 +119,7 @@ def spec_of(cls: type[Workflow]) -> WorkflowSpec:
     )
 
 
-def _instead(given: object) -> str:
+def _suggest(given: object) -> str:
     """What somebody may have meant who gave this for the class of a workflow."""
     if given is Workflow:
         return ": derive your own class from it"
@@ -161,7 +161,7 @@ def _is_mutable(value: object) -> bool:
         return False
 
 
-def _method(cls: type[Workflow], attribute: str, function: Any) -> MethodSpec:
+def _read_method(cls: type[Workflow], attribute: str, function: Any) -> MethodSpec:
     options = getattr(function, METHOD_OPTIONS, None)
     if not isinstance(options, MethodOptions):
         options = MethodOptions()
@@ -170,7 +170,7 @@ def _method(cls: type[Workflow], attribute: str, function: Any) -> MethodSpec:
     )
 
 
-def build(spec: WorkflowSpec, attributes: Mapping[str, object]) -> Workflow:
+def make_object(spec: WorkflowSpec, attributes: Mapping[str, object]) -> Workflow:
     """Make an object of the workflow class.
 
     It has these attributes and its own defaults before its constructor runs.

@@ -10,7 +10,7 @@ from typing import Any
 from infinitic.replay import divergence
 from infinitic.replay.awaited import ReplayLogger
 from infinitic.replay.loop import WorkflowLoop, WorkflowTask, forget, has_news, name_of, news_of
-from infinitic.replay.recorder import IDLE, Discarded, Recorder, Stop
+from infinitic.replay.recorder import IDLE, Discarded, Recorder, StopActivation
 
 KEPT = 10
 """How many failures are remembered: the last ones."""
@@ -46,7 +46,7 @@ class BackgroundFailures:
         `context` is that of asyncio's handlers.
         """
         error = context.get("exception")
-        if not self._loop.dead and not isinstance(error, Stop | Discarded):
+        if not self._loop.dead and not isinstance(error, StopActivation | Discarded):
             self._log(str(context.get("message")), error)
 
     def collect(self) -> None:
@@ -58,7 +58,7 @@ class BackgroundFailures:
         failed, self._loop.failed = self._loop.failed, []
         for task in filter(has_news, failed):
             error = news_of(task)
-            if not isinstance(error, Stop | Discarded):
+            if not isinstance(error, StopActivation | Discarded):
                 what = f"The background task {name_of(task)} failed, and nobody has awaited it so far,"
                 self._log(what, error, task)
         while len(self._unheard) > KEPT:
@@ -67,4 +67,4 @@ class BackgroundFailures:
     def _log(self, what: str, error: BaseException | None, task: WorkflowTask[Any] | None = None) -> None:
         self._logger.warning("%s in workflow %s", what, self._who, exc_info=error)
         if error is not None and self._recorder.mode is not IDLE:
-            self._unheard.append((task, divergence.in_one_line(error)))
+            self._unheard.append((task, divergence.describe_in_one_line(error)))

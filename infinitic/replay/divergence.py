@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from infinitic.codec.release_0_1 import same_arguments
+from infinitic.codec.release_0_1 import is_same_call
 from infinitic.definitions.workflows import ReplayCheck
 from infinitic.failures import describe as describe_error
 from infinitic.messages.commands import (
@@ -18,10 +18,14 @@ from infinitic.messages.commands import (
     ScheduleTask,
     StartTimer,
 )
-from infinitic.replay.places import line_of as line_of, raised_at as raised_at, source_line as source_line
+from infinitic.replay.places import (
+    find_raising_line as find_raising_line,
+    find_running_line as find_running_line,
+    find_waiting_line as find_waiting_line,
+)
 
 
-def same(recorded: Command, requested: Command, check: ReplayCheck) -> bool:
+def is_same_command(recorded: Command, requested: Command, check: ReplayCheck) -> bool:
     """True if the code asks for the command in the history, as far as `check` looks."""
     if check is ReplayCheck.NONE:
         return getattr(recorded, "position", None) == getattr(requested, "position", None)
@@ -32,7 +36,7 @@ def same(recorded: Command, requested: Command, check: ReplayCheck) -> bool:
             was = (recorded.position, recorded.service, recorded.task)
             if was != (requested.position, requested.service, requested.task):
                 return False
-            return check is ReplayCheck.SIMPLE or same_arguments(bytes(recorded.arguments), bytes(requested.arguments))
+            return check is ReplayCheck.SIMPLE or is_same_call(bytes(recorded.arguments), bytes(requested.arguments))
         case StartTimer(), StartTimer():
             strict = check is ReplayCheck.STRICT
             return recorded.position == requested.position and (not strict or recorded.due == requested.due)
@@ -52,7 +56,7 @@ def describe(command: Command | None) -> str:
         case None:
             return "nothing more"
         case ScheduleTask():
-            return f"task {command.service}.{command.task}{_call(bytes(command.arguments))}"
+            return f"task {command.service}.{command.task}{_describe_arguments(bytes(command.arguments))}"
         case StartTimer():
             return "a timer"
         case RecordInline():
@@ -69,7 +73,7 @@ def describe(command: Command | None) -> str:
             return f"the cancellation of method {command.method_id}"
 
 
-def _call(arguments: bytes, longest: int = 100) -> str:
+def _describe_arguments(arguments: bytes, longest: int = 100) -> str:
     text = arguments.decode(errors="replace")
     return f" with {text[:longest]}{'…' if len(text) > longest else ''}"
 
@@ -81,23 +85,23 @@ QUESTIONS = (
 """What somebody asks who has to find out why replay went another way."""
 
 
-def stalls(name: str, workflow_id: str, reason: object) -> str:
+def describe_stall(name: str, workflow_id: str, reason: object) -> str:
     """For logs: who stalls, and why, with the id once."""
     who = f"Workflow {name} {workflow_id}"
     return f"{who} stalls: {str(reason).removeprefix(who).lstrip(',: ')}"
 
 
-def in_one_line(error: BaseException, longest: int = 300) -> str:
+def describe_in_one_line(error: BaseException, longest: int = 300) -> str:
     """What was raised, and at which line of the user."""
     described = describe_error(error)
     text = f"{described.name.removeprefix('builtins.')}: {described.message}".replace("\n", " ")
-    return f"{text[:longest]}{'…' if len(text) > longest else ''}, at {raised_at(error)[-longest:]}"
+    return f"{text[:longest]}{'…' if len(text) > longest else ''}, at {find_raising_line(error)[-longest:]}"
 
 
 _FOREIGN = ("attached to a different loop", "is bound to a different event loop", "Task got bad yield")
 
 
-def foreign_await(error: BaseException) -> BaseException | None:
+def find_foreign_await(error: BaseException) -> BaseException | None:
     """What asyncio raised when the code awaited something of another loop.
 
     That is the error itself, or one behind or in it. None if it is no such error.

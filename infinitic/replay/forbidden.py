@@ -116,7 +116,7 @@ def _look_at(
 ) -> None:
     if event in refused:
         loop: Any = running_loop()
-        if type(loop) is _loop_class and not loop.sealed and not _is_harmless(event, args):
+        if type(loop) is _loop_class and not loop.runs_inline and not _is_harmless(event, args):
             frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # documented
             if is_own_doing(frame, loop.home):
                 loop.home.refuse(*refused[event])
@@ -153,7 +153,7 @@ def is_own_doing(frame: FrameType | None, home: Any) -> bool:
     """
     root = home.spec.cls.__module__.partition(".")[0]
     seen = False  # a line of the workflow
-    while frame is not None and not places.ends_here(frame.f_code):
+    while frame is not None and not places.is_entrance(frame.f_code):
         code, package = frame.f_code, places.root_of(frame)
         if package in _TRUSTED or code.co_name == "__del__":
             return False
@@ -166,5 +166,5 @@ def is_own_doing(frame: FrameType | None, home: Any) -> bool:
     return True
 
 
-_CALLERS = ("Instance._method", "WorkflowLoop.enter", "build", "_tell_of_threads.<locals>.start_new_thread")
+_CALLERS = ("Instance._method", "WorkflowLoop.enter", "make_object", "_tell_of_threads.<locals>.start_new_thread")
 """The engine's functions that call the code of a workflow, or that it calls."""

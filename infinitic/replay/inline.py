@@ -79,7 +79,7 @@ def _run(
     kwargs: dict[str, Any],
 ) -> RecordInline:
     budget = recorder.budget
-    recorder.mode, loop.sealed = INLINE, True
+    recorder.mode, loop.runs_inline = INLINE, True
     try:
         value = function(*args, **kwargs)
         if inspect.iscoroutine(value):
@@ -100,4 +100,4 @@ def _run(
             failure = fit_method(failure, budget.limits.call)
         return RecordInline(command.position, command.name, failure=failure)
     finally:
-        recorder.mode, loop.sealed = RECORD, False
+        recorder.mode, loop.runs_inline = RECORD, False

@@ -25,7 +25,7 @@ from infinitic.definitions.combination import Combination
 from infinitic.definitions.deferred import Deferred, Waitable
 from infinitic.definitions.home import WorkflowContext
 from infinitic.definitions.stubs import INSTANCE, TaskStub
-from infinitic.definitions.workflow_spec import MethodSpec, WorkflowSpec, build
+from infinitic.definitions.workflow_spec import MethodSpec, WorkflowSpec, make_object
 from infinitic.errors import (
     DecodingError,
     TaskFailedError,
@@ -64,7 +64,7 @@ from infinitic.replay.loop import (
     TooManySteps,
     WorkflowLoop,
 )
-from infinitic.replay.recorder import IDLE, INLINE, METHOD, RECORD, Discarded, Recorder, Stop
+from infinitic.replay.recorder import IDLE, INLINE, METHOD, RECORD, Discarded, Recorder, StopActivation
 
 LISTED = 10
 SHALLOW_BYTES = 2 * MAX_VALUE_DEPTH
@@ -154,7 +154,7 @@ class Instance:
                 self._failures().collect()
         except TooManySteps as error:
             recorder.blame(f"The code never stops: {error}; it is at {self._lines(error.task)}")
-        except (Stop, Discarded):
+        except (StopActivation, Discarded):
             pass
         except DecodingError as error:
             recorder.blame(str(error))
@@ -215,14 +215,14 @@ class Instance:
         attributes = {INSTANCE: self, **self._channels}
         try:
             if self.spec.plain:
-                self._object = build(self.spec, attributes)
+                self._object = make_object(self.spec, attributes)
             else:
-                self._object = Context().run(self.loop.enter, lambda: build(self.spec, attributes))
-        except (Stop, Discarded):
+                self._object = Context().run(self.loop.enter, lambda: make_object(self.spec, attributes))
+        except (StopActivation, Discarded):
             raise
         except Exception as error:
             self._recorder.blame(f"The constructor of {self.spec.cls.__qualname__} raised {describe(error)}", error)
-            raise Stop from error
+            raise StopActivation from error
 
     def _apply(self, stimulus: Stimulus) -> None:
         match stimulus:
@@ -308,7 +308,7 @@ class Instance:
             self._fail_method(method_id, error)
             return
         except BaseException as error:
-            if not self.loop.dead and not isinstance(error, Stop | KeyboardInterrupt):
+            if not self.loop.dead and not isinstance(error, StopActivation | KeyboardInterrupt):
                 self._blame_escape(error)
             raise
         self._methods.pop(method_id, None)
@@ -321,24 +321,26 @@ class Instance:
             self._recorder.record(CancelMethod(method_id))
 
     def _fail_method(self, method_id: str, error: BaseException) -> None:
-        foreign = divergence.foreign_await(error)
+        foreign = divergence.find_foreign_await(error)
         if foreign is not None:
             self._recorder.blame(
                 f"The code awaits something that is not of the workflow: {foreign}, "
-                f"at {divergence.raised_at(foreign)}. Put I/O into a task of a service",
+                f"at {divergence.find_raising_line(foreign)}. Put I/O into a task of a service",
                 foreign,
             )
-            raise Stop
+            raise StopActivation
         failure = MethodFailure(describe(error), cause_of(error))
         limits = self._recorder.budget.limits
         if limits is not None:
             failure = fit_method(failure, limits.call)
         failed = FailMethod(method_id, failure)
-        self._recorder.record(failed, None if self._recorder.mode is RECORD else divergence.raised_at(error))
+        self._recorder.record(failed, None if self._recorder.mode is RECORD else divergence.find_raising_line(error))
 
     def _blame_escape(self, error: BaseException) -> None:
         """Something left the code that is no `Exception`: nobody could deal with it."""
-        self._recorder.blame(f"The code of a workflow raised {error!r}, at {divergence.raised_at(error)}", error)
+        self._recorder.blame(
+            f"The code of a workflow raised {error!r}, at {divergence.find_raising_line(error)}", error
+        )
 
     # Asked for by the code.
 
@@ -465,8 +467,8 @@ class Instance:
 
     def _lines(self, last: asyncio.Task[Any] | None) -> str:
         """Where a task is, or, if nothing is known of it, where those are that are not done."""
-        tasks = [last] if last is not None and divergence.line_of(last.get_coro()) else self.loop.pending()
-        lines = [line for task in tasks if (line := divergence.line_of(task.get_coro())) is not None]
+        tasks = [last] if last is not None and divergence.find_waiting_line(last.get_coro()) else self.loop.pending()
+        lines = [line for task in tasks if (line := divergence.find_waiting_line(task.get_coro())) is not None]
         return ", ".join(dict.fromkeys(lines[:LISTED])) or "an unknown line"
 
 

@@ -174,7 +174,7 @@ class WorkflowLoop(HomeLoop):
         """Tasks that raised, and whose exception nobody had asked for by then."""
         self.now = 0.0
         self.dead = False
-        self.sealed = False  # while a function of `inline` runs
+        self.runs_inline = False  # while a function of `inline` runs
 
     def run_ready(self) -> None:
         """Run until nothing is ready.
@@ -344,12 +344,12 @@ class WorkflowLoop(HomeLoop):
         if self.dead:
             coro.close()
             self.home.refuse("create_task")
-        if self.sealed:
+        if self.runs_inline:
             coro.close()
             raise UsageError("The function of inline() must not start tasks")
         starter = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # documented
         if starter.f_code in _STARTERS:
-            if (given := _given_to_as_completed(starter.f_back)) is not None:
+            if (given := _find_awaitables(starter.f_back)) is not None:
                 self._start_ahead(coro, given)
             if self._ahead and (task := self._ahead.pop(coro, None)) is not None:
                 return task
@@ -401,7 +401,7 @@ class WorkflowLoop(HomeLoop):
     default_exception_handler = call_exception_handler
 
 
-def _given_to_as_completed(frame: FrameType | None) -> object:
+def _find_awaitables(frame: FrameType | None) -> object:
     """What `asyncio.as_completed` was given, if it is what starts a coroutine; else None."""
     for _ in range(3):
         if frame is None:
@@ -427,7 +427,7 @@ def _close(coroutine: Any) -> None:
             return
 
 
-def _refusing(name: str) -> Callable[..., NoReturn]:
+def _make_refusal(name: str) -> Callable[..., NoReturn]:
     def refused(self: WorkflowLoop, *args: Any, **kwargs: Any) -> NoReturn:
         self.home.refuse(f"loop.{name}")
 
@@ -439,4 +439,4 @@ def _refusing(name: str) -> Callable[..., NoReturn]:
 _SUPPORTED = set(vars(WorkflowLoop))
 for _name in dir(asyncio.AbstractEventLoop):
     if not _name.startswith("_") and _name not in _SUPPORTED:
-        setattr(WorkflowLoop, _name, _refusing(_name))
+        setattr(WorkflowLoop, _name, _make_refusal(_name))

@@ -40,12 +40,12 @@ def root_of(frame: FrameType) -> str:
     return name.partition(".")[0] if isinstance(name, str) else ""
 
 
-def ends_here(code: CodeType) -> bool:
+def is_entrance(code: CodeType) -> bool:
     """True for the code that calls the code of workflows: what called that is none."""
     return code.co_qualname in ("WorkflowLoop.run_ready", "Instance.activate") and is_ours(code.co_filename)
 
 
-def _pick(places: Iterable[tuple[FrameType, int]]) -> str | None:
+def _pick_line(places: Iterable[tuple[FrameType, int]]) -> str | None:
     """The innermost line of the user, of frames from the inside out, each with its line."""
     found = [
         (frame, line)
@@ -63,20 +63,20 @@ def _pick(places: Iterable[tuple[FrameType, int]]) -> str | None:
     return None
 
 
-def source_line() -> str | None:
+def find_running_line() -> str | None:
     """The line of workflow code that is running; None if there is none.
 
     In the form ``file:line in function``.
     """
     places: list[tuple[FrameType, int]] = []
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # documented
-    while frame is not None and not ends_here(frame.f_code):
+    while frame is not None and not is_entrance(frame.f_code):
         places.append((frame, frame.f_lineno))
         frame = frame.f_back
-    return _pick(places)
+    return _pick_line(places)
 
 
-def line_of(coroutine: object) -> str | None:
+def find_waiting_line(coroutine: object) -> str | None:
     """The innermost line of user code at which a coroutine waits, None if it is all a library's."""
     places: list[tuple[FrameType, int]] = []
     step: Any = coroutine
@@ -86,14 +86,14 @@ def line_of(coroutine: object) -> str | None:
         if frame is not None:
             places.append((frame, frame.f_lineno))
         step = getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None) or getattr(step, "ag_await", None)
-    return _pick(reversed(places))
+    return _pick_line(reversed(places))
 
 
-def raised_at(error: BaseException) -> str:
+def find_raising_line(error: BaseException) -> str:
     """The innermost line of user code in the traceback of an exception."""
     places: list[tuple[FrameType, int]] = []
     traceback = error.__traceback__
     while traceback is not None:
         places.append((traceback.tb_frame, traceback.tb_lineno))
         traceback = traceback.tb_next
-    return _pick(reversed(places)) or "unknown line"
+    return _pick_line(reversed(places)) or "unknown line"

@@ -46,7 +46,7 @@ class Discarded(BaseException):
     """This instance is discarded: what its cleanup code asks for is not recorded."""
 
 
-class Stop(BaseException):
+class StopActivation(BaseException):
     """The activation has gone wrong; its code must not go on. The reason is in `Recorder.fault`."""
 
 
@@ -177,15 +177,17 @@ class Recorder:
         if self._loop.dead:
             self._raise_unusable()
         if self.fault is not None:
-            raise Stop
+            raise StopActivation
         self.check()
         if self._recorded is None:
             self.commands.append(command)
             return command
         recorded = self._recorded.popleft() if self._recorded else None
-        if recorded is None or not divergence.same(self._plain(recorded), self._plain(command), self._spec.check):
-            self.diverge(recorded, command, line or divergence.source_line())
-            raise Stop
+        if recorded is None or not divergence.is_same_command(
+            self._plain(recorded), self._plain(command), self._spec.check
+        ):
+            self.diverge(recorded, command, line or divergence.find_running_line())
+            raise StopActivation
         self.commands.append(recorded)
         return recorded
 
@@ -228,14 +230,14 @@ class Recorder:
         self.budget.refused += size
         # It may ask again and again, and never rest.
         if self._recorded is None and not self.check_count():
-            raise Stop
+            raise StopActivation
         raise PayloadTooLargeError(reason)
 
     def check_together(self) -> None:
         """Stop the activation if the commands fit only without those of earlier stimuli."""
         if self.budget.is_exceeded:
             self.fault = self.fault or TooMuchTogether(self.handed - 1)
-            raise Stop
+            raise StopActivation
 
     def check_count(self) -> bool:
         """False if the code has asked for too much since it rested: then it must not go on."""
@@ -257,7 +259,7 @@ class Recorder:
         if coder is None:
             return data
         try:
-            return coder.seal(data)
+            return coder.encode(data)
         except PayloadUnavailable as error:
             raise self._interrupt(error) from error
 
@@ -267,18 +269,18 @@ class Recorder:
         if coder is None:
             return data
         try:
-            return coder.unseal(data)
+            return coder.decode(data)
         except PayloadUnavailable as error:
             raise self._interrupt(error) from error
 
-    def _interrupt(self, error: PayloadUnavailable) -> Stop:
+    def _interrupt(self, error: PayloadUnavailable) -> StopActivation:
         """The activation cannot be made now.
 
         The code is not told: it could take that for a failure.
         """
         if self.fault is None:
             self.fault = error
-        return Stop()
+        return StopActivation()
 
     def _plain(self, command: Command) -> Command:
         """The command with its arguments as the code gave them.
@@ -297,7 +299,7 @@ class Recorder:
             self._raise_unusable()
         error = WorkflowCodeError(
             f"Workflow {self._spec.name} {self._id}: {what} is not possible in the code of a workflow, "
-            f"at {divergence.source_line() or 'an unknown line'}. {instead}"
+            f"at {divergence.find_running_line() or 'an unknown line'}. {instead}"
         )
         self.fault = self.fault or error
         raise error

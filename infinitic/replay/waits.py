@@ -11,13 +11,13 @@ from infinitic.definitions.deferred import Deferred
 from infinitic.replay.awaited import TaskDeferred, TimerDeferred
 from infinitic.replay.instance import Instance
 from infinitic.replay.loop import WorkflowTask
-from infinitic.replay.places import line_of
+from infinitic.replay.places import find_waiting_line
 from infinitic.replay.recorder import METHOD
 
 LISTED = 5
 
 
-def waits_of(instance: Instance) -> list[str]:
+def list_waits(instance: Instance) -> list[str]:
     """A line for each task of the instance that waits.
 
     For example ``book waits for a signal of channel 'paid', at …``.
@@ -28,33 +28,33 @@ def waits_of(instance: Instance) -> list[str]:
         if isinstance(awaited, WorkflowTask):
             continue  # that one is listed itself
         method = task.context.get(METHOD, ("", ""))[1]
-        where = line_of(task.get_coro())
-        lines.append(f"{method or 'a task'} waits for {_name(awaited)}" + (f", at {where}" if where else ""))
+        where = find_waiting_line(task.get_coro())
+        lines.append(f"{method or 'a task'} waits for {_describe(awaited)}" + (f", at {where}" if where else ""))
     return lines
 
 
-def _name(awaited: object, depth: int = 0) -> str:
+def _describe(awaited: object, depth: int = 0) -> str:
     match awaited:
         case TaskDeferred():
             return f"task {awaited.stub.service}.{awaited.stub.spec.name}"
         case TimerDeferred():
             return f"a timer, due {to_datetime(awaited.due).isoformat()}"
         case Taking():
-            return _name(awaited.receiver, depth)
+            return _describe(awaited.receiver, depth)
         case Receiver():
             return f"a signal of channel '{awaited.channel_name}'"
         case Combination() if depth < 2:
-            return _names(awaited.parts, " and " if awaited.every else " or ", depth)
+            return _describe_all(awaited.parts, " and " if awaited.every else " or ", depth)
         case None:
             return "nothing: it is about to run"
         case _:
             children: Sequence[object] = getattr(awaited, "_children", ())
             gathered: list[object] = [each for each in children if isinstance(each, Deferred)]
-            return _names(gathered, " and ", depth) if gathered else "other code of the workflow"
+            return _describe_all(gathered, " and ", depth) if gathered else "other code of the workflow"
 
 
-def _names(parts: Sequence[object], between: str, depth: int) -> str:
-    names = [_name(part, depth + 1) for part in parts[:LISTED]]
+def _describe_all(parts: Sequence[object], between: str, depth: int) -> str:
+    names = [_describe(part, depth + 1) for part in parts[:LISTED]]
     if len(parts) > LISTED:
         names.append(f"{len(parts) - LISTED} more")
     return f"({between.join(names)})" if depth else between.join(names)

@@ -12,7 +12,7 @@ from infinitic.clock import to_seconds
 from infinitic.codec.payloads import Coder
 from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.service_contract import ServiceImplementation, implementation_of
-from infinitic.definitions.services import timeout
+from infinitic.definitions.services import check_timeout
 from infinitic.definitions.workflow_spec import WorkflowSpec, workflow_name
 from infinitic.definitions.workflows import ReplayCheck, Workflow
 from infinitic.errors import RegistrationError, UsageError
@@ -74,7 +74,7 @@ class Hosted:
         attempt_timeout: float | timedelta | None,
     ) -> None:
         """Host a service. Arguments and errors are those of `Worker.add_service`."""
-        seconds = timeout("attempt_timeout of a service", attempt_timeout)
+        seconds = check_timeout("attempt_timeout of a service", attempt_timeout)
         if not isinstance(implementation, ServiceImplementation):
             instance = make_instance(implementation)
             implementation = implementation_of(instance, retry=retry, attempt_timeout=seconds)

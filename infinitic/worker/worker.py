@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from infinitic import ids, topics
 from infinitic.client.client import Client
 from infinitic.clock import Clock, SystemClock, to_seconds
-from infinitic.codec.payloads import PayloadCodec, coder_of
+from infinitic.codec.payloads import PayloadCodec, make_coder
 from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.definitions.workflows import Workflow
@@ -109,7 +109,7 @@ class Worker:
         """How much it keeps in memory."""
         self._grace = to_seconds(shutdown_grace_period)
         self._on_stall = on_stall
-        coder = coder_of(codec)
+        coder = make_coder(codec)
         self._client = Client(transport, storage=storage, name=f"{self.name}-client", clock=self._clock, codec=codec)
         self._ending = Ending()
         self._supervisor = Supervisor(self._ending)

@@ -123,7 +123,7 @@ def _count_arguments(frame: FrameType) -> int | None:
 
 def _refuse(frame: FrameType | None, name: str, instead: str) -> None:
     loop: Any = asyncio._get_running_loop()
-    if type(loop) is WorkflowLoop and not loop.sealed and not loop.dead and is_own_doing(frame, loop.home):
+    if type(loop) is WorkflowLoop and not loop.runs_inline and not loop.dead and is_own_doing(frame, loop.home):
         loop.home.refuse(_name_library_call(frame) or name, instead)
 
 

@@ -23,7 +23,7 @@ from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.workflows import Workflow
 from infinitic.errors import InfiniticError, UsageError
 from infinitic.messages.outcomes import WorkflowStatus
-from infinitic.replay.waits import waits_of
+from infinitic.replay.waits import list_waits
 from infinitic.runtime.history import decode_head, replay_history
 from infinitic.runtime.service_executor import blocking
 from infinitic.storage import Found, Query
@@ -277,7 +277,7 @@ class Simulation:
             spec = None if head.version is None else self.worker.workflow_specs(head.name).get(head.version)
             if spec is not None:
                 instance, pending, _ = await replay_history(each.key, head, spec, self.storage.states)
-                waits = waits_of(instance)
+                waits = list_waits(instance)
                 instance.close()
                 lines += [f"  {line}" for line in waits[:MAX_LISTED]]
                 if len(waits) > MAX_LISTED:

@@ -16,36 +16,25 @@ IRREGULAR_PARTICIPLES = (
     "held hidden kept known left lost made meant met paid proven said seen sent shown sold sought spent spoken stolen "
     "stuck taken taught thought thrown told torn understood woken won worn written"
 )
-DUPLICATE_CLASSES = frozenset({"AttemptFailed", "Source", "Stop"})
+DUPLICATE_CLASSES = frozenset({"AttemptFailed"})
 """Names that two classes still share."""
 BARE_PARTICIPLES = frozenset(
     [
         "_bounded",
         "_called",
-        "_configured",
         "_ended",
         "_fitted",
         "_found",
-        "_inherited",
-        "_kept",
-        "_ordered",
         "_pruned",
         "_shortened",
-        "_tagged",
-        "_told",
         "_unexpected",
         "_unfinished",
-        "_untagged",
         "_untyped",
-        "checked",
         "needed",
         "numbered",
-        "remembered",
         "replayed",
-        "shown",
         "tuned",
         "unconnected",
-        "written",
     ]
 )
 """Functions that still have such a name."""

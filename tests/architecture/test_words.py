@@ -28,7 +28,6 @@ OLD_NAMES = frozenset(
         "FOLD_MESSAGES",
         "_bury",
         "_bury_all",
-        "_unsealed",
         "buried",
         "bury",
         "bury_soon",
@@ -36,7 +35,6 @@ OLD_NAMES = frozenset(
         "fold_bytes",
         "folded",
         "insist",
-        "unseal",
     ]
 )
 """Names that still have such a word."""

@@ -19,7 +19,7 @@ import pydantic
 import pytest
 from pydantic import BaseModel, Field, PlainSerializer
 
-from infinitic.codec.difference import difference
+from infinitic.codec.difference import find_difference
 from infinitic.codec.values import hint_name, value_codec
 from infinitic.errors import DecodingError, PayloadError
 from tests.unit.codec_models import (
@@ -274,7 +274,7 @@ class HalfSlotted(Slotted):
     ],
 )
 def test_difference(sent: Any, arrived: Any, expected: str | None) -> None:
-    assert difference(sent, arrived) == expected
+    assert find_difference(sent, arrived) == expected
 
 
 @pytest.mark.parametrize(

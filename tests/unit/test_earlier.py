@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from infinitic.codec.release_0_1 import same_arguments
+from infinitic.codec.release_0_1 import is_same_call
 from infinitic.codec.signatures import Signature
 from infinitic.codec.values import value_codec
 from tests.unit.kept_models import Part, Patch
@@ -46,13 +46,13 @@ def asked(*args: Any, **kwargs: Any) -> bytes:
     ],
 )
 def test_same_arguments(requested: bytes, recorded: bytes, same: bool) -> None:
-    assert same_arguments(recorded, requested) is same
+    assert is_same_call(recorded, requested) is same
 
 
 def test_a_mark_that_is_recorded_counts() -> None:
     one, other = asked(NOON, [Part(sku="a")]), asked(NOON, [Part(sku="a", count=1)])
-    assert not same_arguments(one, other)
-    assert not same_arguments(
+    assert not is_same_call(one, other)
+    assert not is_same_call(
         other.replace(b"[Europe/Paris]", b""), one.replace(b"Paris", b"Rome").replace(b"+02", b"+03")
     )
 

@@ -10,7 +10,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from infinitic import PayloadCodec
-from infinitic.codec.payloads import coder_of
+from infinitic.codec.payloads import make_coder
 from infinitic.errors import TransportError
 from infinitic.messages import control, engine, service
 from infinitic.runtime.service_executor.deaths import SUSPECT
@@ -250,14 +250,14 @@ class Away(PayloadCodec):
 def test_who_has_put_off_a_task_says_so_until_it_is_due() -> None:
     """A copy of it that is marked, and comes sooner, is no sign of a death: nobody had it in hand, and none died."""
     transport, codec = ScriptedTransport(), Away()
-    coder = coder_of(codec)
+    coder = make_coder(codec)
     assert coder is not None
     bench = Bench(transport, counting([]), codec=codec)
 
     async def scenario() -> None:
         codec.away = True
         message = request([], deaths=SUSPECT)
-        await bench.give(delivery(replace(message, arguments=Raw(coder.seal(b'["a"]')))))
+        await bench.give(delivery(replace(message, arguments=Raw(coder.encode(b'["a"]')))))
         await asyncio.sleep(40.0)
         marked, later = transport.on("service-executor")
         assert (service.decode(marked.body).asked, service.decode(later.body).asked) == (1, 0)

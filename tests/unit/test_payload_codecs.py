@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from infinitic import Channel, PayloadCodec, UsageError, Workflow, WorkflowCodeError, workflow
-from infinitic.codec.payloads import Coder, coder_of
+from infinitic.codec.payloads import Coder, make_coder
 from infinitic.storage import Query
 from infinitic_testing.loop import run
 from infinitic_testing.simulation import Simulation
@@ -101,11 +101,11 @@ def test_another_key_stalls_the_workflow_and_says_so() -> None:
 @pytest.mark.parametrize("data", [b"1", b'"x"', b"[1,2]", b'{"a":1}', b"null"])
 def test_what_was_written_without_a_codec_is_read_as_it_is(data: bytes) -> None:
     coder = Coder([Zip()])
-    assert coder.unseal(data) == data
-    assert coder.unseal(coder.seal(data)) == data
+    assert coder.decode(data) == data
+    assert coder.decode(coder.encode(data)) == data
 
 
 @pytest.mark.parametrize("wrong", [Zip, "zip", [Zip(), 1]])
 def test_something_else_is_refused(wrong: Any) -> None:
     with pytest.raises((UsageError, TypeError)):
-        coder_of(wrong)
+        make_coder(wrong)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from infinitic import DecodingError, PayloadCodec, task_context
 from infinitic.client.client import Client
-from infinitic.codec.payloads import coder_of
+from infinitic.codec.payloads import make_coder
 from infinitic.definitions.service_contract import implementation_of
 from infinitic.messages import control, engine, service
 from infinitic.runtime.publisher import Publisher
@@ -52,7 +52,7 @@ class Bench:
             blocking.inline,
             random.Random(1),
             transport.capabilities.max_payload,
-            coder_of(codec),
+            make_coder(codec),
         )
         self.executor = ServiceExecutor(attempts, Publisher(transport), clock, concurrency, threads=threads)
 
@@ -367,9 +367,9 @@ class KeyService(PayloadCodec):
 
 
 def sealed(codec: PayloadCodec, arguments: bytes) -> service.ExecuteTask:
-    coder = coder_of(codec)
+    coder = make_coder(codec)
     assert coder is not None
-    return replace(request(), arguments=Raw(coder.seal(arguments)))
+    return replace(request(), arguments=Raw(coder.encode(arguments)))
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -136,7 +136,7 @@ class Attempts:
                 {},
             )
         try:
-            coded = message.arguments if self._coder is None else await self._unsealed(message, self._coder)
+            coded = message.arguments if self._coder is None else await self._decode_arguments(message, self._coder)
             args, kwargs = task.signature.decode_arguments(coded)
         except PayloadUnavailable:
             raise
@@ -166,7 +166,7 @@ class Attempts:
         try:
             data = task.signature.encode_result(value)
             if self._coder is not None:
-                data = await self._sealed(message, data, self._coder)
+                data = await self._encode_result(message, data, self._coder)
             if is_deeper(data, MAX_VALUE_DEPTH):
                 raise PayloadTooLargeError(too_deep("The result"))
             if len(data) > self._room:
@@ -183,21 +183,21 @@ class Attempts:
         )
 
     @staticmethod
-    async def _unsealed(message: ExecuteTask, coder: Coder) -> bytes:
-        async def unseal() -> bytes:
-            return coder.unseal(message.arguments)
+    async def _decode_arguments(message: ExecuteTask, coder: Coder) -> bytes:
+        async def decode() -> bytes:
+            return coder.decode(message.arguments)
 
         what = f"Decoding the arguments of {message.service}.{message.task}"
-        return await retry_while_unavailable(what, unseal, patience=CODEC_PATIENCE)
+        return await retry_while_unavailable(what, decode, patience=CODEC_PATIENCE)
 
     @staticmethod
-    async def _sealed(message: ExecuteTask, data: bytes, coder: Coder) -> bytes:
+    async def _encode_result(message: ExecuteTask, data: bytes, coder: Coder) -> bytes:
         """The result, coded. It waits for the codec as long as it takes: the task has run, and need not run again."""
 
-        async def seal() -> bytes:
-            return coder.seal(data)
+        async def encode() -> bytes:
+            return coder.encode(data)
 
-        return await retry_while_unavailable(f"Encoding the result of {message.service}.{message.task}", seal)
+        return await retry_while_unavailable(f"Encoding the result of {message.service}.{message.task}", encode)
 
     async def _within(
         self,

@@ -19,7 +19,7 @@ from infinitic.engines.workflow.render import Outgoing, to_client
 from infinitic.errors import InfiniticError, StorageError, WorkflowCodeError
 from infinitic.messages import client, engine as inputs
 from infinitic.messages.commands import FailMethod
-from infinitic.replay.divergence import stalls
+from infinitic.replay.divergence import describe_stall
 from infinitic.runtime.lanes import Lane
 from infinitic.runtime.state_engine.closing import DecidedStep
 from infinitic.runtime.state_engine.group_commit import GroupCommit
@@ -174,7 +174,7 @@ class Committing:
 
     def tell_stalled(self, workflow_id: str, fault: InfiniticError) -> None:
         """Say in the log, and to whoever wants to know, that an instance stalls."""
-        _logger.error("%s", stalls(self._name, workflow_id, fault))
+        _logger.error("%s", describe_stall(self._name, workflow_id, fault))
         self._on_stall(workflow_id, fault)
 
 

@@ -25,7 +25,7 @@ from infinitic.messages import engine, executor
 from infinitic.messages.commands import Command
 from infinitic.messages.decoding import UndecodableMessage, check_key
 from infinitic.messages.executor import Activate
-from infinitic.replay.divergence import stalls
+from infinitic.replay.divergence import describe_stall
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
@@ -318,7 +318,7 @@ class WorkflowExecutor:
     def _stall(self, workflow_id: str, activation: int, epoch: int, reason: str) -> Outgoing:
         """Tell the state engine that this activation cannot be run."""
         reason = fit_text(reason, STALL_REASON)
-        _logger.error("%s", stalls(self.name, workflow_id, reason))
+        _logger.error("%s", describe_stall(self.name, workflow_id, reason))
         stalled = engine.Decision(made_at=self._clock.now(), activation=activation, stalled=reason, epoch=epoch)
         return self._decide(workflow_id, stalled)
 
