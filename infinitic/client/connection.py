@@ -153,7 +153,7 @@ class ClientConnection:
 
     async def _receive(self) -> None:
         losses = Losses()
-        losses.joined()
+        losses.note_joined()
         while True:
             consumer = self._consumer
             assert consumer is not None
@@ -164,10 +164,10 @@ class ClientConnection:
                 await retry_while_unavailable("Acknowledging responses", partial(consumer.ack, deliveries))
             except TransportError as error:
                 # A consumer that may not receive or acknowledge is as good as lost.
-                await asyncio.sleep(losses.lost())
+                await asyncio.sleep(losses.note_lost())
                 if not await self._subscribe_again(consumer, error):
                     return
-                losses.joined()
+                losses.note_joined()
 
     def _handle(self, delivery: Delivery) -> None:
         """Give a response to whoever asked. Nobody asked, or waits any more: it is dropped."""

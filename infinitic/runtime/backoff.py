@@ -19,21 +19,39 @@ _logger = logging.getLogger("infinitic.runtime")
 FIRST_SECONDS = 0.1
 LONGEST_SECONDS = 5.0
 REFUSED_SECONDS = 60.0
-"""For how long something is tried that the broker refuses, though it is there: a right that is missing, say."""
+"""For how long something is tried that the broker refuses though it is there, for lack of a right for instance."""
 
 STABLE_SECONDS = 60.0
-"""A consumer that is lost sooner after it joined is replaced later each time."""
+"""A consumer that is lost sooner than this after it joined is replaced later each time."""
 
 
 def delay_of(tries: int, longest: float = LONGEST_SECONDS) -> float:
-    """Seconds to wait after this many tries (from 1) have failed, at most `longest`."""
+    """The seconds to wait before the next try: 0.1, 0.2, 0.4 and so on.
+
+    Args:
+        tries: how many tries have failed, 1 or more.
+        longest: the longest wait, in seconds.
+    """
     return float(min(longest, FIRST_SECONDS * 2 ** min(tries - 1, 10)))
 
 
 async def retry_while_unavailable(what: str, call: Callable[[], Awaitable[T]], *, patience: float = math.inf) -> T:
-    """Call until broker, database and payload codec are there again. Other errors are raised at once.
+    """Call until broker, database and payload codec can be reached again, with backoff between the tries.
 
-    `patience` is in seconds: an error after that is raised.
+    The first failure is logged, and the success after it.
+
+    Args:
+        what: what is done, for the log.
+        call: does it. It is called once in the normal case.
+        patience: seconds after which a failure is raised.
+
+    Raises:
+        TransportUnavailable: after `patience`; so are `StorageUnavailable` and `PayloadUnavailable`.
+        Exception: any other error, at once.
+
+    Example::
+
+        await retry_while_unavailable("Subscribing to orders", lambda: transport.subscribe(topic, "main", 100))
     """
     tries = 0
     time = asyncio.get_running_loop().time
@@ -55,11 +73,11 @@ async def retry_while_unavailable(what: str, call: Callable[[], Awaitable[T]], *
 
 
 async def retry_while_refused(what: str, call: Callable[[], Awaitable[T]], *, seconds: float = REFUSED_SECONDS) -> T:
-    """Call until the broker, which is there, refuses it no more.
+    """Call until the broker, which can be reached, no longer refuses it.
 
     Args:
         what: what is done, for the log.
-        call: does it, and waits by itself for a broker that is away.
+        call: does it. It waits by itself for a broker that is away.
         seconds: how long a refusal is tried again.
 
     Raises:
@@ -85,18 +103,18 @@ async def retry_while_refused(what: str, call: Callable[[], Awaitable[T]], *, se
 
 
 class Losses:
-    """Counts how often a consumer was lost soon after it had joined: the next one is to come later each time."""
+    """Counts how often a consumer was lost soon after it had joined: the next one joins later each time."""
 
     def __init__(self) -> None:
         self._count = 0
         self._joined_at = -math.inf
 
-    def joined(self) -> None:
-        """A consumer has joined now."""
+    def note_joined(self) -> None:
+        """Note that a consumer has joined now."""
         self._joined_at = asyncio.get_running_loop().time()
 
-    def lost(self) -> float:
-        """It is lost. Returns the seconds to wait before it is replaced."""
+    def note_lost(self) -> float:
+        """Note that it is lost. Returns the seconds to wait before it is replaced."""
         lived = asyncio.get_running_loop().time() - self._joined_at
         self._count = self._count + 1 if lived < STABLE_SECONDS else 0
         return delay_of(self._count - 1) if self._count > 1 else 0.0

@@ -1,4 +1,7 @@
-"""Which failures may be the fault of a message: it is tried again for a minute. All others are waited out."""
+"""Which failures may be the fault of a message.
+
+Such a message is tried again for a minute. Other failures are tried again for as long as they last.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,17 @@ UNCOUNTED = (
     state.NewerSchema,
     DamagedState,
 )
-"""Failures that say nothing about the message: they are tried again for ever."""
+"""Failures that say nothing about the message. It is tried again for as long as they last."""
 
 OUTAGES = (TransportClosed, TransportUnavailable, *STORAGE_OUTAGES)
-"""Failures that tell of broker or storage as a whole."""
+"""Failures of broker or storage as a whole: all messages have them."""
 
 
 def is_counted(error: Exception) -> bool:
-    """Whether a failure may be the fault of a message. What a broker refuses for a reason of its own is not."""
+    """True if a failure may be the fault of the message, and so counts against it.
+
+    What a broker refuses for a reason of its own does not count.
+    """
     if isinstance(error, UNCOUNTED):
         return False
     return isinstance(error, MessageTooLarge) or not isinstance(error, TransportError)

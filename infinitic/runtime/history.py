@@ -1,7 +1,8 @@
 """From storage back into memory: the live instance by replay, and the outbox of a predecessor.
 
-Nothing is computed from what is damaged: a hole in a history, a value that is not what was written. `CheckedStorage`
-compares the checksums; here is checked what only somebody sees who can read the values.
+Nothing is computed from what is damaged: a hole in a history, or a value that is not what was
+written. `CheckedStorage` compares the checksums. This module checks what only a reader of the values
+can see.
 """
 
 from __future__ import annotations
@@ -31,7 +32,13 @@ PAGE_BYTES = 8 * 1024 * 1024
 
 
 class HistoryCheck:
-    """Follows a history in order: activations count from 1, positions from 0, both without a gap."""
+    """Checks that a history has no gaps: activations count from 1, and positions from 0.
+
+    Attributes:
+        activation: the last activation that it has seen.
+        position: the next position that it expects.
+        bytes: how many bytes of events it has seen.
+    """
 
     __slots__ = ("_key", "activation", "bytes", "position")
 
@@ -40,10 +47,17 @@ class HistoryCheck:
         self.activation = 0
         self.position = 0
         self.bytes = 0
-        """How many bytes of events it has seen."""
 
     def follow(self, segment: Segment, happened: Sequence[Event]) -> None:
-        """The events of the next segment. Raises `DamagedState`."""
+        """Check the next segment.
+
+        Args:
+            segment: the segment.
+            happened: its events, decoded.
+
+        Raises:
+            DamagedState: a number is not the one that comes next.
+        """
         self.bytes += len(segment.events)
         for event in happened:
             if isinstance(event, Activated):
@@ -59,7 +73,11 @@ class HistoryCheck:
             raise DamagedState(self._key, where, f"it holds {what} {found}, where {expected} comes next")
 
     def finish(self, head: WorkflowHead) -> None:
-        """The history is at its end: it leads to this head. Raises `DamagedState`."""
+        """Check that the history, which is at its end, leads to this head.
+
+        Raises:
+            DamagedState: it does not.
+        """
         for what, found, expected in (
             ("activations", self.activation, head.activation),
             ("positions", self.position, head.position),
@@ -69,7 +87,12 @@ class HistoryCheck:
 
 
 def decode_head(key: StateKey, stored: Stored) -> WorkflowHead:
-    """The head of an instance. Raises `DamagedState`, and `NewerSchema` for one of a newer release."""
+    """Decode the head of an instance.
+
+    Raises:
+        DamagedState: it is not what was written.
+        NewerSchema: a newer release has written it.
+    """
     if stored.damage:
         raise DamagedState(key, "The head", stored.damage)
     try:
@@ -87,7 +110,11 @@ def decode_head(key: StateKey, stored: Stored) -> WorkflowHead:
 
 
 def decode_events(key: StateKey, segment: Segment) -> list[Event]:
-    """The events of a segment. Raises `DamagedState`."""
+    """Decode the events of a segment.
+
+    Raises:
+        DamagedState: they cannot be decoded.
+    """
     try:
         return events.decode(segment.events)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -95,9 +122,16 @@ def decode_events(key: StateKey, segment: Segment) -> list[Event]:
 
 
 async def feed_history(replay: Replay, key: StateKey, until: int, states: StateStorage) -> HistoryCheck:
-    """Feed the history of an instance up to a sequence, page by page; the outer loop has its turn between pages.
+    """Feed the history of an instance to a replay, page by page. Other tasks run between the pages.
 
-    Raises `DamagedState` if a segment is missing or is not what was written.
+    Args:
+        replay: runs the code again.
+        key: the instance.
+        until: the sequence of the last segment.
+        states: where the history is read.
+
+    Raises:
+        DamagedState: a segment is missing, or is not what was written.
     """
     check = HistoryCheck(key)
     after, limit = 0, FIRST_PAGE
@@ -123,9 +157,22 @@ async def feed_history(replay: Replay, key: StateKey, until: int, states: StateS
 async def replay_history(
     key: StateKey, head: WorkflowHead, spec: WorkflowSpec, states: StateStorage
 ) -> tuple[Instance, list[Stimulus], int]:
-    """The live instance as its history left it, the stimuli that it was not handed yet, and the bytes of its history.
+    """Run the code of an instance again from its history. If that fails, nothing live is left behind.
 
-    Nothing live is left behind if that fails. Raises as `Instance.activate` does, and `DamagedState`.
+    Args:
+        key: the instance.
+        head: its head, as it is stored.
+        spec: the code.
+        states: where the history is read.
+
+    Returns:
+        The live instance, the stimuli that it was not handed yet, and how many bytes of history it
+        was fed.
+
+    Raises:
+        DamagedState: the history is damaged.
+        NonDeterminismError: the code does not repeat its history.
+        WorkflowCodeError: the code cannot be run.
     """
     instance = Instance(spec, head.id, head.meta, head.run)
     replay = Replay(instance)
@@ -140,7 +187,19 @@ async def replay_history(
 
 
 async def read_segments(key: StateKey, sequences: Iterable[int], states: StateStorage) -> dict[int, list[Event]]:
-    """The events of exactly these segments. Raises `DamagedState` if one is missing or is not what was written."""
+    """Read the events of exactly these segments.
+
+    Args:
+        key: the instance.
+        sequences: which segments.
+        states: where they are read.
+
+    Returns:
+        The events by the sequence of their segment.
+
+    Raises:
+        DamagedState: one is missing, or is not what was written.
+    """
     wanted = sorted(sequences)
     found = {each.sequence: decode_events(key, each) for each in await states.history(key, sequences=wanted)}
     lost = next((each for each in wanted if each not in found), None)

@@ -1,11 +1,13 @@
-"""Lanes: the messages of a keyed subscription, one queue for each key, processed in batches of keys.
+"""The messages of a keyed subscription: one lane for each key, handled in batches of lanes.
 
-A receiver appends deliveries to the lane of their key; a lane that was empty becomes runnable. A few processors take
-many runnable lanes at a time. Messages of one key are never handled at the same time or out of order: a failing one
-is tried again in its lane, with backoff, and later ones of its key wait behind it. Nothing polls.
+A receiver appends deliveries to the lane of their key. A lane that was empty becomes runnable. A
+few processors take many runnable lanes at a time. Messages of one key are never handled at the same
+time or out of order: one that fails is tried again in its lane, with backoff, and later ones of its
+key wait behind it. Nothing polls.
 
-What is in hand is bounded in number and bytes. Lanes that fail have bounds of their own: they starve no other. At
-these bounds the lanes that failed last are given back to the broker, which keeps the order of their keys.
+What is in hand is bounded in number and bytes. Lanes that fail have bounds of their own, so they
+cannot starve the others. At these bounds the lanes that failed last are given back to the broker,
+which keeps the order of their keys.
 """
 
 from __future__ import annotations
@@ -14,188 +16,50 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import islice
-from operator import is_
-
-import msgspec
 
 from infinitic.clock import Clock
 from infinitic.errors import InfiniticError, StorageError, TransportError
 from infinitic.runtime.backoff import LONGEST_SECONDS, delay_of
+from infinitic.runtime.lane import InHand, Lane, forget_frames
 from infinitic.runtime.memory_bounds import DEFAULT_BUFFER_BYTES
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.wakeup import wake
 from infinitic.storage import DamagedState, StorageOutcomeUnknown, StorageUnavailable
-from infinitic.transport import Delivery, TransportClosed, TransportUnavailable
+from infinitic.transport import TransportClosed, TransportUnavailable
 
 _logger = logging.getLogger("infinitic.runtime")
 
 PROCESSORS = 4
+"""How many batches are handled at once."""
+
 BATCH_LANES = 64
-BATCH_MESSAGES = 64
-LANE_BATCH_BYTES = 1024 * 1024
+"""How many lanes a batch has at most."""
+
+BATCH_BYTES = 4 * 1024 * 1024
+"""How many bytes of messages one processor handles at a time at most; or one message."""
+
 RECEIVE = 256
-BUDGET_SECONDS = 60.0
-"""For how long a message is tried again that fails by itself. A pause between two tries does not count."""
-
-LONGEST_WAIT_SECONDS = 30.0
-"""The longest backoff of a lane that waits for something that this worker lacks: tried sooner, it fails as well."""
-
-TRIES_PER_SECOND = 100
-"""How many lanes are tried a second that wait for a repair, as long as that is no longer wait than the longest."""
+"""How many messages are received at a time."""
 
 ACTIVE = 1000
-"""Messages in hand of lanes that do not fail."""
+"""How many messages are in hand at most of lanes that do not fail."""
 
 FAILING = 20_000
-"""Messages in hand of lanes that fail. A broker may stop at 50,000 for a consumer."""
-
-REMEMBERED = 10_000
-"""Of how many lanes that were given back it is remembered how they fared."""
+"""How many messages are in hand at most of lanes that fail. A broker may stop at 50,000."""
 
 PREFETCH = ACTIVE + FAILING
 
-BATCH_BYTES = 4 * 1024 * 1024
-"""Bytes that one processor handles at a time, or one message."""
+LONGEST_WAIT_SECONDS = 30.0
+"""The longest backoff of a lane that waits for something that this worker lacks."""
+
+TRIES_PER_SECOND = 100
+"""How many lanes that wait for a repair are tried in a second, if they wait no longer for it."""
+
+REMEMBERED = 10_000
+"""How many lanes that were given back are kept in memory, to know how they fared."""
 
 TOLD_ONCE = (StorageUnavailable, StorageOutcomeUnknown, TransportUnavailable)
-
-
-class InHand:
-    """How much is in hand of one kind of lane."""
-
-    __slots__ = ("bytes", "count")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.bytes = 0
-
-
-class Lane(msgspec.Struct, eq=False):
-    """The deliveries of one key that are in hand, in order, and how its first one fares.
-
-    Args:
-        key: of the messages in this lane.
-        account: of which kind it is: there it is counted what this lane has in hand.
-        waiting: what is in hand, and counted in the account already.
-        bytes: how large that is.
-    """
-
-    key: str
-    account: InHand = msgspec.field(default_factory=InHand)
-    waiting: list[Delivery] = []
-    bytes: int = 0
-    tries: int = 0
-    """How often it has failed since something was settled. At 0 all below is as it is here."""
-    failed: bool = False
-    failure: BaseException | None = None
-    counted: bool = False
-    """Whether the last failure used up the budget."""
-    spent: float = 0.0
-    """Seconds of the budget that are used up."""
-    given_back: str = ""
-    """The id of its first message when it was given back: how it fared is only told of that one."""
-    _last: float | None = None
-
-    def come_again(self, account: InHand, delivery: Delivery) -> None:
-        """What was given back comes again: this is the first of it, and counted in the account already."""
-        self.account = account
-        self.waiting.append(delivery)
-        self.bytes = len(delivery.message.body)
-
-    def append(self, delivery: Delivery) -> None:
-        """One more delivery, behind the others."""
-        self.waiting.append(delivery)
-        size, account = len(delivery.message.body), self.account
-        self.bytes += size
-        account.count += 1
-        account.bytes += size
-
-    def take_batch(self) -> list[Delivery]:
-        """The deliveries to handle together: all that wait, within bounds; after a failure the first one alone."""
-        if self.tries:
-            return [self.waiting[0]]
-        if self.bytes <= LANE_BATCH_BYTES:
-            return self.waiting[:BATCH_MESSAGES]
-        batch: list[Delivery] = []
-        size = 0
-        for delivery in islice(self.waiting, BATCH_MESSAGES):
-            size += len(delivery.message.body)
-            if batch and size > LANE_BATCH_BYTES:
-                break
-            batch.append(delivery)
-        return batch
-
-    @property
-    def next_batch_bytes(self) -> int:
-        """About how many bytes `take_batch` has."""
-        if self.bytes <= LANE_BATCH_BYTES:
-            return self.bytes
-        return min(self.bytes, max(LANE_BATCH_BYTES, len(self.waiting[0].message.body)))
-
-    def settle(self, deliveries: Sequence[Delivery]) -> None:
-        """These are handled and acknowledged. They are the first ones, or among the first ones."""
-        waiting = self.waiting
-        if len(deliveries) == len(waiting):  # as `clear`, which would be one more call for each message
-            account = self.account
-            account.count -= len(waiting)
-            account.bytes -= self.bytes
-            waiting.clear()
-            self.bytes = 0
-        else:
-            self.drop(deliveries)
-        if self.tries:
-            self.tries = 0
-            self.spent = 0.0
-            self._last = None
-            self.failed = False
-            self.failure = None
-
-    def drop(self, deliveries: Sequence[Delivery]) -> None:
-        """These are acknowledged. How the lane fares stays as it is."""
-        waiting, account = self.waiting, self.account
-        count = len(deliveries)
-        if all(map(is_, waiting, deliveries)):
-            del waiting[:count]
-        else:
-            for delivery in deliveries:
-                waiting.remove(delivery)
-        size = sum(len(delivery.message.body) for delivery in deliveries)
-        self.bytes -= size
-        account.count -= count
-        account.bytes -= size
-
-    def clear(self) -> None:
-        """Nothing of it is in hand any more."""
-        self.account.count -= len(self.waiting)
-        self.account.bytes -= self.bytes
-        self.waiting.clear()
-        self.bytes = 0
-
-    def move(self, account: InHand) -> None:
-        """From here on it is of this kind."""
-        before, self.account = self.account, account
-        for each, sign in ((before, -1), (account, 1)):
-            each.count += sign * len(self.waiting)
-            each.bytes += sign * self.bytes
-
-    def fail(self, error: BaseException, now: float, *, counted: bool) -> None:
-        """The first delivery could not be handled now. `counted`: this uses up its budget."""
-        if counted and self._last is not None:
-            passed = max(0.0, now - self._last)  # the process may have been paused, or the clock been set
-            self.spent += min(passed, 2 * delay_of(self.tries))
-        self._last = now if counted else None
-        self.counted = counted
-        self.failed = True
-        self.failure = error
-        self.tries += 1
-
-    def exhausted(self, now: float) -> bool:
-        """True if the first delivery has used up its budget of 60 s, in many tries."""
-        return self.spent >= BUDGET_SECONDS or (self._last is not None and self._would_exhaust(now))
-
-    def _would_exhaust(self, now: float) -> bool:
-        return self.spent + min(max(0.0, now - (self._last or now)), 2 * delay_of(self.tries)) >= BUDGET_SECONDS
+"""Errors that all keys have at the same time. The log says so once."""
 
 
 Handler = Callable[[Sequence[Lane]], Awaitable[None]]
@@ -204,9 +68,14 @@ Handler = Callable[[Sequence[Lane]], Awaitable[None]]
 class Lanes:
     """Runs a handler over the lanes of one subscription.
 
-    The handler settles or fails each lane that it is given; a lane that it neither settled nor failed is run again.
-    `concurrency` bounds how many lanes are in its hands at once, `max_bytes` the bytes in hand of lanes that do not
-    fail, and of those that do.
+    Args:
+        subscription: where messages come from.
+        handler: called with a batch of lanes. It settles or fails each of them. A lane that it
+            neither settles nor fails is handled again.
+        clock: the time of day.
+        concurrency: how many lanes are handled at once at most.
+        max_bytes: how many bytes of messages are in hand at most, of lanes that do not fail; and as
+            many of those that do.
     """
 
     def __init__(
@@ -226,7 +95,7 @@ class Lanes:
         self._runnable: deque[Lane] = deque()
         self._idle: list[asyncio.Future[None]] = []
         self._backing_off: dict[str, asyncio.TimerHandle] = {}
-        self._given_back: OrderedDict[str, Lane] = OrderedDict()  # how the last of them fared
+        self._given_back: OrderedDict[str, Lane] = OrderedDict()
         self._active = InHand()
         self._failing = InHand()
         self._room: asyncio.Future[None] | None = None
@@ -244,7 +113,7 @@ class Lanes:
             self._receiver = group.create_task(self._receive())
 
     async def drain(self) -> None:
-        """Stop receiving and return once nothing is being processed; lanes that back off are left for others."""
+        """Stop receiving, and return once nothing is being handled. Lanes that back off are left for others."""
         self._receiver.cancel()
         while self._runnable or self._busy:
             self._at_rest = asyncio.get_running_loop().create_future()
@@ -275,7 +144,7 @@ class Lanes:
                 if lane is None or lane.given_back != message.id:  # another worker has settled that one
                     lane = Lane(key, active, [delivery], length)
                 else:
-                    lane.come_again(active, delivery)
+                    lane.begin_again(active, delivery)
                 lanes[key] = lane
                 runnable.append(lane)
                 count += 1
@@ -285,7 +154,7 @@ class Lanes:
             self._wake()
 
     async def _wait_for_room(self) -> int:
-        """How many messages to receive, once there is room for them."""
+        """Wait until there is room, and return for how many messages."""
         while True:
             active, failing = self._active, self._failing
             room = min(RECEIVE, ACTIVE - active.count, FAILING - failing.count)
@@ -304,9 +173,10 @@ class Lanes:
         return failing.count >= FAILING or failing.bytes >= self._max_bytes
 
     async def _give_back(self) -> None:
-        """Give messages of the lanes that failed last back to the broker, until the others are within bounds.
+        """Give messages of the lanes that failed last back to the broker, until the bounds hold.
 
-        They come again later, in order within their key. So other keys go on, and memory stays bounded.
+        They come again later, in order within their key. So other keys go on, and memory stays
+        bounded.
         """
         if not self._is_full:
             self._is_full = True
@@ -331,7 +201,7 @@ class Lanes:
             await self._subscription.give_back(deliveries, delay)
 
     async def _forget_all(self) -> None:
-        """The subscription was lost: what was in hand comes again, here or elsewhere."""
+        """Forget all lanes, since the subscription was lost: the messages come again, here or elsewhere."""
         self._is_lost = True
         for handle in self._backing_off.values():
             handle.cancel()
@@ -373,7 +243,7 @@ class Lanes:
                 _logger.warning("Storage and broker work again")
             for lane in batch:
                 if lane.tries or lane.account is not active or self._is_lost:
-                    self._after(lane)
+                    self._go_on(lane)
                 elif lane.waiting:
                     runnable.append(lane)
                 else:
@@ -387,7 +257,7 @@ class Lanes:
                 wake(self._at_rest)
 
     def _next_batch(self, room: int) -> list[Lane]:
-        """The next lanes, up to `room` (1 or more), until they have enough bytes to be handled together."""
+        """Take the next lanes, up to `room` (1 or more), until they have enough bytes for one batch."""
         runnable = self._runnable
         if self._active.bytes + self._failing.bytes <= BATCH_BYTES:  # more than that they cannot have
             return [runnable.popleft() for _ in range(room)]
@@ -398,10 +268,11 @@ class Lanes:
             size += batch[-1].next_batch_bytes
         return batch
 
-    def _after(self, lane: Lane) -> None:
-        """Let a lane go on that fails, or did before."""
+    def _go_on(self, lane: Lane) -> None:
+        """Decide how a lane goes on that fails, or did before."""
         if self._is_lost or (lane.failed and isinstance(lane.failure, TransportClosed)):
-            lane.clear()  # this consumer was fenced: what it had in hand is with others, and theirs to handle
+            # This consumer was fenced: what it had in hand is with others, and theirs to handle.
+            lane.clear()
         account = self._failing if lane.tries else self._active
         if lane.account is not account:
             lane.move(account)
@@ -428,7 +299,10 @@ class Lanes:
         forget_frames(lane.failure)
 
     def _longest_wait(self, lane: Lane) -> float:
-        """Seconds. What is down is up again for all at once; of those that wait for a repair each is tried alone."""
+        """The longest backoff of a lane, in seconds.
+
+        What is down comes back for all lanes at once. What waits for a repair is tried one by one.
+        """
         if isinstance(lane.failure, DamagedState):
             return min(LONGEST_WAIT_SECONDS, max(LONGEST_SECONDS, len(self._backing_off) / TRIES_PER_SECOND))
         if lane.counted or isinstance(lane.failure, StorageError | TransportError):
@@ -443,11 +317,3 @@ class Lanes:
 
 def _unexpected(error: BaseException | None) -> BaseException | None:
     return None if isinstance(error, InfiniticError) else error
-
-
-def forget_frames(error: BaseException | None) -> None:
-    """Keep what an error says, not the frames it came through: these hold messages, and it is kept for long."""
-    seen = 0
-    while error is not None and seen < 100:
-        error.__traceback__ = None
-        error, seen = error.__cause__ or error.__context__, seen + 1

@@ -41,5 +41,13 @@ class MemoryBounds(NamedTuple):
 
 
 def is_above(held: int, bound: int, instances: int) -> bool:
-    """True if an instance must go because of the bytes that all of them hold. The last one stays, unless none may."""
+    """True if an instance must go because of the bytes that all of them hold.
+
+    The last one stays, unless none may.
+
+    Args:
+        held: how many bytes they hold.
+        bound: how many they may hold; 0: no instance stays.
+        instances: how many they are.
+    """
     return held > bound and instances > (1 if bound else 0)

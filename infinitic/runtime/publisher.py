@@ -1,4 +1,4 @@
-"""Publishes what engines want to be sent: in batches by topic, topics declared on first use."""
+"""Publishes what engines want to be sent, in batches by topic. Topics are declared on first use."""
 
 from __future__ import annotations
 
@@ -15,28 +15,48 @@ from infinitic.transport import Delivery, Message, MessageTooLarge, Transport, T
 
 _logger = logging.getLogger("infinitic.runtime")
 
-LONGEST_KEY = 255
-"""Characters that are kept of the id and the key of a letter that is cut."""
 CAUSE = "infinitic-cause"
+"""The header of a dead letter that says why it is one."""
+
 ORIGIN = "infinitic-topic"
+"""The header of a dead letter that names its topic."""
+
 ATTEMPTS = "infinitic-attempts"
+"""The header of a dead letter that says how often it was delivered."""
+
 CUT = "infinitic-cut"
-"""Of a letter that is cut: how many bytes the body of the message had."""
+"""The header of a dead letter that was cut: how many bytes its body had."""
+
+LONGEST_KEY = 255
+"""How many characters of id and key stay in a dead letter that is cut."""
+
 CUT_BYTES = 64 * 1024
-"""How much is kept of the body of a message that is too large for a letter, and at most half of what fits."""
+"""How many bytes of its body stay in a dead letter that is cut, and at most half of what fits."""
+
 CAUSE_BYTES = 2000
-"""How much of a reason goes into a header, in UTF-8."""
+"""How many bytes of a reason, in UTF-8, go into a header."""
 
 
 class Publisher:
-    """Publishes through one transport; waits with backoff while the broker is away."""
+    """Publishes through one transport, and waits with backoff while the broker is away.
+
+    Args:
+        transport: the connection to the broker.
+    """
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self._declared: set[str] = set()
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> None:
-        """Publish all, each topic's messages in order. A client that is gone is passed over (rule S37)."""
+        """Publish messages, in order within each topic. A client that is gone is passed over (rule S37).
+
+        Args:
+            outgoing: any number of messages, also none.
+
+        Raises:
+            TransportError: what the broker refuses; not that it is away.
+        """
         if len(outgoing) == 1:
             await self.send(outgoing[0].topic, [outgoing[0].message])
             return
@@ -45,7 +65,8 @@ class Publisher:
         batch: list[Message] = []
         for each in outgoing:
             topic = each.topic
-            if topic is not last:  # most often many for one topic follow each other
+            # Most often many messages for one topic follow each other.
+            if topic is not last:
                 last = topic
                 batch = by_topic.setdefault(topic.name, (topic, []))[1]
             batch.append(each.message)
@@ -53,7 +74,11 @@ class Publisher:
             await self.send(topic, messages)
 
     async def send(self, topic: Topic, messages: Sequence[Message]) -> None:
-        """Publish to one topic."""
+        """Publish messages to one topic, in order. It is declared first, if that is needed.
+
+        Raises:
+            TransportError: what the broker refuses; not that it is away.
+        """
         if topic.subscription is not None and topic.name not in self._declared:
             await self.declare(topic)
         try:
@@ -78,10 +103,18 @@ class Publisher:
         self._declared.add(topic.name)
 
     async def dead_letter(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
-        """Publish deliveries to the dead letters of their topic, in order, with the reason. The caller acks them.
+        """Publish deliveries to the dead letters of their topic, in order. The caller acknowledges them.
 
-        Clients that wait for an answer to one of them are told. A letter that is too large, which only what others
-        published can be, is cut.
+        Clients that wait for an answer to one of them are told. A dead letter that is too large is
+        cut. Only messages that others have published can be that large.
+
+        Args:
+            topic: where the deliveries came from.
+            deliveries: the messages.
+            reason: why they are dead letters, for people.
+
+        Raises:
+            TransportError: what the broker refuses; not that it is away.
         """
         letters = [
             Message(
@@ -110,7 +143,7 @@ class Publisher:
 
 
 def _cut(letter: Message, limit: int) -> Message:
-    """The beginning of a letter that is above this limit, in bytes, without the headers of others."""
+    """The beginning of a dead letter, without the headers of others. `limit` is in bytes."""
     headers = {name: letter.headers[name] for name in (CAUSE, ORIGIN, ATTEMPTS)}
     headers[CUT] = str(len(letter.body))
     key = letter.key and letter.key[:LONGEST_KEY]

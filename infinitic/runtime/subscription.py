@@ -1,4 +1,4 @@
-"""Joining the main subscription of a topic, and settling what it gave; waits with backoff while the broker is away."""
+"""The consumer of a component: it joins a subscription, receives, acknowledges, and joins again when it is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,18 @@ _logger = logging.getLogger("infinitic.runtime")
 
 
 class Subscription:
-    """The consumer of one component, on the main subscription of `topic`, with at most `prefetch` messages in hand."""
+    """The consumer of one component, on the main subscription of a topic.
+
+    It waits with backoff while the broker is away.
+
+    Args:
+        publisher: declares topics.
+        topic: where messages come from.
+        prefetch: how many messages may be in hand.
+
+    Attributes:
+        joined: True while it receives: not before it is joined, nor when it is lost or closed.
+    """
 
     def __init__(self, publisher: Publisher, topic: Topic, prefetch: int) -> None:
         self.topic = topic
@@ -35,7 +46,6 @@ class Subscription:
         self._reason: TransportError | None = None
         self._losses = Losses()
         self.joined = False
-        """True while it receives: not before it is joined, nor when it is lost or closed."""
 
     @property
     def consumer(self) -> Consumer:
@@ -51,13 +61,18 @@ class Subscription:
             f"Subscribing to {topic.name}",
             lambda: transport.subscribe(topic, topic.subscription or "", self._prefetch),
         )
-        self._losses.joined()
+        self._losses.note_joined()
         self.joined = True
 
     async def receive(self, most: int) -> list[Delivery] | None:
-        """At least one message, and up to `most`. None: the consumer is lost, and with it what is in hand.
+        """Wait for at least one message, and take up to `most` of them.
 
-        One that cannot receive now, for whatever reason, is as good as lost. Raises `UnsupportedCapability`.
+        Returns:
+            The messages. None if the consumer is lost, and with it what is in hand. One that cannot
+            receive now, for whatever reason, is as good as lost.
+
+        Raises:
+            UnsupportedCapability: the broker cannot do what is asked for.
         """
         consumer = self.consumer
         try:
@@ -73,9 +88,9 @@ class Subscription:
             return None
 
     async def rejoin(self) -> bool:
-        """Declare the topic and subscribe anew, until it works. False if the transport itself is closed."""
+        """Declare the topic and subscribe again, until it works. False if the transport itself is closed."""
         _logger.error("%s: %s; nothing is received until it is joined again", self.topic.name, self._reason)
-        await asyncio.sleep(self._losses.lost())
+        await asyncio.sleep(self._losses.note_lost())
         tries = 0
         while True:
             try:
@@ -94,7 +109,11 @@ class Subscription:
                 return True
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge deliveries, if there are any."""
+        """Acknowledge deliveries, if there are any.
+
+        Raises:
+            TransportClosed: the consumer is lost. They come again.
+        """
         if deliveries:
             consumer = self.consumer
             try:
@@ -103,10 +122,10 @@ class Subscription:
                 await retry_while_unavailable(f"Acknowledging on {self.topic.name}", lambda: consumer.ack(deliveries))
 
     async def ack_if_held(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge deliveries whose consumer may be lost by now: then they come again, and have to be recognised.
+        """Acknowledge deliveries whose consumer may be lost by now. Then they come again, and are recognised.
 
-        A consumer that may not acknowledge is closed, for `receive` to find it lost: otherwise all that it has
-        in hand would stay there.
+        A consumer that may not acknowledge is closed, so that `receive` finds it lost. Otherwise all
+        that it has in hand would stay there.
         """
         try:
             await self.ack(deliveries)
@@ -118,7 +137,7 @@ class Subscription:
                 await self.consumer.close()
 
     async def give_back(self, deliveries: Sequence[Delivery], delay: float) -> None:
-        """Have deliveries come again after `delay` seconds, in order within their key."""
+        """Give deliveries back to the broker. They come again after `delay` seconds, in order within their key."""
         consumer = self.consumer
         try:
             for delivery in deliveries:

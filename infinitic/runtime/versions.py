@@ -12,14 +12,26 @@ _logger = logging.getLogger("infinitic.engine")
 
 
 class MissingVersion(InfiniticError):
-    """This worker has not the code of the version that an instance has: it is left to others (rule S41)."""
+    """This worker has not the code for the version of an instance. Other workers run it (rule S41).
+
+    Attributes:
+        version: the version that is missing.
+    """
 
     version: int | None = None
-    """Which one it is."""
 
 
 def find_spec(name: str, specs: Mapping[int, WorkflowSpec], version: int | None) -> WorkflowSpec:
-    """The code of a version; of the highest for an instance that has none yet. Raises `MissingVersion`."""
+    """Find the code of a version.
+
+    Args:
+        name: the workflow.
+        specs: the versions that this worker has.
+        version: the version; None for an instance that has none yet: it gets the highest.
+
+    Raises:
+        MissingVersion: this worker does not have it.
+    """
     spec = specs.get(max(specs) if version is None else version)
     if spec is None:
         known = ", ".join(map(str, sorted(specs)))
@@ -33,13 +45,13 @@ def find_spec(name: str, specs: Mapping[int, WorkflowSpec], version: int | None)
 
 
 class Told:
-    """The missing versions that a worker has logged. Its engines and executors share it."""
+    """The missing versions that a worker has logged, each once. Its engines and executors share it."""
 
     def __init__(self) -> None:
         self._texts: set[str] = set()
 
     def tell(self, missing: MissingVersion) -> None:
-        """Say in the log that other workers run the instances of this version."""
+        """Say in the log that instances of this version wait for another worker, unless that was said already."""
         text = str(missing)
         if text not in self._texts:
             self._texts.add(text)

@@ -1,4 +1,4 @@
-"""Waking whoever waits on a future: the runtime's one way to say that there is something to do."""
+"""Waking a task that waits on a future. The runtime has no other way to say that there is work."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import asyncio
 
 
 def wake(waiting: asyncio.Future[None] | None) -> None:
-    """Wake who waits, if somebody does and has not been woken or cancelled already."""
+    """Wake the task that waits, unless none waits or it has been woken or cancelled already."""
     if waiting is not None and not waiting.done():
         waiting.set_result(None)

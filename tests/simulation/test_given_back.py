@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from infinitic.runtime.lanes import PREFETCH, RECEIVE, Lane, Lanes
+from infinitic.runtime.lane import Lane
+from infinitic.runtime.lanes import PREFETCH, RECEIVE, Lanes
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
 from infinitic.transport import Message
@@ -112,7 +113,7 @@ def test_how_a_message_fared_is_not_held_against_a_later_one_of_its_key() -> Non
             async def fail(lanes: Sequence[Lane]) -> None:
                 for lane in lanes:
                     now = world.clock.now()
-                    seen.append((lane.waiting[0].message.id, lane.tries, lane.spent, lane.exhausted(now)))
+                    seen.append((lane.waiting[0].message.id, lane.tries, lane.spent, lane.is_exhausted(now)))
                     if lane.spent >= 50.0:
                         nearly_exhausted.set()
                     lane.fail(ValueError("cannot be handled"), now, counted=True)

@@ -14,7 +14,7 @@ from infinitic import Channel, PayloadCodec, Workflow, topics
 from infinitic.engines import state
 from infinitic.errors import PayloadUnavailable
 from infinitic.runtime.backoff import delay_of
-from infinitic.runtime.lanes import Lane
+from infinitic.runtime.lane import Lane
 from infinitic.storage import StateKey
 from infinitic_testing.loop import run
 from tests.simulation.invariants import read_instances
@@ -188,8 +188,8 @@ def test_a_codec_that_is_away_stalls_nothing_and_the_code_is_not_told(cache_size
 def test_a_pause_uses_up_no_budget() -> None:
     lane, now = Lane("key"), 0.0
     lane.fail(ValueError("once"), now, counted=True)
-    assert not lane.exhausted(now + 3600.0), "it was tried once"
-    while not lane.exhausted(now):
+    assert not lane.is_exhausted(now + 3600.0), "it was tried once"
+    while not lane.is_exhausted(now):
         now += delay_of(lane.tries)
         lane.fail(ValueError("again"), now, counted=True)
     assert lane.tries > 10

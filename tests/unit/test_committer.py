@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from infinitic.runtime.lanes import Lane, forget_frames
+from infinitic.runtime.lane import Lane, forget_frames
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.group_commit import MARK_SECONDS, GroupCommit
 from infinitic.storage import Change, Outcome, Published, StateKey, StateStorage, StorageUnavailable

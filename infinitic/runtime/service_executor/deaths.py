@@ -176,7 +176,7 @@ class Inquiry:
         """Answer until cancelled. A consumer that is lost, by the broker or with its topic, is replaced."""
         losses = Losses()
         while not self._closed:
-            losses.joined()
+            losses.note_joined()
             try:
                 await self._answer()
             except UnsupportedCapability:
@@ -185,7 +185,7 @@ class Inquiry:
                 if self._closed:
                     return
                 _logger.warning("%s: %s; subscribing anew", self._topic.name, error)
-                await asyncio.sleep(losses.lost())
+                await asyncio.sleep(losses.note_lost())
                 if not await self._renew():
                     return
 

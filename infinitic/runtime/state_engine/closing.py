@@ -17,7 +17,7 @@ from infinitic.engines.workflow.render import Outgoing, needed, render, to_clien
 from infinitic.errors import PayloadTooLargeError
 from infinitic.messages import client, events
 from infinitic.messages.events import Event
-from infinitic.runtime.lanes import Lane
+from infinitic.runtime.lane import Lane
 from infinitic.runtime.state_engine.activation import stall_draft
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.inputs import Draft, TakenInputs

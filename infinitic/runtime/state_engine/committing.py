@@ -20,7 +20,7 @@ from infinitic.errors import InfiniticError, StorageError, WorkflowCodeError
 from infinitic.messages import client, engine as inputs
 from infinitic.messages.commands import FailMethod
 from infinitic.replay.divergence import describe_stall
-from infinitic.runtime.lanes import Lane
+from infinitic.runtime.lane import Lane
 from infinitic.runtime.state_engine.closing import DecidedStep
 from infinitic.runtime.state_engine.group_commit import GroupCommit
 from infinitic.runtime.state_engine.instances import Instances

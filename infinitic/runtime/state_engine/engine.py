@@ -21,7 +21,8 @@ from infinitic.clock import Clock
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.errors import InfiniticError, StorageError
 from infinitic.runtime.blame import OUTAGES, is_counted
-from infinitic.runtime.lanes import PREFETCH, Lane, Lanes
+from infinitic.runtime.lane import Lane
+from infinitic.runtime.lanes import PREFETCH, Lanes
 from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.state_engine.committing import Committing

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from infinitic.clock import Clock
 from infinitic.engines.state import WorkflowHead
 from infinitic.errors import StorageError
-from infinitic.runtime.lanes import Lane
+from infinitic.runtime.lane import Lane
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.flagging import make_flag_change
 from infinitic.runtime.state_engine.group_commit import GroupCommit
@@ -60,7 +60,7 @@ class Parking:
         """
         if lane.key in self._ids or (head is not None and head.parked):
             return True
-        return lane.tries > 0 and lane.exhausted(now)
+        return lane.tries > 0 and lane.is_exhausted(now)
 
     async def park(self, lane: Lane, instance: CachedInstance | None) -> None:
         """Write that an instance is parked, if it is not yet, and move its messages to the dead letters.

@@ -14,7 +14,7 @@ from infinitic.clock import Clock
 from infinitic.engines import state
 from infinitic.messages.decoding import UndecodableMessage, check_key
 from infinitic.runtime.blame import is_counted
-from infinitic.runtime.lanes import Lane
+from infinitic.runtime.lane import Lane
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.instances import Instances
 from infinitic.runtime.state_engine.loading import load_states
@@ -150,7 +150,7 @@ class Receiving:
         now = self._clock.now()
         lane.fail(error, now, counted=is_counted(error))
         try:
-            if lane.exhausted(now):
+            if lane.is_exhausted(now):
                 await self._parking.park(lane, None)
             elif isinstance(error, state.NewerSchema):
                 await self._repairs.drop_surplus(lane)

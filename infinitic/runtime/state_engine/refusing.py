@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from infinitic.engines.workflow.render import Outgoing
-from infinitic.runtime.lanes import Lane
+from infinitic.runtime.lane import Lane
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
 from infinitic.transport import Delivery

@@ -11,7 +11,7 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.decide import stall
 from infinitic.errors import DecodingError, InfiniticError, StorageError
 from infinitic.messages import engine as inputs
-from infinitic.runtime.lanes import Lane
+from infinitic.runtime.lane import Lane
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.flagging import make_flag_change

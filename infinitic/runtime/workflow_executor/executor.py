@@ -31,7 +31,8 @@ from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
 from infinitic.runtime.blame import OUTAGES, UNCOUNTED, is_counted
 from infinitic.runtime.history import decode_head, feed_history
-from infinitic.runtime.lanes import BATCH_BYTES, PREFETCH, Lane, Lanes
+from infinitic.runtime.lane import Lane
+from infinitic.runtime.lanes import BATCH_BYTES, PREFETCH, Lanes
 from infinitic.runtime.memory_bounds import MemoryBounds, is_above
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
@@ -166,7 +167,7 @@ class WorkflowExecutor:
             lane = waiting.popleft()
             delivery = lane.waiting[0]
             now = self._clock.now()
-            if lane.exhausted(now):
+            if lane.is_exhausted(now):
                 await self._publisher.dead_letter(self.topic, [delivery], str(lane.failure))
                 with suppress(DecodingError):
                     message = executor.decode(delivery.message.body)
