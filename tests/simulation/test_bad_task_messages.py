@@ -8,16 +8,27 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 from msgspec.structs import replace
 
-from infinitic import Channel, ExponentialBackoff, TaskFailedError, Workflow, ids, task, topics, workflow
+from infinitic import (
+    Channel,
+    ExponentialBackoff,
+    TaskFailedError,
+    Workflow,
+    WorkflowUnknownError,
+    ids,
+    task,
+    topics,
+    workflow,
+)
 from infinitic.messages.control import Attempt
 from infinitic.runtime.publisher import CAUSE
+from infinitic.storage import StateKey
 from infinitic.topics import Topic
 from infinitic.transport import Message
 from infinitic_testing.loop import run
 from infinitic_transports.memory import InMemoryTransport
 from tests.simulation.cases import Case
 from tests.simulation.messages import take_dead_letters
-from tests.simulation.world import World, host_all
+from tests.simulation.world import RETENTION, World, host_all
 
 
 class Echo:
@@ -185,6 +196,26 @@ def test_a_wake_that_is_garbage_and_comes_early_wakes_nobody() -> None:
             await asyncio.sleep(1.0)
         assert await handle.result(timeout=200.0) == "awake"
         assert 119.0 < world.clock.now() - started < 121.0
+
+    play(scenario, lambda world: Spoiling(world, engine, 99, garbage))
+
+
+def test_a_wake_that_is_garbage_keeps_no_closed_instance_beyond_its_retention() -> None:
+    """It wrote the closed instance again, without a time at which it expires."""
+    engine = topics.workflow_engine("Nap")
+
+    async def scenario(world: World, spoiling: Spoiling) -> None:
+        handle = await world.client.dispatch(world.client.new_workflow(Nap).sleep)
+        assert await handle.result(timeout=200.0) == "awake"
+        key = StateKey("Nap", handle.workflow_id)
+        before = (await world.storage.states.load([key]))[key]
+        await world.deliver_again([(engine, Message(ids.wake_id(key.id), key.id, b""))])
+        await world.run_until_idle()
+        assert len(await take_dead_letters(world, engine)) == 1
+        assert (await world.storage.states.load([key]))[key] == before
+        await asyncio.sleep(2 * RETENTION)
+        with pytest.raises(WorkflowUnknownError):
+            await world.client.describe(handle)
 
     play(scenario, lambda world: Spoiling(world, engine, 99, garbage))
 

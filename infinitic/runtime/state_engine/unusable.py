@@ -36,6 +36,9 @@ def replace_unusable(
     Returns:
         The head after that, and the events for its history.
     """
+    if head.closed_at is not None:
+        # A tombstone waits for nothing. It must not be written again: its expiry would be lost.
+        return head, ()
     if message_id == ids.wake_id(head.id):
         # No wake is on its way any more: the end of this step sends another one.
         return replace(head, armed=None), ()
