@@ -44,8 +44,8 @@ class Lane(msgspec.Struct, eq=False):
         failure: why it failed last.
         counted: whether the last failure used up some of the budget.
         spent: seconds of the budget of its first message that are used up.
-        given_back: the id of its first message, if that was given back to the broker. How the lane
-            fared is only true of that one.
+        given_back: the hash of its first message, if that was given back to the broker. How the
+            lane fared is only true of that one. (Its id may be that of many messages of its key.)
     """
 
     key: str
@@ -57,7 +57,7 @@ class Lane(msgspec.Struct, eq=False):
     failure: BaseException | None = None
     counted: bool = False
     spent: float = 0.0
-    given_back: str = ""
+    given_back: int = 0
     _last: float | None = None
 
     def begin_again(self, account: InHand, delivery: Delivery) -> None:

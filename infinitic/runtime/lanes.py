@@ -141,7 +141,7 @@ class Lanes:
                     continue
                 length = len(message.body)
                 lane = given_back.pop(key, None) if given_back else None
-                if lane is None or lane.given_back != message.id:  # another worker has settled that one
+                if lane is None or lane.given_back != hash(message.body):  # another worker has settled that one
                     lane = Lane(key, active, [delivery], length)
                 else:
                     lane.begin_again(active, delivery)
@@ -193,7 +193,7 @@ class Lanes:
             lane = self._lanes.pop(key)
             deliveries = list(lane.waiting)
             lane.clear()
-            lane.given_back = deliveries[0].message.id
+            lane.given_back = hash(deliveries[0].message.body)
             self._given_back[key] = lane
             if len(self._given_back) > REMEMBERED:
                 self._given_back.popitem(last=False)
