@@ -45,9 +45,9 @@ def describe(exc: BaseException) -> ExceptionDetail:
     cause: ExceptionDetail | None = None
     for link in reversed(chain):
         cause = ExceptionDetail(
-            name=_bounded(qualified_name(type(link)), MAX_NAME),
-            message=_bounded(_message(link), MAX_MESSAGE),
-            traceback=_bounded(_traceback(link), MAX_TRACEBACK),
+            name=_cut_middle(qualified_name(type(link)), MAX_NAME),
+            message=_cut_middle(_message(link), MAX_MESSAGE),
+            traceback=_cut_middle(_traceback(link), MAX_TRACEBACK),
             cause=cause,
             attributes=_attributes(link),
         )
@@ -138,7 +138,7 @@ def _attributes(exc: BaseException) -> dict[str, Any]:
     return found
 
 
-def _bounded(text: str, limit: int) -> str:
+def _cut_middle(text: str, limit: int) -> str:
     """Valid text of at most `limit` bytes of UTF-8, its middle left out."""
     data = text.encode(errors="backslashreplace")
     if len(data) > limit:

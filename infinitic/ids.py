@@ -36,7 +36,7 @@ def activation_id(workflow_id: str, activation: int, epoch: int) -> str:
     return f"{workflow_id}/{activation}/{epoch}" if epoch else f"{workflow_id}/{activation}"
 
 
-def activation_of(message_id: str, workflow_id: str) -> tuple[int, int] | None:
+def read_activation(message_id: str, workflow_id: str) -> tuple[int, int] | None:
     """The activation and its epoch, from an `activation_id`. None: the id is another one."""
     if not message_id.startswith(f"{workflow_id}/"):
         return None
@@ -132,7 +132,7 @@ def request_id(number: int) -> str:
     return f"{number:x}"
 
 
-def number_of(request: str) -> int:
+def read_request_number(request: str) -> int:
     """The number that the id of a request says, 0 if it says none."""
     try:
         return int(request, 16) if len(request) <= 16 else 0

@@ -31,17 +31,17 @@ MAX_VERSION = 2**31 - 1
 """The highest version of a workflow."""
 
 
-def room_of(max_payload: int) -> int:
+def compute_value_limit(max_payload: int) -> int:
     """Bytes for arguments, tags and meta together, or for one value, where a message may have `max_payload`."""
     return max(max_payload - ENVELOPE, 0)
 
 
-def longest_of(max_payload: int) -> int:
+def compute_body_limit(max_payload: int) -> int:
     """Bytes that the body of a message may have."""
     return max(max_payload - MARGIN, 0)
 
 
-def extra_size(tags: Sequence[str] = (), meta: Mapping[str, bytes] | None = None) -> int:
+def measure_extra(tags: Sequence[str] = (), meta: Mapping[str, bytes] | None = None) -> int:
     """Bytes of tags and meta in a message: bytes are base64 there."""
     return (len(msgspec.json.encode(tags)) if tags else 0) + (len(msgspec.json.encode(meta)) if meta else 0)
 
@@ -76,7 +76,7 @@ TOO_DEEP = (
 """What is wrong with a value that is nested deeper than `MAX_VALUE_DEPTH`, and what to do about it."""
 
 
-def too_deep(what: str) -> str:
+def describe_too_deep(what: str) -> str:
     """The error for a value that is nested deeper than `MAX_VALUE_DEPTH`."""
     return f"{what}: {TOO_DEEP}"
 
@@ -90,7 +90,7 @@ _positional = msgspec.json.Decoder(list[msgspec.Raw])
 _named = msgspec.json.Decoder(_Arguments)
 
 
-def largest_argument(arguments: bytes) -> str:
+def describe_largest_argument(arguments: bytes) -> str:
     """Which of these arguments is the largest, for people; empty if there is one, or a codec encoded them."""
     try:
         array = arguments.startswith(b"[")
@@ -115,12 +115,12 @@ def check_value(what: str, data: bytes, extra: int, limit: int) -> None:
         limit: bytes that both may have together.
     """
     if len(data) > 2 * MAX_VALUE_DEPTH and is_deeper(data, MAX_VALUE_DEPTH):
-        raise PayloadTooLargeError(too_deep(what))
+        raise PayloadTooLargeError(describe_too_deep(what))
     size = len(data) + extra
     if size > limit:
         beside = f" with its meta of {extra:,} bytes" if extra else ""
         raise PayloadTooLargeError(
-            f"{what}: {size:,} bytes{beside} are above the limit of {limit:,} bytes{largest_argument(data)}"
+            f"{what}: {size:,} bytes{beside} are above the limit of {limit:,} bytes{describe_largest_argument(data)}"
         )
 
 
@@ -144,10 +144,10 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def sent(cls, max_payload: int) -> Limits:
         """Limits where all that is asked for is sent in one message."""
-        return cls.of(max_payload, longest_of(max_payload))
+        return cls.of(max_payload, compute_body_limit(max_payload))
 
     @classmethod
     def of(cls, max_payload: int, total: int) -> Limits:
         """Limits where a message may have `max_payload` bytes, and all that is asked for at once `total` bytes."""
         enough = min(ENOUGH, total // 4)
-        return cls(room_of(max_payload), max(total - ENVELOPE, 0), enough)
+        return cls(compute_value_limit(max_payload), max(total - ENVELOPE, 0), enough)

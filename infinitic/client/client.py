@@ -22,7 +22,7 @@ from infinitic.codec.payloads import PayloadCodec, make_coder
 from infinitic.definitions.stubs import check_meta
 from infinitic.definitions.workflow_spec import MethodSpec
 from infinitic.errors import UsageError, WorkflowTimedOutError
-from infinitic.limits import check_value, extra_size, room_of
+from infinitic.limits import check_value, compute_value_limit, measure_extra
 from infinitic.messages import client as responses, engine
 from infinitic.messages.client import ReplyTo, Response, WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus
@@ -381,7 +381,7 @@ class Client:
         name = workflow.spec.name
         if self._coder is not None:
             arguments = self._coder.encode(arguments)
-        extra = extra_size(meta=workflow.meta) if workflow.workflow_id is None else 0
+        extra = measure_extra(meta=workflow.meta) if workflow.workflow_id is None else 0
         self._check_size(f"The arguments of {name}.{stub.spec.name}", arguments, extra)
         now = self._clock.now()
         if workflow.workflow_id is None:
@@ -404,7 +404,7 @@ class Client:
         await self._connection.send(name, workflow_id, call)
 
     def _check_size(self, what: str, data: bytes, extra: int = 0) -> None:
-        check_value(what, data, extra, room_of(self._connection.max_payload))
+        check_value(what, data, extra, compute_value_limit(self._connection.max_payload))
 
     async def _command(
         self,

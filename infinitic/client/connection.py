@@ -175,7 +175,7 @@ class ClientConnection:
             response = responses.decode(delivery.message.body)
         except DecodingError as error:
             _logger.warning("A response cannot be read, and is ignored: %s", error)
-            request = self._requests.pop(responses.request_of(delivery.message.body) or "", None)
+            request = self._requests.pop(responses.read_request_id(delivery.message.body) or "", None)
             if request is not None:
                 request.fail(error)
             return

@@ -14,7 +14,7 @@ from infinitic.errors import (
     WorkflowUnknownError,
 )
 from infinitic.messages import client as responses
-from infinitic.messages.outcomes import error_of
+from infinitic.messages.outcomes import make_error
 
 
 def read_outcome(
@@ -41,7 +41,7 @@ def read_outcome(
             return spec.signature.decode_result(value)
         case responses.MethodFailed():
             failure = response.failure
-            cause: DeferredError | None = None if failure.cause is None else error_of(failure.cause)
+            cause: DeferredError | None = None if failure.cause is None else make_error(failure.cause)
             raise WorkflowFailedError(name, spec.name, workflow_id, failure.exception, cause) from cause
         case responses.MethodCanceled():
             raise WorkflowCanceledError(name, spec.name, workflow_id)

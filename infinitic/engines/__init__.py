@@ -1,1 +1,4 @@
-"""Pure functions from state and input to state and effects. No `await`, no clock, no randomness, no I/O."""
+"""Pure functions from state and input to state and effects.
+
+They await nothing, and ask for no time, no random numbers and no I/O.
+"""

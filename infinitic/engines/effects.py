@@ -1,7 +1,9 @@
-"""What the workflow engine wants to be sent. The outbox of a transition is a list of these.
+"""What the workflow engine wants to be sent. The outbox of a transition is a list of effects.
 
-They refer to events of the history by the sequence of their segment instead of copying payloads; `render` makes
-messages of them, after the transition is committed or when a successor takes the instance over.
+They name events of the history by the sequence of their segment, instead of copying payloads.
+`render` makes messages of them before the transition is committed, and once more when another
+worker takes the instance over. Names of classes and fields are not stored; tags and the order of
+fields are.
 """
 
 from __future__ import annotations
@@ -18,7 +20,15 @@ class _Effect(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, 
 
 
 class SendTask(_Effect, frozen=True, tag="task"):
-    """Send an attempt of a task. `request` and `failure` are sequences of segments; `failure` 0: none so far."""
+    """Send an attempt of a task to the executors of its service.
+
+    Attributes:
+        position: that of the task.
+        request: the sequence of the segment that holds its `ScheduleTask`.
+        retry_sequence: how often an operator asked for the task again.
+        retry_index: the number of the attempt, from 0.
+        failure: the sequence of the segment with the failed attempt before; 0: there is none.
+    """
 
     position: int
     request: int
@@ -28,7 +38,13 @@ class SendTask(_Effect, frozen=True, tag="task"):
 
 
 class Answer(_Effect, frozen=True, tag="answer"):
-    """Tell a client how a method ended. `ended` is the sequence of the segment that says so."""
+    """Tell a client how a method ended.
+
+    Attributes:
+        reply_to: the client.
+        method_id: the method.
+        ended: the sequence of the segment that holds its end.
+    """
 
     reply_to: ReplyTo
     method_id: str
@@ -42,13 +58,18 @@ class Confirm(_Effect, frozen=True, tag="confirm"):
 
 
 class ArmWake(_Effect, frozen=True, tag="wake"):
-    """Wake the instance at this instant."""
+    """Wake the instance at the time `due`, in seconds since the Unix epoch."""
 
     due: float
 
 
 class ActivateElsewhere(_Effect, frozen=True, tag="activate"):
-    """Have another worker run this activation. `pending` is the first segment with stimuli for it."""
+    """Have another worker run the code of this activation.
+
+    Attributes:
+        activation: its number.
+        pending: the sequence of the first segment with stimuli for it.
+    """
 
     activation: int
     pending: int
@@ -64,17 +85,25 @@ Effect = SendTask | Answer | Confirm | ArmWake | ActivateElsewhere | Refuse
 
 
 class Tell(msgspec.Struct, frozen=True):
-    """Tell a client what is known of the instance. Never part of an outbox: the instance does not change."""
+    """Tell a client what is known of the instance.
+
+    It is never part of an outbox, because the instance does not change by the question.
+    """
 
     reply_to: ReplyTo
     info: WorkflowInfo
 
 
 class Postpone(msgspec.Struct, frozen=True):
-    """Publish the input again, to be delivered at the instant `at`, with this header.
+    """Publish the input again, to be delivered later.
 
-    It may have overtaken the start of its instance; or it is a wake that came `early`: so many
-    seconds before the instant for which it was published, by this clock.
+    It may have overtaken the start of its instance, or it is a wake that came too early.
+
+    Attributes:
+        at: when, in seconds since the Unix epoch.
+        header: the name of a header that is set in the copy.
+        value: its text.
+        early: by how many seconds a wake came before its time, by this clock.
     """
 
     at: float
@@ -83,23 +112,26 @@ class Postpone(msgspec.Struct, frozen=True):
     early: float = 0.0
 
 
-class Bury(msgspec.Struct, frozen=True):
-    """Publish the input to the dead letters, for this reason."""
+class SendToDeadLetters(msgspec.Struct, frozen=True):
+    """Publish the input to the dead letters. The `reason` is for people."""
 
     reason: str
 
 
 Reply = Tell | Refuse | Answer | Confirm
-"""Sent without being kept: the instance does not change by it."""
+"""What is sent without being stored, because the instance does not change by it."""
 
-Handling = Postpone | Bury
-"""What is done with the input itself, instead of taking it."""
+Handling = Postpone | SendToDeadLetters
+"""What is done with an input instead of taking it."""
 
 
 class Outbox(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The effects of a transition, and when it was made: whenever they become messages, those say this instant.
+    """The effects of a transition.
 
-    Release 0.1 kept no instant: `at` is None then.
+    Attributes:
+        at: when the transition was made, in seconds since the Unix epoch. Messages say this time,
+            whenever they are made. None: release 0.1 wrote the outbox, and stored no time.
+        effects: what to send, in order.
     """
 
     at: float | None
@@ -107,19 +139,30 @@ class Outbox(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 _WITH_INSTANT = b"\x92\xcb"
-"""How an outbox begins that says when it was made: an array of two, then a float."""
+"""The beginning of an outbox that says when it was made: an array of two, then a float."""
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(Outbox)
 _decoder_0_1 = msgspec.msgpack.Decoder(list[Effect])
 
 
 def encode(at: float, effects: Sequence[Effect]) -> bytes:
-    """The outbox of a transition that was made at this instant."""
+    """Encode the outbox of a transition.
+
+    Args:
+        at: when the transition was made, in seconds since the Unix epoch.
+        effects: what to send, in order.
+    """
     return _encode(Outbox(float(at), effects))
 
 
 def decode(data: bytes) -> Outbox:
-    """An outbox from its bytes. Raises what msgspec raises."""
-    if not data.startswith(_WITH_INSTANT):  # in a list of effects an array comes first
+    """Decode an outbox, also one of release 0.1.
+
+    Raises:
+        msgspec.MsgspecError: these bytes are no outbox. `ValueError` and `RecursionError` say the
+            same.
+    """
+    # A list of effects begins otherwise: its first item is an array.
+    if not data.startswith(_WITH_INSTANT):
         return Outbox(None, _decoder_0_1.decode(data))
     return _decoder.decode(data)

@@ -1,4 +1,7 @@
-"""What the open tasks of an instance are, read from its head and history. Only reads: it drives nothing."""
+"""Lists the open tasks of an instance, from its head and its history, for people.
+
+It only reads. No engine uses it.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,20 @@ from infinitic import ids
 from infinitic.engines.state import OpenBlock, WorkflowHead
 from infinitic.errors import TaskFailure
 from infinitic.messages.commands import ScheduleTask
-from infinitic.messages.events import AttemptFailed, Event
+from infinitic.messages.events import AttemptError, Event
 
 
 class OpenTask(msgspec.Struct, frozen=True, omit_defaults=True):
     """A task that is not settled.
 
-    `attempt` counts from 1: it runs, or waits for a worker, or for `due` (seconds since the Unix epoch) if that is
-    not None. `failure` is that of the attempt before.
+    Attributes:
+        position: its position.
+        task_id: its id.
+        service: its service.
+        task: its name.
+        attempt: the number of the attempt, from 1. It runs, or waits for a worker or for `due`.
+        due: when the attempt will be sent, in seconds since the Unix epoch; None: it was sent.
+        failure: that of the attempt before, if there was one.
     """
 
     position: int
@@ -29,16 +38,20 @@ class OpenTask(msgspec.Struct, frozen=True, omit_defaults=True):
     failure: TaskFailure | None = None
 
 
-def open_positions(head: WorkflowHead) -> Iterator[tuple[int, int]]:
-    """Each open position, in order within its block, and the sequence of the segment with its request."""
+def list_open_positions(head: WorkflowHead) -> Iterator[tuple[int, int]]:
+    """List the open positions, each with the sequence of the segment that holds its request."""
     for block in head.open:
-        for position in _positions(block):
+        for position in _list_positions(block):
             yield position, block.sequence
 
 
-def segments_needed(head: WorkflowHead, limit: int) -> list[int]:
-    """The sequences of the segments that `open_tasks` needs for the first `limit` open positions."""
-    shown = dict(_first(head, limit))
+def find_needed_segments(head: WorkflowHead, limit: int) -> list[int]:
+    """Find the segments that `list_open_tasks` needs for the first `limit` open positions.
+
+    Returns:
+        Their sequences, in ascending order.
+    """
+    shown = dict(_list_first(head, limit))
     needed = set(shown.values())
     for retry in head.retries:
         if retry.position in shown:
@@ -46,19 +59,26 @@ def segments_needed(head: WorkflowHead, limit: int) -> list[int]:
     return sorted(needed)
 
 
-def open_tasks(head: WorkflowHead, segments: Iterable[Sequence[Event]], limit: int) -> list[OpenTask]:
-    """The first `limit` open tasks. What the segments do not tell of is left out."""
+def list_open_tasks(head: WorkflowHead, segments: Iterable[Sequence[Event]], limit: int) -> list[OpenTask]:
+    """List the first `limit` open tasks.
+
+    Args:
+        head: the instance.
+        segments: the events of those that `find_needed_segments` names. A task whose request is in
+            none of them is left out.
+        limit: how many positions are looked at.
+    """
     requests: dict[int, ScheduleTask] = {}
     failures: dict[int, TaskFailure] = {}
     for events in segments:
         for event in events:
             if isinstance(event, ScheduleTask):
                 requests[event.position] = event
-            elif isinstance(event, AttemptFailed):
+            elif isinstance(event, AttemptError):
                 failures[event.position] = event.failure
     retries = {retry.position: retry for retry in head.retries}
     found: list[OpenTask] = []
-    for position, _ in _first(head, limit):
+    for position, _ in _list_first(head, limit):
         request, retry = requests.get(position), retries.get(position)
         if request is None:
             continue
@@ -76,11 +96,11 @@ def open_tasks(head: WorkflowHead, segments: Iterable[Sequence[Event]], limit: i
     return found
 
 
-def _first(head: WorkflowHead, limit: int) -> list[tuple[int, int]]:
-    return [each for each, _ in zip(open_positions(head), range(limit), strict=False)]
+def _list_first(head: WorkflowHead, limit: int) -> list[tuple[int, int]]:
+    return [each for each, _ in zip(list_open_positions(head), range(limit), strict=False)]
 
 
-def _positions(block: OpenBlock) -> Iterator[int]:
+def _list_positions(block: OpenBlock) -> Iterator[int]:
     for index, byte in enumerate(block.bits):
         for bit in range(8):
             if byte >> bit & 1:

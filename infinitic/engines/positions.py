@@ -1,4 +1,7 @@
-"""Which tasks of an instance are open: bit ranges, one block for each activation that still has some."""
+"""Which tasks of an instance are open.
+
+They are kept as bits, in one block for each activation that still has open tasks.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,12 @@ _ALONE = b"\x01"
 
 
 def open_block(sequence: int, positions: list[int]) -> OpenBlock:
-    """A block with these ascending positions open, requested in the segment of this sequence."""
+    """Make a block in which these positions are open.
+
+    Args:
+        sequence: that of the segment with the requests of these tasks.
+        positions: one or more, ascending.
+    """
     first = positions[0]
     if len(positions) == 1:
         return OpenBlock(sequence, first, _ALONE)
@@ -21,8 +29,8 @@ def open_block(sequence: int, positions: list[int]) -> OpenBlock:
     return OpenBlock(sequence, first, bytes(bits))
 
 
-def request_of(blocks: Blocks, position: int) -> int | None:
-    """The sequence of the segment that holds the request of an open position, None if it is not open."""
+def find_request(blocks: Blocks, position: int) -> int | None:
+    """Find the sequence of the segment with the request of a position; None if it is not open."""
     for block in blocks:
         offset = position - block.first
         inside = offset >= 0 and offset >> 3 < len(block.bits)
@@ -32,10 +40,11 @@ def request_of(blocks: Blocks, position: int) -> int | None:
 
 
 def close(blocks: Blocks, position: int) -> Blocks | None:
-    """The blocks without this position, None if it was not open."""
+    """Close a position. Returns the blocks without it, or None if it was not open."""
     for index, block in enumerate(blocks):
         offset = position - block.first
-        if block.bits == _ALONE:  # as always if the code awaits one task after the other
+        # This is always so if the code awaits one task after the other.
+        if block.bits == _ALONE:
             if offset == 0:
                 if len(blocks) == 1:
                     return ()
@@ -57,5 +66,5 @@ def close(blocks: Blocks, position: int) -> Blocks | None:
 
 
 def count(blocks: Blocks) -> int:
-    """How many positions are open."""
+    """Count the open positions."""
     return sum(int.from_bytes(block.bits, "little").bit_count() for block in blocks)

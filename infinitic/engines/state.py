@@ -1,6 +1,7 @@
 """The head of an instance: the small record that is rewritten at each transition.
 
-It holds what is *open*, never what is done, and no payloads: these stay in the history, and the head names the segment.
+It holds what is *open*, never what is done. It holds no payloads: they stay in the history, and the
+head names the segment. Names of fields are not stored, but their order is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from infinitic.messages.client import ReplyTo
 from infinitic.messages.outcomes import WorkflowStatus
 
 SCHEMA = 1
+"""The number of the form in which heads are stored. It rises when older releases cannot read it."""
 
 
 class _Part(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
@@ -19,9 +21,12 @@ class _Part(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc
 
 
 class OpenBlock(_Part, frozen=True):
-    """Open tasks that one activation asked for: bit n of `bits` is position `first` + n.
+    """Open tasks that one activation asked for.
 
-    `sequence` is that of the segment that holds the requests.
+    Attributes:
+        sequence: that of the segment with the requests.
+        first: the position of bit 0.
+        bits: bit n is set while position `first` + n is open. The lowest bit of a byte comes first.
     """
 
     sequence: int
@@ -30,7 +35,13 @@ class OpenBlock(_Part, frozen=True):
 
 
 class Timer(_Part, frozen=True):
-    """An open timer. `task` says that it is the total timeout of the task at this position."""
+    """An open timer.
+
+    Attributes:
+        due: when it fires, in seconds since the Unix epoch.
+        position: its position, or that of its task.
+        task: whether it is the total timeout of the task at this position.
+    """
 
     due: float
     position: int
@@ -38,10 +49,15 @@ class Timer(_Part, frozen=True):
 
 
 class Retry(_Part, frozen=True):
-    """An open task of which an attempt failed: which attempt is the last one sent or waits to be sent.
+    """An open task of which an attempt failed, with the attempt that was sent last or waits.
 
-    `due` is when it will be sent, None once it was. `request` and `failure` are the sequences of the segments that
-    hold the request and the last failed attempt.
+    Attributes:
+        position: that of the task.
+        request: the sequence of the segment with its request.
+        failure: the sequence of the segment with the last failed attempt.
+        retry_sequence: how often an operator asked for the task again.
+        retry_index: the number of the attempt, from 0.
+        due: when the attempt will be sent, in seconds since the Unix epoch; None once it was.
     """
 
     position: int
@@ -53,7 +69,15 @@ class Retry(_Part, frozen=True):
 
 
 class Method(_Part, frozen=True):
-    """A method that runs, or the first one of the instance. `ended` is the sequence of the segment of its end."""
+    """A method that runs, or the first one of the instance.
+
+    Attributes:
+        id: that of the method. The first one has the id of the instance.
+        name: its name in the class.
+        waiters: the clients that wait for its end.
+        status: whether it runs, or how it ended.
+        ended: the sequence of the segment with its end; 0 while it runs.
+    """
 
     id: str
     name: str
@@ -63,15 +87,39 @@ class Method(_Part, frozen=True):
 
 
 class WorkflowHead(_Part, frozen=True):
-    """The state of one instance. New fields go to the end and have a default.
+    """The state of one instance. New fields go to the end, and have a default.
 
-    `version` is None until the first decision. `pending` is the sequence of the first segment with stimuli that the
-    code was not handed yet, 0 if there are none. `activation` is the number of the last activation, `at` its time.
-    `deciding` is the first segment with its stimuli while it runs on another worker, else 0, and `digest` that of the
-    last decision taken from there. `position` is the next free one, `sequence` that of the last segment. `stalled` is
-    why the engine cannot run the code. `epoch` rises when an activation is to be run anew: decisions of an older epoch
-    count no more. `skip` is how many stimuli from segment `deciding` on (if that is 0: `pending`) were handed over.
-    `failures` are those of background tasks that nobody has awaited so far, a line each.
+    Times are in seconds since the Unix epoch.
+
+    Attributes:
+        schema: the number of this form, see `SCHEMA`.
+        id: the id of the instance.
+        name: the name of its workflow.
+        started_at: when it started.
+        methods: the first method, and those that run.
+        version: that of its code; None until the first activation.
+        run: which run of the workflow it is. Task ids contain it.
+        status: what has become of the instance.
+        meta: what the client that started it gave along.
+        open: the open tasks.
+        timers: the open timers.
+        retries: the open tasks that have failed before.
+        armed: when the next wake comes; None if none is on its way.
+        pending: the first segment with stimuli that the code was not handed; 0: there are none.
+        activation: the number of the last activation.
+        at: the time that the code saw in it.
+        deciding: the first segment with its stimuli while it runs on another worker; otherwise 0.
+        digest: that of the last decision from another worker.
+        position: the next free position.
+        sequence: that of the last segment.
+        canceling: whether somebody has cancelled the instance.
+        stalled: why the engine cannot run the code; None if it can.
+        parked: whether its messages go to the dead letters.
+        retention: seconds to keep it once it is closed.
+        closed_at: when it closed; None while it is open.
+        epoch: rises when an activation is to be run anew. Decisions of an older epoch do not count.
+        skip: how many stimuli from segment `deciding` on (`pending` if that is 0) were handed over.
+        failures: what background tasks have raised and nobody has awaited, one line each.
     """
 
     schema: int
@@ -105,7 +153,7 @@ class WorkflowHead(_Part, frozen=True):
 
     @property
     def closed(self) -> bool:
-        """True once nothing can happen any more: this is a tombstone."""
+        """Whether nothing can happen any more: this is a tombstone."""
         return self.closed_at is not None
 
 
@@ -114,24 +162,33 @@ _decode = msgspec.msgpack.Decoder(WorkflowHead).decode
 
 
 class NewerSchema(DecodingError):
-    """The head was written by a newer release: it is left to workers of that release (rule S41)."""
+    """The head was written by a newer release. It is left to workers of that release (S41)."""
 
 
 def decode(data: bytes) -> WorkflowHead:
-    """A head from its bytes. Raises `NewerSchema`, or `DecodingError` for bytes that are no head."""
+    """Decode a head.
+
+    Raises:
+        NewerSchema: a newer release wrote it.
+        DecodingError: these bytes are no head.
+    """
     try:
         head = _decode(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # bytes that are no head raise any of these
-        schema = _schema_of(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        schema = _read_schema(data)
         if schema is not None and schema > SCHEMA:
-            raise NewerSchema(f"This state has schema {schema}, this release knows {SCHEMA}") from error
+            raise NewerSchema(_describe_newer(schema)) from error
         raise DecodingError(f"This state cannot be decoded: {error}") from error
     if head.schema > SCHEMA:
-        raise NewerSchema(f"This state has schema {head.schema}, this release knows {SCHEMA}")
+        raise NewerSchema(_describe_newer(head.schema))
     return head
 
 
-def _schema_of(data: bytes) -> int | None:
+def _describe_newer(schema: int) -> str:
+    return f"This state has schema {schema}, and this release knows up to {SCHEMA}: it waits for a newer worker"
+
+
+def _read_schema(data: bytes) -> int | None:
     try:
         fields = msgspec.msgpack.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):

@@ -1,6 +1,7 @@
-"""What an input may say about an instance: checked against the head before anything is done with it.
+"""Checks what an input says about an instance against its head, before anything is done with it.
 
-Names, encodings and sizes are checked when a message is decoded. Here is what only the head can tell.
+Names, encodings and sizes are checked when a message is decoded. Here is what only the head can
+tell.
 """
 
 from __future__ import annotations
@@ -27,46 +28,61 @@ from infinitic.messages.engine import Decision
 from infinitic.messages.outcomes import WorkflowStatus
 
 MAX_DECIDED = 32_768
-"""Commands in one decision. Executors stop well before."""
+"""Commands in one decision. Executors stop well before that."""
 MAX_DIGEST = 64
-MAX_TAKEN = 2**31 - 1
+"""Characters of a digest."""
+MAX_HANDED = 2**31 - 1
+"""Stimuli in one activation."""
 
 
 class InvalidInput(InfiniticError):
-    """An input that decodes, but says what cannot be. It goes to the dead letters alone; its instance goes on."""
+    """An input can be decoded, but says what cannot be.
+
+    The message goes to the dead letters, and its instance goes on. If it was the decision that the
+    instance waits for, the instance stalls. This is a bug of whoever sent it: read the reason in
+    the dead letter.
+    """
 
 
 def check_decision(head: WorkflowHead, decision: Decision) -> None:
-    """Raise `InvalidInput` if no code can have decided this for the activation that runs.
+    """Check that code can have decided this in the activation that runs.
 
-    Nothing is allocated before: positions become bits in the head.
+    Nothing is allocated before. Positions become bits in the head, so a wrong one could take all
+    memory.
+
+    Args:
+        head: the instance.
+        decision: what a workflow executor sent.
+
+    Raises:
+        InvalidInput: what is wrong with it.
     """
     if len(decision.commands) > MAX_DECIDED:
-        raise InvalidInput(f"A decision of {len(decision.commands):,} commands; {MAX_DECIDED:,} are possible")
-    if decision.taken is not None and not 0 < decision.taken <= MAX_TAKEN:
-        raise InvalidInput(f"A decision for {decision.taken} of the stimuli")
+        raise InvalidInput(f"A decision has {len(decision.commands):,} commands; at most {MAX_DECIDED:,} are possible")
+    if decision.handed is not None and not 0 < decision.handed <= MAX_HANDED:
+        raise InvalidInput(f"A decision is for {decision.handed} stimuli; possible are 1 to {MAX_HANDED:,}")
     if not 0 <= decision.version <= MAX_VERSION:
-        raise InvalidInput(f"A decision of version {decision.version}")
+        raise InvalidInput(f"A decision is of version {decision.version}; possible are 0 to {MAX_VERSION:,}")
     if not 0 <= decision.retention <= MAX_SECONDS:
-        raise InvalidInput(f"A decision with a retention of {decision.retention} s")
+        raise InvalidInput(f"A decision has a retention of {decision.retention} s, not 0 to {MAX_SECONDS:,.0f} s")
     if len(decision.digest) > MAX_DIGEST:
-        raise InvalidInput(f"A decision with a digest of {len(decision.digest):,} characters")
+        raise InvalidInput(f"A decision has a digest of {len(decision.digest):,} characters, not {MAX_DIGEST} or less")
     running = {method.id for method in head.methods if method.status is WorkflowStatus.RUNNING}
     position = head.position
     for command in decision.commands:
         match command:
             case ScheduleTask():
-                position = _next(position, command.position)
+                position = _count_position(position, command.position)
                 _check_instant(command.timeout_at)
                 _check_names(command)
             case StartTimer():
-                position = _next(position, command.position)
+                position = _count_position(position, command.position)
                 _check_instant(command.due)
             case RecordInline():
-                position = _next(position, command.position)
+                position = _count_position(position, command.position)
             case CancelPosition():
                 if not 0 <= command.position < position:
-                    raise InvalidInput(f"A decision cancels position {command.position}, which was never asked for")
+                    raise InvalidInput(f"A decision cancels position {command.position}, which nothing has asked for")
             case CompleteMethod() | FailMethod() | CancelMethod():
                 if command.method_id not in running:
                     raise InvalidInput(f"A decision ends the method {command.method_id[:80]!r}, which does not run")
@@ -77,8 +93,8 @@ def check_decision(head: WorkflowHead, decision: Decision) -> None:
                 assert_never(command)
 
 
-def _next(free: int, position: int) -> int:
-    """Positions count on, without a gap: a history with one is taken for damaged."""
+def _count_position(free: int, position: int) -> int:
+    """Check that positions count on without a gap. A history with a gap counts as damaged."""
     if position != free:
         raise InvalidInput(f"A decision asks for something at position {position}; the next free one is {free}")
     return position + 1
@@ -86,7 +102,7 @@ def _next(free: int, position: int) -> int:
 
 def _check_instant(instant: float | None) -> None:
     if instant is not None and not math.isfinite(instant):
-        raise InvalidInput(f"A decision waits until {instant}")
+        raise InvalidInput(f"A decision waits until {instant}, which is no point in time")
 
 
 def _check_names(command: ScheduleTask) -> None:
@@ -96,4 +112,4 @@ def _check_names(command: ScheduleTask) -> None:
         for tag in command.tags:
             ids.check_name("A tag", tag)
     except UsageError as error:
-        raise InvalidInput(f"A decision asks for a task that cannot be: {error}") from error
+        raise InvalidInput(f"A decision asks for an impossible task: {error}") from error

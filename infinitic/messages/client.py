@@ -112,7 +112,7 @@ class _Request(msgspec.Struct, frozen=True):
 _decode_request = msgspec.json.Decoder(_Request).decode
 
 
-def request_of(body: bytes) -> str | None:
+def read_request_id(body: bytes) -> str | None:
     """The request id in a body that may be no response otherwise. None: there is none."""
     try:
         return _decode_request(body).request

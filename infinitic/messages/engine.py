@@ -134,7 +134,7 @@ class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
     commands: tuple[Command, ...] = msgspec.field(name="c", default=())
     stalled: str | None = msgspec.field(name="e", default=None)
     epoch: Whole | None = msgspec.field(name="k", default=None)
-    taken: Whole | None = msgspec.field(name="h", default=None)
+    handed: Whole | None = msgspec.field(name="h", default=None)
     failures: tuple[str, ...] = msgspec.field(name="u", default=())
 
 
@@ -165,7 +165,7 @@ class _Asked(msgspec.Struct, frozen=True):
 _decode_asked = msgspec.json.Decoder(_Asked).decode
 
 
-def requester_of(body: bytes) -> ReplyTo | None:
+def read_requester(body: bytes) -> ReplyTo | None:
     """Who waits for an answer to a body that may be no input otherwise. None: nobody, or it does not tell."""
     try:
         asked = _decode_asked(body)

@@ -66,7 +66,7 @@ class CancelRequested(_Event, frozen=True, tag="x"):
     """Somebody asked to cancel the instance."""
 
 
-class AttemptFailed(_Event, frozen=True, tag="k"):
+class AttemptError(_Event, frozen=True, tag="k"):
     """An attempt of a task failed and will be followed by another one. Not a stimulus: the code is not told."""
 
     position: Whole = msgspec.field(name="p")
@@ -87,16 +87,16 @@ class Activated(_Event, frozen=True, tag="a"):
 
 
 class Partial(_Event, frozen=True, tag="p"):
-    """Of the stimuli of the last activation only the first `taken` were handed over: the others wait for the next one.
+    """Of the stimuli of the last activation only the first `handed` were handed over: the others wait for the next one.
 
     It comes before the commands of that activation.
     """
 
-    taken: Whole = msgspec.field(name="h")
+    handed: Whole = msgspec.field(name="h")
 
 
 Stimulus = MethodStarted | TaskResult | TaskError | TaskTimeout | TimerFired | SignalReceived | CancelRequested
-Event = Stimulus | AttemptFailed | Activated | Partial | Command
+Event = Stimulus | AttemptError | Activated | Partial | Command
 
 encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(list[Event])

@@ -83,7 +83,7 @@ _KINDS: dict[type[DeferredError], CauseKind] = {
 }
 
 
-def cause_of(error: BaseException) -> Cause | None:
+def find_cause(error: BaseException) -> Cause | None:
     """The first `DeferredError` found in an exception or the chain of exceptions behind it, as data."""
     seen = 0
     current: BaseException | None = error
@@ -126,14 +126,14 @@ def _to_cause(error: DeferredError) -> Cause | None:
             return None
 
 
-def error_of(cause: Cause) -> DeferredError:
+def make_error(cause: Cause) -> DeferredError:
     """The `DeferredError` that a cause stands for."""
     match cause.kind:
         case CauseKind.TASK_FAILED:
             failure = cause.last_failure or TaskFailure(ExceptionDetail("", ""))
             return TaskFailedError(cause.name, cause.method, cause.id, failure)
         case CauseKind.WORKFLOW_FAILED:
-            nested = error_of(cause.cause) if cause.cause is not None else None
+            nested = make_error(cause.cause) if cause.cause is not None else None
             detail = cause.failure or ExceptionDetail("", "")
             return WorkflowFailedError(cause.name, cause.method, cause.id, detail, nested)
         case CauseKind.CHANNEL_CLOSED:

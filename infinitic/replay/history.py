@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from infinitic.messages import commands
-from infinitic.messages.events import Activated, AttemptFailed, Event, Partial, Stimulus
+from infinitic.messages.events import Activated, AttemptError, Event, Partial, Stimulus
 from infinitic.replay.instance import Instance
 
 _COMMANDS = (
@@ -46,9 +46,9 @@ class Replay:
                 self._flush()
                 self._opened, self._stimuli, self.pending = event, self.pending, []
             elif isinstance(event, Partial):
-                self._stimuli, left = self._stimuli[: event.taken], self._stimuli[event.taken :]
+                self._stimuli, left = self._stimuli[: event.handed], self._stimuli[event.handed :]
                 self.pending = [*left, *self.pending]
-            elif not isinstance(event, AttemptFailed):
+            elif not isinstance(event, AttemptError):
                 self.pending.append(event)
 
     def finish(self, *, unanswered: bool) -> tuple[Activated, list[Stimulus]] | None:

@@ -24,9 +24,9 @@ from infinitic.errors import (
     UsageError,
 )
 from infinitic.failures import describe, qualified_name
-from infinitic.limits import MAX_VALUE_DEPTH, is_deeper, too_deep
+from infinitic.limits import MAX_VALUE_DEPTH, describe_too_deep, is_deeper
 from infinitic.messages.commands import RecordInline
-from infinitic.messages.outcomes import MethodFailure, cause_of, fit_method
+from infinitic.messages.outcomes import MethodFailure, find_cause, fit_method
 from infinitic.replay.loop import WorkflowLoop
 from infinitic.replay.recorder import INLINE, RECORD, Recorder
 
@@ -88,14 +88,14 @@ def _run(
         data = recorder.encode_payload(codec.encode(value))
         what = f"The result of inline {command.name}"
         if is_deeper(data, MAX_VALUE_DEPTH):
-            raise PayloadTooLargeError(too_deep(what))
+            raise PayloadTooLargeError(describe_too_deep(what))
         refusal = budget.count(what, len(data), is_call=False)
         if refusal is not None:
             raise PayloadTooLargeError(refusal)
         recorder.check_together()
         return RecordInline(command.position, command.name, Raw(data))
     except Exception as error:  # noqa: BLE001 (recorded, whatever it is)
-        failure = MethodFailure(describe(error), cause_of(error))
+        failure = MethodFailure(describe(error), find_cause(error))
         if budget.limits is not None:
             failure = fit_method(failure, budget.limits.call)
         return RecordInline(command.position, command.name, failure=failure)

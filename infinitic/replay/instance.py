@@ -34,7 +34,7 @@ from infinitic.errors import (
     UsageError,
 )
 from infinitic.failures import describe
-from infinitic.limits import MAX_VALUE_DEPTH, Limits, extra_size, is_deeper, largest_argument
+from infinitic.limits import MAX_VALUE_DEPTH, Limits, describe_largest_argument, is_deeper, measure_extra
 from infinitic.messages.commands import (
     CancelMethod,
     CancelPosition,
@@ -54,7 +54,7 @@ from infinitic.messages.events import (
     TaskTimeout,
     TimerFired,
 )
-from infinitic.messages.outcomes import MethodFailure, cause_of, fit_method
+from infinitic.messages.outcomes import MethodFailure, find_cause, fit_method
 from infinitic.replay import divergence
 from infinitic.replay.awaited import ReplayLogger, TaskDeferred, TimerDeferred
 from infinitic.replay.background import BackgroundFailures
@@ -329,7 +329,7 @@ class Instance:
                 foreign,
             )
             raise StopActivation
-        failure = MethodFailure(describe(error), cause_of(error))
+        failure = MethodFailure(describe(error), find_cause(error))
         limits = self._recorder.budget.limits
         if limits is not None:
             failure = fit_method(failure, limits.call)
@@ -363,11 +363,11 @@ class Instance:
         data = arguments if self.spec.coder is None else recorder.encode_payload(arguments)
         size = len(data)
         if stub.tags or stub.meta:
-            size += extra_size(stub.tags, stub.meta)
+            size += measure_extra(stub.tags, stub.meta)
         deep = size > SHALLOW_BYTES and is_deeper(data, MAX_VALUE_DEPTH)
         if deep or not recorder.budget.take(size):
             what = f"The arguments of {stub.service}.{stub.spec.name}"
-            recorder.make_room(what, size, lambda: largest_argument(arguments), deep=deep)
+            recorder.make_room(what, size, lambda: describe_largest_argument(arguments), deep=deep)
         position = recorder.next_position()
         timeout_at = None if stub.total_timeout is None else self.loop.now + stub.total_timeout
         command = ScheduleTask(position, stub.service, stub.spec.name, Raw(data), stub.tags, stub.meta, timeout_at)

@@ -24,7 +24,7 @@ from infinitic.errors import (
     UsageError,
     WorkflowCodeError,
 )
-from infinitic.limits import Limits, too_deep
+from infinitic.limits import Limits, describe_too_deep
 from infinitic.messages.commands import Command, RefuseCall, ScheduleTask
 from infinitic.replay import divergence
 from infinitic.replay.budget import Budget
@@ -219,7 +219,7 @@ class Recorder:
                 return
             reason = recorded.reason
         elif deep:
-            reason = too_deep(name)
+            reason = describe_too_deep(name)
         else:
             refusal = self.budget.count(name, size)
             if refusal is None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from infinitic import topics
-from infinitic.engines.workflow.render import Outgoing, to_client
+from infinitic.engines.workflow.render import Outgoing, make_response
 from infinitic.failures import fit_text
 from infinitic.messages import client, engine
 from infinitic.runtime.backoff import retry_while_unavailable
@@ -153,9 +153,9 @@ def _cut(letter: Message, limit: int) -> Message:
 def _refusals(deliveries: Sequence[Delivery], reason: str) -> list[Outgoing]:
     refusals: list[Outgoing] = []
     for delivery in deliveries:
-        to = engine.requester_of(delivery.message.body)
+        to = engine.read_requester(delivery.message.body)
         if to is not None:
-            refusals.append(to_client(to, client.WorkflowUnknown(to.request, fit_text(reason, CAUSE_BYTES))))
+            refusals.append(make_response(to, client.WorkflowUnknown(to.request, fit_text(reason, CAUSE_BYTES))))
     return refusals
 
 

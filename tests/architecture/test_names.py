@@ -16,21 +16,16 @@ IRREGULAR_PARTICIPLES = (
     "held hidden kept known left lost made meant met paid proven said seen sent shown sold sought spent spoken stolen "
     "stuck taken taught thought thrown told torn understood woken won worn written"
 )
-DUPLICATE_CLASSES = frozenset({"AttemptFailed"})
+DUPLICATE_CLASSES = frozenset[str]()
 """Names that two classes still share."""
 BARE_PARTICIPLES = frozenset(
     [
-        "_bounded",
         "_called",
-        "_ended",
-        "_fitted",
         "_found",
-        "_pruned",
         "_shortened",
         "_unexpected",
         "_unfinished",
         "_untyped",
-        "needed",
         "numbered",
         "replayed",
         "tuned",

@@ -23,7 +23,7 @@ REPLACED_WORDS = {
 
 OLD_NAMES = frozenset(
     [
-        "Bury",
+        "SendToDeadLetters",
         "FOLD_BYTES",
         "FOLD_MESSAGES",
         "_bury",

@@ -58,7 +58,7 @@ STIMULI: list[events.Stimulus] = [
 ]
 EVENTS: list[events.Event] = [
     *STIMULI,
-    events.AttemptFailed(0, FAILURE, {"k": b"v"}),
+    events.AttemptError(0, FAILURE, {"k": b"v"}),
     events.Activated(1, 2.0),
     *COMMANDS_0_1,
     events.Activated(2, 3.0, each=True),
@@ -84,7 +84,7 @@ INPUTS: list[engine.Input] = [
     ),
     engine.TaskFailed(made_at=1.0, position=0, failure=FAILURE, run=1, retry_sequence=1, retry_index=2),
     engine.Wait(made_at=1.0, reply_to=TO, method_id="m", single=True, stop=True),
-    engine.Decision(made_at=1.0, activation=1, version=2, commands=tuple(COMMANDS), epoch=3, taken=1),
+    engine.Decision(made_at=1.0, activation=1, version=2, commands=tuple(COMMANDS), epoch=3, handed=1),
     engine.TaskCompleted(made_at=1.0, position=0, value=Raw(b"2")),
     engine.AttemptFailed(
         made_at=1.0, position=0, failure=FAILURE, delay=2.0, sequence=1, run=1, retry_sequence=2, retry_index=1

@@ -62,7 +62,7 @@ async def run_again(sim: Simulation, key: StateKey) -> None:
                 activated, opened, stimuli, recorded = event, stimuli, [], []
             elif isinstance(event, get_args(events.Stimulus)):
                 stimuli.append(event)
-            elif not isinstance(event, events.AttemptFailed):
+            elif not isinstance(event, events.AttemptError):
                 recorded.append(event)
     activate()
     instance.close()

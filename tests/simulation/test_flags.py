@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infinitic import Workflow
 from infinitic.engines.state import Method, WorkflowHead
-from infinitic.engines.workflow.transition import conclude, flag_of
+from infinitic.engines.workflow.transition import choose_flag, conclude
 from infinitic.storage import Flag, Query
 from tests.simulation.cases import Case
 from tests.simulation.world import World, run_scenario
@@ -56,4 +56,4 @@ def test_an_instance_that_stalled_in_an_older_release_shows_at_its_next_transiti
     head = WorkflowHead(1, "w", "Trip", 1.0, (Method("w", "run"),), version=1, pending=1, stalled="why")
     entry = conclude(head, head, (), (), 2.0).entry
     assert entry is not None
-    assert entry.flag is flag_of(head) is Flag.STALLED
+    assert entry.flag is choose_flag(head) is Flag.STALLED

@@ -161,7 +161,7 @@ def test_a_request_older_than_the_window_is_answered() -> None:
     ],
 )
 def test_nobody_is_answered_where_the_body_does_not_tell_whom(body: bytes) -> None:
-    assert engine.requester_of(body) is None
+    assert engine.read_requester(body) is None
 
 
 def test_a_response_that_cannot_be_decoded_is_raised_to_who_waits_for_it() -> None:

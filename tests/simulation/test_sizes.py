@@ -175,7 +175,7 @@ def test_what_is_asked_for_between_two_rests_does_not_depend_on_what_else_came(s
             start_workers(world, split, cache_size=cache_size)
             assert await handle.result() == 30 * 60 * KB
             _, history = read_only_instance(world)
-            partial = [event.taken for event in history if isinstance(event, events.Partial)]
+            partial = [event.handed for event in history if isinstance(event, events.Partial)]
             assert len(partial) > 2
             assert sum(len(bytes(event.arguments)) for event in history if isinstance(event, ScheduleTask)) > 1_800_000
 

@@ -201,7 +201,7 @@ class World:
 
     async def settle(self) -> None:
         """Let time pass until nothing is on its way: no stale wake, no retry, no forgotten task."""
-        while (due := self.broker.next_due()) is not None and due - self.clock.now() < LONGEST_DELAY:
+        while (due := self.broker.find_next_due()) is not None and due - self.clock.now() < LONGEST_DELAY:
             await asyncio.sleep(max(0.001, due - self.clock.now()))
             await self.run_until_idle()
         await asyncio.sleep(LONGEST_RETRIES)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from infinitic.engines import state
 from infinitic.engines.positions import open_block
 from infinitic.engines.state import Method, Timer, WorkflowHead
-from infinitic.engines.workflow import Taken, take
+from infinitic.engines.workflow import InputResult, take
 from infinitic.errors import ExceptionDetail, TaskFailure
 from infinitic.messages import engine as inputs
 from infinitic.messages.client import ReplyTo
@@ -21,7 +21,7 @@ from infinitic.storage import StateKey
 
 KEY = StateKey("Trip", "t1")
 NOW = 1_000_000.0
-HORIZON = 1000.0
+WINDOW = 1000.0
 ME = ReplyTo("client", "7")
 FAILURE = TaskFailure(ExceptionDetail("builtins.ValueError", "no"))
 VALUE = Raw(b"1")
@@ -76,15 +76,15 @@ ALL: list[Input] = [
 
 def taken(
     head: WorkflowHead | None, message: Input, now: float = NOW, headers: Mapping[str, str] | None = None
-) -> Taken:
+) -> InputResult:
     """Take it, and prove that nothing but the arguments decides."""
     before = None if head is None else state.encode(head)
-    result = take(head, KEY, message, now, HORIZON, headers or {})
-    assert take(head, KEY, message, now, HORIZON, headers or {}) == result
+    result = take(head, KEY, message, now, WINDOW, headers or {})
+    assert take(head, KEY, message, now, WINDOW, headers or {}) == result
     assert before is None or (head is not None and state.encode(head) == before)
     return result
 
 
-def changed(result: Taken) -> WorkflowHead:
+def changed(result: InputResult) -> WorkflowHead:
     assert result.head is not None
     return result.head

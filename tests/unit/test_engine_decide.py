@@ -12,7 +12,7 @@ from infinitic.engines import state
 from infinitic.engines.effects import Answer, ArmWake, Effect, SendTask
 from infinitic.engines.positions import count, open_block
 from infinitic.engines.state import Method, Retry, Timer, WorkflowHead
-from infinitic.engines.workflow import Transition, begin, begin_elsewhere, conclude, decide, runnable, stall
+from infinitic.engines.workflow import Transition, begin, begin_elsewhere, conclude, decide, is_runnable, stall
 from infinitic.errors import ExceptionDetail
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import (
@@ -74,11 +74,11 @@ def test_activations_are_numbered_and_their_time_never_goes_back() -> None:
 
 def test_code_is_run_when_stimuli_wait_and_nothing_keeps_it_from_running() -> None:
     waiting = replace(RUNNING, pending=2)
-    assert runnable(waiting)
-    assert not runnable(RUNNING)
-    assert not runnable(replace(waiting, deciding=2))
-    assert not runnable(stall(waiting, "a bug"))
-    assert not runnable(replace(CLOSED, pending=2))
+    assert is_runnable(waiting)
+    assert not is_runnable(RUNNING)
+    assert not is_runnable(replace(waiting, deciding=2))
+    assert not is_runnable(stall(waiting, "a bug"))
+    assert not is_runnable(replace(CLOSED, pending=2))
     assert stall(waiting, "a bug") == replace(waiting, stalled="a bug")
 
 
@@ -251,7 +251,7 @@ def test_an_activation_that_handed_over_some_leaves_the_others() -> None:
     done, _ = decide(again, [], 0, 0.0, Activated(4, NOW, each=True))
     assert (done.pending, done.skip) == (0, 0)
     elsewhere = replace(DECIDING, pending=3)
-    left, _ = decide(elsewhere, [], 0, 0.0, taken=3)
+    left, _ = decide(elsewhere, [], 0, 0.0, handed=3)
     assert (left.deciding, left.pending, left.skip) == (0, 2, 3)
     handed, _ = decide(replace(elsewhere, skip=3), [], 0, 0.0)
     assert (handed.deciding, handed.pending, handed.skip) == (0, 3, 0), "what came meanwhile was not handed over"

@@ -18,7 +18,7 @@ def test_one_position_is_one_bit() -> None:
 
 def test_holes_are_not_open() -> None:
     blocks = (open_block(1, [2, 4, 10]),)
-    assert [each for each in range(-3, 20) if positions.request_of(blocks, each)] == [2, 4, 10]
+    assert [each for each in range(-3, 20) if positions.find_request(blocks, each)] == [2, 4, 10]
     assert blocks[0].bits == b"\x05\x01"
     assert positions.count(blocks) == 3
 
@@ -35,13 +35,13 @@ def test_closing_is_that_of_a_set(activations: list[set[int]], closings: list[in
         model |= dict.fromkeys(opened, sequence)
         first = opened[-1] + 1
     for position in closings:
-        assert positions.request_of(blocks, position) == model.get(position)
+        assert positions.find_request(blocks, position) == model.get(position)
         closed = positions.close(blocks, position)
         assert (closed is None) == (position not in model)
         model.pop(position, None)
         blocks = blocks if closed is None else closed
         assert positions.count(blocks) == len(model)
-    found = {each: positions.request_of(blocks, each) for each in range(200)}
+    found = {each: positions.find_request(blocks, each) for each in range(200)}
     assert {each: request for each, request in found.items() if request} == model
     for position in model:
         closed = positions.close(blocks, position)

@@ -1,4 +1,4 @@
-"""`needed` and `render`: effects become messages, with the payloads that the history holds."""
+"""`find_referenced_segments` and `render`: effects become messages, with the payloads that the history holds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infinitic.engines import effects, state
 from infinitic.engines.effects import ActivateElsewhere, Answer, ArmWake, Confirm, Effect, Refuse, SendTask, Tell
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.describe import describe
-from infinitic.engines.workflow.render import Outgoing, needed, render
+from infinitic.engines.workflow.render import Outgoing, find_referenced_segments, render
 from infinitic.errors import ExceptionDetail, TaskFailure
 from infinitic.limits import CARRIED
 from infinitic.messages import client, engine, events, executor, service
@@ -30,15 +30,18 @@ BOOK = ScheduleTask(0, "Flights", "book", Raw(b'["LIS"]'), ("eu",), {"k": b"1"})
 PAY = ScheduleTask(1, "Payments", "pay", Raw(b"[7]"))
 SEGMENTS: Mapping[int, Sequence[Event]] = {
     1: [events.MethodStarted("t1", "book", Raw(b"[]")), Activated(1, NOW), BOOK, PAY],
-    2: [events.AttemptFailed(1, FAILURE), events.AttemptFailed(0, FAILURE, {"k": b"2"})],
+    2: [events.AttemptError(1, FAILURE), events.AttemptError(0, FAILURE, {"k": b"2"})],
     3: [CompleteMethod("t1", VALUE)],
 }
 
 
 def rendered(*wanted: Effect | Tell) -> list[Outgoing]:
-    """Render, and prove that nothing but the arguments decides, and that `needed` names all that it takes."""
+    """Render, and prove that only the arguments decide.
+
+    `find_referenced_segments` names all segments that it takes.
+    """
     kept = [effect for effect in wanted if isinstance(effect, Effect)]
-    sequences = needed(kept, 3)
+    sequences = find_referenced_segments(kept, 3)
     segments = {sequence: SEGMENTS[sequence] for sequence in sequences}
     before = state.encode(RUNNING), repr(segments)
     result = render(wanted, RUNNING, segments, NOW, LONGEST)
@@ -100,7 +103,7 @@ def test_a_wake_comes_back_to_its_instance_when_it_is_due() -> None:
 
 def activated(head: WorkflowHead, pending: int, segments: dict[int, list[Event]]) -> executor.Activate:
     effect = ActivateElsewhere(2, pending)
-    assert needed([effect], head.sequence) == set(), "history is read by the executor, if at all"
+    assert find_referenced_segments([effect], head.sequence) == set(), "history is read by the executor, if at all"
     (sent,) = render([effect], head, segments, NOW, LONGEST)
     assert sent.topic == topics.workflow_executor("Trip")
     assert len(sent.message.body) <= CARRIED
@@ -153,7 +156,7 @@ def test_a_failure_is_cut_to_what_the_next_attempt_has_room_for() -> None:
     detail = ExceptionDetail("ValueError", "no" * 1000, "line\n" * 100_000, None, {"a": 1})
     failure = TaskFailure(detail, "w", previous=TaskFailure(detail))
     request = ScheduleTask(0, "Flights", "book", Raw(b'["%b"]' % (b"x" * 100_000)), meta={"k": b"1"})
-    segments: dict[int, list[Event]] = {1: [request], 2: [events.AttemptFailed(0, failure, {"k": b"2"})]}
+    segments: dict[int, list[Event]] = {1: [request], 2: [events.AttemptError(0, failure, {"k": b"2"})]}
     retry = SendTask(0, 1, 0, 1, 2)
     for longest in (10_000_000, 200_000, 103_000):
         (sent,) = render([retry], RUNNING, segments, NOW, longest)
@@ -168,7 +171,7 @@ def test_a_failure_is_cut_to_what_the_next_attempt_has_room_for() -> None:
 def test_meta_that_leaves_no_room_is_left_out_and_the_failure_says_so() -> None:
     """Executors do not send it; one of an older release may have."""
     request = ScheduleTask(0, "Flights", "book", Raw(b'["%b"]' % (b"x" * 3_000_000)), meta={"k": b"1"})
-    spoilt = events.AttemptFailed(0, FAILURE, {"k": b"2" * 2_400_000})
+    spoilt = events.AttemptError(0, FAILURE, {"k": b"2" * 2_400_000})
     (sent,) = render([SendTask(0, 1, 0, 1, 2)], RUNNING, {1: [request], 2: [spoilt]}, NOW, 5_000_000)
     assert len(sent.message.body) <= 5_000_000
     attempt = service.decode(sent.message.body)
@@ -192,5 +195,5 @@ def test_a_result_that_no_message_takes_is_told_as_a_failure_with_sizes() -> Non
 
 def test_needed_names_only_what_is_written() -> None:
     """The segment of the transition itself is at hand: it is not asked for."""
-    assert needed([SendTask(0, 1), SendTask(4, 3, 0, 1, 2), Answer(ME, "t1", 4)], 3) == {1, 2, 3}
-    assert needed([Confirm(ME), Refuse(ME), ArmWake(NOW)], 3) == set()
+    assert find_referenced_segments([SendTask(0, 1), SendTask(4, 3, 0, 1, 2), Answer(ME, "t1", 4)], 3) == {1, 2, 3}
+    assert find_referenced_segments([Confirm(ME), Refuse(ME), ArmWake(NOW)], 3) == set()

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from infinitic import ids
 from infinitic.engines import state
-from infinitic.engines.effects import Answer, Bury, Confirm, Postpone, Refuse, SendTask, Tell
+from infinitic.engines.effects import Answer, Confirm, Postpone, Refuse, SendTask, SendToDeadLetters, Tell
 from infinitic.engines.state import Method, WorkflowHead
-from infinitic.engines.workflow import Taken
+from infinitic.engines.workflow import InputResult
 from infinitic.engines.workflow.take import WAITS
 from infinitic.messages import engine as inputs, events
 from infinitic.messages.client import ReplyTo
@@ -31,7 +31,6 @@ from tests.unit.engine_samples import (
     DESCRIBE,
     ENDED,
     FAILED,
-    HORIZON,
     ME,
     NOW,
     RETRY,
@@ -41,6 +40,7 @@ from tests.unit.engine_samples import (
     VALUE,
     WAIT,
     WAKE,
+    WINDOW,
     changed,
     taken,
 )
@@ -70,17 +70,17 @@ def test_a_start_creates_and_a_repeat_changes_nothing() -> None:
         pending=1,
     )
     assert created.events == (events.MethodStarted("t1", "book", Raw(b"[]")),)
-    assert taken(created.head, START) == Taken(created.head)
-    assert taken(CLOSED, START) == Taken(CLOSED)
+    assert taken(created.head, START) == InputResult(created.head)
+    assert taken(CLOSED, START) == InputResult(CLOSED)
 
 
 def test_a_start_older_than_the_window_is_buried() -> None:
     """S13."""
-    old = replace(START, made_at=NOW - HORIZON - 0.001)
-    assert isinstance(taken(None, old).handling, Bury)
+    old = replace(START, made_at=NOW - WINDOW - 0.001)
+    assert isinstance(taken(None, old).handling, SendToDeadLetters)
     assert taken(None, old).head is None
-    assert taken(RUNNING, old) == Taken(RUNNING), "with state, it is a repeat"
-    assert taken(None, replace(START, made_at=NOW - HORIZON)).head is not None
+    assert taken(RUNNING, old) == InputResult(RUNNING), "with state, it is a repeat"
+    assert taken(None, replace(START, made_at=NOW - WINDOW)).head is not None
 
 
 @pytest.mark.parametrize("message", [CALL, SIGNAL, CANCEL, WAIT, DESCRIBE], ids=lambda message: type(message).__name__)
@@ -96,7 +96,7 @@ def test_what_may_have_overtaken_its_start_waits_seven_times(message: Input) -> 
         waited += handling.at - NOW
         headers = {handling.header: handling.value}
     assert 7.0 < waited < 10.0
-    assert taken(None, old, headers=headers) == Taken(None, replies=(Refuse(ME),))
+    assert taken(None, old, headers=headers) == InputResult(None, replies=(Refuse(ME),))
     for forged in ("", "-1", "1e9", "²", "9" * 5000):
         assert isinstance(taken(None, old, headers={WAITS: forged}).handling, Postpone)
 
@@ -107,26 +107,26 @@ def test_what_may_have_overtaken_its_start_waits_seven_times(message: Input) -> 
 @pytest.mark.parametrize("head", [None, CLOSED], ids=["none", "closed"])
 def test_late_results_and_wakes_are_dropped(head: WorkflowHead | None, message: Input) -> None:
     """S13, F1, F11: no message creates, resurrects or leaves behind state."""
-    assert taken(head, message) == Taken(head)
+    assert taken(head, message) == InputResult(head)
 
 
 @pytest.mark.parametrize("message", [CALL, SIGNAL, CANCEL, RETRY], ids=lambda message: type(message).__name__)
 def test_commands_to_a_closed_instance_are_refused(message: Input) -> None:
-    assert taken(CLOSED, message) == Taken(CLOSED, replies=(Refuse(ME),))
-    assert taken(CLOSED, replace(message, reply_to=None)) == Taken(CLOSED)
+    assert taken(CLOSED, message) == InputResult(CLOSED, replies=(Refuse(ME),))
+    assert taken(CLOSED, replace(message, reply_to=None)) == InputResult(CLOSED)
 
 
 @pytest.mark.parametrize(
-    ("message", "mark"),
+    ("message", "deduplication_id"),
     [(CALL, "m2"), (SIGNAL, "s1"), (CANCEL, "c1"), (RETRY, "r1")],
     ids=lambda value: type(value).__name__,
 )
-def test_what_settles_no_position_is_recognised_by_its_mark(message: Input, mark: str) -> None:
-    """S13. Older than the deduplication window its mark may be gone: it is never obeyed."""
-    assert taken(RUNNING, message).mark == mark
-    old = taken(RUNNING, replace(message, made_at=NOW - HORIZON - 1.0))
-    assert (old.head, old.mark, old.events, old.outbox) == (RUNNING, None, (), ())
-    assert isinstance(old.handling, Bury)
+def test_what_settles_no_position_is_recognised_by_its_id(message: Input, deduplication_id: str) -> None:
+    """S13. If it is older than the deduplication window, its id may be gone: it is refused."""
+    assert taken(RUNNING, message).deduplication_id == deduplication_id
+    old = taken(RUNNING, replace(message, made_at=NOW - WINDOW - 1.0))
+    assert (old.head, old.deduplication_id, old.events, old.outbox) == (RUNNING, None, (), ())
+    assert isinstance(old.handling, SendToDeadLetters)
 
 
 def test_waiters_of_what_is_there_are_answered_at_once_and_others_wait() -> None:
@@ -134,13 +134,13 @@ def test_waiters_of_what_is_there_are_answered_at_once_and_others_wait() -> None
     waiting = taken(RUNNING, WAIT)
     assert waiting.replies == ()
     assert changed(waiting).methods[0].waiters == (ReplyTo("other", "1"), ME)
-    assert taken(waiting.head, WAIT) == Taken(waiting.head), "a repeat"
+    assert taken(waiting.head, WAIT) == InputResult(waiting.head), "a repeat"
     answer = Answer(ME, "t1", 5)
-    assert taken(ENDED, WAIT) == Taken(ENDED, replies=(answer,))
-    assert taken(CLOSED, WAIT) == Taken(CLOSED, replies=(answer,))
-    assert taken(CLOSED, replace(WAIT, method_id="t1")) == Taken(CLOSED, replies=(answer,))
+    assert taken(ENDED, WAIT) == InputResult(ENDED, replies=(answer,))
+    assert taken(CLOSED, WAIT) == InputResult(CLOSED, replies=(answer,))
+    assert taken(CLOSED, replace(WAIT, method_id="t1")) == InputResult(CLOSED, replies=(answer,))
     for head in (RUNNING, ENDED, CLOSED):
-        assert taken(head, replace(WAIT, method_id="none")) == Taken(head, replies=(Refuse(ME),))
+        assert taken(head, replace(WAIT, method_id="none")) == InputResult(head, replies=(Refuse(ME),))
 
 
 def test_signals_calls_and_cancel_are_stimuli() -> None:
@@ -170,10 +170,10 @@ def test_a_decision_counts_for_the_running_activation_and_once() -> None:
     assert decided.events == DECISION.commands
     assert decided.outbox == (SendTask(4, 3),)
     assert (changed(decided).deciding, changed(decided).digest, changed(decided).position) == (0, "d", 5)
-    assert taken(decided.head, DECISION) == Taken(decided.head)
+    assert taken(decided.head, DECISION) == InputResult(decided.head)
     for activation in (1, 3):
-        assert taken(DECIDING, replace(DECISION, activation=activation)) == Taken(DECIDING)
-    assert taken(RUNNING, replace(DECISION, activation=1)) == Taken(RUNNING), "nobody was asked"
+        assert taken(DECIDING, replace(DECISION, activation=activation)) == InputResult(DECIDING)
+    assert taken(RUNNING, replace(DECISION, activation=1)) == InputResult(RUNNING), "nobody was asked"
 
 
 def test_a_stalled_activation_is_asked_for_again_and_a_good_decision_ends_the_stall() -> None:
@@ -193,8 +193,8 @@ def test_a_repeated_stall_does_not_stall_what_was_retried() -> None:
     stop = replace(DECISION, commands=(), stalled="a bug", epoch=0)
     retried = taken(taken(DECIDING, stop).head, RETRY)
     assert changed(retried).epoch == 1
-    assert taken(retried.head, stop) == Taken(retried.head)
-    assert taken(retried.head, replace(DECISION, epoch=0)) == Taken(retried.head)
+    assert taken(retried.head, stop) == InputResult(retried.head)
+    assert taken(retried.head, replace(DECISION, epoch=0)) == InputResult(retried.head)
     assert changed(taken(retried.head, replace(stop, epoch=1))).stalled == "a bug"
     assert changed(taken(retried.head, replace(DECISION, epoch=1))).deciding == 0
     assert changed(taken(retried.head, replace(DECISION, epoch=None))).deciding == 0
@@ -205,7 +205,7 @@ def test_an_activation_that_runs_elsewhere_is_asked_for_again() -> None:
     again = taken(DECIDING, RETRY)
     assert [type(effect).__name__ for effect in again.outbox] == ["ActivateElsewhere", "Confirm"]
     assert again.head == DECIDING
-    assert taken(RUNNING, RETRY) == Taken(RUNNING, outbox=(Confirm(ME),), mark="r1")
+    assert taken(RUNNING, RETRY) == InputResult(RUNNING, outbox=(Confirm(ME),), deduplication_id="r1")
 
 
 def test_a_client_waits_once_for_a_method() -> None:
@@ -216,7 +216,9 @@ def test_a_client_waits_once_for_a_method() -> None:
 
     def waiters(head: WorkflowHead | None) -> list[str]:
         assert head is not None
-        return [str(ids.number_of(each.request)) for each in head.methods[0].waiters if each.client == "client"]
+        return [
+            str(ids.read_request_number(each.request)) for each in head.methods[0].waiters if each.client == "client"
+        ]
 
     head = taken(RUNNING, wait(20)).head
     assert waiters(head) == ["20"]
@@ -224,17 +226,17 @@ def test_a_client_waits_once_for_a_method() -> None:
     assert waiters(newer) == ["100"]
     both = taken(newer, wait(20)).head
     assert waiters(both) == ["100", "20"], "a repeat; or the clock was set back, and nobody waits for the other one"
-    assert taken(both, wait(20)) == Taken(both)
+    assert taken(both, wait(20)) == InputResult(both)
     assert waiters(taken(both, wait(30)).head) == ["100", "30"]
     assert waiters(taken(both, wait(101)).head) == ["101"]
-    assert taken(newer, wait(100)) == Taken(newer)
-    assert taken(newer, wait(20, stop=True)) == Taken(newer)
+    assert taken(newer, wait(100)) == InputResult(newer)
+    assert taken(newer, wait(20, stop=True)) == InputResult(newer)
     gone = taken(newer, wait(100, stop=True)).head
     assert gone == RUNNING, "the others wait still"
-    assert taken(gone, wait(100, stop=True)) == Taken(gone)
+    assert taken(gone, wait(100, stop=True)) == InputResult(gone)
     for other in (ENDED, CLOSED, None):
-        assert taken(other, wait(1, stop=True)) == Taken(other), "nothing is answered, nothing waits"
-    assert taken(RUNNING, replace(wait(1, stop=True), method_id="none")) == Taken(RUNNING)
+        assert taken(other, wait(1, stop=True)) == InputResult(other), "nothing is answered, nothing waits"
+    assert taken(RUNNING, replace(wait(1, stop=True), method_id="none")) == InputResult(RUNNING)
 
 
 def test_heads_survive_their_encoding() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infinitic.ids import number_of, request_id, request_number
+from infinitic.ids import read_request_number, request_id, request_number
 
 NOW = 1_795_485_600.0
 
@@ -31,7 +31,7 @@ def test_a_busy_client_gives_no_number_again_after_a_restart() -> None:
 
 @pytest.mark.parametrize("number", [0, 1, 15, 16, 255, 59_885_600_000, 2**53])
 def test_the_id_of_a_request_says_its_number(number: int) -> None:
-    assert number_of(request_id(number)) == number
+    assert read_request_number(request_id(number)) == number
 
 
 def test_the_id_of_a_request_is_short() -> None:
@@ -40,4 +40,4 @@ def test_the_id_of_a_request_is_short() -> None:
 
 @pytest.mark.parametrize("request_", ["", "x", "a request", "0x", "f" * 17, "1.5", "\ud800"])
 def test_another_text_says_no_number(request_: str) -> None:
-    assert number_of(request_) == 0
+    assert read_request_number(request_) == 0

@@ -95,7 +95,7 @@ def test_PER_5_a_topic_without_a_subscription_accepts_and_keeps_nothing() -> Non
     world.publish("a1")
     world.publish("a2", at=world.now + 5)
     assert world.member(durable=False).take() == []
-    assert world.broker.next_due() is None
+    assert world.broker.find_next_due() is None
 
 
 @both
@@ -127,7 +127,7 @@ def test_PER_7_an_ephemeral_subscription_leaves_nothing_behind() -> None:
     member.take()
     member.nack("a2", 60)
     world.broker.detach(member.consumer)
-    assert (world.broker.next_due(), world.broker.stats(EPHEMERAL).subscriptions) == (None, {})
+    assert (world.broker.find_next_due(), world.broker.stats(EPHEMERAL).subscriptions) == (None, {})
 
 
 def test_PER_7_what_is_put_off_for_others_survives_an_ephemeral_subscription() -> None:

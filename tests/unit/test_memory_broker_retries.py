@@ -116,7 +116,7 @@ def test_DLY_8_a_hundred_thousand_are_put_off_for_a_day() -> None:
     due = [world.now + 86_400 + (number * 7919) % count for number in range(count)]
     world.broker.publish(KEYED, [Message("", str(number), b"", {}, at) for number, at in enumerate(due)], world.now)
     assert world.stats() == SubscriptionStats(backlog=0, unacked=0, delayed=count, consumers=0)
-    assert world.broker.next_due() == world.now + 86_400
+    assert world.broker.find_next_due() == world.now + 86_400
     world.broker.due(world.now + 86_400 + count)
     assert world.stats() == SubscriptionStats(backlog=count, unacked=0, delayed=0, consumers=0)
 

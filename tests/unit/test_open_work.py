@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from infinitic.engines.open_work import OpenTask, open_positions, open_tasks, segments_needed
+from infinitic.engines.open_work import OpenTask, find_needed_segments, list_open_positions, list_open_tasks
 from infinitic.engines.positions import open_block
 from infinitic.engines.state import Method, Retry, WorkflowHead
 from infinitic.errors import ExceptionDetail, TaskFailure
 from infinitic.messages.commands import ScheduleTask, StartTimer
-from infinitic.messages.events import AttemptFailed, Event
+from infinitic.messages.events import AttemptError, Event
 
 
 def head(*blocks: tuple[int, list[int]], retries: tuple[Retry, ...] = ()) -> WorkflowHead:
@@ -26,15 +26,15 @@ def test_open_tasks_with_their_attempts() -> None:
     new = TaskFailure(ExceptionDetail("builtins.OSError", "new"))
     retries = (Retry(0, 1, 4, 0, 2, 99.0), Retry(9, 1, 5, 0, 1, None), Retry(70, 6, 6, 0, 1, None))
     waiting = head((1, [0, 9, 17]), (3, [30]), retries=retries)
-    assert list(open_positions(waiting)) == [(0, 1), (9, 1), (17, 1), (30, 3)]
-    assert segments_needed(waiting, 100) == [1, 3, 4, 5]
+    assert list(list_open_positions(waiting)) == [(0, 1), (9, 1), (17, 1), (30, 3)]
+    assert find_needed_segments(waiting, 100) == [1, 3, 4, 5]
     segments: list[list[Event]] = [
         [task(0), StartTimer(1, 7.0), *(task(each) for each in range(2, 18))],
         [task(30)],
-        [AttemptFailed(0, old)],
-        [AttemptFailed(9, old), AttemptFailed(0, new)],
+        [AttemptError(0, old)],
+        [AttemptError(9, old), AttemptError(0, new)],
     ]
-    assert open_tasks(waiting, segments, 100) == [
+    assert list_open_tasks(waiting, segments, 100) == [
         OpenTask(0, "w-2-0", "Hotels", "book0", 3, 99.0, new),
         OpenTask(9, "w-2-9", "Hotels", "book9", 2, None, old),
         OpenTask(17, "w-2-17", "Hotels", "book17"),
@@ -44,12 +44,12 @@ def test_open_tasks_with_their_attempts() -> None:
 
 def test_only_the_first_ones_are_read() -> None:
     waiting = head((1, list(range(10_000))), (2, [10_000]), retries=(Retry(9_999, 1, 7, 0, 1, None),))
-    assert segments_needed(waiting, 3) == [1]
-    found = open_tasks(waiting, [[task(each) for each in range(10_000)]], 3)
+    assert find_needed_segments(waiting, 3) == [1]
+    found = list_open_tasks(waiting, [[task(each) for each in range(10_000)]], 3)
     assert [each.position for each in found] == [0, 1, 2]
 
 
 def test_what_history_does_not_tell_of_is_left_out() -> None:
-    assert open_tasks(head((1, [0, 1])), [[task(1)]], 10) == [OpenTask(1, "w-2-1", "Hotels", "book1")]
-    assert open_tasks(head(), [], 10) == []
-    assert segments_needed(head(), 10) == []
+    assert list_open_tasks(head((1, [0, 1])), [[task(1)]], 10) == [OpenTask(1, "w-2-1", "Hotels", "book1")]
+    assert list_open_tasks(head(), [], 10) == []
+    assert find_needed_segments(head(), 10) == []

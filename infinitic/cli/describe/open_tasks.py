@@ -117,8 +117,8 @@ async def read_head(storage: Storage, key: StateKey) -> WorkflowHead | None:
 
 async def _load_open_tasks(storage: Storage, key: StateKey) -> list[OpenTask]:
     head = await read_head(storage, key)
-    needed = [] if head is None else open_work.segments_needed(head, MAX_TASKS)
+    needed = [] if head is None else open_work.find_needed_segments(head, MAX_TASKS)
     if head is None or not needed:
         return []
     segments = await ensure_checked(storage).states.history(key, sequences=needed)
-    return open_work.open_tasks(head, [decode_events(key, each) for each in segments], MAX_TASKS)
+    return open_work.list_open_tasks(head, [decode_events(key, each) for each in segments], MAX_TASKS)

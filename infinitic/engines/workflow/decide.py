@@ -1,4 +1,4 @@
-"""Activations and what the code asks for in them."""
+"""What the code of a workflow asks for in an activation, applied to the head."""
 
 from __future__ import annotations
 
@@ -34,25 +34,39 @@ MAX_FAILURE = 700
 
 
 def begin(head: WorkflowHead, now: float, *, each: bool) -> Activated:
-    """The next activation: all stimuli that wait go to the code. Its time never goes back (S16).
+    """Open the next activation, in which the stimuli that wait are handed to the code.
 
-    `each` says that there may be several: they are handed over one by one (S19).
+    Args:
+        head: the instance.
+        now: seconds since the Unix epoch. The time that the code sees never goes back (S16).
+        each: whether there may be several stimuli. They are handed over one by one then (S19).
     """
     return Activated(head.activation + 1, now if now > head.at else head.at, each)
 
 
 def begin_elsewhere(head: WorkflowHead, activated: Activated) -> WorkflowHead:
-    """The head while another worker runs this activation."""
+    """Note in the head that another worker runs this activation."""
     return replace(head, activation=activated.number, at=activated.at, pending=0, deciding=head.pending)
 
 
 def stall(head: WorkflowHead, reason: str) -> WorkflowHead:
-    """The code cannot be run: keep everything, run nothing until `retry_workflow_task` (S34)."""
+    """Note that the code cannot be run. Everything is kept, and nothing runs until a retry (S34).
+
+    Args:
+        head: the instance.
+        reason: why, for people. It is cut to `STALL_REASON` bytes.
+    """
     return replace(head, stalled=fit_text(reason, STALL_REASON))
 
 
 def note_failures(head: WorkflowHead, failures: Sequence[str]) -> WorkflowHead:
-    """The head with what background tasks have raised and nobody has awaited, after an activation."""
+    """Note what background tasks of the code have raised and nobody has awaited.
+
+    Args:
+        head: the instance, after an activation.
+        failures: one line each. The first `MAX_FAILURES` of them are kept, and cut to `MAX_FAILURE`
+            characters.
+    """
     kept = tuple(text[:MAX_FAILURE] for text in failures[:MAX_FAILURES])
     return head if kept == head.failures else replace(head, failures=kept)
 
@@ -63,13 +77,21 @@ def decide(
     version: int,
     retention: float,
     activated: Activated | None = None,
-    taken: int | None = None,
+    handed: int | None = None,
 ) -> tuple[WorkflowHead, list[Effect]]:
-    """The head after the commands of an activation, and what they cause. They go to the segment after `head.sequence`.
+    """Apply the commands of an activation. Returns the new head, and the effects of the commands.
 
-    That is the `sequence` of the new head. `conclude` takes it back if there is nothing to write in that segment.
-    `activated` is the activation if it was opened and run in this very transition. `taken` is how many stimuli were
-    handed over, if others wait for the next one.
+    The commands go to the segment after the last one. The new head counts that segment already, so
+    it need not be copied once more; `conclude` takes it back if there is nothing to write.
+
+    Args:
+        head: the instance before.
+        commands: what the code asked for, in order.
+        version: that of the code.
+        retention: seconds to keep the instance once it is closed.
+        activated: the activation, if it was opened and run in this very transition; None if it was
+            opened in an earlier one, and run by another worker.
+        handed: how many of the stimuli were handed over, if others wait for the next activation.
     """
     sequence = head.sequence + 1
     scheduled: list[int] = []
@@ -100,8 +122,8 @@ def decide(
     number, at, pending, skip = head.activation, head.at, head.pending, 0
     if activated is not None:
         number, at, pending = activated.number, activated.at, 0
-    if taken is not None:
-        pending, skip = head.deciding or head.pending, head.skip + taken
+    if handed is not None:
+        pending, skip = head.deciding or head.pending, head.skip + handed
     outbox: list[Effect] = []
     methods = head.methods
     if ended:
@@ -144,17 +166,20 @@ def decide(
 
 
 def _end(methods: list[Method], end: EndMethod, sequence: int) -> list[Effect]:
-    """End a method: its waiters are answered at once (S28). The first one stays, for those who ask later."""
+    """End a method, and answer its waiters at once (S28).
+
+    The first method of an instance stays in the head, for those who ask later.
+    """
     index = next(index for index, method in enumerate(methods) if method.id == end.method_id)
     method = methods[index]
     if index == 0:
-        methods[0] = Method(method.id, method.name, (), _HOW[type(end)], sequence)
+        methods[0] = Method(method.id, method.name, (), _STATUS_AT_END[type(end)], sequence)
     else:
         del methods[index]
     return [Answer(waiter, method.id, sequence) for waiter in method.waiters]
 
 
-_HOW: dict[type[EndMethod], WorkflowStatus] = {
+_STATUS_AT_END: dict[type[EndMethod], WorkflowStatus] = {
     CompleteMethod: WorkflowStatus.COMPLETED,
     FailMethod: WorkflowStatus.FAILED,
     CancelMethod: WorkflowStatus.CANCELED,

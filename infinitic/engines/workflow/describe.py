@@ -12,7 +12,12 @@ MAX_METHODS = 100
 
 
 def describe(head: WorkflowHead, reply_to: ReplyTo) -> Tell:
-    """Everything that the head knows, for people."""
+    """Answer a client that asks what is known of an instance.
+
+    Args:
+        head: the instance.
+        reply_to: who asks.
+    """
     return Tell(
         reply_to,
         WorkflowInfo(
@@ -28,7 +33,7 @@ def describe(head: WorkflowHead, reply_to: ReplyTo) -> Tell:
             more_methods=max(len(head.methods) - MAX_METHODS, 0),
             open_tasks=positions.count(head.open),
             open_timers=sum(not timer.task for timer in head.timers),
-            next_wake=next_due(head),
+            next_wake=find_next_due(head),
             steps=head.position,
             transitions=head.sequence,
             background_failures=head.failures,
@@ -36,8 +41,8 @@ def describe(head: WorkflowHead, reply_to: ReplyTo) -> Tell:
     )
 
 
-def next_due(head: WorkflowHead) -> float | None:
-    """When the earliest timer or retry is due."""
+def find_next_due(head: WorkflowHead) -> float | None:
+    """Find when the earliest timer or retry is due: seconds since the Unix epoch; None: no such."""
     due = [timer.due for timer in head.timers]
     due += [retry.due for retry in head.retries if retry.due is not None]
     return min(due) if due else None

@@ -1,6 +1,7 @@
-"""Effects become messages: with the events of the segments that they refer to, and nothing else.
+"""Makes messages of effects, with the events of the segments that they refer to.
 
-The same function serves the transition that was just committed and the successor that republishes the last outbox.
+The same function serves the transition that was just decided, and the worker that takes the
+instance over and publishes its last outbox again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from infinitic.failures import SMALLEST, fit
 from infinitic.limits import CARRIED, MARGIN
 from infinitic.messages import client, engine, executor, service
 from infinitic.messages.commands import CancelMethod, CompleteMethod, FailMethod, ScheduleTask
-from infinitic.messages.events import Activated, AttemptFailed, Event, Stimulus
+from infinitic.messages.events import Activated, AttemptError, Event, Stimulus
 from infinitic.messages.outcomes import MethodFailure, fit_method
 from infinitic.topics import Topic
 from infinitic.transport import Message
@@ -39,14 +40,22 @@ _ENDS = (CompleteMethod, FailMethod, CancelMethod)
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
-    """A message, and where it goes."""
+    """A message with the topic that it goes to. A `Message` of the transport names no topic."""
 
     topic: Topic
     message: Message
 
 
-def needed(effects: Iterable[Effect], until: int) -> set[int]:
-    """The sequences of the segments, up to `until`, without which these effects cannot be rendered."""
+def find_referenced_segments(effects: Iterable[Effect], until: int) -> set[int]:
+    """Find the segments of history without which these effects cannot be rendered.
+
+    Args:
+        effects: what is to be rendered.
+        until: the last sequence of interest. Later segments are in hand.
+
+    Returns:
+        Sequences of segments.
+    """
     sequences: set[int] = set()
     for effect in effects:
         match effect:
@@ -68,10 +77,16 @@ def needed(effects: Iterable[Effect], until: int) -> set[int]:
 def render(
     effects: Iterable[Effect | Tell], head: WorkflowHead, segments: Segments, now: float, longest: int
 ) -> list[Outgoing]:
-    """Messages for effects, in order.
+    """Make messages of effects, in the same order.
+
+    The same effects give the same messages each time, with the same ids. So whoever receives one
+    twice recognises it.
 
     Args:
-        segments: all that `needed` names, and the last one if it is of this transition.
+        effects: what is to be sent.
+        head: the instance, after the transition.
+        segments: all that `find_referenced_segments` names, and the last one if it is of this
+            transition.
         now: stamped on the messages; seconds since the Unix epoch.
         longest: bytes that a body may have. Failures are cut to fit; nothing else is.
     """
@@ -86,27 +101,27 @@ def render(
                     for event in segments[effect.request]:
                         if type(event) is ScheduleTask:
                             of_segment[event.position] = event
-                outgoing.append(_task(effect, of_segment[effect.position], head, segments, now, longest))
+                outgoing.append(_render_task(effect, of_segment[effect.position], head, segments, now, longest))
             case Answer():
-                outgoing.append(_answer(effect, segments[effect.ended], longest))
+                outgoing.append(_render_answer(effect, segments[effect.ended], longest))
             case Confirm(reply_to=to):
-                outgoing.append(to_client(to, client.Applied(to.request, head.stalled)))
+                outgoing.append(make_response(to, client.Applied(to.request, head.stalled)))
             case Refuse(reply_to=to):
-                outgoing.append(to_client(to, client.WorkflowUnknown(to.request)))
+                outgoing.append(make_response(to, client.WorkflowUnknown(to.request)))
             case Tell(reply_to=to, info=info):
-                outgoing.append(to_client(to, client.Described(to.request, info)))
+                outgoing.append(make_response(to, client.Described(to.request, info)))
             case ArmWake(due=due):
                 body = engine.encode(engine.Wake(made_at=now, due=due))
                 message = Message(ids.wake_id(head.id), head.id, body, deliver_at=due)
                 outgoing.append(Outgoing(topics.workflow_engine(head.name), message))
             case ActivateElsewhere():
-                outgoing.append(_activate(effect, head, segments, longest))
+                outgoing.append(_render_activation(effect, head, segments, longest))
             case _:
                 assert_never(effect)
     return outgoing
 
 
-def _task(
+def _render_task(
     effect: SendTask, request: ScheduleTask, head: WorkflowHead, segments: Segments, now: float, longest: int
 ) -> Outgoing:
     last_failure, meta = None, request.meta
@@ -114,7 +129,7 @@ def _task(
         failed = next(
             event
             for event in segments[effect.failure]
-            if type(event) is AttemptFailed and event.position == effect.position
+            if type(event) is AttemptError and event.position == effect.position
         )
         last_failure, meta = failed.failure, failed.meta
     attempt = service.ExecuteTask(
@@ -136,16 +151,17 @@ def _task(
     )
     body = service.encode(attempt)
     if len(body) > longest and last_failure is not None:
-        body = _fitted(attempt, last_failure, request, longest)
+        body = _encode_fitting(attempt, last_failure, request, longest)
     number = ids.attempt_id(head.id, effect.position, head.run, effect.retry_sequence, effect.retry_index)
     message = Message(ids.task_message_id(head.name, number), None, body)
     return Outgoing(topics.service_executor(request.service), message)
 
 
-def _fitted(attempt: service.ExecuteTask, failure: TaskFailure, request: ScheduleTask, longest: int) -> bytes:
-    """An attempt with as much of the failure before as there is room for.
+def _encode_fitting(attempt: service.ExecuteTask, failure: TaskFailure, request: ScheduleTask, longest: int) -> bytes:
+    """Encode an attempt with as much of the failure before as there is room for.
 
-    Executors see to it that their meta leaves room. One that did not costs its meta, and the failure says so.
+    Executors see to it that their meta leaves room. If one did not, its meta is left out, and the
+    failure says so.
     """
     alone = replace(attempt, last_failure=None)
     room = longest - len(service.encode(alone)) - len(',"f":')
@@ -158,7 +174,7 @@ def _fitted(attempt: service.ExecuteTask, failure: TaskFailure, request: Schedul
     return service.encode(replace(alone, last_failure=fit(failure, room)))
 
 
-def _answer(effect: Answer, events: Sequence[Event], longest: int) -> Outgoing:
+def _render_answer(effect: Answer, events: Sequence[Event], longest: int) -> Outgoing:
     to = effect.reply_to
     for event in events:
         # A class that does not match costs `match` ten times as much as this line.
@@ -166,29 +182,33 @@ def _answer(effect: Answer, events: Sequence[Event], longest: int) -> Outgoing:
             continue
         match event:
             case CompleteMethod(method_id=effect.method_id):
-                answer = to_client(to, client.MethodCompleted(to.request, event.value))
+                answer = make_response(to, client.MethodCompleted(to.request, event.value))
                 if len(answer.message.body) > longest:
-                    too_large = _too_large(len(bytes(event.value)), longest)
-                    return to_client(to, client.MethodFailed(to.request, too_large))
+                    too_large = _describe_too_large(len(bytes(event.value)), longest)
+                    return make_response(to, client.MethodFailed(to.request, too_large))
                 return answer
             case FailMethod(method_id=effect.method_id):
                 failure = fit_method(event.failure, max(longest - MARGIN, 4 * SMALLEST))
-                return to_client(to, client.MethodFailed(to.request, failure))
+                return make_response(to, client.MethodFailed(to.request, failure))
             case CancelMethod(method_id=effect.method_id):
-                return to_client(to, client.MethodCanceled(to.request))
+                return make_response(to, client.MethodCanceled(to.request))
             case _:
                 pass
     raise AssertionError(f"Segment {effect.ended} does not hold the end of method {effect.method_id}")
 
 
-def _too_large(size: int, longest: int) -> MethodFailure:
-    """In place of a result that no message takes: it was recorded where the limit was another one."""
+def _describe_too_large(size: int, longest: int) -> MethodFailure:
+    """Describe a result that no message can carry: it was recorded under another limit."""
     message = f"The method returned, but its result of {size:,} bytes does not fit into a message of {longest:,} bytes"
     return MethodFailure(ExceptionDetail(f"{PayloadTooLargeError.__module__}.{PayloadTooLargeError.__name__}", message))
 
 
-def _activate(effect: ActivateElsewhere, head: WorkflowHead, segments: Segments, longest: int) -> Outgoing:
-    """Stimuli travel along if all of them came in this transition and are small; else they are read from storage."""
+def _render_activation(effect: ActivateElsewhere, head: WorkflowHead, segments: Segments, longest: int) -> Outgoing:
+    """Ask another worker to run an activation.
+
+    The stimuli travel along if all of them came in this transition and are small. Otherwise that
+    worker reads them from the storage.
+    """
     stimuli: list[Stimulus] = []
     opened: Activated | None = None
     for event in segments.get(head.sequence, ()):
@@ -220,6 +240,6 @@ def _activate(effect: ActivateElsewhere, head: WorkflowHead, segments: Segments,
     return Outgoing(topics.workflow_executor(head.name), Message(number, head.id, body))
 
 
-def to_client(reply_to: client.ReplyTo, response: client.Response) -> Outgoing:
-    """A response to one client."""
+def make_response(reply_to: client.ReplyTo, response: client.Response) -> Outgoing:
+    """Make the message with a response to one client."""
     return Outgoing(topics.client(reply_to.client), Message(reply_to.request, None, client.encode(response)))

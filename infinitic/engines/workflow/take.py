@@ -1,4 +1,8 @@
-"""What one input does to an instance. Every input is recognised by what it says: its position, or its mark (S13)."""
+"""What one input does to an instance.
+
+Every input is recognised when it comes again: by its position, or by its deduplication id (S13).
+Each input has a handler of its name. The table of handlers is at the end.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from infinitic.engines.effects import ActivateElsewhere, Answer, Bury, Confirm, Effect, Postpone, Refuse
+from infinitic.engines.effects import ActivateElsewhere, Answer, Confirm, Effect, Postpone, Refuse, SendToDeadLetters
 from infinitic.engines.state import SCHEMA, Method, WorkflowHead
 from infinitic.engines.validate import check_decision
 from infinitic.engines.workflow import tasks
 from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.describe import describe
-from infinitic.engines.workflow.taken import Taken, stimulate
-from infinitic.ids import number_of
+from infinitic.engines.workflow.input_result import InputResult, stimulate
+from infinitic.ids import read_request_number
 from infinitic.messages import engine as inputs, events
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.engine import Input
@@ -24,14 +28,18 @@ from infinitic.storage import StateKey
 WAITS = "infinitic-waits"
 """The header that counts how often an input has waited for the start of its instance."""
 WAIT_SECONDS = (0.1, 0.2, 0.35, 0.6, 1.1, 2.0, 3.7)
-"""Counted, not timed: while the engine is down, nobody has looked whether the start is there."""
+"""Seconds to wait, the first time, the second time, and so on.
+
+The waits are counted, and not measured from when the input was sent: while no engine runs, nobody
+has looked whether the start is there.
+"""
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
-_MARKED = (inputs.CallMethod, inputs.Signal, inputs.Cancel, inputs.RetryWorkflowTask)
-"""Inputs that are recognised by their mark, which is kept for the deduplication window.
+_DEDUPLICATED = (inputs.CallMethod, inputs.Signal, inputs.Cancel, inputs.RetryWorkflowTask)
+"""Inputs that are recognised by their deduplication id, which is kept for the deduplication window.
 
-Older ones are refused: the mark may be gone, and a duplicate would not be recognised.
+Older ones are refused. Their id may be gone, so a duplicate would be obeyed a second time.
 """
 
 
@@ -42,42 +50,56 @@ def take(
     now: float,
     window: float,
     headers: Mapping[str, str] = _NO_HEADERS,
-) -> Taken:
-    """Take one input of the instance `key`. Raises `InvalidInput` for one that cannot be.
+) -> InputResult:
+    """Take one input.
 
     Args:
         head: the instance; None: there is none.
+        key: names the instance.
+        message: the input.
         now: seconds since the Unix epoch.
-        window: the deduplication window, in seconds: how long marks are kept.
-        headers: those of the message, in which one that was postponed says so.
+        window: the deduplication window, in seconds: how long deduplication ids are kept.
+        headers: those of the message. One that was postponed says there how often.
+
+    Raises:
+        InvalidInput: it says what cannot be. It belongs in the dead letters.
     """
     if head is None:
         return _take_without_state(key, message, now, window, headers)
     if head.closed_at is not None:
         return _take_closed(head, message)
-    if now - message.made_at > window and isinstance(message, _MARKED):
-        return Taken(head, handling=Bury(f"This message is older than the deduplication window of {window:.0f} s"))
+    if now - message.made_at > window and isinstance(message, _DEDUPLICATED):
+        return InputResult(head, handling=_give_up("message", window))
     if type(message) is inputs.Wake:
         return tasks.wake(head, message, now, headers)
     return _HANDLERS[type(message)](head, message, now)
 
 
-def _take_without_state(key: StateKey, message: Input, now: float, window: float, headers: Mapping[str, str]) -> Taken:
+def _give_up(what: str, window: float) -> SendToDeadLetters:
+    return SendToDeadLetters(
+        f"This {what} is older than the deduplication window of {window:.0f} s: whether it was handled before, "
+        "nobody knows any more. Send it anew if it was not"
+    )
+
+
+def _take_without_state(
+    key: StateKey, message: Input, now: float, window: float, headers: Mapping[str, str]
+) -> InputResult:
     if isinstance(message, inputs.Start):
         if now - message.made_at > window:
-            return Taken(None, handling=Bury(f"This start is older than the deduplication window of {window:.0f} s"))
+            return InputResult(None, handling=_give_up("start", window))
         return _create(key, message, now)
     reply_to: ReplyTo | None = getattr(message, "reply_to", None)
     waits = isinstance(message, inputs.Signal | inputs.CallMethod | inputs.Cancel | inputs.Wait | inputs.Describe)
     if isinstance(message, inputs.Wait) and message.stop:
-        return Taken(None)
+        return InputResult(None)
     waited = headers.get(WAITS, "0")
     if waits and (count := int(waited) if waited.isdecimal() and len(waited) < 3 else 0) < len(WAIT_SECONDS):
-        return Taken(None, handling=Postpone(now + WAIT_SECONDS[count], WAITS, str(count + 1)))
-    return Taken(None, replies=(Refuse(reply_to),) if reply_to is not None else ())
+        return InputResult(None, handling=Postpone(now + WAIT_SECONDS[count], WAITS, str(count + 1)))
+    return InputResult(None, replies=(Refuse(reply_to),) if reply_to is not None else ())
 
 
-def _create(key: StateKey, message: inputs.Start, now: float) -> Taken:
+def _create(key: StateKey, message: inputs.Start, now: float) -> InputResult:
     waiters = (message.reply_to,) if message.reply_to is not None else ()
     head = WorkflowHead(
         schema=SCHEMA,
@@ -88,112 +110,125 @@ def _create(key: StateKey, message: inputs.Start, now: float) -> Taken:
         meta=message.meta,
         pending=1,
     )
-    return Taken(head, (events.MethodStarted(key.id, message.method, message.arguments),))
+    return InputResult(head, (events.MethodStarted(key.id, message.method, message.arguments),))
 
 
-def _take_closed(head: WorkflowHead, message: Input) -> Taken:
+def _take_closed(head: WorkflowHead, message: Input) -> InputResult:
     match message:
         case inputs.Wait(reply_to=reply_to, method_id=method_id):
             main = head.methods[0]
             if message.stop:
-                return Taken(head)
+                return InputResult(head)
             if method_id is None or method_id == main.id:
-                return Taken(head, replies=(Answer(reply_to, main.id, main.ended),))
-            return Taken(head, replies=(Refuse(reply_to),))
+                return InputResult(head, replies=(Answer(reply_to, main.id, main.ended),))
+            return InputResult(head, replies=(Refuse(reply_to),))
         case inputs.Describe():
             return _describe(head, message, 0.0)
         case inputs.CallMethod() | inputs.Signal() | inputs.Cancel() | inputs.RetryWorkflowTask():
-            return Taken(head, replies=(Refuse(message.reply_to),) if message.reply_to is not None else ())
+            return InputResult(head, replies=(Refuse(message.reply_to),) if message.reply_to is not None else ())
         case _:
-            return Taken(head)
+            return InputResult(head)
 
 
-def _start(head: WorkflowHead, message: inputs.Start, now: float) -> Taken:
-    return Taken(head)
+def _start(head: WorkflowHead, message: inputs.Start, now: float) -> InputResult:
+    return InputResult(head)
 
 
-def _call_method(head: WorkflowHead, message: inputs.CallMethod, now: float) -> Taken:
+def _call_method(head: WorkflowHead, message: inputs.CallMethod, now: float) -> InputResult:
     waiters = (message.reply_to,) if message.reply_to is not None else ()
     methods = (*head.methods, Method(message.method_id, message.method, waiters))
     event = events.MethodStarted(message.method_id, message.method, message.arguments)
-    return stimulate(head, event, mark=message.method_id, methods=methods)
+    return stimulate(head, event, deduplication_id=message.method_id, methods=methods)
 
 
-def _signal(head: WorkflowHead, message: inputs.Signal, now: float) -> Taken:
+def _signal(head: WorkflowHead, message: inputs.Signal, now: float) -> InputResult:
     confirm = (Confirm(message.reply_to),) if message.reply_to is not None else ()
-    return stimulate(head, events.SignalReceived(message.channel, message.value), *confirm, mark=message.signal_id)
+    return stimulate(
+        head, events.SignalReceived(message.channel, message.value), *confirm, deduplication_id=message.signal_id
+    )
 
 
-def _cancel(head: WorkflowHead, message: inputs.Cancel, now: float) -> Taken:
+def _cancel(head: WorkflowHead, message: inputs.Cancel, now: float) -> InputResult:
     confirm = (Confirm(message.reply_to),) if message.reply_to is not None else ()
-    return stimulate(head, events.CancelRequested(), *confirm, mark=message.request_id, canceling=True)
+    return stimulate(head, events.CancelRequested(), *confirm, deduplication_id=message.request_id, canceling=True)
 
 
-def _wait(head: WorkflowHead, message: inputs.Wait, now: float) -> Taken:
+def _wait(head: WorkflowHead, message: inputs.Wait, now: float) -> InputResult:
     method_id = message.method_id or head.methods[0].id
     for index, method in enumerate(head.methods):
         if method.id != method_id:
             continue
         if method.ended:
-            return Taken(head, replies=() if message.stop else (Answer(message.reply_to, method.id, method.ended),))
-        waiters = _waiters(method.waiters, message)
+            return InputResult(
+                head, replies=() if message.stop else (Answer(message.reply_to, method.id, method.ended),)
+            )
+        waiters = _list_waiters(method.waiters, message)
         if waiters == method.waiters:
-            return Taken(head)
+            return InputResult(head)
         methods = (*head.methods[:index], replace(method, waiters=waiters), *head.methods[index + 1 :])
-        return Taken(replace(head, methods=methods))
-    return Taken(head, replies=() if message.stop else (Refuse(message.reply_to),))
+        return InputResult(replace(head, methods=methods))
+    return InputResult(head, replies=() if message.stop else (Refuse(message.reply_to),))
 
 
-def _waiters(waiters: tuple[ReplyTo, ...], message: inputs.Wait) -> tuple[ReplyTo, ...]:
-    """Who waits after this input. A client that has one request for a method at a time is there once.
+def _list_waiters(waiters: tuple[ReplyTo, ...], message: inputs.Wait) -> tuple[ReplyTo, ...]:
+    """List who waits for a method after this input.
 
-    Its requests are numbered: a newer one takes the place of those before. One that seems to be older is a repeat, or
-    the clock of the client was set back while it was down: it waits beside the newer one.
+    A client that has one request at a time for a method is there once. Its requests are numbered. A
+    newer one takes the place of those before. One that seems to be older is a repeat, or the clock
+    of the client was set back while it was down. So it waits beside the newer one.
     """
     mine = message.reply_to
     if not message.single:
         return waiters if mine in waiters else (*waiters, mine)
-    number = number_of(mine.request)
-    newer = tuple(each for each in waiters if each.client == mine.client and number_of(each.request) > number)
+    number = read_request_number(mine.request)
+    newer = tuple(each for each in waiters if each.client == mine.client and read_request_number(each.request) > number)
     others = tuple(each for each in waiters if each.client != mine.client)
     if message.stop:
         return others + newer
     return waiters if newer and mine in waiters else (*others, *newer, mine)
 
 
-def _describe(head: WorkflowHead, message: inputs.Describe, now: float) -> Taken:
-    return Taken(head, replies=(describe(head, message.reply_to),))
+def _describe(head: WorkflowHead, message: inputs.Describe, now: float) -> InputResult:
+    return InputResult(head, replies=(describe(head, message.reply_to),))
 
 
-def _retry_workflow_task(head: WorkflowHead, message: inputs.RetryWorkflowTask, now: float) -> Taken:
-    """Run a stalled instance again. An activation that runs elsewhere is asked for once more: it may be lost there."""
+def _retry_workflow_task(head: WorkflowHead, message: inputs.RetryWorkflowTask, now: float) -> InputResult:
+    """Run a stalled instance again.
+
+    An activation that runs on another worker is asked for once more: it may be lost there.
+    """
     outbox: list[Effect] = []
     if head.deciding:
         outbox.append(ActivateElsewhere(head.activation, head.deciding))
     if message.reply_to is not None:
         outbox.append(Confirm(message.reply_to))
     epoch = head.epoch if head.stalled is None else head.epoch + 1
-    return Taken(replace(head, stalled=None, epoch=epoch), outbox=tuple(outbox), mark=message.request_id)
+    return InputResult(
+        replace(head, stalled=None, epoch=epoch), outbox=tuple(outbox), deduplication_id=message.request_id
+    )
 
 
-def _decision(head: WorkflowHead, message: inputs.Decision, now: float) -> Taken:
-    """What the code asked for on another worker. One that answers no running activation is a repeat."""
+def _decision(head: WorkflowHead, message: inputs.Decision, now: float) -> InputResult:
+    """Apply what the code asked for on another worker.
+
+    A decision that answers no running activation is a repeat, and changes nothing.
+    """
     if not head.deciding or message.activation != head.activation:
-        return Taken(head)
+        return InputResult(head)
     if message.epoch is not None and message.epoch != head.epoch:
-        return Taken(head)
+        return InputResult(head)
     if message.stalled is not None:
-        return Taken(stall(head, message.stalled))
+        return InputResult(stall(head, message.stalled))
     check_decision(head, message)
-    decided, outbox = decide(head, message.commands, message.version, message.retention, taken=message.taken)
+    decided, outbox = decide(head, message.commands, message.version, message.retention, handed=message.handed)
     decided = note_failures(decided, message.failures)
     happened: tuple[events.Event, ...] = message.commands
-    if message.taken is not None:
-        happened = (events.Partial(message.taken), *message.commands)
-    return Taken(replace(decided, digest=message.digest, stalled=None), happened, tuple(outbox))
+    if message.handed is not None:
+        happened = (events.Partial(message.handed), *message.commands)
+    return InputResult(replace(decided, digest=message.digest, stalled=None), happened, tuple(outbox))
 
 
-_HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], Taken]] = {
+_HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], InputResult]] = {
     inputs.Start: _start,
     inputs.CallMethod: _call_method,
     inputs.Signal: _signal,

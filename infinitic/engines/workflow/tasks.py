@@ -1,4 +1,7 @@
-"""What becomes of tasks and timers: results, failures, failed attempts, wakes. Each is recognised by its position."""
+"""What becomes of tasks and timers: results, failures, failed attempts, wakes.
+
+Each input is recognised by its position: once that is closed, a duplicate changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,84 +12,104 @@ from msgspec.structs import replace
 from infinitic.engines import positions
 from infinitic.engines.effects import Effect, Postpone, SendTask
 from infinitic.engines.state import Retry, WorkflowHead
-from infinitic.engines.workflow.taken import Taken
+from infinitic.engines.workflow.input_result import InputResult
 from infinitic.messages import engine as inputs, events
 from infinitic.messages.events import Event
 
 
-def _settle(head: WorkflowHead, position: int, event: Event) -> Taken:
-    """A task is settled: its position is closed, with its timeout and its retries. A duplicate changes nothing."""
+def _settle(head: WorkflowHead, position: int, event: Event) -> InputResult:
+    """Close the position of a task, with its timeout and its retries.
+
+    A duplicate changes nothing.
+    """
     still_open = positions.close(head.open, position)
     if still_open is None:
-        return Taken(head)
+        return InputResult(head)
     pending = head.pending or head.sequence + 1
     if not head.timers and not head.retries:
-        return Taken(replace(head, open=still_open, pending=pending), (event,))
+        return InputResult(replace(head, open=still_open, pending=pending), (event,))
     timers = tuple(timer for timer in head.timers if timer.position != position)
     retries = tuple(retry for retry in head.retries if retry.position != position)
-    return Taken(replace(head, open=still_open, timers=timers, retries=retries, pending=pending), (event,))
+    return InputResult(replace(head, open=still_open, timers=timers, retries=retries, pending=pending), (event,))
 
 
-def task_completed(head: WorkflowHead, message: inputs.TaskCompleted, now: float) -> Taken:
+def task_completed(head: WorkflowHead, message: inputs.TaskCompleted, now: float) -> InputResult:
+    """Settle a task with its result, whichever attempt it comes from."""
     if message.run != head.run:
-        return Taken(head)
+        return InputResult(head)
     return _settle(head, message.position, events.TaskResult(message.position, message.value))
 
 
-def _last_sent(head: WorkflowHead, position: int) -> Retry | None:
+def _find_last_sent(head: WorkflowHead, position: int) -> Retry | None:
     return next((retry for retry in head.retries if retry.position == position), None)
 
 
-def task_failed(head: WorkflowHead, message: inputs.TaskFailed, now: float) -> Taken:
-    """It counts only if this very attempt was sent last: another one may be running still."""
-    last = _last_sent(head, message.position)
+def task_failed(head: WorkflowHead, message: inputs.TaskFailed, now: float) -> InputResult:
+    """Settle a task as failed.
+
+    It counts only if this attempt was sent last: a newer one may still run.
+    """
+    last = _find_last_sent(head, message.position)
     if message.run != head.run or message.retry_sequence != (last.retry_sequence if last else 0):
-        return Taken(head)
+        return InputResult(head)
     if message.retry_index is not None:
         waits = last is not None and last.due is not None
         if waits or message.retry_index != (last.retry_index if last else 0):
-            return Taken(head)
+            return InputResult(head)
     return _settle(head, message.position, events.TaskError(message.position, message.failure))
 
 
-def attempt_failed(head: WorkflowHead, message: inputs.AttemptFailed, now: float) -> Taken:
+def attempt_failed(head: WorkflowHead, message: inputs.AttemptFailed, now: float) -> InputResult:
+    """Send the next attempt of a task, at once or after its delay.
+
+    It counts only for the attempt that was sent last.
+    """
     position = message.position
-    request = positions.request_of(head.open, position)
+    request = positions.find_request(head.open, position)
     if message.run != head.run or request is None:
-        return Taken(head)
-    last = _last_sent(head, position)
+        return InputResult(head)
+    last = _find_last_sent(head, position)
     sent = (last.retry_sequence, last.retry_index) if last else (0, 0)
     waits = last is not None and last.due is not None
     if (message.retry_sequence, message.retry_index) != sent or waits:
-        return Taken(head)
+        return InputResult(head)
     sequence = head.sequence + 1
     due = now + message.delay if message.delay > 0 else None
     retry = Retry(position, request, sequence, message.retry_sequence, message.retry_index + 1, due)
     others = tuple(other for other in head.retries if other.position != position)
-    send = () if due is not None else (_send(retry),)
-    event = events.AttemptFailed(position, message.failure, message.meta)
-    return Taken(replace(head, retries=(*others, retry)), (event,), send)
+    send = () if due is not None else (_make_send(retry),)
+    event = events.AttemptError(position, message.failure, message.meta)
+    return InputResult(replace(head, retries=(*others, retry)), (event,), send)
 
 
-def _send(retry: Retry) -> SendTask:
+def _make_send(retry: Retry) -> SendTask:
     return SendTask(retry.position, retry.request, retry.retry_sequence, retry.retry_index, retry.failure)
 
 
 UNTIL = "infinitic-until"
-"""The header of a wake that came early and was published again: the instant at which the broker was to deliver it."""
+"""The header of a wake that came early, and was published again.
+
+It holds the time at which the broker was to deliver it, in seconds since the Unix epoch.
+"""
 MARGIN_SECONDS = 0.05
+"""Added to each such delay, for what brokers round."""
 FAR_SECONDS = 366 * 86_400.0
+"""A header that lies further behind the due time than this is not believed."""
 
 
-def wake(head: WorkflowHead, message: inputs.Wake, now: float, headers: Mapping[str, str]) -> Taken:
-    """Fire what is due by now. The armed wake is used up by coming; `conclude` arms the next one."""
+def wake(head: WorkflowHead, message: inputs.Wake, now: float, headers: Mapping[str, str]) -> InputResult:
+    """Fire the timers and send the attempts that are due by now.
+
+    The wake that was armed is used up, and `conclude` arms the next one. A duplicate finds nothing
+    due.
+    """
     armed = None if message.due == head.armed else head.armed
     fired = sorted((timer for timer in head.timers if timer.due <= now), key=lambda timer: (timer.due, timer.position))
     due = [retry for retry in head.retries if retry.due is not None and retry.due <= now]
     if not fired and not due:
         if message.due == head.armed and message.due > now:
-            return Taken(head, handling=_too_early(message, now, headers))
-        return Taken(head if armed == head.armed else replace(head, armed=armed))
+            return InputResult(head, handling=_put_off(message, now, headers))
+        return InputResult(head if armed == head.armed else replace(head, armed=armed))
     timers = tuple(timer for timer in head.timers if timer.due > now)
     still_open, happened = head.open, list[Event]()
     timed_out = set[int]()
@@ -103,19 +126,20 @@ def wake(head: WorkflowHead, message: inputs.Wake, now: float, headers: Mapping[
             continue
         if retry in due:
             retry = replace(retry, due=None)
-            sends.append(_send(retry))
+            sends.append(_make_send(retry))
         retries.append(retry)
     pending = head.pending or (head.sequence + 1 if happened else 0)
     changed = replace(head, armed=armed, timers=timers, open=still_open, retries=tuple(retries), pending=pending)
-    return Taken(changed, tuple(happened), tuple(sends))
+    return InputResult(changed, tuple(happened), tuple(sends))
 
 
-def _too_early(message: inputs.Wake, now: float, headers: Mapping[str, str]) -> Postpone:
-    """The clock of the broker is ahead of this one: the wake comes again when it is due here. Nothing is committed.
+def _put_off(message: inputs.Wake, now: float, headers: Mapping[str, str]) -> Postpone:
+    """Let a wake come again when it is due by this clock. That of the broker is ahead of it.
 
-    Each copy is put off by what this clock lacks still, counted from the instant of the copy before. That is all that
-    can be known of the clock of the broker; where it is not enough (the timer is shorter than the clocks are apart),
-    copies are put off by a quarter more each time: a timer is late by a quarter of that, or less.
+    Nothing is committed. Each copy is put off by what this clock still lacks, counted from the time
+    of the copy before. No more can be known of the clock of the broker. That is not enough if the
+    timer is shorter than the clocks are apart. So copies are put off by a quarter more each time,
+    and a timer is late by a quarter of that difference at most.
     """
     early = message.due - now
     try:

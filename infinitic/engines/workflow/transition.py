@@ -10,16 +10,26 @@ from msgspec.structs import replace
 from infinitic.engines import positions
 from infinitic.engines.effects import ArmWake, Effect, SendTask
 from infinitic.engines.state import WorkflowHead
-from infinitic.engines.workflow.describe import next_due
+from infinitic.engines.workflow.describe import find_next_due
 from infinitic.messages.events import Event
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.storage import Entry, Flag
 
 LONGEST_WAKE_SECONDS = 86_400.0
+"""Brokers need not keep a message longer than this. A later timer takes several wakes."""
 
 
 class Transition(msgspec.Struct, frozen=True, gc=False):
-    """What is to be committed: new head, events and outbox of its segment, the searchable facts if they change."""
+    """What is to be committed. Made by `conclude`.
+
+    Attributes:
+        head: the new head.
+        events: those of its segment.
+        outbox: the effects of its segment.
+        entry: the facts by which the instance is found; None if they stay as they are.
+        expires_at: when the closed instance may be removed, in seconds since the Unix epoch; None
+            while it runs.
+    """
 
     head: WorkflowHead
     events: Sequence[Event]
@@ -28,13 +38,13 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
     expires_at: float | None
 
 
-def runnable(head: WorkflowHead) -> bool:
-    """True if stimuli wait that the code can be handed now."""
+def is_runnable(head: WorkflowHead) -> bool:
+    """Whether stimuli wait that the code can be handed now."""
     return head.pending != 0 and not head.deciding and head.stalled is None and head.closed_at is None
 
 
-def flag_of(head: WorkflowHead) -> Flag | None:
-    """Why somebody should look at this instance, None if nobody has to."""
+def choose_flag(head: WorkflowHead) -> Flag | None:
+    """Choose the flag that tells why to look at this instance; None if nobody has to."""
     if head.parked:
         return Flag.PARKED
     return None if head.stalled is None else Flag.STALLED
@@ -47,29 +57,37 @@ def conclude(
     outbox: Sequence[Effect],
     now: float,
 ) -> Transition:
-    """Close a transition that led from `before` (None: the instance is new) to `head`.
+    """Close a transition.
 
-    The instance closes when every method has returned and every task is settled; cancelled, it waits for no task (S28).
+    The instance closes when every method has returned and every task is settled. Once cancelled, it
+    waits for no task (S28). If a timer or a retry is due before the wake that is armed, a wake is
+    added to the outbox.
+
+    Args:
+        before: the head before; None if the instance is new.
+        head: the head after inputs and commands.
+        events: what goes to the segment of this transition.
+        outbox: the effects of inputs and commands.
+        now: seconds since the Unix epoch.
     """
-    if (
-        before is not None and before.closed_at is not None
-    ):  # a tombstone: whatever comes changes nothing, not even its times (F1)
+    # Whatever comes for a tombstone changes nothing, not even its times (F1).
+    if before is not None and before.closed_at is not None:
         return Transition(head, events, outbox, None, None)
     entry, expires_at = None, None
-    outbox = _pruned(head, outbox)
-    if _ended(head):
+    outbox = _prune(head, outbox)
+    if _has_ended(head):
         status = head.methods[0].status
         head = replace(head, status=status, closed_at=now, armed=None, open=(), timers=(), retries=())
         expires_at = now + head.retention
         entry = Entry(status, head.started_at, head.version, now)
     elif head.timers or head.retries:
-        due = next_due(head)
+        due = find_next_due(head)
         if due is not None:
             target = min(due, now + LONGEST_WAKE_SECONDS)
             if head.armed is None or target < head.armed:
                 head = replace(head, armed=target)
                 outbox = [*outbox, ArmWake(target)]
-    if head.pending and runnable(head):
+    if head.pending and is_runnable(head):
         # Some of what waited was left to the next activation: nothing else would bring that about.
         outbox = [*outbox, ArmWake(now)]
     sequence = 0 if before is None else before.sequence
@@ -83,14 +101,16 @@ def conclude(
         if before is not None and not raised:
             raised = before.parked or before.stalled is not None  # an older release set no flag
         if raised or before is None or before.version != head.version or before.armed != head.armed:
-            entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, None, head.armed, flag_of(head))
+            entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, None, head.armed, choose_flag(head))
     return Transition(head, events, outbox, entry, expires_at)
 
 
-def _pruned(head: WorkflowHead, outbox: Sequence[Effect]) -> Sequence[Effect]:
-    """The outbox without attempts of tasks that were settled in the same transition, and of each task the newest one.
+def _prune(head: WorkflowHead, outbox: Sequence[Effect]) -> Sequence[Effect]:
+    """Leave out attempts that need not be sent.
 
-    First attempts are not looked at: what is asked for and cancelled in one activation is never sent.
+    These are attempts of tasks that were settled in the same transition, and all but the newest
+    attempt of a task. First attempts are not looked at: what is asked for and cancelled in one
+    activation is not sent anyway.
     """
     for each in outbox:
         if type(each) is SendTask and (each.retry_index or each.retry_sequence):
@@ -103,13 +123,13 @@ def _pruned(head: WorkflowHead, outbox: Sequence[Effect]) -> Sequence[Effect]:
         for each in outbox
         if type(each) is not SendTask
         or (
-            positions.request_of(head.open, each.position) is not None
+            positions.find_request(head.open, each.position) is not None
             and last.get(each.position, (0, 0, None)) == (each.retry_sequence, each.retry_index, None)
         )
     ]
 
 
-def _ended(head: WorkflowHead) -> bool:
+def _has_ended(head: WorkflowHead) -> bool:
     if head.pending or head.deciding or (head.open and not head.canceling):
         return False
     for method in head.methods:  # noqa: SIM110 (a generator takes ten times as long)

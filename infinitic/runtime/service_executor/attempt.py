@@ -28,7 +28,7 @@ from infinitic.definitions.service_contract import ServiceImplementation, TaskIm
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import InfiniticError, PayloadTooLargeError, PayloadUnavailable, TaskFailure, UsageError
 from infinitic.failures import describe, fit
-from infinitic.limits import MAX_VALUE_DEPTH, is_deeper, too_deep
+from infinitic.limits import MAX_VALUE_DEPTH, describe_too_deep, is_deeper
 from infinitic.messages import engine, service
 from infinitic.messages.control import Attempt
 from infinitic.messages.service import ExecuteTask
@@ -168,7 +168,7 @@ class Attempts:
             if self._coder is not None:
                 data = await self._encode_result(message, data, self._coder)
             if is_deeper(data, MAX_VALUE_DEPTH):
-                raise PayloadTooLargeError(too_deep("The result"))
+                raise PayloadTooLargeError(describe_too_deep("The result"))
             if len(data) > self._room:
                 raise PayloadTooLargeError(
                     f"The result of {len(data):,} bytes is above the limit of {self._room:,} bytes"

@@ -12,7 +12,7 @@ from infinitic.engines.workflow import begin, begin_elsewhere, decide, note_fail
 from infinitic.errors import InfiniticError, PayloadUnavailable
 from infinitic.limits import Limits
 from infinitic.messages import events
-from infinitic.messages.events import AttemptFailed, Event, Stimulus
+from infinitic.messages.events import AttemptError, Event, Stimulus
 from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
@@ -51,7 +51,7 @@ def activate(
     assert head is not None
     stimuli: list[Stimulus] = [*instance.pending]
     for event in draft.events:
-        if event.__class__ is not AttemptFailed:
+        if event.__class__ is not AttemptError:
             stimuli.append(event)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # nothing else here
     live = instance.live
     if live is None:

@@ -13,7 +13,7 @@ from infinitic.engines import effects, state
 from infinitic.engines.effects import Answer, Refuse, SendTask
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow import Transition, conclude
-from infinitic.engines.workflow.render import Outgoing, needed, render, to_client
+from infinitic.engines.workflow.render import Outgoing, find_referenced_segments, make_response, render
 from infinitic.errors import PayloadTooLargeError
 from infinitic.messages import client, events
 from infinitic.messages.events import Event
@@ -87,7 +87,7 @@ def find_missing(before: WorkflowHead | None, inputs: TakenInputs, draft: Draft)
         return set()
     answers = [reply for reply in inputs.replies if isinstance(reply, Answer)]
     # The draft may count the segment of this step already. That one is not missing.
-    return needed([*draft.outbox, *answers], 0 if before is None else before.sequence)
+    return find_referenced_segments([*draft.outbox, *answers], 0 if before is None else before.sequence)
 
 
 def close(
@@ -155,7 +155,7 @@ def _close(
     if head is None:
         for reply in inputs.replies:
             if isinstance(reply, Refuse):
-                outgoing.append(to_client(reply.reply_to, client.WorkflowUnknown(reply.reply_to.request)))
+                outgoing.append(make_response(reply.reply_to, client.WorkflowUnknown(reply.reply_to.request)))
         return DecidedStep(
             received.lane, instance, received.current_for, inputs, draft, None, None, outgoing, _size(outgoing)
         )

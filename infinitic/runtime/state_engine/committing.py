@@ -15,7 +15,7 @@ import msgspec
 
 from infinitic.clock import Clock
 from infinitic.engines.state import WorkflowHead
-from infinitic.engines.workflow.render import Outgoing, to_client
+from infinitic.engines.workflow.render import Outgoing, make_response
 from infinitic.errors import InfiniticError, StorageError, WorkflowCodeError
 from infinitic.messages import client, engine as inputs
 from infinitic.messages.commands import FailMethod
@@ -197,12 +197,12 @@ def _find_repeats(step: DecidedStep, deduplication_ids: Sequence[str]) -> Repeat
         if deduplication_id in deduplication_ids:
             deliveries.append(delivery)
             if reply_to is not None:
-                outgoing.append(to_client(reply_to, client.Applied(reply_to.request, stalled)))
+                outgoing.append(make_response(reply_to, client.Applied(reply_to.request, stalled)))
     return Repeats(step.lane, deliveries, outgoing)
 
 
 def _find_refused(step: DecidedStep) -> Repeats:
     """All inputs of a step whose instance has been purged: a late repeat must not start it again."""
     asked = [getattr(message, "reply_to", None) for _, message in step.inputs.decoded]
-    outgoing = [to_client(to, client.WorkflowUnknown(to.request)) for to in asked if isinstance(to, client.ReplyTo)]
+    outgoing = [make_response(to, client.WorkflowUnknown(to.request)) for to in asked if isinstance(to, client.ReplyTo)]
     return Repeats(step.lane, [delivery for delivery, _ in step.inputs.decoded], outgoing)

@@ -12,9 +12,9 @@ from itertools import islice
 
 from infinitic.clock import Clock
 from infinitic.definitions.workflow_spec import WorkflowSpec
-from infinitic.engines.workflow import runnable
+from infinitic.engines.workflow import is_runnable
 from infinitic.errors import NonDeterminismError, WorkflowCodeError
-from infinitic.limits import Limits, longest_of
+from infinitic.limits import Limits, compute_body_limit
 from infinitic.messages.events import Event
 from infinitic.replay.recorder import TooMuchTogether
 from infinitic.runtime.blame import is_counted
@@ -91,8 +91,8 @@ class Deciding:
         now, window, retention = self._clock.now(), self._window, self._retention
         # Both may change while the adapters connect.
         max_payload, max_value = self._transport.capabilities.max_payload, self._storage.capabilities.max_value
-        limits, largest = Limits.stored(max_payload, max_value), longest_of(max_value)
-        longest = longest_of(max_payload)
+        limits, largest = Limits.stored(max_payload, max_value), compute_body_limit(max_value)
+        longest = compute_body_limit(max_payload)
         sizes = Sizes(longest, max_value, min(longest, max_value))
         while waiting and size < BATCH_BYTES:
             received = waiting.popleft()
@@ -108,7 +108,7 @@ class Deciding:
                     self._skew.tell(inputs.early)
                 draft = inputs.draft if inputs.decision is None else inputs.decision
                 activated = inputs.decision is not None
-                if draft.head is not None and runnable(draft.head):
+                if draft.head is not None and is_runnable(draft.head):
                     # Behind a decision of another worker, that worker goes on.
                     spec = None if activated else self._find_spec(draft)
                     if spec is None:

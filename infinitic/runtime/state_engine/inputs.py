@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from infinitic import topics
-from infinitic.engines.effects import Bury, Effect, Postpone, Reply
+from infinitic.engines.effects import Effect, Postpone, Reply, SendToDeadLetters
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.validate import InvalidInput
 from infinitic.engines.workflow import take
@@ -123,10 +123,10 @@ def take_inputs(
                 continue
             taken = without_large_results(taken, len(body), largest, now)
         decoded.append((delivery, message))
-        if taken.mark is not None:
-            if taken.mark in known:
+        if taken.deduplication_id is not None:
+            if taken.deduplication_id in known:
                 continue
-            known = (*known, taken.mark)
+            known = (*known, taken.deduplication_id)
         if type(message) is inputs.Decision and taken.head is not head:
             before_decision = Draft(head, list(happened), list(outbox))
             instance.discard_live()
@@ -141,7 +141,7 @@ def take_inputs(
                 case Postpone() as postponement:
                     early = max(early, postponement.early)
                     postponed = (*postponed, _copy_for_later(key.name, delivery.message, postponement))
-                case Bury(reason=reason):
+                case SendToDeadLetters(reason=reason):
                     dead = (*dead, (delivery, reason))
         if before_decision is not None:
             break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from infinitic.engines.workflow import Taken
+from infinitic.engines.workflow import InputResult
 from infinitic.errors import ExceptionDetail, PayloadTooLargeError, TaskFailure
 from infinitic.failures import qualified_name
 from infinitic.messages import engine as inputs
@@ -14,7 +14,7 @@ from infinitic.messages.events import Event, TaskError, TaskResult
 _ERROR = qualified_name(PayloadTooLargeError)
 
 
-def find_too_large(message: Input, taken: Taken, size: int, limit: int) -> str | None:
+def find_too_large(message: Input, taken: InputResult, size: int, limit: int) -> str | None:
     """Why this input, of `size` bytes, can never be written; None if it is no value that somebody gave.
 
     Failures are cut to fit where they are made, and what code asks for is bounded there.
@@ -24,7 +24,7 @@ def find_too_large(message: Input, taken: Taken, size: int, limit: int) -> str |
     return None
 
 
-def without_large_results(taken: Taken, size: int, limit: int, now: float) -> Taken:
+def without_large_results(taken: InputResult, size: int, limit: int, now: float) -> InputResult:
     """The same, with a task that failed in place of one whose result can never be written."""
     return replace(taken, events=tuple(_fit_event(event, size, limit, now) for event in taken.events))
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.describe import describe
-from infinitic.engines.workflow.render import Outgoing, to_client
+from infinitic.engines.workflow.render import Outgoing, make_response
 from infinitic.errors import DecodingError
 from infinitic.messages import client, engine as inputs
 from infinitic.storage import WorkflowStatus
@@ -39,5 +39,5 @@ def answer_questions(
                     info = describe(head, to).info
                 if damage is not None:
                     info = replace(info, stalled=damage)
-                answers[delivery] = to_client(to, client.Described(to.request, info))
+                answers[delivery] = make_response(to, client.Described(to.request, info))
     return answers

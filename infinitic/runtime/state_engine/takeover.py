@@ -13,8 +13,8 @@ from infinitic.clock import Clock
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines import effects
 from infinitic.engines.state import WorkflowHead
-from infinitic.engines.workflow.render import Outgoing, needed, render
-from infinitic.limits import longest_of
+from infinitic.engines.workflow.render import Outgoing, find_referenced_segments, render
+from infinitic.limits import compute_body_limit
 from infinitic.runtime.history import decode_events, decode_head, read_segments, replay_history
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
@@ -57,7 +57,7 @@ class Takeover:
         head = instance.head
         if head is None or instance.published or not head.sequence or head.parked:
             return
-        longest = longest_of(self._publisher.transport.capabilities.max_payload)
+        longest = compute_body_limit(self._publisher.transport.capabilities.max_payload)
         outgoing = await read_outbox(instance.key, head, self._states, self._clock.now(), longest)
         await self._publisher.publish(outgoing)
         instance.sent = True
@@ -102,7 +102,7 @@ async def read_outbox(
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DamagedState(key, what, f"it cannot be decoded: {error}") from error
     segments = {head.sequence: decode_events(key, last[0])}
-    missing = needed(kept.effects, head.sequence - 1)
+    missing = find_referenced_segments(kept.effects, head.sequence - 1)
     if missing:
         segments |= await read_segments(key, missing, states)
     try:

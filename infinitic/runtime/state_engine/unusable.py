@@ -42,7 +42,7 @@ def replace_unusable(
     if message_id == ids.wake_id(head.id):
         # No wake is on its way any more: the end of this step sends another one.
         return replace(head, armed=None), ()
-    if ids.activation_of(message_id, head.id) == (head.activation, head.epoch):
+    if ids.read_activation(message_id, head.id) == (head.activation, head.epoch):
         return _miss_decision(head, why), ()
     attempt = ids.attempt_of(message_id)
     if attempt is None or attempt[0] != head.id:

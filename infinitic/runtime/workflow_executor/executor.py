@@ -20,7 +20,7 @@ from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import DecodingError, InfiniticError, StorageError, TransportError
 from infinitic.failures import fit_text
-from infinitic.limits import STALL_REASON, Limits, longest_of
+from infinitic.limits import STALL_REASON, Limits, compute_body_limit
 from infinitic.messages import engine, executor
 from infinitic.messages.commands import Command
 from infinitic.messages.decoding import UndecodableMessage, check_key
@@ -290,11 +290,11 @@ class WorkflowExecutor:
                 digest=digest,
                 commands=tuple(commands),
                 epoch=message.epoch,
-                taken=taken,
+                handed=taken,
                 failures=tuple(instance.failures),
             ),
         )
-        asked, limit = len(decision.message.body), longest_of(self._largest)
+        asked, limit = len(decision.message.body), compute_body_limit(self._largest)
         if asked > limit:
             instance.close()
             reason = f"What one activation asks for has {asked:,} bytes, above the limit of {limit:,} bytes"
@@ -309,7 +309,7 @@ class WorkflowExecutor:
 
     def _cannot_decode(self, workflow_id: str, message_id: str, why: UndecodableMessage) -> list[Outgoing]:
         """Tell the state engine, which waits for a decision. Other ids name no activation."""
-        named = ids.activation_of(message_id, workflow_id)
+        named = ids.read_activation(message_id, workflow_id)
         if named is None:
             return []
         activation, epoch = named

@@ -242,9 +242,9 @@ class Broker:
         """Let delayed messages that are due join the end of their queue."""
         self._advance(now)
 
-    def next_due(self) -> float | None:
+    def find_next_due(self) -> float | None:
         """When `due` has to be called next; None if no message is delayed."""
-        return self._delays.next_due()
+        return self._delays.find_next_due()
 
     def stats(self, topic: Topic) -> TopicStats:
         """Count messages and consumers of each subscription; an ephemeral one is `name#number`."""
@@ -299,7 +299,7 @@ class Broker:
         return at_once
 
     def _announce(self) -> None:
-        due = self._delays.next_due()
+        due = self._delays.find_next_due()
         if due is not None and self.alarm is not None:
             self.alarm(due)
 

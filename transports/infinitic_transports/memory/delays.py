@@ -75,7 +75,7 @@ class DelayQueue:
         subscription.delayed += 1
         self._push(due, _DelayedRedelivery(subscription, restore))
 
-    def next_due(self) -> float | None:
+    def find_next_due(self) -> float | None:
         """When the earliest is due; None if there is nothing."""
         return self.heap[0][0] if self.heap else None
 

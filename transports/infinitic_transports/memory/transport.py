@@ -265,7 +265,7 @@ class _Alarm:
 
     def arm(self) -> None:
         """Fire when the next delayed message of the broker is due, if there is one."""
-        due = self._broker.next_due()
+        due = self._broker.find_next_due()
         if due is not None:
             self(due)
 

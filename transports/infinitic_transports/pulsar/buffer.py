@@ -180,7 +180,7 @@ class ReceiveBuffer:
         heappush(self._schedule, (due, buffered.number, again))
         return True
 
-    def next_due(self) -> float | None:
+    def find_next_due(self) -> float | None:
         """When `release` has something to do; None if nothing waits for a time."""
         return self._schedule[0][0] if self._schedule else None
 

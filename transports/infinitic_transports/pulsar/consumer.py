@@ -268,7 +268,7 @@ class PulsarConsumer(Consumer):
 
     def _arm(self) -> None:
         """Be called when the first of what is put off is due."""
-        due = self._buffer.next_due()
+        due = self._buffer.find_next_due()
         if due is None or (self._timer is not None and self._armed <= due):
             return
         if self._timer is not None:
