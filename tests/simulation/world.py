@@ -23,7 +23,7 @@ from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
 from infinitic_testing.loop import VirtualClock, VirtualLoop, run
 from infinitic_transports.memory import Broker, InMemoryTransport
 from tests.simulation.cases import Case
-from tests.simulation.causes import check_cause
+from tests.simulation.causes import Causes
 from tests.simulation.recording import RecordingTransport
 
 Hosting = Callable[[Worker, Case], None]
@@ -90,6 +90,7 @@ class World:
         self.clock = VirtualClock()
         self.broker = broker or Broker()
         self.database = database or Database()
+        self._causes = Causes(self.database)
         self.storage = ensure_checked(InMemoryStorage(self.database))
         self.transport = self.connect()
         self.client = Client(self.transport, storage=self.storage, name="client", clock=self.clock)
@@ -106,7 +107,7 @@ class World:
         try:
             # Nobody here knows the cause of a message of a newer release.
             with suppress(UnknownMessageType):
-                check_cause(self.database, topic, message)
+                self._causes.check(topic, message)
         except AssertionError as error:
             self.phantoms.append(f"{topic.name}: {error}")
 

@@ -43,7 +43,10 @@ class ScriptedConsumer(Consumer):
 
 
 class ScriptedTransport(Transport):
-    """Notes what is published, once the test lets it pass. `limit` is the true one, whatever it says it is."""
+    """Notes what is published, once the test lets it pass.
+
+    `limit` is the true limit of the broker, whatever its capabilities say.
+    """
 
     def __init__(self, max_payload: int = 5 * 1024 * 1024, limit: int | None = None) -> None:
         self.capabilities = Capabilities(max_payload=max_payload)

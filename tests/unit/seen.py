@@ -1,4 +1,4 @@
-"""`seen`: all that a program can see of a value, as one text; written apart from the code under test."""
+"""`seen`: all that a program can see of a value, as one text. It uses no code under test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WHOLE = (str, int, bytes, bytearray, Decimal, Fraction, UUID, types.NoneType)
 
 
 def seen(value: Any) -> str:
-    """Two values with the same text cannot be told apart, but by identity. NaN is NaN, whatever its bits."""
+    """Describe a value. Values with the same text differ only in identity, or in the bits of NaN."""
     kind: Any = value.__class__
     return f"{kind.__module__}.{kind.__qualname__}({', '.join(_parts(value, kind))})"
 

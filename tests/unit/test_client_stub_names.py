@@ -1,4 +1,4 @@
-"""Stubs of clients: methods and channels may have any public name, also one that sounds like ours."""
+"""Stubs of clients: methods and channels may have any public name, also one that we use."""
 
 from __future__ import annotations
 

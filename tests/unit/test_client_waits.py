@@ -1,4 +1,4 @@
-"""S37: nobody waits for ever because of somebody else who waits, or of a connection that is gone."""
+"""S37: nobody waits for ever because another one waits too, or because a connection is gone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def quiet() -> None:
 
 @pytest.mark.parametrize("fails", [False, True], ids=["cancelled", "refused"])
 def test_who_gives_up_while_its_request_is_sent_leaves_nobody_behind(fails: bool) -> None:
-    """Two wait for one result by one request. The first is cancelled while the broker is slow: the second waits on."""
+    """Two wait for one result by one request. If the first is cancelled, the second waits on."""
     transport = ScriptedTransport()
 
     async def main() -> None:

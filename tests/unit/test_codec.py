@@ -82,7 +82,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(type(one) is type(other) and (one == other or repr(one) == repr(other)))
 
 
-# ── What comes back is what was sent ────────────────────────────────────────────────────────────────
+# ── What comes back is what was sent ──────────────────────────────────────────────────────────────
 
 ROUND_TRIPS: list[tuple[Any, list[Any]]] = [
     (int, [0, -1, 2**63, -(2**80), 10**639, 10**5000, -(10**5000)]),
@@ -242,7 +242,7 @@ def test_datetimes_keep_time_of_day_zone_and_fold(moment: dt.datetime, hint: int
     assert seen(codec.decode(codec.encode(value))) == seen(value)
 
 
-# ── What is written ─────────────────────────────────────────────────────────────────────────────────
+# ── What is written ───────────────────────────────────────────────────────────────────────────────
 
 WIRE: list[tuple[Any, Any, bytes]] = [
     (int, 12, b"12"),
@@ -291,7 +291,7 @@ def test_wire_form(hint: Any, value: Any, data: bytes) -> None:
     assert value_codec(hint).encode(value) == data
 
 
-# ── Which codec ─────────────────────────────────────────────────────────────────────────────────────
+# ── Which codec ───────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

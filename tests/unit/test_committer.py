@@ -1,4 +1,4 @@
-"""Commits that fail leave nothing behind that only a collector of garbage can free: it counts objects, not bytes."""
+"""Failed commits leave no reference cycles: the garbage collector counts objects, not bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What arrives is decoded and checked in one place: it is a message within its limits, or one clear error."""
+"""Whatever arrives is decoded and checked in one place: a valid message, or one clear error."""
 
 from __future__ import annotations
 

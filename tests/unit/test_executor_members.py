@@ -129,7 +129,7 @@ def test_what_waits_is_run_though_an_idle_place_was_cancelled() -> None:
 
 @pytest.mark.parametrize("turns", range(8))
 def test_as_many_run_at_once_as_may_though_places_were_cancelled_when_work_came(turns: int) -> None:
-    """Each place wakes the next one. One that is cancelled before it runs must not break that chain."""
+    """Each place wakes the next one. A task that is cancelled before it runs must not break this."""
     running, most = 0, 0
     members = set[asyncio.Task[Any]]()
 
@@ -198,7 +198,7 @@ def test_whatever_a_task_raises_is_its_failure(error: BaseException) -> None:
 
 @pytest.mark.parametrize("end", ["timeout", "drain"])
 def test_what_a_callback_raises_when_it_is_told_of_the_end_changes_nothing(end: str) -> None:
-    """S4: it hid that the attempt took too long, kept others from being told, and a cut task was not handed back."""
+    """S4: a callback that fails hides no timeout, stops no other callback, and loses no task."""
     told, transport = list[str](), ScriptedTransport()
 
     def broken() -> None:

@@ -1,4 +1,4 @@
-"""S38: what the broker refuses for one message costs this message its time, and no other one, nor the worker."""
+"""S38: a refusal of the broker for one message delays this message only."""
 
 from __future__ import annotations
 

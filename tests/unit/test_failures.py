@@ -112,7 +112,7 @@ def test_it_survives_the_wire() -> None:
     assert detail.message == "flight a\\ud800 is sold out"
 
 
-# ── Causes ──────────────────────────────────────────────────────────────────────────────────────────
+# ── Causes ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_an_explicit_cause() -> None:
@@ -155,7 +155,7 @@ def test_a_long_chain_of_causes_is_cut() -> None:
     assert [each.message for each in causes(describe(link))] == [str(999 - index) for index in range(MAX_CAUSES + 1)]
 
 
-# ── Texts ───────────────────────────────────────────────────────────────────────────────────────────
+# ── Texts ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "\ud800"])
@@ -199,7 +199,7 @@ def test_a_recursion_is_described() -> None:
     assert "forever" in detail.traceback
 
 
-# ── Groups ──────────────────────────────────────────────────────────────────────────────────────────
+# ── Groups ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_members_of_a_group_are_listed() -> None:
@@ -223,7 +223,7 @@ def test_the_members_of_a_large_group_fit() -> None:
     assert detail.traceback.startswith("  + Exception Group Traceback")
 
 
-# ── Attributes ──────────────────────────────────────────────────────────────────────────────────────
+# ── Attributes ────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_attributes_that_are_plain_json() -> None:
@@ -268,7 +268,7 @@ def test_attributes_are_copies() -> None:
     assert found["seats"] == [1]
 
 
-# ── Matching ────────────────────────────────────────────────────────────────────────────────────────
+# ── Matching ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Failures are cut to the bytes that a message has left for them; what matters most is kept longest."""
+"""Failures are cut to the bytes that are left in a message. The most important parts stay."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def change(
     return Change(key, expected, version, head, at, **fields)
 
 
-# ── Changes ─────────────────────────────────────────────────────────────────────────────────────────
+# ── Changes ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_STO_1_a_change_is_written_as_a_whole() -> None:
@@ -233,7 +233,7 @@ def test_STO_10_published_changes_no_version() -> None:
     assert world.load() == Stored(3, b"head", 1, True)
 
 
-# ── History ─────────────────────────────────────────────────────────────────────────────────────────
+# ── History ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_STO_6_history_reaches_exactly_the_head() -> None:
@@ -263,7 +263,7 @@ def test_what_is_read_cannot_change_what_is_kept() -> None:
     assert len(world.history()) == 1
 
 
-# ── Find ────────────────────────────────────────────────────────────────────────────────────────────
+# ── Find ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_find_filters_by_every_fact_newest_first() -> None:
@@ -320,7 +320,7 @@ def test_a_bad_query_says_so() -> None:
         world.find(limit=0)
 
 
-# ── Purge ───────────────────────────────────────────────────────────────────────────────────────────
+# ── Purge ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_an_expired_instance_goes_and_leaves_a_remnant_until_the_deduplication_window_ends() -> None:
@@ -406,7 +406,7 @@ def test_many_marks_of_one_change_go_in_bites_too() -> None:
     assert world.commit(change(KEY, 1, 2, deduplication_ids=deduplication_ids)) == [Written(2)]
 
 
-# ── Values, keys, life ──────────────────────────────────────────────────────────────────────────────
+# ── Values, keys, life ────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The in-memory transport: waiting, waking, time and closing, over the real event loop or one in virtual time.
+"""The in-memory transport: waiting, waking, time and closing, in real and in virtual time.
 
 What is handed out to whom is tested with the core. Rule ids are those of the transport contract.
 """
@@ -114,7 +114,7 @@ async def waiting(awaitable: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
     return task
 
 
-# ── The verbs ───────────────────────────────────────────────────────────────────────────────────────
+# ── The verbs ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_no_verb_suspends_that_has_nothing_to_wait_for() -> None:
@@ -184,7 +184,7 @@ def test_only_one_receive_at_a_time() -> None:
     asyncio.run(main())
 
 
-# ── Waking ──────────────────────────────────────────────────────────────────────────────────────────
+# ── Waking ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_publish_of_another_connection_wakes() -> None:
@@ -275,7 +275,7 @@ def test_LIF_3_a_receive_that_is_cancelled_when_woken_passes_it_on() -> None:
     asyncio.run(main())
 
 
-# ── Closing and crashing ────────────────────────────────────────────────────────────────────────────
+# ── Closing and crashing ──────────────────────────────────────────────────────────────────────────
 
 
 def test_LIF_1_close_gives_back_what_is_in_hand() -> None:
@@ -371,7 +371,7 @@ def test_PER_7_an_ephemeral_topic_goes_with_its_client() -> None:
     asyncio.run(main())
 
 
-# ── Time ────────────────────────────────────────────────────────────────────────────────────────────
+# ── Time ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_DLY_1_and_2_on_the_real_clock_never_early_and_without_being_asked() -> None:

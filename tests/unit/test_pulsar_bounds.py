@@ -1,4 +1,4 @@
-"""What the Pulsar adapter holds is counted in bytes: of what waits to be received, and of what is being sent."""
+"""The Pulsar adapter counts the bytes of the messages that it received or sends."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_one_receive_returns_so_many_bytes_or_one_message() -> None:
 
 
 class Library:
-    """As much of it as a producer needs. Messages are numbers, and are accepted when the test says so."""
+    """The part of a client that a producer needs. It accepts messages when the test says so."""
 
     class Result:
         Ok = "Ok"

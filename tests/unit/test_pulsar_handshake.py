@@ -1,4 +1,4 @@
-"""The first words to a broker, and what comes back: from a broker, from others, from nobody. On sockets of the test."""
+"""The handshake with a broker: what a broker, another server or nobody answers."""
 
 from __future__ import annotations
 

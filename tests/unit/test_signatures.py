@@ -114,7 +114,7 @@ def logged(function: Callable[P, T]) -> Callable[P, T]:
     return wrapper
 
 
-# ── Arguments ───────────────────────────────────────────────────────────────────────────────────────
+# ── Arguments ─────────────────────────────────────────────────────────────────────────────────────
 
 PARIS = TripRequest("Paris", 2)
 PARIS_JSON = b'{"city":"Paris","days":2}'
@@ -256,7 +256,7 @@ def test_arguments_that_cannot_be_decoded(function: Callable[..., Any], data: by
     assert str(refused.value).startswith(sentence)
 
 
-# ── Results ─────────────────────────────────────────────────────────────────────────────────────────
+# ── Results ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_results_that_do_not_fit() -> None:
         of(Flights.coroutine).decode_result(b"5")
 
 
-# ── Reading a function ──────────────────────────────────────────────────────────────────────────────
+# ── Reading a function ────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class Sum(Workflow):
 
 @contextmanager
 def hosted() -> Generator[tuple[BlockingPortal, SyncClient]]:
-    """A worker on a portal's loop, and a client on the same one: an in-memory broker lives on one loop."""
+    """A worker and a client on the loop of one portal: an in-memory broker needs one loop."""
     with start_blocking_portal() as portal:
         transport, storage = InMemoryTransport(), InMemoryStorage()
         worker = Worker(transport, storage)

@@ -1,6 +1,7 @@
-"""Nothing is changed in silence: each value arrives as it was, to everything that a program can see, or is refused.
+"""Each value arrives exactly as it was sent, or is refused. Nothing is changed in silence.
 
-`seen` looks at what ``==`` does not: folds, zones, signs of zero, exponents, order, attributes, which fields were set.
+`seen` looks at what ``==`` does not: `fold`, zones, signs of zero, exponents, order, attributes,
+and which fields were set.
 What is let pass on purpose has a test of its own at the end.
 """
 
@@ -351,7 +352,7 @@ def test_a_zone_whose_rules_have_changed_keeps_the_time_of_day() -> None:
     assert arrived == dt.datetime(2030, 7, 1, 12, tzinfo=PARIS)
 
 
-# ── What is let pass on purpose: said in docs/values.md ─────────────────────────────────────────────
+# ── What is let pass on purpose: said in docs/values.md ───────────────────────────────────────────
 
 LET_PASS: list[tuple[Any, Any, Any]] = [
     (list[int], (1, 2), [1, 2]),

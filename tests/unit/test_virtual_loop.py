@@ -1,4 +1,4 @@
-"""The event loop of the test kit: virtual time, idleness, deadlocks, livelocks, fences, the end of a run."""
+"""The event loop of tests: virtual time, idleness, deadlocks, livelocks, refusals, the end."""
 
 import asyncio
 import gc

@@ -68,7 +68,7 @@ def test_a_loop_that_turns_is_not_reported_and_the_thread_ends(seen: Seen) -> No
 
 
 def test_it_ends_whatever_it_is_doing_when_it_is_stopped() -> None:
-    """It could wait for ever for a turn of the loop, which waited for it: a worker that ended did not end."""
+    """Ending must not wait for a turn of the loop, because the loop waits for it."""
 
     async def main() -> None:
         loop, chance = asyncio.get_running_loop(), random.Random(1)

@@ -1,4 +1,4 @@
-"""Life of workers and clients, and what they refuse. Bad input is one clear error, before anything is sent."""
+"""Life of workers and clients. Bad input is one clear error before anything is sent."""
 
 from __future__ import annotations
 
