@@ -292,7 +292,7 @@ class Lanes:
                 lane.key,
                 lane.failure,
                 delay,
-                exc_info=_unexpected(lane.failure),
+                exc_info=_find_unexpected(lane.failure),
             )
             loop = asyncio.get_running_loop()
             self._backing_off[lane.key] = loop.call_later(delay, self._resume, lane)
@@ -315,5 +315,5 @@ class Lanes:
         self._wake()
 
 
-def _unexpected(error: BaseException | None) -> BaseException | None:
+def _find_unexpected(error: BaseException | None) -> BaseException | None:
     return None if isinstance(error, InfiniticError) else error

@@ -22,7 +22,7 @@ from infinitic.errors import InfiniticError, UsageError
 from infinitic.runtime.backoff import retry_while_unavailable
 from infinitic.runtime.lifecycle.ending import Ending
 from infinitic.runtime.lifecycle.namesakes import warn_of_namesakes
-from infinitic.runtime.lifecycle.process import Stop, stop_signals, tuned
+from infinitic.runtime.lifecycle.process import Stop, heed_signals, tune_process
 from infinitic.runtime.lifecycle.supervisor import Supervisor
 from infinitic.runtime.memory_bounds import DEFAULT_BUFFER_BYTES, DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SIZE, MemoryBounds
 from infinitic.runtime.service_executor import blocking
@@ -321,7 +321,7 @@ class Worker:
             SystemExit, KeyboardInterrupt: a task raised it. The worker drained as for a signal, and
                 the process is to end with its code.
         """
-        with stop_signals() as stop:
+        with heed_signals() as stop:
             try:
                 await self._run_until(stop, on_ready)
             except asyncio.CancelledError:
@@ -340,7 +340,7 @@ class Worker:
         if starting.cancelled():
             return
         starting.result()
-        with tuned():
+        with tune_process():
             try:
                 if on_ready is not None:
                     on_ready()

@@ -23,12 +23,8 @@ BARE_PARTICIPLES = frozenset(
         "_called",
         "_found",
         "_shortened",
-        "_unexpected",
-        "_unfinished",
         "_untyped",
         "numbered",
-        "replayed",
-        "tuned",
         "unconnected",
     ]
 )

@@ -14,7 +14,8 @@ import pytest
 
 from infinitic import topics
 from infinitic.errors import InfiniticError
-from infinitic.runtime.lanes import PREFETCH, Lane, Lanes
+from infinitic.runtime.lane import Lane
+from infinitic.runtime.lanes import PREFETCH, Lanes
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
 from infinitic.storage import StorageUnavailable

@@ -1,4 +1,4 @@
-"""How long a worker may take to end: whatever does not end by then is left as it is, and named."""
+"""How long a worker may take to end. What does not end in that time is left as it is, and named in the log."""
 
 from __future__ import annotations
 
@@ -12,49 +12,71 @@ K = TypeVar("K")
 _logger = logging.getLogger("infinitic.worker")
 
 CLOSING_SECONDS = 3.0
-"""Beyond the grace period: to hand back what was cut, and to close connections."""
+"""The time after the grace period: to hand back what was cut, and to close connections."""
 
 LEAST_SECONDS = 0.2
-"""What each has, even if others have used up the time."""
+"""The least time that each part of the end has, even if others have used up the time."""
 
 CANCELLING_SECONDS = 0.5
-"""What is cancelled has so long to clean up."""
+"""How long something that is cancelled may take to clean up."""
 
 
 class Ending:
-    """The end of a worker, once it has begun."""
+    """The time that is left for the end of a worker, once it has begun.
+
+    Attributes:
+        left: what did not end in time, for people.
+    """
 
     def __init__(self) -> None:
         self.left: list[str] = []
-        """What did not end in time."""
         self._by: float | None = None
 
     def begin(self, grace: float) -> None:
-        """It is to be over in `grace` seconds, and those for closing. A later call can make it earlier only."""
+        """Begin the end. A second call can only make it come earlier.
+
+        Args:
+            grace: seconds that running work has. The time to close connections comes on top.
+        """
         by = asyncio.get_running_loop().time() + grace + CLOSING_SECONDS
         self._by = by if self._by is None else min(by, self._by)
 
     @property
     def seconds(self) -> float:
-        """The time that is left."""
+        """How many seconds are left."""
         time = asyncio.get_running_loop().time()
         return CLOSING_SECONDS if self._by is None else max(LEAST_SECONDS, self._by - time)
 
     def leave(self, what: str) -> None:
-        """Note that this did not end, and say so."""
+        """Note that something does not end, and say so in the log."""
         _logger.warning("Left as it is, since it does not end: %s", what)
         self.left.append(what)
 
     async def close(self, what: str, call: Callable[[], Awaitable[None]]) -> None:
-        """Close something in the time that is left, or leave it. Raises what the call raises."""
+        """Close something in the time that is left, or leave it as it is.
+
+        Args:
+            what: what is closed, for the log.
+            call: closes it.
+
+        Raises:
+            Exception: what the call raises.
+        """
         if await self.all({what: call}, self.seconds):
             self.leave(what)
 
     async def all(self, calls: Mapping[K, Callable[[], Awaitable[None]]], seconds: float) -> list[K]:
-        """Make all calls at once, and give back those that took longer; they are cancelled.
+        """Make all calls at once, and cancel those that take too long.
 
-        Raises the first error when the others have ended too: one that fails leaves none of them behind. Further ones
-        are logged.
+        Args:
+            calls: what to call, by any key.
+            seconds: how long they may take.
+
+        Returns:
+            The keys of those that took too long.
+
+        Raises:
+            Exception: the first error, once the others have ended too. Further errors are logged.
         """
         if not calls:
             return []

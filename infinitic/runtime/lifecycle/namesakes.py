@@ -1,4 +1,4 @@
-"""Notices that two workers have one name: logs and failures would not tell which of them it was."""
+"""Warns if two workers have the same name. Logs and failures would not show which of them is meant."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ _logger = logging.getLogger("infinitic.worker")
 
 
 async def warn_of_namesakes(transport: Transport, responses: Topic, name: str) -> None:
-    """Log a warning if others listen to the responses of this worker, which listens already. Asks the broker once.
+    """Log a warning if others listen to the responses of this worker, which listens already.
 
     Args:
         transport: the connection to the broker.
-        responses: the topic of the responses to the worker's client; it has one subscription for each that listens.
+        responses: the topic of the responses to the worker's client. It has one subscription for
+            each client that listens.
         name: that of the worker.
     """
     try:

@@ -1,7 +1,7 @@
-"""What a process that belongs to a worker does for it: it heeds signals, and is tuned to run for long.
+"""What a process does for the workers in it: it heeds signals, and is tuned to run for long.
 
-Both are of the whole process, whatever the number of workers in it: the first one changes them, and the last one gives
-back what the application had.
+Both concern the whole process, whatever the number of workers in it. The first worker changes them,
+and the last one restores what the application had.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ from infinitic.runtime.lifecycle.watchdog import Watchdog
 _logger = logging.getLogger("infinitic.worker")
 
 GARBAGE_THRESHOLD = 50_000
-"""Objects of the youngest generation until garbage is looked for; what lives at the start is left out."""
+"""How many new objects there are before garbage is collected. What lives at the start is left out."""
 
 FROZEN_BY_PYTHON = 1000
-"""More objects than Python 3.12 has frozen when it starts (375), fewer than an application would freeze."""
+"""More objects than Python 3.12 freezes when it starts (375), fewer than an application would."""
 
 
 class Stop:
-    """That somebody wants a worker to stop.
+    """Whether somebody wants a worker to stop.
 
-    `requested` is done with the first signal. `forced` is true from the second one on, which cancels `task` once; later
-    ones change nothing.
+    Attributes:
+        requested: done with the first signal.
+        forced: True from the second signal on, which cancels the task of the worker. Later signals
+            change nothing.
     """
 
     def __init__(self) -> None:
@@ -42,7 +44,7 @@ class Stop:
         self.forced = False
 
     def tell(self) -> None:
-        """A signal has come: for use in a signal handler."""
+        """Note that a signal has come. For use in a signal handler."""
         self._loop.call_soon_threadsafe(self._heed)
 
     def _heed(self) -> None:
@@ -67,7 +69,7 @@ class _Signals:
         self._stops.append(stop)
         if len(self._stops) > 1:
             return
-        # What was told to the loop (`add_signal_handler`) would be called beside ours: it is kept aside meanwhile.
+        # Handlers of the loop (`add_signal_handler`) would be called beside ours: they are kept aside.
         of_loop: dict[int, Any] = getattr(loop, "_signal_handlers", {})
         for number in STOPPING:
             try:
@@ -98,8 +100,14 @@ _signals = _Signals()
 
 
 @contextmanager
-def stop_signals() -> Generator[Stop]:
-    """Have SIGTERM and SIGINT stop the worker of the current task. Afterwards the handlers are those from before."""
+def heed_signals() -> Generator[Stop]:
+    """Have SIGTERM and SIGINT stop the worker of the current task, until the block ends.
+
+    Example::
+
+        with heed_signals() as stop:
+            await stop.requested
+    """
     stop = Stop()
     _signals.add(stop, asyncio.get_running_loop())
     try:
@@ -144,8 +152,12 @@ _tuning = _Tuning()
 
 
 @contextmanager
-def tuned() -> Generator[None]:
-    """Watch for code that blocks the loop, look for garbage less often, and give back large blocks at once."""
+def tune_process() -> Generator[None]:
+    """Tune the process for a worker, until the block ends.
+
+    It warns of code that blocks the loop, collects garbage less often, and gives large blocks of
+    memory back at once.
+    """
     give_back_large_blocks()
     watchdog = Watchdog()
     watchdog.start()

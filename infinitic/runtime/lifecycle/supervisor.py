@@ -1,4 +1,7 @@
-"""Runs the components of a worker, and drains them: stop taking, finish what runs, hand the rest back (S40)."""
+"""Runs the components of a worker, and drains them (rule S40).
+
+To drain is to take nothing more, to finish what runs, and to hand the rest back.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ class Component(Protocol):
         ...
 
     async def start(self) -> None:
-        """Join the subscription: from here on messages are taken as soon as `run` runs."""
+        """Join the subscription. From here on messages are taken as soon as `run` runs."""
         ...
 
     async def run(self) -> None:
@@ -29,16 +32,23 @@ class Component(Protocol):
         ...
 
     async def drain(self) -> None:
-        """Stop taking, finish what runs, leave."""
+        """Take nothing more, finish what runs, and leave."""
         ...
 
     async def close(self) -> None:
-        """Leave at once, giving back what is in hand."""
+        """Leave at once, and give back what is in hand."""
         ...
 
 
 class Supervisor:
-    """Starts components, also while it runs, and ends them together. One that fails ends them all."""
+    """Starts components, also while others run, and ends them together. One that fails ends them all.
+
+    Args:
+        ending: the time that is left for the end.
+
+    Attributes:
+        on_failure: called when a component has failed: somebody has to end the others.
+    """
 
     def __init__(self, ending: Ending | None = None) -> None:
         self._ending = ending or Ending()
@@ -48,7 +58,6 @@ class Supervisor:
         self._started = False
         self._draining = False
         self.on_failure: Callable[[], object] | None = None
-        """Called when a component has failed: somebody has to end the others."""
 
     @property
     def ready(self) -> bool:
@@ -67,7 +76,11 @@ class Supervisor:
         return self._failed is not None
 
     async def start(self, components: list[Component]) -> None:
-        """Start these components: all are subscribed when this returns."""
+        """Start components. All of them are subscribed when this returns.
+
+        Raises:
+            Exception: what the start of a component raises.
+        """
         if self._failed is None:
             self._failed = asyncio.get_running_loop().create_future()
         for component in components:
@@ -99,25 +112,36 @@ class Supervisor:
             self.leave(error)
 
     def leave(self, reason: BaseException) -> None:
-        """Have `wait` raise this: all components have to end, whether one has failed or not."""
+        """Have `wait` raise an error: all components have to end, whether one has failed or not."""
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(reason)
             if self.on_failure is not None:
                 self.on_failure()
 
     async def wait(self, stop: asyncio.Future[None]) -> None:
-        """Return when `stop` is done; raise what a component raises."""
+        """Wait until the worker is to stop.
+
+        Args:
+            stop: done when somebody wants it to stop.
+
+        Raises:
+            BaseException: what a component raises, or what `leave` was given.
+        """
         assert self._failed is not None
         await asyncio.wait({stop, self._failed}, return_when=asyncio.FIRST_COMPLETED)
         if self._failed.done():
             self._failed.result()
 
     async def drain(self, grace: float) -> None:
-        """Drain all components within `grace` seconds, then stop what is left."""
+        """Drain all components, then stop what is left.
+
+        Args:
+            grace: seconds that they have.
+        """
         components, self._components = self._components, []
         self._draining = True
         self._ending.begin(grace)
-        in_hand = "; ".join(told for each in components if (told := _unfinished(each)))
+        in_hand = "; ".join(told for each in components if (told := _describe_unfinished(each)))
         _logger.info("Draining, at most %g s: %s", round(grace, 2), in_hand or "nothing runs")
         try:
             late = await self._ending.all({each: each.drain for each in reversed(components)}, grace)
@@ -155,11 +179,11 @@ class Supervisor:
             self._started = False
 
 
-def _unfinished(component: Component) -> str:
+def _describe_unfinished(component: Component) -> str:
     """What a component has in hand, as text for the log; empty if nothing, or if it does not tell."""
     tell: Callable[[], str] | None = getattr(component, "unfinished", None)
     return "" if tell is None else tell()
 
 
 def _describe(component: Component) -> str:
-    return _unfinished(component) or f"{type(component).__name__} {getattr(component, 'name', '')}".rstrip()
+    return _describe_unfinished(component) or f"{type(component).__name__} {getattr(component, 'name', '')}".rstrip()

@@ -1,4 +1,4 @@
-"""Reports code that blocks the loop: workflow code or a task that computes for long stops everything on its worker."""
+"""Warns of code that blocks the loop. A workflow or task that computes for long stops its whole worker."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LIMIT_SECONDS = 2.0
 
 
 class Watchdog:
-    """A thread that looks whether the loop still turns. It only tells: nothing can stop code that blocks.
+    """A thread that looks whether the loop still runs. It only warns: nothing can stop code that blocks.
 
     Args:
-        limit: seconds for which the loop may be blocked before it is reported, once for each time.
+        limit: for how many seconds the loop may be blocked. Each longer time is reported once.
     """
 
     def __init__(self, limit: float = LIMIT_SECONDS) -> None:

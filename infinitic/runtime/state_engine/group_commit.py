@@ -1,8 +1,9 @@
-"""Group commit: what is ready while the last commit is under way goes together (storage.md, §3).
+"""Group commit: changes that become ready while a commit is under way are written together.
 
-A commit that finds nothing under way goes at once: no added latency when idle. Marks that an outbox has been published
-go with the next commit; if none comes they are written after half a second. Until then their instances stay here:
-whoever loaded them meanwhile would find them unmarked, and send their messages once more.
+A commit that finds nothing under way goes at once, so an idle worker adds no latency. That an outbox
+has been published is written with the next commit, or after half a second if none comes. Until then
+its instance stays here. Whoever loaded it meanwhile would find its outbox unpublished, and send it
+once more.
 """
 
 from __future__ import annotations
@@ -28,10 +29,16 @@ from infinitic.storage import (
 )
 
 MAX_CHANGES = 200
+"""How many changes one commit has at most."""
+
 MAX_BYTES = 4 * 1024 * 1024
+"""How many bytes of changes one commit has at most; or one change."""
+
 MAX_FLYING = 2
+"""How many commits are under way at once."""
+
 MARK_SECONDS = 0.5
-"""How long the marks of published outboxes wait for a commit that takes them along."""
+"""How long it waits for a commit to write with it that an outbox has been published."""
 
 _logger = logging.getLogger("infinitic.runtime")
 
@@ -42,7 +49,11 @@ _Batch = list[tuple[Sequence[Change], "asyncio.Future[list[Settled]]"]]
 
 
 class GroupCommit:
-    """Commits changes of distinct keys, with one outcome each."""
+    """Commits changes, several at once. All state engines of a worker share it.
+
+    Args:
+        states: where changes are written.
+    """
 
     def __init__(self, states: StateStorage) -> None:
         self._states = states
@@ -70,7 +81,11 @@ class GroupCommit:
         return self._leaving.pop(key, None)
 
     async def flush(self) -> None:
-        """Write the marks that no commit has taken along. Raises what `StateStorage.commit` raises."""
+        """Write at once which outboxes have been published.
+
+        Raises:
+            StorageError: as `StateStorage.commit`. Nothing is forgotten then.
+        """
         while self._published:
             marks = self._take_marks()
             try:
@@ -81,7 +96,7 @@ class GroupCommit:
             self._gone(marks)
 
     def close(self) -> None:
-        """Write no more marks: whoever takes over publishes once more."""
+        """Write nothing more. Whoever takes over the instances publishes their outboxes once more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -113,15 +128,20 @@ class GroupCommit:
                 del self._leaving[mark.key]
 
     def _put_back(self, marks: Sequence[Published]) -> None:
-        """These marks were not written. What was let go since then has a newer one."""
+        """Keep marks that were not written. An instance that came since then has a newer one."""
         for mark in marks:
             if mark.key in self._leaving:
                 self._published.setdefault(mark.key, mark.version)
 
     async def commit(self, changes: Sequence[Change]) -> list[Settled]:
-        """One outcome for each change, in order.
+        """Write changes of distinct keys.
 
-        Raises what `StateStorage.commit` raises, but for values too large, and for what ails one of several changes.
+        Returns:
+            One outcome for each change, in order. It is an error if this change failed alone; one
+            that is too large is `Refused`.
+
+        Raises:
+            StorageError: what tells of the storage as a whole, as `StateStorage.commit` raises it.
         """
         if self._flying < MAX_FLYING and not self._waiting:
             return await self._send(changes)
@@ -167,7 +187,7 @@ class GroupCommit:
         return [await self._write_alone(change) for change in changes]
 
     async def _write_alone(self, change: Change | Published) -> Settled:
-        """One bad change leaves the others alone."""
+        """Write one change alone: a bad one leaves the others alone."""
         try:
             return (await self._write([change]))[0]
         except STORAGE_OUTAGES:
@@ -182,7 +202,7 @@ class GroupCommit:
         return [Published(key, version) for key, version in taken]
 
     def _next_batch(self) -> _Batch:
-        """What waits and can be sent as one batch: never more than fits, at least one."""
+        """Take what waits and fits into one commit, at least the first."""
         batch = [self._waiting.popleft()]
         size = _size(batch[0][0])
         count = len(batch[0][0])
@@ -196,7 +216,7 @@ class GroupCommit:
         return batch
 
     async def _send_waiting(self) -> None:
-        """Send what waits as one batch. An outcome that is unknown is unknown for all in it."""
+        """Write what waits in one commit. If its outcome is unknown, it is unknown for all in it."""
         if not self._waiting or self._flying >= MAX_FLYING:
             return
         batch = self._next_batch()

@@ -21,7 +21,7 @@ from infinitic.messages import engine as inputs
 from infinitic.messages.decoding import UndecodableMessage
 from infinitic.messages.events import Event
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
-from infinitic.runtime.state_engine.oversize import find_too_large, without_large_results
+from infinitic.runtime.state_engine.oversize import drop_large_results, find_too_large
 from infinitic.runtime.state_engine.unusable import replace_unusable
 from infinitic.transport import Delivery, Message
 
@@ -121,7 +121,7 @@ def take_inputs(
             if reason is not None:
                 dead = (*dead, (delivery, reason))
                 continue
-            taken = without_large_results(taken, len(body), largest, now)
+            taken = drop_large_results(taken, len(body), largest, now)
         decoded.append((delivery, message))
         if taken.deduplication_id is not None:
             if taken.deduplication_id in known:

@@ -1,4 +1,4 @@
-"""Loads the states of many instances at once, so that one that is ill leaves the others alone."""
+"""Loads the states of many instances at once. One that cannot be loaded leaves the others alone."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ from collections.abc import Sequence
 from infinitic.storage import STORAGE_OUTAGES, StateKey, StateStorage, Stored
 
 NOBODY = ""
-"""The id of no instance: whether it can be asked for tells how the storage is."""
+"""The id of no instance. If even this one cannot be loaded, the storage as a whole fails."""
 
 
 async def load_states(
     name: str, keys: Sequence[StateKey], states: StateStorage
 ) -> tuple[dict[StateKey, Stored], dict[StateKey, Exception]]:
-    """The states of these keys, and the errors of those that fail although the storage is well.
+    """Load states.
 
-    Raises what the storage raises if it fails as a whole. `name` is that of their workflow.
+    Args:
+        name: the workflow.
+        keys: its instances.
+        states: where they are.
+
+    Returns:
+        The states of these keys, and the errors of those that fail although the storage works.
+
+    Raises:
+        StorageError: the storage fails as a whole.
     """
     try:
         return await states.load(keys), {}

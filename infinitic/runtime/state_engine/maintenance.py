@@ -23,7 +23,14 @@ PAGE = 500
 
 
 class Maintenance:
-    """Runs hourly, on a timer that counts neither for virtual time nor for idleness."""
+    """Purges and wakes once an hour. In virtual time its timer does not count as work that is to be done.
+
+    Args:
+        workflows: the names of the workflows whose state engine runs here. It may grow.
+        storage: what is purged.
+        publisher: sends wakes.
+        clock: the time of day.
+    """
 
     def __init__(self, workflows: set[str], storage: Storage, publisher: Publisher, clock: Clock) -> None:
         self._workflows = workflows
@@ -63,7 +70,7 @@ class Maintenance:
                     _logger.warning("Maintenance: %s; trying again in an hour", error)
 
     async def purge(self) -> None:
-        """Remove what has expired, in bounded chunks."""
+        """Remove what has expired, some hundred instances at a time."""
         now = self._clock.now()
         while await self._storage.states.purge(now, PAGE) >= PAGE:  # noqa: ASYNC110 (a pause, no wait)
             await asyncio.sleep(0)

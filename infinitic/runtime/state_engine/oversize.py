@@ -1,4 +1,4 @@
-"""Inputs that the storage cannot take, where it takes less than the broker. They go alone: their instance goes on."""
+"""Inputs that are too large for the storage, where it takes less than the broker. The instance goes on without them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,32 @@ from infinitic.messages.events import Event, TaskError, TaskResult
 _ERROR = qualified_name(PayloadTooLargeError)
 
 
-def find_too_large(message: Input, taken: InputResult, size: int, limit: int) -> str | None:
-    """Why this input, of `size` bytes, can never be written; None if it is no value that somebody gave.
+def find_too_large(message: Input, result: InputResult, size: int, limit: int) -> str | None:
+    """Say why an input can never be written; None if it holds no value that somebody gave.
 
     Failures are cut to fit where they are made, and what code asks for is bounded there.
+
+    Args:
+        message: the input.
+        result: what came of it.
+        size: its bytes.
+        limit: how many bytes the storage can take.
     """
-    if taken.events and isinstance(message, inputs.Start | inputs.CallMethod | inputs.Signal):
+    if result.events and isinstance(message, inputs.Start | inputs.CallMethod | inputs.Signal):
         return f"This message of {size:,} bytes is {_above(limit)}"
     return None
 
 
-def without_large_results(taken: InputResult, size: int, limit: int, now: float) -> InputResult:
-    """The same, with a task that failed in place of one whose result can never be written."""
-    return replace(taken, events=tuple(_fit_event(event, size, limit, now) for event in taken.events))
+def drop_large_results(result: InputResult, size: int, limit: int, now: float) -> InputResult:
+    """Make a task fail whose result can never be written.
+
+    Args:
+        result: what came of the input with the result.
+        size: the bytes of the input.
+        limit: how many bytes the storage can take.
+        now: seconds since the Unix epoch.
+    """
+    return replace(result, events=tuple(_fit_event(event, size, limit, now) for event in result.events))
 
 
 def _fit_event(event: Event, size: int, limit: int, now: float) -> Event:

@@ -1,4 +1,4 @@
-"""What those are told who ask about an instance that takes nothing now: it is parked, or damaged."""
+"""Answers to questions about an instance that takes no inputs now, since it is parked or damaged."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ from infinitic.transport import Delivery
 def answer_questions(
     name: str, deliveries: Iterable[Delivery], head: WorkflowHead | None, damage: str | None = None
 ) -> dict[Delivery, Outgoing]:
-    """The answers to those of these deliveries that are questions.
+    """Answer those of these deliveries that are questions.
 
     Args:
         name: the workflow.
-        head: of the instance; None if nobody knows more of it than that it is damaged.
-        damage: what is damaged, if something is.
+        deliveries: what waits for the instance.
+        head: its head; None if nothing is known of it but that it is damaged.
+        damage: what is damaged; None if nothing is.
+
+    Returns:
+        The answers, by the deliveries that asked.
     """
     answers: dict[Delivery, Outgoing] = {}
     for delivery in deliveries:

@@ -1,4 +1,4 @@
-"""What is done about an instance whose state is damaged: it is shown as stalled, and its messages wait."""
+"""An instance whose state is damaged is listed as stalled, and its messages wait for a repair."""
 
 from __future__ import annotations
 
@@ -27,10 +27,15 @@ _WAKE = b'{"t":"wake"'
 
 
 class Repairs:
-    """Nothing is computed from what is damaged: the messages of its key wait until somebody has repaired it.
+    """Has lanes wait whose instances are damaged. Nothing is computed from what is damaged.
 
     Args:
         name: the workflow.
+        states: where instances are loaded.
+        group_commit: writes that an instance is stalled.
+        publisher: sends answers to those who ask.
+        subscription: where the messages came from.
+        clock: the time of day.
         tell: called with the id of an instance, and its damage, once that is written in its head.
     """
 
@@ -53,9 +58,15 @@ class Repairs:
         self._tell = tell
 
     async def wait(self, lane: Lane, instance: CachedInstance | None, damage: DamagedState) -> None:
-        """Have a lane wait. The instance is shown as stalled, and who asks is told why.
+        """Have a lane wait. The instance is listed as stalled, and who asks is told why.
 
-        `instance` is None if its head is damaged. Raises what tells of storage or broker as a whole.
+        Args:
+            lane: its messages. They are tried again, with backoff.
+            instance: the instance; None if its head is damaged.
+            damage: what is damaged.
+
+        Raises:
+            StorageError: the storage fails as a whole. So does the broker with `TransportError`.
         """
         try:
             await self._show(lane, instance, damage)
@@ -81,7 +92,10 @@ class Repairs:
         await self.drop_surplus(lane)
 
     async def drop_surplus(self, lane: Lane) -> None:
-        """Acknowledge all but one of the wakes for one instant: an overdue instance that waits gets one each hour."""
+        """Acknowledge wakes of which there is more than one for one instant.
+
+        An overdue instance that waits gets a wake each hour.
+        """
         await self._settle(lane, find_surplus_wakes(lane.waiting))
 
     async def _settle(self, lane: Lane, deliveries: Sequence[Delivery]) -> None:
@@ -94,7 +108,7 @@ class Repairs:
         return (None if stored is None else stored.version) == instance.version
 
     async def _mark_stalled(self, instance: CachedInstance, head: WorkflowHead, reason: str) -> bool:
-        """Say in the head why it stalls, and change nothing else: what was not published yet will be."""
+        """Write in the head why it stalls, and nothing else. An outbox that waits is kept."""
         now = self._clock.now()
         head = stall(head, reason)
         change = make_flag_change(instance, head, Flag.STALLED, head.armed, now)
@@ -105,7 +119,7 @@ class Repairs:
 
 
 def find_surplus_wakes(waiting: Iterable[Delivery]) -> list[Delivery]:
-    """Of the wakes for one instant all but the first."""
+    """Find the wakes for one instant, but for the first."""
     wakes = [each for each in waiting if each.message.body.startswith(_WAKE)]
     if len(wakes) < 2:
         return []

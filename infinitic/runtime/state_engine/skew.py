@@ -1,4 +1,4 @@
-"""Says that the clock of this worker is behind that of the broker: wakes come before their time then."""
+"""Warns if the clock of this worker is behind that of the broker. Wakes come before their time then."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import logging
 _logger = logging.getLogger("infinitic.engine")
 
 SKEW_SECONDS = 0.5
-"""Seconds by which a wake must come before its time to be worth a word."""
+"""How many seconds a wake must come before its time to be worth a warning."""
 
 
 class Skew:
-    """What is known of it by the wakes of one workflow."""
+    """How early the wakes of one workflow came."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._seconds = 0.0
 
     def tell(self, early: float) -> None:
-        """A wake came so many seconds before its time. It is said once, and again when it has doubled."""
+        """Note that a wake came so many seconds before its time. It is logged once, and again when it has doubled."""
         if early > max(SKEW_SECONDS, 2 * self._seconds):
             self._seconds = early
             _logger.warning(
