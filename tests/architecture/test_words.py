@@ -1,4 +1,7 @@
-"""Words: terms of our own are in the glossary, old ones are gone, and lines of text are short."""
+"""Words in the product: the terms of the glossary are used, and words that were replaced are gone.
+
+The pages of the documentation are checked by `tests/docs/test_pages.py`.
+"""
 
 import ast
 import re
@@ -9,45 +12,26 @@ from pathlib import Path
 from tests.architecture.project import ROOT, parse, product_modules, project_files, relative
 
 GLOSSARY = ROOT / "docs" / "glossary.md"
-MAXIMUM_COLUMNS = 100
 
 REPLACED_WORDS = {
     "bite": "chunk",
     "bury": "dead letter",
     "fold": "batch of inputs",
     "horizon": "deduplication window",
-    "insist": "retry until available",
+    "insist": "retry while unavailable",
     "unseal": "decode",
 }
 """Words of our own for which the field has a better one."""
 
-OLD_NAMES = frozenset(
-    [
-        "SendToDeadLetters",
-        "FOLD_BYTES",
-        "FOLD_MESSAGES",
-        "_bury",
-        "_bury_all",
-        "buried",
-        "bury",
-        "bury_soon",
-        "fold",
-        "fold_bytes",
-        "folded",
-        "insist",
-    ]
-)
+OLD_NAMES = frozenset({"_bury"})
 """Names that still have such a word."""
-
-UNUSED_TERMS = frozenset({"retry until available"})
-"""Terms of the glossary that nothing uses yet."""
 
 OTHER_MEANINGS = {"fold": "infinitic/codec/"}
 """Folders in which a word means something else: there it is the field `fold` of a datetime."""
 
 
 @cache
-def glossary() -> dict[str, str]:
+def read_glossary() -> dict[str, str]:
     """Read the terms of the glossary, and the sentence that explains each."""
     rows = [line.strip("| ").split(" | ") for line in GLOSSARY.read_text(encoding="utf-8").splitlines()]
     terms = [row for row in rows if len(row) == 3 and row[0] != "term"]
@@ -57,14 +41,14 @@ def glossary() -> dict[str, str]:
 
 
 @cache
-def texts() -> str:
+def read_texts() -> str:
     """Read all documentation but the glossary, and all modules of the product, in lower case."""
     pages = [path for path in project_files() if path.suffix == ".md" and path != GLOSSARY]
     text = "\n".join(path.read_text(encoding="utf-8") for path in [*pages, *product_modules()])
     return re.sub(r"[\s_-]+", " ", text.lower())
 
 
-def identifiers(path: Path) -> Iterator[str]:
+def list_identifiers(path: Path) -> Iterator[str]:
     """List the names that a module defines: its own, and those of classes, functions, variables."""
     yield path.stem
     for node in ast.walk(parse(path)):
@@ -77,33 +61,33 @@ def identifiers(path: Path) -> Iterator[str]:
                 pass
 
 
-def words_of(name: str) -> list[str]:
+def split_name(name: str) -> list[str]:
     """Split a name into words in lower case, without the endings of plurals and participles."""
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
     return [re.sub(r"(?<=[^s])s$|(?<=[a-z]{3})ed$", "", re.sub(r"ie[ds]$", "y", word.lower())) for word in words]
 
 
 def test_how_names_are_split() -> None:
-    assert words_of("_bury_all") == ["bury", "all"]
-    assert words_of("HORIZON_SECONDS") == ["horizon", "second"]
-    assert words_of("BuriedFolds") == ["bury", "fold"]
+    assert split_name("_bury_all") == ["bury", "all"]
+    assert split_name("HORIZON_SECONDS") == ["horizon", "second"]
+    assert split_name("BuriedFolds") == ["bury", "fold"]
 
 
 def test_the_glossary_is_read() -> None:
-    assert len(glossary()) > 60
-    assert glossary()["fused"] == glossary()["split"]
+    assert len(read_glossary()) > 60
+    assert read_glossary()["fused"] == read_glossary()["split"]
 
 
 def test_each_term_of_the_glossary_is_used_elsewhere() -> None:
     """In any form: "take over" is also found as "takes over" and `taken_over`."""
-    patterns = {term: re.escape(term.lower()).replace(r"\-", "-") for term in glossary()}
+    patterns = {term: re.escape(term.lower()).replace(r"\-", "-") for term in read_glossary()}
     patterns = {term: r"\b" + re.sub(r"(?:\\ |-)+", r"\\w* ", pattern) for term, pattern in patterns.items()}
-    unused = {term for term, pattern in patterns.items() if not re.search(pattern, texts())}
-    assert unused - UNUSED_TERMS == set()
+    unused = {term for term, pattern in patterns.items() if not re.search(pattern, read_texts())}
+    assert unused == set()
 
 
 def test_each_term_of_the_glossary_is_explained_in_one_sentence() -> None:
-    several = {term: text for term, text in glossary().items() if re.search(r"[.!?](\s|$)", text)}
+    several = {term: text for term, text in read_glossary().items() if re.search(r"[.!?](\s|$)", text)}
     assert several == {}
 
 
@@ -111,26 +95,8 @@ def test_no_name_of_the_product_has_a_word_that_was_replaced() -> None:
     found = [
         f"{relative(path)}: {name}: {REPLACED_WORDS[word]}"
         for path in product_modules()
-        for name in sorted(set(identifiers(path)) - OLD_NAMES)
-        for word in REPLACED_WORDS.keys() & words_of(name)
+        for name in sorted(set(list_identifiers(path)) - OLD_NAMES)
+        for word in REPLACED_WORDS.keys() & split_name(name)
         if not relative(path).startswith(OTHER_MEANINGS.get(word, "nowhere"))
     ]
     assert found == []
-
-
-def long_lines(path: Path) -> list[int]:
-    """Number the lines of a page that are too long. A row of a table and code cannot be broken."""
-    found: list[int] = []
-    in_code = False
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        in_code ^= line.lstrip().startswith("```")
-        if len(line) > MAXIMUM_COLUMNS and not in_code and not line.lstrip().startswith("|"):
-            found.append(number)
-    return found
-
-
-def test_lines_of_documentation_are_short() -> None:
-    """Those of docstrings and comments are checked by ruff (W505)."""
-    pages = [path for path in project_files() if path.suffix == ".md"]
-    assert len(pages) > 15
-    assert {relative(path): lines for path in pages if (lines := long_lines(path))} == {}

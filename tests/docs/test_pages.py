@@ -28,7 +28,7 @@ PAGES = _list_pages()
 
 REPLACED_WORDS = {
     "horizon": "deduplication window",
-    "insist": "retry until available",
+    "insist": "retry while unavailable",
     "bury": "dead-letter",
     "buried": "dead-lettered",
     "bites?": "chunks",

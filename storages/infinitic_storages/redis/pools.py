@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from infinitic_storages.redis.settings import Address, RedisSettings
 
 
-def _untyped(driver: Any) -> Any:
+def _drop_types(driver: Any) -> Any:
     """A class of the driver whose annotations are missing or wrong, without its types."""
     return driver
 
@@ -62,7 +62,7 @@ def make_pool(settings: RedisSettings, address: Address) -> Any:
         if address.tls:
             connection = SSLConnection
             options |= _make_tls_options(settings)
-    return _untyped(ConnectionPool)(connection_class=connection, max_connections=settings.pool_size, **options)
+    return _drop_types(ConnectionPool)(connection_class=connection, max_connections=settings.pool_size, **options)
 
 
 def make_sentinel_pool(settings: RedisSettings, address: Address) -> tuple[Any, Any]:
