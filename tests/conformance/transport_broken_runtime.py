@@ -99,7 +99,8 @@ class _Fearless(Worker):
         components: list[Any] = self._make_new()
         for each in components:
             if isinstance(each, ServiceExecutor):
-                each._accept = partial(_accept_as_first, each._accept)  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]  # broken on purpose
+                intake = each._intake  # pyright: ignore[reportPrivateUsage]  # broken on purpose
+                intake._accept = partial(_accept_as_first, intake._accept)  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]  # broken on purpose
         return components
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from infinitic import Worker, Workflow
-from infinitic.runtime.service_executor.executor import ON_ITS_WAY_SECONDS
+from infinitic.runtime.service_executor.taking import LAST_MESSAGES_SECONDS
 from infinitic.storage import Storage
 from infinitic.topics import Topic, service_executor
 from infinitic.transport import Consumer, Delivery, Message, TopicStats, Transport
@@ -181,7 +181,7 @@ def test_a_worker_that_is_stopped_at_once_hands_back_in_good_order() -> None:
             began = world.clock.now()
             host.cancel()
             await asyncio.gather(host, return_exceptions=True)
-            assert world.clock.now() - began <= ON_ITS_WAY_SECONDS + 1e-6
+            assert world.clock.now() - began <= LAST_MESSAGES_SECONDS + 1e-6
             stats = (await world.transport.stats(service_executor("Sleeper"))).subscriptions["service-executor"]
             assert (stats.backlog, stats.unacked) == (1, 0)
             sent = [message for topic, message in world.published if topic == service_executor("Sleeper")]

@@ -14,7 +14,7 @@ from infinitic.codec.payloads import make_coder
 from infinitic.errors import TransportError
 from infinitic.messages import control, engine, service
 from infinitic.runtime.service_executor.deaths import SUSPECT
-from infinitic.runtime.service_executor.executor import ON_ITS_WAY_SECONDS
+from infinitic.runtime.service_executor.taking import LAST_MESSAGES_SECONDS
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, UnknownTopic
 from tests.simulation.desk import make_desk
@@ -96,11 +96,11 @@ def test_what_is_handed_back_when_the_grace_period_ends_is_sent_once() -> None:
         transport.before_publish = slow
         await bench.give(given := delivery(request(["a"]), attempt=2))
         draining = asyncio.create_task(bench.executor.drain())
-        await asyncio.sleep(2 * ON_ITS_WAY_SECONDS)
+        await asyncio.sleep(2 * LAST_MESSAGES_SECONDS)
         draining.cancel()
         await asyncio.gather(draining, return_exceptions=True)
         closing = asyncio.create_task(bench.executor.close())
-        await asyncio.sleep(2 * ON_ITS_WAY_SECONDS)
+        await asyncio.sleep(2 * LAST_MESSAGES_SECONDS)
         assert len(sent) == 1
         sent[0].set_result(None)
         await closing

@@ -35,12 +35,12 @@ from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.backoff import retry_while_unavailable
 from infinitic.runtime.service_executor.blocking import Blocking
 from infinitic.runtime.service_executor.current_task import RunningTask, current_task
+from infinitic.runtime.service_executor.deaths import MAX_DEATHS
 from infinitic.runtime.undecodable import make_task_failure
 from infinitic.transport import Message
 
 _logger = logging.getLogger("infinitic.executor")
 
-MAX_DEATHS = 5
 LONGEST_LOGGED = 300
 """Characters of an error in the log; history has the whole."""
 
@@ -258,7 +258,7 @@ class Attempts:
         _log(message, failure, None)
         return _report(message, self._task_failed(message, failure))
 
-    def failed(self, message: ExecuteTask, error: Exception, limit: int) -> Outgoing:
+    def fail_oversized(self, message: ExecuteTask, error: Exception, limit: int) -> Outgoing:
         """The report that a task has failed for good, in a message of at most `limit` bytes (2,048 or more)."""
         failure = TaskFailure(describe(error), self._worker_name, message.retry_index, at=self._clock.now())
         report = self._task_failed(message, failure)

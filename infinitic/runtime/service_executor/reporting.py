@@ -1,141 +1,142 @@
-"""What an executor tells workflows of their tasks, also where the broker refuses it or finds it too large.
+"""Third step: publish the reports of attempts, and acknowledge the deliveries that are done with them.
 
-A report that is refused is published later, while others go on. What cannot be told goes to the dead letters.
+An attempt is done when its report is published, not before. If the process dies between the two,
+the message comes again and the attempt runs once more: a task runs at least once.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import math
-from collections.abc import Sequence
 
-from infinitic import ids, topics
 from infinitic.engines.workflow.render import Outgoing
-from infinitic.errors import InfiniticError, TransportError, UsageError
-from infinitic.ids import check_name
-from infinitic.messages import engine
-from infinitic.messages.decoding import UnknownMessageType
-from infinitic.messages.service import ExecuteTask, decode
-from infinitic.runtime.backoff import retry_while_refused
-from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.service_executor.attempt import Attempts
-from infinitic.runtime.service_executor.work import Outbound, Work
-from infinitic.topics import Topic
-from infinitic.transport import Delivery, Message, MessageTooLarge, TransportClosed
+from infinitic.runtime.service_executor.in_hand import TasksInHand
+from infinitic.runtime.service_executor.report_publisher import ReportPublisher
+from infinitic.runtime.service_executor.resending import Resender
+from infinitic.runtime.service_executor.work import CHUNK_BYTES, Work, count_for_chunk
+from infinitic.runtime.subscription import Subscription
+from infinitic.runtime.wakeup import wake
+from infinitic.transport import Delivery
 
 _logger = logging.getLogger("infinitic.executor")
 
 
-class Reporting:
-    """Publishes the reports of attempts.
+class ReportQueue:
+    """Reports that wait to be published. Those for one topic go together.
+
+    Each topic has an asyncio task of its own: a topic that takes nothing holds up no other one.
 
     Args:
-        topic: where the tasks come from.
-        publisher: publishes.
-        attempts: makes the report of a task that failed.
+        in_hand: what the executor has in hand.
+        publisher: publishes the reports.
+        subscription: where deliveries are acknowledged.
+        resender: acknowledges what is left in the end.
+
+    Attributes:
+        publishing: how many batches are being published and acknowledged.
     """
 
-    def __init__(self, topic: Topic, publisher: Publisher, attempts: Attempts) -> None:
-        self._topic = topic
+    def __init__(
+        self, in_hand: TasksInHand, publisher: ReportPublisher, subscription: Subscription, resender: Resender
+    ) -> None:
+        self.publishing = 0
+        self._in_hand = in_hand
         self._publisher = publisher
-        self._attempts = attempts
+        self._subscription = subscription
+        self._resender = resender
+        self._waiting: dict[str, list[Work]] = {}
+        self._wanted: dict[str, asyncio.Future[None]] = {}
+        # Reported deliveries whose acknowledgement was cancelled by the end of the executor.
+        self._unacknowledged: list[Delivery] = []
+        self._group: asyncio.TaskGroup | None = None
+        self._owner: asyncio.Task[object] | None = None
 
-    async def publish(self, reported: list[Work]) -> tuple[list[Work], list[Work]]:
-        """Publish reports. Returns those that are done with, and those that the broker refuses now.
+    def begin(self, group: asyncio.TaskGroup) -> None:
+        """Begin to publish, in a group that is cancelled together with the current task."""
+        self._group = group
+        self._owner = asyncio.current_task()
 
-        A broker that is away is waited for. Raises `TransportClosed`.
-        """
-        try:
-            await self._publisher.publish([work.report for work in reported if work.report is not None])
-        except TransportClosed:
-            raise
-        except TransportError as error:
-            if len(reported) > 1:
-                return await self._publish_each(reported)
-            if not isinstance(error, MessageTooLarge):
-                return [], reported
-            await self._fail(reported[0].message, reported[0].deliveries, error)
-        return reported, []
-
-    async def _publish_each(self, reported: list[Work]) -> tuple[list[Work], list[Work]]:
-        all_published, all_refused = list[Work](), list[Work]()
-        for work in reported:
-            published, refused = await self.publish([work])
-            all_published += published
-            all_refused += refused
-        return all_published, all_refused
-
-    async def publish_refused(self, work: Work) -> None:
-        """Publish a report until the broker takes it. What it refuses for a minute goes to the dead letters."""
-        assert work.report is not None
-        outgoing = [work.report]
-        try:
-            await retry_while_refused(
-                f"Publishing a report to {outgoing[0].topic.name}", lambda: self._publisher.publish(outgoing)
-            )
-        except MessageTooLarge as error:
-            await self._fail(work.message, work.deliveries, error)
-        except TransportClosed:
-            raise
-        except TransportError as error:
-            await dead_letter(self._publisher, self._topic, work.deliveries, f"Its report cannot be sent: {error}")
-
-    async def fail_unsent(self, outbound: Outbound, error: MessageTooLarge) -> None:
-        """The broker takes less than when this message came. Nobody else will get it: its task fails."""
-        try:
-            message = decode(outbound.message.body)
-        except UnknownMessageType:
-            # Only a newer release can read it. Its id says whom to tell.
-            await self.fail_unreadable(outbound.message.id, error)
-            await dead_letter(self._publisher, self._topic, outbound.deliveries, f"It cannot be sent again: {error}")
-        else:
-            await self._fail(message, outbound.deliveries, error)
-
-    async def fail_unreadable(self, message_id: str, why: InfiniticError) -> None:
-        """Tell the workflow that a task has failed whose message nobody here can read.
-
-        Nobody is told if the id of the message does not say which task it is, or if the broker
-        refuses the report for a minute.
-
-        Args:
-            message_id: that of the message, see `ids.task_message_id`.
-            why: why it cannot be handled.
-        """
-        named = ids.task_message_of(message_id)
-        if named is None:
+    def add(self, work: Work, report: Outgoing) -> None:
+        """Take the report of an attempt that has run. It is published soon."""
+        size = len(report.message.body)
+        work.report = report
+        work.report_bytes = size
+        in_hand = self._in_hand
+        in_hand.reported += 1
+        in_hand.report_bytes += size
+        topic = report.topic.name
+        waiting = self._waiting.get(topic)
+        if waiting is not None:
+            waiting.append(work)
+            if len(waiting) == 1:
+                wake(self._wanted.get(topic))
             return
-        name, attempt = named
+        # While the executor ends, no asyncio task can begin: `publish_rest` publishes it.
+        if self._group is not None and self._owner is not None and not self._owner.cancelling():
+            self._waiting[topic] = [work]
+            self._group.create_task(self._publish(topic))
+
+    async def publish_rest(self) -> None:
+        """Publish what is left, and acknowledge what has been reported. Called once `begin` is over.
+
+        Raises:
+            TransportError: the broker is closed, or refuses an acknowledgement.
+        """
+        left = [work for work in self._in_hand.works.values() if work.report is not None]
+        if left:
+            published, refused = await self._publisher.publish(left)
+            if refused:
+                _logger.warning(
+                    "Service %s: %d tasks are handed back, because the broker refuses their reports",
+                    self._publisher.service,
+                    len(refused),
+                )
+            await self._settle(published)
+        deliveries, self._unacknowledged = self._unacknowledged, []
+        await self._resender.ack(deliveries)
+
+    async def _publish(self, topic: str) -> None:
+        loop = asyncio.get_running_loop()
+        waiting = self._waiting[topic]
+        while True:
+            if not waiting:
+                self._in_hand.notify()
+                self._wanted[topic] = loop.create_future()
+                await self._wanted[topic]
+            count = len(waiting)
+            # The sum of all topics is known; only if that is too large, this topic is looked into.
+            if self._in_hand.report_bytes > CHUNK_BYTES:
+                count = count_for_chunk(work.report_bytes for work in waiting)
+            works = waiting[:count]
+            del waiting[:count]
+            self.publishing += 1
+            published, refused = await self._publisher.publish(works)
+            if refused and self._group is not None:
+                for work in refused:
+                    self._group.create_task(self._publish_refused(work))
+            await self._settle(published)
+            self.publishing -= 1
+
+    async def _settle(self, works: list[Work]) -> None:
+        """Forget attempts whose reports are published: a repeat is acknowledged at once from here on."""
+        in_hand = self._in_hand
+        deliveries: list[Delivery] = []
+        for work in works:
+            if in_hand.works.pop(work.attempt, None) is not None:
+                in_hand.reported -= 1
+                in_hand.report_bytes -= work.report_bytes
+            deliveries += work.deliveries
+        in_hand.remembered.add_done([work.attempt for work in works])
+        in_hand.notify()
         try:
-            workflow_id = check_name("The id of a workflow", attempt[0])
-            topic = topics.workflow_engine(check_name("The name of a workflow", name))
-        except UsageError:
-            return
-        report = self._attempts.fail_unread(attempt, why)
-        outgoing = [Outgoing(topic, Message(ids.attempt_id(*attempt), workflow_id, engine.encode(report)))]
-        try:
-            await retry_while_refused("Publishing that a task failed", lambda: self._publisher.publish(outgoing))
-        except TransportClosed:
+            await self._subscription.ack_if_held(deliveries)
+        except asyncio.CancelledError:
+            # What is not acknowledged comes again, and runs again elsewhere: `publish_rest` does it.
+            self._unacknowledged += deliveries
             raise
-        except TransportError as error:
-            _logger.error("%s: no report of task %s can be sent: %s", self._topic.name, message_id, error)
 
-    async def _fail(self, message: ExecuteTask, deliveries: list[Delivery], error: MessageTooLarge) -> None:
-        """The broker takes less than it was asked for at the start: the task fails, and the workflow learns why."""
-        _logger.error("%s: a task fails, since its message or report is too large: %s", self._topic.name, error)
-        smaller = [self._attempts.failed(message, error, error.limit)]
-        try:
-            await retry_while_refused("Publishing that a task failed", lambda: self._publisher.publish(smaller))
-        except TransportClosed:
-            raise
-        except TransportError as again:
-            await dead_letter(self._publisher, self._topic, deliveries, f"No report of this task can be sent: {again}")
-
-
-async def dead_letter(publisher: Publisher, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
-    """Publish deliveries to the dead letters, however long the broker refuses it. The caller acknowledges them."""
-    _logger.error("%s: a message goes to the dead letters: %s", topic.name, reason[:500])
-    await retry_while_refused(
-        f"Publishing to the dead letters of {topic.name}",
-        lambda: publisher.dead_letter(topic, deliveries, reason),
-        seconds=math.inf,
-    )
+    async def _publish_refused(self, work: Work) -> None:
+        """Publish a report that the broker has refused, once it takes it. No other report waits for that."""
+        await self._publisher.publish_refused(work)
+        await self._settle([work])
+        self._in_hand.notify()

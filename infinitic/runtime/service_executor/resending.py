@@ -1,7 +1,8 @@
-"""What an executor sends to its own topic again, and to the dead letters, with the deliveries that this settles.
+"""What an executor sends to its own topic again, or to the dead letters.
 
-Each message is published first and acknowledged then. Whoever is cancelled in between leaves that to go on: cut, it
-would leave a second copy of what is sent already.
+Each message is published first; then the deliveries that it replaces are acknowledged. A crash
+between the two leaves both: the attempt may run twice, but it is never lost. A cancellation
+between the two must not do that. So the caller may be cancelled, but what was begun goes on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from infinitic.errors import TransportError
 from infinitic.messages.decoding import UndecodableMessage
 from infinitic.runtime.backoff import retry_while_refused
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.service_executor.reporting import Reporting, dead_letter
+from infinitic.runtime.service_executor.report_publisher import ReportPublisher, dead_letter
 from infinitic.runtime.service_executor.work import Outbound
 from infinitic.runtime.subscription import Subscription
 from infinitic.topics import Topic
@@ -24,30 +25,29 @@ from infinitic.transport import Delivery, MessageTooLarge, TransportClosed
 _logger = logging.getLogger("infinitic.executor")
 
 
-class Resending:
+class Resender:
     """Sends messages of one topic again.
 
     Args:
-        topic: the topic, which is that of the subscription too.
+        topic: the topic, from which the deliveries came too.
         publisher: publishes.
-        subscription: where the deliveries came from.
-        reporting: tells workflows of tasks whose messages cannot be sent or read.
+        subscription: where deliveries are acknowledged.
+        reports: tells workflows of tasks whose messages cannot be sent or read.
+
+    Attributes:
+        handed_back: what `hand_back` sends.
     """
 
     def __init__(
-        self,
-        topic: Topic,
-        publisher: Publisher,
-        subscription: Subscription,
-        reporting: Reporting,
+        self, topic: Topic, publisher: Publisher, subscription: Subscription, reports: ReportPublisher
     ) -> None:
+        self.handed_back: list[Outbound] = []
         self._topic = topic
         self._publisher = publisher
         self._subscription = subscription
-        self._reporting = reporting
-        self._under_way: dict[asyncio.Task[None], int] = {}  # with the number of messages
-        self.handed_back: list[Outbound] = []
-        """What `hand_back` is to send."""
+        self._reports = reports
+        # The value is how many messages are being sent.
+        self._under_way: dict[asyncio.Task[None], int] = {}
 
     @property
     def count(self) -> int:
@@ -55,15 +55,16 @@ class Resending:
         return len(self.handed_back) + sum(self._under_way.values())
 
     async def send(self, outbound: Sequence[Outbound]) -> None:
-        """Publish messages, then acknowledge the deliveries that they stand for.
+        """Publish messages, then acknowledge the deliveries that they replace.
 
-        If this is cancelled, it goes on, and `finish` waits for it: the caller must not send them once more.
+        If this is cancelled, sending goes on, and `finish` waits for it. The caller must not send
+        the messages once more then.
         """
         if outbound:
             await asyncio.shield(self._begin(self._send(outbound), len(outbound)))
 
     def send_soon(self, outbound: Sequence[Outbound]) -> None:
-        """As `send`, without waiting for it."""
+        """Do the same as `send`, without waiting for it."""
         if outbound:
             self._begin(self._send(outbound), len(outbound))
 
@@ -73,7 +74,7 @@ class Resending:
             await asyncio.shield(self._begin(self._subscription.ack_if_held(deliveries), 0))
 
     def give_up_soon(self, delivery: Delivery, why: UndecodableMessage) -> None:
-        """Have a delivery go to the dead letters that cannot be decoded, and its workflow told of it."""
+        """Have a delivery become a dead letter that cannot be decoded, and its workflow told of it."""
         self._begin(self._give_up(delivery, why), 1)
 
     async def hand_back(self) -> None:
@@ -83,7 +84,7 @@ class Resending:
             await self.send(outbound)
 
     async def finish(self) -> None:
-        """Wait for all that goes on. If this is cancelled, it is cancelled too."""
+        """Wait for all that was begun. If this is cancelled, that is cancelled too."""
         try:
             while self._under_way:
                 await asyncio.wait(self._under_way)
@@ -94,10 +95,10 @@ class Resending:
     def _begin(self, call: Coroutine[Any, Any, None], count: int) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(call)
         self._under_way[task] = count
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._end)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _end(self, task: asyncio.Task[None]) -> None:
         self._under_way.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             _logger.warning("%s: what is in hand goes back as it is: %s", self._topic.name, error)
@@ -117,24 +118,24 @@ class Resending:
             await self._settle(outbound)
 
     async def _send_refused(self, outbound: Outbound, error: TransportError) -> None:
-        """One message that the broker refused. What it refuses for a minute goes to the dead letters."""
+        """Send a message that the broker refused. If it does so for a minute, it becomes a dead letter."""
         what = f"Sending a task to {self._topic.name} again"
         try:
             if isinstance(error, MessageTooLarge):
                 raise error
             await retry_while_refused(what, lambda: self._publisher.send(self._topic, [outbound.message]))
         except MessageTooLarge as larger:
-            await self._reporting.fail_unsent(outbound, larger)
+            await self._reports.fail_unsent(outbound, larger)
             await self._subscription.ack_if_held(outbound.deliveries)
         except TransportClosed:
             raise
         except TransportError as refusal:
-            await self._bury(outbound.deliveries, f"It cannot be sent again: {refusal}")
+            await self._dead_letter(outbound.deliveries, f"It cannot be sent again: {refusal}")
         else:
             await self._settle([outbound])
 
     async def _settle(self, outbound: Sequence[Outbound]) -> None:
-        """These are published: acknowledge what they stand for, also what joined it meanwhile."""
+        """Acknowledge the deliveries that published messages replace, also those that joined them meanwhile."""
         while deliveries := [delivery for each in outbound for delivery in each.deliveries]:
             await self._subscription.ack_if_held(deliveries)
             settled = set(map(id, deliveries))
@@ -142,11 +143,11 @@ class Resending:
                 each.deliveries[:] = [delivery for delivery in each.deliveries if id(delivery) not in settled]
 
     async def _give_up(self, delivery: Delivery, why: UndecodableMessage) -> None:
-        # The workflow is told first: after a crash the delivery comes again, and it is told once
-        # more, which changes nothing.
-        await self._reporting.fail_unreadable(delivery.message.id, why)
-        await self._bury([delivery], str(why))
+        # The workflow is told first: after a crash the delivery comes again, and the workflow is
+        # told once more, which changes nothing.
+        await self._reports.fail_unreadable(delivery.message.id, why)
+        await self._dead_letter([delivery], str(why))
 
-    async def _bury(self, deliveries: Sequence[Delivery], reason: str) -> None:
+    async def _dead_letter(self, deliveries: Sequence[Delivery], reason: str) -> None:
         await dead_letter(self._publisher, self._topic, deliveries, reason)
         await self._subscription.ack_if_held(deliveries)

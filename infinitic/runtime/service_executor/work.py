@@ -1,4 +1,4 @@
-"""One attempt in the hands of a service executor, and the message that makes others do it."""
+"""One attempt in the hands of a service executor, and the message that makes others run it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,15 @@ from infinitic.messages.control import Attempt
 from infinitic.messages.service import ExecuteTask
 from infinitic.transport import Delivery, Message
 
-OUTBOX_BYTES = 16 * 1024 * 1024
-"""Bytes of reports that wait to be published, before no more tasks are taken."""
-
-CODEC_DELAY = 30.0
-"""Seconds for which a task is put off whose arguments the payload codec cannot decode now."""
-LEFT_SECONDS = 5.0
-"""How long a message of a newer release waits until the next worker looks at it."""
-
-FLUSH_BYTES = 4 * 1024 * 1024
-"""Bytes of reports that are published together."""
+CHUNK_BYTES = 4 * 1024 * 1024
+"""Bytes of messages that are published together."""
 
 
 class Outbound(NamedTuple):
-    """A message to publish, and the deliveries that it stands for: to be acknowledged, and forgotten, after that."""
+    """A message to publish, and the deliveries that it replaces.
+
+    The deliveries are acknowledged once the message is published, not before.
+    """
 
     message: Message
     deliveries: list[Delivery]
@@ -38,9 +33,12 @@ class Work(msgspec.Struct, eq=False):
 
     Args:
         message: what has to be run.
-        attempt: that of the message.
-        deliveries: all that came of it so far; more may come until it is reported.
-        carrier: the first of them as it was sent.
+        attempt: the attempt that the message asks for.
+        deliveries: all deliveries of this attempt so far. More may come until it is reported.
+        carrier: the message of the first delivery, as it was sent.
+        report: what came of the attempt, once it has run.
+        report_bytes: bytes of the report.
+        on_trial: True while this is the one suspect that runs in this process (see `Trials`).
     """
 
     message: ExecuteTask
@@ -51,20 +49,29 @@ class Work(msgspec.Struct, eq=False):
     report_bytes: int = 0
     on_trial: bool = False
 
-    def again(self, deliver_at: float | None = None, **changes: Any) -> Outbound:
-        """Its message once more, with these fields changed; `deliver_at` in seconds since the Unix epoch."""
+    def make_copy(self, deliver_at: float | None = None, **changes: Any) -> Outbound:
+        """Make a message that asks for the same attempt.
+
+        Args:
+            deliver_at: when it is to be delivered, in seconds since the Unix epoch; None: at once.
+            changes: fields of the `ExecuteTask` that are different.
+        """
         carrier = self.carrier
         changed = {name: value for name, value in changes.items() if getattr(self.message, name) != value}
         body = service.encode(replace(self.message, **changed)) if changed else carrier.body
         return Outbound(Message(carrier.id, None, body, carrier.headers, deliver_at), self.deliveries)
 
 
-def fitting(sizes: Iterable[int]) -> int:
-    """How many of the first of these are published together: as far as their bytes are bounded, at least one."""
+def count_for_chunk(sizes: Iterable[int]) -> int:
+    """Count how many of the first messages are published together: at most 4 MiB, at least one.
+
+    Args:
+        sizes: bytes of each message, in order.
+    """
     count = total = 0
     for size in sizes:
         total += size
-        if count and total > FLUSH_BYTES:
+        if count and total > CHUNK_BYTES:
             break
         count += 1
     return count

@@ -15,7 +15,8 @@ from infinitic.ids import new_id
 from infinitic.messages import engine
 from infinitic.runtime.publisher import ATTEMPTS, CAUSE, ORIGIN
 from infinitic.runtime.service_executor import blocking
-from infinitic.runtime.service_executor.attempt import MAX_DEATHS, WorkerDied
+from infinitic.runtime.service_executor.attempt import WorkerDied
+from infinitic.runtime.service_executor.deaths import MAX_DEATHS
 from infinitic.topics import Topic
 from infinitic.transport import Message, Transport
 from infinitic_storages.memory import InMemoryStorage

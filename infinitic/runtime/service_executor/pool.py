@@ -1,7 +1,8 @@
 """The long-lived asyncio tasks in which attempts run: a new one for each attempt would cost more.
 
-So what a task does to its asyncio task outlives it: a timer that nobody takes back may cancel whatever runs there next.
-Only the end of the executor ends a member; every other cancellation is over with the attempt that it hits.
+So what a task does to its asyncio task outlives it: a timer that nobody takes back may cancel the
+next attempt there. Only the end of the executor ends a member of the pool. Any other cancellation
+is over with the attempt that it hits.
 """
 
 from __future__ import annotations
@@ -14,37 +15,39 @@ from infinitic.runtime.service_executor.work import Work
 from infinitic.runtime.wakeup import wake
 
 
-class Members:
-    """At most `size` members, which run what is in `waiting`.
+class AttemptPool:
+    """At most `size` members, each of which runs one attempt after another.
 
     Args:
         size: how many attempts run at once.
-        attempt: runs one. If it is cancelled and the members go on, it is called again with the same.
+        waiting: what has to be run next. Call `wake` after adding to it.
+        run: runs one attempt. If it is cancelled and the pool goes on, it is called again with the
+            same attempt.
     """
 
-    def __init__(self, size: int, attempt: Callable[[Work], Awaitable[None]]) -> None:
-        self.waiting: deque[Work] = deque()
-        """What has to be run next. Call `wake` after adding to it."""
+    def __init__(self, size: int, waiting: deque[Work], run: Callable[[Work], Awaitable[None]]) -> None:
         self._size = size
-        self._attempt = attempt
+        self._waiting = waiting
+        self._run = run
         self._idle: list[asyncio.Future[None]] = []
         self._count = 0
-        self._is_coming = False  # one was woken or made, and has not begun to run yet
+        # True if a member was woken or made, and has not begun to run yet.
+        self._is_coming = False
         self._group: asyncio.TaskGroup | None = None
         self._owner: asyncio.Task[object] | None = None
 
     def begin(self, group: asyncio.TaskGroup) -> None:
-        """Live in this group, which is that of the current task, until that is cancelled."""
+        """Begin to make members, in a group that is cancelled together with the current task."""
         self._group = group
         self._owner = asyncio.current_task()
 
     def is_ending(self) -> bool:
-        """True once they are being cancelled, because the executor ends."""
+        """True once the members are being cancelled, because the executor ends."""
         return self._owner is not None and self._owner.cancelling() > 0
 
     def wake(self) -> None:
-        """One more member for what waits: an idle one, or a new one. It wakes the next one, if more waits then."""
-        if self._is_coming or not self.waiting or self._group is None or self.is_ending():
+        """Wake or make one member for what waits. It wakes the next one if more waits then."""
+        if self._is_coming or not self._waiting or self._group is None or self.is_ending():
             return
         if self._idle:
             self._is_coming = True
@@ -55,17 +58,18 @@ class Members:
             self._group.create_task(self._live())
 
     async def _live(self) -> None:
-        itself, owner, waiting = asyncio.current_task(), self._owner, self.waiting
+        itself, owner, waiting, run = asyncio.current_task(), self._owner, self._waiting, self._run
         assert itself is not None
         assert owner is not None
         self._is_coming = False
-        while not owner.cancelling():  # a task may have swallowed that this was cancelled
+        # The cancellation itself is no sure sign: a task may have swallowed it.
+        while not owner.cancelling():
             if waiting:
                 work = waiting.popleft()
                 if waiting and not self._is_coming:
                     self.wake()
                 try:
-                    await self._attempt(work)
+                    await run(work)
                 except asyncio.CancelledError:
                     if owner.cancelling():
                         raise

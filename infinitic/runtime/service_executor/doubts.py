@@ -1,0 +1,144 @@
+"""What was delivered before: who has it, and did a process die with it?
+
+Nothing in doubt runs before the other executors of the service were asked (see `deaths`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+
+from infinitic.clock import Clock
+from infinitic.messages.control import Attempt
+from infinitic.runtime.service_executor.deaths import MARKED_COPY_SECONDS, MAX_DEATHS, SUSPECT, Trials, judge
+from infinitic.runtime.service_executor.in_hand import TasksInHand
+from infinitic.runtime.service_executor.inquiry import Inquiry
+from infinitic.runtime.service_executor.resending import Resender
+from infinitic.runtime.service_executor.running import TaskRunner
+from infinitic.runtime.service_executor.work import Outbound, Work, count_for_chunk
+from infinitic.runtime.wakeup import wake
+
+
+class Doubts:
+    """Settles for attempts in doubt whether they run here, wait, or are done.
+
+    Args:
+        in_hand: what the executor has in hand.
+        inquiry: asks the other executors.
+        trials: which suspect runs in this process.
+        runner: runs attempts.
+        resender: sends messages again.
+        clock: the time of day.
+        durability: seconds after which an acknowledgement survives a crash of the broker.
+
+    Attributes:
+        deciding: True while answers are acted on. The drain waits for that.
+    """
+
+    def __init__(
+        self,
+        in_hand: TasksInHand,
+        inquiry: Inquiry,
+        trials: Trials,
+        runner: TaskRunner,
+        resender: Resender,
+        clock: Clock,
+        durability: float,
+    ) -> None:
+        self.deciding = False
+        self._in_hand = in_hand
+        self._inquiry = inquiry
+        self._trials = trials
+        self._runner = runner
+        self._resender = resender
+        self._clock = clock
+        self._durability = durability
+        self._wanted: asyncio.Future[None] | None = None
+
+    def add(self, work: Work) -> None:
+        """Take an attempt that is in doubt."""
+        self._in_hand.doubtful[work.attempt] = work
+        wake(self._wanted)
+
+    async def run(self) -> None:
+        """Settle doubts until cancelled."""
+        doubtful = self._in_hand.doubtful
+        while True:
+            if not doubtful:
+                self._wanted = asyncio.get_running_loop().create_future()
+                await self._wanted
+            asked = list(doubtful.values())
+            heard = await self._inquiry.ask(work.attempt for work in asked)
+            # Some may have been handed back meanwhile. They are in doubt no more.
+            works = [work for work in asked if doubtful.pop(work.attempt, None) is not None]
+            self.deciding = True
+            try:
+                await self._decide(works, heard)
+            finally:
+                self.deciding = False
+                self._in_hand.notify()
+            self._runner.pool.wake()
+
+    async def place(self, work: Work) -> None:
+        """Have an attempt run as soon as a member of the pool is free.
+
+        A suspect runs only if no other one does. Otherwise it is put off.
+        """
+        if SUSPECT <= work.message.deaths < MAX_DEATHS and not await self._begin_trial(work):
+            return
+        if self._in_hand.join(work):
+            # Another delivery of it came while this waited.
+            self._trials.end(work)
+        elif self._in_hand.remembered.is_done(work.attempt):
+            self._trials.end(work)
+            await self._resender.ack(work.deliveries)
+        else:
+            self._runner.add(work)
+
+    async def _begin_trial(self, work: Work) -> bool:
+        """Publish the marked copy of a suspect. False if it does not run now."""
+        if not self._trials.begin(work):
+            await self._resender.send([self._in_hand.put_off(work, self._trials.choose_delay())])
+            return False
+        due = self._clock.now() + MARKED_COPY_SECONDS
+        try:
+            await self._resender.send([work.make_copy(due, asked=1, deaths=work.message.deaths + 1)])
+        except BaseException as error:
+            self._trials.end(work)
+            if isinstance(error, asyncio.CancelledError):
+                # It has not begun, whatever its marked copy says.
+                self._resender.handed_back.append(work.make_copy())
+            raise
+        if work.deliveries:
+            # Its marked copy could not be published: it went to the dead letters, or has failed.
+            self._trials.end(work)
+            return False
+        return True
+
+    async def _decide(self, works: list[Work], heard: Mapping[Attempt, bool]) -> None:
+        """Act on the answers, for many attempts at once. If this is cancelled, the rest is handed back."""
+        done = [work for work in works if heard.get(work.attempt)]
+        now = self._clock.now()
+        again: list[tuple[Work, Outbound]] = []
+        to_run = deque[Work]()
+        for work in works:
+            if heard.get(work.attempt):
+                continue
+            outbound = judge(work, heard, now, self._durability)
+            if outbound is None:
+                to_run.append(work)
+            else:
+                again.append((work, outbound))
+        try:
+            await self._resender.ack([delivery for work in done for delivery in work.deliveries])
+            while again:
+                count = count_for_chunk(len(outbound.message.body) for _, outbound in again)
+                sending, again = again[:count], again[count:]
+                await self._resender.send([outbound for _, outbound in sending])
+            while to_run:
+                await self.place(to_run.popleft())
+        except asyncio.CancelledError:
+            left = (*(work for work, _ in again), *to_run)
+            self._resender.handed_back += [work.make_copy() for work in left]
+            raise

@@ -1,0 +1,167 @@
+"""What a service executor has in hand, and what it knows of attempts that it has not in hand any more.
+
+An attempt is in hand from its first delivery until its report is published. All parts of the
+executor share one `TasksInHand`: taking adds to it, reporting removes, and ending hands back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable
+
+from infinitic.clock import Clock
+from infinitic.messages.control import Attempt
+from infinitic.runtime.service_executor.deaths import Trials
+from infinitic.runtime.service_executor.work import Outbound, Work
+from infinitic.runtime.wakeup import wake
+from infinitic.transport import Delivery
+
+REMEMBERED_ATTEMPTS = 10_000
+"""How many attempts an executor remembers, of each kind."""
+
+
+class Remembered:
+    """What an executor knows of attempts that it has not in hand any more.
+
+    It knows the last 10,000 that were reported, and the last 10,000 that were put off.
+
+    Args:
+        clock: the time of day.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._done: OrderedDict[Attempt, None] = OrderedDict()
+        self._put_off: OrderedDict[Attempt, float] = OrderedDict()
+
+    def add_done(self, attempts: Iterable[Attempt]) -> None:
+        """Remember attempts whose reports are published."""
+        done = self._done
+        for attempt in attempts:
+            done[attempt] = None
+        while len(done) > REMEMBERED_ATTEMPTS:
+            done.popitem(last=False)
+
+    def add_put_off(self, attempt: Attempt, due: float) -> None:
+        """Remember that a message is on its way that makes somebody run this attempt.
+
+        Args:
+            attempt: the attempt.
+            due: when the message is delivered, in seconds since the Unix epoch.
+        """
+        self._put_off[attempt] = due
+        if len(self._put_off) > REMEMBERED_ATTEMPTS:
+            self._put_off.popitem(last=False)
+
+    def is_done(self, attempt: Attempt) -> bool:
+        """True if the report of this attempt is published."""
+        return attempt in self._done
+
+    def is_put_off(self, attempt: Attempt) -> bool:
+        """True if this attempt will run, but not yet.
+
+        Nobody has it in hand then. That is no sign that a process died with it.
+        """
+        due = self._put_off.get(attempt)
+        return due is not None and self._clock.now() < due
+
+
+class TasksInHand:
+    """All that one service executor has in hand.
+
+    Args:
+        clock: the time of day.
+        trials: which suspect runs in this process.
+
+    Attributes:
+        works: attempts that wait for their turn, run, or have a report that is not published.
+        waiting: those of them that wait for their turn.
+        doubtful: attempts that may be in hand elsewhere, or may have ended a process.
+        received: deliveries that nobody has looked at.
+        reported: how many of `works` have a report.
+        report_bytes: bytes of these reports.
+        draining: True once nothing more may begin to run.
+        remembered: what is known of attempts that are not in hand any more.
+    """
+
+    def __init__(self, clock: Clock, trials: Trials) -> None:
+        self.works: dict[Attempt, Work] = {}
+        self.waiting: deque[Work] = deque()
+        self.doubtful: dict[Attempt, Work] = {}
+        self.received: deque[Delivery] = deque()
+        self.reported = 0
+        self.report_bytes = 0
+        self.draining = False
+        self.remembered = Remembered(clock)
+        self._clock = clock
+        self._trials = trials
+        self._changed: asyncio.Future[None] | None = None
+
+    def join(self, work: Work) -> bool:
+        """Add the deliveries of `work` to those of the same attempt. False if it is not in hand.
+
+        They are acknowledged together, once the report is published: if the session of the first
+        delivery is lost, the second one is the message.
+        """
+        there = self.works.get(work.attempt)
+        if there is None and self.doubtful:
+            there = self.doubtful.get(work.attempt)
+        if there is None:
+            return False
+        there.deliveries += work.deliveries
+        return True
+
+    def find_known(self, attempts: Iterable[Attempt]) -> dict[Attempt, bool]:
+        """Tell which attempts this executor knows, for the answer to another one (see `Inquiry`).
+
+        Returns:
+            True for an attempt whose report is published, False for one that is in hand or put off.
+        """
+        remembered = self.remembered
+        return {
+            attempt: remembered.is_done(attempt)
+            for attempt in attempts
+            if attempt in self.works or remembered.is_done(attempt) or remembered.is_put_off(attempt)
+        }
+
+    def put_off(self, work: Work, seconds: float) -> Outbound:
+        """Make the message that has an attempt run later, here or elsewhere.
+
+        Whoever asks for the attempt until then hears that nobody died with it.
+
+        Args:
+            work: the attempt.
+            seconds: how much later.
+        """
+        due = self._clock.now() + seconds
+        self.remembered.add_put_off(work.attempt, due)
+        return work.make_copy(due, asked=0)
+
+    def remove_idle(self) -> list[Outbound]:
+        """Take out all that does not run, as messages to hand back."""
+        back = [Outbound(delivery.message, [delivery]) for delivery in self.received]
+        self.received.clear()
+        for work in (*self.waiting, *self.doubtful.values()):
+            self._trials.end(work)
+            self.works.pop(work.attempt, None)
+            back.append(work.make_copy())
+        self.waiting.clear()
+        self.doubtful.clear()
+        return back
+
+    def count_running(self) -> Counter[str]:
+        """Count the attempts that run, by the name of their task."""
+        idle = {work.attempt for work in self.waiting}
+        running = [work for work in self.works.values() if work.report is None and work.attempt not in idle]
+        return Counter(work.message.task for work in running)
+
+    async def wait_for_change(self) -> None:
+        """Return after the next `notify`. One caller at a time waits."""
+        self._changed = asyncio.get_running_loop().create_future()
+        await self._changed
+
+    def notify(self) -> None:
+        """Wake who waits for room or for the end: something has ended, or was reported."""
+        if self._changed is not None:
+            wake(self._changed)

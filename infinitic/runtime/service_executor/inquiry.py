@@ -1,0 +1,171 @@
+"""How the executors of a service ask one another which attempts they have in hand.
+
+Questions and answers go through a topic that every executor of the service reads. An executor that
+does not answer within a second has nothing in hand, or is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+
+from infinitic import topics
+from infinitic.errors import TransportError
+from infinitic.messages import control
+from infinitic.messages.control import Alive, Attempt, Ping
+from infinitic.runtime.backoff import Losses, delay_of, retry_while_refused, retry_while_unavailable
+from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.wakeup import wake
+from infinitic.transport import Consumer, Message, TransportClosed, UnsupportedCapability
+
+_logger = logging.getLogger("infinitic.executor")
+
+ANSWER_SECONDS = 1.0
+"""How long the others have to answer."""
+
+PAGE = 100
+"""How many attempts one message names, so that it fits into a message of any broker."""
+
+PREFETCH = 1000
+SUBSCRIPTION = "executor"
+
+
+class Inquiry:
+    """Asks the executors of a service which attempts they have in hand, and answers for this one.
+
+    Args:
+        service: the name of the service.
+        publisher: publishes questions and answers.
+        known: of some attempts those that this executor knows: True if it has published their report, else False.
+    """
+
+    def __init__(
+        self, service: str, publisher: Publisher, known: Callable[[Iterable[Attempt]], dict[Attempt, bool]]
+    ) -> None:
+        self._topic = topics.service_control(service)
+        self._publisher = publisher
+        self._known = known
+        self._consumer: Consumer | None = None
+        self._closed = False
+        self._heard: dict[Attempt, bool] = {}
+        self._asked: set[Attempt] = set()
+        self._complete: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Hear what is asked from here on."""
+        transport, topic = self._publisher.transport, self._topic
+        self._consumer = await retry_while_unavailable(
+            f"Subscribing to {topic.name}",
+            lambda: transport.subscribe(topic, SUBSCRIPTION, PREFETCH, durable=False),
+        )
+        if self._closed:  # meanwhile: nobody would look at what comes
+            await self._consumer.close()
+
+    async def close(self) -> None:
+        """Hear no more."""
+        self._closed = True
+        if self._consumer is not None:
+            await self._consumer.close()
+
+    async def run(self) -> None:
+        """Answer until cancelled. A consumer that is lost, by the broker or with its topic, is replaced."""
+        losses = Losses()
+        while not self._closed:
+            losses.note_joined()
+            try:
+                await self._answer()
+            except UnsupportedCapability:
+                raise
+            except TransportError as error:
+                if self._closed:
+                    return
+                _logger.warning("%s: %s; subscribing anew", self._topic.name, error)
+                await asyncio.sleep(losses.note_lost())
+                if not await self._renew():
+                    return
+
+    async def _renew(self) -> bool:
+        """Subscribe anew, until it works. False if the whole connection is closed."""
+        tries = 0
+        while True:
+            tries += 1
+            await asyncio.sleep(delay_of(tries))
+            lost = self._consumer
+            if lost is not None:
+                with suppress(TransportError):
+                    await lost.close()
+            try:
+                await self.start()
+            except TransportClosed:
+                return False
+            except TransportError as error:
+                _logger.warning("%s: %s; trying until it works", self._topic.name, error)
+            else:
+                return True
+
+    async def _answer(self) -> None:
+        consumer = self._consumer
+        assert consumer is not None
+        while True:
+            deliveries = await retry_while_unavailable(
+                f"Receiving on {self._topic.name}", partial(consumer.receive, PAGE)
+            )
+            await retry_while_unavailable(f"Acknowledging on {self._topic.name}", partial(consumer.ack, deliveries))
+            asked = dict[Attempt, None]()
+            for delivery in deliveries:
+                try:
+                    message = control.decode(delivery.message.body)
+                except Exception as error:  # noqa: BLE001 (bytes from anywhere; a newer release may ask other things)
+                    _logger.debug("%s: a message is passed over: %s", self._topic.name, error)
+                    continue
+                if isinstance(message, Ping):
+                    asked |= dict.fromkeys(message.attempts)
+                else:
+                    self._hear(message)
+            if known := list(self._known(asked).items()):
+                await self._send(*(_alive(known[start : start + PAGE]) for start in range(0, len(known), PAGE)))
+
+    async def ask(self, attempts: Iterable[Attempt]) -> dict[Attempt, bool]:
+        """Those of these attempts that an executor has in hand (False), or whose report it has published (True).
+
+        It takes a second, or less if all are known. One question at a time.
+        """
+        self._asked = set(attempts)
+        self._heard = {}
+        self._complete = asyncio.get_running_loop().create_future()
+        wanted = list(self._asked)
+        pages = [Ping(tuple(wanted[start : start + PAGE])) for start in range(0, len(wanted), PAGE)]
+        try:
+            await retry_while_refused(f"Asking on {self._topic.name}", lambda: self._send(*pages))
+        except TransportClosed:
+            raise
+        except TransportError as error:
+            _logger.error("%s: nobody can be asked who has %d tasks: %s", self._topic.name, len(wanted), error)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._complete
+        except TimeoutError:
+            pass
+        heard, self._heard, self._asked, self._complete = self._heard, {}, set(), None
+        return heard
+
+    def _hear(self, message: Alive) -> None:
+        self._heard |= {attempt: False for attempt in message.attempts if attempt in self._asked}
+        self._heard |= {attempt: True for attempt in message.done if attempt in self._asked}
+        if len(self._heard) == len(self._asked):
+            wake(self._complete)
+
+    async def _send(self, *messages: Ping | Alive) -> None:
+        await self._publisher.send(
+            self._topic, [Message("control", None, control.encode(message)) for message in messages]
+        )
+
+
+def _alive(known: Iterable[tuple[Attempt, bool]]) -> Alive:
+    pairs = list(known)
+    return Alive(
+        tuple(attempt for attempt, done in pairs if not done), tuple(attempt for attempt, done in pairs if done)
+    )

@@ -1,0 +1,107 @@
+"""Second step: run an attempt that was taken, and hand over its report.
+
+Whatever does not end with a report leaves as a new message. The delivery itself, given back as it
+is, would look as if this process had died with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from infinitic.errors import PayloadUnavailable
+from infinitic.runtime.service_executor.attempt import Attempts
+from infinitic.runtime.service_executor.deaths import Trials
+from infinitic.runtime.service_executor.in_hand import TasksInHand
+from infinitic.runtime.service_executor.pool import AttemptPool
+from infinitic.runtime.service_executor.reporting import ReportQueue
+from infinitic.runtime.service_executor.resending import Resender
+from infinitic.runtime.service_executor.work import Work
+
+_logger = logging.getLogger("infinitic.executor")
+
+CODEC_DELAY = 30.0
+"""Seconds for which a task is put off whose arguments the payload codec cannot decode now."""
+
+
+class TaskRunner:
+    """Runs attempts in a pool.
+
+    Args:
+        attempts: runs one attempt.
+        concurrency: how many attempts run at once.
+        in_hand: what the executor has in hand.
+        trials: which suspect runs in this process.
+        reports: takes the reports.
+        resender: sends again what has to run later or elsewhere.
+        durability: seconds after which an acknowledgement survives a crash of the broker.
+        leave: called with the `SystemExit` or `KeyboardInterrupt` that a task raised, after its
+            message is among those to hand back. None: it is raised, and ends the executor.
+    """
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        concurrency: int,
+        in_hand: TasksInHand,
+        trials: Trials,
+        reports: ReportQueue,
+        resender: Resender,
+        *,
+        durability: float,
+        leave: Callable[[BaseException], object] | None,
+    ) -> None:
+        self.pool = AttemptPool(concurrency, in_hand.waiting, self._run)
+        self._name = attempts.service.name
+        self._attempts = attempts
+        self._in_hand = in_hand
+        self._trials = trials
+        self._reports = reports
+        self._resender = resender
+        self._durability = durability
+        self._leave = leave
+
+    def add(self, work: Work) -> None:
+        """Have an attempt run as soon as a member of the pool is free. Call `pool.wake` then."""
+        in_hand = self._in_hand
+        if in_hand.draining:
+            self._trials.end(work)
+            self._resender.handed_back.append(work.make_copy())
+        else:
+            in_hand.works[work.attempt] = work
+            in_hand.waiting.append(work)
+
+    async def _run(self, work: Work) -> None:
+        try:
+            if work.on_trial and self._durability:
+                # If the broker died sooner, the message of this suspect would come again beside
+                # its marked copy, and both would run.
+                await asyncio.sleep(self._durability)
+            report = await self._attempts.run(work.message, self.pool.is_ending)
+        except asyncio.CancelledError:
+            # If the pool goes on, this attempt stays in hand, and the pool runs it again.
+            if self.pool.is_ending():
+                # The grace period is over. This process outlives the task, so no death counts.
+                self._hand_back(work, asked=0, deaths=0)
+            raise
+        except PayloadUnavailable as error:
+            _logger.warning("Service %s: a task is put off for %.0f s: %s", self._name, CODEC_DELAY, error)
+            del self._in_hand.works[work.attempt]
+            self._resender.send_soon([self._in_hand.put_off(work, CODEC_DELAY)])
+        except (SystemExit, KeyboardInterrupt) as leaving:
+            if self._leave is None:
+                del self._in_hand.works[work.attempt]
+                raise
+            self._hand_back(work, asked=0, deaths=work.message.deaths + 1)
+            self._leave(leaving)
+        else:
+            self._reports.add(work, report)
+        finally:
+            if work.on_trial:
+                self._trials.end(work)
+            self._in_hand.notify()
+
+    def _hand_back(self, work: Work, **changes: int) -> None:
+        del self._in_hand.works[work.attempt]
+        self._resender.handed_back.append(work.make_copy(**changes))
