@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from textwrap import fill
 
 from infinitic.transport import Capabilities
-from infinitic_testing.conformance.storage import storage_rules
-from infinitic_testing.conformance.transport import transport_rules
+from infinitic_testing.conformance.storage import list_storage_rules
+from infinitic_testing.conformance.transport import list_transport_rules
 from infinitic_testing.conformance.transport_rules import TRANSPORT_RULES
 from infinitic_transports.memory import InMemoryTransport
 from infinitic_transports.pulsar import PulsarTransport
@@ -49,7 +49,7 @@ def load_capabilities() -> dict[str, Capabilities]:
 
 def render_transport_section() -> str:
     """Return the rules of the Transport port, with their tests, mutants and adapters."""
-    tests, adapters = transport_rules(), load_capabilities()
+    tests, adapters = list_transport_rules(), load_capabilities()
     rows: list[list[str]] = []
     for rule, sentence in TRANSPORT_RULES.items():
         shown = [test.split("_", 3)[3].replace("_", " ") for test in tests.get(rule, [])]
@@ -93,7 +93,7 @@ STORAGES = {
 def render_storage_section() -> str:
     """Return the rules of the Storage port, with their tests and mutants."""
     rows: list[list[str]] = []
-    for rule, tests in storage_rules().items():
+    for rule, tests in list_storage_rules().items():
         prefix = "test_" + rule.lower().replace("-", "_") + "_"
         shown = [test.removeprefix(prefix).removeprefix("test_").replace("_", " ") for test in tests]
         detected = [f"`{mutant.name}`" for mutant in STORAGE_MUTANTS if rule in mutant.kills]

@@ -183,12 +183,14 @@ class LongKeys(Server):
     def _write(self, change: Change) -> Outcome:
         outcome = super()._write(change)
         if isinstance(outcome, Refused) and "at most" in outcome.reason:
-            key = StateKey(*(text.encode(errors="replace")[:250].decode(errors="replace") for text in _texts(change)))
+            key = StateKey(
+                *(text.encode(errors="replace")[:250].decode(errors="replace") for text in _get_texts(change))
+            )
             return super()._write(replace(change, key=key))
         return outcome
 
 
-def _texts(change: Change) -> tuple[str, str]:
+def _get_texts(change: Change) -> tuple[str, str]:
     return change.key.name, change.key.id
 
 

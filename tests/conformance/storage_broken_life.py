@@ -28,10 +28,10 @@ class LookThenWrite(Link):
         before = await self.inner.load([each.key for each in changes])
         await self.pause()
         now = await self.inner.load([each.key for each in changes])
-        return await self.inner.commit([_rebased(each, before, now) for each in changes])
+        return await self.inner.commit([_rebase(each, before, now) for each in changes])
 
 
-def _rebased(change: Change | Published, before: dict[StateKey, Stored], now: dict[StateKey, Stored]) -> Any:
+def _rebase(change: Change | Published, before: dict[StateKey, Stored], now: dict[StateKey, Stored]) -> Any:
     """The change as if nothing had happened since `before`."""
     old, new = before.get(change.key), now.get(change.key)
     if isinstance(change, Published) or new is None or old == new or change.expected != (old and old.version):

@@ -79,7 +79,7 @@ class GuessedCompression(Server):
     """What looks compressed is taken for compressed."""
 
     def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
-        return {key: replace(each, head=_inflated(each.head)) for key, each in super().load(keys).items()}
+        return {key: replace(each, head=_inflate(each.head)) for key, each in super().load(keys).items()}
 
 
 @broken("FIND", "STO-11", "MODEL")
@@ -100,7 +100,7 @@ class RepeatingPages(Server):
         if page.cursor is None or len(page.found) < 2:
             return page
         last = page.found[-2]
-        return Page(page.found, msgspec.json.encode((last.entry.started_at, *_names(last.key))).decode())
+        return Page(page.found, msgspec.json.encode((last.entry.started_at, *_get_names(last.key))).decode())
 
 
 @broken("STO-11")
@@ -134,7 +134,7 @@ class CursorOfFullPages(Server):
         if page.cursor is not None or len(page.found) < query.limit:
             return page
         last = page.found[-1]
-        return Page(page.found, msgspec.json.encode((last.entry.started_at, *_names(last.key))).decode())
+        return Page(page.found, msgspec.json.encode((last.entry.started_at, *_get_names(last.key))).decode())
 
 
 @broken("FIND")
@@ -233,11 +233,11 @@ class SegmentsSurvive(Server):
         return segments if options.get("sequences") is not None or options.get("after") else self.old.get(key, segments)
 
 
-def _names(key: StateKey) -> tuple[str, str]:
+def _get_names(key: StateKey) -> tuple[str, str]:
     return key.name, key.id
 
 
-def _inflated(value: bytes) -> bytes:
+def _inflate(value: bytes) -> bytes:
     with suppress(zlib.error):
         return zlib.decompress(value)
     return value

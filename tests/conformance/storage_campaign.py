@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from infinitic_testing.conformance.storage import storage_rules
+from infinitic_testing.conformance.storage import list_storage_rules
 from tests.conformance import (
     storage_broken_commits as _commits,
     storage_broken_life as _life,
@@ -14,25 +14,26 @@ from tests.conformance import (
 )
 from tests.conformance.storage_sound import MUTANTS, Mutant, OnSound
 
-_ = (_commits, _life, _reads)  # they register their mutants
-__all__ = ["MUTANTS", "Mutant", "failing", "fails", "matrix"]
+# They register their mutants.
+_ = (_commits, _life, _reads)
+__all__ = ["MUTANTS", "Mutant", "build_matrix", "does_fail", "find_failing"]
 
 
-def matrix() -> dict[str, dict[str, list[str]]]:
+def build_matrix() -> dict[str, dict[str, list[str]]]:
     """For each rule its tests, and for each test the names of the mutants that fail it."""
     return {
-        rule: {test: [mutant.name for mutant in MUTANTS if fails(mutant.suite, test)] for test in tests}
-        for rule, tests in storage_rules().items()
+        rule: {test: [mutant.name for mutant in MUTANTS if does_fail(mutant.suite, test)] for test in tests}
+        for rule, tests in list_storage_rules().items()
     }
 
 
-def failing(suite: type[OnSound], rules: Iterable[str]) -> set[str]:
+def find_failing(suite: type[OnSound], rules: Iterable[str]) -> set[str]:
     """Those of the rules that have a test which fails."""
-    tests = storage_rules()
-    return {rule for rule in rules if any(fails(suite, test) for test in tests[rule])}
+    tests = list_storage_rules()
+    return {rule for rule in rules if any(does_fail(suite, test) for test in tests[rule])}
 
 
-def fails(suite: type[OnSound], test: str) -> bool:
+def does_fail(suite: type[OnSound], test: str) -> bool:
     """Whether a test of the suite fails. One that is skipped does not."""
     try:
         getattr(suite(), test)()

@@ -15,7 +15,7 @@ import pytest
 from infinitic.ids import new_id
 from infinitic.topics import Topic
 from infinitic.transport import Transport
-from infinitic_testing.conformance.transport import TransportConformance, transport_rules
+from infinitic_testing.conformance.transport import TransportConformance, list_transport_rules
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
 from tests.integration.private import PrivatePulsar
 from tests.required import reach
@@ -98,5 +98,5 @@ class TestPulsarRestarts(OnPulsar):
         await asyncio.to_thread(self.service.do, "restart")
 
 
-for _name in {name for names in transport_rules().values() for name in names if "restart" not in name}:
+for _name in {name for names in list_transport_rules().values() for name in names if "restart" not in name}:
     setattr(TestPulsarRestarts, _name, None)

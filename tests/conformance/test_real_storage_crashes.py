@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from infinitic.storage import Storage
 from infinitic_testing.conformance import StorageBackend, StorageConformance
-from infinitic_testing.conformance.storage import storage_rules
+from infinitic_testing.conformance.storage import list_storage_rules
 from tests.integration.private import PrivateDatabase
 
 CRASHES = {"test_sto_5_what_is_written_outlives_the_server", "test_out_1_an_outage_is_said_and_ends"}
@@ -52,7 +52,7 @@ class Crashing(StorageConformance):
         return Killed(self.kind, self.arguments)
 
 
-for _name in {name for names in storage_rules().values() for name in names} - CRASHES:
+for _name in {name for names in list_storage_rules().values() for name in names} - CRASHES:
     setattr(Crashing, _name, None)
 
 

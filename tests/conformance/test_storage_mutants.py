@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from infinitic_testing.conformance.storage import storage_rules
-from tests.conformance.storage_campaign import MUTANTS, Mutant, failing
+from infinitic_testing.conformance.storage import list_storage_rules
+from tests.conformance.storage_campaign import MUTANTS, Mutant, find_failing
 from tests.conformance.storage_sound import OnSound
 
 
@@ -18,8 +18,8 @@ class TestSound(OnSound):
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_is_killed(mutant: Mutant) -> None:
-    assert failing(mutant.suite, mutant.kills) == set(mutant.kills)
+    assert find_failing(mutant.suite, mutant.kills) == set(mutant.kills)
 
 
 def test_each_rule_kills_a_mutant() -> None:
-    assert {rule for mutant in MUTANTS for rule in mutant.kills} == set(storage_rules())
+    assert {rule for mutant in MUTANTS for rule in mutant.kills} == set(list_storage_rules())

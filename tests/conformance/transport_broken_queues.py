@@ -15,7 +15,7 @@ from tests.conformance.transport_broken import broken
 Later = Callable[[float], None] | None
 
 
-def same(consumer: BrokerConsumer, delivery: Delivery) -> list[Delivery]:
+def find_same(consumer: BrokerConsumer, delivery: Delivery) -> list[Delivery]:
     """What is in a hand of the message of a delivery, whichever delivery of it."""
     return [each for each in consumer.in_hand if each.message is delivery.message]
 
@@ -71,7 +71,7 @@ class StaleAckCounts(SharedSubscription):
     """The ack of an earlier delivery removes the message that is in hand again."""
 
     def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery], now: float) -> None:
-        super().ack(consumer, [each for delivery in deliveries for each in same(consumer, delivery)], now)
+        super().ack(consumer, [each for delivery in deliveries for each in find_same(consumer, delivery)], now)
 
 
 @broken("RED-3", "RED-11")

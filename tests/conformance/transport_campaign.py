@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from infinitic_testing.conformance.transport import transport_rules
+from infinitic_testing.conformance.transport import list_transport_rules
 from tests.conformance.transport_broken import Mutant
 
 NO_MUTANT = {
@@ -15,15 +15,15 @@ NO_MUTANT = {
 """Rules that kill no mutant, and why."""
 
 
-def failing(mutant: Mutant, rules: Iterable[str]) -> set[str]:
+def find_failing(mutant: Mutant, rules: Iterable[str]) -> set[str]:
     """Those of the rules that have a test which fails."""
-    tests = transport_rules()
-    return {rule for rule in rules if any(_fails(mutant, test) for test in tests[rule])}
+    tests = list_transport_rules()
+    return {rule for rule in rules if any(_does_fail(mutant, test) for test in tests[rule])}
 
 
-def _fails(mutant: Mutant, test: str) -> bool:
+def _does_fail(mutant: Mutant, test: str) -> bool:
     try:
-        getattr(mutant.suite(), test)(_unrecorded)
+        getattr(mutant.suite(), test)(_record_nothing)
     except pytest.skip.Exception:
         return False
     except (Exception, pytest.fail.Exception):  # noqa: BLE001 (however it fails)
@@ -31,5 +31,5 @@ def _fails(mutant: Mutant, test: str) -> bool:
     return False
 
 
-def _unrecorded(name: str, value: object) -> None:
+def _record_nothing(name: str, value: object) -> None:
     """Properties of a test on a mutant are nobody's business."""

@@ -44,7 +44,7 @@ def parse_rule(test: str) -> str:
     return word.upper() if number is None else f"{word.upper()}-{number}"
 
 
-def storage_rules() -> dict[str, list[str]]:
+def list_storage_rules() -> dict[str, list[str]]:
     """List the rules of the suite in order, each with the names of its tests."""
     rules: dict[str, list[str]] = {}
     for test in dir(StorageConformance):

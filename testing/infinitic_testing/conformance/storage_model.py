@@ -112,7 +112,7 @@ async def _play(bench: StorageBench, rng: random.Random, seed: str) -> None:
         match rng.choice(("commit",) * 6 + ("load", "history", "find", "purge")):
             case "commit":
                 version += rng.randint(1, 3)
-                batch = [_any_change(rng, model, key, version, now) for key in rng.sample(KEYS, rng.randint(1, 5))]
+                batch = [_draw_change(rng, model, key, version, now) for key in rng.sample(KEYS, rng.randint(1, 5))]
                 outcomes = await bench.commit(*batch)
                 assert _simplify(outcomes) == [model.commit(each) for each in batch], f"{where}: {batch}"
             case "load":
@@ -132,7 +132,7 @@ async def _play(bench: StorageBench, rng: random.Random, seed: str) -> None:
     await _agree_on_entries(bench, model, rng, seed)
 
 
-def _any_change(rng: random.Random, model: _Model, key: StateKey, version: int, now: float) -> Change | Published:
+def _draw_change(rng: random.Random, model: _Model, key: StateKey, version: int, now: float) -> Change | Published:
     """Mostly one that can be written."""
     current = model.version(key)
     if rng.random() < 0.15:
@@ -148,12 +148,12 @@ def _any_change(rng: random.Random, model: _Model, key: StateKey, version: int, 
         segment=None if rng.random() < 0.3 else Segment(sequence, rng.randbytes(3), rng.choice((None, b"", b"out"))),
         deduplication_ids=tuple(rng.sample("abcdefghijABCDEFGHIJ", rng.choice((0, 0, 1, 2)))),
         published=rng.random() < 0.2,
-        entry=None if rng.random() < 0.5 else _any_entry(rng),
+        entry=None if rng.random() < 0.5 else _draw_entry(rng),
         expires_at=None if rng.random() < 0.7 else now + rng.choice((0.0, 2.0, 9.0)),
     )
 
 
-def _any_entry(rng: random.Random) -> Entry:
+def _draw_entry(rng: random.Random) -> Entry:
     wake = rng.choice((None, T0 + rng.randint(0, 9)))
     flag = rng.choice((None, None, *Flag))
     return Entry(rng.choice(list(WorkflowStatus)), T0 + rng.randint(0, 9), rng.choice((None, 1)), None, wake, flag)

@@ -38,7 +38,7 @@ class TransportConformance(
     """All rules. `TransportSuite` says what may be overridden."""
 
 
-def transport_rules() -> dict[str, list[str]]:
+def list_transport_rules() -> dict[str, list[str]]:
     """List the rules of the suite, each with the names of its tests."""
     found: dict[str, list[str]] = {}
     for kind in TransportConformance.__mro__:

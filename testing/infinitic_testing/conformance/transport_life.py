@@ -159,7 +159,7 @@ class LifecycleRules(TransportSuite):
         await warm.publish(topic, make_mail("a0"))
         await warm.close()
         await bench.publish(topic, "b0", at=bench.clock.now() + self.patience * 2)
-        tasks, threads, timers = asyncio.all_tasks(), threading.active_count(), live_timers()
+        tasks, threads, timers = asyncio.all_tasks(), threading.active_count(), count_live_timers()
         transport = bench.connect()
         peer = await bench.join(topic, on=transport)
         await bench.publish(topic, "a1", at=bench.clock.now() + self.patience)
@@ -167,7 +167,9 @@ class LifecycleRules(TransportSuite):
         await transport.close()
 
         async def clean() -> bool:
-            return asyncio.all_tasks() <= tasks and threading.active_count() <= threads and live_timers() <= timers
+            return (
+                asyncio.all_tasks() <= tasks and threading.active_count() <= threads and count_live_timers() <= timers
+            )
 
         await bench.wait_until(clean)
 
@@ -212,7 +214,7 @@ async def to_the_end(peer: Peer, receiving: Awaitable[object]) -> None:
         await peer.consumer.receive(10)
 
 
-def live_timers() -> int:
+def count_live_timers() -> int:
     """The timers of the loop that are still to fire, where it shows them."""
     loop = asyncio.get_running_loop()
     shown: list[Any] = getattr(loop, "_timers", None) or getattr(loop, "_scheduled", [])

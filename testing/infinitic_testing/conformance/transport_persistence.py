@@ -101,7 +101,7 @@ class PersistenceRules(TransportSuite):
         count = self.many(1000)
         await bench.one.publish(topic, make_numbered("a", count))
         assert (await bench.stats(topic)).backlog > 0  # some brokers count batches
-        assert read_names(await (await bench.join(topic, count)).take(count)) == names_of(count)
+        assert read_names(await (await bench.join(topic, count)).take(count)) == make_names(count)
 
     @rule
     async def test_per_5_a_topic_without_subscription_keeps_nothing(self, bench: TransportBench) -> None:
@@ -187,6 +187,6 @@ class PersistenceRules(TransportSuite):
         await bench.publish(topic, "a1")
 
 
-def names_of(count: int) -> list[str]:
+def make_names(count: int) -> list[str]:
     """The names of `make_numbered("a", count)`."""
     return [f"a{number}" for number in range(1, count + 1)]

@@ -179,7 +179,7 @@ class RetryRules(TransportSuite):
         assert sorted(read_names(first)) == ["a1", "b2", "c3"]
         for delivery in first:
             await peer.nack(delivery)
-        assert sorted(map(_content, await peer.take_rest())) == sorted(map(_content, first))
+        assert sorted(map(_get_content, await peer.take_rest())) == sorted(map(_get_content, first))
 
     @rule
     async def test_red_11_a_redelivery_can_be_told(self, bench: TransportBench) -> None:
@@ -197,5 +197,5 @@ class RetryRules(TransportSuite):
             assert again.published_at == taken.published_at
 
 
-def _content(delivery: Delivery) -> tuple[str | None, bytes, dict[str, str]]:
+def _get_content(delivery: Delivery) -> tuple[str | None, bytes, dict[str, str]]:
     return delivery.message.key, delivery.message.body, dict(delivery.message.headers)

@@ -13,13 +13,13 @@ from infinitic.plugins import Settings
 Seconds = Annotated[float, Field(gt=0)]
 
 
-def _without_password(url: str) -> str:
+def _check_no_password(url: str) -> str:
     if "@" in url:
         raise ValueError("this URL may not contain a user or a password")
     return url
 
 
-Url = Annotated[str, Field(min_length=1), AfterValidator(_without_password)]
+Url = Annotated[str, Field(min_length=1), AfterValidator(_check_no_password)]
 
 
 class Token(Settings):
@@ -188,7 +188,7 @@ class ConsumerOptions(Settings):
     )
 
 
-def _http(url: str) -> bool:
+def _is_http(url: str) -> bool:
     return url.startswith(("http://", "https://"))
 
 
@@ -229,7 +229,7 @@ class PulsarSettings(Settings):
     def _urls(self) -> Self:
         if not self.broker_service_url.startswith(("pulsar://", "pulsar+ssl://")):
             raise ValueError("broker_service_url starts with pulsar:// or pulsar+ssl://")
-        if not _http(self.web_service_url):
+        if not _is_http(self.web_service_url):
             raise ValueError("web_service_url starts with http:// or https://")
         if "@" in self.broker_service_url or "@" in self.web_service_url:
             raise ValueError("a URL may not contain a user or a password: use `authentication`")
