@@ -19,7 +19,7 @@ _logger = logging.getLogger("infinitic.runtime")
 FIRST_SECONDS = 0.1
 LONGEST_SECONDS = 5.0
 REFUSED_SECONDS = 60.0
-"""For how long something is tried that the broker refuses though it is there, for lack of a right for instance."""
+"""For how long something is tried again that a broker refuses though it can be reached."""
 
 STABLE_SECONDS = 60.0
 """A consumer that is lost sooner than this after it joined is replaced later each time."""
@@ -36,7 +36,7 @@ def delay_of(tries: int, longest: float = LONGEST_SECONDS) -> float:
 
 
 async def retry_while_unavailable(what: str, call: Callable[[], Awaitable[T]], *, patience: float = math.inf) -> T:
-    """Call until broker, database and payload codec can be reached again, with backoff between the tries.
+    """Call until broker, database and payload codec can be reached again, with backoff.
 
     The first failure is logged, and the success after it.
 
@@ -46,12 +46,13 @@ async def retry_while_unavailable(what: str, call: Callable[[], Awaitable[T]], *
         patience: seconds after which a failure is raised.
 
     Raises:
-        TransportUnavailable: after `patience`; so are `StorageUnavailable` and `PayloadUnavailable`.
+        TransportUnavailable: after `patience`; so are `StorageUnavailable` and
+            `PayloadUnavailable`.
         Exception: any other error, at once.
 
     Example::
 
-        await retry_while_unavailable("Subscribing to orders", lambda: transport.subscribe(topic, "main", 100))
+        await retry_while_unavailable("Declaring orders", lambda: transport.declare([topic]))
     """
     tries = 0
     time = asyncio.get_running_loop().time
@@ -82,7 +83,8 @@ async def retry_while_refused(what: str, call: Callable[[], Awaitable[T]], *, se
 
     Raises:
         TransportError: what the broker still refuses after that time. `TransportClosed`,
-            `MessageTooLarge` and `UnsupportedCapability` are raised at once: trying again does not help.
+            `MessageTooLarge` and `UnsupportedCapability` are raised at once: trying again does not
+            help.
     """
     tries = 0
     time = asyncio.get_running_loop().time
@@ -103,7 +105,7 @@ async def retry_while_refused(what: str, call: Callable[[], Awaitable[T]], *, se
 
 
 class Losses:
-    """Counts how often a consumer was lost soon after it had joined: the next one joins later each time."""
+    """Counts how often a consumer was lost soon after it had joined, to join later each time."""
 
     def __init__(self) -> None:
         self._count = 0

@@ -1,8 +1,8 @@
 """From storage back into memory: the live instance by replay, and the outbox of a predecessor.
 
 Nothing is computed from what is damaged: a hole in a history, or a value that is not what was
-written. `CheckedStorage` compares the checksums. This module checks what only a reader of the values
-can see.
+written. `CheckedStorage` compares the checksums. This module checks what only a reader of the
+values can see.
 """
 
 from __future__ import annotations
@@ -157,7 +157,9 @@ async def feed_history(replay: Replay, key: StateKey, until: int, states: StateS
 async def replay_history(
     key: StateKey, head: WorkflowHead, spec: WorkflowSpec, states: StateStorage
 ) -> tuple[Instance, list[Stimulus], int]:
-    """Run the code of an instance again from its history. If that fails, nothing live is left behind.
+    """Run the code of an instance again from its history.
+
+    If that fails, nothing live is left behind.
 
     Args:
         key: the instance.

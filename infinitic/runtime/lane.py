@@ -80,7 +80,9 @@ class Lane(msgspec.Struct, eq=False):
         account.bytes += size
 
     def take_batch(self) -> list[Delivery]:
-        """Take the deliveries to handle together: all that wait, within bounds. They stay in the lane.
+        """Take the deliveries to handle together: all that wait, within bounds.
+
+        They stay in the lane.
 
         After a failure it is the first one alone, so that it cannot spoil the others.
         """

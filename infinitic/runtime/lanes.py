@@ -113,7 +113,10 @@ class Lanes:
             self._receiver = group.create_task(self._receive())
 
     async def drain(self) -> None:
-        """Stop receiving, and return once nothing is being handled. Lanes that back off are left for others."""
+        """Stop receiving, and return once nothing is being handled.
+
+        Lanes that back off are left for others.
+        """
         self._receiver.cancel()
         while self._runnable or self._busy:
             self._at_rest = asyncio.get_running_loop().create_future()
@@ -201,7 +204,7 @@ class Lanes:
             await self._subscription.give_back(deliveries, delay)
 
     async def _forget_all(self) -> None:
-        """Forget all lanes, since the subscription was lost: the messages come again, here or elsewhere."""
+        """Forget all lanes, since the subscription was lost. The messages come again somewhere."""
         self._is_lost = True
         for handle in self._backing_off.values():
             handle.cancel()
@@ -257,7 +260,7 @@ class Lanes:
                 wake(self._at_rest)
 
     def _next_batch(self, room: int) -> list[Lane]:
-        """Take the next lanes, up to `room` (1 or more), until they have enough bytes for one batch."""
+        """Take the next lanes, up to `room` (1 or more), until their bytes make a batch."""
         runnable = self._runnable
         if self._active.bytes + self._failing.bytes <= BATCH_BYTES:  # more than that they cannot have
             return [runnable.popleft() for _ in range(room)]

@@ -49,7 +49,9 @@ class Publisher:
         self._declared: set[str] = set()
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> None:
-        """Publish messages, in order within each topic. A client that is gone is passed over (rule S37).
+        """Publish messages, in order within each topic.
+
+        A client that is gone is passed over (rule S37).
 
         Args:
             outgoing: any number of messages, also none.
@@ -103,7 +105,9 @@ class Publisher:
         self._declared.add(topic.name)
 
     async def dead_letter(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
-        """Publish deliveries to the dead letters of their topic, in order. The caller acknowledges them.
+        """Publish deliveries to the dead letters of their topic, in order.
+
+        The caller acknowledges them.
 
         Clients that wait for an answer to one of them are told. A dead letter that is too large is
         cut. Only messages that others have published can be that large.

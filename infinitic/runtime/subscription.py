@@ -1,4 +1,4 @@
-"""The consumer of a component: it joins a subscription, receives, acknowledges, and joins again when it is lost."""
+"""The consumer of a component: it joins, receives and acknowledges, and joins again when lost."""
 
 from __future__ import annotations
 
@@ -88,7 +88,10 @@ class Subscription:
             return None
 
     async def rejoin(self) -> bool:
-        """Declare the topic and subscribe again, until it works. False if the transport itself is closed."""
+        """Declare the topic and subscribe again, until it works.
+
+        False if the transport itself is closed.
+        """
         _logger.error("%s: %s; nothing is received until it is joined again", self.topic.name, self._reason)
         await asyncio.sleep(self._losses.note_lost())
         tries = 0
@@ -122,10 +125,12 @@ class Subscription:
                 await retry_while_unavailable(f"Acknowledging on {self.topic.name}", lambda: consumer.ack(deliveries))
 
     async def ack_if_held(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge deliveries whose consumer may be lost by now. Then they come again, and are recognised.
+        """Acknowledge deliveries whose consumer may be lost by now.
 
-        A consumer that may not acknowledge is closed, so that `receive` finds it lost. Otherwise all
-        that it has in hand would stay there.
+        Then they come again, and are recognised.
+
+        A consumer that may not acknowledge is closed, so that `receive` finds it lost. Otherwise
+        all that it has in hand would stay there.
         """
         try:
             await self.ack(deliveries)
@@ -137,7 +142,10 @@ class Subscription:
                 await self.consumer.close()
 
     async def give_back(self, deliveries: Sequence[Delivery], delay: float) -> None:
-        """Give deliveries back to the broker. They come again after `delay` seconds, in order within their key."""
+        """Give deliveries back to the broker.
+
+        They come again after `delay` seconds, in order within their key.
+        """
         consumer = self.consumer
         try:
             for delivery in deliveries:

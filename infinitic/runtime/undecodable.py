@@ -14,7 +14,7 @@ from infinitic.messages.engine import TaskFailed
 
 
 def make_task_failure(attempt: Attempt, what: str, why: Exception, worker_name: str, now: float) -> TaskFailed:
-    """Make the report that a task has failed for good, because a message of it became a dead letter.
+    """Make the report that a task has failed for good, since a message of it is a dead letter.
 
     Args:
         attempt: which one the message was about.

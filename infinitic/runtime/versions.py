@@ -45,13 +45,16 @@ def find_spec(name: str, specs: Mapping[int, WorkflowSpec], version: int | None)
 
 
 class Told:
-    """The missing versions that a worker has logged, each once. Its engines and executors share it."""
+    """The missing versions that a worker has logged, each once.
+
+    Its engines and executors share it.
+    """
 
     def __init__(self) -> None:
         self._texts: set[str] = set()
 
     def tell(self, missing: MissingVersion) -> None:
-        """Say in the log that instances of this version wait for another worker, unless that was said already."""
+        """Log once that instances of this version wait for another worker."""
         text = str(missing)
         if text not in self._texts:
             self._texts.add(text)

@@ -1,4 +1,7 @@
-"""How long a worker may take to end. What does not end in that time is left as it is, and named in the log."""
+"""How long a worker may take to end.
+
+What does not end in that time is left as it is, and named in the log.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Warns if two workers have the same name. Logs and failures would not show which of them is meant."""
+"""Warns if two workers have the same name.
+
+Logs and failures would not show which of them is meant.
+"""
 
 from __future__ import annotations
 

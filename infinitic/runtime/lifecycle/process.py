@@ -22,7 +22,10 @@ from infinitic.runtime.lifecycle.watchdog import Watchdog
 _logger = logging.getLogger("infinitic.worker")
 
 GARBAGE_THRESHOLD = 50_000
-"""How many new objects there are before garbage is collected. What lives at the start is left out."""
+"""How many new objects there are before garbage is collected.
+
+What lives at the start is left out.
+"""
 
 FROZEN_BY_PYTHON = 1000
 """More objects than Python 3.12 freezes when it starts (375), fewer than an application would."""
@@ -69,7 +72,8 @@ class _Signals:
         self._stops.append(stop)
         if len(self._stops) > 1:
             return
-        # Handlers of the loop (`add_signal_handler`) would be called beside ours: they are kept aside.
+        # Handlers of the loop (`add_signal_handler`) would be called beside ours: they are kept
+        # aside.
         of_loop: dict[int, Any] = getattr(loop, "_signal_handlers", {})
         for number in STOPPING:
             try:

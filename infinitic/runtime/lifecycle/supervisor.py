@@ -41,7 +41,9 @@ class Component(Protocol):
 
 
 class Supervisor:
-    """Starts components, also while others run, and ends them together. One that fails ends them all.
+    """Starts components, also while others run, and ends them together.
+
+    One that fails ends them all.
 
     Args:
         ending: the time that is left for the end.
@@ -180,7 +182,7 @@ class Supervisor:
 
 
 def _describe_unfinished(component: Component) -> str:
-    """What a component has in hand, as text for the log; empty if nothing, or if it does not tell."""
+    """What a component has in hand, for the log. Empty if that is nothing, or not known."""
     tell: Callable[[], str] | None = getattr(component, "unfinished", None)
     return "" if tell is None else tell()
 

@@ -1,4 +1,7 @@
-"""Warns of code that blocks the loop. A workflow or task that computes for long stops its whole worker."""
+"""Warns of code that blocks the loop.
+
+A workflow or task that computes for long stops its whole worker.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ LIMIT_SECONDS = 2.0
 
 
 class Watchdog:
-    """A thread that looks whether the loop still runs. It only warns: nothing can stop code that blocks.
+    """A thread that looks whether the loop still runs.
+
+    It only warns: nothing can stop code that blocks.
 
     Args:
         limit: for how many seconds the loop may be blocked. Each longer time is reported once.

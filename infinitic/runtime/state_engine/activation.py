@@ -31,8 +31,8 @@ def activate(
     """Run the code of an instance with the stimuli that wait, until it has asked for enough.
 
     Args:
-        instance: its live object is made if it is not there. So it must be there if the instance has
-            a history.
+        instance: its live object is made if it is not there. So it must be there if the instance
+            has a history.
         draft: what came of the inputs.
         spec: the code.
         now: seconds since the Unix epoch.
@@ -98,7 +98,9 @@ def activate_elsewhere(draft: Draft, now: float) -> Draft:
 
 
 def stall_draft(instance: CachedInstance, draft: Draft, fault: InfiniticError) -> Draft:
-    """The code cannot be run: what came is kept in the history, and is handed over when somebody retries.
+    """Have the instance stall, since its code cannot be run.
+
+    What came is kept in the history, and is handed over when somebody retries.
 
     Args:
         instance: its live object is closed.

@@ -53,7 +53,7 @@ class CachedInstance:
             self.bytes += len(change.segment.events)
 
     def discard_live(self) -> None:
-        """Close the live object: it has done something that is not in the history, or must make room."""
+        """Close the live object. It has done what is not in the history, or must make room."""
         if self.live is not None:
             self.live.close()
             self.live = None

@@ -52,7 +52,10 @@ class DecidedStep(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def is_current(self) -> bool:
-        """True if the head was loaded after all these inputs had come. One from memory may be an old one."""
+        """True if the head was loaded after all these inputs had come.
+
+        One from memory may be an old one.
+        """
         return len(self.inputs.deliveries) <= self.current_for
 
     @property
@@ -116,8 +119,8 @@ def close(
         activated: whether `draft` holds what code asked for, beyond the inputs.
 
     Raises:
-        PayloadTooLargeError: no activation is to blame, or one of several inputs may be: they are to
-            be tried one by one. Nothing may be committed.
+        PayloadTooLargeError: no activation is to blame, or one of several inputs may be: they are
+            to be tried one by one. Nothing may be committed.
     """
     step = _close(received, inputs, draft, segments, now, sizes.message)
     if step.bytes <= sizes.any:  # the usual case

@@ -1,4 +1,6 @@
-"""Phase 3 of a step: **committed**. Write head, history and outbox, all or nothing, by compare-and-set.
+"""Phase 3 of a step: **committed**.
+
+Write head, history and outbox, all or nothing, by compare-and-set.
 
 What a crash here does: before the write, nothing has happened. After it, nobody has published the
 outbox. So the messages come again, whoever takes the instance over publishes the outbox from the
@@ -92,7 +94,8 @@ class Committing:
         received again at once, with the instance as it is stored.
 
         Raises:
-            StorageError: what tells of the storage as a whole. Nothing is known of any of the steps.
+            StorageError: what tells of the storage as a whole. Nothing is known of any of the
+                steps.
         """
         changes: list[Change] = []
         unchanged = False
@@ -135,10 +138,10 @@ class Committing:
         return CommittedSteps(committed, repeats)
 
     async def _drop_outdated(self, decided: Sequence[DecidedStep]) -> Sequence[DecidedStep]:
-        """The steps without those that change nothing only because the head in memory is an old one.
+        """Leave out steps that change nothing only because the head in memory is an old one.
 
-        What changes something is guarded by the compare-and-set. What does not would be lost once it
-        is acknowledged.
+        What changes something is guarded by the compare-and-set. What does not would be lost once
+        it is acknowledged.
         """
         doubtful = [step for step in decided if step.change is None and not step.is_current]
         if not doubtful:
@@ -154,7 +157,7 @@ class Committing:
         return [step for step in decided if step.lane.key not in outdated]
 
     def _apply(self, step: DecidedStep, change: Change, version: int) -> None:
-        """The change is durable: the instance in memory is what was decided, and what people should know is told."""
+        """Take over in memory what is durable now, and tell people what they should know."""
         transition = step.transition
         assert transition is not None
         instance, head = step.instance, transition.head
@@ -202,7 +205,7 @@ def _find_repeats(step: DecidedStep, deduplication_ids: Sequence[str]) -> Repeat
 
 
 def _find_refused(step: DecidedStep) -> Repeats:
-    """All inputs of a step whose instance has been purged: a late repeat must not start it again."""
+    """All inputs of a step whose instance has been purged. They must not start it again."""
     asked = [getattr(message, "reply_to", None) for _, message in step.inputs.decoded]
     outgoing = [make_response(to, client.WorkflowUnknown(to.request)) for to in asked if isinstance(to, client.ReplyTo)]
     return Repeats(step.lane, [delivery for delivery, _ in step.inputs.decoded], outgoing)

@@ -1,4 +1,6 @@
-"""Phase 2 of a step: **decided**. Take the inputs, run the code, and make all that is written and sent.
+"""Phase 2 of a step: **decided**.
+
+Take the inputs, run the code, and make all that is written and sent.
 
 Deciding reads the storage, but it writes and sends nothing. What a crash here does: nothing. The
 messages come again, and are decided again, perhaps otherwise.
@@ -162,7 +164,10 @@ class Deciding:
         limits: Limits,
         most: int | None = None,
     ) -> Draft:
-        """Hand the stimuli to code that has no live object here. If it has a history, that is replayed first."""
+        """Hand the stimuli to code that has no live object here.
+
+        If it has a history, that is replayed first.
+        """
         while True:
             if instance.live is None and instance.head is not None and instance.head.sequence:
                 try:

@@ -151,7 +151,7 @@ class StateEngine:
                     await self._handle([lane])
 
     async def _run_steps(self, lanes: Sequence[Lane]) -> None:
-        """Have one step of each lane go through all phases, as many at once as have bytes enough."""
+        """Have one step of each lane go through all phases, in batches of some megabytes."""
         received = await self._receiving.receive(lanes)
         waiting = deque(received)
         try:
@@ -165,7 +165,10 @@ class StateEngine:
             raise
 
     def _fail(self, lanes: Sequence[Lane], error: Exception) -> None:
-        """What memory holds of these lanes may be wrong now: it is loaded again. The storage blames no lane."""
+        """What memory holds of these lanes may be wrong now: it is loaded again.
+
+        The storage blames no lane.
+        """
         counted = is_counted(error) and not isinstance(error, StorageError)
         for lane in lanes:
             self._instances.forget(lane.key)

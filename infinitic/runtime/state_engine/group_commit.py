@@ -1,9 +1,9 @@
 """Group commit: changes that become ready while a commit is under way are written together.
 
-A commit that finds nothing under way goes at once, so an idle worker adds no latency. That an outbox
-has been published is written with the next commit, or after half a second if none comes. Until then
-its instance stays here. Whoever loaded it meanwhile would find its outbox unpublished, and send it
-once more.
+A commit that finds nothing under way goes at once, so an idle worker adds no latency. That an
+outbox has been published is written with the next commit, or after half a second if none comes.
+Until then its instance stays here. Whoever loaded it meanwhile would find its outbox unpublished,
+and send it once more.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class GroupCommit:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def mark_published(self, instance: CachedInstance) -> None:
-        """Write that the last outbox of an instance has been published, with one of the next commits.
+        """Write with one of the next commits that the last outbox of an instance was published.
 
         Until then the instance stays here: see `take_back`.
         """
@@ -96,7 +96,10 @@ class GroupCommit:
             self._gone(marks)
 
     def close(self) -> None:
-        """Write nothing more. Whoever takes over the instances publishes their outboxes once more."""
+        """Write nothing more.
+
+        Whoever takes over the instances publishes their outboxes once more.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -216,7 +219,10 @@ class GroupCommit:
         return batch
 
     async def _send_waiting(self) -> None:
-        """Write what waits in one commit. If its outcome is unknown, it is unknown for all in it."""
+        """Write what waits in one commit.
+
+        If its outcome is unknown, it is unknown for all in it.
+        """
         if not self._waiting or self._flying >= MAX_FLYING:
             return
         batch = self._next_batch()

@@ -27,7 +27,9 @@ from infinitic.transport import Delivery, Message
 
 
 class Draft(msgspec.Struct, frozen=True, eq=False):
-    """What a step would write if it ended here. Each part of deciding makes the next draft of the one before.
+    """What a step would write if it ended here.
+
+    Each part of deciding makes the next draft of the one before.
 
     Attributes:
         head: the head; None: there is no such instance.
@@ -163,7 +165,7 @@ _START = b'{"t":"start"'
 
 
 def put_start_first(batch: Sequence[Delivery], waiting: Iterable[Delivery]) -> Sequence[Delivery]:
-    """The batch for an instance that does not exist: the first start that waits, if there is one, then the rest.
+    """Order a batch for an instance that does not exist: a start comes first.
 
     A signal that has overtaken the start of its instance need not wait for it in the broker then.
 

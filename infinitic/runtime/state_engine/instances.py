@@ -1,4 +1,7 @@
-"""The instances that a state engine holds in memory. Those that were not used for longest go first."""
+"""The instances that a state engine holds in memory.
+
+Those that were not used for longest go first.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ class Instances:
         return len(self._by_id)
 
     def take(self, workflow_id: str) -> CachedInstance | None:
-        """Take an instance out, to work on it: nobody evicts it meanwhile. None: it has to be loaded."""
+        """Take an instance out, to work on it: nobody evicts it meanwhile.
+
+        None: it has to be loaded.
+        """
         instance = self._by_id.pop(workflow_id, None)
         if instance is None:
             return self._group_commit.take_back(StateKey(self._name, workflow_id))
@@ -48,7 +54,10 @@ class Instances:
         return instance
 
     def keep(self, instance: CachedInstance) -> None:
-        """Give an instance back, as the one most recently used. Its last outbox has been published."""
+        """Give an instance back, as the one most recently used.
+
+        Its last outbox has been published.
+        """
         workflow_id = instance.key.id
         if workflow_id in self._by_id:
             self._remove(workflow_id)
@@ -67,7 +76,10 @@ class Instances:
         return evicted
 
     def release(self, instance: CachedInstance) -> None:
-        """Forget an instance that is taken out. Whoever loads it need not publish again what was published."""
+        """Forget an instance that is taken out.
+
+        Whoever loads it need not publish again what was published.
+        """
         instance.discard_live()
         if instance.sent and not instance.published and instance.head is not None and not instance.head.closed:
             self._group_commit.mark_published(instance)
@@ -85,7 +97,7 @@ class Instances:
             self._group_commit.mark_published(instance)
 
     def abandon(self, instances: Iterable[CachedInstance], error: BaseException) -> None:
-        """Forget instances whose step was cut by an error: what memory holds of them may be wrong."""
+        """Forget instances whose step was cut by an error. What is in memory may be wrong."""
         for instance in instances:
             self._remove(instance.key.id)
             instance.discard_live()

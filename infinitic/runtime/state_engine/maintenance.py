@@ -1,4 +1,4 @@
-"""What a state engine does once an hour: purge what has expired, and wake instances whose wake was lost."""
+"""Once an hour: purge what has expired, and wake instances whose wake was lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ PAGE = 500
 
 
 class Maintenance:
-    """Purges and wakes once an hour. In virtual time its timer does not count as work that is to be done.
+    """Purges and wakes once an hour.
+
+    In virtual time its timer does not count as work that is to be done.
 
     Args:
         workflows: the names of the workflows whose state engine runs here. It may grow.

@@ -1,4 +1,7 @@
-"""Inputs that are too large for the storage, where it takes less than the broker. The instance goes on without them."""
+"""Inputs that are too large for the storage, where it takes less than the broker.
+
+The instance goes on without them.
+"""
 
 from __future__ import annotations
 

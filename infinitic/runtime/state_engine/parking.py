@@ -25,7 +25,10 @@ from infinitic.storage import Flag, Lost
 _logger = logging.getLogger("infinitic.engine")
 
 REMEMBERED = 10_000
-"""How many ids of parked instances are kept in memory. Those that the storage knows are found there, too."""
+"""How many ids of parked instances are kept in memory.
+
+Those that the storage knows are found there, too.
+"""
 
 
 class Parking:
@@ -63,9 +66,10 @@ class Parking:
         return lane.tries > 0 and lane.is_exhausted(now)
 
     async def park(self, lane: Lane, instance: CachedInstance | None) -> None:
-        """Write that an instance is parked, if it is not yet, and move its messages to the dead letters.
+        """Park an instance, if it is not parked yet, and move its messages to the dead letters.
 
-        A crash before the write changes nothing: the messages come again, and are tried again. After
+        A crash before the write changes nothing: the messages come again, and are tried again.
+            After
         it the next worker finds the instance parked.
 
         Args:

@@ -85,7 +85,10 @@ class Publishing:
         )
 
     async def _publish_alone(self, step: DecidedStep, *, refused: bool) -> bool:
-        """Send the dead letters of one step, and first the rest if that was refused. False if its lane has failed."""
+        """Send the dead letters of one step, and first the rest if that was refused.
+
+        False if its lane has failed.
+        """
         try:
             if refused:
                 await self._publisher.publish(step.outgoing)

@@ -1,4 +1,4 @@
-"""Answers to questions about an instance that takes no inputs now, since it is parked or damaged."""
+"""Answers to questions about an instance that takes no inputs, since it is parked or damaged."""
 
 from __future__ import annotations
 

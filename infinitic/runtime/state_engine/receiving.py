@@ -100,7 +100,7 @@ class Receiving:
                         await self._refusing.dead_letter_all(lane, str(error))
                     else:
                         missing.append(lane)
-                elif (lane.tries or lane.key in parked) and await self._is_parked(lane, instance):
+                elif (lane.tries or lane.key in parked) and await self._park_if_due(lane, instance):
                     continue
                 else:
                     received.append(ReceivedStep(lane, instance, 0))
@@ -114,7 +114,8 @@ class Receiving:
     async def _load(self, lanes: Sequence[Lane], received: list[ReceivedStep]) -> None:
         """Load the instances of these lanes, and add a step for each that can go on."""
         keys = [StateKey(self._name, lane.key) for lane in lanes]
-        # What comes while the storage answers may be the effect of a later state than that which is loaded.
+        # What comes while the storage answers may be the effect of a later state than that which is
+        # loaded.
         came = [len(lane.waiting) for lane in lanes]
         stored, broken = await load_states(self._name, keys, self._states)
         for lane, key, current_for in zip(lanes, keys, came, strict=True):
@@ -129,11 +130,11 @@ class Receiving:
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
                 await self._fail(lane, error)
             else:
-                if not await self._is_parked(lane, instance):
+                if not await self._park_if_due(lane, instance):
                     received.append(ReceivedStep(lane, instance, current_for))
 
-    async def _is_parked(self, lane: Lane, instance: CachedInstance) -> bool:
-        """True if the instance is parked, or was to be: its messages are dead letters now, or are tried again."""
+    async def _park_if_due(self, lane: Lane, instance: CachedInstance) -> bool:
+        """Park the instance if that is due. True if so: this step ends here, whatever came of it."""
         now = self._clock.now()
         if not self._parking.is_due(lane, instance.head, now):
             return False
@@ -146,7 +147,10 @@ class Receiving:
         return True
 
     async def _fail(self, lane: Lane, error: Exception) -> None:
-        """The instance of this lane cannot be had now. If that lasts, though storage and broker work, it is parked."""
+        """The instance of this lane cannot be had now.
+
+        If that lasts, though storage and broker work, it is parked.
+        """
         now = self._clock.now()
         lane.fail(error, now, counted=is_counted(error))
         try:

@@ -1,4 +1,7 @@
-"""Messages that lead to no step: they are dead letters. They are published first, then acknowledged."""
+"""Messages that lead to no step: they are dead letters.
+
+They are published first, then acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class Refusing:
     async def dead_letter(
         self, lane: Lane, deliveries: Sequence[Delivery], reason: str, answers: dict[Delivery, Outgoing] | None = None
     ) -> None:
-        """Move deliveries to the dead letters, answer the questions among them instead, and acknowledge all.
+        """Move deliveries to the dead letters, but answer the questions among them. Settle all.
 
         A crash before the acknowledgement makes them come again: they are dead letters twice then,
         with the same id.

@@ -1,4 +1,6 @@
-"""Phase 5 of a step: **settled**. Keep the instance in memory, acknowledge the messages, and let the lane go on.
+"""Phase 5 of a step: **settled**.
+
+Keep the instance in memory, acknowledge the messages, and let the lane go on.
 
 What a crash here does: the messages come again. They are recognised by their positions and ids, and
 change nothing.

@@ -1,4 +1,7 @@
-"""Warns if the clock of this worker is behind that of the broker. Wakes come before their time then."""
+"""Warns if the clock of this worker is behind that of the broker.
+
+Wakes come before their time then.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ class Skew:
         self._seconds = 0.0
 
     def tell(self, early: float) -> None:
-        """Note that a wake came so many seconds before its time. It is logged once, and again when it has doubled."""
+        """Note that a wake came so many seconds before its time.
+
+        It is logged once, and again when it has doubled.
+        """
         if early > max(SKEW_SECONDS, 2 * self._seconds):
             self._seconds = early
             _logger.warning(

@@ -21,7 +21,9 @@ from infinitic.storage import StateKey
 def replace_unusable(
     head: WorkflowHead, key: StateKey, message_id: str, why: InfiniticError, now: float, window: float
 ) -> tuple[WorkflowHead, Sequence[Event]]:
-    """Do what the instance needs in place of the message. Nothing changes if it does not wait for it.
+    """Do what the instance needs in place of the message.
+
+    Nothing changes if it does not wait for it.
 
     The id may be forged. Whoever can do that could have sent a valid message as well.
 
@@ -54,7 +56,10 @@ def replace_unusable(
 
 
 def _miss_decision(head: WorkflowHead, why: InfiniticError) -> WorkflowHead:
-    """Stall if a decision is waited for. If the id was forged, the decision still comes, and ends the stall."""
+    """Stall if a decision is waited for.
+
+    If the id was forged, the decision still comes, and ends the stall.
+    """
     if not head.deciding or head.stalled is not None:
         return head
     return stall(head, f"The decision for activation {head.activation} went to the dead letters: {why}")

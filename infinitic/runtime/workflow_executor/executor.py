@@ -1,13 +1,19 @@
-"""The executor of workflow code in split mode: an activation comes, a decision goes back to the state engine.
+"""The executor of workflow code in split mode.
 
-Instances stay live between activations; one that is not here is replayed from the history in storage. A decision that
-the engine did not take (another executor's came first) shows in the digest that comes with the next activation.
+An activation comes, a decision goes back to the engine.
+
+Instances stay live between activations. One that is not here is replayed from its history. If the
+engine has taken the decision of another executor instead, the digest in the next activation shows
+it.
+
+What a crash here does: nothing. The activation comes again, and is decided again. The engine takes
+the first decision, and recognises later ones as repeats.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
@@ -26,19 +32,18 @@ from infinitic.messages.commands import Command
 from infinitic.messages.decoding import UndecodableMessage, check_key
 from infinitic.messages.executor import Activate
 from infinitic.replay.divergence import describe_stall
-from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
 from infinitic.runtime.blame import OUTAGES, UNCOUNTED, is_counted
-from infinitic.runtime.history import decode_head, feed_history
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.lanes import BATCH_BYTES, PREFETCH, Lanes
-from infinitic.runtime.memory_bounds import MemoryBounds, is_above
+from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.versions import MissingVersion, Told, find_spec
-from infinitic.runtime.workflow_executor.stimuli import Opened, Unread, read_stimuli
-from infinitic.storage import DamagedState, StateKey, Storage
+from infinitic.runtime.workflow_executor.live_instances import LiveInstance, LiveInstances
+from infinitic.runtime.workflow_executor.opening import ActivationOver, Opening
+from infinitic.storage import DamagedState, Storage
 from infinitic.transport import Delivery, Message
 
 _logger = logging.getLogger("infinitic.engine")
@@ -46,40 +51,23 @@ _logger = logging.getLogger("infinitic.engine")
 _encode_commands = msgspec.json.Encoder().encode
 
 
-class _Over(Exception):
-    """Nobody waits for the decision of this activation any more."""
-
-
-class _Live:
-    """A live instance, with the decision of its last activation: it may be asked for again.
-
-    `handed` is how many bytes of history it was handed or asked for: it may hold all of them. `unread` is what was read
-    for it and left to the next activation.
-    """
-
-    __slots__ = ("decision", "digest", "epoch", "handed", "instance", "unread")
-
-    def __init__(
-        self, instance: Instance, epoch: int, digest: str, decision: Outgoing, handed: int, unread: Unread | None
-    ) -> None:
-        self.instance = instance
-        self.epoch = epoch
-        self.digest = digest
-        self.decision = decision
-        self.handed = handed
-        self.unread = unread
-
-    @property
-    def bytes(self) -> int:
-        """About how much memory it takes."""
-        return self.handed + len(self.decision.message.body)
-
-
 class WorkflowExecutor:
     """Runs the code of one workflow, for state engines on other workers.
 
-    An activation of a version that is not here is passed on to the topic of that version, where it waits for a worker
-    that has it: whoever has a version takes from its topic, too. `version`: this executor does, for that version.
+    An activation of a version that is not here is passed on to the topic of that version. There it
+    waits for a worker that has that version, since such a worker takes from that topic, too.
+
+    Args:
+        name: the workflow.
+        specs: the versions whose code is here. Versions may be added later.
+        publisher: sends decisions.
+        storage: where histories are read.
+        clock: the time of day.
+        concurrency: how many instances are worked on at once.
+        bounds: how much is kept in memory.
+        retention: seconds to keep closed instances; None: what their class says.
+        told: the missing versions of which this worker has told.
+        version: the version from whose topic it takes; None: it takes what any version can run.
     """
 
     def __init__(
@@ -106,11 +94,9 @@ class WorkflowExecutor:
         self._clock = clock
         self._concurrency = concurrency
         self._buffer_bytes = bounds.buffer_bytes
-        self._cache_size = bounds.cache_size
-        self._cache_bytes = bounds.cache_bytes
         self._retention = retention
-        self._live: OrderedDict[str, _Live] = OrderedDict()
-        self._live_bytes = 0
+        self._live = LiveInstances(bounds.cache_size, bounds.cache_bytes)
+        self._opening = Opening(name, storage.states)
         self._told = told
         source = self.topic if version is None else topics.workflow_version(name, version)
         self._subscription = Subscription(publisher, source, PREFETCH)
@@ -139,8 +125,7 @@ class WorkflowExecutor:
 
     async def close(self) -> None:
         """Give back what is in hand."""
-        while self._live:
-            self._discard_oldest()
+        self._live.close_all()
         await self._subscription.close()
 
     async def _handle(self, lanes: Sequence[Lane]) -> None:
@@ -159,7 +144,10 @@ class WorkflowExecutor:
             await self._decide_some(waiting)
 
     async def _decide_some(self, waiting: deque[Lane]) -> None:
-        """Decide for the first lanes that wait, until there are enough bytes to be sent together."""
+        """Decide for the first lanes that wait, until there are enough bytes to be sent together.
+
+        First the decisions are published, then the activations are acknowledged.
+        """
         done: list[tuple[Lane, Delivery]] = []
         outgoing: list[Outgoing] = []
         size = 0
@@ -201,42 +189,40 @@ class WorkflowExecutor:
         await self._subscription.ack([delivery for _, delivery in done])
         for lane, delivery in done:
             lane.settle([delivery])
-        while len(self._live) > self._cache_size or is_above(self._live_bytes, self._cache_bytes, len(self._live)):
-            self._discard_oldest()
-
-    def _discard_oldest(self) -> None:
-        live = self._take(next(iter(self._live)))
-        if live is not None:
-            live.instance.close()
-
-    def _take(self, workflow_id: str) -> _Live | None:
-        """Take a live instance out: nobody discards it meanwhile."""
-        live = self._live.pop(workflow_id, None)
-        if live is not None:
-            self._live_bytes -= live.bytes
-        return live
-
-    def _keep(self, workflow_id: str, live: _Live) -> None:
-        """The one most recently used."""
-        self._live[workflow_id] = live
-        self._live_bytes += live.bytes
+        self._live.evict()
 
     @property
     def _largest(self) -> int:
-        """Bytes that a decision may have: it travels in one message, and its commands are stored as one value."""
+        """How many bytes a decision may have.
+
+        It is one message, and its commands are stored as one value.
+        """
         return min(self._publisher.transport.capabilities.max_payload, self._storage.capabilities.max_value)
 
     def _pass_on(self, delivery: Delivery, missing: MissingVersion, version: int) -> Outgoing:
-        """Have it wait for a worker that has this version: nothing waits here for it, nor behind it."""
+        """Have an activation wait for a worker that has its version.
+
+        Nothing waits behind it here.
+        """
         self._told.tell(missing)
         return Outgoing(topics.workflow_version(self.name, version), delivery.message)
 
     async def _activate(self, workflow_id: str, message: Activate, size: int) -> Outgoing | None:
-        """The decision for an activation; None for one that is over, of an instance that has gone on or is gone.
+        """Run the code for an activation.
 
-        `size` is that of the message, in bytes.
+        Args:
+            workflow_id: the instance.
+            message: the activation.
+            size: the bytes of that message.
+
+        Returns:
+            The decision. None if the activation is over: the instance has gone on, or is gone.
+
+        Raises:
+            MissingVersion: the code is not here.
+            Exception: what may pass. The activation is tried again.
         """
-        live = self._take(workflow_id)
+        live = self._live.take(workflow_id)
         try:
             spec = find_spec(self.name, self._specs, message.version)
         except MissingVersion:
@@ -246,7 +232,7 @@ class WorkflowExecutor:
         if live is not None:
             same = live.epoch == message.epoch and live.instance.spec is spec
             if same and live.instance.activations == message.activation:
-                self._keep(workflow_id, live)
+                self._live.keep(workflow_id, live)
                 return live.decision
             fits = live.instance.activations == message.activation - 1 and live.digest == message.digest
             if not (same and fits):
@@ -255,16 +241,16 @@ class WorkflowExecutor:
         instance = live.instance if live is not None else Instance(spec, workflow_id, message.meta)
         unread = live.unread if live is not None and message.skip else None
         try:
-            opened = await self._open(instance, message, replay=live is None, unread=unread)
+            opened = await self._opening.open(instance, message, replay=live is None, unread=unread)
             limits = Limits.sent(self._largest)
             try:
                 commands = instance.activate(opened.at, opened.stimuli, each=opened.each, limits=limits)
             except TooMuchTogether as full:
                 instance.close()
                 instance = Instance(spec, workflow_id, message.meta)
-                opened = await self._open(instance, message, replay=True)
+                opened = await self._opening.open(instance, message, replay=True)
                 commands = instance.activate(opened.at, opened.stimuli[: full.fits], each=opened.each, limits=limits)
-        except _Over:
+        except ActivationOver:
             instance.close()
             _logger.debug("Workflow %s %s: activation %d is over", self.name, workflow_id, message.activation)
             return None
@@ -304,7 +290,7 @@ class WorkflowExecutor:
         else:
             handed = (0 if live is None else live.handed) + (opened.size or size) + asked
             left = None if taken is None else opened.left(taken, 0 if unread is None else unread.size)
-            self._keep(workflow_id, _Live(instance, message.epoch, digest, decision, handed, left))
+            self._live.keep(workflow_id, LiveInstance(instance, message.epoch, digest, decision, handed, left))
         return decision
 
     def _cannot_decode(self, workflow_id: str, message_id: str, why: UndecodableMessage) -> list[Outgoing]:
@@ -323,66 +309,16 @@ class WorkflowExecutor:
         stalled = engine.Decision(made_at=self._clock.now(), activation=activation, stalled=reason, epoch=epoch)
         return self._decide(workflow_id, stalled)
 
-    async def _open(
-        self, instance: Instance, message: Activate, *, replay: bool, unread: Unread | None = None
-    ) -> Opened:
-        """What this activation hands over. `replay`: the instance is a new one, and first runs all that was before.
-
-        `unread` is what the activation before has left, if it was made here.
-        """
-        key = StateKey(self.name, instance.id)
-        opened: Opened | None
-        if replay and (message.activation > 1 or message.first):
-            opened = await self._replay(instance, key, message)
-        elif message.first:
-            opened = await self._read(key, message, unread)
-        else:
-            opened = Opened(message.at, message.stimuli, message.each, more=False)
-        if opened is not None:
-            return opened
-        if await self._is_over(key, message):
-            raise _Over
-        raise DamagedState(key, "The history", f"it does not hold activation {message.activation}")
-
-    async def _read(self, key: StateKey, message: Activate, unread: Unread | None) -> Opened | None:
-        try:
-            return await read_stimuli(self._states, key, message, unread)
-        except DamagedState:
-            if await self._is_over(key, message):
-                raise _Over from None
-            raise
-
-    async def _replay(self, instance: Instance, key: StateKey, message: Activate) -> Opened | None:
-        replay = Replay(instance)
-        try:
-            check = await feed_history(replay, key, message.sequence, self._states)
-            unanswered = replay.finish(unanswered=True)
-        except DamagedState:
-            if await self._is_over(key, message):  # purged, say
-                raise _Over from None
-            raise
-        if unanswered is None or unanswered[0].number != message.activation:
-            return None
-        opened, stimuli = unanswered
-        return Opened(opened.at, stimuli, opened.each, more=False, size=check.bytes)
-
-    async def _is_over(self, key: StateKey, message: Activate) -> bool:
-        """True if nobody waits for the decision: the instance has gone on, is closed, or is gone."""
-        stored = (await self._states.load([key])).get(key)
-        if stored is None:
-            return True
-        head = decode_head(key, stored)
-        return not head.deciding or (head.activation, head.epoch) != (message.activation, message.epoch)
-
     def _decide(self, workflow_id: str, decision: engine.Decision) -> Outgoing:
         number = ids.activation_id(workflow_id, decision.activation, decision.epoch or 0)
         return Outgoing(topics.workflow_engine(self.name), Message(number, workflow_id, engine.encode(decision)))
 
 
 def _digest(commands: Sequence[Command], taken: int | None) -> str:
-    """By this an executor recognises its own decision in the next activation.
+    """Compute by what an executor recognises its own decision in the next activation.
 
-    One that leaves more stimuli to the next activation is another one, even if it asks for the same.
+    A decision that leaves more stimuli to the next activation is another one, even if it asks for
+    the same.
     """
     handed = b"" if taken is None else b"%d" % taken
     return blake2b(_encode_commands(commands) + handed, digest_size=12).hexdigest()

@@ -1,4 +1,4 @@
-"""The stimuli of an activation that an executor reads from storage, because they are too large to travel."""
+"""The stimuli of an activation that are too large for a message. An executor reads them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from infinitic.storage import StateKey, StateStorage
 
 PAGE = 8
 BATCH_BYTES = 8 * 1024 * 1024
-"""Bytes of segments after which the rest is left to the next activation: an executor holds no more at a time."""
+"""How many bytes of segments one activation hands over. The rest is left to the next one."""
 
 
 class Place(NamedTuple):
@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
 
 class Unread(NamedTuple):
-    """What an activation has left of the stimuli that were read for it: the next one goes on with them, and from `end`.
+    """Stimuli that were read for an activation and left to the next one, which reads on from `end`.
 
     `size` is how many bytes of history they have.
     """
@@ -36,7 +36,8 @@ class Unread(NamedTuple):
 class Opened(NamedTuple):
     """An activation: when, what it hands over, how, and whether more waits behind that.
 
-    `size` is how many bytes of history were read for it, up to `end`; None: nobody has kept where that is.
+    `size` is how many bytes of history were read for it, up to `end`; None: nobody has kept where
+    that is.
     """
 
     at: float
@@ -47,7 +48,10 @@ class Opened(NamedTuple):
     end: Place | None = None
 
     def left(self, handed: int, before: int) -> Unread | None:
-        """What is left when the first ones were handed over. `before` is how many bytes had been left to this one."""
+        """What is left when the first ones were handed over.
+
+        `before` is how many bytes had been left to this one.
+        """
         if self.end is None:
             return None
         rest = self.stimuli[handed:]
@@ -59,7 +63,8 @@ async def read_stimuli(
 ) -> Opened | None:
     """What history holds for this activation, None if it does not hold it.
 
-    All of it if it must be handed over at once. `unread` is what the activation before has left, if the caller has
+    All of it if it must be handed over at once. `unread` is what the activation before has left, if
+    the caller has
     kept it: else everything is read again. Raises `DamagedState`.
     """
     if unread is None:
