@@ -20,7 +20,7 @@ _WHOLE = (str, int, bytes, bytearray, Decimal, Fraction, UUID, types.NoneType)
 
 
 def seen(value: Any) -> str:
-    """Describe a value. Values with the same text differ only in identity, or in the bits of NaN."""
+    """Describe a value. Values with the same text differ only in identity or in bits of NaN."""
     kind: Any = value.__class__
     return f"{kind.__module__}.{kind.__qualname__}({', '.join(_parts(value, kind))})"
 

@@ -129,7 +129,7 @@ def test_what_waits_is_run_though_an_idle_place_was_cancelled() -> None:
 
 @pytest.mark.parametrize("turns", range(8))
 def test_as_many_run_at_once_as_may_though_places_were_cancelled_when_work_came(turns: int) -> None:
-    """Each place wakes the next one. A task that is cancelled before it runs must not break this."""
+    """Each place wakes the next one, also if its task is cancelled before it runs."""
     running, most = 0, 0
     members = set[asyncio.Task[Any]]()
 
