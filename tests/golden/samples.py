@@ -1,4 +1,7 @@
-"""One sample of every message, event, command and effect. `python -m tests.golden.samples` writes them to a file."""
+"""One sample of every message, event, command and effect.
+
+`python -m tests.golden.samples` writes them to a file.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from infinitic.storage import Change, Segment, StateKey
 from infinitic.storage.integrity import add_checksums
 
 RELEASE = "0.2"
-"""A new release adds samples at the end of each list: those before are compared with what older releases wrote."""
+"""Add new samples at the end of each list. The others are compared with files of old releases."""
 
 DETAIL = ExceptionDetail("shop.SoldOut", "no room", "Traceback", ExceptionDetail("ValueError", "x"), {"rooms": 0})
 FAILURE = TaskFailure(DETAIL, "w1", 2, 1, 1.5, TaskFailure(ExceptionDetail("ValueError", "y")))

@@ -1,4 +1,4 @@
-"""What a release has written, every later one reads; and what this release writes is what its golden file says."""
+"""This release reads what older ones wrote, and writes what its own golden file says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads and inputs for the tests of the engine, and `taken`, which proves that `take` is pure as it goes."""
+"""Heads and inputs for tests of the engine, and `taken`, which also checks that `take` is pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The instances that a worker holds: their bytes are counted right, whatever happens to them meanwhile."""
+"""The cache of instances counts their bytes correctly, whatever happens to them."""
 
 from __future__ import annotations
 

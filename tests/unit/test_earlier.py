@@ -1,4 +1,4 @@
-"""Arguments that release 0.1 recorded are those that this release asks for, also where it writes more of them."""
+"""Arguments recorded by release 0.1 match those of this release, which may write more of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`take`: results, failed attempts and wakes, which are recognised by their position (S2, S10, S24)."""
+"""`take`: results, failed attempts and wakes are recognised by their position (S2, S10, S24)."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_wake_fires_what_is_due_in_the_order_of_due_times() -> None:
 
 
 def test_a_wake_that_comes_early_is_put_off_by_what_the_clock_lacks() -> None:
-    """It comes again when it is due by this clock; a second time it is put off from where it was put off to."""
+    """It comes again when it is due by this clock. If it is early again, it is put off again."""
     first = taken(RUNNING, WAKE, NOW + 8.0).handling
     assert isinstance(first, Postpone)
     assert first == Postpone(NOW + 12.05, UNTIL, repr(NOW + 12.05), early=2.0)
@@ -101,7 +101,7 @@ def test_a_wake_that_comes_early_is_put_off_by_what_the_clock_lacks() -> None:
 
 
 def test_a_final_failure_of_an_older_attempt_is_dropped() -> None:
-    """S10: the retry of that attempt runs, or waits to be sent. Release 0.1 does not say which attempt failed."""
+    """S10: its retry runs or waits. Release 0.1 does not say which attempt failed."""
     waits, runs = (replace(RUNNING, retries=(Retry(1, 1, 2, 0, 1, due),)) for due in (NOW + 5.0, None))
     assert taken(runs, replace(FAILED, retry_index=0)) == InputResult(runs)
     assert taken(runs, replace(FAILED, retry_index=2)) == InputResult(runs)

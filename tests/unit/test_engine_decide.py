@@ -1,4 +1,4 @@
-"""Activations: `begin`, `decide`, `stall`; and `conclude`, which closes a transition. All are pure."""
+"""Activations: `begin`, `decide`, `stall`, and `conclude`, which ends a transition."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_decision_from_elsewhere_ends_the_waiting_for_it() -> None:
 
 
 def test_cancelling_a_position_leaves_nothing_of_it_behind() -> None:
-    """S25: a task that is open, one that waits for its retry, a timer; and what was asked for a moment ago."""
+    """S25: an open task, one that waits for its retry, a timer, and new commands."""
     before = replace(RUNNING, retries=(Retry(1, 1, 1, 0, 1, NOW + 5.0),))
     cancelled = [CancelPosition(each) for each in (1, 2, 3, 4)]
     head, outbox = decided(before, task(4), *cancelled, task(5, NOW + 1.0), CancelPosition(5))
@@ -214,7 +214,7 @@ def test_a_retry_that_was_sent_arms_nothing() -> None:
 
 
 def test_of_the_attempts_of_a_task_the_newest_is_sent_if_it_is_open() -> None:
-    """Attempt failed and completed (or cancelled by the code) in one batch: there is nothing to send any more."""
+    """A task fails an attempt and completes in one batch: there is nothing left to send."""
     again = SendTask(1, 1, 0, 1, 2)
     runs = replace(RUNNING, retries=(Retry(1, 1, 2, 0, 1, None),))
     assert concluded(RUNNING, runs, (), [again, SendTask(0, 1)]).outbox[:2] == [again, SendTask(0, 1)]
@@ -235,7 +235,7 @@ def test_what_cleanup_code_asks_for_is_sent_though_a_cancelled_instance_closes_w
 
 
 def test_what_was_left_to_the_next_activation_has_a_wake_that_brings_it_about() -> None:
-    """A committed head that is runnable has its driver in the same outbox: nothing else may ever come."""
+    """The outbox of a runnable head resumes it: perhaps no other message ever comes."""
     left = replace(RUNNING, pending=2, skip=3)
     assert concluded(RUNNING, left).outbox == [ArmWake(NOW)]
     for waits in (replace(left, deciding=2), replace(left, stalled="a bug")):

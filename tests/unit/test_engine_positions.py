@@ -25,7 +25,7 @@ def test_holes_are_not_open() -> None:
 
 @given(ACTIVATIONS, CLOSINGS)
 def test_closing_is_that_of_a_set(activations: list[set[int]], closings: list[int]) -> None:
-    """Whatever is opened in whichever blocks and closed in whichever order, also what was never open."""
+    """Open positions in any blocks and close them in any order, also some that were never open."""
     blocks: Blocks = ()
     model: dict[int, int] = {}
     first = 0

@@ -1,4 +1,4 @@
-"""`find_referenced_segments` and `render`: effects become messages, with the payloads that the history holds."""
+"""`find_referenced_segments` and `render`: effects become messages with payloads."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_a_start_older_than_the_window_is_buried() -> None:
 
 @pytest.mark.parametrize("message", [CALL, SIGNAL, CANCEL, WAIT, DESCRIBE], ids=lambda message: type(message).__name__)
 def test_what_may_have_overtaken_its_start_waits_seven_times(message: Input) -> None:
-    """S13: counted, not timed. How long ago it was made says nothing: the engine may have been down."""
+    """S13: receipts are counted. The age says nothing: the engine may have been down."""
     old = replace(message, made_at=NOW - 600.0)
     headers: dict[str, str] = {}
     waited = 0.0
@@ -209,7 +209,7 @@ def test_an_activation_that_runs_elsewhere_is_asked_for_again() -> None:
 
 
 def test_a_client_waits_once_for_a_method() -> None:
-    """S37: its requests are numbered; a repeat of an older one, of any age, takes nobody's place."""
+    """S37: requests are numbered, so a repeat of an older one replaces no newer one."""
 
     def wait(request: int, **fields: bool) -> inputs.Wait:
         return replace(WAIT, reply_to=ReplyTo("client", ids.request_id(request)), single=True, **fields)

@@ -1,4 +1,4 @@
-"""S2: looking into who has a task, putting it off and handing it back neither lose nor multiply it."""
+"""S2: a task is neither lost nor run twice when it is postponed or handed back."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_who_drains_while_a_doubt_is_settled_runs_nothing_and_sends_it_once(susp
 
 
 def test_what_is_handed_back_when_the_grace_period_ends_is_sent_once() -> None:
-    """The drain is cut while the broker takes it: what followed sent it once more, and two workers ran it at once."""
+    """The drain is cut while the broker takes the task. It must not be sent a second time."""
     transport = ScriptedTransport()
     bench = Bench(transport, counting([]))
 
@@ -248,7 +248,7 @@ class Away(PayloadCodec):
 
 
 def test_who_has_put_off_a_task_says_so_until_it_is_due() -> None:
-    """A copy of it that is marked, and comes sooner, is no sign of a death: nobody had it in hand, and none died."""
+    """A marked copy that comes sooner is no sign of a death: nobody had the task in hand."""
     transport, codec = ScriptedTransport(), Away()
     coder = make_coder(codec)
     assert coder is not None
@@ -273,7 +273,7 @@ def test_who_has_put_off_a_task_says_so_until_it_is_due() -> None:
 
 
 def test_a_workflow_whose_topic_takes_nothing_holds_up_no_report_of_another() -> None:
-    """Its backlog is full, say, or its broker away: all reports of the service waited behind its."""
+    """For instance, its backlog is full. Reports for other workflows must not wait for it."""
     ran, transport = list[str](), ScriptedTransport()
     bench = Bench(transport, counting(ran))
 

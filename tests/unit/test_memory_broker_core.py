@@ -1,6 +1,7 @@
 """The core of the in-memory broker, driven without any event loop: who gets what, in which order.
 
-Rule ids are those of the transport contract. Delays, retries and payloads: `test_memory_broker_retries`.
+The ids of rules are those of the transport contract. `test_memory_broker_retries` tests delays,
+retries and payloads.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class World:
         return self.broker.stats(self.topic).subscriptions[subscription]
 
 
-# ── Persistence ─────────────────────────────────────────────────────────────────────────────────────
+# ── Persistence ───────────────────────────────────────────────────────────────────────────────────
 
 
 @both
@@ -167,7 +168,7 @@ def test_declaring_twice_changes_nothing_and_must_agree() -> None:
         world.broker.declare([Topic("keyed", Ordering.SHARED, "main")])
 
 
-# ── Exclusive consumption ───────────────────────────────────────────────────────────────────────────
+# ── Exclusive consumption ─────────────────────────────────────────────────────────────────────────
 
 
 @both
@@ -241,7 +242,7 @@ def test_a_detached_consumer_is_woken_to_learn_it() -> None:
         member.take()
 
 
-# ── Key order ───────────────────────────────────────────────────────────────────────────────────────
+# ── Key order ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_ORD_1_first_deliveries_follow_publish_order() -> None:
@@ -460,7 +461,7 @@ def test_a_long_backlog_of_one_key_comes_in_order_and_in_pieces() -> None:
     assert got == names
 
 
-# ── What the contract leaves open ───────────────────────────────────────────────────────────────────
+# ── What the contract leaves open ─────────────────────────────────────────────────────────────────
 
 
 def test_choices_go_through_the_seam() -> None:

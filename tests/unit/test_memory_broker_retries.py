@@ -1,4 +1,4 @@
-"""The core of the in-memory broker: delays, retries, flow and payloads, and long random runs against a model.
+"""The in-memory broker: delays, retries, flow and payloads, and random runs against a model.
 
 Driven without any event loop. Rule ids are those of the transport contract.
 """
@@ -64,7 +64,7 @@ class Member:
         self.world.broker.nack(self.consumer, self.hand[name], delay, self.world.now)
 
 
-# ── Delayed delivery ────────────────────────────────────────────────────────────────────────────────
+# ── Delayed delivery ──────────────────────────────────────────────────────────────────────────────
 
 
 @both
@@ -160,7 +160,7 @@ def test_time_never_goes_back(topic: Topic) -> None:
     assert member.take() == ["a1"]
 
 
-# ── Retry, flow, payloads ───────────────────────────────────────────────────────────────────────────
+# ── Retry, flow, payloads ─────────────────────────────────────────────────────────────────────────
 
 
 @both
@@ -280,7 +280,7 @@ def test_PAY_2_and_RED_10_bodies_are_exact_and_headers_are_frozen() -> None:
     assert not hasattr(got.headers, "clear")
 
 
-# ── Random runs against a model ─────────────────────────────────────────────────────────────────────
+# ── Random runs against a model ───────────────────────────────────────────────────────────────────
 
 
 class Player:
@@ -394,7 +394,7 @@ class Model:
         assert stats.backlog + stats.unacked + stats.delayed == len(self.order) + len(self.later)
 
     def finish(self) -> None:
-        """Whatever happened before, all that was accepted and not acknowledged can be had, in its order."""
+        """All messages that were accepted and not acknowledged can be received, in order."""
         self.step("pass", 0, 100)
         for who in range(3):
             self.step("leave", who, 0)

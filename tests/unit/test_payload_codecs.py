@@ -1,4 +1,4 @@
-"""Codecs between the values of users and everything else: nothing readable reaches broker, storage or engine."""
+"""Payload codecs: broker, storage and engine see no readable payload."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""S2: an attempt is done when its report is published, not before; every report can be published; bytes harm nobody."""
+"""S2: an attempt is done when its report is published, and every report can be published."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def counting(ran: list[str], **options: Any) -> object:
 
 
 def test_a_repeat_that_comes_before_the_report_is_published_is_acknowledged_with_it() -> None:
-    """The first delivery's session may be lost: then the repeat is the message, and to settle it loses the task."""
+    """The session of the first delivery may be lost. Then an early ack loses the task."""
     ran, transport = list[str](), ScriptedTransport()
     bench = Bench(transport, counting(ran))
 
@@ -151,7 +151,7 @@ class Crowded(Threads):
 
 
 def test_what_was_handed_back_is_run_when_it_comes_again() -> None:
-    """What waited for its turn is no longer in hand then: it must not be taken for a repeat of what is."""
+    """It is no longer in hand, so the redelivery is no repeat."""
     ran, transport, threads = list[str](), ScriptedTransport(), Crowded()
     bench = Bench(transport, counting(ran), concurrency=2, threads=threads)
 
