@@ -24,39 +24,58 @@ _MARK = b'{"$coded":'
 
 
 class PayloadCodec(ABC):
-    """One step on the way of a payload: compression, encryption.
+    """Compresses or encrypts payloads: arguments, results and signals.
 
-    Used by clients and workers alike, from one thread.
+    Give it to clients and workers, all of them the same one: ``Worker(..., codec=MyCodec())``. Several
+    make a chain, in which the first one encodes first::
 
-    Both methods may raise anything. Workers take it for an outage, wait, and try again; a client
-    raises `PayloadUnavailable`. What can never work is said with `PayloadError` by `encode`,
-    `DecodingError` by `decode`::
+        class Zip(PayloadCodec):
+            def encode(self, data: bytes, headers: dict[str, str]) -> bytes:
+                headers["zip"] = "1"
+                return zlib.compress(data)
 
-        def decode(self, data: bytes, headers: Mapping[str, str]) -> bytes:
-            key = self._keys.get(headers["key"])  # may raise: the key service is asked again
-            try:
-                return decrypt(key, data)
-            except InvalidTag as error:
-                raise DecodingError("This payload was tampered with") from error
+            def decode(self, data: bytes, headers: Mapping[str, str]) -> bytes:
+                return zlib.decompress(data) if "zip" in headers else data
+
+    Both methods may raise anything. Workers take that for an outage (a key service that is away, say),
+    wait, and try again; a client raises `PayloadUnavailable`. What can never work must be said:
+    `encode` raises `PayloadError`, `decode` raises `DecodingError`::
+
+            def decode(self, data: bytes, headers: Mapping[str, str]) -> bytes:
+                key = self._keys.get(headers["key"])  # may raise: the key service is asked again
+                try:
+                    return decrypt(key, data)
+                except InvalidTag as error:
+                    raise DecodingError("This payload was tampered with") from error
+
+    Warning: both are called in the thread of the event loop. While they wait, everything waits.
     """
 
     __slots__ = ()
 
     @abstractmethod
     def encode(self, data: bytes, headers: dict[str, str]) -> bytes:
-        """Code a payload.
+        """Encode a payload.
 
-        What decoding needs to know (an algorithm, the id of a key) goes into `headers`.
+        Args:
+            data: the payload: JSON text, or what the codec before this one made of it.
+            headers: what decoding needs to know goes in here: an algorithm, the id of a key. All codecs
+                of a chain share it.
 
-        Raise `PayloadError` if this payload can never be coded: the call that made it fails.
+        Raises:
+            PayloadError: this payload can never be encoded: the call that made it fails.
         """
 
     @abstractmethod
     def decode(self, data: bytes, headers: Mapping[str, str]) -> bytes:
-        """The payload again.
+        """Decode a payload.
 
-        Raise `DecodingError` if it can never be decoded: nothing is lost, the workflow stalls or
-        the task fails.
+        Args:
+            data: what `encode` returned.
+            headers: what it put into its headers.
+
+        Raises:
+            DecodingError: it can never be decoded. Nothing is lost: the workflow stalls, or the task fails.
         """
 
 
@@ -75,10 +94,11 @@ class Coder:
         self._codecs = tuple(codecs)
 
     def encode(self, data: bytes) -> bytes:
-        """A coded payload, as JSON.
+        """Encode a payload by all codecs, and return it as JSON text.
 
-        Raises `PayloadError` if a codec says that this can never be coded, `PayloadUnavailable` if
-        it fails otherwise.
+        Raises:
+            PayloadError: a codec says that this can never be encoded.
+            PayloadUnavailable: a codec fails otherwise.
         """
         headers: dict[str, str] = {}
         for codec in self._codecs:
@@ -91,10 +111,11 @@ class Coder:
         return msgspec.json.encode(_Coded(headers, base64.b64encode(data).decode()))
 
     def decode(self, data: bytes | msgspec.Raw) -> bytes:
-        """The payload again.
+        """Decode what `encode` returned. A payload that no codec has encoded is returned as it is.
 
-        Raises `DecodingError` if a codec says that this can never be decoded, or if it is no coded
-        payload; `PayloadUnavailable` if a codec fails otherwise.
+        Raises:
+            DecodingError: a codec says that this can never be decoded, or it is no encoded payload.
+            PayloadUnavailable: a codec fails otherwise.
         """
         data = bytes(data)
         if not data.startswith(_MARK):
@@ -121,9 +142,10 @@ def _make_unavailable(codec: PayloadCodec, verb: str, error: Exception) -> Paylo
 
 
 def make_coder(codec: PayloadCodec | Sequence[PayloadCodec] | None) -> Coder | None:
-    """The chain that a client or worker was given; None for none.
+    """Make the chain of the codecs that a client or worker was given; None for none.
 
-    Raises `UsageError` for something else.
+    Raises:
+        UsageError: something else was given.
     """
     given: list[object] = [codec] if isinstance(codec, PayloadCodec) else [*(codec or ())]
     codecs = [each for each in given if isinstance(each, PayloadCodec)]

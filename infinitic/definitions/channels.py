@@ -23,15 +23,22 @@ KEEP = 10_000
 
 
 class Channel(Generic[T]):
-    """A channel declared in the class body of a workflow: ``approvals = Channel[bool]()``.
+    """A channel for signals to a workflow, declared in its class body: ``approvals = Channel[bool]()``.
 
-    Outside, signals are sent to it through a stub: ``await client.get_workflow_by_id(Trip,
-    id).approvals.send(True)``. Inside, `receive` gives a receiver to await. Signals that nobody
-    awaits yet are kept, in order.
+    Outside, a client sends signals to it, through a stub::
+
+        trip = client.get_workflow_by_id(Trip, workflow_id)
+        await trip.approvals.send(True)
+
+    Inside, `receive` gives a receiver: ``approved = await self.approvals.receive()``. Signals that nobody
+    awaits yet are kept, in order. A signal is taken by one receiver only.
 
     Args:
-        keep: how many signals to keep at most; more are dropped, with a warning. 0: drop what
-            nobody waits for.
+        keep: how many signals to keep at most; further ones are dropped, with a warning in the log. 0
+            keeps none: a signal that nobody waits for is dropped.
+
+    Raises:
+        UsageError: `keep` is negative.
     """
 
     name: str = ""
@@ -45,17 +52,22 @@ class Channel(Generic[T]):
         self.name = name
 
     def hint(self) -> object:
-        """The type of its signals; `Any` if it was declared without one."""
+        """Return the type of its signals; `Any` if it was declared without one."""
         arguments = get_args(getattr(self, "__orig_class__", None))
         return arguments[0] if arguments else Any
 
     async def send(self, value: T, *, confirm: bool = False) -> None:
-        """Send a signal; returns when the broker has it. For stubs that a client gives.
+        """Send a signal. For stubs that a client gives; returns when the broker has it.
+
+        The workflow may end before it sees the signal, or may not exist: nobody is told, unless `confirm`.
 
         Args:
-            value: the signal.
-            confirm: return only when the workflow has got it; raises `WorkflowUnknownError` if
-                there is none.
+            value: the signal; its type is that of the channel.
+            confirm: return only when the workflow has got the signal.
+
+        Raises:
+            PayloadError: the value does not fit the type of the channel.
+            WorkflowUnknownError: with `confirm`: there is no such workflow.
         """
         raise UsageError(
             f"Channel '{self.name}': signals are sent through a stub of a client, "
@@ -76,22 +88,30 @@ class Channel(Generic[T]):
         limit: int | None = None,
         where: str | Mapping[str, object] | None = None,
     ) -> Receiver[Any]:
-        """A receiver of signals.
+        """Make a receiver of signals, for the code of the workflow.
 
-        It takes one each time it is awaited, alone or in a combination, and none otherwise.
+        The receiver takes one signal each time it is awaited, alone or in a combination. It takes none
+        before that, and none if the race in which it is awaited is lost::
+
+            payment = await self.payments.receive(where="?@.amount > 10")
+            async for vote in self.votes.receive(limit=3):
+                ...
 
         Args:
             type: take only signals that are instances of this class.
-            limit: how many signals it gives; awaiting it once more raises `ChannelClosedError`.
-            where: take only signals that match: a JSONPath query (RFC 9535) that must find
-                something in the signal, a filter such as ``"?@.amount > 10"`` on the signal itself,
-                or a mapping of fields to equal values.
+            limit: how many signals it gives. To await it once more raises `ChannelClosedError`.
+            where: take only signals that match. A JSONPath query (RFC 9535) must find something in the
+                signal; a filter such as ``"?@.amount > 10"`` looks at the signal itself; a mapping gives
+                fields and the values that they must have.
+
+        Raises:
+            UsageError: the limit is below 1, or the query is not valid.
         """
         raise UsageError(f"Channel '{self.name}': receive() is for the code of the workflow, while it runs")
 
 
 class BoundChannel(Channel[T]):
-    """A channel of one instance: what was signalled and not taken, and who waits."""
+    """A channel of one instance: the signals that nobody has taken, and those who wait."""
 
     def __init__(self, channel: Channel[T], home: Home) -> None:
         super().__init__(keep=channel.keep)
@@ -113,7 +133,14 @@ class BoundChannel(Channel[T]):
         return Receiver(self, self._home, type, limit, None if where is None else make_matcher(where))
 
     def offer(self, data: bytes) -> None:
-        """A signal came. The first receiver that waits for such a one takes it, else it is kept."""
+        """Give a signal to the first receiver that waits for such a one, else keep it.
+
+        Args:
+            data: the signal as JSON text.
+
+        Raises:
+            DecodingError: it is not of the type of the channel.
+        """
         self._count += 1
         try:
             value = self._codec.decode(data)
@@ -131,7 +158,7 @@ class BoundChannel(Channel[T]):
         self._waiting.append(taking)
 
     def release(self, taking: _Taking) -> None:
-        """The receiver gave up: it waits no more.
+        """A receiver gave up: it waits no more.
 
         What it had taken goes back to its place in the order.
         """
@@ -154,7 +181,12 @@ class BoundChannel(Channel[T]):
                 self._home.note("Channel '%s' keeps %d signals already: one more is dropped", self.name, self.keep)
 
     def close(self, receiver: Receiver[Any], error: Callable[[], ChannelClosedError]) -> None:
-        """A receiver has given all that it gives: whoever else waits for it learns it now."""
+        """A receiver has given all that it gives: tell others who wait for it.
+
+        Args:
+            receiver: the receiver.
+            error: makes the error that they get.
+        """
         others = [taking for taking in self._waiting if taking.receiver is receiver]
         for taking in others:
             self._waiting.remove(taking)
@@ -177,8 +209,9 @@ def _number(signal: _Signal) -> int:
 class Receiver(SignalSource[T]):
     """Gives one signal each time it is awaited; ``async for`` gives all that come.
 
-    Its status is that of the latest await. A receiver whose race is lost or whose wait was
-    cancelled takes nothing.
+    `Channel.receive` makes it. Unlike a `Deferred`, which has one value, it can be awaited again and
+    again, and gives another signal each time. Its status is that of the latest await. A receiver whose
+    race is lost, or whose wait was cancelled, takes nothing.
     """
 
     def __init__(
@@ -207,13 +240,13 @@ class Receiver(SignalSource[T]):
         return self._channel.name
 
     def takes(self, signal: _Signal) -> bool:
-        """True if the receiver's filters let this signal pass."""
+        """Tell whether the filters of the receiver let a signal pass."""
         if self._cls is not None and not isinstance(signal.value, self._cls):
             return False
         return self._matches is None or self._matches(signal.data)
 
     def begin(self) -> _Taking:
-        """Somebody awaits: a future of the next signal."""
+        """Begin an await: return a future of the next signal."""
         taking = self._taking = _Taking(self)
         if self._at_limit():
             taking.fail(self._closed())
@@ -222,12 +255,12 @@ class Receiver(SignalSource[T]):
         return taking
 
     def close_if_full(self) -> None:
-        """Nobody gets another signal once the limit is reached."""
+        """Once the limit is reached, tell all who still wait that they get no signal."""
         if self._at_limit():
             self._channel.close(self, self._closed)
 
     def release(self, taking: Taking[Any]) -> None:
-        """Nobody awaits `taking` any more, and its value, if it has one, is not used."""
+        """End an await. Its signal, if it has one, goes back to the channel."""
         assert isinstance(taking, _Taking)
         if self._taking is taking:
             self._taking = None
@@ -286,7 +319,14 @@ class _Taking(Taking[Receiver[Any]]):
 
 
 def make_matcher(where: str | Mapping[str, object]) -> Callable[[bytes], bool]:
-    """A predicate over the JSON of a signal. Raises `UsageError` for a query that is not valid."""
+    """Make a predicate over the JSON text of a signal.
+
+    Args:
+        where: a JSONPath query, a filter, or a mapping of fields to values, as for `Channel.receive`.
+
+    Raises:
+        UsageError: the query is not valid.
+    """
     import msgspec
 
     decode = msgspec.json.decode

@@ -59,7 +59,12 @@ class Taking(asyncio.Future[Any], Generic[S]):
         self.receiver = receiver
 
     def complete(self, signal: object, value: object) -> None:
-        """It has taken a signal."""
+        """It has taken a signal.
+
+        Args:
+            signal: the signal, to give it back if need be.
+            value: its value.
+        """
         self.signal = signal
         self.set_result(value)
         if self.node is not None:
@@ -126,7 +131,12 @@ class Combination(Deferred[Any]):
         return True
 
     def settle_with(self, value: object, failure: BaseException | None) -> None:
-        """Settle, without telling those who watch this."""
+        """Settle, without telling those who watch this.
+
+        Args:
+            value: the value, if there is no failure.
+            failure: why there is no value; None if there is one.
+        """
         if failure is None:
             super(Deferred, self).set_result(value)
         else:
@@ -382,7 +392,7 @@ def _compute_value(node: _Node, values: dict[_Node, object]) -> object:
 
 
 def failure_of(future: asyncio.Future[Any]) -> BaseException | None:
-    """Why a future that is done has no value, None if it has one."""
+    """Why a future that is done has no value; None if it has one."""
     try:
         return future.exception()
     except asyncio.CancelledError as error:
@@ -390,7 +400,15 @@ def failure_of(future: asyncio.Future[Any]) -> BaseException | None:
 
 
 def check_parts(parts: Sequence[Waitable[Any]], *, every: bool) -> Sequence[Part]:
-    """The parts, if they are such. Raises `UsageError`."""
+    """Return the parts of a combination if they can be combined.
+
+    Args:
+        parts: what somebody gave.
+        every: whether it is for `all_of`, for the error.
+
+    Raises:
+        UsageError: a part is neither a deferred nor a receiver.
+    """
     for part in parts:
         if not isinstance(cast(object, part), Waitable):
             what = "all_of() and & take" if every else "any_of() and | take"
@@ -419,11 +437,20 @@ def any_of(
 @overload
 def any_of(*deferreds: Waitable[T]) -> Deferred[T]: ...
 def any_of(*deferreds: Waitable[Any]) -> Deferred[Any]:
-    """The first value; a failure only when none is pending any more, and then the last one.
+    """Wait for the first of several deferreds and receivers, and give its value.
 
-    Losers are left alone.
+    A failure counts only when nothing is pending any more; then the last one is raised. The others are
+    left alone: their tasks run on, and receivers among them take no signal::
 
-    Raises `UsageError` for no deferred at all: it could never complete.
+        first = await any_of(self.approvals.receive(), self.timer(3600))
+
+    ``a | b`` is the same for two.
+
+    Args:
+        deferreds: what to wait for.
+
+    Raises:
+        UsageError: there is none, or something cannot be combined: a coroutine, say. Use `dispatch`.
     """
     if not deferreds:
         raise UsageError("any_of() of nothing can never complete")
@@ -447,9 +474,20 @@ def all_of(
 @overload
 def all_of(*deferreds: Waitable[T]) -> Deferred[list[T]]: ...
 def all_of(*deferreds: Waitable[Any]) -> Deferred[Any]:
-    """The values of all, in the order of the arguments; the first failure at once. ``[]`` for none.
+    """Wait for all of several deferreds and receivers, and give their values in the order of the arguments.
 
-    It is a list always; typed as a tuple, as `asyncio.gather` is, it can be unpacked with the type
-    of each value.
+    The first failure is raised at once; the others are left alone. The value is always a list, ``[]``
+    for none. It is typed as a tuple, as that of `asyncio.gather` is, so that each value has its type
+    when you unpack it::
+
+        flight, hotel = await all_of(self.dispatch(self.flights.book), self.dispatch(self.hotels.book))
+
+    ``a & b`` is the same for two.
+
+    Args:
+        deferreds: what to wait for.
+
+    Raises:
+        UsageError: something cannot be combined: a coroutine, say. Use `dispatch`.
     """
     return Combination(_find_home(deferreds, every=True), deferreds, every=True)

@@ -37,7 +37,7 @@ _WAIT_FOR: CodeType = vars(asyncio.tasks)["_cancel_and_wait"].__code__
 
 
 class DeferredStatus(StrEnum):
-    """What has become of a `Deferred`."""
+    """What has become of a `Deferred`; `Deferred.status` gives it."""
 
     ONGOING = "ongoing"
     COMPLETED = "completed"
@@ -58,7 +58,7 @@ _STATUS: tuple[tuple[type[BaseException], DeferredStatus], ...] = (
 
 
 def status_of(future: asyncio.Future[Any]) -> DeferredStatus:
-    """The status of any future of the loop."""
+    """Return the status of any future of the loop."""
     if not future.done():
         return DeferredStatus.ONGOING
     if future.cancelled():
@@ -77,31 +77,31 @@ class Waitable(Generic[T_co]):
     home: Home
 
     def status(self) -> DeferredStatus:
-        """What has become of it. The same in every replay."""
+        """Return what has become of it. The same in every replay."""
         raise NotImplementedError
 
     def is_ongoing(self) -> bool:
-        """True if nothing has become of it yet."""
+        """Tell whether it is still open."""
         return self.status() is DeferredStatus.ONGOING
 
     def is_completed(self) -> bool:
-        """True if it has a value."""
+        """Tell whether it has a value."""
         return self.status() is DeferredStatus.COMPLETED
 
     def is_failed(self) -> bool:
-        """True if it failed."""
+        """Tell whether it failed."""
         return self.status() is DeferredStatus.FAILED
 
     def is_canceled(self) -> bool:
-        """True if it was cancelled."""
+        """Tell whether it was cancelled."""
         return self.status() is DeferredStatus.CANCELED
 
     def is_timed_out(self) -> bool:
-        """True if its total timeout is over."""
+        """Tell whether its total timeout is over."""
         return self.status() is DeferredStatus.TIMED_OUT
 
     def is_unknown(self) -> bool:
-        """True if the workflow that it is of is unknown."""
+        """Tell whether the workflow that it is of is unknown."""
         return self.status() is DeferredStatus.UNKNOWN
 
 
@@ -116,11 +116,22 @@ class Watcher(Protocol):
 
 
 class Deferred(asyncio.Future[T], Waitable[T]):
-    """The value of a task or timer, once it is there: a future of the workflow's own loop.
+    """The value of a task, a timer or a combination, once it is there.
 
-    Await it as often as you like. Awaiting raises a `DeferredError` if it did not complete.
-    Cancelling an await of it cancels what stands behind it, as in asyncio; `asyncio.shield` keeps
-    it.
+    `Workflow.dispatch`, `Workflow.timer`, `any_of` and `all_of` give it. It is a future of the loop of
+    its workflow, so it works with all of asyncio. Await it as often as you like; it gives the same value
+    each time. Awaiting it raises a `DeferredError` if it did not complete::
+
+        hotel = self.dispatch(self.hotels.book, request)
+        try:
+            room = await hotel
+        except TaskFailedError as error:
+            ...
+
+    Unlike with a plain future, no exception is logged if nobody awaits it.
+
+    Warning: whoever cancels an await of it cancels the task behind it, as in asyncio. A timeout of
+    `asyncio.timeout` and a failure in a `TaskGroup` do so, too. `asyncio.shield` keeps the task.
     """
 
     _position: int
@@ -156,9 +167,12 @@ class Deferred(asyncio.Future[T], Waitable[T]):
             notify_watchers(self)
 
     def cancel(self, msg: object = BY_USER) -> bool:
-        """Cancel what stands behind it. Awaiting it raises `TaskCanceledError` from then on.
+        """Cancel the task or timer behind it. Awaiting it raises `TaskCanceledError` from then on.
 
-        Returns False if it was settled already.
+        A task that runs already is not stopped: its result is ignored.
+
+        Returns:
+            False if it was settled already.
         """
         if self.done():
             return False

@@ -49,9 +49,14 @@ def _make_options(
 
 
 def check_timeout(what: str, duration: float | timedelta | None) -> float | None:
-    """A timeout in seconds, None for none.
+    """Convert a timeout to seconds; None stays None.
 
-    Raises `UsageError` that names `what` if it is not above zero.
+    Args:
+        what: what the timeout is, for the error.
+        duration: seconds or a timedelta.
+
+    Raises:
+        UsageError: it is not above zero.
     """
     if duration is None:
         return None
@@ -62,7 +67,12 @@ def check_timeout(what: str, duration: float | timedelta | None) -> float | None
 
 
 def check_class(what: str, given: object) -> None:
-    """Raise `UsageError` that begins with `what` if something is not a class."""
+    """Raise `UsageError` if something is not a class.
+
+    Args:
+        what: the beginning of the error, such as "@service is for classes".
+        given: what should be a class.
+    """
     if not isinstance(given, type):
         raise UsageError(f"{what}, got {given!r}")
 
@@ -88,15 +98,25 @@ def task(
 ) -> F | Callable[[F], F]:
     """Say how a method of a service is run as a task.
 
-    Every public method is a task, decorated or not.
+    The decorator is optional: every public method of a service is a task::
+
+        class Payments:
+            @task(retry=ExponentialBackoff(maximum_retries=3), attempt_timeout=30)
+            async def charge(self, euros: int) -> str: ...
+
+    A task may run more than once, also without a retry policy: a worker that dies cannot tell what it
+    has done. So let it do the same when it runs again (`task_context().id` is the same each time).
 
     Args:
-        name: the name in messages; by default that of the method.
-        retry: the retry policy; none by default: a failed attempt fails the task.
-        attempt_timeout: seconds that one attempt may take; it is cancelled then, and may be
-            retried.
-        total_timeout: seconds that the caller waits for the task, with all its retries and on the
-            way.
+        name: the name in messages; by default that of the method. Keep it when you rename the method.
+        retry: the retry policy. By default there is none: a failed attempt fails the task.
+        attempt_timeout: seconds (or a timedelta) that one attempt may take. It is cancelled then, and
+            retried if the policy says so.
+        total_timeout: seconds (or a timedelta) that the caller waits for the task, with all its retries
+            and the time in queues. The caller gets `TaskTimedOutError` then.
+
+    Raises:
+        UsageError: a value makes no sense, or this decorates a class.
     """
     options = _make_options("@task", name, retry, attempt_timeout, total_timeout)
 
@@ -132,7 +152,19 @@ def service(
 ) -> C | Callable[[C], C]:
     """Name a service, and say what holds for all its tasks.
 
-    Arguments as for `task`; the name is that of the class.
+    The decorator is optional. Unlike `task` it decorates the class; what `task` says of a method wins::
+
+        @service(name="payments", retry=ExponentialBackoff())
+        class Payments: ...
+
+    Args:
+        name: the name in messages; by default that of the class, or of the contract it implements.
+        retry: the retry policy of its tasks. By default there is none.
+        attempt_timeout: seconds (or a timedelta) that one attempt may take.
+        total_timeout: seconds (or a timedelta) that the caller waits for a task, with all its retries.
+
+    Raises:
+        UsageError: a value makes no sense, or this does not decorate the class of a service.
     """
     options = _make_options("@service", name, retry, attempt_timeout, total_timeout)
 

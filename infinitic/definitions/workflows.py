@@ -50,7 +50,7 @@ DEFAULT_RETENTION = 86_400.0
 class ReplayCheck(StrEnum):
     """How much of a command is compared with the history.
 
-    none: its position. simple: its kind and name too. strict: its arguments and times too.
+    none: its position. simple: its kind and name, too. strict: its arguments and times, too.
     """
 
     NONE = "none"
@@ -95,15 +95,25 @@ def workflow(
     retention: float | timedelta = DEFAULT_RETENTION,
     replay_check: str = "simple",
 ) -> C | Callable[[C], C]:
-    """Name a workflow class, and say how it is kept and checked.
+    """Name a workflow class, and say how its instances are kept and checked.
+
+    The decorator is optional: a class without it has its own name, version 0 and the other defaults::
+
+        @workflow(name="trip", version=2, retention=timedelta(days=7))
+        class Trip(Workflow):
+            async def book(self, request: Request) -> str: ...
 
     Args:
-        name: the name in messages; that of the class by default. Versions of one workflow share it.
-        version: new instances take the highest version that their worker has, and keep it.
-        retention: seconds for which the result and the history of a closed instance are kept; a day
-            by default.
-        replay_check: what replay compares with the history: "none", "simple" (kind and name) or
-            "strict" (arguments too).
+        name: the name in messages; by default that of the class. The versions of one workflow share it.
+        version: the version of this class. New instances take the highest version that their worker
+            has, and keep it to their end.
+        retention: seconds (or a timedelta) for which the result and the history of a closed instance
+            are kept; a day by default.
+        replay_check: what replay compares with the history: "none" (positions), "simple" (kinds and
+            names, too) or "strict" (arguments and times, too).
+
+    Raises:
+        UsageError: a value makes no sense, or the class is no subclass of `Workflow`.
     """
     if name is not None:
         check_name("The name in @workflow", name)
@@ -132,7 +142,7 @@ def _check_version(version: object) -> None:
 
 
 def is_workflow(cls: object) -> bool:
-    """True for a workflow class."""
+    """Tell whether something is a workflow class."""
     return isinstance(cls, type) and issubclass(cls, Workflow)
 
 
@@ -143,13 +153,17 @@ def method(*, name: str | None = None, total_timeout: float | timedelta | None =
 def method(
     function: F | None = None, /, *, name: str | None = None, total_timeout: float | timedelta | None = None
 ) -> F | Callable[[F], F]:
-    """Rename a method of a workflow, or bound the time its callers wait.
+    """Rename a method of a workflow, or limit how long its callers wait.
 
-    Every public `async def` can be started.
+    The decorator is optional: every public `async def` method of a workflow can be started.
 
     Args:
-        name: the name in messages.
-        total_timeout: seconds that a caller waits for the result; the workflow runs on.
+        name: the name in messages; by default that of the method. Keep it when you rename the method.
+        total_timeout: seconds (or a timedelta) that a caller waits for the result. The caller gets
+            `WorkflowTimedOutError` then; the workflow is not told, and runs on.
+
+    Raises:
+        UsageError: the name cannot be used, or the timeout is not above zero.
     """
     if name is not None:
         check_name("The name in @method", name)
@@ -169,18 +183,31 @@ _OWNERS: WeakKeyDictionary[Callable[..., Any], type[Workflow]] = WeakKeyDictiona
 
 
 def owner_of(function: Callable[..., Any]) -> type[Workflow] | None:
-    """The workflow class whose body holds this function."""
+    """Return the workflow class whose body holds a function; None if there is none."""
     return _OWNERS.get(function)
 
 
 class Workflow:
-    """Base of all workflows.
+    """Base class of all workflows.
 
-    Public `async def` methods can be started; attributes are rebuilt by replay.
+    Public `async def` methods can be started by a client. The code is ordinary asyncio code:
+    `asyncio.sleep` is a durable timer; `gather`, `TaskGroup`, `timeout`, `wait`, `Event`, `Queue` and
+    `Lock` work, and replay exactly::
 
-    The code is ordinary asyncio code: `asyncio.sleep` is a durable timer; `gather`, `TaskGroup`,
-    `timeout`, `wait`, `Event`, `Queue` and `Lock` work and replay exactly. Real I/O and threads
-    belong into services.
+        class Trip(Workflow):
+            flights = Workflow.new_service(Flights)
+            approvals = Channel[bool]()
+
+            async def book(self, request: Request) -> str:
+                booking = await self.flights.book(request)
+                if not await self.approvals.receive():
+                    await self.flights.cancel(booking)
+                return booking
+
+    Attributes are not stored: after a crash the code runs again with the results that history holds,
+    and so makes them anew. That is why it must do the same each time. Do not use the clock, random
+    numbers, files, sockets or threads: use `now`, `random`, `uuid4` and `inline`, and put everything
+    else into tasks of services.
     """
 
     __infinitic_workflow__ = True
@@ -206,16 +233,22 @@ class Workflow:
         meta: Mapping[str, bytes] | None = None,
         total_timeout: float | timedelta | None = None,
     ) -> T:
-        """A stub of a service, for the class body: ``flights = Workflow.new_service(Flights)``.
+        """Make a stub of a service, for the class body: ``flights = Workflow.new_service(Flights)``.
 
-        Use it as a `Flights`.
+        The code of the workflow uses the stub as if it were a `Flights`. A call runs as a task, in whatever
+        worker hosts the service::
+
+            booking = await self.flights.book(request)
 
         Args:
             contract: the class of the service: its contract, or the implementation itself.
-            tags: given to every task of this stub.
-            meta: given to every task of this stub.
-            total_timeout: seconds to wait for each task, with its retries; `TaskTimedOutError` is
-                raised then.
+            tags: texts that every task of this stub carries.
+            meta: named bytes that every task of this stub carries.
+            total_timeout: seconds (or a timedelta) to wait for each task, with all its retries.
+                `TaskTimedOutError` is raised then.
+
+        Raises:
+            UsageError: what was given is not the class of a service, or cannot be sent.
         """
         return cast(T, ServiceStub(contract, tags, meta, total_timeout))
 
@@ -224,19 +257,38 @@ class Workflow:
     @overload
     def dispatch(self, method: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[R]: ...
     def dispatch(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Deferred[Any]:
-        """Run a task in parallel: ``hotel = self.dispatch(self.hotels.book, request)``.
+        """Run a task in parallel, and return a `Deferred` of its result.
 
-        Await the deferred later.
+        ``await self.hotels.book(request)`` waits at once; this starts the task now, to wait later::
+
+            hotel = self.dispatch(self.hotels.book, request)
+            flight = await self.flights.book(request)
+            return flight, await hotel
+
+        Args:
+            method: a method of a stub of this workflow.
+            args: its positional arguments.
+            kwargs: its other arguments.
+
+        Raises:
+            UsageError: `method` is something else, or cannot be called so.
+            PayloadError: an argument does not fit its type hint.
+            PayloadTooLargeError: the arguments are too large to be sent.
         """
         deferred: Deferred[Any] = self._infinitic.dispatch(method, args, kwargs)
         return deferred
 
     def timer(self, when: float | timedelta | datetime) -> Deferred[datetime]:
-        """A durable timer: its value is the instant at which it was due.
+        """Start a durable timer. Its value is the instant at which it was due.
+
+        Unlike `asyncio.sleep` it can be combined: ``await (self.approvals.receive() | self.timer(3600))``.
 
         Args:
-            when: a duration (seconds or timedelta), or an aware datetime; one that is past
-                completes at once.
+            when: a duration (seconds or a timedelta), or an aware datetime. One in the past completes at
+                once.
+
+        Raises:
+            UsageError: the datetime is naive, or the timer is due after the year 9999.
         """
         instance = self._infinitic
         due = to_instant(when) if isinstance(when, datetime) else instance.loop.now + to_seconds(when)
@@ -246,38 +298,63 @@ class Workflow:
     def inline(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a plain function once and remember its result: replay does not call it again.
 
-        For a little randomness or a look at the environment; real work belongs into a task. The
-        result follows the return hint of the function. If it raises, `TaskFailedError` (of the
-        service "inline") is raised here.
+        Use it for a little randomness or a look at the environment: ``self.inline(os.getpid)``. Real work
+        belongs into a task: while the function runs, all workflows of this worker wait, and after a crash
+        it may be called a second time.
+
+        Args:
+            function: a plain function; it must not use the workflow.
+            args: its positional arguments.
+            kwargs: its other arguments.
+
+        Returns:
+            What the function returned, as its return hint reads it from JSON.
+
+        Raises:
+            TaskFailedError: the function raised; the service of the error is "inline".
+            UsageError: it is a coroutine function, or it used the workflow.
+            PayloadError: its result does not fit its return hint, or is too large.
         """
         return cast(R, self._infinitic.inline(function, args, kwargs))
 
     def now(self) -> datetime:
-        """The time of this activation, aware UTC: the same in every replay. It never goes back."""
+        """Return the time of this activation, as an aware UTC datetime: the same in every replay.
+
+        It stands still while the code runs, and never goes back. Use it in place of `datetime.now`.
+        """
         return to_datetime(self._infinitic.loop.now)
 
     @property
     def random(self) -> random.Random:
-        """A generator of random numbers that are the same in every replay."""
+        """A generator of random numbers that are the same in every replay.
+
+        It depends on the id of the instance only. Do not use it for secrets.
+        """
         return self._infinitic.random
 
     def uuid4(self) -> UUID:
-        """A random UUID that is the same in every replay."""
+        """Return a random UUID that is the same in every replay."""
         return UUID(int=self._infinitic.random.getrandbits(128), version=4)
 
     async def wait_until(self, predicate: Callable[[], bool]) -> None:
         """Wait until a condition over the attributes of this workflow holds.
 
-        It is looked at whenever the code pauses.
+        It is checked whenever the code pauses, so something else must change the attributes: another method
+        of this workflow, or a task of asyncio::
+
+            await self.wait_until(lambda: len(self.votes) >= 3)
+
+        Args:
+            predicate: returns whether to go on. It must not change anything. What it raises is raised here.
         """
         await self._infinitic.wait_until(predicate)
 
     @property
     def context(self) -> WorkflowContext:
-        """What this workflow may know about itself, and which of its methods runs."""
+        """What this workflow may know about itself: its id, name and version, and which method runs."""
         return self._infinitic.context
 
     @property
     def logger(self) -> LoggerAdapter[Logger]:
-        """A logger named like the class, silent during replay."""
+        """A logger named like the class. It is silent during replay, so each line is logged once."""
         return self._infinitic.logger
