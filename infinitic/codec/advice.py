@@ -28,7 +28,12 @@ _PLAIN = (dict, list, str, int, float, bool)
 
 
 def advise_on_type(kind: type, arriving: type) -> str:
-    """What to do if an instance of `kind` would arrive as one of `arriving`."""
+    """Say what to do about a value that would arrive as one of another class.
+
+    Args:
+        kind: the class of the value.
+        arriving: the class of what would arrive.
+    """
     if kind is tuple and arriving is list:
         return ": say list[…] or tuple[…] in the hint"
     if _has_fields(kind) and _has_fields(arriving):
@@ -50,7 +55,7 @@ def _has_fields(kind: Any) -> bool:
 
 
 def advise_on_moment(moment: datetime | time) -> str:
-    """What to do about a datetime or time that would lose its zone or its fold."""
+    """Say what to do about a datetime or time that would lose its zone or its fold."""
     if isinstance(moment.tzinfo, ZoneInfo):
         return (
             ": no time zone is kept in a msgspec Struct, or where the hint takes a str too; send it in UTC,"
@@ -62,7 +67,12 @@ def advise_on_moment(moment: datetime | time) -> str:
 
 
 def advise_on_value(value: Any, arriving: Any) -> str:
-    """What to do about a scalar that would arrive as another one."""
+    """Say what to do about a scalar that would arrive as another one.
+
+    Args:
+        value: the value.
+        arriving: what would arrive.
+    """
     if isinstance(value, datetime | time):
         return advise_on_moment(value)
     if value.__class__ is re.Pattern and value.flags != arriving.flags:
@@ -71,7 +81,12 @@ def advise_on_value(value: Any, arriving: Any) -> str:
 
 
 def advise_on_field(kind: Any, name: str) -> str:
-    """What to do about a field of this class that would arrive with another value."""
+    """Say what to do about a field that would arrive with another value.
+
+    Args:
+        kind: the class that has the field.
+        name: the name of the field.
+    """
     if dataclasses.is_dataclass(kind):
         found = next((field for field in dataclasses.fields(kind) if field.name == name), None)
         return "" if found is None or found.init else NOT_IN_CONSTRUCTOR

@@ -42,7 +42,7 @@ def standardize(moment: Any) -> Any:
 
 
 def write_moment(moment: datetime | time) -> str | None:
-    """The text of a datetime or time with suffixes; None if plain ISO 8601 keeps all of it."""
+    """Write a datetime or time as text with suffixes; None if plain ISO 8601 keeps all of it."""
     zone = moment.tzinfo
     suffix = ""
     if isinstance(zone, ZoneInfo) and zone.key:
@@ -67,11 +67,17 @@ def remove_suffix(text: str) -> str:
 
 
 def read_moment(kind: type[datetime] | type[time], text: object) -> Any:
-    """The datetime or time of a text with suffixes.
+    """Read a datetime or time from text with suffixes.
 
     Where the rules of a zone have changed since, the time of day is kept and the instant moves, as
-    in any program that holds such a datetime. Raises `ValueError` if the text is no such thing, or
-    the zone is unknown here.
+    in any program that holds such a datetime.
+
+    Args:
+        kind: the class to read: `datetime` or `time`.
+        text: the text, as `write_moment` wrote it.
+
+    Raises:
+        ValueError: the text is no such thing, or the zone is unknown here.
     """
     plain, bracket, _ = text.partition("[") if isinstance(text, str) else ("", "", "")
     if not bracket:
@@ -110,7 +116,12 @@ def _move_to_zone(moment: Any, key: str) -> Any:
 
 
 def is_same_moment(sent: Any, arrived: Any) -> bool:
-    """True if two datetimes, or two times, of one class agree in time of day, fold and zone."""
+    """Tell whether two datetimes or times are the same, with zone and fold.
+
+    Args:
+        sent: what was sent.
+        arrived: what arrived.
+    """
     one, other = sent.tzinfo, arrived.tzinfo
     if one is not other and _zone_key(one) != _zone_key(other):
         return False

@@ -93,7 +93,12 @@ def find_difference(sent: object, arrived: object, notes: Notes = _NO_NOTES) -> 
 
 
 def show(value: object, limit: int = 80) -> str:
-    """A text of at most `limit` characters for a value in an error message; never raises."""
+    """Write a value for an error message.
+
+    Args:
+        value: the value.
+        limit: the length of the text at most, in characters.
+    """
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - a repr of users

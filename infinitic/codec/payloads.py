@@ -26,8 +26,8 @@ _MARK = b'{"$coded":'
 class PayloadCodec(ABC):
     """Compresses or encrypts payloads: arguments, results and signals.
 
-    Give it to clients and workers, all of them the same one: ``Worker(..., codec=MyCodec())``. Several
-    make a chain, in which the first one encodes first::
+    Give it to clients and workers, all of them the same one: ``Worker(..., codec=MyCodec())``.
+    Several make a chain, in which the first one encodes first::
 
         class Zip(PayloadCodec):
             def encode(self, data: bytes, headers: dict[str, str]) -> bytes:
@@ -37,9 +37,9 @@ class PayloadCodec(ABC):
             def decode(self, data: bytes, headers: Mapping[str, str]) -> bytes:
                 return zlib.decompress(data) if "zip" in headers else data
 
-    Both methods may raise anything. Workers take that for an outage (a key service that is away, say),
-    wait, and try again; a client raises `PayloadUnavailable`. What can never work must be said:
-    `encode` raises `PayloadError`, `decode` raises `DecodingError`::
+    Both methods may raise anything. Workers take that for an outage (a key service that is away,
+    say), wait, and try again; a client raises `PayloadUnavailable`. What can never work must be
+    said: `encode` raises `PayloadError`, `decode` raises `DecodingError`::
 
             def decode(self, data: bytes, headers: Mapping[str, str]) -> bytes:
                 key = self._keys.get(headers["key"])  # may raise: the key service is asked again
@@ -59,8 +59,8 @@ class PayloadCodec(ABC):
 
         Args:
             data: the payload: JSON text, or what the codec before this one made of it.
-            headers: what decoding needs to know goes in here: an algorithm, the id of a key. All codecs
-                of a chain share it.
+            headers: what decoding needs to know goes in here: an algorithm, the id of a key. All
+                codecs of a chain share it.
 
         Raises:
             PayloadError: this payload can never be encoded: the call that made it fails.
@@ -75,7 +75,8 @@ class PayloadCodec(ABC):
             headers: what it put into its headers.
 
         Raises:
-            DecodingError: it can never be decoded. Nothing is lost: the workflow stalls, or the task fails.
+            DecodingError: it can never be decoded. Nothing is lost: the workflow stalls, or the
+                task fails.
         """
 
 

@@ -16,9 +16,11 @@ _parts = msgspec.json.Decoder(list[msgspec.Raw] | dict[str, list[msgspec.Raw] | 
 
 
 def is_same_call(recorded: bytes, requested: bytes) -> bool:
-    """True if two texts of the arguments of a call are the same.
+    """Tell whether code asks for the call that history holds, also one that release 0.1 wrote.
 
-    Or if the first is what release 0.1 would have written for the second.
+    Args:
+        recorded: the arguments in the history.
+        requested: the arguments that the code gives now.
     """
     if recorded == requested:
         return True

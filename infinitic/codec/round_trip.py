@@ -133,6 +133,12 @@ def _may_be_a_list(part: Any) -> bool:
 
 
 def explain_misfit(hint: object, value: object) -> str:
+    """Say that a value does not fit a type hint.
+
+    Args:
+        hint: the type hint.
+        value: what was given, or read.
+    """
     return f"expected {hint_name(hint)}, got {hint_name(type(value))} {show(value)}"
 
 
@@ -149,7 +155,7 @@ def _is_of_another_class(hint: object, value: object) -> bool:
 
 
 def summarize_error(error: Exception) -> str:
-    """The text of an error of pydantic or msgspec in one line."""
+    """Write an error of pydantic or msgspec in one line."""
     if type(error).__module__ == "pydantic_core._pydantic_core" and hasattr(error, "errors"):
         problems = _choose_problems(
             cast(Any, error).errors(include_url=False, include_context=False, include_input=False)
@@ -174,7 +180,12 @@ def _choose_problems(problems: list[Any]) -> list[Any]:
 
 
 def walk_hint(hint: Any, seen: dict[int, Any]) -> Iterator[Any]:
-    """Everything that a hint is made of: arguments, metadata, fields."""
+    """Yield everything that a type hint is made of: arguments, metadata, fields.
+
+    Args:
+        hint: the type hint.
+        seen: the parts that were yielded already, by `id`; they are left out.
+    """
     if id(hint) in seen or typing.get_origin(hint) is Literal:
         return
     seen[id(hint)] = hint  # keeps it alive, so that its id stays its own

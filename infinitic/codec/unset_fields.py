@@ -89,7 +89,12 @@ def split(data: bytes) -> tuple[bytes, list[_Entry]]:
 def apply(marks: list[_Entry], value: object) -> None:
     """Put right what was set in the models of a value.
 
-    Raises `ValueError` if a place is none of a model.
+    Args:
+        marks: what stood beside its text.
+        value: the value as it was read.
+
+    Raises:
+        ValueError: a place is none of a model.
     """
     items: dict[int, tuple[Any, list[Any]]] = {}  # positions in a dict would be counted from its start each time
     try:

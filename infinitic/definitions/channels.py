@@ -23,19 +23,21 @@ KEEP = 10_000
 
 
 class Channel(Generic[T]):
-    """A channel for signals to a workflow, declared in its class body: ``approvals = Channel[bool]()``.
+    """A channel for signals to a workflow, declared in its class body.
+
+    ``approvals = Channel[bool]()``.
 
     Outside, a client sends signals to it, through a stub::
 
         trip = client.get_workflow_by_id(Trip, workflow_id)
         await trip.approvals.send(True)
 
-    Inside, `receive` gives a receiver: ``approved = await self.approvals.receive()``. Signals that nobody
-    awaits yet are kept, in order. A signal is taken by one receiver only.
+    Inside, `receive` gives a receiver: ``approved = await self.approvals.receive()``. Signals that
+    nobody awaits yet are kept, in order. A signal is taken by one receiver only.
 
     Args:
-        keep: how many signals to keep at most; further ones are dropped, with a warning in the log. 0
-            keeps none: a signal that nobody waits for is dropped.
+        keep: how many signals to keep at most; further ones are dropped, with a warning in the log.
+            0 keeps none: a signal that nobody waits for is dropped.
 
     Raises:
         UsageError: `keep` is negative.
@@ -59,7 +61,8 @@ class Channel(Generic[T]):
     async def send(self, value: T, *, confirm: bool = False) -> None:
         """Send a signal. For stubs that a client gives; returns when the broker has it.
 
-        The workflow may end before it sees the signal, or may not exist: nobody is told, unless `confirm`.
+        The workflow may end before it sees the signal, or may not exist: nobody is told, unless
+        `confirm`.
 
         Args:
             value: the signal; its type is that of the channel.
@@ -90,8 +93,8 @@ class Channel(Generic[T]):
     ) -> Receiver[Any]:
         """Make a receiver of signals, for the code of the workflow.
 
-        The receiver takes one signal each time it is awaited, alone or in a combination. It takes none
-        before that, and none if the race in which it is awaited is lost::
+        The receiver takes one signal each time it is awaited, alone or in a combination. It takes
+        none before that, and none if the race in which it is awaited is lost::
 
             payment = await self.payments.receive(where="?@.amount > 10")
             async for vote in self.votes.receive(limit=3):
@@ -100,9 +103,9 @@ class Channel(Generic[T]):
         Args:
             type: take only signals that are instances of this class.
             limit: how many signals it gives. To await it once more raises `ChannelClosedError`.
-            where: take only signals that match. A JSONPath query (RFC 9535) must find something in the
-                signal; a filter such as ``"?@.amount > 10"`` looks at the signal itself; a mapping gives
-                fields and the values that they must have.
+            where: take only signals that match. A JSONPath query (RFC 9535) must find something in
+                the signal; a filter such as ``"?@.amount > 10"`` looks at the signal itself; a
+                mapping gives fields and the values that they must have.
 
         Raises:
             UsageError: the limit is below 1, or the query is not valid.
@@ -209,9 +212,9 @@ def _number(signal: _Signal) -> int:
 class Receiver(SignalSource[T]):
     """Gives one signal each time it is awaited; ``async for`` gives all that come.
 
-    `Channel.receive` makes it. Unlike a `Deferred`, which has one value, it can be awaited again and
-    again, and gives another signal each time. Its status is that of the latest await. A receiver whose
-    race is lost, or whose wait was cancelled, takes nothing.
+    `Channel.receive` makes it. Unlike a `Deferred`, which has one value, it can be awaited again
+    and again, and gives another signal each time. Its status is that of the latest await. A
+    receiver whose race is lost, or whose wait was cancelled, takes nothing.
     """
 
     def __init__(
@@ -322,7 +325,8 @@ def make_matcher(where: str | Mapping[str, object]) -> Callable[[bytes], bool]:
     """Make a predicate over the JSON text of a signal.
 
     Args:
-        where: a JSONPath query, a filter, or a mapping of fields to values, as for `Channel.receive`.
+        where: a JSONPath query, a filter, or a mapping of fields to values, as for
+            `Channel.receive`.
 
     Raises:
         UsageError: the query is not valid.

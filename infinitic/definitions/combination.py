@@ -439,8 +439,8 @@ def any_of(*deferreds: Waitable[T]) -> Deferred[T]: ...
 def any_of(*deferreds: Waitable[Any]) -> Deferred[Any]:
     """Wait for the first of several deferreds and receivers, and give its value.
 
-    A failure counts only when nothing is pending any more; then the last one is raised. The others are
-    left alone: their tasks run on, and receivers among them take no signal::
+    A failure counts only when nothing is pending any more; then the last one is raised. The others
+    are left alone: their tasks run on, and receivers among them take no signal::
 
         first = await any_of(self.approvals.receive(), self.timer(3600))
 
@@ -450,7 +450,8 @@ def any_of(*deferreds: Waitable[Any]) -> Deferred[Any]:
         deferreds: what to wait for.
 
     Raises:
-        UsageError: there is none, or something cannot be combined: a coroutine, say. Use `dispatch`.
+        UsageError: there is none, or something cannot be combined: a coroutine, say. Use
+            `dispatch`.
     """
     if not deferreds:
         raise UsageError("any_of() of nothing can never complete")
@@ -474,13 +475,14 @@ def all_of(
 @overload
 def all_of(*deferreds: Waitable[T]) -> Deferred[list[T]]: ...
 def all_of(*deferreds: Waitable[Any]) -> Deferred[Any]:
-    """Wait for all of several deferreds and receivers, and give their values in the order of the arguments.
+    """Wait for all of several deferreds and receivers, and give their values in order.
 
-    The first failure is raised at once; the others are left alone. The value is always a list, ``[]``
-    for none. It is typed as a tuple, as that of `asyncio.gather` is, so that each value has its type
-    when you unpack it::
+    The first failure is raised at once; the others are left alone. The value is always a list,
+    ``[]`` for none. It is typed as a tuple, as that of `asyncio.gather` is, so that each value has
+    its type when you unpack it::
 
-        flight, hotel = await all_of(self.dispatch(self.flights.book), self.dispatch(self.hotels.book))
+        flight, hotel = await all_of(self.dispatch(self.flights.book),
+        self.dispatch(self.hotels.book))
 
     ``a & b`` is the same for two.
 

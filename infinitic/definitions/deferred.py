@@ -118,9 +118,9 @@ class Watcher(Protocol):
 class Deferred(asyncio.Future[T], Waitable[T]):
     """The value of a task, a timer or a combination, once it is there.
 
-    `Workflow.dispatch`, `Workflow.timer`, `any_of` and `all_of` give it. It is a future of the loop of
-    its workflow, so it works with all of asyncio. Await it as often as you like; it gives the same value
-    each time. Awaiting it raises a `DeferredError` if it did not complete::
+    `Workflow.dispatch`, `Workflow.timer`, `any_of` and `all_of` give it. It is a future of the loop
+    of its workflow, so it works with all of asyncio. Await it as often as you like; it gives the
+    same value each time. Awaiting it raises a `DeferredError` if it did not complete::
 
         hotel = self.dispatch(self.hotels.book, request)
         try:

@@ -27,7 +27,7 @@ _NONE = TaskOptions()
 def remember(read: F) -> F:
     """Remember what was read of the latest 1024 classes.
 
-    As `lru_cache`, which hides the types of its arguments.
+    As `lru_cache`, which hides the types of its arguments from type checkers.
     """
     return cast(F, lru_cache(1024)(read))
 
@@ -80,14 +80,14 @@ def _list_bases(cls: type[Any]) -> list[type[Any]]:
 
 
 def service_name(cls: type[Any]) -> str:
-    """The name of a service.
+    """Find the name of a service.
 
-    It is the nearest one that is given, else that of the contract it implements, else its own.
-
-    A contract is a base that is decorated with `@service`, or describes tasks without implementing
+    It is the nearest one that is given, else that of the contract it implements, else its own. A
+    contract is a base that is decorated with `@service`, or describes tasks without implementing
     them.
 
-    Raises `RegistrationError` if two unrelated contracts are candidates.
+    Raises:
+        RegistrationError: two unrelated contracts are candidates.
     """
     bases = _list_bases(cls)
     given = next((options.name for base in bases if (options := _own_options(base)) and options.name), None)
@@ -169,9 +169,14 @@ def _task_name(cls: type[Any], attribute: str) -> str:
 
 
 def check_service(what: str, given: object) -> None:
-    """Raise `UsageError` if something is not the class of a service.
+    """Check that something is the class of a service.
 
-    `what` was given it: ``new_service``.
+    Args:
+        what: what was given it, such as "new_service": the error begins so.
+        given: what should be such a class.
+
+    Raises:
+        UsageError: it is none, with a hint what to give instead.
     """
     if not isinstance(given, type):
         if isinstance(given, str | int | float | None) or inspect.isroutine(given):
@@ -188,9 +193,11 @@ def check_service(what: str, given: object) -> None:
 
 @remember
 def contract_of(cls: type[Any]) -> ServiceContract:
-    """The contract that a class describes.
+    """Read the contract that a class describes.
 
-    Raises `RegistrationError` if its hints cannot be used.
+    Raises:
+        UsageError: it is not the class of a service.
+        RegistrationError: its type hints or names cannot be used, or it has no public method.
     """
     check_service("new_service", cls)
     tasks: dict[str, TaskSpec] = {}
@@ -230,7 +237,16 @@ def check_names(cls: type[Any], name: str, kind: str, functions: Mapping[str, st
 
 
 def signature_of(cls: type[Any], attribute: str, function: Any) -> Signature:
-    """The signature of a method as it is called, without `self`."""
+    """Read the signature of a method as it is called, without `self`.
+
+    Args:
+        cls: the class.
+        attribute: the name of the method in it.
+        function: the method as it stands in the class, perhaps a static or class method.
+
+    Raises:
+        RegistrationError: a type hint cannot be resolved or sent.
+    """
     static = isinstance(function, staticmethod)
     target = getattr(function, "__func__", function)
     try:
@@ -242,12 +258,18 @@ def signature_of(cls: type[Any], attribute: str, function: Any) -> Signature:
 def implementation_of(
     instance: object, *, retry: RetryPolicy | None = None, attempt_timeout: float | None = None
 ) -> ServiceImplementation:
-    """An instance of a service, as its executor needs it.
+    """Read an instance of a service, for its executor.
 
-    Arguments win over `@task`, which wins over `@service`.
+    What is given here wins over `@task`, which wins over `@service`.
 
-    Raises `RegistrationError` for a contract that is not implemented, or implemented twice under
-    one name, `UsageError` for what is no service.
+    Args:
+        instance: the object whose public methods are the tasks.
+        retry: the retry policy of all tasks; None to leave it to the decorators.
+        attempt_timeout: seconds that one attempt may take; None to leave it to the decorators.
+
+    Raises:
+        UsageError: it is no service.
+        RegistrationError: a method is not implemented, or two have one name.
     """
     cls = type(instance)
     if is_workflow(cls):  # made by a factory, or given as an object
@@ -270,9 +292,16 @@ def implementation_with(
     retry: RetryPolicy | None = None,
     attempt_timeout: float | None = None,
 ) -> ServiceImplementation:
-    """The service that `cls` describes, with these functions for its public methods.
+    """Make the service that a class describes of functions, for its executor.
 
-    Else as `implementation_of`.
+    Args:
+        cls: the class.
+        functions: what to call, by the names of its public methods.
+        retry: the retry policy of all tasks; None to leave it to the decorators.
+        attempt_timeout: seconds that one attempt may take; None to leave it to the decorators.
+
+    Raises:
+        RegistrationError: the class has no public method, or two tasks have one name.
     """
     tasks: dict[str, TaskImplementation] = {}
     for attribute, function in public_functions(cls).items():

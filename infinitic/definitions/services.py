@@ -104,16 +104,18 @@ def task(
             @task(retry=ExponentialBackoff(maximum_retries=3), attempt_timeout=30)
             async def charge(self, euros: int) -> str: ...
 
-    A task may run more than once, also without a retry policy: a worker that dies cannot tell what it
-    has done. So let it do the same when it runs again (`task_context().id` is the same each time).
+    A task may run more than once, also without a retry policy: a worker that dies cannot tell what
+    it has done. So let it do no harm when it runs again: `task_context().task_id` is the same each
+    time.
 
     Args:
-        name: the name in messages; by default that of the method. Keep it when you rename the method.
+        name: the name in messages; by default that of the method. Keep it when you rename the
+            method.
         retry: the retry policy. By default there is none: a failed attempt fails the task.
-        attempt_timeout: seconds (or a timedelta) that one attempt may take. It is cancelled then, and
-            retried if the policy says so.
-        total_timeout: seconds (or a timedelta) that the caller waits for the task, with all its retries
-            and the time in queues. The caller gets `TaskTimedOutError` then.
+        attempt_timeout: seconds (or a timedelta) that one attempt may take. It is cancelled then,
+            and retried if the policy says so.
+        total_timeout: seconds (or a timedelta) that the caller waits for the task, with all its
+            retries and the time in queues. The caller gets `TaskTimedOutError` then.
 
     Raises:
         UsageError: a value makes no sense, or this decorates a class.
@@ -152,7 +154,8 @@ def service(
 ) -> C | Callable[[C], C]:
     """Name a service, and say what holds for all its tasks.
 
-    The decorator is optional. Unlike `task` it decorates the class; what `task` says of a method wins::
+    The decorator is optional. Unlike `task` it decorates the class; what `task` says of a method
+    wins::
 
         @service(name="payments", retry=ExponentialBackoff())
         class Payments: ...
@@ -161,7 +164,8 @@ def service(
         name: the name in messages; by default that of the class, or of the contract it implements.
         retry: the retry policy of its tasks. By default there is none.
         attempt_timeout: seconds (or a timedelta) that one attempt may take.
-        total_timeout: seconds (or a timedelta) that the caller waits for a task, with all its retries.
+        total_timeout: seconds (or a timedelta) that the caller waits for a task, with all its
+            retries.
 
     Raises:
         UsageError: a value makes no sense, or this does not decorate the class of a service.

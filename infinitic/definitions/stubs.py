@@ -71,7 +71,11 @@ class ServiceStub:
 
 
 def check_meta(meta: Mapping[Any, Any]) -> dict[str, bytes]:
-    """A copy. Raises `UsageError` for what cannot be sent as meta."""
+    """Copy meta: a mapping of texts to bytes.
+
+    Raises:
+        UsageError: it is no such mapping, or a key cannot be encoded.
+    """
     for key, value in meta.items():
         if not isinstance(key, str) or not isinstance(value, bytes):
             raise UsageError(f"meta is a mapping of texts to bytes, got {key!r}: {value!r}")
@@ -108,7 +112,10 @@ class BoundService:
 
 
 class TaskStub:
-    """One task of a service: call it for a coroutine, or give it to `dispatch`."""
+    """One task of a service, as the code of one instance sees it.
+
+    Call it for a coroutine, or give it to `Workflow.dispatch`.
+    """
 
     __slots__ = ("attribute", "instance", "meta", "service", "spec", "tags", "total_timeout")
 

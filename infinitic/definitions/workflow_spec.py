@@ -171,11 +171,14 @@ def _read_method(cls: type[Workflow], attribute: str, function: Any) -> MethodSp
 
 
 def make_object(spec: WorkflowSpec, attributes: Mapping[str, object]) -> Workflow:
-    """Make an object of the workflow class.
+    """Make an object of a workflow class.
 
-    It has these attributes and its own defaults before its constructor runs.
+    It has the attributes and its own defaults before its constructor runs. Where a factory makes
+    the object, they come after the constructor.
 
-    Where a factory makes the object they come after it.
+    Args:
+        spec: what was read of the class.
+        attributes: what the object must have: its instance and its channels.
     """
     if spec.factory is not None:
         made = spec.factory()

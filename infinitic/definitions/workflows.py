@@ -97,18 +97,20 @@ def workflow(
 ) -> C | Callable[[C], C]:
     """Name a workflow class, and say how its instances are kept and checked.
 
-    The decorator is optional: a class without it has its own name, version 0 and the other defaults::
+    The decorator is optional: a class without it has its own name, version 0 and the other
+    defaults::
 
         @workflow(name="trip", version=2, retention=timedelta(days=7))
         class Trip(Workflow):
             async def book(self, request: Request) -> str: ...
 
     Args:
-        name: the name in messages; by default that of the class. The versions of one workflow share it.
+        name: the name in messages; by default that of the class. The versions of one workflow share
+            it.
         version: the version of this class. New instances take the highest version that their worker
             has, and keep it to their end.
-        retention: seconds (or a timedelta) for which the result and the history of a closed instance
-            are kept; a day by default.
+        retention: seconds (or a timedelta) for which the result and the history of a closed
+            instance are kept; a day by default.
         replay_check: what replay compares with the history: "none" (positions), "simple" (kinds and
             names, too) or "strict" (arguments and times, too).
 
@@ -158,7 +160,8 @@ def method(
     The decorator is optional: every public `async def` method of a workflow can be started.
 
     Args:
-        name: the name in messages; by default that of the method. Keep it when you rename the method.
+        name: the name in messages; by default that of the method. Keep it when you rename the
+            method.
         total_timeout: seconds (or a timedelta) that a caller waits for the result. The caller gets
             `WorkflowTimedOutError` then; the workflow is not told, and runs on.
 
@@ -191,8 +194,8 @@ class Workflow:
     """Base class of all workflows.
 
     Public `async def` methods can be started by a client. The code is ordinary asyncio code:
-    `asyncio.sleep` is a durable timer; `gather`, `TaskGroup`, `timeout`, `wait`, `Event`, `Queue` and
-    `Lock` work, and replay exactly::
+    `asyncio.sleep` is a durable timer; `gather`, `TaskGroup`, `timeout`, `wait`, `Event`, `Queue`
+    and `Lock` work, and replay exactly::
 
         class Trip(Workflow):
             flights = Workflow.new_service(Flights)
@@ -204,10 +207,10 @@ class Workflow:
                     await self.flights.cancel(booking)
                 return booking
 
-    Attributes are not stored: after a crash the code runs again with the results that history holds,
-    and so makes them anew. That is why it must do the same each time. Do not use the clock, random
-    numbers, files, sockets or threads: use `now`, `random`, `uuid4` and `inline`, and put everything
-    else into tasks of services.
+    Attributes are not stored: after a crash the code runs again with the results that history
+    holds, and so makes them anew. That is why it must do the same each time. Do not use the clock,
+    random numbers, files, sockets or threads: use `now`, `random`, `uuid4` and `inline`, and put
+    everything else into tasks of services.
     """
 
     __infinitic_workflow__ = True
@@ -233,10 +236,12 @@ class Workflow:
         meta: Mapping[str, bytes] | None = None,
         total_timeout: float | timedelta | None = None,
     ) -> T:
-        """Make a stub of a service, for the class body: ``flights = Workflow.new_service(Flights)``.
+        """Make a stub of a service, for the class body.
 
-        The code of the workflow uses the stub as if it were a `Flights`. A call runs as a task, in whatever
-        worker hosts the service::
+        ``flights = Workflow.new_service(Flights)``.
+
+        The code of the workflow uses the stub as if it were a `Flights`. A call runs as a task, in
+        whatever worker hosts the service::
 
             booking = await self.flights.book(request)
 
@@ -281,11 +286,12 @@ class Workflow:
     def timer(self, when: float | timedelta | datetime) -> Deferred[datetime]:
         """Start a durable timer. Its value is the instant at which it was due.
 
-        Unlike `asyncio.sleep` it can be combined: ``await (self.approvals.receive() | self.timer(3600))``.
+        Unlike `asyncio.sleep` it can be combined: ``await (self.approvals.receive() |
+        self.timer(3600))``.
 
         Args:
-            when: a duration (seconds or a timedelta), or an aware datetime. One in the past completes at
-                once.
+            when: a duration (seconds or a timedelta), or an aware datetime. One in the past
+                completes at once.
 
         Raises:
             UsageError: the datetime is naive, or the timer is due after the year 9999.
@@ -298,9 +304,9 @@ class Workflow:
     def inline(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a plain function once and remember its result: replay does not call it again.
 
-        Use it for a little randomness or a look at the environment: ``self.inline(os.getpid)``. Real work
-        belongs into a task: while the function runs, all workflows of this worker wait, and after a crash
-        it may be called a second time.
+        Use it for a little randomness or a look at the environment: ``self.inline(os.getpid)``.
+        Real work belongs into a task: while the function runs, all workflows of this worker wait,
+        and after a crash it may be called a second time.
 
         Args:
             function: a plain function; it must not use the workflow.
@@ -339,22 +345,29 @@ class Workflow:
     async def wait_until(self, predicate: Callable[[], bool]) -> None:
         """Wait until a condition over the attributes of this workflow holds.
 
-        It is checked whenever the code pauses, so something else must change the attributes: another method
-        of this workflow, or a task of asyncio::
+        It is checked whenever the code pauses, so something else must change the attributes:
+        another method of this workflow, or a task of asyncio::
 
             await self.wait_until(lambda: len(self.votes) >= 3)
 
         Args:
-            predicate: returns whether to go on. It must not change anything. What it raises is raised here.
+            predicate: returns whether to go on. It must not change anything. What it raises is
+                raised here.
         """
         await self._infinitic.wait_until(predicate)
 
     @property
     def context(self) -> WorkflowContext:
-        """What this workflow may know about itself: its id, name and version, and which method runs."""
+        """What this workflow may know about itself.
+
+        Its id, name and version, and which method runs.
+        """
         return self._infinitic.context
 
     @property
     def logger(self) -> LoggerAdapter[Logger]:
-        """A logger named like the class. It is silent during replay, so each line is logged once."""
+        """A logger named like the class.
+
+        It is silent during replay, so each line is logged once.
+        """
         return self._infinitic.logger

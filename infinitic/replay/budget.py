@@ -34,7 +34,12 @@ class Budget:
         self._room = -1
 
     def begin(self, limits: Limits | None, *, recording: bool) -> None:
-        """Begin an activation. In replay nothing is refused but what was refused then."""
+        """Begin an activation. In replay nothing is refused but what was refused then.
+
+        Args:
+            limits: the limits of what may be asked for; None for none.
+            recording: whether the activation is run for the first time.
+        """
         self.limits = limits
         self._room = limits.activation if limits is not None and recording else -1
         self._asked_before = 0

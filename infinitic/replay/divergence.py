@@ -26,7 +26,13 @@ from infinitic.replay.places import (
 
 
 def is_same_command(recorded: Command, requested: Command, check: ReplayCheck) -> bool:
-    """True if the code asks for the command in the history, as far as `check` looks."""
+    """Tell whether the code asks for the command that history holds.
+
+    Args:
+        recorded: the command in the history.
+        requested: the command that the code gives now.
+        check: how closely to look.
+    """
     if check is ReplayCheck.NONE:
         return getattr(recorded, "position", None) == getattr(requested, "position", None)
     if type(recorded) is not type(requested):
@@ -51,7 +57,7 @@ def is_same_command(recorded: Command, requested: Command, check: ReplayCheck) -
 
 
 def describe(command: Command | None) -> str:
-    """A command in words."""
+    """Describe a command in words, for a report."""
     match command:
         case None:
             return "nothing more"
@@ -86,13 +92,24 @@ QUESTIONS = (
 
 
 def describe_stall(name: str, workflow_id: str, reason: object) -> str:
-    """For logs: who stalls, and why, with the id once."""
+    """Say for logs which instance stalls, and why. The id stands there once.
+
+    Args:
+        name: the name of the workflow.
+        workflow_id: the id of the instance.
+        reason: the error, or its text.
+    """
     who = f"Workflow {name} {workflow_id}"
     return f"{who} stalls: {str(reason).removeprefix(who).lstrip(',: ')}"
 
 
 def describe_in_one_line(error: BaseException, longest: int = 300) -> str:
-    """What was raised, and at which line of the user."""
+    """Describe an exception in one line, with the line of the user that raised it.
+
+    Args:
+        error: the exception.
+        longest: how many characters of its text to give at most.
+    """
     described = describe_error(error)
     text = f"{described.name.removeprefix('builtins.')}: {described.message}".replace("\n", " ")
     return f"{text[:longest]}{'…' if len(text) > longest else ''}, at {find_raising_line(error)[-longest:]}"

@@ -166,5 +166,5 @@ def is_own_doing(frame: FrameType | None, home: Any) -> bool:
     return True
 
 
-_CALLERS = ("Instance._method", "WorkflowLoop.enter", "make_object", "_tell_of_threads.<locals>.start_new_thread")
+_CALLERS = ("Methods._run", "WorkflowLoop.enter", "make_object", "_tell_of_threads.<locals>.start_new_thread")
 """The engine's functions that call the code of a workflow, or that it calls."""

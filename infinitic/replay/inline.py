@@ -43,6 +43,14 @@ def call_once(
 ) -> Any:
     """Call a function once and record what came of it; in replay, give what was recorded.
 
+    Args:
+        home: the instance.
+        loop: its loop.
+        recorder: records the result.
+        function: a plain function.
+        args: its positional arguments.
+        kwargs: its other arguments.
+
     Raises:
         TaskFailedError: the function raised.
         UsageError: it is not a plain function, or it used the workflow.

@@ -8,14 +8,12 @@ nothing is asked for twice.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import random
 import zlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
-from functools import partial
-from typing import Any, NoReturn, assert_never, cast
+from typing import Any, NoReturn, assert_never
 
 from msgspec import Raw
 
@@ -25,7 +23,7 @@ from infinitic.definitions.combination import Combination
 from infinitic.definitions.deferred import Deferred, Waitable
 from infinitic.definitions.home import WorkflowContext
 from infinitic.definitions.stubs import INSTANCE, TaskStub
-from infinitic.definitions.workflow_spec import MethodSpec, WorkflowSpec, make_object
+from infinitic.definitions.workflow_spec import WorkflowSpec, make_object
 from infinitic.errors import (
     DecodingError,
     TaskFailedError,
@@ -36,11 +34,8 @@ from infinitic.errors import (
 from infinitic.failures import describe
 from infinitic.limits import MAX_VALUE_DEPTH, Limits, describe_largest_argument, is_deeper, measure_extra
 from infinitic.messages.commands import (
-    CancelMethod,
     CancelPosition,
     Command,
-    CompleteMethod,
-    FailMethod,
     ScheduleTask,
     StartTimer,
 )
@@ -54,7 +49,6 @@ from infinitic.messages.events import (
     TaskTimeout,
     TimerFired,
 )
-from infinitic.messages.outcomes import MethodFailure, find_cause, fit_method
 from infinitic.replay import divergence
 from infinitic.replay.awaited import ReplayLogger, TaskDeferred, TimerDeferred
 from infinitic.replay.background import BackgroundFailures
@@ -64,11 +58,10 @@ from infinitic.replay.loop import (
     TooManySteps,
     WorkflowLoop,
 )
+from infinitic.replay.methods import SHALLOW_BYTES, Methods
 from infinitic.replay.recorder import IDLE, INLINE, METHOD, RECORD, Discarded, Recorder, StopActivation
 
 LISTED = 10
-SHALLOW_BYTES = 2 * MAX_VALUE_DEPTH
-"""What is shorter cannot be nested deeper than `MAX_VALUE_DEPTH`: it need not be looked at."""
 
 
 class Instance:
@@ -96,10 +89,9 @@ class Instance:
         self._background: BackgroundFailures | None = None
         self._object: Any = None
         self._open: dict[int, object] = {}
-        self._methods: dict[str, asyncio.Task[None]] = {}
+        self._methods = Methods(spec, self.loop, self._recorder)
         self._channels: dict[str, BoundChannel[Any]] = {}
         self._conditions = Conditions(self.loop)
-        self._canceling = False
         self._random: random.Random | None = None
         self._logger: ReplayLogger | None = None
 
@@ -159,7 +151,7 @@ class Instance:
         except DecodingError as error:
             recorder.blame(str(error))
         except SystemExit as error:
-            self._blame_escape(error)
+            recorder.blame_escape(error)
         finally:
             recorder.mode = IDLE
         self.activations += 1
@@ -233,7 +225,7 @@ class Instance:
                         deferred.stub.spec.signature.decode_result(self._recorder.decode_payload(stimulus.value))
                     )
             case MethodStarted():
-                self._start(stimulus)
+                self._methods.start(stimulus, self._object)
             case TimerFired():
                 waiting = self._open.pop(stimulus.position, None)
                 if isinstance(waiting, TimerDeferred):
@@ -248,11 +240,7 @@ class Instance:
             case SignalReceived():
                 self._signal(stimulus)
             case CancelRequested():
-                self._canceling = True
-                for method_id, task in list(self._methods.items()):
-                    if _is_new(task):
-                        task.add_done_callback(partial(self._never_began, method_id))
-                    task.cancel()
+                self._methods.cancel()
             case _:
                 assert_never(stimulus)
 
@@ -272,82 +260,21 @@ class Instance:
         else:
             channel.offer(bytes(self._recorder.decode_payload(signal.value)))
 
-    # Methods.
-
-    def _start(self, started: MethodStarted) -> None:
-        spec = self.spec.methods.get(started.method)
-        context = Context()
-        context.run(METHOD.set, (started.method_id, started.method))
-        if spec is None:
-            known = ", ".join(sorted(self.spec.methods))
-            self._fail_method(
-                started.method_id,
-                UsageError(f"The workflow {self.spec.name} has no method '{started.method}'; it has {known}"),
-            )
-            return
-        args, kwargs = spec.signature.decode_arguments(self._recorder.decode_payload(started.arguments))
-        task = self.loop.create_task(self._method(started.method_id, spec, args, kwargs), context=context)
-        self._methods[started.method_id] = task
-
-    async def _method(self, method_id: str, spec: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        try:
-            value = await getattr(self._object, spec.attribute)(*args, **kwargs)
-            data = self._recorder.encode_payload(spec.signature.encode_result(value))
-            deep = len(data) > SHALLOW_BYTES and is_deeper(data, MAX_VALUE_DEPTH)
-            if deep or not self._recorder.budget.take(len(data)):
-                self._recorder.make_room(f"The result of {self.spec.name}.{spec.name}", len(data), deep=deep)
-            command: Command = CompleteMethod(method_id, Raw(data))
-        except asyncio.CancelledError as error:
-            if not self._canceling:
-                self._methods.pop(method_id, None)
-                self._fail_method(method_id, error)
-                return
-            command = CancelMethod(method_id)
-        except Exception as error:  # noqa: BLE001 (whatever the code raises fails its method)
-            self._methods.pop(method_id, None)
-            self._fail_method(method_id, error)
-            return
-        except BaseException as error:
-            if not self.loop.dead and not isinstance(error, StopActivation | KeyboardInterrupt):
-                self._blame_escape(error)
-            raise
-        self._methods.pop(method_id, None)
-        self._recorder.record(command)
-
-    def _never_began(self, method_id: str, task: asyncio.Task[None]) -> None:
-        """A method was cancelled before its code began: nothing but this callback knows of it."""
-        if task.cancelled():
-            self._methods.pop(method_id, None)
-            self._recorder.record(CancelMethod(method_id))
-
-    def _fail_method(self, method_id: str, error: BaseException) -> None:
-        foreign = divergence.find_foreign_await(error)
-        if foreign is not None:
-            self._recorder.blame(
-                f"The code awaits something that is not of the workflow: {foreign}, "
-                f"at {divergence.find_raising_line(foreign)}. Put I/O into a task of a service",
-                foreign,
-            )
-            raise StopActivation
-        failure = MethodFailure(describe(error), find_cause(error))
-        limits = self._recorder.budget.limits
-        if limits is not None:
-            failure = fit_method(failure, limits.call)
-        failed = FailMethod(method_id, failure)
-        self._recorder.record(failed, None if self._recorder.mode is RECORD else divergence.find_raising_line(error))
-
-    def _blame_escape(self, error: BaseException) -> None:
-        """Something left the code that is no `Exception`: nobody could deal with it."""
-        self._recorder.blame(
-            f"The code of a workflow raised {error!r}, at {divergence.find_raising_line(error)}", error
-        )
-
     # Asked for by the code.
 
     def dispatch(self, method: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Deferred[Any]:
         """Ask for a task.
 
-        Raises `UsageError` if `method` is not that of a stub of this workflow.
+        Args:
+            method: a method of a stub of this workflow.
+            args: its positional arguments.
+            kwargs: its other arguments.
+
+        Returns:
+            A deferred of its result.
+
+        Raises:
+            UsageError: `method` is something else, or cannot be called so.
         """
         if not isinstance(method, TaskStub) or method.instance is not self:
             raise UsageError(
@@ -356,7 +283,15 @@ class Instance:
         return self.schedule(method, method.spec.signature.encode_arguments(args, kwargs))
 
     def schedule(self, stub: TaskStub, arguments: bytes) -> TaskDeferred:
-        """Ask for a task whose arguments are encoded already."""
+        """Ask for a task whose arguments are encoded already.
+
+        Args:
+            stub: the task.
+            arguments: its arguments as JSON text.
+
+        Returns:
+            A deferred of its result.
+        """
         recorder = self._recorder
         if recorder.mode is not RECORD:
             recorder.check()
@@ -377,7 +312,17 @@ class Instance:
         return deferred
 
     def timer(self, due: float) -> Deferred[Any]:
-        """Ask for a timer; one that is past is due already, and is no command."""
+        """Ask for a timer. One that is due in the past is no command: it completes at once.
+
+        Args:
+            due: when it is due: seconds since 1970.
+
+        Returns:
+            A deferred of the instant at which it was due.
+
+        Raises:
+            UsageError: no datetime can hold that instant.
+        """
         try:
             instant = to_datetime(due)
         except (ValueError, OverflowError) as error:
@@ -394,7 +339,15 @@ class Instance:
         return deferred
 
     def start_timer(self, due: float, handle: object) -> int:
-        """Ask for a timer that fires a handle of the loop, and return its position."""
+        """Ask for a timer that fires a handle of the loop.
+
+        Args:
+            due: when it is due: seconds since 1970.
+            handle: what the loop runs then.
+
+        Returns:
+            The position of the timer.
+        """
         position = self._recorder.next_position()
         self._recorder.record(StartTimer(position, due))
         self._open[position] = handle
@@ -409,11 +362,22 @@ class Instance:
         self._recorder.record(CancelPosition(position))
 
     def inline(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a function once and record what came of it; in replay, give what was recorded."""
+        """Call a function once and record what came of it; in replay, give what was recorded.
+
+        Args:
+            function: a plain function.
+            args: its positional arguments.
+            kwargs: its other arguments.
+        """
         return call_once(self, self.loop, self._recorder, function, args, kwargs)
 
     def combine(self, parts: Sequence[Waitable[Any]], *, every: bool) -> Deferred[Any]:
-        """`all_of` (every) or `any_of` parts."""
+        """Make one deferred of several.
+
+        Args:
+            parts: deferreds and receivers.
+            every: whether all of them must complete (`all_of`), or one (`any_of`).
+        """
         return Combination(self, parts, every=every)
 
     async def wait_until(self, predicate: Callable[[], bool]) -> None:
@@ -447,7 +411,15 @@ class Instance:
         self.logger.warning(message, *args)
 
     def refuse(self, what: str, instead: str = "Put I/O and threads into a task of a service") -> NoReturn:
-        """Refuse what workflow code must not do; the error has the line and says what to do."""
+        """Refuse what workflow code must not do; the error has the line.
+
+        Args:
+            what: what the code did.
+            instead: what to do instead, for the error.
+
+        Raises:
+            WorkflowCodeError: always, but for the cleanup code of a closed instance.
+        """
         self._recorder.refuse(what, instead)
 
     def report(self, context: dict[str, Any]) -> None:
@@ -470,8 +442,3 @@ class Instance:
         tasks = [last] if last is not None and divergence.find_waiting_line(last.get_coro()) else self.loop.pending()
         lines = [line for task in tasks if (line := divergence.find_waiting_line(task.get_coro())) is not None]
         return ", ".join(dict.fromkeys(lines[:LISTED])) or "an unknown line"
-
-
-def _is_new(task: asyncio.Task[Any]) -> bool:
-    """True if the code of a task has not begun."""
-    return inspect.getcoroutinestate(cast("Coroutine[Any, Any, Any]", task.get_coro())) == inspect.CORO_CREATED

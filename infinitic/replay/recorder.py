@@ -294,7 +294,15 @@ class Recorder:
     # Trouble.
 
     def refuse(self, what: str, instead: str) -> NoReturn:
-        """Refuse what workflow code must not do; the error has the line and says what to do."""
+        """Refuse what workflow code must not do; the error has the line.
+
+        Args:
+            what: what the code did.
+            instead: what to do instead, for the error.
+
+        Raises:
+            WorkflowCodeError: always, but for the cleanup code of a closed instance.
+        """
         if self._loop.dead:
             self._raise_unusable()
         error = WorkflowCodeError(
@@ -305,10 +313,19 @@ class Recorder:
         raise error
 
     def blame(self, reason: str, cause: BaseException | None = None) -> None:
-        """Take note that the code cannot be run. The first fault counts."""
+        """Take note that the code cannot be run. The first fault counts.
+
+        Args:
+            reason: why, for the error.
+            cause: the exception behind it.
+        """
         if self.fault is None:
             self.fault = WorkflowCodeError(f"Workflow {self._spec.name} {self._id}: {reason}")
             self.fault.__cause__ = cause
+
+    def blame_escape(self, error: BaseException) -> None:
+        """Take note that something other than an `Exception` left the code."""
+        self.blame(f"The code of a workflow raised {error!r}, at {divergence.find_raising_line(error)}", error)
 
     def diverge(self, recorded: Command | None, requested: Command | None, line: str | None) -> None:
         """Take note that the code asks for something else than history holds.

@@ -1,0 +1,126 @@
+"""The methods of one workflow object that run: begun, completed, failed, cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Coroutine
+from contextvars import Context
+from functools import partial
+from typing import Any, cast
+
+from msgspec import Raw
+
+from infinitic.definitions.workflow_spec import MethodSpec, WorkflowSpec
+from infinitic.errors import UsageError
+from infinitic.failures import describe
+from infinitic.limits import MAX_VALUE_DEPTH, is_deeper
+from infinitic.messages.commands import CancelMethod, Command, CompleteMethod, FailMethod
+from infinitic.messages.events import MethodStarted
+from infinitic.messages.outcomes import MethodFailure, find_cause, fit_method
+from infinitic.replay import divergence
+from infinitic.replay.loop import WorkflowLoop
+from infinitic.replay.recorder import METHOD, RECORD, Recorder, StopActivation
+
+SHALLOW_BYTES = 2 * MAX_VALUE_DEPTH
+"""What is shorter cannot be nested deeper than `MAX_VALUE_DEPTH`: it need not be looked at."""
+
+
+class Methods:
+    """The methods of one instance whose code has not ended, each a task of its loop."""
+
+    def __init__(self, spec: WorkflowSpec, loop: WorkflowLoop, recorder: Recorder) -> None:
+        self._spec = spec
+        self._loop = loop
+        self._recorder = recorder
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._canceling = False
+
+    def __bool__(self) -> bool:
+        return bool(self._running)
+
+    def start(self, started: MethodStarted, workflow: object) -> None:
+        """Start a method.
+
+        Args:
+            started: its name, id and arguments.
+            workflow: the object whose method it is.
+
+        Raises:
+            DecodingError: its arguments cannot be decoded.
+        """
+        spec = self._spec.methods.get(started.method)
+        context = Context()
+        context.run(METHOD.set, (started.method_id, started.method))
+        if spec is None:
+            known = ", ".join(sorted(self._spec.methods))
+            error = UsageError(f"The workflow {self._spec.name} has no method '{started.method}'; it has {known}")
+            self._fail(started.method_id, error)
+            return
+        args, kwargs = spec.signature.decode_arguments(self._recorder.decode_payload(started.arguments))
+        call = self._run(workflow, started.method_id, spec, args, kwargs)
+        self._running[started.method_id] = self._loop.create_task(call, context=context)
+
+    def cancel(self) -> None:
+        """Cancel all methods: those that run, and those that have not begun."""
+        self._canceling = True
+        for method_id, task in list(self._running.items()):
+            if _is_new(task):
+                task.add_done_callback(partial(self._end_unbegun, method_id))
+            task.cancel()
+
+    async def _run(
+        self, workflow: object, method_id: str, spec: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        recorder = self._recorder
+        try:
+            value = await getattr(workflow, spec.attribute)(*args, **kwargs)
+            data = recorder.encode_payload(spec.signature.encode_result(value))
+            deep = len(data) > SHALLOW_BYTES and is_deeper(data, MAX_VALUE_DEPTH)
+            if deep or not recorder.budget.take(len(data)):
+                recorder.make_room(f"The result of {self._spec.name}.{spec.name}", len(data), deep=deep)
+            command: Command = CompleteMethod(method_id, Raw(data))
+        except asyncio.CancelledError as error:
+            if not self._canceling:
+                self._running.pop(method_id, None)
+                self._fail(method_id, error)
+                return
+            command = CancelMethod(method_id)
+        except Exception as error:  # noqa: BLE001 (whatever the code raises fails its method)
+            self._running.pop(method_id, None)
+            self._fail(method_id, error)
+            return
+        except BaseException as error:
+            if not self._loop.dead and not isinstance(error, StopActivation | KeyboardInterrupt):
+                recorder.blame_escape(error)
+            raise
+        self._running.pop(method_id, None)
+        recorder.record(command)
+
+    def _end_unbegun(self, method_id: str, task: asyncio.Task[None]) -> None:
+        """A method was cancelled before its code began: nothing but this callback knows of it."""
+        if task.cancelled():
+            self._running.pop(method_id, None)
+            self._recorder.record(CancelMethod(method_id))
+
+    def _fail(self, method_id: str, error: BaseException) -> None:
+        recorder = self._recorder
+        foreign = divergence.find_foreign_await(error)
+        if foreign is not None:
+            recorder.blame(
+                f"The code awaits something that is not of the workflow: {foreign}, "
+                f"at {divergence.find_raising_line(foreign)}. Put I/O into a task of a service",
+                foreign,
+            )
+            raise StopActivation
+        failure = MethodFailure(describe(error), find_cause(error))
+        limits = recorder.budget.limits
+        if limits is not None:
+            failure = fit_method(failure, limits.call)
+        line = None if recorder.mode is RECORD else divergence.find_raising_line(error)
+        recorder.record(FailMethod(method_id, failure), line)
+
+
+def _is_new(task: asyncio.Task[Any]) -> bool:
+    """True if the code of a task has not begun."""
+    return inspect.getcoroutinestate(cast("Coroutine[Any, Any, Any]", task.get_coro())) == inspect.CORO_CREATED
