@@ -134,7 +134,7 @@ class Receiving:
                     received.append(ReceivedStep(lane, instance, current_for))
 
     async def _park_if_due(self, lane: Lane, instance: CachedInstance) -> bool:
-        """Park the instance if that is due. True if so: this step ends here, whatever came of it."""
+        """Park the instance if that is due. True if so: this step ends here, in any case."""
         now = self._clock.now()
         if not self._parking.is_due(lane, instance.head, now):
             return False
