@@ -54,6 +54,7 @@ class ClientConnection:
         self._number = 0
         self.waits = Waits(self._publisher, clock, self.register, self.forget)
         """The methods whose end this client waits for."""
+        self._starting = asyncio.Lock()
         self._consumer: Consumer | None = None
         self._receiver: asyncio.Task[None] | None = None
         self._closed = False
@@ -65,15 +66,21 @@ class ClientConnection:
         return self._publisher.transport.capabilities.max_payload
 
     async def start(self) -> None:
-        """Begin to listen for responses. A second call does nothing.
+        """Begin to listen for responses. If that has begun, only wait until it is done.
 
         Raises:
             UsageError: it is closed.
         """
-        if self._closed:
-            raise UsageError("This client is closed: make a new one")
-        if self._consumer is None:
-            self._consumer = await self._subscribe()
+        async with self._starting:
+            self._check_not_closed()
+            if self._consumer is not None:
+                return
+            consumer = await self._subscribe()
+            if self._closed:
+                # `close` came meanwhile, and did not see this consumer.
+                await consumer.close()
+                self._check_not_closed()
+            self._consumer = consumer
             loop = asyncio.get_running_loop()
             self._receiver = loop.create_task(self._receive(), name="infinitic client")
             self._receiver.add_done_callback(self._fail_if_lost)
@@ -122,8 +129,7 @@ class ClientConnection:
         Raises:
             UsageError: the client is closed.
         """
-        if self._closed:
-            raise UsageError("This client is closed: make a new one")
+        self._check_not_closed()
         body = engine.encode(message)
         await self._publisher.send(topics.workflow_engine(name), [Message(workflow_id, workflow_id, body)])
 
@@ -212,6 +218,10 @@ class ClientConnection:
             self._lost = receiver.exception() or TransportClosed("The transport of this client is closed")
             _logger.error("%s: no response is received any more: %s", self._topic.name, self._lost)
             self._fail_all(self._lost)
+
+    def _check_not_closed(self) -> None:
+        if self._closed:
+            raise UsageError("This client is closed: make a new one")
 
     def _fail_all(self, error: BaseException) -> None:
         """Raise this to all who wait for a response."""
