@@ -16,7 +16,7 @@ IRREGULAR_PARTICIPLES = (
     "held hidden kept known left lost made meant met paid proven said seen sent shown sold sought spent spoken stolen "
     "stuck taken taught thought thrown told torn understood woken won worn written"
 )
-BARE_PARTICIPLES = frozenset({"_shortened", "unconnected"})
+BARE_PARTICIPLES = frozenset({"_shortened"})
 """Functions that still have such a name."""
 VERBS = frozenset({"embed", "exceed", "feed", "heed", "need", "proceed", "seed", "speed", "succeed"})
 """They end like a participle."""

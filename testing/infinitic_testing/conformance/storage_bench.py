@@ -185,7 +185,7 @@ async def _run_rule(suite: S, rule: Callable[[S, StorageBench], Awaitable[None]]
         await rule(suite, bench)
 
 
-def unconnected(rule: Callable[[S, StorageBench], Awaitable[None]]) -> Callable[[S], None]:
+def in_unprepared_bench(rule: Callable[[S, StorageBench], Awaitable[None]]) -> Callable[[S], None]:
     """Like `in_bench`, but on a database that nothing has prepared."""
     return in_bench(rule, connected=False)
 

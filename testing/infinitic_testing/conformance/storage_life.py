@@ -31,11 +31,11 @@ from infinitic_testing.conformance.storage_bench import (
     StorageBench,
     StorageSuite,
     in_bench,
+    in_unprepared_bench,
     make_change,
     make_key,
     make_start,
     require_crashes,
-    unconnected,
 )
 
 VERBS: tuple[Callable[[StateStorage, int], Coroutine[Any, Any, object]], ...] = (
@@ -108,7 +108,7 @@ class LifeRules(StorageSuite):
         for number, verb in enumerate(VERBS):
             await bench.within(verb(bench.states, 200 + number))
 
-    @unconnected
+    @in_unprepared_bench
     async def test_mig_1_ten_prepare_at_once(self, bench: StorageBench) -> None:
         storages = [bench.connect_unprepared() for _ in range(10)]
         await bench.within(asyncio.gather(*(each.prepare() for each in storages)))
