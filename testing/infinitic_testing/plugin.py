@@ -56,6 +56,11 @@ def sim(request: Any) -> Simulation:
 
     Its methods are those of `infinitic_testing.simulation.Simulation`. When the test ends, each of
     its workflows is replayed: a workflow that does not repeat its history fails the test.
+
+    A mark gives its options by name: `cache_size`, `codec`, `seed`. The closest mark wins::
+
+        @pytest.mark.infinitic(cache_size=0)
+        async def test_a_trip_survives_a_crash_at_every_step(sim): ...
     """
     return _new_simulation(request.node)
 
