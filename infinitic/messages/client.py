@@ -1,4 +1,6 @@
-"""To one client: the responses to its requests, matched by request id.
+"""To one client: the responses to its requests. State engines send them.
+
+A client finds its request by the request id. A duplicate finds no request any more, and is dropped.
 
 On the wire: q request id · v value · f failure · e why the instance is stalled, or the
 request refused.
@@ -14,7 +16,12 @@ from infinitic.messages.outcomes import MethodFailure, WorkflowStatus
 
 
 class ReplyTo(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Whom to answer: the name of the client, which is that of its topic, and its request id."""
+    """Whom to answer.
+
+    Attributes:
+        client: the name of the client, which is in the name of its topic.
+        request: the id of its request.
+    """
 
     client: Name
     request: Name
@@ -25,41 +32,43 @@ class _Response(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", 
 
 
 class MethodCompleted(_Response, frozen=True, tag="completed"):
-    """The method returned this value."""
+    """The method that the client waits for returned this value."""
 
     value: msgspec.Raw = msgspec.field(name="v")
 
 
 class MethodFailed(_Response, frozen=True, tag="failed"):
-    """The method raised."""
+    """The method that the client waits for raised."""
 
     failure: MethodFailure = msgspec.field(name="f")
 
 
 class MethodCanceled(_Response, frozen=True, tag="canceled"):
-    """The method was cancelled."""
+    """The method that the client waits for was cancelled with its instance."""
 
 
 class WorkflowUnknown(_Response, frozen=True, tag="unknown"):
     """There is no such workflow, or it is closed.
 
-    `reason` is why the request is among the dead letters, if it is: then that says nothing of the workflow.
+    If `reason` is not empty, it says why the request went to the dead letters. Then the response
+    says nothing about the workflow.
     """
 
     reason: str = msgspec.field(name="e", default="")
 
 
 class Applied(_Response, frozen=True, tag="applied"):
-    """The engine has applied a signal or an operator command.
+    """The engine has applied a signal or a command of an operator.
 
-    `stalled` is why the instance is stalled, if it is: what was asked for is kept, and takes effect when it runs again.
+    If the instance is stalled, `stalled` says why. Then what was asked for is kept, and takes
+    effect when the instance runs again.
     """
 
     stalled: str | None = msgspec.field(name="e", default=None)
 
 
 class MethodInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A method that has not returned yet, or the first one of the instance. `status` is "running" or how it ended."""
+    """A method that runs, or the first one of the instance, with how it ended."""
 
     method_id: Name
     method_name: str
@@ -67,12 +76,26 @@ class MethodInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WorkflowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is known of an instance. Instants are in seconds since the Unix epoch.
+    """What is known of an instance. Times are in seconds since the Unix epoch.
 
-    `steps` counts the tasks, timers and inline results that its code asked for; `open_tasks` and `open_timers` those
-    it has not got yet; `transitions` the segments of its history. `stalled` is why the engine cannot run its code.
-    At most 100 methods are listed; `more_methods` counts the others.
-    `background_failures` are the exceptions of asyncio tasks that the code has not awaited so far, a line each.
+    Attributes:
+        workflow_id: the id of the instance.
+        workflow_name: the name of its workflow.
+        version: that of its code; None until it has run.
+        status: what has become of it.
+        started_at: when it started.
+        closed_at: when it closed; None while it is open.
+        stalled: why the engine cannot run its code; None if it can.
+        parked: whether its messages go to the dead letters.
+        methods: the first method and those that run, 100 at most.
+        open_tasks: how many tasks its code waits for.
+        open_timers: how many timers its code waits for.
+        next_wake: when its next timer or retry is due; None if there is none.
+        steps: how many tasks, timers and inline results its code has asked for.
+        transitions: how many segments its history has.
+        more_methods: how many methods are not listed.
+        background_failures: the exceptions of asyncio tasks that the code has not awaited so far, a
+            line each.
     """
 
     workflow_id: Name
@@ -94,7 +117,7 @@ class WorkflowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Described(_Response, frozen=True, tag="described"):
-    """What is known of an instance."""
+    """The answer to `Describe`."""
 
     info: WorkflowInfo = msgspec.field(name="i")
 
@@ -113,7 +136,10 @@ _decode_request = msgspec.json.Decoder(_Request).decode
 
 
 def read_request_id(body: bytes) -> str | None:
-    """The request id in a body that may be no response otherwise. None: there is none."""
+    """Read the request id of a body that may be no response otherwise; None if there is none.
+
+    So a client that cannot decode a response can fail the request that waits for it.
+    """
     try:
         return _decode_request(body).request
     except (ValueError, RecursionError):

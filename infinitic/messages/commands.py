@@ -1,7 +1,10 @@
-"""What workflow code asks for. In history, and in the decision of a workflow executor that runs elsewhere.
+"""What workflow code asks for: part of the history, and of the `Decision` of a workflow executor.
 
-On the wire: p position · s service · m method or task · a arguments · g tags · x meta · o total timeout · d due ·
-v value · n name · f failure · i method id · e reason.
+The code never sends a command as a message of its own. In replay, each command is compared with the
+one in the history.
+
+On the wire: p position · s service · m method or task · a arguments · g tags · x meta · o total
+timeout · d due · v value · n name · f failure · i method id · e reason.
 """
 
 from __future__ import annotations
@@ -17,7 +20,10 @@ class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", g
 
 
 class ScheduleTask(_Command, frozen=True, tag="task"):
-    """Run a task. `timeout_at` is the instant at which the workflow stops waiting for it."""
+    """Run a task.
+
+    `timeout_at` is when the workflow stops waiting for it, in seconds since the Unix epoch.
+    """
 
     position: Whole = msgspec.field(name="p")
     service: Name = msgspec.field(name="s")
@@ -29,14 +35,14 @@ class ScheduleTask(_Command, frozen=True, tag="task"):
 
 
 class StartTimer(_Command, frozen=True, tag="timer"):
-    """Fire at an instant."""
+    """Set a timer. It fires at `due`, in seconds since the Unix epoch."""
 
     position: Whole = msgspec.field(name="p")
     due: float = msgspec.field(name="d")
 
 
 class RecordInline(_Command, frozen=True, tag="inline"):
-    """Remember what an inline function returned or raised."""
+    """Record what an inline function returned or raised. In replay it is not called again."""
 
     position: Whole = msgspec.field(name="p")
     name: str = msgspec.field(name="n")
@@ -45,35 +51,36 @@ class RecordInline(_Command, frozen=True, tag="inline"):
 
 
 class CancelPosition(_Command, frozen=True, tag="cancel"):
-    """Nobody waits any more for the task or timer of this position."""
+    """Forget the task or timer of this position: nobody waits for it any more."""
 
     position: Whole = msgspec.field(name="p")
 
 
 class CompleteMethod(_Command, frozen=True, tag="completed"):
-    """A method returned."""
+    """End a method that returned this value."""
 
     method_id: Name = msgspec.field(name="i")
     value: msgspec.Raw = msgspec.field(name="v")
 
 
 class FailMethod(_Command, frozen=True, tag="failed"):
-    """A method raised."""
+    """End a method that raised."""
 
     method_id: Name = msgspec.field(name="i")
     failure: MethodFailure = msgspec.field(name="f")
 
 
 class CancelMethod(_Command, frozen=True, tag="canceled"):
-    """A method ended by the cancellation of its workflow."""
+    """End a method that was cancelled with its workflow."""
 
     method_id: Name = msgspec.field(name="i")
 
 
 class RefuseCall(_Command, frozen=True, tag="refused"):
-    """A call, or the result of a method, was too large, and the code was told so: in replay it is told the same.
+    """Record that a call, or the result of a method, was too large.
 
-    `name` is what was refused. No position is used up.
+    The code was told so, and in replay it is told the same. It uses up no position. `name` says
+    what was refused.
     """
 
     name: str = msgspec.field(name="n")

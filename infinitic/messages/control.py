@@ -1,7 +1,10 @@
-"""Between the executors of one service: who has an attempt in hand. Ephemeral: who is not there need not know.
+"""Between the executors of one service: which of them has an attempt in hand.
 
-On the wire: a attempts · d attempts that are done. An attempt is (workflow id, position, run, retry sequence, retry
-index).
+The topic keeps nothing: an executor that is not there need not know. Duplicates only say once more
+what is true.
+
+On the wire: a attempts · d attempts that are done. An attempt is (workflow id, position, run, retry
+sequence, retry index).
 """
 
 from __future__ import annotations
@@ -11,17 +14,27 @@ import msgspec
 from infinitic.messages.decoding import make_decoder
 
 Attempt = tuple[str, int, int, int, int]
-"""Workflow id, position, run, retry sequence, retry index: what all deliveries of an attempt have in common."""
+"""What all deliveries of an attempt have in common.
+
+Workflow id, position, run, retry sequence, retry index.
+"""
 
 
 class Ping(msgspec.Struct, frozen=True, omit_defaults=True, tag="ping", tag_field="t"):
-    """Who has one of these in hand, or has just reported it?"""
+    """Ask who has one of these attempts in hand, or has just reported it.
+
+    An executor that was given a suspect attempt sends it to all executors of its service.
+    """
 
     attempts: tuple[Attempt, ...] = msgspec.field(name="a")
 
 
 class Alive(msgspec.Struct, frozen=True, omit_defaults=True, tag="alive", tag_field="t"):
-    """The sender has `attempts` in hand, and has published the reports of those in `done`."""
+    """Answer a `Ping`.
+
+    The sender has `attempts` in hand, and has published the reports of those in `done`. It goes to
+    all executors of the service.
+    """
 
     attempts: tuple[Attempt, ...] = msgspec.field(name="a", default=())
     done: tuple[Attempt, ...] = msgspec.field(name="d", default=())

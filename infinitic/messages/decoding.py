@@ -1,10 +1,11 @@
-"""Decodes and checks what arrives: one function for every audience, so that no body of a message ends a worker.
+"""Decodes and checks what arrives, so that no body of a message ends a worker.
 
-A message is *undecodable* if its bytes are no message, or if it breaks a limit that every message keeps: of names and
-ids (they become topics and keys), of numbers, of nesting. Whoever receives it sends it alone to the dead letters.
+A message is *undecodable* if its bytes are no message, or if it breaks a limit of all messages: of
+names and ids (they become topics and keys), of numbers, of nesting. Whoever receives it sends it to
+the dead letters, and goes on with the others.
 
-Numbers, and names counted in characters, are checked by the decoder itself: the types of `bounds`
-say their limits. Here is what these cannot say.
+The decoder itself checks numbers, and counts the characters of names: the types of `bounds` say
+their limits. Here is what these types cannot say.
 """
 
 from __future__ import annotations
@@ -20,25 +21,39 @@ from infinitic.bounds import MAX_NAME_BYTES
 from infinitic.errors import DecodingError, UsageError
 from infinitic.ids import check_name
 from infinitic.limits import MAX_DEPTH, is_deeper
+from infinitic.messages.mistakes import describe_mistake
 
 T = TypeVar("T")
 
 _UNKNOWN_TAG = re.compile(r"Invalid value '([a-z][a-z_]{0,63})' - at `\$(\..*)?\.t`")
 
 _known_tags: set[str] = set()
-"""Of the messages to any audience: one that came to the wrong topic is no message of a newer release."""
+"""The tags of messages to any receiver.
+
+So a message that came to the wrong topic is not taken for one of a newer release.
+"""
 
 
 class UndecodableMessage(DecodingError):
-    """These bytes are no message, or one that breaks a limit. Nobody can ever handle it."""
+    """These bytes are no message, or one that breaks a limit. No worker can ever handle it.
+
+    It goes to the dead letters. Look there for the reason, and for who sent it.
+    """
 
 
 class UnknownMessageType(DecodingError):
-    """A message, or a part of it, is of a type that this release does not know. A newer release does (rule S41)."""
+    """A message, or a part of it, is of a type that this release does not know (S41).
+
+    A newer release does. The message waits until such a worker takes it: update this one.
+    """
 
 
 def check_key(key: str | None) -> None:
-    """Raise `UndecodableMessage` unless this can be the key of a message to one instance: its id."""
+    """Check that this can be the key of a message to an instance, which is the id of the instance.
+
+    Raises:
+        UndecodableMessage: it cannot.
+    """
     try:
         check_name("The key of the message", key)
     except UsageError as error:
@@ -46,13 +61,14 @@ def check_key(key: str | None) -> None:
 
 
 def make_decoder(decoder: msgspec.json.Decoder[T], what: str) -> Callable[[bytes], T]:
-    """The function that decodes and checks messages of one audience.
+    """Make the function that decodes and checks the messages to one kind of receiver.
 
     Args:
         decoder: of a struct, or of a union of structs.
         what: what such a message is called in errors.
 
-    The function raises `UndecodableMessage` and `UnknownMessageType`, and nothing else.
+    Returns:
+        A function that raises `UndecodableMessage` and `UnknownMessageType`, and nothing else.
     """
     decode = decoder.decode
     names = _Names(decoder.type)
@@ -67,9 +83,11 @@ def make_decoder(decoder: msgspec.json.Decoder[T], what: str) -> Callable[[bytes
                 return message
         except (ValueError, OverflowError, RecursionError) as error:
             text = str(error)
-            unknown = _UNKNOWN_TAG.fullmatch(text) if isinstance(error, msgspec.ValidationError) else None
-            if unknown is not None and unknown[1] not in _known_tags:
-                raise UnknownMessageType(f"This release does not know such {what}: {text}") from None
+            if isinstance(error, msgspec.ValidationError):
+                unknown = _UNKNOWN_TAG.fullmatch(text)
+                text = describe_mistake(decoder.type, body, text)
+                if unknown is not None and unknown[1] not in _known_tags:
+                    raise UnknownMessageType(f"This release does not know such {what}: {text}") from None
             raise UndecodableMessage(f"This is no {what}: {text or type(error).__name__}") from None
         wrong = names.find_mistake(message)
         if wrong is None and is_deeper(body, MAX_DEPTH):
@@ -82,16 +100,16 @@ def make_decoder(decoder: msgspec.json.Decoder[T], what: str) -> Callable[[bytes
 
 
 _PLAIN = 2 * MAX_NAME_BYTES
-"""Bytes of ASCII in which no name has too many bytes, and nothing is nested too deep.
+"""In so many bytes of ASCII, no name has too many bytes, and nothing is nested too deep.
 
 Only escape sequences make more bytes than characters of a name: six characters for three bytes.
 """
 _SHORT = MAX_NAME_BYTES // 4
-"""Characters that are no more than 255 bytes, whatever they are."""
+"""So many characters are 255 bytes at most, whatever they are."""
 
 
 class _Names:
-    """The names in each struct, found from its types once."""
+    """Knows which fields of each struct are names. It reads the types of the structs once."""
 
     def __init__(self, kind: Any) -> None:
         self._names: dict[type, list[str]] = {}
@@ -102,7 +120,7 @@ class _Names:
         self.tags = {each.tag for each in kinds if isinstance(each, inspect.StructType) and isinstance(each.tag, str)}
 
     def find_mistake(self, message: Any) -> str | None:
-        """Which name in a message has too many bytes, None if none has."""
+        """Find a name in a message that has too many bytes; None if there is none."""
         kind: type = message.__class__
         for name in self._names[kind]:
             value = getattr(message, name)
@@ -120,7 +138,7 @@ class _Names:
         return None
 
     def _add(self, info: inspect.Type) -> bool:
-        """Take in the structs of a type; True if there are any."""
+        """Add the structs of a type. Returns whether there are any."""
         match info:
             case inspect.StructType():
                 if info.cls not in self._names:

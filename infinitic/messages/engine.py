@@ -1,8 +1,11 @@
 """To the workflow state engine: everything that may change an instance, keyed by its id.
 
-On the wire: at when the message was first published, copied by whoever forwards it · m method · a arguments ·
-r whom to answer · i id · c channel · v value · p position · rs retry sequence · ri retry index · q sequence of the
-segment that holds the request · x meta · f failure · d delay · u run.
+All times are in seconds since the Unix epoch.
+
+On the wire: at when the message was first published, copied by whoever forwards it · m method ·
+a arguments · r whom to answer · i id · c channel · v value · p position · rs retry sequence ·
+ri retry index · q sequence of the segment that holds the request · x meta · f failure · d delay ·
+u run.
 """
 
 from __future__ import annotations
@@ -22,7 +25,11 @@ class _Input(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_
 
 
 class Start(_Input, frozen=True, kw_only=True, tag="start"):
-    """Create the instance and run its first method."""
+    """Create the instance, and run its first method. Clients send it.
+
+    A duplicate finds the instance, or its remnant, and changes nothing. One that is older than the
+    deduplication window goes to the dead letters.
+    """
 
     method: Name = msgspec.field(name="m")
     arguments: msgspec.Raw = msgspec.field(name="a")
@@ -31,7 +38,10 @@ class Start(_Input, frozen=True, kw_only=True, tag="start"):
 
 
 class CallMethod(_Input, frozen=True, kw_only=True, tag="call"):
-    """Run one more method on a running instance."""
+    """Run one more method on a running instance. Clients send it.
+
+    A duplicate is recognised by `method_id`, which is a deduplication id.
+    """
 
     method_id: Name = msgspec.field(name="i")
     method: Name = msgspec.field(name="m")
@@ -40,7 +50,10 @@ class CallMethod(_Input, frozen=True, kw_only=True, tag="call"):
 
 
 class Signal(_Input, frozen=True, kw_only=True, tag="signal"):
-    """Hand a value to a channel of a running instance."""
+    """Hand a value to a channel of a running instance. Clients send it.
+
+    A duplicate is recognised by `signal_id`, which is a deduplication id.
+    """
 
     signal_id: Name = msgspec.field(name="i")
     channel: Name = msgspec.field(name="c")
@@ -49,7 +62,10 @@ class Signal(_Input, frozen=True, kw_only=True, tag="signal"):
 
 
 class TaskCompleted(_Input, frozen=True, kw_only=True, tag="task_completed"):
-    """A task returned this value."""
+    """A task returned this value. Service executors send it.
+
+    It counts once for each position, whichever attempt it comes from. A duplicate changes nothing.
+    """
 
     position: Whole = msgspec.field(name="p")
     value: msgspec.Raw = msgspec.field(name="v")
@@ -57,7 +73,11 @@ class TaskCompleted(_Input, frozen=True, kw_only=True, tag="task_completed"):
 
 
 class TaskFailed(_Input, frozen=True, kw_only=True, tag="task_failed"):
-    """A task failed for good. Counts only if this attempt was sent last; release 0.1 did not say which one it was."""
+    """A task failed, and no attempt is left. Service executors send it.
+
+    It counts only if this attempt was sent last. Release 0.1 did not say which attempt it was:
+    `retry_index` is None then. A duplicate finds the position closed, and changes nothing.
+    """
 
     position: Whole = msgspec.field(name="p")
     failure: TaskFailure = msgspec.field(name="f")
@@ -67,7 +87,11 @@ class TaskFailed(_Input, frozen=True, kw_only=True, tag="task_failed"):
 
 
 class AttemptFailed(_Input, frozen=True, kw_only=True, tag="attempt_failed"):
-    """An attempt failed; its retry policy wants another one `delay` seconds later."""
+    """An attempt failed, and its retry policy wants another one `delay` seconds later.
+
+    Service executors send it. It counts only for the attempt that was sent last, so a duplicate
+    changes nothing.
+    """
 
     position: Whole = msgspec.field(name="p")
     failure: TaskFailure = msgspec.field(name="f")
@@ -80,23 +104,36 @@ class AttemptFailed(_Input, frozen=True, kw_only=True, tag="attempt_failed"):
 
 
 class Wake(_Input, frozen=True, kw_only=True, tag="wake"):
-    """Look at the timers. `due` is the instant for which this wake was armed."""
+    """Look at the timers and retries. The engine sends it to itself, for the time `due`.
+
+    A duplicate finds nothing that is due, and changes nothing.
+    """
 
     due: float = msgspec.field(name="d")
 
 
 class Cancel(_Input, frozen=True, kw_only=True, tag="cancel"):
-    """Cancel the whole instance."""
+    """Cancel the whole instance. Clients send it.
+
+    A duplicate is recognised by `request_id`, which is a deduplication id.
+    """
 
     request_id: Name = msgspec.field(name="i")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
 
 
 class Wait(_Input, frozen=True, kw_only=True, tag="wait"):
-    """Answer when this method ends, or at once if it has. `method_id` None: the first method.
+    """Answer the client when a method ends, or at once if it has ended. Clients send it.
 
-    `single` says that the client numbers its requests, and has one at a time for a method: this one takes the place of
-    those before. `stop`: it waits no more.
+    A duplicate finds the client among those who wait, and changes nothing. If the method has ended,
+    the client is answered once more.
+
+    Attributes:
+        reply_to: whom to answer.
+        method_id: the method; None: the first one.
+        single: whether the client numbers its requests, and has one at a time for a method. Then
+            this request takes the place of those before.
+        stop: whether the client stops waiting.
     """
 
     reply_to: ReplyTo = msgspec.field(name="r")
@@ -106,25 +143,31 @@ class Wait(_Input, frozen=True, kw_only=True, tag="wait"):
 
 
 class Describe(_Input, frozen=True, kw_only=True, tag="describe"):
-    """Tell what is known of the instance."""
+    """Tell what is known of the instance. Clients send it. A duplicate is answered once more."""
 
     reply_to: ReplyTo = msgspec.field(name="r")
 
 
 class RetryWorkflowTask(_Input, frozen=True, kw_only=True, tag="retry_workflow_task"):
-    """Run the activation again at which the instance stalled, with today's code."""
+    """Run the activation again at which the instance stalled, with the code of today.
+
+    Clients and the command line send it. A duplicate is recognised by `request_id`, which is a
+    deduplication id.
+    """
 
     request_id: Name = msgspec.field(name="i")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
 
 
 class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
-    """What workflow code that ran elsewhere asks for, or why it cannot run.
+    """What workflow code asks for, or why it cannot run. Workflow executors send it.
 
-    n number of the activation · w version · s retention in seconds · g digest of the commands · c commands ·
-    e why the instance stalls · k epoch of the activation; absent: release 0.1, which knows none ·
-    h how many of the stimuli were handed over; absent: all, the others wait for the next activation ·
-    u what background tasks raised and nobody awaited
+    It counts only for the activation that runs, and its epoch. So a duplicate changes nothing.
+
+    On the wire: n number of the activation · w version · s retention in seconds · g digest of the
+    commands · c commands · e why the instance stalls · k epoch of the activation; absent: release
+    0.1, which knows none · h how many of the stimuli were handed over, while the others wait for
+    the next activation; absent: all · u what background tasks raised and nobody awaited.
     """
 
     activation: Whole = msgspec.field(name="n")
@@ -166,7 +209,11 @@ _decode_asked = msgspec.json.Decoder(_Asked).decode
 
 
 def read_requester(body: bytes) -> ReplyTo | None:
-    """Who waits for an answer to a body that may be no input otherwise. None: nobody, or it does not tell."""
+    """Read who waits for an answer to a body that may be no input otherwise.
+
+    Returns:
+        None if nobody waits, or the body does not tell.
+    """
     try:
         asked = _decode_asked(body)
         if asked.reply_to is None or asked.stop:

@@ -1,11 +1,14 @@
 """The history of an instance: what happened to it, and what its code asked for, in order.
 
-*Stimuli* are handed to the instance, all that wait, when it is resumed; `Activated` marks that moment. The
-commands of an activation follow its `Activated`. When the code runs on another worker, stimuli of the next activation
-may lie between. Replay needs nothing else.
+*Stimuli* are what the code must see. All that wait are handed to it when the instance is resumed;
+`Activated` marks that moment. The commands of an activation follow its `Activated`. If the code
+runs on another worker, stimuli of the next activation may lie between. Replay needs nothing else.
 
-On the wire, besides the names of `messages.commands`: k failed attempts · w when · n number · e one by one ·
-h handed over.
+Events are never sent alone. The engine writes each of them once: a duplicate of an input makes no
+event.
+
+On the wire, besides the names of `messages.commands`: w when · n number · e one by one · h handed
+over.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", gc=
 
 
 class MethodStarted(_Event, frozen=True, tag="m"):
-    """A method was called."""
+    """A method was called: the first one by `Start`, others by `CallMethod`."""
 
     method_id: Name = msgspec.field(name="i")
     method: Name = msgspec.field(name="m")
@@ -30,44 +33,47 @@ class MethodStarted(_Event, frozen=True, tag="m"):
 
 
 class TaskResult(_Event, frozen=True, tag="r"):
-    """A task returned."""
+    """A task returned: `TaskCompleted`."""
 
     position: Whole = msgspec.field(name="p")
     value: msgspec.Raw = msgspec.field(name="v")
 
 
 class TaskError(_Event, frozen=True, tag="e"):
-    """A task failed for good."""
+    """A task failed, and no attempt is left: `TaskFailed`."""
 
     position: Whole = msgspec.field(name="p")
     failure: TaskFailure = msgspec.field(name="f")
 
 
 class TaskTimeout(_Event, frozen=True, tag="o"):
-    """The total timeout of a task is over."""
+    """The total timeout of a task is over. A `Wake` found that."""
 
     position: Whole = msgspec.field(name="p")
 
 
 class TimerFired(_Event, frozen=True, tag="f"):
-    """A timer is due."""
+    """A timer is due. A `Wake` found that."""
 
     position: Whole = msgspec.field(name="p")
 
 
 class SignalReceived(_Event, frozen=True, tag="s"):
-    """A signal came."""
+    """A signal came: `Signal`."""
 
     channel: Name = msgspec.field(name="c")
     value: msgspec.Raw = msgspec.field(name="v")
 
 
 class CancelRequested(_Event, frozen=True, tag="x"):
-    """Somebody asked to cancel the instance."""
+    """Somebody cancelled the instance: `Cancel`."""
 
 
 class AttemptError(_Event, frozen=True, tag="k"):
-    """An attempt of a task failed and will be followed by another one. Not a stimulus: the code is not told."""
+    """An attempt of a task failed, and another one follows: the message `AttemptFailed`.
+
+    It is no stimulus: the code is not told.
+    """
 
     position: Whole = msgspec.field(name="p")
     failure: TaskFailure = msgspec.field(name="f")
@@ -75,10 +81,14 @@ class AttemptError(_Event, frozen=True, tag="k"):
 
 
 class Activated(_Event, frozen=True, tag="a"):
-    """The instance was resumed, with all stimuli that waited. `at` is what its code sees as the time.
+    """The instance was resumed, with all stimuli that waited.
 
-    `each` says that they were handed over one by one, each until the code came to rest. Release 0.1 handed over all
-    at once, and wrote no such mark; for a single stimulus both are the same, and the mark is left out.
+    Attributes:
+        number: counts the activations of the instance, from 1.
+        at: what its code sees as the time, in seconds since the Unix epoch.
+        each: whether the stimuli were handed over one by one, each until the code waited again.
+            Release 0.1 handed over all at once. For a single stimulus both are the same, and it is
+            left out.
     """
 
     number: Whole = msgspec.field(name="n")
@@ -87,9 +97,9 @@ class Activated(_Event, frozen=True, tag="a"):
 
 
 class Partial(_Event, frozen=True, tag="p"):
-    """Of the stimuli of the last activation only the first `handed` were handed over: the others wait for the next one.
+    """Only the first `handed` stimuli of the last activation were handed over.
 
-    It comes before the commands of that activation.
+    The others wait for the next activation. It comes before the commands of that activation.
     """
 
     handed: Whole = msgspec.field(name="h")
@@ -103,5 +113,10 @@ _decoder = msgspec.json.Decoder(list[Event])
 
 
 def decode(data: bytes) -> list[Event]:
-    """Events from JSON text. Raises `msgspec.DecodeError` or `msgspec.ValidationError`."""
+    """Decode the events of a segment.
+
+    Raises:
+        msgspec.DecodeError: these bytes are no JSON.
+        msgspec.ValidationError: this JSON is no list of events.
+    """
     return _decoder.decode(data)

@@ -1,8 +1,8 @@
-"""To workflow executors, in split mode only: one activation of one instance, with the stimuli since the last one.
+"""To workflow executors, in split mode only: one activation of one instance.
 
-On the wire: n number of the activation · v version of the instance, absent until its first decision · w when ·
-e stimuli · o one by one · g digest of the decision before · q sequence of the last segment before this activation ·
-x meta · k epoch · f first segment · s skipped stimuli.
+On the wire: n number of the activation · v version of the instance, absent until its first decision
+· w when · e stimuli · o one by one · g digest of the decision before · q sequence of the last
+segment before this activation · x meta · k epoch · f first segment · s skipped stimuli.
 """
 
 from __future__ import annotations
@@ -15,11 +15,25 @@ from infinitic.messages.events import Stimulus
 
 
 class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="activate", tag_field="t", gc=False):
-    """Resume the instance and answer with a `Decision`. `each` is that of the `Activated` in history.
+    """Resume the instance, and answer with a `Decision`. State engines send it.
 
-    Where the stimuli are large, or in several segments, they stay in history: from segment `first` (0: they are here),
-    without the first `skip` of them, up to the `Activated` of this number, in segment `sequence` or before.
-    `epoch` rises when the same activation is to be run anew: decisions for an older one count no more.
+    A duplicate is answered with the same decision once more, of which the first one counts.
+
+    Attributes:
+        activation: the number of the activation.
+        version: that of the code; None: the highest one.
+        at: what the code sees as the time, in seconds since the Unix epoch.
+        stimuli: what the code is handed. If they are large, or in several segments, they stay in
+            the history.
+        digest: that of the decision before. An executor with another one replays the instance.
+        sequence: that of the last segment of the history when this was sent.
+        meta: what the client that started the instance gave along.
+        each: see `Activated`.
+        epoch: rises when the same activation is to be run anew. Decisions for an older one do not
+            count.
+        first: the first segment with stimuli; 0: they are here. They end at the `Activated` of this
+            number, in segment `sequence` or before.
+        skip: how many stimuli, from segment `first` on, were handed over before.
     """
 
     activation: Whole = msgspec.field(name="n")

@@ -1,4 +1,4 @@
-"""Why something did not complete, as data: part of messages to the engine, to clients, and of history."""
+"""Why something did not complete, as data: part of messages and of the history."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from infinitic.errors import (
 from infinitic.failures import SMALLEST, fit
 
 MAX_CAUSES = 20
+"""Exceptions of a chain that are looked at."""
 
 
 class WorkflowStatus(StrEnum):
@@ -51,7 +52,15 @@ class CauseKind(StrEnum):
 class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
     """A `DeferredError` as data.
 
-    `name` is that of the service, workflow or channel; `id` that of the task or workflow; `limit` that of a receiver.
+    Attributes:
+        kind: which error it is.
+        name: that of the service, workflow or channel.
+        method: the name of the task or method; empty for a channel.
+        id: that of the task or workflow; empty for a channel.
+        last_failure: why a task failed.
+        failure: why a workflow failed.
+        cause: the error behind the failure of a workflow.
+        limit: that of a receiver.
     """
 
     kind: CauseKind
@@ -84,7 +93,7 @@ _KINDS: dict[type[DeferredError], CauseKind] = {
 
 
 def find_cause(error: BaseException) -> Cause | None:
-    """The first `DeferredError` found in an exception or the chain of exceptions behind it, as data."""
+    """Find the first `DeferredError` in an exception and those behind it. Returns it as data."""
     seen = 0
     current: BaseException | None = error
     while current is not None and seen < MAX_CAUSES:
@@ -127,7 +136,7 @@ def _to_cause(error: DeferredError) -> Cause | None:
 
 
 def make_error(cause: Cause) -> DeferredError:
-    """The `DeferredError` that a cause stands for."""
+    """Make the `DeferredError` that a cause stands for."""
     match cause.kind:
         case CauseKind.TASK_FAILED:
             failure = cause.last_failure or TaskFailure(ExceptionDetail("", ""))
@@ -151,22 +160,27 @@ def make_error(cause: Cause) -> DeferredError:
 
 
 def fit_method(failure: MethodFailure, limit: int) -> MethodFailure:
-    """The same failure, in at most `limit` bytes of JSON (4,096 or more), cut as `failures.fit` does.
+    """Cut the failure of a method until it fits.
 
-    If that is not enough, the causes behind the cause are left out, the deepest first, then the cause.
+    Its parts are cut as `failures.fit` does. If that is not enough, the causes are left out, the
+    deepest first.
+
+    Args:
+        failure: what is cut.
+        limit: bytes of JSON that it may have, 4,096 or more.
     """
     share = limit
-    while _size(failure) > limit:
+    while _measure(failure) > limit:
         share = max(share // 2, SMALLEST)
         failure = MethodFailure(fit(failure.exception, share), _fit_cause(failure.cause, share))
         if share == SMALLEST:
             break
-    while _size(failure) > limit and failure.cause is not None:
-        failure = replace(failure, cause=_without_deepest(failure.cause))
+    while _measure(failure) > limit and failure.cause is not None:
+        failure = replace(failure, cause=_drop_deepest(failure.cause))
     return failure
 
 
-def _size(failure: MethodFailure) -> int:
+def _measure(failure: MethodFailure) -> int:
     return len(msgspec.json.encode(failure))
 
 
@@ -181,5 +195,5 @@ def _fit_cause(cause: Cause | None, limit: int) -> Cause | None:
     )
 
 
-def _without_deepest(cause: Cause) -> Cause | None:
-    return None if cause.cause is None else replace(cause, cause=_without_deepest(cause.cause))
+def _drop_deepest(cause: Cause) -> Cause | None:
+    return None if cause.cause is None else replace(cause, cause=_drop_deepest(cause.cause))

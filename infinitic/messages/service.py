@@ -1,4 +1,7 @@
-"""To service executors: one attempt of one task."""
+"""To service executors: one attempt of one task.
+
+All times are in seconds since the Unix epoch.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,16 @@ from infinitic.messages.decoding import make_decoder
 
 
 class ExecuteTask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="task", tag_field="t", gc=False):
-    """Run this task once more. On the wire:
+    """Run one attempt of a task. State engines send it; executors send it again after a death.
 
-    w workflow id · n workflow name · v workflow version · p position · u run · q sequence of the segment that holds the
-    request · s service · m task name · a arguments · rs retry sequence · ri retry index · d deaths: how many
-    processes died while they ran it · f last failure · g tags · x meta · at when it was first sent · k how many times
-    it was asked whether another executor has it: above 0, it is asked again before it is run
+    A duplicate is run again: tasks run at least once. Its report changes nothing. All deliveries of
+    an attempt have the same `attempt`, all attempts of a task the same `task_id`.
+
+    On the wire: w workflow id · n workflow name · v workflow version · p position · u run ·
+    q sequence of the segment that holds the request · s service · m task name · a arguments ·
+    rs retry sequence · ri retry index · d deaths: how many processes died while they ran it ·
+    f last failure · g tags · x meta · at when it was first sent · k how many times it was asked
+    whether another executor has it: above 0, it is asked again before it is run.
     """
 
     workflow_id: Name = msgspec.field(name="w")

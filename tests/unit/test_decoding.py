@@ -32,36 +32,52 @@ def nested(depth: int) -> bytes:
         (b"no message", "malformed"),
         (b'{"t":"\xff"}', "can't decode byte 0xff"),
         (signal(value=b'"\xff"'), "can't decode byte 0xff"),
-        (b'{"t":"signal"}', "missing required field"),
-        (b'{"t":5}', "Expected `str`"),
-        (b'{"at":1}', "missing required field `t`"),
-        (nested(100_000), "Expected `object`"),
+        (b'{"t":"signal"}', "the field 'made_at' is missing"),
+        (b'{"t":5}', "xpected `str`"),
+        (b'{"at":1}', "the field 't' is missing"),
+        (nested(100_000), "xpected `object`"),
         (signal(value=nested(100_000)), "recursion"),
         (signal(value=nested(MAX_DEPTH)), "nested deeper"),
         (signal(at=b"NaN"), "invalid character"),
         (signal(at=b"1e999"), "out of range"),
-        (signal(at=b"-1"), r"Expected `float` >= 0.0 - at `\$.at`"),
-        (signal(at=b"1e20"), r"Expected `float` <= 1000000000000.0 - at `\$.at`"),
-        (signal(at=b"true"), "Expected `float`"),
-        (b'{"t":"signal","at":1,"i":"","c":"c","v":1}', r"length >= 1 - at `\$.i`"),
-        (b'{"t":"signal","at":1,"i":"%b","c":"c","v":1}' % (b"x" * 256), r"length <= 255 - at `\$.i`"),
+        (signal(at=b"-1"), r"the field 'made_at' is -1.* \(expected `float` >= 0.0\)"),
+        (signal(at=b"1e20"), r"the field 'made_at' is 1e\+?20.* \(expected `float` <= 1000000000000.0\)"),
+        (signal(at=b"true"), "xpected `float`"),
+        (b'{"t":"signal","at":1,"i":"","c":"c","v":1}', r'the field .signal_id. is "" .*length >= 1'),
+        (
+            b'{"t":"signal","at":1,"i":"%b","c":"c","v":1}' % (b"x" * 256),
+            r"the field 'signal_id' is .x{79}… .*length <= 255",
+        ),
         (b'{"t":"signal","at":1,"i":"s","c":"%b","v":1}' % ("ü" * 128).encode(), "channel has 256 bytes"),
         (b'{"t":"signal","at":1,"i":"s","c":"%b","v":1}' % (rb"\u00fc" * 128), "channel has 256 bytes"),
         (b'{"t":"wait","at":1,"r":["%b","1"]}' % ("ü" * 128).encode(), "reply_to: client has 256 bytes"),
-        (b'{"t":"wait","at":1,"r":["%b","1"]}' % (b"x" * 9000), r"length <= 255 - at `\$.r\[0\]`"),
-        (b'{"t":"decision","at":1,"n":1%b}' % (b"0" * 40), r"Expected `int` <= 9007199254740991 - at `\$.n`"),
+        (b'{"t":"wait","at":1,"r":["%b","1"]}' % (b"x" * 9000), "the field 'reply_to.client' is .*length <= 255"),
+        (
+            b'{"t":"decision","at":1,"n":1%b}' % (b"0" * 40),
+            r"the field 'activation' is 1.* \(expected `int` <= 9007199254740991\)",
+        ),
         (b'{"t":"decision","at":1,"n":1%b}' % (b"0" * 9000), "out of range"),
-        (b'{"t":"decision","at":1,"n":1,"s":-5}', r"Expected `float` >= 0.0 - at `\$.s`"),
-        (b'{"t":"decision","at":1,"n":1,"c":[{"t":"timer","p":-1,"d":0}]}', r"Expected `int` >= 0 - at `\$.c\[0\].p`"),
-        (b'{"t":"task_completed","at":1,"p":-1,"v":1}', r"Expected `int` >= 0 - at `\$.p`"),
-        (b'{"t":"task_completed","at":1,"p":1.5,"v":1}', "Expected `int`"),
+        (b'{"t":"decision","at":1,"n":1,"s":-5}', r"the field 'retention' is -5.* \(expected `float` >= 0.0\)"),
+        (
+            b'{"t":"decision","at":1,"n":1,"c":[{"t":"timer","p":-1,"d":0}]}',
+            r"the field 'commands\[0\].position' is -1.* \(expected `int` >= 0\)",
+        ),
+        (b'{"t":"task_completed","at":1,"p":-1,"v":1}', r"the field 'position' is -1.* \(expected `int` >= 0\)"),
+        (b'{"t":"task_completed","at":1,"v":1}', "the field 'position' is missing$"),
+        (b'{"t":"task_failed","at":1,"p":0,"f":{}}', "the field 'failure.exception' is missing$"),
+        (b'{"t":"task_failed","at":1,"p":0,"f":{"exception":{"name":1}}}', "'failure.exception.name' is 1 "),
+        (b'{"t":"task_failed","at":1,"p":0,"f":{"exception":[1,2]}}', "'failure.exception' is an array of 2 "),
+        (b'{"t":"task_completed","at":1,"p":"\xff","v":1}', "xpected `int`"),
+        (b'{"t":"task_completed","at":1,"p":"%b","v":1}' % (rb"\ud800"), "xpected `int`|no input"),
+        (b'{"t":"start","at":1,"m":"x","a":[],"x":{"key":5}}', "a value in the field 'meta' is wrong"),
+        (b'{"t":"task_completed","at":1,"p":1.5,"v":1}', "xpected `int`"),
         (
             b'{"t":"task_failed","at":1,"p":1,"f":{"exception":{"name":"x","message":""},"retry_index":-3}}',
-            r"Expected `int` >= 0 - at `\$.f.retry_index`",
+            r"the field 'failure.retry_index' is -3.* \(expected `int` >= 0\)",
         ),
         (
             b'{"t":"attempt_failed","at":1,"p":1,"q":1,"d":-1,"f":{"exception":{"name":"x","message":""}}}',
-            r"Expected `float` >= 0.0 - at `\$.d`",
+            "the field 'delay' is -",
         ),
     ],
     ids=lambda each: each if isinstance(each, str) else "",
@@ -73,15 +89,15 @@ def test_S38_an_input_that_is_none_or_breaks_a_limit_is_undecodable(body: bytes,
 
 def test_S38_every_audience_has_limits() -> None:
     task = service.encode(samples.ATTEMPTS[0])
-    with pytest.raises(UndecodableMessage, match=r"length <= 255 - at `\$.n`"):
+    with pytest.raises(UndecodableMessage, match=r"the field 'workflow_name' is .*length <= 255"):
         service.decode(task.replace(b'"Trip"', b'"%b"' % (b"x" * 9000)))
-    with pytest.raises(UndecodableMessage, match=r"Expected `int` >= 0 - at `\$.ri`"):
+    with pytest.raises(UndecodableMessage, match=r"the field 'retry_index' is -.*expected `int` >= 0"):
         service.decode(task.replace(b'"ri":2', b'"ri":-2'))
-    with pytest.raises(UndecodableMessage, match=r"Expected `int` >= 0 - at `\$.n`"):
+    with pytest.raises(UndecodableMessage, match=r"the field 'activation' is -.*expected `int` >= 0"):
         executor.decode(b'{"t":"activate","n":-1,"w":0}')
-    with pytest.raises(UndecodableMessage, match=r"Expected `int` >= 0 - at `\$.e\[0\].p`"):
+    with pytest.raises(UndecodableMessage, match=r"the field 'stimuli\[0\].position' is -.*expected `int` >= 0"):
         executor.decode(b'{"t":"activate","n":1,"w":0,"e":[{"t":"f","p":-7}]}')
-    with pytest.raises(UndecodableMessage, match=r"length <= 255 - at `\$.q`"):
+    with pytest.raises(UndecodableMessage, match=r"the field 'request' is .*length <= 255"):
         client.decode(client.encode(client.Applied("x" * 300)))
 
 
@@ -184,6 +200,5 @@ def _fields_out_of_bounds() -> list[tuple[Any, str, Any]]:
 def test_S38_no_field_is_taken_out_of_its_bounds(message: Any, field: str, value: Any) -> None:
     audience: Any = service if isinstance(message, service.ExecuteTask) else engine
     assert audience.decode(audience.encode(message)) == message
-    wire_name = next(each.encode_name for each in msgspec.structs.fields(message) if each.name == field)
-    with pytest.raises(UndecodableMessage, match=rf"`\$\.{wire_name}`|{field} has 256 bytes"):
+    with pytest.raises(UndecodableMessage, match=rf"the field '{field}' is |{field} has 256 bytes"):
         audience.decode(audience.encode(msgspec.structs.replace(message, **{field: value})))
