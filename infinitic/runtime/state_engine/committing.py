@@ -167,7 +167,7 @@ class Committing:
             self.tell_stalled(step.lane.key, step.draft.fault or WorkflowCodeError(head.stalled))
         if before is None or head.methods is not before.methods:
             for event in transition.events:
-                if event.__class__ is FailMethod:
+                if type(event) is FailMethod:
                     self._tell_failed(head, event)
 
     def _tell_failed(self, head: WorkflowHead, event: FailMethod) -> None:
