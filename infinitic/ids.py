@@ -7,6 +7,7 @@ same ids, and a repeat is recognised wherever it lands (rule S10).
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from urllib.parse import unquote
 
 from infinitic.bounds import MAX_NAME_BYTES
@@ -51,8 +52,9 @@ def attempt_id(workflow_id: str, position: int, run: int, retry_sequence: int, r
 
     It tells which attempt the message is about if nobody can decode the message.
     """
-    task = task_id(workflow_id, run, position)
-    return f"{task}/{run}/{retry_sequence}/{retry_index}" if run or retry_sequence or retry_index else task
+    if not (run or retry_sequence or retry_index):
+        return f"{workflow_id}-{position}"
+    return f"{task_id(workflow_id, run, position)}/{run}/{retry_sequence}/{retry_index}"
 
 
 def attempt_of(message_id: str) -> tuple[str, int, int, int, int] | None:
@@ -83,10 +85,8 @@ def task_message_id(workflow_name: str, attempt: str) -> str:
     It tells whom to answer if nobody can decode the message. The name is left out if the id would
     have more than 255 characters: brokers count ids towards the size of a message.
     """
-    name = workflow_name
-    if "/" in name or "%" in name:
-        name = name.replace("%", "%25").replace("/", "%2F")
-    return f"{name}/{attempt}" if len(name) + len(attempt) < MAX_NAME_BYTES else attempt
+    message_id = f"{_escape(workflow_name)}/{attempt}"
+    return message_id if len(message_id) <= MAX_NAME_BYTES else attempt
 
 
 def task_message_of(message_id: str) -> tuple[str, tuple[str, int, int, int, int]] | None:
@@ -96,6 +96,11 @@ def task_message_of(message_id: str) -> tuple[str, tuple[str, int, int, int, int
     if not name or attempt is None:
         return None
     return unquote(name), attempt
+
+
+@lru_cache(1000)
+def _escape(name: str) -> str:
+    return name.replace("%", "%25").replace("/", "%2F")
 
 
 def _is_number(text: str) -> bool:

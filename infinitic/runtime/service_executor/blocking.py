@@ -1,7 +1,8 @@
 """Where blocking code runs: in threads, or inline where time is virtual.
 
-A thread cannot be stopped from outside. One whose caller was cancelled is *abandoned*: it is counted until its function
-returns, and the log says where it is. Threads are daemons: none keeps the process from ending.
+A thread cannot be stopped from outside. If its caller is cancelled, the thread is *abandoned*: it
+is counted until its function returns, and the log says where it is. Threads are daemons, so none of
+them keeps the process from ending.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from infinitic.runtime.wakeup import wake
 _logger = logging.getLogger("infinitic.executor")
 
 Blocking = Callable[[Callable[[], object]], Awaitable[object]]
-"""Runs a plain function that may block, with a copy of the caller's context, and gives what it returns."""
+"""Runs a plain function that may block, and returns what it returns."""
 
 IDLE_SECONDS = 10.0
 """A thread without work ends after this time, when another one is given work."""
@@ -45,27 +46,35 @@ class _Call:
 
 
 class Threads:
-    """Runs blocking functions in daemon threads, each in one of its own. Called as `Blocking` is.
+    """Runs blocking functions in daemon threads, each in a thread of its own. It is a `Blocking`.
 
-    Unlike a pool with a limit it never lets a call wait: who calls decides how many run at once, by looking at
-    `abandoned`.
+    A call never waits for a free thread, as it would in a pool with a limit. The caller decides how
+    many run at once, and looks at `abandoned` for that.
 
     Args:
-        name: whose threads they are, for the log.
+        name: the name of the service, for the log.
+
+    Attributes:
+        abandoned: how many threads still run whose caller was cancelled.
     """
 
     def __init__(self, name: str) -> None:
         self.abandoned = 0
-        """How many threads still run whose caller was cancelled."""
         self._name = name
         self._idle: deque[tuple[float, _Thread]] = deque()
         self._fewer: asyncio.Future[None] | None = None
         self._closed = False
 
     async def __call__(self, function: Callable[[], object]) -> object:
-        """Run a function, and give what it returns or raise what it raises, also `SystemExit`.
+        """Run a function in a thread, and return what it returns.
 
         Cancelling this does not stop the function.
+
+        Args:
+            function: what to run. What it needs of context variables, it has to bring along.
+
+        Raises:
+            BaseException: what the function raises, also `SystemExit`.
         """
         loop = asyncio.get_running_loop()
         call = _Call(function, loop)
@@ -89,12 +98,12 @@ class Threads:
             raise
 
     async def wait_for_fewer(self) -> None:
-        """Return when an abandoned thread has ended."""
+        """Return when the function of an abandoned thread has ended."""
         self._fewer = asyncio.get_running_loop().create_future()
         await self._fewer
 
     def close(self) -> None:
-        """End the threads, those that work once that is done."""
+        """End the threads. One that runs a function ends after it."""
         self._closed = True
         while self._idle:
             self._idle.pop()[1].end()

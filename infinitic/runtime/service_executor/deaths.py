@@ -58,7 +58,10 @@ class Trials:
             self._busy = work.on_trial = False
 
     def choose_delay(self) -> float:
-        """Choose after how many seconds a suspect that may not run comes again: later than the one before."""
+        """Choose the seconds until a suspect that may not run comes again.
+
+        Each one comes a little later than the one before it.
+        """
         self._behind += 1
         return TURN_SECONDS * self._behind
 

@@ -117,7 +117,7 @@ class Doubts:
         return True
 
     async def _decide(self, works: list[Work], heard: Mapping[Attempt, bool]) -> None:
-        """Act on the answers, for many attempts at once. If this is cancelled, the rest is handed back."""
+        """Act on the answers, for many attempts at once. Cancelled, it hands back the rest."""
         done = [work for work in works if heard.get(work.attempt)]
         now = self._clock.now()
         again: list[tuple[Work, Outbound]] = []

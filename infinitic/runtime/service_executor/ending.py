@@ -52,7 +52,7 @@ class HandBack:
         self._resender.handed_back += self._in_hand.remove_idle()
 
     async def drain(self) -> None:
-        """Stop receiving, hand back what has not begun, and wait until all that runs is reported."""
+        """Stop receiving, hand back what has not begun, and wait until the rest is reported."""
         in_hand = self._in_hand
         in_hand.draining = True
         self.stop_taking()
@@ -61,7 +61,7 @@ class HandBack:
             await in_hand.wait_for_change()
 
     async def hand_back_all(self) -> None:
-        """Publish reports that are left, and hand back all the rest, also attempts that were cancelled.
+        """Publish the reports that are left, and hand back the rest, also what was cancelled.
 
         If the broker does not take it, the deliveries go back as they are, when the subscription
         is closed. They run again.

@@ -1,4 +1,4 @@
-"""What a service executor has in hand, and what it knows of attempts that it has not in hand any more.
+"""What a service executor has in hand, and what it still knows of what it had before.
 
 An attempt is in hand from its first delivery until its report is published. All parts of the
 executor share one `TasksInHand`: taking adds to it, reporting removes, and ending hands back.

@@ -39,15 +39,16 @@ class Inquiry:
     Args:
         service: the name of the service.
         publisher: publishes questions and answers.
-        known: of some attempts those that this executor knows: True if it has published their report, else False.
+        find_known: gives those of some attempts that this executor knows: True for one whose report
+            it has published, False for one that it has in hand.
     """
 
     def __init__(
-        self, service: str, publisher: Publisher, known: Callable[[Iterable[Attempt]], dict[Attempt, bool]]
+        self, service: str, publisher: Publisher, find_known: Callable[[Iterable[Attempt]], dict[Attempt, bool]]
     ) -> None:
         self._topic = topics.service_control(service)
         self._publisher = publisher
-        self._known = known
+        self._find_known = find_known
         self._consumer: Consumer | None = None
         self._closed = False
         self._heard: dict[Attempt, bool] = {}
@@ -55,23 +56,28 @@ class Inquiry:
         self._complete: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
-        """Hear what is asked from here on."""
+        """Subscribe to questions and answers. What was asked before is not heard."""
         transport, topic = self._publisher.transport, self._topic
         self._consumer = await retry_while_unavailable(
             f"Subscribing to {topic.name}",
             lambda: transport.subscribe(topic, SUBSCRIPTION, PREFETCH, durable=False),
         )
-        if self._closed:  # meanwhile: nobody would look at what comes
+        if self._closed:
+            # It was closed meanwhile: nobody would look at what comes.
             await self._consumer.close()
 
     async def close(self) -> None:
-        """Hear no more."""
+        """Unsubscribe."""
         self._closed = True
         if self._consumer is not None:
             await self._consumer.close()
 
     async def run(self) -> None:
-        """Answer until cancelled. A consumer that is lost, by the broker or with its topic, is replaced."""
+        """Answer until cancelled. A consumer that is lost is replaced.
+
+        Raises:
+            UnsupportedCapability: the broker has no such topics.
+        """
         losses = Losses()
         while not self._closed:
             losses.note_joined()
@@ -125,13 +131,23 @@ class Inquiry:
                     asked |= dict.fromkeys(message.attempts)
                 else:
                     self._hear(message)
-            if known := list(self._known(asked).items()):
-                await self._send(*(_alive(known[start : start + PAGE]) for start in range(0, len(known), PAGE)))
+            if known := list(self._find_known(asked).items()):
+                await self._send(*(_make_answer(known[start : start + PAGE]) for start in range(0, len(known), PAGE)))
 
     async def ask(self, attempts: Iterable[Attempt]) -> dict[Attempt, bool]:
-        """Those of these attempts that an executor has in hand (False), or whose report it has published (True).
+        """Ask who has these attempts. It takes a second, or less if all of them are known.
 
-        It takes a second, or less if all are known. One question at a time.
+        There is one question at a time. If the broker refuses the question, nobody is heard.
+
+        Args:
+            attempts: the attempts.
+
+        Returns:
+            Those that some executor knows: True if it has published the report, False if it has
+            the attempt in hand. What nobody knows is left out.
+
+        Raises:
+            TransportClosed: the connection is closed for good.
         """
         self._asked = set(attempts)
         self._heard = {}
@@ -164,7 +180,7 @@ class Inquiry:
         )
 
 
-def _alive(known: Iterable[tuple[Attempt, bool]]) -> Alive:
+def _make_answer(known: Iterable[tuple[Attempt, bool]]) -> Alive:
     pairs = list(known)
     return Alive(
         tuple(attempt for attempt, done in pairs if not done), tuple(attempt for attempt, done in pairs if done)

@@ -128,7 +128,7 @@ class ReportPublisher:
             topic = topics.workflow_engine(check_name("The name of a workflow", name))
         except UsageError:
             return
-        report = self._attempts.fail_unread(attempt, why)
+        report = self._attempts.failures.make_unread(attempt, why)
         outgoing = Outgoing(topic, Message(ids.attempt_id(*attempt), workflow_id, engine.encode(report)))
         try:
             await retry_while_refused("Publishing that a task failed", lambda: self._publisher.publish([outgoing]))
@@ -148,7 +148,7 @@ class ReportPublisher:
     async def _fail(self, message: ExecuteTask, deliveries: list[Delivery], error: MessageTooLarge) -> None:
         """Report that a task has failed because the broker takes less than it said at the start."""
         _logger.error("%s: a task fails, since its message or report is too large: %s", self._topic.name, error)
-        smaller = self._attempts.fail_oversized(message, error, error.limit)
+        smaller = self._attempts.failures.make_oversized(message, error, error.limit)
         try:
             await retry_while_refused("Publishing that a task failed", lambda: self._publisher.publish([smaller]))
         except TransportClosed:

@@ -1,4 +1,4 @@
-"""Third step: publish the reports of attempts, and acknowledge the deliveries that are done with them.
+"""Third step: publish the reports of attempts, and acknowledge their deliveries.
 
 An attempt is done when its report is published, not before. If the process dies between the two,
 the message comes again and the attempt runs once more: a task runs at least once.
@@ -77,7 +77,9 @@ class ReportQueue:
             self._group.create_task(self._publish(topic))
 
     async def publish_rest(self) -> None:
-        """Publish what is left, and acknowledge what has been reported. Called once `begin` is over.
+        """Publish what is left, and acknowledge what has been reported.
+
+        It is called when the group of `begin` has ended.
 
         Raises:
             TransportError: the broker is closed, or refuses an acknowledgement.
@@ -104,7 +106,7 @@ class ReportQueue:
                 self._wanted[topic] = loop.create_future()
                 await self._wanted[topic]
             count = len(waiting)
-            # The sum of all topics is known; only if that is too large, this topic is looked into.
+            # Only if all topics together are too large, the reports of this one are measured.
             if self._in_hand.report_bytes > CHUNK_BYTES:
                 count = count_for_chunk(work.report_bytes for work in waiting)
             works = waiting[:count]
@@ -118,7 +120,7 @@ class ReportQueue:
             self.publishing -= 1
 
     async def _settle(self, works: list[Work]) -> None:
-        """Forget attempts whose reports are published: a repeat is acknowledged at once from here on."""
+        """Forget attempts whose reports are published. From here on, repeats are only acknowledged."""
         in_hand = self._in_hand
         deliveries: list[Delivery] = []
         for work in works:
@@ -131,12 +133,12 @@ class ReportQueue:
         try:
             await self._subscription.ack_if_held(deliveries)
         except asyncio.CancelledError:
-            # What is not acknowledged comes again, and runs again elsewhere: `publish_rest` does it.
+            # `publish_rest` does it: what is not acknowledged would run again elsewhere.
             self._unacknowledged += deliveries
             raise
 
     async def _publish_refused(self, work: Work) -> None:
-        """Publish a report that the broker has refused, once it takes it. No other report waits for that."""
+        """Publish a report once the broker, which has refused it, takes it. Others go on."""
         await self._publisher.publish_refused(work)
         await self._settle([work])
         self._in_hand.notify()

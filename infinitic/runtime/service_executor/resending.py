@@ -74,7 +74,14 @@ class Resender:
             await asyncio.shield(self._begin(self._subscription.ack_if_held(deliveries), 0))
 
     def give_up_soon(self, delivery: Delivery, why: UndecodableMessage) -> None:
-        """Have a delivery become a dead letter that cannot be decoded, and its workflow told of it."""
+        """Send a delivery that cannot be decoded to the dead letters, and tell its workflow.
+
+        It does not wait for that.
+
+        Args:
+            delivery: the delivery. It is acknowledged after that.
+            why: what is wrong with it.
+        """
         self._begin(self._give_up(delivery, why), 1)
 
     async def hand_back(self) -> None:
@@ -118,7 +125,7 @@ class Resender:
             await self._settle(outbound)
 
     async def _send_refused(self, outbound: Outbound, error: TransportError) -> None:
-        """Send a message that the broker refused. If it does so for a minute, it becomes a dead letter."""
+        """Send a message that the broker refused, for a minute. Then it becomes a dead letter."""
         what = f"Sending a task to {self._topic.name} again"
         try:
             if isinstance(error, MessageTooLarge):
@@ -135,7 +142,7 @@ class Resender:
             await self._settle([outbound])
 
     async def _settle(self, outbound: Sequence[Outbound]) -> None:
-        """Acknowledge the deliveries that published messages replace, also those that joined them meanwhile."""
+        """Acknowledge the deliveries of published messages, also those that joined meanwhile."""
         while deliveries := [delivery for each in outbound for delivery in each.deliveries]:
             await self._subscription.ack_if_held(deliveries)
             settled = set(map(id, deliveries))

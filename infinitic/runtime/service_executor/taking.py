@@ -49,7 +49,8 @@ class TaskIntake:
         clock: the time of day.
         concurrency: how many attempts run at once.
         threads: where `def` tasks run, if it counts those that are abandoned.
-        counts_redeliveries: False if the broker forgets in a crash how often it delivered a message.
+        counts_redeliveries: False if a crash makes the broker forget how often it delivered
+            a message.
     """
 
     def __init__(
@@ -172,7 +173,10 @@ class TaskIntake:
         return None
 
     def _is_suspicious(self, delivery: Delivery) -> bool:
-        """True if a process may have died with it before this executor came, which the broker does not tell."""
+        """True if a process may have died with it before this executor came.
+
+        Only a broker that forgets redeliveries makes that question necessary.
+        """
         self._suspicious -= 1
         return delivery.published_at < self._subscribed_at
 
