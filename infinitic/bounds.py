@@ -17,7 +17,10 @@ MAX_SECONDS = 1e12
 """The longest duration and the latest instant in a message: 30,000 years."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_BYTES)]
-"""A name or an id. The decoder counts characters; `messages.decoding` counts bytes, where they differ."""
+"""A name or an id.
+
+The decoder counts its characters. `messages.decoding` counts its bytes where these are more.
+"""
 NoName = Annotated[str, Meta(max_length=MAX_NAME_BYTES)]
 """A name or an id that may be empty."""
 Whole = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]

@@ -32,7 +32,14 @@ class SystemClock(Clock):
 
 
 def to_seconds(duration: object) -> float:
-    """A duration as `float` seconds. Raises `UsageError` for anything but a finite number or a timedelta."""
+    """Convert a duration to seconds.
+
+    Args:
+        duration: a number of seconds, or a timedelta.
+
+    Raises:
+        UsageError: it is neither, or it is not finite.
+    """
     seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not abs(seconds) < 1e12:
         raise UsageError(f"A duration is a finite number of seconds or a timedelta, not {duration!r}")
@@ -40,12 +47,16 @@ def to_seconds(duration: object) -> float:
 
 
 def to_instant(moment: datetime) -> float:
-    """An aware datetime as seconds since the Unix epoch. Raises `UsageError` for a naive one."""
+    """Convert an aware datetime to seconds since the Unix epoch.
+
+    Raises:
+        UsageError: the datetime has no time zone.
+    """
     if moment.tzinfo is None:
         raise UsageError(f"{moment!r} has no time zone: use an aware datetime, e.g. datetime.now(UTC)")
     return moment.timestamp()
 
 
 def to_datetime(instant: float) -> datetime:
-    """Seconds since the Unix epoch as an aware UTC datetime."""
+    """Convert seconds since the Unix epoch to an aware datetime in UTC."""
     return datetime.fromtimestamp(instant, UTC)

@@ -3,15 +3,15 @@
 ::
 
     InfiniticError
-    ├── UsageError                     the call or the declaration is wrong; raised before anything is sent
-    │   ├── PayloadError               a value does not fit its type hint or cannot be serialized
-    │   │   └── PayloadTooLargeError   a value is above the limit of the broker or the storage
-    │   ├── RegistrationError          a service or workflow cannot be registered as it is written
-    │   └── ConfigurationError         a configuration cannot work as it is written
+    ├── UsageError                     a call or declaration is wrong; nothing was sent
+    │   ├── PayloadError               a value does not fit its type hint
+    │   │   └── PayloadTooLargeError   a value is above the limit of broker or storage
+    │   ├── RegistrationError          a service or workflow class is written wrongly
+    │   └── ConfigurationError         a configuration cannot work
     │       └── MissingDriverError     an optional dependency is not installed
-    ├── DecodingError                  bytes that arrived cannot be decoded by the type hint
-    ├── PayloadUnavailable             a payload codec cannot do its work now (a key service is away); try again
-    ├── DeferredError                  what was awaited did not complete: catch this in workflows and clients
+    ├── DecodingError                  bytes that arrived do not fit the type hint
+    ├── PayloadUnavailable             a payload codec cannot do its work now
+    ├── DeferredError                  what was awaited did not complete
     │   ├── TaskFailedError
     │   ├── TaskTimedOutError
     │   ├── TaskCanceledError
@@ -19,14 +19,16 @@
     │   ├── WorkflowTimedOutError
     │   ├── WorkflowCanceledError
     │   ├── WorkflowUnknownError
-    │   ├── RequestRefusedError        the request is among the dead letters
+    │   ├── RequestRefusedError        the request went to the dead letters
     │   └── ChannelClosedError
-    ├── NonDeterminismError            today's code asks for something else than the history holds
-    ├── WorkflowCodeError              the engine cannot run this workflow code; the instance stalls
+    ├── NonDeterminismError            the code differs from the history
+    ├── WorkflowCodeError              the engine cannot run this workflow code
     ├── TransportError                 see `infinitic.transport`
     └── StorageError                   see `infinitic.storage`
 
-Every error pickles. Errors of a driver are chained as ``__cause__``.
+In workflows and clients, catch `DeferredError` or one of its subclasses. A `UsageError` is a
+mistake in the program: do not catch it, but correct the call. Every error can be pickled. Errors of
+a driver are chained as ``__cause__``.
 """
 
 from __future__ import annotations
@@ -43,27 +45,54 @@ class InfiniticError(Exception):
 
 
 class UsageError(InfiniticError):
-    """The call or the declaration is wrong. Raised at the call, before anything is sent."""
+    """The call or the declaration is wrong.
+
+    It is raised at the call, and nothing was sent. Correct the program: trying again does not help.
+    """
 
 
 class PayloadError(UsageError):
-    """A value does not fit its type hint, or cannot be serialized without being changed."""
+    """A value does not fit its type hint, or would arrive as another value.
+
+    It is raised where the value is given: at a call, or where a task or method returns it. The
+    message names the place. Change the value or the type hint.
+    """
 
 
 class PayloadTooLargeError(PayloadError):
-    """A value is larger than the broker or the storage takes."""
+    """A value is larger than the broker or the storage takes.
+
+    The message says how large it is, and what is allowed. Send less, or store the data elsewhere
+    and send its key.
+    """
 
 
 class RegistrationError(UsageError):
-    """A service or a workflow cannot be registered as it is written."""
+    """The class of a service or a workflow cannot work as it is written.
+
+    It is raised when the class is defined, registered or first used. The message says what to
+    change.
+    """
 
 
 class ConfigurationError(UsageError):
-    """A configuration cannot work as it is written."""
+    """A configuration cannot work as it is written.
+
+    It is raised when a file is loaded, or a worker or client is made of it. The message names the
+    key and its line, if there is a file.
+    """
 
 
 class MissingDriverError(ConfigurationError):
-    """An adapter needs an optional dependency that is not installed. The message has the command that installs it."""
+    """An adapter needs a driver that is not installed.
+
+    The message contains the command that installs it.
+
+    Args:
+        adapter: the name of the adapter.
+        extra: the extra of `infinitic` that contains the driver.
+        module: what could not be imported, if it is known.
+    """
 
     def __init__(self, adapter: str, extra: str, module: str | None = None) -> None:
         missing = "" if module is None else f" ({module} cannot be imported)"
@@ -77,21 +106,30 @@ class MissingDriverError(ConfigurationError):
 
 
 class DecodingError(InfiniticError):
-    """Bytes that arrived cannot be decoded by the type hint of the receiver, or a payload codec says they never can."""
+    """Bytes that arrived cannot be decoded by the type hint of the receiver.
+
+    The sender may have another version of the class. A payload codec raises it for bytes that it
+    can never decode. A task fails then, and a workflow stalls: correct the code, and retry.
+    """
 
 
 class PayloadUnavailable(InfiniticError):
-    """A payload codec cannot do its work now: a key service is away, say. Trying again later may work.
+    """A payload codec cannot do its work now, for instance because its key service is away.
 
-    Compare `DecodingError` and `PayloadError`, with which a codec says that trying again is useless.
+    Codecs raise it. Workers try again. A client gets it from the call, and may try again later. To
+    say that trying again is useless, a codec raises `DecodingError` or `PayloadError` instead.
     """
 
 
 class ExceptionDetail(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An exception as data: it travels between processes, its class does not.
+    """An exception as data. The receiver need not have its class.
 
-    `name` is the qualified class name, `traceback` the formatted text, `cause` the chained exception,
-    `attributes` the attributes of the exception that are plain JSON.
+    Attributes:
+        name: the qualified name of its class.
+        message: its text.
+        traceback: its formatted traceback.
+        cause: the exception behind it.
+        attributes: those of its attributes that are plain JSON.
     """
 
     name: str
@@ -112,8 +150,13 @@ class ExceptionDetail(msgspec.Struct, frozen=True, omit_defaults=True):
 class TaskFailure(msgspec.Struct, frozen=True, omit_defaults=True):
     """One failed attempt of a task.
 
-    `at` is in seconds since the Unix epoch; `retry_index` counts the attempts from 0, `retry_sequence` the
-    retries that an operator asked for; `previous` is the failure of the attempt before.
+    Attributes:
+        exception: what it raised.
+        worker_name: the worker that ran it.
+        retry_index: the number of the attempt, from 0.
+        retry_sequence: how often an operator asked for the task again.
+        at: when it failed, in seconds since the Unix epoch.
+        previous: the failure of the attempt before.
     """
 
     exception: ExceptionDetail
@@ -125,7 +168,16 @@ class TaskFailure(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class DeferredError(InfiniticError):
-    """What was awaited did not complete. Each subclass says which call it was."""
+    """What was awaited did not complete: the base class for tasks, workflows and channels.
+
+    It is raised where a workflow or a client awaits the result. Each subclass says which call it
+    was, and why it did not complete. ::
+
+        try:
+            await self.payment.charge(order)
+        except TaskFailedError as error:
+            log(error.last_failure)
+    """
 
     def __init__(self, message: str, **fields: Any) -> None:
         super().__init__(message)
@@ -162,7 +214,11 @@ class _TaskError(DeferredError):
 
 
 class TaskFailedError(_TaskError):
-    """A task failed, and no attempt is left. `last_failure` tells why."""
+    """A task failed, and its retry policy allows no further attempt.
+
+    `last_failure` says what the last attempt raised. A workflow may catch it, and go on in another
+    way.
+    """
 
     _sentence = "failed"
 
@@ -173,13 +229,20 @@ class TaskFailedError(_TaskError):
 
 
 class TaskTimedOutError(_TaskError):
-    """A task did not complete within its total timeout."""
+    """A task did not complete within its total timeout.
+
+    An attempt may still run, and its result is ignored. Whoever catches this must reckon that the
+    task may have had its effect.
+    """
 
     _sentence = "did not complete within its total timeout"
 
 
 class TaskCanceledError(_TaskError):
-    """A task was cancelled with ``deferred.cancel()``, or a timer was."""
+    """A task or a timer was cancelled with ``deferred.cancel()``.
+
+    An attempt that runs is not stopped. Its result is ignored.
+    """
 
     _sentence = "was cancelled"
 
@@ -206,8 +269,8 @@ class _WorkflowError(DeferredError):
 class WorkflowFailedError(_WorkflowError):
     """A method of a workflow raised.
 
-    `failure` is what it raised, as data. `cause` is the `DeferredError` behind it, as deep as it goes, or
-    None if the workflow's own code raised.
+    `failure` is what it raised, as data. `cause` is the `DeferredError` behind it, as deep as it
+    goes; None if the code of the workflow itself raised. The workflow is not run again.
     """
 
     _sentence = "failed"
@@ -227,27 +290,35 @@ class WorkflowFailedError(_WorkflowError):
 
 
 class WorkflowTimedOutError(_WorkflowError):
-    """A workflow did not complete within the timeout of its caller; it runs on."""
+    """A workflow did not complete within the timeout of its caller.
+
+    The workflow goes on. The caller can wait for it again by its handle.
+    """
 
     _sentence = "did not complete within its total timeout"
 
 
 class WorkflowCanceledError(_WorkflowError):
-    """A workflow was cancelled."""
+    """A workflow was cancelled, by a client or an operator, before it completed."""
 
     _sentence = "was cancelled"
 
 
 class WorkflowUnknownError(_WorkflowError):
-    """No such workflow: it never existed, is closed, or its retention is over."""
+    """No such workflow: it never existed, is closed, or its retention is over.
+
+    A signal or a call to a workflow raises it, and so does a handle. Check the id. To keep closed
+    workflows longer, raise their retention.
+    """
 
     _sentence = "is unknown: it never existed, is closed, or its retention is over"
 
 
 class RequestRefusedError(_WorkflowError):
-    """What a client asked of a workflow cannot be handled: its message is among the dead letters.
+    """What a client asked of a workflow cannot be handled. The message went to the dead letters.
 
-    `reason` says why: the workflow is parked, say. Whoever replays the dead letter has it handled after all.
+    `reason` says why, for instance that the workflow is parked. An operator can mend that, and send
+    the dead letter again.
     """
 
     _sentence = "cannot handle this request"
@@ -259,7 +330,10 @@ class RequestRefusedError(_WorkflowError):
 
 
 class ChannelClosedError(DeferredError):
-    """A receiver was awaited again after it had given all the signals of its `limit`."""
+    """A receiver was awaited again, after it had given as many signals as its `limit`.
+
+    This is a mistake in the workflow: await it less often, or make the receiver without a limit.
+    """
 
     def __init__(self, channel_name: str, limit: int) -> None:
         super().__init__(
@@ -272,16 +346,32 @@ class ChannelClosedError(DeferredError):
 
 
 class NonDeterminismError(InfiniticError):
-    """The code of a workflow asks for something else than its history holds. The instance stalls."""
+    """The code of a workflow asks for something else than its history holds.
+
+    The code was changed while the instance ran, or it reads something that differs each time, such
+    as the clock. The instance stalls. Bring the old code back, or give the new code another
+    version, and run ``infinitic retry``.
+    """
 
 
 class WorkflowCodeError(InfiniticError):
-    """The engine cannot run this workflow code: a forbidden await, an undecodable value. The instance stalls."""
+    """The engine cannot run this workflow code: a forbidden await, or a value that does not decode.
+
+    The instance stalls, and the log of the worker says so. Correct the code, and run ``infinitic
+    retry``.
+    """
 
 
 class TransportError(InfiniticError):
-    """Base of the errors of a transport (`infinitic.transport`)."""
+    """Base of the errors of a transport, see `infinitic.transport`.
+
+    A client gets it from a call when the broker is away or refuses a message. Workers try again by
+    themselves.
+    """
 
 
 class StorageError(InfiniticError):
-    """Base of the errors of a storage (`infinitic.storage`)."""
+    """Base of the errors of a storage, see `infinitic.storage`.
+
+    Workers try again by themselves. The command line and `Client.list_workflows` raise it.
+    """

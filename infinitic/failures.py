@@ -1,8 +1,9 @@
-"""Exceptions as data: `describe` makes an `ExceptionDetail` of one, `matches` finds it in a list of names.
+"""Exceptions as data.
 
+`describe` makes an `ExceptionDetail` of an exception. `matches` looks for it in a list of names.
 `fit` cuts a failure to the bytes that a message has left for it.
 
-Nothing here builds an exception from data: an exception that travelled is read, never raised again.
+Nothing here makes an exception of data again: such an exception is read, and never raised.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ MAX_SUMMARIES = 50
 
 
 def describe(exc: BaseException) -> ExceptionDetail:
-    """An exception as data, whatever it is like: an `Exception` raised by its own methods is caught.
+    """Make data of an exception. It never raises an `Exception`, whatever the methods of `exc` do.
 
-    Texts are cut, in bytes of UTF-8: 1 KiB of name, 8 KiB of message and 32 KiB of traceback for the
-    exception and each of its causes (``raise … from``, else what was being handled), of which there are at most 8.
-    `attributes` are the public ones of the instance, and its ``args`` as a list, as far as they are plain JSON
-    with finite floats, at most 50 levels deep, and as many as fit in 16 KiB.
+    Texts are cut, in bytes of UTF-8: names to 1 KiB, messages to 8 KiB, tracebacks to 32 KiB. There
+    are at most 8 causes: those of ``raise … from``, or else what was being handled. `attributes`
+    are the public ones of the exception, and its ``args`` as a list. They are kept if they are
+    plain JSON with finite floats, at most 50 levels deep, and as many as fit in 16 KiB.
+
+    Args:
+        exc: the exception.
     """
     chain: list[BaseException] = []
     link: BaseException | None = exc
@@ -55,10 +59,15 @@ def describe(exc: BaseException) -> ExceptionDetail:
 
 
 def matches(exc: BaseException, ignored: Iterable[type[BaseException] | str]) -> bool:
-    """True if the class of `exc` or one of its bases is in `ignored`.
+    """Whether the class of an exception, or one of its bases, is in a list.
 
-    A text is a short name (``SoldOut``) or a qualified one (``shop.flights.SoldOut``).
-    Raises `UsageError` for anything that is neither a class nor text.
+    Args:
+        exc: the exception.
+        ignored: classes or names. A name is short (``SoldOut``) or qualified
+            (``shop.flights.SoldOut``).
+
+    Raises:
+        UsageError: something in the list is neither a class nor text.
     """
     names: set[str] | None = None
     for wanted in (ignored,) if isinstance(ignored, str | type) else ignored:
@@ -92,7 +101,7 @@ def _message(exc: BaseException) -> str:
 
 
 def _traceback(exc: BaseException) -> str:
-    """The traceback without that of the causes, which have their own. The members of a group are listed."""
+    """Format the traceback, without those of the causes. The members of a group are listed."""
     try:
         text = "".join(traceback.format_exception(exc, chain=False))
     except Exception as error:  # noqa: BLE001 - methods of users are called
@@ -106,7 +115,7 @@ def _traceback(exc: BaseException) -> str:
 
 
 def _members(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    """The exceptions in a group and in the groups in it."""
+    """List the exceptions in a group, and in the groups in it."""
     found: list[BaseException] = []
     waiting: list[BaseException] = [group]
     while waiting:
@@ -139,7 +148,7 @@ def _attributes(exc: BaseException) -> dict[str, Any]:
 
 
 def _cut_middle(text: str, limit: int) -> str:
-    """Valid text of at most `limit` bytes of UTF-8, its middle left out."""
+    """Cut the middle out of a text, until it has at most `limit` bytes of UTF-8."""
     data = text.encode(errors="backslashreplace")
     if len(data) > limit:
         half = limit // 2 - 40
@@ -157,15 +166,22 @@ def fit(failure: TaskFailure, limit: int) -> TaskFailure: ...
 @overload
 def fit(failure: ExceptionDetail, limit: int) -> ExceptionDetail: ...
 def fit(failure: TaskFailure | ExceptionDetail, limit: int) -> TaskFailure | ExceptionDetail:
-    """The same failure, in at most `limit` bytes of JSON (1,024 or more): what matters least is left out first.
+    """Cut a failure until it fits. What matters least is left out first.
 
-    First the failures of earlier attempts go, the oldest first. Then tracebacks (with the notes in them), first those
-    of the causes, then attributes, then the causes themselves, the deepest first, and then the end of the message.
-    What fits is given back as it is. Raises `UsageError` for a limit below 1,024 bytes.
+    The failures of earlier attempts go first, the oldest before the others. Then go tracebacks,
+    those of the causes first; then attributes; then the causes, the deepest first; then the end of
+    the message. A failure that fits is returned as it is.
+
+    Args:
+        failure: what is cut.
+        limit: bytes of JSON that it may have, 1,024 or more.
+
+    Raises:
+        UsageError: the limit is below 1,024 bytes.
     """
     if limit < SMALLEST:
         raise UsageError(f"A failure takes {SMALLEST} bytes or more, and the limit is {limit}")
-    if _size(failure) <= limit:
+    if _measure(failure) <= limit:
         return failure
     if isinstance(failure, ExceptionDetail):
         return _fit_detail(failure, limit)
@@ -179,16 +195,16 @@ def _fit_failure(failure: TaskFailure, limit: int) -> TaskFailure:
         earlier.append(replace(link, previous=None))
         link = link.previous
     alone = replace(failure, previous=None)
-    room = limit - _size(alone)
+    room = limit - _measure(alone)
     if room < 0:
-        rest = _size(replace(alone, exception=ExceptionDetail("", "")))
+        rest = _measure(replace(alone, exception=ExceptionDetail("", "")))
         if rest + SMALLEST // 2 > limit:
             alone = replace(alone, worker_name=fit_text(alone.worker_name, SMALLEST // 4))
-            rest = _size(replace(alone, exception=ExceptionDetail("", "")))
+            rest = _measure(replace(alone, exception=ExceptionDetail("", "")))
         return replace(alone, exception=_fit_detail(alone.exception, limit - rest))
     kept = list[TaskFailure]()
     for each in earlier:  # the newest first
-        room -= _size(each) + len(',"previous":')
+        room -= _measure(each) + len(',"previous":')
         if room < 0:
             break
         kept.append(each)
@@ -199,24 +215,30 @@ def _fit_failure(failure: TaskFailure, limit: int) -> TaskFailure:
 
 
 def fit_text(text: str, limit: int) -> str:
-    """The beginning of a text, in at most `limit` bytes of JSON with its quotes, marked with "…" where it is cut.
+    """Cut a text until it fits. It ends with "…" then.
 
-    Control characters and the like take up to six bytes in JSON. What cannot be UTF-8 is written as an escape.
+    Control characters and the like take up to six bytes in JSON. What cannot be UTF-8 is written as
+    an escape.
+
+    Args:
+        text: what is cut.
+        limit: bytes of JSON that it may have, with its quotes.
     """
-    text = text[: max(limit, 0)].encode(errors="backslashreplace").decode()  # with its quotes, more cannot fit
-    if _size(text) <= limit:
+    # More characters cannot fit.
+    text = text[: max(limit, 0)].encode(errors="backslashreplace").decode()
+    if _measure(text) <= limit:
         return text
     fits, fails = 0, len(text)
     while fails - fits > 1:
         middle = (fits + fails) // 2
-        if _size(f"{text[:middle]}…") <= limit:
+        if _measure(f"{text[:middle]}…") <= limit:
             fits = middle
         else:
             fails = middle
     return f"{text[:fits]}…" if limit > len('"…"'.encode()) else ""
 
 
-def _size(value: TaskFailure | ExceptionDetail | str) -> int:
+def _measure(value: TaskFailure | ExceptionDetail | str) -> int:
     return len(msgspec.json.encode(value))
 
 
@@ -225,12 +247,12 @@ def _fit_detail(detail: ExceptionDetail, limit: int) -> ExceptionDetail:
     while (cause := chain[-1].cause) is not None:
         chain.append(cause)
     chain = [replace(each, cause=None) for each in chain]
-    sizes = [_size(each) + len(',"cause":') for each in chain]
+    sizes = [_measure(each) + len(',"cause":') for each in chain]
 
     def cut(index: int, **changes: Any) -> bool:
         """Change one of the chain, and tell whether all of it fits now."""
         chain[index] = replace(chain[index], **changes)
-        sizes[index] = _size(chain[index]) + len(',"cause":')
+        sizes[index] = _measure(chain[index]) + len(',"cause":')
         return sum(sizes) <= limit
 
     def reduce() -> bool:
@@ -247,7 +269,7 @@ def _fit_detail(detail: ExceptionDetail, limit: int) -> ExceptionDetail:
             sizes.pop()
         if sum(sizes) > limit:
             name = fit_text(chain[0].name, SMALLEST // 4)
-            rest = _size(ExceptionDetail(name, "")) + len(',"cause":')
+            rest = _measure(ExceptionDetail(name, "")) + len(',"cause":')
             chain[0] = ExceptionDetail(name, fit_text(chain[0].message, limit - rest + 2))
     fitted: ExceptionDetail | None = None
     for each in reversed(chain):

@@ -1,7 +1,7 @@
 """Identifiers: new ones for what clients start, derived ones for what workflows ask for.
 
-A derived id depends on nothing but the state it is derived from, so a step that is run again asks for the
-same ids, and a repeat is recognised wherever it lands (rule S10).
+A derived id depends only on the state that it is derived from. So a step that is run again asks for
+the same ids, and a repeat is recognised wherever it arrives (S10).
 """
 
 from __future__ import annotations
@@ -15,12 +15,18 @@ from infinitic.errors import UsageError
 
 
 def new_id() -> str:
-    """A new random id of 32 hexadecimal digits."""
+    """Make a random id of 32 hexadecimal digits."""
     return os.urandom(16).hex()
 
 
 def task_id(workflow_id: str, run: int, position: int) -> str:
-    """The id of the task that a workflow asked for at a position: the same for every attempt and duplicate."""
+    """The id of the task at a position. It is the same for every attempt and duplicate.
+
+    Args:
+        workflow_id: the id of the instance.
+        run: which run of the workflow it is, from 0.
+        position: that of the task, from 0.
+    """
     return f"{workflow_id}-{run}-{position}" if run else f"{workflow_id}-{position}"
 
 
@@ -38,7 +44,7 @@ def activation_id(workflow_id: str, activation: int, epoch: int) -> str:
 
 
 def read_activation(message_id: str, workflow_id: str) -> tuple[int, int] | None:
-    """The activation and its epoch, from an `activation_id`. None: the id is another one."""
+    """Read the activation and its epoch from an `activation_id`; None if it is another id."""
     if not message_id.startswith(f"{workflow_id}/"):
         return None
     numbers = message_id[len(workflow_id) + 1 :].split("/")
@@ -48,7 +54,7 @@ def read_activation(message_id: str, workflow_id: str) -> tuple[int, int] | None
 
 
 def attempt_id(workflow_id: str, position: int, run: int, retry_sequence: int, retry_index: int) -> str:
-    """The id of the message with the report of an attempt: that of its task, and which attempt it was.
+    """The id of the message with the report of an attempt: the task id, and which attempt it was.
 
     It tells which attempt the message is about if nobody can decode the message.
     """
@@ -57,8 +63,8 @@ def attempt_id(workflow_id: str, position: int, run: int, retry_sequence: int, r
     return f"{task_id(workflow_id, run, position)}/{run}/{retry_sequence}/{retry_index}"
 
 
-def attempt_of(message_id: str) -> tuple[str, int, int, int, int] | None:
-    """What an `attempt_id` was made of. None: the id is another one.
+def read_attempt(message_id: str) -> tuple[str, int, int, int, int] | None:
+    """Read what an `attempt_id` was made of; None if it is another id.
 
     Returns:
         Workflow id, position, run, retry sequence, retry index.
@@ -80,7 +86,7 @@ def attempt_of(message_id: str) -> tuple[str, int, int, int, int] | None:
 
 
 def task_message_id(workflow_name: str, attempt: str) -> str:
-    """The id of the message that asks for an attempt: its `attempt_id`, behind the name of the workflow.
+    """The id of the message that asks for an attempt: name of the workflow, and `attempt_id`.
 
     It tells whom to answer if nobody can decode the message. The name is left out if the id would
     have more than 255 characters: brokers count ids towards the size of a message.
@@ -89,10 +95,14 @@ def task_message_id(workflow_name: str, attempt: str) -> str:
     return message_id if len(message_id) <= MAX_NAME_BYTES else attempt
 
 
-def task_message_of(message_id: str) -> tuple[str, tuple[str, int, int, int, int]] | None:
-    """The name of the workflow and the attempt, from a `task_message_id`. None: it does not say them."""
+def read_task_message(message_id: str) -> tuple[str, tuple[str, int, int, int, int]] | None:
+    """Read the name of the workflow and the attempt from a `task_message_id`.
+
+    Returns:
+        None if it is another id, or one without the name.
+    """
     name, _, rest = message_id.partition("/")
-    attempt = attempt_of(rest)
+    attempt = read_attempt(rest)
     if not name or attempt is None:
         return None
     return unquote(name), attempt

@@ -1,4 +1,7 @@
-"""What fits into a message: how much of it users may fill, and how much workflow code may ask for at once."""
+"""What fits into a message.
+
+That is how much of it users may fill, and how much workflow code may ask for at once.
+"""
 
 from __future__ import annotations
 
@@ -10,39 +13,50 @@ import msgspec
 from infinitic.errors import PayloadTooLargeError
 
 ENVELOPE = 16 * 1024
-"""Bytes of a message that are kept free for what goes with arguments, tags and meta: names, ids, a failure."""
+"""Bytes of a message that are kept free for names, ids and a failure, beside what users give."""
 MARGIN = 1024
 """Bytes by which a message stays below the limit of its broker, for headers."""
 ENOUGH = 1024 * 1024
-"""Bytes that are asked for in one activation before what waits is left to the next one."""
+"""After so many bytes of commands, the stimuli that still wait are left to the next activation."""
 CARRIED = 64 * 1024
-"""Bytes of stimuli that travel to an executor; it reads larger ones from storage."""
+"""Bytes of stimuli that travel to an executor. It reads larger ones from the storage."""
 STALL_REASON = 8 * 1024
 """Bytes of the reason for which an instance is stalled: it is in its head."""
 MAX_DEPTH = 500
-"""How deep the body of a message may be nested: the decoder follows about 1,000 levels, and history adds some."""
+"""How deep the body of a message may be nested.
+
+The decoder follows about 1,000 levels, and the history adds some.
+"""
 MAX_VALUE_DEPTH = 200
 """How deep the arguments of a call, a signal or a result may be nested.
 
-Codecs in Python take two frames a level, of 1,000, and how many are left at the receiver nobody knows at the call.
-Those of pydantic follow 255 levels.
+Codecs in Python take two of 1,000 frames for a level. At the call nobody knows how many are left at
+the receiver. Those of pydantic follow 255 levels.
 """
 MAX_VERSION = 2**31 - 1
 """The highest version of a workflow."""
 
 
 def compute_value_limit(max_payload: int) -> int:
-    """Bytes for arguments, tags and meta together, or for one value, where a message may have `max_payload`."""
+    """Compute how many bytes arguments, tags and meta may have together, or one value.
+
+    Args:
+        max_payload: bytes that a message may have.
+    """
     return max(max_payload - ENVELOPE, 0)
 
 
 def compute_body_limit(max_payload: int) -> int:
-    """Bytes that the body of a message may have."""
+    """Compute how many bytes the body of a message may have.
+
+    Args:
+        max_payload: bytes that a message may have with its headers.
+    """
     return max(max_payload - MARGIN, 0)
 
 
 def measure_extra(tags: Sequence[str] = (), meta: Mapping[str, bytes] | None = None) -> int:
-    """Bytes of tags and meta in a message: bytes are base64 there."""
+    """Measure how many bytes tags and meta take in a message. Values of meta are base64 there."""
     return (len(msgspec.json.encode(tags)) if tags else 0) + (len(msgspec.json.encode(meta)) if meta else 0)
 
 
@@ -52,14 +66,17 @@ _ALIKE = bytes.maketrans(b"{}", b"[]")
 
 
 def is_deeper(data: bytes, levels: int) -> bool:
-    """Whether valid JSON is nested deeper than that. Strings are cut out only if brackets in them are in the way."""
+    """Whether valid JSON is nested deeper than so many levels.
+
+    Strings are cut out only if there are too many brackets in them.
+    """
     if len(data) <= 2 * levels or data.count(b"[") + data.count(b"{") <= levels or not _remove_pairs(data, levels):
         return False
     return bool(_remove_pairs(_STRING.sub(b"", data), levels))
 
 
 def _remove_pairs(text: bytes, levels: int) -> bytes:
-    """The brackets that are left when the innermost pairs are removed, level by level, as often as is allowed."""
+    """Remove the innermost pairs of brackets, level by level. Returns what brackets are left."""
     brackets = text.translate(_ALIKE, _NOT_BRACKETS)
     for _ in range(levels):
         fewer = brackets.replace(b"[]", b"")
@@ -73,11 +90,11 @@ TOO_DEEP = (
     f"nested deeper than {MAX_VALUE_DEPTH} levels, or in itself: not every receiver could read it. Send a flat form of "
     "it (a list of nodes that name their parents, say), or JSON as a str"
 )
-"""What is wrong with a value that is nested deeper than `MAX_VALUE_DEPTH`, and what to do about it."""
+"""What is wrong with a value nested deeper than `MAX_VALUE_DEPTH`, and what to do about it."""
 
 
 def describe_too_deep(what: str) -> str:
-    """The error for a value that is nested deeper than `MAX_VALUE_DEPTH`."""
+    """Describe a value that is nested deeper than `MAX_VALUE_DEPTH`. `what` names it for people."""
     return f"{what}: {TOO_DEEP}"
 
 
@@ -91,7 +108,11 @@ _named = msgspec.json.Decoder(_Arguments)
 
 
 def describe_largest_argument(arguments: bytes) -> str:
-    """Which of these arguments is the largest, for people; empty if there is one, or a codec encoded them."""
+    """Describe the largest of these arguments, for the end of a sentence.
+
+    Returns:
+        Nothing if there is only one, or a payload codec has encoded them.
+    """
     try:
         array = arguments.startswith(b"[")
         decoded = _Arguments(_positional.decode(arguments)) if array else _named.decode(arguments)
@@ -106,13 +127,16 @@ def describe_largest_argument(arguments: bytes) -> str:
 
 
 def check_value(what: str, data: bytes, extra: int, limit: int) -> None:
-    """Raise `PayloadTooLargeError` for encoded arguments, or a value, that no message carries.
+    """Check that a message can carry encoded arguments, or a value.
 
     Args:
         what: what they are, for people.
         data: as they travel.
-        extra: bytes that go with them: meta.
+        extra: bytes of meta that go with them.
         limit: bytes that both may have together.
+
+    Raises:
+        PayloadTooLargeError: they are too large, or nested too deep.
     """
     if len(data) > 2 * MAX_VALUE_DEPTH and is_deeper(data, MAX_VALUE_DEPTH):
         raise PayloadTooLargeError(describe_too_deep(what))
@@ -125,11 +149,16 @@ def check_value(what: str, data: bytes, extra: int, limit: int) -> None:
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):
-    """What workflow code may ask for, in bytes: in one call, and in one activation.
+    """How much workflow code may ask for, in bytes.
 
-    After `enough` bytes an activation ends at the next rest, and what waits still is left to the next one. How many
-    stimuli travel together decides nothing: the code is refused something only if what it asks for between two rests
-    is too much for an activation of its own.
+    The code is refused something only if what it asks for between two waits is too much for an
+    activation of its own. How many stimuli travel together does not matter.
+
+    Attributes:
+        call: for one call.
+        activation: for one activation.
+        enough: after so much, the activation ends when the code waits next. The stimuli that are
+            left go to the next activation.
     """
 
     call: int
@@ -138,16 +167,30 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def stored(cls, max_payload: int, max_value: int) -> Limits:
-        """Limits where all that is asked for is stored at once, with stimuli of up to one message."""
+        """Make the limits for code whose commands are stored, with stimuli of up to one message.
+
+        Args:
+            max_payload: bytes that a message may have.
+            max_value: bytes that a value in the storage may have.
+        """
         return cls.of(max_payload, max(max_value - max_payload, max_value // 2))
 
     @classmethod
     def sent(cls, max_payload: int) -> Limits:
-        """Limits where all that is asked for is sent in one message."""
+        """Make the limits for code whose commands are sent in one message.
+
+        Args:
+            max_payload: bytes that a message may have.
+        """
         return cls.of(max_payload, compute_body_limit(max_payload))
 
     @classmethod
     def of(cls, max_payload: int, total: int) -> Limits:
-        """Limits where a message may have `max_payload` bytes, and all that is asked for at once `total` bytes."""
+        """Make limits.
+
+        Args:
+            max_payload: bytes that a message may have.
+            total: bytes that the commands of one activation may have.
+        """
         enough = min(ENOUGH, total // 4)
         return cls(compute_value_limit(max_payload), max(total - ENVELOPE, 0), enough)

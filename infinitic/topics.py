@@ -1,4 +1,7 @@
-"""The topics that exist, by what they are for. Names are plain text; adapters encode them where needed."""
+"""The topics that exist, by what they are for.
+
+Names of topics are any text. Adapters encode them if their broker allows fewer characters.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,13 @@ class Ordering(Enum):
 
 
 class Topic(msgspec.Struct, frozen=True):
-    """A topic is a value: its name, its ordering, and the main subscription that keeps what is published.
+    """A topic, as a value.
 
-    Without a main subscription the topic is *ephemeral*: it vanishes with its last subscriber.
+    Attributes:
+        name: its name.
+        ordering: how its messages are spread over consumers.
+        subscription: the main subscription, which keeps what is published. None: the topic is
+            *ephemeral*, and vanishes with its last subscriber.
     """
 
     name: str
@@ -36,7 +43,7 @@ STATE_ENGINE = "state-engine"
 """The subscription of state engines."""
 
 DEAD_LETTERS = "dlq:"
-"""In front of a topic's name: at its end it could be the end of a workflow's name."""
+"""It stands before the name of a topic. At the end, it could be part of the name of a workflow."""
 
 
 @lru_cache(4096)
@@ -53,7 +60,10 @@ def workflow_executor(workflow: str) -> Topic:
 
 @lru_cache(4096)
 def workflow_version(workflow: str, version: int) -> Topic:
-    """Activations for code of this version, which came to workers that lack it. They wait here for one that has it."""
+    """Activations for code of this version that came to workers without it.
+
+    They wait here for a worker that has it.
+    """
     return Topic(f"workflow-version:{version}:{workflow}", Ordering.SHARED, "workflow-version")
 
 

@@ -274,11 +274,11 @@ def test_a_task_whose_copy_is_too_large_and_of_a_newer_release_fails() -> None:
 )
 def test_the_id_of_a_message_says_which_attempt_of_which_workflow(name: str, attempt: Attempt) -> None:
     text = ids.attempt_id(*attempt)
-    assert ids.attempt_of(text) == attempt
-    assert ids.task_message_of(ids.task_message_id(name, text)) == (name, attempt)
+    assert ids.read_attempt(text) == attempt
+    assert ids.read_task_message(ids.task_message_id(name, text)) == (name, attempt)
 
 
 def test_a_message_id_has_at_most_255_characters() -> None:
     text = ids.attempt_id("i" * 240, 3, 0, 0, 1)
     assert ids.task_message_id("n" * 20, text) == text
-    assert ids.task_message_of(text) is None
+    assert ids.read_task_message(text) is None

@@ -119,7 +119,7 @@ class ReportPublisher:
             message_id: the id of the message, see `ids.task_message_id`.
             why: why it cannot be handled.
         """
-        named = ids.task_message_of(message_id)
+        named = ids.read_task_message(message_id)
         if named is None:
             return
         name, attempt = named

@@ -46,7 +46,7 @@ def replace_unusable(
         return replace(head, armed=None), ()
     if ids.read_activation(message_id, head.id) == (head.activation, head.epoch):
         return _miss_decision(head, why), ()
-    attempt = ids.attempt_of(message_id)
+    attempt = ids.read_attempt(message_id)
     if attempt is None or attempt[0] != head.id:
         return head, ()
     # It counts only if this attempt was sent last, as any report of a failure.
