@@ -16,8 +16,6 @@ IRREGULAR_PARTICIPLES = (
     "held hidden kept known left lost made meant met paid proven said seen sent shown sold sought spent spoken stolen "
     "stuck taken taught thought thrown told torn understood woken won worn written"
 )
-BARE_PARTICIPLES = frozenset({"_shortened"})
-"""Functions that still have such a name."""
 VERBS = frozenset({"embed", "exceed", "feed", "heed", "need", "proceed", "seed", "speed", "succeed"})
 """They end like a participle."""
 
@@ -60,6 +58,6 @@ def test_no_function_of_the_product_is_named_by_a_bare_participle() -> None:
         f"{relative(path)}: {name}"
         for path in product_modules()
         for name in list_functions(path)
-        if is_participle(name) and name not in BARE_PARTICIPLES
+        if is_participle(name)
     ]
     assert found == []

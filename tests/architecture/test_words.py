@@ -23,9 +23,6 @@ REPLACED_WORDS = {
 }
 """Words of our own for which the field has a better one."""
 
-OLD_NAMES = frozenset({"_bury"})
-"""Names that still have such a word."""
-
 OTHER_MEANINGS = {"fold": "infinitic/codec/"}
 """Folders in which a word means something else: there it is the field `fold` of a datetime."""
 
@@ -95,7 +92,7 @@ def test_no_name_of_the_product_has_a_word_that_was_replaced() -> None:
     found = [
         f"{relative(path)}: {name}: {REPLACED_WORDS[word]}"
         for path in product_modules()
-        for name in sorted(set(list_identifiers(path)) - OLD_NAMES)
+        for name in sorted(set(list_identifiers(path)))
         for word in REPLACED_WORDS.keys() & split_name(name)
         if not relative(path).startswith(OTHER_MEANINGS.get(word, "nowhere"))
     ]
