@@ -154,11 +154,8 @@ def _close(
 ) -> DecidedStep:
     instance = received.instance
     head, before = draft.head, instance.head
-    outgoing: list[Outgoing] = [*inputs.postponed]
     if head is None:
-        for reply in inputs.replies:
-            if isinstance(reply, Refuse):
-                outgoing.append(make_response(reply.reply_to, client.WorkflowUnknown(reply.reply_to.request)))
+        outgoing = [*inputs.postponed, *_refuse(inputs)]
         return DecidedStep(
             received.lane, instance, received.current_for, inputs, draft, None, None, outgoing, _size(outgoing)
         )
@@ -180,13 +177,20 @@ def _close(
                 size += len(encoded)
             segment = Segment(new.sequence, history, encoded)
         change = _make_change(instance, transition, data, segment, inputs.deduplication_ids, now)
-    if outbox:
-        outgoing += render(outbox, new, segments, now, longest)
+    outgoing = render(outbox, new, segments, now, longest) if outbox else []
     if inputs.replies:
         outgoing += render(inputs.replies, new, segments, now, longest)
+    if inputs.postponed:
+        outgoing = [*inputs.postponed, *outgoing]
     for each in outgoing:
         size += len(each.message.body)
     return DecidedStep(received.lane, instance, received.current_for, inputs, draft, transition, change, outgoing, size)
+
+
+def _refuse(inputs: TakenInputs) -> list[Outgoing]:
+    """Tell those who ask that there is no such instance."""
+    asked = [reply.reply_to for reply in inputs.replies if isinstance(reply, Refuse)]
+    return [make_response(to, client.WorkflowUnknown(to.request)) for to in asked]
 
 
 def _make_change(
