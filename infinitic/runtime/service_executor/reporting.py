@@ -120,7 +120,7 @@ class ReportQueue:
             self.publishing -= 1
 
     async def _settle(self, works: list[Work]) -> None:
-        """Forget attempts whose reports are published. From here on, repeats are only acknowledged."""
+        """Forget attempts whose reports are published. Later repeats are only acknowledged."""
         in_hand = self._in_hand
         deliveries: list[Delivery] = []
         for work in works:
