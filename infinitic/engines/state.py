@@ -24,7 +24,7 @@ class OpenBlock(_Part, frozen=True):
     """Open tasks that one activation asked for.
 
     Attributes:
-        sequence: that of the segment with the requests.
+        sequence: the sequence of the segment that holds the requests.
         first: the position of bit 0.
         bits: bit n is set while position `first` + n is open. The lowest bit of a byte comes first.
     """
@@ -39,7 +39,7 @@ class Timer(_Part, frozen=True):
 
     Attributes:
         due: when it fires, in seconds since the Unix epoch.
-        position: its position, or that of its task.
+        position: the position of the timer, or of the task whose total timeout it is.
         task: whether it is the total timeout of the task at this position.
     """
 
@@ -49,12 +49,12 @@ class Timer(_Part, frozen=True):
 
 
 class Retry(_Part, frozen=True):
-    """An open task of which an attempt failed, with the attempt that was sent last or waits.
+    """An open task that has failed before, and its newest attempt, which was sent or waits.
 
     Attributes:
         position: that of the task.
         request: the sequence of the segment with its request.
-        failure: the sequence of the segment with the last failed attempt.
+        failure: the sequence of the segment that holds the last failure of an attempt.
         retry_sequence: how often an operator asked for the task again.
         retry_index: the number of the attempt, from 0.
         due: when the attempt will be sent, in seconds since the Unix epoch; None once it was.
@@ -100,15 +100,16 @@ class WorkflowHead(_Part, frozen=True):
         version: that of its code; None until the first activation.
         run: which run of the workflow it is. Task ids contain it.
         status: what has become of the instance.
-        meta: what the client that started it gave along.
+        meta: named bytes that came from the client with the start.
         open: the open tasks.
         timers: the open timers.
         retries: the open tasks that have failed before.
         armed: when the next wake comes; None if none is on its way.
-        pending: the first segment with stimuli that the code was not handed; 0: there are none.
+        pending: the first segment with stimuli that the code has not seen yet; 0: there are none.
         activation: the number of the last activation.
-        at: the time that the code saw in it.
-        deciding: the first segment with its stimuli while it runs on another worker; otherwise 0.
+        at: the time that the code saw in the last activation.
+        deciding: while an activation runs on another worker, the first segment with its stimuli;
+            otherwise 0.
         digest: that of the last decision from another worker.
         position: the next free position.
         sequence: that of the last segment.
@@ -118,8 +119,9 @@ class WorkflowHead(_Part, frozen=True):
         retention: seconds to keep it once it is closed.
         closed_at: when it closed; None while it is open.
         epoch: rises when an activation is to be run anew. Decisions of an older epoch do not count.
-        skip: how many stimuli from segment `deciding` on (`pending` if that is 0) were handed over.
-        failures: what background tasks have raised and nobody has awaited, one line each.
+        skip: how many stimuli the code has seen already, counted from segment `deciding` (from
+            `pending` if `deciding` is 0).
+        failures: exceptions of background tasks that nobody has awaited, one line each.
     """
 
     schema: int

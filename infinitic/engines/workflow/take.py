@@ -59,10 +59,10 @@ def take(
         message: the input.
         now: seconds since the Unix epoch.
         window: the deduplication window, in seconds: how long deduplication ids are kept.
-        headers: those of the message. One that was postponed says there how often.
+        headers: the headers of the message. They say how often it was postponed.
 
     Raises:
-        InvalidInput: it says what cannot be. It belongs in the dead letters.
+        InvalidInput: the message contradicts the state, so it belongs in the dead letters.
     """
     if head is None:
         return _take_without_state(key, message, now, window, headers)
@@ -77,8 +77,8 @@ def take(
 
 def _give_up(what: str, window: float) -> SendToDeadLetters:
     return SendToDeadLetters(
-        f"This {what} is older than the deduplication window of {window:.0f} s: whether it was handled before, "
-        "nobody knows any more. Send it anew if it was not"
+        f"This {what} is older than the deduplication window of {window:.0f} s, so the engine cannot know whether it "
+        "was handled before. If it was not, send it anew"
     )
 
 
@@ -173,9 +173,9 @@ def _wait(head: WorkflowHead, message: inputs.Wait, now: float) -> InputResult:
 def _list_waiters(waiters: tuple[ReplyTo, ...], message: inputs.Wait) -> tuple[ReplyTo, ...]:
     """List who waits for a method after this input.
 
-    A client that has one request at a time for a method is there once. Its requests are numbered. A
-    newer one takes the place of those before. One that seems to be older is a repeat, or the clock
-    of the client was set back while it was down. So it waits beside the newer one.
+    A client that numbers its requests has one request at a time for a method. So its newer request
+    replaces the older ones. A request with a smaller number may be a duplicate, or the clock of the
+    client was set back while it was down. So it is kept beside the newer one.
     """
     mine = message.reply_to
     if not message.single:

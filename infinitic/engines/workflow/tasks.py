@@ -92,9 +92,9 @@ UNTIL = "infinitic-until"
 It holds the time at which the broker was to deliver it, in seconds since the Unix epoch.
 """
 MARGIN_SECONDS = 0.05
-"""Added to each such delay, for what brokers round."""
+"""Added to each such delay, because brokers round times."""
 FAR_SECONDS = 366 * 86_400.0
-"""A header that lies further behind the due time than this is not believed."""
+"""A header is ignored if its time is later than the due time by more than this."""
 
 
 def wake(head: WorkflowHead, message: inputs.Wake, now: float, headers: Mapping[str, str]) -> InputResult:
@@ -134,12 +134,13 @@ def wake(head: WorkflowHead, message: inputs.Wake, now: float, headers: Mapping[
 
 
 def _put_off(message: inputs.Wake, now: float, headers: Mapping[str, str]) -> Postpone:
-    """Let a wake come again when it is due by this clock. That of the broker is ahead of it.
+    """Publish a wake again, to come when it is due by this clock: the clock of the broker is ahead.
 
-    Nothing is committed. Each copy is put off by what this clock still lacks, counted from the time
-    of the copy before. No more can be known of the clock of the broker. That is not enough if the
-    timer is shorter than the clocks are apart. So copies are put off by a quarter more each time,
-    and a timer is late by a quarter of that difference at most.
+    Nothing is committed. Each copy is delayed by the time that is left until the wake is due by
+    this clock, counted from the delivery time of the copy before. More is not known of the clock of
+    the broker. This is too little if the timer is shorter than the difference of the clocks. So a
+    delay is at least a quarter of all delays before it. A timer is late by at most a quarter of
+    that difference.
     """
     early = message.due - now
     try:

@@ -5,7 +5,7 @@ Write head, history and outbox, all or nothing, by compare-and-set.
 What a crash here does: before the write, nothing has happened. After it, nobody has published the
 outbox. So the messages come again, whoever takes the instance over publishes the outbox from the
 storage, and recognises the messages as repeats. If the outcome is unknown, the instance is loaded
-again, which tells.
+again, which shows it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Repeats(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         lane: where they wait.
         deliveries: the inputs.
-        outgoing: what those who ask by them are told once more.
+        outgoing: the answers to the clients that sent them, once more.
     """
 
     lane: Lane
@@ -94,8 +94,8 @@ class Committing:
         received again at once, with the instance as it is stored.
 
         Raises:
-            StorageError: what tells of the storage as a whole. Nothing is known of any of the
-                steps.
+            StorageError: the storage as a whole fails. The outcome of each of these steps is
+                unknown.
         """
         changes: list[Change] = []
         unchanged = False
@@ -138,10 +138,10 @@ class Committing:
         return CommittedSteps(committed, repeats)
 
     async def _drop_outdated(self, decided: Sequence[DecidedStep]) -> Sequence[DecidedStep]:
-        """Leave out steps that change nothing only because the head in memory is an old one.
+        """Leave out steps that change nothing, but were decided on an outdated head.
 
-        What changes something is guarded by the compare-and-set. What does not would be lost once
-        it is acknowledged.
+        A step with a change is guarded by the compare-and-set. A step without one is not: its
+        messages might matter to the newer head, and would be lost once they are acknowledged.
         """
         doubtful = [step for step in decided if step.change is None and not step.is_current]
         if not doubtful:

@@ -51,7 +51,7 @@ class Deciding:
         repairs: for instances whose state is damaged.
         clock: the time of day.
         retention: seconds to keep closed instances; None: what their class says.
-        told: the missing versions of which this worker has told.
+        told: the missing versions that this worker has logged already.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Deciding:
                 draft = inputs.draft if inputs.decision is None else inputs.decision
                 activated = inputs.decision is not None
                 if draft.head is not None and is_runnable(draft.head):
-                    # Behind a decision of another worker, that worker goes on.
+                    # After a decision of another worker, that worker runs the next activation, too.
                     spec = None if activated else self._find_spec(draft)
                     if spec is None:
                         draft = activate_elsewhere(draft, now)

@@ -52,12 +52,12 @@ class TakenInputs(msgspec.Struct, frozen=True, eq=False):
         decoded: those of them that are inputs, with their messages.
         draft: what came of the inputs alone, without any code.
         decision: the draft with what code on another worker has decided; None if no decision came.
-        replies: answers that are not kept, since the instance does not change by them.
+        replies: answers that are sent but not stored, because they do not change the instance.
         deduplication_ids: the ids of the inputs, by which their repeats are recognised.
         dead_letters: deliveries that go to the dead letters, with the reason.
         postponed: copies of messages that come again later.
         early: seconds by which a wake came before its time.
-        looks_back: False if surely nothing that is sent refers to an older segment.
+        looks_back: False only if nothing that is sent can refer to an older segment.
     """
 
     deliveries: list[Delivery]

@@ -29,7 +29,7 @@ class PublishedSteps(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         steps: their outboxes, answers and dead letters have been accepted by the broker.
-        repeats: inputs that need no step; who asks by them has been told.
+        repeats: inputs that need no step; the clients that sent them have been answered.
     """
 
     steps: Sequence[DecidedStep]

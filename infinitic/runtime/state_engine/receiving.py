@@ -33,9 +33,9 @@ class ReceivedStep(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         lane: what waits for this instance, in order.
         instance: the instance as this worker knows it. It is out of the cache: nobody else has it.
-        current_for: how many of the deliveries that wait had come before the head was loaded. For
-            these the head is new enough: it holds all that led to them. A head from memory is that
-            for none: the key may have been with another worker meanwhile.
+        current_for: how many of the deliveries in the lane had arrived before the head was loaded.
+            For these the head is new enough: it contains everything that caused them. It is 0 for a
+            head from memory, because another worker may have had this key meanwhile.
     """
 
     lane: Lane
@@ -52,7 +52,7 @@ class Receiving:
         instances: those in memory.
         takeover: makes an instance of what was loaded.
         parking: for lanes whose messages fail for too long.
-        refusing: for messages that can be of no instance.
+        refusing: for messages whose key cannot be the id of an instance.
         repairs: for instances whose state is damaged.
         clock: the time of day.
     """
@@ -85,7 +85,8 @@ class Receiving:
             parked, or had nothing but dead letters in them.
 
         Raises:
-            Exception: what tells of storage or broker as a whole. No instance is left in use then.
+            Exception: the storage or broker as a whole fails, not only one lane. Then no instance
+                stays in use.
         """
         received: list[ReceivedStep] = []
         missing: list[Lane] = []
@@ -147,9 +148,9 @@ class Receiving:
         return True
 
     async def _fail(self, lane: Lane, error: Exception) -> None:
-        """The instance of this lane cannot be had now.
+        """Note that the instance of this lane cannot be loaded now.
 
-        If that lasts, though storage and broker work, it is parked.
+        If that lasts although storage and broker work, the instance is parked.
         """
         now = self._clock.now()
         lane.fail(error, now, counted=is_counted(error))
