@@ -19,7 +19,7 @@ from infinitic.clock import Clock
 from infinitic.errors import DecodingError, TransportError, UsageError
 from infinitic.messages import client as responses, engine
 from infinitic.messages.client import ReplyTo
-from infinitic.runtime.backoff import Losses, delay_of, retry_while_unavailable
+from infinitic.runtime.backoff import Losses, compute_delay, retry_while_unavailable
 from infinitic.runtime.publisher import Publisher
 from infinitic.transport import (
     Consumer,
@@ -206,7 +206,7 @@ class ClientConnection:
             except TransportError as error:
                 tries += 1
                 _logger.warning("Subscribing to %s again: %s; trying until it works", self._topic.name, error)
-                await asyncio.sleep(delay_of(tries))
+                await asyncio.sleep(compute_delay(tries))
             else:
                 break
         self._fail_all(TransportUnavailable("The topic of this client was lost with its answer: ask again"))

@@ -25,7 +25,7 @@ STABLE_SECONDS = 60.0
 """A consumer that is lost sooner than this after it joined is replaced later each time."""
 
 
-def delay_of(tries: int, longest: float = LONGEST_SECONDS) -> float:
+def compute_delay(tries: int, longest: float = LONGEST_SECONDS) -> float:
     """The seconds to wait before the next try: 0.1, 0.2, 0.4 and so on.
 
     Args:
@@ -66,7 +66,7 @@ async def retry_while_unavailable(what: str, call: Callable[[], Awaitable[T]], *
             tries += 1
             if tries == 1:
                 _logger.warning("%s: %s; trying again until it works", what, error)
-            await asyncio.sleep(delay_of(tries))
+            await asyncio.sleep(compute_delay(tries))
         else:
             if tries:
                 _logger.warning("%s: works again after %d failed tries", what, tries)
@@ -101,7 +101,7 @@ async def retry_while_refused(what: str, call: Callable[[], Awaitable[T]], *, se
                 _logger.warning("%s: %s; trying again", what, error)
             if time() >= ends:
                 raise
-        await asyncio.sleep(delay_of(tries))
+        await asyncio.sleep(compute_delay(tries))
 
 
 class Losses:
@@ -119,4 +119,4 @@ class Losses:
         """Note that it is lost. Returns the seconds to wait before it is replaced."""
         lived = asyncio.get_running_loop().time() - self._joined_at
         self._count = self._count + 1 if lived < STABLE_SECONDS else 0
-        return delay_of(self._count - 1) if self._count > 1 else 0.0
+        return compute_delay(self._count - 1) if self._count > 1 else 0.0

@@ -8,7 +8,7 @@ from operator import is_
 
 import msgspec
 
-from infinitic.runtime.backoff import delay_of
+from infinitic.runtime.backoff import compute_delay
 from infinitic.transport import Delivery
 
 BATCH_MESSAGES = 64
@@ -166,7 +166,7 @@ class Lane(msgspec.Struct, eq=False):
         """
         if counted and self._last is not None:
             passed = max(0.0, now - self._last)  # the process may have been paused, or the clock been set
-            self.spent += min(passed, 2 * delay_of(self.tries))
+            self.spent += min(passed, 2 * compute_delay(self.tries))
         self._last = now if counted else None
         self.counted = counted
         self.failed = True
@@ -182,7 +182,7 @@ class Lane(msgspec.Struct, eq=False):
         return self.spent >= BUDGET_SECONDS or (self._last is not None and self._would_exhaust(now))
 
     def _would_exhaust(self, now: float) -> bool:
-        return self.spent + min(max(0.0, now - (self._last or now)), 2 * delay_of(self.tries)) >= BUDGET_SECONDS
+        return self.spent + min(max(0.0, now - (self._last or now)), 2 * compute_delay(self.tries)) >= BUDGET_SECONDS
 
 
 def forget_frames(error: BaseException | None) -> None:

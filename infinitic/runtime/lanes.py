@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from infinitic.clock import Clock
 from infinitic.errors import InfiniticError, StorageError, TransportError
-from infinitic.runtime.backoff import LONGEST_SECONDS, delay_of
+from infinitic.runtime.backoff import LONGEST_SECONDS, compute_delay
 from infinitic.runtime.lane import InHand, Lane, forget_frames
 from infinitic.runtime.memory_bounds import DEFAULT_BUFFER_BYTES
 from infinitic.runtime.subscription import Subscription
@@ -285,7 +285,7 @@ class Lanes:
             self._runnable.append(lane)
         else:
             lane.failed = False
-            delay = delay_of(lane.tries, self._longest_wait(lane))
+            delay = compute_delay(lane.tries, self._longest_wait(lane))
             log = _logger.warning if lane.tries == 1 else _logger.debug
             if isinstance(lane.failure, TOLD_ONCE):  # all keys fail then, and it is said once
                 log = _logger.debug if self._is_down else _logger.warning

@@ -125,7 +125,7 @@ class Publisher:
                 delivery.message.id,
                 delivery.message.key,
                 delivery.message.body,
-                _headers(delivery, topic, reason),
+                _make_headers(delivery, topic, reason),
             )
             for delivery in deliveries
         ]
@@ -136,7 +136,7 @@ class Publisher:
             for letter in letters:
                 await self._send_letter(dead, letter)
         if topic.subscription == topics.STATE_ENGINE:
-            await self.publish(_refusals(deliveries, reason))
+            await self.publish(_make_refusals(deliveries, reason))
 
     async def _send_letter(self, topic: Topic, letter: Message) -> None:
         try:
@@ -154,7 +154,7 @@ def _cut(letter: Message, limit: int) -> Message:
     return Message(letter.id[:LONGEST_KEY], key, letter.body[: min(CUT_BYTES, limit // 2)], headers)
 
 
-def _refusals(deliveries: Sequence[Delivery], reason: str) -> list[Outgoing]:
+def _make_refusals(deliveries: Sequence[Delivery], reason: str) -> list[Outgoing]:
     refusals: list[Outgoing] = []
     for delivery in deliveries:
         to = engine.read_requester(delivery.message.body)
@@ -163,7 +163,7 @@ def _refusals(deliveries: Sequence[Delivery], reason: str) -> list[Outgoing]:
     return refusals
 
 
-def _headers(delivery: Delivery, topic: Topic, reason: str) -> Mapping[str, str]:
+def _make_headers(delivery: Delivery, topic: Topic, reason: str) -> Mapping[str, str]:
     cause = reason.encode(errors="backslashreplace")[:CAUSE_BYTES].decode(errors="ignore")
     return {
         **delivery.message.headers,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 
 from infinitic.errors import TransportError
-from infinitic.runtime.backoff import Losses, delay_of, retry_while_unavailable
+from infinitic.runtime.backoff import Losses, compute_delay, retry_while_unavailable
 from infinitic.runtime.publisher import Publisher
 from infinitic.topics import Topic
 from infinitic.transport import (
@@ -106,7 +106,7 @@ class Subscription:
                 tries += 1
                 log = _logger.warning if tries == 1 else _logger.debug
                 log("Joining %s again: %s; trying until it works", self.topic.name, error)
-                await asyncio.sleep(delay_of(tries))
+                await asyncio.sleep(compute_delay(tries))
             else:
                 _logger.warning("%s: joined again", self.topic.name)
                 return True

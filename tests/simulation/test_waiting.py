@@ -13,7 +13,7 @@ import pytest
 from infinitic import Channel, PayloadCodec, Workflow, topics
 from infinitic.engines import state
 from infinitic.errors import PayloadUnavailable
-from infinitic.runtime.backoff import delay_of
+from infinitic.runtime.backoff import compute_delay
 from infinitic.runtime.lane import Lane
 from infinitic.storage import StateKey
 from infinitic_testing.loop import run
@@ -190,7 +190,7 @@ def test_a_pause_uses_up_no_budget() -> None:
     lane.fail(ValueError("once"), now, counted=True)
     assert not lane.is_exhausted(now + 3600.0), "it was tried once"
     while not lane.is_exhausted(now):
-        now += delay_of(lane.tries)
+        now += compute_delay(lane.tries)
         lane.fail(ValueError("again"), now, counted=True)
     assert lane.tries > 10
     assert 55.0 < now < 70.0

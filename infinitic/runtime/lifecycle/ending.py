@@ -65,10 +65,10 @@ class Ending:
         Raises:
             Exception: what the call raises.
         """
-        if await self.all({what: call}, self.seconds):
+        if await self.call_all({what: call}, self.seconds):
             self.leave(what)
 
-    async def all(self, calls: Mapping[K, Callable[[], Awaitable[None]]], seconds: float) -> list[K]:
+    async def call_all(self, calls: Mapping[K, Callable[[], Awaitable[None]]], seconds: float) -> list[K]:
         """Make all calls at once, and cancel those that take too long.
 
         Args:

@@ -90,20 +90,20 @@ class Supervisor:
             self._components.append(component)
             task = asyncio.get_running_loop().create_task(component.run(), name=f"infinitic {type(component).__name__}")
             self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(self._on_end)
         self._started = True
 
     def start_soon(self, components: list[Component]) -> asyncio.Task[None]:
         """Start more components in a task. If they cannot be started, all have to end."""
         task = asyncio.get_running_loop().create_task(self.start(components))
-        task.add_done_callback(self._has_started)
+        task.add_done_callback(self._on_start)
         return task
 
-    def _has_started(self, task: asyncio.Task[None]) -> None:
+    def _on_start(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.leave(error)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is None:
@@ -146,7 +146,7 @@ class Supervisor:
         in_hand = "; ".join(told for each in components if (told := _describe_unfinished(each)))
         _logger.info("Draining, at most %g s: %s", round(grace, 2), in_hand or "nothing runs")
         try:
-            late = await self._ending.all({each: each.drain for each in reversed(components)}, grace)
+            late = await self._ending.call_all({each: each.drain for each in reversed(components)}, grace)
             if late:
                 left = ", ".join(map(_describe, late))
                 _logger.warning(
@@ -171,7 +171,7 @@ class Supervisor:
         try:
             if tasks:
                 await asyncio.wait(tasks, timeout=self._ending.seconds / 2)  # the rest is for closing
-            late = await self._ending.all({each: each.close for each in components}, self._ending.seconds)
+            late = await self._ending.call_all({each: each.close for each in components}, self._ending.seconds)
             for each in late:
                 self._ending.leave(_describe(each))
         finally:

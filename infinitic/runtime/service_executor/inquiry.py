@@ -16,7 +16,7 @@ from infinitic import topics
 from infinitic.errors import TransportError
 from infinitic.messages import control
 from infinitic.messages.control import Alive, Attempt, Ping
-from infinitic.runtime.backoff import Losses, delay_of, retry_while_refused, retry_while_unavailable
+from infinitic.runtime.backoff import Losses, compute_delay, retry_while_refused, retry_while_unavailable
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.wakeup import wake
 from infinitic.transport import Consumer, Message, TransportClosed, UnsupportedCapability
@@ -98,7 +98,7 @@ class Inquiry:
         tries = 0
         while True:
             tries += 1
-            await asyncio.sleep(delay_of(tries))
+            await asyncio.sleep(compute_delay(tries))
             lost = self._consumer
             if lost is not None:
                 with suppress(TransportError):

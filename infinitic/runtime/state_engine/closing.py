@@ -235,15 +235,15 @@ def _find_too_large(step: DecidedStep, sizes: Sizes) -> str | None:
     if step.change is None:
         return None
     if len(step.change.head) > max_value:
-        return _above("head", step.change.head, max_value)
+        return _describe_excess("head", step.change.head, max_value)
     segment = step.change.segment
     if segment is not None:
         if len(segment.events) > max_value:
-            return _above("segment", segment.events, max_value)
+            return _describe_excess("segment", segment.events, max_value)
         if segment.outbox is not None and len(segment.outbox) > max_value:
-            return _above("outbox", segment.outbox, max_value)
+            return _describe_excess("outbox", segment.outbox, max_value)
     return None
 
 
-def _above(name: str, data: bytes, max_value: int) -> str:
+def _describe_excess(name: str, data: bytes, max_value: int) -> str:
     return f"A {name} of {len(data):,} bytes is above the limit of the storage of {max_value:,} bytes"

@@ -93,7 +93,7 @@ class GroupCommit:
             except BaseException:
                 self._put_back(marks)
                 raise
-            self._gone(marks)
+            self._forget_marks(marks)
 
     def close(self) -> None:
         """Write nothing more.
@@ -124,7 +124,7 @@ class GroupCommit:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _gone(self, marks: Sequence[Published]) -> None:
+    def _forget_marks(self, marks: Sequence[Published]) -> None:
         for mark in marks:
             instance = self._leaving.get(mark.key)
             if instance is not None and instance.version == mark.version:
@@ -168,7 +168,7 @@ class GroupCommit:
             except BaseException:
                 self._put_back(marks)
                 raise
-            self._gone(marks)
+            self._forget_marks(marks)
             return outcomes[: len(changes)]
         finally:
             self._flying -= 1
@@ -199,10 +199,10 @@ class GroupCommit:
             return error
 
     def _take_marks(self) -> list[Published]:
-        taken = list(self._published.items())[:MAX_CHANGES]
-        for key, _ in taken:
+        marks = list(self._published.items())[:MAX_CHANGES]
+        for key, _ in marks:
             del self._published[key]
-        return [Published(key, version) for key, version in taken]
+        return [Published(key, version) for key, version in marks]
 
     def _next_batch(self) -> _Batch:
         """Take what waits and fits into one commit, at least the first."""

@@ -105,7 +105,7 @@ def take_inputs(
         body = delivery.message.body
         try:
             message = inputs.decode(body)
-            taken = take(head, key, message, now, window, delivery.message.headers)
+            result = take(head, key, message, now, window, delivery.message.headers)
         except (UndecodableMessage, InvalidInput) as error:
             deliveries.append(delivery)
             dead = (*dead, (delivery, str(error)))
@@ -119,27 +119,27 @@ def take_inputs(
             break
         deliveries.append(delivery)
         if len(body) > largest:
-            reason = find_too_large(message, taken, len(body), largest)
+            reason = find_too_large(message, result, len(body), largest)
             if reason is not None:
                 dead = (*dead, (delivery, reason))
                 continue
-            taken = drop_large_results(taken, len(body), largest, now)
+            result = drop_large_results(result, len(body), largest, now)
         decoded.append((delivery, message))
-        if taken.deduplication_id is not None:
-            if taken.deduplication_id in known:
+        if result.deduplication_id is not None:
+            if result.deduplication_id in known:
                 continue
-            known = (*known, taken.deduplication_id)
-        if type(message) is inputs.Decision and taken.head is not head:
+            known = (*known, result.deduplication_id)
+        if type(message) is inputs.Decision and result.head is not head:
             before_decision = Draft(head, list(happened), list(outbox))
             instance.discard_live()
-        head = taken.head
-        happened += taken.events
-        if taken.outbox:
-            outbox += taken.outbox
-        if taken.replies:
-            replies += taken.replies
-        if taken.handling is not None:
-            match taken.handling:
+        head = result.head
+        happened += result.events
+        if result.outbox:
+            outbox += result.outbox
+        if result.replies:
+            replies += result.replies
+        if result.handling is not None:
+            match result.handling:
                 case Postpone() as postponement:
                     early = max(early, postponement.early)
                     postponed = (*postponed, _copy_for_later(key.name, delivery.message, postponement))

@@ -29,7 +29,7 @@ def find_too_large(message: Input, result: InputResult, size: int, limit: int) -
         limit: how many bytes the storage can take.
     """
     if result.events and isinstance(message, inputs.Start | inputs.CallMethod | inputs.Signal):
-        return f"This message of {size:,} bytes is {_above(limit)}"
+        return f"This message of {size:,} bytes is {_describe_limit(limit)}"
     return None
 
 
@@ -48,9 +48,9 @@ def drop_large_results(result: InputResult, size: int, limit: int, now: float) -
 def _fit_event(event: Event, size: int, limit: int, now: float) -> Event:
     if type(event) is not TaskResult:
         return event
-    reason = f"The task returned, but the message with its result, of {size:,} bytes, is {_above(limit)}"
+    reason = f"The task returned, but the message with its result, of {size:,} bytes, is {_describe_limit(limit)}"
     return TaskError(event.position, TaskFailure(ExceptionDetail(_ERROR, reason), at=now))
 
 
-def _above(limit: int) -> str:
+def _describe_limit(limit: int) -> str:
     return f"above the limit of the storage of {limit:,} bytes"

@@ -51,8 +51,8 @@ def replace_unusable(
         return head, ()
     # It counts only if this attempt was sent last, as any report of a failure.
     report = make_task_failure(attempt, "The report of this task", why, "", now)
-    taken = take(head, key, report, now, window)
-    return taken.head or head, taken.events
+    result = take(head, key, report, now, window)
+    return result.head or head, result.events
 
 
 def _miss_decision(head: WorkflowHead, why: InfiniticError) -> WorkflowHead:

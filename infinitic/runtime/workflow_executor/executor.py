@@ -263,8 +263,8 @@ class WorkflowExecutor:
         except BaseException:
             instance.close()
             raise
-        taken = instance.handed if opened.more or instance.handed < len(opened.stimuli) else None
-        digest = _digest(commands, taken)
+        partial = instance.handed if opened.more or instance.handed < len(opened.stimuli) else None
+        digest = _compute_digest(commands, partial)
         retention = spec.retention if self._retention is None else self._retention
         decision = self._decide(
             workflow_id,
@@ -276,7 +276,7 @@ class WorkflowExecutor:
                 digest=digest,
                 commands=tuple(commands),
                 epoch=message.epoch,
-                handed=taken,
+                handed=partial,
                 failures=tuple(instance.failures),
             ),
         )
@@ -285,11 +285,11 @@ class WorkflowExecutor:
             instance.close()
             reason = f"What one activation asks for has {asked:,} bytes, above the limit of {limit:,} bytes"
             return self._stall(workflow_id, message.activation, message.epoch, reason)
-        if instance.at_end and taken is None:  # nothing is to come; if something does, it is replayed
+        if instance.at_end and partial is None:  # nothing is to come; if something does, it is replayed
             instance.close()
         else:
             handed = (0 if live is None else live.handed) + (opened.size or size) + asked
-            left = None if taken is None else opened.left(taken, 0 if unread is None else unread.size)
+            left = None if partial is None else opened.find_unread(partial, 0 if unread is None else unread.size)
             self._live.keep(workflow_id, LiveInstance(instance, message.epoch, digest, decision, handed, left))
         return decision
 
@@ -314,11 +314,11 @@ class WorkflowExecutor:
         return Outgoing(topics.workflow_engine(self.name), Message(number, workflow_id, engine.encode(decision)))
 
 
-def _digest(commands: Sequence[Command], taken: int | None) -> str:
+def _compute_digest(commands: Sequence[Command], partial: int | None) -> str:
     """Compute by what an executor recognises its own decision in the next activation.
 
     A decision that leaves more stimuli to the next activation is another one, even if it asks for
     the same.
     """
-    handed = b"" if taken is None else b"%d" % taken
+    handed = b"" if partial is None else b"%d" % partial
     return blake2b(_encode_commands(commands) + handed, digest_size=12).hexdigest()

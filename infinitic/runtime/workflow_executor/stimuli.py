@@ -47,7 +47,7 @@ class Opened(NamedTuple):
     size: int = 0
     end: Place | None = None
 
-    def left(self, handed: int, before: int) -> Unread | None:
+    def find_unread(self, handed: int, before: int) -> Unread | None:
         """What is left when the first ones were handed over.
 
         `before` is how many bytes had been left to this one.
