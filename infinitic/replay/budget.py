@@ -19,16 +19,17 @@ class Budget:
 
     Attributes:
         limits: the limits of this activation; None where nothing is bounded.
-        refused: bytes that were refused since the code last rested.
+        asked: bytes that were asked for since the code last rested.
+        refused: bytes that were refused since then.
     """
 
-    __slots__ = ("_asked", "_asked_before", "_room", "limits", "refused")
+    __slots__ = ("_asked_before", "_room", "asked", "limits", "refused")
 
     def __init__(self) -> None:
         self.limits: Limits | None = None
+        self.asked = 0
         self.refused = 0
-        # Bytes since the code last rested, and in this activation until then.
-        self._asked = 0
+        # Bytes in this activation, until the code last rested.
         self._asked_before = 0
         # How many bytes `take` may count; -1 where the rarer cases must be looked at.
         self._room = -1
@@ -44,10 +45,6 @@ class Budget:
         self._room = limits.activation if limits is not None and recording else -1
         self._asked_before = 0
 
-    def begin_stimulus(self) -> None:
-        """Begin to count for the stimulus that is handed over next."""
-        self._asked = self.refused = 0
-
     def end_stimulus(self, commands: int, *, recording: bool) -> bool:
         """The code rests after a stimulus.
 
@@ -58,7 +55,7 @@ class Budget:
         Returns:
             False if the code has asked for as much as one activation should lead to.
         """
-        self._asked_before += self._asked + COMMAND_BYTES * commands
+        self._asked_before += self.asked + COMMAND_BYTES * commands
         if self.limits is not None:
             if self._asked_before >= self.limits.enough:
                 return False
@@ -68,10 +65,10 @@ class Budget:
 
     def take(self, size: int) -> bool:
         """Count bytes if there is clearly room for them: the usual case. If not, ask `count`."""
-        asked = self._asked + size
+        asked = self.asked + size
         if asked > self._room or self.limits is None or size > self.limits.call:
             return False
-        self._asked = asked
+        self.asked = asked
         return True
 
     def count(self, name: str, size: int, *, is_call: bool = True) -> str | None:
@@ -86,7 +83,7 @@ class Budget:
             Why they are refused; None if they are counted.
         """
         limits = self.limits
-        asked = self._asked + size
+        asked = self.asked + size
         if limits is not None and is_call and size > limits.call:
             return f"{name}: {size:,} bytes are above the limit of {limits.call:,} bytes"
         if limits is not None and asked > limits.activation:
@@ -94,10 +91,10 @@ class Budget:
                 f"{name}: with its {size:,} bytes, what is asked for at once has {asked:,} bytes, "
                 f"above the limit of {limits.activation:,} bytes"
             )
-        self._asked = asked
+        self.asked = asked
         return None
 
     @property
     def is_exceeded(self) -> bool:
         """True if what was counted fits by itself, but not with what came before it."""
-        return self.limits is not None and self._asked + self._asked_before > self.limits.activation
+        return self.limits is not None and self.asked + self._asked_before > self.limits.activation

@@ -8,28 +8,29 @@ from contextvars import Context, copy_context
 
 from infinitic.replay.loop import MAX_STEPS, TooManySteps, WorkflowLoop
 
-_Condition = tuple[Callable[[], bool], asyncio.Future[None], Context]
+Condition = tuple[Callable[[], bool], asyncio.Future[None], Context]
 
 
 class Conditions:
-    """What the code of one instance waits for by `wait_until`, in the order of the waits."""
+    """What the code of one instance waits for by `wait_until`.
+
+    Attributes:
+        waiting: the conditions, in the order of the waits.
+    """
 
     def __init__(self, loop: WorkflowLoop) -> None:
         self._loop = loop
-        self._waiting: list[_Condition] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+        self.waiting: list[Condition] = []
 
     async def wait_until(self, predicate: Callable[[], bool]) -> None:
         """Wait until a condition holds. What it raises is raised here."""
         while not predicate():
             condition = (predicate, self._loop.create_future(), copy_context())
-            self._waiting.append(condition)
+            self.waiting.append(condition)
             try:
                 await condition[1]
             finally:
-                self._waiting.remove(condition)
+                self.waiting.remove(condition)
 
     def run(self) -> None:
         """Run whoever waits for a condition that holds now, until none does.
@@ -38,9 +39,9 @@ class Conditions:
             TooManySteps: this goes on and on.
         """
         rounds = 0
-        while self._waiting:
+        while self.waiting:
             woken = False
-            for predicate, future, context in list(self._waiting):
+            for predicate, future, context in list(self.waiting):
                 if not future.done():
                     woken |= self._check(predicate, future, context)
             if not woken:

@@ -59,7 +59,7 @@ from infinitic.replay.loop import (
     WorkflowLoop,
 )
 from infinitic.replay.methods import SHALLOW_BYTES, Methods
-from infinitic.replay.recorder import IDLE, INLINE, METHOD, RECORD, Discarded, Recorder, StopActivation
+from infinitic.replay.recorder import IDLE, INLINE, MAX_COMMANDS, METHOD, RECORD, Discarded, Recorder, StopActivation
 
 LISTED = 10
 
@@ -155,7 +155,8 @@ class Instance:
         finally:
             recorder.mode = IDLE
         self.activations += 1
-        recorder.end()
+        if recorded:
+            recorder.end()
         if recorder.fault is not None:
             raise recorder.fault
         return commands
@@ -197,10 +198,11 @@ class Instance:
     def _rest(self) -> None:
         """Run until the code rests."""
         self.loop.run_ready()
-        if self._conditions:
+        if self._conditions.waiting:
             self._conditions.run()
-        if self._recorder.mode is RECORD:
-            self._recorder.check_count()
+        recorder = self._recorder
+        if len(recorder.commands) > MAX_COMMANDS and recorder.mode is RECORD:
+            recorder.check_count()
 
     def _create(self) -> None:
         self._channels = {name: BoundChannel(channel, self) for name, channel in self.spec.channels.items()}
@@ -221,9 +223,9 @@ class Instance:
             case TaskResult():
                 deferred = self._open.pop(stimulus.position, None)
                 if isinstance(deferred, TaskDeferred) and not deferred.done():
-                    deferred.set_result(
-                        deferred.stub.spec.signature.decode_result(self._recorder.decode_payload(stimulus.value))
-                    )
+                    value = stimulus.value
+                    data = value if self.spec.coder is None else self._recorder.decode_payload(value)
+                    deferred.set_result(deferred.stub.spec.signature.decode_result(data))
             case MethodStarted():
                 self._methods.start(stimulus, self._object)
             case TimerFired():

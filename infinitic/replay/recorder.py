@@ -120,7 +120,7 @@ class Recorder:
         return self.commands
 
     def end(self) -> None:
-        """End the activation. In replay the code must have asked for all that history holds."""
+        """End a replayed activation: the code must have asked for all that history holds."""
         if self.fault is None and self._recorded:
             self.diverge(self._recorded[0], None, None)
 
@@ -128,7 +128,8 @@ class Recorder:
         """Stimuli are handed to the code; then it runs until it rests."""
         self.handed += count
         self._before = len(self.commands)
-        self.budget.begin_stimulus()
+        budget = self.budget
+        budget.asked = budget.refused = 0
 
     def end_stimulus(self) -> bool:
         """The code rests. Returns False if no other stimulus should be handed over."""
