@@ -264,6 +264,17 @@ def test_a_segment_is_written_for_events_or_an_outbox_and_for_nothing_else() -> 
     assert concluded(RUNNING, RUNNING, (), [SendTask(0, 1)]).head.sequence == RUNNING.sequence + 1
 
 
+def test_a_decision_is_written_in_the_segment_that_it_counts_or_in_none() -> None:
+    """Effects name that segment, so it may be neither counted twice nor left out."""
+    head, outbox = decided(DECIDING, task(DECIDING.position))
+    result = concluded(DECIDING, head, [task(DECIDING.position)], outbox)
+    assert result.head.sequence == head.sequence == DECIDING.sequence + 1
+    assert [each.request for each in outbox if isinstance(each, SendTask)] == [result.head.sequence]
+    nothing, outbox = decided(DECIDING)
+    assert outbox == []
+    assert concluded(DECIDING, nothing).head.sequence == DECIDING.sequence
+
+
 def test_the_searchable_facts_are_written_only_when_they_change() -> None:
     assert concluded(None, RUNNING).entry is not None
     assert concluded(RUNNING, replace(RUNNING, digest="d")).entry is None
