@@ -91,15 +91,19 @@ class ClientConnection:
         if self._consumer is not None:
             await self.waits.stop()
         receiver, self._receiver = self._receiver, None
-        if receiver is not None:
-            receiver.cancel()
-            # Whoever waited has been told already.
-            with suppress(asyncio.CancelledError, TransportError):
-                await receiver
         consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            await consumer.close()
-        self._fail_all(UsageError("The client was closed while this waited for a response"))
+        try:
+            if receiver is not None:
+                receiver.cancel()
+                # `await receiver` would not tell its cancellation from one of this task.
+                await asyncio.wait({receiver})
+                if not receiver.cancelled():
+                    # Whoever waited for a response has been told already.
+                    receiver.exception()
+        finally:
+            self._fail_all(UsageError("The client was closed while this waited for a response"))
+            if consumer is not None:
+                await consumer.close()
 
     def register(self, request: Request) -> ReplyTo:
         """Have the response to a request given to it. Returns whom to answer, for the message.
