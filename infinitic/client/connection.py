@@ -180,7 +180,7 @@ class ClientConnection:
                 losses.note_joined()
 
     def _handle(self, delivery: Delivery) -> None:
-        """Give a response to whoever asked. Nobody asked, or waits any more: it is dropped."""
+        """Give a response to whoever asked. If nobody asked or nobody waits any more, drop it."""
         try:
             response = responses.decode(delivery.message.body)
         except DecodingError as error:
@@ -217,7 +217,7 @@ class ClientConnection:
         return True
 
     def _fail_if_lost(self, receiver: asyncio.Task[None]) -> None:
-        """Nothing is received any more. Unless this was closed, whoever waits is told why."""
+        """Receiving has ended. Unless the client was closed, tell all who wait why."""
         if not (receiver.cancelled() or self._closed):
             self._lost = receiver.exception() or TransportClosed("The transport of this client is closed")
             _logger.error("%s: no response is received any more: %s", self._topic.name, self._lost)

@@ -221,7 +221,7 @@ class Waits:
             self._let_go(wait)
 
     def _let_go(self, wait: MethodWait) -> None:
-        """One waits less. A request of which nobody waits any more is soon taken back."""
+        """One waiter less. If nobody waits for a request any more, it is soon taken back."""
         wait.waiting -= 1
         if not (wait.waiting or wait.kept or wait.is_settled or wait.timer is not None):
             loop = asyncio.get_running_loop()
@@ -230,7 +230,7 @@ class Waits:
             wait.timer = call_at(loop.time() + GRACE_SECONDS, self._leave, wait)
 
     def _leave(self, wait: MethodWait) -> None:
-        """Nobody has asked for a while: tell the engine."""
+        """Nobody has waited for a while: tell the engine that this client waits no more."""
         if wait.waiting or wait.is_settled or self._open.get(wait.key) is not wait:
             return
         self.give_up(wait)

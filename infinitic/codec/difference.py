@@ -313,9 +313,9 @@ def _slots(kind: type) -> list[str]:
 
 
 def _is_of_class(kind: type, name: str) -> bool:
-    """True for what the receiver makes again, or what `typing` has put there.
+    """True for an attribute that the receiver computes again, or that `typing` has put there.
 
-    The first is what a `functools.cached_property` keeps.
+    The first kind is the value of a `functools.cached_property`.
     """
     return name == "__orig_class__" or any(
         isinstance(base.__dict__.get(name), functools.cached_property) for base in kind.__mro__

@@ -173,7 +173,7 @@ def summarize_error(error: Exception) -> str:
 
 
 def _choose_problems(problems: list[Any]) -> list[Any]:
-    """The errors of pydantic, of the two ways to read a datetime the one that was meant."""
+    """The errors of pydantic. Of the two ways to read a datetime, only that which was meant."""
     told = [each for each in problems if ZONED not in each["loc"] or not each["msg"].endswith(NO_SUFFIX)]
     zoned = [each["loc"][: each["loc"].index(ZONED)] for each in told if ZONED in each["loc"]]
     return [each for each in told if PLAIN not in each["loc"] or each["loc"][: each["loc"].index(PLAIN)] not in zoned]

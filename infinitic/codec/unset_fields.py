@@ -3,16 +3,17 @@
 This is kept beside the JSON text of a value, which has no place for it.
 
 `model_fields_set` and `exclude_unset` tell "left out" from "set to its default". A model writes all
-its fields, so that a receiver whose class has other defaults gets the values of the sender. What
-was not set is said in a member ``$unset`` at the end of the text:
+its fields, so that a receiver whose class has other defaults gets the values of the sender. The
+fields that were not set are listed in a member ``$unset`` at the end of the text:
 ``{"id":1,"note":null,"$unset":[[["note"],[],[[]]]]}``. A value that is no JSON object is wrapped:
-``{"$value":[…],"$unset":[…]}``. Each entry has the names that were not set, those that were
-although the text lacks them, and the places of all models of which that is so. A place is a list of
-steps from the value inwards: names of fields, and positions in lists, tuples and dicts.
+``{"$value":[…],"$unset":[…]}``. Each entry has three parts: the names that were not set, the names
+that were set although the text lacks them, and the places of all models to which this applies. A
+place is a list of steps from the value inwards: names of fields, and positions in lists, tuples and
+dicts.
 
-Every codec but those of single builtins reads the member off, so that a receiver whose hint says
-less, such as `Any`, gets the value alone; and adds an empty one to a value that happens to end like
-it.
+Every codec but those of single builtins removes this member when it decodes. So a receiver with a
+wider hint, such as `Any`, gets the value alone. To a value that happens to end with such a member,
+the codec adds an empty one.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def needs_mark(data: bytes) -> bool:
 def split(data: bytes) -> tuple[bytes, list[_Entry]]:
     """The JSON text of a value, and what stands beside it.
 
-    Nothing does in the text of another program.
+    In the text of another program, nothing stands beside the value.
     """
     if data[-2:] != END:
         return data, []

@@ -184,7 +184,7 @@ class BoundChannel(Channel[T]):
                 self._home.note("Channel '%s' keeps %d signals already: one more is dropped", self.name, self.keep)
 
     def close(self, receiver: Receiver[Any], error: Callable[[], ChannelClosedError]) -> None:
-        """A receiver has given all that it gives: tell others who wait for it.
+        """A receiver has reached its limit: tell its other awaits that no signal comes.
 
         Args:
             receiver: the receiver.

@@ -1,9 +1,9 @@
 """`any_of` and `all_of` of deferreds and receivers.
 
-A combination is told by its parts that they are settled, and settles at once, not by a callback:
-whatever happens next in an activation finds it settled. Receivers take signals only while somebody
-waits for a combination around them: such a wait is a *race* of its own, in which what was taken
-counts, and is given back when the race is lost.
+When a part is settled, it tells the combination, which settles at once, and not in a later
+callback. So the rest of the activation finds it settled. Receivers take signals only while somebody
+waits for a combination around them: each such wait is a *race*. The signals that a receiver takes
+in it are given back if that receiver loses the race.
 
 Nothing here is recursive: a thousand parts joined by `|` are nested a thousand deep.
 """

@@ -1,7 +1,7 @@
 """Between the executors of one service: which of them has an attempt in hand.
 
-The topic keeps nothing: an executor that is not there need not know. Duplicates only say once more
-what is true.
+The topic stores nothing, because an executor that is not subscribed has no attempts in hand. A
+duplicate only repeats what is still true.
 
 On the wire: a attempts · d attempts that are done. An attempt is (workflow id, position, run, retry
 sequence, retry index).

@@ -42,7 +42,7 @@ _STARTERS = {
 
 
 class TooManySteps(BaseException):
-    """An activation ran more callbacks than any sane one does: it never stops.
+    """An activation ran so many callbacks that it seems never to stop.
 
     `task` is what ran last.
     """
@@ -327,9 +327,9 @@ class WorkflowLoop(HomeLoop):
         self._ready.append(handle)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """`TimerHandle.cancel` calls this, also for one that has fired: `sleep` cleans up so.
+        """Take back the durable timer of a handle. `TimerHandle.cancel` calls this.
 
-        That is no command.
+        `asyncio.sleep` cancels its timer even after it has fired. That gives no command.
         """
         if isinstance(handle, _Timer) and handle.position is not None and not self.dead:
             position, handle.position = handle.position, None
@@ -366,7 +366,7 @@ class WorkflowLoop(HomeLoop):
     def _start_ahead(self, coro: Any, given: Any) -> None:
         """Start all coroutines of an `as_completed` that asks for the first one.
 
-        They start in the order in which it was given them.
+        They start in the order in which they were given to it.
         """
         if coro in self._ahead:
             return

@@ -35,11 +35,11 @@ METHOD: ContextVar[tuple[str, str]] = ContextVar("infinitic_method", default=(""
 
 
 MAX_COMMANDS = 10_000
-"""What code may ask for before it rests: all of it goes into one commit."""
+"""How many commands code may give before it waits: all of them go into one commit."""
 
 
 MAX_REFUSED = 1024 * 1024 * 1024
-"""Bytes that it may be refused before it rests: each time it asks, they are encoded anew."""
+"""Bytes of refused payloads before the code must wait. Each was encoded before it was refused."""
 
 
 class Discarded(BaseException):
@@ -51,13 +51,13 @@ class StopActivation(BaseException):
 
 
 class TooMuchTogether(InfiniticError):
-    """The first `fits` stimuli lead to as much as fits into one activation.
+    """The commands of the first `fits` stimuli fill one activation.
 
     The next stimulus needs an activation of its own.
     """
 
     def __init__(self, fits: int) -> None:
-        super().__init__(f"What the code asks for after {fits} stimuli leaves no room for what it asks for then")
+        super().__init__(f"The commands of the first {fits} stimuli leave no room for those of the next one")
         self.fits = fits
 
 
@@ -85,7 +85,7 @@ class Recorder:
         mode: what becomes of commands now.
         commands: those of this activation, in order.
         handed: how many stimuli were handed to the code in this activation.
-        fault: why the instance is of no use any more; None if it is.
+        fault: why the instance can no longer be used; None while it can.
         budget: counts the bytes of commands.
     """
 
@@ -275,9 +275,9 @@ class Recorder:
             raise self._interrupt(error) from error
 
     def _interrupt(self, error: PayloadUnavailable) -> StopActivation:
-        """The activation cannot be made now.
+        """The activation cannot be run now.
 
-        The code is not told: it could take that for a failure.
+        The code gets no error, because it could take that for a failure of its task.
         """
         if self.fault is None:
             self.fault = error

@@ -1,7 +1,7 @@
-"""From storage back into memory: the live instance by replay, and the outbox of a predecessor.
+"""Reads what is stored back into memory: heads, events, and the live instance by a replay.
 
-Nothing is computed from what is damaged: a hole in a history, or a value that is not what was
-written. `CheckedStorage` compares the checksums. This module checks what only a reader of the
+Nothing is computed from damaged state. That is a history with a gap, or a value that is not what
+was written. `CheckedStorage` compares the checksums. This module checks what only a reader of the
 values can see.
 """
 

@@ -81,7 +81,7 @@ class ComponentFactory:
         return [*self._workflow_executors(), *self._state_engines(), *self._service_executors()]
 
     def need_storage(self, what: str) -> Storage:
-        """The storage. Raises `UsageError`, which says that `what` needs one, if there is none."""
+        """Return the storage. Without one, raise a `UsageError` that says that `what` needs it."""
         if self._storage is None:
             raise UsageError(f"{what} needs a storage: Worker(transport=…, storage=…)")
         return self._storage

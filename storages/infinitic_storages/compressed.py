@@ -56,7 +56,7 @@ def _load_zstd() -> _Zstd:
     def decompress(value: bytes, limit: int) -> bytes:
         """Decompress a value. It may claim any size, so that is checked first.
 
-        Ours tell their size. A value that does not may have up to `limit` bytes.
+        Values that this module wrote tell their size. Any other may have up to `limit` bytes.
         """
         if zstandard.frame_content_size(value) > limit:
             raise _TooLarge
@@ -66,7 +66,7 @@ def _load_zstd() -> _Zstd:
 
 
 class _TooLarge(Exception):
-    """A value is larger than any that is written."""
+    """A value is larger than the largest that may be written."""
 
 
 class _Codec:

@@ -93,7 +93,7 @@ class Fence:
     def resume(self) -> None:
         """End the cut: it was only a long pause of the process. All waiting calls continue.
 
-        To the broker, the old consumers are dead, and stay so. But the worker reaches its storage
+        For the broker, the old consumers are dead, and stay so. But the worker reaches its storage
         again. It can also publish again, if its `FencedTransport` has `reconnect`.
         """
         if self._power is not None and not self._power.done():

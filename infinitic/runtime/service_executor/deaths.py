@@ -1,14 +1,15 @@
-"""Who is to blame when a process dies: how deaths are counted, and who runs without company.
+"""Who is to blame when a process dies: how deaths are counted, and which tasks run alone.
 
 A redelivery tells little: its process died, or only its session was lost, or the message only
 waited there. So the other executors are asked (`Inquiry`). If nobody has the attempt, this counts
-as a *death*. It is a weak sign: all that was in hand beside the culprit shows it too. Weak signs
-count up to `SUSPECT` deaths.
+as a *death*. It is a weak sign: every task that was in hand beside the culprit shows it, too. Weak
+signs count up to `SUSPECT` deaths.
 
 A task with so many deaths is a *suspect*. It runs only while no other suspect runs in its process
 (`Trials`). Before it runs, a marked copy of its message is published that is due later. If nobody
 knows of the attempt when that copy comes, the process has died with this task: only then another
-death counts. So only the culprit gets as far as `MAX_DEATHS`. What was in hand beside it ends well.
+death counts. So only the culprit gets as far as `MAX_DEATHS`. The tasks that were in hand beside it
+run normally in the end.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What was delivered before: who has it, and did a process die with it?
+"""Attempts that were delivered before: who has them, and did a process die with them?
 
-Nothing in doubt runs before the other executors of the service were asked (see `deaths`).
+No attempt in doubt runs before the other executors of the service were asked (see `deaths`).
 """
 
 from __future__ import annotations

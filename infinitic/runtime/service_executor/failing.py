@@ -231,7 +231,7 @@ def _check_meta(meta: Mapping[Any, Any]) -> None:
     """Raise `UsageError` unless the next attempt can be sent with this meta."""
     for key, value in meta.items():
         if not isinstance(key, str) or not isinstance(value, bytes):
-            raise UsageError(f"meta is a mapping of texts to bytes, and the task made it hold {key!r}: {value!r}")
+            raise UsageError(f"meta must be a mapping of texts to bytes, but the task set {key!r}: {value!r}")
 
 
 def _shorten(failure: TaskFailure | None, length: int) -> TaskFailure | None:

@@ -44,7 +44,7 @@ class Remembered:
             done.popitem(last=False)
 
     def add_put_off(self, attempt: Attempt, due: float) -> None:
-        """Remember that a message is on its way that makes somebody run this attempt.
+        """Remember that another message is on its way, by which an executor will run this attempt.
 
         Args:
             attempt: the attempt.
@@ -128,7 +128,8 @@ class TasksInHand:
     def put_off(self, work: Work, seconds: float) -> Outbound:
         """Make the message that has an attempt run later, here or elsewhere.
 
-        Whoever asks for the attempt until then hears that nobody died with it.
+        If another executor asks for the attempt before that, it learns that no process died with
+        it.
 
         Args:
             work: the attempt.

@@ -187,7 +187,8 @@ class Connections:
     def _check_written(self, replies: Sequence[Any]) -> None:
         """Check a batch of writing scripts.
 
-        It is known not to be written only if no reply says so, and if no reply leaves it open.
+        The batch counts as not written only if no reply says that something was written, and none
+        leaves that open.
         """
         torn = next((reply for reply in replies if _may_be_written(reply)), None)
         if torn is not None:
