@@ -127,7 +127,8 @@ def task_context() -> TaskContext:
     Raises:
         UsageError: no task runs here.
     """
-    context = current_task.get(None)
+    current = current_task.get(None)
+    context = None if current is None else current.context
     if not isinstance(context, TaskContext):
         raise UsageError("task_context() is for the methods of a service, while they run as a task")
     return context

@@ -10,7 +10,6 @@ import random
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
-from functools import partial
 from typing import Any
 
 from msgspec import Raw
@@ -25,7 +24,7 @@ from infinitic.messages.engine import TaskCompleted
 from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.backoff import retry_while_unavailable
 from infinitic.runtime.service_executor.blocking import Blocking
-from infinitic.runtime.service_executor.current_task import RunningTask, current_task
+from infinitic.runtime.service_executor.current_task import CurrentTask, RunningTask, current_task
 from infinitic.runtime.service_executor.deaths import MAX_DEATHS
 from infinitic.runtime.service_executor.failing import FailureReports, make_report
 
@@ -141,27 +140,27 @@ class Attempts:
             raise
         except Exception as error:  # noqa: BLE001 (codecs are the user's too: reported, not raised)
             return self.failures.make_final(message, error)
-        context = self._make_context(message)
+        current = CurrentTask(message, self._make_context)
         try:
             variables = copy_context()
-            variables.run(current_task.set, context)
+            variables.run(current_task.set, current)
             if task.attempt_timeout is not None:
-                value = await self._call_within(task.attempt_timeout, task, context, variables, args, kwargs)
+                value = await self._call_within(task.attempt_timeout, task, current, variables, args, kwargs)
             elif signature.is_coroutine:
                 value = await _run_in(variables, task.function(*args, **kwargs))
             else:
                 value = await self._call(task, variables, args, kwargs)
         except Exception as error:  # noqa: BLE001 (whatever a task raises is its failure)
-            return self.failures.make(message, error, task, context.meta)
+            return self.failures.make(message, error, task, current.context.meta)
         except (SystemExit, KeyboardInterrupt, GeneratorExit):
             raise
         except asyncio.CancelledError as error:
             if is_ending():
-                _cancel(context)
+                _cancel(current.context)
                 raise
-            return self.failures.make(message, error, task, context.meta)
+            return self.failures.make(message, error, task, current.context.meta)
         except BaseException as error:  # noqa: BLE001 (those of test frameworks, and groups of any)
-            return self.failures.make(message, error, task, context.meta)
+            return self.failures.make(message, error, task, current.context.meta)
         try:
             data = signature.encode_result(value)
             if self._coder is not None:
@@ -204,7 +203,7 @@ class Attempts:
         self,
         seconds: float,
         task: TaskImplementation,
-        context: RunningTask,
+        current: CurrentTask,
         variables: Context,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -212,7 +211,7 @@ class Attempts:
         scope = asyncio.timeout(seconds)
         try:
             async with scope:
-                with _on_cancel(partial(_cancel, context)):
+                with _on_cancel(lambda: _cancel(current.context)):
                     return await self._call(task, variables, args, kwargs)
         except TimeoutError:
             # It may be one that the task itself raised.

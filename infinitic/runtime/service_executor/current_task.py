@@ -1,9 +1,15 @@
-"""The task that runs: what an attempt needs of its context."""
+"""The task that runs, and what its attempt needs of its context."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
+from threading import Lock
 from typing import Protocol
+
+from infinitic.messages.service import ExecuteTask
+
+_making = Lock()
 
 
 class RunningTask(Protocol):
@@ -22,5 +28,30 @@ class RunningTask(Protocol):
         ...
 
 
-current_task: ContextVar[RunningTask] = ContextVar("infinitic_task")
+class CurrentTask:
+    """One attempt while it runs. Its context is made when somebody asks for it: most tasks do not.
+
+    Args:
+        message: what is run.
+        make_context: makes the context.
+    """
+
+    __slots__ = ("_context", "_make_context", "_message")
+
+    def __init__(self, message: ExecuteTask, make_context: Callable[[ExecuteTask], RunningTask]) -> None:
+        self._message = message
+        self._make_context = make_context
+        self._context: RunningTask | None = None
+
+    @property
+    def context(self) -> RunningTask:
+        """The context, which is the same each time."""
+        # A thread may ask while the event loop cancels: both must get the same.
+        with _making:
+            if self._context is None:
+                self._context = self._make_context(self._message)
+            return self._context
+
+
+current_task: ContextVar[CurrentTask] = ContextVar("infinitic_task")
 """The task that runs in this context. It is set for the time of an attempt."""

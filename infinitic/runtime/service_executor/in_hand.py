@@ -104,9 +104,7 @@ class TasksInHand:
         They are acknowledged together, once the report is published: if the session of the first
         delivery is lost, the second one is the message.
         """
-        there = self.works.get(work.attempt)
-        if there is None and self.doubtful:
-            there = self.doubtful.get(work.attempt)
+        there = self.works.get(work.attempt) or self.doubtful.get(work.attempt)
         if there is None:
             return False
         there.deliveries += work.deliveries

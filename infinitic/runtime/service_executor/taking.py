@@ -159,10 +159,11 @@ class TaskIntake:
             self._resender.send_soon([Outbound(later, [delivery])])
             return None
         in_hand = self._in_hand
-        work = Work(task, task.attempt, [delivery], message)
-        if in_hand.join(work):
+        attempt = task.attempt
+        work = Work(task, attempt, [delivery], message)
+        if (attempt in in_hand.works or in_hand.doubtful) and in_hand.join(work):
             return None
-        if in_hand.remembered.is_done(work.attempt):
+        if in_hand.remembered.is_done(attempt):
             return self._resender.ack(work.deliveries)
         if delivery.attempt > 1 or task.asked or (self._suspicious and self._is_suspicious(delivery)):
             self._doubts.add(work)
