@@ -50,10 +50,10 @@ def describe(exc: BaseException) -> ExceptionDetail:
     for link in reversed(chain):
         cause = ExceptionDetail(
             name=_cut_middle(qualified_name(type(link)), MAX_NAME),
-            message=_cut_middle(_message(link), MAX_MESSAGE),
-            traceback=_cut_middle(_traceback(link), MAX_TRACEBACK),
+            message=_cut_middle(_read_message(link), MAX_MESSAGE),
+            traceback=_cut_middle(_format_traceback(link), MAX_TRACEBACK),
             cause=cause,
-            attributes=_attributes(link),
+            attributes=_read_attributes(link),
         )
     return cast(ExceptionDetail, cause)
 
@@ -73,7 +73,7 @@ def matches(exc: BaseException, ignored: Iterable[type[BaseException] | str]) ->
     for wanted in (ignored,) if isinstance(ignored, str | type) else ignored:
         if isinstance(wanted, str):
             if names is None:
-                names = {name for base in type(exc).__mro__ for name in _names(base)}
+                names = {name for base in type(exc).__mro__ for name in _list_names(base)}
             if wanted in names:
                 return True
         elif isinstance(cast(object, wanted), type):
@@ -89,32 +89,32 @@ def qualified_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _names(cls: type) -> tuple[str, str, str]:
+def _list_names(cls: type) -> tuple[str, str, str]:
     return cls.__name__, cls.__qualname__, qualified_name(cls)
 
 
-def _message(exc: BaseException) -> str:
+def _read_message(exc: BaseException) -> str:
     try:
         return str(exc)
     except Exception as error:  # noqa: BLE001 - a __str__ of users
         return f"<its message cannot be read: {type(error).__name__}>"
 
 
-def _traceback(exc: BaseException) -> str:
+def _format_traceback(exc: BaseException) -> str:
     """Format the traceback, without those of the causes. The members of a group are listed."""
     try:
         text = "".join(traceback.format_exception(exc, chain=False))
     except Exception as error:  # noqa: BLE001 - methods of users are called
         text = f"<its traceback cannot be read: {type(error).__name__}>\n"
     if isinstance(exc, BaseExceptionGroup):
-        members = _members(cast("BaseExceptionGroup[BaseException]", exc))
-        lines = [f"  {type(each).__qualname__}: {_message(each)[:200]}\n" for each in members[:MAX_SUMMARIES]]
+        members = _list_members(cast("BaseExceptionGroup[BaseException]", exc))
+        lines = [f"  {type(each).__qualname__}: {_read_message(each)[:200]}\n" for each in members[:MAX_SUMMARIES]]
         more = len(members) - len(lines)
         text += f"Members of the group:\n{''.join(lines)}{f'  and {more} more' if more else ''}"
     return text
 
 
-def _members(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+def _list_members(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     """List the exceptions in a group, and in the groups in it."""
     found: list[BaseException] = []
     waiting: list[BaseException] = [group]
@@ -127,7 +127,7 @@ def _members(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     return found
 
 
-def _attributes(exc: BaseException) -> dict[str, Any]:
+def _read_attributes(exc: BaseException) -> dict[str, Any]:
     found: dict[str, Any] = {}
     candidates: dict[str, Any]
     room = MAX_ATTRIBUTES
