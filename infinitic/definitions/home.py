@@ -149,5 +149,5 @@ def current_home() -> Home:
     """
     home: Home | None = getattr(asyncio._get_running_loop(), "home", None)
     if home is None:
-        raise UsageError("This is for the code of workflows, while it runs in one")
+        raise UsageError("all_of() can only be used by the code of a workflow, while it runs")
     return home
