@@ -12,7 +12,6 @@ from infinitic.definitions.home import Home
 from infinitic.definitions.stubs import TaskStub
 from infinitic.errors import DeferredError, TaskCanceledError
 
-
 _Deferred: Any = Deferred
 """For calls of its methods by name: `super()` costs 800 instructions more for each task."""
 
