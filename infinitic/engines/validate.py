@@ -36,7 +36,7 @@ MAX_HANDED = 2**31 - 1
 
 
 class InvalidInput(InfiniticError):
-    """An input can be decoded, but says what cannot be.
+    """An input can be decoded, but it contradicts the head or exceeds what is possible.
 
     The message goes to the dead letters, and its instance goes on. If it was the decision that the
     instance waits for, the instance stalls. This is a bug of whoever sent it: read the reason in

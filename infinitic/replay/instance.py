@@ -108,7 +108,7 @@ class Instance:
     ) -> list[Command]:
         """Hand over stimuli, run the code until it waits, and return what it asked for.
 
-        The instance is of no use any more if this raises.
+        If this raises, the instance must not be used any more.
 
         Args:
             at: the time of the activation: seconds since 1970.
@@ -185,7 +185,10 @@ class Instance:
         self._open.clear()
 
     def _hand_over(self, stimuli: Sequence[Stimulus]) -> None:
-        """One by one, each until the code rests; no more once it has asked for enough."""
+        """Hand over one stimulus after another, and run the code after each until it waits.
+
+        Stop once the code has asked for as much as fits into one activation.
+        """
         recorder = self._recorder
         last = len(stimuli)
         for stimulus in stimuli:
@@ -395,7 +398,7 @@ class Instance:
     def random(self) -> random.Random:
         """Random numbers that depend on nothing but the id of the instance."""
         if self._recorder.mode is INLINE:
-            raise UsageError("The function of inline() must not draw from the workflow: replay would not")
+            raise UsageError("The function of inline() must not use self.random: replay does not call the function")
         if self._random is None:
             self._random = random.Random(f"{self.id}/{self.run}")
         return self._random
@@ -440,7 +443,7 @@ class Instance:
         return self._background
 
     def _lines(self, last: asyncio.Task[Any] | None) -> str:
-        """Where a task is, or, if nothing is known of it, where those are that are not done."""
+        """The line at which a task waits; if that is unknown, those of all that are not done."""
         tasks = [last] if last is not None and divergence.find_waiting_line(last.get_coro()) else self.loop.pending()
         lines = [line for task in tasks if (line := divergence.find_waiting_line(task.get_coro())) is not None]
         return ", ".join(dict.fromkeys(lines[:LISTED])) or "an unknown line"

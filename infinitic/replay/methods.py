@@ -98,7 +98,10 @@ class Methods:
         recorder.record(command)
 
     def _end_unbegun(self, method_id: str, task: asyncio.Task[None]) -> None:
-        """A method was cancelled before its code began: nothing but this callback knows of it."""
+        """End a method that was cancelled before its code began.
+
+        Nothing but this callback learns of that.
+        """
         if task.cancelled():
             self._running.pop(method_id, None)
             self._recorder.record(CancelMethod(method_id))

@@ -41,7 +41,7 @@ def root_of(frame: FrameType) -> str:
 
 
 def is_entrance(code: CodeType) -> bool:
-    """True for the code that calls the code of workflows: what called that is none."""
+    """True for the engine code that calls workflow code. No frame outside it is workflow code."""
     return code.co_qualname in ("WorkflowLoop.run_ready", "Instance.activate") and is_ours(code.co_filename)
 
 
@@ -77,7 +77,10 @@ def find_running_line() -> str | None:
 
 
 def find_waiting_line(coroutine: object) -> str | None:
-    """The innermost line of user code at which a coroutine waits, None if it is all a library's."""
+    """The innermost line of user code at which a coroutine waits.
+
+    None if all its code is that of libraries.
+    """
     places: list[tuple[FrameType, int]] = []
     step: Any = coroutine
     while step is not None:

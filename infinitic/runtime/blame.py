@@ -32,7 +32,7 @@ OUTAGES = (TransportClosed, TransportUnavailable, *STORAGE_OUTAGES)
 def is_counted(error: Exception) -> bool:
     """True if a failure may be the fault of the message, and so counts against it.
 
-    What a broker refuses for a reason of its own does not count.
+    A refusal does not count if its reason lies in the broker, not in the message.
     """
     if isinstance(error, UNCOUNTED):
         return False

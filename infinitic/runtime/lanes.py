@@ -272,7 +272,7 @@ class Lanes:
         return batch
 
     def _go_on(self, lane: Lane) -> None:
-        """Decide how a lane goes on that fails, or did before."""
+        """Decide what to do next with a lane that fails, or has failed before."""
         if self._is_lost or (lane.failed and isinstance(lane.failure, TransportClosed)):
             # This consumer was fenced: what it had in hand is with others, and theirs to handle.
             lane.clear()

@@ -68,8 +68,8 @@ class Subscription:
         """Wait for at least one message, and take up to `most` of them.
 
         Returns:
-            The messages. None if the consumer is lost, and with it what is in hand. One that cannot
-            receive now, for whatever reason, is as good as lost.
+            The messages. None if the consumer is lost, and with it what is in hand. A consumer that
+            cannot receive now, for whatever reason, counts as lost.
 
         Raises:
             UnsupportedCapability: the broker cannot do what is asked for.

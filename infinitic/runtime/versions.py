@@ -1,4 +1,4 @@
-"""The versions of a workflow whose code a worker has, and those that it has not."""
+"""The versions of a workflow: those whose code a worker has, and those that are missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ _logger = logging.getLogger("infinitic.engine")
 
 
 class MissingVersion(InfiniticError):
-    """This worker has not the code for the version of an instance. Other workers run it (rule S41).
+    """This worker does not have the code for the version of an instance.
+
+    Other workers run it (rule S41).
 
     Attributes:
         version: the version that is missing.

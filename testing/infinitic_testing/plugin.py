@@ -134,7 +134,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 def _is_simulation(value: object) -> bool:
-    """False for another fixture that has the name `sim`."""
+    """False if `sim` is a fixture of somebody else."""
     from infinitic_testing.simulation import Simulation
 
     return isinstance(value, Simulation)

@@ -200,7 +200,7 @@ class WorkflowExecutor:
         return min(self._publisher.transport.capabilities.max_payload, self._storage.capabilities.max_value)
 
     def _pass_on(self, delivery: Delivery, missing: MissingVersion, version: int) -> Outgoing:
-        """Have an activation wait for a worker that has its version.
+        """Publish an activation again, to wait for a worker that has its version.
 
         Nothing waits behind it here.
         """
@@ -315,10 +315,10 @@ class WorkflowExecutor:
 
 
 def _compute_digest(commands: Sequence[Command], partial: int | None) -> str:
-    """Compute by what an executor recognises its own decision in the next activation.
+    """Compute the digest by which an executor recognises its own decision in the next activation.
 
-    A decision that leaves more stimuli to the next activation is another one, even if it asks for
-    the same.
+    Two decisions with the same commands differ if they leave different stimuli to the next
+    activation.
     """
     handed = b"" if partial is None else b"%d" % partial
     return blake2b(_encode_commands(commands) + handed, digest_size=12).hexdigest()

@@ -1,6 +1,6 @@
 """The live instances of an executor, between two activations.
 
-Those that were not used for longest go first.
+The one that was not used for longest is closed first.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ class LiveInstance(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         instance: the object of the user's class on its loop.
         epoch: the epoch of that activation.
-        digest: of that decision. The next activation says which decision the engine has taken.
+        digest: the digest of that decision. The next activation says which decision the engine
+            took.
         decision: the message.
-        handed: how many bytes of history it was handed, and has asked for. It may hold all of them.
-        unread: what was read for that activation and left to the next one; None: nothing.
+        handed: how many bytes of history it may hold: what it was handed, and what it asked for.
+        unread: stimuli that were read for that activation, but left to the next one; None: there
+            are none.
     """
 
     instance: Instance

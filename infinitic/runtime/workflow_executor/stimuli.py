@@ -16,7 +16,7 @@ BATCH_BYTES = 8 * 1024 * 1024
 
 
 class Place(NamedTuple):
-    """A place in a history: in the segment `sequence`, behind so many of its stimuli."""
+    """A place in a history: in the segment `sequence`, after so many of its stimuli."""
 
     sequence: int
     stimuli: int
@@ -61,11 +61,11 @@ class Opened(NamedTuple):
 async def read_stimuli(
     states: StateStorage, key: StateKey, message: Activate, unread: Unread | None = None
 ) -> Opened | None:
-    """What history holds for this activation, None if it does not hold it.
+    """Read the stimuli of this activation from the history. None if the history does not hold it.
 
-    All of it if it must be handed over at once. `unread` is what the activation before has left, if
-    the caller has
-    kept it: else everything is read again. Raises `DamagedState`.
+    If they must be handed over at once, it reads all of them. `unread` is what the activation
+    before has left, if the caller has kept it: else everything is read again. Raises
+    `DamagedState`.
     """
     if unread is None:
         found, size, after, skip = list[Stimulus](), 0, message.first - 1, message.skip

@@ -267,7 +267,7 @@ class PulsarConsumer(Consumer):
         self._arm()
 
     def _arm(self) -> None:
-        """Be called when the first of what is put off is due."""
+        """Arrange to be called when the first delayed message is due."""
         due = self._buffer.find_next_due()
         if due is None or (self._timer is not None and self._armed <= due):
             return
@@ -293,7 +293,7 @@ class PulsarConsumer(Consumer):
 
 
 def _parse_due(text: str, topic: Topic) -> float:
-    """When a message is due. At once, if the header was not written by us and is no time."""
+    """When a message is due. At once if its header is no time: then it is not from this adapter."""
     try:
         due = float(text)
     except ValueError:
