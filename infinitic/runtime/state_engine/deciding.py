@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from infinitic.clock import Clock
 from infinitic.definitions.workflow_spec import WorkflowSpec
@@ -32,10 +33,27 @@ from infinitic.runtime.state_engine.repairs import Repairs
 from infinitic.runtime.state_engine.skew import Skew
 from infinitic.runtime.state_engine.takeover import revive
 from infinitic.runtime.versions import MissingVersion, Told, find_spec
-from infinitic.storage import DamagedState, Storage
-from infinitic.transport import Delivery, Transport
+from infinitic.storage import DamagedState, Storage, StorageCapabilities
+from infinitic.transport import Capabilities, Delivery, Transport
 
 _NO_SEGMENTS: Mapping[int, Sequence[Event]] = {}
+
+
+class _Bounds(NamedTuple):
+    """What follows from the capabilities of both adapters, which may change as these connect."""
+
+    transport: Capabilities
+    storage: StorageCapabilities
+    limits: Limits
+    sizes: Sizes
+    largest: int
+
+
+def _make_bounds(transport: Capabilities, storage: StorageCapabilities) -> _Bounds:
+    longest = compute_body_limit(transport.max_payload)
+    limits = Limits.stored(transport.max_payload, storage.max_value)
+    sizes = Sizes(longest, storage.max_value, min(longest, storage.max_value))
+    return _Bounds(transport, storage, limits, sizes, compute_body_limit(storage.max_value))
 
 
 class Deciding:
@@ -79,6 +97,7 @@ class Deciding:
         self._retention = retention
         self._told = told
         self._skew = Skew(name)
+        self._bounds = _make_bounds(transport.capabilities, storage.capabilities)
 
     async def decide(self, waiting: deque[ReceivedStep]) -> list[DecidedStep]:
         """Decide the first steps that wait, until they have enough bytes to be committed together.
@@ -91,11 +110,10 @@ class Deciding:
         decided: list[DecidedStep] = []
         size = 0
         now, window, retention = self._clock.now(), self._window, self._retention
-        # Both may change while the adapters connect.
-        max_payload, max_value = self._transport.capabilities.max_payload, self._storage.capabilities.max_value
-        limits, largest = Limits.stored(max_payload, max_value), compute_body_limit(max_value)
-        longest = compute_body_limit(max_payload)
-        sizes = Sizes(longest, max_value, min(longest, max_value))
+        bounds = self._bounds
+        if bounds.transport is not self._transport.capabilities or bounds.storage is not self._storage.capabilities:
+            bounds = self._bounds = _make_bounds(self._transport.capabilities, self._storage.capabilities)
+        limits, sizes, largest = bounds.limits, bounds.sizes, bounds.largest
         while waiting and size < BATCH_BYTES:
             received = waiting.popleft()
             lane, instance = received.lane, received.instance
