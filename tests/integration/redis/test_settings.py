@@ -9,6 +9,7 @@ from pydantic import SecretStr, ValidationError
 
 from infinitic.errors import MissingDriverError
 from infinitic_storages.redis import RedisSettings, RedisStorage
+from tests.integration.module_cache import forget_modules
 
 
 @pytest.mark.parametrize(
@@ -45,8 +46,7 @@ def test_an_address_does_not_show_its_password(settings: RedisSettings) -> None:
 def test_without_its_driver_the_settings_work_and_the_storage_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("infinitic_storages.redis.")]:
-        monkeypatch.delitem(sys.modules, name)
+    forget_modules(monkeypatch, "infinitic_storages.redis")
     for name in [name for name in sys.modules if name == "redis" or name.startswith("redis.")]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingDriverError, match=r"The storage 'redis' needs .*pip install \"infinitic\[redis\]\""):

@@ -15,6 +15,7 @@ from infinitic.storage import Change, StateKey, StorageConfigurationError, Stora
 from infinitic_storages.sql.mysql import MysqlStorage
 from infinitic_storages.sql.postgres import PostgresStorage
 from infinitic_storages.sql.sqlite import SqliteStorage
+from tests.integration.module_cache import forget_modules
 from tests.integration.storages.databases import SQL, Place
 
 
@@ -37,8 +38,7 @@ def test_files_that_cannot_be(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", SQL)
 def test_a_missing_driver_is_named(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plugin: Any = {"sqlite": SqliteStorage, "postgres": PostgresStorage, "mysql": MysqlStorage}[kind]
-    for module in [each for each in sys.modules if each.startswith("infinitic_storages.sql.dialects")]:
-        monkeypatch.delitem(sys.modules, module)
+    forget_modules(monkeypatch, "infinitic_storages.sql.dialects")
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
     given = {"path": tmp_path / "a.db"} if kind == "sqlite" else {"username": "u"}
     with pytest.raises(MissingDriverError, match=rf"infinitic\[{kind}\]"):
