@@ -14,8 +14,6 @@ from typing import Any, cast
 import msgspec
 from msgspec import inspect
 
-from infinitic.limits import MAX_DEPTH, is_deeper
-
 _AT = re.compile(r"(.*) - at `\$(.*)`", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 _MISSING = re.compile(r"Object missing required field `([^`]+)`")
@@ -38,15 +36,14 @@ def describe_mistake(kind: Any, body: bytes, text: str) -> str:
     if matched is None and missing is None:
         return text
     try:
-        if is_deeper(body, MAX_DEPTH):
-            return text
         names, value, info = _follow(inspect.type_info(kind), msgspec.json.decode(body), path)
         if missing is None and value is msgspec.UNSET:
             return f"a value in the field '{names}' is wrong ({problem[:1].lower()}{problem[1:]})"
         if missing is None:
             return f"the field '{names}' is {_show(value)} ({problem[:1].lower()}{problem[1:]})"
     except (ValueError, OverflowError, RecursionError):
-        # Something else is wrong, too: it is no Unicode text, say. The error alone has to do.
+        # Something else is wrong, too: it is no Unicode text, or nested too deep. The error alone
+        # has to do.
         return text
     field = _find_field(_choose_struct(info, value), missing[1])
     name = missing[1] if field is None else field.name
