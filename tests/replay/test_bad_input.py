@@ -208,7 +208,7 @@ def test_stubs_and_tools_outside_of_a_workflow_are_refused() -> None:
         outside.dispatch(cast(Any, print))
     with pytest.raises(UsageError, match="while it runs"):
         outside.numbers.receive()
-    with pytest.raises(UsageError, match="code of workflows"):
+    with pytest.raises(UsageError, match="code of a workflow"):
         all_of()
 
 
