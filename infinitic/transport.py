@@ -95,6 +95,13 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     deliver_at: float | None = None
 
 
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """A message and the topic that it goes to. A `Message` names no topic."""
+
+    topic: Topic
+    message: Message
+
+
 class Delivery(msgspec.Struct, frozen=True, eq=False):
     """One hand-over of a message to a consumer. Deliveries are acknowledged, not messages.
 

@@ -13,12 +13,11 @@ from types import TracebackType
 
 from infinitic import topics
 from infinitic.clock import Clock
-from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import TransportError
 from infinitic.messages import engine
 from infinitic.messages.client import ReplyTo, Response
 from infinitic.runtime.publisher import Publisher
-from infinitic.transport import Message
+from infinitic.transport import Message, Outgoing
 
 GRACE_SECONDS = 10.0
 """How long a request outlives the last who waited: whoever polls goes on with it."""

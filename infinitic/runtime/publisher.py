@@ -6,12 +6,20 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from infinitic import topics
-from infinitic.engines.workflow.render import Outgoing, make_response
+from infinitic.engines.workflow.render import make_response
 from infinitic.failures import fit_text
 from infinitic.messages import client, engine
 from infinitic.runtime.backoff import retry_while_unavailable
 from infinitic.topics import Topic
-from infinitic.transport import Delivery, Message, MessageTooLarge, Transport, TransportUnavailable, UnknownTopic
+from infinitic.transport import (
+    Delivery,
+    Message,
+    MessageTooLarge,
+    Outgoing,
+    Transport,
+    TransportUnavailable,
+    UnknownTopic,
+)
 
 _logger = logging.getLogger("infinitic.runtime")
 

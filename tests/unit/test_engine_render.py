@@ -14,14 +14,14 @@ from infinitic.engines import effects, state
 from infinitic.engines.effects import ActivateElsewhere, Answer, ArmWake, Confirm, Effect, Refuse, SendTask, Tell
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.describe import describe
-from infinitic.engines.workflow.render import Outgoing, find_referenced_segments, render
+from infinitic.engines.workflow.render import find_referenced_segments, render
 from infinitic.errors import ExceptionDetail, TaskFailure
 from infinitic.limits import CARRIED
 from infinitic.messages import client, engine, events, executor, service
 from infinitic.messages.commands import CancelMethod, CompleteMethod, EndMethod, FailMethod, ScheduleTask
 from infinitic.messages.events import Activated, Event
 from infinitic.messages.outcomes import MethodFailure
-from infinitic.transport import Message
+from infinitic.transport import Message, Outgoing
 from tests.unit.engine_samples import DECIDING, ME, NOW, RUNNING, VALUE
 
 LONGEST = 5_000_000

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from infinitic import topics
 from infinitic.clock import SystemClock
-from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import TransportError
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.publisher import Publisher
@@ -18,7 +17,7 @@ from infinitic.runtime.state_engine.inputs import Draft, TakenInputs
 from infinitic.runtime.state_engine.publishing import PublishedSteps, Publishing
 from infinitic.storage import StateKey
 from infinitic.topics import Topic
-from infinitic.transport import Delivery, Message
+from infinitic.transport import Delivery, Message, Outgoing
 from infinitic_transports.memory import InMemoryTransport
 
 ENGINE = topics.workflow_engine("Trip")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import assert_never
 
-import msgspec
 from msgspec.structs import replace
 
 from infinitic import ids, topics
@@ -31,19 +30,11 @@ from infinitic.messages import client, engine, executor, service
 from infinitic.messages.commands import CancelMethod, CompleteMethod, FailMethod, ScheduleTask
 from infinitic.messages.events import Activated, AttemptError, Event, Stimulus
 from infinitic.messages.outcomes import MethodFailure, fit_method
-from infinitic.topics import Topic
-from infinitic.transport import Message
+from infinitic.transport import Message, Outgoing
 
 Segments = Mapping[int, Sequence[Event]]
 
 _ENDS = (CompleteMethod, FailMethod, CancelMethod)
-
-
-class Outgoing(msgspec.Struct, frozen=True, gc=False):
-    """A message with the topic that it goes to. A `Message` of the transport names no topic."""
-
-    topic: Topic
-    message: Message
 
 
 def find_referenced_segments(effects: Iterable[Effect], until: int) -> set[int]:

@@ -17,7 +17,6 @@ from msgspec import Raw
 from infinitic.clock import Clock
 from infinitic.codec.payloads import Coder
 from infinitic.definitions.service_contract import ServiceImplementation, TaskImplementation
-from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import InfiniticError, PayloadTooLargeError, PayloadUnavailable
 from infinitic.limits import MAX_VALUE_DEPTH, compute_value_limit, describe_too_deep, is_deeper
 from infinitic.messages.engine import TaskCompleted
@@ -27,6 +26,7 @@ from infinitic.runtime.service_executor.blocking import Blocking
 from infinitic.runtime.service_executor.current_task import CurrentTask, RunningTask, current_task
 from infinitic.runtime.service_executor.deaths import MAX_DEATHS
 from infinitic.runtime.service_executor.failing import FailureReports, make_report
+from infinitic.transport import Outgoing
 
 _logger = logging.getLogger("infinitic.executor")
 

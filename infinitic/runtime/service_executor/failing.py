@@ -18,14 +18,13 @@ from infinitic.bounds import MAX_SECONDS
 from infinitic.clock import Clock
 from infinitic.definitions.retries import ExponentialBackoff
 from infinitic.definitions.service_contract import TaskImplementation
-from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import InfiniticError, PayloadTooLargeError, TaskFailure, UsageError
 from infinitic.failures import describe, fit
 from infinitic.messages import engine, service
 from infinitic.messages.control import Attempt
 from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.undecodable import make_task_failure
-from infinitic.transport import Message
+from infinitic.transport import Message, Outgoing
 
 _logger = logging.getLogger("infinitic.executor")
 

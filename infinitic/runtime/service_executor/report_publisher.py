@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 
 from infinitic import ids, topics
-from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import InfiniticError, TransportError, UsageError
 from infinitic.ids import check_name
 from infinitic.messages import engine
@@ -23,7 +22,7 @@ from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor.attempt import Attempts
 from infinitic.runtime.service_executor.work import Outbound, Work
 from infinitic.topics import Topic
-from infinitic.transport import Delivery, Message, MessageTooLarge, TransportClosed
+from infinitic.transport import Delivery, Message, MessageTooLarge, Outgoing, TransportClosed
 
 _logger = logging.getLogger("infinitic.executor")
 

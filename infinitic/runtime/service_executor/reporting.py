@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from infinitic.engines.workflow.render import Outgoing
 from infinitic.runtime.service_executor.in_hand import TasksInHand
 from infinitic.runtime.service_executor.report_publisher import ReportPublisher
 from infinitic.runtime.service_executor.resending import Resender
 from infinitic.runtime.service_executor.work import CHUNK_BYTES, Work, count_for_chunk
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.wakeup import wake
-from infinitic.transport import Delivery
+from infinitic.transport import Delivery, Outgoing
 
 _logger = logging.getLogger("infinitic.executor")
 

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from infinitic.engines.workflow.render import Outgoing
 from infinitic.messages import service
 from infinitic.messages.control import Attempt
 from infinitic.messages.service import ExecuteTask
-from infinitic.transport import Delivery, Message
+from infinitic.transport import Delivery, Message, Outgoing
 
 CHUNK_BYTES = 4 * 1024 * 1024
 """Bytes of messages that are published together."""

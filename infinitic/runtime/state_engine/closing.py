@@ -13,7 +13,7 @@ from infinitic.engines import effects, state
 from infinitic.engines.effects import Answer, Refuse, SendTask
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow import Transition, conclude
-from infinitic.engines.workflow.render import Outgoing, find_referenced_segments, make_response, render
+from infinitic.engines.workflow.render import find_referenced_segments, make_response, render
 from infinitic.errors import PayloadTooLargeError
 from infinitic.messages import client, events
 from infinitic.messages.events import Event
@@ -23,6 +23,7 @@ from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.inputs import Draft, TakenInputs
 from infinitic.runtime.state_engine.receiving import ReceivedStep
 from infinitic.storage import Change, Segment
+from infinitic.transport import Outgoing
 
 
 class DecidedStep(msgspec.Struct, frozen=True, eq=False):

@@ -17,7 +17,7 @@ import msgspec
 
 from infinitic.clock import Clock
 from infinitic.engines.state import WorkflowHead
-from infinitic.engines.workflow.render import Outgoing, make_response
+from infinitic.engines.workflow.render import make_response
 from infinitic.errors import InfiniticError, StorageError, WorkflowCodeError
 from infinitic.messages import client, engine as inputs
 from infinitic.messages.commands import FailMethod
@@ -27,7 +27,7 @@ from infinitic.runtime.state_engine.closing import DecidedStep
 from infinitic.runtime.state_engine.group_commit import GroupCommit
 from infinitic.runtime.state_engine.instances import Instances
 from infinitic.storage import Change, Duplicate, Lost, Refused, StateStorage, Written
-from infinitic.transport import Delivery
+from infinitic.transport import Delivery, Outgoing
 
 _logger = logging.getLogger("infinitic.engine")
 

@@ -15,7 +15,6 @@ from infinitic.engines.effects import Effect, Postpone, Reply, SendToDeadLetters
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.validate import InvalidInput
 from infinitic.engines.workflow import take
-from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import InfiniticError
 from infinitic.messages import engine as inputs
 from infinitic.messages.decoding import UndecodableMessage
@@ -23,7 +22,7 @@ from infinitic.messages.events import Event
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.oversize import drop_large_results, find_too_large
 from infinitic.runtime.state_engine.unusable import replace_unusable
-from infinitic.transport import Delivery, Message
+from infinitic.transport import Delivery, Message, Outgoing
 
 
 class Draft(msgspec.Struct, frozen=True, eq=False):

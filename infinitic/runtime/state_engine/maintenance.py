@@ -7,13 +7,12 @@ import logging
 
 from infinitic import topics
 from infinitic.clock import Clock
-from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import StorageError, TransportError
 from infinitic.messages import engine
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.wakeup import wake
 from infinitic.storage import Query, Storage, WorkflowStatus
-from infinitic.transport import Message
+from infinitic.transport import Message, Outgoing
 
 _logger = logging.getLogger("infinitic.runtime")
 

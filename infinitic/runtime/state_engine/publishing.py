@@ -12,14 +12,13 @@ from collections.abc import Sequence
 import msgspec
 
 from infinitic.clock import Clock
-from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import TransportError
 from infinitic.runtime.blame import is_counted
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.state_engine.closing import DecidedStep
 from infinitic.runtime.state_engine.committing import CommittedSteps, Repeats
 from infinitic.topics import Topic
-from infinitic.transport import TransportClosed, TransportUnavailable
+from infinitic.transport import Outgoing, TransportClosed, TransportUnavailable
 
 _logger = logging.getLogger("infinitic.engine")
 

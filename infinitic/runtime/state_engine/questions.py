@@ -9,11 +9,11 @@ from msgspec.structs import replace
 
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.describe import describe
-from infinitic.engines.workflow.render import Outgoing, make_response
+from infinitic.engines.workflow.render import make_response
 from infinitic.errors import DecodingError
 from infinitic.messages import client, engine as inputs
 from infinitic.storage import WorkflowStatus
-from infinitic.transport import Delivery
+from infinitic.transport import Delivery, Outgoing
 
 
 def answer_questions(

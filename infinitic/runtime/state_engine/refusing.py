@@ -8,11 +8,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from infinitic.engines.workflow.render import Outgoing
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
-from infinitic.transport import Delivery
+from infinitic.transport import Delivery, Outgoing
 
 _logger = logging.getLogger("infinitic.engine")
 

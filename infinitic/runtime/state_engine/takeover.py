@@ -13,12 +13,13 @@ from infinitic.clock import Clock
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines import effects
 from infinitic.engines.state import WorkflowHead
-from infinitic.engines.workflow.render import Outgoing, find_referenced_segments, render
+from infinitic.engines.workflow.render import find_referenced_segments, render
 from infinitic.limits import compute_body_limit
 from infinitic.runtime.history import decode_events, decode_head, read_segments, replay_history
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.storage import DamagedState, StateKey, StateStorage, Stored
+from infinitic.transport import Outgoing
 
 
 class Takeover:

@@ -23,7 +23,6 @@ import msgspec
 from infinitic import ids, topics
 from infinitic.clock import Clock
 from infinitic.definitions.workflow_spec import WorkflowSpec
-from infinitic.engines.workflow.render import Outgoing
 from infinitic.errors import DecodingError, InfiniticError, StorageError, TransportError
 from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON, Limits, compute_body_limit
@@ -44,7 +43,7 @@ from infinitic.runtime.versions import MissingVersion, Told, find_spec
 from infinitic.runtime.workflow_executor.live_instances import LiveInstance, LiveInstances
 from infinitic.runtime.workflow_executor.opening import ActivationOver, Opening
 from infinitic.storage import DamagedState, Storage
-from infinitic.transport import Delivery, Message
+from infinitic.transport import Delivery, Message, Outgoing
 
 _logger = logging.getLogger("infinitic.engine")
 

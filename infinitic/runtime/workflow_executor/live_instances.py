@@ -9,10 +9,10 @@ from collections import OrderedDict
 
 import msgspec
 
-from infinitic.engines.workflow.render import Outgoing
 from infinitic.replay.instance import Instance
 from infinitic.runtime.memory_bounds import is_above
 from infinitic.runtime.workflow_executor.stimuli import Unread
+from infinitic.transport import Outgoing
 
 
 class LiveInstance(msgspec.Struct, frozen=True, eq=False):
