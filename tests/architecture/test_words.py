@@ -10,18 +10,9 @@ from functools import cache
 from pathlib import Path
 
 from tests.architecture.project import ROOT, parse, product_modules, project_files, relative
+from tests.architecture.words import REPLACED_WORDS
 
 GLOSSARY = ROOT / "docs" / "glossary.md"
-
-REPLACED_WORDS = {
-    "bite": "chunk",
-    "bury": "dead letter",
-    "fold": "batch of inputs",
-    "horizon": "deduplication window",
-    "insist": "retry while unavailable",
-    "unseal": "decode",
-}
-"""Words of our own for which the field has a better one."""
 
 OTHER_MEANINGS = {"fold": "infinitic/codec/"}
 """Folders in which a word means something else: there it is the field `fold` of a datetime."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import textwrap
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.architecture.project import ROOT, project_files, relative
+from tests.architecture.words import REPLACED_WORDS
+
 WIDTH = 100
 MADE_LATER = (
     "bench-results/",
@@ -20,31 +20,19 @@ MADE_LATER = (
 """Folders that programs make, and git ignores."""
 
 
-def _list_pages() -> list[str]:
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "*.md"]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return sorted(name for name in listed.split("\0") if name and (ROOT / name).is_file())
+PAGES = sorted(relative(path) for path in project_files() if path.suffix == ".md")
 
-
-PAGES = _list_pages()
-
-
-REPLACED_WORDS = {
-    "horizon": "deduplication window",
-    "insist": "retry while unavailable",
-    "bury": "dead-letter",
+REPLACED = REPLACED_WORDS | {
+    "bites": "chunks",
     "buried": "dead-lettered",
-    "bites?": "chunks",
     "seal": "encode",
-    "unseal": "decode",
-    "fold": "batch of inputs",
     "in silence": "silently",
     "comes? to rest": "stops",
     "cannot get better": "is permanent",
     "takes? it up": "resumes it",
     "anew": "again",
 }
-"""Words that readers had to guess, and what to write instead."""
+"""Words and phrases that readers had to guess, and what to write instead."""
 
 
 @cache
@@ -79,7 +67,7 @@ def test_lines_of_prose_are_short(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_words_are_those_of_the_field(page: str) -> None:
     text = re.sub(r"`[^`]*`", "", " ".join(read_prose(page)))
-    found = {word: better for word, better in REPLACED_WORDS.items() if re.search(rf"(?i)\b{word}\b", text)}
+    found = {word: better for word, better in REPLACED.items() if re.search(rf"(?i)\b{word}\b", text)}
     assert found == {}
 
 
