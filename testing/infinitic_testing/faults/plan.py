@@ -1,0 +1,66 @@
+"""When and how often each fault happens in one run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import Enum
+
+from infinitic_testing.choices import Choices
+from infinitic_testing.faults.catalog import CATALOG, Faults
+
+_HIGHEST = 0.1
+"""The highest rate of a fault: how often it happens where it could."""
+
+_LIKELY = 0.4
+"""How likely it is that a run has a certain fault. A few at once reach other states than all do."""
+
+
+class Phase(Enum):
+    """A run begins quiet, then has faults, then is healed."""
+
+    QUIET = "quiet"
+    FAULTY = "faulty"
+    HEALED = "healed"
+
+
+class FaultPlan:
+    """The faults of one run: a part of those that it may have, each with a rate of its own.
+
+    Attributes:
+        phase: faults happen only while it is `FAULTY`. Whoever runs the simulation sets it.
+        rates: the faults that this run has, with how often they happen where they could, from 0.0
+            to 1.0.
+        fired: how often each fault has happened.
+
+    Args:
+        faults: what the run may have.
+        choices: of the run.
+    """
+
+    def __init__(self, faults: Faults, choices: Choices) -> None:
+        self.phase = Phase.QUIET
+        self.fired: Counter[str] = Counter()
+        self.rates: dict[str, float] = {}
+        self._choices = choices
+        for name in CATALOG:
+            if name in faults.names and (len(faults.names) == 1 or choices.happens(f"plan/{name}", _LIKELY)):
+                self.rates[name] = _HIGHEST * (0.05 + choices.between(f"rate/{name}", 0.0, 0.95))
+
+    def fires(self, name: str, *, factor: float = 1.0) -> bool:
+        """Draw whether a fault happens now. If it does, it is counted.
+
+        Args:
+            name: its name in the catalog.
+            factor: how much more often than its rate; below 1.0 less often.
+        """
+        rate = self.rates.get(name)
+        if rate is None or self.phase is not Phase.FAULTY:
+            return False
+        if not self._choices.happens(f"fault/{name}", min(1.0, rate * factor)):
+            return False
+        self.fired[name] += 1
+        return True
+
+    def has(self, name: str) -> bool:
+        """True if the run has this fault."""
+        return name in self.rates

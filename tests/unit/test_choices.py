@@ -1,0 +1,44 @@
+"""Choices of a run depend on the seed, the label and the number alone, and can be made plain."""
+
+from __future__ import annotations
+
+from infinitic_testing.choices import Choices
+
+
+def test_the_same_seed_makes_the_same_choices() -> None:
+    one, two, other = Choices(7), Choices(7), Choices(8)
+    assert [one.pick("schedule", 100) for _ in range(50)] == [two.pick("schedule", 100) for _ in range(50)]
+    assert [other.pick("schedule", 100) for _ in range(50)] != [Choices(7).pick("schedule", 100) for _ in range(50)]
+
+
+def test_one_more_choice_with_another_label_changes_nothing() -> None:
+    one, two = Choices(7), Choices(7)
+    expected = [one.between("latency", 0.0, 1.0) for _ in range(10)]
+    found = list[float]()
+    for _ in range(10):
+        two.pick("schedule", 3)
+        found.append(two.between("latency", 0.0, 1.0))
+    assert found == expected
+
+
+def test_all_choices_but_those_that_are_kept_are_plain() -> None:
+    drawn = Choices(7)
+    values = [drawn.between("latency", 1.0, 2.0) for _ in range(5)]
+    assert list(drawn.taken) == [("latency", number) for number in range(5)]
+    kept = Choices(7, only=[("latency", 3)])
+    assert [kept.between("latency", 1.0, 2.0) for _ in range(5)] == [1.0, 1.0, 1.0, values[3], 1.0]
+    assert not any(kept.happens("fault", 1.0) for _ in range(100))
+    assert {kept.pick("schedule", 9) for _ in range(100)} == {0}
+    assert list(kept.taken) == [("latency", 3)]
+
+
+def test_what_happens_keeps_to_its_probability() -> None:
+    choices = Choices(1)
+    assert not any(choices.happens("never", 0.0) for _ in range(1000))
+    assert 200 < sum(choices.happens("often", 0.25) for _ in range(1000)) < 300
+    assert sum(choices.happens("always", 1.0) for _ in range(1000)) == 1000
+
+
+def test_a_stream_has_the_same_numbers_for_its_label() -> None:
+    choices = Choices(7)
+    assert choices.stream("user").random() == choices.stream("user").random() != choices.stream("more").random()
