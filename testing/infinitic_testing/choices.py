@@ -11,8 +11,9 @@ first, no delay, no fault), and the few keep their values.
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 
 Key = tuple[str, int]
 """The label of a choice, and its number among those of the label, from 0."""
@@ -23,7 +24,8 @@ class Choices:
 
     Attributes:
         seed: the seed.
-        taken: the choices so far that were not plain, by key, in order.
+        taken: the choices so far that were not plain, by key, in order: with only these, a run
+            makes the same choices again.
 
     Args:
         seed: any integer. Two runs with the same seed make the same choices.
@@ -31,14 +33,14 @@ class Choices:
             keep them.
     """
 
-    __slots__ = ("_numbers", "_only", "_streams", "seed", "taken")
+    __slots__ = ("_labels", "_only", "seed", "taken")
 
     def __init__(self, seed: int, *, only: Collection[Key] | None = None) -> None:
         self.seed = seed
         self.taken: dict[Key, float] = {}
         self._only = None if only is None else frozenset(only)
-        self._streams: dict[str, random.Random] = {}
-        self._numbers: dict[str, int] = {}
+        # Of each label: its generator, and the number of the next choice.
+        self._labels: dict[str, tuple[Callable[[], float], Iterator[int]]] = {}
 
     def pick(self, label: str, count: int) -> int:
         """Draw an index below `count`. The plain choice is 0.
@@ -47,7 +49,11 @@ class Choices:
             label: names the kind of choice.
             count: 1 or more.
         """
-        return int(self._draw(label) * count)
+        key, value = self._draw(label)
+        index = int(value * count)
+        if index:
+            self.taken[key] = value
+        return index
 
     def happens(self, label: str, probability: float) -> bool:
         """Draw whether something happens. The plain choice is that it does not.
@@ -56,12 +62,19 @@ class Choices:
             label: names the kind of choice.
             probability: from 0.0 (never) to 1.0 (always, if the choice is not made plain).
         """
+        key, value = self._draw(label)
         # From 0.0 exclusive: 0.0 is what a plain choice draws.
-        return self._draw(label) > 1.0 - probability
+        if value <= 1.0 - probability:
+            return False
+        self.taken[key] = value
+        return True
 
     def between(self, label: str, low: float, high: float) -> float:
         """Draw a number from `low` to `high`. The plain choice is `low`."""
-        return low + (high - low) * self._draw(label)
+        key, value = self._draw(label)
+        if value:
+            self.taken[key] = value
+        return low + (high - low) * value
 
     def stream(self, label: str) -> random.Random:
         """Make a generator of its own for code that needs many random numbers.
@@ -74,15 +87,14 @@ class Choices:
         """
         return random.Random(f"{self.seed}/{label}")
 
-    def _draw(self, label: str) -> float:
+    def _draw(self, label: str) -> tuple[Key, float]:
         """Draw the next number of a label: from 0.0 to below 1.0, and 0.0 if it is plain."""
-        stream = self._streams.get(label)
-        if stream is None:
-            stream = self._streams[label] = random.Random(f"{self.seed}:{label}")
-        number = self._numbers.get(label, 0)
-        self._numbers[label] = number + 1
-        value = stream.random()
-        if self._only is not None and (label, number) not in self._only:
-            return 0.0
-        self.taken[label, number] = value
-        return value
+        found = self._labels.get(label)
+        if found is None:
+            found = self._labels[label] = random.Random(f"{self.seed}:{label}").random, itertools.count()
+        draw, numbers = found
+        key = label, next(numbers)
+        value = draw()
+        if self._only is not None and key not in self._only:
+            return key, 0.0
+        return key, value

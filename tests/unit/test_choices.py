@@ -42,3 +42,24 @@ def test_what_happens_keeps_to_its_probability() -> None:
 def test_a_stream_has_the_same_numbers_for_its_label() -> None:
     choices = Choices(7)
     assert choices.stream("user").random() == choices.stream("user").random() != choices.stream("more").random()
+
+
+def test_with_what_was_taken_a_run_makes_the_same_choices_again() -> None:
+    def draw(choices: Choices) -> list[float]:
+        drawn: list[float] = []
+        for _ in range(100):
+            drawn += [
+                choices.pick("schedule", 3),
+                choices.happens("fault", 0.1),
+                choices.between("latency", 0.5, 1.0),
+            ]
+        return drawn
+
+    first = Choices(7)
+    drawn = draw(first)
+    labels = [label for label, _ in first.taken]
+    # What came out plain is not in it.
+    assert labels.count("fault") == sum(drawn[1::3]) < 20
+    assert labels.count("schedule") == sum(index > 0 for index in drawn[0::3]) < 90
+    assert labels.count("latency") == 100
+    assert draw(Choices(7, only=first.taken)) == drawn
