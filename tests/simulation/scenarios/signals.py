@@ -1,0 +1,112 @@
+"""Signals: more than are received, all received, filtered, and racing with timers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from infinitic import Channel, Workflow
+from infinitic_testing.simulation import Simulation
+from tests.simulation.scenarios.services import KEPT, Office
+
+
+class Reader(Workflow):
+    office = Workflow.new_service(Office)
+    letters = Channel[int]()
+
+    async def read(self, number: int) -> list[int]:
+        return [await self.letters.receive() for _ in range(number)]
+
+    async def answer(self, number: int) -> int:
+        """Run a task for each signal, while further signals come."""
+        total = 0
+        for _ in range(number):
+            total = await self.office.add(total, await self.letters.receive())
+        return total
+
+
+async def simulate_more_signals_than_receives(sim: Simulation) -> object:
+    """30 signals to an instance that reads 10. Each is confirmed, so their order is fixed."""
+    sim.add_workflow(Reader, retention=KEPT)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Reader).read, 10)
+    letters = sim.client.get_workflow_by_id(Reader, handle.workflow_id).letters
+    for number in range(10):
+        await letters.send(number, confirm=True)
+    heard = await handle.result()
+    # To a closed instance: nobody reads these.
+    for number in range(10, 30):
+        await letters.send(number)
+    return heard
+
+
+async def simulate_flood_of_signals(sim: Simulation) -> object:
+    """Signals that nobody waits for while they come. They may overtake one another."""
+    sim.add_workflow(Reader, retention=KEPT)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Reader).read, 60)
+    letters = sim.client.get_workflow_by_id(Reader, handle.workflow_id).letters
+    for first in range(0, 60, 12):
+        await asyncio.gather(*(letters.send(number) for number in range(first, first + 12)))
+        await sim.sleep(0.3)
+    return sorted(await handle.result())
+
+
+async def simulate_signals_and_tasks(sim: Simulation) -> object:
+    """A loop of 100 signals, with a task for each of them."""
+    sim.add_service(Office)
+    sim.add_workflow(Reader, retention=KEPT)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Reader).answer, 100)
+    letters = sim.client.get_workflow_by_id(Reader, handle.workflow_id).letters
+    for number in range(100):
+        await letters.send(number)
+    return await handle.result()
+
+
+class Impatient(Workflow):
+    letters = Channel[int]()
+
+    async def read(self, number: int) -> list[int]:
+        heard = list[int]()
+        while len(heard) < number:
+            # A receiver that loses its race gives its signal back.
+            got = await (self.letters.receive() | self.timer(0.05 * (1 + len(heard) % 4)))
+            if isinstance(got, int):
+                heard.append(got)
+        return heard
+
+
+async def simulate_signals_and_timers(sim: Simulation) -> object:
+    """Each signal races with a timer. Whoever wins, each signal is heard once."""
+    sim.add_workflow(Impatient, retention=KEPT)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Impatient).read, 25)
+    letters = sim.client.get_workflow_by_id(Impatient, handle.workflow_id).letters
+    for number in range(25):
+        await letters.send(number)
+        await sim.sleep(0.07)
+    return sorted(await handle.result())
+
+
+class Sorting(Workflow):
+    letters = Channel[int]()
+    words = Channel[str](keep=0)
+
+    async def read(self, number: int) -> list[list[int]]:
+        even = list[int]()
+        large = list[int]()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._collect(even, "?@ < 100", number))
+            group.create_task(self._collect(large, "?@ >= 100", number))
+        return [sorted(even), sorted(large)]
+
+    async def _collect(self, found: list[int], where: str, number: int) -> None:
+        async for letter in self.letters.receive(where=where, limit=number):
+            found.append(letter)
+
+
+async def simulate_filtered_signals(sim: Simulation) -> object:
+    """Two readers of one channel, each with a filter, and a channel that keeps nothing."""
+    sim.add_workflow(Sorting, retention=KEPT)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Sorting).read, 8)
+    stub = sim.client.get_workflow_by_id(Sorting, handle.workflow_id)
+    for number in range(8):
+        await stub.words.send("nobody listens")
+        await asyncio.gather(stub.letters.send(number + 100), stub.letters.send(number))
+    return await handle.result()

@@ -1,0 +1,85 @@
+"""Each scenario of the campaigns ends in plain mode: one worker, no latency, no faults."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+
+from infinitic_testing.simulation import Simulation
+from tests.examples.test_examples import OUTCOMES as EXAMPLES
+from tests.simulation.scenarios import Scenario, list_scenarios
+from tests.simulation.scenarios.values import STEP, make_book
+
+SCENARIOS = list_scenarios()
+
+SLOW = {"long_loop"}
+"""They would replay hundreds of long histories."""
+
+NO_STEPS = list[int]()
+TIMED_OUT = ["timed out", "timed out", "too slow", "2"]
+GROUPS = ["group failed", "shielded 5", "cancelled True"]
+
+OUTCOMES: dict[str, object] = {
+    "one_by_one": 10,
+    "long_loop": sum(range(300)),
+    "crowd": [sum(range(steps)) for steps in range(1, 25)],
+    "wide": [2 * (2 * each + 1) for each in reversed(range(20))],
+    "failing_tasks": ["TaskFailedError", "LookupError: no 2"],
+    "inline_draws": [NO_STEPS] * 3,
+    "more_signals_than_receives": list(range(10)),
+    "flood_of_signals": list(range(60)),
+    "signals_and_tasks": sum(range(100)),
+    "signals_and_timers": list(range(25)),
+    "filtered_signals": [list(range(8)), list(range(100, 108))],
+    "races": [each for turn in range(8) for each in (turn, 3 * turn, 2)],
+    "failing_races": [["7", "LookupError: no 2", "LookupError: no 3"]] * 3,
+    "first_completed": list(range(16)),
+    "task_groups": [GROUPS] * 3,
+    "attempt_timeouts": [[1, 2, 10, 11, 12, 13, 14]] * 3,
+    "total_timeouts": [TIMED_OUT] * 3,
+    "timers": [True] * 24,
+    "timer_herd": list(range(40)),
+    "locks": [list(range(12)), True, 100 + sum(range(12))],
+    "queues": [[2 * each for each in range(20)], [5] * 4],
+    "fire_and_forget": ["sent", [f"letter {each}" for each in range(6)], [1] * 6],
+    "cancel": 15,
+    "clients_come_and_go": [3] * 7,
+    "duplicates_of_requests": [list(range(5)), 1, 1],
+    "asking": True,
+    "large_values": [
+        zlib.crc32(text.encode())
+        for each in (0, 1, 2, 4, 8)
+        for text in (make_book(STEP * each), make_book(STEP * each)[::-1])
+    ],
+    "value_at_the_limit": True,
+    "values_too_large": ["argument refused", "result refused", "still here"],
+    "versions": [list(range(10, 15))] * 6,
+    "purges": [5, [1] * 5],
+    "programs": None,
+    **EXAMPLES,
+    # Its answers may come too late, and the number of an attempt may be higher.
+    "approval": ["desk", "lamp", "yacht"],
+    "retries": {
+        "charge": "420 charged, answered at attempt",
+        "receipt": "receipt for 420, printed at attempt",
+        "block": "CardStolen: card 42, final at attempt",
+    },
+}
+
+
+async def _play(scenario: Scenario, cache_size: int) -> object:
+    async with Simulation(cache_size=cache_size) as sim:
+        return await scenario(sim)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_ends_as_it_says(name: str) -> None:
+    outcome = Simulation.run(_play(SCENARIOS[name], 1000))
+    assert outcome == OUTCOMES[name]
+
+
+@pytest.mark.parametrize("name", [each for each in SCENARIOS if each not in SLOW])
+def test_a_scenario_ends_the_same_without_memory(name: str) -> None:
+    outcome = Simulation.run(_play(SCENARIOS[name], 0))
+    assert outcome == OUTCOMES[name]
