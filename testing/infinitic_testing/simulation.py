@@ -8,42 +8,40 @@ In pytest, use the fixture `sim` of `infinitic_testing.plugin`. It makes and clo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 import infinitic
 from infinitic.client.client import Client
-from infinitic.clock import to_datetime, to_seconds
+from infinitic.clock import Clock, to_datetime, to_seconds
 from infinitic.codec.payloads import PayloadCodec
 from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.workflows import Workflow
-from infinitic.errors import InfiniticError, UsageError
-from infinitic.messages.outcomes import WorkflowStatus
-from infinitic.replay.waits import list_waits
+from infinitic.errors import UsageError
 from infinitic.runtime.history import decode_head, replay_history
-from infinitic.runtime.service_executor import blocking
-from infinitic.storage import Found, Query
-from infinitic.storage.integrity import ensure_checked
-from infinitic.topics import DEAD_LETTERS
+from infinitic.runtime.memory_bounds import DEFAULT_CACHE_SIZE
+from infinitic.storage import Found, Query, Storage
 from infinitic.worker.worker import Worker
-from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing import determinism
+from infinitic_testing.choices import Choices, Key
+from infinitic_testing.cluster.single import SingleWorker
+from infinitic_testing.cluster.system import System
 from infinitic_testing.doubles import ServiceDouble, implement_double
-from infinitic_testing.loop import VirtualClock, VirtualLoop, run
+from infinitic_testing.explaining import explain_standstill
+from infinitic_testing.faults.catalog import Faults
+from infinitic_testing.faults.plan import FaultPlan
+from infinitic_testing.faults.profiles import check_profile
+from infinitic_testing.loop import VirtualLoop, run
 from infinitic_transports.memory import InMemoryTransport
 
 T = TypeVar("T")
 
-MAX_LISTED = 20
-"""How many workflows an error shows, and how many waits of each."""
-
 
 class Simulation:
-    """A broker, a storage, a virtual clock, one worker and its client. The fixture `sim` is one.
+    """A broker, a storage, a virtual clock, workers and a client. The fixture `sim` is one.
 
     Outside pytest::
 
@@ -58,48 +56,72 @@ class Simulation:
     When the block ends without an error, each workflow is replayed from its history. If a replay
     differs, the block raises `NonDeterminismError`: see `check_replay`.
 
+    With `faults` or another profile than "fifo", the simulation has several workers, each in a
+    simulated process. Messages take time, their order is drawn from the seed, and faults happen.
+    When the block ends, the faults end too. The simulation comes to rest, and is checked. The same
+    seed makes the same run::
+
+        async with Simulation(seed=17, faults="all") as sim:
+            ...
+
     Attributes:
-        worker: the only worker. It hosts nothing at the start.
-        transport: the in-memory broker of the simulation.
-        storage: the in-memory storage of the simulation.
-        clock: the virtual clock.
         options: the arguments of this simulation, by name.
+        choices: draws all random choices.
+        plan: the faults of this run.
+        system: the workers, and all that they share.
 
     Args:
-        seed: the seed of the random numbers of retry policies.
+        seed: of all random choices. Without faults and profile, only retry policies draw random
+            numbers.
+        faults: what may go wrong: a `Faults`, or a text such as "all", "all,-pauses" or
+            "duplicates,power-cuts".
+        profile: how the broker behaves: "fifo", "seeded" or "pulsar", see `PROFILES`. None:
+            "seeded" or "pulsar" if there are faults, and else "fifo".
         cache_size: how many workflow instances stay in memory. With 0, each step replays the
-            workflow from its history, as after a crash.
+            workflow from its history, as after a crash. None: 1000, or drawn for each worker if
+            there are several.
         codec: encodes payloads, for instance encrypts them. One `PayloadCodec`, or a chain of
             them: the first one encodes first and decodes last.
+        only: the choices that keep their drawn values, see `Choices`. None: all.
 
     Raises:
-        UsageError: the block is entered in a loop that is not a `VirtualLoop`, for instance under
-            `asyncio.run`.
+        UsageError: there is no fault or no profile of this name. Or the block is entered in a loop
+            that is not a `VirtualLoop`, for instance under `asyncio.run`.
     """
 
     def __init__(
         self,
         *,
         seed: int = 0,
-        cache_size: int = 1000,
+        faults: Faults | str | Iterable[str] = "none",
+        profile: str | None = None,
+        cache_size: int | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
+        only: Collection[Key] | None = None,
     ) -> None:
-        self.options: dict[str, Any] = {"seed": seed, "cache_size": cache_size, "codec": codec}
-        self.clock = VirtualClock()
-        self.transport = InMemoryTransport(clock=self.clock)
-        self.storage = ensure_checked(InMemoryStorage())
-        self.worker = Worker(
-            self.transport,
-            self.storage,
-            name="sim",
-            clock=self.clock,
-            cache_size=cache_size,
-            run_blocking=blocking.inline,
-            codec=codec,
-            seed=seed,
-            on_stall=self._on_stall,
-        )
-        self._stack = AsyncExitStack()
+        allowed = Faults.parse(faults)
+        self.choices = Choices(seed, only=only)
+        kind = check_profile(profile) or ("fifo" if not allowed.names else self._draw_profile())
+        self.options: dict[str, Any] = {
+            "seed": seed,
+            "faults": allowed,
+            "profile": kind,
+            "cache_size": cache_size,
+            "codec": codec,
+        }
+        self.plan = FaultPlan(allowed, self.choices)
+        self.is_plain = kind == "fifo" and not allowed.names
+        """True if there is one worker, no latency, and no fault."""
+        self.system: System
+        if self.is_plain:
+            size = DEFAULT_CACHE_SIZE if cache_size is None else cache_size
+            self.system = SingleWorker(seed=seed, cache_size=size, codec=codec)
+        else:
+            # Replaced by several workers as soon as processes and network are there.
+            raise UsageError("Faults and profiles are not there yet")
+
+    def _draw_profile(self) -> str:
+        return "pulsar" if self.choices.happens("profile", 0.4) else "seeded"
 
     @staticmethod
     def run(main: Coroutine[Any, Any, T]) -> T:
@@ -122,25 +144,52 @@ class Simulation:
         loop.on_deadlock = self._explain
         loop.is_internal = _belongs_to_engines
         loop.look_at_calls = determinism.check_call
-        await self._stack.enter_async_context(self.worker.running(allow_empty=True))
+        await self.system.open()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if exc_type is None:
+            if exc is None:
+                await self.system.settle()
                 await self.check_replay()
+        except BaseException as error:
+            exc = error
+            raise
         finally:
-            # This raises the error that ended the worker, if there is one.
-            await self._stack.__aexit__(exc_type, exc, traceback)
-            await self.transport.close()
-            await self.storage.close()
+            await self.system.close(exc)
+
+    @property
+    def worker(self) -> Worker:
+        """The only worker. It hosts nothing at the start.
+
+        Raises:
+            UsageError: there are several workers, see `cluster`.
+        """
+        if not isinstance(self.system, SingleWorker):
+            raise UsageError("This simulation has several workers: sim.worker exists only without faults and profile")
+        return self.system.worker
+
+    @property
+    def clock(self) -> Clock:
+        """The virtual clock."""
+        return self.system.clock
+
+    @property
+    def transport(self) -> InMemoryTransport:
+        """A connection to the broker of the simulation, without latency and faults."""
+        return self.system.transport
+
+    @property
+    def storage(self) -> Storage:
+        """A connection to the storage of the simulation, without latency and faults."""
+        return self.system.storage
 
     @property
     def client(self) -> Client:
-        """The client of the worker. It has all that a client has in production."""
-        return self.worker.client
+        """The client of the test. It has all that a client has in production."""
+        return self.system.client
 
     @property
     def now(self) -> datetime:
@@ -166,7 +215,7 @@ class Simulation:
         Use it to look at what happened so far: tasks have run and messages have arrived, unless
         they wait for a later time. To let time pass, use `sleep`.
         """
-        await cast(VirtualLoop, asyncio.get_running_loop()).wait_idle()
+        await self.system.run_until_idle()
 
     def add_service(
         self,
@@ -190,7 +239,7 @@ class Simulation:
         Raises:
             RegistrationError: it is not a service, or a service of this name is hosted already.
         """
-        self.worker.add_service(implementation, concurrency=concurrency, retry=retry, attempt_timeout=attempt_timeout)
+        self.system.add_service(implementation, concurrency=concurrency, retry=retry, attempt_timeout=attempt_timeout)
 
     def add_workflow(
         self,
@@ -211,7 +260,7 @@ class Simulation:
             RegistrationError: the class cannot run as a workflow, or its name and version are
                 hosted already.
         """
-        self.worker.add_workflow(*versions, concurrency=concurrency, retention=retention)
+        self.system.add_workflow(versions, concurrency=concurrency, retention=retention)
 
     def mock(self, contract: type[Any]) -> ServiceDouble:
         """Host a double of a service, and return it, to say what it answers.
@@ -231,7 +280,7 @@ class Simulation:
             flights.book.raises(ConnectionError).returns("AF1")
         """
         double = ServiceDouble(contract)
-        self.worker.add_service(implement_double(double))
+        self.system.add_service(implement_double(double))
         return double
 
     async def check_replay(self) -> None:
@@ -258,76 +307,15 @@ class Simulation:
         if stored is None:
             return
         head = decode_head(found.key, stored)
-        spec = None if head.version is None else self.worker.workflow_specs(head.name).get(head.version)
+        spec = None if head.version is None else self.system.find_specs(head.name).get(head.version)
         if spec is None or head.stalled is not None:
             return
         instance, _, _ = await replay_history(found.key, head, spec, self.storage.states)
         instance.close()
 
-    async def _describe_workflows(self) -> list[str]:
-        """One line for each running workflow, and indented ones: what its code waits for."""
-        lines: list[str] = []
-        found = (await self.storage.states.find(Query(status=WorkflowStatus.RUNNING, limit=MAX_LISTED + 1))).found
-        for each in found[:MAX_LISTED]:
-            stored = (await self.storage.states.load([each.key])).get(each.key)
-            head = None if stored is None else decode_head(each.key, stored)
-            if head is None or head.closed or head.stalled is not None:
-                continue
-            lines.append(f"workflow {each.key.name} {each.key.id}:")
-            spec = None if head.version is None else self.worker.workflow_specs(head.name).get(head.version)
-            if spec is not None:
-                instance, pending, _ = await replay_history(each.key, head, spec, self.storage.states)
-                waits = list_waits(instance)
-                instance.close()
-                lines += [f"  {line}" for line in waits[:MAX_LISTED]]
-                if len(waits) > MAX_LISTED:
-                    lines.append(f"  and {len(waits) - MAX_LISTED} more")
-                if pending:
-                    lines.append(f"  {len(pending)} input(s) were not yet given to its code")
-            lines += [f"  a background task failed: {failure}" for failure in head.failures]
-        if len(found) > MAX_LISTED:
-            lines.append("and more workflows")
-        return lines
-
-    def _on_stall(self, workflow_id: str, fault: InfiniticError) -> None:
-        self.client.give_up(workflow_id, fault)
-
     def _explain(self) -> str:
-        """Say why nothing can run: the end of the message of a `DeadlockError`."""
-        lines = [
-            f"stalled: {fault}" if key in str(fault) else f"workflow {key} is stalled: {fault}"
-            for key, fault in self.worker.stalled.items()
-        ]
-        lines += _run_without_waiting(self._describe_workflows())
-        for topic, subscriptions in self.transport.broker.overview().items():
-            kind, _, name = topic.partition(":")
-            waiting = sum(stats.backlog for stats in subscriptions.values() if not stats.consumers)
-            if waiting and topic.startswith(DEAD_LETTERS):
-                lines.append(f"{waiting} message(s) became dead letters in {topic}: the log says why")
-                continue
-            if waiting and kind == "service-executor":
-                lines.append(
-                    f"{waiting} task(s) of service '{name}' wait, but nobody hosts it: "
-                    f"call sim.add_service(…) or sim.mock({name})"
-                )
-            elif waiting and kind in ("workflow-engine", "workflow-executor"):
-                lines.append(
-                    f"{waiting} message(s) for workflow '{name}' wait, but nobody hosts it: call sim.add_workflow(…)"
-                )
-        return "\n".join(lines)
-
-
-def _run_without_waiting(lines: Coroutine[Any, Any, list[str]]) -> list[str]:
-    """Run a coroutine while the loop stands still. If it waits for something, return no lines."""
-    try:
-        lines.send(None)
-    except StopIteration as returned:
-        return cast("list[str]", returned.value)
-    except InfiniticError as error:
-        # A replay differs from its history. The test has to know that first of all.
-        return [str(error)]
-    lines.close()
-    return []
+        system = self.system
+        return explain_standstill(system.broker, system.storage, system.find_specs, system.stalled)
 
 
 def _belongs_to_engines(task: asyncio.Task[Any]) -> bool:

@@ -212,7 +212,7 @@ class TestSomebodyElses:
 class TestOptions:
     @pytest.mark.infinitic(seed=7)
     async def test_marks_add_up(self, sim: Simulation) -> None:
-        assert sim.options == {"cache_size": 0, "seed": 7, "codec": sim.options["codec"]}
+        assert (sim.options["cache_size"], sim.options["seed"]) == (0, 7)
         assert isinstance(sim.options["codec"], Reversed)
         assert await twice(sim, 1) == 3
 

@@ -1,0 +1,1 @@
+"""What a simulation runs: one worker, or several workers in processes of their own."""
