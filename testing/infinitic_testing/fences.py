@@ -23,13 +23,20 @@ Give `Fence.on_cut` a function that cancels it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar, runtime_checkable
 
 from infinitic.errors import UsageError
-from infinitic.storage import Change, Outcome, Page, Published, Query, Segment, StateKey, StateStorage, Storage, Stored
+from infinitic.storage import Storage
 from infinitic.topics import Topic
-from infinitic.transport import Consumer, Delivery, Message, TopicStats, Transport, TransportClosed
+from infinitic.transport import Consumer, Delivery, Transport, TransportClosed
+from infinitic_testing.intercepting import (
+    InterceptedConsumer,
+    InterceptedStorage,
+    InterceptedTransport,
+    Interceptor,
+    Operation,
+)
 
 T = TypeVar("T")
 
@@ -139,7 +146,7 @@ class Fence:
             await self.wait_for_power()
 
 
-class FencedTransport(Transport):
+class FencedTransport(InterceptedTransport):
     """A connection to a broker, behind a fence. At the cut, `inner` crashes.
 
     Args:
@@ -152,84 +159,45 @@ class FencedTransport(Transport):
         UsageError: `inner` has no method `crash`.
     """
 
-    __slots__ = ("_fence", "_inner", "_reconnect", "capabilities")
+    __slots__ = ("_fence", "_reconnect")
 
     def __init__(self, inner: Transport, fence: Fence, *, reconnect: Callable[[], Transport] | None = None) -> None:
         if not isinstance(inner, SupportsCrash):
             raise UsageError(f"A fence needs a transport with a method crash(), and {inner!r} has none")
-        self.capabilities = inner.capabilities
-        self._inner: Transport = inner
+        super().__init__(inner, _Gate(fence))
         self._fence = fence
         self._reconnect = reconnect
         fence.on_cut(inner.crash)
         fence.on_cut(self._replace_connection)
 
+    def make_consumer(self, inner: Consumer, topic: Topic) -> Consumer:
+        return _FencedConsumer(inner, self._fence, topic)
+
     def _replace_connection(self) -> None:
         if self._reconnect is not None:
-            self._inner = self._reconnect()
-
-    async def declare(self, topics: Iterable[Topic]) -> None:
-        await self._fence.perform("declare", lambda: self._inner.declare(topics))
-
-    async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
-        await self._fence.perform(f"publish {topic.name}", lambda: self._inner.publish(topic, messages))
-
-    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
-        async def join() -> Consumer:
-            inner = await self._inner.subscribe(topic, subscription, prefetch, durable=durable)
-            return _FencedConsumer(inner, self._fence, topic.name)
-
-        return await self._fence.perform(f"subscribe {topic.name}", join)
-
-    async def stats(self, topic: Topic) -> TopicStats:
-        return await self._fence.perform(f"stats {topic.name}", lambda: self._inner.stats(topic))
-
-    async def close(self) -> None:
-        if not self._fence.is_down:
-            await self._inner.close()
+            self.inner = self._reconnect()
 
 
-class _FencedConsumer(Consumer):
-    __slots__ = ("_fence", "_inner", "_received", "_topic")
+class _FencedConsumer(InterceptedConsumer):
+    __slots__ = ("_fence",)
 
-    def __init__(self, inner: Consumer, fence: Fence, topic: str) -> None:
-        self._inner = inner
+    def __init__(self, inner: Consumer, fence: Fence, topic: Topic) -> None:
+        super().__init__(inner, _Gate(fence), topic)
         self._fence = fence
-        self._topic = topic
-        # Received, but not handed over yet: a `receive` that is cancelled or fails loses nothing.
-        self._received: list[Delivery] = []
 
-    async def receive(self, max_messages: int) -> list[Delivery]:
+    async def wait_for_messages(self, max_messages: int) -> list[Delivery]:
         if self._fence.is_down:
             await self._fence.wait_for_power()
         try:
-            if not self._received:
-                self._received = await self._inner.receive(max_messages)
+            return await self.inner.receive(max_messages)
         except TransportClosed:
             # Perhaps because of the crash. A dead worker does not hear of that.
             if self._fence.is_down:
                 await self._fence.wait_for_power()
             raise
-        await self._fence.perform(f"receive {self._topic}", _do_nothing)
-        received, self._received = self._received, []
-        return received
-
-    async def ack(self, deliveries: Iterable[Delivery]) -> None:
-        await self._fence.perform(f"ack {self._topic}", lambda: self._inner.ack(deliveries))
-
-    async def nack(self, delivery: Delivery, delay: float = 0.0) -> None:
-        await self._fence.perform(f"nack {self._topic}", lambda: self._inner.nack(delivery, delay))
-
-    async def close(self) -> None:
-        if not self._fence.is_down:
-            await self._inner.close()
 
 
-async def _do_nothing() -> None:
-    """What is left to do for a `receive` that has messages. Only now it counts as an operation."""
-
-
-class FencedStorage(Storage):
+class FencedStorage(InterceptedStorage):
     """A connection to a storage, behind a fence.
 
     Args:
@@ -237,51 +205,23 @@ class FencedStorage(Storage):
         fence: the same one as for the transport of this worker.
     """
 
-    __slots__ = ("_fence", "_inner", "capabilities", "states")
+    __slots__ = ()
 
     def __init__(self, inner: Storage, fence: Fence) -> None:
-        self.capabilities = inner.capabilities
-        self.states = _FencedStates(inner.states, fence)
-        self._inner = inner
+        super().__init__(inner, _Gate(fence))
+
+
+class _Gate(Interceptor):
+    """Lets a fence count and perform each operation by its text."""
+
+    __slots__ = ("_fence",)
+
+    def __init__(self, fence: Fence) -> None:
         self._fence = fence
 
-    async def prepare(self) -> None:
-        await self._fence.perform("prepare", self._inner.prepare)
+    async def perform(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
+        return await self._fence.perform(str(operation), call)
 
-    async def close(self) -> None:
+    async def close(self, call: Callable[[], Awaitable[None]]) -> None:
         if not self._fence.is_down:
-            await self._inner.close()
-
-
-class _FencedStates(StateStorage):
-    __slots__ = ("_fence", "_inner")
-
-    def __init__(self, inner: StateStorage, fence: Fence) -> None:
-        self._inner = inner
-        self._fence = fence
-
-    async def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
-        return await self._fence.perform("load", lambda: self._inner.load(keys))
-
-    async def history(
-        self,
-        key: StateKey,
-        *,
-        after: int = 0,
-        limit: int = 1000,
-        sequences: Sequence[int] | None = None,
-        outbox: bool = False,
-    ) -> list[Segment]:
-        def read() -> Awaitable[list[Segment]]:
-            return self._inner.history(key, after=after, limit=limit, sequences=sequences, outbox=outbox)
-
-        return await self._fence.perform("history", read)
-
-    async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
-        return await self._fence.perform("commit", lambda: self._inner.commit(changes))
-
-    async def find(self, query: Query) -> Page:
-        return await self._fence.perform("find", lambda: self._inner.find(query))
-
-    async def purge(self, now: float, limit: int = 1000) -> int:
-        return await self._fence.perform("purge", lambda: self._inner.purge(now, limit))
+            await call()

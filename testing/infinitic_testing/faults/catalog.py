@@ -30,6 +30,7 @@ CATALOG: Mapping[str, str] = MappingProxyType(
         "broker-outages": "the broker is away for a while",
         # On the way to and from the storage.
         "slow-storage": "a few calls to the storage take much longer than the others",
+        "failed-commits": "a commit fails, and nothing of it is written",
         "unknown-commits": "the reply to a commit is lost: nobody knows whether it took effect",
         "failed-reads": "a read from the storage fails once",
         "conflicts": "another worker has written the instance first",

@@ -8,7 +8,7 @@ of a broker belong to one event loop, and have to be given the same clock.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from math import inf
 from typing import Any, ClassVar, Self
@@ -180,6 +180,11 @@ class InMemoryConsumer(Consumer):
         self._attached = join(self._wake)
         self._siblings = siblings
         siblings[self] = None
+
+    @property
+    def in_hand(self) -> Collection[Delivery]:
+        """What was handed over and is not settled, oldest first. It changes with every call."""
+        return self._attached.in_hand.keys()
 
     async def receive(self, max_messages: int) -> list[Delivery]:
         """Wait for messages, see `Consumer.receive`.

@@ -1,0 +1,225 @@
+"""Adapters around another broker and storage that put one function into the way of each call.
+
+Fences and the simulated network are made of them. Each call becomes an `Operation`, and goes
+through `Interceptor.perform`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from infinitic.storage import Change, Outcome, Page, Published, Query, Segment, StateKey, StateStorage, Storage, Stored
+from infinitic.topics import Topic
+from infinitic.transport import Consumer, Delivery, Message, TopicStats, Transport
+
+T = TypeVar("T")
+
+
+class Operation(msgspec.Struct, frozen=True, gc=False):
+    """One call to a broker or a storage. Its text is, for instance, "publish client:a" or "commit".
+
+    Attributes:
+        verb: the name of the method.
+        topic: the topic, for calls to a broker that concern one.
+        messages: what a publish sends.
+        deliveries: what a consumer has received, or acknowledges, or gives back.
+        changes: what a commit writes.
+        now: the time of a purge, in seconds since the Unix epoch.
+    """
+
+    verb: str
+    topic: Topic | None = None
+    messages: Sequence[Message] = ()
+    deliveries: Sequence[Delivery] = ()
+    changes: Sequence[Change | Published] = ()
+    now: float = 0.0
+
+    def __str__(self) -> str:
+        return self.verb if self.topic is None else f"{self.verb} {self.topic.name}"
+
+
+class Interceptor(ABC):
+    """What stands between a process and its broker or storage."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def perform(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
+        """Perform an operation, or let it fail.
+
+        Args:
+            operation: what is called.
+            call: calls it.
+        """
+
+    @abstractmethod
+    async def close(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Close a connection or a consumer. It must not raise, and not wait for long.
+
+        Args:
+            call: closes it.
+        """
+
+
+class InterceptedTransport(Transport):
+    """A connection to a broker, of which each call goes through an interceptor.
+
+    Args:
+        inner: the connection.
+        interceptor: what stands in the way.
+    """
+
+    __slots__ = ("capabilities", "inner", "interceptor")
+
+    def __init__(self, inner: Transport, interceptor: Interceptor) -> None:
+        self.capabilities = inner.capabilities
+        self.inner = inner
+        self.interceptor = interceptor
+
+    def make_consumer(self, inner: Consumer, topic: Topic) -> Consumer:
+        """Make the consumer that the caller of `subscribe` gets.
+
+        Args:
+            inner: the consumer of the inner connection.
+            topic: of the consumer.
+        """
+        return InterceptedConsumer(inner, self.interceptor, topic)
+
+    async def declare(self, topics: Iterable[Topic]) -> None:
+        await self.interceptor.perform(Operation("declare"), lambda: self.inner.declare(topics))
+
+    async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
+        operation = Operation("publish", topic, messages=messages)
+        await self.interceptor.perform(operation, lambda: self.inner.publish(topic, messages))
+
+    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
+        async def join() -> Consumer:
+            inner = await self.inner.subscribe(topic, subscription, prefetch, durable=durable)
+            return self.make_consumer(inner, topic)
+
+        return await self.interceptor.perform(Operation("subscribe", topic), join)
+
+    async def stats(self, topic: Topic) -> TopicStats:
+        return await self.interceptor.perform(Operation("stats", topic), lambda: self.inner.stats(topic))
+
+    async def close(self) -> None:
+        await self.interceptor.close(self.inner.close)
+
+
+class InterceptedConsumer(Consumer):
+    """A consumer, of which each call goes through an interceptor.
+
+    A `receive` is an operation when it has messages. They stay here until it has succeeded: a
+    `receive` that is cancelled or fails loses nothing.
+
+    Args:
+        inner: the consumer.
+        interceptor: what stands in the way.
+        topic: of the consumer.
+    """
+
+    __slots__ = ("_received", "inner", "interceptor", "topic")
+
+    def __init__(self, inner: Consumer, interceptor: Interceptor, topic: Topic) -> None:
+        self.inner = inner
+        self.interceptor = interceptor
+        self.topic = topic
+        self._received: list[Delivery] = []
+
+    async def wait_for_messages(self, max_messages: int) -> list[Delivery]:
+        """Wait until the inner consumer has messages.
+
+        Args:
+            max_messages: 1 or more.
+        """
+        return await self.inner.receive(max_messages)
+
+    async def receive(self, max_messages: int) -> list[Delivery]:
+        if not self._received:
+            self._received = await self.wait_for_messages(max_messages)
+        await self.interceptor.perform(Operation("receive", self.topic, deliveries=self._received), _do_nothing)
+        received = self._received[:max_messages]
+        self._received = self._received[max_messages:]
+        return received
+
+    async def ack(self, deliveries: Iterable[Delivery]) -> None:
+        settled = list(deliveries)
+        operation = Operation("ack", self.topic, deliveries=settled)
+        await self.interceptor.perform(operation, lambda: self.inner.ack(settled))
+
+    async def nack(self, delivery: Delivery, delay: float = 0.0) -> None:
+        operation = Operation("nack", self.topic, deliveries=[delivery])
+        await self.interceptor.perform(operation, lambda: self.inner.nack(delivery, delay))
+
+    async def close(self) -> None:
+        await self.interceptor.close(self.inner.close)
+
+
+async def _do_nothing() -> None:
+    """What is left to do for a `receive` that has messages."""
+
+
+class InterceptedStorage(Storage):
+    """A connection to a storage, of which each call goes through an interceptor.
+
+    Args:
+        inner: the connection.
+        interceptor: what stands in the way.
+    """
+
+    __slots__ = ("capabilities", "inner", "interceptor", "states")
+
+    def __init__(self, inner: Storage, interceptor: Interceptor) -> None:
+        self.capabilities = inner.capabilities
+        self.states = _InterceptedStates(inner.states, interceptor)
+        self.inner = inner
+        self.interceptor = interceptor
+
+    async def prepare(self) -> None:
+        await self.interceptor.perform(Operation("prepare"), self.inner.prepare)
+        self.capabilities = self.inner.capabilities
+
+    async def close(self) -> None:
+        await self.interceptor.close(self.inner.close)
+
+
+class _InterceptedStates(StateStorage):
+    __slots__ = ("inner", "interceptor")
+
+    def __init__(self, inner: StateStorage, interceptor: Interceptor) -> None:
+        self.inner = inner
+        self.interceptor = interceptor
+
+    async def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
+        return await self.interceptor.perform(Operation("load"), lambda: self.inner.load(keys))
+
+    async def history(
+        self,
+        key: StateKey,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        sequences: Sequence[int] | None = None,
+        outbox: bool = False,
+    ) -> list[Segment]:
+        def read() -> Awaitable[list[Segment]]:
+            return self.inner.history(key, after=after, limit=limit, sequences=sequences, outbox=outbox)
+
+        return await self.interceptor.perform(Operation("history"), read)
+
+    async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
+        operation = Operation("commit", changes=changes)
+        return await self.interceptor.perform(operation, lambda: self.inner.commit(changes))
+
+    async def find(self, query: Query) -> Page:
+        return await self.interceptor.perform(Operation("find"), lambda: self.inner.find(query))
+
+    async def count(self, query: Query) -> int:
+        return await self.interceptor.perform(Operation("count"), lambda: self.inner.count(query))
+
+    async def purge(self, now: float, limit: int = 1000) -> int:
+        return await self.interceptor.perform(Operation("purge", now=now), lambda: self.inner.purge(now, limit))

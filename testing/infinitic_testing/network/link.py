@@ -1,0 +1,147 @@
+"""The way of one process to the broker or to the database: each call takes time there and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol, TypeVar, assert_never
+
+from infinitic.topics import Topic
+from infinitic_testing.intercepting import Interceptor, Operation
+from infinitic_testing.network.fates import Fate, Fates, make_error
+from infinitic_testing.network.sides import Server, Session, run_at_once, run_far
+
+T = TypeVar("T")
+
+_NEXT = 1e-6
+"""Seconds between two messages on one connection: none overtakes another."""
+
+
+class Notify(Protocol):
+    """Tells observers that an operation of a process has taken effect."""
+
+    def __call__(self, who: str, operation: Operation, result: object, /) -> Exception | None:
+        """Return the error of an observer, if one raises."""
+        ...
+
+
+class Link(Interceptor):
+    """Carries the calls of one connection. Each takes effect on the far side, at one instant.
+
+    A call that is on its way when its process ends may still arrive. Its reply goes nowhere.
+
+    Args:
+        who: the name of the process.
+        server: what is on the far side.
+        fates: draws how long a call takes, and whether it fails.
+        notify: called at the instant of effect.
+    """
+
+    __slots__ = ("_busy_until", "fates", "notify", "server", "who")
+
+    def __init__(self, who: str, server: Server, fates: Fates, notify: Notify) -> None:
+        self.who = who
+        self.server = server
+        self.fates = fates
+        self.notify = notify
+        # When the last publish to a topic arrives, by its name.
+        self._busy_until: dict[str, float] = {}
+
+    async def perform(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[T] = loop.create_future()
+        if operation.verb == "receive":
+            self.server.when_up(partial(self._send_back, operation, reply, run_at_once(call)))
+        else:
+            delay = self.fates.draw_delay(operation, "there")
+            if operation.verb == "publish" and operation.topic is not None:
+                delay = self._queue(operation.topic, loop.time(), delay)
+            run_far(delay, partial(self._arrive, operation, call, reply))
+        return await reply
+
+    async def close(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Close without delay: the broker notices the end of a connection by itself."""
+        await call()
+
+    def _queue(self, topic: Topic, now: float, delay: float) -> float:
+        """Delay a message so that it arrives behind the earlier ones to its topic."""
+        arrival = max(now + delay, self._busy_until.get(topic.name, 0.0) + _NEXT)
+        self._busy_until[topic.name] = arrival
+        return arrival - now
+
+    def _arrive(self, operation: Operation, call: Callable[[], Awaitable[T]], reply: asyncio.Future[T]) -> None:
+        if not self.server.is_up:
+            self._miss(operation, call, reply)
+            return
+        fate = self.fates.draw_fate(operation)
+        match fate:
+            case Fate.NORMAL:
+                result, error = self._take_effect(operation, call)
+                if error is None:
+                    self._send_back(operation, reply, result)
+                else:
+                    run_far(self.fates.draw_delay(operation, "back"), partial(_set_error, reply, error))
+            case Fate.REFUSED:
+                self._fail(operation, reply, is_outcome_unknown=False)
+            case Fate.LOST:
+                self._fail(operation, reply, is_outcome_unknown=True)
+            case Fate.REPLY_LOST:
+                self._take_effect(operation, call)
+                self._fail(operation, reply, is_outcome_unknown=True)
+            case Fate.LATE:
+                late = partial(self.server.when_up, partial(self._take_effect, operation, call))
+                run_far(self.fates.draw_lateness(), late)
+                self._fail(operation, reply, is_outcome_unknown=True)
+            case _:
+                assert_never(fate)
+
+    def _miss(self, operation: Operation, call: Callable[[], Awaitable[T]], reply: asyncio.Future[T]) -> None:
+        """The far side is away: the call fails, or, for a client, waits until it is back."""
+        if self.fates.is_sound:
+            self.server.when_up(partial(self._arrive, operation, call, reply))
+        else:
+            self._fail(operation, reply, is_outcome_unknown=self.fates.draw_doubt())
+
+    def _take_effect(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> tuple[Any, Exception | None]:
+        try:
+            result = run_at_once(call)
+        except Exception as error:  # noqa: BLE001 - whatever an adapter raises is for its caller
+            return None, error
+        return result, self.notify(self.who, operation, result)
+
+    def _send_back(self, operation: Operation, reply: asyncio.Future[T], result: T) -> None:
+        arrive = partial(self._come_back, operation, reply, result, self.server.cuts)
+        run_far(self.fates.draw_delay(operation, "back"), arrive)
+
+    def _come_back(self, operation: Operation, reply: asyncio.Future[T], result: T, cuts: int) -> None:
+        if reply.done():
+            # Cancelled meanwhile.
+            _abandon(result)
+        elif cuts == self.server.cuts:
+            reply.set_result(result)
+        elif self.fates.is_sound or operation.verb == "receive":
+            self.server.when_up(partial(_set_result, reply, result))
+        else:
+            _abandon(result)
+            _set_error(reply, make_error(operation.verb, is_outcome_unknown=True))
+
+    def _fail(self, operation: Operation, reply: asyncio.Future[Any], *, is_outcome_unknown: bool) -> None:
+        error = make_error(operation.verb, is_outcome_unknown=is_outcome_unknown)
+        run_far(self.fates.draw_timeout(), partial(_set_error, reply, error))
+
+
+def _abandon(result: object) -> None:
+    """End what nobody has: a consumer whose `subscribe` has failed."""
+    if isinstance(result, Session):
+        result.end()
+
+
+def _set_error(reply: asyncio.Future[Any], error: Exception) -> None:
+    if not reply.done():
+        reply.set_exception(error)
+
+
+def _set_result(reply: asyncio.Future[T], result: T) -> None:
+    if not reply.done():
+        reply.set_result(result)

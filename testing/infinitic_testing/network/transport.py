@@ -1,0 +1,68 @@
+"""A connection of a process to the broker of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from infinitic.topics import Topic
+from infinitic.transport import Consumer, Message
+from infinitic_testing.intercepting import InterceptedTransport, Operation
+from infinitic_testing.network.consumer import NetworkConsumer, cast_consumer
+from infinitic_testing.network.link import Link
+from infinitic_testing.network.sides import run_at_once
+from infinitic_transports.memory import InMemoryTransport
+from infinitic_transports.memory.transport import InMemoryConsumer
+
+Publish = Callable[[Topic, Sequence[Message]], None]
+
+
+class NetworkTransport(InterceptedTransport):
+    """A connection of one process.
+
+    Args:
+        inner: the connection to the broker, without any way between.
+        link: the way there.
+        after_publish: called on the far side when messages were accepted.
+
+    Attributes:
+        consumers: those that are there, in the order of joining.
+    """
+
+    __slots__ = ("_after_publish", "_link", "consumers")
+
+    inner: InMemoryTransport
+
+    def __init__(self, inner: InMemoryTransport, link: Link, after_publish: Publish) -> None:
+        super().__init__(inner, link)
+        self._link = link
+        self._after_publish = after_publish
+        self.consumers: dict[NetworkConsumer, None] = {}
+
+    async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
+        async def publish() -> None:
+            await self.inner.publish(topic, messages)
+            self._after_publish(topic, messages)
+
+        await self._link.perform(Operation("publish", topic, messages=messages), publish)
+
+    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
+        def join() -> InMemoryConsumer:
+            return cast_consumer(
+                run_at_once(lambda: self.inner.subscribe(topic, subscription, prefetch, durable=durable))
+            )
+
+        async def subscribe() -> NetworkConsumer:
+            consumer = NetworkConsumer(join(), self._link, topic, join, self._forget)
+            self.consumers[consumer] = None
+            return consumer
+
+        return await self._link.perform(Operation("subscribe", topic), subscribe)
+
+    def _forget(self, consumer: NetworkConsumer) -> None:
+        self.consumers.pop(consumer, None)
+
+    def crash(self) -> None:
+        """End the connection, as the broker does when its process has died."""
+        for consumer in list(self.consumers):
+            consumer.end()
+        self.inner.crash()
