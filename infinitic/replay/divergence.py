@@ -62,7 +62,7 @@ def describe(command: Command | None) -> str:
         case None:
             return "nothing more"
         case ScheduleTask():
-            return f"task {command.service}.{command.task}{_describe_arguments(bytes(command.arguments))}"
+            return f"task {command.service}.{command.task}{_describe_payload(bytes(command.arguments))}"
         case StartTimer():
             return "a timer"
         case RecordInline():
@@ -70,7 +70,7 @@ def describe(command: Command | None) -> str:
         case CancelPosition():
             return f"cancelling position {command.position}"
         case CompleteMethod():
-            return f"the return of method {command.method_id}"
+            return f"the return of method {command.method_id}{_describe_payload(bytes(command.value))}"
         case FailMethod():
             return f"the failure of method {command.method_id} ({command.failure.exception.name})"
         case RefuseCall():
@@ -79,8 +79,8 @@ def describe(command: Command | None) -> str:
             return f"the cancellation of method {command.method_id}"
 
 
-def _describe_arguments(arguments: bytes, longest: int = 100) -> str:
-    text = arguments.decode(errors="replace")
+def _describe_payload(payload: bytes, longest: int = 100) -> str:
+    text = payload.decode(errors="replace")
     return f" with {text[:longest]}{'…' if len(text) > longest else ''}"
 
 

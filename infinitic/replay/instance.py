@@ -60,6 +60,7 @@ from infinitic.replay.loop import (
 )
 from infinitic.replay.methods import SHALLOW_BYTES, Methods
 from infinitic.replay.recorder import IDLE, INLINE, MAX_COMMANDS, METHOD, RECORD, Discarded, Recorder, StopActivation
+from infinitic.replay.watcher import ReplayWatcher
 
 LISTED = 10
 
@@ -75,9 +76,20 @@ class Instance:
         loop: its private loop.
         activations: how many activations it has run.
         next_number: numbers a task, future, deferred or receiver: it hashes by this number.
+
+    Args:
+        watcher: is shown each command of a replay, for tools of tests.
     """
 
-    def __init__(self, spec: WorkflowSpec, workflow_id: str, meta: Mapping[str, bytes], run: int = 0) -> None:
+    def __init__(
+        self,
+        spec: WorkflowSpec,
+        workflow_id: str,
+        meta: Mapping[str, bytes],
+        run: int = 0,
+        *,
+        watcher: ReplayWatcher | None = None,
+    ) -> None:
         self.spec = spec
         self.id = workflow_id
         self.run = run
@@ -86,6 +98,7 @@ class Instance:
         self.next_number = self.loop.next_number
         self.activations = 0
         self._recorder = Recorder(spec, workflow_id, self.loop)
+        self._recorder.watcher = watcher
         self._background: BackgroundFailures | None = None
         self._object: Any = None
         self._open: dict[int, object] = {}

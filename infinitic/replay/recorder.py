@@ -25,10 +25,11 @@ from infinitic.errors import (
     WorkflowCodeError,
 )
 from infinitic.limits import Limits, describe_too_deep
-from infinitic.messages.commands import Command, RefuseCall, ScheduleTask
+from infinitic.messages.commands import Command, CompleteMethod, RefuseCall, ScheduleTask
 from infinitic.replay import divergence
 from infinitic.replay.budget import Budget
 from infinitic.replay.loop import WorkflowLoop
+from infinitic.replay.watcher import ReplayWatcher
 
 METHOD: ContextVar[tuple[str, str]] = ContextVar("infinitic_method", default=("", ""))
 """Id and name of the method whose code runs."""
@@ -87,6 +88,7 @@ class Recorder:
         handed: how many stimuli were handed to the code in this activation.
         fault: why the instance can no longer be used; None while it can.
         budget: counts the bytes of commands.
+        watcher: is shown each command of a replay, for tools of tests; None in production.
     """
 
     def __init__(self, spec: WorkflowSpec, workflow_id: str, loop: WorkflowLoop) -> None:
@@ -98,6 +100,7 @@ class Recorder:
         self.handed = 0
         self.fault: InfiniticError | None = None
         self.budget = Budget()
+        self.watcher: ReplayWatcher | None = None
         self._recorded: deque[Command] | None = None
         self._position = 0
         # How many commands there were when the code last rested.
@@ -122,7 +125,8 @@ class Recorder:
     def end(self) -> None:
         """End a replayed activation: the code must have asked for all that history holds."""
         if self.fault is None and self._recorded:
-            self.diverge(self._recorded[0], None, None)
+            waiting = (divergence.find_waiting_line(task.get_coro()) for task in self._loop.pending())
+            self.diverge(self._recorded[0], None, next(filter(None, waiting), None))
 
     def begin_stimuli(self, count: int = 1) -> None:
         """Stimuli are handed to the code; then it runs until it rests."""
@@ -184,13 +188,17 @@ class Recorder:
             self.commands.append(command)
             return command
         recorded = self._recorded.popleft() if self._recorded else None
-        if recorded is None or not divergence.is_same_command(
-            self._plain(recorded), self._plain(command), self._spec.check
-        ):
+        if recorded is None or not self._is_same(recorded, command, line):
             self.diverge(recorded, command, line or divergence.find_running_line())
             raise StopActivation
         self.commands.append(recorded)
         return recorded
+
+    def _is_same(self, recorded: Command, command: Command, line: str | None) -> bool:
+        was, asked = self._plain(recorded), self._plain(command)
+        same = divergence.is_same_command(was, asked, self._spec.check)
+        watcher = self.watcher
+        return same if watcher is None else watcher.watch(was, asked, line) and same
 
     def next_recorded(self) -> Command | None:
         """The command that history holds next; None if there is none."""
@@ -284,13 +292,17 @@ class Recorder:
         return StopActivation()
 
     def _plain(self, command: Command) -> Command:
-        """The command with its arguments as the code gave them.
+        """The command with its arguments, or its result, as the code gave them.
 
         Encoding them twice need not give the same.
         """
-        if self._spec.coder is None or not isinstance(command, ScheduleTask):
+        if self._spec.coder is None:
             return command
-        return replace(command, arguments=Raw(self.decode_payload(command.arguments)))
+        if isinstance(command, ScheduleTask):
+            return replace(command, arguments=Raw(self.decode_payload(command.arguments)))
+        if self.watcher is not None and isinstance(command, CompleteMethod):
+            return replace(command, value=Raw(self.decode_payload(command.value)))
+        return command
 
     # Trouble.
 
@@ -334,15 +346,20 @@ class Recorder:
         Args:
             recorded: what history holds; None for nothing more.
             requested: what the code asks for; None for nothing more.
-            line: where it does.
+            line: where it does; for nothing more, where it waits.
         """
         if self.fault is None:
             positions = [getattr(each, "position", None) for each in (recorded, requested)]
             position: int = next((each for each in positions if each is not None), self._position)
+            then: str | None = None
+            if self.watcher is not None and recorded is not None:
+                then = self.watcher.find_recorded_line(is_next=requested is None)
             self.fault = NonDeterminismError(
                 f"Workflow {self._spec.name} {self._id}, version {self._spec.version}, "
                 f"method {METHOD.get()[1] or 'none'}, position {position}: the history holds "
-                f"{divergence.describe(recorded)}, the code asks for {divergence.describe(requested)}"
+                f"{divergence.describe(recorded)}"
+                + (f", asked for at {then} when it was recorded" if then is not None else "")
+                + f", the code asks for {divergence.describe(requested)}"
                 + (f", at {line}" if line is not None else "")
                 + f". {divergence.QUESTIONS}"
             )

@@ -104,6 +104,10 @@ class Database:
         """How many keys something is kept for."""
         return sum(map(len, self._rows.values()))
 
+    def list_keys(self) -> list[StateKey]:
+        """The keys of the instances that exist: by name, then in the order of their first write."""
+        return [row.key for rows in self._rows.values() for row in rows.values() if row.stored is not None]
+
     def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
         """The states of those that exist."""
         found: dict[StateKey, Stored] = {}

@@ -46,6 +46,16 @@ _FRESH = _FreshSimulation()
 _OPTIONS = ("cache_size", "codec", "seed")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("infinitic", "simulations of workflows")
+    group.addoption(
+        "--infinitic-record",
+        metavar="DIR",
+        default=None,
+        help="write the history of each workflow that ends in a test with `sim` to a file below DIR, for sim.replay",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "infinitic(cache_size=1000, codec=None, seed=0): options of the fixture sim")
 
@@ -176,12 +186,30 @@ def _run(item: pytest.Item, runner: Runner, test: Awaitable[object]) -> None:
     __tracebackhide__ = True
     try:
         runner.run_test(test)
+        _record(item, runner.simulation)
     except BaseException as error:
         if item.config.getoption("fulltrace"):
             raise
         from infinitic_testing.tracebacks import shorten_traceback
 
         raise shorten_traceback(error)  # noqa: B904 (it is the same one)
+
+
+def _record(item: pytest.Item, simulation: Simulation) -> None:
+    """Write the histories of a test that has passed, if ``--infinitic-record`` is given.
+
+    Their folder is named by the test. The examples of hypothesis are not recorded: they are others
+    in each run.
+    """
+    folder = item.config.getoption("infinitic_record")
+    if folder is None or hasattr(cast(Any, item).obj, "hypothesis"):
+        return
+    from infinitic_testing.kept_instances import make_file_name
+
+    file, *names = item.nodeid.split("::")
+    parts = [*file.removesuffix(".py").split("/"), *names]
+    place = item.config.invocation_params.dir.joinpath(folder, *map(make_file_name, parts))
+    simulation.record_histories(place, test=item.nodeid, root=item.config.rootpath)
 
 
 @pytest.hookimpl(wrapper=True)

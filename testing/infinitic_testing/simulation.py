@@ -16,14 +16,14 @@ from typing import Any, Self, TypeVar
 
 import infinitic
 from infinitic.client.client import Client
+from infinitic.client.handles import find_instance
 from infinitic.clock import Clock, to_datetime, to_seconds
 from infinitic.codec.payloads import PayloadCodec
 from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.workflows import Workflow
 from infinitic.errors import UsageError
-from infinitic.runtime.history import decode_head, replay_history
 from infinitic.runtime.memory_bounds import DEFAULT_CACHE_SIZE
-from infinitic.storage import Found, Query, Storage
+from infinitic.storage import StateKey, Storage
 from infinitic.worker.worker import Worker
 from infinitic_testing import determinism
 from infinitic_testing.choices import Choices, Key
@@ -34,7 +34,10 @@ from infinitic_testing.explaining import explain_standstill
 from infinitic_testing.faults.catalog import Faults
 from infinitic_testing.faults.plan import FaultPlan
 from infinitic_testing.faults.profiles import check_profile
+from infinitic_testing.histories import RecordedHistory
+from infinitic_testing.kept_instances import KeptInstances
 from infinitic_testing.loop import VirtualLoop, run
+from infinitic_testing.steps import Step
 from infinitic_transports.memory import InMemoryTransport
 
 T = TypeVar("T")
@@ -119,6 +122,7 @@ class Simulation:
         else:
             # Replaced by several workers as soon as processes and network are there.
             raise UsageError("Faults and profiles are not there yet")
+        self._kept = KeptInstances(self.system.database, self.system.find_specs)
 
     def _draw_profile(self) -> str:
         return "pulsar" if self.choices.happens("profile", 0.4) else "seeded"
@@ -283,6 +287,45 @@ class Simulation:
         self.system.add_service(implement_double(double))
         return double
 
+    def steps(self, target: object) -> list[Step]:
+        """List what an instance did: tasks, timers, signals and inline calls, in order.
+
+        Args:
+            target: a handle, or a stub of `get_workflow_by_id`.
+
+        Raises:
+            UsageError: it stands for no instance, or there is none (any more).
+
+        Example::
+
+            assert [step.name for step in sim.steps(handle)] == ["Flights.book", "timer"]
+        """
+        return self._kept.list_steps(StateKey(*find_instance(target)))
+
+    def replay(self, path: str | Path) -> list[RecordedHistory]:
+        """Replay recorded histories on the workflows that are hosted, and return the histories.
+
+        ``pytest --infinitic-record DIR`` writes such histories.
+
+        Args:
+            path: a file, or a folder with files. All of them are replayed.
+
+        Raises:
+            NonDeterminismError: the code asks for something else than a history holds. The error
+                shows both, with the source lines of then and now. A note lists the other files that
+                differ.
+            WorkflowCodeError: the code cannot be run.
+            HistoryFileError: there is no history, it cannot be read, it has another format, or its
+                workflow is not hosted.
+
+        Example::
+
+            def test_running_trips_survive_this_release(sim):
+                sim.add_workflow(Trip)
+                sim.replay("histories")
+        """
+        return self._kept.replay_files(Path(path))
+
     async def check_replay(self) -> None:
         """Replay each instance that is still kept. Code that does not repeat its history raises.
 
@@ -293,25 +336,22 @@ class Simulation:
             NonDeterminismError: the code asked for something else than its history says. The
                 error shows both, and your source line.
         """
-        cursor: str | None = None
-        while True:
-            page = await self.storage.states.find(Query(limit=500, cursor=cursor))
-            for found in page.found:
-                await self._replay(found)
-            cursor = page.cursor
-            if cursor is None:
-                return
+        self._kept.check_all()
 
-    async def _replay(self, found: Found) -> None:
-        stored = (await self.storage.states.load([found.key])).get(found.key)
-        if stored is None:
-            return
-        head = decode_head(found.key, stored)
-        spec = None if head.version is None else self.system.find_specs(head.name).get(head.version)
-        if spec is None or head.stalled is not None:
-            return
-        instance, _, _ = await replay_history(found.key, head, spec, self.storage.states)
-        instance.close()
+    def record_histories(self, folder: str | Path, *, test: str = "", root: str | Path = "") -> list[Path]:
+        """Write the histories of all workflows that have ended, one file each, for `replay`.
+
+        ``pytest --infinitic-record DIR`` does this at the end of each test.
+
+        Args:
+            folder: where the files go. Those of the same names are replaced.
+            test: the name of the test, for the files.
+            root: the folder in which source files are named by relative paths.
+
+        Returns:
+            The files, named by workflow: ``Trip.json``, ``Trip-2.json`` and so on.
+        """
+        return self._kept.record(Path(folder), test, Path(root))
 
     def _explain(self) -> str:
         system = self.system

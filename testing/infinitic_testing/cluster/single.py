@@ -13,7 +13,7 @@ from infinitic.errors import InfiniticError
 from infinitic.runtime.service_executor import blocking
 from infinitic.storage.integrity import ensure_checked
 from infinitic.worker.worker import Worker
-from infinitic_storages.memory import InMemoryStorage
+from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_testing.cluster.system import System, Versions
 from infinitic_testing.loop import VirtualClock, VirtualLoop
 from infinitic_transports.memory import InMemoryTransport
@@ -36,7 +36,8 @@ class SingleWorker(System):
     ) -> None:
         self.clock = VirtualClock()
         self.transport = InMemoryTransport(clock=self.clock)
-        self.storage = ensure_checked(InMemoryStorage())
+        self.database = Database()
+        self.storage = ensure_checked(InMemoryStorage(self.database))
         self.worker = Worker(
             self.transport,
             self.storage,

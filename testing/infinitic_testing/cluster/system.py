@@ -16,6 +16,7 @@ from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.definitions.workflows import Workflow
 from infinitic.errors import InfiniticError
 from infinitic.storage import Storage
+from infinitic_storages.memory import Database
 from infinitic_transports.memory import Broker, InMemoryTransport
 
 Versions = Sequence[type[Workflow] | Callable[[], Workflow]]
@@ -28,6 +29,7 @@ class System(ABC):
         clock: the virtual clock.
         transport: a direct connection to the broker, without latency and faults.
         storage: a direct connection to the storage.
+        database: what the storage keeps.
         client: the client of the test.
         stalled: the instances that have stalled so far, by id, and why.
     """
@@ -35,6 +37,7 @@ class System(ABC):
     clock: Clock
     transport: InMemoryTransport
     storage: Storage
+    database: Database
     client: Client
     stalled: Mapping[str, InfiniticError]
 

@@ -1,0 +1,33 @@
+"""A look at each command of a replay, for tools of tests. The engine itself sets no watcher."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from infinitic.messages.commands import Command
+
+
+class ReplayWatcher(Protocol):
+    """Is shown each pair of commands that a replay compares. Give it to `Instance`."""
+
+    def watch(self, recorded: Command, requested: Command, line: str | None) -> bool:
+        """Look at one command before it counts.
+
+        Args:
+            recorded: the command in the history, with payloads as the code gave them.
+            requested: the command that the code gives now, likewise.
+            line: where the code gave it, if that is not the line that runs now. None:
+                `find_running_line` finds it.
+
+        Returns:
+            False if the difference between both ends the replay with `NonDeterminismError`.
+        """
+        ...
+
+    def find_recorded_line(self, *, is_next: bool) -> str | None:
+        """Find the line that gave a command when it was recorded; None if that is not known.
+
+        Args:
+            is_next: False for the command that was watched last, True for the one after it.
+        """
+        ...

@@ -1,0 +1,126 @@
+"""Replays an instance in the ways in which production may: whole, and after an eviction.
+
+A test may pass although its workflow does not repeat its history, because the instance stayed in
+memory. So each history is replayed by fresh objects, from the bytes that are stored:
+
+1. The first half alone. Then the object is closed, as an eviction from the cache does. This runs
+   the `finally` blocks of the code.
+2. All of it, as a worker does that has not the instance in memory, and as the executor of a split
+   worker does.
+
+Each command must be the same as in the first run, with its arguments, times and results. This is
+stricter than in production, because the code has not changed since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from infinitic.codec.release_0_1 import is_same_call
+from infinitic.definitions.workflow_spec import WorkflowSpec
+from infinitic.definitions.workflows import ReplayCheck
+from infinitic.engines.state import WorkflowHead
+from infinitic.messages.commands import Command, CompleteMethod, FailMethod, ScheduleTask, StartTimer
+from infinitic.messages.events import Activated, Event
+from infinitic.replay.divergence import find_running_line
+from infinitic.replay.history import Replay
+from infinitic.replay.instance import Instance
+from infinitic.runtime.history import HistoryCheck, decode_events
+from infinitic.storage import DamagedState, Segment, StateKey
+
+
+class StrictComparison:
+    """Compares all of each command. It is a `ReplayWatcher`.
+
+    Attributes:
+        lines: for each command the line of the user's code that asked for it, if they are wanted.
+    """
+
+    def __init__(self, check: ReplayCheck, *, find_lines: bool = False) -> None:
+        self.lines: list[str | None] = []
+        self._check = check
+        self._find_lines = find_lines
+
+    def watch(self, recorded: Command, requested: Command, line: str | None) -> bool:
+        if self._find_lines:
+            self.lines.append(line or find_running_line())
+        return self._check is ReplayCheck.NONE or _is_equal(recorded, requested)
+
+    def find_recorded_line(self, *, is_next: bool) -> str | None:
+        return None
+
+
+def _is_equal(recorded: Command, requested: Command) -> bool:
+    match recorded, requested:
+        case ScheduleTask(), ScheduleTask():
+            return is_same_call(bytes(recorded.arguments), bytes(requested.arguments))
+        case StartTimer(), StartTimer():
+            return recorded.due == requested.due
+        case CompleteMethod(), CompleteMethod():
+            return bytes(recorded.value) == bytes(requested.value)
+        case FailMethod(), FailMethod():
+            # Messages may contain addresses of objects.
+            return recorded.failure.exception.name == requested.failure.exception.name
+        case _:
+            return type(recorded) is type(requested)
+
+
+def check_replay(
+    key: StateKey, head: WorkflowHead, segments: Sequence[Segment], spec: WorkflowSpec, *, find_lines: bool = False
+) -> tuple[list[Event], list[str | None]]:
+    """Replay an instance: first a part of it, then all.
+
+    Args:
+        key: the instance.
+        head: its head.
+        segments: its whole history.
+        spec: its code.
+        find_lines: whether the lines of the user's code are wanted.
+
+    Returns:
+        The history, and for each command in it the line that asked for it.
+
+    Raises:
+        NonDeterminismError: the code asks for something else than the history holds.
+        WorkflowCodeError: the code cannot be run.
+        DamagedState: the history has a gap.
+    """
+    check = HistoryCheck(key)
+    happened: list[list[Event]] = []
+    for number, segment in enumerate(segments, 1):
+        if segment.sequence != number:
+            raise DamagedState(key, f"Segment {number}", "it is missing")
+        events = decode_events(key, segment)
+        check.follow(segment, events)
+        happened.append(events)
+    if head.sequence != len(segments):
+        raise DamagedState(key, f"Segment {len(segments) + 1}", "it is missing")
+    check.finish(head)
+    history = [event for events in happened for event in events]
+    if check.activation > 1:
+        _run(head, spec, _cut(history, check.activation // 2), StrictComparison(spec.check), unanswered=False)
+    comparison = StrictComparison(spec.check, find_lines=find_lines)
+    _run(head, spec, history, comparison, unanswered=head.deciding != 0)
+    return history, comparison.lines
+
+
+def _cut(history: Sequence[Event], activations: int) -> list[Event]:
+    """The history before the activation after so many."""
+    found: list[Event] = []
+    for event in history:
+        if isinstance(event, Activated) and event.number > activations:
+            break
+        found.append(event)
+    return found
+
+
+def _run(
+    head: WorkflowHead, spec: WorkflowSpec, history: Sequence[Event], watcher: StrictComparison, *, unanswered: bool
+) -> None:
+    instance = Instance(spec, head.id, head.meta, head.run, watcher=watcher)
+    try:
+        replay = Replay(instance)
+        replay.feed(history)
+        replay.finish(unanswered=unanswered)
+    finally:
+        instance.close()
