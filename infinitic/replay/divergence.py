@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from infinitic.clock import to_datetime
 from infinitic.codec.release_0_1 import is_same_call
 from infinitic.definitions.workflows import ReplayCheck
 from infinitic.failures import describe as describe_error
@@ -64,7 +65,7 @@ def describe(command: Command | None) -> str:
         case ScheduleTask():
             return f"task {command.service}.{command.task}{_describe_payload(bytes(command.arguments))}"
         case StartTimer():
-            return "a timer"
+            return f"a timer, due {_describe_instant(command.due)}"
         case RecordInline():
             return f"inline {command.name}"
         case CancelPosition():
@@ -82,6 +83,14 @@ def describe(command: Command | None) -> str:
 def _describe_payload(payload: bytes, longest: int = 100) -> str:
     text = payload.decode(errors="replace")
     return f" with {text[:longest]}{'…' if len(text) > longest else ''}"
+
+
+def _describe_instant(due: float) -> str:
+    try:
+        return to_datetime(due).isoformat()
+    except (ValueError, OverflowError):
+        # `call_at` takes times that no datetime can hold.
+        return f"{due:g} s after 1970"
 
 
 QUESTIONS = (

@@ -7,7 +7,7 @@ it removes. `find` looks at every instance.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush, nlargest
 from itertools import islice
 from typing import Any, ClassVar, Self
@@ -80,6 +80,9 @@ class _InstanceRecord(msgspec.Struct, eq=False):
 class Database:
     """The data, and the methods of `StateStorage`, each as one uninterrupted step.
 
+    Attributes:
+        on_purge: called with each instance that `purge` removes, and its segments, before it does.
+
     Args:
         deduplication_window: seconds for which deduplication ids and remnants are kept.
         max_value: bytes of one head, of events or of an outbox.
@@ -90,6 +93,7 @@ class Database:
     ) -> None:
         self.deduplication_window = deduplication_window
         self.max_value = max_value
+        self.on_purge: Callable[[StateKey, Stored, Sequence[Segment]], object] | None = None
         # By name, then by id.
         self._rows: dict[str, dict[str, _InstanceRecord]] = {}
         # A heap of deduplication ids that expire; an item without any stands for the instance
@@ -192,6 +196,8 @@ class Database:
                 gone += self._forget(row, ids[: limit - gone])
             elif row.expires_at == due and row.stored is not None:  # else it was told to stay since
                 gone += 1
+                if self.on_purge is not None:
+                    self.on_purge(row.key, row.stored, row.segments or ())
                 row.stored = row.entry = row.segments = None
                 row.expires_at = due + self.deduplication_window
                 self._serial += 1

@@ -1,6 +1,7 @@
 """The instances that a simulation keeps: what they did, and whether their code repeats it.
 
-They are read from the database itself. That takes no time, and no fault is in the way.
+They are read from the database itself. That takes no time, and no fault is in the way. Instances
+whose retention ends while the simulation runs are kept, too: virtual time passes quickly.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from infinitic.definitions.workflow_spec import WorkflowSpec
@@ -17,7 +18,7 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.errors import NonDeterminismError, UsageError, WorkflowCodeError
 from infinitic.messages.events import Event
 from infinitic.runtime.history import decode_events, decode_head
-from infinitic.storage import Segment, StateKey
+from infinitic.storage import Segment, StateKey, Stored
 from infinitic.storage.integrity import check_head, check_segment
 from infinitic_storages.memory import Database
 from infinitic_testing.histories import (
@@ -44,12 +45,21 @@ class KeptInstances:
     def __init__(self, database: Database, find_specs: Callable[[str], Mapping[int, WorkflowSpec]]) -> None:
         self._database = database
         self._find_specs = find_specs
+        self._purged: dict[StateKey, tuple[Stored, Sequence[Segment]]] = {}
+        database.on_purge = self._keep
+
+    def _keep(self, key: StateKey, stored: Stored, segments: Sequence[Segment]) -> None:
+        self._purged[key] = stored, segments
+
+    def _list_keys(self) -> list[StateKey]:
+        """All instances: by name, then in the order of their start, as far as it is known."""
+        return list(dict.fromkeys([*self._purged, *self._database.list_keys()]))
 
     def list_steps(self, key: StateKey) -> list[Step]:
         """See `Simulation.steps`."""
         found = self._read(key)
         if found is None:
-            raise UsageError(f"There is no workflow {key.name} {key.id}: it never started, or its retention is over")
+            raise UsageError(f"There is no workflow {key.name} {key.id}: it never started")
         head, segments = found
         spec = next(iter(self._find_specs(key.name).values()), None)
         coder = None if spec is None else spec.coder
@@ -57,7 +67,7 @@ class KeptInstances:
 
     def check_all(self) -> None:
         """See `Simulation.check_replay`."""
-        for key in self._database.list_keys():
+        for key in self._list_keys():
             self._check(key)
 
     def record(self, folder: Path, test: str, root: Path) -> list[Path]:
@@ -65,7 +75,7 @@ class KeptInstances:
         written: list[Path] = []
         counts = Counter[str]()
         prefix = f"{root.resolve()}{os.sep}"
-        for key in self._database.list_keys():
+        for key in self._list_keys():
             checked = self._check(key, only_closed=True, find_lines=True)
             if checked is None:
                 continue
@@ -123,9 +133,13 @@ class KeptInstances:
 
     def _read(self, key: StateKey) -> tuple[WorkflowHead, list[Segment]] | None:
         stored = self._database.load([key]).get(key)
-        if stored is None:
+        segments: Sequence[Segment]
+        if stored is not None:
+            segments = self._database.history(key, limit=max(stored.sequence, 1))
+        elif key in self._purged:
+            stored, segments = self._purged[key]
+        else:
             return None
-        segments = self._database.history(key, limit=stored.sequence)
         return decode_head(key, check_head(key, stored)), [check_segment(key, each) for each in segments]
 
 

@@ -294,7 +294,7 @@ class Simulation:
             target: a handle, or a stub of `get_workflow_by_id`.
 
         Raises:
-            UsageError: it stands for no instance, or there is none (any more).
+            UsageError: it stands for no instance, or for one that never started.
 
         Example::
 
@@ -327,7 +327,10 @@ class Simulation:
         return self._kept.replay_files(Path(path))
 
     async def check_replay(self) -> None:
-        """Replay each instance that is still kept. Code that does not repeat its history raises.
+        """Replay each instance. Code that does not repeat its history raises.
+
+        Instances whose retention is over are replayed, too. Each is replayed twice: in part, as
+        before an eviction, and as a whole. Its arguments, times and results must be the same again.
 
         A simulation does this when it ends. Call it yourself to check at an earlier moment.
         Instances that stall, and those whose code is not hosted, are left out.
