@@ -73,6 +73,10 @@ COMMANDS = {
         "infinitic.cli.doctor.command:command",
         "Check this machine, the broker and the database, and say what to do. Changes nothing.",
     ),
+    "simulate": CommandEntry(
+        "infinitic.cli.simulate.command:command",
+        "Run tests under many seeds, with faults, and explain what fails. Needs no server.",
+    ),
     "dead-letters": CommandEntry(
         "infinitic.cli.dead_letters.command:app",
         "List, show, drop or replay messages that were given up.",

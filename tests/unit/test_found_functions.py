@@ -35,6 +35,15 @@ def test_all_modules_of_a_folder_are_searched(tmp_path: Path) -> None:
     assert found == [f"{name}_of_a_folder.py:{each}" for name in "ab" for each in ("test_one", "simulate_two")]
 
 
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    files = [tmp_path / folder / "trips_of_two_folders.py" for folder in ("one", "two")]
+    for number, file in enumerate(files):
+        file.parent.mkdir()
+        file.write_text(f"async def test_it(sim): return {number}\n")
+    found = [find_function(f"{file}:test_it") for file in (*files, *files)]
+    assert [function.__code__.co_filename for function in found] == [str(file) for file in (*files, *files)]
+
+
 @pytest.mark.parametrize(
     ("place", "error", "words"),
     [

@@ -44,11 +44,11 @@ class PlantedRun:
 
 @pytest.mark.parametrize("needed", [1, 2, 5])
 def test_a_planted_failure_shrinks_to_the_choices_that_matter(needed: int) -> None:
-    for planted in (PlantedRun(seed, needed) for seed in range(1000)):
-        taken = planted.run(None)
-        if taken is not None:
-            break
-    assert taken is not None
+    planted, taken = next(
+        (planted, taken)
+        for planted in (PlantedRun(seed, needed) for seed in range(1000))
+        if (taken := planted.run(None)) is not None
+    )
     assert len(taken) > 300
     planted.runs = 0
     small = shrink(taken, planted.run)

@@ -7,10 +7,12 @@ for campaigns are treated alike.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -113,7 +115,27 @@ def _import_file(file: Path) -> ModuleType:
     name = ".".join(full.relative_to(root).with_suffix("").parts)
     if not all(part.isidentifier() for part in name.split(".")):
         root, name = full.parent, full.stem
-    return _import_module(name, root)
+    module = _import_module(name, root)
+    if module.__file__ is not None and Path(module.__file__).resolve() == full:
+        return module
+    # Another file of this name has been imported before, from elsewhere.
+    return _import_beside(full)
+
+
+def _import_beside(file: Path) -> ModuleType:
+    """Import a file under a name that no other file has."""
+    name = f"{file.stem}_{blake2b(str(file).encode(), digest_size=8).hexdigest()}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except (Exception, SystemExit) as error:
+            del sys.modules[name]
+            raise ConfigurationError(f"Importing {file} raised {describe_error(error)}") from error
+    return sys.modules[name]
 
 
 def _import_module(name: str, root: Path) -> ModuleType:

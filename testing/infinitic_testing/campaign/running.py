@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
@@ -11,7 +12,6 @@ from infinitic.storage import Query, StateStorage
 from infinitic_testing.campaign.functions import SimFunction
 from infinitic_testing.campaign.seed_report import FAULT_FREE_RUN, SAME_OUTCOME, SeedFailure, SeedReport
 from infinitic_testing.campaign.setting import Setting
-from infinitic_testing.faults.catalog import Faults
 from infinitic_testing.simulation import Simulation
 from infinitic_testing.tracebacks import is_user_frame
 
@@ -53,7 +53,26 @@ def find_plain_run(function: SimFunction) -> PlainRun:
     return found
 
 
-def run_seed(function: SimFunction, seed: int, setting: Setting | None = None, *, name: str = "") -> SeedReport:
+def make_simulation(seed: int, setting: Setting) -> Simulation:
+    """Make the simulation of a run."""
+    return Simulation(
+        seed=seed,
+        faults=setting.faults,
+        profile=setting.profile,
+        cache_size=setting.cache_size,
+        codec=setting.make_codec(),
+        only=setting.only,
+    )
+
+
+def run_seed(
+    function: SimFunction,
+    seed: int,
+    setting: Setting | None = None,
+    *,
+    name: str = "",
+    make: Callable[[int, Setting], Simulation] = make_simulation,
+) -> SeedReport:
     """Run a function under one seed. Nothing that it raises comes out: it is in the report.
 
     If the function returns something, it must be equal to what the run without faults returns.
@@ -63,6 +82,7 @@ def run_seed(function: SimFunction, seed: int, setting: Setting | None = None, *
         seed: decides every choice of the run.
         setting: how the run is made. None: with all faults.
         name: the full name of the function, as `find_functions` gives it.
+        make: makes the simulation of the run.
 
     Raises:
         UsageError: the setting is wrong, or an event loop already runs in this thread.
@@ -73,7 +93,7 @@ def run_seed(function: SimFunction, seed: int, setting: Setting | None = None, *
     plain = find_plain_run(function)
     if plain.failure is not None:
         return SeedReport(name, seed, plain.failure)
-    sim = make_simulation(seed, setting)
+    sim = make(seed, setting)
     ending = _Ending()
     outcome: object = None
     failure: SeedFailure | None = None
@@ -95,13 +115,10 @@ def run_seed(function: SimFunction, seed: int, setting: Setting | None = None, *
         outcome=_shorten(repr(outcome)),
         outcome_digest=ending.outcome_digest,
         virtual_seconds=ending.virtual_seconds,
+        fired=dict(sim.plan.fired),
+        profile=sim.options["profile"],
+        taken=() if failure is None else tuple(sim.choices.taken),
     )
-
-
-def make_simulation(seed: int, setting: Setting) -> Simulation:
-    """Make the simulation of a run."""
-    Faults.parse(setting.faults)
-    return Simulation(seed=seed, cache_size=1000 if setting.cache_size is None else setting.cache_size)
 
 
 class _Ending:

@@ -16,6 +16,10 @@ REPRODUCIBLE = "reproducible"
 """The rule that the same seed does the same in every process."""
 
 
+PROCESS_ENDED = "process-ended"
+"""The rule that a run ends by itself, and not with its process."""
+
+
 class SeedFailure(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a run failed.
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from infinitic.errors import UsageError
+from infinitic.codec.payloads import PayloadCodec
+from infinitic.errors import ConfigurationError, UsageError
+from infinitic.worker.importing import import_object
 from infinitic_testing.choices import Key
 from infinitic_testing.faults.catalog import Faults
+from infinitic_testing.faults.profiles import check_profile
 
 
 class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -16,7 +19,8 @@ class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
         faults: the faults that the run may have, as `Faults.parse` reads them.
         profile: the profile of the broker. None: drawn from the seed.
         cache_size: how many workflow instances stay in memory. None: drawn from the seed.
-        codec: what encodes payloads: the path of a `PayloadCodec`, as `module:name`. None: nothing.
+        codec: what encodes payloads: the path of a `PayloadCodec` or of its class, such as
+            `shop.codecs:Encryption`. None: nothing.
         only: the keys of the choices that keep their drawn values. All others are plain. None: all
             keep them.
     """
@@ -35,5 +39,21 @@ class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
                 cannot be imported.
         """
         Faults.parse(self.faults)
+        check_profile(self.profile)
+        self.make_codec()
         if self.cache_size is not None and self.cache_size < 0:
             raise UsageError(f"A cache size is 0 or more, not {self.cache_size}")
+
+    def make_codec(self) -> PayloadCodec | None:
+        """Import the codec.
+
+        Raises:
+            ConfigurationError: it cannot be imported, or is no codec.
+        """
+        if self.codec is None:
+            return None
+        found = import_object(self.codec)
+        codec = found() if isinstance(found, type) else found
+        if not isinstance(codec, PayloadCodec):
+            raise ConfigurationError(f"{self.codec} is neither a PayloadCodec nor a class of one")
+        return codec

@@ -1,0 +1,1 @@
+"""``infinitic simulate``: run tests under many seeds, with faults."""
