@@ -7,11 +7,12 @@ scenario that needs one worker for each role, and nothing special.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 from infinitic import Client, Worker
+from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.messages.decoding import UnknownMessageType
 from infinitic.runtime.service_executor import blocking
 from infinitic.storage import Storage
@@ -20,10 +21,12 @@ from infinitic.topics import Topic
 from infinitic.transport import Message, Transport, UnknownTopic
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
+from infinitic_testing.invariants import Invariants, InvariantViolated
 from infinitic_testing.loop import VirtualClock, VirtualLoop, run
 from infinitic_transports.memory import Broker, InMemoryTransport
 from tests.simulation.cases import Case
 from tests.simulation.causes import Causes
+from tests.simulation.observed import ObservedBroker, ObservedDatabase
 from tests.simulation.recording import RecordingTransport
 
 Hosting = Callable[[Worker, Case], None]
@@ -87,9 +90,15 @@ class World:
     def __init__(self, broker: Broker | None = None, database: Database | None = None) -> None:
         self.published: list[tuple[Topic, Message]] = []
         self.phantoms: list[str] = []
+        self.violations: list[InvariantViolated] = []
         self.clock = VirtualClock()
-        self.broker = broker or Broker()
-        self.database = database or Database()
+        self.broker = broker or ObservedBroker()
+        self.database = database or ObservedDatabase()
+        self.invariants = Invariants(
+            self.database, self.broker, clock=self.clock, specs=self._find_specs, on_violation=self.violations.append
+        )
+        if isinstance(self.broker, ObservedBroker) and isinstance(self.database, ObservedDatabase):
+            self.broker.observer = self.database.observer = self.invariants
         self._causes = Causes(self.database)
         self.storage = ensure_checked(InMemoryStorage(self.database))
         self.transport = self.connect()
@@ -98,6 +107,12 @@ class World:
         self._connections: list[Transport] = []
         # Nothing else keeps these tasks from the garbage collector.
         self._hosts: list[asyncio.Task[None]] = []
+
+    def _find_specs(self, name: str) -> Mapping[int, WorkflowSpec]:
+        for worker in self.workers:
+            if specs := worker.workflow_specs(name):
+                return specs
+        return {}
 
     def connect(self) -> RecordingTransport:
         """Make a new connection to the broker. It records what is published."""

@@ -1,0 +1,179 @@
+"""Rules about acknowledgements: whoever acknowledges a message has done all that it asks for.
+
+Each rule returns what is wrong, or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow.take import WAIT_SECONDS, WAITS
+from infinitic.engines.workflow.transition import is_runnable
+from infinitic.messages import engine
+from infinitic.messages.client import ReplyTo
+from infinitic.messages.executor import Activate
+from infinitic.transport import Message
+from infinitic_testing.invariants.instances import ObservedInstance
+from infinitic_testing.invariants.publish_rules import find_deduplication_id
+from infinitic_testing.invariants.traffic import Copies, Sent
+
+IsTold = Callable[[ReplyTo], bool]
+"""Tells whether a request was answered, or its client is gone."""
+
+
+def check_input_taken(
+    asked: engine.Input,
+    message: Message,
+    instance: ObservedInstance | None,
+    copies: Copies,
+    sent: Sent,
+    is_told: IsTold,
+) -> str | None:
+    """An input did what it asks for, or changes nothing, or comes again.
+
+    Args:
+        asked: the input.
+        message: the message with it.
+        instance: the instance; None: there has never been one.
+        copies: those of this message.
+        sent: all that was published for the instance.
+        is_told: tells whether a client was told.
+    """
+    if copies.left > 0:
+        return None
+    if instance is None:
+        return _check_without_instance(asked, message, is_told)
+    lost = None if instance.is_over else _find_lost(asked, instance)
+    if lost is not None:
+        return lost
+    return _check_answer(asked, instance, sent, is_told)
+
+
+def _check_without_instance(asked: engine.Input, message: Message, is_told: IsTold) -> str | None:
+    if isinstance(asked, engine.Start):
+        return "a start is acknowledged, and there is no instance"
+    can_wait = engine.Signal | engine.CallMethod | engine.Cancel | engine.Wait | engine.Describe
+    if isinstance(asked, engine.Wait) and asked.stop:
+        return None
+    waited = message.headers.get(WAITS, "0")
+    if isinstance(asked, can_wait) and (not waited.isdecimal() or int(waited) < len(WAIT_SECONDS)):
+        return f"an input that came before its start is acknowledged, and no copy of it waits: {asked}"
+    reply_to: ReplyTo | None = getattr(asked, "reply_to", None)
+    if reply_to is not None and not is_told(reply_to):
+        return f"nobody was told that there is no such instance: {asked}"
+    return None
+
+
+def _find_lost(asked: engine.Input, instance: ObservedInstance) -> str | None:
+    """What a running instance lost by this acknowledgement; None if nothing."""
+    head, history = instance.head, instance.history
+    deduplication_id = find_deduplication_id(asked)
+    if deduplication_id is not None:
+        if deduplication_id not in instance.taken:
+            return f"an input is acknowledged, and it is not in the storage: {asked}"
+        return None
+    match asked:
+        case engine.TaskCompleted(position=position, run=run):
+            if run == head.run and position in history.open_tasks:
+                return f"the result of task {position} is acknowledged, and the task is open"
+        case engine.TaskFailed() | engine.AttemptFailed():
+            if asked.position in history.open_tasks and _is_newest(asked, head):
+                return f"the failure of an attempt is acknowledged, and it was not counted: {asked}"
+        case engine.Decision(activation=activation, epoch=epoch):
+            waits = head.deciding != 0 and head.stalled is None and activation == head.activation
+            if waits and (epoch is None or epoch == head.epoch):
+                return f"the decision for activation {activation} is acknowledged, and it is waited for"
+        case _:
+            pass
+    return None
+
+
+def _is_newest(report: engine.TaskFailed | engine.AttemptFailed, head: WorkflowHead) -> bool:
+    """True if this attempt was sent last, and runs."""
+    if report.run != head.run:
+        return False
+    last = next((retry for retry in head.retries if retry.position == report.position), None)
+    if last is None:
+        return report.retry_sequence == 0 and not report.retry_index
+    if last.due is not None or report.retry_sequence != last.retry_sequence:
+        return False
+    return report.retry_index is None or report.retry_index == last.retry_index
+
+
+def _check_answer(asked: engine.Input, instance: ObservedInstance, sent: Sent, is_told: IsTold) -> str | None:
+    """Who asked was answered, or waits in the head for the end of a method."""
+    reply_to: ReplyTo | None = getattr(asked, "reply_to", None)
+    if reply_to is None or is_told(reply_to):
+        return None
+    if isinstance(asked, engine.Start | engine.CallMethod | engine.Wait):
+        # A newer request of the same client may stand for this one.
+        waiting = {waiter.client for method in instance.head.methods for waiter in method.waiters}
+        if reply_to.client in waiting or reply_to.client in sent.leavers:
+            return None
+        if isinstance(asked, engine.Start) and instance.is_over:
+            return None
+    return f"a request is acknowledged, and nobody was answered: {asked}"
+
+
+def check_outbox_published(asked: engine.Input, instance: ObservedInstance) -> str | None:
+    """The outbox of the step that took this input is published."""
+    if not instance.unpublished or instance.head.parked:
+        return None
+    if find_version(asked, instance) == instance.written:
+        return f"{asked} is acknowledged, and of its outbox was not published: {list(instance.unpublished)}"
+    return None
+
+
+def find_version(asked: engine.Input, instance: ObservedInstance) -> int | None:
+    """The version that took an input; None if that is not known."""
+    deduplication_id = find_deduplication_id(asked)
+    if deduplication_id is not None:
+        return instance.taken.get(deduplication_id)
+    match asked:
+        case engine.Start():
+            return instance.created
+        case engine.TaskCompleted(position=position) | engine.TaskFailed(position=position):
+            return instance.settled.get(position)
+        case _:
+            return None
+
+
+def check_wake_kept(asked: engine.Wake, instance: ObservedInstance | None, copies: Copies, sent: Sent) -> str | None:
+    """The armed wake did its work, or comes again. So does the one that hands over what is left."""
+    if instance is None or instance.is_over or instance.head.parked or copies.left > 0:
+        return None
+    head = instance.head
+    if head.armed == asked.due:
+        return f"the wake for {asked.due!r} is acknowledged, it is armed still, and no copy of it is left"
+    if is_runnable(head) and not any(each.left > 0 for each in sent.wakes.values()):
+        return f"a wake is acknowledged, stimuli wait from segment {head.pending} on, and no other wake is left"
+    return None
+
+
+def check_attempt_kept(attempt: tuple[int, int, int, int], copies: Copies, sent: Sent) -> str | None:
+    """The report of an attempt is published, or another copy of it is left.
+
+    Args:
+        attempt: position, run, retry sequence, retry index.
+        copies: those of the message of this attempt.
+        sent: all that was published for the instance.
+    """
+    position, run, _, index = attempt
+    if copies.left > 0 or attempt in sent.reported or (position, run, 0, None) in sent.reported:
+        return None
+    return f"attempt {index} of task {position} is acknowledged, its report is not published, and no copy is left"
+
+
+def check_activation_kept(
+    message: Activate, instance: ObservedInstance | None, copies: Copies, sent: Sent
+) -> str | None:
+    """The decision of an activation is published, or not waited for, or another copy is left."""
+    if instance is None or instance.is_over or instance.head.parked or copies.left > 0:
+        return None
+    head = instance.head
+    if not head.deciding or (message.activation, message.epoch) != (head.activation, head.epoch):
+        return None
+    if (message.activation, message.epoch) in sent.decided or (message.activation, None) in sent.decided:
+        return None
+    return f"activation {message.activation} is acknowledged, its decision is not published, and no copy is left"

@@ -1,0 +1,94 @@
+"""What the checks of a run share: what is known, and how a violation is told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+
+from infinitic import topics
+from infinitic.clock import Clock
+from infinitic.definitions.workflow_spec import WorkflowSpec
+from infinitic.messages.client import ReplyTo
+from infinitic.storage import StateKey
+from infinitic_storages.memory import Database
+from infinitic_testing.invariants.instances import ObservedInstance
+from infinitic_testing.invariants.traffic import Traffic
+from infinitic_testing.invariants.violation import InvariantViolated
+from infinitic_transports.memory import Broker
+
+FindSpecs = Callable[[str], Mapping[int, WorkflowSpec]]
+"""Returns the versions of a workflow that are hosted, by its name. May be empty."""
+
+
+class RunBook:
+    """All that is known of a run.
+
+    Attributes:
+        instances: those that were ever written, by key.
+        traffic: the messages so far.
+        evaluated: how often each rule was checked.
+        killed: when a process was killed, by its name.
+
+    Args:
+        database: where all workers write.
+        broker: what all workers use.
+        clock: the time of the simulation.
+        specs: finds the code of workflows.
+        only: the names of the rules that are checked; None: all.
+        on_violation: called with each violation. If it does not raise, the run goes on.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        broker: Broker,
+        clock: Clock,
+        specs: FindSpecs,
+        only: Collection[str] | None,
+        on_violation: Callable[[InvariantViolated], None] | None,
+    ) -> None:
+        self.database = database
+        self.broker = broker
+        self.clock = clock
+        self.specs = specs
+        self.instances: dict[StateKey, ObservedInstance] = {}
+        self.traffic = Traffic()
+        self.evaluated: Counter[str] = Counter()
+        self.killed: dict[str, float] = {}
+        self._only = None if only is None else frozenset(only)
+        self._on_violation = on_violation
+
+    def judge(self, rule: str, wrong: str | None, key: StateKey | None = None) -> None:
+        """Count that a rule was checked.
+
+        Args:
+            rule: its name.
+            wrong: what is wrong; None: it holds.
+            key: the instance that it was checked for.
+
+        Raises:
+            InvariantViolated: it does not hold.
+        """
+        self.evaluated[rule] += 1
+        if wrong is None or (self._only is not None and rule not in self._only):
+            return
+        violation = InvariantViolated(rule, wrong, key)
+        if self._on_violation is None:
+            raise violation
+        self._on_violation(violation)
+
+    def is_told(self, reply_to: ReplyTo) -> bool:
+        """True if a request was answered, or its client is gone."""
+        if (reply_to.client, reply_to.request) in self.traffic.answers:
+            return True
+        return not self.broker.stats(topics.client(reply_to.client)).subscriptions
+
+    def drop_gone_clients(self, instance: ObservedInstance) -> None:
+        """Forget answers that cannot be sent since their clients are gone (S37)."""
+        gone = [
+            sending
+            for sending in instance.unpublished
+            if sending[0] == "answer" and not self.broker.stats(topics.client(str(sending[1]))).subscriptions
+        ]
+        for sending in gone:
+            del instance.unpublished[sending]

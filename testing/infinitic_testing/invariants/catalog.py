@@ -1,0 +1,65 @@
+"""The rules that hold in every run, whatever is cut, lost, repeated or reordered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+SAFETY: Mapping[str, str] = MappingProxyType(
+    {
+        # At each commit: what is written.
+        "one-writer": "a change is written only over the version that it expects",
+        "one-instance": "one start makes one instance, also after that was purged",
+        "one-end": "an instance that is closed is never changed again",
+        "history-gapless": "segments, activations and positions count on without a gap",
+        "time-forward": "the time that workflow code sees never goes back",
+        "command-once": "nothing is asked for twice",
+        "method-once": "a method starts once and ends once",
+        "result-once": "a task gets one result, and only while it is open",
+        "timer-once": "a timer fires once, and only while it is open",
+        "timer-not-early": "a timer or total timeout is over only when it is due, by the clock of the engine",
+        "input-known": "nothing is in a history that nobody has sent",
+        "input-once": "a signal, call or command of a client is taken once",
+        "signal-order": "the signals of one sender are taken in the order of sending, but for those before the start",
+        "retry-counted": "each failed attempt of a task is counted once, and the next attempt has the next number",
+        "retry-not-early": "an attempt is not sent before its delay is over",
+        "head-matches-history": "the head says exactly what is open by the history",
+        "nothing-left-open": "nothing of a closed instance is open",
+        "wake-armed": "while a timer or retry is open, a wake is armed that is not later than it",
+        "no-late-task": "a task that has ended is not sent again",
+        "outbox-bounded": "each message of an outbox has a reason in its step",
+        "outbox-drained": "the outbox of a step is published before the next step is written",
+        "mark-true": "an outbox is marked as published only if it was",
+        # At each publish.
+        "cause-durable": "nothing is published before its cause is in the storage",
+        "report-asked": "an attempt is reported only if it was sent",
+        "one-answer": "all answers to one request tell of the same end",
+        "told-unknown": "a client is told that a workflow is unknown only if it is",
+        "dead-letter-deserved": "only messages that cannot be handled become dead letters",
+        # At each acknowledgement.
+        "ack-after-commit": "an input is acknowledged only after what it does is in the storage",
+        "ack-after-publish": "an input is acknowledged only after the outbox of its step is published",
+        "attempt-kept": "an attempt is acknowledged only after its report or a copy of it is published",
+        "activation-kept": "an activation is acknowledged only after its decision or a copy of it is published",
+        "wake-kept": "the wake that is armed is acknowledged only if it did its work or comes again",
+        # Processes.
+        "dead-silent": "a process that was killed does nothing more, but for what was on its way",
+        "replay-same": "a replay of the history gives the same commands",
+    }
+)
+"""What is checked as things take effect: the names of the rules, each with what it says."""
+
+HEALED: Mapping[str, str] = MappingProxyType(
+    {
+        "all-end": "each instance ends, or waits for a signal or for somebody who hosts what it needs",
+        "history-kept": "what was written is still there, byte for byte",
+        "queues-empty": "no message waits, is in hand, or is delayed",
+        "memory-empty": "workers hold no message, no task and no instance that nobody needs",
+        "log-clean": "the log has no error and no traceback for what is no error",
+        "outcome-same": "the outcome is that of a run without faults",
+    }
+)
+"""What is checked when all faults are over and all work is done."""
+
+RULES: Mapping[str, str] = MappingProxyType({**SAFETY, **HEALED})
+"""All rules."""

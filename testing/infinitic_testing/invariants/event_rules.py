@@ -1,0 +1,198 @@
+"""Rules about single events of a history, checked before the event is added to it.
+
+Each rule is a function of the event, of the history before it, and of the step that writes it. It
+returns what is wrong, or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from infinitic.messages import commands, events
+from infinitic.messages.events import Event
+from infinitic_testing.invariants.history import ObservedHistory, Request
+from infinitic_testing.invariants.instances import WrittenStep
+from infinitic_testing.invariants.traffic import Sent
+
+Settlement = events.TaskResult | events.TaskError | events.TaskTimeout
+
+
+def check_command_once(event: Request, history: ObservedHistory, step: WrittenStep, sent: Sent) -> str | None:
+    """No position is asked for twice."""
+    if event.position < len(history.requests):
+        return f"position {event.position} is asked for twice: {history.requests[event.position]} and {event}"
+    return None
+
+
+def check_position_follows(event: Request, history: ObservedHistory, step: WrittenStep, sent: Sent) -> str | None:
+    """Positions count on."""
+    if event.position > len(history.requests):
+        return f"position {event.position} comes after {len(history.requests) - 1}"
+    return None
+
+
+def check_cancel_was_asked(
+    event: commands.CancelPosition, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """Only what was asked for is cancelled."""
+    if event.position >= len(history.requests):
+        return f"position {event.position} is cancelled, and nothing has asked for it"
+    return None
+
+
+def check_activation_follows(
+    event: events.Activated, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """Activations count from 1."""
+    if event.number != history.activation + 1:
+        return f"activation {event.number} comes after {history.activation}"
+    return None
+
+
+def check_time_forward(event: events.Activated, history: ObservedHistory, step: WrittenStep, sent: Sent) -> str | None:
+    """The time that the code sees does not go back."""
+    if event.at < history.at:
+        return f"activation {event.number} is at {event.at!r}, the one before was at {history.at!r}"
+    return None
+
+
+def check_method_starts_once(
+    event: events.MethodStarted, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """A method starts once."""
+    if event.method_id in history.running or event.method_id in history.ends:
+        return f"method {event.method_id} starts twice"
+    return None
+
+
+def check_method_ends_once(
+    event: commands.EndMethod, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """A method ends once, after it has started."""
+    if event.method_id in history.ends:
+        return f"method {event.method_id} ends twice: {history.ends[event.method_id]} and {event}"
+    if event.method_id not in history.running:
+        return f"method {event.method_id} ends, but has never started"
+    return None
+
+
+def check_result_once(event: Settlement, history: ObservedHistory, step: WrittenStep, sent: Sent) -> str | None:
+    """A task gets a result only while it is open."""
+    if event.position not in history.open_tasks:
+        return f"task {event.position} gets {event}, but {_tell_why_closed(event.position, history)}"
+    return None
+
+
+def check_timer_once(event: events.TimerFired, history: ObservedHistory, step: WrittenStep, sent: Sent) -> str | None:
+    """A timer fires only while it is open."""
+    if event.position not in history.open_timers:
+        return f"timer {event.position} fires, but {_tell_why_closed(event.position, history)}"
+    return None
+
+
+def check_timer_not_early(
+    event: events.TimerFired, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """A timer fires only when it is due, by the clock of the engine that writes it."""
+    due = history.open_timers.get(event.position, 0.0)
+    if due > step.change.at:
+        return f"timer {event.position} fires {due - step.change.at:.6f} s early"
+    return None
+
+
+def check_timeout_not_early(
+    event: events.TaskTimeout, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """A total timeout is over only when it is due, by the clock of the engine that writes it."""
+    due = history.timeouts.get(event.position)
+    if due is None:
+        return f"task {event.position} has no total timeout that is open"
+    if due > step.change.at:
+        return f"the total timeout of task {event.position} is over {due - step.change.at:.6f} s early"
+    return None
+
+
+def check_result_was_sent(
+    event: events.TaskResult, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """A result is one that an executor has reported."""
+    if bytes(event.value) not in sent.results.get(event.position, ()):
+        return f"nobody has sent this result of task {event.position}: {bytes(event.value)!r:.200}"
+    return None
+
+
+def check_failure_was_sent(
+    event: events.TaskError, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """A failure is one that was reported, or stands for a report that cannot be used."""
+    position = event.position
+    if position not in sent.failures and position not in sent.results and position not in sent.garbled:
+        return f"nobody has sent a failure of task {position}"
+    return None
+
+
+def check_last_attempt_failed(
+    event: events.TaskError, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """A task fails for good only by its attempt that was sent last."""
+    position = event.position
+    reported = sent.failures.get(position)
+    if reported is None or position in sent.garbled:
+        return None
+    attempts = history.attempts.get(position, 0)
+    if not any(index is None or index == attempts for _, index in reported):
+        return f"task {position} fails for good, but its attempt {attempts} was not reported as the last one"
+    return None
+
+
+def check_attempt_counted_once(
+    event: events.AttemptError, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """A failed attempt is the one that was sent last, and its executor wants another one."""
+    position, attempts = event.position, history.attempts.get(event.position, 0)
+    if position not in history.open_tasks:
+        return f"attempt {attempts} of task {position} fails, but {_tell_why_closed(position, history)}"
+    if (position, 0, attempts) not in sent.delays:
+        return f"attempt {attempts} of task {position} was not reported as failed, or its executor wants no other one"
+    return None
+
+
+def _tell_why_closed(position: int, history: ObservedHistory) -> str:
+    if position >= len(history.requests):
+        return "nothing has asked for it"
+    if position in history.settled:
+        return f"it has a result in segment {history.settled[position]}"
+    return f"it is not open: {history.requests[position]}"
+
+
+Rule = Callable[[Any, ObservedHistory, WrittenStep, Sent], str | None]
+
+_ASKED: tuple[tuple[str, Rule], ...] = (
+    ("command-once", check_command_once),
+    ("history-gapless", check_position_follows),
+)
+_ENDED: tuple[tuple[str, Rule], ...] = (("method-once", check_method_ends_once),)
+_ONCE: tuple[str, Rule] = ("result-once", check_result_once)
+
+EVENT_RULES: dict[type[Event], tuple[tuple[str, Rule], ...]] = {
+    commands.ScheduleTask: _ASKED,
+    commands.StartTimer: _ASKED,
+    commands.RecordInline: _ASKED,
+    commands.CancelPosition: (("history-gapless", check_cancel_was_asked),),
+    commands.CompleteMethod: _ENDED,
+    commands.FailMethod: _ENDED,
+    commands.CancelMethod: _ENDED,
+    events.Activated: (("history-gapless", check_activation_follows), ("time-forward", check_time_forward)),
+    events.MethodStarted: (("method-once", check_method_starts_once),),
+    events.TaskResult: (_ONCE, ("input-known", check_result_was_sent)),
+    events.TaskError: (
+        _ONCE,
+        ("input-known", check_failure_was_sent),
+        ("retry-counted", check_last_attempt_failed),
+    ),
+    events.TaskTimeout: (_ONCE, ("timer-not-early", check_timeout_not_early)),
+    events.TimerFired: (("timer-once", check_timer_once), ("timer-not-early", check_timer_not_early)),
+    events.AttemptError: (("retry-counted", check_attempt_counted_once),),
+}
+"""The rules of each type of event, with their names."""

@@ -1,0 +1,113 @@
+"""The history of an instance as it grows: what was asked for, and what of it is still open."""
+
+from __future__ import annotations
+
+from infinitic.messages import commands, events
+from infinitic.messages.events import Event
+
+Request = commands.ScheduleTask | commands.StartTimer | commands.RecordInline
+
+
+class ObservedHistory:
+    """What follows from the events so far.
+
+    Attributes:
+        sequence: that of the last segment.
+        activation: the number of the last activation.
+        at: the time that the code saw in it, in seconds since the Unix epoch.
+        requests: what was asked for, by position.
+        open_tasks: positions of tasks without a result.
+        open_timers: when the open timers are due, by position.
+        timeouts: when the total timeouts of open tasks are over, by position.
+        settled: the sequence of the segment with the result of a task, by position.
+        attempts: how many attempts of a task have failed, by position.
+        running: the ids of methods that run.
+        ends: how methods have ended, by id.
+        unseen: how many stimuli the code was not handed yet.
+        handed: how many it was handed in the last activation.
+    """
+
+    __slots__ = (
+        "activation",
+        "at",
+        "attempts",
+        "ends",
+        "handed",
+        "open_tasks",
+        "open_timers",
+        "requests",
+        "running",
+        "sequence",
+        "settled",
+        "timeouts",
+        "unseen",
+    )
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        self.activation = 0
+        self.at = 0.0
+        self.requests: list[Request] = []
+        self.open_tasks: set[int] = set()
+        self.open_timers: dict[int, float] = {}
+        self.timeouts: dict[int, float] = {}
+        self.settled: dict[int, int] = {}
+        self.attempts: dict[int, int] = {}
+        self.running: dict[str, None] = {}
+        self.ends: dict[str, commands.EndMethod] = {}
+        self.unseen = 0
+        self.handed = 0
+
+    def add(self, event: Event, sequence: int) -> None:
+        """Add the next event.
+
+        Args:
+            event: the event.
+            sequence: that of its segment.
+        """
+        match event:
+            case events.Activated():
+                self.activation, self.at = event.number, event.at
+                self.handed, self.unseen = self.unseen, 0
+            case events.Partial():
+                self.unseen += self.handed - event.handed
+                self.handed = event.handed
+            case events.AttemptError():
+                self.attempts[event.position] = self.attempts.get(event.position, 0) + 1
+            case commands.ScheduleTask():
+                self.requests.append(event)
+                self.open_tasks.add(event.position)
+                if event.timeout_at is not None:
+                    self.timeouts[event.position] = event.timeout_at
+            case commands.StartTimer():
+                self.requests.append(event)
+                self.open_timers[event.position] = event.due
+            case commands.RecordInline():
+                self.requests.append(event)
+            case commands.CancelPosition():
+                self._close(event.position)
+            case commands.CompleteMethod() | commands.FailMethod() | commands.CancelMethod():
+                self.running.pop(event.method_id, None)
+                self.ends[event.method_id] = event
+            case commands.RefuseCall():
+                pass
+            case _:
+                self.unseen += 1
+                self._add_stimulus(event, sequence)
+
+    def _add_stimulus(self, event: events.Stimulus, sequence: int) -> None:
+        match event:
+            case events.TaskResult() | events.TaskError() | events.TaskTimeout():
+                self.settled[event.position] = sequence
+                self._close(event.position)
+            case events.TimerFired():
+                self._close(event.position)
+            case events.MethodStarted():
+                self.running[event.method_id] = None
+            case events.SignalReceived() | events.CancelRequested():
+                pass
+
+    def _close(self, position: int) -> None:
+        self.open_tasks.discard(position)
+        self.timeouts.pop(position, None)
+        self.open_timers.pop(position, None)

@@ -1,0 +1,281 @@
+"""Checks what is published, delivered and acknowledged, and keeps what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from infinitic import ids
+from infinitic.engines.workflow.take import WAITS
+from infinitic.messages import client, engine
+from infinitic.messages.executor import Activate
+from infinitic.messages.service import ExecuteTask
+from infinitic.runtime.publisher import CAUSE
+from infinitic.storage import StateKey
+from infinitic.topics import DEAD_LETTERS, STATE_ENGINE, Topic
+from infinitic.transport import Delivery, Message
+from infinitic_testing.invariants import ack_rules, publish_rules
+from infinitic_testing.invariants.book import RunBook
+from infinitic_testing.invariants.instances import ObservedInstance, Sending
+from infinitic_testing.invariants.publish_rules import find_deduplication_id
+from infinitic_testing.invariants.traffic import Copies, Decoded, SentInput
+
+_REPORTS = (engine.TaskCompleted, engine.TaskFailed, engine.AttemptFailed)
+_ENDS = (client.MethodCompleted, client.MethodFailed, client.MethodCanceled)
+_RESPONSES = (*_ENDS, client.WorkflowUnknown, client.Applied, client.Described)
+_NO_INPUTS = (ExecuteTask, Activate, *_RESPONSES)
+
+
+class MessageChecks:
+    """Checks each message.
+
+    Args:
+        book: what is known of the run.
+    """
+
+    def __init__(self, book: RunBook) -> None:
+        self._book = book
+        self._seen: set[tuple[str, str | None, bytes]] = set()
+
+    # Publishing.
+
+    def publish(self, who: str, topic: Topic, messages: Sequence[Message]) -> None:
+        """Check messages that the broker has just accepted.
+
+        Args:
+            who: the process that published them.
+            topic: where they went.
+            messages: in this order.
+        """
+        traffic = self._book.traffic
+        for message in messages:
+            traffic.number += 1
+            if topic.name.startswith(DEAD_LETTERS):
+                self._check_dead_letter(topic, message)
+                continue
+            kind, _, name = topic.name.partition(":")
+            decoded = traffic.decode(topic, message.body)
+            if isinstance(decoded, _RESPONSES):
+                self._check_response(name, decoded)
+                continue
+            key = find_key(topic, message, decoded)
+            if topic.subscription is not None:
+                self._find_copies(kind, key, message, decoded).published += 1
+            if decoded is None:
+                self._note_garbled(kind, name, message)
+            else:
+                self._note_sending(key, decoded)
+                # What was published before is checked. Repeats of it may come at any time.
+                at = (kind, message.key, message.body)
+                if at not in self._seen:
+                    self._seen.add(at)
+                    self._note(who, key, message, decoded)
+                    self._check_cause(key, decoded)
+                elif WAITS in message.headers and (found := read_deduplication_id(decoded)) is not None:
+                    sent = traffic.sent_to(key).inputs.get(found)
+                    if sent is not None:
+                        sent.waited = True
+
+    def _find_copies(self, kind: str, key: StateKey, message: Message, decoded: Decoded | None) -> Copies:
+        """The copies of a message, by what it means if it has one meaning only."""
+        traffic = self._book.traffic
+        match decoded:
+            case ExecuteTask():
+                return traffic.copies_of((key.name, *decoded.attempt))
+            case Activate():
+                return traffic.copies_of((key, decoded.activation, decoded.epoch))
+            case engine.Wake():
+                wakes = traffic.sent_to(key).wakes
+                found = wakes.get(decoded.due)
+                if found is None:
+                    found = wakes[decoded.due] = Copies()
+                return found
+            case _:
+                return traffic.copies_of((kind, key, message.body))
+
+    def _note_garbled(self, kind: str, name: str, message: Message) -> None:
+        """A message came that cannot be decoded. Its id may say what it is about."""
+        attempt = ids.read_attempt(message.id)
+        if kind == "workflow-engine" and attempt is not None:
+            self._book.traffic.sent_to(StateKey(name, attempt[0])).garbled.add(attempt[1])
+        if kind == "service-executor" and (task := ids.read_task_message(message.id)) is not None:
+            self._book.traffic.sent_to(StateKey(task[0], task[1][0])).garbled.add(task[1][1])
+
+    def _note(self, who: str, key: StateKey, message: Message, decoded: Decoded) -> None:
+        traffic = self._book.traffic
+        sent = traffic.sent_to(key)
+        deduplication_id = read_deduplication_id(decoded)
+        if deduplication_id is not None and not isinstance(decoded, _NO_INPUTS):
+            sent.inputs.setdefault(deduplication_id, SentInput(decoded, who, traffic.number))
+        match decoded:
+            case engine.Start():
+                sent.starts[message.body] = decoded
+                sent.started = traffic.number if sent.started is None else sent.started
+            case engine.TaskCompleted():
+                sent.results.setdefault(decoded.position, []).append(bytes(decoded.value))
+                sent.reported.add((decoded.position, decoded.run, 0, None))
+            case engine.TaskFailed():
+                which = (decoded.retry_sequence, decoded.retry_index)
+                sent.failures.setdefault(decoded.position, set()).add(which)
+                sent.reported.add((decoded.position, decoded.run, *which))
+            case engine.AttemptFailed():
+                attempt = (decoded.position, decoded.retry_sequence, decoded.retry_index)
+                sent.delays.setdefault(attempt, []).append(decoded.delay)
+                sent.reported.add((decoded.position, decoded.run, decoded.retry_sequence, decoded.retry_index))
+            case engine.Decision():
+                sent.decided.add((decoded.activation, decoded.epoch))
+            case engine.Wait(stop=True):
+                sent.leavers.add(decoded.reply_to.client)
+            case _:
+                pass
+        reply_to: client.ReplyTo | None = getattr(decoded, "reply_to", None)
+        if reply_to is not None and not isinstance(decoded, _NO_INPUTS):
+            request = (reply_to.client, reply_to.request)
+            traffic.requests.setdefault(request, (key, decoded, self._book.clock.now()))
+
+    def _note_sending(self, key: StateKey, decoded: Decoded) -> None:
+        """Note that a message of an outbox is published."""
+        instance = self._book.instances.get(key)
+        if instance is None or not instance.unpublished:
+            return
+        sending: Sending
+        match decoded:
+            case ExecuteTask():
+                sending = ("task", decoded.position, decoded.retry_sequence, decoded.retry_index)
+            case engine.Wake():
+                sending = ("wake", decoded.due)
+            case Activate():
+                sending = ("activation", decoded.activation, decoded.epoch)
+            case _:
+                return
+        instance.unpublished.pop(sending, None)
+
+    def _check_cause(self, key: StateKey, decoded: Decoded) -> None:
+        book = self._book
+        instance = book.instances.get(key)
+        match decoded:
+            case ExecuteTask():
+                wrong = publish_rules.check_task_was_asked(decoded, instance)
+            case Activate():
+                wrong = publish_rules.check_activation_was_opened(decoded, instance)
+            case engine.Decision():
+                wrong = publish_rules.check_decision_was_asked(decoded, instance)
+            case engine.Wake():
+                wrong = publish_rules.check_wake_was_armed(decoded, instance)
+            case engine.TaskCompleted() | engine.TaskFailed() | engine.AttemptFailed():
+                book.judge("report-asked", publish_rules.check_report_was_asked(decoded, instance), key)
+                return
+            case _:
+                return
+        book.judge("cause-durable", wrong, key)
+
+    def _check_response(self, name: str, response: client.Response) -> None:
+        book = self._book
+        request = (name, response.request)
+        key, asked, since = book.traffic.requests.get(request, (None, None, 0.0))
+        instance = None if key is None else book.instances.get(key)
+        if instance is not None:
+            instance.unpublished.pop(("answer", *request), None)
+        answers = book.traffic.answers.setdefault(request, [])
+        if response in answers:
+            return
+        if isinstance(response, _ENDS):
+            book.judge("one-answer", publish_rules.check_same_answer(answers, response), key)
+            book.judge("cause-durable", publish_rules.check_end_is_durable(response, asked, instance), key)
+        elif isinstance(response, client.Applied):
+            book.judge("cause-durable", publish_rules.check_applied_is_durable(response, asked, instance), key)
+        elif isinstance(response, client.WorkflowUnknown):
+            book.judge("told-unknown", publish_rules.check_unknown(response, asked, instance, since), key)
+        answers.append(response)
+
+    def _check_dead_letter(self, topic: Topic, message: Message) -> None:
+        book, traffic = self._book, self._book.traffic
+        traffic.dead.add((topic.name, message.body))
+        traffic.dead_ids.add((topic.name, message.id))
+        origin = topic.name[len(DEAD_LETTERS) :]
+        decoded = traffic.decode(Topic(origin, topic.ordering, None), message.body)
+        key = find_key(Topic(origin, topic.ordering, None), message, decoded)
+        wrong: str | None = f"it has no reason: {message}"
+        if message.headers.get(CAUSE):
+            made_at: float = getattr(decoded, "made_at", 0.0)
+            wrong = publish_rules.check_dead_letter(
+                decoded,
+                len(message.body),
+                book.instances.get(key),
+                book.clock.now() - made_at,
+                book.database.deduplication_window,
+                book.database.max_value,
+            )
+        book.judge("dead-letter-deserved", wrong, key)
+
+    # Acknowledging.
+
+    def acknowledge(self, topic: Topic, deliveries: Sequence[Delivery]) -> None:
+        """Check deliveries of which the broker has just been told that they are done.
+
+        Args:
+            topic: where they came from.
+            deliveries: all of them.
+        """
+        kind = topic.name.partition(":")[0]
+        if topic.subscription is None or topic.name.startswith(DEAD_LETTERS):
+            return
+        traffic = self._book.traffic
+        for delivery in deliveries:
+            message = delivery.message
+            decoded = traffic.decode(topic, message.body)
+            copies = self._find_copies(kind, find_key(topic, message, decoded), message, decoded)
+            copies.settled.add(delivery.published_at)
+        for delivery in deliveries:
+            message = delivery.message
+            decoded = traffic.decode(topic, message.body)
+            if traffic.is_dead(topic, delivery):
+                continue
+            key = find_key(topic, message, decoded)
+            copies = self._find_copies(kind, key, message, decoded)
+            if decoded is None:
+                self._book.judge("ack-after-commit", f"it cannot be decoded, and is no dead letter: {message}", key)
+            elif topic.subscription == STATE_ENGINE:
+                self._check_input(key, message, decoded, copies)
+            elif isinstance(decoded, ExecuteTask):
+                attempt = (decoded.position, decoded.run, decoded.retry_sequence, decoded.retry_index)
+                wrong_task = ack_rules.check_attempt_kept(attempt, copies, traffic.sent_to(key))
+                self._book.judge("attempt-kept", wrong_task, key)
+            elif isinstance(decoded, Activate):
+                instance = self._book.instances.get(key)
+                kept = ack_rules.check_activation_kept(decoded, instance, copies, traffic.sent_to(key))
+                self._book.judge("activation-kept", kept, key)
+
+    def _check_input(self, key: StateKey, message: Message, decoded: Decoded, copies: Copies) -> None:
+        if isinstance(decoded, _NO_INPUTS):
+            return
+        book = self._book
+        instance: ObservedInstance | None = book.instances.get(key)
+        sent = book.traffic.sent_to(key)
+        if isinstance(decoded, engine.Wake):
+            book.judge("wake-kept", ack_rules.check_wake_kept(decoded, instance, copies, sent), key)
+            return
+        wrong = ack_rules.check_input_taken(decoded, message, instance, copies, sent, book.is_told)
+        book.judge("ack-after-commit", wrong, key)
+        if instance is None or not instance.unpublished:
+            if instance is not None:
+                book.judge("ack-after-publish", None, key)
+            return
+        book.drop_gone_clients(instance)
+        book.judge("ack-after-publish", ack_rules.check_outbox_published(decoded, instance), key)
+
+
+def find_key(topic: Topic, message: Message, decoded: Decoded | None) -> StateKey:
+    """Name the instance that a message is about."""
+    if isinstance(decoded, ExecuteTask):
+        return StateKey(decoded.workflow_name, decoded.workflow_id)
+    kind, _, name = topic.name.partition(":")
+    # The names of these topics are "version:workflow".
+    workflow = name.partition(":")[2] if kind == "workflow-version" else name
+    return StateKey(workflow, message.key or "")
+
+
+def read_deduplication_id(decoded: Decoded) -> str | None:
+    """The deduplication id of a message; None if it has none."""
+    if isinstance(decoded, _NO_INPUTS):
+        return None
+    return find_deduplication_id(decoded)

@@ -1,0 +1,189 @@
+"""Rules about messages that the broker accepts, checked at that instant.
+
+Each rule is a function of the message and of the instance that it is about (None if there is none).
+It returns what is wrong, or None.
+"""
+
+from __future__ import annotations
+
+from infinitic.engines.state import WorkflowHead
+from infinitic.engines.validate import InvalidInput, check_decision
+from infinitic.messages import client, commands, engine
+from infinitic.messages.executor import Activate
+from infinitic.messages.service import ExecuteTask
+from infinitic_testing.invariants.instances import ObservedInstance
+from infinitic_testing.invariants.traffic import Decoded
+
+Report = engine.TaskCompleted | engine.TaskFailed | engine.AttemptFailed
+Ending = client.MethodCompleted | client.MethodFailed | client.MethodCanceled
+
+_DEDUPLICATED = (engine.Start, engine.CallMethod, engine.Signal, engine.Cancel, engine.RetryWorkflowTask)
+
+
+def check_task_was_asked(task: ExecuteTask, instance: ObservedInstance | None) -> str | None:
+    """The attempt is in a committed outbox, and the task is the one in the history."""
+    if instance is None:
+        return f"{task} is sent for an instance that is not in the storage"
+    if (task.position, task.retry_sequence, task.retry_index) not in instance.sent:
+        return f"attempt {task.retry_index} of task {task.position} is in no outbox that was written"
+    request = instance.history.requests[task.position]
+    if not isinstance(request, commands.ScheduleTask):
+        return f"task {task.position} is sent, and the history has {request} there"
+    asked = (request.service, request.task, bytes(request.arguments))
+    if asked != (task.service, task.task, bytes(task.arguments)):
+        return f"task {task.position} is sent as {task}, and the history has {request}"
+    return None
+
+
+def check_activation_was_opened(message: Activate, instance: ObservedInstance | None) -> str | None:
+    """The activation is in the history."""
+    if instance is None or message.activation > instance.history.activation:
+        return f"activation {message.activation} is sent, and it is not in the storage"
+    return None
+
+
+def check_decision_was_asked(message: engine.Decision, instance: ObservedInstance | None) -> str | None:
+    """The activation that was decided is in the history."""
+    if instance is None or message.activation > instance.history.activation:
+        return f"a decision for activation {message.activation} is sent, which is not in the storage"
+    return None
+
+
+def check_wake_was_armed(message: engine.Wake, instance: ObservedInstance | None) -> str | None:
+    """The wake is in a committed outbox."""
+    if instance is None:
+        return "a wake is sent for an instance that is not in the storage"
+    if message.due not in instance.wakes:
+        return f"a wake for {message.due!r} is sent, which is in no outbox that was written"
+    return None
+
+
+def check_report_was_asked(message: Report, instance: ObservedInstance | None) -> str | None:
+    """The attempt that is reported was sent."""
+    if instance is None:
+        return f"{message} is sent for an instance that is not in the storage"
+    # A report that says no attempt says that the task was run at all.
+    sequence, index = 0, 0
+    if not isinstance(message, engine.TaskCompleted) and message.retry_index is not None:
+        sequence, index = message.retry_sequence, message.retry_index
+    if (message.position, sequence, index) not in instance.sent:
+        return f"{message} reports an attempt that was never sent"
+    return None
+
+
+def check_end_is_durable(message: Ending, asked: engine.Input | None, instance: ObservedInstance | None) -> str | None:
+    """The end that a client is told is in the history."""
+    if asked is None or instance is None:
+        return f"{message} answers a request that nobody has sent, or an instance that is not in the storage"
+    method_id = _find_method(asked, instance.head)
+    end = instance.history.ends.get(method_id)
+    match message, end:
+        case client.MethodCompleted(value=told), commands.CompleteMethod(value=value) if bytes(told) == bytes(value):
+            return None
+        # What is too large for a message is told as a failure.
+        case client.MethodFailed(), commands.FailMethod() | commands.CompleteMethod():
+            return None
+        case client.MethodCanceled(), commands.CancelMethod():
+            return None
+        case _:
+            return f"a client is told {message}, and the history says of method {method_id}: {end}"
+
+
+def check_applied_is_durable(
+    message: client.Applied, asked: engine.Input | None, instance: ObservedInstance | None
+) -> str | None:
+    """The input that a client is told to be applied is in the storage."""
+    deduplication_id = None if asked is None else find_deduplication_id(asked)
+    if instance is None or deduplication_id is None or deduplication_id not in instance.taken:
+        return f"a client is told that its request is applied, and it is not in the storage: {asked}"
+    return None
+
+
+def check_unknown(
+    message: client.WorkflowUnknown, asked: engine.Input | None, instance: ObservedInstance | None, since: float
+) -> str | None:
+    """A client is told that there is no such workflow only if there is none.
+
+    Args:
+        message: what it is told. One with a reason says nothing about the workflow.
+        asked: its request.
+        instance: the instance.
+        since: when the request was sent, by the clock of the simulation.
+    """
+    if message.reason or asked is None or instance is None or instance.is_over or instance.head.parked:
+        return None
+    if instance.started_at >= since:
+        # It may have been looked for before it was there.
+        return None
+    if isinstance(asked, engine.Wait) and _find_method(asked, instance.head) not in instance.history.running:
+        return None
+    return f"a client is told that the workflow is unknown, and it runs: {asked}"
+
+
+def check_same_answer(answers: list[client.Response], message: Decoded) -> str | None:
+    """All that a client is told of the end of one method is the same.
+
+    Args:
+        answers: those to the same request before.
+        message: the next one.
+    """
+    for other in answers:
+        if isinstance(other, Ending) and isinstance(message, Ending) and other != message:
+            return f"one request is answered {other} and {message}"
+    return None
+
+
+def check_dead_letter(
+    message: engine.Input | ExecuteTask | Activate | client.Response | None,
+    size: int,
+    instance: ObservedInstance | None,
+    age: float,
+    window: float,
+    largest: int,
+) -> str | None:
+    """Only a message that cannot be handled becomes a dead letter.
+
+    Args:
+        message: decoded; None if it cannot be.
+        size: how many bytes its body has.
+        instance: the one that it is for.
+        age: seconds since it was made.
+        window: the deduplication window, in seconds.
+        largest: how many bytes the storage takes.
+    """
+    if message is None or size > largest // 2:
+        return None
+    if instance is not None and instance.head.parked:
+        return None
+    # The clocks of workers may differ.
+    if isinstance(message, _DEDUPLICATED) and age > window / 2:
+        return None
+    if isinstance(message, engine.Decision) and instance is not None:
+        try:
+            check_decision(instance.head, message)
+        except InvalidInput:
+            return None
+    return f"it can be handled: {message}"
+
+
+def find_deduplication_id(message: engine.Input) -> str | None:
+    """The id by which an input is recognised when it comes again; None if it has none."""
+    match message:
+        case engine.CallMethod():
+            return message.method_id
+        case engine.Signal():
+            return message.signal_id
+        case engine.Cancel() | engine.RetryWorkflowTask():
+            return message.request_id
+        case _:
+            return None
+
+
+def _find_method(asked: engine.Input, head: WorkflowHead) -> str:
+    match asked:
+        case engine.CallMethod():
+            return asked.method_id
+        case engine.Wait(method_id=str(method_id)):
+            return method_id
+        case _:
+            return head.id

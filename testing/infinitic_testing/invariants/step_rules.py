@@ -1,0 +1,314 @@
+"""Rules about a step as a whole: what was written, in view of what was there before.
+
+Each rule is a function of the step. It returns what is wrong, or None. Those of `BEFORE` are
+checked before the events of the step are added to the history, those of `AFTER` after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
+
+from infinitic.engines import positions
+from infinitic.engines.effects import ActivateElsewhere, Answer, ArmWake, Confirm, SendTask
+from infinitic.engines.state import Retry
+from infinitic.engines.workflow.describe import find_next_due
+from infinitic.messages import commands, engine, events
+from infinitic.messages.events import Event
+from infinitic_testing.invariants.history import ObservedHistory
+from infinitic_testing.invariants.instances import ObservedInstance, WrittenStep
+from infinitic_testing.invariants.traffic import Sent
+
+ROUNDING = 1e-6
+"""Seconds by which sums of times may differ."""
+
+_COMPARED = 20
+"""Up to so many open timers and running methods are compared one by one."""
+
+
+def check_one_writer(step: WrittenStep, sent: Sent) -> str | None:
+    """A change is written over the version that it expects, and has a higher one."""
+    before = None if step.instance is None or step.instance.purged else step.instance.version
+    if step.change.expected != before:
+        return f"a change that expects version {step.change.expected} was written over {before}"
+    if before is not None and step.change.version <= before:
+        return f"version {step.change.version} was written over {before}"
+    return None
+
+
+def check_one_instance(step: WrittenStep, sent: Sent) -> str | None:
+    """Each start makes one instance."""
+    if step.change.expected is not None:
+        return None
+    if step.instance is not None:
+        newer = any(start.made_at > step.instance.head.started_at for start in sent.starts.values())
+        return None if step.instance.purged and newer else "it is started, but it was there before"
+    return None
+
+
+def check_one_end(step: WrittenStep, sent: Sent) -> str | None:
+    """A closed instance is never changed."""
+    if step.instance is not None and step.instance.head.closed and not step.instance.purged:
+        return f"it is closed, and changes all the same: {step.instance.head} becomes {step.head}"
+    return None
+
+
+def check_segment_follows(step: WrittenStep, sent: Sent) -> str | None:
+    """Segments count on, and the head knows the last one."""
+    last = 0 if step.instance is None or step.instance.purged else step.instance.history.sequence
+    segment = step.change.segment
+    expected = last if segment is None else last + 1
+    if segment is not None and segment.sequence != expected:
+        return f"segment {segment.sequence} comes after {last}"
+    if step.head.sequence != expected:
+        return f"its head knows {step.head.sequence} segments, and {expected} are written"
+    return None
+
+
+def check_head_time(step: WrittenStep, sent: Sent) -> str | None:
+    """The times in the head do not go back."""
+    if step.instance is None or step.instance.purged:
+        return None
+    before = step.instance.head
+    if step.head.at < before.at or step.head.started_at != before.started_at:
+        return f"times went back: {before} became {step.head}"
+    return None
+
+
+def check_inputs(step: WrittenStep, sent: Sent) -> str | None:
+    """The signals, calls and commands in a segment are those of its deduplication ids, in order."""
+    expected: list[Event] = []
+    for deduplication_id in step.change.deduplication_ids:
+        found = sent.inputs.get(deduplication_id)
+        if found is None:
+            return f"nobody has sent an input with the id {deduplication_id!r}"
+        match found.message:
+            case engine.Signal(channel=channel, value=value):
+                expected.append(events.SignalReceived(channel, value))
+            case engine.CallMethod(method_id=method_id, method=method, arguments=arguments):
+                expected.append(events.MethodStarted(method_id, method, arguments))
+            case engine.Cancel():
+                expected.append(events.CancelRequested())
+            case _:
+                pass
+    taken = [each for each in step.events if isinstance(each, _INPUTS)]
+    if step.change.expected is None and taken:
+        first = taken.pop(0)
+        if not any(_starts(first, step.key.id, start) for start in sent.starts.values()):
+            return f"nobody has sent this start: {first}"
+    for event, wanted in zip_longest(taken, expected):
+        if event != wanted:
+            return f"the history has {event}, and what was sent is {wanted}"
+    return None
+
+
+_INPUTS = (events.SignalReceived, events.MethodStarted, events.CancelRequested)
+
+
+def _starts(event: Event, workflow_id: str, start: engine.Start) -> bool:
+    return event == events.MethodStarted(workflow_id, start.method, start.arguments)
+
+
+def check_input_once(step: WrittenStep, sent: Sent) -> str | None:
+    """An input is taken once, also by the ids that the storage keeps."""
+    if step.instance is not None:
+        for deduplication_id in step.change.deduplication_ids:
+            if deduplication_id in step.instance.taken:
+                return f"the input with the id {deduplication_id!r} is taken a second time"
+    return None
+
+
+def check_signal_order(step: WrittenStep, sent: Sent) -> str | None:
+    """The signals of one sender come in the order of sending, but for those before the start."""
+    last = {} if step.instance is None else dict(step.instance.senders)
+    for deduplication_id in step.change.deduplication_ids:
+        found = sent.inputs.get(deduplication_id)
+        if found is None or not isinstance(found.message, engine.Signal):
+            continue
+        if found.waited or sent.started is None or found.number < sent.started:
+            continue
+        if found.number < last.get(found.sender, 0):
+            return f"a signal of {found.sender} comes after one that was sent later: {found.message}"
+        last[found.sender] = found.number
+    return None
+
+
+def check_outbox_drained(step: WrittenStep, sent: Sent) -> str | None:
+    """The outbox before is published: nobody ever publishes it after this step."""
+    before = step.instance
+    if before is None or step.change.segment is None or not before.unpublished or before.head.parked:
+        return None
+    return f"the next step is written, and of the outbox before was not published: {list(before.unpublished)}"
+
+
+def check_mark_true(step: WrittenStep, sent: Sent) -> str | None:
+    """A change that has no outbox of its own says that the one before is published only if so."""
+    before = step.instance
+    if not step.change.published or (step.change.segment is not None and not step.outbox):
+        return None
+    if step.outbox:
+        return f"it is written with a new outbox that is marked as published: {step.outbox}"
+    return None if before is None or not before.unpublished else f"not published is {list(before.unpublished)}"
+
+
+def check_nothing_left_open(step: WrittenStep, sent: Sent) -> str | None:
+    """Nothing of a closed instance is open, and somebody will remove it."""
+    head = step.head
+    if not head.closed:
+        return None
+    left = (head.open, head.timers, head.retries, head.armed, head.pending, head.deciding, head.stalled, head.parked)
+    if any(left):
+        return f"it is closed, and has left {head}"
+    if [method.id for method in head.methods] != [step.key.id] or head.methods[0].waiters:
+        return f"it is closed, and has methods {head.methods}"
+    change = step.change
+    if change.expires_at is None or change.entry is None or change.entry.closed_at is None:
+        return f"it is closed, but nobody will remove it: {change.expires_at} {change.entry}"
+    return None
+
+
+def check_wake_armed(step: WrittenStep, sent: Sent) -> str | None:
+    """While something has to happen at a time, a wake is armed for then, or for before."""
+    head = step.head
+    due = find_next_due(head)
+    if due is None or head.closed or head.parked:
+        return None
+    if head.armed is None or head.armed > due + ROUNDING:
+        return f"the next timer or retry is due at {due!r}, and a wake is armed for {head.armed!r}"
+    if step.change.entry is not None and step.change.entry.next_wake != head.armed:
+        return f"a wake is armed for {head.armed!r}, and lists say {step.change.entry.next_wake!r}"
+    return None
+
+
+def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
+    """Each effect of a step has a reason in the events or inputs of this step."""
+    if not step.outbox:
+        return None
+    tasks = {each.position for each in step.events if isinstance(each, commands.ScheduleTask)}
+    retries = {retry.position for retry in step.head.retries}
+    ended = {each.method_id for each in step.events if isinstance(each, _ENDS)}
+    confirms = wakes = activations = 0
+    for effect in step.outbox:
+        match effect:
+            case SendTask(position=position, retry_index=0, retry_sequence=0):
+                if position not in tasks:
+                    return f"task {position} is sent, and this step does not ask for it"
+            case SendTask(position=position):
+                if position not in retries:
+                    return f"task {position} is sent again, and no attempt of it has failed"
+            case Answer(method_id=method_id):
+                if method_id not in ended:
+                    return f"the end of method {method_id} is told, and it does not end here"
+            case Confirm():
+                confirms += 1
+            case ArmWake():
+                wakes += 1
+            case ActivateElsewhere():
+                activations += 1
+            case _:
+                return f"{effect} is in an outbox"
+    taken = len(step.change.deduplication_ids)
+    if confirms > taken or wakes > 2 or activations > taken + 1:
+        return f"an outbox has more than its step can cause: {list(step.outbox)}"
+    return None
+
+
+_ENDS = (commands.CompleteMethod, commands.FailMethod, commands.CancelMethod)
+
+
+def check_retry_not_early(step: WrittenStep, sent: Sent) -> str | None:
+    """An attempt is sent only when its delay is over, and the delay is the one that was asked."""
+    before: Sequence[Retry] = () if step.instance is None else step.instance.head.retries
+    at = step.change.at
+    known = {(retry.position, retry.retry_sequence, retry.retry_index): retry.due for retry in before}
+    for retry in step.head.retries:
+        which = (retry.position, retry.retry_sequence, retry.retry_index)
+        if which not in known:
+            delays = sent.delays.get((retry.position, retry.retry_sequence, retry.retry_index - 1), ())
+            if not any(_is_due(retry.due, at, delay) for delay in delays):
+                return f"attempt {retry.retry_index} of task {retry.position} is due at {retry.due!r}, asked: {delays}"
+        elif (due := known[which]) is not None and retry.due is None and due > at:
+            return f"attempt {retry.retry_index} of task {retry.position} is sent {due - at:.6f} s early"
+    return None
+
+
+def _is_due(due: float | None, at: float, delay: float) -> bool:
+    return delay <= ROUNDING if due is None else due >= at + delay - ROUNDING
+
+
+def check_no_late_task(step: WrittenStep, instance: ObservedInstance) -> str | None:
+    """Only open tasks are sent, with the number of their newest attempt."""
+    history = instance.history
+    for effect in step.outbox:
+        if isinstance(effect, SendTask):
+            if effect.position not in history.open_tasks:
+                return f"task {effect.position} is sent, and is not open"
+            attempts = history.attempts.get(effect.position, 0)
+            if effect.retry_index != attempts:
+                return f"attempt {effect.retry_index} of task {effect.position} is sent, {attempts} have failed"
+    return None
+
+
+def check_head_matches(step: WrittenStep, instance: ObservedInstance) -> str | None:
+    """The head says what is open by the history. Only what may have changed is looked at."""
+    head, history = step.head, instance.history
+    if (head.activation, head.position) != (history.activation, len(history.requests)):
+        return f"the head knows {head.activation} activations and {head.position} positions, and the history {history}"
+    if (head.name, head.id) != (step.key.name, step.key.id):
+        return f"the head is that of {head.name} {head.id}"
+    if head.closed:
+        return None if head.canceling or not history.open_tasks else f"tasks {sorted(history.open_tasks)} are open"
+    if (head.pending != 0) != (history.unseen != 0):
+        return f"the head says that stimuli wait from segment {head.pending} on, and {history.unseen} do"
+    return _compare_open(step, history) or _compare_methods(step, history)
+
+
+def _compare_open(step: WrittenStep, history: ObservedHistory) -> str | None:
+    head = step.head
+    if positions.count(head.open) != len(history.open_tasks):
+        return f"{positions.count(head.open)} tasks are open in the head, by the history {sorted(history.open_tasks)}"
+    for event in step.events:
+        position: int | None = getattr(event, "position", None)
+        if position is None:
+            continue
+        is_open = positions.find_request(head.open, position) is not None
+        if is_open != (position in history.open_tasks):
+            return f"position {position} is {'' if is_open else 'not '}open in the head"
+    timers = [(timer.position, timer.due) for timer in head.timers]
+    wanted: Mapping[int, float] = {**history.open_timers, **history.timeouts}
+    if len(timers) != len(wanted) or (len(timers) <= _COMPARED and dict(timers) != wanted):
+        return f"the head has timers {timers}, and the history {wanted}"
+    return None
+
+
+def _compare_methods(step: WrittenStep, history: ObservedHistory) -> str | None:
+    methods = step.head.methods
+    running = [method.id for method in methods if not method.ended]
+    if len(running) != len(history.running) or (len(running) <= _COMPARED and running != list(history.running)):
+        return f"methods {running} run by the head, and {list(history.running)} by the history"
+    return None
+
+
+StepRule = Callable[[WrittenStep, Sent], str | None]
+
+BEFORE: tuple[tuple[str, StepRule], ...] = (
+    ("one-writer", check_one_writer),
+    ("one-instance", check_one_instance),
+    ("one-end", check_one_end),
+    ("history-gapless", check_segment_follows),
+    ("time-forward", check_head_time),
+    ("input-once", check_input_once),
+    ("input-known", check_inputs),
+    ("signal-order", check_signal_order),
+    ("outbox-drained", check_outbox_drained),
+    ("mark-true", check_mark_true),
+    ("nothing-left-open", check_nothing_left_open),
+    ("wake-armed", check_wake_armed),
+    ("outbox-bounded", check_outbox_bounded),
+    ("retry-not-early", check_retry_not_early),
+)
+
+AFTER: tuple[tuple[str, Callable[[WrittenStep, ObservedInstance], str | None]], ...] = (
+    ("no-late-task", check_no_late_task),
+    ("head-matches-history", check_head_matches),
+)

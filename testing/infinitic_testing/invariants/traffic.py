@@ -1,0 +1,156 @@
+"""What was published and acknowledged so far, by what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from infinitic import topics
+from infinitic.errors import DecodingError
+from infinitic.messages import client, engine, executor, service
+from infinitic.messages.engine import Input
+from infinitic.messages.executor import Activate
+from infinitic.messages.service import ExecuteTask
+from infinitic.storage import StateKey
+from infinitic.topics import Topic
+from infinitic.transport import Delivery
+
+Decoded = Input | ExecuteTask | Activate | client.Response
+
+_DECODERS: dict[str, Callable[[bytes], Any]] = {
+    "workflow-engine": engine.decode,
+    "workflow-executor": executor.decode,
+    "workflow-version": executor.decode,
+    "service-executor": service.decode,
+    "client": client.decode,
+}
+
+
+class Copies:
+    """How many copies of a message were published, and how many of them are acknowledged.
+
+    Copies that are published at one instant count as one when they are acknowledged.
+    """
+
+    __slots__ = ("published", "settled")
+
+    def __init__(self) -> None:
+        self.published = 0
+        self.settled: set[float] = set()
+
+    @property
+    def left(self) -> int:
+        """How many copies are not acknowledged."""
+        return self.published - len(self.settled)
+
+
+@dataclass(slots=True)
+class SentInput:
+    """An input that has a deduplication id, as it was first published.
+
+    Attributes:
+        message: the input.
+        sender: the process that published it.
+        number: counts all publishes of a run.
+        waited: whether it came before its start, and was published again for later.
+    """
+
+    message: Input
+    sender: str
+    number: int
+    waited: bool = False
+
+
+class Sent(msgspec.Struct, eq=False):
+    """All that was published for one instance.
+
+    Attributes:
+        starts: the different starts, by body.
+        started: the number of the first start.
+        inputs: signals, calls and commands by deduplication id.
+        results: the values that were reported for a task, by position.
+        failures: the attempts that were reported as the last ones: position, retry sequence, retry
+            index.
+        delays: the delays that were reported with a failed attempt, by the same.
+        garbled: positions for which a report was sent that cannot be decoded.
+        reported: the attempts of which any report was sent: position, run, retry sequence, index.
+        decided: the activations, with their epochs, for which a decision was sent.
+        wakes: the copies of wakes, by the time for which they are.
+        leavers: the clients that have stopped waiting.
+    """
+
+    starts: dict[bytes, engine.Start] = {}
+    started: int | None = None
+    inputs: dict[str, SentInput] = {}
+    results: dict[int, list[bytes]] = {}
+    failures: dict[int, set[tuple[int, int | None]]] = {}
+    delays: dict[tuple[int, int, int], list[float]] = {}
+    garbled: set[int] = set()
+    reported: set[tuple[int, int, int, int | None]] = set()
+    decided: set[tuple[int, int | None]] = set()
+    wakes: dict[float, Copies] = {}
+    leavers: set[str] = set()
+
+
+class Traffic:
+    """Everything that went over the broker in a run.
+
+    Attributes:
+        requests: the instance and the input of each request of a client, and when it was sent, by
+            client and request id.
+        answers: the responses to it, in order, without repeats.
+        dead: topic and body of the dead letters.
+        dead_ids: topic and id of the dead letters.
+    """
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[str, str], tuple[StateKey, Input, float]] = {}
+        self.answers: dict[tuple[str, str], list[client.Response]] = {}
+        self.dead: set[tuple[str, bytes]] = set()
+        self.dead_ids: set[tuple[str, str]] = set()
+        self.number = 0
+        self._sent: dict[StateKey, Sent] = {}
+        self._copies: dict[object, Copies] = {}
+        self._decoded: dict[tuple[str, bytes], Decoded | None] = {}
+
+    def sent_to(self, key: StateKey) -> Sent:
+        """All that was published for one instance."""
+        found = self._sent.get(key)
+        if found is None:
+            found = self._sent[key] = Sent()
+        return found
+
+    def copies_of(self, identity: object) -> Copies:
+        """The copies of one message.
+
+        Args:
+            identity: what all copies have in common.
+        """
+        found = self._copies.get(identity)
+        if found is None:
+            found = self._copies[identity] = Copies()
+        return found
+
+    def decode(self, topic: Topic, body: bytes) -> Decoded | None:
+        """Decode a message. None if it cannot be decoded, or is of no kind that matters here."""
+        kind = topic.name.partition(":")[0]
+        at = (kind, body)
+        if at not in self._decoded:
+            decoder = _DECODERS.get(kind)
+            message: Decoded | None = None
+            if decoder is not None:
+                try:
+                    message = decoder(body)
+                except DecodingError:
+                    message = None
+            self._decoded[at] = message
+        return self._decoded[at]
+
+    def is_dead(self, topic: Topic, delivery: Delivery) -> bool:
+        """True if a delivery was published to the dead letters of its topic."""
+        name = topics.dead_letters(topic).name
+        message = delivery.message
+        return (name, message.body) in self.dead or (name, message.id) in self.dead_ids

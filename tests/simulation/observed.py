@@ -1,0 +1,71 @@
+"""An in-memory broker and database that tell an observer what takes effect in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from infinitic.storage import Change, Outcome, Published
+from infinitic.topics import Topic
+from infinitic.transport import Delivery, Message
+from infinitic_storages.memory import Database
+from infinitic_testing.observing import Observer
+from infinitic_transports.memory import Broker
+from infinitic_transports.memory.subscription import BrokerConsumer
+
+SOMEBODY = "somebody"
+"""Who does it all: connections are not told apart."""
+
+
+class ObservedBroker(Broker):
+    """A broker that tells an observer what is published and acknowledged.
+
+    Attributes:
+        observer: is told; None: nobody is.
+    """
+
+    observer: Observer | None = None
+
+    def declare(self, topics: Iterable[Topic]) -> None:
+        known = self._observed()
+        topics = list(topics)
+        super().declare(topics)
+        for topic in topics:
+            known[topic.name] = topic
+
+    def publish(self, topic: Topic, messages: Sequence[Message], now: float) -> None:
+        super().publish(topic, messages, now)
+        if self.observer is not None:
+            self.observer.published(SOMEBODY, topic, messages)
+
+    def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery]) -> None:
+        deliveries = [each for each in deliveries if each in consumer.in_hand]
+        super().ack(consumer, deliveries)
+        topic = self._observed().get(consumer.subscription.topic)
+        if self.observer is not None and topic is not None and topic.subscription == consumer.subscription.name:
+            self.observer.acknowledged(SOMEBODY, topic, deliveries)
+
+    def _observed(self) -> dict[str, Topic]:
+        found: dict[str, Topic] = self.__dict__.setdefault("_observed_topics", {})
+        return found
+
+
+class ObservedDatabase(Database):
+    """A database that tells an observer what is committed and purged.
+
+    Attributes:
+        observer: is told; None: nobody is.
+    """
+
+    observer: Observer | None = None
+
+    def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
+        outcomes = super().commit(changes)
+        if self.observer is not None:
+            self.observer.committed(SOMEBODY, changes, outcomes)
+        return outcomes
+
+    def purge(self, now: float, limit: int = 1000) -> int:
+        count = super().purge(now, limit)
+        if self.observer is not None:
+            self.observer.purged(SOMEBODY, now, count)
+        return count
