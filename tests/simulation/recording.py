@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, Message, TopicStats, Transport
@@ -15,28 +15,19 @@ class RecordingTransport(Transport):
     Args:
         inner: the connection.
         published: each message is appended to it, once the broker has it.
-        check: called with each message before it is published.
     """
 
-    __slots__ = ("_check", "_inner", "_published", "capabilities")
+    __slots__ = ("_inner", "_published", "capabilities")
 
-    def __init__(
-        self,
-        inner: InMemoryTransport,
-        published: list[tuple[Topic, Message]],
-        check: Callable[[Topic, Message], None],
-    ) -> None:
+    def __init__(self, inner: InMemoryTransport, published: list[tuple[Topic, Message]]) -> None:
         self.capabilities = inner.capabilities
         self._inner = inner
         self._published = published
-        self._check = check
 
     async def declare(self, topics: Iterable[Topic]) -> None:
         await self._inner.declare(topics)
 
     async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
-        for message in messages:
-            self._check(topic, message)
         await self._inner.publish(topic, messages)
         self._published += [(topic, message) for message in messages]
 

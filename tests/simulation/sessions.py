@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from infinitic.topics import Topic
 from infinitic.transport import Capabilities, Consumer, Delivery, Message, Support, TopicStats, Transport
-from infinitic_transports.memory import Broker, InMemoryTransport
+from infinitic_transports.memory import InMemoryTransport
 from infinitic_transports.memory.shared import SharedSubscription
 from infinitic_transports.memory.subscription import BrokerConsumer, QueuedDelivery
+from tests.simulation.observed import ObservedBroker
 from tests.simulation.recording import RecordingTransport
 
 
@@ -26,7 +27,7 @@ class ForgetfulSubscription(SharedSubscription):
             self.ready.extend(fresh)
 
 
-class ForgetfulBroker(Broker):
+class ForgetfulBroker(ObservedBroker):
     shared = ForgetfulSubscription
 
 

@@ -126,7 +126,7 @@ def run_damaged(
     """Run a scenario with an engine and an executor. One of them damages what it sends."""
 
     async def main() -> None:
-        world = World()
+        world = World(is_watched=False)
         async with world.open():
             spoiling = Spoiling(world, topic, activation, how)
             hosts: list[asyncio.Task[None]] = []
@@ -193,7 +193,7 @@ def test_one_of_before_the_retry_stalls_nobody(topic: Topic) -> None:
 @pytest.mark.parametrize("topic", [EXECUTOR, ENGINE], ids=lambda each: each.name)
 def test_a_forged_one_stalls_until_the_true_decision_comes(topic: Topic) -> None:
     async def main() -> None:
-        world = World()
+        world = World(is_watched=False)
         async with world.open():
             world.host(CASE, host_engines)
             await world.run_until_idle()
@@ -215,7 +215,7 @@ def test_a_forged_one_stalls_until_the_true_decision_comes(topic: Topic) -> None
 @pytest.mark.parametrize("name", ["{}/2", "{}/1/1", "{}/x", "{}", "{}/1/0/0", "other/1", "{}/" + "9" * 99])
 def test_one_that_is_not_awaited_stalls_nobody(name: str) -> None:
     async def main() -> None:
-        world = World()
+        world = World(is_watched=False)
         async with world.open():
             world.host(CASE, host_engines)
             await world.run_until_idle()
@@ -229,7 +229,7 @@ def test_one_that_is_not_awaited_stalls_nobody(name: str) -> None:
 
 def test_S41_a_worker_of_both_roles_tells_of_a_missing_version_once(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        world = World()
+        world = World(is_watched=False)
         async with world.open():
             world.host(CASE, host_all)
             await world.run_until_idle()

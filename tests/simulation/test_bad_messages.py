@@ -78,7 +78,7 @@ def run_with_topics(hostings: tuple[Hosting, ...], scenario: Callable[[World], A
         await world.transport.declare([ENGINE, EXECUTOR, SERVICE])
         await scenario(world)
 
-    run_scenario(declare_and_run, CASE, *hostings, workers_must_live=True)
+    run_scenario(declare_and_run, CASE, *hostings, workers_must_live=True, is_watched=False)
 
 
 async def start(world: World, count: int) -> str:

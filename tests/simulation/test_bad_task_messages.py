@@ -106,7 +106,7 @@ class Spoiling(InMemoryTransport):
 
 def play(scenario: Callable[[World, Spoiling], Awaitable[None]], spoil: Callable[[World], Spoiling]) -> None:
     async def main() -> None:
-        world = World()
+        world = World(is_watched=False)
         async with world.open():
             spoiling = spoil(world)
             worker = world.worker(spoiling)

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from infinitic import Channel, Workflow, topics
 from infinitic.storage import StateKey, Stored
-from infinitic_storages.memory import Database
 from infinitic_testing.loop import run
 from tests.simulation.cases import Case
+from tests.simulation.observed import ObservedDatabase
 from tests.simulation.versions import InboxTwo, make_message, make_worker, start
 from tests.simulation.world import World, host_all, run_scenario
 
@@ -22,7 +22,7 @@ EACH_MINUTE = CROWD * 60 // 15
 """Tries of all of them: one each in 15 s. One that is alone is tried every 5 s."""
 
 
-class Bad(Database):
+class Bad(ObservedDatabase):
     """Returns damaged heads for some instances, and counts how often each is read."""
 
     def __init__(self) -> None:

@@ -279,7 +279,7 @@ def test_suspects_run_one_at_a_time_in_a_process_whatever_their_service() -> Non
         return text
 
     async def main() -> None:
-        world = World()
+        world = World(is_watched=False)
         async with world.open():
             worker = world.worker(InMemoryTransport(world.broker, clock=world.clock))
             names = ("First", "Second")

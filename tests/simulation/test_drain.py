@@ -10,12 +10,13 @@ import threading
 from infinitic import Client, Worker, Workflow, task
 from infinitic.runtime.service_executor.taking import LAST_MESSAGES_SECONDS
 from infinitic.topics import service_executor
-from infinitic_storages.memory import Database, InMemoryStorage
+from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.fences import FencedStorage, FencedTransport
 from infinitic_testing.loop import run
 from infinitic_transports.memory import InMemoryTransport
 from tests.simulation.cases import Approval, Case, Numbers
 from tests.simulation.faulty import Outage
+from tests.simulation.observed import ObservedDatabase
 from tests.simulation.world import World, host_all
 
 
@@ -183,7 +184,7 @@ def test_a_signal_drains_a_worker_on_a_real_loop() -> None:
     """SIGTERM: `run` returns once the task that ran has been reported."""
 
     async def main() -> None:
-        transport, database, held = InMemoryTransport(), Database(), Held()
+        transport, database, held = InMemoryTransport(), ObservedDatabase(), Held()
         worker = Worker(transport, InMemoryStorage(database))
         worker.add_service(held)
         worker.add_workflow(Holding)

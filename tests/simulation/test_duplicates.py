@@ -16,11 +16,11 @@ from infinitic import WorkflowUnknownError
 from infinitic.definitions.workflow_spec import spec_of
 from infinitic.topics import Topic
 from infinitic.transport import Message
-from infinitic_storages.memory import Database
 from infinitic_testing.loop import run
 from tests.simulation.cases import CASES, Case
 from tests.simulation.examples import EXAMPLES
 from tests.simulation.invariants import check_ended, check_nothing_changed, read_instances
+from tests.simulation.observed import ObservedDatabase
 from tests.simulation.world import RETENTION, Hosting, World, host_all, host_engines, host_executors
 
 Published = list[tuple[Topic, Message]]
@@ -121,7 +121,7 @@ def test_of_a_workflow_that_is_purged(case: Case, hostings: str, order: str) -> 
     """Its remnant refuses the start. After the deduplication window, the start is too old."""
 
     async def main() -> None:
-        world = World(database=Database(deduplication_window=2 * RETENTION))
+        world = World(database=ObservedDatabase(deduplication_window=2 * RETENTION))
         async with world.open():
             _start(world, case, HOSTINGS[hostings])
             await case.scenario(world.client)

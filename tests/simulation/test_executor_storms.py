@@ -20,7 +20,8 @@ from infinitic.topics import service_control
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
 from infinitic_testing.loop import run
-from infinitic_transports.memory import Broker, InMemoryTransport
+from infinitic_transports.memory import InMemoryTransport
+from tests.simulation.observed import ObservedBroker
 from tests.simulation.sessions import ForgetfulBroker, Grouping, LostSession
 from tests.simulation.world import World
 
@@ -124,7 +125,7 @@ def count_tasks(world: World) -> dict[str, tuple[int, int, int]]:
     return {topic: counts for topic, counts in world.backlog().items() if topic.startswith("service")}
 
 
-def run_storm(seed: int, broker: Broker, *, kills: int, sessions: bool) -> World:
+def run_storm(seed: int, broker: ObservedBroker, *, kills: int, sessions: bool) -> World:
     rng = random.Random(seed)
     Work.running, Work.ran, Work.ended, Work.most = Counter(), Counter(), Counter(), 0
     concurrency = rng.choice([1, 2, 20])
@@ -179,9 +180,9 @@ def run_storm(seed: int, broker: Broker, *, kills: int, sessions: bool) -> World
     return world
 
 
-@pytest.mark.parametrize("broker", [Broker, ForgetfulBroker])
+@pytest.mark.parametrize("broker", [ObservedBroker, ForgetfulBroker])
 @pytest.mark.parametrize("seed", [*range(6), 5158, 5219, 5351])
-def test_no_storm_loses_a_task_or_blames_an_innocent_one(seed: int, broker: type[Broker]) -> None:
+def test_no_storm_loses_a_task_or_blames_an_innocent_one(seed: int, broker: type[ObservedBroker]) -> None:
     run_storm(seed, broker(), kills=KILLS, sessions=True)
 
 
@@ -189,7 +190,7 @@ def test_no_storm_loses_a_task_or_blames_an_innocent_one(seed: int, broker: type
 # acknowledged, or a message on its way.
 @pytest.mark.parametrize("seed", [*range(6), 5011, 5050, 5278, 5281, 5314, 5510])
 def test_orderly_ends_run_no_task_twice_and_suspect_no_further(seed: int) -> None:
-    world = run_storm(seed, Broker(), kills=0, sessions=False)
+    world = run_storm(seed, ObservedBroker(), kills=0, sessions=False)
     assert Work.most == 1
     assert set(Work.ended.values()) == {1}
     sent = [service.decode(message.body) for topic, message in world.published if topic.name == "service-executor:Work"]

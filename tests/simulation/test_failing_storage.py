@@ -19,18 +19,18 @@ from infinitic.storage import (
     StorageUnavailable,
     Stored,
 )
-from infinitic_storages.memory import Database
 from tests.simulation.cases import Case
 from tests.simulation.damages import DamagedInstance
 from tests.simulation.inbox import CASE, ENGINE, read_signals, send, start
 from tests.simulation.invariants import read_instances
 from tests.simulation.messages import encode_signal, take_dead_letters
+from tests.simulation.observed import ObservedDatabase
 from tests.simulation.world import World, host_all, run_scenario
 
 SOUND = 5
 
 
-class FailingDatabase(Database):
+class FailingDatabase(ObservedDatabase):
     """Raises an error that the test sets: at every call, or only for one instance."""
 
     everything: StorageError | None = None
@@ -93,7 +93,7 @@ def test_an_instance_that_cannot_be_read_is_parked_alone() -> None:
         await asyncio.sleep(90.0)
         assert [letter.key for letter in await take_dead_letters(world, ENGINE)] == [broken]
 
-    run_scenario(scenario, CASE, database=database)
+    run_scenario(scenario, CASE, database=database, is_watched=False)
 
 
 def test_an_instance_that_cannot_be_written_waits_alone() -> None:
@@ -138,7 +138,7 @@ def test_an_instance_whose_damage_cannot_be_shown_waits_alone() -> None:
     run_scenario(scenario, CASE, database=database)
 
 
-class Broken(Database):
+class Broken(ObservedDatabase):
     """Raises an error that is no `StorageError`, at one instance."""
 
     broken: str | None = None
@@ -171,10 +171,10 @@ def test_an_instance_at_which_an_adapter_breaks_harms_no_other(error: Exception)
         assert read_signals(world, broken) == (['"a"', '"b"'] if waits else [])
         assert [letter.key for letter in await take_dead_letters(world, ENGINE)] == ([] if waits else [broken, broken])
 
-    run_scenario(scenario, CASE, database=database)
+    run_scenario(scenario, CASE, database=database, is_watched=False)
 
 
-class Stuck(Database):
+class Stuck(ObservedDatabase):
     """Cannot remove what has expired."""
 
     def purge(self, now: float, limit: int = 1000) -> int:

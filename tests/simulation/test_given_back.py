@@ -102,7 +102,7 @@ def test_how_a_message_fared_is_not_held_against_a_later_one_of_its_key() -> Non
     """Another worker settled it. The instance of the later one must not be parked untried."""
 
     async def main() -> None:
-        world = World()
+        world = World(is_watched=False)
         async with world.open():
             publisher = Publisher(world.transport)
             subscription = Subscription(publisher, ENGINE, PREFETCH)

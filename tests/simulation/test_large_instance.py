@@ -32,7 +32,7 @@ class Book(Workflow):
 def test_it_is_made_once(split: bool) -> None:
     async def main() -> None:
         Book.made = 0
-        world = World()
+        world = World(is_watched=False)
         async with world.open():
             engine = world.worker(cache_bytes=200 * KB)
             engine.add_service(Press())

@@ -11,10 +11,10 @@ from infinitic import Workflow, topics
 from infinitic.storage import Change, Outcome, Published
 from infinitic.topics import Topic
 from infinitic.transport import Message
-from infinitic_storages.memory import Database
 from infinitic_testing.loop import run
 from infinitic_transports.memory import InMemoryTransport
 from tests.simulation.cases import Case
+from tests.simulation.observed import ObservedDatabase
 from tests.simulation.world import Hosting, World, host_all, host_engines, host_executors
 
 CROWD = 100
@@ -39,7 +39,7 @@ class Verbose(Workflow):
 CASE = Case("verbose", (Verbose,), lambda client: asyncio.sleep(0), (Sink,))
 
 
-class Scales(Database):
+class Scales(ObservedDatabase):
     """Weighs what is committed at once."""
 
     heaviest = 0

@@ -13,11 +13,11 @@ from infinitic import Channel, Client, Workflow, WorkflowUnknownError, topics
 from infinitic.messages import engine, events
 from infinitic.runtime.publisher import CAUSE, ORIGIN
 from infinitic.transport import Message
-from infinitic_storages.memory import Database
 from infinitic_testing.loop import run
 from tests.simulation.cases import Case
 from tests.simulation.invariants import check_nothing_changed, decode_history, read_instances
 from tests.simulation.messages import make_signal, take_dead_letters
+from tests.simulation.observed import ObservedDatabase
 from tests.simulation.world import World, host_all, run_scenario, stop
 
 WINDOW = 1000.0
@@ -62,7 +62,7 @@ def test_a_start_older_than_the_window_is_a_dead_letter_with_that_reason() -> No
         assert "deduplication window" in letter.headers[CAUSE]
         assert letter.headers[ORIGIN] == ENGINE.name
 
-    run_scenario(scenario, CASE, database=Database(deduplication_window=WINDOW))
+    run_scenario(scenario, CASE, database=ObservedDatabase(deduplication_window=WINDOW))
 
 
 @pytest.mark.parametrize(("later", "received"), [(0.0, True), (3.0, True), (7.5, True), (9.0, False)])
@@ -175,7 +175,7 @@ def test_a_signal_older_than_the_window_is_never_obeyed() -> None:
         await send(world, "box", make_signal(world, "second"))
         assert await world.client.get_handle(Mailbox.read, "box").result() == ["first", "second"]
 
-    run_scenario(scenario, CASE, database=Database(deduplication_window=WINDOW))
+    run_scenario(scenario, CASE, database=ObservedDatabase(deduplication_window=WINDOW))
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in one batch", "later"])

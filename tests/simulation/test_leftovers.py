@@ -64,7 +64,7 @@ def test_early_late_and_repeated_wakes_fire_nothing_twice_and_nothing_early() ->
         assert not world.backlog()
         assert read_instances(world.database)[key][0] == head
 
-    run_scenario(scenario, CASE)
+    run_scenario(scenario, CASE, is_watched=False)
 
 
 def test_a_tombstone_sends_no_task_again_whoever_asks() -> None:

@@ -7,9 +7,8 @@ import asyncio
 import pytest
 
 from infinitic import Channel, RequestRefusedError, TaskFailedError, Workflow, topics
-from infinitic_storages.memory import Database
 from infinitic_testing.loop import run
-from infinitic_transports.memory import Broker
+from tests.simulation.observed import ObservedBroker, ObservedDatabase
 from tests.simulation.world import World
 
 KB = 1000
@@ -49,7 +48,7 @@ class Small(Workflow):
 
 
 def make_world() -> World:
-    return World(Broker(max_payload=1000 * KB), Database(max_value=300 * KB))
+    return World(ObservedBroker(max_payload=1000 * KB), ObservedDatabase(max_value=300 * KB))
 
 
 def host(world: World, split: bool) -> None:
@@ -134,7 +133,7 @@ def test_code_that_asks_again_and_again_for_what_is_refused_stalls(split: bool, 
     """Nothing else could stop it: it never waits, and what it is refused is recorded."""
 
     async def main() -> None:
-        world = World(Broker(max_payload=(size + 10) * KB))
+        world = World(ObservedBroker(max_payload=(size + 10) * KB))
         async with world.open():
             host(world, split)
             handle = await world.client.dispatch(world.client.new_workflow(Small).stubborn, size * KB)

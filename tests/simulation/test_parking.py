@@ -12,12 +12,12 @@ from infinitic.engines import state
 from infinitic.runtime.publisher import CAUSE
 from infinitic.storage import Change, Flag, Outcome, Published, Refused, StateKey
 from infinitic.transport import Message
-from infinitic_storages.memory import Database
 from infinitic_testing.loop import run
 from tests.simulation.cases import Case
 from tests.simulation.inbox import CASE, ENGINE, Inbox, read_signals, send, start
 from tests.simulation.invariants import read_instances
 from tests.simulation.messages import encode_signal, take_dead_letters
+from tests.simulation.observed import ObservedDatabase
 from tests.simulation.world import World, host_all, run_scenario
 
 
@@ -29,7 +29,7 @@ class Sleeper(Workflow):
 GARBAGE = b'{"t": "signal", "this": "is none"}'
 
 
-class Picky(Database):
+class Picky(ObservedDatabase):
     """Refuses to store one signal: it can be decoded, but never be taken."""
 
     def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:

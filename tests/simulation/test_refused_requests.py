@@ -13,8 +13,8 @@ from infinitic.messages import client as responses, engine
 from infinitic.messages.client import ReplyTo
 from infinitic.storage import Change, Outcome, Published, Refused
 from infinitic.transport import Message
-from infinitic_storages.memory import Database
 from tests.simulation.cases import Case
+from tests.simulation.observed import ObservedDatabase
 from tests.simulation.world import World, run_scenario
 
 
@@ -34,7 +34,7 @@ ENGINE = topics.workflow_engine("Box")
 WINDOW = 14 * 86_400.0
 
 
-class Picky(Database):
+class Picky(ObservedDatabase):
     """Refuses whatever has a certain text in it: the input decodes, and can never be taken."""
 
     def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
@@ -81,14 +81,15 @@ def test_a_start_that_parks_its_key_is_answered() -> None:
     class Never(Picky):
         def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
             return [
-                Refused("no room") if isinstance(each, Change) else Database.commit(self, [each])[0] for each in changes
+                Refused("no room") if isinstance(each, Change) else ObservedDatabase.commit(self, [each])[0]
+                for each in changes
             ]
 
     async def scenario(world: World) -> None:
         with pytest.raises(RequestRefusedError, match="no room"):
             await world.client.new_workflow(Box).fill(1)
 
-    run_scenario(scenario, CASE, database=Never())
+    run_scenario(scenario, CASE, database=Never(), is_watched=False)
 
 
 def _nest(levels: int) -> bytes:

@@ -22,11 +22,10 @@ from infinitic.storage import StorageOutcomeUnknown, StorageUnavailable
 from infinitic.topics import Topic
 from infinitic.transport import Message, TransportUnavailable
 from infinitic.worker.hosting import read_version
-from infinitic_storages.memory import Database
 from infinitic_testing.fences import Fence
 from infinitic_testing.loop import run
-from infinitic_transports.memory import Broker
 from tests.simulation.invariants import check_closed, check_history, check_replays, decode_history, read_instances
+from tests.simulation.observed import ObservedBroker, ObservedDatabase
 from tests.simulation.world import RETENTION, World
 
 T = TypeVar("T")
@@ -207,10 +206,10 @@ def test_whatever_happens_each_signal_is_heard_once(seed: int, monkeypatch: pyte
     monkeypatch.setattr(render, "CARRIED", rng.choice((200, 2000, 64 * 1024)))
     monkeypatch.setattr(stimuli, "BATCH_BYTES", rng.choice((100, 20_000, 8 * 1024 * 1024)))
     monkeypatch.setattr(limits, "ENOUGH", rng.choice((300, 5000, 1024 * 1024)))
-    broker = Broker(max_payload=rng.choice((90_000, 200_000)), choose=lambda _, count: rng.randrange(count))
+    broker = ObservedBroker(max_payload=rng.choice((90_000, 200_000)), choose=lambda _, count: rng.randrange(count))
 
     async def main() -> None:
-        world = World(broker, Database(max_value=rng.choice((230_000, 1_000_000))))
+        world = World(broker, ObservedDatabase(max_value=rng.choice((230_000, 1_000_000))))
         async with world.open():
             play = Play(world, rng)
             await play.play()

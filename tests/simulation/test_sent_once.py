@@ -19,9 +19,9 @@ from infinitic.storage import (
     StorageOutcomeUnknown,
     StorageUnavailable,
 )
-from infinitic_storages.memory import Database
 from tests.simulation.cases import Case, Numbers
 from tests.simulation.damages import DamagedInstance
+from tests.simulation.observed import ObservedDatabase
 from tests.simulation.world import World, host_all, run_scenario
 
 
@@ -43,7 +43,7 @@ class Climb(Workflow):
 CASE = Case("climb", (Climb,), lambda client: asyncio.sleep(0), (Steps,))
 
 
-class ReadOnly(Database):
+class ReadOnly(ObservedDatabase):
     """Can be read, and takes no change for a while: a disk is full, or a replica has taken over."""
 
     refusal: Exception | None = None

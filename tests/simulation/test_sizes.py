@@ -24,10 +24,9 @@ from infinitic import (
 from infinitic.engines import state
 from infinitic.messages import events, executor
 from infinitic.messages.commands import RefuseCall, ScheduleTask
-from infinitic_storages.memory import Database
 from infinitic_testing.loop import run
-from infinitic_transports.memory import Broker
 from tests.simulation.invariants import check_history, decode_history, read_instances
+from tests.simulation.observed import ObservedBroker, ObservedDatabase
 from tests.simulation.world import World, stop
 
 KB = 1000
@@ -149,7 +148,7 @@ def test_twenty_results_of_400_kb_in_one_activation(split: bool, cache_size: int
     """8 MB for one activation: an executor reads them from storage."""
 
     async def main() -> None:
-        world = World(Broker(max_payload=5_000_000))
+        world = World(ObservedBroker(max_payload=5_000_000))
         async with world.open():
             start_workers(world, split, cache_size=cache_size)
             assert await world.client.new_workflow(Bulk).fetch(20, 400 * KB) == 8_000_000
@@ -166,7 +165,7 @@ def test_what_is_asked_for_between_two_rests_does_not_depend_on_what_else_came(s
     """Each signal makes a task of 60 KB. Thirty at once do not fit into one message (S19)."""
 
     async def main() -> None:
-        world = World(Broker(max_payload=LIMIT), Database(max_value=1_000_000))
+        world = World(ObservedBroker(max_payload=LIMIT), ObservedDatabase(max_value=1_000_000))
         async with world.open():
             handle = await world.client.dispatch(world.client.new_workflow(Bulk).spread, 30, 60 * KB)
             stub = world.client.get_workflow_by_id(Bulk, handle.workflow_id)
@@ -188,7 +187,7 @@ def test_what_fits_alone_is_not_refused_because_of_what_came_before_it(split: bo
     """Of 100 KB, 150 KB and 60 KB, the second is the largest value allowed, and fits only alone."""
 
     async def main() -> None:
-        world = World(Broker(max_payload=LIMIT), Database(max_value=400_000))
+        world = World(ObservedBroker(max_payload=LIMIT), ObservedDatabase(max_value=400_000))
         async with world.open():
             worker = start_workers(world, split, cache_size=cache_size)
             handle = await world.client.dispatch(world.client.new_workflow(Bulk).mixed)
@@ -209,7 +208,7 @@ def test_what_was_left_to_the_next_activation_survives_a_crash(split: bool) -> N
     """Whoever takes over goes on by itself, though nothing else ever comes."""
 
     async def main() -> None:
-        world = World(Broker(max_payload=LIMIT), Database(max_value=1_000_000))
+        world = World(ObservedBroker(max_payload=LIMIT), ObservedDatabase(max_value=1_000_000))
         async with world.open():
             handle = await world.client.dispatch(world.client.new_workflow(Bulk).spread, 30, 60 * KB)
             stub = world.client.get_workflow_by_id(Bulk, handle.workflow_id)
@@ -231,7 +230,7 @@ def test_an_accepted_argument_leaves_room_for_every_failure() -> None:
     """5.2 MB of arguments and the largest possible failure: all retries can be sent."""
 
     async def main() -> None:
-        world = World(Broker(max_payload=5_242_880))
+        world = World(ObservedBroker(max_payload=5_242_880))
         async with world.open():
             start_workers(world, split=False)
             for size in (5_220_000, 5_226_000):
@@ -249,7 +248,7 @@ def test_an_accepted_argument_leaves_room_for_every_failure() -> None:
 @BOTH
 def test_arguments_signals_and_meta_are_refused_at_the_call(split: bool) -> None:
     async def main() -> None:
-        world = World(Broker(max_payload=LIMIT))
+        world = World(ObservedBroker(max_payload=LIMIT))
         async with world.open():
             start_workers(world, split)
             client = world.client
@@ -275,7 +274,7 @@ def test_a_refusal_is_replayed_whatever_the_limit_is_now() -> None:
     """The code saw that it was refused; a broker that takes more does not change what it did."""
 
     async def main() -> None:
-        world = World(Broker(max_payload=LIMIT))
+        world = World(ObservedBroker(max_payload=LIMIT))
         async with world.open():
             first = world.worker(cache_size=0)
             first.add_workflow(Bulk)
@@ -296,7 +295,7 @@ def test_a_refusal_is_replayed_whatever_the_limit_is_now() -> None:
 @BOTH
 def test_a_result_that_does_not_fit_fails_its_method_and_large_failures_are_cut(split: bool) -> None:
     async def main() -> None:
-        world = World(Broker(max_payload=LIMIT))
+        world = World(ObservedBroker(max_payload=LIMIT))
         async with world.open():
             start_workers(world, split)
             with pytest.raises(WorkflowFailedError, match=r"The result of Bulk.answer: 190,002 bytes are above"):
@@ -312,8 +311,8 @@ def test_an_activation_that_does_not_fit_into_the_storage_is_undone() -> None:
     """The instance stalls with sizes; what came is kept, and goes on when there is room."""
 
     async def main() -> None:
-        database = Database(max_value=40_000)
-        world = World(Broker(max_payload=5_000_000), database)
+        database = ObservedDatabase(max_value=40_000)
+        world = World(ObservedBroker(max_payload=5_000_000), database)
         async with world.open():
             hosts = start_workers(world, split=False)
             handle = await world.client.dispatch(world.client.new_workflow(Bulk).wait, 2000)
@@ -343,7 +342,7 @@ def test_what_came_and_what_is_asked_for_need_not_fit_together(
     """Each fits by itself: what came is written first, and handed over then."""
 
     async def main() -> None:
-        world = World(Broker(max_payload=LIMIT), Database(max_value=200_000))
+        world = World(ObservedBroker(max_payload=LIMIT), ObservedDatabase(max_value=200_000))
         async with world.open():
             hosts = start_workers(world, split)
             handle = await world.client.dispatch(world.client.new_workflow(Bulk).echoed, signals, 80 * KB)
@@ -365,7 +364,7 @@ def test_a_decision_is_bounded_by_what_the_storage_takes() -> None:
     """The code learns it at the call, also on a worker of its own."""
 
     async def main() -> None:
-        world = World(Broker(max_payload=1_000_000), Database(max_value=LIMIT))
+        world = World(ObservedBroker(max_payload=1_000_000), ObservedDatabase(max_value=LIMIT))
         async with world.open():
             start_workers(world, split=True)
             with pytest.raises(WorkflowFailedError, match="above the limit"):
@@ -378,7 +377,7 @@ def test_a_decision_is_bounded_by_what_the_storage_takes() -> None:
 @BOTH
 def test_an_inline_result_that_was_refused_takes_no_room(split: bool) -> None:
     async def main() -> None:
-        world = World(Broker(max_payload=LIMIT), Database(max_value=400_000))
+        world = World(ObservedBroker(max_payload=LIMIT), ObservedDatabase(max_value=400_000))
         async with world.open():
             start_workers(world, split)
             assert await world.client.new_workflow(Bulk).computed(500 * KB) == 5
@@ -410,7 +409,7 @@ def test_an_executor_holds_a_bounded_part_of_what_waits() -> None:
     """64 results of 1 MB wait for it. It takes about 8 MB in each activation."""
 
     async def main() -> None:
-        world = World(Broker(max_payload=5_000_000))
+        world = World(ObservedBroker(max_payload=5_000_000))
         async with world.open():
             engine = world.worker()
             engine.add_service(Store)

@@ -75,7 +75,7 @@ def test_a_wake_that_was_armed_for_another_instant_changes_nothing() -> None:
     """F11: a forged or stale one is no reason to do anything, and is not sent on."""
 
     async def main() -> None:
-        world = World()
+        world = World(is_watched=False)
         async with world.open():
             world.host(CASE, host_all)
             handle = await world.client.dispatch(world.client.new_workflow(Sleeper).sleep, 1)

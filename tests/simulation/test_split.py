@@ -18,11 +18,11 @@ from infinitic.transport import Message
 from infinitic_testing.fences import Fence
 from infinitic_testing.loop import run
 from infinitic_testing.simulation import Simulation
-from infinitic_transports.memory import Broker
 from tests.simulation.cases import CASES, CROWD, Case
 from tests.simulation.constellations import CONSTELLATIONS, REPLACED, play
 from tests.simulation.examples import EXAMPLES
 from tests.simulation.invariants import read_instances
+from tests.simulation.observed import ObservedBroker
 from tests.simulation.world import World, stop
 
 
@@ -256,7 +256,7 @@ def test_the_call_that_takes_a_decision_above_the_limit_is_refused_and_stops_no_
     """S42: four tasks of 30 KB do not fit into one decision of 100 KB. The call raises."""
 
     async def main() -> None:
-        world = World(Broker(max_payload=100_000))
+        world = World(ObservedBroker(max_payload=100_000))
         async with world.open():
             executor, others = world.worker(cache_size=0), world.worker()
             executor.add_workflow_executor(Large)

@@ -21,8 +21,8 @@ from infinitic.runtime.workflow_executor.executor import WorkflowExecutor
 from infinitic.transport import Message
 from infinitic.worker.hosting import read_version
 from infinitic_testing.loop import run
-from infinitic_transports.memory import Broker
 from tests.simulation.invariants import check_history, decode_history, read_instances
+from tests.simulation.observed import ObservedBroker
 from tests.simulation.world import World, stop
 
 KB = 1000
@@ -166,7 +166,7 @@ def test_what_an_executor_keeps_live_is_bounded_in_bytes() -> None:
     """Each instance keeps its last decision, here 500 KB. So five of them fit into 3 MB."""
 
     async def main() -> None:
-        world = World(Broker(max_payload=1000 * KB))
+        world = World(ObservedBroker(max_payload=1000 * KB))
         async with world.open():
             engine, code = world.worker(), world.worker(cache_bytes=3000 * KB)
             engine.add_workflow_state_engine("Large")

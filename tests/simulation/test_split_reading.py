@@ -5,7 +5,7 @@ from __future__ import annotations
 from infinitic import Channel, Workflow
 from infinitic_testing.fences import Fence
 from infinitic_testing.loop import run
-from infinitic_transports.memory import Broker
+from tests.simulation.observed import ObservedBroker
 from tests.simulation.world import World
 
 KB = 1000
@@ -29,7 +29,7 @@ def test_an_executor_reads_what_waits_once() -> None:
     """Each word has as much asked for: a few fit into one activation, and hundreds wait."""
 
     async def main() -> None:
-        world = World(Broker(max_payload=200 * KB))
+        world = World(ObservedBroker(max_payload=200 * KB))
         async with world.open():
             engine = world.worker()
             engine.add_workflow_state_engine("Copy")

@@ -11,13 +11,12 @@ import pytest
 
 from infinitic import TaskContext, TaskTimedOutError, Workflow, task_context
 from infinitic.engines import state
-from infinitic_storages.memory import Database
 from infinitic_testing.fences import Fence
 from infinitic_testing.loop import VirtualLoop, run
 from infinitic_testing.simulation import Simulation
-from infinitic_transports.memory import Broker
 from tests.simulation.desk import Desk, Job, always, failure_of, host_desk, make_desk
 from tests.simulation.invariants import read_instances
+from tests.simulation.observed import ObservedBroker, ObservedDatabase
 from tests.simulation.recording import RecordingTransport
 from tests.simulation.world import World
 
@@ -135,7 +134,7 @@ async def test_a_cancellation_nobody_asked_for_is_a_failed_attempt(sim: Simulati
 @pytest.mark.parametrize("leaving", [SystemExit, KeyboardInterrupt])
 def test_who_wants_to_leave_leaves_and_another_worker_goes_on(leaving: type[BaseException]) -> None:
     """S9: `SystemExit` and `KeyboardInterrupt` stop the worker, the message goes to another one."""
-    broker, database = Broker(), Database()
+    broker, database = ObservedBroker(), ObservedDatabase()
     connections = list[RecordingTransport]()
     ran = list[str]()
 
@@ -146,14 +145,14 @@ def test_who_wants_to_leave_leaves_and_another_worker_goes_on(leaving: type[Base
         return text
 
     async def first() -> None:
-        world = World(broker, database)
+        world = World(broker, database, is_watched=False)
         connections.append(world.connect())
         async with world.open():
             world.start(host_desk(world.worker(connections[0]), make_desk(work)))
             await world.client.new_workflow(Job).run("done")
 
     async def second() -> None:
-        world = World(broker, database)
+        world = World(broker, database, is_watched=False)
         async with world.open():
             ((key, _),) = read_instances(database).items()
             world.start(host_desk(world.worker(), make_desk(work)))

@@ -11,8 +11,8 @@ from infinitic import Channel, Worker, Workflow, topics, workflow
 from infinitic.engines import state
 from infinitic.storage import StateKey, Stored
 from infinitic.transport import Message
-from infinitic_storages.memory import Database
 from tests.simulation.messages import encode_signal
+from tests.simulation.observed import ObservedDatabase
 from tests.simulation.world import RETENTION, World
 
 ENGINE = topics.workflow_engine("Inbox")
@@ -62,7 +62,7 @@ async def check_canary(world: World) -> None:
         assert await world.client.get_handle(InboxTwo.read, canary).result() == ["x", "y"]
 
 
-class Ahead(Database):
+class Ahead(ObservedDatabase):
     """The heads of the instances in `newer` look as if a newer release had written them."""
 
     newer = frozenset[str]()

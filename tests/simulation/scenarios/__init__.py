@@ -25,7 +25,6 @@ MODULES = (
     "values",
     "versions",
     "purges",
-    "decisions",
     "programs",
     "examples",
 )
