@@ -56,6 +56,10 @@ OUTCOMES: dict[str, object] = {
     "values_too_large": ["argument refused", "result refused", "still here"],
     "versions": [list(range(10, 15))] * 6,
     "purges": [5, [1] * 5],
+    "winner_decides": [sum(range(8))] * 3,
+    "dice": [10] * 4,
+    "impatient_operator": [10] * 3,
+    "long_life": [[f"ship {each}" for each in range(5)], [1] * 10],
     "programs": None,
     **EXAMPLES,
     # Its answers may come too late, and the number of an attempt may be higher.

@@ -89,13 +89,12 @@ class Campaign:
     ) -> None:
         self.state = CampaignState() if state is None else state
         self._order = order
-        self._setting = order.setting
         self._jobs = jobs
         self._folder = folder
         self._on_progress = on_progress
         self._on_chunk = on_chunk
         self._seed_seconds = seed_seconds
-        self._chunks = self._list_chunks()
+        self._chunks = self.list_chunks()
         # Functions that fail without any fault. Their other seeds say nothing.
         self._broken: set[str] = set()
         self._repeats: asyncio.Queue[SeedReport | None] = asyncio.Queue()
@@ -118,7 +117,7 @@ class Campaign:
             await asyncio.gather(*working, repeating, return_exceptions=True)
         return self.state
 
-    def _list_chunks(self) -> Iterator[Chunk]:
+    def list_chunks(self) -> Iterator[Chunk]:
         """List what is to be run: for each function in turn, its next few seeds."""
         order = self._order
         count = len(order.functions)
@@ -135,8 +134,12 @@ class Campaign:
             for chunk in self._chunks:
                 if chunk.number in self.state.done or chunk.function in self._broken:
                     continue
+                new: list[FoundFailure] = []
                 async for report in self._run_chunk(child, chunk):
-                    await self._take(child, report)
+                    new += self._take(report)
+                # Not before: the process answers one request after the other.
+                for found in new:
+                    await self._explain(child, found)
                 self.state.done.add(chunk.number)
                 self._on_chunk()
 
@@ -145,7 +148,7 @@ class Campaign:
         left = list(chunk.seeds)
         while left:
             try:
-                async for reply in child.ask(RunSeeds(chunk.function, tuple(left), self._setting)):
+                async for reply in child.ask(RunSeeds(chunk.function, tuple(left), self._order.setting)):
                     match reply:
                         case SeedBegan(seed):
                             left = left[left.index(seed) :]
@@ -157,28 +160,32 @@ class Campaign:
             except ChildEnded as ended:
                 yield SeedReport(chunk.function, left.pop(0), describe_end(ended))
 
-    async def _take(self, child: Child, report: SeedReport) -> None:
-        """Count a run. If it failed in a new way, look closer at it."""
+    def _take(self, report: SeedReport) -> list[FoundFailure]:
+        """Count a run. If it failed in a new way, return this kind of failure."""
+        new: list[FoundFailure] = []
         coverage = self.state.coverage
         coverage.add(report)
-        if report.failure is None:
-            if coverage.runs % ONE_IN == 1:
-                self._repeats.put_nowait(report)
-        else:
+        if report.failure is not None:
             if report.failure.rule == FAULT_FREE_RUN:
                 self._broken.add(report.function)
-            await self._note_failure(child, report)
+            new = self._note_failure(report)
+        elif coverage.runs % ONE_IN == 1:
+            self._repeats.put_nowait(report)
         self._on_progress()
+        return new
 
-    async def _note_failure(self, child: Child, report: SeedReport) -> None:
+    def _note_failure(self, report: SeedReport) -> list[FoundFailure]:
         for found in self.state.failures:
             if found.covers(report):
                 found.times += 1
-                return
+                return []
         found = FoundFailure(report)
         self.state.failures.append(found)
-        if len(self.state.failures) <= MOST_EXPLAINED:
-            await explain_failure(child, found, self._setting, self._folder)
+        return [found]
+
+    async def _explain(self, child: Child, found: FoundFailure) -> None:
+        if self.state.failures.index(found) < MOST_EXPLAINED:
+            await explain_failure(child, found, self._order.setting, self._folder)
 
     async def _repeat_runs(self) -> None:
         """Make some runs once more, in a process with another heap and another hash seed."""
@@ -187,14 +194,15 @@ class Campaign:
             Child(junk=JUNK // 2, seed_seconds=self._seed_seconds) as third,
         ):
             while (report := await self._repeats.get()) is not None:
-                again = await run_in_process(other, report.function, report.seed, self._setting)
+                again = await run_in_process(other, report.function, report.seed, self._order.setting)
                 self.state.coverage.repeated += 1
                 if is_same_run(report, again):
                     continue
-                without = await run_in_process(third, report.function, report.seed, self._setting)
+                without = await run_in_process(third, report.function, report.seed, self._order.setting)
                 failure = explain_difference(report, again, is_same_run(report, without))
                 self.state.coverage.failed += 1
-                await self._note_failure(other, replace(report, failure=failure))
+                for found in self._note_failure(replace(report, failure=failure)):
+                    await self._explain(other, found)
 
 
 def is_same_run(one: SeedReport, other: SeedReport) -> bool:

@@ -143,6 +143,8 @@ def _import_module(name: str, root: Path) -> ModuleType:
         raise ConfigurationError(f"'{name}' is neither a module, a file nor a folder")
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
+    # The file may have been written a moment ago.
+    importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import pprint
+import re
 import traceback
 from collections.abc import Callable
 from hashlib import blake2b
@@ -19,6 +21,9 @@ _MOST_SHOWN = 2_000
 """Characters of an outcome in a report."""
 
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
 class PlainRun:
     """The run of a function without any fault. Its outcome is what every seed must give.
 
@@ -30,7 +35,8 @@ class PlainRun:
         self.outcome: object = None
         self.failure: SeedFailure | None = None
         try:
-            self.outcome = Simulation.run(_play(function, Simulation(), _Ending()))
+            # Without choices: also what the function itself draws is plain.
+            self.outcome = Simulation.run(_play(function, Simulation(only=()), _Ending()))
         except Exception as error:  # noqa: BLE001 (whatever the user's code raises belongs into a report)
             described = describe_failure(error)
             self.failure = SeedFailure(
@@ -105,14 +111,15 @@ def run_seed(
         failure = SeedFailure(
             "OutcomeDiffers",
             SAME_OUTCOME,
-            f"The outcome differs from that of the run without faults.\n"
-            f"  without faults: {_shorten(repr(plain.outcome))}\n  with faults:    {_shorten(repr(outcome))}",
+            "The outcome differs from that of the run without faults.\n"
+            f"  without faults: {_shorten(show_outcome(plain.outcome))}\n"
+            f"  with faults:    {_shorten(show_outcome(outcome))}",
         )
     return SeedReport(
         name,
         seed,
         failure,
-        outcome=_shorten(repr(outcome)),
+        outcome=_shorten(show_outcome(outcome)),
         outcome_digest=ending.outcome_digest,
         virtual_seconds=ending.virtual_seconds,
         fired=dict(sim.plan.fired),
@@ -141,7 +148,7 @@ async def _play(function: SimFunction, sim: Simulation, ending: _Ending) -> obje
 
 async def digest_outcome(outcome: object, states: StateStorage) -> str:
     """Make a digest of an outcome, and of all heads and histories that are stored."""
-    digest = blake2b(repr(outcome).encode(errors="backslashreplace"), digest_size=16)
+    digest = blake2b(show_outcome(outcome).encode(errors="backslashreplace"), digest_size=16)
     cursor: str | None = None
     while True:
         page = await states.find(Query(limit=500, cursor=cursor))
@@ -170,6 +177,12 @@ def describe_failure(error: BaseException) -> SeedFailure:
         place,
         tuple(getattr(error, "__notes__", ())),
     )
+
+
+def show_outcome(outcome: object) -> str:
+    """Show an outcome as text that is the same in every process: without addresses, sets sorted."""
+    lines = pprint.pformat(outcome, width=1, sort_dicts=False).splitlines()
+    return _ADDRESS.sub("", " ".join(line.strip() for line in lines))
 
 
 def _shorten(text: str) -> str:

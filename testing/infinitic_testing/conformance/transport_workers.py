@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -16,9 +16,10 @@ from infinitic.messages import engine
 from infinitic.messages.service import ExecuteTask, encode
 from infinitic.storage import Change, Outcome, Published, Refused
 from infinitic.topics import Topic
-from infinitic.transport import Consumer, Message, TopicStats, Transport
+from infinitic.transport import Message, Transport
 from infinitic_storages.memory import Database
 from infinitic_testing.conformance.transport_bench import TransportBench
+from infinitic_testing.intercepting import InterceptedTransport, Passing
 
 INBOX = "conformance-inbox"
 UNTAKEABLE = b"what no database takes"
@@ -116,28 +117,32 @@ async def cut_worker(worker: Worker) -> AsyncGenerator[Worker]:
         await asyncio.wait([hosting, starting])
 
 
-class NoDeadLetters(Transport):
+class NoDeadLetters(InterceptedTransport):
     """A connection on which dead letters wait for ever to be accepted."""
 
+    __slots__ = ("tried",)
+
     def __init__(self, inner: Transport) -> None:
-        self.inner = inner
-        self.capabilities = inner.capabilities
+        super().__init__(inner, Passing())
         self.tried = asyncio.Event()
-
-    async def declare(self, topics: Iterable[Topic]) -> None:
-        await self.inner.declare(topics)
-
-    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
-        return await self.inner.subscribe(topic, subscription, prefetch, durable=durable)
-
-    async def stats(self, topic: Topic) -> TopicStats:
-        return await self.inner.stats(topic)
-
-    async def close(self) -> None:
-        await self.inner.close()
 
     async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
         if topic.name.startswith(topics.DEAD_LETTERS):
             self.tried.set()
             await asyncio.get_running_loop().create_future()
+        await self.inner.publish(topic, messages)
+
+
+class NotesDeadLetters(InterceptedTransport):
+    """A connection that notes the ids of dead letters, in the order in which they are published."""
+
+    __slots__ = ("noted",)
+
+    def __init__(self, inner: Transport) -> None:
+        super().__init__(inner, Passing())
+        self.noted: list[str] = []
+
+    async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
+        if topic.name.startswith(topics.DEAD_LETTERS):
+            self.noted += [each.id for each in messages]
         await self.inner.publish(topic, messages)

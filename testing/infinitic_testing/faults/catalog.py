@@ -20,7 +20,7 @@ CATALOG: Mapping[str, str] = MappingProxyType(
         "lost-acks": "an acknowledgement is lost: the message comes again",
         "early-redeliveries": "a message comes again while its first delivery is still in hand",
         "key-disorder": "messages of one key lose their order after a failure (profile pulsar)",
-        "forgotten-attempts": "the count of attempts starts again at 1 (profile pulsar)",
+        "forgotten-attempts": "attempts are counted again from 1 (profile pulsar)",
         "given-back": "many messages that were acknowledged long ago come again (profile pulsar)",
         "inexact-delays": "a delayed message comes a little early or late",
         "lost-sessions": "the broker takes a living consumer for dead",
@@ -33,7 +33,8 @@ CATALOG: Mapping[str, str] = MappingProxyType(
         "failed-commits": "a commit fails, and nothing of it is written",
         "unknown-commits": "the reply to a commit is lost: nobody knows whether it took effect",
         "failed-reads": "a read from the storage fails once",
-        "conflicts": "another worker has written the instance first",
+        "stale-reads": "a search, or the statistics of a topic, are some seconds old",
+        "conflicts": "a commit waits while another worker writes the instance first",
         "storage-outages": "the storage is away for a while",
         # Workers.
         "power-cuts": "a worker ends between any two steps, without clean-up",

@@ -14,6 +14,8 @@ _HIGHEST = 0.1
 _LIKELY = 0.4
 """How likely it is that a run has a certain fault. A few at once reach other states than all do."""
 
+_LABELS = {name: f"fault/{name}" for name in CATALOG}
+
 
 class Phase(Enum):
     """A run begins quiet, then has faults, then is healed."""
@@ -53,13 +55,33 @@ class FaultPlan:
             name: its name in the catalog.
             factor: how much more often than its rate; below 1.0 less often.
         """
+        if self.draw(name, factor=factor):
+            self.fired[name] += 1
+            return True
+        return False
+
+    def draw(self, name: str, *, factor: float = 1.0) -> bool:
+        """Draw whether a fault is tried now. Nothing is counted: see `count`.
+
+        It is for faults that may be tried in vain, such as a conflict that nobody else enters.
+
+        Args:
+            name: its name in the catalog.
+            factor: how much more often than its rate; below 1.0 less often.
+        """
         rate = self.rates.get(name)
         if rate is None or self.phase is not Phase.FAULTY:
             return False
-        if not self._choices.happens(f"fault/{name}", min(1.0, rate * factor)):
-            return False
-        self.fired[name] += 1
-        return True
+        return self._choices.happens(_LABELS[name], min(1.0, rate * factor))
+
+    def count(self, name: str) -> None:
+        """Count a fault that has happened after `draw`. One that the run does not have is ignored.
+
+        Args:
+            name: its name in the catalog.
+        """
+        if name in self.rates and self.phase is Phase.FAULTY:
+            self.fired[name] += 1
 
     def has(self, name: str) -> bool:
         """True if the run has this fault."""

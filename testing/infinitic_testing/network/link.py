@@ -36,15 +36,28 @@ class Link(Interceptor):
         server: what is on the far side.
         fates: draws how long a call takes, and whether it fails.
         notify: called at the instant of effect.
+        intake: what keeps a publish back while the broker takes none; None for a storage.
+        contend: called with `who` when a commit is held: others may get its inputs.
     """
 
-    __slots__ = ("_busy_until", "fates", "notify", "server", "who")
+    __slots__ = ("_busy_until", "contend", "fates", "intake", "notify", "server", "who")
 
-    def __init__(self, who: str, server: Server, fates: Fates, notify: Notify) -> None:
+    def __init__(
+        self,
+        who: str,
+        server: Server,
+        fates: Fates,
+        notify: Notify,
+        *,
+        intake: Server | None = None,
+        contend: Callable[[str], None] | None = None,
+    ) -> None:
         self.who = who
         self.server = server
         self.fates = fates
         self.notify = notify
+        self.intake = intake
+        self.contend = contend
         # When the last publish to a topic arrives, by its name.
         self._busy_until: dict[str, float] = {}
 
@@ -52,13 +65,35 @@ class Link(Interceptor):
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[T] = loop.create_future()
         if operation.verb == "receive":
-            self.server.when_up(partial(self._send_back, operation, reply, run_at_once(call)))
+            # The broker has sent the messages: only the way back is left.
+            self._send_back(operation, reply, run_at_once(call))
         else:
-            delay = self.fates.draw_delay(operation, "there")
+            delay = self.fates.draw_way_there(operation.verb)
             if operation.verb == "publish" and operation.topic is not None:
                 delay = self._queue(operation.topic, loop.time(), delay)
             run_far(delay, partial(self._arrive, operation, call, reply))
         return await reply
+
+    def send(self, operation: Operation, call: Callable[[], Awaitable[object]]) -> None:
+        """Send a call to which there is no reply. While the far side is away, it is lost."""
+
+        def arrive() -> None:
+            if self.server.is_up:
+                self.act(operation, call)
+
+        run_far(self.fates.draw_way_there(operation.verb), arrive)
+
+    def act(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> tuple[Any, Exception | None]:
+        """Let an operation take effect now, and tell the observers.
+
+        Returns:
+            Its result, and the error that it or an observer has raised.
+        """
+        try:
+            result = run_at_once(call)
+        except Exception as error:  # noqa: BLE001 - whatever an adapter raises is for its caller
+            return None, error
+        return result, self.notify(self.who, operation, result)
 
     async def close(self, call: Callable[[], Awaitable[None]]) -> None:
         """Close without delay: the broker notices the end of a connection by itself."""
@@ -74,25 +109,43 @@ class Link(Interceptor):
         if not self.server.is_up:
             self._miss(operation, call, reply)
             return
-        fate = self.fates.draw_fate(operation)
+        if operation.verb == "publish" and self.intake is not None and self._is_blocked(self.intake):
+            if self.fates.draw_patience():
+                self.intake.when_up(partial(self._arrive, operation, call, reply))
+            else:
+                self._fail(operation, reply, is_outcome_unknown=False)
+            return
+        self._meet(self.fates.draw_fate(operation.verb), operation, call, reply)
+
+    def _is_blocked(self, intake: Server) -> bool:
+        if intake.is_up:
+            seconds = self.fates.draw_window("back-pressure")
+            if seconds is not None:
+                intake.cut(seconds)
+        return not intake.is_up
+
+    def _meet(
+        self, fate: Fate, operation: Operation, call: Callable[[], Awaitable[T]], reply: asyncio.Future[T]
+    ) -> None:
         match fate:
             case Fate.NORMAL:
-                result, error = self._take_effect(operation, call)
-                if error is None:
-                    self._send_back(operation, reply, result)
-                else:
-                    run_far(self.fates.draw_delay(operation, "back"), partial(_set_error, reply, error))
+                self._succeed(operation, call, reply)
             case Fate.REFUSED:
                 self._fail(operation, reply, is_outcome_unknown=False)
             case Fate.LOST:
                 self._fail(operation, reply, is_outcome_unknown=True)
             case Fate.REPLY_LOST:
-                self._take_effect(operation, call)
+                self.act(operation, call)
                 self._fail(operation, reply, is_outcome_unknown=True)
             case Fate.LATE:
-                late = partial(self.server.when_up, partial(self._take_effect, operation, call))
-                run_far(self.fates.draw_lateness(), late)
+                act = partial(self.server.when_up, partial(self.act, operation, call))
+                run_far(self.fates.draw_lateness(), act)
                 self._fail(operation, reply, is_outcome_unknown=True)
+            case Fate.HELD:
+                if self.contend is not None:
+                    self.contend(self.who)
+                go_on = partial(self._succeed, operation, call, reply)
+                run_far(self.fates.draw_hold(), partial(self.server.when_up, go_on))
             case _:
                 assert_never(fate)
 
@@ -103,16 +156,16 @@ class Link(Interceptor):
         else:
             self._fail(operation, reply, is_outcome_unknown=self.fates.draw_doubt())
 
-    def _take_effect(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> tuple[Any, Exception | None]:
-        try:
-            result = run_at_once(call)
-        except Exception as error:  # noqa: BLE001 - whatever an adapter raises is for its caller
-            return None, error
-        return result, self.notify(self.who, operation, result)
+    def _succeed(self, operation: Operation, call: Callable[[], Awaitable[T]], reply: asyncio.Future[T]) -> None:
+        result, error = self.act(operation, call)
+        if error is None:
+            self._send_back(operation, reply, result)
+        else:
+            run_far(self.fates.draw_way_back(operation.verb), partial(_set_error, reply, error))
 
     def _send_back(self, operation: Operation, reply: asyncio.Future[T], result: T) -> None:
         arrive = partial(self._come_back, operation, reply, result, self.server.cuts)
-        run_far(self.fates.draw_delay(operation, "back"), arrive)
+        run_far(self.fates.draw_way_back(operation.verb), arrive)
 
     def _come_back(self, operation: Operation, reply: asyncio.Future[T], result: T, cuts: int) -> None:
         if reply.done():

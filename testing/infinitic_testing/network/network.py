@@ -6,36 +6,62 @@ run, and faults happen only while the plan allows it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from infinitic.clock import Clock
-from infinitic.storage import Storage
-from infinitic.topics import Topic
-from infinitic.transport import Message, Transport
+from infinitic.storage import Lost, Storage
+from infinitic.topics import Ordering, Topic
+from infinitic.transport import Message, Transport, UnknownTopic
 from infinitic_storages.memory import DEFAULT_DEDUPLICATION_WINDOW, DEFAULT_MAX_VALUE, Database, InMemoryStorage
 from infinitic_testing.choices import Choices
 from infinitic_testing.faults.plan import FaultPlan
 from infinitic_testing.intercepting import InterceptedStorage, Operation
-from infinitic_testing.network.fates import Fates
+from infinitic_testing.network.fates import LATENCIES, Fates
 from infinitic_testing.network.link import Link
 from infinitic_testing.network.sides import HasConnections, Server, run_far
 from infinitic_testing.network.transport import NetworkTransport
 from infinitic_testing.observing import Observer
-from infinitic_transports.memory import DEFAULT_MAX_PAYLOAD, Broker, InMemoryTransport
+from infinitic_transports.memory import DEFAULT_MAX_PAYLOAD, InMemoryTransport, PulsarLikeBroker, make_broker
 
 CLIENT = "client"
 """Who a user's client is, for observers."""
 
+BROKER = "broker"
+"""Who the broker itself is, for observers."""
+
 _LONGEST_IGNORANCE = 30.0
 """Seconds after which a process learns that the broker takes it for dead, at most."""
+
+_LONGEST_CONFLICT = 10.0
+"""Seconds for which the process of a held commit gets no messages, so that others get them."""
+
+_LATEST_DUPLICATE = 60.0
+"""Seconds after which a message is delivered a second time, at most."""
+
+_CHOSEN_FAULTS = {
+    "delay": ("inexact-delays", 5.0),
+    "attempts": ("forgotten-attempts", 5.0),
+    "order": ("key-disorder", 5.0),
+}
+"""The choices of a broker that are faults if they are not 0, and how much above their rate."""
+
+_CHOICES = {what: f"broker/{what}" for what in ("message", "key", "held key", "consumer", "delay", "attempts", "order")}
+
+_STARVED = frozenset({"message", "key", "held key"})
 
 
 class Network:
     """One broker, one database, and all the ways to them.
 
-    The verbs `lose_session`, `cut_broker`, and so on let something happen now, whatever the plan
-    says. They do not count it: whoever draws a fault counts it, see `FaultPlan.fires`.
+    The network draws by itself, at each call: slow and lost calls, duplicates, early redeliveries,
+    late messages, conflicts, back-pressure and starvation. What concerns all connections at once
+    is done by verbs: `restart_broker`, `cut_broker`, `cut_storage`, `lose_session` and `give_back`.
+    A verb acts now, whatever the plan says, and does not count: whoever draws such a fault counts
+    it, see `FaultPlan.fires`.
 
     Attributes:
         broker: the in-memory broker, without any way before it.
@@ -69,7 +95,7 @@ class Network:
         max_value: int = DEFAULT_MAX_VALUE,
     ) -> None:
         self.profile = profile
-        self.broker = Broker(max_payload=max_payload, choose=None if profile == "fifo" else self._choose)
+        self.broker = make_broker(profile, choose=self._choose, max_payload=max_payload)
         self.database = Database(deduplication_window=deduplication_window, max_value=max_value)
         self.violation: Exception | None = None
         self._choices = choices
@@ -79,8 +105,13 @@ class Network:
         self._on_violation = on_violation
         self._broker_side = Server()
         self._storage_side = Server()
-        self._sound = Fates(choices, plan, is_sound=True)
-        self._faulty = Fates(choices, plan, is_sound=False)
+        # Whether the broker takes messages. Without it, there is back-pressure.
+        self._intake = Server()
+        # Seconds of the loop until which the oldest messages come last.
+        self._starves_until = 0.0
+        latency = LATENCIES[choices.pick("latency/scale", len(LATENCIES))]
+        self._sound = Fates(choices, plan, latency=latency, is_sound=True)
+        self._faulty = Fates(choices, plan, latency=latency, is_sound=False)
         self._connections: dict[str, list[NetworkTransport]] = {}
 
     def connect_transport(self, process: HasConnections) -> Transport:
@@ -100,8 +131,7 @@ class Network:
         Args:
             process: who connects.
         """
-        link = Link(process.name, self._storage_side, self._faulty, self._notify)
-        return InterceptedStorage(InMemoryStorage(self.database), link)
+        return self._connect_storage(process.name, self._faulty)
 
     def connect_client(self) -> Transport:
         """Connect a user's client to the broker: its calls take time, but never fail."""
@@ -109,26 +139,45 @@ class Network:
 
     def connect_client_storage(self) -> Storage:
         """Connect a user's client to the database: its calls take time, but never fail."""
-        link = Link(CLIENT, self._storage_side, self._sound, self._notify)
-        return InterceptedStorage(InMemoryStorage(self.database), link)
+        return self._connect_storage(CLIENT, self._sound)
 
     def lose_session(self, process: HasConnections) -> None:
         """Let the broker take a living process for dead, as after a long pause.
 
         All that it has in hand goes to others at once. It learns of it after seconds, or never.
+
+        Args:
+            process: one that has connected.
         """
         for transport in self._connections.get(process.name, ()):
             for consumer in list(transport.consumers):
                 seconds = self._choices.between("session/ignorance", 0.0, _LONGEST_IGNORANCE)
                 consumer.lose(seconds, rejoins=self._choices.happens("session/rejoins", 0.5))
 
+    def restart_broker(self, seconds: float = 1.0) -> None:
+        """Let the broker end and start again. It loses nothing.
+
+        All that workers have in hand is delivered again, here or elsewhere. Their consumers join
+        again by themselves, when the broker is back. In the profile "pulsar", acknowledgements of
+        the last second may be lost.
+
+        Args:
+            seconds: until it can be reached again.
+        """
+        self._lose_all()
+        self._broker_side.cut(seconds)
+        if isinstance(self.broker, PulsarLikeBroker) and self._choices.happens("restart/loses acks", 0.5):
+            self.broker.give_back(self.broker.ack_durability, self._clock.now())
+
     def cut_broker(self, seconds: float) -> None:
         """Make the broker unreachable for a while. Calls fail meanwhile; those of clients wait.
 
         Args:
-            seconds: how long.
+            seconds: how long. For some lengths, the broker ends the sessions of workers.
         """
-        self._cut(self._broker_side, seconds)
+        self._broker_side.cut(seconds)
+        if self.profile == "pulsar" or self._choices.happens("cut/ends sessions", 0.5):
+            self._lose_all()
 
     def cut_storage(self, seconds: float) -> None:
         """Make the database unreachable for a while. Calls fail meanwhile; those of clients wait.
@@ -136,32 +185,112 @@ class Network:
         Args:
             seconds: how long.
         """
-        self._cut(self._storage_side, seconds)
+        self._storage_side.cut(seconds)
+
+    def block_publishing(self, seconds: float) -> None:
+        """Let the broker take no messages for a while. A publish waits, or fails.
+
+        Args:
+            seconds: how long.
+        """
+        self._intake.cut(seconds)
+
+    def starve(self, seconds: float) -> None:
+        """Let the broker deliver the newest messages first for a while. The oldest ones starve.
+
+        Args:
+            seconds: how long.
+        """
+        self._starves_until = asyncio.get_running_loop().time() + seconds
+
+    def give_back(self, seconds: float) -> int:
+        """Deliver messages again that were acknowledged, as after a crash of the broker.
+
+        Args:
+            seconds: how long ago they were acknowledged, at most.
+
+        Returns:
+            How many there are. None in other profiles than "pulsar": they promise too much.
+        """
+        if not isinstance(self.broker, PulsarLikeBroker):
+            return 0
+        self._lose_all()
+        return self.broker.give_back(seconds, self._clock.now())
 
     def heal(self) -> None:
-        """Make everything reachable, and all sessions sound."""
-        for server in (self._broker_side, self._storage_side):
+        """Make everything reachable, and all sessions sound, now."""
+        self._starves_until = 0.0
+        for server in (self._broker_side, self._storage_side, self._intake):
             server.come_up()
         for transports in self._connections.values():
             for transport in transports:
                 for consumer in list(transport.consumers):
-                    consumer.heal()
+                    consumer.rejoin()
 
     def _connect(self, who: str, fates: Fates) -> NetworkTransport:
-        link = Link(who, self._broker_side, fates, self._notify)
-        return NetworkTransport(InMemoryTransport(self.broker, clock=self._clock), link, self._after_publish)
+        link = Link(who, self._broker_side, fates, self._notify, intake=self._intake)
+        inner = InMemoryTransport(self.broker, clock=self._clock)
+        return NetworkTransport(inner, link, self._duplicate, groups_acks=self.profile == "pulsar")
 
-    def _cut(self, server: Server, seconds: float) -> None:
-        server.go_down()
-        run_far(seconds, server.come_up)
+    def _connect_storage(self, who: str, fates: Fates) -> Storage:
+        link = Link(who, self._storage_side, fates, self._notify, contend=self._contend)
+        return InterceptedStorage(InMemoryStorage(self.database), link)
 
-    def _after_publish(self, topic: Topic, messages: Sequence[Message]) -> None:
-        pass
+    def _lose_all(self) -> None:
+        """End all sessions of workers. They join again by themselves.
+
+        Ephemeral subscriptions stay: real ones continue where they were, and these could not.
+        """
+        for transports in self._connections.values():
+            for transport in transports:
+                for consumer in list(transport.consumers):
+                    if consumer.is_durable:
+                        seconds = self._choices.between("session/rejoins after", 0.0, 1.0)
+                        consumer.lose(seconds, rejoins=True)
+
+    def _contend(self, who: str) -> None:
+        """Give the inputs of a commit that is held to others, who may be faster."""
+        for transport in self._connections.get(who, ()):
+            for consumer in list(transport.consumers):
+                if consumer.topic.ordering is Ordering.KEYED:
+                    seconds = self._choices.between("session/held", 0.0, _LONGEST_CONFLICT)
+                    consumer.lose(seconds, rejoins=True)
+
+    def _duplicate(self, topic: Topic, messages: Sequence[Message]) -> None:
+        if messages and self._plan.fires("duplicates"):
+            message = messages[self._choices.pick("duplicates/which", len(messages))]
+            seconds = self._choices.between("duplicates/after", 0.0, _LATEST_DUPLICATE)
+            run_far(seconds, partial(self._publish_again, topic, message))
+
+    def _publish_again(self, topic: Topic, message: Message) -> None:
+        # The topic of a client that has left no longer exists.
+        with suppress(UnknownTopic):
+            self.broker.publish(topic, [message], self._clock.now())
+            self._notify(BROKER, Operation("publish", topic, messages=[message]), None)
 
     def _choose(self, what: str, count: int) -> int:
-        return self._choices.pick(f"broker/{what}", count)
+        """Decide what the broker leaves open, see `Choose`."""
+        fault = _CHOSEN_FAULTS.get(what)
+        if fault is not None:
+            name, factor = fault
+            if not self._plan.fires(name, factor=factor):
+                return 0
+            return 1 + self._choices.pick(_CHOICES[what], count - 1)
+        if what in _STARVED and self._is_starving():
+            return count - 1
+        return self._choices.pick(_CHOICES[what], count)
+
+    def _is_starving(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        if now >= self._starves_until:
+            seconds = self._faulty.draw_window("starvation")
+            if seconds is not None:
+                self.starve(seconds)
+        return now < self._starves_until
 
     def _notify(self, who: str, operation: Operation, result: Any) -> Exception | None:
+        if operation.verb == "commit" and any(isinstance(outcome, Lost) for outcome in result):
+            self._plan.count("conflicts")
         try:
             for observer in self._observers:
                 _tell(observer, who, operation, result)

@@ -37,22 +37,30 @@ class Server:
         cuts: how often it became unreachable so far. A reply that was on its way then is lost.
     """
 
-    __slots__ = ("_waiters", "cuts", "is_up")
+    __slots__ = ("_until", "_waiters", "cuts", "is_up")
 
     def __init__(self) -> None:
         self.is_up = True
         self.cuts = 0
+        self._until = 0.0
         self._waiters: list[Callable[[], object]] = []
 
-    def go_down(self) -> None:
-        """Become unreachable. If it is already, nothing happens."""
+    def cut(self, seconds: float) -> None:
+        """Become unreachable for a while. If it is already, it stays so for at least as long.
+
+        Args:
+            seconds: how long.
+        """
         if self.is_up:
             self.is_up = False
             self.cuts += 1
+        self._until = max(self._until, asyncio.get_running_loop().time() + seconds)
+        run_far(seconds, self._come_up_in_time)
 
     def come_up(self) -> None:
-        """Become reachable, and call all that wait for it, in their order."""
+        """Become reachable now, and call all that wait for it, in their order."""
         self.is_up = True
+        self._until = 0.0
         waiters, self._waiters = self._waiters, []
         for callback in waiters:
             callback()
@@ -63,6 +71,10 @@ class Server:
             callback()
         else:
             self._waiters.append(callback)
+
+    def _come_up_in_time(self) -> None:
+        if not self.is_up and asyncio.get_running_loop().time() >= self._until:
+            self.come_up()
 
 
 class Session(ABC):

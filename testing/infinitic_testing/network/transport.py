@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, Message
 from infinitic_testing.intercepting import InterceptedTransport, Operation
@@ -13,7 +15,7 @@ from infinitic_testing.network.sides import run_at_once
 from infinitic_transports.memory import InMemoryTransport
 from infinitic_transports.memory.transport import InMemoryConsumer
 
-Publish = Callable[[Topic, Sequence[Message]], None]
+AfterPublish = Callable[[Topic, Sequence[Message]], None]
 
 
 class NetworkTransport(InterceptedTransport):
@@ -23,19 +25,24 @@ class NetworkTransport(InterceptedTransport):
         inner: the connection to the broker, without any way between.
         link: the way there.
         after_publish: called on the far side when messages were accepted.
+        groups_acks: whether `ack` returns before the broker knows, as with Pulsar.
 
     Attributes:
         consumers: those that are there, in the order of joining.
     """
 
-    __slots__ = ("_after_publish", "_link", "consumers")
+    __slots__ = ("_after_publish", "_groups_acks", "_link", "consumers")
 
     inner: InMemoryTransport
 
-    def __init__(self, inner: InMemoryTransport, link: Link, after_publish: Publish) -> None:
+    def __init__(self, inner: InMemoryTransport, link: Link, after_publish: AfterPublish, *, groups_acks: bool) -> None:
         super().__init__(inner, link)
+        # An acknowledgement that is on its way is lost when its process dies.
+        durability = max(inner.capabilities.ack_durability, 2 * link.fates.latency)
+        self.capabilities = replace(inner.capabilities, ack_durability=durability)
         self._link = link
         self._after_publish = after_publish
+        self._groups_acks = groups_acks
         self.consumers: dict[NetworkConsumer, None] = {}
 
     async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
@@ -52,7 +59,9 @@ class NetworkTransport(InterceptedTransport):
             )
 
         async def subscribe() -> NetworkConsumer:
-            consumer = NetworkConsumer(join(), self._link, topic, join, self._forget)
+            consumer = NetworkConsumer(
+                join(), self._link, topic, join, self._forget, groups_acks=self._groups_acks, is_durable=durable
+            )
             self.consumers[consumer] = None
             return consumer
 
@@ -60,6 +69,11 @@ class NetworkTransport(InterceptedTransport):
 
     def _forget(self, consumer: NetworkConsumer) -> None:
         self.consumers.pop(consumer, None)
+
+    async def close(self) -> None:
+        for consumer in list(self.consumers):
+            await consumer.close()
+        await self.inner.close()
 
     def crash(self) -> None:
         """End the connection, as the broker does when its process has died."""

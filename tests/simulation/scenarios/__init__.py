@@ -25,6 +25,7 @@ MODULES = (
     "values",
     "versions",
     "purges",
+    "decisions",
     "programs",
     "examples",
 )

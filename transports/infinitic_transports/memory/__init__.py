@@ -6,7 +6,19 @@ without loop, clock or randomness, which simulations and tests can drive directl
 
 from infinitic_transports.memory.broker import DEFAULT_MAX_PAYLOAD as DEFAULT_MAX_PAYLOAD, Broker as Broker
 from infinitic_transports.memory.choice import Choose as Choose
+from infinitic_transports.memory.profiles import (
+    PulsarLikeBroker as PulsarLikeBroker,
+    make_broker as make_broker,
+)
 from infinitic_transports.memory.subscription import BrokerConsumer as BrokerConsumer
 from infinitic_transports.memory.transport import InMemoryTransport as InMemoryTransport
 
-__all__ = ["DEFAULT_MAX_PAYLOAD", "Broker", "BrokerConsumer", "Choose", "InMemoryTransport"]
+__all__ = [
+    "DEFAULT_MAX_PAYLOAD",
+    "Broker",
+    "BrokerConsumer",
+    "Choose",
+    "InMemoryTransport",
+    "PulsarLikeBroker",
+    "make_broker",
+]

@@ -7,7 +7,7 @@ objects. It is not thread-safe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -16,10 +16,12 @@ import msgspec
 from infinitic.errors import UsageError
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import (
+    Capabilities,
     Delivery,
     Message,
     MessageTooLarge,
     SubscriptionStats,
+    Support,
     TopicStats,
     TransportClosed,
     UnknownTopic,
@@ -67,13 +69,20 @@ class Broker:
         alarm: called with the earliest due time whenever a message was delayed. Whoever drives the
             broker has to call `due` at that time. Neither it nor the `wake` of a consumer may call
             the broker back.
-        shared, keyed: the classes of the two kinds of subscription. Brokers that are broken on
-        purpose, to
-            prove the conformance suite, replace them.
+        shared, keyed: the classes of the two kinds of subscription. Brokers that promise less
+            replace them, and so do brokers that are broken on purpose, to prove the conformance
+            suite.
+        rules: the rules of the contract that this broker does not guarantee.
+        ack_durability: see `Capabilities.ack_durability`.
+        lateness: by how many seconds delayed messages may come late, or early if below 0.0. The
+            first one is what happens without a `choose`.
     """
 
     shared: ClassVar[type[SharedSubscription]] = SharedSubscription
     keyed: ClassVar[type[KeyedSubscription]] = KeyedSubscription
+    rules: ClassVar[Mapping[str, Support]] = MappingProxyType({})
+    ack_durability: ClassVar[float] = 0.0
+    lateness: ClassVar[tuple[float, ...]] = (0.0,)
 
     def __init__(self, *, max_payload: int = DEFAULT_MAX_PAYLOAD, choose: Choose | None = None) -> None:
         self.max_payload = max_payload
@@ -82,6 +91,11 @@ class Broker:
         self._topics: dict[str, _TopicRecord] = {}
         self._delays = DelayQueue()
         self._time = 0.0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this broker promises."""
+        return Capabilities(self.max_payload, self.rules, ack_durability=self.ack_durability)
 
     def declare(self, topics: Iterable[Topic]) -> None:
         """Make topics with their main subscriptions where they do not exist.
@@ -292,6 +306,8 @@ class Broker:
         at_once: list[Message] = []
         for message in messages:
             due = message.deliver_at
+            if due is not None and due > now and self._choose is not None and len(self.lateness) > 1:
+                due += self.lateness[self._choose("delay", len(self.lateness))]
             if due is None or not due > now:
                 at_once.append(message)
             elif subscriptions:

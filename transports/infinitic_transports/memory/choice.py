@@ -17,9 +17,14 @@ Choose = Callable[[str, int], int]
 - "key": the next key that no consumer holds
 - "held key": the next of the keys that the consumer holds already
 - "consumer": the waiting consumer that is woken
+- "delay": by how much a delayed message comes late, see `Broker.lateness`
+- "attempts": 1 if the attempts of what a consumer leaves behind are counted anew
+- "order": 1 if the messages of a key that a consumer leaves behind come after those that wait; 2 if
+  they also come in the reverse order
 
-It is asked only if `count` is above 1. Index 0 is the oldest. A broker without a `choose` takes
-index 0 every time.
+It is asked only if `count` is above 1. Index 0 is the oldest, or what a broker does that works
+well. A broker without a `choose` takes index 0 every time. The last three are asked only by brokers
+of special profiles, see `infinitic_transports.memory.profiles`.
 """
 
 

@@ -20,7 +20,6 @@ from infinitic.errors import UsageError
 from infinitic.plugins import Settings
 from infinitic.topics import Topic
 from infinitic.transport import (
-    Capabilities,
     Consumer,
     Delivery,
     Message,
@@ -78,7 +77,7 @@ class InMemoryTransport(Transport):
         elif max_payload is not None:
             raise UsageError("A shared broker has a limit of its own: give max_payload to Broker(max_payload=…)")
         clock = clock or SystemClock()
-        self.capabilities = Capabilities(max_payload=broker.max_payload)
+        self.capabilities = broker.capabilities
         self._broker = broker
         self._now = clock.now
         self._consumers: dict[InMemoryConsumer, None] = {}
@@ -213,6 +212,8 @@ class InMemoryConsumer(Consumer):
     async def ack(self, deliveries: Iterable[Delivery]) -> None:
         if self._attached.closed:
             raise TransportClosed("This consumer is closed")
+        # The broker notes when it happened.
+        self._broker.due(self._now())
         self._broker.ack(self._attached, deliveries)
 
     async def nack(self, delivery: Delivery, delay: float = 0.0) -> None:

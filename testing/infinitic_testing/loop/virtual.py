@@ -1,66 +1,53 @@
 """An event loop in virtual time: a month takes no time, and a hang is an error that says who waits.
 
 It runs callbacks in the order in which they were added. It has no threads, sockets, signals or
-subprocesses: a call that needs one raises at once. It does not choose random orders and does not
-inject faults.
+subprocesses: a call that needs one raises at once. It injects no faults.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import Context
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
 from itertools import count, islice
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, cast
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 from weakref import WeakKeyDictionary
 
-from infinitic.clock import Clock
 from infinitic.errors import InfiniticError, UsageError
-from infinitic_testing.tracebacks import find_waiting_frames, is_user_frame, make_traceback
+from infinitic_testing.loop.errors import DeadlockError, LivelockError
+from infinitic_testing.loop.owners import OWNER, Holder, Owner, find_context, find_current_process, find_process
+from infinitic_testing.loop.refusals import NO_THREADS, explain_refusal, refuse_methods
+from infinitic_testing.loop.remains import silence
+from infinitic_testing.loop.reports import MAX_LISTED, describe_task, format_list
+from infinitic_testing.tracebacks import make_traceback
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 OnDeadlock = Callable[[], Exception | str | None]
 
-EPOCH = 1_893_456_000.0
-"""Where a `VirtualClock` begins: 2030-01-01T00:00:00Z, in seconds since the Unix epoch."""
-
-# How many tasks an error names.
-_MAX_LISTED = 20
-
-
-class DeadlockError(InfiniticError):
-    """The program waits for something that can never come.
-
-    Nothing can run, no timer is left, and the main task is not done. In production this would be a
-    hang. The message lists the waiting tasks with their lines. In a simulation it also lists what
-    each workflow waits for, and services and workflows that nobody hosts.
-    """
-
-
-class LivelockError(InfiniticError):
-    """Code runs on and on without waiting, so time cannot move.
-
-    An example is a loop around ``await asyncio.sleep(0)``. The message lists what ran last.
-    """
-
 
 class _VirtualTimer(asyncio.TimerHandle):
-    __slots__ = ("wakes",)
+    __slots__ = ("process", "wakes")
+    # Who made it.
+    process: Holder | None
     # True: time moves for it. False once it has fired or is cancelled.
     wakes: bool
 
 
-class _OrderedWeakSet(WeakKeyDictionary[T, None]):
-    """A weak set in order of creation. The sets of asyncio have another order in each run."""
+class _OrderedWeakSet(WeakKeyDictionary[T, Holder | None]):
+    """A weak set in order of creation. The sets of asyncio have another order in each run.
+
+    It also knows the process of each item.
+    """
 
     def add(self, item: T) -> None:
-        self[item] = None
+        self[item] = find_current_process()
 
     def discard(self, item: T) -> None:
         self.pop(item, None)
@@ -82,8 +69,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # BaseEventLoop has these, but its type stubs do not.
     if TYPE_CHECKING:
-        _asyncgens: object
-        _ready: deque[asyncio.Handle]
+        _ready: deque[Any]
         _stopping: bool
 
         def _check_callback(self, callback: object, method: str) -> None: ...
@@ -112,7 +98,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._tasks: _OrderedWeakSet[asyncio.Task[Any]] = _OrderedWeakSet()
         self._asyncgens = _OrderedWeakSet[object]()
         self._main: asyncio.Future[Any] | None = None
-        self._owner = threading.get_ident()
+        self._thread = threading.get_ident()
+        self._processes: list[Holder] = []
+        self._numbers = count(1)
+        # True: callbacks know their owners, and each one is looked at before it runs.
+        self._is_careful = False
+        self._is_silent = False
 
     def time(self) -> float:
         """Return the virtual time: seconds since the loop was made."""
@@ -153,16 +144,112 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def create_task(self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], **options: Any) -> asyncio.Task[T]:
         """Do as asyncio does, and remember the task in order of creation."""
-        task = super().create_task(cast("Coroutine[Any, Any, T]", coro), **options)
-        self._tasks.add(task)
+        step = cast("Coroutine[Any, Any, T]", coro)
+        if not self._is_careful:
+            task = super().create_task(step, **options)
+            self._tasks[task] = None
+            return task
+        context: Context | None = options.get("context")
+        if context is None:
+            context = copy_context()
+        process = self.number_context(context)
+        if "context" in options:
+            task = super().create_task(step, **options)
+        else:
+            # The task copies this context. An old task factory takes none as an argument.
+            create = cast("Callable[..., asyncio.Task[T]]", super().create_task)
+            task = context.run(create, step, **options)
+        self._tasks[task] = process
         return task
 
+    def number_context(self, context: Context) -> Holder | None:
+        """Give the context of a new task the next number. Return the process of the task."""
+        process = find_process(context)
+        context.run(OWNER.set, Owner(next(self._numbers), process))
+        return process
+
+    def add_task(self, task: asyncio.Task[Any], process: Holder | None) -> None:
+        """Remember a task that was not made by `create_task`.
+
+        Args:
+            task: a new one.
+            process: its process.
+        """
+        self._tasks[task] = process
+
     def pending_tasks(self) -> list[asyncio.Task[Any]]:
-        """Return the tasks that are not done, in the order of their creation."""
-        tasks = [task for task in self._tasks if not task.done()]
+        """Return the tasks that are not done, in the order of their creation.
+
+        Tasks of killed processes are not among them.
+        """
+        return [task for task, process in self._list_tasks() if process is None or process.is_alive]
+
+    def _list_tasks(self) -> list[tuple[asyncio.Task[Any], Holder | None]]:
+        """List all tasks that are not done, with their processes."""
         # Some tasks are made by `asyncio.Task(…)`, not by `create_task`.
-        strays = asyncio.all_tasks(self).difference(tasks)
-        return tasks + sorted(strays, key=lambda task: task.get_name())
+        strays = asyncio.all_tasks(self).difference(self._tasks)
+        if strays:
+            ready = list(self._ready)
+            for task in sorted(strays, key=lambda task: task.get_name()):
+                self._tasks[task] = find_process(find_context(task, ready))
+        return [(task, process) for task, process in self._tasks.items() if not task.done()]
+
+    def adopt(self, process: Holder) -> None:
+        """Take care of a process. A `Process` calls this when it is made."""
+        self._processes.append(process)
+        self._is_careful = True
+
+    def forget(self, process: Holder) -> list[object]:
+        """Drop the timers of a process that was killed. It must keep all that is returned.
+
+        Returns:
+            Its timers, tasks and asynchronous generators.
+        """
+        timers = [entry for entry in self._timers if entry[2].process is process]
+        if timers:
+            self._timers = [entry for entry in self._timers if entry[2].process is not process]
+            heapify(self._timers)
+        for _, _, timer in timers:
+            self._timer_handle_cancelled(timer)
+        tasks = [task for task, owner in self._list_tasks() if owner is process]
+        for task in tasks:
+            _never_log_destroy(task)
+        generators = [each for each, owner in self._asyncgens.items() if owner is process]
+        return [*(timer for _, _, timer in timers), *tasks, *generators]
+
+    def run_soon(self, handles: Iterable[asyncio.Handle]) -> None:
+        """Run callbacks that were held back, in their order."""
+        self._ready.extend(handles)
+
+    def resume_processes(self) -> None:
+        """End all pauses."""
+        for process in self._processes:
+            process.resume()
+
+    async def shutdown_asyncgens(self) -> None:
+        """Do as asyncio does, but leave the generators of killed processes alone."""
+        for generator, process in list(self._asyncgens.items()):
+            if process is not None and not process.is_alive:
+                self._asyncgens.discard(generator)
+        await super().shutdown_asyncgens()
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Do as asyncio does. What the clean-up of killed processes raises is nobody's error."""
+        if not self._is_silent:
+            super().call_exception_handler(context)
+
+    def close(self) -> None:
+        """Do as asyncio does. What is left of killed processes ends now, and nobody hears of it."""
+        killed = [process for process in self._processes if not process.is_alive]
+        self._processes.clear()
+        if killed and not self.is_running():
+            # What living tasks lost is reported now. Later, nothing is.
+            gc.collect()
+            self._is_silent = True
+            with silence(self):
+                for process in killed:
+                    process.close_remains()
+        super().close()
 
     def call_soon_threadsafe(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
@@ -172,8 +259,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         Raises:
             UsageError: it is called in another thread. Virtual time does not wait for threads.
         """
-        if threading.get_ident() != self._owner:
-            raise UsageError(_explain_refusal("call_soon_threadsafe() from another thread", _NO_THREADS))
+        if threading.get_ident() != self._thread:
+            raise UsageError(explain_refusal("call_soon_threadsafe() from another thread", NO_THREADS))
         return self.call_soon(callback, *args, context=context)
 
     def run_forever(self) -> None:
@@ -183,7 +270,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             DeadlockError: nothing can run, and no timer is left.
             LivelockError: time cannot move.
         """
-        self._owner = threading.get_ident()
+        self._thread = threading.get_ident()
         self._steps = 0
         self._running.clear()
         super().run_forever()
@@ -234,10 +321,26 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._steps += steps
         if self._steps > self.max_steps_per_instant - 100:
             self._watch_for_livelock()
+        if self._is_careful:
+            self._run_carefully(steps)
+            return
         for _ in range(steps):
             handle = ready.popleft()
             if not handle._cancelled:
                 handle._run()
+
+    def _run_carefully(self, steps: int) -> None:
+        """Run some callbacks. Those of a process that does not run are held."""
+        ready = self._ready
+        for _ in range(steps):
+            handle = ready.popleft()
+            if handle._cancelled:
+                continue
+            owner: Owner | None = handle._context.get(OWNER)
+            if owner is not None and owner.process is not None and not owner.process.runs:
+                owner.process.hold(handle)
+                continue
+            handle._run()
 
     def _add_timer(
         self, when: float, callback: Any, args: tuple[Any, ...], context: Context | None, *, wakes: bool
@@ -252,6 +355,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
             heapify(self._timers)
             self._timers_limit = 2 * len(self._timers) + 100
         timer = _VirtualTimer(when, callback, args, self, context)
+        process = timer.process = find_current_process() if context is None else find_process(context)
+        if process is not None and not process.is_alive:
+            # A process that has just killed itself. Time does not move for it.
+            wakes = False
         timer.wakes = wakes
         self._wake_sources += wakes
         heappush(self._timers, (when, next(self._sequence), timer))
@@ -280,7 +387,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         shown = [task for task in self.pending_tasks() if task is self._main or not self.is_internal(task)]
         tasks = sorted(shown, key=lambda task: task is not self._main)
         head = f"Nothing can run and no timer is left at {self._now} s. Waiting tasks"
-        message = _format_list(head, [_describe_task(task) for task in tasks])
+        message = format_list(head, [describe_task(task) for task in tasks])
         try:
             reason = self.on_deadlock and self.on_deadlock()
         except Exception as failure:  # noqa: BLE001 - a broken explanation must not hide the deadlock
@@ -294,16 +401,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return error
 
     def _watch_for_livelock(self) -> None:
-        for handle in islice(self._ready, _MAX_LISTED):
+        for handle in islice(self._ready, MAX_LISTED):
             owner: Any = getattr(getattr(handle, "_callback", None), "__self__", None)
             if hasattr(owner, "get_coro"):
                 # The callback is a step of this task.
-                self._running[owner] = _describe_task(owner)
+                self._running[owner] = describe_task(owner)
             else:
                 self._running[repr(handle)] = repr(handle)
         if self._steps > self.max_steps_per_instant:
             head = f"More than {self.max_steps_per_instant} steps at {self._now} s: time cannot move. Running"
-            raise LivelockError(_format_list(head, list(self._running.values())))
+            raise LivelockError(format_list(head, list(self._running.values())))
 
     def _give_up(self, main: asyncio.Future[Any], error: InfiniticError) -> None:
         hook, self.on_deadlock = self.on_deadlock, None
@@ -333,119 +440,4 @@ def _never_log_destroy(task: Any) -> None:
     task._log_destroy_pending = False
 
 
-def _format_list(head: str, lines: list[str]) -> str:
-    rest = [f"and {len(lines) - _MAX_LISTED} more"] if len(lines) > _MAX_LISTED else []
-    return "\n  ".join([f"{head}: {len(lines)}", *lines[:_MAX_LISTED], *rest])
-
-
-def _describe_task(task: asyncio.Task[Any]) -> str:
-    """Give its name, its coroutine, and the outermost and innermost line of the user's code."""
-    step: Any = task.get_coro()
-    name = f"{task.get_name()} ({getattr(step, '__qualname__', step)})"
-    library, places = "", list[str]()
-    for frame, _, line in find_waiting_frames(step):
-        place = f"{frame.f_code.co_filename}:{line}"
-        if frame.f_code.co_name == "run_sync_in_worker_thread":
-            name += f" waits for a thread, which does not work in virtual time: {_NO_THREADS};"
-        if is_user_frame(frame):
-            places.append(place)
-        else:
-            library = place
-    where = " → ".join(dict.fromkeys([places[0], places[-1]])) if places else library
-    return f"{name} at {where}" if where else name
-
-
-_NO_THREADS = "call the function directly, or mock the service that blocks"
-# What to do instead of the methods of a loop that do not work in virtual time.
-_REFUSED_METHODS = {
-    _NO_THREADS: "run_in_executor set_default_executor",
-    "use the in-memory transport and storage, or mock the service": """
-        add_reader add_writer remove_reader remove_writer connect_accepted_socket connect_read_pipe
-        connect_write_pipe create_connection create_datagram_endpoint create_server create_unix_connection
-        create_unix_server getaddrinfo getnameinfo sendfile sock_accept sock_connect sock_recv sock_recv_into
-        sock_recvfrom sock_recvfrom_into sock_sendall sock_sendfile sock_sendto start_tls""",
-    "mock the service that starts the process": "subprocess_exec subprocess_shell",
-    "cancel the task, or call the handler directly": "add_signal_handler remove_signal_handler",
-}
-
-
-def _explain_refusal(what: str, instead: str) -> str:
-    return f"{what} does not work in virtual time, because two runs could differ: {instead}"
-
-
-def _make_refusal(name: str, instead: str) -> Callable[..., NoReturn]:
-    def refuse(self: VirtualLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        raise UsageError(_explain_refusal(f"loop.{name}()", instead))
-
-    return refuse
-
-
-for _instead, _names in _REFUSED_METHODS.items():
-    for _name in _names.split():
-        setattr(VirtualLoop, _name, _make_refusal(_name, _instead))
-
-
-class VirtualClock(Clock):
-    """The clock of a loop in virtual time: `start` plus ``loop.time()``.
-
-    Args:
-        loop: the loop. None: whichever `VirtualLoop` runs when `now` is called.
-        start: what the clock shows at the time 0.0 of the loop, in seconds since the Unix epoch.
-
-    Raises:
-        UsageError: by `now`, if there is no `loop` and no `VirtualLoop` runs.
-    """
-
-    __slots__ = ("_loop", "_start")
-
-    def __init__(self, loop: VirtualLoop | None = None, start: float = EPOCH) -> None:
-        self._loop = loop
-        self._start = start
-
-    def now(self) -> float:
-        loop = self._loop or asyncio._get_running_loop()
-        if not isinstance(loop, VirtualLoop):
-            raise UsageError("VirtualClock() shows the time of the running VirtualLoop, and none is running")
-        return self._start + loop.time()
-
-
-def run(main: Coroutine[Any, Any, T], *, on_deadlock: OnDeadlock | None = None) -> T:
-    """Run a coroutine in a fresh `VirtualLoop`, and return its result.
-
-    At the end, the remaining tasks are cancelled in the order of their creation. Then asynchronous
-    generators and the loop are closed. The event loop policy is not changed.
-
-    Args:
-        main: what to run.
-        on_deadlock: explains a deadlock, see `VirtualLoop`.
-
-    Raises:
-        DeadlockError: nothing can run, and no timer is left. Also if a remaining task does not end.
-        LivelockError: time cannot move. Also if a remaining task does not end.
-        UsageError: an event loop already runs in this thread.
-    """
-    if asyncio._get_running_loop() is not None:
-        main.close()
-        raise UsageError("run() does not work while an event loop runs: await the coroutine instead")
-    loop = VirtualLoop(on_deadlock=on_deadlock)
-    try:
-        try:
-            return loop.run_until_complete(main)
-        finally:
-            cancel_remaining_tasks(loop)
-            loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        loop.close()
-
-
-def cancel_remaining_tasks(loop: VirtualLoop) -> None:
-    """Cancel all tasks of a loop, wait until they end, and report what they raise to the loop."""
-    tasks = loop.pending_tasks()
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-    for task in tasks:
-        if not task.cancelled() and (failure := task.exception()):
-            context = {"message": "A task that was cancelled at the end raised", "exception": failure, "task": task}
-            loop.call_exception_handler(context)
+refuse_methods(VirtualLoop)

@@ -1,0 +1,97 @@
+"""What a planted bug is, and how it is planted and removed.
+
+A bug is a function that replaces parts of the product in this process. `Bug.planted` does that for
+the length of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+Part = Callable[..., Any]
+"""A function or method of the product."""
+
+TAKE = import_module("infinitic.engines.workflow.take")
+"""The module. Its package has a function of the same name."""
+
+HANDLERS: dict[Any, Part] = vars(TAKE)["_HANDLERS"]
+"""The handlers of the engine, by the type of the input."""
+
+
+class Planter:
+    """Replaces parts of the product, and puts them back in the end.
+
+    Args:
+        patch: remembers what was there before.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+
+    def put(self, owner: object, name: str, value: object) -> None:
+        """Replace an attribute of a class or module."""
+        self._patch.setattr(owner, name, value)
+
+    def wrap(self, owner: object, name: str, make: Callable[[Part], Part]) -> None:
+        """Replace a function or method by one that is made of it.
+
+        Args:
+            owner: its class or module.
+            name: its name there.
+            make: is given the original, and returns what takes its place.
+        """
+        self._patch.setattr(owner, name, make(getattr(owner, name)))
+
+    def wrap_item(self, table: dict[Any, Any], key: object, make: Callable[[Part], Part]) -> None:
+        """Replace a function in a table by one that is made of it."""
+        self._patch.setitem(table, key, make(table[key]))
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A bug that campaigns must find.
+
+    Attributes:
+        name: of the bug, in the table.
+        place: the part of the product that it is in.
+        what: what goes wrong, in one sentence.
+        plant: plants it.
+    """
+
+    name: str
+    place: str
+    what: str
+    plant: Callable[[Planter], None]
+
+    @contextmanager
+    def planted(self) -> Generator[None]:
+        """Have the bug in this process for the length of the block."""
+        with pytest.MonkeyPatch.context() as patch:
+            self.plant(Planter(patch))
+            yield
+
+
+BUGS: dict[str, Bug] = {}
+"""All bugs by name. The modules of this package add theirs."""
+
+
+def bug(place: str) -> Callable[[Callable[[Planter], None]], Callable[[Planter], None]]:
+    """Add a bug. Its name is that of the function, and its docstring says what goes wrong.
+
+    Args:
+        place: the part of the product that it is in.
+    """
+
+    def add(plant: Callable[[Planter], None]) -> Callable[[Planter], None]:
+        name = plant.__name__.replace("_", "-")
+        assert name not in BUGS, name
+        BUGS[name] = Bug(name, place, " ".join((plant.__doc__ or "").split()), plant)
+        return plant
+
+    return add

@@ -1,0 +1,70 @@
+"""What tests of the simulated network work with: a network, processes, an observer, messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from infinitic.storage import Change, Outcome, Published, StateKey
+from infinitic.topics import Ordering, Topic
+from infinitic.transport import Delivery, Message
+from infinitic_testing.choices import Choices
+from infinitic_testing.faults.catalog import Faults
+from infinitic_testing.faults.plan import FaultPlan
+from infinitic_testing.loop import VirtualClock, run
+from infinitic_testing.network import Network
+from infinitic_testing.observing import Observer
+
+TOPIC = Topic("letters", Ordering.KEYED, "main")
+KEY = StateKey("Trip", "1")
+
+
+class FakeProcess:
+    """Has a name, and can be killed."""
+
+    def __init__(self, name: str = "worker") -> None:
+        self.name = name
+        self._callbacks: list[Callable[[], object]] = []
+
+    def on_kill(self, callback: Callable[[], object], /) -> None:
+        self._callbacks.append(callback)
+
+    def kill(self) -> None:
+        for callback in self._callbacks:
+            callback()
+
+
+class Log(Observer):
+    """Notes what takes effect, with the time of the loop."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def published(self, who: str, topic: Topic, messages: Sequence[Message]) -> None:
+        self.lines.append((who, f"published {[each.id for each in messages]}"))
+
+    def delivered(self, who: str, topic: Topic, deliveries: Sequence[Delivery]) -> None:
+        self.lines.append((who, f"delivered {[each.message.id for each in deliveries]}"))
+
+    def acknowledged(self, who: str, topic: Topic, deliveries: Sequence[Delivery]) -> None:
+        self.lines.append((who, f"acknowledged {[each.message.id for each in deliveries]}"))
+
+    def committed(self, who: str, changes: Sequence[Change | Published], outcomes: Sequence[Outcome]) -> None:
+        self.lines.append((who, f"committed {outcomes}"))
+
+    def purged(self, who: str, now: float, count: int) -> None:
+        self.lines.append((who, f"purged {count}"))
+
+
+def make_network(seed: int = 1, *, faults: str = "none", **options: Any) -> tuple[Network, FaultPlan]:
+    choices = Choices(seed)
+    plan = FaultPlan(Faults.parse(faults), choices)
+    return Network(choices=choices, plan=plan, clock=VirtualClock(), **options), plan
+
+
+def letter(name: str) -> Message:
+    return Message(name, "k", name.encode())
+
+
+def play(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    run(main())

@@ -1,0 +1,459 @@
+"""Simulated processes: a power cut runs no `finally`, a pause loses nothing, clocks go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import pytest
+
+from infinitic.errors import UsageError
+from infinitic_testing.loop import (
+    EPOCH,
+    DeadlockError,
+    Process,
+    SkewedClock,
+    VirtualClock,
+    VirtualLoop,
+    current_process,
+    run,
+)
+
+seen = list[Any]()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_reported(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Neither asyncio nor the clean-up of a dead process logs anything."""
+    seen.clear()
+    gc.freeze()  # older objects need no search
+    yield
+    gc.collect()
+    gc.unfreeze()
+    assert caplog.get_records("call") + caplog.get_records("teardown") == []
+
+
+@contextmanager
+def held(name: str) -> Generator[None]:
+    try:
+        yield
+    finally:
+        seen.append(f"left {name}")
+
+
+async def tick(name: str, seconds: float = 1.0) -> None:
+    """See the name every second, and its end if there is one."""
+    loop = asyncio.get_running_loop()
+    try:
+        with held(name):
+            while True:
+                await asyncio.sleep(seconds)
+                seen.append((name, loop.time()))
+    except BaseException as error:
+        seen.append(f"{name} ends with {type(error).__name__}")
+        raise
+    finally:
+        seen.append(f"finally of {name}")
+
+
+async def forever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+def loop() -> VirtualLoop:
+    return cast(VirtualLoop, asyncio.get_running_loop())
+
+
+def test_whatever_a_process_starts_belongs_to_it() -> None:
+    async def main() -> None:
+        one, other = Process("one"), Process("other")
+        assert current_process() is None
+
+        async def child(depth: int) -> None:
+            seen.append(current_process())
+            if depth:
+                await asyncio.create_task(child(depth - 1))
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(child(0))
+                await asyncio.Task(child(0))
+
+        def callback() -> None:
+            seen.append(current_process())
+
+        async def parent() -> str | None:
+            await child(1)
+            loop().call_soon(callback)
+            loop().call_later(1, callback)
+            future = loop().create_future()
+            future.add_done_callback(lambda _: callback())
+            future.set_result(None)
+            await other.start(child(0))
+            await asyncio.sleep(2)
+            return "result"
+
+        task = one.start(parent(), name="parent")
+        assert task.get_name() == "parent"
+        assert await task == "result"
+        assert current_process() is None
+        assert [each.name for each in seen] == ["one"] * 6 + ["other", "one"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("seconds", [2.0, 2.5])
+def test_a_killed_process_runs_nothing_more(seconds: float) -> None:
+    async def main() -> None:
+        process = Process("worker")
+        tasks = [process.start(tick(name)) for name in "ab"]
+        loop().call_later(seconds, seen.append, "killed")
+        loop().call_later(seconds, process.kill)
+        await asyncio.sleep(10)
+        assert (process.is_alive, process.is_paused) == (False, False)
+        assert not any(task.done() for task in tasks)
+        assert loop().pending_tasks() == [asyncio.current_task()]
+        gc.collect()
+        # At the same instant, the older timers come first.
+        last = [("a", 2.0), ("b", 2.0)]
+        assert seen == [("a", 1.0), ("b", 1.0), *(["killed"] if seconds == 2.0 else [*last, "killed"])]
+
+    run(main())
+
+
+def test_the_garbage_collector_runs_no_finally_of_a_killed_process() -> None:
+    async def generate() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            seen.append("finally of an asynchronous generator")
+
+    async def work() -> None:
+        # Nothing but the task refers to these futures and generators.
+        async for _ in generate():
+            with held("work"):
+                await forever()
+
+    async def drop() -> None:
+        generator = generate()
+        await anext(generator)
+        cycle: list[object] = [generator]
+        cycle.append(cycle)
+
+    async def main() -> None:
+        process = Process("worker")
+        for start in (work, drop, work):
+            process.start(start())
+        process.start(asyncio.sleep(5))
+        await asyncio.sleep(1)
+        process.start(forever())
+        process.kill()
+        await asyncio.sleep(1)
+        for _ in range(3):
+            gc.collect()
+            await asyncio.sleep(3)
+        assert seen == []
+
+    run(main())
+
+
+def test_at_the_end_dead_code_is_closed_and_reaches_nothing() -> None:
+    process: Process
+
+    async def clean_up() -> None:
+        try:
+            await forever()
+        finally:
+            seen.append(current_process() is process)
+            logging.getLogger("user").error("The clean-up failed")
+            asyncio.create_task(tick("never"))  # noqa: RUF006 - it never runs
+            await asyncio.sleep(1)
+
+    async def stubborn() -> None:
+        while True:
+            try:
+                await Suspension()
+            except BaseException:  # noqa: BLE001 - what it is about
+                seen.append("stubborn")
+
+    async def lost() -> None:
+        raise OSError("nobody retrieves this")
+
+    async def main() -> None:
+        nonlocal process
+        process = Process("worker")
+        process.start(clean_up())
+        process.start(stubborn())
+        process.start(keep(asyncio.create_task(lost(), context=None)))
+        await asyncio.sleep(1)
+        process.kill()
+        assert seen == []
+
+    async def keep(task: asyncio.Task[None]) -> None:
+        await asyncio.sleep(0.5)
+        kept = Process("other").start(lost())
+        await asyncio.wait([kept, task])
+        await forever()
+
+    run(main())
+    assert seen[0] is True
+    assert set(seen[1:]) == {"stubborn"}
+
+
+class Suspension:
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from asyncio.get_running_loop().create_future()
+
+
+def test_a_process_that_kills_itself_runs_to_its_next_wait() -> None:
+    async def main() -> None:
+        process = Process("worker")
+
+        async def die() -> None:
+            try:
+                seen.append("before")
+                process.kill()
+                loop().call_soon(seen.append, "callback")
+                loop().call_later(1.0, seen.append, "timer")
+                asyncio.create_task(tick("child"))  # noqa: RUF006 - the loop keeps it
+                seen.append("after")
+                await asyncio.sleep(0)
+                seen.append("never")
+            finally:
+                seen.append("finally")
+
+        process.start(die())
+        await asyncio.sleep(0)
+        await loop().wait_idle()
+        assert seen == ["before", "after"]
+        with pytest.raises(UsageError, match="'worker' was killed"):
+            process.start(forever())
+        await asyncio.sleep(5)
+        assert seen == ["before", "after"]
+        # Timers of the dead do not move the time.
+        await forever()
+
+    with pytest.raises(DeadlockError, match=r"at 5\.0 s. Waiting tasks: 1"):
+        run(main())
+
+
+def test_halt_is_what_the_edge_of_a_killed_process_awaits() -> None:
+    async def main() -> None:
+        process = Process("worker")
+
+        async def commit() -> None:
+            process.kill()
+            if not process.is_alive:
+                await process.halt()
+
+        async def work() -> None:
+            await commit()
+            seen.append("never")
+
+        process.start(work())
+        await asyncio.sleep(1)
+        assert seen == []
+
+    run(main())
+
+
+def test_who_waits_for_a_killed_process_waits_for_ever() -> None:
+    async def main() -> None:
+        process = Process("worker")
+        task = process.start(asyncio.sleep(1))
+        shared = loop().create_future()
+        waiting = process.start(wait_for(shared))
+        loop().call_later(0.5, process.kill)
+        loop().call_later(0.6, shared.set_result, 1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(9):
+                await task
+        assert (seen, waiting.done()) == ([], False)
+
+    async def wait_for(future: asyncio.Future[int]) -> None:
+        seen.append(await future)
+
+    run(main())
+
+
+def test_on_kill_is_called_once_in_order_outside_of_the_process() -> None:
+    async def main() -> None:
+        process = Process("worker")
+        process.on_kill(lambda: seen.append((1, process.is_alive, current_process())))
+        process.on_kill(lambda: seen.append(2))
+        process.kill()
+        process.kill()
+        assert seen == [(1, False, None), 2]
+
+    run(main())
+
+
+def test_a_paused_process_is_held_and_then_runs_in_order() -> None:
+    async def main() -> None:
+        process, other = Process("worker"), Process("other")
+        process.start(tick("a", 2.0))
+        other.start(tick("b", 2.0))
+        await asyncio.sleep(3)
+        shared = loop().create_future()
+        process.start(listen(shared))
+        await loop().wait_idle()
+        process.pause()
+        process.pause()
+        for number in range(3):
+            loop().call_soon(seen.append, f"no process {number}")
+            process.start(see(number))
+        shared.set_result("message")
+        await asyncio.sleep(6)
+        assert (process.is_alive, process.is_paused) == (True, True)
+        before = [("b", 4.0), ("b", 6.0), ("b", 8.0)]
+        assert seen == [("a", 2.0), ("b", 2.0), *(f"no process {each}" for each in range(3)), *before]
+        seen.clear()
+        process.resume()
+        process.resume()
+        await asyncio.sleep(4)
+        # The timer of 4.0 fires late, and sets the next one two seconds later.
+        assert seen == ["message", 0, 1, 2, ("a", 9.0), ("b", 10.0), ("a", 11.0), ("b", 12.0)] or seen == [
+            0, 1, 2, "message", ("a", 9.0), ("b", 10.0), ("a", 11.0), ("b", 12.0)]  # fmt: skip
+        process.kill()
+        other.kill()
+
+    async def listen(future: asyncio.Future[str]) -> None:
+        seen.append(await future)
+
+    async def see(number: int) -> None:
+        seen.append(number)
+
+    run(main())
+
+
+def test_a_pause_from_within_holds_what_comes_after_the_step() -> None:
+    async def main() -> None:
+        process = Process("worker")
+
+        async def nap() -> None:
+            process.pause()
+            seen.append("same step")
+            await asyncio.sleep(0)
+            seen.append(loop().time())
+
+        process.start(nap())
+        loop().call_later(60, process.resume)
+        await asyncio.sleep(100)
+        assert seen == ["same step", 60.0]
+
+    run(main())
+
+
+def test_a_process_may_be_killed_while_it_is_paused() -> None:
+    async def main() -> None:
+        process = Process("worker")
+        process.start(tick("a"))
+        await asyncio.sleep(0.5)
+        process.pause()
+        await asyncio.sleep(5)
+        process.kill()
+        process.resume()
+        await asyncio.sleep(5)
+        gc.collect()
+        assert (seen, process.is_paused) == ([], False)
+
+    run(main())
+
+
+def test_paused_processes_are_resumed_and_cleaned_up_at_the_end() -> None:
+    async def main() -> None:
+        process = Process("worker")
+        process.start(tick("a"))
+        await asyncio.sleep(1.5)
+        process.pause()
+
+    run(main())
+    assert seen == [("a", 1.0), "left a", "a ends with CancelledError", "finally of a"]
+
+
+def test_tasks_made_past_the_loop_die_with_their_process() -> None:
+    async def main() -> None:
+        process = Process("worker")
+
+        async def work() -> None:
+            stray = asyncio.Task(tick("stray"))
+            ready = asyncio.Task(tick("ready"))
+            await asyncio.sleep(0)
+            await asyncio.gather(stray, ready)
+
+        process.start(work())
+        await asyncio.sleep(0.5)
+        process.start(work())
+        await asyncio.sleep(0)
+        process.kill()
+        assert loop().pending_tasks() == [asyncio.current_task()]
+        await asyncio.sleep(5)
+        gc.collect()
+        assert seen == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_task_factory_works_with_processes(legacy: bool) -> None:
+    def old(loop: Any, coro: Any) -> Any:
+        return asyncio.Task(coro, loop=loop)
+
+    def new(loop: Any, coro: Any, **options: Any) -> Any:
+        return asyncio.Task(coro, loop=loop, **options)
+
+    async def main() -> None:
+        process = Process("worker")
+        loop().set_task_factory(new)
+
+        async def work() -> None:
+            if legacy:
+                loop().set_task_factory(old)
+            asyncio.create_task(tick("child"))  # noqa: RUF006 - the loop keeps it
+            await tick("parent")
+
+        process.start(work())
+        await asyncio.sleep(1.5)
+        process.kill()
+        await asyncio.sleep(5)
+        assert seen == [("parent", 1.0), ("child", 1.0)]
+
+    run(main())
+
+
+def test_a_process_needs_a_loop_in_virtual_time() -> None:
+    async def main() -> None:
+        with pytest.raises(UsageError, match="needs a VirtualLoop"):
+            Process("worker")
+
+    asyncio.run(main())
+    with pytest.raises(UsageError, match="needs a VirtualLoop"):
+        Process("worker")
+
+
+def test_a_process_says_its_state() -> None:
+    async def main() -> None:
+        process = Process("worker")
+        for change in (process.pause, process.resume, process.kill):
+            seen.append(repr(process))
+            change()
+        seen.append(repr(process))
+
+    run(main())
+    states = ("running", "paused", "running", "killed")
+    assert seen == [f"<Process worker {each}>" for each in states]
+
+
+def test_a_skewed_clock_is_wrong_by_its_offset() -> None:
+    async def main() -> None:
+        clock = SkewedClock(VirtualClock(), 5.0)
+        seen = [clock.now()]
+        clock.offset = -3.0
+        await asyncio.sleep(1)
+        seen.append(clock.now())
+        assert seen == [EPOCH + 5.0, EPOCH - 2.0]
+
+    run(main())

@@ -1,0 +1,83 @@
+"""In-memory brokers for simulations: they use what the contract leaves open, or promise less.
+
+Nothing is random here: as in all of the broker, `Choose` decides.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from infinitic.errors import UsageError
+from infinitic_transports.memory.broker import DEFAULT_MAX_PAYLOAD, Broker
+from infinitic_transports.memory.choice import Choose
+from infinitic_transports.memory.pulsar_like import ACK_DURABILITY, RULES, PulsarLikeKeyed, PulsarLikeShared
+
+TICK = 1.0
+"""Seconds by which Pulsar may deliver a delayed message early."""
+
+
+class SeededBroker(Broker):
+    """A broker that keeps the contract, but may deliver delayed messages late."""
+
+    lateness: ClassVar[tuple[float, ...]] = (0.0, 0.001, 0.1, 1.0, 5.0)
+
+
+class PulsarLikeBroker(SeededBroker):
+    """A broker that does what Pulsar does, as an engine above the adapter for Pulsar sees it.
+
+    - Attempts are counted in the memory of the broker, and may be counted anew.
+    - After a consumer has left, the messages of a key may be out of order.
+    - An acknowledgement by an earlier holder settles the message, also if another one has it now.
+    - A delayed message may come a tick early.
+    - After a crash of the broker, messages that were acknowledged may come again: `give_back`.
+    """
+
+    shared = PulsarLikeShared
+    keyed = PulsarLikeKeyed
+    rules = RULES
+    ack_durability = ACK_DURABILITY
+    lateness = (*SeededBroker.lateness, -TICK)
+
+    def give_back(self, seconds: float, now: float) -> int:
+        """Deliver messages again that were acknowledged, as after a crash of the broker.
+
+        They come in the order of their acknowledgements, with attempts counted from 1, and wait
+        behind what waits already. They are given back once.
+
+        Args:
+            seconds: how long ago they were acknowledged, at most.
+            now: seconds since the Unix epoch.
+
+        Returns:
+            How many there are.
+        """
+        now = self._advance(now)
+        count = 0
+        for topic in self._topics.values():
+            for subscription in topic.durable.values():
+                if isinstance(subscription, PulsarLikeShared | PulsarLikeKeyed):
+                    count += subscription.acknowledged.give_back(subscription, now - seconds)
+        return count
+
+
+def make_broker(profile: str, *, choose: Choose | None, max_payload: int = DEFAULT_MAX_PAYLOAD) -> Broker:
+    """Make a broker of a profile.
+
+    Args:
+        profile: "fifo": the oldest message comes first. "seeded": what the contract leaves open is
+            chosen. "pulsar": as "seeded", and what Pulsar does worse happens too.
+        choose: see `Choose`. The profile "fifo" does not use it.
+        max_payload: how many bytes a body may have.
+
+    Raises:
+        UsageError: there is no such profile.
+    """
+    match profile:
+        case "fifo":
+            return Broker(max_payload=max_payload)
+        case "seeded":
+            return SeededBroker(max_payload=max_payload, choose=choose)
+        case "pulsar":
+            return PulsarLikeBroker(max_payload=max_payload, choose=choose)
+        case _:
+            raise UsageError(f"There is no profile {profile!r} of the in-memory broker: fifo, seeded, pulsar")
