@@ -159,27 +159,36 @@ def test_bad_input_is_one_sentence(
 
 
 def test_ctrl_c_ends_it_at_once_with_what_it_has_found(trips: Path) -> None:
-    add_function(trips, "\nasync def simulate_for_ever(sim):\n    while True: pass\n")
-    notes = trips.parent / "notes.json"
-    arguments = ["trips.py", "--seeds", "60", "--jobs", "2", "--faults", "none", "--resume", str(notes)]
+    add_function(
+        trips,
+        "\nasync def simulate_quick(sim):\n    open('ran', 'a').write('x')\n"
+        "\nasync def simulate_for_ever(sim):\n    while True: pass\n",
+    )
     process = subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*COMMAND, "trips.py", "--seeds", "80", "--jobs", "2", "--faults", "none"],
         cwd=trips.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    deadline = time.monotonic() + LIMIT
-    # The other process runs all that does not run for ever.
-    while not (notes.exists() and json.loads(notes.read_bytes())["state"]["coverage"]["runs"] >= 20):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        os.sched_yield()
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=LIMIT)
+    try:
+        deadline = time.monotonic() + LIMIT
+        ran = trips.parent / "ran"
+        # One process is held for ever. The other one runs the seeds of the other functions.
+        while not (ran.exists() and ran.stat().st_size >= 15):
+            assert time.monotonic() < deadline
+            assert process.poll() is None, process.communicate()
+            os.sched_yield()
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=LIMIT)
+    finally:
+        process.kill()
+        process.wait()
     assert (process.returncode, errors) == (130, "Interrupted.\n")
-    assert "of 3 functions" in output.splitlines()[-1]
+    last = output.splitlines()[-1]
+    assert "seeds of 4 functions" in last
+    assert int(last.split()[0]) >= 14
 
 
 def test_a_campaign_goes_on_where_it_was_interrupted(trips: Path) -> None:

@@ -28,8 +28,12 @@ def _render_coverage(conclusion: Conclusion) -> list[RenderableType]:
     for title, counts in (("fault", faults), ("invariant", conclusion.evaluated)):
         if counts:
             shown += [_make_counts(title, counts), make_line("")]
-    if conclusion.branches:
-        shown += [make_line(f"{format_count(len(conclusion.branches), 'branch')} of the engines reached")]
+    reached, left = len(conclusion.branches), conclusion.branches_left
+    if reached:
+        shown.append(
+            make_line(f"{reached} of {reached + len(left)} branches of the engines were reached. Not reached:")
+        )
+        shown += [*(make_line(f"  {name}") for name in left), make_line("")]
     return shown
 
 

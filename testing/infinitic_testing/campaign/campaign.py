@@ -21,7 +21,7 @@ SEEDS_AT_ONCE = 10
 """How many seeds of one function a process is asked for at once."""
 
 ONE_IN = 20
-"""One run in so many is made once more, in another process."""
+"""One run in so many is made once more, in another process. One in so many is watched."""
 
 MOST_EXPLAINED = 10
 """How many kinds of failures are made small. Further kinds are only listed."""
@@ -130,7 +130,7 @@ class Campaign:
                 number += 1
 
     async def _run_chunks(self) -> None:
-        async with Child(seed_seconds=self._seed_seconds) as child:
+        async with Child(seed_seconds=self._seed_seconds, watch_one_in=ONE_IN) as child:
             for chunk in self._chunks:
                 if chunk.number in self.state.done or chunk.function in self._broken:
                     continue
@@ -190,12 +190,13 @@ class Campaign:
     async def _repeat_runs(self) -> None:
         """Make some runs once more, in a process with another heap and another hash seed."""
         async with (
-            Child(hash_seed=1, junk=JUNK, seed_seconds=self._seed_seconds) as other,
+            Child(hash_seed=1, junk=JUNK, seed_seconds=self._seed_seconds, watch_one_in=1) as other,
             Child(junk=JUNK // 2, seed_seconds=self._seed_seconds) as third,
         ):
             while (report := await self._repeats.get()) is not None:
                 again = await run_in_process(other, report.function, report.seed, self._order.setting)
                 self.state.coverage.repeated += 1
+                self.state.coverage.branches |= again.branches
                 if is_same_run(report, again):
                     continue
                 without = await run_in_process(third, report.function, report.seed, self._order.setting)

@@ -14,10 +14,12 @@ import random
 import signal
 import sys
 from collections.abc import Iterator
-from typing import BinaryIO
+
+from msgspec.structs import replace
 
 from infinitic.errors import UsageError
-from infinitic_testing.campaign.functions import find_function
+from infinitic_testing.campaign.branches import BranchRecorder
+from infinitic_testing.campaign.functions import SimFunction, find_function
 from infinitic_testing.campaign.messages import (
     ChildReply,
     ChildRequest,
@@ -31,6 +33,7 @@ from infinitic_testing.campaign.messages import (
     encode,
 )
 from infinitic_testing.campaign.running import run_seed
+from infinitic_testing.campaign.seed_report import SeedReport
 from infinitic_testing.campaign.smaller import shrink_seed
 
 _junk: list[object] = []
@@ -42,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--junk", type=int, default=0, help="how many objects to allocate first")
     parser.add_argument("--seed-seconds", type=float, default=120.0, help="how long a seed may take")
+    parser.add_argument("--watch-one-in", type=int, default=0, help="watch the branches of one run in so many")
     options = parser.parse_args()
     # Ctrl-C reaches all processes of a terminal. The campaign ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -50,7 +54,11 @@ def main() -> None:
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
     _fill_heap(options.junk)
-    _serve(sys.stdin.buffer, replies, options.seed_seconds)
+    answering = Answering(options.seed_seconds, options.watch_one_in)
+    for line in sys.stdin.buffer:
+        for reply in answering.answer(decode_request(line)):
+            replies.write(encode(reply) + b"\n")
+            replies.flush()
 
 
 def _fill_heap(count: int) -> None:
@@ -60,33 +68,54 @@ def _fill_heap(count: int) -> None:
     del _junk[:: generator.randrange(2, 5)]
 
 
-def _serve(requests: BinaryIO, replies: BinaryIO, seed_seconds: float) -> None:
-    for line in requests:
-        for reply in _answer(decode_request(line), seed_seconds):
-            replies.write(encode(reply) + b"\n")
-            replies.flush()
+class Answering:
+    """Answers requests.
 
+    Args:
+        seed_seconds: how long a run may take, in real seconds.
+        watch_one_in: watch the branches of one run in so many. 0: of none.
+    """
 
-def _answer(request: ChildRequest, seed_seconds: float) -> Iterator[ChildReply]:
-    try:
-        function = find_function(request.function)
-        match request:
-            case RunSeeds():
-                for seed in request.seeds:
-                    yield SeedBegan(seed)
-                    # Code that never waits would hold this process for ever.
-                    faulthandler.dump_traceback_later(seed_seconds, exit=True)
-                    report = run_seed(function, seed, request.setting, name=request.function)
-                    faulthandler.cancel_dump_traceback_later()
-                    yield SeedEnded(report)
-            case ShrinkSeed():
-                small = shrink_seed(function, request.seed, request.setting, request.failure, name=request.function)
-                if small is not None:
-                    yield small
-    except UsageError as error:
-        yield RequestFailed(str(error))
-        return
-    yield RequestDone()
+    def __init__(self, seed_seconds: float, watch_one_in: int) -> None:
+        self._seed_seconds = seed_seconds
+        self._watch_one_in = watch_one_in
+        self._recorder = BranchRecorder() if watch_one_in else None
+        self._runs = 0
+
+    def answer(self, request: ChildRequest) -> Iterator[ChildReply]:
+        """Do what is asked, and tell what came of it."""
+        try:
+            function = find_function(request.function)
+            match request:
+                case RunSeeds():
+                    for seed in request.seeds:
+                        yield SeedBegan(seed)
+                        yield SeedEnded(self._run(function, seed, request))
+                case ShrinkSeed():
+                    small = shrink_seed(function, request.seed, request.setting, request.failure, name=request.function)
+                    if small is not None:
+                        yield small
+        except UsageError as error:
+            yield RequestFailed(str(error))
+            return
+        yield RequestDone()
+
+    def _run(self, function: SimFunction, seed: int, request: RunSeeds) -> SeedReport:
+        # Code that never waits would hold this process for ever.
+        faulthandler.dump_traceback_later(self._seed_seconds, exit=True)
+        recorder = self._recorder if self._watch_one_in and self._runs % self._watch_one_in == 0 else None
+        self._runs += 1
+        if recorder is None:
+            report = run_seed(function, seed, request.setting, name=request.function)
+        else:
+            recorder.start()
+            try:
+                report = run_seed(function, seed, request.setting, name=request.function)
+            finally:
+                recorder.stop()
+            report = replace(report, branches=recorder.take_new())
+        faulthandler.cancel_dump_traceback_later()
+        return report
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import msgspec
 
+from infinitic_testing.campaign.branches import list_branches
 from infinitic_testing.campaign.campaign import CampaignState
 from infinitic_testing.campaign.found_failure import FoundFailure
 from infinitic_testing.campaign.order import CampaignOrder
@@ -33,7 +34,8 @@ class Conclusion(msgspec.Struct):
         fired: how often each fault happened.
         never_fired: the faults that could have happened, and did not.
         evaluated: how often each invariant was checked.
-        branches: the branches of the engines that were reached.
+        branches: the branches of the engines that were reached, of the runs that were watched.
+        branches_left: the branches that were not reached.
         problems: what is wrong with the campaign itself, one sentence each.
         failures: the kinds of failures.
     """
@@ -53,6 +55,7 @@ class Conclusion(msgspec.Struct):
     never_fired: list[str]
     evaluated: dict[str, int]
     branches: list[str]
+    branches_left: list[str]
     problems: list[str]
     failures: list[FoundFailure]
 
@@ -86,6 +89,7 @@ def conclude_campaign(state: CampaignState, order: CampaignOrder, *, interrupted
         never_fired=never_fired,
         evaluated=dict(sorted(coverage.evaluated.items())),
         branches=sorted(coverage.branches),
+        branches_left=sorted(set(list_branches().values()) - coverage.branches),
         problems=problems,
         failures=state.failures,
     )

@@ -48,12 +48,15 @@ class Child:
         hash_seed: decides the order of sets of texts. Workers have 0, so seeds run with 0.
         junk: how many objects the process allocates first, so that its heap is another one.
         seed_seconds: how long a seed may take, in real seconds.
+        watch_one_in: watch the branches of one run in so many. 0: of none.
     """
 
-    def __init__(self, *, hash_seed: int = 0, junk: int = 0, seed_seconds: float = 120.0) -> None:
+    def __init__(
+        self, *, hash_seed: int = 0, junk: int = 0, seed_seconds: float = 120.0, watch_one_in: int = 0
+    ) -> None:
         self._command = [
             *(sys.executable, "-m", "infinitic_testing.campaign.child"),
-            *("--junk", str(junk), "--seed-seconds", str(seed_seconds)),
+            *("--junk", str(junk), "--seed-seconds", str(seed_seconds), "--watch-one-in", str(watch_one_in)),
         ]
         self._hash_seed = hash_seed
         self._seed_seconds = seed_seconds
