@@ -175,6 +175,10 @@ class WorkflowLoop(HomeLoop):
         self.now = 0.0
         self.dead = False
         self.runs_inline = False  # while a function of `inline` runs
+        adopt: Callable[[WorkflowLoop], object] | None
+        adopt = getattr(asyncio._get_running_loop(), "adopt_workflow", None)  # in a simulation
+        if adopt is not None:
+            adopt(self)
 
     def run_ready(self) -> None:
         """Run until nothing is ready.

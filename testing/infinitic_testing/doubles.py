@@ -9,6 +9,8 @@ from unittest.mock import call
 
 from infinitic.definitions.service_contract import ServiceImplementation, contract_of, implementation_with
 from infinitic.errors import InfiniticError, UsageError
+from infinitic.runtime.service_executor.current_task import current_task
+from infinitic.worker.task_context import TaskContext
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,6 +34,9 @@ class MethodDouble(Generic[P, R]):
         ...
         assert flights.book.calls == [call("Paris"), call("Paris")]
 
+    In a simulation with faults, an attempt may be run again after a crash. It gets the same answer
+    as before, and counts as one call.
+
     Attributes:
         calls: the calls so far, one for each attempt, as `unittest.mock.call` objects.
 
@@ -43,6 +48,8 @@ class MethodDouble(Generic[P, R]):
         self._name = name
         self._answers: list[Callable[..., Any]] = []
         self._given = 0
+        # Which answer an attempt got, by the attempt.
+        self._numbers: dict[tuple[str, int, int], int] = {}
         self.calls: list[Any] = []
 
     def returns(self, value: R) -> Self:
@@ -81,15 +88,30 @@ class MethodDouble(Generic[P, R]):
         return self
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.calls.append(call(*args, **kwargs))
+        attempt = _find_attempt()
+        number = None if attempt is None else self._numbers.get(attempt)
+        if number is None:
+            self.calls.append(call(*args, **kwargs))
+            number = self._given
+            self._given += bool(self._answers)
+            if attempt is not None:
+                self._numbers[attempt] = number
         if not self._answers:
             raise UnexpectedCall(
                 f"{self._name} was called, but it has no answer: add .returns(…), .raises(…) or .runs(…)"
             )
-        answer = self._answers[min(self._given, len(self._answers) - 1)]
-        self._given += 1
+        answer = self._answers[min(number, len(self._answers) - 1)]
         value = answer(*args, **kwargs)
         return await value if asyncio.iscoroutine(value) else value
+
+
+def _find_attempt() -> tuple[str, int, int] | None:
+    """What all runs of the attempt that runs now have in common. None: no attempt runs."""
+    current = current_task.get(None)
+    context = None if current is None else current.context
+    if not isinstance(context, TaskContext):
+        return None
+    return context.task_id, context.retry_sequence, context.retry_index
 
 
 class ServiceDouble:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import infinitic
 from infinitic.client.client import Client
@@ -39,6 +39,9 @@ from infinitic_testing.kept_instances import KeptInstances
 from infinitic_testing.loop import VirtualLoop, run
 from infinitic_testing.steps import Step
 from infinitic_transports.memory import InMemoryTransport
+
+if TYPE_CHECKING:
+    from infinitic_testing.cluster.cluster import Cluster
 
 T = TypeVar("T")
 
@@ -120,8 +123,12 @@ class Simulation:
             size = DEFAULT_CACHE_SIZE if cache_size is None else cache_size
             self.system = SingleWorker(seed=seed, cache_size=size, codec=codec)
         else:
-            # Replaced by several workers as soon as processes and network are there.
-            raise UsageError("Faults and profiles are not there yet")
+            # Imported here: plain simulations need nothing of it.
+            from infinitic_testing.cluster.cluster import Cluster
+
+            self.system = Cluster(
+                choices=self.choices, plan=self.plan, profile=kind, cache_size=cache_size, codec=codec
+            )
         self._kept = KeptInstances(self.system.database, self.system.find_specs)
 
     def _draw_profile(self) -> str:
@@ -155,6 +162,15 @@ class Simulation:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
+            await self._end(exc)
+        except Exception as error:
+            self._note_options(error)
+            raise
+        if isinstance(exc, Exception):
+            self._note_options(exc)
+
+    async def _end(self, exc: BaseException | None) -> None:
+        try:
             if exc is None:
                 await self.system.settle()
                 await self.check_replay()
@@ -163,6 +179,27 @@ class Simulation:
             raise
         finally:
             await self.system.close(exc)
+
+    def _note_options(self, error: Exception) -> None:
+        """Let an error say which run it happened in. A plain simulation is always the same run."""
+        if not self.is_plain:
+            fired = ", ".join(f"{name} {count}" for name, count in sorted(self.plan.fired.items())) or "none"
+            error.add_note(f"In {self!r}. Faults that happened: {fired}")
+
+    def __repr__(self) -> str:
+        seed, faults, profile = self.options["seed"], str(self.options["faults"]), self.options["profile"]
+        return f"Simulation({seed=!r}, {faults=!r}, {profile=!r})"
+
+    @property
+    def cluster(self) -> Cluster:
+        """The workers, processes and network of a simulation with several workers.
+
+        Raises:
+            UsageError: this simulation has neither faults nor a profile, and so one worker.
+        """
+        if isinstance(self.system, SingleWorker):
+            raise UsageError("This simulation has one worker: sim.cluster exists only with faults or a profile")
+        return cast("Cluster", self.system)
 
     @property
     def worker(self) -> Worker:

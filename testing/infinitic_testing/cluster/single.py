@@ -50,8 +50,11 @@ class SingleWorker(System):
             on_stall=self._on_stall,
         )
         self.client = self.worker.client
-        self.stalled = self.worker.stalled
         self._stack = AsyncExitStack()
+
+    @property
+    def stalled(self) -> Mapping[str, InfiniticError]:
+        return self.worker.stalled
 
     def _on_stall(self, workflow_id: str, fault: InfiniticError) -> None:
         self.client.give_up(workflow_id, fault)

@@ -31,7 +31,6 @@ class System(ABC):
         storage: a direct connection to the storage.
         database: what the storage keeps.
         client: the client of the test.
-        stalled: the instances that have stalled so far, by id, and why.
     """
 
     clock: Clock
@@ -39,12 +38,16 @@ class System(ABC):
     storage: Storage
     database: Database
     client: Client
-    stalled: Mapping[str, InfiniticError]
 
     @property
     def broker(self) -> Broker:
         """The broker of all workers."""
         return self.transport.broker
+
+    @property
+    @abstractmethod
+    def stalled(self) -> Mapping[str, InfiniticError]:
+        """The instances that have stalled so far, by id, and why."""
 
     @abstractmethod
     def add_service(self, implementation: object, **options: Any) -> None:

@@ -43,6 +43,7 @@ CATALOG: Mapping[str, str] = MappingProxyType(
         "stops": "a worker is stopped in good order, and perhaps killed while it drains",
         "pauses": "a worker stands still for longer than the broker waits, and then goes on",
         "rolling-restarts": "all workers are replaced, one after the other",
+        "old-code": "some workers lack the newest version of a workflow, if a test adds several",
         "clock-skew": "the clock of a worker is wrong, or jumps",
         "slow-tasks": "a task takes much longer than usual",
         # What others send.

@@ -8,13 +8,15 @@ await never comes, logging is off, and `current_process` is a dead process.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 import warnings
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from contextvars import Context
-from typing import Any
+from types import AsyncGeneratorType
+from typing import Any, cast
 
 from infinitic_testing.loop.owners import OWNER, Holder, Owner
 
@@ -68,25 +70,40 @@ def _ignore(report: object) -> None:
 
 
 def _end(coroutine: object, context: Context) -> None:
-    """Close a coroutine and those that it awaits."""
-    chain: list[Any] = []
-    step: Any = coroutine
-    while step is not None:
-        chain.append(step)
-        step = getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None) or getattr(step, "ag_await", None)
-    for each in chain:
-        close: Callable[[], object] | None = getattr(each, "close", None)
-        for _ in range(_TRIES):
-            if close is None or not _is_suspended(each):
-                break
+    """Close a coroutine and those that it awaits, the innermost one first.
+
+    Clean-up may await something new: then that is closed in the next round.
+    """
+    left: list[Any] = [coroutine]
+    for _ in range(_TRIES):
+        chain: dict[int, Any] = {}
+        for start in left:
+            step: Any = start
+            while step is not None and id(step) not in chain:
+                chain[id(step)] = step
+                step = _find_awaited(step)
+        left = [each for each in chain.values() if _is_suspended(each)]
+        if not left:
+            return
+        for each in reversed(left):
             try:
-                context.run(close)
+                context.run(each.close)
             except KeyboardInterrupt:
                 raise
             except BaseException:  # noqa: BLE001 - its process is dead: nobody hears of it
                 pass
-        else:
-            _undying.append(each)
+    _undying.extend(left)
+
+
+def _find_awaited(step: object) -> object:
+    """Find what a coroutine or generator awaits. None: nothing that could be closed."""
+    for attribute in ("cr_await", "gi_yieldfrom", "ag_await"):
+        if (found := getattr(step, attribute, None)) is not None:
+            return cast("object", found)
+    if type(step).__name__ in ("async_generator_asend", "async_generator_athrow"):
+        # A step of an asynchronous generator does not say whose step it is.
+        return next((each for each in gc.get_referents(step) if isinstance(each, AsyncGeneratorType)), None)
+    return None
 
 
 def _is_suspended(coroutine: Any) -> bool:

@@ -82,6 +82,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Returns true for a task that a `DeadlockError` does not list."""
         self.look_at_calls: Callable[[FrameType, str, Any], object] | None = None
         """Called for each call that workflow code makes, with the arguments of `sys.setprofile`."""
+        self.adopt_workflow: Callable[[Any], object] | None = None
+        """Called with the loop of each workflow instance that comes into memory."""
         self.max_steps_per_instant = max_steps_per_instant
         self._now = 0.0
         # How many callbacks ran at this instant.

@@ -1,0 +1,156 @@
+"""What a test has added to a simulation: services and versions of workflows, for any worker."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from infinitic.codec.payloads import PayloadCodec, make_coder
+from infinitic.definitions.service_contract import ServiceImplementation, implementation_of
+from infinitic.definitions.services import check_timeout
+from infinitic.definitions.workflow_spec import WorkflowSpec
+from infinitic.worker.hosted import Hosted
+from infinitic.worker.hosting import make_instance, read_version
+from infinitic.worker.worker import DEFAULT_CONCURRENCY, Worker
+from infinitic_testing.cluster.layouts import Role, Seat
+from infinitic_testing.cluster.slow_tasks import SlowTasks
+from infinitic_testing.cluster.system import Versions
+
+
+class Added(ABC):
+    """Something that was added. It can be hosted by any number of workers."""
+
+    @abstractmethod
+    def host(self, worker: Worker, seat: Seat, roles: frozenset[Role]) -> None:
+        """Host it on a worker.
+
+        Args:
+            worker: a new one, or one that runs.
+            seat: of this worker.
+            roles: which parts of it the worker hosts.
+        """
+
+
+class AddedService(Added):
+    """A service. An instance is shared by all workers; of a class, each worker makes its own.
+
+    Args:
+        implementation: the instance, class, or factory.
+        slow_tasks: makes tasks slow.
+        options: as for `Worker.add_service`.
+    """
+
+    def __init__(self, implementation: object, slow_tasks: SlowTasks, options: Mapping[str, Any]) -> None:
+        self._implementation = implementation
+        self._slow_tasks = slow_tasks
+        self._options = options
+
+    def host(self, worker: Worker, seat: Seat, roles: frozenset[Role]) -> None:
+        if Role.SERVICE not in roles:
+            return
+        service = self._implementation
+        if not isinstance(service, ServiceImplementation):
+            timeout = check_timeout("attempt_timeout of a service", self._options.get("attempt_timeout"))
+            service = implementation_of(
+                make_instance(service), retry=self._options.get("retry"), attempt_timeout=timeout
+            )
+        worker.add_service(
+            self._slow_tasks.apply(service), concurrency=self._options.get("concurrency", DEFAULT_CONCURRENCY)
+        )
+
+
+class AddedWorkflow(Added):
+    """Versions of one or several workflows.
+
+    Args:
+        versions: all of them.
+        older: without the newest version of each workflow: what workers with old code host.
+        engines: the names of those workflows that were not added before.
+        options: as for `Worker.add_workflow`.
+    """
+
+    def __init__(
+        self, versions: Versions, older: Versions, engines: Collection[str], options: Mapping[str, Any]
+    ) -> None:
+        self._versions = versions
+        self._older = older
+        self._engines = engines
+        self._options = options
+
+    @property
+    def has_older(self) -> bool:
+        """True if workers with old code host something else than others."""
+        return len(self._older) < len(self._versions)
+
+    def host(self, worker: Worker, seat: Seat, roles: frozenset[Role]) -> None:
+        versions = self._older if seat.has_old_code else self._versions
+        options = dict(self._options)
+        if seat.settings.concurrency is not None:
+            options["concurrency"] = min(seat.settings.concurrency, options.get("concurrency", DEFAULT_CONCURRENCY))
+        if Role.CODE in roles and versions:
+            worker.add_workflow_executor(*versions, **options)
+        if Role.ENGINE in roles:
+            for name in self._engines:
+                worker.add_workflow_state_engine(name, **options)
+
+
+class Catalog:
+    """Everything that was added so far, in order.
+
+    Args:
+        codec: encodes payloads.
+        slow_tasks: makes tasks slow.
+    """
+
+    def __init__(self, codec: PayloadCodec | Sequence[PayloadCodec] | None, slow_tasks: SlowTasks) -> None:
+        self._slow_tasks = slow_tasks
+        self._hosted = Hosted(make_coder(codec))
+        self._added: list[Added] = []
+
+    def __len__(self) -> int:
+        return len(self._added)
+
+    def __iter__(self) -> Iterator[tuple[int, Added]]:
+        return iter(enumerate(self._added))
+
+    def add_service(self, implementation: object, options: Mapping[str, Any]) -> Added:
+        """Check and remember a service. Errors are those of `Worker.add_service`."""
+        checked: dict[str, Any] = {
+            "concurrency": DEFAULT_CONCURRENCY,
+            "retry": None,
+            "attempt_timeout": None,
+            **options,
+        }
+        self._hosted.add_service(implementation, **checked)
+        return self._remember(AddedService(implementation, self._slow_tasks, options))
+
+    def add_workflow(self, versions: Versions, options: Mapping[str, Any]) -> Added:
+        """Check and remember workflows. Errors are those of `Worker.add_workflow`."""
+        checked: dict[str, Any] = {"concurrency": DEFAULT_CONCURRENCY, "retention": None, **options}
+        known = set(self._hosted.code)
+        names = self._hosted.add_versions(versions, replay_check=None, **checked)
+        return self._remember(AddedWorkflow(versions, _leave_newest_out(versions), sorted(names - known), options))
+
+    def find_specs(self, workflow: str) -> Mapping[int, WorkflowSpec]:
+        """Return the versions of a workflow that were added, by its name."""
+        return self._hosted.versions_of(workflow)
+
+    def _remember(self, added: Added) -> Added:
+        self._added.append(added)
+        return added
+
+
+def _leave_newest_out(versions: Versions) -> Versions:
+    """Return the versions without the newest one of each workflow. A single version stays."""
+    specs = [read_version(version) for version in versions]
+    newest = dict[str, int]()
+    oldest = dict[str, int]()
+    for spec in specs:
+        newest[spec.name] = max(spec.version, newest.get(spec.name, spec.version))
+        oldest[spec.name] = min(spec.version, oldest.get(spec.name, spec.version))
+    return [
+        version
+        for version, spec in zip(versions, specs, strict=True)
+        if spec.version != newest[spec.name] or newest[spec.name] == oldest[spec.name]
+    ]
