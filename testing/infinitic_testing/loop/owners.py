@@ -11,17 +11,22 @@ from collections.abc import Callable
 from contextvars import Context, ContextVar
 from typing import Any, Protocol
 
+# No process has more.
+_MOST_TASKS = 1e9
+
 
 class Holder(Protocol):
     """What the loop knows of a process.
 
     Attributes:
         name: the name of the process.
+        number: its number among those of its loop, from 1.
         runs: False while it is paused, and after it was killed.
         is_alive: False after it was killed.
     """
 
     name: str
+    number: int
     runs: bool
     is_alive: bool
 
@@ -41,13 +46,15 @@ class Owner:
     Attributes:
         number: the number of the task, in the order of creation, from 1.
         process: the process of the task. None: it is in none.
+        mark: both numbers in one, for traces.
     """
 
-    __slots__ = ("number", "process")
+    __slots__ = ("mark", "number", "process")
 
     def __init__(self, number: int, process: Holder | None) -> None:
         self.number = number
         self.process = process
+        self.mark = float(number) if process is None else process.number * _MOST_TASKS + number
 
 
 OWNER: ContextVar[Owner | None] = ContextVar("OWNER", default=None)

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextvars import Context, copy_context
 from typing import Any, NoReturn, TypeVar
 
 from infinitic.errors import UsageError
-from infinitic_testing.loop.owners import OWNER, Owner
+from infinitic_testing.loop.owners import OWNER
 from infinitic_testing.loop.remains import close_remains
 from infinitic_testing.loop.virtual import VirtualLoop
 
@@ -40,6 +39,8 @@ class Process:
         if not isinstance(running, VirtualLoop):
             raise UsageError("A Process needs a VirtualLoop that runs, or one as its argument `loop`")
         self.name = name
+        self.number = 0
+        """Its number among the processes of the loop, from 1. Read only."""
         self.runs = True
         """False while it is paused, and after it was killed. Read only."""
         self.is_alive = True
@@ -71,12 +72,7 @@ class Process:
         if not self.is_alive:
             coro.close()
             raise UsageError(f"The process {self.name!r} was killed: make a new one")
-        context = copy_context()
-        context.run(OWNER.set, Owner(0, self))
-        self._loop.number_context(context)
-        task = _MainTask(coro, self, self._loop, name, context)
-        self._loop.add_task(task, self)
-        return task
+        return self._loop.start_task(coro, self, name)
 
     def on_kill(self, callback: Callable[[], object]) -> None:
         """Add a function that `kill` calls, in the order of adding. It must not raise.
@@ -145,22 +141,6 @@ class Process:
     def __repr__(self) -> str:
         state = "paused" if self.is_paused else "running" if self.is_alive else "killed"
         return f"<Process {self.name} {state}>"
-
-
-class _MainTask(asyncio.Task[T]):
-    """A task whose waiters can be cancelled, although the process of the task is dead."""
-
-    def __init__(
-        self, coro: Coroutine[Any, Any, T], process: Process, loop: VirtualLoop, name: str | None, context: Context
-    ) -> None:
-        super().__init__(coro, loop=loop, name=name, context=context)
-        self._process = process
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        if self._process.is_alive:
-            return super().cancel(msg)
-        # The code of the task cannot run any more.
-        return asyncio.Future[T].cancel(self, msg)
 
 
 def current_process() -> Process | None:

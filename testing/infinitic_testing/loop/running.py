@@ -7,12 +7,19 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from infinitic.errors import UsageError
+from infinitic_testing.choices import Choices
 from infinitic_testing.loop.virtual import OnDeadlock, VirtualLoop
 
 T = TypeVar("T")
 
 
-def run(main: Coroutine[Any, Any, T], *, on_deadlock: OnDeadlock | None = None) -> T:
+def run(
+    main: Coroutine[Any, Any, T],
+    *,
+    choices: Choices | None = None,
+    trace: bool = False,
+    on_deadlock: OnDeadlock | None = None,
+) -> T:
     """Run a coroutine in a fresh `VirtualLoop`, and return its result.
 
     At the end, the remaining tasks are cancelled in the order of their creation. Then asynchronous
@@ -20,6 +27,8 @@ def run(main: Coroutine[Any, Any, T], *, on_deadlock: OnDeadlock | None = None) 
 
     Args:
         main: what to run.
+        choices: chooses the order in which callbacks run, see `VirtualLoop`.
+        trace: True: the loop keeps a digest of all steps, see `VirtualLoop.trace_digest`.
         on_deadlock: explains a deadlock, see `VirtualLoop`.
 
     Raises:
@@ -30,7 +39,7 @@ def run(main: Coroutine[Any, Any, T], *, on_deadlock: OnDeadlock | None = None) 
     if asyncio._get_running_loop() is not None:
         main.close()
         raise UsageError("run() does not work while an event loop runs: await the coroutine instead")
-    loop = VirtualLoop(on_deadlock=on_deadlock)
+    loop = VirtualLoop(choices=choices, trace=trace, on_deadlock=on_deadlock)
     try:
         try:
             return loop.run_until_complete(main)

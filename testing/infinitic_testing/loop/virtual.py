@@ -17,14 +17,18 @@ from heapq import heapify, heappop, heappush
 from itertools import count, islice
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
-from weakref import WeakKeyDictionary
 
 from infinitic.errors import InfiniticError, UsageError
+from infinitic_testing.choices import Choices
 from infinitic_testing.loop.errors import DeadlockError, LivelockError
+from infinitic_testing.loop.garbage import GarbageSchedule
 from infinitic_testing.loop.owners import OWNER, Holder, Owner, find_context, find_current_process, find_process
 from infinitic_testing.loop.refusals import NO_THREADS, explain_refusal, refuse_methods
 from infinitic_testing.loop.remains import silence
 from infinitic_testing.loop.reports import MAX_LISTED, describe_task, format_list
+from infinitic_testing.loop.stepping import Stepping
+from infinitic_testing.loop.tasks import NumberedTask, OrderedWeakSet, never_log_destroy
+from infinitic_testing.loop.trace import Trace
 from infinitic_testing.tracebacks import make_traceback
 
 T = TypeVar("T")
@@ -40,19 +44,6 @@ class _VirtualTimer(asyncio.TimerHandle):
     wakes: bool
 
 
-class _OrderedWeakSet(WeakKeyDictionary[T, Holder | None]):
-    """A weak set in order of creation. The sets of asyncio have another order in each run.
-
-    It also knows the process of each item.
-    """
-
-    def add(self, item: T) -> None:
-        self[item] = find_current_process()
-
-    def discard(self, item: T) -> None:
-        self.pop(item, None)
-
-
 class VirtualLoop(asyncio.BaseEventLoop):
     """An asyncio event loop whose time begins at 0.0 seconds and moves only when nothing can run.
 
@@ -60,6 +51,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     creation. A timer at `math.inf` never fires, and the loop does not wait for it.
 
     Args:
+        choices: chooses which of the callbacks that can run is next. None: the oldest.
+        trace: True: keep a digest of all steps, see `trace_digest`.
         on_deadlock: called when nothing can run and no timer is left. It explains why: its text
             is added to the message of the `DeadlockError`. If it returns an exception, this also
             becomes the ``__cause__``.
@@ -75,7 +68,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
         def _check_callback(self, callback: object, method: str) -> None: ...
         def _check_closed(self) -> None: ...
 
-    def __init__(self, *, on_deadlock: OnDeadlock | None = None, max_steps_per_instant: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        *,
+        choices: Choices | None = None,
+        trace: bool = False,
+        on_deadlock: OnDeadlock | None = None,
+        max_steps_per_instant: int = 1_000_000,
+    ) -> None:
         super().__init__()
         self.on_deadlock = on_deadlock
         self.is_internal: Callable[[asyncio.Task[Any]], bool] = _show_all
@@ -97,15 +97,19 @@ class VirtualLoop(asyncio.BaseEventLoop):
         # How many timers there are for which time moves.
         self._wake_sources = 0
         self._idle_waiters: deque[asyncio.Future[None]] = deque()
-        self._tasks: _OrderedWeakSet[asyncio.Task[Any]] = _OrderedWeakSet()
-        self._asyncgens = _OrderedWeakSet[object]()
+        self._tasks: OrderedWeakSet[asyncio.Task[Any]] = OrderedWeakSet()
+        self._asyncgens = OrderedWeakSet[object]()
         self._main: asyncio.Future[Any] | None = None
         self._thread = threading.get_ident()
         self._processes: list[Holder] = []
         self._numbers = count(1)
+        self._stepping = Stepping(self._ready)
         # True: callbacks know their owners, and each one is looked at before it runs.
         self._is_careful = False
         self._is_silent = False
+        self._garbage: GarbageSchedule | None = None
+        if choices is not None or trace:
+            self.make_repeatable(choices, trace=trace)
 
     def time(self) -> float:
         """Return the virtual time: seconds since the loop was made."""
@@ -151,33 +155,61 @@ class VirtualLoop(asyncio.BaseEventLoop):
             task = super().create_task(step, **options)
             self._tasks[task] = None
             return task
-        context: Context | None = options.get("context")
-        if context is None:
-            context = copy_context()
-        process = self.number_context(context)
-        if "context" in options:
-            task = super().create_task(step, **options)
+        context: Context | None = options.pop("context", None)
+        own = copy_context() if context is None else context
+        owner = Owner(next(self._numbers), find_process(own))
+        own.run(OWNER.set, owner)
+        if self.get_task_factory() is None:
+            self._check_closed()
+            task = NumberedTask(step, owner, loop=self, context=own, **options)
+        elif context is not None:
+            task = super().create_task(step, context=context, **options)
         else:
-            # The task copies this context. An old task factory takes none as an argument.
+            # The task copies this context. An old factory takes none as an argument.
             create = cast("Callable[..., asyncio.Task[T]]", super().create_task)
-            task = context.run(create, step, **options)
+            task = own.run(create, step, **options)
+        self._tasks[task] = owner.process
+        return task
+
+    def start_task(self, coro: Coroutine[Any, Any, T], process: Holder, name: str | None) -> asyncio.Task[T]:
+        """Start the first task of a process, or one more from outside. A `Process` calls this."""
+        context = copy_context()
+        owner = Owner(next(self._numbers), process)
+        context.run(OWNER.set, owner)
+        task = NumberedTask(coro, owner, loop=self, name=name, context=context)
         self._tasks[task] = process
         return task
 
-    def number_context(self, context: Context) -> Holder | None:
-        """Give the context of a new task the next number. Return the process of the task."""
-        process = find_process(context)
-        context.run(OWNER.set, Owner(next(self._numbers), process))
-        return process
+    def make_repeatable(self, choices: Choices | None, *, trace: bool = True) -> None:
+        """Put all that happens from now on into an order that depends on nothing but `choices`.
 
-    def add_task(self, task: asyncio.Task[Any], process: Holder | None) -> None:
-        """Remember a task that was not made by `create_task`.
+        Callbacks that a step makes ready are sorted, and tasks are hashed by their number. Do this
+        before the tasks are made. Garbage is collected at fixed steps until the loop is closed.
 
         Args:
-            task: a new one.
-            process: its process.
+            choices: chooses which of the callbacks that can run is next. None: the oldest.
+            trace: True: keep a digest of all steps, see `trace_digest`.
         """
-        self._tasks[task] = process
+        if self._garbage is None:
+            self._garbage = GarbageSchedule()
+        self._is_careful = True
+        self._stepping.choices = choices
+        self._stepping.is_canonical = True
+        if trace:
+            self._stepping.trace = Trace()
+
+    def trace_digest(self) -> str:
+        """Return a digest of all steps so far: the same for each run of the same seed.
+
+        It is also the same on other versions of Python, unless the program uses a part of asyncio
+        that takes more or fewer steps there.
+
+        Raises:
+            UsageError: the loop keeps no trace.
+        """
+        if self._stepping.trace is None:
+            raise UsageError("This loop keeps no trace: make it by VirtualLoop(trace=True)")
+        return self._stepping.trace.digest()
 
     def pending_tasks(self) -> list[asyncio.Task[Any]]:
         """Return the tasks that are not done, in the order of their creation.
@@ -199,7 +231,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def adopt(self, process: Holder) -> None:
         """Take care of a process. A `Process` calls this when it is made."""
         self._processes.append(process)
+        process.number = len(self._processes)
         self._is_careful = True
+        if self._stepping.trace is not None:
+            self._stepping.trace.add_text(process.name)
 
     def forget(self, process: Holder) -> list[object]:
         """Drop the timers of a process that was killed. It must keep all that is returned.
@@ -215,7 +250,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._timer_handle_cancelled(timer)
         tasks = [task for task, owner in self._list_tasks() if owner is process]
         for task in tasks:
-            _never_log_destroy(task)
+            never_log_destroy(task)
         generators = [each for each, owner in self._asyncgens.items() if owner is process]
         return [*(timer for _, _, timer in timers), *tasks, *generators]
 
@@ -242,9 +277,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def close(self) -> None:
         """Do as asyncio does. What is left of killed processes ends now, and nobody hears of it."""
+        if self.is_running() or self.is_closed():
+            # This raises the error of asyncio, or does nothing.
+            super().close()
+            return
         killed = [process for process in self._processes if not process.is_alive]
         self._processes.clear()
-        if killed and not self.is_running():
+        if killed:
             # What living tasks lost is reported now. Later, nothing is.
             gc.collect()
             self._is_silent = True
@@ -252,6 +291,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 for process in killed:
                     process.close_remains()
         super().close()
+        if self._garbage is not None:
+            self._garbage.end()
 
     def call_soon_threadsafe(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
@@ -297,7 +338,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._main = main = asyncio.ensure_future(future, loop=self)
         if main is not future:
             # As in asyncio: the caller cannot reach this task.
-            _never_log_destroy(main)
+            never_log_destroy(main)
         try:
             return super().run_until_complete(main)
         except (DeadlockError, LivelockError) as error:
@@ -324,25 +365,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if self._steps > self.max_steps_per_instant - 100:
             self._watch_for_livelock()
         if self._is_careful:
-            self._run_carefully(steps)
+            self._stepping.run(steps, self._now)
+            if self._garbage is not None:
+                self._garbage.take_steps(steps)
             return
         for _ in range(steps):
             handle = ready.popleft()
             if not handle._cancelled:
                 handle._run()
-
-    def _run_carefully(self, steps: int) -> None:
-        """Run some callbacks. Those of a process that does not run are held."""
-        ready = self._ready
-        for _ in range(steps):
-            handle = ready.popleft()
-            if handle._cancelled:
-                continue
-            owner: Owner | None = handle._context.get(OWNER)
-            if owner is not None and owner.process is not None and not owner.process.runs:
-                owner.process.hold(handle)
-                continue
-            handle._run()
 
     def _add_timer(
         self, when: float, callback: Any, args: tuple[Any, ...], context: Context | None, *, wakes: bool
@@ -357,10 +387,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
             heapify(self._timers)
             self._timers_limit = 2 * len(self._timers) + 100
         timer = _VirtualTimer(when, callback, args, self, context)
-        process = timer.process = find_current_process() if context is None else find_process(context)
-        if process is not None and not process.is_alive:
-            # A process that has just killed itself. Time does not move for it.
-            wakes = False
+        timer.process = None
+        if self._is_careful:
+            timer.process = process = find_current_process() if context is None else find_process(context)
+            if process is not None and not process.is_alive:
+                # A process that has just killed itself. Time does not move for it.
+                wakes = False
         timer.wakes = wakes
         self._wake_sources += wakes
         heappush(self._timers, (when, next(self._sequence), timer))
@@ -425,7 +457,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             error.add_note(f"The main task was cancelled, but did not end. {again}")
             # The errors name these tasks already.
             for task in self.pending_tasks():
-                _never_log_destroy(task)
+                never_log_destroy(task)
         except Exception as failure:  # noqa: BLE001 - the first error is what counts
             error.add_note(f"The main task was cancelled, and raised {failure!r}")
         finally:
@@ -435,11 +467,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
 def _show_all(task: asyncio.Task[Any]) -> bool:
     """Without a simulation, no task is internal."""
     return False
-
-
-def _never_log_destroy(task: Any) -> None:
-    """Do not log "Task was destroyed but it is pending" for a task."""
-    task._log_destroy_pending = False
 
 
 refuse_methods(VirtualLoop)
