@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs soak bench bench-real services services-stop requirements clean
+.PHONY: help demo test check format docs soak bench bench-real chaos services services-stop requirements clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -45,6 +45,9 @@ bench: $(VENV)/.dev ## measure, beside the floor, in one run
 
 bench-real: $(VENV)/.dev ## measure on the servers of `make services` (ARGS="--only postgres --runs 3")
 	@$(BIN)/python -m bench.real $(ARGS)
+
+chaos: $(VENV)/.dev ## kill real servers, workers and clients while workflows run (ARGS="--database postgres")
+	@$(BIN)/python -m chaos $(ARGS)
 
 services: ## install and start Pulsar, PostgreSQL, MariaDB and Redis on loopback
 	@services/all.sh start

@@ -12,12 +12,13 @@ from typing import Any, ClassVar, TypeVar
 
 import pytest
 
+from chaos.servers import PrivatePulsar
 from infinitic.ids import new_id
 from infinitic.topics import Topic
 from infinitic.transport import Transport
 from infinitic_testing.conformance.transport import TransportConformance, list_transport_rules
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
-from tests.integration.private import PrivatePulsar
+from tests.integration.private import private_pulsar
 from tests.required import reach
 
 T = TypeVar("T")
@@ -84,7 +85,7 @@ class TestPulsarRestarts(OnPulsar):
     def private_broker(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         """A broker that nobody else uses."""
         check_reachable()
-        cls.service = PrivatePulsar(tmp_path_factory.mktemp("pulsar"))
+        cls.service = private_pulsar(tmp_path_factory.mktemp("pulsar"))
         try:
             cls.service.do("start")
             cls.settings = PulsarSettings(

@@ -11,7 +11,7 @@ from typing import ClassVar
 from infinitic.storage import Storage
 from infinitic_testing.conformance import StorageBackend, StorageConformance
 from infinitic_testing.conformance.storage import list_storage_rules
-from tests.integration.private import PrivateDatabase
+from tests.integration.private import private_database, storage_of
 
 CRASHES = {"test_sto_5_what_is_written_outlives_the_server", "test_out_1_an_outage_is_said_and_ends"}
 
@@ -26,13 +26,14 @@ class Killed(StorageBackend):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             # Servers run as users of their own.
             folder.chmod(0o755)
-            self._server = PrivateDatabase(kind, folder, arguments)
+            self._kind = kind
+            self._server = private_database(kind, folder, arguments)
             stack.callback(self._server.end)
             self._server.do("start")
             self._stack = stack.pop_all()
 
     def connect(self) -> Storage:
-        return self._server.storage()
+        return storage_of(self._kind, self._server)
 
     async def crash(self) -> None:
         await asyncio.to_thread(self._server.do, "kill")

@@ -11,7 +11,7 @@ import pytest
 from infinitic.diagnosis import Diagnosable, Diagnosis, Level, skew
 from infinitic.storage import Storage
 from infinitic_storages.redis import RedisSettings, RedisStorage
-from tests.integration.private import PrivateDatabase
+from tests.integration.private import private_database, storage_of
 from tests.integration.redis.conftest import HOST, Server
 from tests.integration.storages.databases import KINDS, Place
 
@@ -93,10 +93,10 @@ def test_a_redis_that_waits_for_the_disk(redis: Callable[..., RedisStorage]) -> 
 def careless(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     """A storage on a private server that is told to be quicker than it should."""
     kind, arguments = request.param
-    server = PrivateDatabase(kind, tmp_path, arguments)
+    server = private_database(kind, tmp_path, arguments)
     try:
         server.do("start")
-        yield server.storage()
+        yield storage_of(kind, server)
     finally:
         server.end()
 

@@ -9,9 +9,7 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -19,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chaos.servers import PrivatePulsar, find_free_ports
 from infinitic.ids import new_id
 from infinitic_transports.pulsar import PulsarSettings
-from tests.integration.private import PrivatePulsar, find_free_ports
+from tests.integration.private import private_pulsar
 from tests.integration.stack import need
 from tests.required import absent
 
@@ -49,6 +48,7 @@ class Secured:
     """The broker.
 
     Attributes:
+        server: its process.
         folder: where its certificates and data are.
         port, web: its ports without TLS.
         tls, web_tls: its ports with TLS.
@@ -56,6 +56,7 @@ class Secured:
         max_message_size: bytes of a message that it takes.
     """
 
+    server: PrivatePulsar
     folder: Path
     port: int
     web: int
@@ -67,16 +68,6 @@ class Secured:
     @property
     def authority(self) -> Path:
         return self.folder / "ca.pem"
-
-    @contextmanager
-    def frozen(self) -> Generator[None]:
-        """Within this it neither answers nor goes away."""
-        pid = int((self.folder / "var/pulsar/pid").read_text(encoding="utf-8"))
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(pid, signal.SIGCONT)
 
     def fields(self, role: str | None = "admin", **more: Any) -> dict[str, Any]:
         """Settings without TLS, with the token of a role, and a new namespace by default."""
@@ -139,7 +130,7 @@ def broker(folder: Path) -> Generator[Secured]:
     make_certificate(folder, "client", "admin")
     make_certificate(folder, "stranger", "stranger")
     settings = folder / "extra.conf"
-    server = PrivatePulsar(
+    server = private_pulsar(
         folder / "var",
         PULSAR_EXTRA_CONF=str(settings),
         PULSAR_JVM_ARGS="-Xmx512m",
@@ -149,7 +140,7 @@ def broker(folder: Path) -> Generator[Secured]:
     settings.write_text(_configuration(folder, tls, web_tls), encoding="utf-8")
     try:
         server.do("start")
-        yield Secured(folder, server.ports["PULSAR_PORT"], server.ports["PULSAR_WEB_PORT"], tls, web_tls)
+        yield Secured(server, folder, server.ports["PULSAR_PORT"], server.ports["PULSAR_WEB_PORT"], tls, web_tls)
     finally:
         server.end()
 

@@ -256,7 +256,7 @@ def test_a_broker_that_is_frozen_is_left_within_seconds(secured: Secured) -> Non
         for topic in topics:
             await transport.subscribe(topic, "main", 10, durable=topic.subscription is not None)
             await transport.publish(topic, [message("x", "k")])
-        with secured.frozen():
+        with secured.server.frozen():
             async with asyncio.timeout(20):
                 await transport.close()
             with pytest.raises(TransportError):

@@ -1,0 +1,140 @@
+"""Does the harm of a plan to programs, servers and disks, and heals in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from chaos.plan import FILLS, KINDS, SERVERLESS, Act
+from chaos.processes import Program
+from chaos.servers import PrivateServer, ServerFailed
+from chaos.stage import GRACE, Stage
+
+DRAIN_PATIENCE = GRACE + 20.0
+"""Seconds after SIGTERM until SIGKILL."""
+
+RECOVERY = 40.0
+"""Seconds that a server gets to answer again after its disk was full. Then it is restarted."""
+
+
+class Nemesis:
+    """Does harm.
+
+    Attributes:
+        done: how often each kind was done.
+        restarted: how often a server had to be restarted because it did not recover by itself.
+
+    Args:
+        stage: the servers.
+        workers: all workers.
+        clients: all clients.
+        tell: is called with a line for people for each thing that is done.
+    """
+
+    def __init__(
+        self, stage: Stage, workers: Sequence[Program], clients: Sequence[Program], tell: Callable[[str], None]
+    ) -> None:
+        self.done: Counter[str] = Counter()
+        self.restarted = 0
+        self._stage = stage
+        self._workers = workers
+        self._clients = clients
+        self._tell = tell
+        # One thing at a time is done to a server.
+        self._busy = {server: asyncio.Lock() for server in stage.servers}
+        self._lock_of_file = asyncio.Lock()
+
+    @staticmethod
+    def list_kinds(stage: Stage, wanted: Sequence[str]) -> list[str]:
+        """List the kinds of harm that are possible here, out of those that are wanted."""
+        able = {name for name, disk in stage.disks.items() if disk.can_fill}
+        missing = {kind for kind in FILLS if kind.split("-")[1] not in able}
+        if stage.server is None:
+            missing |= SERVERLESS
+        return [kind for kind in KINDS if kind in wanted and kind not in missing]
+
+    async def perform(self, plan: Sequence[Act]) -> None:
+        """Do all acts of a plan at their times. Return when all of them are over."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with asyncio.TaskGroup() as group:
+            for act in plan:
+                await asyncio.sleep(began + act.at - loop.time())
+                group.create_task(self._perform(act, began))
+
+    async def heal(self) -> None:
+        """See to it that all servers answer. Programs are started again by themselves."""
+        for server in self._stage.servers:
+            async with self._busy[server]:
+                await self._recover(server)
+
+    async def _perform(self, act: Act, began: float) -> None:
+        if await self._do(act):
+            self.done[act.kind] += 1
+            now = asyncio.get_running_loop().time() - began
+            self._tell(f"{act} … over at {now:.1f} s")
+
+    async def _do(self, act: Act) -> bool:
+        """Do one act. False if there was nothing to do it to."""
+        match act.kind.partition("-"):
+            case ("rolling", _, _):
+                for worker in self._workers:
+                    await worker.harm(signal.SIGTERM, away=0.0, patience=DRAIN_PATIENCE)
+                    await worker.wait_running()
+                return True
+            case ("pause", _, _):
+                return await self._choose(self._workers, act).pause(act.seconds)
+            case ("kill" | "stop" as verb, _, "worker" | "client" as what):
+                programs = self._workers if what == "worker" else self._clients
+                number = signal.SIGKILL if verb == "kill" else signal.SIGTERM
+                program = self._choose(programs, act)
+                return await program.harm(number, away=act.seconds, patience=DRAIN_PATIENCE)
+            case ("freeze", _, "database"):
+                async with self._lock_of_file if self._stage.server is None else self._busy[self._stage.server]:
+                    await self._hold(self._stage.freeze_database(), act.seconds)
+                return True
+            case ("freeze", _, "broker"):
+                async with self._busy[self._stage.broker]:
+                    await self._hold(self._stage.broker.frozen(), act.seconds)
+                return True
+            case ("fill", _, what):
+                await self._fill(what.removesuffix("-disk"), act.seconds)
+                return True
+            case (verb, _, what):
+                server = self._stage.broker if what == "broker" else self._stage.server
+                assert server is not None
+                async with self._busy[server]:
+                    await asyncio.to_thread(server.do, verb)
+                    await asyncio.sleep(act.seconds)
+                    await asyncio.to_thread(server.do, "start")
+                return True
+
+    def _choose(self, programs: Sequence[Program], act: Act) -> Program:
+        return programs[act.target % len(programs)]
+
+    async def _hold(self, state: AbstractContextManager[None], seconds: float) -> None:
+        with state:
+            await asyncio.sleep(seconds)
+
+    async def _fill(self, what: str, seconds: float) -> None:
+        disk = self._stage.disks[what]
+        server = self._stage.broker if what == "broker" else self._stage.server
+        if server is None:
+            await self._hold(disk.filled(), seconds)
+            return
+        async with self._busy[server]:
+            await self._hold(disk.filled(), seconds)
+            await self._recover(server)
+
+    async def _recover(self, server: PrivateServer) -> None:
+        """Restart a server that has ended, or does not answer again soon: so would an operator."""
+        try:
+            await asyncio.to_thread(server.do, "start", START_TIMEOUT=str(RECOVERY))
+        except ServerFailed as failed:
+            self._tell(f"a server is restarted: {failed}")
+            self.restarted += 1
+            await asyncio.to_thread(server.do, "kill")
+            await asyncio.to_thread(server.do, "start")
