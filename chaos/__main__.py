@@ -33,6 +33,7 @@ def main() -> int:
         each=options.each,
         roles=tuple(options.roles),
         kinds=tuple(options.harm),
+        patience=options.patience,
     )
     reports = list[ChaosReport]()
     for database in options.database:
@@ -111,6 +112,9 @@ def _read_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--harm", type=lambda text: read_names(kinds, text), default=list(KINDS), help=f"out of {every}"
+    )
+    parser.add_argument(
+        "--patience", type=read_positive, default=240.0, help="seconds to wait in the end (default 240)"
     )
     parser.add_argument("--logs", type=Path, help="a folder that gets a copy of all logs")
     return parser.parse_args()

@@ -7,6 +7,7 @@ root has. Where it is not allowed, the folder is an ordinary one, and no disk is
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -38,19 +39,28 @@ class SmallDisk:
             self.can_fill = False
 
     @contextmanager
-    def filled(self) -> Generator[None]:
-        """Within this, not a byte is free."""
+    def filled(self, part: float) -> Generator[None]:
+        """Within this, the disk is full.
+
+        Args:
+            part: how full it is at least, up to 1.0: not a byte is free.
+        """
         filler = self.folder / _FILLER
         file = os.open(filler, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            self._fill(file)
+            self._fill(file, part)
             yield
         finally:
             os.close(file)
             filler.unlink()
 
-    def _fill(self, file: int) -> None:
-        written, step = 0, _STEP
+    def _fill(self, file: int, part: float) -> None:
+        usage = shutil.disk_usage(self.folder)
+        written, step = int(usage.total * part) - usage.used, _STEP
+        if part < 1.0:
+            os.posix_fallocate(file, 0, max(1, written))
+            return
+        written = 0
         while step:
             try:
                 os.posix_fallocate(file, written, step)

@@ -33,6 +33,7 @@ def main(folder: Path) -> None:
     assert folder.name.startswith(PREFIX), folder
     # Ctrl-C is for the campaign. It closes our input when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.stdin.buffer.read()
     deadline = time.monotonic() + PATIENCE
     while (found := find_processes(folder)) and time.monotonic() < deadline:

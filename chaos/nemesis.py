@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager
 from chaos.plan import FILLS, KINDS, SERVERLESS, Act
 from chaos.processes import Program
 from chaos.servers import PrivateServer, ServerFailed
-from chaos.stage import GRACE, Stage
+from chaos.stage import FILLED, GRACE, Stage
 
 DRAIN_PATIENCE = GRACE + 20.0
 """Seconds after SIGTERM until SIGKILL."""
 
-RECOVERY = 40.0
+RECOVERY = 40
 """Seconds that a server gets to answer again after its disk was full. Then it is restarted."""
 
 
@@ -123,10 +123,10 @@ class Nemesis:
         disk = self._stage.disks[what]
         server = self._stage.broker if what == "broker" else self._stage.server
         if server is None:
-            await self._hold(disk.filled(), seconds)
+            await self._hold(disk.filled(FILLED[what]), seconds)
             return
         async with self._busy[server]:
-            await self._hold(disk.filled(), seconds)
+            await self._hold(disk.filled(FILLED[what]), seconds)
             await self._recover(server)
 
     async def _recover(self, server: PrivateServer) -> None:

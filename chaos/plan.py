@@ -82,6 +82,6 @@ _DURATIONS: Mapping[str, tuple[float, float]] = {
     "freeze-database": (2.0, 12.0),
     "freeze-broker": (2.0, 20.0),
     "fill-database-disk": (3.0, 10.0),
-    "fill-broker-disk": (3.0, 10.0),
+    "fill-broker-disk": (5.0, 15.0),
 }
 """Seconds that a kind lasts, from and to. The broker here misses a worker after 10 seconds."""

@@ -35,10 +35,20 @@ GRACE = 10.0
 """Seconds that running tasks may take when a worker stops."""
 
 DISK_BYTES = 3 * 1024 * 1024 * 1024
-KEEP_ALIVE = 5
-"""Seconds after which the broker asks whether a connection lives. It waits as long for the answer.
+_BROKER_SETTINGS = """\
+# A paused worker is missed after 10 seconds, and not after a minute.
+keepAliveIntervalSeconds=5
+# A full disk is noticed within 2 seconds, and before it is quite full.
+diskUsageThreshold=0.9
+diskUsageWarnThreshold=0.9
+diskUsageLwmThreshold=0.9
+diskCheckInterval=2000
+"""
+FILLED = {"broker": 0.97, "database": 1.0}
+"""How full a disk becomes.
 
-The default is 30. So a pause must be longer than 10 seconds, and not longer than a minute.
+BookKeeper stops to write before its disk is full. If the last byte is taken at once, a lone bookie
+loses messages that it has accepted.
 """
 
 _DAY = 86_400.0
@@ -77,7 +87,7 @@ class Stage:
             each.mkdir()
         self.disks = {name: SmallDisk(folder / name, DISK_BYTES) for name in ("broker", "database")}
         settings = folder / "pulsar.conf"
-        settings.write_text(f"keepAliveIntervalSeconds={KEEP_ALIVE}\n", encoding="utf-8")
+        settings.write_text(_BROKER_SETTINGS, encoding="utf-8")
         self.broker = PrivatePulsar(folder / "broker", PULSAR_EXTRA_CONF=str(settings), START_TIMEOUT="300")
         self.server = None if database == "sqlite" else PrivateDatabase(database, folder / "database")
 
@@ -221,7 +231,9 @@ def open_stage(database: str, keep_logs: Path | None = None) -> Generator[Stage]
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     # Servers run as users of their own.
     folder.chmod(0o755)
-    guard = subprocess.Popen([sys.executable, "-m", "chaos.guard", str(folder)], cwd=ROOT, stdin=subprocess.PIPE)
+    command = [sys.executable, "-m", "chaos.guard", str(folder)]
+    # In a session of its own it gets no signal that is for the campaign.
+    guard = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, start_new_session=True)
     try:
         yield Stage(database, folder)
     finally:
