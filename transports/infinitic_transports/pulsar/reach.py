@@ -44,6 +44,7 @@ class Reach:
         """
         time = asyncio.get_running_loop().time
         until = time() + _TRY_SECONDS
+        rest_answered = False
         while True:
             try:
                 return self._check_denial(await self._ask_once())
@@ -54,8 +55,11 @@ class Reach:
                     raise TransportError(f"{text}: {advice or 'correct broker_service_url'}") from error
             if not await self._rest_answers():
                 raise TransportUnavailable(f"{text}; check broker_service_url, and whether the broker is up")
-            if time() > until:
+            # A broker that starts or stood still may answer REST first. So the brokers must have
+            # failed to answer once more after REST answered.
+            if rest_answered and time() > until:
                 break
+            rest_answered = True
             await asyncio.sleep(_PAUSE_SECONDS)
         raise TransportError(
             f"{text}, while REST answers at {self._settings.web_service_url}: correct the host or the port of "
