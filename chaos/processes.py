@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -147,5 +148,9 @@ class Program:
             await asyncio.sleep(self._again if harmed else 1.0)
 
     def _send(self, process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-        if process.returncode is None:
-            process.send_signal(number)
+        if process.returncode is not None:
+            return
+        # `process.send_signal` would look whether the process has ended, and hide its exit code
+        # from asyncio.
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
