@@ -66,7 +66,7 @@ class Link(Interceptor):
         reply: asyncio.Future[T] = loop.create_future()
         if operation.verb == "receive":
             # The broker has sent the messages: only the way back is left.
-            self._send_back(operation, reply, run_at_once(call))
+            self._send_back(operation, reply, run_at_once(call), self.server.cuts)
         else:
             delay = self.fates.draw_way_there(operation.verb)
             if operation.verb == "publish" and operation.topic is not None:
@@ -157,14 +157,16 @@ class Link(Interceptor):
             self._fail(operation, reply, is_outcome_unknown=self.fates.draw_doubt())
 
     def _succeed(self, operation: Operation, call: Callable[[], Awaitable[T]], reply: asyncio.Future[T]) -> None:
+        # An observer may cut the server off at this instant: then the reply is lost.
+        cuts = self.server.cuts
         result, error = self.act(operation, call)
         if error is None:
-            self._send_back(operation, reply, result)
+            self._send_back(operation, reply, result, cuts)
         else:
             run_far(self.fates.draw_way_back(operation.verb), partial(_set_error, reply, error))
 
-    def _send_back(self, operation: Operation, reply: asyncio.Future[T], result: T) -> None:
-        arrive = partial(self._come_back, operation, reply, result, self.server.cuts)
+    def _send_back(self, operation: Operation, reply: asyncio.Future[T], result: T, cuts: int) -> None:
+        arrive = partial(self._come_back, operation, reply, result, cuts)
         run_far(self.fates.draw_way_back(operation.verb), arrive)
 
     def _come_back(self, operation: Operation, reply: asyncio.Future[T], result: T, cuts: int) -> None:
