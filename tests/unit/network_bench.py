@@ -25,12 +25,14 @@ class FakeProcess:
 
     def __init__(self, name: str = "worker") -> None:
         self.name = name
+        self.is_alive = True
         self._callbacks: list[Callable[[], object]] = []
 
     def on_kill(self, callback: Callable[[], object], /) -> None:
         self._callbacks.append(callback)
 
     def kill(self) -> None:
+        self.is_alive = False
         for callback in self._callbacks:
             callback()
 

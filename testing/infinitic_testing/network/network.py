@@ -121,7 +121,7 @@ class Network:
         Args:
             process: who connects.
         """
-        transport = self._connect(process.name, self._faulty)
+        transport = self._connect(process.name, self._faulty, process)
         self._connections.setdefault(process.name, []).append(transport)
         process.on_kill(transport.crash)
         return transport
@@ -132,7 +132,7 @@ class Network:
         Args:
             process: who connects.
         """
-        return self._connect_storage(process.name, self._faulty)
+        return self._connect_storage(process.name, self._faulty, process)
 
     def connect_client(self) -> Transport:
         """Connect a user's client to the broker: its calls take time, but never fail."""
@@ -228,13 +228,13 @@ class Network:
                 for consumer in list(transport.consumers):
                     consumer.rejoin()
 
-    def _connect(self, who: str, fates: Fates) -> NetworkTransport:
-        link = Link(who, self._broker_side, fates, self._notify, intake=self._intake)
+    def _connect(self, who: str, fates: Fates, process: HasConnections | None = None) -> NetworkTransport:
+        link = Link(who, self._broker_side, fates, self._notify, process=process, intake=self._intake)
         inner = InMemoryTransport(self.broker, clock=self.clock)
         return NetworkTransport(inner, link, self._duplicate, groups_acks=self.profile == "pulsar")
 
-    def _connect_storage(self, who: str, fates: Fates) -> Storage:
-        link = Link(who, self._storage_side, fates, self._notify, contend=self._contend)
+    def _connect_storage(self, who: str, fates: Fates, process: HasConnections | None = None) -> Storage:
+        link = Link(who, self._storage_side, fates, self._notify, process=process, contend=self._contend)
         return InterceptedStorage(InMemoryStorage(self.database), link)
 
     def _lose_all(self) -> None:
