@@ -148,7 +148,10 @@ def make_coder(codec: PayloadCodec | Sequence[PayloadCodec] | None) -> Coder | N
     Raises:
         UsageError: something else was given.
     """
-    given: list[object] = [codec] if isinstance(codec, PayloadCodec) else [*(codec or ())]
+    try:
+        given: list[object] = [codec] if isinstance(codec, PayloadCodec) else [*(codec or ())]
+    except TypeError:
+        given = [codec]
     codecs = [each for each in given if isinstance(each, PayloadCodec)]
     if len(codecs) < len(given):
         raise UsageError(f"codec takes PayloadCodec objects, got {codec!r}")

@@ -29,6 +29,8 @@ class Runner:
         simulation: the simulation.
         is_kept: true if something is to be run after the test. Then the simulation stays open until
             `close`.
+        virtual_seconds: how much virtual time has passed when `close` returns.
+        trace_digest: then a digest of all steps of the loop; empty for a plain simulation.
 
     Args:
         simulation: a new one. The runner opens and closes it.
@@ -37,6 +39,8 @@ class Runner:
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
         self.is_kept = False
+        self.virtual_seconds = 0.0
+        self.trace_digest = ""
         self._loop: VirtualLoop | None = None
         self._host: asyncio.Task[None] | None = None
         # The host waits for it. Its result is the next task that the simulation stays open for, or
@@ -115,6 +119,9 @@ class Runner:
                 cancel_remaining_tasks(loop)
                 loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
+            self.virtual_seconds = loop.time()
+            if not self.simulation.is_plain:
+                self.trace_digest = loop.trace_digest()
             loop.close()
 
     def _end_host(self) -> None:
@@ -130,7 +137,8 @@ class Runner:
 
     def _start(self) -> tuple[VirtualLoop, asyncio.Task[None]]:
         if self._loop is None:
-            self._loop = VirtualLoop()
+            plain = self.simulation.is_plain
+            self._loop = VirtualLoop() if plain else VirtualLoop(choices=self.simulation.choices, trace=True)
         if self._host is None:
             self._turn = self._loop.create_future()
             opened: asyncio.Future[None] = self._loop.create_future()

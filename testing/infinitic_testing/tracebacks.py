@@ -10,11 +10,11 @@ from infinitic.errors import InfiniticError
 E = TypeVar("E", bound=BaseException)
 
 _OURS = {"infinitic", "infinitic_testing", "infinitic_storages", "infinitic_transports"}
-_LIBRARIES = _OURS | {"asyncio", "anyio", "contextlib"}
+_LIBRARIES = _OURS | {"asyncio", "anyio", "contextlib", "_pytest", "pluggy"}
 
 
 def is_user_frame(frame: FrameType) -> bool:
-    """False for a frame of Infinitic, of asyncio, anyio or contextlib."""
+    """False for a frame of Infinitic, of asyncio, anyio, contextlib or pytest."""
     return frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES
 
 
@@ -74,4 +74,4 @@ def has_no_user_frame(error: BaseException) -> bool:
 
 def _is_pytest_frame(frame: FrameType) -> bool:
     root = frame.f_globals.get("__name__", "").partition(".")[0]
-    return root in ("_pytest", "pluggy", "pytest_asyncio", "hypothesis", "_hypothesis_pytestplugin")
+    return root in ("pytest_asyncio", "hypothesis", "_hypothesis_pytestplugin")

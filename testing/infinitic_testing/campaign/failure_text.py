@@ -11,7 +11,6 @@ from importlib.metadata import version
 from infinitic_testing.campaign.found_failure import FoundFailure, Repetition
 from infinitic_testing.campaign.seed_report import FAULT_FREE_RUN, SeedReport
 from infinitic_testing.campaign.setting import Setting
-from infinitic_testing.invariants import RULES
 
 _WIDTH = 12
 """Columns of the words at the left."""
@@ -34,20 +33,19 @@ def write_command(report: SeedReport, setting: Setting) -> str:
     return f"{shlex.join(words)}  # {versions}"
 
 
-def describe_seed(report: SeedReport, setting: Setting, *, first: SeedReport | None = None) -> list[str]:
+def describe_seed(report: SeedReport, setting: Setting, *, command: str | None = None) -> list[str]:
     """Describe why a run failed, in lines for a person who uses the framework.
 
     Args:
         report: of the run.
         setting: how it was made.
-        first: of the run that was made small. None: `report` is no small run.
+        command: runs it again. None: that of `write_command`.
     """
     failure = report.failure
     assert failure is not None
     name = report.function.rpartition(":")[2]
     lines = [f"{name} fails under seed {report.seed}: {failure.error}{_in_brackets(failure.rule)}"]
-    lines += _add("run again", write_command(first or report, setting))
-    lines += _add("rule", RULES.get(failure.rule, ""))
+    lines += _add("run again", command or write_command(report, setting))
     lines += _add("why", failure.message)
     lines += _add("your line", failure.place)
     if failure.rule != FAULT_FREE_RUN:
@@ -59,12 +57,16 @@ def describe_seed(report: SeedReport, setting: Setting, *, first: SeedReport | N
     return lines
 
 
-def describe_found(found: FoundFailure, setting: Setting) -> list[str]:
+def describe_found(
+    found: FoundFailure, setting: Setting, *, command: str | None = None, small_command: str | None = None
+) -> list[str]:
     """Describe a kind of failure of a campaign: what to know first, the run, and its small form.
 
     Args:
         found: the failure.
         setting: how the runs of the campaign were made.
+        command: runs the seed again. None: that of `write_command`.
+        small_command: runs the small form again. None: ``infinitic simulate`` with its file.
     """
     lines: list[str] = []
     shown, small = found.shown, found.small
@@ -73,7 +75,7 @@ def describe_found(found: FoundFailure, setting: Setting) -> list[str]:
             "This failure did not come again in a fresh process: "
             "something in the run comes from outside, such as the clock or a random number"
         )
-    lines += describe_seed(shown, setting, first=found.report)
+    lines += describe_seed(shown, setting, command=command)
     if small is not None:
         assert small.setting.only is not None
         kept = Counter(label for label, _ in small.setting.only)
@@ -81,7 +83,9 @@ def describe_found(found: FoundFailure, setting: Setting) -> list[str]:
         end = "" if small.is_smallest else "; there was no time to find fewer"
         lines += _add("needs", f"{what} (found in {small.runs} runs{end})")
         lines += _add("at first", f"{_list_counts(found.report.fired) or 'no fault'} happened in this run")
-    lines += _add("small run", found.file and f"infinitic simulate --replay {shlex.quote(found.file)}")
+    if small_command is None:
+        small_command = found.file and f"infinitic simulate --replay {shlex.quote(found.file)}"
+    lines += _add("small run", small_command)
     if found.times > 1:
         lines += _add("how often", f"{found.times:,} runs failed like this")
     return lines

@@ -76,16 +76,18 @@ class ReplayFile(msgspec.Struct, frozen=True, kw_only=True):
         only = frozenset((label, number) for label, numbers in self.kept.items() for number in numbers)
         return replace(self.setting, only=only)
 
-    def write(self, folder: Path) -> Path:
+    def write(self, folder: Path, *, name: str | None = None) -> Path:
         """Write the file, and return its path.
 
         Args:
             folder: is made if it is not there.
+            name: of the file, without its suffix. None: that of the function, and the seed.
 
         Raises:
             UsageError: it cannot be written.
         """
-        path = folder / f"{self.function.rpartition(':')[2]}-{self.seed}.json"
+        name = name or f"{self.function.rpartition(':')[2]}-{self.seed}"
+        path = folder / f"{name}.json"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             path.write_bytes(msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=1) + b"\n")

@@ -1,0 +1,231 @@
+"""Runs one test under many seeds, inside one item of pytest.
+
+Each run has a fresh simulation, and fresh values of the fixtures that use `sim`. The first run has
+no faults: a test that fails in it is reported like any other. If the test returns something, all
+runs must return the same. The first seed that fails ends the test. Its run is made small then: see
+`infinitic_testing.campaign.shrinking`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from typing import Any, cast
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from infinitic_testing.campaign.found_failure import FoundFailure, Repetition
+from infinitic_testing.campaign.messages import SeedShrunk
+from infinitic_testing.campaign.running import describe_failure, digest_outcome, show_outcome
+from infinitic_testing.campaign.seed_report import SAME_OUTCOME, SeedReport
+from infinitic_testing.campaign.setting import Setting
+from infinitic_testing.campaign.shrinking import MOST_RUNS, shrink
+from infinitic_testing.choices import Key
+from infinitic_testing.faults.catalog import Faults
+from infinitic_testing.invariants.violation import InvariantViolated
+from infinitic_testing.pytest_plugin.item_state import ItemState
+from infinitic_testing.pytest_plugin.runs import RunOptions
+from infinitic_testing.runner import Runner
+from infinitic_testing.simulation import Simulation
+
+MOST_SHOWN = 2_000
+"""Characters of an outcome in a report."""
+
+MOST_SECONDS = 60.0
+"""How long a failing run is made small, in real seconds."""
+
+
+class SeedFound(msgspec.Struct, frozen=True):
+    """A seed under which a test fails.
+
+    Attributes:
+        error: what the run raised that is shown. Its traceback has the line of the user.
+        failure: all that is known of the failure.
+        setting: how the runs of the test are made.
+    """
+
+    error: BaseException
+    failure: FoundFailure
+    setting: Setting
+
+
+class _Run(msgspec.Struct):
+    """What became of one run. `error` is None if it passed."""
+
+    report: SeedReport
+    error: BaseException | None
+    outcome: object
+
+
+class SeededTest:
+    """One test that runs under seeds.
+
+    Args:
+        state: the test. Its fixtures are set up for its first run.
+        function: its coroutine function.
+        on_plain: called with the simulation of the run without faults, when it has passed.
+    """
+
+    def __init__(
+        self, state: ItemState, function: Callable[..., Any], *, on_plain: Callable[[Simulation], object]
+    ) -> None:
+        self._state = state
+        self._item = cast(pytest.Function, state.item)
+        self._fixtures = state.fixtures
+        self._function = function
+        self._on_plain = on_plain
+        self._is_set_up = True
+        options = state.options
+        faults = str(Faults.parse(options.faults))
+        self._setting = Setting(faults, options.profile, options.cache_size, None, options.only)
+
+    def run(self, names: Collection[str]) -> SeedFound | None:
+        """Run the test under all its seeds, or until one fails.
+
+        Args:
+            names: of the fixtures that it takes.
+
+        Returns:
+            The seed under which it fails; None if it passes.
+
+        Raises:
+            Exception: what the test raises without any fault.
+        """
+        expected: object = None
+        for run in self._list_runs():
+            done = self._play(run, names)
+            if done.error is None and run.seed is not None and expected is not None and done.outcome != expected:
+                done = _differ(done, expected)
+            if done.error is not None:
+                if run.seed is None:
+                    self._state.found = f"{self._item.name} fails without any fault, before the first seed"
+                    raise done.error
+                return self._explain(run, done, expected, names)
+            if run.seed is None:
+                expected = done.outcome
+        return None
+
+    def _list_runs(self) -> Iterator[RunOptions]:
+        assert self._state.run is not None
+        yield self._state.run
+        yield from self._state.later_runs
+
+    def _play(self, run: RunOptions, names: Collection[str]) -> _Run:
+        """Run the test once, with its fixtures before and after."""
+        ending = _RunEnd()
+        try:
+            self._run_once(run, names, ending)
+        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 (it is shown in the end)
+            ending.error = error
+            for step in (self._fixtures.tear_down, ending.close):
+                try:
+                    step()
+                except (Exception, pytest.fail.Exception) as another:  # noqa: BLE001 (as above)
+                    if another is not error:
+                        error.add_note(f"While the run was cleaned up: {type(another).__name__}: {another}")
+        simulation = ending.simulation
+        report = SeedReport(
+            self._item.nodeid,
+            0 if run.seed is None else run.seed,
+            None if ending.error is None else describe_failure(ending.error),
+            outcome=show_outcome(ending.outcome)[:MOST_SHOWN],
+            outcome_digest=ending.digest,
+            trace_digest="" if ending.runner is None else ending.runner.trace_digest,
+            virtual_seconds=0.0 if ending.runner is None else ending.runner.virtual_seconds,
+            fired={} if simulation is None else dict(simulation.plan.fired),
+            profile="" if simulation is None else simulation.options["profile"],
+            taken=() if simulation is None else tuple(simulation.choices.taken),
+        )
+        return _Run(report, ending.error, ending.outcome)
+
+    def _run_once(self, run: RunOptions, names: Collection[str], ending: _RunEnd) -> None:
+        if not self._is_set_up:
+            self._state.run = run
+            self._fixtures.set_up_again()
+        self._is_set_up = False
+        simulation: Any = self._item.funcargs["sim"]
+        if run.seed is not None and simulation.options["seed"] != run.seed:
+            pytest.fail(
+                "The fixture `sim` of this test makes a simulation of its own, which has not the seed of the run. "
+                "Take the `sim` of the plugin, or remove the seeds",
+                pytrace=False,
+            )
+        ending.simulation = simulation
+        ending.runner = self._state.find_runner(simulation)
+        result = self._function(**{name: self._item.funcargs[name] for name in names})
+        if inspect.isawaitable(result):
+            whole: Any = _play_test(result, simulation, ending)
+            # Errors show the name of the test.
+            whole.__qualname__ = getattr(self._function, "__qualname__", whole.__qualname__)
+            ending.runner.run(whole)
+        self._fixtures.tear_down()
+        ending.close()
+        if run.seed is None:
+            self._on_plain(simulation)
+
+    def _explain(self, run: RunOptions, failed: _Run, expected: object, names: Collection[str]) -> SeedFound:
+        """Run a failing seed again and again, each time with fewer choices, until it is small."""
+        found = FoundFailure(failed.report)
+        best = failed
+        failure = failed.report.failure
+        assert failure is not None
+        give_up_at = time.monotonic() + MOST_SECONDS  # noqa: TID251 (somebody waits for this)
+        is_late = False
+
+        def try_again(only: frozenset[Key] | None) -> _Run | None:
+            done = self._play(RunOptions(run.seed, only), names)
+            if done.error is None and expected is not None and done.outcome != expected:
+                done = _differ(done, expected)
+            return done if failure.is_same(done.report.failure) else None
+
+        def fails(only: frozenset[Key]) -> Collection[Key] | None:
+            nonlocal best, is_late
+            is_late = is_late or time.monotonic() > give_up_at  # noqa: TID251 (as above)
+            smaller = None if is_late else try_again(only)
+            if smaller is None:
+                return None
+            best = smaller
+            return smaller.report.taken
+
+        again = try_again(run.only)
+        found.repeats = Repetition.NO if again is None else Repetition.YES
+        if again is not None:
+            small = shrink(again.report.taken, fails, most_runs=MOST_RUNS)
+            setting = replace(self._setting, only=frozenset(small.kept))
+            found.small = SeedShrunk(best.report, setting, small.runs + 1, small.is_smallest and not is_late)
+        assert best.error is not None
+        return SeedFound(best.error, found, self._setting)
+
+
+class _RunEnd:
+    """What is known when a run has ended."""
+
+    def __init__(self) -> None:
+        self.simulation: Simulation | None = None
+        self.runner: Runner | None = None
+        self.error: BaseException | None = None
+        self.outcome: object = None
+        self.digest = ""
+
+    def close(self) -> None:
+        if self.runner is not None:
+            self.runner.close()
+
+
+async def _play_test(test: Awaitable[object], simulation: Simulation, ending: _RunEnd) -> None:
+    ending.outcome = await test
+    ending.digest = await digest_outcome(ending.outcome, simulation.storage.states)
+
+
+def _differ(done: _Run, expected: object) -> _Run:
+    error = InvariantViolated(
+        SAME_OUTCOME,
+        "The test does not return what it returns without faults.\n"
+        f"  without faults: {show_outcome(expected)[:MOST_SHOWN]}\n"
+        f"  with faults:    {show_outcome(done.outcome)[:MOST_SHOWN]}",
+    )
+    report = replace(done.report, failure=describe_failure(error))
+    return _Run(report, error, done.outcome)
