@@ -159,7 +159,7 @@ def test_an_outcome_must_be_that_without_faults(folder: Path) -> None:
     assert [report.failure is None for report in reports] == [True, True, True, False, False]
     failure = reports[3].failure
     assert failure is not None
-    assert failure.rule == "same-outcome"
+    assert failure.rule == "outcome-same"
     assert "without faults: [False]\n  with faults:    [True]" in failure.message
 
 

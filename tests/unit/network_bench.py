@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from infinitic.storage import Change, Outcome, Published, StateKey
 from infinitic.topics import Ordering, Topic
-from infinitic.transport import Delivery, Message
+from infinitic.transport import Delivery, Message, Transport
 from infinitic_testing.choices import Choices
 from infinitic_testing.faults.catalog import Faults
-from infinitic_testing.faults.plan import FaultPlan
+from infinitic_testing.faults.plan import FaultPlan, Phase
 from infinitic_testing.loop import VirtualClock, run
 from infinitic_testing.network import Network
 from infinitic_testing.observing import Observer
@@ -24,12 +25,14 @@ class FakeProcess:
 
     def __init__(self, name: str = "worker") -> None:
         self.name = name
+        self.is_alive = True
         self._callbacks: list[Callable[[], object]] = []
 
     def on_kill(self, callback: Callable[[], object], /) -> None:
         self._callbacks.append(callback)
 
     def kill(self) -> None:
+        self.is_alive = False
         for callback in self._callbacks:
             callback()
 
@@ -68,3 +71,43 @@ def letter(name: str) -> Message:
 
 def play(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     run(main())
+
+
+SHARED = Topic("tasks", Ordering.SHARED, "main")
+CHANGE = Change(KEY, None, 1, b"head", 0.0)
+
+
+def make_faulty(fault: str, *, seed: int = 1, profile: str = "seeded") -> tuple[Network, FaultPlan, FakeProcess]:
+    """Make a network in which one fault happens wherever it can."""
+    network, plan = make_network(seed, faults=fault, profile=profile)
+    plan.rates[fault] = 1.0
+    plan.phase = Phase.FAULTY
+    return network, plan, FakeProcess()
+
+
+async def prepare(network: Network, process: FakeProcess) -> Transport:
+    """Connect, with topics that exist."""
+    network.broker.declare([TOPIC, SHARED])
+    return network.connect_transport(process)
+
+
+def count_backlog(network: Network, topic: Topic = TOPIC) -> int:
+    return network.broker.stats(topic).subscriptions["main"].backlog
+
+
+async def measure(call: Awaitable[object]) -> float:
+    """Await a call, and return the seconds that it took."""
+    began = asyncio.get_running_loop().time()
+    await call
+    return asyncio.get_running_loop().time() - began
+
+
+async def check_healed(network: Network, plan: FaultPlan, fault: str, call: Callable[[], Awaitable[object]]) -> None:
+    """After the faults a call is quick and does not fail, and nothing is counted."""
+    assert plan.fired[fault] > 0
+    plan.phase = Phase.HEALED
+    network.heal()
+    fired = plan.fired.copy()
+    for _ in range(20):
+        assert await measure(call()) < 1.0
+    assert plan.fired == fired

@@ -6,7 +6,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from infinitic.cli.output import BAD_STYLE, format_count, make_cell, make_line, make_table
-from infinitic_testing.campaign.conclusion import Conclusion
+from infinitic_testing.campaign.conclusion import WHOLE_CAMPAIGN, Conclusion
 from infinitic_testing.campaign.failure_text import describe_found
 
 
@@ -30,10 +30,10 @@ def _render_coverage(conclusion: Conclusion) -> list[RenderableType]:
             shown += [_make_counts(title, counts), make_line("")]
     reached, left = len(conclusion.branches), conclusion.branches_left
     if reached:
-        shown.append(
-            make_line(f"{reached} of {reached + len(left)} branches of the engines were reached. Not reached:")
-        )
-        shown += [*(make_line(f"  {name}") for name in left), make_line("")]
+        shown.append(make_line(f"{reached} of {reached + len(left)} branches of the engines were reached"))
+        if conclusion.runs >= WHOLE_CAMPAIGN:
+            shown += [make_line(f"  not reached: {name}") for name in left]
+        shown.append(make_line(""))
     return shown
 
 

@@ -11,6 +11,7 @@ from infinitic_testing.campaign.branches import list_branches
 from infinitic_testing.campaign.campaign import CampaignState
 from infinitic_testing.campaign.found_failure import FoundFailure
 from infinitic_testing.campaign.order import CampaignOrder
+from infinitic_testing.invariants import RULES
 
 WHOLE_CAMPAIGN = 1_000
 """A campaign of so many runs must reach everything. In a smaller one, chance may leave out some."""
@@ -72,6 +73,7 @@ def conclude_campaign(state: CampaignState, order: CampaignOrder, *, interrupted
     never_fired = coverage.list_never_fired(order.setting)
     problems: list[str] = []
     if coverage.runs >= WHOLE_CAMPAIGN:
+        problems += [f"The rule {name} was never checked" for name in RULES if not coverage.evaluated.get(name)]
         problems += [f"The fault {name} never happened in {coverage.runs:,} runs" for name in never_fired]
     return Conclusion(
         passed=not coverage.failed and not problems and not interrupted,

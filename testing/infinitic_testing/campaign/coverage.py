@@ -10,6 +10,9 @@ from infinitic_testing.campaign.seed_report import SeedReport
 from infinitic_testing.campaign.setting import Setting
 from infinitic_testing.faults.catalog import CATALOG, Faults
 
+OF_PULSAR = frozenset({"key-disorder", "forgotten-attempts", "given-back"})
+"""Faults that happen only in the profile "pulsar"."""
+
 
 class Coverage(msgspec.Struct):
     """What the runs of a campaign have reached together. It can be written to a file.
@@ -48,4 +51,6 @@ class Coverage(msgspec.Struct):
             setting: of the runs.
         """
         wanted = Faults.parse(setting.faults).names
+        if setting.profile not in (None, "pulsar"):
+            wanted -= OF_PULSAR
         return [name for name in CATALOG if name in wanted and not self.fired.get(name)]

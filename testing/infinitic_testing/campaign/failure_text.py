@@ -11,6 +11,7 @@ from importlib.metadata import version
 from infinitic_testing.campaign.found_failure import FoundFailure, Repetition
 from infinitic_testing.campaign.seed_report import FAULT_FREE_RUN, SeedReport
 from infinitic_testing.campaign.setting import Setting
+from infinitic_testing.invariants import RULES
 
 _WIDTH = 12
 """Columns of the words at the left."""
@@ -33,19 +34,23 @@ def write_command(report: SeedReport, setting: Setting) -> str:
     return f"{shlex.join(words)}  # {versions}"
 
 
-def describe_seed(report: SeedReport, setting: Setting, *, command: str | None = None) -> list[str]:
+def describe_seed(
+    report: SeedReport, setting: Setting, *, first: SeedReport | None = None, command: str | None = None
+) -> list[str]:
     """Describe why a run failed, in lines for a person who uses the framework.
 
     Args:
         report: of the run.
         setting: how it was made.
+        first: of the run that was made small. None: `report` is no small run.
         command: runs it again. None: that of `write_command`.
     """
     failure = report.failure
     assert failure is not None
     name = report.function.rpartition(":")[2]
     lines = [f"{name} fails under seed {report.seed}: {failure.error}{_in_brackets(failure.rule)}"]
-    lines += _add("run again", command or write_command(report, setting))
+    lines += _add("run again", command or write_command(first or report, setting))
+    lines += _add("rule", RULES.get(failure.rule, ""))
     lines += _add("why", failure.message)
     lines += _add("your line", failure.place)
     if failure.rule != FAULT_FREE_RUN:
@@ -75,7 +80,7 @@ def describe_found(
             "This failure did not come again in a fresh process: "
             "something in the run comes from outside, such as the clock or a random number"
         )
-    lines += describe_seed(shown, setting, command=command)
+    lines += describe_seed(shown, setting, first=found.report, command=command)
     if small is not None:
         assert small.setting.only is not None
         kept = Counter(label for label, _ in small.setting.only)

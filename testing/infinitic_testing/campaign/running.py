@@ -6,20 +6,25 @@ import asyncio
 import pprint
 import re
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
-from infinitic.storage import Query, StateStorage
+from msgspec.structs import replace
+
+from infinitic.storage import Query
+from infinitic_storages.memory import Database
 from infinitic_testing.campaign.functions import SimFunction
+from infinitic_testing.campaign.post_mortem import describe_end
 from infinitic_testing.campaign.seed_report import FAULT_FREE_RUN, SAME_OUTCOME, SeedFailure, SeedReport
 from infinitic_testing.campaign.setting import Setting
+from infinitic_testing.cluster.cluster import Cluster
 from infinitic_testing.simulation import Simulation
 from infinitic_testing.tracebacks import is_user_frame
 
 _MOST_SHOWN = 2_000
 """Characters of an outcome in a report."""
-
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -32,20 +37,13 @@ class PlainRun:
     """
 
     def __init__(self, function: SimFunction) -> None:
-        self.outcome: object = None
+        # Without choices: also what the function itself draws is plain.
+        run = _Run(function, Simulation(only=()))
+        self.outcome = run.outcome
         self.failure: SeedFailure | None = None
-        try:
-            # Without choices: also what the function itself draws is plain.
-            self.outcome = Simulation.run(_play(function, Simulation(only=()), _Ending()))
-        except Exception as error:  # noqa: BLE001 (whatever the user's code raises belongs into a report)
-            described = describe_failure(error)
-            self.failure = SeedFailure(
-                described.error,
-                FAULT_FREE_RUN,
-                f"The function fails without any fault: {described.message}",
-                described.place,
-                described.details,
-            )
+        if run.failure is not None:
+            message = f"The function fails without any fault: {run.failure.message}"
+            self.failure = replace(run.failure, rule=FAULT_FREE_RUN, message=message)
 
 
 _plain_runs: dict[SimFunction, PlainRun] = {}
@@ -99,72 +97,88 @@ def run_seed(
     plain = find_plain_run(function)
     if plain.failure is not None:
         return SeedReport(name, seed, plain.failure)
-    sim = make(seed, setting)
-    ending = _Ending()
-    outcome: object = None
-    failure: SeedFailure | None = None
-    try:
-        outcome = Simulation.run(_play(function, sim, ending))
-    except Exception as error:  # noqa: BLE001 (as above)
-        failure = describe_failure(error)
-    if failure is None and plain.outcome is not None and outcome != plain.outcome:
+    run = _Run(function, make(seed, setting))
+    failure = run.failure
+    evaluated = Counter(run.sim.system.invariants.evaluated) if isinstance(run.sim.system, Cluster) else Counter[str]()
+    if failure is None and plain.outcome is not None:
+        evaluated[SAME_OUTCOME] += 1
+    if failure is None and plain.outcome is not None and run.outcome != plain.outcome:
         failure = SeedFailure(
             "OutcomeDiffers",
             SAME_OUTCOME,
             "The outcome differs from that of the run without faults.\n"
             f"  without faults: {_shorten(show_outcome(plain.outcome))}\n"
-            f"  with faults:    {_shorten(show_outcome(outcome))}",
+            f"  with faults:    {_shorten(show_outcome(run.outcome))}",
+            details=tuple(describe_end(run.sim, AssertionError())),
         )
+    sim = run.sim
     return SeedReport(
         name,
         seed,
         failure,
-        outcome=_shorten(show_outcome(outcome)),
-        outcome_digest=ending.outcome_digest,
-        virtual_seconds=ending.virtual_seconds,
+        outcome=_shorten(show_outcome(run.outcome)),
+        outcome_digest=digest_outcome(run.outcome, sim.system.database),
+        virtual_seconds=run.virtual_seconds,
         fired=dict(sim.plan.fired),
+        evaluated=dict(evaluated),
         profile=sim.options["profile"],
         taken=() if failure is None else tuple(sim.choices.taken),
     )
 
 
-class _Ending:
-    """What is known at the end of a run, however it ends."""
+class _Run:
+    """One run of a function, which may have failed.
 
-    virtual_seconds = 0.0
-    outcome_digest = ""
+    Attributes:
+        sim: its simulation, which is closed.
+        outcome: what the function returned. None, if it failed.
+        failure: why it failed. None: it did not.
+        virtual_seconds: how much virtual time passed.
+    """
+
+    def __init__(self, function: SimFunction, sim: Simulation) -> None:
+        self.sim = sim
+        self.outcome: object = None
+        self.failure: SeedFailure | None = None
+        self.virtual_seconds = 0.0
+        try:
+            self.outcome = Simulation.run(self._play(function))
+        except Exception as error:  # noqa: BLE001 (whatever the user's code raises belongs into a report)
+            self.failure = describe_failure(error, sim)
+
+    async def _play(self, function: SimFunction) -> object:
+        loop = asyncio.get_running_loop()
+        try:
+            async with self.sim:
+                return await function(self.sim)
+        finally:
+            self.virtual_seconds = loop.time()
 
 
-async def _play(function: SimFunction, sim: Simulation, ending: _Ending) -> object:
-    loop = asyncio.get_running_loop()
-    try:
-        async with sim:
-            outcome = await function(sim)
-            ending.outcome_digest = await digest_outcome(outcome, sim.storage.states)
-            return outcome
-    finally:
-        ending.virtual_seconds = loop.time()
-
-
-async def digest_outcome(outcome: object, states: StateStorage) -> str:
-    """Make a digest of an outcome, and of all heads and histories that are stored."""
+def digest_outcome(outcome: object, database: Database) -> str:
+    """Make a digest of an outcome, and of all heads and histories in a database."""
     digest = blake2b(show_outcome(outcome).encode(errors="backslashreplace"), digest_size=16)
     cursor: str | None = None
     while True:
-        page = await states.find(Query(limit=500, cursor=cursor))
-        stored = await states.load([found.key for found in page.found])
+        page = database.find(Query(limit=500, cursor=cursor))
+        stored = database.load([found.key for found in page.found])
         for key, each in stored.items():
             digest.update(f"\0{key.name}\0{key.id}\0{each.version}\0".encode())
             digest.update(each.head)
-            for segment in await states.history(key, limit=1_000_000):
+            for segment in database.history(key, limit=1_000_000):
                 digest.update(segment.events)
         cursor = page.cursor
         if cursor is None:
             return digest.hexdigest()
 
 
-def describe_failure(error: BaseException) -> SeedFailure:
-    """Describe what a run raised."""
+def describe_failure(error: BaseException, sim: Simulation) -> SeedFailure:
+    """Describe what a run raised.
+
+    Args:
+        error: what it raised.
+        sim: the simulation of the run, which is closed.
+    """
     rule: Any = getattr(error, "rule", "")
     place = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
@@ -175,7 +189,7 @@ def describe_failure(error: BaseException) -> SeedFailure:
         rule if isinstance(rule, str) else "",
         str(error),
         place,
-        tuple(getattr(error, "__notes__", ())),
+        tuple(describe_end(sim, error)),
     )
 
 

@@ -9,8 +9,8 @@ from infinitic_testing.choices import Key
 FAULT_FREE_RUN = "fault-free-run"
 """The rule of a failure without any fault: the function itself is wrong, or what it calls."""
 
-SAME_OUTCOME = "same-outcome"
-"""The rule that the outcome is that of the run without faults."""
+SAME_OUTCOME = "outcome-same"
+"""The rule that the outcome is that of the run without faults, as `RULES` has it."""
 
 REPRODUCIBLE = "reproducible"
 """The rule that the same seed does the same in every process."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, assert_never
 from infinitic.topics import Topic
 from infinitic_testing.intercepting import Interceptor, Operation
 from infinitic_testing.network.fates import Fate, Fates, make_error
-from infinitic_testing.network.sides import Server, Session, run_at_once, run_far
+from infinitic_testing.network.sides import HasConnections, Server, Session, run_at_once, run_far
 
 T = TypeVar("T")
 
@@ -36,11 +36,12 @@ class Link(Interceptor):
         server: what is on the far side.
         fates: draws how long a call takes, and whether it fails.
         notify: called at the instant of effect.
+        process: whose calls these are; None: that of a client, which never dies.
         intake: what keeps a publish back while the broker takes none; None for a storage.
         contend: called with `who` when a commit is held: others may get its inputs.
     """
 
-    __slots__ = ("_busy_until", "contend", "fates", "intake", "notify", "server", "who")
+    __slots__ = ("_busy_until", "contend", "fates", "intake", "notify", "process", "server", "who")
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Link(Interceptor):
         fates: Fates,
         notify: Notify,
         *,
+        process: HasConnections | None = None,
         intake: Server | None = None,
         contend: Callable[[str], None] | None = None,
     ) -> None:
@@ -56,6 +58,7 @@ class Link(Interceptor):
         self.server = server
         self.fates = fates
         self.notify = notify
+        self.process = process
         self.intake = intake
         self.contend = contend
         # When the last publish to a topic arrives, by its name.
@@ -64,9 +67,12 @@ class Link(Interceptor):
     async def perform(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[T] = loop.create_future()
+        if self.process is not None and not self.process.is_alive:
+            # It has killed itself in this step, or something waits that was not told.
+            return await reply
         if operation.verb == "receive":
             # The broker has sent the messages: only the way back is left.
-            self._send_back(operation, reply, run_at_once(call))
+            self._send_back(operation, reply, run_at_once(call), self.server.cuts)
         else:
             delay = self.fates.draw_way_there(operation.verb)
             if operation.verb == "publish" and operation.topic is not None:
@@ -157,14 +163,16 @@ class Link(Interceptor):
             self._fail(operation, reply, is_outcome_unknown=self.fates.draw_doubt())
 
     def _succeed(self, operation: Operation, call: Callable[[], Awaitable[T]], reply: asyncio.Future[T]) -> None:
+        # An observer may cut the server off at this instant: then the reply is lost.
+        cuts = self.server.cuts
         result, error = self.act(operation, call)
         if error is None:
-            self._send_back(operation, reply, result)
+            self._send_back(operation, reply, result, cuts)
         else:
             run_far(self.fates.draw_way_back(operation.verb), partial(_set_error, reply, error))
 
-    def _send_back(self, operation: Operation, reply: asyncio.Future[T], result: T) -> None:
-        arrive = partial(self._come_back, operation, reply, result, self.server.cuts)
+    def _send_back(self, operation: Operation, reply: asyncio.Future[T], result: T, cuts: int) -> None:
+        arrive = partial(self._come_back, operation, reply, result, cuts)
         run_far(self.fates.draw_way_back(operation.verb), arrive)
 
     def _come_back(self, operation: Operation, reply: asyncio.Future[T], result: T, cuts: int) -> None:

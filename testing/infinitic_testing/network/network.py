@@ -66,6 +66,7 @@ class Network:
     Attributes:
         broker: the in-memory broker, without any way before it.
         database: the in-memory database, likewise.
+        clock: the true time.
         violation: the first error that an observer has raised; None if there is none.
 
     Args:
@@ -100,7 +101,7 @@ class Network:
         self.violation: Exception | None = None
         self._choices = choices
         self._plan = plan
-        self._clock = clock
+        self.clock = clock
         self._observers = tuple(observers)
         self._on_violation = on_violation
         self._broker_side = Server()
@@ -120,7 +121,7 @@ class Network:
         Args:
             process: who connects.
         """
-        transport = self._connect(process.name, self._faulty)
+        transport = self._connect(process.name, self._faulty, process)
         self._connections.setdefault(process.name, []).append(transport)
         process.on_kill(transport.crash)
         return transport
@@ -131,7 +132,7 @@ class Network:
         Args:
             process: who connects.
         """
-        return self._connect_storage(process.name, self._faulty)
+        return self._connect_storage(process.name, self._faulty, process)
 
     def connect_client(self) -> Transport:
         """Connect a user's client to the broker: its calls take time, but never fail."""
@@ -167,7 +168,7 @@ class Network:
         self._lose_all()
         self._broker_side.cut(seconds)
         if isinstance(self.broker, PulsarLikeBroker) and self._choices.happens("restart/loses acks", 0.5):
-            self.broker.give_back(self.broker.ack_durability, self._clock.now())
+            self.broker.give_back(self.broker.ack_durability, self.clock.now())
 
     def cut_broker(self, seconds: float) -> None:
         """Make the broker unreachable for a while. Calls fail meanwhile; those of clients wait.
@@ -215,7 +216,7 @@ class Network:
         if not isinstance(self.broker, PulsarLikeBroker):
             return 0
         self._lose_all()
-        return self.broker.give_back(seconds, self._clock.now())
+        return self.broker.give_back(seconds, self.clock.now())
 
     def heal(self) -> None:
         """Make everything reachable, and all sessions sound, now."""
@@ -227,13 +228,13 @@ class Network:
                 for consumer in list(transport.consumers):
                     consumer.rejoin()
 
-    def _connect(self, who: str, fates: Fates) -> NetworkTransport:
-        link = Link(who, self._broker_side, fates, self._notify, intake=self._intake)
-        inner = InMemoryTransport(self.broker, clock=self._clock)
+    def _connect(self, who: str, fates: Fates, process: HasConnections | None = None) -> NetworkTransport:
+        link = Link(who, self._broker_side, fates, self._notify, process=process, intake=self._intake)
+        inner = InMemoryTransport(self.broker, clock=self.clock)
         return NetworkTransport(inner, link, self._duplicate, groups_acks=self.profile == "pulsar")
 
-    def _connect_storage(self, who: str, fates: Fates) -> Storage:
-        link = Link(who, self._storage_side, fates, self._notify, contend=self._contend)
+    def _connect_storage(self, who: str, fates: Fates, process: HasConnections | None = None) -> Storage:
+        link = Link(who, self._storage_side, fates, self._notify, process=process, contend=self._contend)
         return InterceptedStorage(InMemoryStorage(self.database), link)
 
     def _lose_all(self) -> None:
@@ -265,7 +266,7 @@ class Network:
     def _publish_again(self, topic: Topic, message: Message) -> None:
         # The topic of a client that has left no longer exists.
         with suppress(UnknownTopic):
-            self.broker.publish(topic, [message], self._clock.now())
+            self.broker.publish(topic, [message], self.clock.now())
             self._notify(BROKER, Operation("publish", topic, messages=[message]), None)
 
     def _choose(self, what: str, count: int) -> int:

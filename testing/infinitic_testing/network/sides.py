@@ -24,6 +24,11 @@ class HasConnections(Protocol):
         """Names it in the calls of observers."""
         ...
 
+    @property
+    def is_alive(self) -> bool:
+        """False once it is killed. What it still calls then goes nowhere."""
+        ...
+
     def on_kill(self, callback: Callable[[], object], /) -> object:
         """Call a function when the process is killed: the broker sees that its connections end."""
         ...

@@ -1,0 +1,380 @@
+"""Each fault of the broker: what it does, that it is counted, and that it ends with the faults.
+
+Here the rate of a fault is 1.0, so that it happens at every call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from infinitic.topics import Ordering, Topic
+from infinitic.transport import Message, Transport, TransportClosed, TransportUnavailable
+from infinitic_testing.faults.plan import Phase
+from infinitic_testing.network import Network
+from tests.unit.network_bench import (
+    SHARED,
+    TOPIC,
+    FakeProcess,
+    check_healed,
+    count_backlog,
+    letter,
+    make_faulty,
+    make_network,
+    measure,
+    play,
+    prepare,
+)
+
+
+def publish(transport: Transport, name: str = "a") -> Callable[[], Awaitable[object]]:
+    return lambda: transport.publish(TOPIC, [letter(name)])
+
+
+def test_before_the_faults_begin_nothing_happens() -> None:
+    async def main() -> None:
+        network, plan, process = make_faulty("lost-publishes")
+        plan.phase = Phase.QUIET
+        transport = await prepare(network, process)
+        for _ in range(20):
+            await transport.publish(TOPIC, [letter("a")])
+        assert not plan.fired
+
+    play(main)
+
+
+def test_slow_messages_take_seconds() -> None:
+    async def main() -> None:
+        network, plan, process = make_faulty("slow-messages")
+        transport = await prepare(network, process)
+        assert await measure(transport.publish(TOPIC, [letter("a")])) > 0.2
+        await check_healed(network, plan, "slow-messages", publish(transport))
+
+    play(main)
+
+
+def test_a_slow_message_is_not_overtaken_by_the_next_one_of_its_connection() -> None:
+    async def main() -> None:
+        network, _, process = make_faulty("slow-messages")
+        transport = await prepare(network, process)
+        names = [str(number) for number in range(20)]
+        await asyncio.gather(*(transport.publish(TOPIC, [letter(name)]) for name in names))
+        consumer = await transport.subscribe(TOPIC, "main", 100)
+        assert [each.message.id for each in await consumer.receive(100)] == names
+
+    play(main)
+
+
+def test_duplicates_come_a_second_time() -> None:
+    async def main() -> None:
+        network, plan, process = make_faulty("duplicates")
+        transport = await prepare(network, process)
+        consumer = await transport.subscribe(TOPIC, "main", 10)
+        await transport.publish(TOPIC, [letter("a")])
+        (first,) = await consumer.receive(10)
+        (second,) = await consumer.receive(10)
+        assert first.message == second.message
+        assert (first.attempt, second.attempt) == (1, 1)
+        await check_healed(network, plan, "duplicates", publish(transport))
+
+    play(main)
+
+
+def test_a_publish_whose_reply_is_lost_fails_and_has_its_effect() -> None:
+    async def main() -> None:
+        network, plan, process = make_faulty("lost-replies")
+        transport = await prepare(network, process)
+        with pytest.raises(TransportUnavailable):
+            await transport.publish(TOPIC, [letter("a")])
+        assert count_backlog(network) == 1
+        await check_healed(network, plan, "lost-replies", publish(transport))
+
+    play(main)
+
+
+def test_a_lost_publish_fails_and_has_no_effect() -> None:
+    async def main() -> None:
+        network, plan, process = make_faulty("lost-publishes")
+        transport = await prepare(network, process)
+        with pytest.raises(TransportUnavailable):
+            await transport.publish(TOPIC, [letter("a")])
+        assert count_backlog(network) == 0
+        await check_healed(network, plan, "lost-publishes", publish(transport))
+
+    play(main)
+
+
+@pytest.mark.parametrize("profile", ["seeded", "pulsar"])
+@pytest.mark.parametrize("topic", [TOPIC, SHARED], ids=["keyed", "shared"])
+def test_a_message_whose_acknowledgement_is_lost_comes_again(topic: Topic, profile: str) -> None:
+    async def main() -> None:
+        network, plan, process = make_faulty("lost-acks", profile=profile)
+        transport = await prepare(network, process)
+        consumer = await transport.subscribe(topic, "main", 10)
+        await transport.publish(topic, [letter("a")])
+        deliveries = await consumer.receive(10)
+        if profile == "pulsar":
+            await consumer.ack(deliveries)
+        else:
+            with pytest.raises(TransportUnavailable):
+                await consumer.ack(deliveries)
+        assert plan.fired["lost-acks"] == 1
+        plan.phase = Phase.HEALED
+        (again,) = await consumer.receive(10)
+        assert (again.message.id, again.attempt) == ("a", 2)
+        await consumer.ack([again])
+        await asyncio.sleep(1.0)
+        assert network.broker.stats(topic).subscriptions["main"].unacked == 0
+
+    play(main)
+
+
+def test_a_message_comes_again_while_it_is_in_hand() -> None:
+    async def main() -> None:
+        network, plan, process = make_faulty("early-redeliveries")
+        transport = await prepare(network, process)
+        consumer = await transport.subscribe(TOPIC, "main", 10)
+        await transport.publish(TOPIC, [letter("a")])
+        (first,) = await consumer.receive(10)
+        plan.phase = Phase.HEALED
+        (second,) = await consumer.receive(10)
+        assert (second.message.id, second.attempt) == ("a", 2)
+        await consumer.ack([first])
+        assert network.broker.stats(TOPIC).subscriptions["main"].unacked == 1
+        await consumer.ack([second])
+        assert network.broker.stats(TOPIC).subscriptions["main"].unacked == 0
+        assert plan.fired["early-redeliveries"] == 1
+
+    play(main)
+
+
+async def receive_after_crash(network: Network, process: FakeProcess) -> list[tuple[str, int]]:
+    """Kill a process that has the first two of three messages of a key in hand, and read them."""
+    transport = await prepare(network, process)
+    await transport.publish(TOPIC, [letter(name) for name in "abc"])
+    await (await transport.subscribe(TOPIC, "main", 2)).receive(2)
+    process.kill()
+    consumer = await network.connect_transport(FakeProcess("next")).subscribe(TOPIC, "main", 10)
+    received = list[tuple[str, int]]()
+    while len(received) < 3:
+        received += [(each.message.id, each.attempt) for each in await consumer.receive(10)]
+    return received
+
+
+def test_messages_of_a_key_lose_their_order_after_a_crash() -> None:
+    seen = set[str]()
+
+    async def main(seed: int, profile: str) -> None:
+        network, plan, process = make_faulty("key-disorder", seed=seed, profile=profile)
+        received = "".join(name for name, _ in await receive_after_crash(network, process))
+        if profile == "pulsar":
+            seen.add(received)
+            assert plan.fired["key-disorder"] == 1
+        else:
+            assert received == "abc"
+
+    for seed in range(10):
+        play(partial(main, seed, "pulsar"))
+        play(partial(main, seed, "seeded"))
+    assert seen == {"cab", "cba"}
+
+
+def test_attempts_are_counted_anew_after_a_crash() -> None:
+    async def main(profile: str) -> None:
+        network, plan, process = make_faulty("forgotten-attempts", profile=profile)
+        received = await receive_after_crash(network, process)
+        if profile == "pulsar":
+            assert received == [("a", 1), ("b", 1), ("c", 1)]
+            assert plan.fired["forgotten-attempts"] == 1
+        else:
+            assert received == [("a", 2), ("b", 2), ("c", 1)]
+
+    play(partial(main, "pulsar"))
+    play(partial(main, "seeded"))
+
+
+def test_what_was_acknowledged_is_given_back_by_thousands() -> None:
+    count = 3000
+
+    async def main() -> None:
+        network, _ = make_network(profile="pulsar")
+        transport = await prepare(network, FakeProcess())
+        consumer = await transport.subscribe(TOPIC, "main", count)
+        for turn in ("old", "young"):
+            await transport.publish(TOPIC, [Message(f"{turn}-{number}", turn, b"") for number in range(count)])
+            got = 0
+            while got < count:
+                deliveries = await consumer.receive(count)
+                await consumer.ack(deliveries)
+                got += len(deliveries)
+            await asyncio.sleep(3600.0)
+        assert network.give_back(5000.0) == count
+        again = list[str]()
+        while len(again) < count:
+            deliveries = await consumer.receive(count)
+            assert {each.attempt for each in deliveries} == {1}
+            again += [each.message.id for each in deliveries]
+            await consumer.ack(deliveries)
+        assert again == [f"young-{number}" for number in range(count)]
+
+    play(main)
+
+
+def test_a_broker_that_promises_more_gives_nothing_back() -> None:
+    async def main() -> None:
+        network, _ = make_network(profile="seeded")
+        transport = await prepare(network, FakeProcess())
+        consumer = await transport.subscribe(TOPIC, "main", 10)
+        await transport.publish(TOPIC, [letter("a")])
+        await consumer.ack(await consumer.receive(10))
+        assert network.give_back(1e9) == 0
+
+    play(main)
+
+
+def test_delayed_messages_come_late_and_with_pulsar_a_tick_early() -> None:
+    lateness = dict[str, set[float]]()
+
+    async def main(seed: int, profile: str) -> None:
+        network, plan, process = make_faulty("inexact-delays", seed=seed, profile=profile)
+        transport = await prepare(network, process)
+        now = asyncio.get_running_loop().time
+        consumer = await transport.subscribe(TOPIC, "main", 10)
+        due = now() + 100.0
+        at = network.clock.now() + 100.0
+        await transport.publish(TOPIC, [Message("a", "k", b"", {}, at)])
+        (delivery,) = await consumer.receive(10)
+        assert delivery.message.deliver_at == at
+        lateness.setdefault(profile, set()).add(round(now() - due, 1))
+        assert plan.fired["inexact-delays"] == 1
+
+    for seed in range(30):
+        for profile in ("seeded", "pulsar"):
+            play(partial(main, seed, profile))
+    assert min(lateness["seeded"]) >= 0.0
+    assert max(lateness["seeded"]) >= 5.0
+    assert min(lateness["pulsar"]) == -1.0
+
+
+def test_under_back_pressure_a_publish_waits_or_fails() -> None:
+    async def main() -> None:
+        network, plan, process = make_faulty("back-pressure")
+        transport = await prepare(network, process)
+        outcomes = set[str]()
+        for _ in range(50):
+            before = count_backlog(network)
+            try:
+                seconds = await measure(transport.publish(TOPIC, [letter("a")]))
+            except TransportUnavailable:
+                assert count_backlog(network) == before
+                outcomes.add("failed")
+            else:
+                outcomes.add("waited" if seconds > 0.4 else "went through")
+        assert outcomes >= {"failed", "waited"}
+        await check_healed(network, plan, "back-pressure", publish(transport))
+
+    play(main)
+
+
+def test_the_oldest_messages_starve_while_newer_ones_come() -> None:
+    async def main() -> None:
+        network, plan, process = make_faulty("starvation")
+        transport = await prepare(network, process)
+        network.starve(1000.0)
+        consumer = await transport.subscribe(SHARED, "main", 2)
+        await transport.publish(SHARED, [letter(name) for name in "abcdef"])
+        received = await consumer.receive(2)
+        assert [each.message.id for each in received] == ["f", "e"]
+        network.heal()
+        plan.phase = Phase.HEALED
+        await consumer.ack(received)
+        plan.phase = Phase.FAULTY
+        while not plan.fired["starvation"]:
+            await transport.publish(SHARED, [letter("g")])
+            await consumer.ack(await consumer.receive(2))
+
+    play(main)
+
+
+@pytest.mark.parametrize("profile", ["fifo", "seeded", "pulsar"])
+def test_a_restarted_broker_loses_nothing_and_its_consumers_go_on(profile: str) -> None:
+    async def main(seed: int) -> int:
+        network, _ = make_network(seed, profile=profile)
+        transport = await prepare(network, FakeProcess())
+        consumer = await transport.subscribe(TOPIC, "main", 10)
+        await transport.publish(TOPIC, [letter("acked"), letter("in hand")])
+        acked, _ = await consumer.receive(10)
+        await consumer.ack([acked])
+        await asyncio.sleep(0.5)
+        network.restart_broker(10.0)
+        with pytest.raises(TransportUnavailable):
+            await transport.publish(TOPIC, [letter("lost")])
+        names = list[str]()
+        while "in hand" not in names:
+            names += [each.message.id for each in await consumer.receive(10)]
+        assert set(names) <= {"acked", "in hand"}
+        return names.count("acked")
+
+    given_back = [run_counted(partial(main, seed)) for seed in range(10)]
+    if profile == "pulsar":
+        assert 0 < sum(given_back) < 10
+    else:
+        assert sum(given_back) == 0
+
+
+def run_counted(main: Callable[[], Any]) -> int:
+    counted = list[int]()
+
+    async def note() -> None:
+        counted.append(await main())
+
+    play(note)
+    return counted[0]
+
+
+def test_an_ephemeral_subscription_survives_a_restart_but_not_the_loss_of_its_session() -> None:
+    control = Topic("control", Ordering.SHARED, None)
+
+    async def main() -> None:
+        network, _ = make_network()
+        process = FakeProcess()
+        transport = network.connect_transport(process)
+        await transport.declare([control])
+        consumer = await transport.subscribe(control, "control", 10, durable=False)
+        network.restart_broker(1.0)
+        await asyncio.sleep(2.0)
+        await transport.publish(control, [letter("a")])
+        assert [each.message.id for each in await consumer.receive(10)] == ["a"]
+        network.lose_session(process)
+        with pytest.raises(TransportClosed):
+            await consumer.receive(10)
+
+    play(main)
+
+
+def test_an_acknowledgement_by_an_earlier_holder_counts_with_pulsar_only() -> None:
+    async def main(profile: str) -> None:
+        network, _ = make_network(profile=profile)
+        first, second = FakeProcess("first"), FakeProcess("second")
+        transport = await prepare(network, first)
+        consumer = await transport.subscribe(SHARED, "main", 10)
+        await transport.publish(SHARED, [letter("a")])
+        stale = await consumer.receive(10)
+        other = await network.connect_transport(second).subscribe(SHARED, "main", 10)
+        network.cut_broker(1.0) if profile == "pulsar" else network.lose_session(first)
+        await other.receive(10)
+        await asyncio.sleep(40.0)
+        try:
+            await consumer.ack(stale)
+        except TransportClosed:
+            assert profile == "seeded"
+        await asyncio.sleep(1.0)
+        left = network.broker.stats(SHARED).subscriptions["main"].unacked
+        assert left == (0 if profile == "pulsar" else 1)
+
+    play(partial(main, "pulsar"))
+    play(partial(main, "seeded"))
