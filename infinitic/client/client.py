@@ -57,6 +57,8 @@ class Client:
             name: two clients of one name get each other's.
         clock: the time that goes into messages.
         codec: encodes payloads, one `PayloadCodec` or a chain of them. Workers must have the same.
+        make_id: returns a new id at each call, which nobody else has. By default, ids are random.
+            Simulations make them from their seed.
 
     Raises:
         UsageError: the name cannot be one.
@@ -70,8 +72,10 @@ class Client:
         name: str | None = None,
         clock: Clock | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
+        make_id: Callable[[], str] = ids.new_id,
     ) -> None:
-        self.name = ids.check_name("The name of a client", f"client-{ids.new_id()[:12]}" if name is None else name)
+        self.name = ids.check_name("The name of a client", f"client-{make_id()[:12]}" if name is None else name)
+        self._make_id = make_id
         self._coder = make_coder(codec)
         self._storage = storage
         self._clock = clock or SystemClock()
@@ -199,10 +203,10 @@ class Client:
         stub = check_method_stub(method)
         arguments = stub.spec.signature.encode_arguments(args, kwargs)
         if stub.workflow.workflow_id is None:
-            workflow_id = ids.new_id()
+            workflow_id = self._make_id()
             await self._send_call(stub, workflow_id, workflow_id, arguments, None)
             return WorkflowHandle(self, stub.workflow, stub.spec, workflow_id, workflow_id)
-        workflow_id, method_id = stub.workflow.workflow_id, ids.new_id()
+        workflow_id, method_id = stub.workflow.workflow_id, self._make_id()
         # What a parallel method returned is told once, when it returns.
         wait = self.waits.begin(stub.workflow.spec.name, workflow_id, method_id, kept=True)
         try:
@@ -250,7 +254,7 @@ class Client:
             name,
             workflow_id,
             confirm,
-            lambda at, to: engine.Cancel(made_at=at, request_id=ids.new_id(), reply_to=to),
+            lambda at, to: engine.Cancel(made_at=at, request_id=self._make_id(), reply_to=to),
         )
 
     async def retry_workflow_task(self, target: object, *, confirm: bool = False) -> str | None:
@@ -274,7 +278,7 @@ class Client:
             name,
             workflow_id,
             confirm,
-            lambda at, to: engine.RetryWorkflowTask(made_at=at, request_id=ids.new_id(), reply_to=to),
+            lambda at, to: engine.RetryWorkflowTask(made_at=at, request_id=self._make_id(), reply_to=to),
         )
 
     async def describe(self, target: object) -> WorkflowInfo:
@@ -330,8 +334,8 @@ class Client:
     async def call(self, stub: MethodStub, arguments: bytes) -> Any:
         """Start a method and wait for its result. `arguments` are encoded already."""
         name, running = stub.workflow.spec.name, stub.workflow.workflow_id
-        workflow_id = running or ids.new_id()
-        method_id = workflow_id if running is None else ids.new_id()
+        workflow_id = running or self._make_id()
+        method_id = workflow_id if running is None else self._make_id()
         wait = self.waits.begin(name, workflow_id, method_id)
         try:
             await self._send_call(stub, workflow_id, method_id, arguments, wait.reply_to)
@@ -358,7 +362,7 @@ class Client:
             stub.workflow_id,
             confirm,
             lambda at, to: engine.Signal(
-                made_at=at, signal_id=ids.new_id(), channel=channel, value=Raw(data), reply_to=to
+                made_at=at, signal_id=self._make_id(), channel=channel, value=Raw(data), reply_to=to
             ),
         )
 

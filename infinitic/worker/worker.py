@@ -77,6 +77,7 @@ class Worker:
         codec: encodes payloads, one `PayloadCodec` or a chain of them. Clients must have the same.
         seed: for the random numbers of retry policies. None: chosen by chance.
         on_stall: called with the id of an instance that stalls at this worker, and the reason.
+        make_id: makes the ids of what its client starts, see `Client`.
 
     Raises:
         UsageError: the name or a number cannot be one.
@@ -97,8 +98,9 @@ class Worker:
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
         seed: int | None = None,
         on_stall: Callable[[str, InfiniticError], None] | None = None,
+        make_id: Callable[[], str] = ids.new_id,
     ) -> None:
-        self.name = ids.check_name("The name of a worker", f"worker-{ids.new_id()[:12]}" if name is None else name)
+        self.name = ids.check_name("The name of a worker", f"worker-{make_id()[:12]}" if name is None else name)
         self._named = name is not None
         self.stalled: dict[str, InfiniticError] = {}
         """Ids of the instances that stalled at this worker, and why."""
@@ -110,7 +112,14 @@ class Worker:
         self._grace = to_seconds(shutdown_grace_period)
         self._on_stall = on_stall
         coder = make_coder(codec)
-        self._client = Client(transport, storage=storage, name=f"{self.name}-client", clock=self._clock, codec=codec)
+        self._client = Client(
+            transport,
+            storage=storage,
+            name=f"{self.name}-client",
+            clock=self._clock,
+            codec=codec,
+            make_id=make_id,
+        )
         self._ending = Ending()
         self._supervisor = Supervisor(self._ending)
         self._hosted = Hosted(coder)

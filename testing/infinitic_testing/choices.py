@@ -87,6 +87,15 @@ class Choices:
         """
         return random.Random(f"{self.seed}/{label}")
 
+    def make_ids(self, label: str) -> Callable[[], str]:
+        """Return a function that makes a new id at each call, as `infinitic.ids.new_id` does.
+
+        Args:
+            label: names who makes the ids. Two labels give different ids.
+        """
+        draw = self.stream(f"ids/{label}").getrandbits
+        return lambda: f"{draw(128):032x}"
+
     def _draw(self, label: str) -> tuple[Key, float]:
         """Draw the next number of a label: from 0.0 to below 1.0, and 0.0 if it is plain."""
         found = self._labels.get(label)

@@ -121,7 +121,7 @@ class Simulation:
         self.system: System
         if self.is_plain:
             size = DEFAULT_CACHE_SIZE if cache_size is None else cache_size
-            self.system = SingleWorker(seed=seed, cache_size=size, codec=codec)
+            self.system = SingleWorker(choices=self.choices, cache_size=size, codec=codec)
         else:
             # Imported here: plain simulations need nothing of it.
             from infinitic_testing.cluster.cluster import Cluster
@@ -155,6 +155,8 @@ class Simulation:
         loop.on_deadlock = self._explain
         loop.is_internal = _belongs_to_engines
         loop.look_at_calls = determinism.check_call
+        if not self.is_plain:
+            loop.make_repeatable(self.choices)
         await self.system.open()
         return self
 

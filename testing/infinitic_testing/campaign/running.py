@@ -9,17 +9,20 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 from msgspec.structs import replace
 
-from infinitic.storage import Query
+from infinitic.storage import DamagedState, Query, Segment, StateKey
+from infinitic.storage.integrity import check_head, check_segment
 from infinitic_storages.memory import Database
 from infinitic_testing.campaign.functions import SimFunction
 from infinitic_testing.campaign.post_mortem import describe_end
 from infinitic_testing.campaign.seed_report import FAULT_FREE_RUN, SAME_OUTCOME, SeedFailure, SeedReport
 from infinitic_testing.campaign.setting import Setting
 from infinitic_testing.cluster.cluster import Cluster
+from infinitic_testing.loop import VirtualLoop
 from infinitic_testing.simulation import Simulation
 from infinitic_testing.tracebacks import is_user_frame
 
@@ -118,6 +121,7 @@ def run_seed(
         failure,
         outcome=_shorten(show_outcome(run.outcome)),
         outcome_digest=digest_outcome(run.outcome, sim.system.database),
+        trace_digest=run.trace_digest,
         virtual_seconds=run.virtual_seconds,
         fired=dict(sim.plan.fired),
         evaluated=dict(evaluated),
@@ -133,6 +137,7 @@ class _Run:
         sim: its simulation, which is closed.
         outcome: what the function returned. None, if it failed.
         failure: why it failed. None: it did not.
+        trace_digest: of all steps of the loop; empty for a run without choices.
         virtual_seconds: how much virtual time passed.
     """
 
@@ -140,6 +145,7 @@ class _Run:
         self.sim = sim
         self.outcome: object = None
         self.failure: SeedFailure | None = None
+        self.trace_digest = ""
         self.virtual_seconds = 0.0
         try:
             self.outcome = Simulation.run(self._play(function))
@@ -153,6 +159,8 @@ class _Run:
                 return await function(self.sim)
         finally:
             self.virtual_seconds = loop.time()
+            if isinstance(loop, VirtualLoop) and loop.has_trace:
+                self.trace_digest = loop.trace_digest()
 
 
 def digest_outcome(outcome: object, database: Database) -> str:
@@ -164,12 +172,35 @@ def digest_outcome(outcome: object, database: Database) -> str:
         stored = database.load([found.key for found in page.found])
         for key, each in stored.items():
             digest.update(f"\0{key.name}\0{key.id}\0{each.version}\0".encode())
-            digest.update(each.head)
+            digest.update(_without_tracebacks(check_head(key, each).head))
             for segment in database.history(key, limit=1_000_000):
-                digest.update(segment.events)
+                digest.update(_without_tracebacks(_read_events(key, segment)))
         cursor = page.cursor
         if cursor is None:
             return digest.hexdigest()
+
+
+def _read_events(key: StateKey, segment: Segment) -> bytes:
+    try:
+        return check_segment(key, segment).events
+    except DamagedState:
+        return segment.events
+
+
+def _without_tracebacks(stored: bytes) -> bytes:
+    """Remove the tracebacks of failures: each version of Python formats them in its own way."""
+    if b'"traceback"' not in stored:
+        return stored
+    return msgspec.json.encode(_drop_tracebacks(msgspec.json.decode(stored)))
+
+
+def _drop_tracebacks(value: Any) -> Any:
+    if isinstance(value, dict):
+        items = cast("dict[str, Any]", value).items()
+        return {name: _drop_tracebacks(each) for name, each in items if name != "traceback"}
+    if isinstance(value, list):
+        return [_drop_tracebacks(each) for each in cast("list[Any]", value)]
+    return value
 
 
 def describe_failure(error: BaseException, sim: Simulation) -> SeedFailure:

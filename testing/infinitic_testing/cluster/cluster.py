@@ -86,6 +86,7 @@ class Cluster(System):
             name="client",
             clock=self.clock,
             codec=codec,
+            make_id=choices.make_ids("client"),
         )
         self.catalog = Catalog(codec, SlowTasks(plan, choices))
         self.layout, self.seats = draw_seats(

@@ -61,6 +61,7 @@ class Member:
             codec=cluster.codec,
             seed=cluster.choices.stream(f"worker/{name}").getrandbits(32),
             on_stall=cluster.note_stall,
+            make_id=cluster.choices.make_ids(name),
         )
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None

@@ -14,6 +14,7 @@ from infinitic.runtime.service_executor import blocking
 from infinitic.storage.integrity import ensure_checked
 from infinitic.worker.worker import Worker
 from infinitic_storages.memory import Database, InMemoryStorage
+from infinitic_testing.choices import Choices
 from infinitic_testing.cluster.system import System, Versions
 from infinitic_testing.loop import VirtualClock, VirtualLoop
 from infinitic_transports.memory import InMemoryTransport
@@ -26,13 +27,13 @@ class SingleWorker(System):
         worker: the worker. Its client is the client of the test.
 
     Args:
-        seed: for the random numbers of retry policies.
+        choices: their seed is that of the random numbers of retry policies, and of ids.
         cache_size: how many instances stay in memory.
         codec: encodes payloads.
     """
 
     def __init__(
-        self, *, seed: int, cache_size: int, codec: PayloadCodec | Sequence[PayloadCodec] | None = None
+        self, *, choices: Choices, cache_size: int, codec: PayloadCodec | Sequence[PayloadCodec] | None = None
     ) -> None:
         self.clock = VirtualClock()
         self.transport = InMemoryTransport(clock=self.clock)
@@ -46,8 +47,9 @@ class SingleWorker(System):
             cache_size=cache_size,
             run_blocking=blocking.inline,
             codec=codec,
-            seed=seed,
+            seed=choices.seed,
             on_stall=self._on_stall,
+            make_id=choices.make_ids("client"),
         )
         self.client = self.worker.client
         self._stack = AsyncExitStack()

@@ -198,6 +198,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if trace:
             self._stepping.trace = Trace()
 
+    @property
+    def has_trace(self) -> bool:
+        """True if the loop keeps a digest of all steps."""
+        return self._stepping.trace is not None
+
     def trace_digest(self) -> str:
         """Return a digest of all steps so far: the same for each run of the same seed.
 

@@ -94,7 +94,8 @@ async def simulate_clients_come_and_go(sim: Simulation) -> object:
     """Clients start instances and leave. Others ask for the results, before and after the end."""
     sim.add_service(Office)
     sim.add_workflow(Slow, retention=KEPT)
-    async with Client(sim.transport, name="first", clock=sim.clock) as first:
+    first_ids = sim.choices.make_ids("first")
+    async with Client(sim.transport, name="first", clock=sim.clock, make_id=first_ids) as first:
         handle = await first.dispatch(first.new_workflow(Slow).run, 20.0)
         waiting = asyncio.ensure_future(handle.result())
         with suppress(TimeoutError):
