@@ -63,3 +63,11 @@ def test_with_what_was_taken_a_run_makes_the_same_choices_again() -> None:
     assert labels.count("schedule") == sum(index > 0 for index in drawn[0::3]) < 90
     assert labels.count("latency") == 100
     assert draw(Choices(7, only=first.taken)) == drawn
+
+
+def test_ids_depend_on_the_seed_and_the_label() -> None:
+    made = [Choices(seed).make_ids(label) for seed, label in ((1, "a"), (1, "a"), (1, "b"), (2, "a"))]
+    ids = [(make(), make()) for make in made]
+    assert ids[0] == ids[1]
+    assert len({each for pair in ids for each in pair}) == 6
+    assert all(len(each) == 32 and int(each, 16) >= 0 for pair in ids for each in pair)

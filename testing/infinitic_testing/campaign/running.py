@@ -194,12 +194,12 @@ def _without_tracebacks(stored: bytes) -> bytes:
     return msgspec.json.encode(_drop_tracebacks(msgspec.json.decode(stored)))
 
 
-def _drop_tracebacks(value: Any) -> Any:
+def _drop_tracebacks(value: object) -> object:
     if isinstance(value, dict):
-        items = cast("dict[str, Any]", value).items()
+        items = cast("dict[str, object]", value).items()
         return {name: _drop_tracebacks(each) for name, each in items if name != "traceback"}
     if isinstance(value, list):
-        return [_drop_tracebacks(each) for each in cast("list[Any]", value)]
+        return [_drop_tracebacks(each) for each in cast("list[object]", value)]
     return value
 
 

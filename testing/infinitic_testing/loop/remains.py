@@ -102,7 +102,8 @@ def _find_awaited(step: object) -> object:
             return cast("object", found)
     if type(step).__name__ in ("async_generator_asend", "async_generator_athrow"):
         # A step of an asynchronous generator does not say whose step it is.
-        return next((each for each in gc.get_referents(step) if type(each) is AsyncGeneratorType), None)
+        referents: list[object] = gc.get_referents(step)
+        return next((each for each in referents if each.__class__ is AsyncGeneratorType), None)
     return None
 
 
