@@ -41,7 +41,7 @@ class PlainRun:
 
     def __init__(self, function: SimFunction) -> None:
         # Without choices: also what the function itself draws is plain.
-        run = _Run(function, Simulation(only=()))
+        run = _FunctionRun(function, Simulation(only=()))
         self.outcome = run.outcome
         self.failure: SeedFailure | None = None
         if run.failure is not None:
@@ -100,7 +100,7 @@ def run_seed(
     plain = find_plain_run(function)
     if plain.failure is not None:
         return SeedReport(name, seed, plain.failure)
-    run = _Run(function, make(seed, setting))
+    run = _FunctionRun(function, make(seed, setting))
     failure = run.failure
     evaluated = Counter(run.sim.system.invariants.evaluated) if isinstance(run.sim.system, Cluster) else Counter[str]()
     if failure is None and plain.outcome is not None:
@@ -130,7 +130,7 @@ def run_seed(
     )
 
 
-class _Run:
+class _FunctionRun:
     """One run of a function, which may have failed.
 
     Attributes:
