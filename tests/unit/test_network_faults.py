@@ -84,16 +84,22 @@ def test_duplicates_come_a_second_time() -> None:
     play(main)
 
 
-def test_a_publish_whose_reply_is_lost_fails_and_has_its_effect() -> None:
-    async def main() -> None:
-        network, plan, process = make_faulty("lost-replies")
+def test_a_publish_whose_reply_is_lost_fails_and_has_its_effect_at_once_or_later() -> None:
+    arrivals = set[str]()
+
+    async def main(seed: int) -> None:
+        network, plan, process = make_faulty("lost-replies", seed=seed)
         transport = await prepare(network, process)
         with pytest.raises(TransportUnavailable):
             await transport.publish(TOPIC, [letter("a")])
+        arrivals.add("at once" if count_backlog(network) else "later")
+        await asyncio.sleep(10.0)
         assert count_backlog(network) == 1
         await check_healed(network, plan, "lost-replies", publish(transport))
 
-    play(main)
+    for seed in range(20):
+        play(partial(main, seed))
+    assert arrivals == {"at once", "later"}
 
 
 def test_a_lost_publish_fails_and_has_no_effect() -> None:
@@ -276,6 +282,58 @@ def test_under_back_pressure_a_publish_waits_or_fails() -> None:
                 outcomes.add("waited" if seconds > 0.4 else "went through")
         assert outcomes >= {"failed", "waited"}
         await check_healed(network, plan, "back-pressure", publish(transport))
+
+    play(main)
+
+
+def test_messages_of_different_keys_overtake_each_other_but_those_of_one_key_do_not() -> None:
+    async def main(profile: str) -> None:
+        network, plan, process = make_faulty("overtaking", profile=profile)
+        transport = await prepare(network, process)
+        sent = [Message(f"{number}", f"{number % 5}", b"") for number in range(50)]
+        await transport.publish(TOPIC, sent)
+        consumer = await transport.subscribe(TOPIC, "main", 3)
+        received = list[Message]()
+        while len(received) < len(sent):
+            deliveries = await consumer.receive(3)
+            received += [each.message for each in deliveries]
+            await consumer.ack(deliveries)
+        if profile == "fifo":
+            # All keys take turns.
+            assert not plan.fired
+        else:
+            assert plan.fired["overtaking"] > 0
+        for key in "01234":
+            assert [each for each in received if each.key == key] == [each for each in sent if each.key == key]
+
+    for profile in ("fifo", "seeded", "pulsar"):
+        play(partial(main, profile))
+
+
+@pytest.mark.parametrize("verb", ["publish", "receive"])
+def test_a_process_that_is_cut_off_reaches_nothing_while_others_do(verb: str) -> None:
+    async def main() -> None:
+        network, plan, process = make_faulty("partitions")
+        # It is drawn ten times less often than its rate says.
+        plan.rates["partitions"] = 10.0
+        transport, client = await prepare(network, process), network.connect_client()
+        other = network.connect_transport(FakeProcess("other"))
+        plan.phase = Phase.QUIET
+        consumer = await transport.subscribe(SHARED, "main", 10)
+        plan.phase = Phase.FAULTY
+        with pytest.raises(TransportUnavailable):
+            await transport.publish(TOPIC, [letter("a")])
+        assert plan.fired["partitions"] == 1
+        plan.phase = Phase.QUIET
+        assert await measure(client.publish(SHARED, [letter("b")])) < 0.2
+        assert await measure(other.publish(SHARED, [letter("c")])) < 0.2
+        if verb == "publish":
+            network.heal()
+            assert await measure(transport.publish(TOPIC, [letter("d")])) < 0.2
+        names = list[str]()
+        while len(names) < 2:
+            names += [each.message.id for each in await consumer.receive(10)]
+        assert sorted(names) == ["b", "c"]
 
     play(main)
 

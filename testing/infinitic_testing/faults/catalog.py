@@ -15,10 +15,11 @@ CATALOG: Mapping[str, str] = MappingProxyType(
         # On the way to and from the broker.
         "slow-messages": "a few messages and replies take much longer than the others",
         "duplicates": "a message is delivered twice",
-        "lost-replies": "a publish takes effect, and its reply is lost",
+        "lost-replies": "a publish takes effect, at once or later, and its reply is lost",
         "lost-publishes": "a publish fails, and has no effect",
         "lost-acks": "an acknowledgement is lost: the message comes again",
         "early-redeliveries": "a message comes again while its first delivery is still in hand",
+        "overtaking": "messages of different keys overtake each other (not in profile fifo)",
         "key-disorder": "messages of one key lose their order after a failure (profile pulsar)",
         "forgotten-attempts": "attempts are counted again from 1 (profile pulsar)",
         "given-back": "many messages that were acknowledged long ago come again (profile pulsar)",
@@ -28,6 +29,7 @@ CATALOG: Mapping[str, str] = MappingProxyType(
         "starvation": "the messages of some keys are delivered last",
         "broker-restarts": "the broker restarts: all connections end, and come back",
         "broker-outages": "the broker is away for a while",
+        "partitions": "one worker cannot reach the broker, or the storage, for a while",
         # On the way to and from the storage.
         "slow-storage": "a few calls to the storage take much longer than the others",
         "failed-commits": "a commit fails, and nothing of it is written",

@@ -104,7 +104,7 @@ class NetworkConsumer(InterceptedConsumer, Session):
         self.inner.crash()
         error = TransportClosed("The simulated broker has ended this consumer")
         tell = self.rejoin if rejoins and self.is_durable else partial(self._tell, error)
-        run_far(seconds, partial(self._link.server.when_up, tell))
+        run_far(seconds, partial(self._link.path.when_up, tell))
 
     def rejoin(self) -> None:
         """Join again at once, if the session is lost and the process has not been told."""

@@ -97,7 +97,7 @@ class Fates:
         delay = self._choices.between(_BACK[verb], 0.0, self.latency)
         if self._plan.phase is not Phase.FAULTY:
             return delay
-        if verb in _STALE and self._plan.fires("stale-reads", factor=5.0):
+        if verb in _STALE and self._plan.fires("stale-reads", factor=20.0):
             delay += self._choices.between("latency/stale", 1.0, _LONGEST_TAIL)
         return delay + self._draw_tail(verb)
 
@@ -124,8 +124,14 @@ class Fates:
             if plan.fires("lost-publishes"):
                 return Fate.REFUSED
             if plan.fires("lost-replies"):
-                return Fate.REPLY_LOST
+                return (Fate.REPLY_LOST, Fate.LATE)[self._choices.pick("fate/publish", 2)]
         return Fate.NORMAL
+
+    def draw_partition(self) -> float | None:
+        """Draw the seconds for which a process is cut off from now on. None: it is not."""
+        if self.is_sound or not self._plan.fires("partitions", factor=0.1):
+            return None
+        return self._choices.between("window/partitions", *_WINDOW)
 
     def draw_doubt(self) -> bool:
         """Draw whether a caller whose call did not arrive cannot know that."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, assert_never
 from infinitic.topics import Topic
 from infinitic_testing.intercepting import Interceptor, Operation
 from infinitic_testing.network.fates import Fate, Fates, make_error
-from infinitic_testing.network.sides import HasConnections, Server, Session, run_at_once, run_far
+from infinitic_testing.network.sides import HasConnections, Path, Server, Session, run_at_once, run_far
 
 T = TypeVar("T")
 
@@ -33,20 +33,21 @@ class Link(Interceptor):
 
     Args:
         who: the name of the process.
-        server: what is on the far side.
+        path: leads to the far side.
         fates: draws how long a call takes, and whether it fails.
         notify: called at the instant of effect.
         process: whose calls these are; None: that of a client, which never dies.
         intake: what keeps a publish back while the broker takes none; None for a storage.
-        contend: called with `who` when a commit is held: others may get its inputs.
+        contend: called with `who` when others may get its inputs: a commit is held, or the path is
+            cut off.
     """
 
-    __slots__ = ("_busy_until", "contend", "fates", "intake", "notify", "process", "server", "who")
+    __slots__ = ("_busy_until", "contend", "fates", "intake", "notify", "path", "process", "who")
 
     def __init__(
         self,
         who: str,
-        server: Server,
+        path: Path,
         fates: Fates,
         notify: Notify,
         *,
@@ -55,7 +56,7 @@ class Link(Interceptor):
         contend: Callable[[str], None] | None = None,
     ) -> None:
         self.who = who
-        self.server = server
+        self.path = path
         self.fates = fates
         self.notify = notify
         self.process = process
@@ -72,8 +73,11 @@ class Link(Interceptor):
             return await reply
         if operation.verb == "receive":
             # The broker has sent the messages: only the way back is left.
-            self._send_back(operation, reply, run_at_once(call), self.server.cuts)
+            self._send_back(operation, reply, run_at_once(call), self.path.cuts)
         else:
+            seconds = self.fates.draw_partition()
+            if seconds is not None:
+                self._cut_off(seconds)
             delay = self.fates.draw_way_there(operation.verb)
             if operation.verb == "publish" and operation.topic is not None:
                 delay = self._queue(operation.topic, loop.time(), delay)
@@ -84,7 +88,7 @@ class Link(Interceptor):
         """Send a call to which there is no reply. While the far side is away, it is lost."""
 
         def arrive() -> None:
-            if self.server.is_up:
+            if self.path.is_up:
                 self.act(operation, call)
 
         run_far(self.fates.draw_way_there(operation.verb), arrive)
@@ -105,6 +109,12 @@ class Link(Interceptor):
         """Close without delay: the broker notices the end of a connection by itself."""
         await call()
 
+    def _cut_off(self, seconds: float) -> None:
+        """Cut this process off. For some lengths, the broker takes it for dead."""
+        self.path.own.cut(seconds)
+        if self.contend is not None and self.fates.draw_doubt():
+            self.contend(self.who)
+
     def _queue(self, topic: Topic, now: float, delay: float) -> float:
         """Delay a message so that it arrives behind the earlier ones to its topic."""
         arrival = max(now + delay, self._busy_until.get(topic.name, 0.0) + _NEXT)
@@ -112,7 +122,7 @@ class Link(Interceptor):
         return arrival - now
 
     def _arrive(self, operation: Operation, call: Callable[[], Awaitable[T]], reply: asyncio.Future[T]) -> None:
-        if not self.server.is_up:
+        if not self.path.is_up:
             self._miss(operation, call, reply)
             return
         if operation.verb == "publish" and self.intake is not None and self._is_blocked(self.intake):
@@ -144,27 +154,27 @@ class Link(Interceptor):
                 self.act(operation, call)
                 self._fail(operation, reply, is_outcome_unknown=True)
             case Fate.LATE:
-                act = partial(self.server.when_up, partial(self.act, operation, call))
+                act = partial(self.path.when_up, partial(self.act, operation, call))
                 run_far(self.fates.draw_lateness(), act)
                 self._fail(operation, reply, is_outcome_unknown=True)
             case Fate.HELD:
                 if self.contend is not None:
                     self.contend(self.who)
                 go_on = partial(self._succeed, operation, call, reply)
-                run_far(self.fates.draw_hold(), partial(self.server.when_up, go_on))
+                run_far(self.fates.draw_hold(), partial(self.path.when_up, go_on))
             case _:
                 assert_never(fate)
 
     def _miss(self, operation: Operation, call: Callable[[], Awaitable[T]], reply: asyncio.Future[T]) -> None:
         """The far side is away: the call fails, or, for a client, waits until it is back."""
         if self.fates.is_sound:
-            self.server.when_up(partial(self._arrive, operation, call, reply))
+            self.path.when_up(partial(self._arrive, operation, call, reply))
         else:
             self._fail(operation, reply, is_outcome_unknown=self.fates.draw_doubt())
 
     def _succeed(self, operation: Operation, call: Callable[[], Awaitable[T]], reply: asyncio.Future[T]) -> None:
         # An observer may cut the server off at this instant: then the reply is lost.
-        cuts = self.server.cuts
+        cuts = self.path.cuts
         result, error = self.act(operation, call)
         if error is None:
             self._send_back(operation, reply, result, cuts)
@@ -179,10 +189,10 @@ class Link(Interceptor):
         if reply.done():
             # Cancelled meanwhile.
             _abandon(result)
-        elif cuts == self.server.cuts:
+        elif cuts == self.path.cuts:
             reply.set_result(result)
         elif self.fates.is_sound or operation.verb == "receive":
-            self.server.when_up(partial(_set_result, reply, result))
+            self.path.when_up(partial(_set_result, reply, result))
         else:
             _abandon(result)
             _set_error(reply, make_error(operation.verb, is_outcome_unknown=True))

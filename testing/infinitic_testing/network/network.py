@@ -22,7 +22,7 @@ from infinitic_testing.faults.plan import FaultPlan
 from infinitic_testing.intercepting import InterceptedStorage, Operation
 from infinitic_testing.network.fates import LATENCIES, Fates
 from infinitic_testing.network.link import Link
-from infinitic_testing.network.sides import HasConnections, Server, run_far
+from infinitic_testing.network.sides import HasConnections, Path, Server, run_far
 from infinitic_testing.network.transport import NetworkTransport
 from infinitic_testing.observing import Observer
 from infinitic_transports.memory import DEFAULT_MAX_PAYLOAD, InMemoryTransport, PulsarLikeBroker, make_broker
@@ -58,10 +58,10 @@ class Network:
     """One broker, one database, and all the ways to them.
 
     The network draws by itself, at each call: slow and lost calls, duplicates, early redeliveries,
-    late messages, conflicts, back-pressure and starvation. What concerns all connections at once
-    is done by verbs: `restart_broker`, `cut_broker`, `cut_storage`, `lose_session` and `give_back`.
-    A verb acts now, whatever the plan says, and does not count: whoever draws such a fault counts
-    it, see `FaultPlan.fires`.
+    late messages, conflicts, partitions, back-pressure and starvation. What concerns all
+    connections at once is done by verbs: `restart_broker`, `cut_broker`, `cut_storage`,
+    `lose_session` and `give_back`. A verb acts now, whatever the plan says, and does not count:
+    whoever draws such a fault counts it, see `FaultPlan.fires`.
 
     Attributes:
         broker: the in-memory broker, without any way before it.
@@ -114,6 +114,8 @@ class Network:
         self._sound = Fates(choices, plan, latency=latency, is_sound=True)
         self._faulty = Fates(choices, plan, latency=latency, is_sound=False)
         self._connections: dict[str, list[NetworkTransport]] = {}
+        # By the name of a process, to the broker and to the database.
+        self._paths: dict[str, tuple[Path, Path]] = {}
 
     def connect_transport(self, process: HasConnections) -> Transport:
         """Connect a process to the broker. When it is killed, the broker ends its consumers.
@@ -221,7 +223,8 @@ class Network:
     def heal(self) -> None:
         """Make everything reachable, and all sessions sound, now."""
         self._starves_until = 0.0
-        for server in (self._broker_side, self._storage_side, self._intake):
+        paths = [path.own for both in self._paths.values() for path in both]
+        for server in (self._broker_side, self._storage_side, self._intake, *paths):
             server.come_up()
         for transports in self._connections.values():
             for transport in transports:
@@ -229,13 +232,27 @@ class Network:
                     consumer.rejoin()
 
     def _connect(self, who: str, fates: Fates, process: HasConnections | None = None) -> NetworkTransport:
-        link = Link(who, self._broker_side, fates, self._notify, process=process, intake=self._intake)
+        link = Link(
+            who,
+            self._find_paths(who)[0],
+            fates,
+            self._notify,
+            process=process,
+            intake=self._intake,
+            contend=self._contend,
+        )
         inner = InMemoryTransport(self.broker, clock=self.clock)
         return NetworkTransport(inner, link, self._duplicate, groups_acks=self.profile == "pulsar")
 
     def _connect_storage(self, who: str, fates: Fates, process: HasConnections | None = None) -> Storage:
-        link = Link(who, self._storage_side, fates, self._notify, process=process, contend=self._contend)
+        link = Link(who, self._find_paths(who)[1], fates, self._notify, process=process, contend=self._contend)
         return InterceptedStorage(InMemoryStorage(self.database), link)
+
+    def _find_paths(self, who: str) -> tuple[Path, Path]:
+        paths = self._paths.get(who)
+        if paths is None:
+            paths = self._paths[who] = (Path(self._broker_side), Path(self._storage_side))
+        return paths
 
     def _lose_all(self) -> None:
         """End all sessions of workers. They join again by themselves.
@@ -279,7 +296,10 @@ class Network:
             return 1 + self._choices.pick(_CHOICES[what], count - 1)
         if what in _STARVED and self._is_starving():
             return count - 1
-        return self._choices.pick(_CHOICES[what], count)
+        index = self._choices.pick(_CHOICES[what], count)
+        if index and what in _STARVED:
+            self._plan.count("overtaking")
+        return index
 
     def _is_starving(self) -> bool:
         now = asyncio.get_running_loop().time()

@@ -6,6 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from functools import partial
 from typing import Protocol, TypeVar
 
 from infinitic.errors import UsageError
@@ -80,6 +81,42 @@ class Server:
     def _come_up_in_time(self) -> None:
         if not self.is_up and asyncio.get_running_loop().time() >= self._until:
             self.come_up()
+
+
+class Path:
+    """The path of one process to a server. It can be cut off while others reach the server.
+
+    Args:
+        server: where it leads to.
+
+    Attributes:
+        own: the path itself, which can be cut.
+    """
+
+    __slots__ = ("_server", "own")
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.own = Server()
+
+    @property
+    def is_up(self) -> bool:
+        """False: nothing of this process reaches the server, and no reply comes from it."""
+        return self._server.is_up and self.own.is_up
+
+    @property
+    def cuts(self) -> int:
+        """How often it became impassable so far. A reply that was on its way then is lost."""
+        return self._server.cuts + self.own.cuts
+
+    def when_up(self, callback: Callable[[], object]) -> None:
+        """Call a function as soon as the server can be reached: now, if that is so."""
+        if self.is_up:
+            callback()
+        else:
+            # Whichever of the two is down comes up first. Then the other one may be down.
+            waited_for = self.own if self._server.is_up else self._server
+            waited_for.when_up(partial(self.when_up, callback))
 
 
 class Session(ABC):
