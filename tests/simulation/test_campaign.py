@@ -106,7 +106,7 @@ def test_a_failure_that_does_not_come_again_says_so_first_of_all(folder: Path) -
     found = get_only(state)
     assert found.repeats is Repetition.NO
     first, *_ = describe_found(found, order.setting)
-    assert first.startswith("This failure did not come again in a fresh process")
+    assert first.startswith("This failure did not come again when the seed was run once more")
 
 
 NOT_REPRODUCIBLE = """

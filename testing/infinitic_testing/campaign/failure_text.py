@@ -77,7 +77,7 @@ def describe_found(
     shown, small = found.shown, found.small
     if found.repeats is Repetition.NO:
         lines.append(
-            "This failure did not come again in a fresh process: "
+            "This failure did not come again when the seed was run once more: "
             "something in the run comes from outside, such as the clock or a random number"
         )
     lines += describe_seed(shown, setting, first=found.report, command=command)

@@ -9,6 +9,7 @@ runs must return the same. The first seed that fails ends the test. Its run is m
 from __future__ import annotations
 
 import inspect
+import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Any, cast
@@ -20,7 +21,7 @@ from msgspec.structs import replace
 from infinitic_testing.campaign.found_failure import FoundFailure, Repetition
 from infinitic_testing.campaign.messages import SeedShrunk
 from infinitic_testing.campaign.running import describe_failure, digest_outcome, show_outcome
-from infinitic_testing.campaign.seed_report import SAME_OUTCOME, SeedReport
+from infinitic_testing.campaign.seed_report import SAME_OUTCOME, SeedFailure, SeedReport
 from infinitic_testing.campaign.setting import Setting
 from infinitic_testing.campaign.shrinking import MOST_RUNS, shrink
 from infinitic_testing.choices import Key
@@ -52,7 +53,7 @@ class SeedFound(msgspec.Struct, frozen=True):
     setting: Setting
 
 
-class _Run(msgspec.Struct):
+class _DoneRun(msgspec.Struct):
     """What became of one run. `error` is None if it passed."""
 
     report: SeedReport
@@ -113,9 +114,10 @@ class SeededTest:
         yield self._state.run
         yield from self._state.later_runs
 
-    def _play(self, run: RunOptions, names: Collection[str]) -> _Run:
+    def _play(self, run: RunOptions, names: Collection[str]) -> _DoneRun:
         """Run the test once, with its fixtures before and after."""
         ending = _RunEnd()
+        _forget_log()
         try:
             self._run_once(run, names, ending)
         except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 (it is shown in the end)
@@ -126,20 +128,27 @@ class SeededTest:
                 except (Exception, pytest.fail.Exception) as another:  # noqa: BLE001 (as above)
                     if another is not error:
                         error.add_note(f"While the run was cleaned up: {type(another).__name__}: {another}")
-        simulation = ending.simulation
-        report = SeedReport(
+        return _DoneRun(self._make_report(run, ending), ending.error, ending.outcome)
+
+    def _make_report(self, run: RunOptions, ending: _RunEnd) -> SeedReport:
+        sim, runner, seed = ending.simulation, ending.runner, run.seed or 0
+        if sim is None or runner is None:
+            # The fixtures could not be set up.
+            assert ending.error is not None
+            failure = SeedFailure(type(ending.error).__name__, message=str(ending.error))
+            return SeedReport(self._item.nodeid, seed, failure)
+        return SeedReport(
             self._item.nodeid,
-            0 if run.seed is None else run.seed,
-            None if ending.error is None else describe_failure(ending.error),
+            seed,
+            None if ending.error is None else describe_failure(ending.error, sim),
             outcome=show_outcome(ending.outcome)[:MOST_SHOWN],
-            outcome_digest=ending.digest,
-            trace_digest="" if ending.runner is None else ending.runner.trace_digest,
-            virtual_seconds=0.0 if ending.runner is None else ending.runner.virtual_seconds,
-            fired={} if simulation is None else dict(simulation.plan.fired),
-            profile="" if simulation is None else simulation.options["profile"],
-            taken=() if simulation is None else tuple(simulation.choices.taken),
+            outcome_digest=digest_outcome(ending.outcome, sim.system.database),
+            trace_digest=runner.trace_digest,
+            virtual_seconds=runner.virtual_seconds,
+            fired=dict(sim.plan.fired),
+            profile=sim.options["profile"],
+            taken=tuple(sim.choices.taken),
         )
-        return _Run(report, ending.error, ending.outcome)
 
     def _run_once(self, run: RunOptions, names: Collection[str], ending: _RunEnd) -> None:
         if not self._is_set_up:
@@ -157,7 +166,7 @@ class SeededTest:
         ending.runner = self._state.find_runner(simulation)
         result = self._function(**{name: self._item.funcargs[name] for name in names})
         if inspect.isawaitable(result):
-            whole: Any = _play_test(result, simulation, ending)
+            whole: Any = _play_test(result, ending)
             # Errors show the name of the test.
             whole.__qualname__ = getattr(self._function, "__qualname__", whole.__qualname__)
             ending.runner.run(whole)
@@ -166,7 +175,7 @@ class SeededTest:
         if run.seed is None:
             self._on_plain(simulation)
 
-    def _explain(self, run: RunOptions, failed: _Run, expected: object, names: Collection[str]) -> SeedFound:
+    def _explain(self, run: RunOptions, failed: _DoneRun, expected: object, names: Collection[str]) -> SeedFound:
         """Run a failing seed again and again, each time with fewer choices, until it is small."""
         found = FoundFailure(failed.report)
         best = failed
@@ -175,7 +184,7 @@ class SeededTest:
         give_up_at = time.monotonic() + MOST_SECONDS  # noqa: TID251 (somebody waits for this)
         is_late = False
 
-        def try_again(only: frozenset[Key] | None) -> _Run | None:
+        def try_again(only: frozenset[Key] | None) -> _DoneRun | None:
             done = self._play(RunOptions(run.seed, only), names)
             if done.error is None and expected is not None and done.outcome != expected:
                 done = _differ(done, expected)
@@ -195,7 +204,9 @@ class SeededTest:
         if again is not None:
             small = shrink(again.report.taken, fails, most_runs=MOST_RUNS)
             setting = replace(self._setting, only=frozenset(small.kept))
-            found.small = SeedShrunk(best.report, setting, small.runs + 1, small.is_smallest and not is_late)
+            # Once more, since pytest shows the log of the last run.
+            best = try_again(frozenset(small.kept)) or best
+            found.small = SeedShrunk(best.report, setting, small.runs + 2, small.is_smallest and not is_late)
         assert best.error is not None
         return SeedFound(best.error, found, self._setting)
 
@@ -208,24 +219,33 @@ class _RunEnd:
         self.runner: Runner | None = None
         self.error: BaseException | None = None
         self.outcome: object = None
-        self.digest = ""
 
     def close(self) -> None:
         if self.runner is not None:
             self.runner.close()
 
 
-async def _play_test(test: Awaitable[object], simulation: Simulation, ending: _RunEnd) -> None:
+async def _play_test(test: Awaitable[object], ending: _RunEnd) -> None:
     ending.outcome = await test
-    ending.digest = await digest_outcome(ending.outcome, simulation.storage.states)
 
 
-def _differ(done: _Run, expected: object) -> _Run:
+def _differ(done: _DoneRun, expected: object) -> _DoneRun:
+    """Let a run fail whose outcome is not that of the run without faults."""
     error = InvariantViolated(
         SAME_OUTCOME,
         "The test does not return what it returns without faults.\n"
         f"  without faults: {show_outcome(expected)[:MOST_SHOWN]}\n"
         f"  with faults:    {show_outcome(done.outcome)[:MOST_SHOWN]}",
     )
-    report = replace(done.report, failure=describe_failure(error))
-    return _Run(report, error, done.outcome)
+    report = replace(done.report, failure=SeedFailure(type(error).__name__, SAME_OUTCOME, str(error)))
+    return _DoneRun(report, error, done.outcome)
+
+
+def _forget_log() -> None:
+    """Empty what pytest has captured of the log: only that of a failing run is of interest."""
+    for handler in logging.getLogger().handlers:
+        if type(handler).__module__ == "_pytest.logging":
+            # One of pytest. `caplog` uses this method, too.
+            clear: Any = getattr(handler, "clear", None)
+            if clear is not None:
+                clear()
