@@ -32,11 +32,7 @@ def explain_standstill(
         find_specs: finds the code of a workflow.
         stalled: the instances that have stalled, by id, and why.
     """
-    lines = [
-        f"stalled: {fault}" if key in str(fault) else f"workflow {key} is stalled: {fault}"
-        for key, fault in stalled.items()
-    ]
-    lines += _run_without_waiting(describe_workflows(storage, find_specs))
+    lines = explain_workflows(storage, find_specs, stalled)
     for topic, subscriptions in broker.overview().items():
         kind, _, name = topic.partition(":")
         waiting = sum(stats.backlog for stats in subscriptions.values() if not stats.consumers)
@@ -53,6 +49,21 @@ def explain_standstill(
                 f"{waiting} message(s) for workflow '{name}' wait, but nobody hosts it: call sim.add_workflow(…)"
             )
     return "\n".join(lines)
+
+
+def explain_workflows(storage: Storage, find_specs: FindSpecs, stalled: Mapping[str, InfiniticError]) -> list[str]:
+    """Say which workflows have stalled, and what the running ones wait for, in lines.
+
+    Args:
+        storage: a connection that answers without waiting.
+        find_specs: finds the code of a workflow.
+        stalled: the instances that have stalled, by id, and why.
+    """
+    lines = [
+        f"stalled: {fault}" if key in str(fault) else f"workflow {key} is stalled: {fault}"
+        for key, fault in stalled.items()
+    ]
+    return lines + _run_without_waiting(describe_workflows(storage, find_specs))
 
 
 async def describe_workflows(storage: Storage, find_specs: FindSpecs) -> list[str]:

@@ -8,7 +8,7 @@ from infinitic.storage import StateKey
 from infinitic.storage.integrity import ensure_checked
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.cluster.cluster import Cluster
-from infinitic_testing.explaining import explain_standstill
+from infinitic_testing.explaining import explain_workflows
 from infinitic_testing.loop import DeadlockError
 from infinitic_testing.simulation import Simulation
 
@@ -35,8 +35,8 @@ def describe_end(sim: Simulation, error: BaseException) -> list[str]:
     if not isinstance(error, DeadlockError):
         # The message of a `DeadlockError` says this already.
         storage = ensure_checked(InMemoryStorage(system.database))
-        waits = explain_standstill(system.broker, storage, system.find_specs, system.stalled)
-        lines += _list("at the end:", waits.splitlines())
+        # Not who hosts nothing: the workers are gone.
+        lines += _list("at the end:", explain_workflows(storage, system.find_specs, system.stalled))
     if isinstance(system, Cluster):
         key = getattr(error, "key", None)
         if isinstance(key, StateKey):

@@ -295,7 +295,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
             with silence(self):
                 for process in killed:
                     process.close_remains()
-        super().close()
+                # This drops what the clean-up has started, and what therefore never runs.
+                super().close()
+        else:
+            super().close()
         if self._garbage is not None:
             self._garbage.end()
 
