@@ -107,7 +107,7 @@ class Nemesis:
                 server = self._stage.broker if what == "broker" else self._stage.server
                 assert server is not None
                 async with self._busy[server]:
-                    await asyncio.to_thread(server.do, verb)
+                    await self._end(server, verb)
                     await asyncio.sleep(act.seconds)
                     await asyncio.to_thread(server.do, "start")
                 return True
@@ -128,6 +128,14 @@ class Nemesis:
         async with self._busy[server]:
             await self._hold(disk.filled(FILLED[what]), seconds)
             await self._recover(server)
+
+    async def _end(self, server: PrivateServer, verb: str) -> None:
+        try:
+            await asyncio.to_thread(server.do, verb)
+        except ServerFailed as failed:
+            # It does not stop in time. An operator would be as impatient.
+            self._tell(f"a server is killed: {failed}")
+            await asyncio.to_thread(server.do, "kill")
 
     async def _recover(self, server: PrivateServer) -> None:
         """Restart a server that has ended, or does not answer again soon: so would an operator."""
