@@ -20,6 +20,10 @@ RECOVERY = 40
 """Seconds that a server gets to answer again after its disk was full. Then it is restarted."""
 
 
+STOPPING = 20
+"""Seconds that a server gets to stop in good order. Then it is killed."""
+
+
 class Nemesis:
     """Does harm.
 
@@ -131,7 +135,7 @@ class Nemesis:
 
     async def _end(self, server: PrivateServer, verb: str) -> None:
         try:
-            await asyncio.to_thread(server.do, verb)
+            await asyncio.to_thread(server.do, verb, STOP_TIMEOUT=str(STOPPING))
         except ServerFailed as failed:
             # It does not stop in time. An operator would be as impatient.
             self._tell(f"a server is killed: {failed}")
