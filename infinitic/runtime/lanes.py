@@ -104,9 +104,13 @@ class Lanes:
         self._is_down = False
         self._is_lost = False
         self._at_rest: asyncio.Future[None] | None = None
+        self._receiver: asyncio.Task[None] | None = None
+        self._is_draining = False
 
     async def run(self) -> None:
-        """Receive and process until cancelled."""
+        """Receive and process until cancelled. After `drain`, do nothing."""
+        if self._is_draining:
+            return
         async with asyncio.TaskGroup() as group:
             for _ in range(min(PROCESSORS, self._concurrency)):
                 group.create_task(self._process())
@@ -117,7 +121,10 @@ class Lanes:
 
         Lanes that back off are left for others.
         """
-        self._receiver.cancel()
+        self._is_draining = True
+        # A worker may be stopped before `run` has begun.
+        if self._receiver is not None:
+            self._receiver.cancel()
         while self._runnable or self._busy:
             self._at_rest = asyncio.get_running_loop().create_future()
             await self._at_rest

@@ -7,10 +7,13 @@ import os
 import signal
 import threading
 
+import pytest
+
 from infinitic import Client, Worker, Workflow, task
 from infinitic.runtime.service_executor.taking import LAST_MESSAGES_SECONDS
 from infinitic.topics import service_executor
 from infinitic_storages.memory import InMemoryStorage
+from infinitic_testing.choices import Choices
 from infinitic_testing.fences import FencedStorage, FencedTransport
 from infinitic_testing.loop import run
 from infinitic_transports.memory import InMemoryTransport
@@ -103,6 +106,32 @@ def test_rolling_restarts_of_engines_send_nothing_twice() -> None:
             assert sum(topic == service_executor("Numbers") for topic, _ in world.published) == 6
 
     run(main())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_worker_may_be_stopped_before_its_components_have_begun(seed: int) -> None:
+    """Which of two tasks runs first, `run` of a component or its `drain`, is up to the loop."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            handle = await world.client.dispatch(world.client.new_workflow(Batch).run, 2, 1.0)
+            await world.run_until_idle()
+            hasty = world.worker(shutdown_grace_period=5.0)
+            hasty.add_service(Numbers)
+            hasty.add_workflow(Batch)
+            async with hasty.running():
+                pass
+            assert hasty.left == []
+            backlog = {topic: left[:2] for topic, left in world.backlog().items()}
+            assert all(unacked == 0 for _, unacked in backlog.values())
+            last = world.worker()
+            last.add_service(Numbers)
+            last.add_workflow(Batch)
+            world.start(last)
+            assert await handle.result() == [0, 1]
+
+    run(main(), choices=Choices(seed))
 
 
 def test_draining_while_the_storage_is_away_ends_and_loses_nothing() -> None:

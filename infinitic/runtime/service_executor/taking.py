@@ -81,6 +81,7 @@ class TaskIntake:
         # How many messages the broker is asked for at this moment.
         self._asked_for = 0
         self._receiver: asyncio.Task[None] | None = None
+        self._is_stopped = False
 
     async def join(self) -> None:
         """Join the subscription."""
@@ -88,11 +89,14 @@ class TaskIntake:
         await self._subscription.join()
 
     def begin(self, group: asyncio.TaskGroup) -> None:
-        """Begin to receive, in this group."""
+        """Begin to receive, in this group. After `stop`, nothing is received."""
+        if self._is_stopped:
+            return
         self._receiver = group.create_task(self._receive())
 
     def stop(self) -> None:
         """Stop receiving. What is on its way comes with `receive_last`."""
+        self._is_stopped = True
         if self._receiver is not None:
             self._receiver.cancel()
 

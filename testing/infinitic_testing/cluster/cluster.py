@@ -196,7 +196,9 @@ class Cluster(System):
 
     async def open(self) -> None:
         self._block = asyncio.current_task()
-        cast(VirtualLoop, asyncio.get_running_loop()).adopt_workflow = self._graveyard.adopt
+        loop = cast(VirtualLoop, asyncio.get_running_loop())
+        loop.make_repeatable(self.choices)
+        loop.adopt_workflow = self._graveyard.adopt
         self._context = copy_context()
         await self.client.start()
         self.fill_seats()

@@ -233,7 +233,9 @@ class MessageChecks:
             key = find_key(topic, message, decoded)
             copies = self._find_copies(kind, key, message, decoded)
             if decoded is None:
-                self._book.judge("ack-after-commit", f"it cannot be decoded, and is no dead letter: {message}", key)
+                # A worker that stops hands on what it has not looked at: a copy is left.
+                bad = None if copies.left > 0 else f"it cannot be decoded, and is no dead letter: {message}"
+                self._book.judge("ack-after-commit", bad, key)
             elif topic.subscription == STATE_ENGINE:
                 self._check_input(key, message, decoded, copies)
             elif isinstance(decoded, ExecuteTask):
