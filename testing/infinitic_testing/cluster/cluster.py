@@ -14,8 +14,9 @@ from infinitic.codec.payloads import PayloadCodec
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.errors import InfiniticError
 from infinitic.storage.integrity import ensure_checked
-from infinitic_storages.memory import InMemoryStorage
+from infinitic_storages.memory import DEFAULT_DEDUPLICATION_WINDOW, InMemoryStorage
 from infinitic_testing.choices import Choices
+from infinitic_testing.cluster.afterlife import Afterlife
 from infinitic_testing.cluster.catalog import Added, AddedWorkflow, Catalog
 from infinitic_testing.cluster.direct import ObservedTransport
 from infinitic_testing.cluster.draining import Draining
@@ -31,6 +32,9 @@ from infinitic_testing.faults.plan import FaultPlan
 from infinitic_testing.invariants import Invariants
 from infinitic_testing.loop import VirtualClock, VirtualLoop
 from infinitic_testing.network import Network
+
+SHORT_WINDOW = 900.0
+"""Seconds of the deduplication window in some runs, so that purges happen in them."""
 
 LONGEST_IDLE_WAIT = 2.0
 """Seconds of virtual time that `run_until_idle` lets pass at most, for messages on their way."""
@@ -76,7 +80,16 @@ class Cluster(System):
         self.clock = VirtualClock()
         self.log = RunLog(self.clock)
         self.watch = Watch(self.fail)
-        self.network = Network(choices=choices, plan=plan, profile=profile, observers=(self.watch,), clock=self.clock)
+        # Longer than any message is late by a fault: what is older is refused, and rightly so.
+        window = SHORT_WINDOW if choices.happens("settings/window", 0.3) else DEFAULT_DEDUPLICATION_WINDOW
+        self.network = Network(
+            choices=choices,
+            plan=plan,
+            profile=profile,
+            observers=(self.watch,),
+            clock=self.clock,
+            deduplication_window=window,
+        )
         self.database = self.network.database
         self.transport = ObservedTransport(self.network.broker, self.clock, self.watch)
         self.storage = ensure_checked(InMemoryStorage(self.network.database))
@@ -226,6 +239,8 @@ class Cluster(System):
         await self.nemesis.heal()
         await self.wait_until(lambda: all(member.is_ready for member in self.living()))
         await Draining(self).run()
+        if self.plan.has("late-messages"):
+            await Afterlife(self).run()
 
     async def close(self, error: BaseException | None) -> None:
         self.nemesis.end()

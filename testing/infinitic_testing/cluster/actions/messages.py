@@ -72,9 +72,14 @@ async def send_bad_message(nemesis: Nemesis) -> None:
 async def send_late_messages(nemesis: Nemesis) -> None:
     """Send a few of the last messages again, unchanged."""
     for _ in range(1 + nemesis.cluster.choices.pick("late/count", 5)):
-        topic, message = _pick(nemesis, "late/which")
-        if _publish(nemesis, topic, [message]):
+        if publish_again(nemesis):
             nemesis.count("late-messages")
+
+
+def publish_again(nemesis: Nemesis) -> bool:
+    """Publish one of the last messages again, unchanged. False if its topic is gone."""
+    topic, message = _pick(nemesis, "late/which")
+    return _publish(nemesis, topic, [message])
 
 
 async def flood(nemesis: Nemesis) -> None:

@@ -1,0 +1,48 @@
+"""What a cluster does when everything has ended long ago, and old messages come once more (S13)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.storage import Query
+from infinitic_testing.cluster.actions.messages import publish_again
+from infinitic_testing.cluster.draining import Draining
+
+if TYPE_CHECKING:
+    from infinitic_testing.cluster.cluster import Cluster
+
+LONGEST_WINDOW = 3600.0
+"""Seconds. With a longer deduplication window, remnants are kept for too long to wait for."""
+
+RETENTION = 86_400.0
+"""Seconds for which a closed instance is kept, if its workflow does not say otherwise."""
+
+MOST_AGAIN = 50
+"""How many old messages come once more."""
+
+
+class Afterlife:
+    """Waits until closed instances are purged, and sends old messages again.
+
+    Nothing may come to life: the rule "one-instance" is checked at each commit.
+
+    Args:
+        cluster: one at rest.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    async def run(self) -> None:
+        """Do so, if all instances are closed, and will be forgotten soon."""
+        cluster = self._cluster
+        window = cluster.database.deduplication_window
+        if window > LONGEST_WINDOW or cluster.database.find(Query(status=WorkflowStatus.RUNNING, limit=1)).found:
+            return
+        # Purges happen once an hour: first the instances go, and later their remnants.
+        await asyncio.sleep(RETENTION + window + 3 * 3600.0)
+        for _ in range(min(MOST_AGAIN, len(cluster.nemesis.recorded))):
+            publish_again(cluster.nemesis)
+        await Draining(cluster).run()
