@@ -63,7 +63,7 @@ def explain_workflows(storage: Storage, find_specs: FindSpecs, stalled: Mapping[
         f"stalled: {fault}" if key in str(fault) else f"workflow {key} is stalled: {fault}"
         for key, fault in stalled.items()
     ]
-    return lines + _run_without_waiting(describe_workflows(storage, find_specs))
+    return lines + run_without_waiting(describe_workflows(storage, find_specs))
 
 
 async def describe_workflows(storage: Storage, find_specs: FindSpecs) -> list[str]:
@@ -92,7 +92,7 @@ async def describe_workflows(storage: Storage, find_specs: FindSpecs) -> list[st
     return lines
 
 
-def _run_without_waiting(lines: Coroutine[Any, Any, list[str]]) -> list[str]:
+def run_without_waiting(lines: Coroutine[Any, Any, list[str]]) -> list[str]:
     """Run a coroutine while the loop stands still. If it waits for something, return no lines."""
     try:
         lines.send(None)

@@ -26,6 +26,9 @@ ONE_IN = 20
 MOST_EXPLAINED = 10
 """How many kinds of failures are made small. Further kinds are only listed."""
 
+MOST_ALIKE = 2
+"""How many of them may have the same error and rule, in different functions."""
+
 JUNK = 60_000
 """How many objects the process allocates first that makes runs once more."""
 
@@ -184,7 +187,8 @@ class Campaign:
         return [found]
 
     async def _explain(self, child: Child, found: FoundFailure) -> None:
-        if self.state.failures.index(found) < MOST_EXPLAINED:
+        alike = [each for each in self.state.failures if each.is_alike(found.report)]
+        if len(self.state.failures) <= MOST_EXPLAINED and len(alike) <= MOST_ALIKE:
             await explain_failure(child, found, self._order.setting, self._folder)
 
     async def _repeat_runs(self) -> None:

@@ -40,6 +40,11 @@ class FoundFailure(msgspec.Struct):
         """The report to look at: that of the small run, if there is one."""
         return self.report if self.small is None else self.small.report
 
+    def is_alike(self, report: SeedReport) -> bool:
+        """True if a run failed with the same error and rule, perhaps of another function."""
+        mine, other = self.report.failure, report.failure
+        return mine is not None and other is not None and (mine.error, mine.rule) == (other.error, other.rule)
+
     def covers(self, report: SeedReport) -> bool:
         """True if another run failed in the same way."""
         failure = self.report.failure

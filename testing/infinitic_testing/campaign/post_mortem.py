@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
 
 from infinitic.storage import StateKey
 from infinitic.storage.integrity import ensure_checked
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.cluster.cluster import Cluster
+from infinitic_testing.cluster.run_log import RunLogEntry
 from infinitic_testing.explaining import explain_workflows
 from infinitic_testing.loop import DeadlockError
 from infinitic_testing.simulation import Simulation
@@ -38,12 +40,27 @@ def describe_end(sim: Simulation, error: BaseException) -> list[str]:
         # Not who hosts nothing: the workers are gone.
         lines += _list("at the end:", explain_workflows(storage, system.find_specs, system.stalled))
     if isinstance(system, Cluster):
-        key = getattr(error, "key", None)
-        if isinstance(key, StateKey):
-            ancestors = system.log.find_ancestors([key.id], MOST_ANCESTORS)
-            lines += _list(f"what led to it, of {key.name} {key.id}:", map(str, ancestors))
-        lines += _list("last events:", map(str, system.log.entries()[-MOST_LAST:]))
+        entries = system.log.entries()
+        subjects = _find_subjects(error, entries)
+        if subjects:
+            ancestors = system.log.find_ancestors(subjects, MOST_ANCESTORS)
+            lines += _list("what led to it:", _join_repeated(map(str, ancestors)))
+        lines += _list("last events:", _join_repeated(map(str, entries[-MOST_LAST:])))
     return lines
+
+
+def _find_subjects(error: BaseException, entries: Iterable[RunLogEntry]) -> set[str]:
+    """Find what a failure is about: ids of instances and messages that its message names."""
+    key = getattr(error, "key", None)
+    found = {key.id} if isinstance(key, StateKey) and key.id else set[str]()
+    text = str(error)
+    return found | {name for entry in entries for name in (entry.id, entry.key) if len(name) > 3 and name in text}
+
+
+def _join_repeated(lines: Iterable[str]) -> list[str]:
+    """Write lines that follow on each other and are equal only once, with their number."""
+    counted = [(line, sum(1 for _ in same)) for line, same in groupby(lines)]
+    return [line if count == 1 else f"{line} ({count} times)" for line, count in counted]
 
 
 def _list(title: str, lines: Iterable[str]) -> list[str]:

@@ -28,7 +28,8 @@ class Shrunk(NamedTuple):
     Args:
         kept: the choices that it needs.
         runs: how many runs it took to find it.
-        is_smallest: True if no choice of it can be made plain alone. False: the runs were used up.
+        is_smallest: True if no choice of it can be made plain alone. False: runs or time were used
+            up.
     """
 
     kept: frozenset[Key]
@@ -40,15 +41,22 @@ class _UsedUp(Exception):
     """No run is left."""
 
 
-def shrink(taken: Iterable[Key], fails: Fails, *, most_runs: int = MOST_RUNS) -> Shrunk:
+def shrink(
+    taken: Iterable[Key],
+    fails: Fails,
+    *,
+    most_runs: int = MOST_RUNS,
+    is_late: Callable[[], bool] = lambda: False,
+) -> Shrunk:
     """Find a small part of the choices of a failing run that still fails in the same way.
 
     Args:
         taken: the choices of the failing run that were not plain.
         fails: runs with a part of them.
         most_runs: how many times it may be called.
+        is_late: asked before each run. True ends the search.
     """
-    search = _Search(frozenset(taken), fails, most_runs)
+    search = _Search(frozenset(taken), fails, most_runs, is_late)
     try:
         search.drop_everything()
         for labels in _list_stages(search.kept):
@@ -87,11 +95,12 @@ def _list_stages(kept: Iterable[Key]) -> list[list[str]]:
 class _Search:
     """What is known so far: a set of choices that fails, and which sets do not."""
 
-    def __init__(self, kept: frozenset[Key], fails: Fails, most_runs: int) -> None:
+    def __init__(self, kept: frozenset[Key], fails: Fails, most_runs: int, is_late: Callable[[], bool]) -> None:
         self.kept = kept
         self.runs = 0
         self._fails = fails
         self._most_runs = most_runs
+        self._is_late = is_late
         self._passed: set[frozenset[Key]] = set()
 
     def drop_everything(self) -> None:
@@ -121,7 +130,7 @@ class _Search:
             return True
         if candidate in self._passed:
             return False
-        if self.runs >= self._most_runs:
+        if self.runs >= self._most_runs or self._is_late():
             raise _UsedUp
         self.runs += 1
         taken = self._fails(candidate)
