@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 from unittest.mock import call
 
+from infinitic.definitions.retries import ExponentialBackoff, RetryPolicy
 from infinitic.definitions.service_contract import ServiceImplementation, contract_of, implementation_with
 from infinitic.errors import InfiniticError, UsageError
 from infinitic.runtime.service_executor.current_task import current_task
@@ -19,9 +21,13 @@ R = TypeVar("R")
 class UnexpectedCall(InfiniticError):
     """A task of a double was called, but the test gave it no answer.
 
-    The error is raised in the task, so the workflow sees a failed task. Give the double an answer
-    with `returns`, `raises` or `runs`.
+    The error is raised in the task, and the task is not tried again. So the workflow sees a failed
+    task. Give the double an answer with `returns`, `raises` or `runs`.
     """
+
+
+LONGEST_CALL = 300
+"""Characters of a call in an error."""
 
 
 class MethodDouble(Generic[P, R]):
@@ -42,10 +48,12 @@ class MethodDouble(Generic[P, R]):
 
     Args:
         name: the name of service and task in errors.
+        remedy: how to add an answer, for the error of a call that has none.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, remedy: str = "add .returns(…), .raises(…) or .runs(…)") -> None:
         self._name = name
+        self._remedy = remedy
         self._answers: list[Callable[..., Any]] = []
         self._given = 0
         # Which answer an attempt got, by the attempt.
@@ -97,9 +105,9 @@ class MethodDouble(Generic[P, R]):
             if attempt is not None:
                 self._numbers[attempt] = number
         if not self._answers:
-            raise UnexpectedCall(
-                f"{self._name} was called, but it has no answer: add .returns(…), .raises(…) or .runs(…)"
-            )
+            shown = repr(self.calls[-1]).removeprefix("call")
+            cut = f"{shown[:LONGEST_CALL]}{'…' if len(shown) > LONGEST_CALL else ''}"
+            raise UnexpectedCall(f"{self._name}{cut} was called, but it has no answer: {self._remedy}")
         answer = self._answers[min(number, len(self._answers) - 1)]
         value = answer(*args, **kwargs)
         return await value if asyncio.iscoroutine(value) else value
@@ -134,7 +142,7 @@ class ServiceDouble:
     def __init__(self, contract: type[Any]) -> None:
         self._contract = contract_of(contract)
         self._methods: dict[str, MethodDouble[..., Any]] = {
-            attribute: MethodDouble(f"{self._contract.name}.{spec.name}")
+            attribute: MethodDouble(f"{self._contract.name}.{spec.name}", _explain_remedy(contract, attribute))
             for attribute, spec in self._contract.tasks.items()
         }
 
@@ -181,4 +189,21 @@ class ServiceDouble:
 def implement_double(double: ServiceDouble) -> ServiceImplementation:
     """Make what a worker hosts: it has the names, signatures and retry policies of the contract."""
     # A public method of the double would take its name from the tasks of users.
-    return ServiceDouble._implement(double)  # pyright: ignore[reportPrivateUsage] (see above)
+    whole = ServiceDouble._implement(double)  # pyright: ignore[reportPrivateUsage] (see above)
+    tasks = {name: replace(task, retry=_give_up_without_answer(task.retry)) for name, task in whole.tasks.items()}
+    return replace(whole, tasks=tasks)
+
+
+def _explain_remedy(contract: type[Any], attribute: str) -> str:
+    answers = ", ".join(f".{attribute}.{name}(…)" for name in ("returns", "raises"))
+    return f"add one to the double that sim.mock({contract.__name__}) returns, by {answers} or .{attribute}.runs(…)"
+
+
+def _give_up_without_answer(policy: RetryPolicy | None) -> RetryPolicy | None:
+    """The retry policy, but a call without an answer is not tried again."""
+    if policy is None:
+        return None
+    if isinstance(policy, ExponentialBackoff):
+        return replace(policy, ignored_exceptions=(*policy.ignored_exceptions, UnexpectedCall))
+    ask = policy
+    return lambda index, error: None if isinstance(error, UnexpectedCall) else ask(index, error)

@@ -65,6 +65,23 @@ class KeptInstances:
         coder = None if spec is None else spec.coder
         return list_steps(head, [decode_events(key, each) for each in segments], coder)
 
+    def describe(self, instances: int, steps: int) -> list[str]:
+        """See `Simulation.describe_instances`."""
+        lines: list[str] = []
+        keys = self._list_keys()
+        for key in keys[:instances]:
+            found = self._read(key)
+            if found is None:
+                continue
+            did = self.list_steps(key)
+            lines.append(f"workflow {key.name} {key.id}: {found[0].status}, {len(did)} step(s)")
+            if len(did) > steps:
+                lines.append(f"  {len(did) - steps} earlier step(s)")
+            lines += [f"  {step!r}" for step in did[-steps:]]
+        if len(keys) > instances:
+            lines.append(f"and {len(keys) - instances} more workflow(s)")
+        return lines
+
     def check_all(self) -> None:
         """See `Simulation.check_replay`."""
         for key in self._list_keys():

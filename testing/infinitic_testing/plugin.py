@@ -27,6 +27,7 @@ from infinitic_testing.pytest_plugin.fixtures import is_async_fixture, wrap_fixt
 from infinitic_testing.pytest_plugin.item_state import GIVEN, ItemState
 from infinitic_testing.pytest_plugin.options import add_options, read_given
 from infinitic_testing.pytest_plugin.runs import is_simulation
+from infinitic_testing.pytest_plugin.tracing import begin_trace
 
 if TYPE_CHECKING:
     from infinitic_testing.simulation import Simulation
@@ -43,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "options of the fixture sim. With seeds=N, the test runs under N seeds, with faults",
     )
     config.stash[GIVEN] = read_given(config)
+    begin_trace(config)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -141,18 +143,19 @@ def pytest_runtest_makereport(
             report.longrepr = "\n".join(
                 [f"{failure.typename}: {failure.value}", *getattr(failure.value, "__notes__", ())]
             )
-    if state.found and call.when == "call":
-        _add_section(report, state.found)
+    if call.when == "call":
+        _add_sections(report, state)
     return report
 
 
-def _add_section(report: pytest.TestReport, text: str) -> None:
-    """Add what is known of a failing seed behind the traceback."""
-    shown: Any = report.longrepr
-    if hasattr(shown, "addsection"):
-        shown.addsection("infinitic", text)
-    else:
-        report.longrepr = f"{shown}\n\n{text}"
+def _add_sections(report: pytest.TestReport, state: ItemState) -> None:
+    """Add what is known of a failing seed, and of the workflows, behind the traceback."""
+    for title, text in state.sections:
+        shown: Any = report.longrepr
+        if hasattr(shown, "addsection"):
+            shown.addsection(title, text)
+        else:
+            report.longrepr = f"{shown}\n\n{title}\n{text}"
 
 
 def _check_fixtures(state: ItemState) -> None:

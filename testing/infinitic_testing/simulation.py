@@ -341,6 +341,15 @@ class Simulation:
         """
         return self._kept.list_steps(StateKey(*find_instance(target)))
 
+    def describe_instances(self, instances: int = 20, steps: int = 20) -> list[str]:
+        """Describe what the instances did, in lines for people. Failed tests show them.
+
+        Args:
+            instances: how many are described, the first ones.
+            steps: how many steps of each, the last ones.
+        """
+        return self._kept.describe(instances, steps)
+
     def replay(self, path: str | Path) -> list[RecordedHistory]:
         """Replay recorded histories on the workflows that are hosted, and return the histories.
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from infinitic import Workflow
+from infinitic import ExponentialBackoff, Workflow, task
 from infinitic.errors import UsageError, WorkflowFailedError
 from infinitic_testing.doubles import ServiceDouble
 from infinitic_testing.simulation import Simulation
@@ -77,3 +77,48 @@ async def test_an_answer_of_a_wrong_type_fails_the_task_with_the_reason(sim: Sim
     sim.add_workflow(Asks)
     with pytest.raises(WorkflowFailedError, match="expected str, got int 3"):
         await sim.client.new_workflow(Asks).all()
+
+
+class Impatient:
+    @task(retry=lambda index, error: 1.0)
+    async def wait(self, name: str, *, seconds: float = 1.0) -> str:
+        raise NotImplementedError
+
+
+class Patient(Impatient):
+    @task(retry=ExponentialBackoff(maximum_retries=10**9))
+    async def wait(self, name: str, *, seconds: float = 1.0) -> str:
+        raise NotImplementedError
+
+
+class Waits(Workflow):
+    one = Workflow.new_service(Impatient)
+    two = Workflow.new_service(Patient)
+
+    async def first(self) -> str:
+        return await self.one.wait("Ada", seconds=2)
+
+    async def second(self) -> str:
+        return await self.two.wait("x" * 500)
+
+
+async def test_a_call_without_an_answer_is_named_and_not_tried_again(sim: Simulation) -> None:
+    one, two = sim.mock(Impatient), sim.mock(Patient)
+    sim.add_workflow(Waits)
+    with pytest.raises(WorkflowFailedError) as caught:
+        await sim.client.new_workflow(Waits).first()
+    assert str(caught.value).endswith(
+        "UnexpectedCall: Impatient.wait('Ada', seconds=2.0) was called, but it has no answer: add one to the double "
+        "that sim.mock(Impatient) returns, by .wait.returns(…), .wait.raises(…) or .wait.runs(…)"
+    )
+    with pytest.raises(WorkflowFailedError, match=r"Patient.wait\('x{290,300}… was called"):
+        await sim.client.new_workflow(Waits).second()
+    assert [len(one.wait.calls), len(two.wait.calls)] == [1, 1]
+
+
+async def test_other_errors_of_a_double_are_tried_again(sim: Simulation) -> None:
+    one = sim.mock(Impatient)
+    one.wait.raises(ConnectionError).raises(ConnectionError).returns("done")
+    sim.add_workflow(Waits)
+    assert await sim.client.new_workflow(Waits).first() == "done"
+    assert len(one.wait.calls) == 3

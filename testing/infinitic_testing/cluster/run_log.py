@@ -96,6 +96,10 @@ class RunLog(Observer):
     def ended(self, who: str, how: str) -> None:
         self._raw.append((self._now(), who, how, "", None, ""))
 
+    def keep_all(self) -> None:
+        """Keep all entries from now on."""
+        self._raw = deque(self._raw)
+
     def entries(self) -> list[RunLogEntry]:
         """Return what is kept, oldest first."""
         return [_describe(*each) for each in self._raw]

@@ -14,7 +14,8 @@ from infinitic_testing.kept_instances import make_file_name
 from infinitic_testing.pytest_plugin.item_state import GIVEN, ItemState
 from infinitic_testing.pytest_plugin.options import find_path
 from infinitic_testing.pytest_plugin.reporting import describe_seed_found
-from infinitic_testing.pytest_plugin.seeds import SeededTest
+from infinitic_testing.pytest_plugin.seeds import SeededTest, show_workflows
+from infinitic_testing.pytest_plugin.tracing import write_run
 from infinitic_testing.runner import Runner
 from infinitic_testing.simulation import Simulation
 from infinitic_testing.tracebacks import shorten_traceback
@@ -51,7 +52,13 @@ def wrap_test(state: ItemState, simulation: Simulation, function: Callable[..., 
         # A coroutine, unless a decorator has run it already.
         result = function(*args, **kwargs)
         if inspect.isawaitable(result):
-            _run(state, runner, result)
+            try:
+                _run(state, runner, result)
+            except (Exception, pytest.fail.Exception) as error:
+                show_workflows(state, simulation, error)
+                write_run(state.item, "", simulation, error)
+                raise
+            write_run(state.item, "", simulation, None)
             _record(state.item, simulation)
 
     return run
@@ -78,7 +85,9 @@ def wrap_examples(state: ItemState, function: Callable[..., Any]) -> Call:
                 except Exception as error:
                     if state.options.seeds is not None:
                         error.add_note("without faults" if each.seed is None else f"under seed {each.seed}")
+                    write_run(state.item, "an example", simulation, error)
                     raise
+                write_run(state.item, "an example", simulation, None)
 
     return run
 
@@ -95,7 +104,8 @@ def _wrap_seeds(state: ItemState, function: Callable[..., Any]) -> Call:
         except BaseException as error:  # noqa: BLE001 (raised again)
             raise _shorten(item, error)  # noqa: B904 (it is the same one)
         if found is not None:
-            state.found = describe_seed_found(item, item.config.stash[GIVEN], found)
+            report = describe_seed_found(item, item.config.stash[GIVEN], found)
+            state.sections.insert(0, (f"infinitic: seed {found.failure.report.seed}", report))
             raise _shorten(item, found.error)
 
     return run

@@ -13,6 +13,7 @@ from infinitic_testing.pytest_plugin.fixtures import SimFixtures
 from infinitic_testing.pytest_plugin.marks import TestOptions, read_test_options
 from infinitic_testing.pytest_plugin.options import GivenOptions
 from infinitic_testing.pytest_plugin.runs import RunOptions, list_runs, make_simulation
+from infinitic_testing.pytest_plugin.tracing import keep_events
 
 if TYPE_CHECKING:
     from infinitic_testing.runner import Runner
@@ -32,7 +33,7 @@ class ItemState:
         signature: with hypothesis, that of the test as a whole.
         run: the run for which the fixtures are set up. None: they are not set up yet.
         later_runs: the runs that follow it.
-        found: what is shown of a seed under which the test fails.
+        sections: what is shown behind the traceback of a failure: titles and texts.
     """
 
     def __init__(self, item: pytest.Item) -> None:
@@ -42,7 +43,7 @@ class ItemState:
         self.signature: inspect.Signature | None = None
         self.run: RunOptions | None = None
         self.later_runs: Iterator[RunOptions] = iter(())
-        self.found = ""
+        self.sections: list[tuple[str, str]] = []
         self._given = item.config.stash[GIVEN]
         self._runner: Runner | None = None
         self._options: TestOptions | None = None
@@ -84,7 +85,9 @@ class ItemState:
             self.run = next(self.later_runs)
         run = self.run if run is None else run
         assert run is not None
-        return make_simulation(self.options, run)
+        made = make_simulation(self.options, run)
+        keep_events(self.item.config, made)
+        return made
 
     @property
     def is_async(self) -> bool:

@@ -29,6 +29,8 @@ from infinitic_testing.faults.catalog import Faults
 from infinitic_testing.invariants.violation import InvariantViolated
 from infinitic_testing.pytest_plugin.item_state import ItemState
 from infinitic_testing.pytest_plugin.runs import RunOptions
+from infinitic_testing.pytest_plugin.tracing import write_run
+from infinitic_testing.pytest_plugin.workflows_view import describe_workflows
 from infinitic_testing.runner import Runner
 from infinitic_testing.simulation import Simulation
 
@@ -59,6 +61,7 @@ class _DoneRun(msgspec.Struct):
     report: SeedReport
     error: BaseException | None
     outcome: object
+    simulation: Simulation | None
 
 
 class SeededTest:
@@ -100,14 +103,20 @@ class SeededTest:
             done = self._play(run, names)
             if done.error is None and run.seed is not None and expected is not None and done.outcome != expected:
                 done = _differ(done, expected)
+            self._trace(done, "without faults" if run.seed is None else "")
             if done.error is not None:
                 if run.seed is None:
-                    self._state.found = f"{self._item.name} fails without any fault, before the first seed"
+                    text = f"{self._item.name} fails without any fault, before the first seed"
+                    self._state.sections.insert(0, ("infinitic", text))
                     raise done.error
                 return self._explain(run, done, expected, names)
             if run.seed is None:
                 expected = done.outcome
         return None
+
+    def _trace(self, done: _DoneRun, what: str) -> None:
+        if done.simulation is not None:
+            write_run(self._item, what, done.simulation, done.error)
 
     def _list_runs(self) -> Iterator[RunOptions]:
         assert self._state.run is not None
@@ -122,13 +131,16 @@ class SeededTest:
             self._run_once(run, names, ending)
         except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 (it is shown in the end)
             ending.error = error
+            self._state.sections.clear()
+            if ending.simulation is not None:
+                show_workflows(self._state, ending.simulation, error)
             for step in (self._fixtures.tear_down, ending.close):
                 try:
                     step()
                 except (Exception, pytest.fail.Exception) as another:  # noqa: BLE001 (as above)
                     if another is not error:
                         error.add_note(f"While the run was cleaned up: {type(another).__name__}: {another}")
-        return _DoneRun(self._make_report(run, ending), ending.error, ending.outcome)
+        return _DoneRun(self._make_report(run, ending), ending.error, ending.outcome, ending.simulation)
 
     def _make_report(self, run: RunOptions, ending: _RunEnd) -> SeedReport:
         sim, runner, seed = ending.simulation, ending.runner, run.seed or 0
@@ -206,6 +218,7 @@ class SeededTest:
             setting = replace(self._setting, only=frozenset(small.kept))
             # Once more, since pytest shows the log of the last run.
             best = try_again(frozenset(small.kept)) or best
+            self._trace(best, "made small")
             found.small = SeedShrunk(best.report, setting, small.runs + 2, small.is_smallest and not is_late)
         assert best.error is not None
         return SeedFound(best.error, found, self._setting)
@@ -238,7 +251,14 @@ def _differ(done: _DoneRun, expected: object) -> _DoneRun:
         f"  with faults:    {show_outcome(done.outcome)[:MOST_SHOWN]}",
     )
     report = replace(done.report, failure=SeedFailure(type(error).__name__, SAME_OUTCOME, str(error)))
-    return _DoneRun(report, error, done.outcome)
+    return _DoneRun(report, error, done.outcome, done.simulation)
+
+
+def show_workflows(state: ItemState, simulation: Simulation, error: BaseException) -> None:
+    """Have pytest show what the workflows of a failed test did."""
+    lines = describe_workflows(simulation, error)
+    if lines:
+        state.sections.append(("infinitic: workflows of this test", "\n".join(lines)))
 
 
 def _forget_log() -> None:
