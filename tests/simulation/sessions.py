@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+
+from msgspec.structs import replace
 
 from infinitic.topics import Topic
-from infinitic.transport import Capabilities, Consumer, Delivery, Message, Support, TopicStats, Transport
+from infinitic.transport import Consumer, Delivery, Support
+from infinitic_testing.intercepting import InterceptedConsumer, InterceptedTransport, Passing
 from infinitic_transports.memory import InMemoryTransport
 from infinitic_transports.memory.shared import SharedSubscription
 from infinitic_transports.memory.subscription import BrokerConsumer, QueuedDelivery
@@ -31,17 +34,18 @@ class ForgetfulBroker(ObservedBroker):
     shared = ForgetfulSubscription
 
 
-class LostSession(Transport):
+class LostSession(InterceptedTransport):
     """A connection whose consumers of tasks can lose their session without noticing it.
 
     Then the broker gives all that they have in hand to others.
     """
 
-    __slots__ = ("_inner", "_session", "capabilities", "lost")
+    __slots__ = ("_session", "lost")
+
+    inner: RecordingTransport
 
     def __init__(self, inner: RecordingTransport, session: InMemoryTransport) -> None:
-        self.capabilities = inner.capabilities
-        self._inner = inner
+        super().__init__(inner, Passing())
         self._session = session
         self.lost = False
 
@@ -52,37 +56,29 @@ class LostSession(Transport):
     def crash(self) -> None:
         """End the connection as if its process died."""
         self.lose()
-        self._inner.crash()
-
-    async def declare(self, topics: Iterable[Topic]) -> None:
-        await self._inner.declare(topics)
-
-    async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
-        await self._inner.publish(topic, messages)
+        self.inner.crash()
 
     async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
         if not topic.name.startswith("service-executor"):
-            return await self._inner.subscribe(topic, subscription, prefetch, durable=durable)
-        return _LostConsumer(await self._session.subscribe(topic, subscription, prefetch, durable=durable), self)
-
-    async def stats(self, topic: Topic) -> TopicStats:
-        return await self._inner.stats(topic)
+            return await self.inner.subscribe(topic, subscription, prefetch, durable=durable)
+        consumer = await self._session.subscribe(topic, subscription, prefetch, durable=durable)
+        return _LostConsumer(consumer, topic, self)
 
     async def close(self) -> None:
         await self._session.close()
-        await self._inner.close()
+        await self.inner.close()
 
 
-class _LostConsumer(Consumer):
-    __slots__ = ("_inner", "_transport")
+class _LostConsumer(InterceptedConsumer):
+    __slots__ = ("_transport",)
 
-    def __init__(self, inner: Consumer, transport: LostSession) -> None:
-        self._inner = inner
+    def __init__(self, inner: Consumer, topic: Topic, transport: LostSession) -> None:
+        super().__init__(inner, Passing(), topic)
         self._transport = transport
 
-    async def receive(self, max_messages: int) -> list[Delivery]:
+    async def wait_for_messages(self, max_messages: int) -> list[Delivery]:
         if not self._transport.lost:
-            receiving = asyncio.ensure_future(self._inner.receive(max_messages))
+            receiving = asyncio.ensure_future(self.inner.receive(max_messages))
             try:
                 return await receiving
             except Exception:
@@ -93,67 +89,50 @@ class _LostConsumer(Consumer):
 
     async def ack(self, deliveries: Iterable[Delivery]) -> None:
         if not self._transport.lost:
-            await self._inner.ack(deliveries)
+            await self.inner.ack(deliveries)
 
     async def nack(self, delivery: Delivery, delay: float = 0.0) -> None:
         raise AssertionError("executors give nothing back that way")
-
-    async def close(self) -> None:
-        await self._inner.close()
 
 
 GROUPED_SECONDS = 0.1
 """How long a `Grouping` connection waits before it sends acknowledgements."""
 
 
-class Grouping(Transport):
+class Grouping(InterceptedTransport):
     """A connection that sends acknowledgements a moment later, as Pulsar's does.
 
     A crash before that undoes them.
     """
 
-    __slots__ = ("_consumers", "_inner", "capabilities")
+    __slots__ = ("_consumers",)
+
+    inner: RecordingTransport
 
     def __init__(self, inner: RecordingTransport) -> None:
-        self.capabilities = Capabilities(
-            inner.capabilities.max_payload, {"RED-3": Support.BEST_EFFORT}, ack_durability=2 * GROUPED_SECONDS
+        super().__init__(inner, Passing())
+        self.capabilities = replace(
+            inner.capabilities, rules={"RED-3": Support.BEST_EFFORT}, ack_durability=2 * GROUPED_SECONDS
         )
-        self._inner = inner
         self._consumers: list[_GroupingConsumer] = []
 
-    async def declare(self, topics: Iterable[Topic]) -> None:
-        await self._inner.declare(topics)
-
-    async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
-        await self._inner.publish(topic, messages)
-
-    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
-        inner = await self._inner.subscribe(topic, subscription, prefetch, durable=durable)
-        self._consumers.append(consumer := _GroupingConsumer(inner))
+    def make_consumer(self, inner: Consumer, topic: Topic) -> Consumer:
+        self._consumers.append(consumer := _GroupingConsumer(inner, Passing(), topic))
         return consumer
-
-    async def stats(self, topic: Topic) -> TopicStats:
-        return await self._inner.stats(topic)
-
-    async def close(self) -> None:
-        await self._inner.close()
 
     def crash(self) -> None:
         """End the connection as if its process died. Unsent acknowledgements are lost."""
         for consumer in self._consumers:
             consumer.forget()
-        self._inner.crash()
+        self.inner.crash()
 
 
-class _GroupingConsumer(Consumer):
-    __slots__ = ("_inner", "_unsent")
+class _GroupingConsumer(InterceptedConsumer):
+    __slots__ = ("_unsent",)
 
-    def __init__(self, inner: Consumer) -> None:
-        self._inner = inner
+    def __init__(self, inner: Consumer, interceptor: Passing, topic: Topic) -> None:
+        super().__init__(inner, interceptor, topic)
         self._unsent: list[asyncio.Task[None]] = []
-
-    async def receive(self, max_messages: int) -> list[Delivery]:
-        return await self._inner.receive(max_messages)
 
     async def ack(self, deliveries: Iterable[Delivery]) -> None:
         self._unsent = [each for each in self._unsent if not each.done()]
@@ -161,14 +140,11 @@ class _GroupingConsumer(Consumer):
 
     async def _ack(self, deliveries: list[Delivery]) -> None:
         await asyncio.sleep(GROUPED_SECONDS)
-        await self._inner.ack(deliveries)
-
-    async def nack(self, delivery: Delivery, delay: float = 0.0) -> None:
-        await self._inner.nack(delivery, delay)
+        await self.inner.ack(deliveries)
 
     async def close(self) -> None:
         await asyncio.gather(*self._unsent, return_exceptions=True)
-        await self._inner.close()
+        await self.inner.close()
 
     def forget(self) -> None:
         for each in self._unsent:

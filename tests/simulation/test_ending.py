@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import pytest
 
 from infinitic import Worker, Workflow
 from infinitic.runtime.service_executor.taking import LAST_MESSAGES_SECONDS
 from infinitic.storage import Storage
-from infinitic.topics import Topic, service_executor
-from infinitic.transport import Consumer, Delivery, Message, TopicStats, Transport
+from infinitic.topics import service_executor
+from infinitic.transport import Transport
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
+from infinitic_testing.intercepting import InterceptedTransport, Interceptor, Operation
 from infinitic_testing.loop import run
 from tests.simulation.world import World
+
+T = TypeVar("T")
 
 GRACE = 10.0
 CLOSING = 3.0
@@ -23,59 +27,37 @@ CLEANING = 2.0
 """What is cancelled may clean up for half a second, at each of the steps of the end."""
 
 
-class Frozen(Transport):
+class Frozen(InterceptedTransport):
     """A connection to a broker that answers nothing once it is `frozen`, not even `close`."""
 
-    __slots__ = ("_inner", "capabilities", "frozen")
+    __slots__ = ("_frost",)
 
     def __init__(self, inner: Transport) -> None:
-        self.capabilities = inner.capabilities
-        self._inner = inner
+        self._frost = _Frost()
+        super().__init__(inner, self._frost)
+
+    @property
+    def frozen(self) -> bool:
+        return self._frost.frozen
+
+    @frozen.setter
+    def frozen(self, frozen: bool) -> None:
+        self._frost.frozen = frozen
+
+
+class _Frost(Interceptor):
+    __slots__ = ("frozen",)
+
+    def __init__(self) -> None:
         self.frozen = False
 
-    async def answers(self) -> None:
+    async def perform(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
         if self.frozen:
             await asyncio.get_running_loop().create_future()
+        return await call()
 
-    async def declare(self, topics: Iterable[Topic]) -> None:
-        await self.answers()
-        await self._inner.declare(topics)
-
-    async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
-        await self.answers()
-        await self._inner.publish(topic, messages)
-
-    async def subscribe(self, topic: Topic, subscription: str, prefetch: int, *, durable: bool = True) -> Consumer:
-        return _FrozenConsumer(await self._inner.subscribe(topic, subscription, prefetch, durable=durable), self)
-
-    async def stats(self, topic: Topic) -> TopicStats:
-        return await self._inner.stats(topic)
-
-    async def close(self) -> None:
-        await self.answers()
-        await self._inner.close()
-
-
-class _FrozenConsumer(Consumer):
-    __slots__ = ("_inner", "_transport")
-
-    def __init__(self, inner: Consumer, transport: Frozen) -> None:
-        self._inner = inner
-        self._transport = transport
-
-    async def receive(self, max_messages: int) -> list[Delivery]:
-        return await self._inner.receive(max_messages)
-
-    async def ack(self, deliveries: Iterable[Delivery]) -> None:
-        await self._transport.answers()
-        await self._inner.ack(deliveries)
-
-    async def nack(self, delivery: Delivery, delay: float = 0.0) -> None:
-        await self._inner.nack(delivery, delay)
-
-    async def close(self) -> None:
-        await self._transport.answers()
-        await self._inner.close()
+    async def close(self, call: Callable[[], Awaitable[None]]) -> None:
+        await self.perform(Operation("close"), call)
 
 
 class Sleeper:
