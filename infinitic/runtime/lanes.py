@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from infinitic.clock import Clock
 from infinitic.errors import InfiniticError, StorageError, TransportError
@@ -115,6 +115,14 @@ class Lanes:
             for _ in range(min(PROCESSORS, self._concurrency)):
                 group.create_task(self._process())
             self._receiver = group.create_task(self._receive())
+
+    def count_held(self) -> Mapping[str, int]:
+        """Count the lanes, and the messages in them with their bytes."""
+        return {
+            "lanes": len(self._lanes) + len(self._runnable) + len(self._backing_off),
+            "messages": self._active.count + self._failing.count,
+            "bytes of messages": self._active.bytes + self._failing.bytes,
+        }
 
     async def drain(self) -> None:
         """Stop receiving, and return once nothing is being handled.

@@ -442,6 +442,13 @@ class Worker:
             await self._supervisor.kill()
             await self._ending.close("the client", self._client.close)
 
+    def count_held(self) -> Mapping[str, int]:
+        """Count what this worker has in memory for work that is not done, by what it is.
+
+        All is 0 once everything is done. Cached instances of running workflows do not count.
+        """
+        return self._supervisor.count_held()
+
     def _note_stalled(self, workflow_id: str, fault: InfiniticError) -> None:
         self.stalled[workflow_id] = fault
         if len(self.stalled) > REMEMBERED:

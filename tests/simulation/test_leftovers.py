@@ -11,9 +11,10 @@ from infinitic.engines import state
 from infinitic.messages import engine, events
 from infinitic.storage import StateKey
 from infinitic.transport import Message
+from infinitic_testing.loop import run
 from tests.simulation.cases import Case, Numbers
 from tests.simulation.invariants import decode_history, read_instances
-from tests.simulation.world import World, run_scenario
+from tests.simulation.world import RETENTION, World, run_scenario
 
 
 class Sleeper(Workflow):
@@ -102,3 +103,41 @@ def test_a_client_that_is_gone_blocks_nobody() -> None:
             assert await world.client.get_handle(Sleeper.sleep, key.id).result() == 1
 
     run_scenario(scenario, CASE)
+
+
+class Counted(Workflow):
+    """Counts how often it is made."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        Counted.made += 1
+
+    async def run(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def test_late_messages_for_tombstones_evict_no_instance_that_runs() -> None:
+    """F11."""
+
+    async def main() -> None:
+        Counted.made = 0
+        world = World(is_watched=False)  # it makes instances to replay them
+        async with world.open():
+            worker = world.worker(cache_size=1)
+            worker.add_workflow(Counted, retention=RETENTION)
+            world.start(worker)
+            await world.run_until_idle()
+            await world.client.new_workflow(Counted).run(1.0)
+            sent = [each for each in world.published if each[0].name == "workflow-engine:Counted"]
+            running = await world.client.dispatch(world.client.new_workflow(Counted).run, 10.0)
+            await world.run_until_idle()
+            for _ in range(3):
+                await world.deliver_again(sent)
+                await world.run_until_idle()
+            await asyncio.sleep(1.0)
+            assert not {what: count for what, count in worker.count_held().items() if count}
+            await running.result()
+        assert Counted.made == 2
+
+    run(main())

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from infinitic.runtime.lifecycle.ending import Ending
@@ -21,6 +22,10 @@ class Component(Protocol):
     @property
     def joined(self) -> bool:
         """True while it receives what it is there for."""
+        ...
+
+    def count_held(self) -> Mapping[str, int]:
+        """Count what is in memory for work that is not done. All is 0 once everything is done."""
         ...
 
     async def start(self) -> None:
@@ -65,6 +70,13 @@ class Supervisor:
     def ready(self) -> bool:
         """True while all that was there at the start is subscribed, until the end."""
         return self._started and all(each.joined for each in self._components)
+
+    def count_held(self) -> Mapping[str, int]:
+        """Count what all components hold, see `Component.count_held`."""
+        held = Counter[str]()
+        for component in self._components:
+            held.update(component.count_held())
+        return held
 
     @property
     def failure(self) -> BaseException | None:

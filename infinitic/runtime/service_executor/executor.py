@@ -12,7 +12,7 @@ All of them share `TasksInHand`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from infinitic import topics
 from infinitic.clock import Clock
@@ -65,7 +65,7 @@ class ServiceExecutor:
         capabilities = publisher.transport.capabilities
         durability = capabilities.ack_durability
         trials = trials or Trials()
-        in_hand = TasksInHand(clock, trials)
+        self._in_hand = in_hand = TasksInHand(clock, trials)
         # Half of what is in hand may wait for its report to be published.
         self._subscription = subscription = Subscription(publisher, self.topic, 2 * concurrency)
         report_publisher = ReportPublisher(self.topic, publisher, attempts)
@@ -100,6 +100,14 @@ class ServiceExecutor:
     def joined(self) -> bool:
         """True while it receives."""
         return self._subscription.joined
+
+    def count_held(self) -> Mapping[str, int]:
+        """Count what is in memory for work that is not done."""
+        return {
+            **self._in_hand.count_held(),
+            "batches of reports": self._reports.publishing,
+            "messages to be sent": self._resender.count,
+        }
 
     async def start(self) -> None:
         """Join the subscription."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from infinitic.clock import Clock
 from infinitic.messages.control import Attempt
@@ -148,6 +148,15 @@ class TasksInHand:
         self.waiting.clear()
         self.doubtful.clear()
         return back
+
+    def count_held(self) -> Mapping[str, int]:
+        """Count attempts, deliveries that nobody has looked at, and reports."""
+        return {
+            "attempts": len(self.works) + len(self.waiting) + len(self.doubtful),
+            "deliveries": len(self.received),
+            "reports": self.reported,
+            "bytes of reports": self.report_bytes,
+        }
 
     def count_running(self) -> Counter[str]:
         """Count the attempts that run, by the name of their task."""

@@ -111,6 +111,14 @@ class StateEngine:
         """True while it receives."""
         return self._subscription.joined
 
+    def count_held(self) -> Mapping[str, int]:
+        """Count what is in memory for work that is not done.
+
+        Cached instances of running workflows do not count, up to their bounds.
+        """
+        lanes: Mapping[str, int] = {} if self._lanes is None else self._lanes.count_held()
+        return {**lanes, **self._instances.count_held(), **self._group_commit.count_held()}
+
     async def start(self) -> None:
         """Join the subscription."""
         await self._subscription.join()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from infinitic.errors import StorageError
@@ -79,6 +79,14 @@ class GroupCommit:
     def take_back(self, key: StateKey) -> CachedInstance | None:
         """Take out an instance of which is not written yet that its outbox has been published."""
         return self._leaving.pop(key, None)
+
+    def count_held(self) -> Mapping[str, int]:
+        """Count what is being written, or waits for it."""
+        return {
+            "commits": self._flying + len(self._waiting) + len(self._tasks),
+            "marks": len(self._published),
+            "instances on their way out": len(self._leaving),
+        }
 
     async def flush(self) -> None:
         """Write at once which outboxes have been published.

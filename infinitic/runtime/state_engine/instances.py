@@ -6,7 +6,7 @@ Those that were not used for longest go first.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from infinitic.runtime.memory_bounds import is_above
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
@@ -41,6 +41,16 @@ class Instances:
 
     def __len__(self) -> int:
         return len(self._by_id)
+
+    def count_held(self) -> Mapping[str, int]:
+        """Count what is here, but should not: closed instances, and those above the bounds."""
+        closed = sum(each.head is not None and each.head.closed for each in self._by_id.values())
+        held = sum(each.counted_bytes for each in self._by_id.values())
+        return {
+            "closed instances": closed,
+            "instances above the bound": max(len(self._by_id) - self._size, 0),
+            "miscounted bytes of instances": abs(held - self._bytes),
+        }
 
     def take(self, workflow_id: str) -> CachedInstance | None:
         """Take an instance out, to work on it: nobody evicts it meanwhile.

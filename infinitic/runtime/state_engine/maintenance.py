@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 from infinitic import topics
 from infinitic.clock import Clock
@@ -43,6 +44,10 @@ class Maintenance:
     def joined(self) -> bool:
         """It receives nothing, and misses nothing."""
         return True
+
+    def count_held(self) -> Mapping[str, int]:
+        """It holds nothing."""
+        return {}
 
     async def start(self) -> None:
         """There is nothing to join."""

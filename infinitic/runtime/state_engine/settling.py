@@ -39,10 +39,14 @@ class Settling:
             # All that the step wanted to be sent is sent: from here on it may be evicted.
             instance.sent = True
             if instance.version is not None:
-                if change is None or change.expires_at is None:
+                if instance.head is None or not instance.head.closed:
                     instances.keep(instance)
-                else:
+                elif change is not None:
                     instances.release_closed(instance, sends_tasks=step.sends_tasks)
+                else:
+                    # A late message came for a tombstone. It must not take the place of an instance
+                    # that runs. Whether its last outbox had tasks is not known here.
+                    instances.release_closed(instance, sends_tasks=not instance.published)
             deliveries += step.inputs.deliveries
         for repeats in published.repeats:
             deliveries += repeats.deliveries

@@ -106,6 +106,11 @@ class WorkflowExecutor:
         """True while it receives."""
         return self._subscription.joined
 
+    def count_held(self) -> Mapping[str, int]:
+        """Count what is in memory for work that is not done. Live instances are only a cache."""
+        lanes: Mapping[str, int] = {} if self._lanes is None else self._lanes.count_held()
+        return {**lanes, **self._live.count_held()}
+
     async def start(self) -> None:
         """Join the subscription."""
         await self._subscription.join()

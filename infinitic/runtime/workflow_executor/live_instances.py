@@ -6,6 +6,7 @@ The one that was not used for longest is closed first.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import msgspec
 
@@ -55,6 +56,14 @@ class LiveInstances:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._by_id: OrderedDict[str, LiveInstance] = OrderedDict()
+
+    def count_held(self) -> Mapping[str, int]:
+        """Count what is here, but should not: instances above the bound."""
+        held = sum(each.bytes for each in self._by_id.values())
+        return {
+            "instances above the bound": max(len(self._by_id) - self._size, 0),
+            "miscounted bytes of instances": abs(held - self._bytes),
+        }
 
     def take(self, workflow_id: str) -> LiveInstance | None:
         """Take an instance out: nobody closes it meanwhile. None: it has to be replayed."""

@@ -132,6 +132,11 @@ class Catalog:
         names = self._hosted.add_versions(versions, replay_check=None, **checked)
         return self._remember(AddedWorkflow(versions, _leave_newest_out(versions), sorted(names - known), options))
 
+    @property
+    def services(self) -> Collection[str]:
+        """The names of the services that were added."""
+        return self._hosted.services
+
     def find_specs(self, workflow: str) -> Mapping[int, WorkflowSpec]:
         """Return the versions of a workflow that were added, by its name."""
         return self._hosted.versions_of(workflow)

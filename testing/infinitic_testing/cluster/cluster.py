@@ -29,7 +29,7 @@ from infinitic_testing.cluster.slow_tasks import SlowTasks
 from infinitic_testing.cluster.system import System, Versions
 from infinitic_testing.cluster.watch import Watch
 from infinitic_testing.faults.plan import FaultPlan
-from infinitic_testing.invariants import Invariants
+from infinitic_testing.invariants import Invariants, LogWatch
 from infinitic_testing.loop import VirtualClock, VirtualLoop
 from infinitic_testing.network import Network
 
@@ -52,6 +52,7 @@ class Cluster(System):
         log: what took effect last.
         catalog: what the test has added.
         invariants: checks the rules that hold in every run.
+        errors: what was logged as an error.
         nemesis: makes the faults that are not on the way to broker and storage.
         failure: what ended the run too early, or None.
 
@@ -110,8 +111,15 @@ class Cluster(System):
         self._stalled: dict[str, InfiniticError] = {}
         self.nemesis = Nemesis(self)
         self.invariants = Invariants(
-            self.database, self.broker, clock=self.clock, specs=self.find_specs, choices=choices, replayed=0.2
+            self.database,
+            self.broker,
+            clock=self.clock,
+            specs=self.find_specs,
+            choices=choices,
+            replayed=0.2,
+            is_ordered=lambda: not plan.fired["key-disorder"],
         )
+        self.errors = LogWatch()
         self.watch.observers += [self.log, self.invariants, self.nemesis]
         self._block: asyncio.Task[Any] | None = None
         self._graveyard = Graveyard()
@@ -209,6 +217,7 @@ class Cluster(System):
 
     async def open(self) -> None:
         self._block = asyncio.current_task()
+        self.errors.attach()
         loop = cast(VirtualLoop, asyncio.get_running_loop())
         loop.make_repeatable(self.choices)
         loop.adopt_workflow = self._graveyard.adopt
@@ -239,11 +248,24 @@ class Cluster(System):
         await self.nemesis.heal()
         await self.wait_until(lambda: all(member.is_ready for member in self.living()))
         await Draining(self).run()
+        await self._check_rest()
         if self.plan.has("late-messages"):
             await Afterlife(self).run()
+            await self._check_rest()
+
+    async def _check_rest(self) -> None:
+        """Check what must hold when all work is done."""
+        await self.invariants.check_healed(
+            self.storage,
+            workers=[member.worker for member in self.living()],
+            services=self.catalog.services,
+            log=self.errors,
+            fired=[fault for fault, count in self.plan.fired.items() if count],
+        )
 
     async def close(self, error: BaseException | None) -> None:
         self.nemesis.end()
+        self.errors.detach()
         self.watch.observers.clear()
         failure = self.failure
         if error is None and failure is None:

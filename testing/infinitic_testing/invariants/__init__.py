@@ -2,6 +2,19 @@
 
 from infinitic_testing.invariants.catalog import HEALED as HEALED, RULES as RULES, SAFETY as SAFETY
 from infinitic_testing.invariants.checker import Invariants as Invariants
+from infinitic_testing.invariants.logs import LogWatch as LogWatch
+from infinitic_testing.invariants.outcomes import find_outcome_difference as find_outcome_difference
+from infinitic_testing.invariants.stored import check_stored as check_stored, check_topics as check_topics
 from infinitic_testing.invariants.violation import InvariantViolated as InvariantViolated
 
-__all__ = ["HEALED", "RULES", "SAFETY", "InvariantViolated", "Invariants"]
+__all__ = [
+    "HEALED",
+    "RULES",
+    "SAFETY",
+    "InvariantViolated",
+    "Invariants",
+    "LogWatch",
+    "check_stored",
+    "check_topics",
+    "find_outcome_difference",
+]

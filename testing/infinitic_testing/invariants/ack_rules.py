@@ -10,6 +10,7 @@ from collections.abc import Callable
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.take import WAIT_SECONDS, WAITS
 from infinitic.engines.workflow.transition import is_runnable
+from infinitic.ids import read_request_number
 from infinitic.messages import engine
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.executor import Activate
@@ -106,10 +107,16 @@ def _check_answer(asked: engine.Input, instance: ObservedInstance, sent: Sent, i
     reply_to: ReplyTo | None = getattr(asked, "reply_to", None)
     if reply_to is None or is_told(reply_to):
         return None
+    if ("answer", reply_to.client, reply_to.request) in instance.unpublished:
+        # A later step has answered, and its messages are on their way.
+        return None
     if isinstance(asked, engine.Start | engine.CallMethod | engine.Wait):
         # A newer request of the same client may stand for this one.
         waiting = {waiter.client for method in instance.head.methods for waiter in method.waiters}
-        if reply_to.client in waiting or reply_to.client in sent.leavers:
+        newest = sent.answered.get(reply_to.client, -1)
+        if reply_to.client in waiting or newest >= read_request_number(reply_to.request):
+            return None
+        if reply_to.client in sent.leavers:
             return None
         if isinstance(asked, engine.Start) and instance.is_over:
             return None

@@ -34,6 +34,8 @@ class RunBook:
         broker: what all workers use.
         clock: the time of the simulation.
         specs: finds the code of workflows.
+        is_ordered: tells whether the broker has kept the order of each key so far; None: it always
+            does.
         only: the names of the rules that are checked; None: all.
         on_violation: called with each violation. If it does not raise, the run goes on.
     """
@@ -44,6 +46,7 @@ class RunBook:
         broker: Broker,
         clock: Clock,
         specs: FindSpecs,
+        is_ordered: Callable[[], bool] | None,
         only: Collection[str] | None,
         on_violation: Callable[[InvariantViolated], None] | None,
     ) -> None:
@@ -55,8 +58,14 @@ class RunBook:
         self.traffic = Traffic()
         self.evaluated: Counter[str] = Counter()
         self.killed: dict[str, float] = {}
+        self._is_ordered = is_ordered
         self._only = None if only is None else frozenset(only)
         self._on_violation = on_violation
+
+    @property
+    def is_ordered(self) -> bool:
+        """True if the broker has kept the order of each key so far."""
+        return self._is_ordered is None or self._is_ordered()
 
     def judge(self, rule: str, wrong: str | None, key: StateKey | None = None) -> None:
         """Count that a rule was checked.
@@ -81,14 +90,23 @@ class RunBook:
         """True if a request was answered, or its client is gone."""
         if (reply_to.client, reply_to.request) in self.traffic.answers:
             return True
-        return not self.broker.stats(topics.client(reply_to.client)).subscriptions
+        return self.is_gone(reply_to.client, reply_to.request)
+
+    def is_gone(self, client: str, request: str) -> bool:
+        """True if a client is gone that waited for an answer (S37).
+
+        It may have come back since then. So it has lost what was sent meanwhile.
+        """
+        topic = self.broker.find_record(topics.client(client))
+        sent = self.traffic.requests.get((client, request))
+        return topic is None or (sent is not None and sent.topic is not topic)
 
     def drop_gone_clients(self, instance: ObservedInstance) -> None:
         """Forget answers that cannot be sent since their clients are gone (S37)."""
         gone = [
             sending
             for sending in instance.unpublished
-            if sending[0] == "answer" and not self.broker.stats(topics.client(str(sending[1]))).subscriptions
+            if sending[0] == "answer" and self.is_gone(str(sending[1]), str(sending[2]))
         ]
         for sending in gone:
             del instance.unpublished[sending]

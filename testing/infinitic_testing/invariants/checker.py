@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from infinitic.clock import Clock
-from infinitic.storage import Change, Outcome, Published
+from infinitic.storage import Change, Outcome, Published, Storage
 from infinitic.topics import Topic
 from infinitic.transport import Delivery, Message
 from infinitic_storages.memory import Database
 from infinitic_testing.choices import Choices
 from infinitic_testing.invariants.book import FindSpecs, RunBook
 from infinitic_testing.invariants.commits import CommitChecks
+from infinitic_testing.invariants.healed import HoldsMemory, check_healed
+from infinitic_testing.invariants.logs import LogWatch
 from infinitic_testing.invariants.messages import MessageChecks
 from infinitic_testing.invariants.violation import InvariantViolated
 from infinitic_testing.observing import Observer
@@ -40,6 +42,8 @@ class Invariants(Observer):
         specs: returns the hosted versions of a workflow by its name, as `Worker.workflow_specs`.
         choices: choose which closed instances are replayed at once; None: all are.
         replayed: the share of them, from 0.0 to 1.0.
+        is_ordered: tells whether the broker has kept the order of each key so far. None: it always
+            does.
         only: the names of the rules that are checked; None: all.
         on_violation: called with the first violation, instead of raising it.
 
@@ -57,12 +61,13 @@ class Invariants(Observer):
         specs: FindSpecs,
         choices: Choices | None = None,
         replayed: float = 1.0,
+        is_ordered: Callable[[], bool] | None = None,
         only: Collection[str] | None = None,
         on_violation: Callable[[InvariantViolated], None] | None = None,
     ) -> None:
         self.violation: InvariantViolated | None = None
         self._on_violation = on_violation
-        self._book = RunBook(database, broker, clock, specs, only, self._note_violation)
+        self._book = RunBook(database, broker, clock, specs, is_ordered, only, self._note_violation)
         self._commits = CommitChecks(self._book, choices, replayed)
         self._messages = MessageChecks(self._book)
 
@@ -103,6 +108,31 @@ class Invariants(Observer):
         """Note that a process has ended."""
         if how == "killed":
             self._book.killed[who] = self._book.clock.now()
+
+    async def check_healed(
+        self,
+        storage: Storage,
+        *,
+        workers: Iterable[HoldsMemory] = (),
+        services: Collection[str] | None = None,
+        log: LogWatch | None = None,
+        fired: Collection[str] = (),
+    ) -> None:
+        """Check all rules of `HEALED`, when all faults are over and all work is done.
+
+        The outcome is not checked: see `find_outcome_difference`.
+
+        Args:
+            storage: a connection without faults.
+            workers: those that live.
+            services: the services that somebody hosts. None: all are.
+            log: of the run. None: nobody watched it.
+            fired: the faults that have happened.
+
+        Raises:
+            InvariantViolated: a rule does not hold, and there is no `on_violation`.
+        """
+        await check_healed(self._book, storage, workers=workers, services=services, log=log, fired=fired)
 
     def _check_silent(self, who: str, what: str) -> None:
         ended = self._book.killed.get(who)

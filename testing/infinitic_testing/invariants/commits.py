@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from zlib import crc32
 
 import msgspec
 
@@ -99,7 +100,8 @@ class CommitChecks:
         if before is not None and before.unpublished:
             book.drop_gone_clients(before)
         for rule, check_before in BEFORE:
-            book.judge(rule, check_before(step, sent), key)
+            if rule != "signal-order" or book.is_ordered:
+                book.judge(rule, check_before(step, sent), key)
         instance = self._apply(step, sent)
         for rule, check_after in AFTER:
             book.judge(rule, check_after(step, instance), key)
@@ -134,6 +136,7 @@ class CommitChecks:
             if isinstance(event, _SETTLEMENTS):
                 instance.settled[event.position] = change.version
         instance.head, instance.version = head, change.version
+        instance.head_checksum = crc32(change.head)
         for deduplication_id in change.deduplication_ids:
             instance.taken[deduplication_id] = change.version
             found = sent.inputs.get(deduplication_id)
@@ -141,6 +144,7 @@ class CommitChecks:
                 instance.senders[found.sender] = max(found.number, instance.senders.get(found.sender, 0))
         if change.segment is not None:
             history.sequence = change.segment.sequence
+            instance.checksums.append(crc32(change.segment.events))
             instance.written = change.version
             instance.unpublished = {name_sending(effect, head): None for effect in step.outbox}
             self._note_outbox(instance, step.outbox)

@@ -35,15 +35,19 @@ class ObservedInstance:
         settled: the version that closed a position, by position.
         unpublished: what of the last outbox was not published yet.
         senders: the number of the last signal that was taken, by its sender.
+        head_checksum: the CRC-32 of its head as it was written.
+        checksums: the CRC-32 of the events of each segment as it was written.
         started_at: when it was created by the clock of the simulation.
         expires_at: when it may be purged; None while it runs.
         purged: True once it was purged.
     """
 
     __slots__ = (
+        "checksums",
         "created",
         "expires_at",
         "head",
+        "head_checksum",
         "history",
         "key",
         "purged",
@@ -69,6 +73,8 @@ class ObservedInstance:
         self.settled: dict[int, int] = {}
         self.unpublished: dict[Sending, None] = {}
         self.senders: dict[str, int] = {}
+        self.head_checksum = 0
+        self.checksums: list[int] = []
         self.started_at = now
         self.expires_at: float | None = None
         self.purged = False

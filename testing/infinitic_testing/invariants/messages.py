@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infinitic import ids
+from infinitic import ids, topics
 from infinitic.engines.workflow.take import WAITS
 from infinitic.messages import client, engine
 from infinitic.messages.executor import Activate
@@ -17,7 +17,7 @@ from infinitic_testing.invariants import ack_rules, publish_rules
 from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.instances import ObservedInstance, Sending
 from infinitic_testing.invariants.publish_rules import find_deduplication_id
-from infinitic_testing.invariants.traffic import Copies, Decoded, SentInput
+from infinitic_testing.invariants.traffic import Copies, Decoded, SentInput, SentRequest
 
 _REPORTS = (engine.TaskCompleted, engine.TaskFailed, engine.AttemptFailed)
 _ENDS = (client.MethodCompleted, client.MethodFailed, client.MethodCanceled)
@@ -130,7 +130,8 @@ class MessageChecks:
         reply_to: client.ReplyTo | None = getattr(decoded, "reply_to", None)
         if reply_to is not None and not isinstance(decoded, _NO_INPUTS):
             request = (reply_to.client, reply_to.request)
-            traffic.requests.setdefault(request, (key, decoded, self._book.clock.now()))
+            topic = self._book.broker.find_record(topics.client(reply_to.client))
+            traffic.requests.setdefault(request, SentRequest(key, decoded, self._book.clock.now(), topic))
 
     def _note_sending(self, key: StateKey, decoded: Decoded) -> None:
         """Note that a message of an outbox is published."""
@@ -171,7 +172,8 @@ class MessageChecks:
     def _check_response(self, name: str, response: client.Response) -> None:
         book = self._book
         request = (name, response.request)
-        key, asked, since = book.traffic.requests.get(request, (None, None, 0.0))
+        found = book.traffic.requests.get(request)
+        key, asked, since = (None, None, 0.0) if found is None else (found.key, found.asked, found.at)
         instance = None if key is None else book.instances.get(key)
         if instance is not None:
             instance.unpublished.pop(("answer", *request), None)
@@ -186,6 +188,9 @@ class MessageChecks:
         elif isinstance(response, client.WorkflowUnknown):
             book.judge("told-unknown", publish_rules.check_unknown(response, asked, instance, since), key)
         answers.append(response)
+        if key is not None and isinstance(response, _ENDS):
+            answered = book.traffic.sent_to(key).answered
+            answered[name] = max(ids.read_request_number(response.request), answered.get(name, 0))
 
     def _check_dead_letter(self, topic: Topic, message: Message) -> None:
         book, traffic = self._book, self._book.traffic

@@ -6,15 +6,16 @@ checked before the events of the step are added to the history, those of `AFTER`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
 from infinitic.engines import positions
 from infinitic.engines.effects import ActivateElsewhere, Answer, ArmWake, Confirm, SendTask
-from infinitic.engines.state import Retry
+from infinitic.engines.state import Retry, WorkflowHead
 from infinitic.engines.workflow.describe import find_next_due
 from infinitic.messages import commands, engine, events
 from infinitic.messages.events import Event
+from infinitic.storage import StateKey
 from infinitic_testing.invariants.history import ObservedHistory
 from infinitic_testing.invariants.instances import ObservedInstance, WrittenStep
 from infinitic_testing.invariants.traffic import Sent
@@ -153,17 +154,26 @@ def check_mark_true(step: WrittenStep, sent: Sent) -> str | None:
 
 def check_nothing_left_open(step: WrittenStep, sent: Sent) -> str | None:
     """Nothing of a closed instance is open, and somebody will remove it."""
-    head = step.head
-    if not head.closed:
+    if not step.head.closed:
         return None
-    left = (head.open, head.timers, head.retries, head.armed, head.pending, head.deciding, head.stalled, head.parked)
-    if any(left):
-        return f"it is closed, and has left {head}"
-    if [method.id for method in head.methods] != [step.key.id] or head.methods[0].waiters:
-        return f"it is closed, and has methods {head.methods}"
     change = step.change
     if change.expires_at is None or change.entry is None or change.entry.closed_at is None:
         return f"it is closed, but nobody will remove it: {change.expires_at} {change.entry}"
+    return find_left_open(step.key, step.head)
+
+
+def find_left_open(key: StateKey, head: WorkflowHead) -> str | None:
+    """What is open of an instance that is closed; None if nothing is.
+
+    Args:
+        key: the instance.
+        head: its head.
+    """
+    left = (head.open, head.timers, head.retries, head.armed, head.pending, head.deciding, head.stalled, head.parked)
+    if any(left):
+        return f"it is closed, and has left {head}"
+    if [method.id for method in head.methods] != [key.id] or head.methods[0].waiters:
+        return f"it is closed, and has methods {head.methods}"
     return None
 
 
@@ -251,39 +261,51 @@ def check_no_late_task(step: WrittenStep, instance: ObservedInstance) -> str | N
 
 def check_head_matches(step: WrittenStep, instance: ObservedInstance) -> str | None:
     """The head says what is open by the history. Only what may have changed is looked at."""
-    head, history = step.head, instance.history
+    return compare_head(step.key, step.head, instance.history, step.events)
+
+
+def compare_head(key: StateKey, head: WorkflowHead, history: ObservedHistory, happened: Sequence[Event]) -> str | None:
+    """Say where a head differs from its history; None if it does not.
+
+    Args:
+        key: the instance.
+        head: its head.
+        history: what follows from all its events.
+        happened: the events whose positions are compared one by one.
+    """
     if (head.activation, head.position) != (history.activation, len(history.requests)):
-        return f"the head knows {head.activation} activations and {head.position} positions, and the history {history}"
-    if (head.name, head.id) != (step.key.name, step.key.id):
+        return (
+            f"the head knows {head.activation} activations and {head.position} positions, "
+            f"and the history has {history.activation} and {len(history.requests)}"
+        )
+    if (head.name, head.id) != (key.name, key.id):
         return f"the head is that of {head.name} {head.id}"
     if head.closed:
         return None if head.canceling or not history.open_tasks else f"tasks {sorted(history.open_tasks)} are open"
     if (head.pending != 0) != (history.unseen != 0):
         return f"the head says that stimuli wait from segment {head.pending} on, and {history.unseen} do"
-    return _compare_open(step, history) or _compare_methods(step, history)
+    return _compare_open(head, history, happened) or _compare_methods(head, history)
 
 
-def _compare_open(step: WrittenStep, history: ObservedHistory) -> str | None:
-    head = step.head
+def _compare_open(head: WorkflowHead, history: ObservedHistory, happened: Sequence[Event]) -> str | None:
     if positions.count(head.open) != len(history.open_tasks):
         return f"{positions.count(head.open)} tasks are open in the head, by the history {sorted(history.open_tasks)}"
-    for event in step.events:
+    for event in happened:
         position: int | None = getattr(event, "position", None)
         if position is None:
             continue
         is_open = positions.find_request(head.open, position) is not None
         if is_open != (position in history.open_tasks):
             return f"position {position} is {'' if is_open else 'not '}open in the head"
-    timers = [(timer.position, timer.due) for timer in head.timers]
-    wanted: Mapping[int, float] = {**history.open_timers, **history.timeouts}
-    if len(timers) != len(wanted) or (len(timers) <= _COMPARED and dict(timers) != wanted):
+    timers = {timer.position: timer.due for timer in head.timers}
+    wanted = {**history.open_timers, **history.timeouts}
+    if len(head.timers) != len(wanted) or (len(wanted) <= _COMPARED and timers != wanted):
         return f"the head has timers {timers}, and the history {wanted}"
     return None
 
 
-def _compare_methods(step: WrittenStep, history: ObservedHistory) -> str | None:
-    methods = step.head.methods
-    running = [method.id for method in methods if not method.ended]
+def _compare_methods(head: WorkflowHead, history: ObservedHistory) -> str | None:
+    running = [method.id for method in head.methods if not method.ended]
     if len(running) != len(history.running) or (len(running) <= _COMPARED and running != list(history.running)):
         return f"methods {running} run by the head, and {list(history.running)} by the history"
     return None

@@ -64,6 +64,23 @@ class SentInput:
     waited: bool = False
 
 
+@dataclass(slots=True)
+class SentRequest:
+    """A request of a client.
+
+    Attributes:
+        key: the instance.
+        asked: the input.
+        at: when it was published, in seconds since the Unix epoch.
+        topic: stands for the topic of the client at that time, see `Broker.find_record`.
+    """
+
+    key: StateKey
+    asked: Input
+    at: float
+    topic: object
+
+
 class Sent(msgspec.Struct, eq=False):
     """All that was published for one instance.
 
@@ -80,6 +97,8 @@ class Sent(msgspec.Struct, eq=False):
         decided: the activations, with their epochs, for which a decision was sent.
         wakes: the copies of wakes, by the time for which they are.
         leavers: the clients that have stopped waiting.
+        answered: the highest number of a request of a client to which the end of a method was told,
+            by client.
     """
 
     starts: dict[bytes, engine.Start] = {}
@@ -93,21 +112,21 @@ class Sent(msgspec.Struct, eq=False):
     decided: set[tuple[int, int | None]] = set()
     wakes: dict[float, Copies] = {}
     leavers: set[str] = set()
+    answered: dict[str, int] = {}
 
 
 class Traffic:
     """Everything that went over the broker in a run.
 
     Attributes:
-        requests: the instance and the input of each request of a client, and when it was sent, by
-            client and request id.
+        requests: the requests of clients, by client and request id.
         answers: the responses to it, in order, without repeats.
         dead: topic and body of the dead letters.
         dead_ids: topic and id of the dead letters.
     """
 
     def __init__(self) -> None:
-        self.requests: dict[tuple[str, str], tuple[StateKey, Input, float]] = {}
+        self.requests: dict[tuple[str, str], SentRequest] = {}
         self.answers: dict[tuple[str, str], list[client.Response]] = {}
         self.dead: set[tuple[str, bytes]] = set()
         self.dead_ids: set[tuple[str, str]] = set()

@@ -265,6 +265,13 @@ class Broker:
         found = self._topics.get(topic.name)
         return TopicStats({each.name: each.stats() for each in found.all} if found else {})
 
+    def find_record(self, topic: Topic) -> object | None:
+        """Return an object that stands for a topic while it exists. None: it does not exist.
+
+        A topic that was removed and made anew has another one.
+        """
+        return self._topics.get(topic.name)
+
     def overview(self) -> dict[str, dict[str, SubscriptionStats]]:
         """The subscriptions of every topic, by its name, as `stats` has them."""
         return {name: self.stats(each.topic).subscriptions for name, each in self._topics.items()}

@@ -1,0 +1,107 @@
+"""What must be true when all faults are over and all work is done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import Protocol
+from zlib import crc32
+
+from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.storage import MAX_LIMIT, Query, StateKey, Storage
+from infinitic.topics import DEAD_LETTERS
+from infinitic_testing.invariants.book import RunBook
+from infinitic_testing.invariants.logs import LogWatch
+from infinitic_testing.invariants.stored import check_stored
+
+
+class HoldsMemory(Protocol):
+    """What a `Worker` is for the check of memory."""
+
+    @property
+    def name(self) -> str:
+        """Names it in a violation."""
+        ...
+
+    def count_held(self) -> Mapping[str, int]:
+        """Count what is in memory for work that is not done."""
+        ...
+
+
+async def check_healed(
+    book: RunBook,
+    storage: Storage,
+    *,
+    workers: Iterable[HoldsMemory],
+    services: Collection[str] | None,
+    log: LogWatch | None,
+    fired: Collection[str],
+) -> None:
+    """Check all rules of `HEALED`, but for the outcome.
+
+    Args:
+        book: what is known of the run.
+        storage: a connection without faults.
+        workers: those that live.
+        services: the services that somebody hosts. None: all are.
+        log: of the run. None: nobody watched it.
+        fired: the faults that have happened.
+    """
+    counted = Counter[str]()
+    violations = await check_stored(
+        storage, specs=book.specs, services=services, now=book.clock.now(), evaluated=counted
+    )
+    book.evaluated.update(counted)
+    for violation in violations:
+        book.judge(violation.rule, violation.message, violation.key)
+    for key in book.instances:
+        book.judge("history-kept", _find_changed(book, key), key)
+    _check_queues(book)
+    for worker in workers:
+        held = {what: count for what, count in worker.count_held().items() if count}
+        book.judge("memory-empty", f"{worker.name} still holds {held}" if held else None)
+    if log is not None:
+        unexpected = log.find_unexpected(fired)
+        book.judge("log-clean", None if unexpected is None else str(unexpected))
+
+
+def _find_changed(book: RunBook, key: StateKey) -> str | None:
+    """Say what of an instance is not as it was written; None if all is."""
+    instance = book.instances[key]
+    if instance.purged:
+        return None
+    stored = book.database.load([key]).get(key)
+    if stored is None:
+        return "it is gone, and nobody has purged it"
+    if stored.version != instance.version or crc32(stored.head) != instance.head_checksum:
+        return f"its head is not the one that was written: version {stored.version}, written {instance.version}"
+    segments = book.database.history(key, limit=MAX_LIMIT)
+    if [crc32(segment.events) for segment in segments] != instance.checksums:
+        return f"its {len(segments)} segments are not the {len(instance.checksums)} that were written"
+    return None
+
+
+def _check_queues(book: RunBook) -> None:
+    """Nothing waits for somebody who is there. Wakes of instances that wait for a time may."""
+    waiting = _count_waiting_for_time(book)
+    for topic, subscriptions in book.broker.overview().items():
+        kind, _, name = topic.partition(":")
+        if topic.startswith(DEAD_LETTERS) or kind in ("client", "service-control"):
+            continue
+        for stats in subscriptions.values():
+            allowed = waiting[name] if kind == "workflow-engine" else 0
+            left = stats.unacked + (stats.backlog if stats.consumers else 0) + max(stats.delayed - allowed, 0)
+            wrong = f"{topic}: {stats.backlog} wait, {stats.unacked} are in hand, {stats.delayed} are delayed"
+            book.judge("queues-empty", wrong if left else None)
+
+
+def _count_waiting_for_time(book: RunBook) -> Counter[str]:
+    """Count the running instances with a wake, by the name of their workflow."""
+    counted = Counter[str]()
+    cursor: str | None = None
+    while True:
+        page = book.database.find(Query(status=WorkflowStatus.RUNNING, limit=1000, cursor=cursor))
+        counted.update(found.key.name for found in page.found if found.entry.next_wake is not None)
+        cursor = page.cursor
+        if cursor is None:
+            return counted
