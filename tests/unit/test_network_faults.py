@@ -189,7 +189,7 @@ def test_messages_of_a_key_lose_their_order_after_a_crash() -> None:
     assert seen == {"cab", "cba"}
 
 
-def test_attempts_are_counted_anew_after_a_crash() -> None:
+def test_attempts_are_counted_from_1_again_after_a_crash() -> None:
     async def main(profile: str) -> None:
         network, plan, process = make_faulty("forgotten-attempts", profile=profile)
         received = await receive_after_crash(network, process)

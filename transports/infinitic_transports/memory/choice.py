@@ -18,7 +18,7 @@ Choose = Callable[[str, int], int]
 - "held key": the next of the keys that the consumer holds already
 - "consumer": the waiting consumer that is woken
 - "delay": by how much a delayed message comes late, see `Broker.lateness`
-- "attempts": 1 if the attempts of what a consumer leaves behind are counted anew
+- "attempts": 1 if the attempts of what a consumer leaves behind are counted from 1 again
 - "order": 1 if the messages of a key that a consumer leaves behind come after those that wait; 2 if
   they also come in the reverse order
 

@@ -25,7 +25,7 @@ class SeededBroker(Broker):
 class PulsarLikeBroker(SeededBroker):
     """A broker that does what Pulsar does, as an engine above the adapter for Pulsar sees it.
 
-    - Attempts are counted in the memory of the broker, and may be counted anew.
+    - Attempts are counted in the memory of the broker, and may be counted from 1 again.
     - After a consumer has left, the messages of a key may be out of order.
     - An acknowledgement by an earlier holder settles the message, also if another one has it now.
     - A delayed message may come a tick early.

@@ -132,7 +132,7 @@ class PulsarLikeKeyed(KeyedSubscription):
 
 
 def forget_attempts(choose: Choose | None, consumer: BrokerConsumer) -> None:
-    """Choose whether the attempts of what a consumer has in hand are counted anew."""
+    """Choose whether the attempts of what a consumer has in hand are counted from 1 again."""
     if choose is not None and consumer.in_hand and choose("attempts", 2):
         consumer.in_hand = {
             QueuedDelivery(each.message, 0, each.published_at, None, cast_queued(each).order): queue
