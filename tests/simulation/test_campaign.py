@@ -15,7 +15,7 @@ from infinitic_testing.campaign.failure_text import describe_found
 from infinitic_testing.campaign.found_failure import FoundFailure, Repetition
 from infinitic_testing.campaign.functions import find_function
 from infinitic_testing.campaign.order import CampaignOrder, make_order
-from infinitic_testing.campaign.running import show_outcome
+from infinitic_testing.campaign.outcomes import show_outcome
 
 PLAIN = Setting(faults="none")
 

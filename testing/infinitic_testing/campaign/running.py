@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import pprint
-import re
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from hashlib import blake2b
-from typing import Any, cast
+from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
-from infinitic.storage import DamagedState, Query, Segment, StateKey
-from infinitic.storage.integrity import check_head, check_segment
-from infinitic_storages.memory import Database
 from infinitic_testing.campaign.functions import SimFunction
+from infinitic_testing.campaign.outcomes import digest_outcome, show_outcome
 from infinitic_testing.campaign.post_mortem import describe_end
 from infinitic_testing.campaign.seed_report import FAULT_FREE_RUN, SAME_OUTCOME, SeedFailure, SeedReport
 from infinitic_testing.campaign.setting import Setting
@@ -28,8 +22,6 @@ from infinitic_testing.tracebacks import is_user_frame
 
 _MOST_SHOWN = 2_000
 """Characters of an outcome in a report."""
-
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class PlainRun:
@@ -163,46 +155,6 @@ class _FunctionRun:
                 self.trace_digest = loop.trace_digest()
 
 
-def digest_outcome(outcome: object, database: Database) -> str:
-    """Make a digest of an outcome, and of all heads and histories in a database."""
-    digest = blake2b(show_outcome(outcome).encode(errors="backslashreplace"), digest_size=16)
-    cursor: str | None = None
-    while True:
-        page = database.find(Query(limit=500, cursor=cursor))
-        stored = database.load([found.key for found in page.found])
-        for key, each in stored.items():
-            digest.update(f"\0{key.name}\0{key.id}\0{each.version}\0".encode())
-            digest.update(_without_tracebacks(check_head(key, each).head))
-            for segment in database.history(key, limit=1_000_000):
-                digest.update(_without_tracebacks(_read_events(key, segment)))
-        cursor = page.cursor
-        if cursor is None:
-            return digest.hexdigest()
-
-
-def _read_events(key: StateKey, segment: Segment) -> bytes:
-    try:
-        return check_segment(key, segment).events
-    except DamagedState:
-        return segment.events
-
-
-def _without_tracebacks(stored: bytes) -> bytes:
-    """Remove the tracebacks of failures: each version of Python formats them in its own way."""
-    if b'"traceback"' not in stored:
-        return stored
-    return msgspec.json.encode(_drop_tracebacks(msgspec.json.decode(stored)))
-
-
-def _drop_tracebacks(value: object) -> object:
-    if isinstance(value, dict):
-        items = cast("dict[str, object]", value).items()
-        return {name: _drop_tracebacks(each) for name, each in items if name != "traceback"}
-    if isinstance(value, list):
-        return [_drop_tracebacks(each) for each in cast("list[object]", value)]
-    return value
-
-
 def describe_failure(error: BaseException, sim: Simulation) -> SeedFailure:
     """Describe what a run raised.
 
@@ -222,12 +174,6 @@ def describe_failure(error: BaseException, sim: Simulation) -> SeedFailure:
         place,
         tuple(describe_end(sim, error)),
     )
-
-
-def show_outcome(outcome: object) -> str:
-    """Show an outcome as text that is the same in every process: without addresses, sets sorted."""
-    lines = pprint.pformat(outcome, width=1, sort_dicts=False).splitlines()
-    return _ADDRESS.sub("", " ".join(line.strip() for line in lines))
 
 
 def _shorten(text: str) -> str:

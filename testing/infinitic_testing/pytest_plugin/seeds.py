@@ -20,7 +20,8 @@ from msgspec.structs import replace
 
 from infinitic_testing.campaign.found_failure import FoundFailure, Repetition
 from infinitic_testing.campaign.messages import SeedShrunk
-from infinitic_testing.campaign.running import describe_failure, digest_outcome, show_outcome
+from infinitic_testing.campaign.outcomes import digest_outcome, show_outcome
+from infinitic_testing.campaign.running import describe_failure
 from infinitic_testing.campaign.seed_report import SAME_OUTCOME, SeedFailure, SeedReport
 from infinitic_testing.campaign.setting import Setting
 from infinitic_testing.campaign.shrinking import MOST_RUNS, shrink
