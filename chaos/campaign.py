@@ -46,14 +46,18 @@ class Extent(msgspec.Struct, frozen=True):
     patience: float = 240.0
 
     @property
-    def pause(self) -> float:
-        """Seconds between two rounds of a workflow."""
-        return min(10.0, max(1.0, self.seconds / 30))
+    def rounds(self) -> int:
+        """Rounds of a workflow."""
+        return min(5, max(2, int(self.seconds / 12)))
 
     @property
-    def rounds(self) -> int:
-        """Rounds of a workflow. So most of them are in flight for half of the time."""
-        return max(2, int(self.seconds / 2 / self.pause))
+    def pause(self) -> float:
+        """Seconds between two rounds of a workflow.
+
+        All workflows are started in the first third of the time. So all are in flight in the second
+        third.
+        """
+        return self.seconds / 3 / self.rounds
 
 
 class ChaosReport(msgspec.Struct):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -186,7 +187,11 @@ class Stage:
 
     @property
     def _environ(self) -> Mapping[str, str]:
-        return {ATTEMPTS_FOLDER: str(self.attempts), "PYTHONPATH": str(ROOT)}
+        # Programs import what this process imports.
+        return {
+            ATTEMPTS_FOLDER: str(self.attempts),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+        }
 
     def _transport_settings(self) -> dict[str, object]:
         return {
