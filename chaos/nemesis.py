@@ -24,6 +24,10 @@ STOPPING = 20
 """Seconds that a server gets to stop in good order. Then it is killed."""
 
 
+REST = 10.0
+"""Seconds for which a server that was healed is left alone."""
+
+
 class Nemesis:
     """Does harm.
 
@@ -47,9 +51,8 @@ class Nemesis:
         self._workers = workers
         self._clients = clients
         self._tell = tell
-        # One thing at a time is done to a server.
-        self._busy = {server: asyncio.Lock() for server in stage.servers}
-        self._lock_of_file = asyncio.Lock()
+        self._broker = _Target()
+        self._database = _Target()
 
     @staticmethod
     def list_kinds(stage: Stage, wanted: Sequence[str]) -> list[str]:
@@ -72,14 +75,15 @@ class Nemesis:
     async def heal(self) -> None:
         """See to it that all servers answer. Programs are started again by themselves."""
         for server in self._stage.servers:
-            async with self._busy[server]:
-                await self._recover(server)
+            await self._recover(server)
 
     async def _perform(self, act: Act, began: float) -> None:
+        loop = asyncio.get_running_loop()
         if await self._do(act):
             self.done[act.kind] += 1
-            now = asyncio.get_running_loop().time() - began
-            self._tell(f"{act} … over at {now:.1f} s")
+            self._tell(f"{act}: over at {loop.time() - began:.1f} s")
+        else:
+            self._tell(f"{act}: left out, there was nothing to do it to")
 
     async def _do(self, act: Act) -> bool:
         """Do one act. False if there was nothing to do it to."""
@@ -96,25 +100,32 @@ class Nemesis:
                 number = signal.SIGKILL if verb == "kill" else signal.SIGTERM
                 program = self._choose(programs, act)
                 return await program.harm(number, away=act.seconds, patience=DRAIN_PATIENCE)
-            case ("freeze", _, "database"):
-                async with self._lock_of_file if self._stage.server is None else self._busy[self._stage.server]:
-                    await self._hold(self._stage.freeze_database(), act.seconds)
-                return True
-            case ("freeze", _, "broker"):
-                async with self._busy[self._stage.broker]:
-                    await self._hold(self._stage.broker.frozen(), act.seconds)
-                return True
-            case ("fill", _, what):
-                await self._fill(what.removesuffix("-disk"), act.seconds)
-                return True
             case (verb, _, what):
-                server = self._stage.broker if what == "broker" else self._stage.server
-                assert server is not None
-                async with self._busy[server]:
-                    await self._end(server, verb)
-                    await asyncio.sleep(act.seconds)
-                    await asyncio.to_thread(server.do, "start")
+                target = self._broker if what.startswith("broker") else self._database
+                # While it still suffers, only what was never done waits for its turn.
+                if target.suffers() and self.done[act.kind]:
+                    return False
+                async with target.turn:
+                    await self._harm_server(verb, what, act.seconds)
+                    target.healed_at = asyncio.get_running_loop().time()
                 return True
+
+    async def _harm_server(self, verb: str, what: str, seconds: float) -> None:
+        server = self._stage.broker if what.startswith("broker") else self._stage.server
+        match verb:
+            case "freeze":
+                frozen = self._stage.freeze_database() if what == "database" else self._stage.broker.frozen()
+                await self._hold(frozen, seconds)
+            case "fill":
+                name = what.removesuffix("-disk")
+                await self._hold(self._stage.disks[name].filled(FILLED[name]), seconds)
+                if server is not None:
+                    await self._recover(server)
+            case _:
+                assert server is not None
+                await self._end(server, verb)
+                await asyncio.sleep(seconds)
+                await asyncio.to_thread(server.do, "start")
 
     def _choose(self, programs: Sequence[Program], act: Act) -> Program:
         return programs[act.target % len(programs)]
@@ -122,16 +133,6 @@ class Nemesis:
     async def _hold(self, state: AbstractContextManager[None], seconds: float) -> None:
         with state:
             await asyncio.sleep(seconds)
-
-    async def _fill(self, what: str, seconds: float) -> None:
-        disk = self._stage.disks[what]
-        server = self._stage.broker if what == "broker" else self._stage.server
-        if server is None:
-            await self._hold(disk.filled(FILLED[what]), seconds)
-            return
-        async with self._busy[server]:
-            await self._hold(disk.filled(FILLED[what]), seconds)
-            await self._recover(server)
 
     async def _end(self, server: PrivateServer, verb: str) -> None:
         try:
@@ -150,3 +151,20 @@ class Nemesis:
             self.restarted += 1
             await asyncio.to_thread(server.do, "kill")
             await asyncio.to_thread(server.do, "start")
+
+
+class _Target:
+    """A server, to which one thing at a time is done.
+
+    Attributes:
+        turn: is held while something is done to it.
+        healed_at: when it was healed last, by the clock of the loop.
+    """
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.healed_at = -REST
+
+    def suffers(self) -> bool:
+        """True while something is done to it, and for a while afterwards: work must go on, too."""
+        return self.turn.locked() or asyncio.get_running_loop().time() < self.healed_at + REST
