@@ -363,6 +363,19 @@ def test_a_process_may_be_killed_while_it_is_paused() -> None:
     run(main())
 
 
+def test_a_deadlock_names_paused_processes() -> None:
+    async def main() -> None:
+        for name in ("one", "other", "killed"):
+            process = Process(name)
+            process.start(tick(name))
+            process.pause()
+        process.kill()
+        await forever()
+
+    with pytest.raises(DeadlockError, match=r"Paused processes, which nobody resumes: one, other$"):
+        run(main())
+
+
 def test_paused_processes_are_resumed_and_cleaned_up_at_the_end() -> None:
     async def main() -> None:
         process = Process("worker")

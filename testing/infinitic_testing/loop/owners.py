@@ -23,12 +23,14 @@ class Holder(Protocol):
         number: its number among those of its loop, from 1.
         runs: False while it is paused, and after it was killed.
         is_alive: False after it was killed.
+        is_paused: true while it is paused.
     """
 
     name: str
     number: int
     runs: bool
     is_alive: bool
+    is_paused: bool
 
     def hold(self, handle: asyncio.Handle) -> None:
         """Keep a callback that may not run now."""

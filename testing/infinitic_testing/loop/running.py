@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from infinitic.errors import UsageError
 from infinitic_testing.choices import Choices
-from infinitic_testing.loop.virtual import OnDeadlock, VirtualLoop
+from infinitic_testing.loop.reports import OnDeadlock
+from infinitic_testing.loop.virtual import VirtualLoop
 
 T = TypeVar("T")
 

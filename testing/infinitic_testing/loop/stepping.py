@@ -17,6 +17,7 @@ from typing import Any
 
 from infinitic_testing.choices import Choices
 from infinitic_testing.loop.owners import OWNER, Owner, find_process
+from infinitic_testing.loop.tasks import read_number
 from infinitic_testing.loop.trace import Trace
 
 SCHEDULE = "schedule"
@@ -120,8 +121,7 @@ def _rank(handle: Any) -> tuple[int, int]:
         if isinstance(owner, Owner):
             return owner.number, 0
         # Made by `asyncio.Task(…)`, in a context of its creator. Its name has a number.
-        _, _, number = task.get_name().rpartition("-")
-        return _number_of(handle), int(number) if number.isdecimal() else 0
+        return _number_of(handle), read_number(task)
     return _number_of(handle), -1
 
 

@@ -61,6 +61,16 @@ class OrderedWeakSet(WeakKeyDictionary[T, Holder | None]):
         self.pop(item, None)
 
 
+def read_number(task: asyncio.Task[Any]) -> int:
+    """Read the number from the name that asyncio gives to a task, such as "Task-7".
+
+    Returns:
+        0 if it has another name.
+    """
+    number = task.get_name().removeprefix("Task-")
+    return int(number) if number.isdecimal() else 0
+
+
 def never_log_destroy(task: Any) -> None:
     """Do not log "Task was destroyed but it is pending" for a task."""
     task._log_destroy_pending = False

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
-from itertools import count, islice
+from itertools import count
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
@@ -22,10 +22,11 @@ from infinitic.errors import InfiniticError, UsageError
 from infinitic_testing.choices import Choices
 from infinitic_testing.loop.errors import DeadlockError, LivelockError
 from infinitic_testing.loop.garbage import GarbageSchedule
-from infinitic_testing.loop.owners import OWNER, Holder, Owner, find_context, find_current_process, find_process
+from infinitic_testing.loop.owners import Holder, find_current_process, find_process
 from infinitic_testing.loop.refusals import NO_THREADS, explain_refusal, refuse_methods
 from infinitic_testing.loop.remains import silence
-from infinitic_testing.loop.reports import MAX_LISTED, describe_task, format_list
+from infinitic_testing.loop.reports import OnDeadlock, RunningList, explain_deadlock
+from infinitic_testing.loop.residents import Residents
 from infinitic_testing.loop.stepping import Stepping
 from infinitic_testing.loop.tasks import NumberedTask, OrderedWeakSet, never_log_destroy
 from infinitic_testing.loop.trace import Trace
@@ -33,7 +34,6 @@ from infinitic_testing.tracebacks import make_traceback
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-OnDeadlock = Callable[[], Exception | str | None]
 
 
 class _VirtualTimer(asyncio.TimerHandle):
@@ -88,8 +88,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         # How many callbacks ran at this instant.
         self._steps = 0
-        # The last of them by name, once a livelock is near.
-        self._running: dict[object, str] = {}
+        self._running = RunningList()
         # A heap. Cancelled timers stay in it until it has grown to the limit.
         self._timers: list[tuple[float, int, _VirtualTimer]] = []
         self._timers_limit = 100
@@ -97,12 +96,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         # How many timers there are for which time moves.
         self._wake_sources = 0
         self._idle_waiters: deque[asyncio.Future[None]] = deque()
-        self._tasks: OrderedWeakSet[asyncio.Task[Any]] = OrderedWeakSet()
         self._asyncgens = OrderedWeakSet[object]()
         self._main: asyncio.Future[Any] | None = None
         self._thread = threading.get_ident()
-        self._processes: list[Holder] = []
-        self._numbers = count(1)
+        self._residents = Residents()
         self._stepping = Stepping(self._ready)
         # True: callbacks know their owners, and each one is looked at before it runs.
         self._is_careful = False
@@ -153,12 +150,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         step = cast("Coroutine[Any, Any, T]", coro)
         if not self._is_careful:
             task = super().create_task(step, **options)
-            self._tasks[task] = None
+            self._residents.tasks[task] = None
             return task
         context: Context | None = options.pop("context", None)
         own = copy_context() if context is None else context
-        owner = Owner(next(self._numbers), find_process(own))
-        own.run(OWNER.set, owner)
+        owner = self._residents.own_context(own, find_process(own))
         if self.get_task_factory() is None:
             self._check_closed()
             task = NumberedTask(step, owner, loop=self, context=own, **options)
@@ -168,16 +164,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
             # The task copies this context. An old factory takes none as an argument.
             create = cast("Callable[..., asyncio.Task[T]]", super().create_task)
             task = own.run(create, step, **options)
-        self._tasks[task] = owner.process
+        self._residents.tasks[task] = owner.process
         return task
 
     def start_task(self, coro: Coroutine[Any, Any, T], process: Holder, name: str | None) -> asyncio.Task[T]:
         """Start the first task of a process, or one more from outside. A `Process` calls this."""
         context = copy_context()
-        owner = Owner(next(self._numbers), process)
-        context.run(OWNER.set, owner)
+        owner = self._residents.own_context(context, process)
         task = NumberedTask(coro, owner, loop=self, name=name, context=context)
-        self._tasks[task] = process
+        self._residents.tasks[task] = process
         return task
 
     def make_repeatable(self, choices: Choices | None, *, trace: bool = True) -> None:
@@ -224,19 +219,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return [task for task, process in self._list_tasks() if process is None or process.is_alive]
 
     def _list_tasks(self) -> list[tuple[asyncio.Task[Any], Holder | None]]:
-        """List all tasks that are not done, with their processes."""
         # Some tasks are made by `asyncio.Task(…)`, not by `create_task`.
-        strays = asyncio.all_tasks(self).difference(self._tasks)
-        if strays:
-            ready = list(self._ready)
-            for task in sorted(strays, key=lambda task: task.get_name()):
-                self._tasks[task] = find_process(find_context(task, ready))
-        return [(task, process) for task, process in self._tasks.items() if not task.done()]
+        return self._residents.list_tasks(asyncio.all_tasks(self), self._ready)
 
     def adopt(self, process: Holder) -> None:
         """Take care of a process. A `Process` calls this when it is made."""
-        self._processes.append(process)
-        process.number = len(self._processes)
+        self._residents.adopt(process)
         self._is_careful = True
         if self._stepping.trace is not None:
             self._stepping.trace.add_text(process.name)
@@ -247,17 +235,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
         Returns:
             Its timers, tasks and asynchronous generators.
         """
-        timers = [entry for entry in self._timers if entry[2].process is process]
+        timers = [entry[2] for entry in self._timers if entry[2].process is process]
         if timers:
             self._timers = [entry for entry in self._timers if entry[2].process is not process]
             heapify(self._timers)
-        for _, _, timer in timers:
+        for timer in timers:
             self._timer_handle_cancelled(timer)
         tasks = [task for task, owner in self._list_tasks() if owner is process]
         for task in tasks:
             never_log_destroy(task)
         generators = [each for each, owner in self._asyncgens.items() if owner is process]
-        return [*(timer for _, _, timer in timers), *tasks, *generators]
+        return [*timers, *tasks, *generators]
 
     def run_soon(self, handles: Iterable[asyncio.Handle]) -> None:
         """Run callbacks that were held back, in their order."""
@@ -265,7 +253,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def resume_processes(self) -> None:
         """End all pauses."""
-        for process in self._processes:
+        for process in self._residents.processes:
             process.resume()
 
     async def shutdown_asyncgens(self) -> None:
@@ -286,21 +274,22 @@ class VirtualLoop(asyncio.BaseEventLoop):
             # This raises the error of asyncio, or does nothing.
             super().close()
             return
-        killed = [process for process in self._processes if not process.is_alive]
-        self._processes.clear()
-        if killed:
-            # What living tasks lost is reported now. Later, nothing is.
-            gc.collect()
-            self._is_silent = True
-            with silence(self):
-                for process in killed:
-                    process.close_remains()
-                # This drops what the clean-up has started, and what therefore never runs.
+        killed = self._residents.list_killed()
+        try:
+            if killed:
+                # What living tasks lost is reported now. Later, nothing is.
+                gc.collect()
+                self._is_silent = True
+                with silence(self):
+                    for process in killed:
+                        process.close_remains()
+                    # This drops what the clean-up has started, and what therefore never runs.
+                    super().close()
+            else:
                 super().close()
-        else:
-            super().close()
-        if self._garbage is not None:
-            self._garbage.end()
+        finally:
+            if self._garbage is not None:
+                self._garbage.end()
 
     def call_soon_threadsafe(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
@@ -371,7 +360,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         steps = len(ready)
         self._steps += steps
         if self._steps > self.max_steps_per_instant - 100:
-            self._watch_for_livelock()
+            self._running.look(self._ready, self._now, self._steps, self.max_steps_per_instant)
         if self._is_careful:
             self._stepping.run(steps, self._now)
             if self._garbage is not None:
@@ -428,31 +417,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _make_deadlock(self) -> DeadlockError:
         shown = [task for task in self.pending_tasks() if task is self._main or not self.is_internal(task)]
         tasks = sorted(shown, key=lambda task: task is not self._main)
-        head = f"Nothing can run and no timer is left at {self._now} s. Waiting tasks"
-        message = format_list(head, [describe_task(task) for task in tasks])
-        try:
-            reason = self.on_deadlock and self.on_deadlock()
-        except Exception as failure:  # noqa: BLE001 - a broken explanation must not hide the deadlock
-            reason = failure
-        text = f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else reason
-        error = DeadlockError(f"{message}\n{text}" if text else message)
-        if isinstance(reason, Exception):
-            error.__cause__ = reason
+        paused = [process.name for process in self._residents.processes if process.is_paused]
+        error = explain_deadlock(self._now, tasks, paused, self.on_deadlock)
         if isinstance(self._main, asyncio.Task):
             error.__traceback__ = make_traceback(self._main.get_coro())
         return error
-
-    def _watch_for_livelock(self) -> None:
-        for handle in islice(self._ready, MAX_LISTED):
-            owner: Any = getattr(getattr(handle, "_callback", None), "__self__", None)
-            if hasattr(owner, "get_coro"):
-                # The callback is a step of this task.
-                self._running[owner] = describe_task(owner)
-            else:
-                self._running[repr(handle)] = repr(handle)
-        if self._steps > self.max_steps_per_instant:
-            head = f"More than {self.max_steps_per_instant} steps at {self._now} s: time cannot move. Running"
-            raise LivelockError(format_list(head, list(self._running.values())))
 
     def _give_up(self, main: asyncio.Future[Any], error: InfiniticError) -> None:
         hook, self.on_deadlock = self.on_deadlock, None
