@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
 from infinitic import Channel, ExponentialBackoff, Workflow, task, workflow
 from infinitic_testing.cluster.actions import ACTIONS
 from infinitic_testing.faults.plan import Phase
-from infinitic_testing.observing import Observer
+from infinitic_testing.loop import VirtualLoop
 from infinitic_testing.simulation import Simulation
 
 MOST_SEEDS = 30
@@ -53,16 +54,6 @@ class Office(OldOffice):
     """The same steps: the result does not tell which version ran."""
 
 
-class Ends(Observer):
-    """Notes which processes have ended, and how."""
-
-    def __init__(self) -> None:
-        self.ends: list[tuple[str, str]] = []
-
-    def ended(self, who: str, how: str) -> None:
-        self.ends.append((who, how))
-
-
 def play(seed: int, faults: str, profile: str | None = None) -> Simulation:
     """Run three workflows under faults, check their results, and return the simulation."""
 
@@ -95,6 +86,21 @@ def play_until(faults: str, happened: Callable[[Simulation], bool]) -> Simulatio
 def test_a_fault_happens_and_the_result_is_right(fault: str) -> None:
     sim = play_until(fault, lambda sim: sim.plan.fired[fault] > 0)
     assert set(sim.plan.fired) == {fault}, "and only this one"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_same_seed_makes_the_same_run(seed: int) -> None:
+    async def main() -> tuple[str, list[str]]:
+        async with Simulation(seed=seed, faults="all") as sim:
+            sim.add_service(Desk)
+            sim.add_workflow(OldOffice, Office)
+            handle = await sim.client.dispatch(sim.client.new_workflow(Office).run)
+            await sim.client.get_workflow_by_id(Office, handle.workflow_id).letters.send(1)
+            assert await handle.result() == 25
+        loop = cast(VirtualLoop, asyncio.get_running_loop())
+        return loop.trace_digest(), [str(entry) for entry in sim.cluster.log.entries()]
+
+    assert Simulation.run(main()) == Simulation.run(main())
 
 
 def test_a_killed_worker_is_replaced_by_one_on_the_same_seat() -> None:

@@ -33,8 +33,12 @@ from infinitic_testing.invariants import Invariants, LogWatch
 from infinitic_testing.loop import VirtualClock, VirtualLoop
 from infinitic_testing.network import Network
 
-SHORT_WINDOW = 900.0
-"""Seconds of the deduplication window in some runs, so that purges happen in them."""
+SHORT_WINDOW = 3600.0
+"""Seconds of the deduplication window in some runs, so that purges happen in them.
+
+A request that is older when it is first handled is refused. So such a run has faults only for a
+part of this time.
+"""
 
 LONGEST_IDLE_WAIT = 2.0
 """Seconds of virtual time that `run_until_idle` lets pass at most, for messages on their way."""

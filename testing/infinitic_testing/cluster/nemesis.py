@@ -99,6 +99,7 @@ class Nemesis(Observer):
         self._plan.phase = Phase.FAULTY
         self._next = self._effects + TURN
         seconds = _DURATIONS[self._choices.pick("phase/seconds", len(_DURATIONS))]
+        seconds = min(seconds, self.cluster.database.deduplication_window / 6)
         self.cluster.log.note("simulation", "faulty", f"for {seconds:g} s at most")
         self._alarm = asyncio.get_running_loop().call_later(seconds, self.heal_soon, context=self._context)
 
