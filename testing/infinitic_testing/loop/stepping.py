@@ -18,7 +18,7 @@ from typing import Any
 from infinitic_testing.choices import Choices
 from infinitic_testing.loop.owners import OWNER, Owner, find_process
 from infinitic_testing.loop.tasks import read_number
-from infinitic_testing.loop.trace import Trace
+from infinitic_testing.loop.trace import TASK_STEP, Trace
 
 SCHEDULE = "schedule"
 """The label of the choice which callback runs next."""
@@ -52,6 +52,7 @@ class Stepping:
             now: the virtual time, in seconds.
         """
         ready, choices, trace, is_canonical = self._ready, self.choices, self.trace, self.is_canonical
+        add = trace.add if trace is not None else _ignore
         for _ in range(steps):
             handle = ready.popleft() if choices is None or len(ready) == 1 else self._choose(choices)
             callback = handle._callback
@@ -63,12 +64,15 @@ class Stepping:
                 owner.process.hold(handle)
                 continue
             if trace is not None:
-                mark = 0.0 if owner is None else owner.mark
-                trace.add_step(now, mark, callback, is_task=is_task_step(callback))
+                add(now)
+                add(0.0 if owner is None else owner.mark)
+                add(TASK_STEP if is_task_step(callback) else trace.number_callback(callback))
             before = len(ready)
             handle._run()
             if is_canonical and len(ready) > before + 1:
                 self._sort(before)
+        if trace is not None:
+            trace.flush()
 
     def _choose(self, choices: Choices) -> Any:
         """Take one of the ready callbacks."""
@@ -128,3 +132,7 @@ def _rank(handle: Any) -> tuple[int, int]:
 def _number_of(handle: Any) -> int:
     owner: Owner | None = handle._context.get(OWNER)
     return 0 if owner is None else owner.number
+
+
+def _ignore(number: float) -> None:
+    """Add nothing to no trace."""

@@ -9,64 +9,36 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
 # So many numbers are hashed at once.
 _CHUNK = 8192
-_TASK = 0.0
+
+TASK_STEP = 0.0
+"""Stands for a step of a task, instead of the number of a callback."""
+
 _ASYNCIO = 1.0
 
 
 class Trace:
     """What a loop has run so far, as a digest.
 
-    Args:
-        observe: called for each step with a line of text: time, process, task and callback. To
-            find the first difference of two runs. None: no text is made.
+    Attributes:
+        add: adds a number. For each step these are the time, the `mark` of the owner, and the
+            number of the callback.
     """
 
-    def __init__(self, observe: Callable[[str], object] | None = None) -> None:
+    __slots__ = ("_hash", "_names", "_numbers", "add")
+
+    def __init__(self) -> None:
         self._hash = blake2b(digest_size=16)
         self._numbers = array("d")
         self._names: dict[str, float] = {}
-        self._observe = observe
         self.add = self._numbers.append
-        """Adds a number."""
 
-    def add_step(self, now: float, mark: float, callback: Any, *, is_task: bool) -> None:
-        """Add one step.
-
-        Args:
-            now: the virtual time, in seconds.
-            mark: the number of the owner, see `Owner`.
-            callback: what runs.
-            is_task: true if the callback is a step of a task.
-        """
-        add = self.add
-        add(now)
-        add(mark)
-        add(_TASK if is_task else self._number_callback(callback))
-        if len(self._numbers) > _CHUNK:
-            self._flush()
-        if self._observe is not None:
-            name = "" if is_task else f" {_name_callback(callback)}"
-            self._observe(f"{now} {mark:.0f}{name}")
-
-    def add_text(self, text: str) -> None:
-        """Add a text, for instance the name of a process."""
-        self._flush()
-        self._hash.update(text.encode(errors="backslashreplace") + b"\0")
-        if self._observe is not None:
-            self._observe(text)
-
-    def digest(self) -> str:
-        """The digest of all steps so far: 32 hexadecimal digits."""
-        self._flush()
-        return self._hash.hexdigest()
-
-    def _number_callback(self, callback: Any) -> float:
+    def number_callback(self, callback: Any) -> float:
+        """Return the number of a callback that is no step of a task: that of its name."""
         name = _name_callback(callback)
         number = self._names.get(name)
         if number is None:
@@ -77,7 +49,22 @@ class Trace:
                 self.add_text(name)
         return number
 
-    def _flush(self) -> None:
+    def add_text(self, text: str) -> None:
+        """Add a text, for instance the name of a process."""
+        self._hash_numbers()
+        self._hash.update(text.encode(errors="backslashreplace") + b"\0")
+
+    def flush(self) -> None:
+        """Hash the numbers, if there are many."""
+        if len(self._numbers) > _CHUNK:
+            self._hash_numbers()
+
+    def digest(self) -> str:
+        """The digest of all steps so far: 32 hexadecimal digits."""
+        self._hash_numbers()
+        return self._hash.hexdigest()
+
+    def _hash_numbers(self) -> None:
         if sys.byteorder == "big":
             self._numbers.byteswap()
         self._hash.update(self._numbers.tobytes())

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 from infinitic.errors import InfiniticError, UsageError
 from infinitic_testing.choices import Choices
 from infinitic_testing.loop.errors import DeadlockError, LivelockError
-from infinitic_testing.loop.garbage import GarbageSchedule
+from infinitic_testing.loop.garbage import STEPS_TO_COLLECT, SteadyCollector
 from infinitic_testing.loop.owners import Holder, find_current_process, find_process
 from infinitic_testing.loop.refusals import NO_THREADS, explain_refusal, refuse_methods
 from infinitic_testing.loop.remains import silence
@@ -104,7 +104,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         # True: callbacks know their owners, and each one is looked at before it runs.
         self._is_careful = False
         self._is_silent = False
-        self._garbage: GarbageSchedule | None = None
+        self._garbage: SteadyCollector | None = None
+        self._steps_to_collect = STEPS_TO_COLLECT
         if choices is not None or trace:
             self.make_repeatable(choices, trace=trace)
 
@@ -186,7 +187,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             trace: True: keep a digest of all steps, see `trace_digest`.
         """
         if self._garbage is None:
-            self._garbage = GarbageSchedule()
+            self._garbage = SteadyCollector()
         self._is_careful = True
         self._stepping.choices = choices
         self._stepping.is_canonical = True
@@ -363,8 +364,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._running.look(self._ready, self._now, self._steps, self.max_steps_per_instant)
         if self._is_careful:
             self._stepping.run(steps, self._now)
-            if self._garbage is not None:
-                self._garbage.take_steps(steps)
+            self._steps_to_collect -= steps
+            if self._steps_to_collect < 0 and self._garbage is not None:
+                self._steps_to_collect = STEPS_TO_COLLECT
+                self._garbage.collect()
             return
         for _ in range(steps):
             handle = ready.popleft()
