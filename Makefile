@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs soak bench bench-real chaos services services-stop requirements clean
+.PHONY: help demo test check format docs soak planted bench bench-real chaos services services-stop requirements clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -39,6 +39,9 @@ docs: $(VENV)/.dev ## write the two generated pages, docs/configuration.md and d
 
 soak: $(VENV)/.dev ## run 10,000 seeds with faults over all scenarios; goes on after Ctrl-C (ARGS="--seeds 500")
 	@$(BIN)/infinitic simulate tests/simulation/scenarios --seeds 10000 --resume .soak.json $(ARGS)
+
+planted: $(VENV)/.dev ## look for each planted bug, and write docs/planted-bugs.md (ARGS="NAME --seeds 50")
+	@$(BIN)/python -m tests.simulation.planted $(ARGS)
 
 bench: $(VENV)/.dev ## measure, beside the floor, in one run
 	@$(BIN)/python -m bench $(ARGS)

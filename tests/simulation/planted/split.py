@@ -106,7 +106,7 @@ def activation_of_other_version_dropped(planter: Planter) -> None:
 
 @bug(SPLIT)
 def decision_of_old_epoch_accepted(planter: Planter) -> None:
-    """A decision counts although its activation was asked for anew since then."""
+    """A decision counts although its activation was asked for again since then."""
 
     def make(original: Part) -> Part:
         def decision(head: WorkflowHead, message: inputs.Decision, now: float) -> Any:

@@ -1,0 +1,141 @@
+"""Looks for planted bugs: runs scenarios in turn, each under another seed, until one run fails."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from types import FrameType
+
+import msgspec
+
+from infinitic_testing.campaign import Setting, run_seed
+from infinitic_testing.campaign.running import find_plain_run
+from tests.simulation.planted import list_bugs
+from tests.simulation.planted.planting import Bug
+from tests.simulation.scenarios import list_scenarios
+
+MOST_SEEDS = 200
+"""How many seeds a bug may take."""
+
+SETTING = Setting(faults="all")
+
+LONGEST_SECONDS = 20.0
+"""Seconds of CPU that a run may take. Some bugs make runs that never end."""
+
+NO_END = "the run ends"
+"""The rule that such a run breaks."""
+
+_SLOW = {"value_at_the_limit", "values_too_large", "long_loop"}
+
+FILE = Path(__file__).with_name("found.json")
+"""What was found in the last full hunt."""
+
+
+class Find(msgspec.Struct, frozen=True):
+    """A run that has found a bug.
+
+    Attributes:
+        seeds: how many runs it took. The last one has this number as its seed.
+        scenario: what ran then.
+        rule: what failed: the name of an invariant, or the class of the error.
+    """
+
+    seeds: int
+    scenario: str
+    rule: str
+
+
+def choose_scenario(seed: int) -> str:
+    """Choose the scenario that runs under a seed: all of them in turn, but for a few slow ones."""
+    names = [name for name in list_scenarios() if name not in _SLOW]
+    return names[seed % len(names)]
+
+
+def run_one(scenario: str, seed: int) -> str:
+    """Run a scenario under a seed, and return the rule that is broken; empty: none is."""
+    function = list_scenarios()[scenario]
+    with _limited():
+        try:
+            failure = run_seed(function, seed, SETTING).failure
+        except _TooLong:
+            return NO_END
+    return "" if failure is None else failure.rule or failure.error
+
+
+def hunt(bug: Bug, *, first: int = 0, most: int = MOST_SEEDS) -> Find | None:
+    """Look for a bug, from seed 1 on.
+
+    Args:
+        bug: is planted for each run.
+        first: a seed that is tried before all others; 0: none.
+        most: how many seeds are tried.
+
+    Returns:
+        The run that has found it; None: it was not found.
+    """
+    prepare()
+    seeds = ([first] if first else []) + list(range(1, most + 1))
+    for seed in seeds:
+        scenario = choose_scenario(seed)
+        with bug.planted():
+            rule = run_one(scenario, seed)
+        # A run that fails without the bug, too, says nothing about the bug.
+        if rule and not run_one(scenario, seed):
+            return Find(seed, scenario, rule)
+    return None
+
+
+def hunt_by_name(name: str, most: int) -> tuple[str, Find | None, float]:
+    """Look for the bug of a name. Returns the name, what was found, and the seconds that it took.
+
+    Args:
+        name: of the bug.
+        most: how many seeds are tried.
+    """
+    began = perf_counter()
+    return name, hunt(list_bugs()[name], most=most), perf_counter() - began
+
+
+def prepare() -> None:
+    """Run all scenarios without bugs and faults, to know their outcomes."""
+    for name, function in list_scenarios().items():
+        failure = find_plain_run(function).failure
+        assert failure is None, f"{name} fails without any bug: {failure}"
+
+
+def read_finds() -> dict[str, Find]:
+    """Read what was found in the last full hunt, by the names of the bugs."""
+    return msgspec.json.decode(FILE.read_bytes(), type=dict[str, Find]) if FILE.exists() else {}
+
+
+def write_finds(finds: dict[str, Find]) -> None:
+    """Write what was found, by the names of the bugs."""
+    encoded = msgspec.json.encode(dict(sorted(finds.items())))
+    FILE.write_bytes(msgspec.json.format(encoded, indent=2) + b"\n")
+
+
+class _TooLong(KeyboardInterrupt):
+    """Nothing on the way catches a `KeyboardInterrupt`."""
+
+
+@contextmanager
+def _limited() -> Generator[None]:
+    """End the block by `_TooLong` after `LONGEST_SECONDS` of CPU."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _TooLong
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST_SECONDS)
+    # Bugs fill the log with errors.
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+        signal.signal(signal.SIGVTALRM, before)
