@@ -31,10 +31,12 @@ OUTCOMES: dict[str, object] = {
     "flood_of_signals": list(range(60)),
     "signals_and_tasks": sum(range(100)),
     "signals_and_timers": list(range(25)),
+    "signals_before_start": [[0, 1, 2]] * 4,
     "filtered_signals": [list(range(8)), list(range(100, 108))],
     "races": [each for turn in range(8) for each in (turn, 3 * turn, 2)],
     "failing_races": [["7", "LookupError: no 2", "LookupError: no 3"]] * 3,
     "first_completed": list(range(16)),
+    "cancelled_retries": [6] * 4,
     "task_groups": [GROUPS] * 3,
     "attempt_timeouts": [[1, 2, 10, 11, 12, 13, 14]] * 3,
     "total_timeouts": [TIMED_OUT] * 3,
@@ -52,6 +54,7 @@ OUTCOMES: dict[str, object] = {
         for each in (0, 1, 2, 4, 8)
         for text in (make_book(STEP * each), make_book(STEP * each)[::-1])
     ],
+    "flood_of_large_values": sorted(zlib.crc32(make_book(8 * STEP + each).encode()) for each in range(9)),
     "value_at_the_limit": True,
     "values_too_large": ["argument refused", "result refused", "still here"],
     "versions": [list(range(10, 15))] * 6,

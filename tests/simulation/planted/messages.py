@@ -19,7 +19,6 @@ from infinitic.transport import Delivery, Message, TransportUnavailable
 from infinitic_transports.memory.delays import DelayQueue
 from infinitic_transports.memory.keyed import KeyedSubscription
 from infinitic_transports.memory.shared import SharedSubscription
-from infinitic_transports.memory.subscription import QueuedDelivery
 from tests.simulation.planted.planting import Part, Planter, bug
 
 BROKER = "broker"
@@ -40,11 +39,19 @@ def messages_in_hand_lost(planter: Planter) -> None:
 def order_lost_after_crash(planter: Planter) -> None:
     """What comes again after the death of a consumer comes behind later messages of its key."""
 
-    def give_back(self: Any, queue: Any, delivery: QueuedDelivery, due: float) -> None:
-        queue.waiting.append(delivery.again())
-        queue.handed_out -= 1
+    def take_back(self: Any, consumer: Any, now: float) -> None:
+        queues = dict.fromkeys(consumer.in_hand.values())
+        for delivery, queue in consumer.in_hand.items():
+            queue.waiting.append(delivery.again())
+            queue.handed_out -= 1
+        consumer.in_hand.clear()
+        consumer.queues.clear()
+        for queue in queues:
+            queue.holder = None
+            queue.offered = True
+            self.ready.append(queue)
 
-    planter.put(KeyedSubscription, "_return", give_back)
+    planter.put(KeyedSubscription, "_take_back", take_back)
 
 
 @bug(BROKER)

@@ -13,7 +13,7 @@ from infinitic.runtime.lane import Lane
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.workflow_executor import executor, opening
 from infinitic.runtime.workflow_executor.executor import WorkflowExecutor
-from tests.simulation.planted.planting import HANDLERS, Part, Planter, bug
+from tests.simulation.planted.planting import HANDLERS, TAKE, Part, Planter, bug
 
 SPLIT = "split mode"
 
@@ -43,6 +43,10 @@ def second_decision_accepted(planter: Planter) -> None:
 
         return decision
 
+    def check_nothing(head: WorkflowHead, message: inputs.Decision) -> None:
+        """Take it as it is."""
+
+    planter.put(TAKE, "check_decision", check_nothing)
     planter.wrap_item(HANDLERS, inputs.Decision, make)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import count
 
-from infinitic import TaskFailedError, Workflow, WorkflowFailedError
+from infinitic import TaskFailedError, Workflow, WorkflowFailedError, workflow
 from infinitic_testing.simulation import Simulation
 from tests.simulation.scenarios.services import Office
 
@@ -20,24 +20,29 @@ class OneByOne(Workflow):
         return total
 
 
+@workflow(name="OneByOne", version=1)
+class OneByOneAgain(OneByOne):
+    """A version with the same code, which some workers may lack."""
+
+
 async def simulate_one_by_one(sim: Simulation) -> object:
     """One instance, a few tasks, one after the other."""
     sim.add_service(Office)
-    sim.add_workflow(OneByOne)
+    sim.add_workflow(OneByOne, OneByOneAgain)
     return await sim.client.new_workflow(OneByOne).run(5)
 
 
 async def simulate_long_loop(sim: Simulation) -> object:
     """A loop of 300 steps: a history with hundreds of segments."""
     sim.add_service(Office)
-    sim.add_workflow(OneByOne)
+    sim.add_workflow(OneByOne, OneByOneAgain)
     return await sim.client.new_workflow(OneByOne).run(300)
 
 
 async def simulate_crowd(sim: Simulation) -> object:
     """Many instances at once, which share workers, topics and transactions."""
     sim.add_service(Office)
-    sim.add_workflow(OneByOne)
+    sim.add_workflow(OneByOne, OneByOneAgain)
     return await asyncio.gather(*(sim.client.new_workflow(OneByOne).run(steps) for steps in range(1, 25)))
 
 

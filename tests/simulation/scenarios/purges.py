@@ -57,6 +57,11 @@ async def simulate_purges(sim: Simulation) -> object:
         await sim.sleep(4000.0)
         await sim.transport.publish(topic, starts)
     hours = await lasting
+    if sim.choices.happens("workload/old starts", 0.3):
+        # So late that nobody knows any more whether they were taken.
+        await sim.sleep(sim.storage.capabilities.deduplication_window + 8000.0)
+        await sim.transport.publish(topic, starts)
+        await sim.sleep(60.0)
     with suppress(WorkflowUnknownError):
         await sim.client.get_handle(Brief.run, names[0]).result()
     return [hours, [ledger.count(name) for name in names]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from infinitic import TaskFailedError, Workflow, all_of, any_of
+from infinitic import Channel, TaskFailedError, Workflow, all_of, any_of
 from infinitic_testing.simulation import Simulation
-from tests.simulation.scenarios.services import Office
+from tests.simulation.scenarios.services import KEPT, Office
 
 
 class Race(Workflow):
@@ -75,6 +75,31 @@ async def simulate_first_completed(sim: Simulation) -> object:
     sim.add_service(Office)
     sim.add_workflow(Collector)
     return await sim.client.new_workflow(Collector).run(16)
+
+
+class Fickle(Workflow):
+    office = Workflow.new_service(Office)
+    enough = Channel[int]()
+
+    async def run(self, rounds: int) -> int:
+        for turn in range(rounds):
+            # It fails each time, and is tried again at once, until somebody has had enough.
+            hopeless = self.dispatch(self.office.fail_for_ever, turn)
+            await (hopeless | self.enough.receive())
+            hopeless.cancel()
+        return rounds
+
+
+async def simulate_cancelled_retries(sim: Simulation) -> object:
+    """A task that fails again and again is cancelled at the instant at which it is tried again."""
+    sim.add_service(Office)
+    sim.add_workflow(Fickle, retention=KEPT)
+    handles = [await sim.client.dispatch(sim.client.new_workflow(Fickle).run, 6) for _ in range(4)]
+    for turn in range(6):
+        await sim.sleep(0.03)
+        for handle in handles:
+            await sim.client.get_workflow_by_id(Fickle, handle.workflow_id).enough.send(turn)
+    return [await handle.result() for handle in handles]
 
 
 class Groups(Workflow):

@@ -60,6 +60,12 @@ class Office:
     async def fail_thrice(self, value: int) -> int:
         raise LookupError(f"still no {value}")
 
+    @task(retry=lambda index, error: 0.0 if index < 10 else 2.0)
+    async def fail_for_ever(self, value: int) -> int:
+        """Fail after a moment. The first attempts are tried again at once."""
+        await asyncio.sleep(0.005)
+        raise ConnectionError(f"never {value}")
+
     @task(retry=OFTEN, attempt_timeout=0.5)
     async def hang(self, value: int, times: int) -> int:
         """Hang in the first attempts until the attempt times out, and then succeed."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from infinitic import Channel, Workflow
+from msgspec import Raw
+
+from infinitic import Channel, Workflow, topics, workflow
+from infinitic.messages import engine
+from infinitic.transport import Message
 from infinitic_testing.simulation import Simulation
 from tests.simulation.scenarios.services import KEPT, Office
 
@@ -24,9 +28,14 @@ class Reader(Workflow):
         return total
 
 
+@workflow(name="Reader", version=1)
+class NewReader(Reader):
+    """A version with the same code, which some workers may lack."""
+
+
 async def simulate_more_signals_than_receives(sim: Simulation) -> object:
     """30 signals to an instance that reads 10. Each is confirmed, so their order is fixed."""
-    sim.add_workflow(Reader, retention=KEPT)
+    sim.add_workflow(Reader, NewReader, retention=KEPT)
     handle = await sim.client.dispatch(sim.client.new_workflow(Reader).read, 10)
     letters = sim.client.get_workflow_by_id(Reader, handle.workflow_id).letters
     for number in range(10):
@@ -40,7 +49,7 @@ async def simulate_more_signals_than_receives(sim: Simulation) -> object:
 
 async def simulate_flood_of_signals(sim: Simulation) -> object:
     """Signals that nobody waits for while they come. They may overtake one another."""
-    sim.add_workflow(Reader, retention=KEPT)
+    sim.add_workflow(Reader, NewReader, retention=KEPT)
     handle = await sim.client.dispatch(sim.client.new_workflow(Reader).read, 60)
     letters = sim.client.get_workflow_by_id(Reader, handle.workflow_id).letters
     for first in range(0, 60, 12):
@@ -52,12 +61,27 @@ async def simulate_flood_of_signals(sim: Simulation) -> object:
 async def simulate_signals_and_tasks(sim: Simulation) -> object:
     """A loop of 100 signals, with a task for each of them."""
     sim.add_service(Office)
-    sim.add_workflow(Reader, retention=KEPT)
+    sim.add_workflow(Reader, NewReader, retention=KEPT)
     handle = await sim.client.dispatch(sim.client.new_workflow(Reader).answer, 100)
     letters = sim.client.get_workflow_by_id(Reader, handle.workflow_id).letters
     for number in range(100):
         await letters.send(number)
     return await handle.result()
+
+
+async def simulate_signals_before_start(sim: Simulation) -> object:
+    """Signals come to an instance that does not exist yet. They wait for its start."""
+    sim.add_workflow(Reader, NewReader, retention=KEPT)
+    topic = topics.workflow_engine("Reader")
+    for number, seconds in enumerate((0.0, 0.01, 0.2, 1.0)):
+        handle = sim.client.get_handle(Reader.read, f"reader-{number}")
+        letters = sim.client.get_workflow_by_id(Reader, handle.workflow_id).letters
+        await asyncio.gather(*(letters.send(each) for each in range(3)))
+        await sim.sleep(seconds)
+        start = engine.Start(made_at=sim.clock.now(), method="read", arguments=Raw(b"[3]"))
+        await sim.transport.publish(topic, [Message(handle.workflow_id, handle.workflow_id, engine.encode(start))])
+    readers = [sim.client.get_handle(Reader.read, f"reader-{number}") for number in range(4)]
+    return [sorted(await each.result()) for each in readers]
 
 
 class Impatient(Workflow):

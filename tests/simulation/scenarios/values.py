@@ -45,6 +45,25 @@ async def simulate_large_values(sim: Simulation) -> object:
     return await handle.result()
 
 
+class Copier(Workflow):
+    office = Workflow.new_service(Office)
+    books = Channel[str]()
+
+    async def copy(self, number: int) -> list[int]:
+        copies = [self.dispatch(self.office.echo, await self.books.receive()) for _ in range(number)]
+        return sorted([zlib.crc32((await each).encode()) for each in copies])
+
+
+async def simulate_flood_of_large_values(sim: Simulation) -> object:
+    """So many large signals at once that what the code asks for does not fit into one step."""
+    sim.add_service(Office)
+    sim.add_workflow(Copier, retention=KEPT)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Copier).copy, 9)
+    books = sim.client.get_workflow_by_id(Copier, handle.workflow_id).books
+    await asyncio.gather(*(books.send(make_book(8 * STEP + each)) for each in range(9)))
+    return await handle.result()
+
+
 async def simulate_value_at_the_limit(sim: Simulation) -> object:
     """A signal, an argument and a result that are as large as a message may be."""
     sim.add_service(Office)
