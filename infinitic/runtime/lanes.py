@@ -132,6 +132,8 @@ class Lanes:
         self._is_draining = True
         # A worker may be stopped before `run` has begun.
         if self._receiver is not None:
+            self._is_draining = True
+        if self._receiver is not None:
             self._receiver.cancel()
         while self._runnable or self._busy:
             self._at_rest = asyncio.get_running_loop().create_future()

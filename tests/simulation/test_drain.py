@@ -6,12 +6,18 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import Sequence
 
 import pytest
 
 from infinitic import Client, Worker, Workflow, task
+from infinitic.runtime.lane import Lane
+from infinitic.runtime.lanes import Lanes
+from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor.taking import LAST_MESSAGES_SECONDS
-from infinitic.topics import service_executor
+from infinitic.runtime.subscription import Subscription
+from infinitic.topics import service_executor, workflow_engine
+from infinitic.transport import Message
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.choices import Choices
 from infinitic_testing.fences import FencedStorage, FencedTransport
@@ -234,3 +240,27 @@ def test_a_signal_drains_a_worker_on_a_real_loop() -> None:
                 assert await asyncio.wait_for(result, PATIENCE) == "finished"
 
     asyncio.run(main())
+
+
+def test_lanes_that_are_drained_before_they_run_take_nothing() -> None:
+    """A worker may stop before its components have run at all: seed 12 of the scenario `crowd`."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            topic = workflow_engine("Batch")
+            subscription = Subscription(Publisher(world.connect()), topic, 10)
+            await subscription.join()
+            lanes = Lanes(subscription, _handle_nothing, world.clock, concurrency=1)
+            await lanes.drain()
+            await world.transport.publish(topic, [Message("one", "one", b"")])
+            await lanes.run()
+            [stats] = (await world.transport.stats(topic)).subscriptions.values()
+            assert (stats.backlog, stats.unacked) == (1, 0)
+            await subscription.close()
+
+    run(main())
+
+
+async def _handle_nothing(lanes: Sequence[Lane]) -> None:
+    raise AssertionError("nothing was received")
