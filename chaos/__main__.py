@@ -71,6 +71,7 @@ def print_table(reports: list[ChaosReport]) -> None:
     rows.append(("attempts that began once more", *(str(report.again) for report in reports)))
     rows += [(kind, *(str(report.done[kind]) for report in reports)) for kind in KINDS]
     rows.append(("servers that needed a restart", *(str(report.restarted) for report in reports)))
+    rows.append(("rules checked", *(str(report.evaluated.total()) for report in reports)))
     rows.append(("violations", *(str(len(report.violations)) for report in reports)))
     rows.append(("seconds", *(f"{report.seconds:.0f}" for report in reports)))
     for first, *others in rows:

@@ -73,6 +73,7 @@ class ChaosReport(msgspec.Struct):
         done: how often each kind of harm was done.
         restarted: how often a server did not recover by itself.
         asked: how many outcomes were asked for again.
+        evaluated: how often each rule of simulations was checked.
         violations: what is wrong, one line each.
         seconds: how long everything took.
     """
@@ -86,6 +87,7 @@ class ChaosReport(msgspec.Struct):
     done: Counter[str]
     restarted: int
     asked: int
+    evaluated: Counter[str]
     violations: list[str]
     seconds: float
 
@@ -140,6 +142,7 @@ async def run_campaign(
         done=nemesis.done,
         restarted=nemesis.restarted,
         asked=asked,
+        evaluated=findings.evaluated,
         violations=findings.violations,
         seconds=time.monotonic() - began,
     )
@@ -188,7 +191,7 @@ async def _settle(
         noted = {workflow_id for journal in journals for _, workflow_id in journal.list_started()}
         await checks.end_orphans(client, states, noted)
         await wait("instances still run", lambda: checks.list_running(states))
-        await wait("messages are left", lambda: checks.find_left_messages(transport))
+        await wait("messages are left", lambda: checks.find_left_messages(transport, findings))
         try:
             async with asyncio.timeout(extent.patience):
                 asked = await checks.ask_again(client, journals, extent.rounds, findings)
@@ -196,8 +199,10 @@ async def _settle(
             findings.add("a client that asked again got no answer")
         tell(f"{asked} outcomes were asked for again")
         await checks.check_dead_letters(transport, findings)
-        await checks.check_instances(states, journals, findings)
+        await checks.check_instances(storage, journals, findings)
         await asyncio.gather(*(program.stop() for program in workers))
-        await wait("messages are left after the end of all workers", lambda: checks.find_left_messages(transport))
+        await wait(
+            "messages are left after the end of all workers", lambda: checks.find_left_messages(transport, findings)
+        )
     await checks.check_nothing_stored(stage, time.time() + YEAR, findings)
     return asked

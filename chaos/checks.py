@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,20 +16,17 @@ from chaos.shapes import CANCELED, NAMES, choose_shape, expect, fetch_outcome
 from chaos.stage import Stage
 from chaos.workflows import SIGNALS, Chores
 from infinitic import Client, topics
-from infinitic.definitions.workflow_spec import spec_of
-from infinitic.engines import state
+from infinitic.definitions.workflow_spec import WorkflowSpec, spec_of
 from infinitic.errors import InfiniticError
 from infinitic.messages import commands, events
 from infinitic.messages.events import Event
 from infinitic.messages.outcomes import WorkflowStatus
-from infinitic.replay.history import Replay
-from infinitic.replay.instance import Instance
-from infinitic.runtime.history import feed_history
 from infinitic.runtime.publisher import CAUSE
-from infinitic.storage import Query, Segment, StateKey, StateStorage
+from infinitic.storage import Query, StateKey, StateStorage, Storage
 from infinitic.topics import Topic
 from infinitic.transport import Transport
-from tests.simulation.invariants import check_closed, check_history, decode_history
+from infinitic_testing.invariants.logs import EXPECTED
+from infinitic_testing.invariants.stored import check_stored, check_topics, list_instances, read_instance
 
 PAGE = 200
 AT_ONCE = 50
@@ -42,33 +40,23 @@ class Findings:
         violations: what is wrong, one line each.
         instances: how many instances there are.
         orphans: how many of them were started by a client that was killed before it could note it.
+        evaluated: how often each rule of `infinitic_testing.invariants` was checked.
     """
 
     def __init__(self) -> None:
         self.violations: list[str] = []
         self.instances = 0
         self.orphans = 0
+        self.evaluated: Counter[str] = Counter()
 
     def add(self, what: str) -> None:
         """Note a violation."""
         self.violations.append(what)
 
 
-async def iterate_keys(states: StateStorage, status: WorkflowStatus | None = None) -> AsyncIterator[StateKey]:
-    """Give the keys of all instances, or of those with a status."""
-    cursor: str | None = None
-    while True:
-        page = await states.find(Query(status=status, limit=PAGE, cursor=cursor))
-        for found in page.found:
-            yield found.key
-        cursor = page.cursor
-        if cursor is None:
-            return
-
-
 async def list_running(states: StateStorage) -> list[str]:
     """List the instances that run."""
-    return [f"{key.name} {key.id}" async for key in iterate_keys(states, WorkflowStatus.RUNNING)]
+    return [f"{key.name} {key.id}" for key in await _find_running(states)]
 
 
 async def end_orphans(client: Client, states: StateStorage, noted: set[str]) -> None:
@@ -76,61 +64,56 @@ async def end_orphans(client: Client, states: StateStorage, noted: set[str]) -> 
 
     A client may be killed after it has started a workflow and before it could note the id.
     """
-    async for key in iterate_keys(states, WorkflowStatus.RUNNING):
+    for key in await _find_running(states):
         if key.id not in noted and key.name in ("Talk", "Leave"):
             await client.cancel(client.get_workflow_by_id(NAMES[key.name], key.id))
 
 
-async def check_instances(states: StateStorage, journals: Sequence[Journal], findings: Findings) -> None:
-    """Check each instance: it has ended, with the right outcome, and its history is sound."""
+async def _find_running(states: StateStorage) -> list[StateKey]:
+    found, cursor = list[StateKey](), None
+    while True:
+        page = await states.find(Query(status=WorkflowStatus.RUNNING, limit=PAGE, cursor=cursor))
+        found += [each.key for each in page.found]
+        cursor = page.cursor
+        if cursor is None:
+            return found
+
+
+async def check_instances(storage: Storage, journals: Sequence[Journal], findings: Findings) -> None:
+    """Check each instance: it has ended, with the right outcome, and all rules hold for it.
+
+    The rules are those of simulations (`infinitic_testing.invariants`), as far as what is stored
+    shows them.
+    """
+    for violation in await check_stored(storage, specs=_find_specs, evaluated=findings.evaluated):
+        findings.add(str(violation))
     noted = {workflow_id for journal in journals for _, workflow_id in journal.list_started()}
-    async for key in iterate_keys(states):
+    async for found in list_instances(storage):
         findings.instances += 1
-        findings.orphans += key.id not in noted
+        is_orphan = found.key.id not in noted
+        findings.orphans += is_orphan
+        noted.discard(found.key.id)
         try:
-            await _check_instance(states, key, journals, is_orphan=key.id not in noted)
+            instance = await read_instance(storage, found)
+            assert instance is not None, "it was purged"
+            assert instance.head.closed, "it is not closed"
+            history = [event for segment in instance.segments for event in events.decode(segment.events)]
+            _check_outcome(found.key, history, journals, is_orphan=is_orphan)
         except (AssertionError, InfiniticError) as wrong:
-            findings.add(f"{key.name} {key.id}: {type(wrong).__name__}: {wrong}")
-        noted.discard(key.id)
-    for lost in noted:
+            findings.add(f"{found.key.name} {found.key.id}: {type(wrong).__name__}: {wrong}")
+    for lost in sorted(noted):
         findings.add(f"{lost} was started, and is not in storage")
 
 
-async def _check_instance(states: StateStorage, key: StateKey, journals: Sequence[Journal], *, is_orphan: bool) -> None:
-    stored = (await states.load([key]))[key]
-    assert not stored.damage, stored.damage
-    head = state.decode(stored.head)
-    segments = [segment async for segment in _read_history(states, key)]
-    history = decode_history(segments)
-    check_history(key, head, segments)
-    assert head.closed, f"it is not closed: {head}"
-    check_closed(key, head, history)
-    instance = Instance(spec_of(NAMES[key.name]), head.id, head.meta, head.run)
-    try:
-        replay = Replay(instance)
-        await feed_history(replay, key, head.sequence, states)
-        replay.finish(unanswered=False)
-    finally:
-        instance.close()
-    _check_outcome(key, history, journals, is_orphan=is_orphan)
-
-
-async def _read_history(states: StateStorage, key: StateKey) -> AsyncIterator[Segment]:
-    after = 0
-    while True:
-        page = await states.history(key, after=after, limit=PAGE)
-        for segment in page:
-            yield segment
-        if len(page) < PAGE:
-            return
-        after = page[-1].sequence
+def _find_specs(name: str) -> Mapping[int, WorkflowSpec]:
+    spec = spec_of(NAMES[name])
+    return {spec.version: spec}
 
 
 def _check_outcome(key: StateKey, history: Sequence[Event], journals: Sequence[Journal], *, is_orphan: bool) -> None:
     started = next(event for event in history if isinstance(event, events.MethodStarted))
     number, rounds, _ = msgspec.json.decode(started.arguments, type=tuple[int, int, float])
-    outcome = _find_outcome(key, history)
-    judge_outcome(key.name, number, rounds, outcome, journals, is_orphan=is_orphan)
+    judge_outcome(key.name, number, rounds, _find_outcome(key, history), journals, is_orphan=is_orphan)
 
 
 def _find_outcome(key: StateKey, history: Sequence[Event]) -> object:
@@ -211,14 +194,10 @@ def list_topics() -> list[Topic]:
     return [*found, topics.service_executor(Chores.__name__)]
 
 
-async def find_left_messages(transport: Transport) -> dict[str, str]:
-    """Find topics in which messages are left, waiting, in hand or delayed."""
-    left = dict[str, str]()
-    for topic in list_topics():
-        for name, each in (await transport.stats(topic)).subscriptions.items():
-            if each.backlog or each.unacked or each.delayed:
-                left[topic.name] = f"{name}: {each.backlog} wait, {each.unacked} in hand, {each.delayed} delayed"
-    return left
+async def find_left_messages(transport: Transport, findings: Findings) -> list[str]:
+    """Find topics in which messages are left: they wait, are in hand, or are delayed."""
+    left = await check_topics(transport, list_topics(), evaluated=findings.evaluated)
+    return [violation.message for violation in left]
 
 
 async def check_dead_letters(transport: Transport, findings: Findings) -> None:
@@ -263,18 +242,28 @@ async def check_nothing_stored(stage: Stage, now: float, findings: Findings) -> 
 
 
 def check_programs(programs: Iterable[Program], findings: Findings) -> None:
-    """Check that no program has ended by itself, and that no log has a traceback."""
+    """Check that no program has ended by itself, and that no log has an error or a traceback.
+
+    An error is right if simulations expect it, too: see `infinitic_testing.invariants.logs`.
+    """
     for program in programs:
         if program.ended:
             findings.add(f"{program.name} ended by itself, with codes {program.ended}: see its log")
-        for text in _find_tracebacks(program.log):
-            findings.add(f"a traceback is in the log of {program.name}: {text}")
+        lines = program.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        for text in [*find_errors(lines), *find_tracebacks(lines)]:
+            findings.add(f"the log of {program.name} has: {text}")
 
 
-def _find_tracebacks(log: Path) -> list[str]:
-    """Find the tracebacks of a log: the line that each one ends with."""
+def find_errors(lines: Iterable[str]) -> list[str]:
+    """Find the errors in a log that nothing explains."""
+    errors = [line for line in lines if " ERROR infinitic" in line]
+    return [line[:300] for line in errors if not any(re.search(each.pattern, line) for each in EXPECTED)]
+
+
+def find_tracebacks(lines: Iterable[str]) -> list[str]:
+    """Find the tracebacks in a log: the line that each one ends with."""
     found, inside = list[str](), False
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in lines:
         if line.startswith("Traceback"):
             inside = True
         elif inside and line and not line.startswith((" ", "\t")):

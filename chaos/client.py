@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("rounds", type=int, help="rounds of each workflow")
     parser.add_argument("pause", type=float, help="seconds between two rounds")
     parser.add_argument("spread", type=float, help="seconds over which the workflows are started")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     asyncio.run(_run(parser.parse_args()))
 
 

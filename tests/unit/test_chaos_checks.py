@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.checks import Findings, check_instances, judge_outcome
+from chaos.checks import Findings, check_instances, find_errors, find_tracebacks, judge_outcome
 from chaos.journal import Journal
 from chaos.shapes import CANCELED, SHAPES, choose_shape, expect, fetch_outcome
 from chaos.workflows import ATTEMPTS_FOLDER, SIGNALS, Chores
@@ -39,7 +39,7 @@ async def start(sim: Simulation, journal: Journal, number: int) -> str:
 
 async def find_wrong(sim: Simulation, *journals: Journal) -> list[str]:
     findings = Findings()
-    await check_instances(sim.storage.states, journals, findings)
+    await check_instances(sim.storage, journals, findings)
     return findings.violations
 
 
@@ -57,8 +57,9 @@ async def test_without_harm_every_shape_ends_as_expected(sim: Simulation, journa
 async def test_an_instance_that_still_runs_is_found(sim: Simulation, journal: Journal) -> None:
     workflow_id = await start(sim, journal, 0)
     await sim.run_until_idle()
-    [wrong] = await find_wrong(sim, journal)
-    assert wrong.startswith(f"Walk {workflow_id}: AssertionError")
+    wrong = await find_wrong(sim, journal)
+    assert f"Walk {workflow_id}: AssertionError: it is not closed" in wrong
+    assert any(each.startswith("all-end: ") for each in wrong)
     await fetch_outcome(sim.client, choose_shape(0), workflow_id)
     assert await find_wrong(sim, journal) == []
 
@@ -127,3 +128,18 @@ def test_a_journal_goes_on_where_the_last_client_was_killed(tmp_path: Path) -> N
     assert again.has(3, "sent", 1)
     assert not again.has(3, "sent", 2)
     assert not again.has(4, "started")
+
+
+def test_what_nobody_expects_in_a_log_is_found() -> None:
+    lines = [
+        "2026-11-29 18:33:00,827 WARNING infinitic.runtime: Storage and broker work again",
+        "2026-11-29 18:33:01,827 ERROR infinitic.runtime: the consumer was cut off; nothing is received until it is "
+        "joined again",
+        "2026-11-29 18:33:02,827 ERROR infinitic.runtime: this cannot be",
+        "Traceback (most recent call last):",
+        '  File "x.py", line 1, in <module>',
+        "ValueError: no",
+        "fused-1 is ready",
+    ]
+    assert find_errors(lines) == [lines[2]]
+    assert find_tracebacks(lines) == ["ValueError: no"]
