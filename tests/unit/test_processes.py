@@ -365,11 +365,11 @@ def test_a_process_may_be_killed_while_it_is_paused() -> None:
 
 def test_a_deadlock_names_paused_processes() -> None:
     async def main() -> None:
-        for name in ("one", "other", "killed"):
-            process = Process(name)
-            process.start(tick(name))
+        processes = [Process(name) for name in ("one", "other", "killed")]
+        for process in processes:
+            process.start(tick(process.name))
             process.pause()
-        process.kill()
+        processes[-1].kill()
         await forever()
 
     with pytest.raises(DeadlockError, match=r"Paused processes, which nobody resumes: one, other$"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Mapping
 
 import pytest
 
@@ -34,6 +35,9 @@ class Slow:
 
     async def close(self) -> None:
         pass
+
+    def count_held(self) -> Mapping[str, int]:
+        return {}
 
 
 def test_it_is_ready_once_all_are_subscribed_and_until_the_end() -> None:
