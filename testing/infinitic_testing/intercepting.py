@@ -151,11 +151,14 @@ class InterceptedConsumer(Consumer):
         return await self.inner.receive(max_messages)
 
     async def receive(self, max_messages: int) -> list[Delivery]:
-        if not self._received:
-            self._received = await self.wait_for_messages(max_messages)
-        await self.interceptor.perform(Operation("receive", self.topic, deliveries=self._received), _do_nothing)
-        received = self._received[:max_messages]
-        self._received = self._received[max_messages:]
+        received: list[Delivery] = []
+        while not received:
+            if not self._received:
+                self._received = await self.wait_for_messages(max_messages)
+            await self.interceptor.perform(Operation("receive", self.topic, deliveries=self._received), _do_nothing)
+            # Meanwhile an adapter may have taken them back.
+            received = self._received[:max_messages]
+            self._received = self._received[max_messages:]
         return received
 
     async def ack(self, deliveries: Iterable[Delivery]) -> None:

@@ -436,3 +436,40 @@ def test_an_acknowledgement_by_an_earlier_holder_counts_with_pulsar_only() -> No
 
     play(partial(main, "pulsar"))
     play(partial(main, "seeded"))
+
+
+def test_acknowledgements_that_are_sent_while_the_broker_is_away_are_lost() -> None:
+    async def main() -> None:
+        network, _ = make_network(profile="pulsar")
+        process = FakeProcess()
+        transport = await prepare(network, process)
+        consumer = await transport.subscribe(SHARED, "main", 10)
+        await transport.publish(SHARED, [letter("a")])
+        await consumer.ack(await consumer.receive(10))
+        network.partition(process, 5.0)
+        await asyncio.sleep(1.0)
+        assert network.broker.stats(SHARED).subscriptions["main"].unacked == 1
+        (again,) = await consumer.receive(10)
+        assert (again.message.id, again.attempt) == ("a", 2)
+        await consumer.ack([again])
+        await asyncio.sleep(1.0)
+        assert network.broker.stats(SHARED).subscriptions["main"].unacked == 0
+
+    play(main)
+
+
+def test_messages_that_a_lost_session_had_on_their_way_are_not_received() -> None:
+    async def main() -> None:
+        network, _ = make_network(3)
+        process = FakeProcess()
+        transport = await prepare(network, process)
+        consumer = await transport.subscribe(SHARED, "main", 10)
+        await transport.publish(SHARED, [letter("a")])
+        receiving = asyncio.create_task(consumer.receive(10))
+        await asyncio.sleep(0)
+        assert network.broker.stats(SHARED).subscriptions["main"].unacked == 1
+        network.restart_broker(1.0)
+        ((received,),) = await asyncio.gather(receiving)
+        assert (received.message.id, received.attempt) == ("a", 2)
+
+    play(main)

@@ -180,7 +180,9 @@ class NetworkConsumer(InterceptedConsumer, Session):
     def _send_acks(self) -> None:
         unsent, self._unsent = self._unsent, []
         if unsent and not self._is_closed:
-            self._link.send(Operation("ack", self.topic, deliveries=unsent), partial(self._ack, unsent))
+            operation = Operation("ack", self.topic, deliveries=unsent)
+            # The connection is made again, and then what is not acknowledged comes again.
+            self._link.send(operation, partial(self._ack, unsent), if_lost=partial(self._redeliver, unsent))
 
     async def _ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Acknowledge, and return those of which the broker takes notice."""

@@ -185,7 +185,7 @@ class Fates:
         Args:
             name: of the fault.
         """
-        if not self._plan.fires(name, factor=0.2):
+        if not self._plan.fires(name, factor=0.5):
             return None
         return self._choices.between(f"window/{name}", *_WINDOW)
 

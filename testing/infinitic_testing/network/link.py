@@ -84,12 +84,20 @@ class Link(Interceptor):
             run_far(delay, partial(self._arrive, operation, call, reply))
         return await reply
 
-    def send(self, operation: Operation, call: Callable[[], Awaitable[object]]) -> None:
-        """Send a call to which there is no reply. While the far side is away, it is lost."""
+    def send(self, operation: Operation, call: Callable[[], Awaitable[object]], if_lost: Callable[[], object]) -> None:
+        """Send a call to which there is no reply. While the far side is away, it is lost.
+
+        Args:
+            operation: what is called.
+            call: calls it.
+            if_lost: called when the far side is back, if the call is lost.
+        """
 
         def arrive() -> None:
             if self.path.is_up:
                 self.act(operation, call)
+            else:
+                self.path.when_up(if_lost)
 
         run_far(self.fates.draw_way_there(operation.verb), arrive)
 

@@ -6,24 +6,24 @@ run, and faults happen only while the plan allows it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 from infinitic.clock import Clock
-from infinitic.storage import Lost, Storage
+from infinitic.storage import Storage
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import Message, Transport, UnknownTopic
 from infinitic_storages.memory import DEFAULT_DEDUPLICATION_WINDOW, DEFAULT_MAX_VALUE, Database, InMemoryStorage
 from infinitic_testing.choices import Choices
 from infinitic_testing.faults.plan import FaultPlan
 from infinitic_testing.intercepting import InterceptedStorage, Operation
+from infinitic_testing.network.broker_choices import BrokerChoices
 from infinitic_testing.network.fates import LATENCIES, Fates
 from infinitic_testing.network.link import Link
 from infinitic_testing.network.sides import HasConnections, Path, Server, run_far
 from infinitic_testing.network.transport import NetworkTransport
+from infinitic_testing.network.witness import Witness
 from infinitic_testing.observing import Observer
 from infinitic_transports.memory import DEFAULT_MAX_PAYLOAD, InMemoryTransport, PulsarLikeBroker, make_broker
 
@@ -42,24 +42,13 @@ _LONGEST_CONFLICT = 10.0
 _LATEST_DUPLICATE = 60.0
 """Seconds after which a message is delivered a second time, at most."""
 
-_CHOSEN_FAULTS = {
-    "delay": ("inexact-delays", 5.0),
-    "attempts": ("forgotten-attempts", 5.0),
-    "order": ("key-disorder", 5.0),
-}
-"""The choices of a broker that are faults if they are not 0, and how much above their rate."""
-
-_CHOICES = {what: f"broker/{what}" for what in ("message", "key", "held key", "consumer", "delay", "attempts", "order")}
-
-_STARVED = frozenset({"message", "key", "held key"})
-
 
 class Network:
     """One broker, one database, and all the ways to them.
 
     The network draws by itself, at each call: slow and lost calls, duplicates, early redeliveries,
-    late messages, conflicts, partitions, back-pressure and starvation. What concerns all
-    connections at once is done by verbs: `restart_broker`, `cut_broker`, `cut_storage`,
+    late messages, conflicts, partitions, back-pressure and starvation. What concerns a whole server
+    or process is done by verbs: `restart_broker`, `cut_broker`, `cut_storage`, `partition`,
     `lose_session` and `give_back`. A verb acts now, whatever the plan says, and does not count:
     whoever draws such a fault counts it, see `FaultPlan.fires`.
 
@@ -67,7 +56,6 @@ class Network:
         broker: the in-memory broker, without any way before it.
         database: the in-memory database, likewise.
         clock: the true time.
-        violation: the first error that an observer has raised; None if there is none.
 
     Args:
         choices: of the run.
@@ -96,26 +84,28 @@ class Network:
         max_value: int = DEFAULT_MAX_VALUE,
     ) -> None:
         self.profile = profile
-        self.broker = make_broker(profile, choose=self._choose, max_payload=max_payload)
+        self._broker_choices = BrokerChoices(choices, plan)
+        self.broker = make_broker(profile, choose=self._broker_choices.choose, max_payload=max_payload)
         self.database = Database(deduplication_window=deduplication_window, max_value=max_value)
-        self.violation: Exception | None = None
         self._choices = choices
         self._plan = plan
         self.clock = clock
-        self._observers = tuple(observers)
-        self._on_violation = on_violation
+        self._witness = Witness(plan, observers, on_violation)
         self._broker_side = Server()
         self._storage_side = Server()
         # Whether the broker takes messages. Without it, there is back-pressure.
         self._intake = Server()
-        # Seconds of the loop until which the oldest messages come last.
-        self._starves_until = 0.0
         latency = LATENCIES[choices.pick("latency/scale", len(LATENCIES))]
         self._sound = Fates(choices, plan, latency=latency, is_sound=True)
         self._faulty = Fates(choices, plan, latency=latency, is_sound=False)
         self._connections: dict[str, list[NetworkTransport]] = {}
         # By the name of a process, to the broker and to the database.
         self._paths: dict[str, tuple[Path, Path]] = {}
+
+    @property
+    def violation(self) -> Exception | None:
+        """The first error that an observer has raised; None if there is none."""
+        return self._witness.violation
 
     def connect_transport(self, process: HasConnections) -> Transport:
         """Connect a process to the broker. When it is killed, the broker ends its consumers.
@@ -190,6 +180,16 @@ class Network:
         """
         self._storage_side.cut(seconds)
 
+    def partition(self, process: HasConnections, seconds: float) -> None:
+        """Cut one process off from broker and database for a while. Its calls fail meanwhile.
+
+        Args:
+            process: one that has connected.
+            seconds: how long.
+        """
+        for path in self._find_paths(process.name):
+            path.own.cut(seconds)
+
     def block_publishing(self, seconds: float) -> None:
         """Let the broker take no messages for a while. A publish waits, or fails.
 
@@ -204,7 +204,7 @@ class Network:
         Args:
             seconds: how long.
         """
-        self._starves_until = asyncio.get_running_loop().time() + seconds
+        self._broker_choices.starve(seconds)
 
     def give_back(self, seconds: float) -> int:
         """Deliver messages again that were acknowledged, as after a crash of the broker.
@@ -222,7 +222,7 @@ class Network:
 
     def heal(self) -> None:
         """Make everything reachable, and all sessions sound, now."""
-        self._starves_until = 0.0
+        self._broker_choices.feed()
         paths = [path.own for both in self._paths.values() for path in both]
         for server in (self._broker_side, self._storage_side, self._intake, *paths):
             server.come_up()
@@ -236,7 +236,7 @@ class Network:
             who,
             self._find_paths(who)[0],
             fates,
-            self._notify,
+            self._witness.notify,
             process=process,
             intake=self._intake,
             contend=self._contend,
@@ -245,7 +245,7 @@ class Network:
         return NetworkTransport(inner, link, self._duplicate, groups_acks=self.profile == "pulsar")
 
     def _connect_storage(self, who: str, fates: Fates, process: HasConnections | None = None) -> Storage:
-        link = Link(who, self._find_paths(who)[1], fates, self._notify, process=process, contend=self._contend)
+        link = Link(who, self._find_paths(who)[1], fates, self._witness.notify, process=process, contend=self._contend)
         return InterceptedStorage(InMemoryStorage(self.database), link)
 
     def _find_paths(self, who: str) -> tuple[Path, Path]:
@@ -284,58 +284,4 @@ class Network:
         # The topic of a client that has left no longer exists.
         with suppress(UnknownTopic):
             self.broker.publish(topic, [message], self.clock.now())
-            self._notify(BROKER, Operation("publish", topic, messages=[message]), None)
-
-    def _choose(self, what: str, count: int) -> int:
-        """Decide what the broker leaves open, see `Choose`."""
-        fault = _CHOSEN_FAULTS.get(what)
-        if fault is not None:
-            name, factor = fault
-            if not self._plan.fires(name, factor=factor):
-                return 0
-            return 1 + self._choices.pick(_CHOICES[what], count - 1)
-        if what in _STARVED and self._is_starving():
-            return count - 1
-        index = self._choices.pick(_CHOICES[what], count)
-        if index and what in _STARVED:
-            self._plan.count("overtaking")
-        return index
-
-    def _is_starving(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        if now >= self._starves_until:
-            seconds = self._faulty.draw_window("starvation")
-            if seconds is not None:
-                self.starve(seconds)
-        return now < self._starves_until
-
-    def _notify(self, who: str, operation: Operation, result: Any) -> Exception | None:
-        if operation.verb == "commit" and any(isinstance(outcome, Lost) for outcome in result):
-            self._plan.count("conflicts")
-        try:
-            for observer in self._observers:
-                _tell(observer, who, operation, result)
-        except Exception as error:  # noqa: BLE001 - whatever an observer raises ends the run
-            if self.violation is None:
-                self.violation = error
-                if self._on_violation is not None:
-                    self._on_violation(error)
-            return error
-        return None
-
-
-def _tell(observer: Observer, who: str, operation: Operation, result: Any) -> None:
-    topic = operation.topic
-    match operation.verb:
-        case "publish" if topic is not None:
-            observer.published(who, topic, operation.messages)
-        case "receive" if topic is not None:
-            observer.delivered(who, topic, result)
-        case "ack" if topic is not None and result:
-            observer.acknowledged(who, topic, result)
-        case "commit":
-            observer.committed(who, operation.changes, result)
-        case "purge":
-            observer.purged(who, operation.now, result)
-        case _:
-            pass
+            self._witness.notify(BROKER, Operation("publish", topic, messages=[message]), None)
