@@ -130,7 +130,7 @@ def _describe_outcome(outcome: StepOutcome) -> str:
         case StepCompleted():
             return f"completed with {outcome.value!r}"
         case StepFailed():
-            return f"failed with {outcome.error}: {outcome.message}"
+            return f"failed with {outcome.error}{f': {outcome.message}' if outcome.message else ''}"
         case StepTimedOut():
             return "timed out"
         case StepCanceled():

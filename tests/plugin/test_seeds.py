@@ -222,7 +222,7 @@ def test_a_failing_seed_is_explained(tmp_path: Path) -> None:
 
     assert "fails without any fault, before the first seed" in find_report("test_fails_without_faults")
     outcome = find_report("test_outcome")
-    assert "fails under seed 3: InvariantViolated (same-outcome)" in outcome
+    assert "fails under seed 3: InvariantViolated (outcome-same)" in outcome
     assert re.search(r"without faults: 2\n\s+with faults: +3", outcome)
 
     hangs = find_report("test_hangs")
