@@ -44,5 +44,7 @@ class Afterlife:
         # Purges happen once an hour: first the instances go, and later their remnants.
         await asyncio.sleep(RETENTION + window + 3 * 3600.0)
         for _ in range(min(MOST_AGAIN, len(cluster.nemesis.recorded))):
-            publish_again(cluster.nemesis)
+            if publish_again(cluster.nemesis):
+                # It is a fault after the faults: too old to be handled, it becomes a dead letter.
+                cluster.plan.fired["late-messages"] += 1
         await Draining(cluster).run()

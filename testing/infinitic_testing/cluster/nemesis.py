@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from contextvars import Context
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from infinitic.errors import DecodingError
 from infinitic.messages import service
 from infinitic.storage import Change, Outcome, Published, Written
 from infinitic.topics import Topic
@@ -266,5 +268,7 @@ class Nemesis(Observer):
         self._context.copy().run(action)
 
     def _look_at_deaths(self, message: Message) -> None:
-        if service.decode(message.body).deaths >= MOST_DEATHS:
-            self._call(self.heal_soon)
+        # A worker that stops also hands on what nobody can decode.
+        with suppress(DecodingError):
+            if service.decode(message.body).deaths >= MOST_DEATHS:
+                self._call(self.heal_soon)
