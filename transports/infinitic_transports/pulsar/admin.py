@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+_UNOWNED = ("Can't find owner for topic", "Failed to find ownership for")
+"""What a refusal with 412 begins with while a broker starts, ends or hands a topic on."""
+
 _MAX_CALLS = 16
 """Calls that may be under way at the same time."""
 
@@ -287,7 +290,7 @@ class Admin:
             return TransportError(f"{text}. {advice}")
         if status == 404 and topic is not None:
             return self._make_unknown_error(topic, text)
-        if status in _TRANSIENT:
+        if status in _TRANSIENT or (status == 412 and reason.startswith(_UNOWNED)):
             return TransportUnavailable(text)
         if status == 307:
             return TransportError(f"{text}. It redirects to another host: use the URL of a broker or of a proxy")
