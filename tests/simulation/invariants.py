@@ -1,29 +1,19 @@
-"""What must be true of every workflow, whatever was cut, lost, repeated or reordered."""
+"""Reads what is in a database, and checks it by the rules of `infinitic_testing.invariants`."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from infinitic.definitions.workflow_spec import WorkflowSpec
-from infinitic.engines import state
-from infinitic.engines.state import WorkflowHead
-from infinitic.messages import commands, events
+from infinitic.messages import events
 from infinitic.messages.events import Event
-from infinitic.messages.outcomes import WorkflowStatus
-from infinitic.replay.history import Replay
-from infinitic.replay.instance import Instance
-from infinitic.runtime.history import feed_history
 from infinitic.storage import Query, Segment, StateKey
 from infinitic.storage.integrity import check_head, check_segment
 from infinitic_storages.memory import Database
+from infinitic_testing.invariants import FindSpecs, check_stored
 from tests.simulation.world import World
 
 Kept = dict[StateKey, tuple[bytes, tuple[Segment, ...]]]
-
-_SETTLED = (events.TaskResult, events.TaskError, events.TaskTimeout)
-_ENDED = (commands.CompleteMethod, commands.FailMethod, commands.CancelMethod)
-_ASKED = (commands.ScheduleTask, commands.StartTimer, commands.RecordInline)
 
 
 def read_instances(database: Database) -> Kept:
@@ -46,73 +36,19 @@ def decode_history(segments: Sequence[Segment]) -> list[Event]:
     return [event for segment in segments for event in events.decode(segment.events)]
 
 
-def check_history(key: StateKey, head: WorkflowHead, segments: Sequence[Segment]) -> None:
-    """Check a history: no gaps, and nothing is asked for, settled or ended twice."""
-    sequences = [segment.sequence for segment in segments]
-    assert sequences == list(range(1, head.sequence + 1)), f"{key}: segments {sequences}, the head has {head.sequence}"
-    history = decode_history(segments)
-    asked = Counter(event.position for event in history if isinstance(event, _ASKED))
-    settled = Counter(event.position for event in history if isinstance(event, _SETTLED))
-    fired = Counter(event.position for event in history if isinstance(event, events.TimerFired))
-    started = Counter(event.method_id for event in history if isinstance(event, events.MethodStarted))
-    ended = Counter(event.method_id for event in history if isinstance(event, _ENDED))
-    for what, counted in (
-        ("asked for", asked),
-        ("settled", settled),
-        ("fired", fired),
-        ("started", started),
-        ("ended", ended),
-    ):
-        twice = [each for each, count in counted.items() if count > 1]
-        assert not twice, f"{key}: {what} twice: {twice}"
-    assert sorted(asked) == list(range(head.position)), (
-        f"{key}: positions {sorted(asked)}, the head has {head.position}"
-    )
-    assert set(settled) | set(fired) <= set(asked), f"{key}: settled, but never asked for"
-    assert set(ended) <= set(started), f"{key}: ended, but never started"
-    numbers = [event.number for event in history if isinstance(event, events.Activated)]
-    assert numbers == list(range(1, head.activation + 1)), (
-        f"{key}: activations {numbers}, the head has {head.activation}"
-    )
-    times = [event.at for event in history if isinstance(event, events.Activated)]
-    assert times == sorted(times), f"{key}: time went back: {times}"
+async def check_stored_instances(world: World, specs: FindSpecs) -> None:
+    """Check that each instance has ended, and that its history is sound and replays."""
+    violations = await check_stored(world.storage, specs=specs)
+    if violations:
+        raise violations[0]
 
 
-def check_closed(key: StateKey, head: WorkflowHead, history: Sequence[Event]) -> None:
-    """Check that an instance is closed, and that nothing of it is open."""
-    assert head.closed, f"{key} is not closed: {head}"
-    assert head.status is not WorkflowStatus.RUNNING, f"{key}: {head}"
-    left = (head.open, head.timers, head.retries, head.armed, head.pending, head.deciding, head.stalled)
-    assert left == ((), (), (), None, 0, 0, None), f"{key} is closed, and has left: {head}"
-    assert not head.parked, f"{key} is parked"
-    assert [method.id for method in head.methods] == [key.id], f"{key}: methods {head.methods}"
-    assert not head.methods[0].waiters, f"{key}: somebody waits still: {head.methods}"
-    started = {event.method_id for event in history if isinstance(event, events.MethodStarted)}
-    ended = {event.method_id for event in history if isinstance(event, _ENDED)}
-    assert started == ended, f"{key}: methods {started - ended} never ended"
-
-
-async def check_replays(world: World, key: StateKey, head: WorkflowHead, spec: WorkflowSpec) -> None:
-    """Check that the code gives the same commands again when its history is replayed."""
-    instance = Instance(spec, head.id, head.meta, head.run)
-    try:
-        replay = Replay(instance)
-        await feed_history(replay, key, head.sequence, world.storage.states)
-        replay.finish(unanswered=False)
-    finally:
-        instance.close()
-
-
-async def check_ended(world: World, specs: dict[str, WorkflowSpec]) -> None:
+async def check_ended(world: World, specs: Mapping[str, WorkflowSpec]) -> None:
     """Check that each instance has ended exactly once and replays, and that no message waits.
 
     Stale wakes may still be delayed in the broker, and tasks that nobody waits for may still run.
     """
-    for key, (encoded, segments) in read_instances(world.database).items():
-        head = state.decode(encoded)
-        check_history(key, head, segments)
-        check_closed(key, head, decode_history(segments))
-        await check_replays(world, key, head, specs[key.name])
+    await check_stored_instances(world, lambda name: {specs[name].version: specs[name]})
     waiting = {topic: left for topic, left in world.backlog().items() if left[0]}
     assert not waiting, f"messages wait: {waiting}"
 

@@ -25,7 +25,7 @@ from infinitic.engines import state
 from infinitic.messages import events, executor
 from infinitic.messages.commands import RefuseCall, ScheduleTask
 from infinitic_testing.loop import run
-from tests.simulation.invariants import check_history, decode_history, read_instances
+from tests.simulation.invariants import decode_history, read_instances
 from tests.simulation.observed import ObservedBroker, ObservedDatabase
 from tests.simulation.world import World, stop
 
@@ -132,11 +132,9 @@ def encode(worker: Worker) -> Worker:
 
 
 def read_only_instance(world: World) -> tuple[state.WorkflowHead, list[events.Event]]:
-    """Return head and history of the only instance, after checking them."""
-    ((key, (head, segments)),) = read_instances(world.database).items()
-    decoded = state.decode(head)
-    check_history(key, decoded, segments)
-    return decoded, decode_history(segments)
+    """Return head and history of the only instance."""
+    ((head, segments),) = read_instances(world.database).values()
+    return state.decode(head), decode_history(segments)
 
 
 BOTH = pytest.mark.parametrize("split", [False, True], ids=["fused", "split"])

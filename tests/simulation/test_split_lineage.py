@@ -21,7 +21,7 @@ from infinitic.runtime.workflow_executor.executor import WorkflowExecutor
 from infinitic.transport import Message
 from infinitic.worker.hosting import read_version
 from infinitic_testing.loop import run
-from tests.simulation.invariants import check_history, decode_history, read_instances
+from tests.simulation.invariants import decode_history, read_instances
 from tests.simulation.observed import ObservedBroker
 from tests.simulation.world import World, stop
 
@@ -106,8 +106,7 @@ def test_who_handed_over_more_than_the_engine_took_starts_again(monkeypatch: pyt
                 await world.run_until_idle()
                 await hand(world, second, list_activations(world)[-1])
             assert await handle.result() == list("abcdefghij")
-            ((key, (head, segments)),) = read_instances(world.database).items()
-            check_history(key, state.decode(head), segments)
+            ((_, segments),) = read_instances(world.database).values()
             assert any(isinstance(event, events.Partial) for event in decode_history(segments))
 
     run(main())

@@ -264,7 +264,7 @@ class Cluster(System):
             workers=[member.worker for member in self.living()],
             services=self.catalog.services,
             log=self.errors,
-            fired=[fault for fault, count in self.plan.fired.items() if count],
+            faults=self.plan.rates,
         )
 
     async def close(self, error: BaseException | None) -> None:

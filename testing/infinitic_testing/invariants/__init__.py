@@ -1,5 +1,6 @@
 """What must be true of every run: named rules, checked at the instant of each effect."""
 
+from infinitic_testing.invariants.book import FindSpecs as FindSpecs
 from infinitic_testing.invariants.catalog import HEALED as HEALED, RULES as RULES, SAFETY as SAFETY
 from infinitic_testing.invariants.checker import Invariants as Invariants
 from infinitic_testing.invariants.logs import LogWatch as LogWatch
@@ -11,6 +12,7 @@ __all__ = [
     "HEALED",
     "RULES",
     "SAFETY",
+    "FindSpecs",
     "InvariantViolated",
     "Invariants",
     "LogWatch",

@@ -77,10 +77,13 @@ class Invariants(Observer):
         return self._book.evaluated
 
     def _note_violation(self, violation: InvariantViolated) -> None:
-        self.violation = violation
+        is_first = self.violation is None
+        if is_first:
+            self.violation = violation
         if self._on_violation is None:
             raise violation
-        self._on_violation(violation)
+        if is_first:
+            self._on_violation(violation)
 
     def published(self, who: str, topic: Topic, messages: Sequence[Message]) -> None:
         """Check messages that the broker has accepted."""
@@ -116,7 +119,7 @@ class Invariants(Observer):
         workers: Iterable[HoldsMemory] = (),
         services: Collection[str] | None = None,
         log: LogWatch | None = None,
-        fired: Collection[str] = (),
+        faults: Collection[str] = (),
     ) -> None:
         """Check all rules of `HEALED`, when all faults are over and all work is done.
 
@@ -127,12 +130,12 @@ class Invariants(Observer):
             workers: those that live.
             services: the services that somebody hosts. None: all are.
             log: of the run. None: nobody watched it.
-            fired: the faults that have happened.
+            faults: those that the run may have had.
 
         Raises:
             InvariantViolated: a rule does not hold, and there is no `on_violation`.
         """
-        await check_healed(self._book, storage, workers=workers, services=services, log=log, fired=fired)
+        await check_healed(self._book, storage, workers=workers, services=services, log=log, faults=faults)
 
     def _check_silent(self, who: str, what: str) -> None:
         ended = self._book.killed.get(who)

@@ -21,7 +21,7 @@ from infinitic_testing.choices import Choices
 from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.event_rules import EVENT_RULES
 from infinitic_testing.invariants.instances import ObservedInstance, WrittenStep, name_sending
-from infinitic_testing.invariants.step_rules import AFTER, BEFORE
+from infinitic_testing.invariants.step_rules import AFTER, BEFORE, RESULT
 from infinitic_testing.invariants.traffic import Sent
 
 _SETTLEMENTS = (events.TaskResult, events.TaskError, events.TaskTimeout)
@@ -103,6 +103,8 @@ class CommitChecks:
             if rule != "signal-order" or book.is_ordered:
                 book.judge(rule, check_before(step, sent), key)
         instance = self._apply(step, sent)
+        for rule, check_result in RESULT:
+            book.judge(rule, check_result(step, sent), key)
         for rule, check_after in AFTER:
             book.judge(rule, check_after(step, instance), key)
         if step.head.closed:

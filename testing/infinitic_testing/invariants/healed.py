@@ -35,7 +35,7 @@ async def check_healed(
     workers: Iterable[HoldsMemory],
     services: Collection[str] | None,
     log: LogWatch | None,
-    fired: Collection[str],
+    faults: Collection[str],
 ) -> None:
     """Check all rules of `HEALED`, but for the outcome.
 
@@ -45,7 +45,7 @@ async def check_healed(
         workers: those that live.
         services: the services that somebody hosts. None: all are.
         log: of the run. None: nobody watched it.
-        fired: the faults that have happened.
+        faults: those that the run may have had.
     """
     counted = Counter[str]()
     violations = await check_stored(
@@ -57,11 +57,14 @@ async def check_healed(
     for key in book.instances:
         book.judge("history-kept", _find_changed(book, key), key)
     _check_queues(book)
+    unwanted = count_unwanted_attempts(book)
     for worker in workers:
         held = {what: count for what, count in worker.count_held().items() if count}
+        if unwanted and held.get("attempts", 0) <= unwanted:
+            held.pop("attempts", None)
         book.judge("memory-empty", f"{worker.name} still holds {held}" if held else None)
     if log is not None:
-        unexpected = log.find_unexpected(fired)
+        unexpected = log.find_unexpected(faults)
         book.judge("log-clean", None if unexpected is None else str(unexpected))
 
 
@@ -83,16 +86,29 @@ def _find_changed(book: RunBook, key: StateKey) -> str | None:
 
 def _check_queues(book: RunBook) -> None:
     """Nothing waits for somebody who is there. Wakes of instances that wait for a time may."""
-    waiting = _count_waiting_for_time(book)
+    waiting, unwanted = _count_waiting_for_time(book), count_unwanted_attempts(book)
     for topic, subscriptions in book.broker.overview().items():
         kind, _, name = topic.partition(":")
         if topic.startswith(DEAD_LETTERS) or kind in ("client", "service-control"):
             continue
         for stats in subscriptions.values():
             allowed = waiting[name] if kind == "workflow-engine" else 0
+            if kind == "service-executor" and stats.unacked + stats.delayed <= unwanted:
+                # A task that nobody waits for any more is not told to stop (S6).
+                continue
             left = stats.unacked + (stats.backlog if stats.consumers else 0) + max(stats.delayed - allowed, 0)
             wrong = f"{topic}: {stats.backlog} wait, {stats.unacked} are in hand, {stats.delayed} are delayed"
             book.judge("queues-empty", wrong if left else None)
+
+
+def count_unwanted_attempts(book: RunBook) -> int:
+    """Count the messages of attempts that may still run although nobody waits for their tasks."""
+    count = 0
+    for (key, position), attempts in book.traffic.attempts.items():
+        instance = book.instances.get(key)
+        if instance is not None and (instance.is_over or position not in instance.history.open_tasks):
+            count += sum(max(copies.left, 0) for copies in attempts)
+    return count
 
 
 def _count_waiting_for_time(book: RunBook) -> Counter[str]:

@@ -80,7 +80,10 @@ class MessageChecks:
         traffic = self._book.traffic
         match decoded:
             case ExecuteTask():
-                return traffic.copies_of((key.name, *decoded.attempt))
+                copies = traffic.copies_of((key.name, *decoded.attempt))
+                if not copies.published:
+                    traffic.attempts.setdefault((key, decoded.position), []).append(copies)
+                return copies
             case Activate():
                 return traffic.copies_of((key, decoded.activation, decoded.epoch))
             case engine.Wake():

@@ -1,7 +1,8 @@
 """Rules about a step as a whole: what was written, in view of what was there before.
 
 Each rule is a function of the step. It returns what is wrong, or None. Those of `BEFORE` are
-checked before the events of the step are added to the history, those of `AFTER` after that.
+checked before the events of the step are added to the history, those of `RESULT` and `AFTER` after
+that.
 """
 
 from __future__ import annotations
@@ -324,11 +325,16 @@ BEFORE: tuple[tuple[str, StepRule], ...] = (
     ("signal-order", check_signal_order),
     ("outbox-drained", check_outbox_drained),
     ("mark-true", check_mark_true),
+    ("retry-not-early", check_retry_not_early),
+)
+"""They compare the step with what was there before."""
+
+RESULT: tuple[tuple[str, StepRule], ...] = (
     ("nothing-left-open", check_nothing_left_open),
     ("wake-armed", check_wake_armed),
     ("outbox-bounded", check_outbox_bounded),
-    ("retry-not-early", check_retry_not_early),
 )
+"""They look at what is written only. If an event of it is wrong, that comes first."""
 
 AFTER: tuple[tuple[str, Callable[[WrittenStep, ObservedInstance], str | None]], ...] = (
     ("no-late-task", check_no_late_task),

@@ -123,6 +123,8 @@ class Traffic:
         answers: the responses to it, in order, without repeats.
         dead: topic and body of the dead letters.
         dead_ids: topic and id of the dead letters.
+        number: how many messages were published.
+        attempts: the copies of all attempts of a task, by instance and position.
     """
 
     def __init__(self) -> None:
@@ -133,6 +135,7 @@ class Traffic:
         self.number = 0
         self._sent: dict[StateKey, Sent] = {}
         self._copies: dict[object, Copies] = {}
+        self.attempts: dict[tuple[StateKey, int], list[Copies]] = {}
         self._decoded: dict[tuple[str, bytes], Decoded | None] = {}
 
     def sent_to(self, key: StateKey) -> Sent:
