@@ -99,14 +99,16 @@ class CommitChecks:
         before = step.instance
         if before is not None and before.unpublished:
             book.drop_gone_clients(before)
-        for rule, check_before in BEFORE:
-            if rule != "signal-order" or book.is_ordered:
-                book.judge(rule, check_before(step, sent), key)
+        for rule in BEFORE:
+            if rule.applies(step) and (rule.name != "signal-order" or book.is_ordered):
+                book.judge(rule.name, rule.check(step, sent), key)
         instance = self._apply(step, sent)
-        for rule, check_result in RESULT:
-            book.judge(rule, check_result(step, sent), key)
-        for rule, check_after in AFTER:
-            book.judge(rule, check_after(step, instance), key)
+        for rule in RESULT:
+            if rule.applies(step):
+                book.judge(rule.name, rule.check(step, sent), key)
+        for final in AFTER:
+            if final.applies(step):
+                book.judge(final.name, final.check(step, instance), key)
         if step.head.closed:
             self._check_replay(instance)
 
@@ -148,6 +150,7 @@ class CommitChecks:
             history.sequence = change.segment.sequence
             instance.checksums.append(crc32(change.segment.events))
             instance.written = change.version
+            instance.had_outbox = bool(step.outbox)
             instance.unpublished = {name_sending(effect, head): None for effect in step.outbox}
             self._note_outbox(instance, step.outbox)
         if head.armed is not None:

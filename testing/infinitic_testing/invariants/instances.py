@@ -33,6 +33,7 @@ class ObservedInstance:
         sent: the attempts of tasks that were in an outbox: position, retry sequence, retry index.
         wakes: the times for which wakes were armed.
         settled: the version that closed a position, by position.
+        had_outbox: whether its last segment has an outbox.
         unpublished: what of the last outbox was not published yet.
         senders: the number of the last signal that was taken, by its sender.
         head_checksum: the CRC-32 of its head as it was written.
@@ -46,6 +47,7 @@ class ObservedInstance:
         "checksums",
         "created",
         "expires_at",
+        "had_outbox",
         "head",
         "head_checksum",
         "history",
@@ -71,6 +73,7 @@ class ObservedInstance:
         self.sent: set[tuple[int, int, int]] = set()
         self.wakes: set[float] = set()
         self.settled: dict[int, int] = {}
+        self.had_outbox = False
         self.unpublished: dict[Sending, None] = {}
         self.senders: dict[str, int] = {}
         self.head_checksum = 0

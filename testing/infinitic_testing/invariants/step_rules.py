@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
+from typing import NamedTuple
 
 from infinitic.engines import positions
 from infinitic.engines.effects import ActivateElsewhere, Answer, ArmWake, Confirm, SendTask
@@ -312,31 +313,100 @@ def _compare_methods(head: WorkflowHead, history: ObservedHistory) -> str | None
     return None
 
 
-StepRule = Callable[[WrittenStep, Sent], str | None]
+def _always(step: WrittenStep) -> object:
+    return True
 
-BEFORE: tuple[tuple[str, StepRule], ...] = (
-    ("one-writer", check_one_writer),
-    ("one-instance", check_one_instance),
-    ("one-end", check_one_end),
-    ("history-gapless", check_segment_follows),
-    ("time-forward", check_head_time),
-    ("input-once", check_input_once),
-    ("input-known", check_inputs),
-    ("signal-order", check_signal_order),
-    ("outbox-drained", check_outbox_drained),
-    ("mark-true", check_mark_true),
-    ("retry-not-early", check_retry_not_early),
+
+def _is_known(step: WrittenStep) -> object:
+    return step.instance is not None
+
+
+def _creates(step: WrittenStep) -> object:
+    return step.change.expected is None
+
+
+def _takes_inputs(step: WrittenStep) -> object:
+    return step.change.deduplication_ids or step.change.expected is None
+
+
+def _has_inputs(step: WrittenStep) -> object:
+    return _takes_inputs(step) or any(isinstance(event, _INPUTS) for event in step.events)
+
+
+def _follows_outbox(step: WrittenStep) -> object:
+    return step.change.segment is not None and step.instance is not None and step.instance.had_outbox
+
+
+def _is_marked(step: WrittenStep) -> object:
+    return step.change.published and (step.outbox or step.change.segment is None)
+
+
+def _has_retries(step: WrittenStep) -> object:
+    return step.head.retries
+
+
+def _is_closed(step: WrittenStep) -> object:
+    return step.head.closed
+
+
+def _waits_for_time(step: WrittenStep) -> object:
+    return step.head.timers or step.head.retries
+
+
+def _has_outbox(step: WrittenStep) -> object:
+    return step.outbox
+
+
+def _sends_tasks(step: WrittenStep) -> object:
+    return any(type(effect) is SendTask for effect in step.outbox)
+
+
+class StepRule(NamedTuple):
+    """A rule about steps.
+
+    Attributes:
+        name: of the rule.
+        check: returns what is wrong, or None.
+        applies: whether there is anything to check in a step. If not, it does not count.
+    """
+
+    name: str
+    check: Callable[[WrittenStep, Sent], str | None]
+    applies: Callable[[WrittenStep], object] = _always
+
+
+class InstanceRule(NamedTuple):
+    """A rule about an instance after a step. Its fields are those of `StepRule`."""
+
+    name: str
+    check: Callable[[WrittenStep, ObservedInstance], str | None]
+    applies: Callable[[WrittenStep], object] = _always
+
+
+BEFORE: tuple[StepRule, ...] = (
+    StepRule("one-writer", check_one_writer),
+    StepRule("one-instance", check_one_instance, _creates),
+    StepRule("one-end", check_one_end, _is_known),
+    StepRule("history-gapless", check_segment_follows),
+    StepRule("time-forward", check_head_time, _is_known),
+    StepRule("input-once", check_input_once, _takes_inputs),
+    StepRule("input-known", check_inputs, _has_inputs),
+    StepRule("signal-order", check_signal_order, _takes_inputs),
+    StepRule("outbox-drained", check_outbox_drained, _follows_outbox),
+    StepRule("mark-true", check_mark_true, _is_marked),
+    StepRule("retry-not-early", check_retry_not_early, _has_retries),
 )
 """They compare the step with what was there before."""
 
-RESULT: tuple[tuple[str, StepRule], ...] = (
-    ("nothing-left-open", check_nothing_left_open),
-    ("wake-armed", check_wake_armed),
-    ("outbox-bounded", check_outbox_bounded),
+RESULT: tuple[StepRule, ...] = (
+    StepRule("nothing-left-open", check_nothing_left_open, _is_closed),
+    StepRule("wake-armed", check_wake_armed, _waits_for_time),
+    StepRule("outbox-bounded", check_outbox_bounded, _has_outbox),
 )
 """They look at what is written only. If an event of it is wrong, that comes first."""
 
-AFTER: tuple[tuple[str, Callable[[WrittenStep, ObservedInstance], str | None]], ...] = (
-    ("no-late-task", check_no_late_task),
-    ("head-matches-history", check_head_matches),
+AFTER: tuple[InstanceRule, ...] = (
+    InstanceRule("no-late-task", check_no_late_task, _sends_tasks),
+    InstanceRule("head-matches-history", check_head_matches),
 )
+"""They compare the step with what follows from all events so far."""
