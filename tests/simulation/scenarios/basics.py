@@ -107,15 +107,19 @@ class Drawing(Workflow):
         return wrong
 
 
-_drawn = count(1)
+class _Draws:
+    """Numbers that workflow code draws. Each run begins with 1, so that all runs are alike."""
+
+    numbers = count(1)
 
 
 def _draw() -> int:
-    return next(_drawn)
+    return next(_Draws.numbers)
 
 
 async def simulate_inline_draws(sim: Simulation) -> object:
     """Inline calls whose result differs each time. Returns the steps that saw two results: none."""
+    _Draws.numbers = count(1)
     sim.add_service(Office)
     sim.add_workflow(Drawing)
     return await asyncio.gather(*(sim.client.new_workflow(Drawing).run(6) for _ in range(3)))
