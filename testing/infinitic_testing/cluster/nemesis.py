@@ -28,6 +28,9 @@ from infinitic_testing.observing import Observer
 if TYPE_CHECKING:
     from infinitic_testing.cluster.cluster import Cluster
 
+SHORT_QUIET, LONG_QUIET = 12, 400
+"""After how many effects faults begin at the latest: in most runs soon, in a few of them late."""
+
 TURN = 8
 """After so many effects it is drawn which faults happen next."""
 
@@ -86,7 +89,8 @@ class Nemesis(Observer):
     def begin(self) -> None:
         """Begin the quiet time of the run, if the run has any faults."""
         if self._plan.rates:
-            self._next = self._effects + self._choices.pick("phase/quiet", 12)
+            longest = LONG_QUIET if self._choices.happens("phase/late", 0.2) else SHORT_QUIET
+            self._next = self._effects + self._choices.pick("phase/quiet", longest)
             self._ends_at = self._next + 20 + 600 * self._choices.between("phase/faulty", 0.0, 1.0) ** 2
             if self._next == self._effects:
                 self._begin_faults()

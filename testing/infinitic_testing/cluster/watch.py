@@ -25,34 +25,55 @@ class Watch(Observer):
         self.observers: list[Observer] = []
         self.count = 0
         self._fail = fail
-        self._has_failed = False
-
-    def _tell(self, call: Callable[[Observer], None]) -> None:
-        if self._has_failed:
-            return
-        self.count += 1
-        for observer in self.observers:
-            try:
-                call(observer)
-            except Exception as error:  # noqa: BLE001 (whatever it is, it ends the run)
-                self._has_failed = True
-                self._fail(error)
-                return
 
     def published(self, who: str, topic: Topic, messages: Sequence[Message]) -> None:
-        self._tell(lambda each: each.published(who, topic, messages))
+        self.count += 1
+        try:
+            for observer in self.observers:
+                observer.published(who, topic, messages)
+        except Exception as error:  # noqa: BLE001 (whatever it is, it ends the run)
+            self._end(error)
 
     def delivered(self, who: str, topic: Topic, deliveries: Sequence[Delivery]) -> None:
-        self._tell(lambda each: each.delivered(who, topic, deliveries))
+        self.count += 1
+        try:
+            for observer in self.observers:
+                observer.delivered(who, topic, deliveries)
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._end(error)
 
     def acknowledged(self, who: str, topic: Topic, deliveries: Sequence[Delivery]) -> None:
-        self._tell(lambda each: each.acknowledged(who, topic, deliveries))
+        self.count += 1
+        try:
+            for observer in self.observers:
+                observer.acknowledged(who, topic, deliveries)
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._end(error)
 
     def committed(self, who: str, changes: Sequence[Change | Published], outcomes: Sequence[Outcome]) -> None:
-        self._tell(lambda each: each.committed(who, changes, outcomes))
+        self.count += 1
+        try:
+            for observer in self.observers:
+                observer.committed(who, changes, outcomes)
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._end(error)
 
     def purged(self, who: str, now: float, count: int) -> None:
-        self._tell(lambda each: each.purged(who, now, count))
+        self.count += 1
+        try:
+            for observer in self.observers:
+                observer.purged(who, now, count)
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._end(error)
 
     def ended(self, who: str, how: str) -> None:
-        self._tell(lambda each: each.ended(who, how))
+        try:
+            for observer in self.observers:
+                observer.ended(who, how)
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._end(error)
+
+    def _end(self, error: Exception) -> None:
+        """End the run. After that, nobody is told anything."""
+        self.observers = []
+        self._fail(error)

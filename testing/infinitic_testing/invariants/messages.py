@@ -266,7 +266,8 @@ class MessageChecks:
             return
         wrong = ack_rules.check_input_taken(decoded, message, instance, copies, sent, book.is_told)
         book.judge("ack-after-commit", wrong, key)
-        if instance is None or not instance.unpublished:
+        # While a copy is left, as of a signal before its start, nothing depends on this delivery.
+        if instance is None or not instance.unpublished or copies.left > 0:
             if instance is not None:
                 book.judge("ack-after-publish", None, key)
             return
