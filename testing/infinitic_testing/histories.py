@@ -147,7 +147,7 @@ def read_history(path: Path) -> RecordedHistory:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise HistoryFileError(f"{path} cannot be read: {error}") from error
+        raise HistoryFileError(f"{path} cannot be read: {error.strerror}") from None
     try:
         found: Any = msgspec.json.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -173,8 +173,10 @@ def find_files(path: Path) -> list[Path]:
     Raises:
         HistoryFileError: there is no such file or folder, or no history in it.
     """
-    if not path.is_dir():
+    if path.is_file():
         return [path]
+    if not path.exists():
+        raise HistoryFileError(f"There is no file or folder {path}: pytest --infinitic-record DIR writes histories")
     found = sorted(path.rglob("*.json"))
     if not found:
         raise HistoryFileError(f"There are no histories in {path}: pytest --infinitic-record {path} writes them")

@@ -79,15 +79,13 @@ def sim(request: Any) -> Simulation:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Remember the coroutine function of a test before another plugin replaces it."""
+    """Remember the function of a test before another plugin replaces it."""
     __tracebackhide__ = True
     if not isinstance(item, pytest.Function) or "sim" not in item.fixturenames:
         return (yield)
     state = ItemState.of(item)
-    if not state.is_async:
-        return (yield)
     state.test = state.find_function()
-    if state.examples is None:
+    if not state.is_async or state.examples is None:
         return (yield)
     # hypothesis refuses fixtures that are not fresh for each example. Ours is fresh, so it is
     # hidden from this check until the test is called.
@@ -102,22 +100,26 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Run an async test that uses `sim` in virtual time. Other tests go to the next plugin."""
+    """Run a test that uses `sim`, an async one in virtual time. Others go to the next plugin."""
     __tracebackhide__ = True
     state = ItemState.find(pyfuncitem)
     simulation: Any = pyfuncitem.funcargs.get("sim")
     if state is None or state.test is None or not is_simulation(simulation):
         return (yield)
+    examples = state.examples
+    if examples is not None and not state.is_async:
+        return (yield)
     from infinitic_testing.pytest_plugin import calls
 
-    examples = state.examples
     if examples is not None:
         cast(Any, pyfuncitem).function.__signature__ = state.signature
         _check_fixtures(state)
         pyfuncitem.funcargs["sim"] = calls.FRESH
         holder, name, test = examples, "inner_test", calls.wrap_examples(state, state.test)
-    else:
+    elif state.is_async:
         holder, name, test = pyfuncitem, "obj", calls.wrap_test(state, simulation, state.test)
+    else:
+        holder, name, test = pyfuncitem, "obj", calls.wrap_plain(state, state.test)
     before = getattr(holder, name)
     setattr(holder, name, test)
     try:

@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import MagicMock, patch
 
 import pytest
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from infinitic import Channel, Workflow, WorkflowHandle
 from infinitic.codec.payloads import PayloadCodec
@@ -253,3 +253,10 @@ class TestGiven:
     @settings(max_examples=5, deadline=None)
     async def test_a_method(self, sim: Simulation, x: int) -> None:
         assert await twice(sim, x) == x + 2
+
+
+@given(x=st.integers(0, 9))
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_given_without_coroutine(sim: Simulation, x: int) -> None:
+    assert sim.options["seed"] == 0
+    assert 0 <= x <= 9

@@ -261,6 +261,14 @@ def test_a_failing_seed_is_explained(tmp_path: Path) -> None:
     assert re.search("was written by infinitic 9.9, in format 99; this is infinitic .* which reads format", output)
 
 
+def test_reports_travel_from_other_processes(tmp_path: Path) -> None:
+    output = run_pytest(tmp_path, [FAILING], ["-n", "2", "-k", "test_fails or test_outcome"])
+    assert re.search(r"= 3 failed in", output), output
+    assert "test_fails fails under seed 4: AssertionError" in output
+    assert "test_outcome fails under seed 3: InvariantViolated (outcome-same)" in output
+    assert "- infinitic: workflows of this test -" in output
+
+
 UNMARKED = f"""
 import pytest
 from tests.plugin.shapes import twice

@@ -64,6 +64,25 @@ def wrap_test(state: ItemState, simulation: Simulation, function: Callable[..., 
     return run
 
 
+def wrap_plain(state: ItemState, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function that calls a plain one, and whose errors show lines of the user only.
+
+    Args:
+        state: the test.
+        function: its function, which is no coroutine function.
+    """
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 (raised again)
+            raise _shorten(state.item, error)  # noqa: B904 (it is the same one)
+
+    return run
+
+
 def wrap_examples(state: ItemState, function: Callable[..., Any]) -> Call:
     """Make a plain function that runs each example of hypothesis in fresh simulations.
 

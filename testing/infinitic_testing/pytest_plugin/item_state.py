@@ -29,7 +29,7 @@ class ItemState:
     Attributes:
         item: the test.
         fixtures: its fixtures that use `sim`.
-        test: its coroutine function, once the test is called. None: it is a plain function.
+        test: its function, once the test is called.
         signature: with hypothesis, that of the test as a whole.
         run: the run for which the fixtures are set up. None: they are not set up yet.
         later_runs: the runs that follow it.
