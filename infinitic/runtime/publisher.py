@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -55,6 +56,7 @@ class Publisher:
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self._declared: set[str] = set()
+        self._declaring: dict[str, asyncio.Lock] = {}
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> None:
         """Publish messages, in order within each topic.
@@ -90,7 +92,7 @@ class Publisher:
             TransportError: what the broker refuses; not that it is away.
         """
         if topic.subscription is not None and topic.name not in self._declared:
-            await self.declare(topic)
+            await self._declare_once(topic)
         try:
             try:
                 await self.transport.publish(topic, messages)
@@ -111,6 +113,16 @@ class Publisher:
         """Make a topic and its main subscription where they do not exist yet."""
         await retry_while_unavailable(f"Declaring {topic.name}", lambda: self.transport.declare([topic]))
         self._declared.add(topic.name)
+
+    async def _declare_once(self, topic: Topic) -> None:
+        """Declare a topic for all who want to publish to it now.
+
+        During an outage many may wait. They must not all ask the broker when it is back.
+        """
+        async with self._declaring.setdefault(topic.name, asyncio.Lock()):
+            if topic.name not in self._declared:
+                await self.declare(topic)
+        self._declaring.pop(topic.name, None)
 
     async def dead_letter(self, topic: Topic, deliveries: Sequence[Delivery], reason: str) -> None:
         """Publish deliveries to the dead letters of their topic, in order.
