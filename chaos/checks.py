@@ -260,13 +260,17 @@ def find_errors(lines: Iterable[str]) -> list[str]:
     return [line[:300] for line in errors if not any(re.search(each.pattern, line) for each in EXPECTED)]
 
 
+_RAISED = re.compile(r"[\s|]*([\w.]+(?:: .*)?)$")
+"""The line behind the frames of a traceback, which names the error. In a group it has bars."""
+
+
 def find_tracebacks(lines: Iterable[str]) -> list[str]:
-    """Find the tracebacks in a log: the line that each one ends with."""
+    """Find the tracebacks in a log: for each one the line that names its error."""
     found, inside = list[str](), False
     for line in lines:
-        if line.startswith("Traceback"):
+        if "Traceback (most recent call last)" in line:
             inside = True
-        elif inside and line and not line.startswith((" ", "\t")):
-            found.append(line[:200])
+        elif inside and (raised := _RAISED.match(line)):
+            found.append(raised[1][:300])
             inside = False
-    return found
+    return [*found, "it has no end"] if inside else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -143,3 +144,15 @@ def test_what_nobody_expects_in_a_log_is_found() -> None:
     ]
     assert find_errors(lines) == [lines[2]]
     assert find_tracebacks(lines) == ["ValueError: no"]
+
+
+def test_each_traceback_of_a_group_is_found() -> None:
+    try:
+        try:
+            raise ValueError("no")
+        except ValueError as error:
+            raise ExceptionGroup("several", [error]) from None
+    except ExceptionGroup as group:
+        lines = "".join(traceback.format_exception(group)).splitlines()
+    assert find_tracebacks(lines) == ["ExceptionGroup: several (1 sub-exception)", "ValueError: no"]
+    assert find_tracebacks(lines[:2]) == ["it has no end"]
