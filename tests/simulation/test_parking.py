@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from infinitic import Workflow, topics
+from infinitic import RequestRefusedError, Workflow, topics
 from infinitic.engines import state
 from infinitic.runtime.publisher import CAUSE
 from infinitic.storage import Change, Flag, Outcome, Published, Refused, StateKey
-from infinitic.transport import Message
+from infinitic.topics import Topic
+from infinitic.transport import Message, MessageTooLarge
 from infinitic_testing.loop import run
+from infinitic_transports.memory import InMemoryTransport
 from tests.simulation.cases import Case
 from tests.simulation.inbox import CASE, ENGINE, Inbox, read_signals, send, start
 from tests.simulation.invariants import read_instances
@@ -131,6 +133,48 @@ def test_a_parked_instance_sends_its_last_messages_no_more() -> None:
         assert dead["dead-letters"].backlog == 2, "the poison, and the wake that was in the broker already"
 
     run_scenario(scenario, Case("sleeper", (Sleeper,), lambda client: asyncio.sleep(0), ()), database=Picky())
+
+
+class Choosy(InMemoryTransport):
+    """Its broker takes less than before: a result is too large for it."""
+
+    __slots__ = ("refuses",)
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.broker, clock=world.clock)
+        self.refuses = False
+
+    async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
+        if self.refuses and any(b'"completed"' in message.body for message in messages):
+            raise MessageTooLarge(len(messages[0].body), 10, topic.name)
+        await super().publish(topic, messages)
+
+
+def test_a_tombstone_is_never_parked() -> None:
+    """It would be listed as running, and never be removed. Its messages go to the dead letters."""
+
+    async def main() -> None:
+        world = World(is_watched=False)  # its broker takes less than it said
+        async with world.open():
+            transport = Choosy(world)
+            worker = world.worker(transport)
+            host_all(worker, CASE)
+            world.start(worker)
+            await world.run_until_idle()
+            closed = await start(world, 0)
+            before = read_instances(world.database)
+            transport.refuses = True
+            with pytest.raises(RequestRefusedError, match="above the limit"):
+                await world.client.get_handle(Inbox.read, closed).result()
+            transport.refuses = False
+            assert await take_dead_letters(world, ENGINE)
+            assert read_instances(world.database) == before
+            assert await world.client.get_handle(Inbox.read, closed).result() == []
+            found = (await world.client.list_workflows()).found
+            assert [(each.entry.status, each.entry.flag) for each in found] == [("completed", None)]
+            assert not world.backlog()
+
+    run(main())
 
 
 @pytest.mark.parametrize("key", ["nobody", "", "x" * 300])

@@ -21,6 +21,7 @@ from infinitic.runtime.state_engine.group_commit import GroupCommit
 from infinitic.runtime.state_engine.questions import answer_questions
 from infinitic.runtime.state_engine.refusing import Refusing
 from infinitic.storage import Flag, Lost
+from infinitic.transport import Delivery, Outgoing
 
 _logger = logging.getLogger("infinitic.engine")
 
@@ -68,9 +69,9 @@ class Parking:
     async def park(self, lane: Lane, instance: CachedInstance | None) -> None:
         """Park an instance, if it is not parked yet, and move its messages to the dead letters.
 
-        A crash before the write changes nothing: the messages come again, and are tried again.
-            After
-        it the next worker finds the instance parked.
+        A closed instance is not parked: only the messages that wait for it now are moved. A crash
+        before the write changes nothing: the messages come again, and are tried again. After it the
+        next worker finds the instance parked.
 
         Args:
             lane: its messages.
@@ -81,7 +82,13 @@ class Parking:
         """
         reason = str(lane.failure) if lane.failure is not None else f"The instance {lane.key} is parked"
         head = None if instance is None else instance.head
-        if lane.key not in self._ids:
+        if head is not None and head.closed:
+            # A tombstone takes nothing anyway. Written again, it would be listed as running, and
+            # would never be removed.
+            _logger.error(
+                "Workflow %s %s is closed, and these messages go to the dead letters: %s", self._name, lane.key, reason
+            )
+        elif lane.key not in self._ids:
             if instance is not None and head is not None and not head.parked and not await self._write(instance, head):
                 return  # the head was an old one: the lane is run again with the new one
             self._remember(lane.key)
@@ -89,7 +96,10 @@ class Parking:
                 "Workflow %s %s is parked, its messages go to the dead letters: %s", self._name, lane.key, reason
             )
         deliveries = list(lane.waiting)
-        answers = answer_questions(self._name, deliveries, replace(head, parked=True)) if head is not None else {}
+        answers: dict[Delivery, Outgoing] = {}
+        if head is not None:
+            shown = head if head.closed else replace(head, parked=True)
+            answers = answer_questions(self._name, deliveries, shown)
         await self._refusing.dead_letter(lane, deliveries, reason, answers)
 
     async def _write(self, instance: CachedInstance, head: WorkflowHead) -> bool:
