@@ -15,6 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from infinitic.cli.app import app
+from infinitic_testing.campaign import SeedFailure, Setting
+from infinitic_testing.campaign.replay_file import ReplayFile
 
 COMMAND = [sys.executable, "-m", "infinitic", "simulate"]
 LIMIT = 120.0
@@ -140,6 +142,10 @@ def test_a_seed_that_ends_its_process_is_named(trips: Path) -> None:
         (("--replay", "nothing.json"), "nothing.json cannot be read: No such file or directory"),
         (("--replay", "trips.py"), "trips.py is not the file of a failing seed"),
         (("--replay", "old.json"), "old.json was written by infinitic 9.9, in format 99; this is infinitic 0.1.0"),
+        (
+            ("--replay", "of_pytest.json"),
+            "of_pytest.json is of a test of pytest: run pytest 'trips.py::test_it[1]' --inf",
+        ),
         (("trips.py", "--replay", "old.json"), "Give either a MODULE or --replay FILE"),
         (("trips.py", "--resume", "trips.py"), "trips.py does not say what a campaign has done"),
     ],
@@ -149,6 +155,8 @@ def test_bad_input_is_one_sentence(
 ) -> None:
     (trips.parent / "empty.py").write_text("")
     (trips.parent / "old.json").write_text('{"format": 99, "infinitic": "9.9"}')
+    setting, failure = Setting(faults="none"), SeedFailure("AssertionError")
+    ReplayFile.make("trips.py::test_it[1]", 0, setting, failure, "").write(trips.parent, name="of_pytest")
     monkeypatch.chdir(trips.parent)
     monkeypatch.setattr(sys, "path", list(sys.path))
     ended = CliRunner().invoke(app, ["simulate", *arguments])
@@ -209,6 +217,54 @@ def test_a_campaign_goes_on_where_it_was_interrupted(trips: Path) -> None:
     ended = run(trips.parent, *arguments)
     assert ended.stderr == "notes.json is of other code, or of another command: starting anew.\n"
     assert "40 seeds of 2 functions" in ended.stdout
+
+
+UNLUCKY = """
+async def simulate_luck(sim):
+    late = [number for number in range(50) if sim.choices.happens("schedule", 0.1)]
+    if late:
+        raise LookupError(f"{len(late)} were late")
+"""
+
+
+def test_a_failing_run_is_run_again_from_its_file(trips: Path) -> None:
+    add_function(trips, UNLUCKY)
+    place = "trips.py:simulate_luck"
+    ended = run(trips.parent, place, "--seeds", "1", "--jobs", "1", "--faults", "none", "--output", "found")
+    assert ended.returncode == 1
+    assert "small run   infinitic simulate --replay found/simulate_luck-0.json" in ended.stdout
+    assert "needs       schedule 1 (found in " in ended.stdout
+    file = trips.parent / "found" / "simulate_luck-0.json"
+    replay = ("--replay", "found/simulate_luck-0.json")
+
+    ended = run(trips.parent, *replay)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    first, second, *_ = ended.stdout.splitlines()
+    assert first == "The run fails as the file says, step by step"
+    assert second == "simulate_luck fails under seed 0: LookupError"
+    assert "why         1 were late" in ended.stdout
+
+    # Of another release, which did the same.
+    document = json.loads(file.read_bytes())
+    file.write_text(json.dumps({**document, "infinitic": "0.0.1"}))
+    code, outcome = run_json(trips.parent, *replay)
+    assert code == 1
+    assert outcome["notes"] == [
+        f"The file is of infinitic 0.0.1, and this is {document['infinitic']}: the run may be another one",
+        "The run fails as the file says, step by step",
+    ]
+    assert outcome["report"]["failure"]["error"] == "LookupError"
+
+    file.write_text(json.dumps(document))
+    add_function(trips, UNLUCKY.replace("LookupError(", "OSError("))
+    ended = run(trips.parent, *replay)
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("The run fails, but in another way. It failed with LookupError\n")
+
+    add_function(trips, UNLUCKY.replace("if late", "if len(late) > 50"))
+    ended = run(trips.parent, *replay)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "The run does not fail any more. It failed with LookupError\n"
 
 
 def test_a_codec_by_its_path(trips: Path) -> None:

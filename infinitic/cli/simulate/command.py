@@ -6,6 +6,7 @@ Nothing here needs a broker or a database: each run is a simulation, in a proces
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -112,7 +113,11 @@ def _replay(module: str, file: Path, as_json: bool) -> None:
     from infinitic.cli.simulate.replaying import replay_run
     from infinitic_testing.campaign.replay_file import ReplayFile
 
-    outcome = replay_run(ReplayFile.read(file))
+    content = ReplayFile.read(file)
+    if "::" in content.function:
+        test, shown = shlex.quote(content.function), shlex.quote(str(file))
+        raise UsageError(f"{file} is of a test of pytest: run pytest {test} --infinitic-seed {shown}")
+    outcome = replay_run(content)
     show(outcome, as_json, lambda found: found.render())
     if outcome.report.failure is not None:
         raise typer.Exit(FAILED)

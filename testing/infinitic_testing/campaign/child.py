@@ -34,7 +34,7 @@ from infinitic_testing.campaign.messages import (
 )
 from infinitic_testing.campaign.running import run_seed
 from infinitic_testing.campaign.seed_report import SeedReport
-from infinitic_testing.campaign.smaller import shrink_seed
+from infinitic_testing.campaign.smaller import MOST_SECONDS, shrink_seed
 
 _junk: list[object] = []
 """Objects that nobody uses. They give this process another heap than others have."""
@@ -92,7 +92,10 @@ class Answering:
                         yield SeedBegan(seed)
                         yield SeedEnded(self._run(function, seed, request))
                 case ShrinkSeed():
+                    # A smaller run may be one that never ends.
+                    faulthandler.dump_traceback_later(MOST_SECONDS + self._seed_seconds, exit=True)
                     small = shrink_seed(function, request.seed, request.setting, request.failure, name=request.function)
+                    faulthandler.cancel_dump_traceback_later()
                     if small is not None:
                         yield small
         except UsageError as error:
