@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -119,6 +120,60 @@ def test_a_killed_process_runs_nothing_more(seconds: float) -> None:
         # At the same instant, the older timers come first.
         last = [("a", 2.0), ("b", 2.0)]
         assert seen == [("a", 1.0), ("b", 1.0), *(["killed"] if seconds == 2.0 else [*last, "killed"])]
+
+    run(main())
+
+
+def test_time_does_not_move_for_timers_of_a_killed_process() -> None:
+    async def main() -> None:
+        process = Process("worker")
+        for _ in range(3):
+            process.start(tick("worker", 3600.0))
+        await asyncio.sleep(1)
+        process.kill()
+        await forever()
+
+    with pytest.raises(DeadlockError, match=r"no timer is left at 1\.0 s. Waiting tasks: 1\n"):
+        run(main())
+
+
+def test_other_timers_stay_in_order_when_a_process_is_killed() -> None:
+    async def main() -> None:
+        process = Process("worker")
+        for number in range(40):
+            owner = process if number % 3 else None
+            task = asyncio.sleep(100.0 - number)
+            _ = loop().create_task(task) if owner is None else owner.start(task)
+            loop().call_later(100.0 - number, seen.append, number)
+        await asyncio.sleep(1)
+        process.kill()
+        await asyncio.sleep(200)
+        assert seen == list(reversed(range(40)))
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python has no eager tasks before 3.12")
+def test_eager_tasks_belong_to_the_process_that_makes_them() -> None:
+    async def main() -> None:
+        process = Process("worker")
+
+        async def eager(name: str) -> None:
+            seen.append((name, current_process() is process))
+            await tick(name)
+
+        async def work() -> None:
+            loop().set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009 - new in Python 3.12
+            asyncio.create_task(eager("child"))  # noqa: RUF006 - the loop keeps it
+            seen.append("parent")
+            await forever()
+
+        process.start(work())
+        await asyncio.sleep(1.5)
+        process.kill()
+        await asyncio.sleep(5)
+        assert seen == [("child", True), "parent", ("child", 1.0)]
+        loop().set_task_factory(None)
 
     run(main())
 
