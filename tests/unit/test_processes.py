@@ -213,6 +213,8 @@ def test_the_garbage_collector_runs_no_finally_of_a_killed_process() -> None:
         assert seen == []
 
     run(main())
+    # The loop has closed the coroutines, but not the generators: these would need a loop.
+    assert seen == ["left work", "left work"]
 
 
 def test_at_the_end_dead_code_is_closed_and_reaches_nothing() -> None:
@@ -251,11 +253,25 @@ def test_at_the_end_dead_code_is_closed_and_reaches_nothing() -> None:
         await asyncio.sleep(0.5)
         kept = Process("other").start(lost())
         await asyncio.wait([kept, task])
+        # Found by the garbage collector, after the end.
+        cycle: list[object] = [kept, task]
+        cycle.append(cycle)
+        failing = fail_late()
+        next(failing)
         await forever()
 
     run(main())
     assert seen[0] is True
-    assert set(seen[1:]) == {"stubborn"}
+    assert set(seen[1:]) == {"stubborn", "late"}
+    assert logging.root.manager.disable == logging.NOTSET
+
+
+def fail_late() -> Generator[None]:
+    try:
+        yield
+    finally:
+        seen.append("late")
+        raise OSError("nobody can catch this")
 
 
 class Suspension:
@@ -272,7 +288,7 @@ def test_a_process_that_kills_itself_runs_to_its_next_wait() -> None:
                 seen.append("before")
                 process.kill()
                 loop().call_soon(seen.append, "callback")
-                loop().call_later(1.0, seen.append, "timer")
+                loop().call_later(1000.0, seen.append, "timer")
                 asyncio.create_task(tick("child"))  # noqa: RUF006 - the loop keeps it
                 seen.append("after")
                 await asyncio.sleep(0)

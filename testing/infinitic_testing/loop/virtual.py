@@ -243,8 +243,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
         for timer in timers:
             self._timer_handle_cancelled(timer)
         tasks = [task for task, owner in self._list_tasks() if owner is process]
-        for task in tasks:
-            never_log_destroy(task)
         generators = [each for each, owner in self._asyncgens.items() if owner is process]
         return [*timers, *tasks, *generators]
 
