@@ -199,3 +199,20 @@ def test_even_the_worst_broker_loses_nothing_and_keeps_a_key_with_one_consumer(t
     assert sum(received.values()) == world.count_left()
     missing = {name for name, number in world.open.items() if number > 0} - set(received)
     assert not missing
+
+
+@both
+def test_an_acknowledgement_by_an_earlier_holder_settles_one_of_equal_messages(topic: Topic) -> None:
+    """Each of them was published, although all are the same object."""
+    broker = make_pulsar_like()
+    copies = [Message("a", "a", b"")] * 5
+    broker.publish(topic, copies, 0.0)
+    first = broker.attach(topic, "main", 9, do_nothing)
+    stale = broker.take(first, 9, 0.0)
+    broker.crash(first)
+    second = broker.attach(topic, "main", 9, do_nothing)
+    assert len(broker.take(second, 9, 0.0)) == 5
+    broker.ack(first, stale[:2])
+    assert broker.stats(topic).subscriptions["main"].unacked == 3
+    broker.ack(first, stale)
+    assert broker.stats(topic).subscriptions["main"].unacked == 0

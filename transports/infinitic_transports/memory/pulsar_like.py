@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from itertools import count
 from types import MappingProxyType
+
+from msgspec.structs import force_setattr, replace
 
 from infinitic.transport import Delivery, Message, Support
 from infinitic_transports.memory.choice import Choose
@@ -14,7 +17,6 @@ from infinitic_transports.memory.subscription import (
     BrokerConsumer,
     BrokerSubscription,
     KeyQueue,
-    QueuedDelivery,
     cast_queued,
 )
 
@@ -65,23 +67,69 @@ class Acknowledged:
         return len(given)
 
 
+class Holders:
+    """Who has which message in hand. For Pulsar it does not matter which consumer acknowledges it.
+
+    Messages get numbers for this, which stay the same when they are delivered again.
+    """
+
+    __slots__ = ("_held", "_numbers")
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        # By the number of the message. It may be out of date: `find` looks.
+        self._held: dict[object, tuple[BrokerConsumer, Delivery]] = {}
+
+    def note(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery]) -> None:
+        """Remember that a consumer was handed deliveries."""
+        for delivery in deliveries:
+            if delivery.token is None:
+                force_setattr(delivery, "token", next(self._numbers))
+            self._held[delivery.token] = (consumer, delivery)
+
+    def find(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery]) -> dict[BrokerConsumer, list[Delivery]]:
+        """Find who has messages in hand now that a consumer acknowledges, and forget them.
+
+        Args:
+            consumer: who acknowledges.
+            deliveries: what it acknowledges.
+
+        Returns:
+            The deliveries to settle, by the consumer that has them.
+        """
+        found: dict[BrokerConsumer, list[Delivery]] = {consumer: []}
+        for delivery in deliveries:
+            holder, held = self._held.get(delivery.token, (consumer, delivery))
+            if held in holder.in_hand:
+                found.setdefault(holder, []).append(held)
+                self._held.pop(delivery.token, None)
+        return found
+
+
 class PulsarLikeShared(SharedSubscription):
     """A SHARED subscription as Pulsar has it.
 
     Attributes:
         acknowledged: what can be given back.
+        holders: who has what in hand.
     """
 
-    __slots__ = ("acknowledged",)
+    __slots__ = ("acknowledged", "holders")
 
     def __init__(self, topic: str, name: str, choose: Choose | None, *, durable: bool) -> None:
         super().__init__(topic, name, choose, durable=durable)
         self.acknowledged = Acknowledged()
+        self.holders = Holders()
 
     def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery], now: float) -> None:
-        for holder, held in find_holders(self, consumer, deliveries):
+        for holder, held in self.holders.find(consumer, deliveries).items():
             self.acknowledged.note(held, now)
             super().ack(holder, held, now)
+
+    def _hand_out(self, consumer: BrokerConsumer, limit: int, now: float) -> list[Delivery]:
+        taken = super()._hand_out(consumer, limit, now)
+        self.holders.note(consumer, taken)
+        return taken
 
     def _take_back(self, consumer: BrokerConsumer, now: float) -> None:
         forget_attempts(self.choose, consumer)
@@ -93,39 +141,45 @@ class PulsarLikeKeyed(KeyedSubscription):
 
     Attributes:
         acknowledged: what can be given back.
+        holders: who has what in hand.
     """
 
-    __slots__ = ("acknowledged",)
+    __slots__ = ("acknowledged", "holders")
 
     def __init__(self, topic: str, name: str, choose: Choose | None, *, durable: bool) -> None:
         super().__init__(topic, name, choose, durable=durable)
         self.acknowledged = Acknowledged()
+        self.holders = Holders()
 
     def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery], now: float) -> None:
-        for holder, held in find_holders(self, consumer, deliveries):
+        for holder, held in self.holders.find(consumer, deliveries).items():
             self.acknowledged.note(held, now)
             super().ack(holder, held, now)
+
+    def _hand_out(self, consumer: BrokerConsumer, limit: int, now: float) -> list[Delivery]:
+        taken = super()._hand_out(consumer, limit, now)
+        self.holders.note(consumer, taken)
+        return taken
 
     def _take_back(self, consumer: BrokerConsumer, now: float) -> None:
         forget_attempts(self.choose, consumer)
         if self.choose is not None:
-            for queue in dict.fromkeys(consumer.in_hand.values()):
-                if queue.key is not None:
-                    how = self.choose("order", 3)
-                    if how:
-                        self._requeue(queue, consumer, now, backwards=how == 2)
+            by_queue: dict[KeyQueue, list[Delivery]] = {}
+            for delivery, queue in consumer.in_hand.items():
+                by_queue.setdefault(queue, []).append(delivery)
+            for queue, held in by_queue.items():
+                how = self.choose("order", 3) if queue.key is not None else 0
+                if how:
+                    self._requeue(queue, held if how == 1 else held[::-1], consumer, now)
         super()._take_back(consumer, now)
 
-    def _requeue(self, queue: KeyQueue, consumer: BrokerConsumer, now: float, *, backwards: bool) -> None:
+    def _requeue(self, queue: KeyQueue, moved: list[Delivery], consumer: BrokerConsumer, now: float) -> None:
         """Move what the consumer has in hand of a queue behind all that waits."""
-        moved = [cast_queued(delivery) for delivery, each in consumer.in_hand.items() if each is queue]
         for delivery in moved:
             del consumer.in_hand[delivery]
-        if backwards:
-            moved.reverse()
         for order, delivery in enumerate(moved, self.order):
-            again = QueuedDelivery(delivery.message, delivery.attempt + 1, delivery.published_at, None, order)
-            queue.waiting.append(again)
+            again = cast_queued(delivery).again()
+            queue.waiting.append(replace(again, order=order))
         self.order += len(moved)
         queue.handed_out -= len(moved)
         self._release(queue, consumer, now)
@@ -134,33 +188,4 @@ class PulsarLikeKeyed(KeyedSubscription):
 def forget_attempts(choose: Choose | None, consumer: BrokerConsumer) -> None:
     """Choose whether the attempts of what a consumer has in hand are counted from 1 again."""
     if choose is not None and consumer.in_hand and choose("attempts", 2):
-        consumer.in_hand = {
-            QueuedDelivery(each.message, 0, each.published_at, None, cast_queued(each).order): queue
-            for each, queue in consumer.in_hand.items()
-        }
-
-
-def find_holders(
-    subscription: BrokerSubscription, consumer: BrokerConsumer, deliveries: Iterable[Delivery]
-) -> list[tuple[BrokerConsumer, list[Delivery]]]:
-    """Find who has the messages of deliveries in hand now, each with the deliveries of it.
-
-    For Pulsar it does not matter which consumer acknowledges a message.
-
-    Args:
-        subscription: of all of them.
-        consumer: who acknowledges.
-        deliveries: what it acknowledges.
-    """
-    own: list[Delivery] = []
-    found = [(consumer, own)]
-    for delivery in deliveries:
-        if delivery in consumer.in_hand:
-            own.append(delivery)
-            continue
-        for other in subscription.consumers:
-            held = [each for each in other.in_hand if each.message is delivery.message]
-            if held:
-                found.append((other, held))
-                break
-    return found
+        consumer.in_hand = {replace(each, attempt=0): queue for each, queue in consumer.in_hand.items()}

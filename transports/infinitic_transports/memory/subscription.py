@@ -35,7 +35,7 @@ class QueuedDelivery(Delivery, frozen=True, eq=False, gc=False):
 
     def again(self) -> QueuedDelivery:
         """The next delivery of the same message."""
-        return QueuedDelivery(self.message, self.attempt + 1, self.published_at, None, self.order)
+        return QueuedDelivery(self.message, self.attempt + 1, self.published_at, self.token, self.order)
 
 
 class KeyQueue(msgspec.Struct, eq=False):
