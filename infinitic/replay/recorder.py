@@ -25,7 +25,7 @@ from infinitic.errors import (
     WorkflowCodeError,
 )
 from infinitic.limits import Limits, describe_too_deep
-from infinitic.messages.commands import Command, CompleteMethod, RefuseCall, ScheduleTask
+from infinitic.messages.commands import Command, CompleteMethod, RefuseCall, ScheduleTask, StartTimer
 from infinitic.replay import divergence
 from infinitic.replay.budget import Budget
 from infinitic.replay.loop import WorkflowLoop
@@ -125,8 +125,7 @@ class Recorder:
     def end(self) -> None:
         """End a replayed activation: the code must have asked for all that history holds."""
         if self.fault is None and self._recorded:
-            waiting = (divergence.find_waiting_line(task.get_coro()) for task in self._loop.pending())
-            self.diverge(self._recorded[0], None, next(filter(None, waiting), None))
+            self.diverge(self._recorded[0], None, self._find_waiting_line())
 
     def begin_stimuli(self, count: int = 1) -> None:
         """Stimuli are handed to the code; then it runs until it rests."""
@@ -189,7 +188,7 @@ class Recorder:
             return command
         recorded = self._recorded.popleft() if self._recorded else None
         if recorded is None or not self._is_same(recorded, command, line):
-            self.diverge(recorded, command, line or divergence.find_running_line())
+            self.diverge(recorded, command, self._find_line(command, line))
             raise StopActivation
         self.commands.append(recorded)
         return recorded
@@ -198,7 +197,27 @@ class Recorder:
         was, asked = self._plain(recorded), self._plain(command)
         same = divergence.is_same_command(was, asked, self._spec.check)
         watcher = self.watcher
-        return same if watcher is None else watcher.watch(was, asked, line) and same
+        if watcher is None:
+            return same
+        return watcher.watch(was, asked, lambda: self._find_line(command, line)) and same
+
+    def _find_line(self, command: Command, line: str | None) -> str | None:
+        """Find the line of the user's code that gives a command.
+
+        Args:
+            command: the command.
+            line: where it was given, if that is not where it runs.
+        """
+        found = line or divergence.find_running_line()
+        if found is None and isinstance(command, ScheduleTask | StartTimer):
+            # A task of its own that only libraries have made, as `gather` does of a call of a stub.
+            found = self._find_waiting_line()
+        return found
+
+    def _find_waiting_line(self) -> str | None:
+        """Find the first line of the user's code that waits."""
+        lines = (divergence.find_waiting_line(task.get_coro()) for task in self._loop.pending())
+        return next(filter(None, lines), None)
 
     def next_recorded(self) -> Command | None:
         """The command that history holds next; None if there is none."""

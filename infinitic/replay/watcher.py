@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from infinitic.messages.commands import Command
@@ -10,14 +11,13 @@ from infinitic.messages.commands import Command
 class ReplayWatcher(Protocol):
     """Is shown each pair of commands that a replay compares. Give it to `Instance`."""
 
-    def watch(self, recorded: Command, requested: Command, line: str | None) -> bool:
+    def watch(self, recorded: Command, requested: Command, find_line: Callable[[], str | None]) -> bool:
         """Look at one command before it counts.
 
         Args:
             recorded: the command in the history, with payloads as the code gave them.
             requested: the command that the code gives now, likewise.
-            line: where the code gave it, if that is not the line that runs now. None:
-                `find_running_line` finds it.
+            find_line: finds the line of the user's code that gives it; None if it is not known.
 
         Returns:
             False if the difference between both ends the replay with `NonDeterminismError`.

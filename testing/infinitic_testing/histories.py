@@ -7,7 +7,7 @@ line of the user's code that asked for it. So a change of a file can be read in 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +18,7 @@ from infinitic.clock import to_datetime
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines.state import WorkflowHead
 from infinitic.errors import NonDeterminismError, UsageError, WorkflowCodeError
-from infinitic.messages.commands import Command
+from infinitic.messages.commands import Command, FailMethod, RecordInline
 from infinitic.messages.events import (
     Activated,
     AttemptError,
@@ -40,6 +40,7 @@ FORMAT = 1
 """The number of the form of these files. It rises when older releases cannot read them."""
 
 _LONGEST = 200
+_FAILURE = "f"
 
 
 class HistoryFileError(UsageError):
@@ -109,7 +110,7 @@ def make_history(
         line = next(known, None) if isinstance(event, Command) else None
         text = _describe_event(event)
         cut = f"{text[:_LONGEST]}{'…' if len(text) > _LONGEST else ''}"
-        recorded.append(RecordedEvent(cut, msgspec.Raw(msgspec.json.encode(event)), line or ""))
+        recorded.append(RecordedEvent(cut, _encode_event(event), line or ""))
     return RecordedHistory(
         FORMAT,
         _find_release(),
@@ -122,6 +123,26 @@ def make_history(
         {name: base64.b64encode(value).decode() for name, value in head.meta.items()},
         recorded,
     )
+
+
+def _encode_event(event: Event) -> msgspec.Raw:
+    """Encode an event without the tracebacks of failures: they name folders of this machine."""
+    data = _encode_json(event)
+    if not isinstance(event, TaskError | AttemptError | RecordInline | FailMethod):
+        return msgspec.Raw(data)
+    fields: dict[str, Any] = msgspec.json.decode(data)
+    _remove_tracebacks(fields.get(_FAILURE))
+    return msgspec.Raw(_encode_json(fields))
+
+
+def _remove_tracebacks(part: Any) -> None:
+    if isinstance(part, dict):
+        known = cast("dict[str, Any]", part)
+        known.pop("traceback", None)
+        for name, inner in known.items():
+            # The attributes of an exception are the user's.
+            if name != "attributes":
+                _remove_tracebacks(inner)
 
 
 def write_history(path: Path, history: RecordedHistory) -> None:
@@ -190,7 +211,7 @@ class RecordedLines:
         self._lines = lines
         self._count = 0
 
-    def watch(self, recorded: Command, requested: Command, line: str | None) -> bool:
+    def watch(self, recorded: Command, requested: Command, find_line: Callable[[], str | None]) -> bool:
         self._count += 1
         return True
 

@@ -14,7 +14,7 @@ stricter than in production, because the code has not changed since.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from infinitic.codec.release_0_1 import is_same_call
 from infinitic.definitions.workflow_spec import WorkflowSpec
@@ -22,7 +22,6 @@ from infinitic.definitions.workflows import ReplayCheck
 from infinitic.engines.state import WorkflowHead
 from infinitic.messages.commands import Command, CompleteMethod, FailMethod, ScheduleTask, StartTimer
 from infinitic.messages.events import Activated, Event
-from infinitic.replay.divergence import find_running_line
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.runtime.history import HistoryCheck, decode_events
@@ -41,9 +40,9 @@ class StrictComparison:
         self._check = check
         self._find_lines = find_lines
 
-    def watch(self, recorded: Command, requested: Command, line: str | None) -> bool:
+    def watch(self, recorded: Command, requested: Command, find_line: Callable[[], str | None]) -> bool:
         if self._find_lines:
-            self.lines.append(line or find_running_line())
+            self.lines.append(find_line())
         return self._check is ReplayCheck.NONE or _is_equal(recorded, requested)
 
     def find_recorded_line(self, *, is_next: bool) -> str | None:
