@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from infinitic import Channel, Workflow
+from infinitic.codec.payloads import PayloadCodec
 from infinitic.errors import RegistrationError, UsageError
+from infinitic.storage import StateKey
 from infinitic_testing.cluster.layouts import LAYOUTS
 from infinitic_testing.faults.plan import Phase
 from infinitic_testing.loop import DeadlockError
@@ -227,6 +231,55 @@ def test_a_worker_that_fails_ends_the_run() -> None:
 
     with pytest.raises(OSError, match="the disk is full"):
         Simulation.run(main())
+
+
+class Quitter:
+    async def leave(self) -> None:
+        raise SystemExit(3)
+
+
+class Quitting(Workflow):
+    quitter = Workflow.new_service(Quitter)
+
+    async def run(self) -> None:
+        await self.quitter.leave()
+
+
+@pytest.mark.parametrize("profile", ["fifo", "seeded"])
+def test_a_task_that_ends_its_process_ends_the_run(profile: str) -> None:
+    async def main() -> None:
+        async with Simulation(seed=2, profile=profile) as sim:
+            sim.add_service(Quitter)
+            sim.add_workflow(Quitting)
+            await sim.client.new_workflow(Quitting).run()
+
+    with pytest.raises(SystemExit):
+        Simulation.run(main())
+
+
+class Backwards(PayloadCodec):
+    """Turns payloads round."""
+
+    def encode(self, data: bytes, headers: dict[str, str]) -> bytes:
+        headers["backwards"] = "yes"
+        return data[::-1]
+
+    def decode(self, data: bytes, headers: Mapping[str, str]) -> bytes:
+        return data[::-1] if "backwards" in headers else data
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_payloads_are_encoded_in_every_layout(layout: str) -> None:
+    async def main() -> None:
+        async with Simulation(seed=find_seed(layout), profile="seeded", codec=Backwards()) as sim:
+            sim.add_service(Counter)
+            sim.add_workflow(Chain)
+            handle = await sim.client.dispatch(sim.client.new_workflow(Chain).run, 3)
+            assert await handle.result() == 3
+            stored = sim.cluster.database.history(StateKey("Chain", handle.workflow_id), limit=1)
+            assert b"backwards" in stored[0].events
+
+    Simulation.run(main())
 
 
 def test_a_wait_with_a_timeout_times_out_in_virtual_time() -> None:
