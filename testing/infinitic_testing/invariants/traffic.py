@@ -173,6 +173,9 @@ class Traffic:
 
     def is_dead(self, topic: Topic, delivery: Delivery) -> bool:
         """True if a delivery was published to the dead letters of its topic."""
-        name = topics.dead_letters(topic).name
+        kind, _, rest = topic.name.partition(":")
+        # What waits for a version becomes a dead letter of the topic that it came from.
+        given_up = topics.workflow_executor(rest.partition(":")[2]) if kind == "workflow-version" else topic
+        name = topics.dead_letters(given_up).name
         message = delivery.message
         return (name, message.body) in self.dead or (name, message.id) in self.dead_ids

@@ -165,5 +165,7 @@ async def simulate_asking(sim: Simulation) -> object:
     await sim.client.cancel(handle, confirm=True)
     with suppress(WorkflowCanceledError):
         await handle.result()
-    info = await sim.client.describe(handle)
+    # A method answers when it ends. The instance may close a little later.
+    while (info := await sim.client.describe(handle)).status is WorkflowStatus.RUNNING:
+        await sim.sleep(1.0)
     return info.status is WorkflowStatus.CANCELED
