@@ -16,6 +16,7 @@ import pytest
 
 from infinitic_testing.faults.catalog import CATALOG
 from infinitic_testing.faults.profiles import PROFILES
+from infinitic_testing.invariants import RULES
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["testing.md", "from-temporal.md"]
@@ -98,8 +99,9 @@ def test_the_page_is_true(page: str, tmp_path: Path) -> None:
     assert commands or page != "testing.md"
 
 
-def test_the_page_lists_all_faults_and_profiles() -> None:
+def test_the_page_lists_all_faults_profiles_and_rules() -> None:
     text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
     listed = dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", text, re.MULTILINE))
     assert {name: listed.get(name) for name in CATALOG} == dict(CATALOG)
     assert PROFILES.keys() <= listed.keys()
+    assert {name: listed.get(name) for name in RULES} == dict(RULES)
