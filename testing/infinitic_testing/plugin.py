@@ -27,6 +27,7 @@ from infinitic_testing.pytest_plugin.fixtures import is_async_fixture, wrap_fixt
 from infinitic_testing.pytest_plugin.item_state import GIVEN, ItemState
 from infinitic_testing.pytest_plugin.options import add_options, read_given
 from infinitic_testing.pytest_plugin.runs import is_simulation
+from infinitic_testing.pytest_plugin.summary import describe_seeds
 from infinitic_testing.pytest_plugin.tracing import begin_trace
 
 if TYPE_CHECKING:
@@ -56,6 +57,12 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"infinitic: seed {given.seed} was found by infinitic {given.found_by}. "
         f"This is infinitic {here}, which may make another run of it"
     ]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    line = describe_seeds(terminalreporter)
+    if line:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture

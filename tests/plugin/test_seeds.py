@@ -267,6 +267,25 @@ def test_reports_travel_from_other_processes(tmp_path: Path) -> None:
     assert "test_fails fails under seed 4: AssertionError" in output
     assert "test_outcome fails under seed 3: InvariantViolated (outcome-same)" in output
     assert "- infinitic: workflows of this test -" in output
+    assert "infinitic: 3 test(s) ran under 9 seed(s). Faults that happened: none" in output
+
+
+FAULTY = """
+import pytest
+from tests.plugin.shapes import twice
+
+
+@pytest.mark.infinitic(seeds=40, faults="duplicates,power-cuts")
+async def test_faults(sim):
+    return await twice(sim, 1)
+"""
+
+
+def test_faults_are_counted(tmp_path: Path) -> None:
+    output = run_pytest(tmp_path, [FAULTY], ["--junit-xml", "junit.xml"], passed=1)
+    pattern = r"infinitic: 1 test\(s\) ran under 40 seed\(s\). Faults that happened: (duplicates|power-cuts) \d+.*\n"
+    assert re.search(pattern, output), output
+    assert 'name="infinitic" value="{' in (tmp_path / "junit.xml").read_text()
 
 
 UNMARKED = f"""

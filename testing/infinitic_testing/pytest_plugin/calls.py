@@ -15,6 +15,7 @@ from infinitic_testing.pytest_plugin.item_state import GIVEN, ItemState
 from infinitic_testing.pytest_plugin.options import find_path
 from infinitic_testing.pytest_plugin.reporting import describe_seed_found
 from infinitic_testing.pytest_plugin.seeds import SeededTest, show_workflows
+from infinitic_testing.pytest_plugin.summary import note_seeds
 from infinitic_testing.pytest_plugin.tracing import write_run
 from infinitic_testing.runner import Runner
 from infinitic_testing.simulation import Simulation
@@ -122,6 +123,8 @@ def _wrap_seeds(state: ItemState, function: Callable[..., Any]) -> Call:
             found = test.run(kwargs)
         except BaseException as error:  # noqa: BLE001 (raised again)
             raise _shorten(item, error)  # noqa: B904 (it is the same one)
+        finally:
+            note_seeds(item, test.seeds, test.fired)
         if found is not None:
             report = describe_seed_found(item, item.config.stash[GIVEN], found)
             state.sections.insert(0, (f"infinitic: seed {found.failure.report.seed}", report))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Any, cast
 
@@ -68,6 +69,10 @@ class _DoneRun(msgspec.Struct):
 class SeededTest:
     """One test that runs under seeds.
 
+    Attributes:
+        seeds: how many seeds it has run under.
+        fired: how often each fault happened in these runs.
+
     Args:
         state: the test. Its fixtures are set up for its first run.
         function: its coroutine function.
@@ -83,6 +88,8 @@ class SeededTest:
         self._function = function
         self._on_plain = on_plain
         self._is_set_up = True
+        self.seeds = 0
+        self.fired = Counter[str]()
         options = state.options
         faults = str(Faults.parse(options.faults))
         self._setting = Setting(faults, options.profile, options.cache_size, None, options.only)
@@ -105,6 +112,9 @@ class SeededTest:
             if done.error is None and run.seed is not None and expected is not None and done.outcome != expected:
                 done = _differ(done, expected)
             self._trace(done, "without faults" if run.seed is None else "")
+            if run.seed is not None:
+                self.seeds += 1
+                self.fired.update(done.report.fired)
             if done.error is not None:
                 if run.seed is None:
                     text = f"{self._item.name} fails without any fault, before the first seed"
