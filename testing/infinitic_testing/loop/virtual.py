@@ -62,6 +62,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # BaseEventLoop has these, but its type stubs do not.
     if TYPE_CHECKING:
+        _closed: bool
+        _debug: bool
         _ready: deque[Any]
         _stopping: bool
 
@@ -121,6 +123,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
         Raises:
             ValueError: `when` is not a number (NaN).
         """
+        return self._add_timer(when, callback, args, context, wakes=when < math.inf)
+
+    def call_later(
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Do as asyncio does.
+
+        Raises:
+            ValueError: `delay` is not a number (NaN).
+        """
+        when = self._now + delay
         return self._add_timer(when, callback, args, context, wakes=when < math.inf)
 
     def call_background(self, when: float, callback: Callable[[*Ts], object], *args: *Ts) -> asyncio.TimerHandle:
@@ -348,13 +361,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         """Run one round: fire the timers that are due, then run what is ready."""
-        ready, timers = self._ready, self._timers
-        while timers and timers[0][0] <= self._now:
-            timer = heappop(timers)[2]
-            self._wake_sources -= timer.wakes
-            timer.wakes = False
-            ready.append(timer)
-        if not ready and not self._stopping:
+        ready = self._ready
+        while True:
+            timers, now = self._timers, self._now
+            while timers and timers[0][0] <= now:
+                timer = heappop(timers)[2]
+                self._wake_sources -= timer.wakes
+                timer.wakes = False
+                ready.append(timer)
+            if ready or self._stopping:
+                break
             self._on_quiescence()
         steps = len(ready)
         self._steps += steps
@@ -375,10 +391,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _add_timer(
         self, when: float, callback: Any, args: tuple[Any, ...], context: Context | None, *, wakes: bool
     ) -> _VirtualTimer:
-        self._check_closed()
-        if self.get_debug():
+        if self._closed:
+            self._check_closed()
+        if self._debug:
             self._check_callback(callback, "call_at")
-        if math.isnan(when):
+        # NaN is unequal to itself, and to compare is faster than to call a function.
+        if when != when:
             raise ValueError("The time of a timer is not a number")
         if len(self._timers) >= self._timers_limit:
             self._timers = [entry for entry in self._timers if not entry[2]._cancelled]
@@ -410,7 +428,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 return
         if not self._wake_sources:
             raise self._make_deadlock()
-        # If this timer is cancelled, nothing runs, and the next round moves the time again.
+        # If this timer is cancelled, nothing runs, and the time is moved again.
         self._now = self._timers[0][0]
         self._steps = 0
         self._running.clear()
