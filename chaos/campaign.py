@@ -21,6 +21,9 @@ from chaos.stage import ROLES, Stage, open_stage
 from infinitic import Client
 
 CLIENTS = 2
+PROGRESS = 15.0
+"""Seconds between two lines that tell how far the workflows are."""
+
 YEAR = 365 * 86_400.0
 
 
@@ -118,6 +121,8 @@ async def run_campaign(
             for program in (*workers, *clients):
                 program.start()
                 stack.push_async_callback(program.destroy)
+            progress = asyncio.create_task(_tell_progress(stage, began, tell), name="progress")
+            stack.callback(progress.cancel)
             nemesis = Nemesis(stage, workers, clients, tell)
             kinds = nemesis.list_kinds(stage, extent.kinds)
             plan = draw_plan(seed, kinds, extent.seconds, extent.gap)
@@ -153,6 +158,17 @@ def _make_programs(stage: Stage, extent: Extent) -> tuple[list[Program], list[Pr
     workers = [stage.make_worker(role, number + 1) for role in extent.roles for number in range(extent.each)]
     shape = (extent.workflows, extent.rounds, extent.pause, extent.seconds / 3)
     return workers, [stage.make_client(number, (number, CLIENTS, *shape)) for number in range(CLIENTS)]
+
+
+async def _tell_progress(stage: Stage, began: float, tell: Callable[[str], None]) -> None:
+    """Tell from time to time how far the workflows are."""
+    while True:
+        await asyncio.sleep(PROGRESS)
+        journals = [Journal(stage.journal_of(number)) for number in range(CLIENTS)]
+        started, ended = (sum(journal.count(what) for journal in journals) for what in ("started", "ended"))
+        attempts, _ = checks.count_attempts(stage.attempts)
+        seconds = time.monotonic() - began
+        tell(f"after {seconds:.0f} s: {started} workflows started, {ended} ended, {attempts} attempts of tasks")
 
 
 async def _settle(

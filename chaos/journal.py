@@ -55,6 +55,10 @@ class Journal:
         found = self.find(number, what)
         return bool(found) if value is None else value in found
 
+    def count(self, what: str) -> int:
+        """Count the workflows of which this was noted."""
+        return sum(1 for number in self._entries if self.has(number, what))
+
     def list_started(self) -> Iterator[tuple[int, str]]:
         """Give number and id of each workflow that was started."""
         for number in sorted(self._entries):
