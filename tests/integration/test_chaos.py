@@ -14,8 +14,8 @@ from tests.required import absent
 DATABASE = os.environ.get("INFINITIC_CHAOS_DATABASE", "postgres")
 SMALL = Extent(
     workflows=28,
-    seconds=16.0,
-    gap=2.0,
+    seconds=12.0,
+    gap=1.6,
     each=1,
     kinds=("kill-worker", "kill-broker", "kill-client", "kill-database", "stop-worker"),
     patience=90.0,
