@@ -20,8 +20,10 @@ from infinitic.storage import (
     Storage,
     StorageOutcomeUnknown,
     StorageUnavailable,
+    ValueTooLarge,
     Written,
 )
+from infinitic.transport import Message, MessageTooLarge
 from infinitic_testing.network import Network
 from infinitic_testing.observing import Observer
 from tests.unit.network_bench import (
@@ -180,5 +182,20 @@ def test_a_reply_that_is_on_its_way_when_the_storage_is_cut_off_is_lost() -> Non
         with pytest.raises(StorageOutcomeUnknown):
             await storage.states.commit([CHANGE])
         assert cutter.network.database.load([KEY])
+
+    play(main)
+
+
+def test_small_limits_hold_for_the_whole_run() -> None:
+    async def main() -> None:
+        network, plan, process = make_faulty("small-limits")
+        transport, storage = await prepare(network, process), network.connect_storage(process)
+        assert transport.capabilities.max_payload == 1024 * 1024
+        assert storage.capabilities.max_value == 2 * 1024 * 1024
+        assert plan.fired["small-limits"] == 1
+        with pytest.raises(MessageTooLarge):
+            await transport.publish(TOPIC, [Message("a", "k", bytes(1024 * 1024 + 1))])
+        with pytest.raises(ValueTooLarge):
+            await storage.states.commit([Change(KEY, None, 1, bytes(2 * 1024 * 1024 + 1), 0.0)])
 
     play(main)

@@ -38,6 +38,7 @@ CATALOG: Mapping[str, str] = MappingProxyType(
         "stale-reads": "a search, or the statistics of a topic, are some seconds old",
         "conflicts": "a commit waits while another worker writes the instance first",
         "storage-outages": "the storage is away for a while",
+        "small-limits": "broker and storage take only messages of 1 MiB and values of 2 MiB",
         # Workers.
         "power-cuts": "a worker ends between any two steps, without clean-up",
         "cuts-before-publish": "a worker ends right after a commit, before it publishes",

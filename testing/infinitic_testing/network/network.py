@@ -33,6 +33,12 @@ CLIENT = "client"
 BROKER = "broker"
 """Who the broker itself is, for observers."""
 
+SMALL_PAYLOAD = 1024 * 1024
+"""Bytes of one message, in a run with the fault "small-limits"."""
+
+SMALL_VALUE = 2 * 1024 * 1024
+"""Bytes of one value in the database, in a run with the fault "small-limits"."""
+
 _LONGEST_IGNORANCE = 30.0
 """Seconds after which a process learns that the broker takes it for dead, at most."""
 
@@ -66,8 +72,8 @@ class Network:
         on_violation: called once with the first error of an observer. The call that caused it
             fails with the same error.
         deduplication_window: seconds for which the database keeps deduplication ids.
-        max_payload: bytes of one message.
-        max_value: bytes of one value in the database.
+        max_payload: bytes of one message. The fault "small-limits" makes it smaller.
+        max_value: bytes of one value in the database. The fault "small-limits" makes it smaller.
     """
 
     def __init__(
@@ -84,6 +90,10 @@ class Network:
         max_value: int = DEFAULT_MAX_VALUE,
     ) -> None:
         self.profile = profile
+        if plan.has("small-limits"):
+            # This holds for the whole run, so it is counted at once.
+            plan.fired["small-limits"] += 1
+            max_payload, max_value = min(max_payload, SMALL_PAYLOAD), min(max_value, SMALL_VALUE)
         self._broker_choices = BrokerChoices(choices, plan)
         self.broker = make_broker(profile, choose=self._broker_choices.choose, max_payload=max_payload)
         self.database = Database(deduplication_window=deduplication_window, max_value=max_value)
