@@ -114,6 +114,7 @@ class TapeDatabase(Database):
         self.heads: dict[StateKey, Stored] = {}
         self.segments: dict[StateKey, list[Segment]] = {}
         self.entries: dict[StateKey, Entry] = {}
+        self.kept = 0
 
     def write(self, change: Change) -> None:
         segments = self.segments.setdefault(change.key, [])
@@ -122,6 +123,9 @@ class TapeDatabase(Database):
         self.heads[change.key] = Stored(change.version, change.head, len(segments), change.published)
         if change.entry is not None:
             self.entries[change.key] = change.entry
+
+    def size(self) -> int:
+        return self.kept
 
     def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
         return {key: self.heads[key] for key in keys if key in self.heads}
@@ -195,6 +199,7 @@ class Player(Clock):
         elif note.purged:
             count = len(self.database.heads)
             self.database.heads.clear()
+            self.database.entries.clear()
             invariants.purged(note.who, self.time, count)
         elif note.ended:
             invariants.ended(note.who, note.ended)

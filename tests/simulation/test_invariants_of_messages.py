@@ -147,6 +147,28 @@ def acknowledge_garbage(tape: Tape) -> Tape:
     return [*tape, replace(tape[index], delivery=garbage)]
 
 
+def garble(matches: Matches, acknowledged: Matches) -> Callable[[Tape], Tape]:
+    """Let a message be garbage, which becomes a dead letter, and is acknowledged at once."""
+
+    def forge(tape: Tape) -> Tape:
+        index, acknowledgement = find(tape, matches), find(tape, acknowledged)
+        message, topic, delivery = tape[index].message, tape[index].topic, tape[acknowledgement].delivery
+        assert message is not None
+        assert topic is not None
+        assert delivery is not None
+        garbage = replace_struct(message, body=b"garbage", headers={CAUSE: "it is garbage"})
+        note = tape[index]
+        return [
+            *tape[:index],
+            replace(note, message=garbage),
+            replace(note, topic=topics.dead_letters(topic), message=garbage),
+            replace(tape[acknowledgement], at=note.at, delivery=replace_struct(delivery, message=garbage)),
+            *tape[index + 1 :],
+        ]
+
+    return forge
+
+
 def acknowledge_a_request_unanswered(tape: Tape) -> Tape:
     """The answer is lost, and so is its mention in the outbox."""
     index = find(tape, is_published("client", b'"applied"'))
@@ -255,6 +277,33 @@ BREAKS: tuple[tuple[str, str, bool, Callable[[Tape], Tape]], ...] = (
         "timers",
         False,
         acknowledge_before("workflow-engine", b'"wake"', has_event(events.TimerFired)),
+    ),
+    (
+        "ack-after-commit",
+        "sequential",
+        False,
+        garble(
+            is_published("workflow-engine", b'"task_completed"'),
+            is_acknowledged("workflow-engine", b'"task_completed"'),
+        ),
+    ),
+    (
+        "ack-after-commit",
+        "sequential",
+        True,
+        garble(is_published("workflow-engine", b'"decision"'), is_acknowledged("workflow-engine", b'"decision"')),
+    ),
+    (
+        "ack-after-commit",
+        "timers",
+        False,
+        garble(is_published("workflow-engine", b'"wake"'), is_acknowledged("workflow-engine", b'"wake"')),
+    ),
+    (
+        "attempt-kept",
+        "sequential",
+        False,
+        garble(is_published("service-executor"), is_acknowledged("service-executor")),
     ),
     ("dead-silent", "sequential", False, act_after_its_death),
 )

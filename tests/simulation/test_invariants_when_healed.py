@@ -29,7 +29,7 @@ from infinitic_testing.invariants import (
 from infinitic_testing.loop import run
 from infinitic_transports.memory import InMemoryTransport
 from tests.simulation.cases import Case
-from tests.simulation.tape import Player, Tape, by_name, find, has_event, is_published, record, record_once
+from tests.simulation.tape import Note, Player, Tape, by_name, find, has_event, is_published, record, record_once
 from tests.simulation.test_invariants_of_messages import BREAKS as BREAKS_OF_MESSAGES
 from tests.simulation.test_invariants_of_steps import BREAKS as BREAKS_OF_STEPS
 
@@ -55,7 +55,7 @@ def test_what_has_ended_well_breaks_no_rule() -> None:
     player = play(list(record_once("sequential")))
     with LogWatch() as log:
         assert find_unhealed(player, log=log, held={"messages": 0}) is None
-    assert set(HEALED) - set(player.invariants.evaluated) == {"outcome-same"}
+    assert set(HEALED) - set(player.invariants.evaluated) == {"outcome-same", "all-forgotten"}
 
 
 def test_an_instance_that_waits_for_nobody_is_named() -> None:
@@ -121,6 +121,20 @@ def test_a_history_that_is_not_as_it_was_written_is_named() -> None:
     assert find_unhealed(player) == "history-kept"
     player.database.heads.clear()
     assert find_unhealed(player) == "history-kept"
+
+
+def test_what_is_kept_for_ever_is_named() -> None:
+    player = play(list(record_once("sequential")))
+    player.time += 11 * 86_400.0
+    purged = Note(player.time, purged=True)
+    player.play([purged])
+    # The remnant may be there.
+    player.database.kept = 1
+    assert find_unhealed(player) is None
+    player.time += 15 * 86_400.0
+    assert find_unhealed(player) == "all-forgotten"
+    player.database.kept = 0
+    assert find_unhealed(player) is None
 
 
 def test_messages_that_are_left_are_named() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.take import WAIT_SECONDS, WAITS
 from infinitic.engines.workflow.transition import is_runnable
-from infinitic.ids import read_request_number
+from infinitic.ids import read_activation, read_attempt, read_request_number, wake_id
 from infinitic.messages import engine
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.executor import Activate
@@ -144,6 +144,33 @@ def find_version(asked: engine.Input, instance: ObservedInstance) -> int | None:
             return instance.settled.get(position)
         case _:
             return None
+
+
+def find_untold(message: Message, instance: ObservedInstance, sent: Sent) -> str | None:
+    """Say what a running instance waits for that became a dead letter; None if it does not wait.
+
+    Args:
+        message: it cannot be decoded, but its id says what it was.
+        instance: the instance.
+        sent: all that was published for the instance.
+    """
+    head = instance.head
+    attempt = read_attempt(message.id)
+    if attempt is not None and attempt[0] == head.id:
+        _, position, run, sequence, index = attempt
+        newest = next((retry for retry in head.retries if retry.position == position), None)
+        expected = (0, 0) if newest is None else (newest.retry_sequence, newest.retry_index)
+        waits = newest is None or newest.due is None
+        is_open = position in instance.history.open_tasks
+        if is_open and waits and run == head.run and (sequence, index) == expected:
+            return f"the report of task {position} became a dead letter, and the task is open"
+    if read_activation(message.id, head.id) == (head.activation, head.epoch) and head.deciding and not head.stalled:
+        return f"the decision for activation {head.activation} became a dead letter, and it is waited for"
+    if message.id == wake_id(head.id) and head.armed is not None:
+        copies = sent.wakes.get(head.armed)
+        if copies is None or copies.left <= 0:
+            return f"the wake for {head.armed!r} became a dead letter, and no other one is left"
+    return None
 
 
 def check_wake_kept(asked: engine.Wake, instance: ObservedInstance | None, copies: Copies, sent: Sent) -> str | None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from math import inf
 from typing import Protocol
 from zlib import crc32
 
 from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.runtime.state_engine.maintenance import INTERVAL_SECONDS
 from infinitic.storage import MAX_LIMIT, Query, StateKey, Storage
 from infinitic.topics import DEAD_LETTERS
 from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.logs import LogWatch
 from infinitic_testing.invariants.stored import check_stored
+
+LATEST_PURGE_SECONDS = 2 * INTERVAL_SECONDS + 60.0
+"""After so long, what has expired is purged: first the instance, and then what is left of it."""
 
 
 class HoldsMemory(Protocol):
@@ -56,6 +61,7 @@ async def check_healed(
         book.judge(violation.rule, violation.message, violation.key)
     for key in book.instances:
         book.judge("history-kept", _find_changed(book, key), key)
+    _check_forgotten(book)
     _check_queues(book)
     unwanted = count_unwanted_attempts(book)
     for worker in workers:
@@ -82,6 +88,17 @@ def _find_changed(book: RunBook, key: StateKey) -> str | None:
     if [crc32(segment.events) for segment in segments] != instance.checksums:
         return f"its {len(segments)} segments are not the {len(instance.checksums)} that were written"
     return None
+
+
+def _check_forgotten(book: RunBook) -> None:
+    """Nothing is kept of instances once they and their remnants have expired.
+
+    There is something to check only if that is so for all instances.
+    """
+    now = book.clock.now() - book.database.deduplication_window - LATEST_PURGE_SECONDS
+    if book.instances and all((each.expires_at or inf) < now for each in book.instances.values()):
+        left = book.database.size()
+        book.judge("all-forgotten", f"all instances have expired, and {left} keys are kept" if left else None)
 
 
 def _check_queues(book: RunBook) -> None:

@@ -237,6 +237,8 @@ class MessageChecks:
             message = delivery.message
             decoded = traffic.decode(topic, message.body)
             if traffic.is_dead(topic, delivery):
+                if decoded is None:
+                    self._check_told(topic, message)
                 continue
             key = find_key(topic, message, decoded)
             copies = self._find_copies(kind, key, message, decoded)
@@ -254,6 +256,23 @@ class MessageChecks:
                 instance = self._book.instances.get(key)
                 kept = ack_rules.check_activation_kept(decoded, instance, copies, traffic.sent_to(key))
                 self._book.judge("activation-kept", kept, key)
+
+    def _check_told(self, topic: Topic, message: Message) -> None:
+        """Check that no instance waits for a dead letter. Its id says what it was."""
+        book = self._book
+        if topic.subscription == STATE_ENGINE:
+            key = StateKey(topic.name.partition(":")[2], message.key or "")
+            instance = book.instances.get(key)
+            if instance is not None and not instance.is_over and not instance.head.parked:
+                wrong = ack_rules.find_untold(message, instance, book.traffic.sent_to(key))
+                book.judge("ack-after-commit", wrong, key)
+        elif (named := ids.read_task_message(message.id)) is not None:
+            name, (workflow_id, position, run, sequence, index) = named
+            key = StateKey(name, workflow_id)
+            attempt = (position, run, sequence, index)
+            told = attempt in book.traffic.sent_to(key).reported
+            wrong = None if told else f"an attempt became a dead letter, and its workflow is not told: {message.id}"
+            book.judge("attempt-kept", wrong, key)
 
     def _check_input(self, key: StateKey, message: Message, decoded: Decoded, copies: Copies) -> None:
         if isinstance(decoded, _NO_INPUTS):
