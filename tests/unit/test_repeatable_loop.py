@@ -211,6 +211,22 @@ def test_names_of_processes_and_callbacks_are_in_the_digest() -> None:
     assert len(set(digests)) == 3
 
 
+def test_marks_tell_when_two_runs_begin_to_differ() -> None:
+    async def main(odd: float) -> list[tuple[float, str]]:
+        for number in range(3000):
+            await asyncio.sleep(1.0)
+            if number == odd:
+                await asyncio.sleep(0)
+        return loop().trace_marks()
+
+    marks = [run(main(odd), trace=True) for odd in (1500, -1, -1)]
+    assert marks[1] == marks[2]
+    assert len(marks[0]) > 20
+    first = next(index for index, (one, other) in enumerate(zip(*marks[:2], strict=False)) if one != other)
+    assert marks[0][first - 1][0] <= 1501 <= marks[0][first][0] <= 1501 + 128
+    assert run(main(-1)) == [], "a loop without a trace"
+
+
 def test_a_loop_without_a_trace_says_so() -> None:
     async def main() -> None:
         with pytest.raises(UsageError, match="keeps no trace"):

@@ -213,11 +213,21 @@ class Campaign:
 def is_same_run(one: SeedReport, other: SeedReport) -> bool:
     """True if two runs of one seed did the same.
 
-    A plain simulation has no trace, and ids that are not from the seed: its outcome is compared.
+    A plain simulation has no trace: its outcome is compared.
     """
     if not one.trace_digest:
         return (one.outcome, one.failure) == (other.outcome, other.failure)
     return (one.trace_digest, one.outcome_digest) == (other.trace_digest, other.outcome_digest)
+
+
+def find_first_difference(one: SeedReport, other: SeedReport) -> str:
+    """Say between which virtual times two runs of one seed begin to differ."""
+    same = 0.0
+    for (at, digest), (other_at, other_digest) in zip(one.trace_marks, other.trace_marks, strict=False):
+        if (at, digest) != (other_at, other_digest):
+            return f"from a time between {same:.6g} s and {max(at, other_at):.6g} s"
+        same = at
+    return f"after {same:.6g} s"
 
 
 def explain_difference(one: SeedReport, other: SeedReport, depends_on_hash_seed: bool) -> SeedFailure:
@@ -235,6 +245,8 @@ def explain_difference(one: SeedReport, other: SeedReport, depends_on_hash_seed:
     elif one.outcome_digest == other.outcome_digest:
         what = "steps"
     message = f"The same seed does not do the same in another process: its {what} differ."
+    if one.trace_digest != other.trace_digest:
+        message += f" The steps differ {find_first_difference(one, other)}."
     if other.failure is not None:
         message += f" There it fails: {other.failure.error}: {other.failure.message}"
     if depends_on_hash_seed:

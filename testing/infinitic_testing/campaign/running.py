@@ -114,6 +114,7 @@ def run_seed(
         outcome=_shorten(show_outcome(run.outcome)),
         outcome_digest=digest_outcome(run.outcome, sim.system.database),
         trace_digest=run.trace_digest,
+        trace_marks=run.trace_marks,
         virtual_seconds=run.virtual_seconds,
         fired=dict(sim.plan.fired),
         evaluated=dict(evaluated),
@@ -130,6 +131,7 @@ class _FunctionRun:
         outcome: what the function returned. None, if it failed.
         failure: why it failed. None: it did not.
         trace_digest: of all steps of the loop; empty for a run without choices.
+        trace_marks: times, and the digest until then.
         virtual_seconds: how much virtual time passed.
     """
 
@@ -138,6 +140,7 @@ class _FunctionRun:
         self.outcome: object = None
         self.failure: SeedFailure | None = None
         self.trace_digest = ""
+        self.trace_marks: tuple[tuple[float, str], ...] = ()
         self.virtual_seconds = 0.0
         try:
             self.outcome = Simulation.run(self._play(function))
@@ -153,6 +156,7 @@ class _FunctionRun:
             self.virtual_seconds = loop.time()
             if isinstance(loop, VirtualLoop) and loop.has_trace:
                 self.trace_digest = loop.trace_digest()
+                self.trace_marks = tuple(loop.trace_marks())
 
 
 def describe_failure(error: BaseException, sim: Simulation) -> SeedFailure:

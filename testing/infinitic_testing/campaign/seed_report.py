@@ -54,6 +54,7 @@ class SeedReport(msgspec.Struct, frozen=True, omit_defaults=True):
         outcome: what the function returned, as text.
         outcome_digest: a digest of the outcome, and of all that is stored at the end.
         trace_digest: a digest of all steps of the event loop.
+        trace_marks: virtual times, each with a short digest of all steps until then.
         virtual_seconds: how much virtual time passed.
         fired: how often each fault happened.
         evaluated: how often each invariant was checked.
@@ -68,6 +69,7 @@ class SeedReport(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: str = ""
     outcome_digest: str = ""
     trace_digest: str = ""
+    trace_marks: tuple[tuple[float, str], ...] = ()
     virtual_seconds: float = 0.0
     fired: dict[str, int] = {}
     evaluated: dict[str, int] = {}

@@ -72,7 +72,7 @@ class Stepping:
             if is_canonical and len(ready) > before + 1:
                 self._sort(before)
         if trace is not None:
-            trace.flush()
+            trace.flush(now)
 
     def _choose(self, choices: Choices) -> Any:
         """Take one of the ready callbacks."""

@@ -12,8 +12,10 @@ from array import array
 from hashlib import blake2b
 from typing import Any
 
-# So many numbers are hashed at once.
-_CHUNK = 8192
+# So many numbers are hashed at once: those of about 256 steps.
+_CHUNK = 768
+
+_MARK_DIGITS = 8
 
 TASK_STEP = 0.0
 """Stands for a step of a task, instead of the number of a callback."""
@@ -27,15 +29,18 @@ class Trace:
     Attributes:
         add: adds a number. For each step these are the time, the `mark` of the owner, and the
             number of the callback.
+        marks: a virtual time and the digest until then, every few hundred steps. Where the marks of
+            two runs begin to differ, the runs do.
     """
 
-    __slots__ = ("_hash", "_names", "_numbers", "add")
+    __slots__ = ("_hash", "_names", "_numbers", "add", "marks")
 
     def __init__(self) -> None:
         self._hash = blake2b(digest_size=16)
         self._numbers = array("d")
         self._names: dict[str, float] = {}
         self.add = self._numbers.append
+        self.marks: list[tuple[float, str]] = []
 
     def number_callback(self, callback: Any) -> float:
         """Return the number of a callback that is no step of a task: that of its name."""
@@ -54,10 +59,15 @@ class Trace:
         self._hash_numbers()
         self._hash.update(text.encode(errors="backslashreplace") + b"\0")
 
-    def flush(self) -> None:
-        """Hash the numbers, if there are many."""
+    def flush(self, now: float) -> None:
+        """Hash the numbers, if there are many.
+
+        Args:
+            now: the virtual time, in seconds.
+        """
         if len(self._numbers) > _CHUNK:
             self._hash_numbers()
+            self.marks.append((now, self._hash.hexdigest()[:_MARK_DIGITS]))
 
     def digest(self) -> str:
         """The digest of all steps so far: 32 hexadecimal digits."""

@@ -225,6 +225,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise UsageError("This loop keeps no trace: make it by VirtualLoop(trace=True)")
         return self._stepping.trace.digest()
 
+    def trace_marks(self) -> list[tuple[float, str]]:
+        """Return virtual times, each with the digest of all steps until then.
+
+        They tell when two runs of a seed begin to differ. A loop without a trace has none.
+        """
+        return [] if self._stepping.trace is None else list(self._stepping.trace.marks)
+
     def pending_tasks(self) -> list[asyncio.Task[Any]]:
         """Return the tasks that are not done, in the order of their creation.
 
