@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
@@ -231,6 +232,42 @@ def test_a_worker_that_fails_ends_the_run() -> None:
 
     with pytest.raises(OSError, match="the disk is full"):
         Simulation.run(main())
+
+
+class Sleeper:
+    async def doze(self, seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        return seconds
+
+
+class Dozing(Workflow):
+    sleeper = Workflow.new_service(Sleeper)
+
+    async def run(self) -> list[float]:
+        return await asyncio.gather(*(self.sleeper.doze(10.0) for _ in range(5)))
+
+
+def test_the_connections_of_a_stopped_worker_end_with_its_process() -> None:
+    """It could hand nothing back, since the broker took nothing. Still others get its messages."""
+
+    async def main() -> None:
+        async with Simulation(seed=find_seed("two"), profile="seeded") as sim:
+            sim.add_service(Sleeper)
+            sim.add_workflow(Dozing)
+            handle = await sim.client.dispatch(sim.client.new_workflow(Dozing).run)
+            await sim.sleep(5.0)
+            first = sim.cluster.living()
+            sim.cluster.network.block_publishing(200.0)
+            for member in first:
+                member.stop()
+            await sim.cluster.wait_until(lambda: not sim.cluster.living())
+            assert not any(member.process.is_alive for member in first)
+            unacked = [stats.unacked for subs in sim.cluster.broker.overview().values() for stats in subs.values()]
+            assert sum(unacked) == 0
+            sim.cluster.fill_seats()
+            assert await handle.result() == [10.0] * 5
+
+    Simulation.run(main())
 
 
 class Quitter:

@@ -168,9 +168,9 @@ class Cluster(System):
         Args:
             seat: the place that it takes.
         """
-        member = Member(self, f"worker-{len(self.members) + 1}", seat, self._note_end)
+        member = Member(self, f"worker-{len(self.members) + 1}", seat, self.fail)
         self.members.append(member)
-        member.process.on_kill(partial(self._note_kill, member))
+        member.process.on_kill(partial(self._note_end, member))
         member.start()
         self.log.note(member.name, "started", f"seat {seat.number} of layout {self.layout}")
         return member
@@ -185,14 +185,9 @@ class Cluster(System):
         """Return the workers of a seat that are alive and not about to stop."""
         return [member for member in self.living() if member.seat is seat and not member.is_stopping]
 
-    def _note_kill(self, member: Member) -> None:
-        self.watch.ended(member.name, "killed")
+    def _note_end(self, member: Member) -> None:
+        self.watch.ended(member.name, "stopped" if member.has_exited else "killed")
         self.note_change()
-
-    def _note_end(self, member: Member, error: BaseException | None) -> None:
-        self.watch.ended(member.name, "stopped")
-        if error is not None:
-            self.fail(error)
 
     def note_stall(self, workflow_id: str, fault: InfiniticError) -> None:
         """An instance has stalled at a worker: who waits for it is told why."""

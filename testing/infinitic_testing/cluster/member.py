@@ -27,26 +27,25 @@ class Member:
         worker: the worker.
         is_ready: true from the time at which the worker works.
         is_stopping: true once `stop` was called.
+        has_exited: true once its worker has ended by itself or was stopped.
 
     Args:
         cluster: it belongs to this one.
         name: a new one.
         seat: the place that it takes.
-        on_end: called with the member, and the error that ended it or None, when its worker has
-            ended by itself or was stopped. Not called if its process was killed.
+        on_failure: called with the error that has ended its worker, if there is one.
     """
 
-    def __init__(
-        self, cluster: Cluster, name: str, seat: Seat, on_end: Callable[[Member, BaseException | None], None]
-    ) -> None:
+    def __init__(self, cluster: Cluster, name: str, seat: Seat, on_failure: Callable[[BaseException], None]) -> None:
         self.name = name
         self.seat = seat
         self.process = Process(name)
         self.clock = SkewedClock(cluster.clock)
         self.is_ready = False
         self.is_stopping = False
+        self.has_exited = False
         self._cluster = cluster
-        self._on_end = on_end
+        self._on_failure = on_failure
         settings = seat.settings
         self.worker = Worker(
             cluster.network.connect_transport(self.process),
@@ -69,7 +68,7 @@ class Member:
     @property
     def is_alive(self) -> bool:
         """True until its worker has ended, or its process was killed."""
-        return self.process.is_alive and not (self._task is not None and self._task.done())
+        return self.process.is_alive
 
     def start(self) -> None:
         """Start the worker. It hosts what was added so far."""
@@ -114,5 +113,8 @@ class Member:
     def _note_end(self, task: asyncio.Task[None]) -> None:
         error: BaseException | None
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        self._on_end(self, error)
-        self._cluster.note_change()
+        self.has_exited = True
+        # The process exits. What it has not closed, such as its connections, ends with it.
+        self.process.kill()
+        if error is not None:
+            self._on_failure(error)
