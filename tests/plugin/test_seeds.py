@@ -220,7 +220,7 @@ def test_a_failing_seed_is_explained(tmp_path: Path) -> None:
     assert "seconds" not in fails
     assert re.search(r"needs +none: it fails without any fault or delay", fails)
 
-    assert "fails without any fault, before the first seed" in find_report("test_fails_without_faults")
+    assert "fails without any fault, whatever the seed is" in find_report("test_fails_without_faults")
     outcome = find_report("test_outcome")
     assert "fails under seed 3: InvariantViolated (outcome-same)" in outcome
     assert re.search(r"without faults: 2\n\s+with faults: +3", outcome)
@@ -245,6 +245,10 @@ def test_a_failing_seed_is_explained(tmp_path: Path) -> None:
     output = run_pytest(tmp_path, [FAILING], options, tests=name)
     assert re.search(r"= 1 failed in", output), output
     assert "test_fails fails under seed 4" in output
+    [again] = re.findall(r"run again +pytest (.*)  #", outcome)
+    name, *options = shlex.split(again)
+    output = run_pytest(tmp_path, [FAILING], options, tests=name)
+    assert "test_outcome fails under seed 3: InvariantViolated (outcome-same)" in output
     [small] = re.findall(r"small run +pytest (.*)", fails)
     name, *options = shlex.split(small)
     output = run_pytest(tmp_path, [FAILING], options, tests=name)

@@ -88,6 +88,9 @@ class SeededTest:
         self._function = function
         self._on_plain = on_plain
         self._is_set_up = True
+        self._is_plain_done = False
+        # What the run without faults has returned.
+        self._expected: object = None
         self.seeds = 0
         self.fired = Counter[str]()
         options = state.options
@@ -106,24 +109,45 @@ class SeededTest:
         Raises:
             Exception: what the test raises without any fault.
         """
-        expected: object = None
         for run in self._list_runs():
             done = self._play(run, names)
-            if done.error is None and run.seed is not None and expected is not None and done.outcome != expected:
-                done = _differ(done, expected)
-            self._trace(done, "without faults" if run.seed is None else "")
-            if run.seed is not None:
-                self.seeds += 1
-                self.fired.update(done.report.fired)
-            if done.error is not None:
-                if run.seed is None:
-                    text = f"{self._item.name} fails without any fault, before the first seed"
-                    self._state.sections.insert(0, ("infinitic", text))
-                    raise done.error
-                return self._explain(run, done, expected, names)
             if run.seed is None:
-                expected = done.outcome
+                self._note_plain(done)
+                continue
+            if done.error is None and done.outcome is not None and not self._is_plain_done:
+                # Exactly one seed is asked for. What it must return, the run without faults says.
+                self._note_plain(self._play(RunOptions(None), names))
+            done = self._compare(done)
+            self._trace(done, "")
+            self.seeds += 1
+            self.fired.update(done.report.fired)
+            if done.error is not None:
+                return self._explain(run, done, names)
         return None
+
+    def _note_plain(self, done: _DoneRun) -> None:
+        """Note what the run without faults has returned, or raise its error."""
+        self._trace(done, "without faults")
+        if done.error is not None:
+            text = f"{self._item.name} fails without any fault, whatever the seed is"
+            self._state.sections.insert(0, ("infinitic", text))
+            raise done.error
+        self._is_plain_done = True
+        self._expected = done.outcome
+
+    def _compare(self, done: _DoneRun) -> _DoneRun:
+        """Let a run fail that does not return what the run without faults returns."""
+        expected = self._expected
+        if done.error is not None or expected is None or done.outcome == expected:
+            return done
+        error = InvariantViolated(
+            SAME_OUTCOME,
+            "The test does not return what it returns without faults.\n"
+            f"  without faults: {show_outcome(expected)[:MOST_SHOWN]}\n"
+            f"  with faults:    {show_outcome(done.outcome)[:MOST_SHOWN]}",
+        )
+        report = replace(done.report, failure=SeedFailure(type(error).__name__, SAME_OUTCOME, str(error)))
+        return _DoneRun(report, error, done.outcome, done.simulation)
 
     def _trace(self, done: _DoneRun, what: str) -> None:
         if done.simulation is not None:
@@ -198,7 +222,7 @@ class SeededTest:
         if run.seed is None:
             self._on_plain(simulation)
 
-    def _explain(self, run: RunOptions, failed: _DoneRun, expected: object, names: Collection[str]) -> SeedFound:
+    def _explain(self, run: RunOptions, failed: _DoneRun, names: Collection[str]) -> SeedFound:
         """Run a failing seed again and again, each time with fewer choices, until it is small."""
         found = FoundFailure(failed.report)
         best = failed
@@ -208,9 +232,7 @@ class SeededTest:
         is_late = False
 
         def try_again(only: frozenset[Key] | None) -> _DoneRun | None:
-            done = self._play(RunOptions(run.seed, only), names)
-            if done.error is None and expected is not None and done.outcome != expected:
-                done = _differ(done, expected)
+            done = self._compare(self._play(RunOptions(run.seed, only), names))
             return done if failure.is_same(done.report.failure) else None
 
         def fails(only: frozenset[Key]) -> Collection[Key] | None:
@@ -251,18 +273,6 @@ class _RunEnd:
 
 async def _play_test(test: Awaitable[object], ending: _RunEnd) -> None:
     ending.outcome = await test
-
-
-def _differ(done: _DoneRun, expected: object) -> _DoneRun:
-    """Let a run fail whose outcome is not that of the run without faults."""
-    error = InvariantViolated(
-        SAME_OUTCOME,
-        "The test does not return what it returns without faults.\n"
-        f"  without faults: {show_outcome(expected)[:MOST_SHOWN]}\n"
-        f"  with faults:    {show_outcome(done.outcome)[:MOST_SHOWN]}",
-    )
-    report = replace(done.report, failure=SeedFailure(type(error).__name__, SAME_OUTCOME, str(error)))
-    return _DoneRun(report, error, done.outcome, done.simulation)
 
 
 def show_workflows(state: ItemState, simulation: Simulation, error: BaseException) -> None:
