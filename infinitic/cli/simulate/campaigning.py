@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -47,13 +49,37 @@ def run_campaign(order: CampaignOrder, jobs: int, output: Path, resume: Path | N
             campaign = Campaign(
                 order, jobs=jobs, folder=output, state=state, on_progress=display.show, on_chunk=writer.write_sometimes
             )
-            asyncio.run(campaign.run())
+            interrupted = asyncio.run(_run_until_interrupted(campaign))
     except KeyboardInterrupt:
         interrupted = True
     finally:
         display.note_seconds()
         writer.write()
     return conclude_campaign(state, order, interrupted=interrupted)
+
+
+async def _run_until_interrupted(campaign: Campaign) -> bool:
+    """Run a campaign, and return true if Ctrl-C has ended it. A second Ctrl-C changes nothing."""
+    task = asyncio.current_task()
+    assert task is not None
+    interrupted = False
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    # Without handlers for signals, as on Windows, `asyncio.run` raises KeyboardInterrupt.
+    with suppress(NotImplementedError):
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+    try:
+        await campaign.run()
+    except asyncio.CancelledError:
+        if not interrupted:
+            raise
+    return interrupted
 
 
 class Display:

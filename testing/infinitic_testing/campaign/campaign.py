@@ -116,7 +116,9 @@ class Campaign:
             await repeating
         finally:
             for task in (*working, repeating):
-                task.cancel()
+                # A second time, it would interrupt the end of a process.
+                if not task.cancelling():
+                    task.cancel()
             await asyncio.gather(*working, repeating, return_exceptions=True)
         return self.state
 
