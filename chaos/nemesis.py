@@ -25,7 +25,7 @@ STOPPING = 20
 
 
 REST = 10.0
-"""Seconds for which a server that was healed is left alone."""
+"""Seconds for which a server that was healed is left alone, by default."""
 
 
 class Nemesis:
@@ -40,10 +40,17 @@ class Nemesis:
         workers: all workers.
         clients: all clients.
         tell: is called with a line for people for each thing that is done.
+        rest: seconds for which a server that was healed is left alone.
     """
 
     def __init__(
-        self, stage: Stage, workers: Sequence[Program], clients: Sequence[Program], tell: Callable[[str], None]
+        self,
+        stage: Stage,
+        workers: Sequence[Program],
+        clients: Sequence[Program],
+        tell: Callable[[str], None],
+        *,
+        rest: float = REST,
     ) -> None:
         self.done: Counter[str] = Counter()
         self.restarted = 0
@@ -51,8 +58,9 @@ class Nemesis:
         self._workers = workers
         self._clients = clients
         self._tell = tell
-        self._broker = _Target()
-        self._database = _Target()
+        self._begun = set[str]()
+        self._broker = _Target(rest)
+        self._database = _Target(rest)
 
     @staticmethod
     def list_kinds(stage: Stage, wanted: Sequence[str]) -> list[str]:
@@ -102,10 +110,12 @@ class Nemesis:
                 return await program.harm(number, away=act.seconds, patience=DRAIN_PATIENCE)
             case (verb, _, what):
                 target = self._broker if what.startswith("broker") else self._database
-                # While it still suffers, only what was never done waits for its turn.
-                if target.suffers() and self.done[act.kind]:
+                # While it still suffers, only what was never begun waits for its turn.
+                if target.suffers() and act.kind in self._begun:
                     return False
+                self._begun.add(act.kind)
                 async with target.turn:
+                    await target.wait_rested()
                     await self._harm_server(verb, what, act.seconds)
                     target.healed_at = asyncio.get_running_loop().time()
                 return True
@@ -159,12 +169,20 @@ class _Target:
     Attributes:
         turn: is held while something is done to it.
         healed_at: when it was healed last, by the clock of the loop.
+
+    Args:
+        rest: seconds for which it works before something is done to it again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rest: float) -> None:
         self.turn = asyncio.Lock()
-        self.healed_at = -REST
+        self.healed_at = -rest
+        self._rest = rest
 
     def suffers(self) -> bool:
         """True while something is done to it, and for a while afterwards: work must go on, too."""
-        return self.turn.locked() or asyncio.get_running_loop().time() < self.healed_at + REST
+        return self.turn.locked() or asyncio.get_running_loop().time() < self.healed_at + self._rest
+
+    async def wait_rested(self) -> None:
+        """Return when it has worked for a while since it was healed last."""
+        await asyncio.sleep(self.healed_at + self._rest - asyncio.get_running_loop().time())

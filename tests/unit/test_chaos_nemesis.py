@@ -10,6 +10,8 @@ from chaos.plan import KINDS, Act
 from chaos.servers import PrivatePulsar, ServerFailed
 from chaos.stage import Stage
 
+REST = 0.5
+
 
 class NotingBroker(PrivatePulsar):
     """Notes what is done to it.
@@ -41,7 +43,7 @@ class BareStage(Stage):
 
 def perform(broker: NotingBroker, *plan: Act, heal: bool = False) -> tuple[Nemesis, list[str]]:
     told = list[str]()
-    nemesis = Nemesis(BareStage(broker), [], [], told.append)
+    nemesis = Nemesis(BareStage(broker), [], [], told.append, rest=REST)
 
     async def play() -> None:
         await nemesis.perform(plan)
@@ -57,8 +59,8 @@ def test_a_server_that_suffers_is_left_alone_but_for_what_was_never_done() -> No
     plan = (
         Act(0.0, "kill-broker", 0, 0.1),
         Act(0.05, "stop-broker", 0, 0.1),
-        Act(0.25, "kill-broker", 0, 0.0),
-        Act(0.30, "stop-broker", 0, 0.0),
+        Act(0.10, "kill-broker", 0, 0.0),
+        Act(0.15, "kill-broker", 0, 0.0),
     )
     nemesis, told = perform(broker, *plan)
     assert broker.verbs == ["kill", "start", "stop", "start"]
