@@ -24,6 +24,7 @@ CATALOG: Mapping[str, str] = MappingProxyType(
         "forgotten-attempts": "attempts are counted again from 1 (profile pulsar)",
         "given-back": "many messages that were acknowledged long ago come again (profile pulsar)",
         "inexact-delays": "a delayed message comes a little early or late",
+        "timer-herds": "delayed messages are held for a while, and then come all at once",
         "lost-sessions": "the broker takes a living consumer for dead",
         "back-pressure": "the broker takes no messages for a while",
         "starvation": "the messages of some keys are delivered last",

@@ -25,7 +25,13 @@ from infinitic_testing.network.sides import HasConnections, Path, Server, run_fa
 from infinitic_testing.network.transport import NetworkTransport
 from infinitic_testing.network.witness import Witness
 from infinitic_testing.observing import Observer
-from infinitic_transports.memory import DEFAULT_MAX_PAYLOAD, InMemoryTransport, PulsarLikeBroker, make_broker
+from infinitic_transports.memory import (
+    DEFAULT_MAX_PAYLOAD,
+    InMemoryTransport,
+    PulsarLikeBroker,
+    SeededBroker,
+    make_broker,
+)
 
 CLIENT = "client"
 """Who a user's client is, for observers."""
@@ -53,10 +59,10 @@ class Network:
     """One broker, one database, and all the ways to them.
 
     The network draws by itself, at each call: slow and lost calls, duplicates, early redeliveries,
-    late messages, conflicts, partitions, back-pressure and starvation. What concerns a whole server
-    or process is done by verbs: `restart_broker`, `cut_broker`, `cut_storage`, `partition`,
-    `lose_session` and `give_back`. A verb acts now, whatever the plan says, and does not count:
-    whoever draws such a fault counts it, see `FaultPlan.fires`.
+    late messages, timer herds, conflicts, partitions, back-pressure and starvation. What concerns a
+    whole server or process is done by verbs: `restart_broker`, `cut_broker`, `cut_storage`,
+    `partition`, `lose_session` and `give_back`. A verb acts now, whatever the plan says, and does
+    not count: whoever draws such a fault counts it, see `FaultPlan.fires`.
 
     Attributes:
         broker: the in-memory broker, without any way before it.
@@ -233,6 +239,8 @@ class Network:
     def heal(self) -> None:
         """Make everything reachable, and all sessions sound, now."""
         self._broker_choices.feed()
+        if isinstance(self.broker, SeededBroker):
+            self.broker.hold_delayed(0.0)
         paths = [path.own for both in self._paths.values() for path in both]
         for server in (self._broker_side, self._storage_side, self._intake, *paths):
             server.come_up()
@@ -252,7 +260,7 @@ class Network:
             contend=self._contend,
         )
         inner = InMemoryTransport(self.broker, clock=self.clock)
-        return NetworkTransport(inner, link, self._duplicate, groups_acks=self.profile == "pulsar")
+        return NetworkTransport(inner, link, self._after_publish, groups_acks=self.profile == "pulsar")
 
     def _connect_storage(self, who: str, fates: Fates, process: HasConnections | None = None) -> Storage:
         link = Link(who, self._find_paths(who)[1], fates, self._witness.notify, process=process, contend=self._contend)
@@ -284,11 +292,16 @@ class Network:
                     seconds = self._choices.between("session/held", 0.0, _LONGEST_CONFLICT)
                     consumer.lose(seconds, rejoins=True)
 
-    def _duplicate(self, topic: Topic, messages: Sequence[Message]) -> None:
+    def _after_publish(self, topic: Topic, messages: Sequence[Message]) -> None:
+        """Draw what the broker does with messages that it has just accepted."""
         if messages and self._plan.fires("duplicates"):
             message = messages[self._choices.pick("duplicates/which", len(messages))]
             seconds = self._choices.between("duplicates/after", 0.0, _LATEST_DUPLICATE)
             run_far(seconds, partial(self._publish_again, topic, message))
+        if isinstance(self.broker, SeededBroker) and any(each.deliver_at is not None for each in messages):
+            held = self._faulty.draw_window("timer-herds")
+            if held is not None:
+                self.broker.hold_delayed(self.clock.now() + held)
 
     def _publish_again(self, topic: Topic, message: Message) -> None:
         # The topic of a client that has left no longer exists.

@@ -8,6 +8,7 @@ from infinitic_transports.memory.broker import DEFAULT_MAX_PAYLOAD as DEFAULT_MA
 from infinitic_transports.memory.choice import Choose as Choose
 from infinitic_transports.memory.profiles import (
     PulsarLikeBroker as PulsarLikeBroker,
+    SeededBroker as SeededBroker,
     make_broker as make_broker,
 )
 from infinitic_transports.memory.subscription import BrokerConsumer as BrokerConsumer

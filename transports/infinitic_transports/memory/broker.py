@@ -322,7 +322,7 @@ class Broker:
         return at_once
 
     def _announce(self) -> None:
-        due = self._delays.find_next_due()
+        due = self.find_next_due()
         if due is not None and self.alarm is not None:
             self.alarm(due)
 

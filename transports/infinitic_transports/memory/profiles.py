@@ -21,6 +21,31 @@ class SeededBroker(Broker):
 
     lateness: ClassVar[tuple[float, ...]] = (0.0, 0.001, 0.1, 1.0, 5.0)
 
+    _held_until = 0.0
+
+    def hold_delayed(self, until: float) -> None:
+        """Let no delayed message join its queue before a time. Then all that are due join at once.
+
+        Args:
+            until: seconds since the Unix epoch.
+        """
+        self._held_until = until
+        if until <= self._time:
+            self._delays.release(self._time)
+        # The next one is due at another time now.
+        self._announce()
+
+    def find_next_due(self) -> float | None:
+        """When `due` has to be called next; None if no message is delayed."""
+        due = super().find_next_due()
+        return None if due is None else max(due, self._held_until)
+
+    def _advance(self, now: float) -> float:
+        if now >= self._held_until:
+            return super()._advance(now)
+        self._time = max(self._time, now)
+        return self._time
+
 
 class PulsarLikeBroker(SeededBroker):
     """A broker that does what Pulsar does, as an engine above the adapter for Pulsar sees it.
