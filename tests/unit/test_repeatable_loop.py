@@ -156,7 +156,8 @@ def test_what_one_step_makes_ready_runs_in_the_order_of_creation() -> None:
     assert strays == list(range(100, 120))
 
 
-def test_sets_of_tasks_are_walked_in_the_same_order_each_time() -> None:
+@pytest.mark.parametrize("trace", [False, True])
+def test_sets_of_tasks_are_walked_in_the_same_order_each_time(trace: bool) -> None:
     orders = list[list[str]]()
     for junk in (0, 7, 500):
         held = [bytearray(100 + each) for each in range(junk)]
@@ -166,7 +167,7 @@ def test_sets_of_tasks_are_walked_in_the_same_order_each_time() -> None:
             done, _ = await asyncio.wait(tasks)
             orders.append([task.get_name() for task in done])
 
-        play(main)
+        run(main(), trace=trace)
         del held
     assert orders[0] == orders[1] == orders[2]
 

@@ -46,7 +46,7 @@ class Owner:
     """The owner of a callback.
 
     Attributes:
-        number: the number of the task, in the order of creation, from 1.
+        number: the number of the task. Later tasks have higher ones.
         process: the process of the task. None: it is in none.
         mark: both numbers in one, for traces.
     """

@@ -11,6 +11,9 @@ from typing import Any
 from infinitic_testing.loop.owners import OWNER, Holder, Owner, find_context, find_process
 from infinitic_testing.loop.tasks import OrderedWeakSet, read_number
 
+# Tasks are numbered from here until `restart_numbers`.
+_FIRST_NUMBER = -(2**30)
+
 
 class Residents:
     """The tasks and processes of one loop.
@@ -23,7 +26,7 @@ class Residents:
     def __init__(self) -> None:
         self.tasks: OrderedWeakSet[asyncio.Task[Any]] = OrderedWeakSet()
         self.processes: list[Holder] = []
-        self._numbers = count(1)
+        self._numbers = count(_FIRST_NUMBER)
 
     def adopt(self, process: Holder) -> None:
         """Add a process, and give it its number."""
@@ -33,6 +36,14 @@ class Residents:
     def list_killed(self) -> list[Holder]:
         """List the processes that were killed."""
         return [process for process in self.processes if not process.is_alive]
+
+    def restart_numbers(self) -> None:
+        """Number the tasks from 1 on. Earlier ones have numbers below, however many there are."""
+        self._numbers = count(1)
+
+    def make_owner(self, process: Holder | None) -> Owner:
+        """Number a new task of a process, or of none."""
+        return Owner(next(self._numbers), process)
 
     def own_context(self, context: Context, process: Holder | None) -> Owner:
         """Make a new task the owner of a context.
@@ -44,7 +55,7 @@ class Residents:
         Returns:
             Number and process of the task.
         """
-        owner = Owner(next(self._numbers), process)
+        owner = self.make_owner(process)
         context.run(OWNER.set, owner)
         return owner
 

@@ -162,8 +162,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def create_task(self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], **options: Any) -> asyncio.Task[T]:
         """Do as asyncio does, and remember the task in order of creation."""
         step = cast("Coroutine[Any, Any, T]", coro)
+        task: asyncio.Task[T]
         if not self._is_careful:
-            task = super().create_task(step, **options)
+            if self.get_task_factory() is None:
+                self._check_closed()
+                task = NumberedTask(step, self._residents.make_owner(None), loop=self, **options)
+            else:
+                task = super().create_task(step, **options)
             self._residents.tasks[task] = None
             return task
         context: Context | None = options.pop("context", None)
@@ -192,8 +197,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def make_repeatable(self, choices: Choices | None, *, trace: bool = True) -> None:
         """Put all that happens from now on into an order that depends on nothing but `choices`.
 
-        Callbacks that a step makes ready are sorted, and tasks are hashed by their number. Do this
-        before the tasks are made. Garbage is collected at fixed steps until the loop is closed.
+        Callbacks that a step makes ready are sorted by the number of their task. Do this before the
+        tasks are made. Garbage is collected at fixed steps until the loop is closed.
 
         Args:
             choices: chooses which of the callbacks that can run is next. None: the oldest.
@@ -201,6 +206,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """
         if self._garbage is None:
             self._garbage = SteadyCollector()
+            self._residents.restart_numbers()
         self._is_careful = True
         self._stepping.choices = choices
         self._stepping.is_canonical = True
