@@ -62,6 +62,7 @@ class Runner:
         """
         __tracebackhide__ = True
         loop, host = self._start()
+        self._let_host_take_turn(loop, host)
         self._task = task = asyncio.ensure_future(awaitable, loop=loop)
         if host.done():
             # The worker died while another part of the test ran.
@@ -113,6 +114,10 @@ class Runner:
         try:
             try:
                 if host is not None and not host.done():
+                    if self._task is not None and not self._task.done():
+                        # Interrupted in the middle of a test.
+                        self._task.cancel()
+                    self._let_host_take_turn(loop, host)
                     self._end_host()
                     loop.run_until_complete(host)
             finally:
@@ -124,13 +129,21 @@ class Runner:
                 self.trace_digest = loop.trace_digest()
             loop.close()
 
+    def _let_host_take_turn(self, loop: VirtualLoop, host: asyncio.Task[None]) -> None:
+        """Run until the host has taken the last turn.
+
+        A short part of a test may end before the host runs: in a loop with choices, any order may
+        come.
+        """
+        while self._turn is not None and self._turn.done() and not host.done():
+            loop.run_until_complete(asyncio.sleep(0))
+
     def _end_host(self) -> None:
+        if self._host is None or self._host.done():
+            # It has ended by itself: it raises its error.
+            return
         assert self._turn is not None
-        if self._turn.done():
-            # Interrupted in the middle of a test.
-            assert self._host is not None
-            self._host.cancel()
-        elif self._failed:
+        if self._failed:
             self._turn.set_exception(_TestFailed())
         else:
             self._turn.set_result(None)

@@ -8,6 +8,8 @@ runs must return the same. The first seed that fails ends the test. Its run is m
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import inspect
 import logging
 import time
@@ -41,6 +43,14 @@ MOST_SHOWN = 2_000
 
 MOST_SECONDS = 60.0
 """How long a failing run is made small, in real seconds."""
+
+
+RUNS_PER_COLLECTION = 20
+"""After so many runs, what is left of them in memory is collected."""
+
+
+FAILURES = (Exception, asyncio.CancelledError, pytest.fail.Exception)
+"""What a test may fail with. Others end the session, or skip the test."""
 
 
 class SeedFound(msgspec.Struct, frozen=True):
@@ -88,6 +98,7 @@ class SeededTest:
         self._function = function
         self._on_plain = on_plain
         self._is_set_up = True
+        self._plays = 0
         self._is_plain_done = False
         # What the run without faults has returned.
         self._expected: object = None
@@ -162,9 +173,13 @@ class SeededTest:
         """Run the test once, with its fixtures before and after."""
         ending = _RunEnd()
         _forget_log()
+        self._plays += 1
+        if self._plays % RUNS_PER_COLLECTION == 0:
+            # While a simulation runs, the collector leaves alone what was there before.
+            gc.collect()
         try:
             self._run_once(run, names, ending)
-        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 (it is shown in the end)
+        except FAILURES as error:
             ending.error = error
             self._state.sections.clear()
             if ending.simulation is not None:
@@ -172,7 +187,7 @@ class SeededTest:
             for step in (self._fixtures.tear_down, ending.close):
                 try:
                     step()
-                except (Exception, pytest.fail.Exception) as another:  # noqa: BLE001 (as above)
+                except FAILURES as another:
                     if another is not error:
                         error.add_note(f"While the run was cleaned up: {type(another).__name__}: {another}")
         return _DoneRun(self._make_report(run, ending), ending.error, ending.outcome, ending.simulation)
