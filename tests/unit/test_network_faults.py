@@ -271,8 +271,6 @@ def test_delayed_messages_are_held_and_then_come_all_at_once(healed: bool) -> No
         network, plan, process = make_faulty("timer-herds")
         transport = await prepare(network, process)
         consumer = await transport.subscribe(SHARED, "main", 10)
-        # It is drawn half as often as its rate says.
-        plan.rates["timer-herds"] = 2.0
         now = network.clock.now()
         herd = [Message(str(number), "k", b"", {}, now + 0.1 + 0.01 * number) for number in range(5)]
         await transport.publish(SHARED, herd)

@@ -179,13 +179,14 @@ class Fates:
         """
         return self._choices.between("ack/grouping", 0.0, longest)
 
-    def draw_window(self, name: str) -> float | None:
+    def draw_window(self, name: str, *, factor: float) -> float | None:
         """Draw the seconds of a state of the broker that begins now. None: it does not begin.
 
         Args:
             name: of the fault.
+            factor: how much more often than its rate; below 1.0 less often.
         """
-        if not self._plan.fires(name, factor=0.5):
+        if not self._plan.fires(name, factor=factor):
             return None
         return self._choices.between(f"window/{name}", *_WINDOW)
 

@@ -143,7 +143,7 @@ class Link(Interceptor):
 
     def _is_blocked(self, intake: Server) -> bool:
         if intake.is_up:
-            seconds = self.fates.draw_window("back-pressure")
+            seconds = self.fates.draw_window("back-pressure", factor=0.5)
             if seconds is not None:
                 intake.cut(seconds)
         return not intake.is_up

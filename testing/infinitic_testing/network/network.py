@@ -299,7 +299,7 @@ class Network:
             seconds = self._choices.between("duplicates/after", 0.0, _LATEST_DUPLICATE)
             run_far(seconds, partial(self._publish_again, topic, message))
         if isinstance(self.broker, SeededBroker) and any(each.deliver_at is not None for each in messages):
-            held = self._faulty.draw_window("timer-herds")
+            held = self._faulty.draw_window("timer-herds", factor=3.0)
             if held is not None:
                 self.broker.hold_delayed(self.clock.now() + held)
 
