@@ -73,13 +73,17 @@ async def simulate_signals_before_start(sim: Simulation) -> object:
     """Signals come to an instance that does not exist yet. They wait for its start."""
     sim.add_workflow(Reader, NewReader, retention=KEPT)
     topic = topics.workflow_engine("Reader")
+    await sim.transport.declare([topic])
     for number, seconds in enumerate((0.0, 0.01, 0.2, 1.0)):
         handle = sim.client.get_handle(Reader.read, f"reader-{number}")
         letters = sim.client.get_workflow_by_id(Reader, handle.workflow_id).letters
-        await asyncio.gather(*(letters.send(each) for each in range(3)))
+        sending = asyncio.gather(*(letters.send(each) for each in range(3)))
+        # Signals wait eight seconds for a start. One of them may take longer on its way.
+        await asyncio.wait([sending], timeout=3.0)
         await sim.sleep(seconds)
         start = engine.Start(made_at=sim.clock.now(), method="read", arguments=Raw(b"[3]"))
         await sim.transport.publish(topic, [Message(handle.workflow_id, handle.workflow_id, engine.encode(start))])
+        await sending
     readers = [sim.client.get_handle(Reader.read, f"reader-{number}") for number in range(4)]
     return [sorted(await each.result()) for each in readers]
 
