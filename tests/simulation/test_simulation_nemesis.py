@@ -9,7 +9,9 @@ from typing import cast
 import pytest
 
 from infinitic import Channel, ExponentialBackoff, Workflow, task, workflow
+from infinitic.storage import Query
 from infinitic_testing.cluster.actions import ACTIONS
+from infinitic_testing.cluster.actions.messages import SENDER
 from infinitic_testing.faults.plan import Phase
 from infinitic_testing.loop import VirtualLoop
 from infinitic_testing.simulation import Simulation
@@ -150,3 +152,15 @@ def test_bad_messages_become_dead_letters_and_nothing_else() -> None:
         stats.backlog for topic, subs in overview.items() if topic.startswith("dlq:") for stats in subs.values()
     )
     assert letters <= len(sim.cluster.nemesis.injected)
+
+
+def test_old_messages_come_again_after_everything_was_purged() -> None:
+    """S13. Nothing comes to life: the rules of the run would say so."""
+
+    def happened(sim: Simulation) -> bool:
+        entries = sim.cluster.log.entries()
+        purged = [number for number, entry in enumerate(entries) if entry.what == "purged"]
+        return bool(purged) and any(entry.who == SENDER for entry in entries[purged[-1] :])
+
+    sim = play_until("late-messages", happened)
+    assert not sim.cluster.database.find(Query()).found
