@@ -194,6 +194,15 @@ class TestOwn:
     async def test_own_simulation(self, sim): ...
 
 
+class TestNotOurs:
+    @pytest.fixture
+    def sim(self):
+        from infinitic_testing.simulation import Simulation
+        return Simulation()
+
+    async def test_not_ours(self, sim): ...
+
+
 @pytest.mark.xfail(strict=True)
 async def test_expected(sim):
     assert sim.options["seed"] < 4
@@ -202,13 +211,15 @@ async def test_expected(sim):
 
 def test_a_failing_seed_is_explained(tmp_path: Path) -> None:
     output = run_pytest(tmp_path, [FAILING], ["-o", "addopts=-p no:randomly"])
-    assert re.search(r"= 8 failed, 1 xfailed in", output), output
+    assert re.search(r"= 9 failed, 1 xfailed in", output), output
 
     def find_line(mark: str) -> int:
         return next(number for number, line in enumerate(FAILING.splitlines(), 1) if line.endswith(f"# {mark}"))
 
     def find_report(name: str) -> str:
-        found = re.search(rf"(?s)\n_+ (TestOwn\.)?{name} _+\n(.*?)(?=\n_+ \S+ _+\n|\n=+ short test)", output)
+        found = re.search(
+            rf"(?s)\n_+ (Test\w+\.)?{name} _+\n(.*?)(?=\n_+ \S+ _+\n|\n=+ short test|\ninfinitic: \d+ test)", output
+        )
         assert found is not None, output
         return found[2]
 
@@ -236,6 +247,7 @@ def test_a_failing_seed_is_explained(tmp_path: Path) -> None:
     assert "test_set_up fails under seed 3" in find_report("test_set_up")
     assert "did not come again" in find_report("test_comes_once")
     assert "makes a simulation of its own" in find_report("test_own_simulation")
+    assert "makes a simulation of its own" in find_report("test_not_ours")
     ours = [line for line in output.splitlines() if re.match(r"\S*/(infinitic\w*|asyncio)/\S+\.py:\d+", line)]
     assert ours == []
 

@@ -14,7 +14,7 @@ from infinitic_testing.kept_instances import make_file_name
 from infinitic_testing.pytest_plugin.item_state import GIVEN, ItemState
 from infinitic_testing.pytest_plugin.options import find_path
 from infinitic_testing.pytest_plugin.reporting import describe_seed_found
-from infinitic_testing.pytest_plugin.seeds import SeededTest, show_workflows
+from infinitic_testing.pytest_plugin.seeds import NO_SEEDS, SeededTest, show_workflows
 from infinitic_testing.pytest_plugin.summary import note_seeds
 from infinitic_testing.pytest_plugin.tracing import write_run
 from infinitic_testing.runner import Runner
@@ -44,7 +44,11 @@ def wrap_test(state: ItemState, simulation: Simulation, function: Callable[..., 
         function: its coroutine function.
     """
     if state.options.seeds is not None:
-        return _wrap_seeds(state, function)
+        if state.run is not None:
+            return _wrap_seeds(state, function)
+        if any("seeds" in mark.kwargs for mark in state.item.iter_markers("infinitic")):
+            return _refuse_seeds
+        # The command line asks for seeds: what cannot have them runs once.
     runner = state.find_runner(simulation)
 
     @functools.wraps(function)
@@ -110,6 +114,10 @@ def wrap_examples(state: ItemState, function: Callable[..., Any]) -> Call:
                 write_run(state.item, "an example", simulation, None)
 
     return run
+
+
+def _refuse_seeds(**kwargs: Any) -> None:
+    pytest.fail(NO_SEEDS, pytrace=False)
 
 
 def _wrap_seeds(state: ItemState, function: Callable[..., Any]) -> Call:

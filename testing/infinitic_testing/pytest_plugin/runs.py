@@ -53,7 +53,7 @@ def make_simulation(options: TestOptions, run: RunOptions) -> Simulation:
 
     if run.seed is None:
         # Without choices: also what the test itself draws is plain.
-        return Simulation(codec=options.codec, only=())
+        return Simulation(cache_size=options.cache_size, codec=options.codec, only=())
     return Simulation(
         seed=run.seed,
         faults=options.faults,

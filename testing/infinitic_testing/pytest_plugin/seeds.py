@@ -45,6 +45,12 @@ MOST_SECONDS = 60.0
 """How long a failing run is made small, in real seconds."""
 
 
+NO_SEEDS = (
+    "The fixture `sim` of this test makes a simulation of its own, which has not the seed of the run. "
+    "Take the `sim` of the plugin, or remove the seeds"
+)
+"""Why a test cannot run under seeds."""
+
 RUNS_PER_COLLECTION = 20
 """After so many runs, what is left of them in memory is collected."""
 
@@ -219,11 +225,7 @@ class SeededTest:
         self._is_set_up = False
         simulation: Any = self._item.funcargs["sim"]
         if run.seed is not None and simulation.options["seed"] != run.seed:
-            pytest.fail(
-                "The fixture `sim` of this test makes a simulation of its own, which has not the seed of the run. "
-                "Take the `sim` of the plugin, or remove the seeds",
-                pytrace=False,
-            )
+            pytest.fail(NO_SEEDS, pytrace=False)
         ending.simulation = simulation
         ending.runner = self._state.find_runner(simulation)
         result = self._function(**{name: self._item.funcargs[name] for name in names})
