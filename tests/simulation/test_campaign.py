@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from infinitic_testing.campaign.functions import find_function
 from infinitic_testing.campaign.order import CampaignOrder, make_order
 from infinitic_testing.campaign.outcomes import show_outcome
 
+ROOT = Path(__file__).parents[2]
+PATHS = {"PYTHONPATH": os.pathsep.join(sys.path)}
 PLAIN = Setting(faults="none")
 
 PLANTED = """
@@ -192,3 +197,26 @@ def test_a_run_without_an_end_is_ended_and_explained(folder: Path) -> None:
 def test_outcomes_are_shown_alike_in_every_process() -> None:
     shown = show_outcome([{"b", "a", "c"}, object(), {"z": 1, "y": (1, 2)}])
     assert shown == "[{'a', 'b', 'c'}, <object object>, {'z': 1, 'y': (1, 2)}]"
+
+
+COUNT_OBJECTS = """
+import gc, logging
+from infinitic_testing.campaign import run_seed
+from infinitic_testing.loop.garbage import RUNS_TO_COLLECT
+from tests.simulation.scenarios.basics import simulate_one_by_one
+
+logging.getLogger().addHandler(logging.NullHandler())
+for _ in range(3):
+    for seed in range(RUNS_TO_COLLECT):
+        assert run_seed(simulate_one_by_one, seed).failure is None
+    print(len(gc.get_objects()))
+"""
+
+
+def test_many_runs_hold_no_more_memory_than_a_few() -> None:
+    """What runs leave is collected, though the collector is off while they run."""
+    # pytest would keep what they log.
+    command = [sys.executable, "-c", COUNT_OBJECTS]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env={**os.environ, **PATHS})
+    first, *_, last = map(int, done.stdout.split())
+    assert last < 1.3 * first

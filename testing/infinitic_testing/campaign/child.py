@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import gc
 import logging
 import os
 import random
@@ -86,6 +87,9 @@ class Answering:
         """Do what is asked, and tell what came of it."""
         try:
             function = find_function(request.function)
+            # What was imported stays. Not to look at it again makes it cheap to collect garbage.
+            gc.collect()
+            gc.freeze()
             match request:
                 case RunSeeds():
                     for seed in request.seeds:
@@ -104,6 +108,8 @@ class Answering:
         yield RequestDone()
 
     def _run(self, function: SimFunction, seed: int, request: RunSeeds) -> SeedReport:
+        # Nothing of the run before may come to its end in the middle of this one.
+        gc.collect()
         # Code that never waits would hold this process for ever.
         faulthandler.dump_traceback_later(self._seed_seconds, exit=True)
         recorder = self._recorder if self._watch_one_in and self._runs % self._watch_one_in == 0 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Collection
 
 from msgspec.structs import replace
@@ -52,6 +53,8 @@ def shrink_seed(
 
     def fails(only: frozenset[Key]) -> Collection[Key] | None:
         nonlocal best
+        # Nothing of the run before may come to its end in the middle of this one.
+        gc.collect()
         report = run_seed(function, seed, replace(setting, only=only), name=name)
         if not failure.is_same(report.failure):
             return None
