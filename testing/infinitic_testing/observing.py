@@ -15,8 +15,8 @@ class Observer:
     Its methods do nothing: override those that you need. They must not call broker or storage in a
     way that changes something. An error that they raise ends the run.
 
-    In all of them, `who` is the name of the process that did it: "client", a worker, or "broker"
-    for what the broker does by itself.
+    In all of them, `who` is the name of the process that did it: "client", a worker, "broker" for
+    what the broker does by itself, or "simulation" for messages that a fault has sent.
     """
 
     def published(self, who: str, topic: Topic, messages: Sequence[Message]) -> None:
