@@ -63,6 +63,7 @@ OUTCOMES: dict[str, object] = {
     "dice": [10] * 4,
     "impatient_operator": [10] * 3,
     "long_life": [[f"ship {each}" for each in range(5)], [1] * 10],
+    "stalls": [13] * 3,
     "programs": None,
     **EXAMPLES,
     # Its answers may come too late, and the number of an attempt may be higher.

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from types import FrameType
 
 import msgspec
@@ -42,11 +42,13 @@ class Find(msgspec.Struct, frozen=True):
         seeds: how many runs it took. The last one has this number as its seed.
         scenario: what ran then.
         rule: what failed: the name of an invariant, or the class of the error.
+        seconds: of CPU that the last run took.
     """
 
     seeds: int
     scenario: str
     rule: str
+    seconds: float
 
 
 def choose_scenario(seed: int) -> str:
@@ -77,15 +79,17 @@ def hunt(bug: Bug, *, first: int = 0, most: int = MOST_SEEDS) -> Find | None:
     Returns:
         The run that has found it; None: it was not found.
     """
-    prepare()
     seeds = ([first] if first else []) + list(range(1, most + 1))
     for seed in seeds:
         scenario = choose_scenario(seed)
+        prepare(scenario)
+        began = process_time()
         with bug.planted():
             rule = run_one(scenario, seed)
+        seconds = round(process_time() - began, 1)
         # A run that fails without the bug, too, says nothing about the bug.
         if rule and not run_one(scenario, seed):
-            return Find(seed, scenario, rule)
+            return Find(seed, scenario, rule, seconds)
     return None
 
 
@@ -100,11 +104,10 @@ def hunt_by_name(name: str, most: int) -> tuple[str, Find | None, float]:
     return name, hunt(list_bugs()[name], most=most), perf_counter() - began
 
 
-def prepare() -> None:
-    """Run all scenarios without bugs and faults, to know their outcomes."""
-    for name, function in list_scenarios().items():
-        failure = find_plain_run(function).failure
-        assert failure is None, f"{name} fails without any bug: {failure}"
+def prepare(scenario: str) -> None:
+    """Run a scenario without bugs and faults, to know its outcome, if that was not done before."""
+    failure = find_plain_run(list_scenarios()[scenario]).failure
+    assert failure is None, f"{scenario} fails without any bug: {failure}"
 
 
 def read_finds() -> dict[str, Find]:

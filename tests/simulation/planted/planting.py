@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -24,18 +25,27 @@ HANDLERS: dict[Any, Part] = vars(TAKE)["_HANDLERS"]
 """The handlers of the engine, by the type of the input."""
 
 
+Replaced = tuple[Callable[[], object], object]
+"""A part that was replaced: reads what is there now, and what was there before."""
+
+
 class Planter:
     """Replaces parts of the product, and puts them back in the end.
+
+    Attributes:
+        replaced: what was replaced so far.
 
     Args:
         patch: remembers what was there before.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.replaced: list[Replaced] = []
         self._patch = patch
 
     def put(self, owner: object, name: str, value: object) -> None:
         """Replace an attribute of a class or module."""
+        self.replaced.append((partial(getattr, owner, name), getattr(owner, name)))
         self._patch.setattr(owner, name, value)
 
     def wrap(self, owner: object, name: str, make: Callable[[Part], Part]) -> None:
@@ -46,10 +56,11 @@ class Planter:
             name: its name there.
             make: is given the original, and returns what takes its place.
         """
-        self._patch.setattr(owner, name, make(getattr(owner, name)))
+        self.put(owner, name, make(getattr(owner, name)))
 
     def wrap_item(self, table: dict[Any, Any], key: object, make: Callable[[Part], Part]) -> None:
         """Replace a function in a table by one that is made of it."""
+        self.replaced.append((partial(table.get, key), table[key]))
         self._patch.setitem(table, key, make(table[key]))
 
 
@@ -70,11 +81,12 @@ class Bug:
     plant: Callable[[Planter], None]
 
     @contextmanager
-    def planted(self) -> Generator[None]:
-        """Have the bug in this process for the length of the block."""
+    def planted(self) -> Generator[list[Replaced]]:
+        """Have the bug in this process for the length of the block, which gets what is replaced."""
         with pytest.MonkeyPatch.context() as patch:
-            self.plant(Planter(patch))
-            yield
+            planter = Planter(patch)
+            self.plant(planter)
+            yield planter.replaced
 
 
 BUGS: dict[str, Bug] = {}

@@ -26,6 +26,7 @@ MODULES = (
     "versions",
     "purges",
     "decisions",
+    "stalls",
     "programs",
     "examples",
 )

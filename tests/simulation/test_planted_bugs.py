@@ -1,0 +1,43 @@
+"""Bugs that are planted into the product are seen, under the seeds that `make planted` has found.
+
+When code changes, a seed makes another run. So further seeds are tried if the first one fails to
+see the bug. If none does, `make planted` tells more.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.planted import list_bugs
+from tests.simulation.planted.hunting import hunt, prepare, read_finds, run_one
+
+FEW = 30
+"""Bugs that took more seeds, or more time, are left to `make planted`."""
+
+FINDS = {name: find for name, find in read_finds().items() if find.seeds <= FEW and find.seconds <= 0.5}
+
+
+@pytest.mark.parametrize("name", FINDS)
+def test_a_planted_bug_is_seen(name: str) -> None:
+    assert hunt(list_bugs()[name], first=FINDS[name].seeds, most=2 * FEW) is not None
+
+
+@pytest.mark.parametrize("name", FINDS)
+def test_without_the_bug_its_seed_passes(name: str) -> None:
+    find = FINDS[name]
+    prepare(find.scenario)
+    assert not run_one(find.scenario, find.seeds)
+
+
+def test_most_bugs_are_seen_soon() -> None:
+    assert len(FINDS) >= 30
+    assert read_finds().keys() <= list_bugs().keys()
+
+
+@pytest.mark.parametrize("name", list_bugs())
+def test_a_bug_is_removed_again(name: str) -> None:
+    bug = list_bugs()[name]
+    with bug.planted() as changed:
+        assert changed, "nothing was replaced"
+        assert all(read() is not before for read, before in changed)
+    assert all(read() is before for read, before in changed)
