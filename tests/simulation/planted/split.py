@@ -106,16 +106,3 @@ def activation_of_other_version_dropped(planter: Planter) -> None:
 
     planter.wrap(WorkflowExecutor, "_pass_on", make)
     planter.wrap(Publisher, "publish", make_publish)
-
-
-@bug(SPLIT)
-def decision_of_old_epoch_accepted(planter: Planter) -> None:
-    """A decision counts although its activation was asked for again since then."""
-
-    def make(original: Part) -> Part:
-        def decision(head: WorkflowHead, message: inputs.Decision, now: float) -> Any:
-            return original(head, replace(message, epoch=None), now)
-
-        return decision
-
-    planter.wrap_item(HANDLERS, inputs.Decision, make)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import count
 
 from infinitic import TaskFailedError, Workflow, WorkflowFailedError, workflow
 from infinitic_testing.simulation import Simulation
-from tests.simulation.scenarios.services import Office
+from tests.simulation.scenarios.services import Office, begin_draws, draw
 
 
 class OneByOne(Workflow):
@@ -16,7 +15,9 @@ class OneByOne(Workflow):
     async def run(self, steps: int) -> int:
         total = 0
         for step in range(steps):
-            total = await self.office.add(total, step)
+            # A step that was run twice has drawn two numbers. Only one of them counts.
+            drawn = self.inline(draw)
+            total += await self.office.add(drawn, step) - drawn
         return total
 
 
@@ -27,6 +28,7 @@ class OneByOneAgain(OneByOne):
 
 async def simulate_one_by_one(sim: Simulation) -> object:
     """One instance, a few tasks, one after the other."""
+    begin_draws()
     sim.add_service(Office)
     sim.add_workflow(OneByOne, OneByOneAgain)
     return await sim.client.new_workflow(OneByOne).run(5)
@@ -34,6 +36,7 @@ async def simulate_one_by_one(sim: Simulation) -> object:
 
 async def simulate_long_loop(sim: Simulation) -> object:
     """A loop of 300 steps: a history with hundreds of segments."""
+    begin_draws()
     sim.add_service(Office)
     sim.add_workflow(OneByOne, OneByOneAgain)
     return await sim.client.new_workflow(OneByOne).run(300)
@@ -41,6 +44,7 @@ async def simulate_long_loop(sim: Simulation) -> object:
 
 async def simulate_crowd(sim: Simulation) -> object:
     """Many instances at once, which share workers, topics and transactions."""
+    begin_draws()
     sim.add_service(Office)
     sim.add_workflow(OneByOne, OneByOneAgain)
     return await asyncio.gather(*(sim.client.new_workflow(OneByOne).run(steps) for steps in range(1, 25)))
@@ -100,26 +104,16 @@ class Drawing(Workflow):
     async def run(self, steps: int) -> list[int]:
         wrong = list[int]()
         for step in range(steps):
-            one, two = self.inline(_draw), self.inline(_draw)
+            one, two = self.inline(draw), self.inline(draw)
             both = await asyncio.gather(self.office.add(one, 0), self.office.add(one, two))
             if list(both) != [one, one + two]:
                 wrong.append(step)
         return wrong
 
 
-class _Draws:
-    """Numbers that workflow code draws. Each run begins with 1, so that all runs are alike."""
-
-    numbers = count(1)
-
-
-def _draw() -> int:
-    return next(_Draws.numbers)
-
-
 async def simulate_inline_draws(sim: Simulation) -> object:
     """Inline calls whose result differs each time. Returns the steps that saw two results: none."""
-    _Draws.numbers = count(1)
+    begin_draws()
     sim.add_service(Office)
     sim.add_workflow(Drawing)
     return await asyncio.gather(*(sim.client.new_workflow(Drawing).run(6) for _ in range(3)))

@@ -15,7 +15,7 @@ from infinitic import Channel, Workflow, WorkflowUnknownError, any_of, topics, w
 from infinitic.messages import engine
 from infinitic.transport import Message
 from infinitic_testing.simulation import Simulation
-from tests.simulation.scenarios.services import KEPT, Ledger, Office
+from tests.simulation.scenarios.services import KEPT, Ledger, Office, begin_draws, draw
 
 
 @workflow(replay_check="strict")
@@ -84,13 +84,15 @@ class Supervised(Workflow):
     async def run(self, steps: int) -> int:
         done = 0
         for step in range(steps):
-            done += await self.office.wait(1, 0.05 * (step % 3))
+            drawn = self.inline(draw)
+            done += 1 + await self.office.wait(drawn, 0.05 * (step % 3)) - drawn
             await asyncio.sleep(0.05)
         return done
 
 
 async def simulate_impatient_operator(sim: Simulation) -> object:
     """An operator has the code run again and again, although nothing stalls."""
+    begin_draws()
     sim.add_service(Office)
     sim.add_workflow(Supervised, retention=KEPT)
     handles = [await sim.client.dispatch(sim.client.new_workflow(Supervised).run, 10) for _ in range(3)]

@@ -11,7 +11,7 @@ from typing import Any
 
 from infinitic import Channel, TaskFailedError, Workflow, all_of, any_of
 from infinitic_testing.simulation import Simulation
-from tests.simulation.scenarios.services import KEPT, Office
+from tests.simulation.scenarios.services import KEPT, Office, begin_draws, draw
 
 Step = list[Any]
 """The name of a step, and its arguments. Some arguments are steps themselves."""
@@ -56,7 +56,8 @@ class Program(Workflow):
                 except TaskFailedError:
                     return 2
             case ["inline", value]:
-                return self.inline(_give, value)
+                drawn = self.inline(draw)
+                return int(value) + await self.office.add(drawn, 0) - drawn
             case ["together", *parts]:
                 return sum(await asyncio.gather(*(self._run_all(part) for part in parts)))
             case ["all", value, seconds]:
@@ -72,10 +73,6 @@ class Program(Workflow):
                     return int(value)
             case _:
                 raise ValueError(f"unknown step {step}")
-
-
-def _give(value: int) -> int:
-    return value
 
 
 def evaluate(steps: list[Step]) -> int:
@@ -140,6 +137,7 @@ def _draw_step(rng: random.Random, depth: int) -> Step:
 
 async def simulate_programs(sim: Simulation) -> object:
     """A few programs, each with parallel methods and signals."""
+    begin_draws()
     rng = random.Random(sim.options["seed"])
     sim.add_service(Office)
     sim.add_workflow(Program, retention=KEPT)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from infinitic import Channel, TaskFailedError, Workflow, all_of, any_of
 from infinitic_testing.simulation import Simulation
-from tests.simulation.scenarios.services import KEPT, Office
+from tests.simulation.scenarios.services import KEPT, Office, begin_draws, draw
 
 
 class Race(Workflow):
@@ -20,12 +20,15 @@ class Race(Workflow):
             first = await any_of(*runners)
             every = await all_of(*runners)
             nested = await ((runners[0] & self.dispatch(self.office.add, turn, 1)) | self.timer(timedelta(days=400)))
+            drawn = self.inline(draw)
+            first += await self.office.add(drawn, 0) - drawn
             values += [first, sum(every), len(nested) if isinstance(nested, tuple | list) else -1]
         return values
 
 
 async def simulate_races(sim: Simulation) -> object:
     """`any_of` and `all_of` over tasks of equal value, nested with a timer that is never due."""
+    begin_draws()
     sim.add_service(Office)
     sim.add_workflow(Race)
     return await sim.client.new_workflow(Race).run(8)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from itertools import count
 
 from infinitic import ExponentialBackoff, task, task_context
 
@@ -21,6 +22,20 @@ VERY_LONG = 40_000.0
 
 KEPT = timedelta(days=30)
 """The retention of workflows whose results are asked for long after their end."""
+
+
+class _Draws:
+    numbers = count(1)
+
+
+def draw() -> int:
+    """Draw a number that is another one each time. Workflows do it inline."""
+    return next(_Draws.numbers)
+
+
+def begin_draws() -> None:
+    """Begin with 1 again, so that all runs of a scenario are alike."""
+    _Draws.numbers = count(1)
 
 
 class Office:

@@ -10,7 +10,7 @@ from infinitic import Channel, Workflow, topics, workflow
 from infinitic.messages import engine
 from infinitic.transport import Message
 from infinitic_testing.simulation import Simulation
-from tests.simulation.scenarios.services import KEPT, Office
+from tests.simulation.scenarios.services import KEPT, Office, begin_draws, draw
 
 
 class Reader(Workflow):
@@ -24,7 +24,8 @@ class Reader(Workflow):
         """Run a task for each signal, while further signals come."""
         total = 0
         for _ in range(number):
-            total = await self.office.add(total, await self.letters.receive())
+            letter, drawn = await self.letters.receive(), self.inline(draw)
+            total += await self.office.add(letter, drawn) - drawn
         return total
 
 
@@ -60,6 +61,7 @@ async def simulate_flood_of_signals(sim: Simulation) -> object:
 
 async def simulate_signals_and_tasks(sim: Simulation) -> object:
     """A loop of 100 signals, with a task for each of them."""
+    begin_draws()
     sim.add_service(Office)
     sim.add_workflow(Reader, NewReader, retention=KEPT)
     handle = await sim.client.dispatch(sim.client.new_workflow(Reader).answer, 100)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from infinitic import Channel, Workflow, WorkflowCodeError, WorkflowUnknownError
 from infinitic.client.handles import WorkflowHandle
+from infinitic.storage import Flag, Query
 from infinitic_testing.simulation import Simulation
-from tests.simulation.scenarios.services import KEPT, Office, wait_for
+from tests.simulation.scenarios.services import KEPT, Office
 
 
 class Reckless(Workflow):
@@ -43,7 +44,8 @@ async def simulate_stalls(sim: Simulation) -> object:
         for _ in range(6):
             await sim.client.get_workflow_by_id(Reckless, handle.workflow_id).orders.send(2)
     ids = {handle.workflow_id for handle in handles}
-    await wait_for(lambda: ids <= sim.system.stalled.keys())
+    while {found.key.id for found in (await sim.storage.states.find(Query(flag=Flag.STALLED))).found} != ids:
+        await sim.sleep(0.5)
     Reckless.is_repaired = True
     return await asyncio.gather(*(_resume(sim, handle) for handle in handles))
 

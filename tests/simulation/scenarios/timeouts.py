@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from infinitic import TaskTimedOutError, Workflow
 from infinitic_testing.simulation import Simulation
-from tests.simulation.scenarios.services import VERY_LONG, Office
+from tests.simulation.scenarios.services import VERY_LONG, Office, begin_draws, draw
 
 
 class Patient(Workflow):
@@ -83,12 +83,15 @@ class Alarm(Workflow):
     office = Workflow.new_service(Office)
 
     async def run(self, number: int, due: datetime) -> int:
+        drawn = self.inline(draw)
         await self.timer(due)
+        number += await self.office.add(drawn, 0) - drawn
         return await self.office.add(number, 0)
 
 
 async def simulate_timer_herd(sim: Simulation) -> object:
     """The timers of many instances are due at once."""
+    begin_draws()
     sim.add_service(Office)
     sim.add_workflow(Alarm)
     due = sim.now + timedelta(seconds=5)

@@ -6,7 +6,7 @@ import asyncio
 
 from infinitic import Channel, Workflow, workflow
 from infinitic_testing.simulation import Simulation
-from tests.simulation.scenarios.services import KEPT, Office
+from tests.simulation.scenarios.services import KEPT, Office, begin_draws, draw
 
 
 @workflow(name="Tariff")
@@ -17,7 +17,8 @@ class TariffOne(Workflow):
     async def sell(self, number: int) -> list[int]:
         prices = list[int]()
         for _ in range(number):
-            prices.append(await self.office.add(await self.orders.receive(), 10))
+            drawn = self.inline(draw)
+            prices.append(await self.office.add(await self.orders.receive() + 10, drawn) - drawn)
         return prices
 
 
@@ -34,6 +35,7 @@ class TariffTwo(TariffOne):
 
 async def simulate_versions(sim: Simulation) -> object:
     """Both versions give the same prices by different commands. An instance keeps its version."""
+    begin_draws()
     sim.add_service(Office)
     sim.add_workflow(TariffOne, TariffTwo, retention=KEPT)
     handles = [await sim.client.dispatch(sim.client.new_workflow(TariffOne).sell, 5) for _ in range(6)]
