@@ -23,7 +23,7 @@ MOST_SEEDS = 200
 
 SETTING = Setting(faults="all")
 
-LONGEST_SECONDS = 20.0
+LONGEST_SECONDS = 6.0
 """Seconds of CPU that a run may take. Some bugs make runs that never end."""
 
 NO_END = "the run ends"
