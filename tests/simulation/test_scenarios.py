@@ -41,6 +41,7 @@ OUTCOMES: dict[str, object] = {
     "attempt_timeouts": [[1, 2, 10, 11, 12, 13, 14]] * 3,
     "total_timeouts": [TIMED_OUT] * 3,
     "timers": [True] * 24,
+    "metronomes": [0] * 4,
     "timer_herd": list(range(40)),
     "locks": [list(range(12)), True, 100 + sum(range(12))],
     "queues": [[2 * each for each in range(20)], [5] * 4],

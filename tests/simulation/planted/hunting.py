@@ -68,20 +68,21 @@ def run_one(scenario: str, seed: int) -> str:
     return "" if failure is None else failure.rule or failure.error
 
 
-def hunt(bug: Bug, *, first: int = 0, most: int = MOST_SEEDS) -> Find | None:
+def hunt(bug: Bug, *, first: Find | None = None, most: int = MOST_SEEDS) -> Find | None:
     """Look for a bug, from seed 1 on.
 
     Args:
         bug: is planted for each run.
-        first: a seed that is tried before all others; 0: none.
+        first: a run that is tried before all others; None: there is no such run.
         most: how many seeds are tried.
 
     Returns:
         The run that has found it; None: it was not found.
     """
-    seeds = ([first] if first else []) + list(range(1, most + 1))
-    for seed in seeds:
-        scenario = choose_scenario(seed)
+    tries = [(seed, choose_scenario(seed)) for seed in range(1, most + 1)]
+    if first is not None:
+        tries.insert(0, (first.seeds, first.scenario))
+    for seed, scenario in tries:
         prepare(scenario)
         began = process_time()
         with bug.planted():

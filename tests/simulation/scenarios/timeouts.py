@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from infinitic import TaskTimedOutError, Workflow
 from infinitic_testing.simulation import Simulation
-from tests.simulation.scenarios.services import VERY_LONG, Office, begin_draws, draw
+from tests.simulation.scenarios.services import KEPT, VERY_LONG, Office, begin_draws, draw
 
 
 class Patient(Workflow):
@@ -96,3 +96,18 @@ async def simulate_timer_herd(sim: Simulation) -> object:
     sim.add_workflow(Alarm)
     due = sim.now + timedelta(seconds=5)
     return await asyncio.gather(*(sim.client.new_workflow(Alarm).run(number, due) for number in range(40)))
+
+
+class Metronome(Workflow):
+    async def run(self, beats: int) -> int:
+        early = 0
+        for beat in range(beats):
+            due = await self.timer(timedelta(seconds=0.4 + 0.3 * (beat % 4)))
+            early += due > self.now()
+        return early
+
+
+async def simulate_metronomes(sim: Simulation) -> object:
+    """One timer after the other, all the time: some wakes meet a clock that is wrong."""
+    sim.add_workflow(Metronome, retention=KEPT)
+    return await asyncio.gather(*(sim.client.new_workflow(Metronome).run(50) for _ in range(4)))

@@ -1,0 +1,27 @@
+"""Seeds under which campaigns have found a mistake in the product. They must pass for ever.
+
+A change of the code changes the run of a seed. So each mistake has a test of its own as well, which
+shows it whatever the seed does.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from infinitic_testing.campaign import Setting, run_seed
+from tests.simulation.scenarios import list_scenarios
+
+DRAINED_EARLY = "a worker that stopped while it started failed: see test_drain.py"
+
+FOUND = (
+    ("crowd", 12, DRAINED_EARLY),
+    ("filtered_signals", 11, DRAINED_EARLY),
+    ("signals_before_start", 7, DRAINED_EARLY),
+)
+"""The scenario, the seed, and what was wrong."""
+
+
+@pytest.mark.parametrize(("scenario", "seed", "mistake"), FOUND)
+def test_a_mistake_stays_mended(scenario: str, seed: int, mistake: str) -> None:
+    report = run_seed(list_scenarios()[scenario], seed, Setting(faults="all"))
+    assert report.failure is None, f"{mistake}: {report.failure}"
