@@ -145,7 +145,11 @@ class WorkflowExecutor:
     async def _decide_all(self, lanes: Sequence[Lane]) -> None:
         waiting = deque(lanes)
         while waiting:
-            await self._decide_some(waiting)
+            try:
+                await self._decide_some(waiting)
+            finally:
+                # Memory is bounded, also while nothing can be sent or acknowledged.
+                self._live.evict()
 
     async def _decide_some(self, waiting: deque[Lane]) -> None:
         """Decide for the first lanes that wait, until there are enough bytes to be sent together.
@@ -193,7 +197,6 @@ class WorkflowExecutor:
         await self._subscription.ack([delivery for _, delivery in done])
         for lane, delivery in done:
             lane.settle([delivery])
-        self._live.evict()
 
     @property
     def _largest(self) -> int:
