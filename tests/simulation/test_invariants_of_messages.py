@@ -261,6 +261,30 @@ BREAKS: tuple[tuple[str, str, bool, Callable[[Tape], Tape]], ...] = (
         acknowledge_before("workflow-engine", b'"start"', is_published("service-executor")),
     ),
     (
+        "ack-after-publish",
+        "sequential",
+        False,
+        acknowledge_before("workflow-engine", b'"task_completed"', has_event(events.TaskResult), after=1),
+    ),
+    (
+        "ack-after-publish",
+        "retries",
+        False,
+        acknowledge_before("workflow-engine", b'"attempt_failed"', has_event(events.AttemptError), after=1),
+    ),
+    (
+        "ack-after-publish",
+        "timers",
+        False,
+        acknowledge_before("workflow-engine", b'"wake"', has_event(events.TimerFired), after=1),
+    ),
+    (
+        "ack-after-publish",
+        "sequential",
+        True,
+        acknowledge_before("workflow-engine", b'"decision"', has_event(commands.ScheduleTask), after=1),
+    ),
+    (
         "attempt-kept",
         "sequential",
         False,

@@ -142,6 +142,12 @@ def find_version(asked: engine.Input, instance: ObservedInstance) -> int | None:
             return instance.created
         case engine.TaskCompleted(position=position) | engine.TaskFailed(position=position):
             return instance.settled.get(position)
+        case engine.AttemptFailed(position=position, retry_index=index):
+            return instance.counted.get((position, index))
+        case engine.Wake(due=due):
+            return instance.woken.get(due)
+        case engine.Decision(activation=activation, epoch=epoch):
+            return instance.decided.get((activation, epoch or 0))
         case _:
             return None
 

@@ -133,6 +133,7 @@ class CommitChecks:
         if instance is None or instance.purged:
             instance = book.instances[key] = ObservedInstance(key, head, change.version, book.clock.now())
         history = instance.history
+        self._note_taken(instance, step)
         for event in step.events:
             for rule, check in EVENT_RULES.get(type(event), ()):
                 book.judge(rule, check(event, history, step, sent), key)
@@ -158,6 +159,22 @@ class CommitChecks:
         if change.expires_at is not None:
             self._expiring[key] = instance.expires_at = change.expires_at
         return instance
+
+    @staticmethod
+    def _note_taken(instance: ObservedInstance, step: WrittenStep) -> None:
+        """Note which inputs without a deduplication id this step takes, by what changes."""
+        if step.instance is not instance:
+            # It is new.
+            return
+        before, head, version = instance.head, step.head, step.change.version
+        if before.armed is not None and before.armed != head.armed and before.armed <= step.change.at:
+            instance.woken[before.armed] = version
+        if before.deciding and (not head.deciding or head.activation != before.activation):
+            instance.decided[before.activation, before.epoch] = version
+        for event in step.events:
+            if isinstance(event, events.AttemptError):
+                index = instance.history.attempts.get(event.position, 0)
+                instance.counted[event.position, index] = version
 
     @staticmethod
     def _note_outbox(instance: ObservedInstance, outbox: Sequence[Effect]) -> None:

@@ -33,6 +33,9 @@ class ObservedInstance:
         sent: the attempts of tasks that were in an outbox: position, retry sequence, retry index.
         wakes: the times for which wakes were armed.
         settled: the version that closed a position, by position.
+        counted: the version that counted a failed attempt, by position and retry index.
+        woken: the version that used a wake up, by its time.
+        decided: the version that took a decision, by activation and epoch.
         had_outbox: whether its last segment has an outbox.
         unpublished: what of the last outbox was not published yet.
         senders: the number of the last signal that was taken, by its sender.
@@ -45,7 +48,9 @@ class ObservedInstance:
 
     __slots__ = (
         "checksums",
+        "counted",
         "created",
+        "decided",
         "expires_at",
         "had_outbox",
         "head",
@@ -61,6 +66,7 @@ class ObservedInstance:
         "unpublished",
         "version",
         "wakes",
+        "woken",
         "written",
     )
 
@@ -73,6 +79,9 @@ class ObservedInstance:
         self.sent: set[tuple[int, int, int]] = set()
         self.wakes: set[float] = set()
         self.settled: dict[int, int] = {}
+        self.counted: dict[tuple[int, int], int] = {}
+        self.woken: dict[float, int] = {}
+        self.decided: dict[tuple[int, int], int] = {}
         self.had_outbox = False
         self.unpublished: dict[Sending, None] = {}
         self.senders: dict[str, int] = {}

@@ -282,9 +282,9 @@ class MessageChecks:
         sent = book.traffic.sent_to(key)
         if isinstance(decoded, engine.Wake):
             book.judge("wake-kept", ack_rules.check_wake_kept(decoded, instance, copies, sent), key)
-            return
-        wrong = ack_rules.check_input_taken(decoded, message, instance, copies, sent, book.is_told)
-        book.judge("ack-after-commit", wrong, key)
+        else:
+            wrong = ack_rules.check_input_taken(decoded, message, instance, copies, sent, book.is_told)
+            book.judge("ack-after-commit", wrong, key)
         # While a copy is left, as of a signal before its start, nothing depends on this delivery.
         if instance is None or not instance.unpublished or copies.left > 0:
             if instance is not None:
