@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 
 import pytest
 
 from infinitic import Channel, Workflow
 from infinitic.codec.payloads import PayloadCodec
-from infinitic.errors import RegistrationError, UsageError
+from infinitic.errors import NonDeterminismError, RegistrationError, UsageError, WorkflowCodeError
 from infinitic.storage import StateKey
 from infinitic_testing.cluster.layouts import LAYOUTS
 from infinitic_testing.faults.plan import Phase
@@ -383,3 +384,20 @@ def test_all_workers_end_with_the_simulation() -> None:
         assert not sim.cluster.living()
 
     Simulation.run(main())
+
+
+class Hasty(Workflow):
+    async def run(self) -> float:
+        return time.time()
+
+
+@pytest.mark.parametrize(("seed", "is_watched"), [(0, True), (1, False), (8, True)])
+def test_one_seed_in_eight_looks_for_forbidden_calls(seed: int, is_watched: bool) -> None:
+    async def main() -> float:
+        async with Simulation(seed=seed, profile="seeded") as sim:
+            sim.add_workflow(Hasty)
+            return await sim.client.new_workflow(Hasty).run()
+
+    # The replay at the end finds it in any case, if the value makes a difference.
+    with pytest.raises(WorkflowCodeError if is_watched else NonDeterminismError, match=r"Hasty"):
+        Simulation.run(main())
