@@ -16,9 +16,10 @@ from types import BuiltinFunctionType, MethodType
 from typing import Any
 
 from infinitic_testing.choices import Choices
+from infinitic_testing.loop.handles import report_error
 from infinitic_testing.loop.owners import OWNER, Owner, find_process
 from infinitic_testing.loop.tasks import read_number
-from infinitic_testing.loop.trace import TASK_STEP, Trace
+from infinitic_testing.loop.trace import CHUNK, TASK_STEP, Trace
 
 SCHEDULE = "schedule"
 """The label of the choice which callback runs next."""
@@ -51,27 +52,33 @@ class Stepping:
             steps: how many; not more than are ready.
             now: the virtual time, in seconds.
         """
+        # This runs for each step, so what it calls is written out where it can be.
         ready, choices, trace, is_canonical = self._ready, self.choices, self.trace, self.is_canonical
-        add = trace.add if trace is not None else _ignore
+        numbers: list[float] = [] if trace is None else trace.numbers
         for _ in range(steps):
             handle = ready.popleft() if choices is None or len(ready) == 1 else self._choose(choices)
             callback = handle._callback
             if callback is None:
                 # Cancelled.
                 continue
-            owner: Owner | None = handle._context.get(OWNER)
+            context = handle._context
+            owner: Owner | None = context.get(OWNER)
             if owner is not None and owner.process is not None and not owner.process.runs:
                 owner.process.hold(handle)
                 continue
             if trace is not None:
-                add(now)
-                add(0.0 if owner is None else owner.mark)
-                add(TASK_STEP if is_task_step(callback) else trace.number_callback(callback))
+                numbers += (now, 0.0 if owner is None else owner.mark)
+                numbers.append(TASK_STEP if is_task_step(callback) else trace.number_callback(callback))
             before = len(ready)
-            handle._run()
+            try:
+                context.run(callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 (as in asyncio)
+                report_error(handle, error)
             if is_canonical and len(ready) > before + 1:
                 self._sort(before)
-        if trace is not None:
+        if trace is not None and len(numbers) > CHUNK:
             trace.flush(now)
 
     def _choose(self, choices: Choices) -> Any:
@@ -107,10 +114,10 @@ def is_task_step(callback: Any) -> bool:
     kind = callback.__class__
     if kind is BuiltinFunctionType:
         return bool(callback.__name__ == "task_wakeup")
-    if kind.__name__ == "TaskStepMethWrapper":
-        return True
-    # The tasks of asyncio that are written in Python.
-    return kind is MethodType and callback.__name__ in ("__step", "__wakeup")
+    if kind is MethodType:
+        # The tasks of asyncio that are written in Python.
+        return callback.__name__ in ("__step", "__wakeup")
+    return bool(kind.__name__ == "TaskStepMethWrapper")
 
 
 def _rank(handle: Any) -> tuple[int, int]:
@@ -132,7 +139,3 @@ def _rank(handle: Any) -> tuple[int, int]:
 def _number_of(handle: Any) -> int:
     owner: Owner | None = handle._context.get(OWNER)
     return 0 if owner is None else owner.number
-
-
-def _ignore(number: float) -> None:
-    """Add nothing to no trace."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sys
 from array import array
+from functools import partial
 from hashlib import blake2b
+from types import MethodType
 from typing import Any
 
-# So many numbers are hashed at once: those of about 256 steps.
-_CHUNK = 768
+CHUNK = 768
+"""So many numbers are hashed at once: those of about 256 steps."""
 
 _MARK_DIGITS = 8
 
@@ -27,23 +29,33 @@ class Trace:
     """What a loop has run so far, as a digest.
 
     Attributes:
-        add: adds a number. For each step these are the time, the `mark` of the owner, and the
+        numbers: what is not hashed yet. Each step adds the time, the `mark` of the owner, and the
             number of the callback.
         marks: a virtual time and the digest until then, every few hundred steps. Where the marks of
             two runs begin to differ, the runs do.
     """
 
-    __slots__ = ("_hash", "_names", "_numbers", "add", "marks")
+    __slots__ = ("_hash", "_known", "_names", "marks", "numbers")
 
     def __init__(self) -> None:
         self._hash = blake2b(digest_size=16)
-        self._numbers = array("d")
         self._names: dict[str, float] = {}
-        self.add = self._numbers.append
+        # The numbers of methods, to find them without their names.
+        self._known: dict[Any, float] = {}
+        self.numbers: list[float] = []
         self.marks: list[tuple[float, str]] = []
 
     def number_callback(self, callback: Any) -> float:
         """Return the number of a callback that is no step of a task: that of its name."""
+        method = callback.func if callback.__class__ is partial else callback
+        if method.__class__ is not MethodType:
+            return self._number_name(callback)
+        number = self._known.get(method.__func__)
+        if number is None:
+            number = self._known[method.__func__] = self._number_name(callback)
+        return number
+
+    def _number_name(self, callback: Any) -> float:
         name = _name_callback(callback)
         number = self._names.get(name)
         if number is None:
@@ -60,14 +72,13 @@ class Trace:
         self._hash.update(text.encode(errors="backslashreplace") + b"\0")
 
     def flush(self, now: float) -> None:
-        """Hash the numbers, if there are many.
+        """Hash the numbers, and set a mark. Call this when there are more than `CHUNK`.
 
         Args:
             now: the virtual time, in seconds.
         """
-        if len(self._numbers) > _CHUNK:
-            self._hash_numbers()
-            self.marks.append((now, self._hash.hexdigest()[:_MARK_DIGITS]))
+        self._hash_numbers()
+        self.marks.append((now, self._hash.hexdigest()[:_MARK_DIGITS]))
 
     def digest(self) -> str:
         """The digest of all steps so far: 32 hexadecimal digits."""
@@ -75,10 +86,11 @@ class Trace:
         return self._hash.hexdigest()
 
     def _hash_numbers(self) -> None:
+        numbers = array("d", self.numbers)
         if sys.byteorder == "big":
-            self._numbers.byteswap()
-        self._hash.update(self._numbers.tobytes())
-        del self._numbers[:]
+            numbers.byteswap()
+        self._hash.update(numbers.tobytes())
+        self.numbers.clear()
 
 
 def _name_callback(callback: Any) -> str:

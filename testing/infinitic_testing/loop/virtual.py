@@ -22,7 +22,8 @@ from infinitic.errors import InfiniticError, UsageError
 from infinitic_testing.choices import Choices
 from infinitic_testing.loop.errors import DeadlockError, LivelockError
 from infinitic_testing.loop.garbage import STEPS_TO_COLLECT, SteadyCollector
-from infinitic_testing.loop.owners import Holder, find_current_process, find_process
+from infinitic_testing.loop.handles import ReadyHandle, VirtualTimer
+from infinitic_testing.loop.owners import OWNER, Holder, find_process
 from infinitic_testing.loop.refusals import NO_THREADS, explain_refusal, refuse_methods
 from infinitic_testing.loop.remains import silence
 from infinitic_testing.loop.reports import OnDeadlock, RunningList, explain_deadlock
@@ -36,12 +37,6 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class _VirtualTimer(asyncio.TimerHandle):
-    __slots__ = ("process", "wakes")
-    # Who made it.
-    process: Holder | None
-    # True: time moves for it. False once it has fired or is cancelled.
-    wakes: bool
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -92,7 +87,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._steps = 0
         self._running = RunningList()
         # A heap. Cancelled timers stay in it until it has grown to the limit.
-        self._timers: list[tuple[float, int, _VirtualTimer]] = []
+        self._timers: list[tuple[float, int, VirtualTimer]] = []
         self._timers_limit = 100
         self._sequence = count()
         # How many timers there are for which time moves.
@@ -114,6 +109,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """Return the virtual time: seconds since the loop was made."""
         return self._now
+
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Do as asyncio does."""
+        if self._closed or self._debug:
+            return super().call_soon(callback, *args, context=context)
+        handle = ReadyHandle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
 
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
@@ -373,7 +378,26 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 main.exception()
 
     def _run_once(self) -> None:
-        """Run one round: fire the timers that are due, then run what is ready."""
+        """Run rounds until the loop is stopped: fire the timers that are due, then run what is ready."""
+        while True:
+            self._fire_timers()
+            steps = len(self._ready)
+            self._steps += steps
+            if self._steps > self.max_steps_per_instant - 100:
+                self._running.look(self._ready, self._now, self._steps, self.max_steps_per_instant)
+            if not self._is_careful:
+                self._run_plainly(steps)
+            else:
+                self._stepping.run(steps, self._now)
+                self._steps_to_collect -= steps
+                if self._steps_to_collect < 0 and self._garbage is not None:
+                    self._steps_to_collect = STEPS_TO_COLLECT
+                    self._garbage.collect()
+            if self._stopping:
+                break
+
+    def _fire_timers(self) -> None:
+        """Make the timers ready that are due. If nothing is ready then, move the time."""
         ready = self._ready
         while True:
             timers, now = self._timers, self._now
@@ -383,19 +407,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 timer.wakes = False
                 ready.append(timer)
             if ready or self._stopping:
-                break
+                return
             self._on_quiescence()
-        steps = len(ready)
-        self._steps += steps
-        if self._steps > self.max_steps_per_instant - 100:
-            self._running.look(self._ready, self._now, self._steps, self.max_steps_per_instant)
-        if self._is_careful:
-            self._stepping.run(steps, self._now)
-            self._steps_to_collect -= steps
-            if self._steps_to_collect < 0 and self._garbage is not None:
-                self._steps_to_collect = STEPS_TO_COLLECT
-                self._garbage.collect()
-            return
+
+    def _run_plainly(self, steps: int) -> None:
+        ready = self._ready
         for _ in range(steps):
             handle = ready.popleft()
             if not handle._cancelled:
@@ -403,7 +419,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _add_timer(
         self, when: float, callback: Any, args: tuple[Any, ...], context: Context | None, *, wakes: bool
-    ) -> _VirtualTimer:
+    ) -> VirtualTimer:
         if self._closed:
             self._check_closed()
         if self._debug:
@@ -415,19 +431,20 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._timers = [entry for entry in self._timers if not entry[2]._cancelled]
             heapify(self._timers)
             self._timers_limit = 2 * len(self._timers) + 100
-        timer = _VirtualTimer(when, callback, args, self, context)
-        timer.process = None
+        timer = VirtualTimer(when, callback, args, self, context)
         if self._is_careful:
-            timer.process = process = find_current_process() if context is None else find_process(context)
-            if process is not None and not process.is_alive:
-                # A process that has just killed itself. Time does not move for it.
-                wakes = False
+            owner = OWNER.get() if context is None else context.get(OWNER)
+            if owner is not None:
+                timer.process = process = owner.process
+                if process is not None and not process.is_alive:
+                    # A process that has just killed itself. Time does not move for it.
+                    wakes = False
         timer.wakes = wakes
         self._wake_sources += wakes
         heappush(self._timers, (when, next(self._sequence), timer))
         return timer
 
-    def _timer_handle_cancelled(self, timer: _VirtualTimer) -> None:
+    def _timer_handle_cancelled(self, timer: VirtualTimer) -> None:
         """Called by `TimerHandle.cancel`."""
         self._wake_sources -= timer.wakes
         timer.wakes = False
