@@ -109,33 +109,30 @@ def check_segment(key: StateKey, segment: Segment) -> Segment:
         DamagedState: it is not what was written.
     """
     number, events, outbox = segment.sequence, segment.events, segment.outbox
+    # This runs for every segment that is read. So `_compute_place` is called once at most.
+    place: int | None = None
     if events[:2] == _QUOTED:
-        events = _check_list(events, key, number)
+        place = _compute_place(key) ^ number
+        after = events[10:12]
+        inner = b"[%b" % events[12 if after == b'",' else 11 :]
+        is_list = after == b'",' or (after == b'"]' and len(events) == 12)
+        if not is_list or events[2:10] != b"%08x" % crc32(inner, place ^ _EVENTS):
+            raise DamagedState(key, f"Segment {number}", _DIFFERS)
+        events = inner
     elif events[:1] == _BINARY:
-        events = _check_bytes(events, key, number, _EVENTS)
+        place = _compute_place(key) ^ number
+        if events[1:5] != crc32(events[5:], place ^ _EVENTS).to_bytes(4, "big"):
+            raise DamagedState(key, f"Segment {number}", _DIFFERS)
+        events = events[5:]
     if outbox is not None and outbox[:1] == _BINARY:
-        outbox = _check_bytes(outbox, key, number, _OUTBOX)
-    elif outbox and _has_checksum(segment):
+        if place is None:
+            place = _compute_place(key) ^ number
+        if outbox[1:5] != crc32(outbox[5:], place ^ _OUTBOX).to_bytes(4, "big"):
+            raise DamagedState(key, f"The outbox of segment {number}", _DIFFERS)
+        outbox = outbox[5:]
+    elif outbox and place is not None:
         raise DamagedState(key, f"The outbox of segment {number}", _MISSING)
     return Segment(number, events, outbox)
-
-
-def _check_list(written: bytes, key: StateKey, number: int) -> bytes:
-    after = written[10:12]
-    if after == b'",' or (after == b'"]' and len(written) == 12):
-        events = b"[%b" % written[12 if after == b'",' else 11 :]
-        if written[2:10] == b"%08x" % _compute_checksum(events, _compute_place(key), number, _EVENTS):
-            return events
-    raise DamagedState(key, f"Segment {number}", _DIFFERS)
-
-
-def _check_bytes(written: bytes, key: StateKey, number: int, kind: int) -> bytes:
-    value = written[5:]
-    checksum = _compute_checksum(value, _compute_place(key), number, kind)
-    if written[1:5] != checksum.to_bytes(4, "big"):
-        what = f"Segment {number}" if kind == _EVENTS else f"The outbox of segment {number}"
-        raise DamagedState(key, what, _DIFFERS)
-    return value
 
 
 def _has_checksum(segment: Segment) -> bool:

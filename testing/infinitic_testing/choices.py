@@ -11,7 +11,6 @@ first, no delay, no fault), and the few keep their values.
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Callable, Collection, Iterator
 
@@ -33,14 +32,14 @@ class Choices:
             keep them.
     """
 
-    __slots__ = ("_labels", "_only", "seed", "taken")
+    __slots__ = ("_only", "_streams", "seed", "taken")
 
     def __init__(self, seed: int, *, only: Collection[Key] | None = None) -> None:
         self.seed = seed
         self.taken: dict[Key, float] = {}
         self._only = None if only is None else frozenset(only)
-        # Of each label: its generator, and the number of the next choice.
-        self._labels: dict[str, tuple[Callable[[], float], Iterator[int]]] = {}
+        # The numbers of each label, without an end.
+        self._streams: dict[str, Iterator[tuple[int, float]]] = {}
 
     def pick(self, label: str, count: int) -> int:
         """Draw an index below `count`. The plain choice is 0.
@@ -49,10 +48,10 @@ class Choices:
             label: names the kind of choice.
             count: 1 or more.
         """
-        key, value = self._draw(label)
+        number, value = next(self._streams.get(label) or self._open_stream(label))
         index = int(value * count)
         if index:
-            self.taken[key] = value
+            self.taken[label, number] = value
         return index
 
     def happens(self, label: str, probability: float) -> bool:
@@ -62,18 +61,18 @@ class Choices:
             label: names the kind of choice.
             probability: from 0.0 (never) to 1.0 (always, if the choice is not made plain).
         """
-        key, value = self._draw(label)
+        number, value = next(self._streams.get(label) or self._open_stream(label))
         # From 0.0 exclusive: 0.0 is what a plain choice draws.
         if value <= 1.0 - probability:
             return False
-        self.taken[key] = value
+        self.taken[label, number] = value
         return True
 
     def between(self, label: str, low: float, high: float) -> float:
         """Draw a number from `low` to `high`. The plain choice is `low`."""
-        key, value = self._draw(label)
+        number, value = next(self._streams.get(label) or self._open_stream(label))
         if value:
-            self.taken[key] = value
+            self.taken[label, number] = value
         return low + (high - low) * value
 
     def stream(self, label: str) -> random.Random:
@@ -96,14 +95,12 @@ class Choices:
         draw = self.stream(f"ids/{label}").getrandbits
         return lambda: f"{draw(128):032x}"
 
-    def _draw(self, label: str) -> tuple[Key, float]:
-        """Draw the next number of a label: from 0.0 to below 1.0, and 0.0 if it is plain."""
-        found = self._labels.get(label)
-        if found is None:
-            found = self._labels[label] = random.Random(f"{self.seed}:{label}").random, itertools.count()
-        draw, numbers = found
-        key = label, next(numbers)
-        value = draw()
-        if self._only is not None and key not in self._only:
-            return key, 0.0
-        return key, value
+    def _open_stream(self, label: str) -> Iterator[tuple[int, float]]:
+        """Make the numbers of a label: from 0.0 to below 1.0, and 0.0 if plain. Each is counted."""
+        drawn = iter(random.Random(f"{self.seed}:{label}").random, None)
+        stream: Iterator[tuple[int, float]] = enumerate(drawn)
+        only = self._only
+        if only is not None:
+            stream = ((number, value if (label, number) in only else 0.0) for number, value in enumerate(drawn))
+        self._streams[label] = stream
+        return stream

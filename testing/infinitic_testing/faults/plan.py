@@ -55,10 +55,13 @@ class FaultPlan:
             name: its name in the catalog.
             factor: how much more often than its rate; below 1.0 less often.
         """
-        if self.draw(name, factor=factor):
-            self.fired[name] += 1
-            return True
-        return False
+        rate = self.rates.get(name)
+        if rate is None or self.phase is not Phase.FAULTY:
+            return False
+        if not self._choices.happens(_LABELS[name], min(1.0, rate * factor)):
+            return False
+        self.fired[name] += 1
+        return True
 
     def draw(self, name: str, *, factor: float = 1.0) -> bool:
         """Draw whether a fault is tried now. Nothing is counted: see `count`.

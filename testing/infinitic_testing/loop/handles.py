@@ -56,6 +56,8 @@ class VirtualTimer(asyncio.TimerHandle):
         args: its arguments.
         loop: where it runs.
         context: in which it runs. None: a copy of the current one.
+        process: see above.
+        wakes: see above.
     """
 
     if TYPE_CHECKING:
@@ -73,10 +75,17 @@ class VirtualTimer(asyncio.TimerHandle):
     wakes: bool
 
     def __init__(
-        self, when: float, callback: Any, args: tuple[Any, ...], loop: Any, context: Context | None
+        self,
+        when: float,
+        callback: Any,
+        args: tuple[Any, ...],
+        loop: Any,
+        context: Context | None,
+        process: Holder | None,
+        wakes: bool,
     ) -> None:
-        self.process = None
-        self.wakes = False
+        self.process = process
+        self.wakes = wakes
         if loop._debug:
             super().__init__(when, callback, args, loop, context)
             return

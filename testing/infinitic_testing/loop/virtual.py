@@ -36,6 +36,9 @@ from infinitic_testing.tracebacks import make_traceback
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+# So many of the last steps are remembered when a livelock is near.
+_STEPS_LISTED = 100
+
 
 
 
@@ -378,27 +381,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 main.exception()
 
     def _run_once(self) -> None:
-        """Run rounds until the loop is stopped: fire the timers that are due, then run what is ready."""
-        while True:
-            self._fire_timers()
-            steps = len(self._ready)
-            self._steps += steps
-            if self._steps > self.max_steps_per_instant - 100:
-                self._running.look(self._ready, self._now, self._steps, self.max_steps_per_instant)
-            if not self._is_careful:
-                self._run_plainly(steps)
-            else:
-                self._stepping.run(steps, self._now)
-                self._steps_to_collect -= steps
-                if self._steps_to_collect < 0 and self._garbage is not None:
-                    self._steps_to_collect = STEPS_TO_COLLECT
-                    self._garbage.collect()
-            if self._stopping:
-                break
+        """Run rounds until the loop is stopped.
 
-    def _fire_timers(self) -> None:
-        """Make the timers ready that are due. If nothing is ready then, move the time."""
-        ready = self._ready
+        Each round fires the timers that are due, then runs what is ready. If nothing is, it moves
+        the time.
+        """
+        ready, stepping = self._ready, self._stepping
         while True:
             timers, now = self._timers, self._now
             while timers and timers[0][0] <= now:
@@ -406,9 +394,23 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 self._wake_sources -= timer.wakes
                 timer.wakes = False
                 ready.append(timer)
-            if ready or self._stopping:
-                return
-            self._on_quiescence()
+            if not ready and not self._stopping:
+                self._on_quiescence()
+                continue
+            steps = len(ready)
+            self._steps += steps
+            if self._steps > self.max_steps_per_instant - _STEPS_LISTED:
+                self._running.look(ready, now, self._steps, self.max_steps_per_instant)
+            if self._is_careful:
+                stepping.run(steps, now)
+                self._steps_to_collect -= steps
+                if self._steps_to_collect < 0 and self._garbage is not None:
+                    self._steps_to_collect = STEPS_TO_COLLECT
+                    self._garbage.collect()
+            else:
+                self._run_plainly(steps)
+            if self._stopping:
+                break
 
     def _run_plainly(self, steps: int) -> None:
         ready = self._ready
@@ -431,15 +433,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._timers = [entry for entry in self._timers if not entry[2]._cancelled]
             heapify(self._timers)
             self._timers_limit = 2 * len(self._timers) + 100
-        timer = VirtualTimer(when, callback, args, self, context)
+        process: Holder | None = None
         if self._is_careful:
             owner = OWNER.get() if context is None else context.get(OWNER)
-            if owner is not None:
-                timer.process = process = owner.process
-                if process is not None and not process.is_alive:
+            if owner is not None and owner.process is not None:
+                process = owner.process
+                if not process.is_alive:
                     # A process that has just killed itself. Time does not move for it.
                     wakes = False
-        timer.wakes = wakes
+        timer = VirtualTimer(when, callback, args, self, context, process, wakes)
         self._wake_sources += wakes
         heappush(self._timers, (when, next(self._sequence), timer))
         return timer
@@ -460,8 +462,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise self._make_deadlock()
         # If this timer is cancelled, nothing runs, and the time is moved again.
         self._now = self._timers[0][0]
+        if self._steps > self.max_steps_per_instant - _STEPS_LISTED:
+            self._running.clear()
         self._steps = 0
-        self._running.clear()
 
     def _make_deadlock(self) -> DeadlockError:
         shown = [task for task in self.pending_tasks() if task is self._main or not self.is_internal(task)]
