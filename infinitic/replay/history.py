@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from infinitic.messages import commands
-from infinitic.messages.events import Activated, AttemptError, Event, Partial, Stimulus
+from infinitic.messages.events import Activated, AttemptError, Event, Partial, Stimulus, TaskResult
 from infinitic.replay.instance import Instance
 
 _COMMANDS = (
@@ -40,11 +40,14 @@ class Replay:
     def feed(self, events: Iterable[Event]) -> None:
         """Events of the next segment. Raises as `Instance.activate` does."""
         for event in events:
-            if isinstance(event, _COMMANDS):
-                self._recorded.append(event)
-            elif isinstance(event, Activated):
+            # Most events are of the first kinds.
+            if isinstance(event, Activated):
                 self._flush()
                 self._opened, self._stimuli, self.pending = event, self.pending, []
+            elif isinstance(event, TaskResult):
+                self.pending.append(event)
+            elif isinstance(event, _COMMANDS):
+                self._recorded.append(event)
             elif isinstance(event, Partial):
                 self._stimuli, left = self._stimuli[: event.handed], self._stimuli[event.handed :]
                 self.pending = [*left, *self.pending]

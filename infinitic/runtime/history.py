@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 import msgspec
 
@@ -29,6 +30,8 @@ FIRST_PAGE = 50
 LONGEST_PAGE = 500
 PAGE_BYTES = 8 * 1024 * 1024
 """About how many bytes of a history are in memory at once."""
+
+_REQUESTS = (ScheduleTask, StartTimer, RecordInline)
 
 
 class HistoryCheck:
@@ -62,15 +65,16 @@ class HistoryCheck:
         for event in happened:
             if isinstance(event, Activated):
                 self.activation += 1
-                self._expect(segment, "activation", self.activation, event.number)
-            elif isinstance(event, ScheduleTask | StartTimer | RecordInline):
-                self._expect(segment, "position", self.position, event.position)
+                if event.number != self.activation:
+                    self._refuse(segment, "activation", self.activation, event.number)
+            elif isinstance(event, _REQUESTS):
+                if event.position != self.position:
+                    self._refuse(segment, "position", self.position, event.position)
                 self.position += 1
 
-    def _expect(self, segment: Segment, what: str, expected: int, found: int) -> None:
-        if found != expected:
-            where = f"Segment {segment.sequence}"
-            raise DamagedState(self._key, where, f"it holds {what} {found}, where {expected} comes next")
+    def _refuse(self, segment: Segment, what: str, expected: int, found: int) -> NoReturn:
+        where = f"Segment {segment.sequence}"
+        raise DamagedState(self._key, where, f"it holds {what} {found}, where {expected} comes next")
 
     def finish(self, head: WorkflowHead) -> None:
         """Check that the history, which is at its end, leads to this head.

@@ -228,20 +228,20 @@ class MessageChecks:
         if topic.subscription is None or topic.name.startswith(DEAD_LETTERS):
             return
         traffic = self._book.traffic
+        found: list[tuple[Delivery, Decoded | None, StateKey, Copies]] = []
         for delivery in deliveries:
             message = delivery.message
             decoded = traffic.decode(topic, message.body)
-            copies = self._find_copies(kind, find_key(topic, message, decoded), message, decoded)
+            key = find_key(topic, message, decoded)
+            copies = self._find_copies(kind, key, message, decoded)
             copies.settled.add(delivery.published_at)
-        for delivery in deliveries:
+            found.append((delivery, decoded, key, copies))
+        for delivery, decoded, key, copies in found:
             message = delivery.message
-            decoded = traffic.decode(topic, message.body)
             if traffic.is_dead(topic, delivery):
                 if decoded is None:
                     self._check_told(topic, message)
                 continue
-            key = find_key(topic, message, decoded)
-            copies = self._find_copies(kind, key, message, decoded)
             if decoded is None:
                 # A worker that stops hands on what it has not looked at: a copy is left.
                 bad = None if copies.left > 0 else f"it cannot be decoded, and is no dead letter: {message}"

@@ -160,7 +160,9 @@ class Traffic:
         """Decode a message. None if it cannot be decoded, or is of no kind that matters here."""
         kind = topic.name.partition(":")[0]
         at = (kind, body)
-        if at not in self._decoded:
+        try:
+            return self._decoded[at]
+        except KeyError:
             decoder = _DECODERS.get(kind)
             message: Decoded | None = None
             if decoder is not None:
@@ -169,7 +171,7 @@ class Traffic:
                 except DecodingError:
                     message = None
             self._decoded[at] = message
-        return self._decoded[at]
+            return message
 
     def is_dead(self, topic: Topic, delivery: Delivery) -> bool:
         """True if a delivery was published to the dead letters of its topic."""

@@ -30,10 +30,12 @@ class VirtualClock(Clock):
         self._start = start
 
     def now(self) -> float:
-        loop = asyncio._get_running_loop() if self._loop is None else self._loop
-        # The first test is for speed.
-        if loop.__class__ is not VirtualLoop and not isinstance(loop, VirtualLoop):
-            raise UsageError("VirtualClock() shows the time of the running VirtualLoop, and none is running")
+        loop = self._loop
+        if loop is None:
+            running = asyncio._get_running_loop()
+            if not isinstance(running, VirtualLoop):
+                raise UsageError("VirtualClock() shows the time of the running VirtualLoop, and none is running")
+            loop = running
         return self._start + loop.time()
 
 

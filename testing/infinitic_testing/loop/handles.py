@@ -102,7 +102,7 @@ class VirtualTimer(asyncio.TimerHandle):
 
 def report_error(handle: Any, error: BaseException) -> None:
     """Tell the loop what a callback has raised, as asyncio does."""
-    source = format_helpers._format_callback_source(handle._callback, handle._args)
+    source = format_helpers._format_callback_source(handle._callback, handle._args)  # pyright: ignore[reportPrivateUsage]  # as Handle does
     report = {"message": f"Exception in callback {source}", "exception": error, "handle": handle}
     if handle._source_traceback:
         report["source_traceback"] = handle._source_traceback

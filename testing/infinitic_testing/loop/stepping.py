@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from itertools import islice
 from types import BuiltinFunctionType, MethodType
 from typing import Any
@@ -68,7 +69,8 @@ class Stepping:
                 continue
             if trace is not None:
                 numbers += (now, 0.0 if owner is None else owner.mark)
-                numbers.append(TASK_STEP if is_task_step(callback) else trace.number_callback(callback))
+                is_plain = callback.__class__ is partial or not is_task_step(callback)
+                numbers.append(trace.number_callback(callback) if is_plain else TASK_STEP)
             before = len(ready)
             try:
                 context.run(callback, *handle._args)

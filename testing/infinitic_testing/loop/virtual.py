@@ -40,8 +40,6 @@ Ts = TypeVarTuple("Ts")
 _STEPS_LISTED = 100
 
 
-
-
 class VirtualLoop(asyncio.BaseEventLoop):
     """An asyncio event loop whose time begins at 0.0 seconds and moves only when nothing can run.
 

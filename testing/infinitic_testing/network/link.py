@@ -72,8 +72,8 @@ class Link(Interceptor):
             # It has killed itself in this step, or something waits that was not told.
             return await reply
         if operation.verb == "receive":
-            # The broker has sent the messages: only the way back is left.
-            self._send_back(operation, reply, run_at_once(call), self.path.cuts)
+            # The broker has sent the messages: only the way back is left, and `call` does nothing.
+            self._send_back(operation, reply, None, self.path.cuts)
         else:
             seconds = self.fates.draw_partition()
             if seconds is not None:
@@ -193,11 +193,11 @@ class Link(Interceptor):
         else:
             run_far(self.fates.draw_way_back(operation.verb), partial(_set_error, reply, error))
 
-    def _send_back(self, operation: Operation, reply: asyncio.Future[T], result: T, cuts: int) -> None:
+    def _send_back(self, operation: Operation, reply: asyncio.Future[T], result: Any, cuts: int) -> None:
         arrive = partial(self._come_back, operation, reply, result, cuts)
         run_far(self.fates.draw_way_back(operation.verb), arrive)
 
-    def _come_back(self, operation: Operation, reply: asyncio.Future[T], result: T, cuts: int) -> None:
+    def _come_back(self, operation: Operation, reply: asyncio.Future[T], result: Any, cuts: int) -> None:
         if reply.done():
             # Cancelled meanwhile.
             _abandon(result)
