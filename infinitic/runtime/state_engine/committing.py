@@ -5,31 +5,26 @@ Write head, history and outbox, all or nothing, by compare-and-set.
 What a crash here does: before the write, nothing has happened. After it, nobody has published the
 outbox. So the messages come again, whoever takes the instance over publishes the outbox from the
 storage, and recognises the messages as repeats. If the outcome is unknown, the instance is loaded
-again, which shows it.
+again, which shows it. What people should know of it is told then.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from infinitic.clock import Clock
-from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.render import make_response
-from infinitic.errors import InfiniticError, StorageError, WorkflowCodeError
+from infinitic.errors import InfiniticError, StorageError
 from infinitic.messages import client, engine as inputs
-from infinitic.messages.commands import FailMethod
-from infinitic.replay.divergence import describe_stall
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.state_engine.closing import DecidedStep
 from infinitic.runtime.state_engine.group_commit import GroupCommit
 from infinitic.runtime.state_engine.instances import Instances
+from infinitic.runtime.state_engine.news import Telling, find_news
 from infinitic.storage import Change, Duplicate, Lost, Refused, StateStorage, Written
 from infinitic.transport import Delivery, Outgoing
-
-_logger = logging.getLogger("infinitic.engine")
 
 
 class Repeats(msgspec.Struct, frozen=True, eq=False):
@@ -68,7 +63,7 @@ class Committing:
         group_commit: writes changes.
         instances: those in memory.
         clock: the time of day.
-        on_stall: called with the id of an instance that stalls, and the reason.
+        telling: tells what is new in these steps.
     """
 
     def __init__(
@@ -78,14 +73,14 @@ class Committing:
         group_commit: GroupCommit,
         instances: Instances,
         clock: Clock,
-        on_stall: Callable[[str, InfiniticError], None],
+        telling: Telling,
     ) -> None:
         self._name = name
         self._states = states
         self._group_commit = group_commit
         self._instances = instances
         self._clock = clock
-        self._on_stall = on_stall
+        self._telling = telling
 
     async def commit(self, decided: Sequence[DecidedStep]) -> CommittedSteps:
         """Write what was decided.
@@ -106,35 +101,43 @@ class Committing:
                 unchanged = True
         if unchanged:
             decided = await self._drop_outdated(decided)
-        outcomes = iter(await self._group_commit.commit(changes) if changes else ())
-        committed: list[DecidedStep] = []
-        repeats: list[Repeats] = []
-        for step in decided:
-            change = step.change
-            if change is None:
-                committed.append(step)
-                continue
-            outcome = next(outcomes)
-            if isinstance(outcome, Written):  # the usual case
-                self._apply(step, change, outcome.version)
-                committed.append(step)
-                continue
-            instance, lane = step.instance, step.lane
-            match outcome:
-                case Lost():
-                    # Another worker has changed it: what is held in memory is of no use.
-                    instance.discard_live()
-                    if change.expected is None and not await self._states.load([instance.key]):
-                        repeats.append(_find_refused(step))
-                case Duplicate():
-                    self._instances.release(instance)
-                    repeats.append(_find_repeats(step, outcome.deduplication_ids))
-                case Refused():
-                    self._instances.release(instance)
-                    lane.fail(InfiniticError(outcome.reason), self._clock.now(), counted=True)
-                case StorageError():
-                    self._instances.release(instance)
-                    lane.fail(outcome, self._clock.now(), counted=False)
+        try:  # whatever fails here, some of it may be written
+            outcomes = iter(await self._group_commit.commit(changes) if changes else ())
+            committed: list[DecidedStep] = []
+            repeats: list[Repeats] = []
+            for step in decided:
+                change = step.change
+                if change is None:
+                    committed.append(step)
+                    continue
+                outcome = next(outcomes)
+                if isinstance(outcome, Written):  # the usual case
+                    self._apply(step, change, outcome.version)
+                    committed.append(step)
+                    continue
+                instance, lane = step.instance, step.lane
+                match outcome:
+                    case Lost(current=current):
+                        if current == change.version:  # it was written, and then again
+                            self._keep_news(step)
+                        # Another worker has changed it: what is held in memory is of no use.
+                        instance.discard_live()
+                        if change.expected is None and not await self._states.load([instance.key]):
+                            repeats.append(_find_refused(step))
+                    case Duplicate():
+                        self._instances.release(instance)
+                        repeats.append(_find_repeats(step, outcome.deduplication_ids))
+                    case Refused():
+                        self._instances.release(instance)
+                        lane.fail(InfiniticError(outcome.reason), self._clock.now(), counted=True)
+                    case StorageError():
+                        self._keep_news(step)
+                        self._instances.release(instance)
+                        lane.fail(outcome, self._clock.now(), counted=False)
+        except Exception:
+            for step in decided:
+                self._keep_news(step)
+            raise
         return CommittedSteps(committed, repeats)
 
     async def _drop_outdated(self, decided: Sequence[DecidedStep]) -> Sequence[DecidedStep]:
@@ -158,27 +161,19 @@ class Committing:
 
     def _apply(self, step: DecidedStep, change: Change, version: int) -> None:
         """Take over in memory what is durable now, and tell people what they should know."""
-        transition = step.transition
+        transition, instance = step.transition, step.instance
         assert transition is not None
-        instance, head = step.instance, transition.head
-        before = instance.head
-        instance.apply(change, head, version)
-        if head.stalled is not None and (before is None or before.stalled is None):
-            self.tell_stalled(step.lane.key, step.draft.fault or WorkflowCodeError(head.stalled))
-        if before is None or head.methods is not before.methods:
-            for event in transition.events:
-                if type(event) is FailMethod:
-                    self._tell_failed(head, event)
+        news = find_news(self._name, instance.head, transition, step.draft.fault)
+        instance.apply(change, transition.head, version)
+        if news is not None:
+            self._telling.tell(step.lane.key, news)
 
-    def _tell_failed(self, head: WorkflowHead, event: FailMethod) -> None:
-        name = next((method.name for method in head.methods if method.id == event.method_id), "")
-        error = " ".join(str(event.failure.exception).split())
-        _logger.info("Workflow %s %s: %s failed: %.300s", self._name, head.id, name, error)
-
-    def tell_stalled(self, workflow_id: str, fault: InfiniticError) -> None:
-        """Say in the log, and to whoever wants to know, that an instance stalls."""
-        _logger.error("%s", describe_stall(self._name, workflow_id, fault))
-        self._on_stall(workflow_id, fault)
+    def _keep_news(self, step: DecidedStep) -> None:
+        """Keep what is new in a step of which nobody knows whether it was written."""
+        if step.change is not None and step.transition is not None:
+            news = find_news(self._name, step.instance.head, step.transition, step.draft.fault)
+            if news is not None:
+                self._telling.keep(step.change, news)
 
 
 def _find_repeats(step: DecidedStep, deduplication_ids: Sequence[str]) -> Repeats:

@@ -29,6 +29,7 @@ from infinitic.runtime.state_engine.committing import Committing
 from infinitic.runtime.state_engine.deciding import Deciding
 from infinitic.runtime.state_engine.group_commit import GroupCommit
 from infinitic.runtime.state_engine.instances import Instances
+from infinitic.runtime.state_engine.news import Telling
 from infinitic.runtime.state_engine.parking import Parking
 from infinitic.runtime.state_engine.publishing import Publishing
 from infinitic.runtime.state_engine.receiving import Receiving
@@ -88,8 +89,9 @@ class StateEngine:
         states, subscription = storage.states, self._subscription
         self._instances = instances = Instances(name, bounds.cache_size, bounds.cache_bytes, group_commit)
         refusing = Refusing(publisher, subscription)
-        self._committing = Committing(name, states, group_commit, instances, clock, on_stall)
-        repairs = Repairs(name, states, group_commit, publisher, subscription, clock, self._committing.tell_stalled)
+        telling = Telling(name, on_stall)
+        self._committing = Committing(name, states, group_commit, instances, clock, telling)
+        repairs = Repairs(name, states, group_commit, publisher, subscription, clock, telling)
         self._receiving = Receiving(
             name,
             states,
@@ -98,6 +100,7 @@ class StateEngine:
             Parking(name, group_commit, refusing, clock),
             refusing,
             repairs,
+            telling,
             clock,
         )
         self._deciding = Deciding(

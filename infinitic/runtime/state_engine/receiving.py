@@ -18,6 +18,7 @@ from infinitic.runtime.lane import Lane
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.instances import Instances
 from infinitic.runtime.state_engine.loading import load_states
+from infinitic.runtime.state_engine.news import Telling
 from infinitic.runtime.state_engine.parking import Parking
 from infinitic.runtime.state_engine.refusing import Refusing
 from infinitic.runtime.state_engine.repairs import Repairs
@@ -54,6 +55,7 @@ class Receiving:
         parking: for lanes whose messages fail for too long.
         refusing: for messages whose key cannot be the id of an instance.
         repairs: for instances whose state is damaged.
+        telling: tells what is new in steps that turn out to be written.
         clock: the time of day.
     """
 
@@ -66,6 +68,7 @@ class Receiving:
         parking: Parking,
         refusing: Refusing,
         repairs: Repairs,
+        telling: Telling,
         clock: Clock,
     ) -> None:
         self._name = name
@@ -75,6 +78,7 @@ class Receiving:
         self._parking = parking
         self._refusing = refusing
         self._repairs = repairs
+        self._telling = telling
         self._clock = clock
 
     async def receive(self, lanes: Sequence[Lane]) -> list[ReceivedStep]:
@@ -125,6 +129,7 @@ class Receiving:
                 if key in broken:
                     raise broken[key]
                 instance = self._takeover.decode(key, stored.get(key))
+                self._telling.tell_kept(instance)
                 await self._takeover.publish_last(instance)
             except DamagedState as damage:
                 await self._repairs.wait(lane, instance, damage)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from infinitic.clock import Clock
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.decide import stall
-from infinitic.errors import DecodingError, InfiniticError, StorageError
+from infinitic.errors import DecodingError, StorageError
 from infinitic.messages import engine as inputs
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.flagging import make_flag_change
 from infinitic.runtime.state_engine.group_commit import GroupCommit
+from infinitic.runtime.state_engine.news import News, Telling
 from infinitic.runtime.state_engine.questions import answer_questions
 from infinitic.runtime.subscription import Subscription
-from infinitic.storage import STORAGE_OUTAGES, DamagedState, Flag, StateStorage, Written
+from infinitic.storage import STORAGE_OUTAGES, DamagedState, Flag, Lost, StateStorage, Written
 from infinitic.transport import Delivery, TransportClosed, TransportUnavailable
 
 _logger = logging.getLogger("infinitic.engine")
@@ -36,7 +37,7 @@ class Repairs:
         publisher: sends answers to those who ask.
         subscription: where the messages came from.
         clock: the time of day.
-        tell: called with the id of an instance, and its damage, once that is written in its head.
+        telling: tells that an instance stalls, once that is written in its head.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Repairs:
         publisher: Publisher,
         subscription: Subscription,
         clock: Clock,
-        tell: Callable[[str, InfiniticError], None],
+        telling: Telling,
     ) -> None:
         self._name = name
         self._states = states
@@ -55,7 +56,7 @@ class Repairs:
         self._publisher = publisher
         self._subscription = subscription
         self._clock = clock
-        self._tell = tell
+        self._telling = telling
 
     async def wait(self, lane: Lane, instance: CachedInstance | None, damage: DamagedState) -> None:
         """Have a lane wait. The instance is listed as stalled, and who asks is told why.
@@ -83,8 +84,8 @@ class Repairs:
         if instance is None or head is None or head.closed or head.parked or head.stalled is not None:
             log = _logger.error if lane.tries == 0 else _logger.debug
             log("Workflow %s %s waits for a repair: %s", self._name, lane.key, damage)
-        elif await self._mark_stalled(instance, head, str(damage)):
-            self._tell(lane.key, damage)
+        else:
+            await self._mark_stalled(instance, head, damage)
         asked = answer_questions(self._name, lane.waiting, head, str(damage))
         if asked:
             await self._publisher.publish(list(asked.values()))
@@ -107,15 +108,23 @@ class Repairs:
         stored = (await self._states.load([instance.key])).get(instance.key)
         return (None if stored is None else stored.version) == instance.version
 
-    async def _mark_stalled(self, instance: CachedInstance, head: WorkflowHead, reason: str) -> bool:
+    async def _mark_stalled(self, instance: CachedInstance, head: WorkflowHead, damage: DamagedState) -> None:
         """Write in the head why it stalls, and nothing else. An outbox that waits is kept."""
         now = self._clock.now()
-        head = stall(head, reason)
+        head = stall(head, str(damage))
         change = make_flag_change(instance, head, Flag.STALLED, head.armed, now)
-        outcome = (await self._group_commit.commit([change]))[0]
-        if isinstance(outcome, StorageError):
-            raise outcome
-        return isinstance(outcome, Written)
+        news = News(damage)
+        try:
+            outcome = (await self._group_commit.commit([change]))[0]
+            if isinstance(outcome, StorageError):
+                raise outcome
+        except Exception:
+            self._telling.keep(change, news)
+            raise
+        if isinstance(outcome, Written):
+            self._telling.tell(instance.key.id, news)
+        elif isinstance(outcome, Lost) and outcome.current == change.version:
+            self._telling.keep(change, news)
 
 
 def find_surplus_wakes(waiting: Iterable[Delivery]) -> list[Delivery]:
