@@ -283,14 +283,17 @@ def test_garbage_is_collected_at_fixed_steps_only() -> None:
             await asyncio.sleep(1)
         assert found == [10_000.0]
 
-    before = gc.isenabled(), gc.get_freeze_count()
-    assert before[0]
+    # Python 3.12 starts with some hundred frozen objects.
+    before, older = gc.get_freeze_count(), len(gc.get_objects())
+    assert gc.isenabled()
     virtual = VirtualLoop(trace=True)
     assert not gc.isenabled()
+    assert gc.get_freeze_count() > older // 2, "what was there before is not searched"
     virtual.run_until_complete(main())
     virtual.close()
     virtual.close()
-    assert (gc.isenabled(), gc.get_freeze_count()) == before
+    assert gc.isenabled()
+    assert gc.get_freeze_count() <= before
 
 
 @pytest.mark.parametrize("enabled", [True, False])
