@@ -102,35 +102,37 @@ def check_head(key: StateKey, stored: Stored) -> Stored:
     return replace(stored, head=body) if envelope == _ENVELOPE else stored
 
 
-def check_segment(key: StateKey, segment: Segment) -> Segment:
+def check_segment(key: StateKey, segment: Segment, place: int | None = None) -> Segment:
     """The segment without its checksums.
+
+    Args:
+        key: its instance.
+        segment: as it was read.
+        place: the number of the instance. None: it is computed.
 
     Raises:
         DamagedState: it is not what was written.
     """
     number, events, outbox = segment.sequence, segment.events, segment.outbox
-    # This runs for every segment that is read. So `_compute_place` is called once at most.
-    place: int | None = None
+    place = (_compute_place(key) if place is None else place) ^ number
+    has_checksum = False
+    # This runs for every segment that is read. So `_compute_checksum` is written out.
     if events[:2] == _QUOTED:
-        place = _compute_place(key) ^ number
         after = events[10:12]
         inner = b"[%b" % events[12 if after == b'",' else 11 :]
         is_list = after == b'",' or (after == b'"]' and len(events) == 12)
         if not is_list or events[2:10] != b"%08x" % crc32(inner, place ^ _EVENTS):
             raise DamagedState(key, f"Segment {number}", _DIFFERS)
-        events = inner
+        events, has_checksum = inner, True
     elif events[:1] == _BINARY:
-        place = _compute_place(key) ^ number
         if events[1:5] != crc32(events[5:], place ^ _EVENTS).to_bytes(4, "big"):
             raise DamagedState(key, f"Segment {number}", _DIFFERS)
-        events = events[5:]
+        events, has_checksum = events[5:], True
     if outbox is not None and outbox[:1] == _BINARY:
-        if place is None:
-            place = _compute_place(key) ^ number
         if outbox[1:5] != crc32(outbox[5:], place ^ _OUTBOX).to_bytes(4, "big"):
             raise DamagedState(key, f"The outbox of segment {number}", _DIFFERS)
         outbox = outbox[5:]
-    elif outbox and place is not None:
+    elif outbox and has_checksum:
         raise DamagedState(key, f"The outbox of segment {number}", _MISSING)
     return Segment(number, events, outbox)
 
@@ -209,7 +211,8 @@ class _CheckedStates(WrappedStates):
             wanted = sorted({each for each in sequences if each > 0})
         _check_order(key, found, wanted)
         await self._check_presence(key, found)
-        return [check_segment(key, each) for each in found]
+        place = _compute_place(key)
+        return [check_segment(key, each, place) for each in found]
 
     async def _check_presence(self, key: StateKey, found: Sequence[Segment]) -> None:
         """Check that no segment without a checksum follows one with a checksum.
