@@ -19,7 +19,7 @@ from infinitic_testing.simulation import Simulation
 MOST_SEEDS = 30
 """Within so many seeds, a fault that is the only one of a run has happened."""
 
-OTHERS = ("cuts-before-publish", "cuts-before-ack", "slow-tasks", "old-code")
+OTHERS = ("cuts-before-publish", "cuts-before-ack", "cuts-after-task", "slow-tasks", "old-code")
 """Faults of the nemesis that are not actions."""
 
 

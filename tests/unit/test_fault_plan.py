@@ -47,4 +47,6 @@ def test_each_run_has_some_faults_and_all_runs_together_have_all() -> None:
     runs = [FaultPlan(Faults.all(), Choices(seed)).rates for seed in range(60)]
     assert all(0 < len(rates) < len(CATALOG) for rates in runs)
     assert set[str]().union(*runs) == set(CATALOG)
-    assert all(0.0 < rate <= 0.1 for rates in runs for rate in rates.values())
+    assert all(0.0 < rate <= 0.6 for rates in runs for rate in rates.values())
+    # Only in a fierce run may a fault happen that often.
+    assert 0 < sum(max(rates.values()) > 0.1 for rates in runs) < 30

@@ -14,8 +14,8 @@ from infinitic.worker.hosted import Hosted
 from infinitic.worker.hosting import make_instance, read_version
 from infinitic.worker.worker import DEFAULT_CONCURRENCY, Worker
 from infinitic_testing.cluster.layouts import Role, Seat
-from infinitic_testing.cluster.slow_tasks import SlowTasks
 from infinitic_testing.cluster.system import Versions
+from infinitic_testing.cluster.task_faults import TaskFaults
 
 
 class Added(ABC):
@@ -37,13 +37,13 @@ class AddedService(Added):
 
     Args:
         implementation: the instance, class, or factory.
-        slow_tasks: makes tasks slow.
+        task_faults: the faults of tasks.
         options: as for `Worker.add_service`.
     """
 
-    def __init__(self, implementation: object, slow_tasks: SlowTasks, options: Mapping[str, Any]) -> None:
+    def __init__(self, implementation: object, task_faults: TaskFaults, options: Mapping[str, Any]) -> None:
         self._implementation = implementation
-        self._slow_tasks = slow_tasks
+        self._task_faults = task_faults
         self._options = options
 
     def host(self, worker: Worker, seat: Seat, roles: frozenset[Role]) -> None:
@@ -56,7 +56,7 @@ class AddedService(Added):
                 make_instance(service), retry=self._options.get("retry"), attempt_timeout=timeout
             )
         worker.add_service(
-            self._slow_tasks.apply(service), concurrency=self._options.get("concurrency", DEFAULT_CONCURRENCY)
+            self._task_faults.apply(service), concurrency=self._options.get("concurrency", DEFAULT_CONCURRENCY)
         )
 
 
@@ -100,11 +100,11 @@ class Catalog:
 
     Args:
         codec: encodes payloads.
-        slow_tasks: makes tasks slow.
+        task_faults: the faults of tasks.
     """
 
-    def __init__(self, codec: PayloadCodec | Sequence[PayloadCodec] | None, slow_tasks: SlowTasks) -> None:
-        self._slow_tasks = slow_tasks
+    def __init__(self, codec: PayloadCodec | Sequence[PayloadCodec] | None, task_faults: TaskFaults) -> None:
+        self._task_faults = task_faults
         self._hosted = Hosted(make_coder(codec))
         self._added: list[Added] = []
 
@@ -123,7 +123,7 @@ class Catalog:
             **options,
         }
         self._hosted.add_service(implementation, **checked)
-        return self._remember(AddedService(implementation, self._slow_tasks, options))
+        return self._remember(AddedService(implementation, self._task_faults, options))
 
     def add_workflow(self, versions: Versions, options: Mapping[str, Any]) -> Added:
         """Check and remember workflows. Errors are those of `Worker.add_workflow`."""

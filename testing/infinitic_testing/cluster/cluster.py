@@ -25,12 +25,12 @@ from infinitic_testing.cluster.layouts import Seat, draw_seats
 from infinitic_testing.cluster.member import Member
 from infinitic_testing.cluster.nemesis import Nemesis
 from infinitic_testing.cluster.run_log import RunLog
-from infinitic_testing.cluster.slow_tasks import SlowTasks
 from infinitic_testing.cluster.system import System, Versions
+from infinitic_testing.cluster.task_faults import TaskFaults
 from infinitic_testing.cluster.watch import Watch
 from infinitic_testing.faults.plan import FaultPlan
 from infinitic_testing.invariants import Invariants, LogWatch
-from infinitic_testing.loop import VirtualClock, VirtualLoop
+from infinitic_testing.loop import VirtualClock, VirtualLoop, current_process
 from infinitic_testing.network import Network
 
 SHORT_WINDOW = 3600.0
@@ -106,7 +106,7 @@ class Cluster(System):
             codec=codec,
             make_id=choices.make_ids("client"),
         )
-        self.catalog = Catalog(codec, SlowTasks(plan, choices))
+        self.catalog = Catalog(codec, TaskFaults(plan, choices, lambda: self.nemesis.cut_after_task(current_process())))
         self.layout, self.seats = draw_seats(
             choices, cache_size=cache_size, layout=layout, old_code=plan.has("old-code")
         )

@@ -22,7 +22,9 @@ from infinitic.transport import Delivery, Message
 from infinitic_testing.cluster.actions import ACTIONS
 from infinitic_testing.cluster.actions.messages import SENDER
 from infinitic_testing.cluster.member import Member
+from infinitic_testing.cluster.task_faults import CUT
 from infinitic_testing.faults.plan import Phase
+from infinitic_testing.loop import Process
 from infinitic_testing.observing import Observer
 
 if TYPE_CHECKING:
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
 SHORT_QUIET, LONG_QUIET = 12, 400
 """After how many effects faults begin at the latest: in most runs soon, in a few of them late."""
 
-TURN = 8
-"""After so many effects it is drawn which faults happen next."""
+TURN, FIERCE_TURN = 8, 2
+"""After so many effects it is drawn which faults happen next: more often in a fierce run."""
 
 REMEMBERED = 500
 """How many of the last messages may be sent again."""
@@ -75,6 +77,7 @@ class Nemesis(Observer):
         self._over: asyncio.Event = asyncio.Event()
         self._healing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = FIERCE_TURN if self._plan.is_fierce else TURN
         self._actions = [action for action in ACTIONS if self._plan.has(action.fault)]
         self._context = Context()
         self._alarm: asyncio.TimerHandle | None = None
@@ -103,7 +106,7 @@ class Nemesis(Observer):
 
     def _begin_faults(self) -> None:
         self._plan.phase = Phase.FAULTY
-        self._next = self._effects + TURN
+        self._next = self._effects + self._turn
         seconds = _DURATIONS[self._choices.pick("phase/seconds", len(_DURATIONS))]
         seconds = min(seconds, self.cluster.database.deduplication_window / 6)
         self.cluster.log.note("simulation", "faulty", f"for {seconds:g} s at most")
@@ -115,7 +118,7 @@ class Nemesis(Observer):
         elif self._effects >= self._ends_at:
             self.heal_soon()
         else:
-            self._next = self._effects + TURN
+            self._next = self._effects + self._turn
             # Later in this instant: something takes effect just now.
             asyncio.get_running_loop().call_soon(self._take_turn, context=self._context)
 
@@ -262,6 +265,17 @@ class Nemesis(Observer):
             return
         member = self._find_member(who)
         if member is not None and self._plan.fires(fault, factor=1.0):
+            self._call(lambda: self.kill(member))
+
+    def cut_after_task(self, process: Process | None) -> None:
+        """Kill the worker of a process, in which a task has just ended. It tells nobody of that.
+
+        Args:
+            process: its process.
+        """
+        member = next((each for each in self.cluster.living() if each.process is process), None)
+        if member is not None:
+            self.count(CUT)
             self._call(lambda: self.kill(member))
 
     def _find_member(self, name: str) -> Member | None:

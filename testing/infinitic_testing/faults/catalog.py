@@ -44,6 +44,7 @@ CATALOG: Mapping[str, str] = MappingProxyType(
         "power-cuts": "a worker ends between any two steps, without clean-up",
         "cuts-before-publish": "a worker ends right after a commit, before it publishes",
         "cuts-before-ack": "a worker ends right after a publish, before it acknowledges",
+        "cuts-after-task": "a worker ends right after it has run a task, before it tells anybody",
         "stops": "a worker is stopped in good order, and perhaps killed while it drains",
         "pauses": "a worker stands still for longer than the broker waits, and then goes on",
         "rolling-restarts": "all workers are replaced, one after the other",

@@ -14,6 +14,10 @@ _HIGHEST = 0.1
 _LIKELY = 0.4
 """How likely it is that a run has a certain fault. A few at once reach other states than all do."""
 
+_FIERCE_RUNS, _FIERCE = 0.25, 6.0
+"""How likely it is that a run is fierce, and how much higher its rates are. A short test has few
+places where a fault can happen: with usual rates it would have hardly any."""
+
 _LABELS = {name: f"fault/{name}" for name in CATALOG}
 
 
@@ -33,6 +37,7 @@ class FaultPlan:
         rates: the faults that this run has, with how often they happen where they could, from 0.0
             to 1.0.
         fired: how often each fault has happened.
+        is_fierce: true if faults happen very often in this run.
 
     Args:
         faults: what the run may have.
@@ -44,9 +49,11 @@ class FaultPlan:
         self.fired: Counter[str] = Counter()
         self.rates: dict[str, float] = {}
         self._choices = choices
+        self.is_fierce = bool(faults.names) and choices.happens("plan/fierce", _FIERCE_RUNS)
+        highest = _HIGHEST * _FIERCE if self.is_fierce else _HIGHEST
         for name in CATALOG:
             if name in faults.names and (len(faults.names) == 1 or choices.happens(f"plan/{name}", _LIKELY)):
-                self.rates[name] = _HIGHEST * (0.05 + choices.between(f"rate/{name}", 0.0, 0.95))
+                self.rates[name] = highest * (0.05 + choices.between(f"rate/{name}", 0.0, 0.95))
 
     def fires(self, name: str, *, factor: float = 1.0) -> bool:
         """Draw whether a fault happens now. If it does, it is counted.
