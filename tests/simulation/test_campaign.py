@@ -184,7 +184,7 @@ def test_the_functions_take_turns(folder: Path) -> None:
 
 
 def test_a_run_without_an_end_is_ended_and_explained(folder: Path) -> None:
-    code = "async def simulate_it(sim):\n    while sim.choices.seed == 1:\n        pass\n"
+    code = "async def simulate_it(sim):\n    while sim.choices.seed == 1: pass\n"
     _, state = run_campaign(code, 3, folder, seed_seconds=2.0)
     failure = get_only(state).report.failure
     assert failure is not None
