@@ -130,10 +130,7 @@ class Lanes:
         Lanes that back off are left for others.
         """
         self._is_draining = True
-        # A worker may be stopped before `run` has begun.
-        if self._receiver is not None:
-            self._is_draining = True
-        if self._receiver is not None:
+        if self._receiver is not None:  # a worker may be stopped before `run` has begun
             self._receiver.cancel()
         while self._runnable or self._busy:
             self._at_rest = asyncio.get_running_loop().create_future()
