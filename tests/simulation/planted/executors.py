@@ -22,41 +22,29 @@ EXECUTOR = "service executor"
 def task_acked_when_taken(planter: Planter) -> None:
     """A task is acknowledged when it is received, before it has run."""
 
-    def make(original: Part) -> Part:
-        def accept(self: Any, delivery: Any) -> Any:
-            self._resender._begin(self._subscription.ack_if_held([delivery]), 0)
-            return original(self, delivery)
-
-        return accept
-
-    planter.wrap(TaskIntake, "_accept", make)
+    @planter.wrap(TaskIntake, "_accept")
+    def accept(original: Part, self: Any, delivery: Any) -> Any:
+        self._resender._begin(self._subscription.ack_if_held([delivery]), 0)
+        return original(self, delivery)
 
 
 @bug(EXECUTOR)
 def task_acked_before_report(planter: Planter) -> None:
     """A task is acknowledged when it has run, before its report is published."""
 
-    def make(original: Part) -> Part:
-        def add(self: Any, work: Work, report: Any) -> None:
-            self._resender._begin(self._subscription.ack_if_held(list(work.deliveries)), 0)
-            original(self, work, report)
-
-        return add
-
-    planter.wrap(ReportQueue, "add", make)
+    @planter.wrap(ReportQueue, "add")
+    def add(original: Part, self: Any, work: Work, report: Any) -> None:
+        self._resender._begin(self._subscription.ack_if_held(list(work.deliveries)), 0)
+        original(self, work, report)
 
 
 @bug(EXECUTOR)
 def report_remembered_before_publish(planter: Planter) -> None:
     """An executor says that an attempt is reported as soon as the attempt begins."""
 
-    def make(original: Part) -> Part:
-        def find_known(self: Any, attempts: Any) -> dict[Attempt, bool]:
-            return dict.fromkeys(original(self, attempts), True)
-
-        return find_known
-
-    planter.wrap(TasksInHand, "find_known", make)
+    @planter.wrap(TasksInHand, "find_known")
+    def find_known(original: Part, self: Any, attempts: Any) -> dict[Attempt, bool]:
+        return dict.fromkeys(original(self, attempts), True)
 
 
 @bug(EXECUTOR)
@@ -84,14 +72,10 @@ def task_lost_in_drain(planter: Planter) -> None:
 def second_delivery_dropped(planter: Planter) -> None:
     """When an attempt that is in hand comes again, all its deliveries are acknowledged at once."""
 
-    def make(original: Part) -> Part:
-        def accept(self: Any, delivery: Any) -> Any:
-            more = original(self, delivery)
-            for work in (*self._in_hand.works.values(), *self._in_hand.doubtful.values()):
-                if len(work.deliveries) > 1:
-                    self._resender._begin(self._subscription.ack_if_held(list(work.deliveries)), 0)
-            return more
-
-        return accept
-
-    planter.wrap(TaskIntake, "_accept", make)
+    @planter.wrap(TaskIntake, "_accept")
+    def accept(original: Part, self: Any, delivery: Any) -> Any:
+        more = original(self, delivery)
+        for work in (*self._in_hand.works.values(), *self._in_hand.doubtful.values()):
+            if len(work.deliveries) > 1:
+                self._resender._begin(self._subscription.ack_if_held(list(work.deliveries)), 0)
+        return more

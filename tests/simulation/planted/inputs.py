@@ -15,19 +15,15 @@ from infinitic.engines.workflow.input_result import InputResult, stimulate
 from infinitic.messages import engine as inputs, events
 from infinitic.messages.events import Event
 from infinitic.runtime.state_engine import closing
-from tests.simulation.planted.planting import HANDLERS, TAKE, Part, Planter, bug
+from tests.simulation.planted.planting import TAKE, Part, Planter, bug
 
 ENGINE = "engine"
 
 
 def _forget_id(planter: Planter, kind: type[inputs.Input]) -> None:
-    def make(original: Part) -> Part:
-        def handle(*args: Any) -> Any:
-            return replace(original(*args), deduplication_id=None)
-
-        return handle
-
-    planter.wrap_item(HANDLERS, kind, make)
+    @planter.wrap_handler(kind)
+    def handle(original: Part, *args: Any) -> Any:
+        return replace(original(*args), deduplication_id=None)
 
 
 @bug(ENGINE)
@@ -52,10 +48,9 @@ def cancels_not_deduplicated(planter: Planter) -> None:
 def starts_not_deduplicated(planter: Planter) -> None:
     """A start that comes again runs the first method again."""
 
-    def start(head: WorkflowHead, message: inputs.Start, now: float) -> Any:
+    @planter.wrap_handler(inputs.Start)
+    def start(original: Part, head: WorkflowHead, message: inputs.Start, now: float) -> Any:
         return stimulate(head, events.MethodStarted(head.id, message.method, message.arguments))
-
-    planter.wrap_item(HANDLERS, inputs.Start, lambda original: start)
 
 
 @bug(ENGINE)
@@ -77,50 +72,38 @@ def results_not_deduplicated(planter: Planter) -> None:
 def failed_attempts_not_deduplicated(planter: Planter) -> None:
     """The failure of an attempt counts for a later attempt, too."""
 
-    def make(original: Part) -> Part:
-        def attempt_failed(head: WorkflowHead, message: inputs.AttemptFailed, now: float) -> Any:
-            last = next((retry for retry in head.retries if retry.position == message.position), None)
-            if last is not None and last.due is None:
-                message = replace(message, retry_sequence=last.retry_sequence, retry_index=last.retry_index)
-            return original(head, message, now)
-
-        return attempt_failed
-
-    planter.wrap_item(HANDLERS, inputs.AttemptFailed, make)
+    @planter.wrap_handler(inputs.AttemptFailed)
+    def attempt_failed(original: Part, head: WorkflowHead, message: inputs.AttemptFailed, now: float) -> Any:
+        last = next((retry for retry in head.retries if retry.position == message.position), None)
+        if last is not None and last.due is None:
+            message = replace(message, retry_sequence=last.retry_sequence, retry_index=last.retry_index)
+        return original(head, message, now)
 
 
 @bug(ENGINE)
 def retry_with_the_same_number(planter: Planter) -> None:
     """The next attempt of a task has the number of the one that failed."""
 
-    def make(original: Part) -> Part:
-        def attempt_failed(head: WorkflowHead, message: inputs.AttemptFailed, now: float) -> Any:
-            result = original(head, message, now)
-            if result.head is head:
-                return result
-            retries = tuple(
-                replace(retry, retry_index=message.retry_index) if retry.position == message.position else retry
-                for retry in result.head.retries
-            )
-            outbox = tuple(replace(each, retry_index=message.retry_index) for each in result.outbox)
-            return replace(result, head=replace(result.head, retries=retries), outbox=outbox)
-
-        return attempt_failed
-
-    planter.wrap_item(HANDLERS, inputs.AttemptFailed, make)
+    @planter.wrap_handler(inputs.AttemptFailed)
+    def attempt_failed(original: Part, head: WorkflowHead, message: inputs.AttemptFailed, now: float) -> Any:
+        result = original(head, message, now)
+        if result.head is head:
+            return result
+        retries = tuple(
+            replace(retry, retry_index=message.retry_index) if retry.position == message.position else retry
+            for retry in result.head.retries
+        )
+        outbox = tuple(replace(each, retry_index=message.retry_index) for each in result.outbox)
+        return replace(result, head=replace(result.head, retries=retries), outbox=outbox)
 
 
 @bug(ENGINE)
 def retry_without_delay(planter: Planter) -> None:
     """The next attempt of a task is sent at once, whatever the retry policy says."""
 
-    def make(original: Part) -> Part:
-        def attempt_failed(head: WorkflowHead, message: inputs.AttemptFailed, now: float) -> Any:
-            return original(head, replace(message, delay=0.0), now)
-
-        return attempt_failed
-
-    planter.wrap_item(HANDLERS, inputs.AttemptFailed, make)
+    @planter.wrap_handler(inputs.AttemptFailed)
+    def attempt_failed(original: Part, head: WorkflowHead, message: inputs.AttemptFailed, now: float) -> Any:
+        return original(head, replace(message, delay=0.0), now)
 
 
 @bug(ENGINE)
@@ -137,125 +120,91 @@ def effects_not_pruned(planter: Planter) -> None:
 def tombstone_takes_signals(planter: Planter) -> None:
     """A closed instance takes signals, and is written again."""
 
-    def make(original: Part) -> Part:
-        def take_closed(head: WorkflowHead, message: inputs.Input) -> Any:
-            if isinstance(message, inputs.Signal):
-                return stimulate(head, events.SignalReceived(message.channel, message.value))
-            return original(head, message)
-
-        return take_closed
-
-    planter.wrap(TAKE, "_take_closed", make)
+    @planter.wrap(TAKE, "_take_closed")
+    def take_closed(original: Part, head: WorkflowHead, message: inputs.Input) -> Any:
+        if isinstance(message, inputs.Signal):
+            return stimulate(head, events.SignalReceived(message.channel, message.value))
+        return original(head, message)
 
 
 @bug(ENGINE)
 def late_result_rewrites_tombstone(planter: Planter) -> None:
     """A closed instance is written again when a late result comes, and then never expires."""
 
-    def make(original: Part) -> Part:
-        def take_closed(head: WorkflowHead, message: inputs.Input) -> Any:
-            if isinstance(message, inputs.TaskCompleted):
-                return InputResult(replace(head, failures=("late",)))
-            return original(head, message)
-
-        return take_closed
-
-    planter.wrap(TAKE, "_take_closed", make)
+    @planter.wrap(TAKE, "_take_closed")
+    def take_closed(original: Part, head: WorkflowHead, message: inputs.Input) -> Any:
+        if isinstance(message, inputs.TaskCompleted):
+            return InputResult(replace(head, failures=("late",)))
+        return original(head, message)
 
 
 @bug(ENGINE)
 def closed_with_open_tasks(planter: Planter) -> None:
     """An instance closes when its methods have returned, although its tasks still run."""
 
-    def make(original: Part) -> Part:
-        def has_ended(head: WorkflowHead) -> bool:
-            return bool(original(replace(head, open=())))
-
-        return has_ended
-
-    planter.wrap(transition, "_has_ended", make)
+    @planter.wrap(transition, "_has_ended")
+    def has_ended(original: Part, head: WorkflowHead) -> bool:
+        return bool(original(replace(head, open=())))
 
 
 @bug(ENGINE)
 def running_instance_expires(planter: Planter) -> None:
     """A purge removes instances that still run."""
 
-    def make(original: Part) -> Part:
-        def conclude(before: Any, head: Any, happened: Any, outbox: Any, now: float) -> Any:
-            concluded = original(before, head, happened, outbox, now)
-            closed = concluded.head.closed
-            return concluded if closed else replace(concluded, expires_at=now + 60.0)
-
-        return conclude
-
-    planter.wrap(closing, "conclude", make)
+    @planter.wrap(closing, "conclude")
+    def conclude(original: Part, before: Any, head: Any, happened: Any, outbox: Any, now: float) -> Any:
+        concluded = original(before, head, happened, outbox, now)
+        closed = concluded.head.closed
+        return concluded if closed else replace(concluded, expires_at=now + 60.0)
 
 
 @bug(ENGINE)
 def retention_ignored(planter: Planter) -> None:
     """A closed instance may be purged at once."""
 
-    def make(original: Part) -> Part:
-        def conclude(before: Any, head: Any, happened: Any, outbox: Any, now: float) -> Any:
-            concluded = original(before, head, happened, outbox, now)
-            return concluded if concluded.expires_at is None else replace(concluded, expires_at=now)
-
-        return conclude
-
-    planter.wrap(closing, "conclude", make)
+    @planter.wrap(closing, "conclude")
+    def conclude(original: Part, before: Any, head: Any, happened: Any, outbox: Any, now: float) -> Any:
+        concluded = original(before, head, happened, outbox, now)
+        return concluded if concluded.expires_at is None else replace(concluded, expires_at=now)
 
 
 @bug(ENGINE)
 def cancel_not_delivered(planter: Planter) -> None:
     """A cancellation is confirmed, but the code is not told."""
 
-    def make(original: Part) -> Part:
-        def cancel(head: WorkflowHead, message: inputs.Cancel, now: float) -> Any:
-            return replace(original(head, message, now), head=replace(head, canceling=True), events=())
-
-        return cancel
-
-    planter.wrap_item(HANDLERS, inputs.Cancel, make)
+    @planter.wrap_handler(inputs.Cancel)
+    def cancel(original: Part, head: WorkflowHead, message: inputs.Cancel, now: float) -> Any:
+        return replace(original(head, message, now), head=replace(head, canceling=True), events=())
 
 
 @bug(ENGINE)
 def waiters_not_written(planter: Planter) -> None:
     """Who waits for a method is not noted in the head."""
 
-    def make(original: Part) -> Part:
-        def wait(head: WorkflowHead, message: inputs.Wait, now: float) -> Any:
-            return replace(original(head, message, now), head=head)
-
-        return wait
-
-    planter.wrap_item(HANDLERS, inputs.Wait, make)
+    @planter.wrap_handler(inputs.Wait)
+    def wait(original: Part, head: WorkflowHead, message: inputs.Wait, now: float) -> Any:
+        return replace(original(head, message, now), head=head)
 
 
 @bug(ENGINE)
 def overtaking_signal_dropped(planter: Planter) -> None:
     """A signal that has overtaken the start of its instance is dropped."""
 
-    def make(original: Part) -> Part:
-        def take_without_state(key: Any, message: inputs.Input, *rest: Any) -> Any:
-            if isinstance(message, inputs.Signal) and message.reply_to is None:
-                return InputResult(None)
-            return original(key, message, *rest)
-
-        return take_without_state
-
-    planter.wrap(TAKE, "_take_without_state", make)
+    @planter.wrap(TAKE, "_take_without_state")
+    def take_without_state(original: Part, key: Any, message: inputs.Input, *rest: Any) -> Any:
+        if isinstance(message, inputs.Signal) and message.reply_to is None:
+            return InputResult(None)
+        return original(key, message, *rest)
 
 
 @bug(ENGINE)
 def old_start_accepted(planter: Planter) -> None:
     """A start is taken however old it is, also when nobody knows any more whether it was taken."""
 
-    def make(original: Part) -> Part:
-        def take_without_state(key: Any, message: inputs.Input, now: float, window: float, headers: Any) -> Any:
-            if isinstance(message, inputs.Start):
-                return original(key, replace(message, made_at=now), now, window, headers)
-            return original(key, message, now, window, headers)
-
-        return take_without_state
-
-    planter.wrap(TAKE, "_take_without_state", make)
+    @planter.wrap(TAKE, "_take_without_state")
+    def take_without_state(
+        original: Part, key: Any, message: inputs.Input, now: float, window: float, headers: Any
+    ) -> Any:
+        if isinstance(message, inputs.Start):
+            return original(key, replace(message, made_at=now), now, window, headers)
+        return original(key, message, now, window, headers)

@@ -15,44 +15,32 @@ LANES = "lanes"
 def order_lost_after_failure(planter: Planter) -> None:
     """A message that could not be handled goes behind the later messages of its key."""
 
-    def make(original: Part) -> Part:
-        def fail(self: Lane, *args: Any, **kwargs: Any) -> None:
-            original(self, *args, **kwargs)
-            if len(self.waiting) > 1:
-                self.waiting.append(self.waiting.pop(0))
-
-        return fail
-
-    planter.wrap(Lane, "fail", make)
+    @planter.wrap(Lane, "fail")
+    def fail(original: Part, self: Lane, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if len(self.waiting) > 1:
+            self.waiting.append(self.waiting.pop(0))
 
 
 @bug(LANES)
 def failed_message_dropped(planter: Planter) -> None:
     """A message that could not be handled is forgotten, and not given back to the broker."""
 
-    def make(original: Part) -> Part:
-        def fail(self: Lane, *args: Any, **kwargs: Any) -> None:
-            original(self, *args, **kwargs)
-            self.drop(self.waiting[:1])
-
-        return fail
-
-    planter.wrap(Lane, "fail", make)
+    @planter.wrap(Lane, "fail")
+    def fail(original: Part, self: Lane, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self.drop(self.waiting[:1])
 
 
 @bug(LANES)
 def lanes_dropped_at_shutdown(planter: Planter) -> None:
     """A worker that stops acknowledges the messages that wait in its lanes."""
 
-    def make(original: Part) -> Part:
-        async def drain(self: Any) -> None:
-            for lane in list(self._lanes.values()):
-                await self._subscription.ack_if_held(lane.waiting)
-            await original(self)
-
-        return drain
-
-    planter.wrap(Lanes, "drain", make)
+    @planter.wrap(Lanes, "drain")
+    async def drain(original: Part, self: Any) -> None:
+        for lane in list(self._lanes.values()):
+            await self._subscription.ack_if_held(lane.waiting)
+        await original(self)
 
 
 class _Forgetful(dict[str, Lane]):
@@ -70,11 +58,7 @@ class _Forgetful(dict[str, Lane]):
 def lane_worked_on_twice(planter: Planter) -> None:
     """Messages of one key are handled at the same time."""
 
-    def make(original: Part) -> Part:
-        def init(self: Any, *args: Any, **kwargs: Any) -> None:
-            original(self, *args, **kwargs)
-            self._lanes = _Forgetful()
-
-        return init
-
-    planter.wrap(Lanes, "__init__", make)
+    @planter.wrap(Lanes, "__init__")
+    def init(original: Part, self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self._lanes = _Forgetful()

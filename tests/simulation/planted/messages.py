@@ -58,45 +58,37 @@ def order_lost_after_crash(planter: Planter) -> None:
 def delayed_message_early(planter: Planter) -> None:
     """A delayed message comes when half of its delay is over."""
 
-    def make(original: Part) -> Part:
-        def add_message(self: Any, due: float, subscriptions: Any, message: Message, published_at: float) -> None:
-            original(self, (due + published_at) / 2, subscriptions, message, published_at)
-
-        return add_message
-
-    planter.wrap(DelayQueue, "add_message", make)
+    @planter.wrap(DelayQueue, "add_message")
+    def add_message(
+        original: Part, self: Any, due: float, subscriptions: Any, message: Message, published_at: float
+    ) -> None:
+        original(self, (due + published_at) / 2, subscriptions, message, published_at)
 
 
 @bug(BROKER)
 def delayed_message_lost(planter: Planter) -> None:
     """A message that is delayed by more than ten seconds never comes."""
 
-    def make(original: Part) -> Part:
-        def add_message(self: Any, due: float, subscriptions: Any, message: Message, published_at: float) -> None:
-            if due - published_at < 10.0:
-                original(self, due, subscriptions, message, published_at)
-
-        return add_message
-
-    planter.wrap(DelayQueue, "add_message", make)
+    @planter.wrap(DelayQueue, "add_message")
+    def add_message(
+        original: Part, self: Any, due: float, subscriptions: Any, message: Message, published_at: float
+    ) -> None:
+        if due - published_at < 10.0:
+            original(self, due, subscriptions, message, published_at)
 
 
 @bug(BROKER)
 def failed_publish_taken_for_done(planter: Planter) -> None:
     """A publish that failed because the broker was away is not tried again."""
 
-    def make(original: Part) -> Part:
-        async def send(self: Publisher, topic: Topic, messages: Sequence[Message]) -> None:
-            if topic.subscription is not None:
-                await self.declare(topic)
-                with suppress(TransportUnavailable):
-                    await self.transport.publish(topic, messages)
-            else:
-                await original(self, topic, messages)
-
-        return send
-
-    planter.wrap(Publisher, "send", make)
+    @planter.wrap(Publisher, "send")
+    async def send(original: Part, self: Publisher, topic: Topic, messages: Sequence[Message]) -> None:
+        if topic.subscription is not None:
+            await self.declare(topic)
+            with suppress(TransportUnavailable):
+                await self.transport.publish(topic, messages)
+        else:
+            await original(self, topic, messages)
 
 
 @bug(BROKER)
@@ -113,37 +105,29 @@ def dead_letter_lost(planter: Planter) -> None:
 def prefetch_lost_with_session(planter: Planter) -> None:
     """A consumer that is lost acknowledges what it has in hand when it joins again."""
 
-    def make(original: Part) -> Part:
-        async def rejoin(self: Any) -> bool:
-            joined: bool = await original(self)
-            if joined and self.topic.ordering is topics.Ordering.KEYED:
-                with suppress(TransportUnavailable, TimeoutError):
-                    async with asyncio.timeout(1.0):
-                        await self.ack(await self.consumer.receive(5))
-            return joined
-
-        return rejoin
-
-    planter.wrap(Subscription, "rejoin", make)
+    @planter.wrap(Subscription, "rejoin")
+    async def rejoin(original: Part, self: Any) -> bool:
+        joined: bool = await original(self)
+        if joined and self.topic.ordering is topics.Ordering.KEYED:
+            with suppress(TransportUnavailable, TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self.ack(await self.consumer.receive(5))
+        return joined
 
 
 @bug("client")
 def signal_ids_used_twice(planter: Planter) -> None:
     """Signals of equal value to one instance have the same id."""
 
-    def make(original: Part) -> Part:
-        async def command(self: Any, name: str, workflow_id: str, confirm: bool, make_input: Part) -> Any:
-            def make_again(at: float, to: Any) -> Any:
-                made = make_input(at, to)
-                if isinstance(made, engine.Signal):
-                    return replace(made, signal_id=f"{workflow_id}-{bytes(made.value)!r}"[:200])
-                return made
+    @planter.wrap(Client, "_command")
+    async def command(original: Part, self: Any, name: str, workflow_id: str, confirm: bool, make_input: Part) -> Any:
+        def make_again(at: float, to: Any) -> Any:
+            made = make_input(at, to)
+            if isinstance(made, engine.Signal):
+                return replace(made, signal_id=f"{workflow_id}-{bytes(made.value)!r}"[:200])
+            return made
 
-            return await original(self, name, workflow_id, confirm, make_again)
-
-        return command
-
-    planter.wrap(Client, "_command", make)
+        return await original(self, name, workflow_id, confirm, make_again)
 
 
 @bug("client")

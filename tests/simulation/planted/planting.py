@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
+from infinitic.messages.engine import Input
+
 Part = Callable[..., Any]
 """A function or method of the product."""
 
 TAKE = import_module("infinitic.engines.workflow.take")
 """The module. Its package has a function of the same name."""
 
-HANDLERS: dict[Any, Part] = vars(TAKE)["_HANDLERS"]
-"""The handlers of the engine, by the type of the input."""
-
+_HANDLERS: dict[Any, Part] = vars(TAKE)["_HANDLERS"]
 
 Replaced = tuple[Callable[[], object], object]
 """A part that was replaced: reads what is there now, and what was there before."""
@@ -48,20 +48,47 @@ class Planter:
         self.replaced.append((partial(getattr, owner, name), getattr(owner, name)))
         self._patch.setattr(owner, name, value)
 
-    def wrap(self, owner: object, name: str, make: Callable[[Part], Part]) -> None:
-        """Replace a function or method by one that is made of it.
+    def wrap(self, owner: object, name: str) -> Callable[[Part], Part]:
+        """Have the decorated function take the place of a function or method.
+
+        It is given the original before the other arguments.
 
         Args:
             owner: its class or module.
             name: its name there.
-            make: is given the original, and returns what takes its place.
         """
-        self.put(owner, name, make(getattr(owner, name)))
 
-    def wrap_item(self, table: dict[Any, Any], key: object, make: Callable[[Part], Part]) -> None:
-        """Replace a function in a table by one that is made of it."""
-        self.replaced.append((partial(table.get, key), table[key]))
-        self._patch.setitem(table, key, make(table[key]))
+        def decorate(replacement: Part) -> Part:
+            self.put(owner, name, _give(replacement, getattr(owner, name)))
+            return replacement
+
+        return decorate
+
+    def wrap_handler(self, kind: type[Input]) -> Callable[[Part], Part]:
+        """Have the decorated function take the place of the handler of a type of input.
+
+        It is given the original before the other arguments.
+
+        Args:
+            kind: the type of the input.
+        """
+
+        def decorate(replacement: Part) -> Part:
+            original = _HANDLERS[kind]
+            self.replaced.append((partial(_HANDLERS.get, kind), original))
+            self._patch.setitem(_HANDLERS, kind, _give(replacement, original))
+            return replacement
+
+        return decorate
+
+
+def _give(replacement: Part, original: Part) -> Part:
+    """Give the original to its replacement. Unlike a `partial`, the result works as a method."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return replacement(original, *args, **kwargs)
+
+    return call
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,10 @@ REPLAY = "replay"
 
 
 def _leave_out(planter: Planter, kind: type[Event]) -> None:
-    def make(original: Part) -> Part:
-        def encode(happened: list[Event]) -> bytes:
-            encoded: bytes = original([each for each in happened if not isinstance(each, kind)])
-            return encoded
-
-        return encode
-
-    planter.wrap(events, "encode", make)
+    @planter.wrap(events, "encode")
+    def encode(original: Part, happened: list[Event]) -> bytes:
+        encoded: bytes = original([each for each in happened if not isinstance(each, kind)])
+        return encoded
 
 
 @bug(REPLAY)
@@ -52,27 +48,19 @@ def failed_attempts_not_recorded(planter: Planter) -> None:
 def stimuli_recorded_as_handed_over_at_once(planter: Planter) -> None:
     """Stimuli are handed over one by one, and all at once in replay."""
 
-    def make(original: Part) -> Part:
-        def begin(head: Any, now: float, *, each: bool) -> Any:
-            return replace(original(head, now, each=each), each=False)
-
-        return begin
-
-    planter.wrap(activation, "begin", make)
+    @planter.wrap(activation, "begin")
+    def begin(original: Part, head: Any, now: float, *, each: bool) -> Any:
+        return replace(original(head, now, each=each), each=False)
 
 
 @bug(REPLAY)
 def waiting_stimuli_lost_in_replay(planter: Planter) -> None:
     """An instance that is made again of its history is not handed what it had not seen yet."""
 
-    def make(original: Part) -> Part:
-        async def revive(instance: Any, *args: Any) -> None:
-            await original(instance, *args)
-            instance.pending = []
-
-        return revive
-
-    planter.wrap(deciding, "revive", make)
+    @planter.wrap(deciding, "revive")
+    async def revive(original: Part, instance: Any, *args: Any) -> None:
+        await original(instance, *args)
+        instance.pending = []
 
 
 @bug(REPLAY)
@@ -80,25 +68,17 @@ def random_numbers_differ_in_replay(planter: Planter) -> None:
     """The random numbers of a workflow are others when it is replayed."""
     numbers = count()
 
-    def make(original: Part) -> Part:
-        def init(self: Any, *args: Any, **kwargs: Any) -> None:
-            original(self, *args, **kwargs)
-            self._random = Random(next(numbers))
-
-        return init
-
-    planter.wrap(Instance, "__init__", make)
+    @planter.wrap(Instance, "__init__")
+    def init(original: Part, self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self._random = Random(next(numbers))
 
 
 @bug(REPLAY)
 def stimuli_reversed_in_replay(planter: Planter) -> None:
     """The stimuli of an activation are replayed in another order than they came in."""
 
-    def make(original: Part) -> Part:
-        def flush(self: Any) -> None:
-            self._stimuli = self._stimuli[::-1]
-            original(self)
-
-        return flush
-
-    planter.wrap(history.Replay, "_flush", make)
+    @planter.wrap(history.Replay, "_flush")
+    def flush(original: Part, self: Any) -> None:
+        self._stimuli = self._stimuli[::-1]
+        original(self)

@@ -13,7 +13,7 @@ from infinitic.runtime.lane import Lane
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.workflow_executor import executor, opening
 from infinitic.runtime.workflow_executor.executor import WorkflowExecutor
-from tests.simulation.planted.planting import HANDLERS, TAKE, Part, Planter, bug
+from tests.simulation.planted.planting import TAKE, Part, Planter, bug
 
 SPLIT = "split mode"
 
@@ -22,32 +22,25 @@ SPLIT = "split mode"
 def old_decision_accepted(planter: Planter) -> None:
     """A decision counts for the activation that runs, whichever it answers."""
 
-    def make(original: Part) -> Part:
-        def decision(head: WorkflowHead, message: inputs.Decision, now: float) -> Any:
-            return original(head, replace(message, activation=head.activation), now)
-
-        return decision
-
-    planter.wrap_item(HANDLERS, inputs.Decision, make)
+    @planter.wrap_handler(inputs.Decision)
+    def decision(original: Part, head: WorkflowHead, message: inputs.Decision, now: float) -> Any:
+        return original(head, replace(message, activation=head.activation), now)
 
 
 @bug(SPLIT)
 def second_decision_accepted(planter: Planter) -> None:
     """A second decision of an activation is applied as well."""
 
-    def make(original: Part) -> Part:
-        def decision(head: WorkflowHead, message: inputs.Decision, now: float) -> Any:
-            if not head.deciding and message.activation == head.activation and not head.closed:
-                head = replace(head, deciding=head.sequence)
-            return original(head, message, now)
-
-        return decision
+    @planter.wrap_handler(inputs.Decision)
+    def decision(original: Part, head: WorkflowHead, message: inputs.Decision, now: float) -> Any:
+        if not head.deciding and message.activation == head.activation and not head.closed:
+            head = replace(head, deciding=head.sequence)
+        return original(head, message, now)
 
     def check_nothing(head: WorkflowHead, message: inputs.Decision) -> None:
         """Take it as it is."""
 
     planter.put(TAKE, "check_decision", check_nothing)
-    planter.wrap_item(HANDLERS, inputs.Decision, make)
 
 
 @bug(SPLIT)
@@ -64,45 +57,30 @@ def stale_code_in_executor(planter: Planter) -> None:
 def activation_acked_before_decision(planter: Planter) -> None:
     """An executor acknowledges an activation before it publishes the decision."""
 
-    def make(original: Part) -> Part:
-        async def decide_some(self: Any, waiting: deque[Lane]) -> None:
-            await self._subscription.ack([lane.waiting[0] for lane in waiting])
-            await original(self, waiting)
-
-        return decide_some
-
-    planter.wrap(WorkflowExecutor, "_decide_some", make)
+    @planter.wrap(WorkflowExecutor, "_decide_some")
+    async def decide_some(original: Part, self: Any, waiting: deque[Lane]) -> None:
+        await self._subscription.ack([lane.waiting[0] for lane in waiting])
+        await original(self, waiting)
 
 
 @bug(SPLIT)
 def history_read_short(planter: Planter) -> None:
     """An executor replays a history without its last segment, and the code sees the past."""
 
-    def make(original: Part) -> Part:
-        async def feed_history(replay: Any, key: Any, sequence: int, states: Any) -> Any:
-            return await original(replay, key, sequence - 1 if sequence > 2 else sequence, states)
-
-        return feed_history
-
-    planter.wrap(opening, "feed_history", make)
+    @planter.wrap(opening, "feed_history")
+    async def feed_history(original: Part, replay: Any, key: Any, sequence: int, states: Any) -> Any:
+        return await original(replay, key, sequence - 1 if sequence > 2 else sequence, states)
 
 
 @bug(SPLIT)
 def activation_of_other_version_dropped(planter: Planter) -> None:
     """An activation for a version that an executor lacks is acknowledged, and not passed on."""
 
-    def make(original: Part) -> Part:
-        def pass_on(self: Any, *args: Any) -> Any:
-            original(self, *args)
-            return None
+    @planter.wrap(WorkflowExecutor, "_pass_on")
+    def pass_on(original: Part, self: Any, *args: Any) -> Any:
+        original(self, *args)
+        return None
 
-        return pass_on
-
-    def make_publish(original: Part) -> Part:
-        async def publish(self: Any, outgoing: Any) -> None:
-            await original(self, [each for each in outgoing if each is not None])
-
-        return publish
-
-    planter.wrap(WorkflowExecutor, "_pass_on", make)
-    planter.wrap(Publisher, "publish", make_publish)
+    @planter.wrap(Publisher, "publish")
+    async def publish(original: Part, self: Any, outgoing: Any) -> None:
+        await original(self, [each for each in outgoing if each is not None])

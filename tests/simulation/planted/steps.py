@@ -88,18 +88,14 @@ def outdated_step_accepted(planter: Planter) -> None:
 def cache_kept_after_lost_commit(planter: Planter) -> None:
     """An instance stays in memory as it was, although another worker has changed it."""
 
-    def make(original: Part) -> Part:
-        async def commit(self: Any, decided: Any) -> Any:
-            committed = await original(self, decided)
-            written = {step.lane.key for step in committed.steps}
-            for step in decided:
-                if step.lane.key not in written and step.instance.version is not None:
-                    self._instances.keep(step.instance)
-            return committed
-
-        return commit
-
-    planter.wrap(Committing, "commit", make)
+    @planter.wrap(Committing, "commit")
+    async def commit(original: Part, self: Any, decided: Any) -> Any:
+        committed = await original(self, decided)
+        written = {step.lane.key for step in committed.steps}
+        for step in decided:
+            if step.lane.key not in written and step.instance.version is not None:
+                self._instances.keep(step.instance)
+        return committed
 
 
 @bug(ENGINE)
@@ -123,43 +119,35 @@ def cache_kept_after_unknown_commit(planter: Planter) -> None:
 def live_kept_after_lost_commit(planter: Planter) -> None:
     """The code of an instance stays live after a commit that was lost, and goes on from there."""
 
-    def make(original: Part) -> Part:
-        async def commit(self: Any, decided: Any) -> Any:
-            lives = [(step.instance, step.instance.live, step.instance.pending) for step in decided]
-            heads = [(step, step.transition) for step in decided]
-            for instance, _, _ in lives:
-                instance.live = None
-            try:
-                committed = await original(self, decided)
-            finally:
-                for instance, live, pending in lives:
-                    instance.live, instance.pending = live, pending
-            written = {step.lane.key for step in committed.steps}
-            for step, transition in heads:
-                if step.lane.key not in written and transition is not None and step.instance.version is not None:
-                    # As if the step had been written.
-                    stored = (await self._states.load([step.instance.key])).get(step.instance.key)
-                    if stored is not None and step.change is not None:
-                        step.instance.apply(step.change, transition.head, stored.version)
-                        self._instances.keep(step.instance)
-            return committed
-
-        return commit
-
-    planter.wrap(Committing, "commit", make)
+    @planter.wrap(Committing, "commit")
+    async def commit(original: Part, self: Any, decided: Any) -> Any:
+        lives = [(step.instance, step.instance.live, step.instance.pending) for step in decided]
+        heads = [(step, step.transition) for step in decided]
+        for instance, _, _ in lives:
+            instance.live = None
+        try:
+            committed = await original(self, decided)
+        finally:
+            for instance, live, pending in lives:
+                instance.live, instance.pending = live, pending
+        written = {step.lane.key for step in committed.steps}
+        for step, transition in heads:
+            if step.lane.key not in written and transition is not None and step.instance.version is not None:
+                # As if the step had been written.
+                stored = (await self._states.load([step.instance.key])).get(step.instance.key)
+                if stored is not None and step.change is not None:
+                    step.instance.apply(step.change, transition.head, stored.version)
+                    self._instances.keep(step.instance)
+        return committed
 
 
 @bug(ENGINE)
 def all_acked_with_one_repeat(planter: Planter) -> None:
     """If one message of a step is a repeat, all messages of the step are acknowledged."""
 
-    def make(original: Part) -> Part:
-        def find_repeats(step: Any, deduplication_ids: Sequence[str]) -> Any:
-            return replace(original(step, deduplication_ids), deliveries=step.inputs.deliveries)
-
-        return find_repeats
-
-    planter.wrap(committing, "_find_repeats", make)
+    @planter.wrap(committing, "_find_repeats")
+    def find_repeats(original: Part, step: Any, deduplication_ids: Sequence[str]) -> Any:
+        return replace(original(step, deduplication_ids), deliveries=step.inputs.deliveries)
 
 
 @bug(ENGINE)
@@ -176,23 +164,15 @@ def takeover_without_publishing(planter: Planter) -> None:
 def outbox_marked_before_publish(planter: Planter) -> None:
     """The commit says already that the outbox is published."""
 
-    def make(original: Part) -> Part:
-        def make_change(*args: Any) -> Any:
-            return replace(original(*args), published=True)
-
-        return make_change
-
-    planter.wrap(closing, "_make_change", make)
+    @planter.wrap(closing, "_make_change")
+    def make_change(original: Part, *args: Any) -> Any:
+        return replace(original(*args), published=True)
 
 
 @bug(ENGINE)
 def answers_lost_in_takeover(planter: Planter) -> None:
     """A worker that takes an instance over publishes its tasks, but not its answers to clients."""
 
-    def make(original: Part) -> Part:
-        def render(effects: Any, *args: Any) -> Any:
-            return original([each for each in effects if not isinstance(each, Answer)], *args)
-
-        return render
-
-    planter.wrap(takeover, "render", make)
+    @planter.wrap(takeover, "render")
+    def render(original: Part, effects: Any, *args: Any) -> Any:
+        return original([each for each in effects if not isinstance(each, Answer)], *args)

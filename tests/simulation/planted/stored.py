@@ -19,118 +19,86 @@ STORAGE = "storage"
 def no_compare_and_set(planter: Planter) -> None:
     """A change is written whatever version is stored."""
 
-    def make(original: Part) -> Part:
-        def write(self: Any, change: Change) -> Any:
-            row = self._row(change.key)
-            if row is not None and row.stored is not None:
-                change = replace(change, expected=row.version, version=max(change.version, row.version + 1))
-            return original(self, change)
-
-        return write
-
-    planter.wrap(Database, "_write", make)
+    @planter.wrap(Database, "_write")
+    def write(original: Part, self: Any, change: Change) -> Any:
+        row = self._row(change.key)
+        if row is not None and row.stored is not None:
+            change = replace(change, expected=row.version, version=max(change.version, row.version + 1))
+        return original(self, change)
 
 
 @bug(STORAGE)
 def mismatch_reported_as_written(planter: Planter) -> None:
     """A change that was not written, because another one came first, is reported as written."""
 
-    def make(original: Part) -> Part:
-        def write(self: Any, change: Change) -> Any:
-            outcome = original(self, change)
-            return Written(change.version) if isinstance(outcome, Lost) else outcome
-
-        return write
-
-    planter.wrap(Database, "_write", make)
+    @planter.wrap(Database, "_write")
+    def write(original: Part, self: Any, change: Change) -> Any:
+        outcome = original(self, change)
+        return Written(change.version) if isinstance(outcome, Lost) else outcome
 
 
 @bug(STORAGE)
 def unknown_commit_taken_for_written(planter: Planter) -> None:
     """A commit whose reply was lost is taken for written."""
 
-    def make(original: Part) -> Part:
-        async def write(self: Any, changes: Sequence[Change | Published]) -> Any:
-            try:
-                return await original(self, changes)
-            except StorageOutcomeUnknown:
-                return [Written(each.version) for each in changes]
-
-        return write
-
-    planter.wrap(GroupCommit, "_write", make)
+    @planter.wrap(GroupCommit, "_write")
+    async def write(original: Part, self: Any, changes: Sequence[Change | Published]) -> Any:
+        try:
+            return await original(self, changes)
+        except StorageOutcomeUnknown:
+            return [Written(each.version) for each in changes]
 
 
 @bug(STORAGE)
 def outcomes_mixed_up(planter: Planter) -> None:
     """The outcomes of a group commit are given to the changes in reverse order."""
 
-    def make(original: Part) -> Part:
-        async def send(self: Any, changes: Sequence[Change]) -> Any:
-            return (await original(self, changes))[::-1]
-
-        return send
-
-    planter.wrap(GroupCommit, "_send", make)
+    @planter.wrap(GroupCommit, "_send")
+    async def send(original: Part, self: Any, changes: Sequence[Change]) -> Any:
+        return (await original(self, changes))[::-1]
 
 
 @bug(STORAGE)
 def mark_of_another_version(planter: Planter) -> None:
     """The mark that an outbox was published counts for a later outbox, too."""
 
-    def make(original: Part) -> Part:
-        def mark_published(self: Any, published: Published) -> Any:
-            row = self._row(published.key)
-            version = published.version if row is None or row.version is None else row.version
-            return original(self, replace(published, version=version))
-
-        return mark_published
-
-    planter.wrap(Database, "_mark_published", make)
+    @planter.wrap(Database, "_mark_published")
+    def mark_published(original: Part, self: Any, published: Published) -> Any:
+        row = self._row(published.key)
+        version = published.version if row is None or row.version is None else row.version
+        return original(self, replace(published, version=version))
 
 
 @bug(STORAGE)
 def remnant_forgotten_too_early(planter: Planter) -> None:
     """A purge leaves nothing by which a late start is recognised."""
 
-    def make(original: Part) -> Part:
-        def purge(self: Any, now: float, limit: int = 1000) -> int:
-            count: int = original(self, now, limit)
-            for _, _, row in self._remnants:
-                row.version = row.expires_at = None
-                self._drop_if_empty(row)
-            self._remnants.clear()
-            return count
-
-        return purge
-
-    planter.wrap(Database, "purge", make)
+    @planter.wrap(Database, "purge")
+    def purge(original: Part, self: Any, now: float, limit: int = 1000) -> int:
+        count: int = original(self, now, limit)
+        for _, _, row in self._remnants:
+            row.version = row.expires_at = None
+            self._drop_if_empty(row)
+        self._remnants.clear()
+        return count
 
 
 @bug(STORAGE)
 def deduplication_ids_forgotten_too_early(planter: Planter) -> None:
     """A purge forgets deduplication ids long before the deduplication window is over."""
 
-    def make(original: Part) -> Part:
-        def expire(self: Any, due: float, row: Any, ids: tuple[str, ...]) -> None:
-            original(self, due - self.deduplication_window if ids else due, row, ids)
-
-        return expire
-
-    planter.wrap(Database, "_expire", make)
+    @planter.wrap(Database, "_expire")
+    def expire(original: Part, self: Any, due: float, row: Any, ids: tuple[str, ...]) -> None:
+        original(self, due - self.deduplication_window if ids else due, row, ids)
 
 
 @bug(STORAGE)
 def segment_lost(planter: Planter) -> None:
     """A segment is replaced by an empty one when it has more than a few bytes, and nobody looks."""
 
-    def make(original: Part) -> Part:
-        def write(self: Any, change: Change) -> Any:
-            segment = change.segment
-            if segment is not None and segment.sequence % 5 == 4:
-                change = replace(change, segment=replace(segment, events=b"[]"))
-            return original(self, change)
-
-        return write
-
-    planter.wrap(Database, "_write", make)
+    @planter.wrap(Database, "_write")
+    def write(original: Part, self: Any, change: Change) -> Any:
+        segment = change.segment
+        if segment is not None and segment.sequence % 5 == 4:
+            change = replace(change, segment=replace(segment, events=b"[]"))
+        return original(self, change)

@@ -20,46 +20,34 @@ TIMERS = "engine, timers"
 def timer_fires_twice(planter: Planter) -> None:
     """A timer stays open after it has fired, until the next one fires."""
 
-    def make(original: Part) -> Part:
-        def wake(head: WorkflowHead, message: inputs.Wake, now: float, headers: Any) -> Any:
-            result = original(head, message, now, headers)
-            fired = [timer for timer in head.timers if timer not in result.head.timers and not timer.task]
-            if not fired or len(result.events) != 1:
-                return result
-            # Two of them are handed over in one step otherwise.
-            again = (*result.head.timers, replace(fired[0], due=now + 1.0))
-            return replace(result, head=replace(result.head, timers=again))
-
-        return wake
-
-    planter.wrap(tasks, "wake", make)
+    @planter.wrap(tasks, "wake")
+    def wake(original: Part, head: WorkflowHead, message: inputs.Wake, now: float, headers: Any) -> Any:
+        result = original(head, message, now, headers)
+        fired = [timer for timer in head.timers if timer not in result.head.timers and not timer.task]
+        if not fired or len(result.events) != 1:
+            return result
+        # Two of them are handed over in one step otherwise.
+        again = (*result.head.timers, replace(fired[0], due=now + 1.0))
+        return replace(result, head=replace(result.head, timers=again))
 
 
 @bug(TIMERS)
 def timer_fires_early(planter: Planter) -> None:
     """A wake fires all timers that are due within the next seconds."""
 
-    def make(original: Part) -> Part:
-        def wake(head: WorkflowHead, message: inputs.Wake, now: float, headers: Any) -> Any:
-            return original(head, message, now + 2.0, headers)
-
-        return wake
-
-    planter.wrap(tasks, "wake", make)
+    @planter.wrap(tasks, "wake")
+    def wake(original: Part, head: WorkflowHead, message: inputs.Wake, now: float, headers: Any) -> Any:
+        return original(head, message, now + 2.0, headers)
 
 
 @bug(TIMERS)
 def wake_not_armed_again(planter: Planter) -> None:
     """After a wake the head still says that it is armed, so the next one is not armed."""
 
-    def make(original: Part) -> Part:
-        def wake(head: WorkflowHead, message: inputs.Wake, now: float, headers: Any) -> Any:
-            result = original(head, message, now, headers)
-            return result if result.head is head else replace(result, head=replace(result.head, armed=head.armed))
-
-        return wake
-
-    planter.wrap(tasks, "wake", make)
+    @planter.wrap(tasks, "wake")
+    def wake(original: Part, head: WorkflowHead, message: inputs.Wake, now: float, headers: Any) -> Any:
+        result = original(head, message, now, headers)
+        return result if result.head is head else replace(result, head=replace(result.head, armed=head.armed))
 
 
 @bug(TIMERS)
@@ -78,46 +66,34 @@ def wake_armed_for_the_last_timer(planter: Planter) -> None:
 def early_wake_dropped(planter: Planter) -> None:
     """A wake that comes too early is dropped, and no other one is on its way."""
 
-    def make(original: Part) -> Part:
-        def wake(head: WorkflowHead, message: inputs.Wake, now: float, headers: Any) -> Any:
-            return replace(original(head, message, now, headers), handling=None)
-
-        return wake
-
-    planter.wrap(tasks, "wake", make)
+    @planter.wrap(tasks, "wake")
+    def wake(original: Part, head: WorkflowHead, message: inputs.Wake, now: float, headers: Any) -> Any:
+        return replace(original(head, message, now, headers), handling=None)
 
 
 @bug(TIMERS)
 def no_timeout_while_backing_off(planter: Planter) -> None:
     """The total timeout of a task is forgotten while the task waits for its next attempt."""
 
-    def make(original: Part) -> Part:
-        def wake(head: WorkflowHead, message: inputs.Wake, now: float, headers: Any) -> Any:
-            waiting = {retry.position for retry in head.retries if retry.due is not None}
-            timers = tuple(timer for timer in head.timers if not (timer.task and timer.position in waiting))
-            return original(replace(head, timers=timers), message, now, headers)
-
-        return wake
-
-    planter.wrap(tasks, "wake", make)
+    @planter.wrap(tasks, "wake")
+    def wake(original: Part, head: WorkflowHead, message: inputs.Wake, now: float, headers: Any) -> Any:
+        waiting = {retry.position for retry in head.retries if retry.due is not None}
+        timers = tuple(timer for timer in head.timers if not (timer.task and timer.position in waiting))
+        return original(replace(head, timers=timers), message, now, headers)
 
 
 @bug(TIMERS)
 def retry_sent_twice(planter: Planter) -> None:
     """An attempt that was sent when it was due is sent again by each later wake."""
 
-    def make(original: Part) -> Part:
-        def wake(head: WorkflowHead, message: inputs.Wake, now: float, headers: Any) -> Any:
-            result = original(head, message, now, headers)
-            if result.head is head:
-                return result
-            due = {retry.position: retry.due for retry in head.retries}
-            retries = tuple(replace(retry, due=due.get(retry.position)) for retry in result.head.retries)
-            return replace(result, head=replace(result.head, retries=retries))
-
-        return wake
-
-    planter.wrap(tasks, "wake", make)
+    @planter.wrap(tasks, "wake")
+    def wake(original: Part, head: WorkflowHead, message: inputs.Wake, now: float, headers: Any) -> Any:
+        result = original(head, message, now, headers)
+        if result.head is head:
+            return result
+        due = {retry.position: retry.due for retry in head.retries}
+        retries = tuple(replace(retry, due=due.get(retry.position)) for retry in result.head.retries)
+        return replace(result, head=replace(result.head, retries=retries))
 
 
 @bug(TIMERS)
