@@ -130,7 +130,8 @@ def end_twice(tape: Tape) -> Tape:
 
 
 def start_twice(tape: Tape) -> Tape:
-    start = next(each for each in _read(tape, 0) if isinstance(each, events.MethodStarted))
+    first = read_events(tape[find(tape, has_event(events.MethodStarted))])
+    start = next(each for each in first if isinstance(each, events.MethodStarted))
     # It is an event of no input: that is another rule, which is looked at first.
     return rewrite(tape, last_change(tape), happened=lambda happened: [*happened, replace(start, method_id="other")])
 
@@ -170,10 +171,7 @@ def record_another_start(tape: Tape) -> Tape:
 
 def record_a_failure_of_nobody(tape: Tape) -> Tape:
     failed = next(
-        event
-        for index, _ in changes(list(record_once("failure")))
-        for event in _read(list(record_once("failure")), index)
-        if isinstance(event, events.TaskError)
+        event for note in record_once("failure") for event in read_events(note) if isinstance(event, events.TaskError)
     )
     index = find(tape, has_event(events.TaskResult))
     written = tape[index]
@@ -183,12 +181,8 @@ def record_a_failure_of_nobody(tape: Tape) -> Tape:
     return rewrite(
         shorter,
         shorter.index(written),
-        happened=lambda happened: [failed if _is_result(each) else each for each in happened],
+        happened=lambda happened: [failed if isinstance(each, events.TaskResult) else each for each in happened],
     )
-
-
-def _is_result(event: Event) -> bool:
-    return isinstance(event, events.TaskResult)
 
 
 def take_a_signal_twice(tape: Tape) -> Tape:
@@ -305,11 +299,6 @@ def mark_in_a_commit_of_its_own(tape: Tape) -> Tape:
     assert isinstance(change, Change)
     mark = Note(tape[index].at, change=Published(change.key, change.version))
     return [*tape[: index + 1], mark, *tape[index + 1 :]]
-
-
-def _read(tape: Tape, number: int) -> list[Event]:
-    index = [index for index, _ in changes(tape)][number] if number < 3 else number
-    return read_events(tape[index])
 
 
 BREAKS: tuple[tuple[str, str, Callable[[Tape], Tape]], ...] = (
