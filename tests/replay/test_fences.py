@@ -46,6 +46,7 @@ from infinitic_testing.simulation import Simulation
 from infinitic_transports.memory import InMemoryTransport
 
 HERE = Path(__file__)
+NOWHERE = Path("not", "there")
 
 
 def nothing() -> None: ...
@@ -92,9 +93,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "iterdir": (lambda: list(HERE.parent.iterdir()), r"os\.(listdir|scandir)"),
     "scandir": (lambda: os.scandir("."), r"os\.scandir"),
     "glob": (lambda: glob.glob("*"), r"glob\.glob"),
-    "mkdir": (lambda: os.mkdir("/tmp/x"), r"os\.mkdir"),
-    "unlink": (lambda: Path("/tmp/not/there").unlink(missing_ok=True), r"os\.remove"),
-    "rmtree": (lambda: shutil.rmtree("/tmp/not/there"), r"shutil\.rmtree"),
+    "mkdir": (lambda: os.mkdir(NOWHERE), r"os\.mkdir"),
+    "unlink": (lambda: NOWHERE.unlink(missing_ok=True), r"os\.remove"),
+    "rmtree": (lambda: shutil.rmtree(NOWHERE), r"shutil\.rmtree"),
     "tempfile": (tempfile.TemporaryFile, "tempfile|opening a file"),
     "sqlite": (lambda: sqlite3.connect(":memory:"), r"sqlite3\.connect"),
     "thread": (lambda: threading.Thread(target=nothing).start(), "starting a thread"),
@@ -216,7 +217,7 @@ def test_it_is_refused_in_production() -> None:  # S17
 
 class Finalized:
     def __del__(self) -> None:
-        shutil.rmtree("/tmp/not/there", ignore_errors=True)
+        shutil.rmtree(NOWHERE, ignore_errors=True)
 
 
 class Allowed(Workflow):
@@ -246,7 +247,7 @@ class Allowed(Workflow):
             case "finalizer":
                 Finalized()
                 leaving = Finalized()
-                weakref.finalize(leaving, shutil.rmtree, "/tmp/not/there", True)
+                weakref.finalize(leaving, shutil.rmtree, NOWHERE, True)
                 del leaving
             case _:
                 sys.stdout.write("printing")
