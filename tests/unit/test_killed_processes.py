@@ -5,30 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator
 from typing import Any
 
 import pytest
 
 from infinitic.errors import UsageError
-from infinitic_testing.loop import (
-    DeadlockError,
-    Process,
-    current_process,
-    run,
-)
+from infinitic_testing.loop import DeadlockError, Process, current_process, run
 from tests.unit.ticking import forever, held, loop, seen, tick
 
-
-@pytest.fixture(autouse=True)
-def nothing_is_reported(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Neither asyncio nor the clean-up of a dead process logs anything."""
-    seen.clear()
-    gc.freeze()  # older objects need no search
-    yield
-    gc.collect()
-    gc.unfreeze()
-    assert caplog.get_records("call") + caplog.get_records("teardown") == []
+pytestmark = pytest.mark.usefixtures("nothing_is_reported")
 
 
 @pytest.mark.parametrize("seconds", [2.0, 2.5])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,16 +20,7 @@ from infinitic_testing.loop import (
 )
 from tests.unit.ticking import forever, loop, seen, tick
 
-
-@pytest.fixture(autouse=True)
-def nothing_is_reported(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Neither asyncio nor the clean-up of a dead process logs anything."""
-    seen.clear()
-    gc.freeze()  # older objects need no search
-    yield
-    gc.collect()
-    gc.unfreeze()
-    assert caplog.get_records("call") + caplog.get_records("teardown") == []
+pytestmark = pytest.mark.usefixtures("nothing_is_reported")
 
 
 def test_whatever_a_process_starts_belongs_to_it() -> None:

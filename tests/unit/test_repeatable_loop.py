@@ -20,16 +20,13 @@ from infinitic_testing.choices import Choices
 from infinitic_testing.loop import DeadlockError, LivelockError, Process, VirtualLoop, run
 from infinitic_testing.loop.stepping import SCHEDULE, is_task_step
 from tests.unit.repeated_run import play_once
+from tests.unit.ticking import loop
 
 ROOT = Path(__file__).parents[2]
 RECORDED = "49f114ea2b8d7a42ab9ff7bf98829b8f"
 """The digest of `repeated_run` with the seed 5. It is the same on Python 3.11, 3.12 and 3.13."""
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
-
-
-def loop() -> VirtualLoop:
-    return cast(VirtualLoop, asyncio.get_running_loop())
 
 
 def play(main: Main, *, seed: int | None = None, only: list[tuple[str, int]] | None = None) -> str:
