@@ -86,29 +86,36 @@ def answer(tape: Tape, index: int, response: client.Response) -> Note:
     return replace(tape[index], message=Message("forged", None, client.encode(response)), delivery=None)
 
 
-def tell_two_ends(tape: Tape) -> Tape:
-    index = find(tape, is_published("client", b'"completed"'))
+def read_request(tape: Tape, index: int) -> str:
+    """Read which request a published response answers."""
     message = tape[index].message
     assert message is not None
-    canceled = client.MethodCanceled(client.decode(message.body).request)
+    request: str = client.decode(message.body).request
+    return request
+
+
+def find_confirmation(tape: Tape) -> tuple[int, int]:
+    """Find a request that is confirmed, and its confirmation."""
+    confirmed = find(tape, is_published("client", b'"applied"'))
+    asked = find(tape, is_published("workflow-engine", read_request(tape, confirmed).encode()))
+    return asked, confirmed
+
+
+def tell_two_ends(tape: Tape) -> Tape:
+    index = find(tape, is_published("client", b'"completed"'))
+    canceled = client.MethodCanceled(read_request(tape, index))
     return [*tape[: index + 1], answer(tape, index, canceled), *tape[index + 1 :]]
 
 
 def tell_that_it_is_unknown(tape: Tape) -> Tape:
-    confirmed = find(tape, is_published("client", b'"applied"'))
-    message = tape[confirmed].message
-    assert message is not None
-    asked = find(tape, is_published("workflow-engine", client.decode(message.body).request.encode()))
+    asked, confirmed = find_confirmation(tape)
     later = replace(tape[asked], at=tape[asked].at + 1.0)
-    unknown = answer(tape, confirmed, client.WorkflowUnknown(client.decode(message.body).request))
+    unknown = answer(tape, confirmed, client.WorkflowUnknown(read_request(tape, confirmed)))
     return [*tape[:asked], later, unknown, *tape[asked + 1 :]]
 
 
 def confirm_too_early(tape: Tape) -> Tape:
-    confirmed = find(tape, is_published("client", b'"applied"'))
-    message = tape[confirmed].message
-    assert message is not None
-    asked = find(tape, is_published("workflow-engine", client.decode(message.body).request.encode()))
+    asked, confirmed = find_confirmation(tape)
     return move(tape, confirmed, asked + 1)
 
 
