@@ -27,32 +27,16 @@ CLEANING = 2.0
 """What is cancelled may clean up for half a second, at each of the steps of the end."""
 
 
-class Frozen(InterceptedTransport):
-    """A connection to a broker that answers nothing once it is `frozen`, not even `close`."""
+class Frost(Interceptor):
+    """While it `holds`, the broker answers nothing, not even `close`."""
 
-    __slots__ = ("_frost",)
-
-    def __init__(self, inner: Transport) -> None:
-        self._frost = _Frost()
-        super().__init__(inner, self._frost)
-
-    @property
-    def frozen(self) -> bool:
-        return self._frost.frozen
-
-    @frozen.setter
-    def frozen(self, frozen: bool) -> None:
-        self._frost.frozen = frozen
-
-
-class _Frost(Interceptor):
-    __slots__ = ("frozen",)
+    __slots__ = ("holds",)
 
     def __init__(self) -> None:
-        self.frozen = False
+        self.holds = False
 
     async def perform(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
-        if self.frozen:
+        if self.holds:
             await asyncio.get_running_loop().create_future()
         return await call()
 
@@ -105,14 +89,14 @@ def test_an_end_while_servers_do_not_answer_is_bounded(
     """Tasks that run are cut when the grace period is over. Their reports cannot be sent."""
 
     async def main() -> None:
-        world, fence = World(), Fence()
+        world, fence, frost = World(), Fence(), Frost()
         async with world.open():
-            transport = Frozen(world.connect())
+            transport = InterceptedTransport(world.connect(), frost)
             worker = make_worker(world, transport, FencedStorage(InMemoryStorage(world.database), fence))
             async with worker.running():
                 handle = await world.client.dispatch(world.client.new_workflow(Night).run, seconds)
                 await world.run_until_idle()
-                transport.frozen = away != "storage"
+                frost.holds = away != "storage"
                 if away != "broker":
                     fence.cut()
                 await asyncio.sleep(0.6)
@@ -124,7 +108,7 @@ def test_an_end_while_servers_do_not_answer_is_bounded(
                 assert expected in caplog.text
                 assert "Left as it is" in caplog.text
                 assert worker.left
-            transport.frozen = False
+            frost.holds = False
             await transport.close()
             second = world.worker()
             second.add_service(Sleeper())
