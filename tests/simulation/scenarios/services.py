@@ -116,7 +116,6 @@ class Ledger:
     Attributes:
         tasks: for each entry the ids of the tasks that booked it. A second id means that the
             workflow asked for the entry twice.
-        done: for each entry, is called when its task runs.
     """
 
     def __init__(self) -> None:
@@ -131,17 +130,16 @@ class Ledger:
         return len(self.tasks.get(entry, ()))
 
 
-async def wait_for(condition: Callable[[], bool], *, seconds: float = VERY_LONG) -> None:
+async def wait_for(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds. It is looked at twice a second, in virtual time.
 
     Args:
         condition: is called again and again.
-        seconds: how long to wait at most.
 
     Raises:
-        TimeoutError: it does not hold in time.
+        TimeoutError: it does not hold for a very long time.
     """
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(VERY_LONG):
         # What makes it true is on the other side of broker and worker, and sets no event.
         while not condition():  # noqa: ASYNC110 (see above)
             await asyncio.sleep(0.5)
