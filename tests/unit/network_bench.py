@@ -17,7 +17,9 @@ from infinitic_testing.network import Network
 from infinitic_testing.observing import Observer
 
 TOPIC = Topic("letters", Ordering.KEYED, "main")
+SHARED = Topic("tasks", Ordering.SHARED, "main")
 KEY = StateKey("Trip", "1")
+CHANGE = Change(KEY, None, 1, b"head", 0.0)
 
 
 class FakeProcess:
@@ -73,10 +75,6 @@ def play(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     run(main())
 
 
-SHARED = Topic("tasks", Ordering.SHARED, "main")
-CHANGE = Change(KEY, None, 1, b"head", 0.0)
-
-
 def make_faulty(fault: str, *, seed: int = 1, profile: str = "seeded") -> tuple[Network, FaultPlan, FakeProcess]:
     """Make a network in which one fault happens wherever it can."""
     network, plan = make_network(seed, faults=fault, profile=profile)
@@ -85,7 +83,7 @@ def make_faulty(fault: str, *, seed: int = 1, profile: str = "seeded") -> tuple[
     return network, plan, FakeProcess()
 
 
-async def prepare(network: Network, process: FakeProcess) -> Transport:
+def prepare(network: Network, process: FakeProcess) -> Transport:
     """Connect, with topics that exist."""
     network.broker.declare([TOPIC, SHARED])
     return network.connect_transport(process)

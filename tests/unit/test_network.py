@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from infinitic.storage import Change, Written
+from infinitic.storage import Written
 from infinitic.topics import Topic
 from infinitic.transport import Message, TransportClosed, TransportUnavailable
 from infinitic_testing.observing import Observer
-from tests.unit.network_bench import KEY, TOPIC, FakeProcess, Log, letter, make_network, play
+from tests.unit.network_bench import CHANGE, KEY, TOPIC, FakeProcess, Log, letter, make_network, play
 
 
 def test_calls_take_time_and_observers_see_them_take_effect() -> None:
@@ -26,7 +26,7 @@ def test_calls_take_time_and_observers_see_them_take_effect() -> None:
         consumer = await transport.subscribe(TOPIC, "main", 10)
         await client.publish(TOPIC, [letter("a")])
         (delivery,) = await consumer.receive(10)
-        assert await storage.states.commit([Change(KEY, None, 1, b"head", 0.0)]) == [Written(1)]
+        assert await storage.states.commit([CHANGE]) == [Written(1)]
         await consumer.ack([delivery])
         assert await storage.states.purge(0.0) == 0
         assert asyncio.get_running_loop().time() > 0.0
@@ -46,7 +46,7 @@ def test_a_call_that_is_cancelled_on_its_way_still_arrives() -> None:
     async def main() -> None:
         network, _ = make_network()
         storage = network.connect_storage(FakeProcess())
-        committing = asyncio.create_task(storage.states.commit([Change(KEY, None, 1, b"head", 0.0)]))
+        committing = asyncio.create_task(storage.states.commit([CHANGE]))
         await asyncio.sleep(0)
         committing.cancel()
         await asyncio.gather(committing, return_exceptions=True)

@@ -38,7 +38,7 @@ def test_before_the_faults_begin_nothing_happens() -> None:
     async def main() -> None:
         network, plan, process = make_faulty("lost-publishes")
         plan.phase = Phase.QUIET
-        transport = await prepare(network, process)
+        transport = prepare(network, process)
         for _ in range(20):
             await transport.publish(TOPIC, [letter("a")])
         assert not plan.fired
@@ -49,7 +49,7 @@ def test_before_the_faults_begin_nothing_happens() -> None:
 def test_slow_messages_take_seconds() -> None:
     async def main() -> None:
         network, plan, process = make_faulty("slow-messages")
-        transport = await prepare(network, process)
+        transport = prepare(network, process)
         assert await measure(transport.publish(TOPIC, [letter("a")])) > 0.2
         await check_healed(network, plan, "slow-messages", publish(transport))
 
@@ -59,7 +59,7 @@ def test_slow_messages_take_seconds() -> None:
 def test_a_slow_message_is_not_overtaken_by_the_next_one_of_its_connection() -> None:
     async def main() -> None:
         network, _, process = make_faulty("slow-messages")
-        transport = await prepare(network, process)
+        transport = prepare(network, process)
         names = [str(number) for number in range(20)]
         await asyncio.gather(*(transport.publish(TOPIC, [letter(name)]) for name in names))
         consumer = await transport.subscribe(TOPIC, "main", 100)
@@ -71,7 +71,7 @@ def test_a_slow_message_is_not_overtaken_by_the_next_one_of_its_connection() -> 
 def test_duplicates_come_a_second_time() -> None:
     async def main() -> None:
         network, plan, process = make_faulty("duplicates")
-        transport = await prepare(network, process)
+        transport = prepare(network, process)
         consumer = await transport.subscribe(TOPIC, "main", 10)
         await transport.publish(TOPIC, [letter("a")])
         (first,) = await consumer.receive(10)
@@ -88,7 +88,7 @@ def test_a_publish_whose_reply_is_lost_fails_and_has_its_effect_at_once_or_later
 
     async def main(seed: int) -> None:
         network, plan, process = make_faulty("lost-replies", seed=seed)
-        transport = await prepare(network, process)
+        transport = prepare(network, process)
         with pytest.raises(TransportUnavailable):
             await transport.publish(TOPIC, [letter("a")])
         arrivals.add("at once" if count_backlog(network) else "later")
@@ -104,7 +104,7 @@ def test_a_publish_whose_reply_is_lost_fails_and_has_its_effect_at_once_or_later
 def test_a_lost_publish_fails_and_has_no_effect() -> None:
     async def main() -> None:
         network, plan, process = make_faulty("lost-publishes")
-        transport = await prepare(network, process)
+        transport = prepare(network, process)
         with pytest.raises(TransportUnavailable):
             await transport.publish(TOPIC, [letter("a")])
         assert count_backlog(network) == 0
@@ -118,7 +118,7 @@ def test_a_lost_publish_fails_and_has_no_effect() -> None:
 def test_a_message_whose_acknowledgement_is_lost_comes_again(topic: Topic, profile: str) -> None:
     async def main() -> None:
         network, plan, process = make_faulty("lost-acks", profile=profile)
-        transport = await prepare(network, process)
+        transport = prepare(network, process)
         consumer = await transport.subscribe(topic, "main", 10)
         await transport.publish(topic, [letter("a")])
         deliveries = await consumer.receive(10)
@@ -141,7 +141,7 @@ def test_a_message_whose_acknowledgement_is_lost_comes_again(topic: Topic, profi
 def test_a_message_comes_again_while_it_is_in_hand() -> None:
     async def main() -> None:
         network, plan, process = make_faulty("early-redeliveries")
-        transport = await prepare(network, process)
+        transport = prepare(network, process)
         consumer = await transport.subscribe(TOPIC, "main", 10)
         await transport.publish(TOPIC, [letter("a")])
         (first,) = await consumer.receive(10)
@@ -159,7 +159,7 @@ def test_a_message_comes_again_while_it_is_in_hand() -> None:
 
 async def receive_after_crash(network: Network, process: FakeProcess) -> list[tuple[str, int]]:
     """Kill a process that has the first two of three messages of a key in hand, and read them."""
-    transport = await prepare(network, process)
+    transport = prepare(network, process)
     await transport.publish(TOPIC, [letter(name) for name in "abc"])
     await (await transport.subscribe(TOPIC, "main", 2)).receive(2)
     process.kill()
@@ -207,7 +207,7 @@ def test_what_was_acknowledged_is_given_back_by_thousands() -> None:
 
     async def main() -> None:
         network, _ = make_network(profile="pulsar")
-        transport = await prepare(network, FakeProcess())
+        transport = prepare(network, FakeProcess())
         consumer = await transport.subscribe(TOPIC, "main", count)
         for turn in ("old", "young"):
             await transport.publish(TOPIC, [Message(f"{turn}-{number}", turn, b"") for number in range(count)])
@@ -232,7 +232,7 @@ def test_what_was_acknowledged_is_given_back_by_thousands() -> None:
 def test_a_broker_that_promises_more_gives_nothing_back() -> None:
     async def main() -> None:
         network, _ = make_network(profile="seeded")
-        transport = await prepare(network, FakeProcess())
+        transport = prepare(network, FakeProcess())
         consumer = await transport.subscribe(TOPIC, "main", 10)
         await transport.publish(TOPIC, [letter("a")])
         await consumer.ack(await consumer.receive(10))
@@ -246,7 +246,7 @@ def test_delayed_messages_come_late_and_with_pulsar_a_tick_early() -> None:
 
     async def main(seed: int, profile: str) -> None:
         network, plan, process = make_faulty("inexact-delays", seed=seed, profile=profile)
-        transport = await prepare(network, process)
+        transport = prepare(network, process)
         now = asyncio.get_running_loop().time
         consumer = await transport.subscribe(TOPIC, "main", 10)
         due = now() + 100.0
@@ -269,7 +269,7 @@ def test_delayed_messages_come_late_and_with_pulsar_a_tick_early() -> None:
 def test_delayed_messages_are_held_and_then_come_all_at_once(healed: bool) -> None:
     async def main() -> None:
         network, plan, process = make_faulty("timer-herds")
-        transport = await prepare(network, process)
+        transport = prepare(network, process)
         consumer = await transport.subscribe(SHARED, "main", 10)
         now = network.clock.now()
         herd = [Message(str(number), "k", b"", {}, now + 0.1 + 0.01 * number) for number in range(5)]
@@ -293,7 +293,7 @@ def test_delayed_messages_are_held_and_then_come_all_at_once(healed: bool) -> No
 def test_under_back_pressure_a_publish_waits_or_fails() -> None:
     async def main() -> None:
         network, plan, process = make_faulty("back-pressure")
-        transport = await prepare(network, process)
+        transport = prepare(network, process)
         outcomes = set[str]()
         for _ in range(50):
             before = count_backlog(network)
@@ -313,7 +313,7 @@ def test_under_back_pressure_a_publish_waits_or_fails() -> None:
 def test_messages_of_different_keys_overtake_each_other_but_those_of_one_key_do_not() -> None:
     async def main(profile: str) -> None:
         network, plan, process = make_faulty("overtaking", profile=profile)
-        transport = await prepare(network, process)
+        transport = prepare(network, process)
         sent = [Message(f"{number}", f"{number % 5}", b"") for number in range(50)]
         await transport.publish(TOPIC, sent)
         consumer = await transport.subscribe(TOPIC, "main", 3)
@@ -340,7 +340,7 @@ def test_a_process_that_is_cut_off_reaches_nothing_while_others_do(verb: str) ->
         network, plan, process = make_faulty("partitions")
         # It is drawn ten times less often than its rate says.
         plan.rates["partitions"] = 10.0
-        transport, client = await prepare(network, process), network.connect_client()
+        transport, client = prepare(network, process), network.connect_client()
         other = network.connect_transport(FakeProcess("other"))
         plan.phase = Phase.QUIET
         consumer = await transport.subscribe(SHARED, "main", 10)
@@ -365,7 +365,7 @@ def test_a_process_that_is_cut_off_reaches_nothing_while_others_do(verb: str) ->
 def test_the_oldest_messages_starve_while_newer_ones_come() -> None:
     async def main() -> None:
         network, plan, process = make_faulty("starvation")
-        transport = await prepare(network, process)
+        transport = prepare(network, process)
         network.starve(1000.0)
         consumer = await transport.subscribe(SHARED, "main", 2)
         await transport.publish(SHARED, [letter(name) for name in "abcdef"])

@@ -12,7 +12,7 @@ from infinitic.topics import Topic
 from infinitic.transport import Delivery, Message
 from infinitic_testing.loop import Process
 from infinitic_testing.observing import Observer
-from tests.unit.network_bench import CHANGE, KEY, TOPIC, Log, letter, make_network, play
+from tests.unit.network_bench import CHANGE, KEY, TOPIC, Log, count_backlog, letter, make_network, play
 
 
 class Killer(Observer):
@@ -77,7 +77,7 @@ def test_a_process_that_has_killed_itself_sends_nothing_more() -> None:
         process.start(work())
         await asyncio.sleep(1.0)
         assert not network.database.load([KEY])
-        assert network.broker.stats(TOPIC).subscriptions["main"].backlog == 0
+        assert count_backlog(network) == 0
 
     play(main)
 
@@ -140,7 +140,7 @@ def test_acknowledgements_that_are_collected_are_lost_with_their_process() -> No
 
         process.start(work())
         await asyncio.sleep(10.0)
-        assert network.broker.stats(TOPIC).subscriptions["main"].backlog == 1
+        assert count_backlog(network) == 1
 
     play(main)
 

@@ -26,7 +26,7 @@ from tests.unit.network_bench import (
 def test_a_restarted_broker_loses_nothing_and_its_consumers_go_on(profile: str) -> None:
     async def main(seed: int) -> int:
         network, _ = make_network(seed, profile=profile)
-        transport = await prepare(network, FakeProcess())
+        transport = prepare(network, FakeProcess())
         consumer = await transport.subscribe(TOPIC, "main", 10)
         await transport.publish(TOPIC, [letter("acked"), letter("in hand")])
         acked, _ = await consumer.receive(10)
@@ -82,7 +82,7 @@ def test_an_acknowledgement_by_an_earlier_holder_counts_with_pulsar_only() -> No
     async def main(profile: str) -> None:
         network, _ = make_network(profile=profile)
         first, second = FakeProcess("first"), FakeProcess("second")
-        transport = await prepare(network, first)
+        transport = prepare(network, first)
         consumer = await transport.subscribe(SHARED, "main", 10)
         await transport.publish(SHARED, [letter("a")])
         stale = await consumer.receive(10)
@@ -106,7 +106,7 @@ def test_acknowledgements_that_are_sent_while_the_broker_is_away_are_lost() -> N
     async def main() -> None:
         network, _ = make_network(profile="pulsar")
         process = FakeProcess()
-        transport = await prepare(network, process)
+        transport = prepare(network, process)
         consumer = await transport.subscribe(SHARED, "main", 10)
         await transport.publish(SHARED, [letter("a")])
         await consumer.ack(await consumer.receive(10))
@@ -126,7 +126,7 @@ def test_messages_that_a_lost_session_had_on_their_way_are_not_received() -> Non
     async def main() -> None:
         network, _ = make_network(3)
         process = FakeProcess()
-        transport = await prepare(network, process)
+        transport = prepare(network, process)
         consumer = await transport.subscribe(SHARED, "main", 10)
         await transport.publish(SHARED, [letter("a")])
         receiving = asyncio.create_task(consumer.receive(10))

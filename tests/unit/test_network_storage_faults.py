@@ -74,7 +74,7 @@ def test_a_slow_storage_takes_seconds() -> None:
 def test_a_search_and_statistics_may_be_old(what: str) -> None:
     async def main() -> None:
         network, plan, process = make_faulty("stale-reads")
-        transport, storage = await prepare(network, process), network.connect_storage(process)
+        transport, storage = prepare(network, process), network.connect_storage(process)
 
         def read() -> Awaitable[object]:
             return transport.stats(TOPIC) if what == "stats" else READS[what](storage)
@@ -120,7 +120,7 @@ def test_a_commit_that_fails_for_certain_writes_nothing() -> None:
 def test_a_commit_waits_while_others_get_its_inputs_and_is_then_lost() -> None:
     async def main() -> None:
         network, plan, process = make_faulty("conflicts")
-        transport, storage = await prepare(network, process), network.connect_storage(process)
+        transport, storage = prepare(network, process), network.connect_storage(process)
         other = FakeProcess("other")
         consumer = await transport.subscribe(TOPIC, "main", 10)
         await transport.publish(TOPIC, [letter("a")])
@@ -189,7 +189,7 @@ def test_a_reply_that_is_on_its_way_when_the_storage_is_cut_off_is_lost() -> Non
 def test_small_limits_hold_for_the_whole_run() -> None:
     async def main() -> None:
         network, plan, process = make_faulty("small-limits")
-        transport, storage = await prepare(network, process), network.connect_storage(process)
+        transport, storage = prepare(network, process), network.connect_storage(process)
         assert transport.capabilities.max_payload == 1024 * 1024
         assert storage.capabilities.max_value == 2 * 1024 * 1024
         assert plan.fired["small-limits"] == 1
