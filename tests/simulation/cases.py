@@ -242,3 +242,8 @@ CASES = (
 
 CROWD = Case("crowd", (Sequential,), _run_crowd)
 """Several instances at once."""
+
+
+def by_name(name: str) -> Case:
+    """One of the cases, by its name."""
+    return next(case for case in CASES if case.name == name)

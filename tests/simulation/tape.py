@@ -37,7 +37,7 @@ from infinitic_testing.invariants import Invariants, InvariantViolated, LogWatch
 from infinitic_testing.loop import run
 from infinitic_testing.observing import Observer
 from infinitic_transports.memory import Broker
-from tests.simulation.cases import CASES, Case
+from tests.simulation.cases import Case, by_name
 from tests.simulation.observed import SOMEBODY, ObservedBroker, ObservedDatabase
 from tests.simulation.world import Hosting, World, host_all, host_engines, host_executors
 
@@ -272,11 +272,6 @@ def move(tape: Tape, old: int, new: int) -> Tape:
     rest = [note for index, note in enumerate(tape) if index != old]
     place = new if new < old else new - 1
     return [*rest[:place], moved, *rest[place:]]
-
-
-def by_name(name: str) -> Case:
-    """One of the cases, by its name."""
-    return next(case for case in CASES if case.name == name)
 
 
 @cache

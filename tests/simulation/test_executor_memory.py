@@ -10,11 +10,11 @@ from infinitic import topics
 from infinitic.errors import TransportError
 from infinitic_testing.intercepting import InterceptedTransport, Operation, Passing
 from infinitic_testing.loop import run
-from tests.simulation.cases import CASES, Timers
+from tests.simulation.cases import Timers, by_name
 from tests.simulation.world import World, host_engines, host_executors
 
 T = TypeVar("T")
-CASE = next(case for case in CASES if case.name == "timers")
+CASE = by_name("timers")
 TOPIC = topics.workflow_engine("Timers")
 
 

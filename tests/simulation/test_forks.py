@@ -17,13 +17,13 @@ from infinitic.messages.client import ReplyTo
 from infinitic.transport import Message
 from infinitic_testing.fences import Fence
 from infinitic_testing.loop import run
-from tests.simulation.cases import CASES, Case, Numbers
+from tests.simulation.cases import Case, Numbers, by_name
 from tests.simulation.invariants import check_nothing_changed, decode_history, read_instances
 from tests.simulation.world import World, host_all
 
 T = TypeVar("T")
 
-INLINE = next(case for case in CASES if case.name == "inline")
+INLINE = by_name("inline")
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])

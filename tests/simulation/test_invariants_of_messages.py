@@ -17,12 +17,11 @@ from infinitic.messages.engine import Input
 from infinitic.runtime.publisher import CAUSE
 from infinitic.storage import Change
 from infinitic.transport import Message
-from tests.simulation.cases import Numbers
+from tests.simulation.cases import Numbers, by_name
 from tests.simulation.tape import (
     Matches,
     Note,
     Tape,
-    by_name,
     changes,
     find,
     find_violation,

@@ -15,11 +15,10 @@ from infinitic.messages import commands, events
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.events import Event
 from infinitic.storage import Change, Published
-from tests.simulation.cases import CASES, Case, Numbers
+from tests.simulation.cases import CASES, Case, Numbers, by_name
 from tests.simulation.tape import (
     Note,
     Tape,
-    by_name,
     changes,
     find,
     find_violation,

@@ -28,8 +28,8 @@ from infinitic_testing.invariants import (
 )
 from infinitic_testing.loop import run
 from infinitic_transports.memory import InMemoryTransport
-from tests.simulation.cases import Case
-from tests.simulation.tape import Note, Player, Tape, by_name, find, has_event, is_published, record, record_once
+from tests.simulation.cases import Case, by_name
+from tests.simulation.tape import Note, Player, Tape, find, has_event, is_published, record, record_once
 from tests.simulation.test_invariants_of_messages import BREAKS as BREAKS_OF_MESSAGES
 from tests.simulation.test_invariants_of_steps import BREAKS as BREAKS_OF_STEPS
 

@@ -14,7 +14,7 @@ from infinitic import Client
 from infinitic.definitions.workflow_spec import spec_of
 from infinitic_testing.fences import Fence, FencedTransport
 from infinitic_testing.loop import run
-from tests.simulation.cases import CASES, CROWD, Case
+from tests.simulation.cases import CASES, CROWD, Case, by_name
 from tests.simulation.constellations import cut_points
 from tests.simulation.faulty import Hiccup, Outage
 from tests.simulation.invariants import check_ended, check_nothing_changed, read_instances
@@ -156,7 +156,7 @@ def test_a_client_whose_acknowledgement_fails_hears_what_comes_next() -> None:
 @pytest.mark.parametrize("hostings", [(host_all,), (host_engines, host_executors)], ids=["fused", "split"])
 def test_a_cancel_that_comes_with_the_start_ends_the_workflow(hostings: tuple[Hosting, ...]) -> None:
     """S35: start and cancellation wait in one batch, so not one line of the method runs."""
-    case = next(case for case in CASES if case.name == "cleanup")
+    case = by_name("cleanup")
 
     async def main() -> object:
         outage = Outage()
