@@ -13,6 +13,7 @@ import pytest
 from chaos import guard
 from chaos.plan import KINDS, draw_plan
 from chaos.processes import ROOT, Program
+from tests.unit.waiting import until
 
 LIMIT = 30.0
 
@@ -49,12 +50,10 @@ def test_what_ends_by_itself_is_noted_and_what_was_harmed_is_not(tmp_path: Path)
         program.start()
         try:
             async with asyncio.timeout(LIMIT):
-                while not mark.exists():  # noqa: ASYNC110 (another process)
-                    await asyncio.sleep(0.01)
+                await until(mark.exists)
                 assert await program.harm(signal.SIGKILL, away=0.0, patience=5.0)
                 assert program.ended == []
-                while not program.ended:  # noqa: ASYNC110 (another process)
-                    await asyncio.sleep(0.01)
+                await until(lambda: program.ended)
         finally:
             await program.destroy()
         return program.ended
@@ -72,8 +71,7 @@ def test_what_does_not_heed_sigterm_is_killed(tmp_path: Path) -> None:
         program.start()
         try:
             async with asyncio.timeout(LIMIT):
-                while not ready.exists():  # noqa: ASYNC110 (another process)
-                    await asyncio.sleep(0.01)
+                await until(ready.exists)
                 assert await program.harm(signal.SIGTERM, away=LIMIT, patience=0.1)
             assert program.ended == []
         finally:
@@ -87,8 +85,7 @@ def test_what_is_done_is_not_started_again(tmp_path: Path) -> None:
         program = make_program(tmp_path, "print('done')", once=True)
         program.start()
         async with asyncio.timeout(LIMIT):
-            while not program.is_done:  # noqa: ASYNC110 (another process)
-                await asyncio.sleep(0.01)
+            await until(lambda: program.is_done)
         await program.destroy()
 
     asyncio.run(play())

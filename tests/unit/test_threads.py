@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,21 +14,13 @@ from infinitic.runtime.service_executor.blocking import Threads
 from infinitic.topics import service_executor
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_transports.memory import InMemoryTransport
-
-PATIENCE = 60.0
+from tests.unit.waiting import PATIENCE, until
 
 
 def stuck_here(began: threading.Event, release: threading.Event) -> str:
     began.set()
     release.wait(PATIENCE)
     return "late"
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Return when it holds."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 (threads tell nobody)
-            await asyncio.sleep(0.005)
 
 
 def test_results_and_errors_come_back_also_those_that_end_a_process() -> None:
