@@ -94,7 +94,7 @@ def deduplication_ids_forgotten_too_early(planter: Planter) -> None:
 
 @bug(STORAGE)
 def segment_lost(planter: Planter) -> None:
-    """A segment is replaced by an empty one when it has more than a few bytes, and nobody looks."""
+    """One segment in five is replaced by an empty one, and nobody looks."""
 
     @planter.wrap(Database, "_write")
     def write(original: Part, self: Any, change: Change) -> Any:
