@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
@@ -70,7 +69,6 @@ def run_seed(
     setting: Setting | None = None,
     *,
     name: str = "",
-    make: Callable[[int, Setting], Simulation] = make_simulation,
 ) -> SeedReport:
     """Run a function under one seed. Nothing that it raises comes out: it is in the report.
 
@@ -81,7 +79,6 @@ def run_seed(
         seed: decides every choice of the run.
         setting: how the run is made. None: with all faults.
         name: the full name of the function, as `find_functions` gives it.
-        make: makes the simulation of the run.
 
     Raises:
         UsageError: the setting is wrong, or an event loop already runs in this thread.
@@ -92,7 +89,7 @@ def run_seed(
     plain = find_plain_run(function)
     if plain.failure is not None:
         return SeedReport(name, seed, plain.failure)
-    run = _FunctionRun(function, make(seed, setting))
+    run = _FunctionRun(function, make_simulation(seed, setting))
     failure = run.failure
     evaluated = Counter(run.sim.system.invariants.evaluated) if isinstance(run.sim.system, Cluster) else Counter[str]()
     if failure is None and plain.outcome is not None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from infinitic.errors import UsageError
 from infinitic_testing.campaign.failure_text import describe_found
@@ -49,11 +48,12 @@ def _write_file(item: pytest.Item, found: SeedFound) -> str:
     """
     small = found.failure.small
     cache: Any = getattr(item.config, "cache", None)
-    if small is None or cache is None or small.report.failure is None:
+    if small is None or cache is None:
         return ""
-    folder: Path = cache.mkdir("infinitic")
     report = small.report
-    file = ReplayFile.make(item.nodeid, report.seed, small.setting, replace(small.report.failure), report.digest)
+    assert report.failure is not None
+    folder: Path = cache.mkdir("infinitic")
+    file = ReplayFile.make(item.nodeid, report.seed, small.setting, report.failure, report.digest)
     try:
         path = file.write(folder, name=f"{make_file_name(item.name)}-{report.seed}")
     except UsageError:
