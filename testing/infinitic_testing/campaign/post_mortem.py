@@ -6,12 +6,9 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from infinitic.storage import StateKey
-from infinitic.storage.integrity import ensure_checked
-from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.cluster.cluster import Cluster
 from infinitic_testing.cluster.run_log import RunLogEntry
-from infinitic_testing.explaining import explain_workflows
-from infinitic_testing.loop import DeadlockError
+from infinitic_testing.explaining import explain_failed_run
 from infinitic_testing.simulation import Simulation
 
 MOST_ANCESTORS = 20
@@ -34,11 +31,7 @@ def describe_end(sim: Simulation, error: BaseException) -> list[str]:
     """
     system = sim.system
     lines = [note for note in getattr(error, "__notes__", ()) if not note.startswith("In Simulation(")]
-    if not isinstance(error, DeadlockError):
-        # The message of a `DeadlockError` says this already.
-        storage = ensure_checked(InMemoryStorage(system.database))
-        # Not who hosts nothing: the workers are gone.
-        lines += _list("at the end:", explain_workflows(storage, system.find_specs, system.stalled))
+    lines += _list("at the end:", explain_failed_run(system, error))
     if isinstance(system, Cluster):
         entries = system.log.entries()
         subjects = _find_subjects(error, entries)

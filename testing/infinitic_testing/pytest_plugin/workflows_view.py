@@ -8,10 +8,7 @@ from typing import cast
 
 from infinitic.errors import DeferredError, ExceptionDetail, TaskFailedError, WorkflowFailedError
 from infinitic.replay.places import is_installed, is_user_code
-from infinitic.storage.integrity import ensure_checked
-from infinitic_storages.memory import InMemoryStorage
-from infinitic_testing.explaining import explain_workflows
-from infinitic_testing.loop import DeadlockError
+from infinitic_testing.explaining import explain_failed_run
 from infinitic_testing.simulation import Simulation
 
 MOST_WORKFLOWS = 5
@@ -40,11 +37,7 @@ def describe_workflows(sim: Simulation, error: BaseException) -> list[str]:
         if line is not None and line not in lines:
             lines.append(line)
     lines += sim.describe_instances(MOST_WORKFLOWS, MOST_STEPS)
-    if not isinstance(error, DeadlockError):
-        # The message of a `DeadlockError` says this already.
-        storage = ensure_checked(InMemoryStorage(sim.system.database))
-        lines += explain_workflows(storage, sim.system.find_specs, sim.system.stalled)
-    return lines
+    return lines + explain_failed_run(sim.system, error)
 
 
 def _list_errors(error: BaseException) -> Iterator[BaseException]:
