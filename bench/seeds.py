@@ -9,7 +9,6 @@ python -m bench.seeds none|all N
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import sys
 import time
@@ -17,6 +16,7 @@ import time
 from bench import load
 from infinitic import Workflow
 from infinitic_testing.campaign import Setting, run_seed
+from infinitic_testing.loop.garbage import freeze_heap
 from infinitic_testing.simulation import Simulation
 
 INSTANCES, TASKS = 10, 9
@@ -50,10 +50,8 @@ def main(faults: str, count: int) -> None:
     run_seed(simulate_two_hundred_messages, 0, setting)
     began, cpu = time.perf_counter(), time.process_time()
     # As in the child processes of a campaign.
-    gc.collect()
-    gc.freeze()
+    freeze_heap()
     for seed in range(count):
-        gc.collect()
         report = run_seed(simulate_two_hundred_messages, seed, setting)
         if report.failure is not None:
             raise SystemExit(f"Seed {seed} failed: {report.failure.message}")

@@ -18,6 +18,7 @@ import pytest
 from infinitic.errors import UsageError
 from infinitic_testing.choices import Choices
 from infinitic_testing.loop import DeadlockError, LivelockError, Process, VirtualLoop, run
+from infinitic_testing.loop.garbage import RUNS_TO_COLLECT
 from infinitic_testing.loop.stepping import SCHEDULE, is_task_step
 from tests.unit.repeated_run import play_once
 from tests.unit.ticking import loop
@@ -305,3 +306,35 @@ def test_the_collector_is_given_back_as_it_was(enabled: bool) -> None:
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+class Left:
+    """What a run leaves. It is collected some time later."""
+
+    def __init__(self, ended: list[bool]) -> None:
+        self.ended = ended
+        self.itself = self
+
+    def __del__(self) -> None:
+        self.ended.append(asyncio._get_running_loop() is None)
+
+
+def test_what_runs_have_left_ends_between_runs() -> None:
+    """In the middle of a run it could start tasks there."""
+    ended: list[bool] = []
+
+    async def main() -> None:
+        # As a simulation does when it begins.
+        loop().make_repeatable(Choices(1))
+
+    # Python itself shall collect nothing.
+    gc.disable()
+    try:
+        for _ in range(2 * RUNS_TO_COLLECT):
+            left = Left(ended)
+            run(main())
+            del left
+    finally:
+        gc.enable()
+    assert len(ended) >= RUNS_TO_COLLECT
+    assert all(ended)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import gc
 import logging
 import os
 import random
@@ -36,6 +35,7 @@ from infinitic_testing.campaign.messages import (
 from infinitic_testing.campaign.running import run_seed
 from infinitic_testing.campaign.seed_report import SeedReport
 from infinitic_testing.campaign.smaller import MOST_SECONDS, shrink_seed
+from infinitic_testing.loop.garbage import freeze_heap
 
 _junk: list[object] = []
 """Objects that nobody uses. They give this process another heap than others have."""
@@ -87,9 +87,7 @@ class Answering:
         """Do what is asked, and tell what came of it."""
         try:
             function = find_function(request.function)
-            # What was imported stays. Not to look at it again makes it cheap to collect garbage.
-            gc.collect()
-            gc.freeze()
+            freeze_heap()
             match request:
                 case RunSeeds():
                     for seed in request.seeds:
@@ -98,7 +96,11 @@ class Answering:
                 case ShrinkSeed():
                     # A smaller run may be one that never ends.
                     faulthandler.dump_traceback_later(MOST_SECONDS + self._seed_seconds, exit=True)
-                    small = shrink_seed(function, request.seed, request.setting, request.failure, name=request.function)
+                    small = shrink_seed(
+                        lambda setting: run_seed(function, request.seed, setting, name=request.function),
+                        request.setting,
+                        request.failure,
+                    )
                     faulthandler.cancel_dump_traceback_later()
                     if small is not None:
                         yield small
@@ -108,8 +110,6 @@ class Answering:
         yield RequestDone()
 
     def _run(self, function: SimFunction, seed: int, request: RunSeeds) -> SeedReport:
-        # Nothing of the run before may come to its end in the middle of this one.
-        gc.collect()
         # Code that never waits would hold this process for ever.
         faulthandler.dump_traceback_later(self._seed_seconds, exit=True)
         recorder = self._recorder if self._watch_one_in and self._runs % self._watch_one_in == 0 else None

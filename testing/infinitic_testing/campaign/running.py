@@ -16,6 +16,7 @@ from infinitic_testing.campaign.seed_report import FAULT_FREE_RUN, SAME_OUTCOME,
 from infinitic_testing.campaign.setting import Setting
 from infinitic_testing.cluster.cluster import Cluster
 from infinitic_testing.loop import VirtualLoop
+from infinitic_testing.loop.garbage import collect_earlier_runs
 from infinitic_testing.simulation import Simulation
 from infinitic_testing.tracebacks import is_user_frame
 
@@ -86,6 +87,7 @@ def run_seed(
     setting = Setting() if setting is None else setting
     setting.check()
     name = name or f"{function.__module__}:{function.__qualname__}"
+    collect_earlier_runs()
     plain = find_plain_run(function)
     if plain.failure is not None:
         return SeedReport(name, seed, plain.failure)

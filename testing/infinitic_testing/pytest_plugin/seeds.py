@@ -9,10 +9,8 @@ runs must return the same. The first seed that fails ends the test. Its run is m
 from __future__ import annotations
 
 import asyncio
-import gc
 import inspect
 import logging
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Any, cast
@@ -22,13 +20,11 @@ import pytest
 from msgspec.structs import replace
 
 from infinitic_testing.campaign.found_failure import FoundFailure, Repetition
-from infinitic_testing.campaign.messages import SeedShrunk
 from infinitic_testing.campaign.outcomes import digest_outcome, show_outcome
 from infinitic_testing.campaign.running import describe_failure
 from infinitic_testing.campaign.seed_report import SAME_OUTCOME, SeedFailure, SeedReport
 from infinitic_testing.campaign.setting import Setting
-from infinitic_testing.campaign.shrinking import MOST_RUNS, shrink
-from infinitic_testing.choices import Key
+from infinitic_testing.campaign.smaller import shrink_seed
 from infinitic_testing.faults.catalog import Faults
 from infinitic_testing.invariants.violation import InvariantViolated
 from infinitic_testing.pytest_plugin.item_state import ItemState
@@ -44,16 +40,11 @@ MOST_SHOWN = 2_000
 MOST_SECONDS = 60.0
 """How long a failing run is made small, in real seconds."""
 
-
 NO_SEEDS = (
     "The fixture `sim` of this test makes a simulation of its own, which has not the seed of the run. "
     "Take the `sim` of the plugin, or remove the seeds"
 )
 """Why a test cannot run under seeds."""
-
-RUNS_PER_COLLECTION = 20
-"""After so many runs, what is left of them in memory is collected."""
-
 
 FAILURES = (Exception, asyncio.CancelledError, pytest.fail.Exception)
 """What a test may fail with. Others end the session, or skip the test."""
@@ -104,7 +95,6 @@ class SeededTest:
         self._function = function
         self._on_plain = on_plain
         self._is_set_up = True
-        self._plays = 0
         self._is_plain_done = False
         # What the run without faults has returned.
         self._expected: object = None
@@ -179,10 +169,6 @@ class SeededTest:
         """Run the test once, with its fixtures before and after."""
         ending = _RunEnd()
         _forget_log()
-        self._plays += 1
-        if self._plays % RUNS_PER_COLLECTION == 0:
-            # While a simulation runs, the collector leaves alone what was there before.
-            gc.collect()
         try:
             self._run_once(run, names, ending)
         except FAILURES as error:
@@ -245,31 +231,21 @@ class SeededTest:
         best = failed
         failure = failed.report.failure
         assert failure is not None
-        give_up_at = time.monotonic() + MOST_SECONDS  # noqa: TID251 (somebody waits for this)
-        is_late = False
 
-        def try_again(only: frozenset[Key] | None) -> _DoneRun | None:
-            done = self._compare(self._play(RunOptions(run.seed, only), names))
-            return done if failure.is_same(done.report.failure) else None
+        def run_again(setting: Setting) -> SeedReport:
+            nonlocal best
+            done = self._compare(self._play(RunOptions(run.seed, setting.only), names))
+            if failure.is_same(done.report.failure):
+                best = done
+            return done.report
 
-        def fails(only: frozenset[Key]) -> Collection[Key] | None:
-            nonlocal best, is_late
-            is_late = is_late or time.monotonic() > give_up_at  # noqa: TID251 (as above)
-            smaller = None if is_late else try_again(only)
-            if smaller is None:
-                return None
-            best = smaller
-            return smaller.report.taken
-
-        again = try_again(run.only)
-        found.repeats = Repetition.NO if again is None else Repetition.YES
-        if again is not None:
-            small = shrink(again.report.taken, fails, most_runs=MOST_RUNS)
-            setting = replace(self._setting, only=frozenset(small.kept))
+        small = shrink_seed(run_again, self._setting, failure, most_seconds=MOST_SECONDS)
+        found.repeats = Repetition.NO if small is None else Repetition.YES
+        if small is not None:
             # Once more, since pytest shows the log of the last run.
-            best = try_again(frozenset(small.kept)) or best
+            run_again(small.setting)
             self._trace(best, "made small")
-            found.small = SeedShrunk(best.report, setting, small.runs + 2, small.is_smallest and not is_late)
+            found.small = replace(small, report=best.report, runs=small.runs + 1)
         assert best.error is not None
         return SeedFound(best.error, found, self._setting)
 
