@@ -5,12 +5,18 @@ Nothing is random here: as in all of the broker, `Choose` decides.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import ClassVar
 
+from msgspec.structs import replace
+
 from infinitic.errors import UsageError
+from infinitic.transport import Delivery
 from infinitic_transports.memory.broker import DEFAULT_MAX_PAYLOAD, Broker
 from infinitic_transports.memory.choice import Choose
-from infinitic_transports.memory.pulsar_like import ACK_DURABILITY, RULES, PulsarLikeKeyed, PulsarLikeShared
+from infinitic_transports.memory.pulsar_like import ACK_DURABILITY, RULES, Acknowledged, Holders, PulsarLikeKeyed
+from infinitic_transports.memory.subscription import BrokerConsumer, BrokerSubscription
 
 TICK = 1.0
 """Seconds by which Pulsar may deliver a delayed message early."""
@@ -57,11 +63,33 @@ class PulsarLikeBroker(SeededBroker):
     - After a crash of the broker, messages that were acknowledged may come again: `give_back`.
     """
 
-    shared = PulsarLikeShared
     keyed = PulsarLikeKeyed
     rules = RULES
     ack_durability = ACK_DURABILITY
     lateness = (*SeededBroker.lateness, -TICK)
+
+    def __init__(self, *, max_payload: int = DEFAULT_MAX_PAYLOAD, choose: Choose | None = None) -> None:
+        super().__init__(max_payload=max_payload, choose=choose)
+        self._holders = Holders()
+        # What each durable subscription can give back.
+        self._acknowledged = defaultdict[BrokerSubscription, Acknowledged](Acknowledged)
+
+    def take(self, consumer: BrokerConsumer, limit: int, now: float) -> list[Delivery]:
+        taken = super().take(consumer, limit, now)
+        self._holders.note(consumer, taken)
+        return taken
+
+    def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery]) -> None:
+        for holder, held in self._holders.find(consumer, deliveries).items():
+            if holder.subscription.durable:
+                self._acknowledged[holder.subscription].note(held, self._time)
+            super().ack(holder, held)
+
+    def detach(self, consumer: BrokerConsumer) -> None:
+        if self._choose is not None and consumer.in_hand and self._choose("attempts", 2):
+            # They are counted from 1 again.
+            consumer.in_hand = {replace(each, attempt=0): queue for each, queue in consumer.in_hand.items()}
+        super().detach(consumer)
 
     def give_back(self, seconds: float, now: float) -> int:
         """Deliver messages again that were acknowledged, as after a crash of the broker.
@@ -80,8 +108,7 @@ class PulsarLikeBroker(SeededBroker):
         count = 0
         for topic in self._topics.values():
             for subscription in topic.durable.values():
-                if isinstance(subscription, PulsarLikeShared | PulsarLikeKeyed):
-                    count += subscription.acknowledged.give_back(subscription, now - seconds)
+                count += self._acknowledged[subscription].give_back(subscription, now - seconds)
         return count
 
 

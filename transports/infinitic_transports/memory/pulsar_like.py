@@ -1,4 +1,4 @@
-"""Subscriptions that promise what those of Pulsar promise, and no more."""
+"""What a broker needs that promises what Pulsar promises, and no more."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from types import MappingProxyType
 from msgspec.structs import force_setattr, replace
 
 from infinitic.transport import Delivery, Message, Support
-from infinitic_transports.memory.choice import Choose
 from infinitic_transports.memory.keyed import KeyedSubscription
-from infinitic_transports.memory.shared import SharedSubscription
 from infinitic_transports.memory.subscription import (
     BrokerConsumer,
     BrokerSubscription,
@@ -106,63 +104,12 @@ class Holders:
         return found
 
 
-class PulsarLikeShared(SharedSubscription):
-    """A SHARED subscription as Pulsar has it.
-
-    Attributes:
-        acknowledged: what can be given back.
-        holders: who has what in hand.
-    """
-
-    __slots__ = ("acknowledged", "holders")
-
-    def __init__(self, topic: str, name: str, choose: Choose | None, *, durable: bool) -> None:
-        super().__init__(topic, name, choose, durable=durable)
-        self.acknowledged = Acknowledged()
-        self.holders = Holders()
-
-    def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery], now: float) -> None:
-        for holder, held in self.holders.find(consumer, deliveries).items():
-            self.acknowledged.note(held, now)
-            super().ack(holder, held, now)
-
-    def _hand_out(self, consumer: BrokerConsumer, limit: int, now: float) -> list[Delivery]:
-        taken = super()._hand_out(consumer, limit, now)
-        self.holders.note(consumer, taken)
-        return taken
-
-    def _take_back(self, consumer: BrokerConsumer, now: float) -> None:
-        forget_attempts(self.choose, consumer)
-        super()._take_back(consumer, now)
-
-
 class PulsarLikeKeyed(KeyedSubscription):
-    """A KEYED subscription as Pulsar has it.
+    """A KEYED subscription in which a key may be out of order after its consumer has left."""
 
-    Attributes:
-        acknowledged: what can be given back.
-        holders: who has what in hand.
-    """
-
-    __slots__ = ("acknowledged", "holders")
-
-    def __init__(self, topic: str, name: str, choose: Choose | None, *, durable: bool) -> None:
-        super().__init__(topic, name, choose, durable=durable)
-        self.acknowledged = Acknowledged()
-        self.holders = Holders()
-
-    def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery], now: float) -> None:
-        for holder, held in self.holders.find(consumer, deliveries).items():
-            self.acknowledged.note(held, now)
-            super().ack(holder, held, now)
-
-    def _hand_out(self, consumer: BrokerConsumer, limit: int, now: float) -> list[Delivery]:
-        taken = super()._hand_out(consumer, limit, now)
-        self.holders.note(consumer, taken)
-        return taken
+    __slots__ = ()
 
     def _take_back(self, consumer: BrokerConsumer, now: float) -> None:
-        forget_attempts(self.choose, consumer)
         if self.choose is not None:
             by_queue: dict[KeyQueue, list[Delivery]] = {}
             for delivery, queue in consumer.in_hand.items():
@@ -183,9 +130,3 @@ class PulsarLikeKeyed(KeyedSubscription):
         self.order += len(moved)
         queue.handed_out -= len(moved)
         self._release(queue, consumer, now)
-
-
-def forget_attempts(choose: Choose | None, consumer: BrokerConsumer) -> None:
-    """Choose whether the attempts of what a consumer has in hand are counted from 1 again."""
-    if choose is not None and consumer.in_hand and choose("attempts", 2):
-        consumer.in_hand = {replace(each, attempt=0): queue for each, queue in consumer.in_hand.items()}
