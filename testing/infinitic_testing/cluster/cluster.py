@@ -27,7 +27,6 @@ from infinitic_testing.cluster.nemesis import Nemesis
 from infinitic_testing.cluster.run_log import RunLog
 from infinitic_testing.cluster.system import System, Versions
 from infinitic_testing.cluster.task_faults import TaskFaults
-from infinitic_testing.cluster.watch import Watch
 from infinitic_testing.faults.plan import FaultPlan
 from infinitic_testing.invariants import Invariants, LogWatch
 from infinitic_testing.loop import VirtualClock, VirtualLoop, current_process
@@ -84,19 +83,19 @@ class Cluster(System):
         self.codec = codec
         self.clock = VirtualClock()
         self.log = RunLog(self.clock)
-        self.watch = Watch(self.fail)
         # Longer than any message is late by a fault: what is older is refused, and rightly so.
         window = SHORT_WINDOW if choices.happens("settings/window", 0.3) else DEFAULT_DEDUPLICATION_WINDOW
         self.network = Network(
             choices=choices,
             plan=plan,
             profile=profile,
-            observers=(self.watch,),
+            on_violation=self._end_observing,
             clock=self.clock,
             deduplication_window=window,
         )
+        self.watch = self.network.watch
         self.database = self.network.database
-        self.transport = ObservedTransport(self.network.broker, self.clock, self.watch)
+        self.transport = ObservedTransport(self.network)
         self.storage = ensure_checked(InMemoryStorage(self.network.database))
         self.client = Client(
             self.network.connect_client(),
@@ -186,7 +185,7 @@ class Cluster(System):
         return [member for member in self.living() if member.seat is seat and not member.is_stopping]
 
     def _note_end(self, member: Member) -> None:
-        self.watch.ended(member.name, "stopped" if member.has_exited else "killed")
+        self.watch.note_end(member.name, "stopped" if member.has_exited else "killed")
         self.note_change()
 
     def note_stall(self, workflow_id: str, fault: InfiniticError) -> None:
@@ -286,6 +285,11 @@ class Cluster(System):
         for member in self.living():
             member.stop()
         await self.wait_until(lambda: not self.living())
+
+    def _end_observing(self, error: Exception) -> None:
+        """An observer objects: end the run. After that, nobody is told anything."""
+        self.watch.observers.clear()
+        self.fail(error)
 
     def fail(self, error: BaseException) -> None:
         """End the run because of an error. The first one counts.

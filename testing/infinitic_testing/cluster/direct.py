@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infinitic.clock import Clock
 from infinitic.topics import Topic
 from infinitic.transport import Message
-from infinitic_testing.observing import Observer
-from infinitic_transports.memory import Broker, InMemoryTransport
-
-WHO = "client"
-"""Who publishes with it, for observers: somebody who is no worker."""
+from infinitic_testing.intercepting import Operation
+from infinitic_testing.network.network import CLIENT, Network
+from infinitic_transports.memory import InMemoryTransport
 
 
 class ObservedTransport(InMemoryTransport):
-    """A connection to the broker itself, whose messages observers are told of.
+    """A connection to the broker of a network, whose messages observers are told of.
 
     Args:
-        broker: the broker.
-        clock: the time of day.
-        observer: who is told.
+        network: whose broker it is.
     """
 
-    __slots__ = ("_observer",)
+    __slots__ = ("_watch",)
 
-    def __init__(self, broker: Broker, clock: Clock, observer: Observer) -> None:
-        super().__init__(broker, clock=clock)
-        self._observer = observer
+    def __init__(self, network: Network) -> None:
+        super().__init__(network.broker, clock=network.clock)
+        self._watch = network.watch
 
     async def publish(self, topic: Topic, messages: Sequence[Message]) -> None:
         await super().publish(topic, messages)
-        self._observer.published(WHO, topic, messages)
+        self._watch.notify(CLIENT, Operation("publish", topic, messages=messages), None)

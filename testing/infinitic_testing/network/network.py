@@ -7,7 +7,6 @@ run, and faults happen only while the plan allows it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from functools import partial
 
 from infinitic.clock import Clock
@@ -19,11 +18,12 @@ from infinitic_testing.choices import Choices
 from infinitic_testing.faults.plan import FaultPlan
 from infinitic_testing.intercepting import InterceptedStorage, Operation
 from infinitic_testing.network.broker_choices import BrokerChoices
+from infinitic_testing.network.consumer import NetworkConsumer
 from infinitic_testing.network.fates import LATENCIES, Fates
 from infinitic_testing.network.link import Link
 from infinitic_testing.network.sides import HasConnections, Path, Server, run_far
 from infinitic_testing.network.transport import NetworkTransport
-from infinitic_testing.network.witness import Witness
+from infinitic_testing.network.watch import Watch
 from infinitic_testing.observing import Observer
 from infinitic_transports.memory import (
     DEFAULT_MAX_PAYLOAD,
@@ -68,6 +68,7 @@ class Network:
         broker: the in-memory broker, without any way before it.
         database: the in-memory database, likewise.
         clock: the true time.
+        watch: tells the observers what takes effect.
 
     Args:
         choices: of the run.
@@ -106,7 +107,7 @@ class Network:
         self._choices = choices
         self._plan = plan
         self.clock = clock
-        self._witness = Witness(plan, observers, on_violation)
+        self.watch = Watch(plan, observers, on_violation)
         self._broker_side = Server()
         self._storage_side = Server()
         # Whether the broker takes messages. Without it, there is back-pressure.
@@ -114,14 +115,15 @@ class Network:
         latency = LATENCIES[choices.pick("latency/scale", len(LATENCIES))]
         self._sound = Fates(choices, plan, latency=latency, is_sound=True)
         self._faulty = Fates(choices, plan, latency=latency, is_sound=False)
-        self._connections: dict[str, list[NetworkTransport]] = {}
+        # Those of living processes, with the names of these.
+        self._connections: dict[NetworkTransport, str] = {}
         # By the name of a process, to the broker and to the database.
         self._paths: dict[str, tuple[Path, Path]] = {}
 
     @property
     def violation(self) -> Exception | None:
         """The first error that an observer has raised; None if there is none."""
-        return self._witness.violation
+        return self.watch.violation
 
     def connect_transport(self, process: HasConnections) -> Transport:
         """Connect a process to the broker. When it is killed, the broker ends its consumers.
@@ -130,8 +132,8 @@ class Network:
             process: who connects.
         """
         transport = self._connect(process.name, self._faulty, process)
-        self._connections.setdefault(process.name, []).append(transport)
-        process.on_kill(transport.crash)
+        self._connections[transport] = process.name
+        process.on_kill(partial(self._end, transport))
         return transport
 
     def connect_storage(self, process: HasConnections) -> Storage:
@@ -158,10 +160,9 @@ class Network:
         Args:
             process: one that has connected.
         """
-        for transport in self._connections.get(process.name, ()):
-            for consumer in list(transport.consumers):
-                seconds = self._choices.between("session/ignorance", 0.0, _LONGEST_IGNORANCE)
-                consumer.lose(seconds, rejoins=self._choices.happens("session/rejoins", 0.5))
+        for consumer in self._list_consumers(process.name):
+            seconds = self._choices.between("session/ignorance", 0.0, _LONGEST_IGNORANCE)
+            consumer.lose(seconds, rejoins=self._choices.happens("session/rejoins", 0.5))
 
     def restart_broker(self, seconds: float = 1.0) -> None:
         """Let the broker end and start again. It loses nothing.
@@ -236,6 +237,24 @@ class Network:
         self._lose_all()
         return self.broker.give_back(seconds, self.clock.now())
 
+    def inject(self, who: str, topic: Topic, messages: Sequence[Message]) -> bool:
+        """Publish to the broker itself: no way is between, and no fault.
+
+        Args:
+            who: publishes them, for observers.
+            topic: where they go.
+            messages: in this order.
+
+        Returns:
+            False if the topic no longer exists, as that of a client that has left.
+        """
+        try:
+            self.broker.publish(topic, messages, self.clock.now())
+        except UnknownTopic:
+            return False
+        self.watch.notify(who, Operation("publish", topic, messages=messages), None)
+        return True
+
     def heal(self) -> None:
         """Make everything reachable, and all sessions sound, now."""
         self._broker_choices.feed()
@@ -244,17 +263,15 @@ class Network:
         paths = [path.own for both in self._paths.values() for path in both]
         for server in (self._broker_side, self._storage_side, self._intake, *paths):
             server.come_up()
-        for transports in self._connections.values():
-            for transport in transports:
-                for consumer in list(transport.consumers):
-                    consumer.rejoin()
+        for consumer in self._list_consumers():
+            consumer.rejoin()
 
     def _connect(self, who: str, fates: Fates, process: HasConnections | None = None) -> NetworkTransport:
         link = Link(
             who,
             self._find_paths(who)[0],
             fates,
-            self._witness.notify,
+            self.watch.notify,
             process=process,
             intake=self._intake,
             contend=self._contend,
@@ -263,7 +280,7 @@ class Network:
         return NetworkTransport(inner, link, self._after_publish, groups_acks=self.profile == "pulsar")
 
     def _connect_storage(self, who: str, fates: Fates, process: HasConnections | None = None) -> Storage:
-        link = Link(who, self._find_paths(who)[1], fates, self._witness.notify, process=process, contend=self._contend)
+        link = Link(who, self._find_paths(who)[1], fates, self.watch.notify, process=process, contend=self._contend)
         return InterceptedStorage(InMemoryStorage(self.database), link)
 
     def _find_paths(self, who: str) -> tuple[Path, Path]:
@@ -272,39 +289,44 @@ class Network:
             paths = self._paths[who] = (Path(self._broker_side), Path(self._storage_side))
         return paths
 
+    def _end(self, transport: NetworkTransport) -> None:
+        """The process of a connection has died."""
+        self._connections.pop(transport, None)
+        transport.crash()
+
+    def _list_consumers(self, who: str | None = None) -> list[NetworkConsumer]:
+        """The consumers of one process, or of all; in the order in which these connected."""
+        return [
+            consumer
+            for transport, name in self._connections.items()
+            if who is None or name == who
+            for consumer in transport.consumers
+        ]
+
     def _lose_all(self) -> None:
         """End all sessions of workers. They join again by themselves.
 
         Ephemeral subscriptions stay: real ones continue where they were, and these could not.
         """
-        for transports in self._connections.values():
-            for transport in transports:
-                for consumer in list(transport.consumers):
-                    if consumer.is_durable:
-                        seconds = self._choices.between("session/rejoins after", 0.0, 1.0)
-                        consumer.lose(seconds, rejoins=True)
+        for consumer in self._list_consumers():
+            if consumer.is_durable:
+                seconds = self._choices.between("session/rejoins after", 0.0, 1.0)
+                consumer.lose(seconds, rejoins=True)
 
     def _contend(self, who: str) -> None:
         """Give the inputs of a commit that is held to others, who may be faster."""
-        for transport in self._connections.get(who, ()):
-            for consumer in list(transport.consumers):
-                if consumer.topic.ordering is Ordering.KEYED:
-                    seconds = self._choices.between("session/held", 0.0, _LONGEST_CONFLICT)
-                    consumer.lose(seconds, rejoins=True)
+        for consumer in self._list_consumers(who):
+            if consumer.topic.ordering is Ordering.KEYED:
+                seconds = self._choices.between("session/held", 0.0, _LONGEST_CONFLICT)
+                consumer.lose(seconds, rejoins=True)
 
     def _after_publish(self, topic: Topic, messages: Sequence[Message]) -> None:
         """Draw what the broker does with messages that it has just accepted."""
         if messages and self._plan.fires("duplicates"):
             message = messages[self._choices.pick("duplicates/which", len(messages))]
             seconds = self._choices.between("duplicates/after", 0.0, _LATEST_DUPLICATE)
-            run_far(seconds, partial(self._publish_again, topic, message))
+            run_far(seconds, partial(self.inject, BROKER, topic, [message]))
         if isinstance(self.broker, SeededBroker) and any(each.deliver_at is not None for each in messages):
             held = self._faulty.draw_window("timer-herds", factor=3.0)
             if held is not None:
                 self.broker.hold_delayed(self.clock.now() + held)
-
-    def _publish_again(self, topic: Topic, message: Message) -> None:
-        # The topic of a client that has left no longer exists.
-        with suppress(UnknownTopic):
-            self.broker.publish(topic, [message], self.clock.now())
-            self._witness.notify(BROKER, Operation("publish", topic, messages=[message]), None)

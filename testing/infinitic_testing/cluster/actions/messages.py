@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from infinitic.messages import client, control, engine, executor, service
 from infinitic.messages.decoding import UndecodableMessage
 from infinitic.topics import Topic
-from infinitic.transport import Message, UnknownTopic
+from infinitic.transport import Message
 from infinitic_testing.cluster.actions.action import Action
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def send_bad_message(nemesis: Nemesis) -> None:
     except UndecodableMessage:
         number = len(nemesis.injected) + 1
         bad = Message(f"bad-{number}", message.key, body)
-        if _publish(nemesis, topic, [bad]):
+        if nemesis.cluster.network.inject(SENDER, topic, [bad]):
             nemesis.injected.add(bad.id)
             nemesis.count("bad-messages")
     except Exception:  # noqa: BLE001 (it says something else to a receiver than "undecodable")
@@ -79,7 +79,7 @@ async def send_late_messages(nemesis: Nemesis) -> None:
 def publish_again(nemesis: Nemesis) -> bool:
     """Publish one of the last messages again, unchanged. False if its topic is gone."""
     topic, message = _pick(nemesis, "late/which")
-    return _publish(nemesis, topic, [message])
+    return nemesis.cluster.network.inject(SENDER, topic, [message])
 
 
 async def flood(nemesis: Nemesis) -> None:
@@ -88,19 +88,9 @@ async def flood(nemesis: Nemesis) -> None:
     hot = [each for each in nemesis.recorded if each[0].name.startswith("workflow-engine:")]
     if hot:
         topic, message = hot[-1 - choices.pick("flood/which", len(hot))]
-        if _publish(nemesis, topic, [message] * (50 + choices.pick("flood/count", 200))):
+        copies = [message] * (50 + choices.pick("flood/count", 200))
+        if nemesis.cluster.network.inject(SENDER, topic, copies):
             nemesis.count("floods")
-
-
-def _publish(nemesis: Nemesis, topic: Topic, messages: list[Message]) -> bool:
-    """Publish to the broker itself. Observers are told. False if the topic is gone."""
-    try:
-        nemesis.cluster.broker.publish(topic, messages, nemesis.cluster.clock.now())
-    except UnknownTopic:
-        # It went with the last who listened.
-        return False
-    nemesis.cluster.watch.published(SENDER, topic, messages)
-    return True
 
 
 MESSAGE_ACTIONS = (
