@@ -162,8 +162,6 @@ class Simulation:
         loop.is_internal = _belongs_to_engines
         if self.is_plain or self.options["seed"] % _SEEDS_TO_WATCH_CALLS == 0:
             loop.look_at_calls = determinism.check_call
-        if not self.is_plain:
-            loop.make_repeatable(self.choices)
         await self.system.open()
         return self
 

@@ -19,7 +19,7 @@ from infinitic_testing.choices import Choices
 from infinitic_testing.cluster.afterlife import Afterlife
 from infinitic_testing.cluster.catalog import Added, AddedWorkflow, Catalog
 from infinitic_testing.cluster.direct import ObservedTransport
-from infinitic_testing.cluster.draining import Draining
+from infinitic_testing.cluster.draining import Draining, is_busy
 from infinitic_testing.cluster.graveyard import Graveyard
 from infinitic_testing.cluster.layouts import Seat, draw_seats
 from infinitic_testing.cluster.member import Member
@@ -65,7 +65,6 @@ class Cluster(System):
         profile: of the broker.
         cache_size: of all workers. None: drawn for each seat.
         codec: encodes payloads.
-        layout: one of `LAYOUTS`. None: drawn.
     """
 
     def __init__(
@@ -76,7 +75,6 @@ class Cluster(System):
         profile: str,
         cache_size: int | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
-        layout: str | None = None,
     ) -> None:
         self.choices = choices
         self.plan = plan
@@ -106,9 +104,7 @@ class Cluster(System):
             make_id=choices.make_ids("client"),
         )
         self.catalog = Catalog(codec, TaskFaults(plan, choices, lambda: self.nemesis.cut_after_task(current_process())))
-        self.layout, self.seats = draw_seats(
-            choices, cache_size=cache_size, layout=layout, old_code=plan.has("old-code")
-        )
+        self.layout, self.seats = draw_seats(choices, cache_size=cache_size, old_code=plan.has("old-code"))
         self.members: list[Member] = []
         self.failure: BaseException | None = None
         self._stalled: dict[str, InfiniticError] = {}
@@ -230,17 +226,9 @@ class Cluster(System):
         loop = cast(VirtualLoop, asyncio.get_running_loop())
         ends = loop.time() + LONGEST_IDLE_WAIT
         await loop.wait_idle()
-        while self._is_busy() and loop.time() < ends:
+        while is_busy(self.broker) and loop.time() < ends:
             await asyncio.sleep(0.02)
             await loop.wait_idle()
-
-    def _is_busy(self) -> bool:
-        """True while messages are on their way, or in hand."""
-        return any(
-            stats.unacked or (stats.backlog and stats.consumers)
-            for subscriptions in self.broker.overview().values()
-            for stats in subscriptions.values()
-        )
 
     async def settle(self) -> None:
         await self.nemesis.heal()

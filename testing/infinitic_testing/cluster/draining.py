@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from infinitic.topics import DEAD_LETTERS
 from infinitic_testing.loop import VirtualLoop
+from infinitic_transports.memory import Broker
 
 if TYPE_CHECKING:
     from infinitic_testing.cluster.cluster import Cluster
@@ -44,7 +45,7 @@ class Draining:
         step = _FIRST_STEP
         while self._loop.time() < ends:
             await self._loop.wait_idle()
-            if self._is_busy():
+            if is_busy(self._cluster.broker):
                 await asyncio.sleep(step)
                 step = min(2 * step, LONGEST_STEP)
                 continue
@@ -60,11 +61,16 @@ class Draining:
             if self._cluster.watch.count == before:
                 return
 
-    def _is_busy(self) -> bool:
-        """True if a message is in hand, or waits for a worker that will take it."""
-        return any(
-            stats.unacked or (stats.backlog and stats.consumers)
-            for topic, subscriptions in self._cluster.broker.overview().items()
-            if not topic.startswith(DEAD_LETTERS)
-            for stats in subscriptions.values()
-        )
+
+def is_busy(broker: Broker) -> bool:
+    """True if a message is in hand, or waits for somebody who will take it: no dead letter.
+
+    Args:
+        broker: all messages.
+    """
+    return any(
+        stats.unacked or (stats.backlog and stats.consumers)
+        for topic, subscriptions in broker.overview().items()
+        if not topic.startswith(DEAD_LETTERS)
+        for stats in subscriptions.values()
+    )

@@ -95,21 +95,18 @@ class Seat:
         return drawn
 
 
-def draw_seats(
-    choices: Choices, *, cache_size: int | None = None, layout: str | None = None, old_code: bool = False
-) -> tuple[str, list[Seat]]:
+def draw_seats(choices: Choices, *, cache_size: int | None, old_code: bool) -> tuple[str, list[Seat]]:
     """Draw the layout of a run.
 
     Args:
         choices: of the run. The plain choice is one worker with ordinary settings.
         cache_size: of all workers. None: drawn for each seat.
-        layout: one of `LAYOUTS`. None: drawn.
         old_code: some workers lack the newest versions, if others have them.
 
     Returns:
         The kind of layout, and its seats. The workers of all seats together host everything.
     """
-    kind = layout or LAYOUTS[choices.pick("layout", len(LAYOUTS))]
+    kind = LAYOUTS[choices.pick("layout", len(LAYOUTS))]
     roles: list[frozenset[Role] | None]
     match kind:
         case "one":
