@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from infinitic.definitions.workflows import DEFAULT_RETENTION
 from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.runtime.state_engine.maintenance import INTERVAL_SECONDS
 from infinitic.storage import Query
 from infinitic_testing.cluster.actions.messages import publish_again
 from infinitic_testing.cluster.draining import Draining
@@ -15,9 +17,6 @@ if TYPE_CHECKING:
 
 LONGEST_WINDOW = 3600.0
 """Seconds. With a longer deduplication window, remnants are kept for too long to wait for."""
-
-RETENTION = 86_400.0
-"""Seconds for which a closed instance is kept, if its workflow does not say otherwise."""
 
 MOST_AGAIN = 50
 """How many old messages come once more."""
@@ -41,8 +40,8 @@ class Afterlife:
         window = cluster.database.deduplication_window
         if window > LONGEST_WINDOW or cluster.database.find(Query(status=WorkflowStatus.RUNNING, limit=1)).found:
             return
-        # Purges happen once an hour: first the instances go, and later their remnants.
-        await asyncio.sleep(RETENTION + window + 3 * 3600.0)
+        # One purge removes the instances, and a later one their remnants.
+        await asyncio.sleep(DEFAULT_RETENTION + window + 3 * INTERVAL_SECONDS)
         for _ in range(min(MOST_AGAIN, len(cluster.nemesis.recorded))):
             if publish_again(cluster.nemesis):
                 # It is a fault after the faults: too old to be handled, it becomes a dead letter.

@@ -38,7 +38,7 @@ class AddedService(Added):
     Args:
         implementation: the instance, class, or factory.
         task_faults: the faults of tasks.
-        options: as for `Worker.add_service`.
+        options: all those of `Worker.add_service`.
     """
 
     def __init__(self, implementation: object, task_faults: TaskFaults, options: Mapping[str, Any]) -> None:
@@ -51,13 +51,9 @@ class AddedService(Added):
             return
         service = self._implementation
         if not isinstance(service, ServiceImplementation):
-            timeout = check_timeout("attempt_timeout of a service", self._options.get("attempt_timeout"))
-            service = implementation_of(
-                make_instance(service), retry=self._options.get("retry"), attempt_timeout=timeout
-            )
-        worker.add_service(
-            self._task_faults.apply(service), concurrency=self._options.get("concurrency", DEFAULT_CONCURRENCY)
-        )
+            timeout = check_timeout("attempt_timeout of a service", self._options["attempt_timeout"])
+            service = implementation_of(make_instance(service), retry=self._options["retry"], attempt_timeout=timeout)
+        worker.add_service(self._task_faults.apply(service), concurrency=self._options["concurrency"])
 
 
 class AddedWorkflow(Added):
@@ -67,7 +63,7 @@ class AddedWorkflow(Added):
         versions: all of them.
         older: without the newest version of each workflow: what workers with old code host.
         engines: the names of those workflows that were not added before.
-        options: as for `Worker.add_workflow`.
+        options: all those of `Worker.add_workflow`.
     """
 
     def __init__(
@@ -87,7 +83,7 @@ class AddedWorkflow(Added):
         versions = self._older if seat.has_old_code else self._versions
         options = dict(self._options)
         if seat.settings.concurrency is not None:
-            options["concurrency"] = min(seat.settings.concurrency, options.get("concurrency", DEFAULT_CONCURRENCY))
+            options["concurrency"] = min(seat.settings.concurrency, options["concurrency"])
         if Role.CODE in roles and versions:
             worker.add_workflow_executor(*versions, **options)
         if Role.ENGINE in roles:
@@ -116,20 +112,15 @@ class Catalog:
 
     def add_service(self, implementation: object, options: Mapping[str, Any]) -> Added:
         """Check and remember a service. Errors are those of `Worker.add_service`."""
-        checked: dict[str, Any] = {
-            "concurrency": DEFAULT_CONCURRENCY,
-            "retry": None,
-            "attempt_timeout": None,
-            **options,
-        }
-        self._hosted.add_service(implementation, **checked)
+        options = {"concurrency": DEFAULT_CONCURRENCY, "retry": None, "attempt_timeout": None, **options}
+        self._hosted.add_service(implementation, **options)
         return self._remember(AddedService(implementation, self._task_faults, options))
 
     def add_workflow(self, versions: Versions, options: Mapping[str, Any]) -> Added:
         """Check and remember workflows. Errors are those of `Worker.add_workflow`."""
-        checked: dict[str, Any] = {"concurrency": DEFAULT_CONCURRENCY, "retention": None, **options}
+        options = {"concurrency": DEFAULT_CONCURRENCY, "retention": None, **options}
         known = set(self._hosted.code)
-        names = self._hosted.add_versions(versions, replay_check=None, **checked)
+        names = self._hosted.add_versions(versions, replay_check=None, **options)
         return self._remember(AddedWorkflow(versions, _leave_newest_out(versions), sorted(names - known), options))
 
     @property

@@ -264,7 +264,7 @@ class Nemesis(Observer):
         if not self._plan.has(fault):
             return
         member = self._find_member(who)
-        if member is not None and self._plan.fires(fault, factor=1.0):
+        if member is not None and self._plan.fires(fault):
             self._call(lambda: self.kill(member))
 
     def cut_after_task(self, process: Process | None) -> None:

@@ -62,10 +62,7 @@ class FaultPlan:
             name: its name in the catalog.
             factor: how much more often than its rate; below 1.0 less often.
         """
-        rate = self.rates.get(name)
-        if rate is None or self.phase is not Phase.FAULTY:
-            return False
-        if not self._choices.happens(_LABELS[name], min(1.0, rate * factor)):
+        if not self.draw(name, factor=factor):
             return False
         self.fired[name] += 1
         return True

@@ -20,13 +20,14 @@ from infinitic.transport import Delivery
 
 Decoded = Input | ExecuteTask | Activate | client.Response
 
-_DECODERS: dict[str, Callable[[bytes], Any]] = {
+DECODERS: dict[str, Callable[[bytes], Any]] = {
     "workflow-engine": engine.decode,
     "workflow-executor": executor.decode,
     "workflow-version": executor.decode,
     "service-executor": service.decode,
     "client": client.decode,
 }
+"""How a receiver decodes a message that matters here, by the kind of its topic."""
 
 
 class Copies:
@@ -163,7 +164,7 @@ class Traffic:
         try:
             return self._decoded[at]
         except KeyError:
-            decoder = _DECODERS.get(kind)
+            decoder = DECODERS.get(kind)
             message: Decoded | None = None
             if decoder is not None:
                 try:

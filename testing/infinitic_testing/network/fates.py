@@ -129,9 +129,7 @@ class Fates:
 
     def draw_partition(self) -> float | None:
         """Draw the seconds for which a process is cut off from now on. None: it is not."""
-        if self.is_sound or not self._plan.fires("partitions", factor=0.1):
-            return None
-        return self._choices.between("window/partitions", *_WINDOW)
+        return None if self.is_sound else self.draw_window("partitions", factor=0.1)
 
     def draw_doubt(self) -> bool:
         """Draw whether a caller whose call did not arrive cannot know that."""

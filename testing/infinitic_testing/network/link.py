@@ -139,11 +139,7 @@ class Link(Interceptor):
             else:
                 self._fail(operation, reply, is_outcome_unknown=False)
             return
-        fate = self.fates.draw_fate(operation.verb)
-        if fate is Fate.NORMAL:
-            self._succeed(operation, call, reply)
-        else:
-            self._meet(fate, operation, call, reply)
+        self._meet(self.fates.draw_fate(operation.verb), operation, call, reply)
 
     def _is_blocked(self, intake: Server) -> bool:
         if intake.is_up:

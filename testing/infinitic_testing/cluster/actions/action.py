@@ -27,3 +27,8 @@ class Action:
     is_possible: Callable[[Nemesis], bool]
     factor: float = 1.0
     counts_itself: bool = False
+
+
+def some_live(nemesis: Nemesis) -> bool:
+    """True if a worker is alive."""
+    return bool(nemesis.cluster.living())

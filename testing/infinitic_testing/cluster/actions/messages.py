@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from infinitic.messages import client, control, engine, executor, service
+from infinitic.messages import control
 from infinitic.messages.decoding import UndecodableMessage
 from infinitic.topics import Topic
 from infinitic.transport import Message
 from infinitic_testing.cluster.actions.action import Action
+from infinitic_testing.invariants.traffic import DECODERS
 
 if TYPE_CHECKING:
     from infinitic_testing.cluster.nemesis import Nemesis
@@ -17,14 +18,7 @@ if TYPE_CHECKING:
 SENDER = "simulation"
 """Who has sent the messages of the nemesis, for observers."""
 
-_DECODERS: dict[str, Callable[[bytes], object]] = {
-    "workflow-engine": engine.decode,
-    "workflow-executor": executor.decode,
-    "workflow-version": executor.decode,
-    "service-executor": service.decode,
-    "service-control": control.decode,
-    "client": client.decode,
-}
+_DECODERS: Mapping[str, Callable[[bytes], object]] = {**DECODERS, "service-control": control.decode}
 """How a receiver decodes a message, by the kind of its topic."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infinitic_testing.cluster.actions.action import Action
+from infinitic_testing.cluster.actions.action import Action, some_live
 
 if TYPE_CHECKING:
     from infinitic_testing.cluster.nemesis import Nemesis
@@ -19,10 +19,6 @@ def _always(nemesis: Nemesis) -> bool:
 
 def _is_pulsar(nemesis: Nemesis) -> bool:
     return nemesis.cluster.network.profile == "pulsar"
-
-
-def _some_live(nemesis: Nemesis) -> bool:
-    return bool(nemesis.cluster.living())
 
 
 def _draw_outage(nemesis: Nemesis, label: str) -> float:
@@ -65,5 +61,5 @@ SERVER_ACTIONS = (
     Action("storage-outages", cut_storage, _always, 2.0),
     Action("broker-restarts", restart_broker, _always, 2.0),
     Action("given-back", give_back, _is_pulsar, 2.0, counts_itself=True),
-    Action("lost-sessions", lose_session, _some_live, 4.0),
+    Action("lost-sessions", lose_session, some_live, 4.0),
 )

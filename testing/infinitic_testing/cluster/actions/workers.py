@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from infinitic_testing.cluster.actions.action import Action
+from infinitic_testing.cluster.actions.action import Action, some_live
 
 if TYPE_CHECKING:
     from infinitic_testing.cluster.member import Member
@@ -22,10 +22,6 @@ MOST_STEPS = 40
 
 SKEWS = (0.05, -0.05, 0.5, -0.5, 3.0, -3.0)
 """By how many seconds a clock may be wrong."""
-
-
-def _some_live(nemesis: Nemesis) -> bool:
-    return bool(nemesis.cluster.living())
 
 
 async def cut_power(nemesis: Nemesis) -> None:
@@ -114,9 +110,9 @@ async def skew_clock(nemesis: Nemesis) -> None:
 
 
 WORKER_ACTIONS = (
-    Action("power-cuts", cut_power, _some_live, 8.0),
-    Action("stops", stop_worker, _some_live, 4.0),
-    Action("pauses", pause_worker, _some_live, 4.0),
-    Action("rolling-restarts", restart_all, _some_live, 2.0),
-    Action("clock-skew", skew_clock, _some_live, 4.0),
+    Action("power-cuts", cut_power, some_live, 8.0),
+    Action("stops", stop_worker, some_live, 4.0),
+    Action("pauses", pause_worker, some_live, 4.0),
+    Action("rolling-restarts", restart_all, some_live, 2.0),
+    Action("clock-skew", skew_clock, some_live, 4.0),
 )
