@@ -22,7 +22,7 @@ MAX_LISTED = 20
 """How many workflows an error shows, and how many waits of each."""
 
 FindSpecs = Callable[[str], Mapping[int, WorkflowSpec]]
-"""Returns the versions of a workflow whose code is hosted, by the name of the workflow."""
+"""Returns the versions of a workflow that are hosted, by its name. May be empty."""
 
 
 def explain_standstill(

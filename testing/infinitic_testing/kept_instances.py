@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from infinitic.definitions.workflow_spec import WorkflowSpec
@@ -21,6 +21,7 @@ from infinitic.runtime.history import decode_events, decode_head
 from infinitic.storage import Segment, StateKey, Stored
 from infinitic.storage.integrity import check_head, check_segment
 from infinitic_storages.memory import Database
+from infinitic_testing.explaining import FindSpecs
 from infinitic_testing.histories import (
     HistoryFileError,
     RecordedHistory,
@@ -42,7 +43,7 @@ class KeptInstances:
         find_specs: gives the hosted versions of a workflow, by its name.
     """
 
-    def __init__(self, database: Database, find_specs: Callable[[str], Mapping[int, WorkflowSpec]]) -> None:
+    def __init__(self, database: Database, find_specs: FindSpecs) -> None:
         self._database = database
         self._find_specs = find_specs
         self._purged: dict[StateKey, tuple[Stored, Sequence[Segment]]] = {}

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 
 from infinitic import topics
 from infinitic.clock import Clock
-from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.messages.client import ReplyTo
 from infinitic.storage import StateKey
 from infinitic_storages.memory import Database
+from infinitic_testing.explaining import FindSpecs
 from infinitic_testing.invariants.instances import ObservedInstance
 from infinitic_testing.invariants.traffic import Traffic
 from infinitic_testing.invariants.violation import InvariantViolated
 from infinitic_transports.memory import Broker
-
-FindSpecs = Callable[[str], Mapping[int, WorkflowSpec]]
-"""Returns the versions of a workflow that are hosted, by its name. May be empty."""
 
 
 class RunBook:
@@ -36,7 +33,6 @@ class RunBook:
         specs: finds the code of workflows.
         is_ordered: tells whether the broker has kept the order of each key so far; None: it always
             does.
-        only: the names of the rules that are checked; None: all.
         on_violation: called with each violation. If it does not raise, the run goes on.
     """
 
@@ -47,8 +43,7 @@ class RunBook:
         clock: Clock,
         specs: FindSpecs,
         is_ordered: Callable[[], bool] | None,
-        only: Collection[str] | None,
-        on_violation: Callable[[InvariantViolated], None] | None,
+        on_violation: Callable[[InvariantViolated], None],
     ) -> None:
         self.database = database
         self.broker = broker
@@ -59,7 +54,6 @@ class RunBook:
         self.evaluated: Counter[str] = Counter()
         self.killed: dict[str, float] = {}
         self._is_ordered = is_ordered
-        self._only = None if only is None else frozenset(only)
         self._on_violation = on_violation
 
     @property
@@ -74,17 +68,10 @@ class RunBook:
             rule: its name.
             wrong: what is wrong; None: it holds.
             key: the instance that it was checked for.
-
-        Raises:
-            InvariantViolated: it does not hold.
         """
         self.evaluated[rule] += 1
-        if wrong is None or (self._only is not None and rule not in self._only):
-            return
-        violation = InvariantViolated(rule, wrong, key)
-        if self._on_violation is None:
-            raise violation
-        self._on_violation(violation)
+        if wrong is not None:
+            self._on_violation(InvariantViolated(rule, wrong, key))
 
     def is_told(self, reply_to: ReplyTo) -> bool:
         """True if a request was answered, or its client is gone."""

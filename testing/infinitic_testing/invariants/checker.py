@@ -11,7 +11,8 @@ from infinitic.topics import Topic
 from infinitic.transport import Delivery, Message
 from infinitic_storages.memory import Database
 from infinitic_testing.choices import Choices
-from infinitic_testing.invariants.book import FindSpecs, RunBook
+from infinitic_testing.explaining import FindSpecs
+from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.commits import CommitChecks
 from infinitic_testing.invariants.healed import HoldsMemory, check_healed
 from infinitic_testing.invariants.logs import LogWatch
@@ -44,7 +45,6 @@ class Invariants(Observer):
         replayed: the share of them, from 0.0 to 1.0.
         is_ordered: tells whether the broker has kept the order of each key so far. None: it always
             does.
-        only: the names of the rules that are checked; None: all.
         on_violation: called with the first violation, instead of raising it.
 
     Raises:
@@ -62,12 +62,11 @@ class Invariants(Observer):
         choices: Choices | None = None,
         replayed: float = 1.0,
         is_ordered: Callable[[], bool] | None = None,
-        only: Collection[str] | None = None,
         on_violation: Callable[[InvariantViolated], None] | None = None,
     ) -> None:
         self.violation: InvariantViolated | None = None
         self._on_violation = on_violation
-        self._book = RunBook(database, broker, clock, specs, is_ordered, only, self._note_violation)
+        self._book = RunBook(database, broker, clock, specs, is_ordered, self._note_violation)
         self._commits = CommitChecks(self._book, choices, replayed)
         self._messages = MessageChecks(self._book)
 

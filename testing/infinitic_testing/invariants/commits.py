@@ -185,15 +185,12 @@ class CommitChecks:
                 instance.wakes.add(effect.due)
 
     def _check_replay(self, instance: ObservedInstance) -> None:
-        if self._choices is not None and not self._choices.happens("invariants/replay", self._replayed):
-            return
-        self.check_replay(instance)
-
-    def check_replay(self, instance: ObservedInstance) -> None:
-        """Check that the code of an instance gives the commands of its history again.
+        """Check that the code of an instance gives the commands of its history again, if chosen.
 
         An instance whose code is hosted nowhere is passed over.
         """
+        if self._choices is not None and not self._choices.happens("invariants/replay", self._replayed):
+            return
         book, key, head = self._book, instance.key, instance.head
         spec = None if head.version is None else book.specs(head.name).get(head.version)
         if spec is None or head.stalled is not None:

@@ -52,18 +52,16 @@ async def check_healed(
         log: of the run. None: nobody watched it.
         faults: those that the run may have had.
     """
-    counted = Counter[str]()
     violations = await check_stored(
-        storage, specs=book.specs, services=services, now=book.clock.now(), evaluated=counted
+        storage, specs=book.specs, services=services, now=book.clock.now(), evaluated=book.evaluated
     )
-    book.evaluated.update(counted)
     for violation in violations:
         book.judge(violation.rule, violation.message, violation.key)
     for key in book.instances:
         book.judge("history-kept", _find_changed(book, key), key)
     _check_forgotten(book)
-    _check_queues(book)
-    unwanted = count_unwanted_attempts(book)
+    unwanted = _count_unwanted_attempts(book)
+    _check_queues(book, unwanted)
     for worker in workers:
         held = {what: count for what, count in worker.count_held().items() if count}
         if unwanted and held.get("attempts", 0) <= unwanted:
@@ -101,9 +99,9 @@ def _check_forgotten(book: RunBook) -> None:
         book.judge("all-forgotten", f"all instances have expired, and {left} keys are kept" if left else None)
 
 
-def _check_queues(book: RunBook) -> None:
+def _check_queues(book: RunBook, unwanted: int) -> None:
     """Nothing waits for somebody who is there. Wakes of instances that wait for a time may."""
-    waiting, unwanted = _count_waiting_for_time(book), count_unwanted_attempts(book)
+    waiting = _count_waiting_for_time(book)
     for topic, subscriptions in book.broker.overview().items():
         kind, _, name = topic.partition(":")
         if topic.startswith(DEAD_LETTERS) or kind in ("client", "service-control"):
@@ -118,7 +116,7 @@ def _check_queues(book: RunBook) -> None:
             book.judge("queues-empty", wrong if left else None)
 
 
-def count_unwanted_attempts(book: RunBook) -> int:
+def _count_unwanted_attempts(book: RunBook) -> int:
     """Count the messages of attempts that may still run although nobody waits for their tasks."""
     count = 0
     for (key, position), attempts in book.traffic.attempts.items():

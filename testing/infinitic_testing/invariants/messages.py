@@ -19,7 +19,6 @@ from infinitic_testing.invariants.instances import ObservedInstance, Sending
 from infinitic_testing.invariants.publish_rules import find_deduplication_id
 from infinitic_testing.invariants.traffic import Copies, Decoded, SentInput, SentRequest
 
-_REPORTS = (engine.TaskCompleted, engine.TaskFailed, engine.AttemptFailed)
 _ENDS = (client.MethodCompleted, client.MethodFailed, client.MethodCanceled)
 _RESPONSES = (*_ENDS, client.WorkflowUnknown, client.Applied, client.Described)
 _NO_INPUTS = (ExecuteTask, Activate, *_RESPONSES)
@@ -70,7 +69,7 @@ class MessageChecks:
                     self._seen.add(at)
                     self._note(who, key, message, decoded)
                     self._check_cause(key, decoded)
-                elif WAITS in message.headers and (found := read_deduplication_id(decoded)) is not None:
+                elif WAITS in message.headers and (found := find_deduplication_id(decoded)) is not None:
                     sent = traffic.sent_to(key).inputs.get(found)
                     if sent is not None:
                         sent.waited = True
@@ -106,7 +105,7 @@ class MessageChecks:
     def _note(self, who: str, key: StateKey, message: Message, decoded: Decoded) -> None:
         traffic = self._book.traffic
         sent = traffic.sent_to(key)
-        deduplication_id = read_deduplication_id(decoded)
+        deduplication_id = find_deduplication_id(decoded)
         if deduplication_id is not None and not isinstance(decoded, _NO_INPUTS):
             sent.inputs.setdefault(deduplication_id, SentInput(decoded, who, traffic.number))
         match decoded:
@@ -302,10 +301,3 @@ def find_key(topic: Topic, message: Message, decoded: Decoded | None) -> StateKe
     # The names of these topics are "version:workflow".
     workflow = name.partition(":")[2] if kind == "workflow-version" else name
     return StateKey(workflow, message.key or "")
-
-
-def read_deduplication_id(decoded: Decoded) -> str | None:
-    """The deduplication id of a message; None if it has none."""
-    if isinstance(decoded, _NO_INPUTS):
-        return None
-    return find_deduplication_id(decoded)

@@ -134,7 +134,7 @@ def check_same_answer(answers: list[client.Response], message: Decoded) -> str |
 
 
 def check_dead_letter(
-    message: engine.Input | ExecuteTask | Activate | client.Response | None,
+    message: Decoded | None,
     size: int,
     instance: ObservedInstance | None,
     age: float,
@@ -166,8 +166,8 @@ def check_dead_letter(
     return f"it can be handled: {message}"
 
 
-def find_deduplication_id(message: engine.Input) -> str | None:
-    """The id by which an input is recognised when it comes again; None if it has none."""
+def find_deduplication_id(message: Decoded) -> str | None:
+    """The id by which a message is recognised when it comes again; None if it has none."""
     match message:
         case engine.CallMethod():
             return message.method_id

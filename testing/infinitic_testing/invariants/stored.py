@@ -22,7 +22,7 @@ from infinitic.storage import Change, DamagedState, Found, Query, Segment, State
 from infinitic.storage.integrity import ensure_checked
 from infinitic.topics import DEAD_LETTERS, Topic
 from infinitic.transport import SubscriptionStats, Transport
-from infinitic_testing.invariants.book import FindSpecs
+from infinitic_testing.explaining import FindSpecs
 from infinitic_testing.invariants.event_rules import EVENT_RULES
 from infinitic_testing.invariants.history import ObservedHistory
 from infinitic_testing.invariants.instances import WrittenStep
