@@ -6,25 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from infinitic.storage import StorageOutcomeUnknown, StorageUnavailable
-from infinitic.transport import TransportUnavailable
 from infinitic_testing.fences import Fence
+from infinitic_testing.network.fates import STORAGE_VERBS, make_error
 
 T = TypeVar("T")
-
-STORAGE = frozenset({"prepare", "load", "history", "commit", "find", "purge"})
-
-
-def make_error(operation: str, *, outcome_unknown: bool) -> Exception:
-    """Make the error that an adapter raises if this operation fails.
-
-    Args:
-        operation: its name in `Fence.operations`.
-        outcome_unknown: True: nobody knows whether a commit took effect.
-    """
-    if operation == "commit" and outcome_unknown:
-        return StorageOutcomeUnknown("The reply to the commit was lost")
-    return StorageUnavailable("no database") if operation in STORAGE else TransportUnavailable("no broker")
 
 
 class Hiccup(Fence):
@@ -46,7 +31,7 @@ class Hiccup(Fence):
             return await call()
         if self._late:
             await call()
-        raise make_error(operation, outcome_unknown=True)
+        raise make_error(operation, is_outcome_unknown=True)
 
 
 class Outage(Fence):
@@ -69,10 +54,10 @@ class Outage(Fence):
         once = bool(self._next) and operation.startswith(self._next)
         if once:
             self._next = ""
-        if once or ("storage" if operation in STORAGE else "broker") in self.down:
-            raise make_error(operation, outcome_unknown=False)
+        if once or ("storage" if operation in STORAGE_VERBS else "broker") in self.down:
+            raise make_error(operation, is_outcome_unknown=False)
         if "replies" in self.down and operation == "commit":
-            raise make_error(operation, outcome_unknown=True)
+            raise make_error(operation, is_outcome_unknown=True)
         return await call()
 
     async def strike(self, what: set[str], *, at: float, seconds: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.messages import events
 from infinitic.messages.events import Event
-from infinitic.storage import Query, Segment, StateKey
+from infinitic.storage import Segment, StateKey
 from infinitic.storage.integrity import check_head, check_segment
 from infinitic_storages.memory import Database
 from infinitic_testing.invariants import FindSpecs, check_stored
@@ -19,16 +19,11 @@ Kept = dict[StateKey, tuple[bytes, tuple[Segment, ...]]]
 def read_instances(database: Database) -> Kept:
     """Read head and history of all instances, as bytes, without checksums."""
     found: Kept = {}
-    cursor: str | None = None
-    while True:
-        page = database.find(Query(limit=100, cursor=cursor))
-        for each in page.found:
-            stored = check_head(each.key, database.load([each.key])[each.key])
-            segments = database.history(each.key, limit=100_000, outbox=True)
-            found[each.key] = (stored.head, tuple(check_segment(each.key, segment) for segment in segments))
-        cursor = page.cursor
-        if cursor is None:
-            return found
+    for key in database.list_keys():
+        stored = check_head(key, database.load([key])[key])
+        segments = database.history(key, limit=100_000, outbox=True)
+        found[key] = (stored.head, tuple(check_segment(key, segment) for segment in segments))
+    return found
 
 
 def decode_history(segments: Sequence[Segment]) -> list[Event]:

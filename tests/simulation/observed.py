@@ -9,7 +9,7 @@ from infinitic.topics import Topic
 from infinitic.transport import Delivery, Message
 from infinitic_storages.memory import Database
 from infinitic_testing.observing import Observer
-from infinitic_transports.memory import Broker
+from infinitic_transports.memory import DEFAULT_MAX_PAYLOAD, Broker, Choose
 from infinitic_transports.memory.subscription import BrokerConsumer
 
 SOMEBODY = "somebody"
@@ -23,14 +23,16 @@ class ObservedBroker(Broker):
         observer: is told; None: nobody is.
     """
 
-    observer: Observer | None = None
+    def __init__(self, *, max_payload: int = DEFAULT_MAX_PAYLOAD, choose: Choose | None = None) -> None:
+        super().__init__(max_payload=max_payload, choose=choose)
+        self.observer: Observer | None = None
+        # By name. They stay when they are removed.
+        self._declared: dict[str, Topic] = {}
 
     def declare(self, topics: Iterable[Topic]) -> None:
-        known = self._observed()
         topics = list(topics)
         super().declare(topics)
-        for topic in topics:
-            known[topic.name] = topic
+        self._declared |= {topic.name: topic for topic in topics}
 
     def publish(self, topic: Topic, messages: Sequence[Message], now: float) -> None:
         super().publish(topic, messages, now)
@@ -40,13 +42,9 @@ class ObservedBroker(Broker):
     def ack(self, consumer: BrokerConsumer, deliveries: Iterable[Delivery]) -> None:
         deliveries = [each for each in deliveries if each in consumer.in_hand]
         super().ack(consumer, deliveries)
-        topic = self._observed().get(consumer.subscription.topic)
+        topic = self._declared.get(consumer.subscription.topic)
         if self.observer is not None and topic is not None and topic.subscription == consumer.subscription.name:
             self.observer.acknowledged(SOMEBODY, topic, deliveries)
-
-    def _observed(self) -> dict[str, Topic]:
-        found: dict[str, Topic] = self.__dict__.setdefault("_observed_topics", {})
-        return found
 
 
 class ObservedDatabase(Database):

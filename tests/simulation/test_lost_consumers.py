@@ -16,8 +16,8 @@ from infinitic import Channel, Workflow
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_testing.fences import Fence, FencedStorage, FencedTransport
 from infinitic_testing.loop import run
+from infinitic_testing.network.fates import make_error
 from infinitic_transports.memory import InMemoryTransport
-from tests.simulation.faulty import make_error
 from tests.simulation.world import RETENTION, World
 
 T = TypeVar("T")
@@ -52,10 +52,10 @@ class Shaky(Fence):
     async def perform(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
         fails = not self.calm and not operation.startswith("receive") and self._chance.random() < 0.02
         if fails and self._chance.random() < 0.5:
-            raise make_error(operation, outcome_unknown=self._chance.random() < 0.5)
+            raise make_error(operation, is_outcome_unknown=self._chance.random() < 0.5)
         result = await super().perform(operation, call)
         if fails and not operation.startswith("subscribe"):  # a broker ends a consumer that nobody has
-            raise make_error(operation, outcome_unknown=True)
+            raise make_error(operation, is_outcome_unknown=True)
         return result
 
 

@@ -17,12 +17,12 @@ import pytest
 from infinitic import Channel, TaskFailedError, Workflow, WorkflowHandle, WorkflowUnknownError, limits, task, workflow
 from infinitic.engines.workflow import render
 from infinitic.runtime.workflow_executor import stimuli
-from infinitic.storage import StorageOutcomeUnknown, StorageUnavailable
 from infinitic.topics import Topic
-from infinitic.transport import Message, TransportUnavailable
+from infinitic.transport import Message
 from infinitic.worker.hosting import read_version
 from infinitic_testing.fences import Fence
 from infinitic_testing.loop import run
+from infinitic_testing.network.fates import make_error
 from tests.simulation.invariants import check_stored_instances, read_instances
 from tests.simulation.observed import ObservedBroker, ObservedDatabase
 from tests.simulation.world import RETENTION, World
@@ -49,9 +49,7 @@ class Faulty(Fence):
         late = operation == "commit" or publishes
         if late and self._rng.random() < 0.5:
             await call()
-        if publishes:
-            raise TransportUnavailable("no broker")
-        raise StorageOutcomeUnknown("lost") if operation == "commit" else StorageUnavailable("no database")
+        raise make_error(operation, is_outcome_unknown=True)
 
 
 class Pad:

@@ -11,8 +11,8 @@ import pytest
 from infinitic.errors import TransportError
 from infinitic_testing.fences import Fence
 from infinitic_testing.loop import run
+from infinitic_testing.network.fates import STORAGE_VERBS
 from tests.simulation.cases import CASES, Case
-from tests.simulation.faulty import STORAGE
 from tests.simulation.world import Hosting, World, host_all, host_engines, host_executors
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ async def play(case: Case, fence: Fence, hostings: tuple[Hosting, ...]) -> objec
 def test_no_worker_ends_by_what_the_broker_refuses(case: Case, hostings: tuple[Hosting, ...]) -> None:
     uncut = Fence()
     expected = run(play(case, uncut, hostings))
-    kinds = {each for each in uncut.operations if each not in STORAGE and not each.startswith(AT_START)}
+    kinds = {each for each in uncut.operations if each not in STORAGE_VERBS and not each.startswith(AT_START)}
     assert {each.split()[0] for each in kinds} == {"publish", "receive", "ack", "stats"}
     for number, kind in enumerate(sorted(kinds)):
         refusing = Refusing(kind, late=bool((number + len(case.name)) % 2))  # done or not: both occur for each kind
