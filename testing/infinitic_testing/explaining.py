@@ -11,11 +11,7 @@ from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.replay.waits import list_waits
 from infinitic.runtime.history import decode_head, replay_history
 from infinitic.storage import Query, Storage
-from infinitic.storage.integrity import ensure_checked
 from infinitic.topics import DEAD_LETTERS
-from infinitic_storages.memory import InMemoryStorage
-from infinitic_testing.cluster.system import System
-from infinitic_testing.loop import DeadlockError
 from infinitic_transports.memory import Broker
 
 MAX_LISTED = 20
@@ -68,20 +64,6 @@ def explain_workflows(storage: Storage, find_specs: FindSpecs, stalled: Mapping[
         for key, fault in stalled.items()
     ]
     return lines + run_without_waiting(describe_workflows(storage, find_specs))
-
-
-def explain_failed_run(system: System, error: BaseException) -> list[str]:
-    """Say what `explain_workflows` says, of a run that has failed. Not who hosts nothing.
-
-    Args:
-        system: that of the run. It may be closed.
-        error: what the run raised. The message of a `DeadlockError` says all this already.
-    """
-    if isinstance(error, DeadlockError):
-        return []
-    # The connection of the system may be closed.
-    storage = ensure_checked(InMemoryStorage(system.database))
-    return explain_workflows(storage, system.find_specs, system.stalled)
 
 
 async def describe_workflows(storage: Storage, find_specs: FindSpecs) -> list[str]:

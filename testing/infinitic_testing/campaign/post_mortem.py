@@ -8,7 +8,6 @@ from itertools import groupby
 from infinitic.storage import StateKey
 from infinitic_testing.cluster.cluster import Cluster
 from infinitic_testing.cluster.run_log import RunLogEntry
-from infinitic_testing.explaining import explain_failed_run
 from infinitic_testing.simulation import Simulation
 
 MOST_ANCESTORS = 20
@@ -31,7 +30,7 @@ def describe_end(sim: Simulation, error: BaseException) -> list[str]:
     """
     system = sim.system
     lines = [note for note in getattr(error, "__notes__", ()) if not note.startswith("In Simulation(")]
-    lines += _list("at the end:", explain_failed_run(system, error))
+    lines += _list("at the end:", system.explain_failure(error))
     if isinstance(system, Cluster):
         entries = system.log.entries()
         subjects = _find_subjects(error, entries)

@@ -16,7 +16,10 @@ from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.definitions.workflows import Workflow
 from infinitic.errors import InfiniticError
 from infinitic.storage import Storage
-from infinitic_storages.memory import Database
+from infinitic.storage.integrity import ensure_checked
+from infinitic_storages.memory import Database, InMemoryStorage
+from infinitic_testing.explaining import explain_workflows
+from infinitic_testing.loop import DeadlockError
 from infinitic_transports.memory import Broker, InMemoryTransport
 
 Versions = Sequence[type[Workflow] | Callable[[], Workflow]]
@@ -60,6 +63,21 @@ class System(ABC):
     @abstractmethod
     def find_specs(self, workflow: str) -> Mapping[int, WorkflowSpec]:
         """Return the versions of a workflow whose code is hosted, by its name."""
+
+    def explain_failure(self, error: BaseException) -> list[str]:
+        """Say of a run that has failed which workflows have stalled, and what the others wait for.
+
+        Args:
+            error: what the run raised. The message of a `DeadlockError` says all this already.
+
+        Returns:
+            Lines for people. The system may be closed.
+        """
+        if isinstance(error, DeadlockError):
+            return []
+        # The connection of the system may be closed.
+        storage = ensure_checked(InMemoryStorage(self.database))
+        return explain_workflows(storage, self.find_specs, self.stalled)
 
     @abstractmethod
     async def open(self) -> None:

@@ -8,7 +8,6 @@ from typing import cast
 
 from infinitic.errors import DeferredError, ExceptionDetail, TaskFailedError, WorkflowFailedError
 from infinitic.replay.places import is_installed, is_user_code
-from infinitic_testing.explaining import explain_failed_run
 from infinitic_testing.simulation import Simulation
 
 MOST_WORKFLOWS = 5
@@ -37,7 +36,7 @@ def describe_workflows(sim: Simulation, error: BaseException) -> list[str]:
         if line is not None and line not in lines:
             lines.append(line)
     lines += sim.describe_instances(MOST_WORKFLOWS, MOST_STEPS)
-    return lines + explain_failed_run(sim.system, error)
+    return lines + sim.system.explain_failure(error)
 
 
 def _list_errors(error: BaseException) -> Iterator[BaseException]:
