@@ -6,16 +6,10 @@ see the bug. If none does, `make planted` tells more.
 
 from __future__ import annotations
 
-import gc
-
 import pytest
 
 from tests.simulation.planted import list_bugs
 from tests.simulation.planted.hunting import hunt, prepare, read_finds, run_one
-
-# On Python 3.13, the coroutine of a worker that was killed while it stopped may be thrown away
-# after its loop is closed. Then its clean-up finds no loop, which says nothing about the run.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 FEW = 30
 """Bugs that took more seeds, or more time, are left to `make planted`."""
@@ -25,10 +19,7 @@ FINDS = {name: find for name, find in read_finds().items() if find.seeds <= FEW 
 
 @pytest.mark.parametrize("name", FINDS)
 def test_a_planted_bug_is_seen(name: str) -> None:
-    try:
-        assert hunt(list_bugs()[name], first=FINDS[name], most=2 * FEW) is not None
-    finally:
-        gc.collect()
+    assert hunt(list_bugs()[name], first=FINDS[name], most=2 * FEW) is not None
 
 
 @pytest.mark.parametrize("name", FINDS)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
 from infinitic.errors import UsageError
-from infinitic_testing.loop.owners import OWNER
+from infinitic_testing.loop.owners import find_current_process
 from infinitic_testing.loop.remains import close_remains
 from infinitic_testing.loop.virtual import VirtualLoop
 
@@ -148,6 +148,5 @@ def current_process() -> Process | None:
 
     Futures, and callbacks of other processes, run in the process that registered the callback.
     """
-    owner = OWNER.get()
-    process = None if owner is None else owner.process
+    process = find_current_process()
     return process if isinstance(process, Process) else None

@@ -62,7 +62,7 @@ class Residents:
     def list_tasks(
         self, running: set[asyncio.Task[Any]], ready: Iterable[asyncio.Handle]
     ) -> list[tuple[asyncio.Task[Any], Holder | None]]:
-        """List all tasks that are not done, with their processes.
+        """List all tasks that somebody refers to, also done ones, with their processes.
 
         Args:
             running: the tasks that asyncio knows of. New ones are remembered.
@@ -73,4 +73,4 @@ class Residents:
             handles = list(ready)
             for task in sorted(strays, key=lambda task: (read_number(task), task.get_name())):
                 self.tasks[task] = find_process(find_context(task, handles))
-        return [(task, process) for task, process in self.tasks.items() if not task.done()]
+        return list(self.tasks.items())

@@ -12,6 +12,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from contextlib import nullcontext
 from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -249,7 +250,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
         Tasks of killed processes are not among them.
         """
-        return [task for task, process in self._list_tasks() if process is None or process.is_alive]
+        tasks = self._list_tasks()
+        return [task for task, process in tasks if not task.done() and (process is None or process.is_alive)]
 
     def _list_tasks(self) -> list[tuple[asyncio.Task[Any], Holder | None]]:
         # Some tasks are made by `asyncio.Task(…)`, not by `create_task`.
@@ -274,6 +276,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             heapify(self._timers)
         for timer in timers:
             self._timer_handle_cancelled(timer)
+        # Also those that count as cancelled: their code may not have ended.
         tasks = [task for task, owner in self._list_tasks() if owner is process]
         generators = [each for each, owner in self._asyncgens.items() if owner is process]
         return [*timers, *tasks, *generators]
@@ -311,12 +314,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 # What living tasks lost is reported now. Later, nothing is.
                 gc.collect()
                 self._is_silent = True
-                with silence(self):
-                    for process in killed:
-                        process.close_remains()
-                    # This drops what the clean-up has started, and what therefore never runs.
-                    super().close()
-            else:
+            with silence(self) if killed else nullcontext():
+                for process in killed:
+                    process.close_remains()
+                # This drops what the clean-up has started, and what therefore never runs.
                 super().close()
         finally:
             if self._garbage is not None:
