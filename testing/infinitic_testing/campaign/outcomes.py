@@ -19,6 +19,9 @@ from infinitic.storage import DamagedState, Query, Segment, StateKey
 from infinitic.storage.integrity import check_head, check_segment
 from infinitic_storages.memory import Database
 
+MOST_SHOWN = 2_000
+"""Characters of an outcome in a report."""
+
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -26,6 +29,17 @@ def show_outcome(outcome: object) -> str:
     """Show an outcome as text that is the same in every process: without addresses, sets sorted."""
     lines = pprint.pformat(outcome, width=1, sort_dicts=False).splitlines()
     return _ADDRESS.sub("", " ".join(line.strip() for line in lines))
+
+
+def show_start(outcome: object) -> str:
+    """Show an outcome, but only the start of a long one."""
+    text = show_outcome(outcome)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+
+
+def show_both(plain: object, outcome: object) -> str:
+    """Show an outcome that is wrong below that of the run without faults, in two lines."""
+    return f"  without faults: {show_start(plain)}\n  with faults:    {show_start(outcome)}"
 
 
 def digest_outcome(outcome: object, database: Database) -> str:

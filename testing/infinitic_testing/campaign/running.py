@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from infinitic_testing.campaign.functions import SimFunction
-from infinitic_testing.campaign.outcomes import digest_outcome, show_outcome
+from infinitic_testing.campaign.outcomes import digest_outcome, show_both, show_start
 from infinitic_testing.campaign.post_mortem import describe_end
 from infinitic_testing.campaign.seed_report import FAULT_FREE_RUN, SAME_OUTCOME, SeedFailure, SeedReport
 from infinitic_testing.campaign.setting import Setting
@@ -19,9 +19,6 @@ from infinitic_testing.loop import VirtualLoop
 from infinitic_testing.loop.garbage import collect_earlier_runs
 from infinitic_testing.simulation import Simulation
 from infinitic_testing.tracebacks import is_user_frame
-
-_MOST_SHOWN = 2_000
-"""Characters of an outcome in a report."""
 
 
 class PlainRun:
@@ -100,9 +97,7 @@ def run_seed(
         failure = SeedFailure(
             "OutcomeDiffers",
             SAME_OUTCOME,
-            "The outcome differs from that of the run without faults.\n"
-            f"  without faults: {_shorten(show_outcome(plain.outcome))}\n"
-            f"  with faults:    {_shorten(show_outcome(run.outcome))}",
+            f"The outcome differs from that of the run without faults.\n{show_both(plain.outcome, run.outcome)}",
             details=tuple(describe_end(run.sim, AssertionError())),
         )
     sim = run.sim
@@ -110,7 +105,7 @@ def run_seed(
         name,
         seed,
         failure,
-        outcome=_shorten(show_outcome(run.outcome)),
+        outcome=show_start(run.outcome),
         outcome_digest=digest_outcome(run.outcome, sim.system.database),
         trace_digest=run.trace_digest,
         trace_marks=run.trace_marks,
@@ -177,7 +172,3 @@ def describe_failure(error: BaseException, sim: Simulation) -> SeedFailure:
         place,
         tuple(describe_end(sim, error)),
     )
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

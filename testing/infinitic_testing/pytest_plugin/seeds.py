@@ -20,7 +20,7 @@ import pytest
 from msgspec.structs import replace
 
 from infinitic_testing.campaign.found_failure import FoundFailure, Repetition
-from infinitic_testing.campaign.outcomes import digest_outcome, show_outcome
+from infinitic_testing.campaign.outcomes import digest_outcome, show_both, show_start
 from infinitic_testing.campaign.running import describe_failure
 from infinitic_testing.campaign.seed_report import SAME_OUTCOME, SeedFailure, SeedReport
 from infinitic_testing.campaign.setting import Setting
@@ -33,9 +33,6 @@ from infinitic_testing.pytest_plugin.tracing import write_run
 from infinitic_testing.pytest_plugin.workflows_view import describe_workflows
 from infinitic_testing.runner import Runner
 from infinitic_testing.simulation import Simulation
-
-MOST_SHOWN = 2_000
-"""Characters of an outcome in a report."""
 
 MOST_SECONDS = 60.0
 """How long a failing run is made small, in real seconds."""
@@ -149,9 +146,7 @@ class SeededTest:
             return done
         error = InvariantViolated(
             SAME_OUTCOME,
-            "The test does not return what it returns without faults.\n"
-            f"  without faults: {show_outcome(expected)[:MOST_SHOWN]}\n"
-            f"  with faults:    {show_outcome(done.outcome)[:MOST_SHOWN]}",
+            f"The test does not return what it returns without faults.\n{show_both(expected, done.outcome)}",
         )
         report = replace(done.report, failure=SeedFailure(type(error).__name__, SAME_OUTCOME, str(error)))
         return _DoneRun(report, error, done.outcome, done.simulation)
@@ -195,7 +190,7 @@ class SeededTest:
             self._item.nodeid,
             seed,
             None if ending.error is None else describe_failure(ending.error, sim),
-            outcome=show_outcome(ending.outcome)[:MOST_SHOWN],
+            outcome=show_start(ending.outcome),
             outcome_digest=digest_outcome(ending.outcome, sim.system.database),
             trace_digest=runner.trace_digest,
             virtual_seconds=runner.virtual_seconds,
