@@ -14,6 +14,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterator
 
+MOST_SEED = 2**53
+"""The largest seed that users may give: any program that reads JSON reads it exactly."""
+
 Key = tuple[str, int]
 """The label of a choice, and its number among those of the label, from 0."""
 

@@ -7,12 +7,10 @@ import msgspec
 from infinitic.errors import UsageError
 from infinitic_testing.campaign.functions import find_functions
 from infinitic_testing.campaign.setting import Setting
+from infinitic_testing.choices import MOST_SEED
 
 MOST_SEEDS = 100_000_000
 """The most runs of one campaign."""
-
-MOST_SEED = 2**53
-"""The largest seed: any program that reads JSON reads it exactly."""
 
 
 class CampaignOrder(msgspec.Struct, frozen=True):

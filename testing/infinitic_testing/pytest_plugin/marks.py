@@ -8,14 +8,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 
-from infinitic_testing.pytest_plugin.options import MOST_SEED, GivenOptions
-
-if TYPE_CHECKING:
-    from infinitic_testing.choices import Key
+from infinitic_testing.choices import MOST_SEED, Key
+from infinitic_testing.pytest_plugin.options import GivenOptions
 
 MARK = "infinitic"
 NAMES = ("seeds", "faults", "profile", "cache_size", "codec", "seed")

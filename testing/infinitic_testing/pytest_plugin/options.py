@@ -5,15 +5,11 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from infinitic_testing.choices import Key
-
-MOST_SEED = 2**53
-"""The largest seed."""
+from infinitic_testing.choices import MOST_SEED, Key
 
 
 @dataclass(frozen=True)

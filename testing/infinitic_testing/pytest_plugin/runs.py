@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from infinitic_testing.choices import Key
 from infinitic_testing.pytest_plugin.marks import TestOptions
 
 if TYPE_CHECKING:
-    from infinitic_testing.choices import Key
     from infinitic_testing.simulation import Simulation
 
 
