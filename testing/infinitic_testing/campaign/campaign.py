@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from infinitic_testing.campaign.coverage import Coverage
-from infinitic_testing.campaign.explaining_failures import describe_end, explain_failure, run_in_process
+from infinitic_testing.campaign.explaining_failures import describe_process_end, explain_failure, run_in_process
 from infinitic_testing.campaign.found_failure import FoundFailure
 from infinitic_testing.campaign.messages import RunSeeds, SeedBegan, SeedEnded
 from infinitic_testing.campaign.order import CampaignOrder
@@ -163,7 +163,7 @@ class Campaign:
                         case _:
                             pass
             except ChildEnded as ended:
-                yield SeedReport(chunk.function, left.pop(0), describe_end(ended))
+                yield SeedReport(chunk.function, left.pop(0), describe_process_end(ended))
 
     def _take(self, report: SeedReport) -> list[FoundFailure]:
         """Count a run. If it failed in a new way, return this kind of failure."""

@@ -33,12 +33,12 @@ async def run_in_process(child: Child, function: str, seed: int, setting: Settin
     try:
         replies = [reply async for reply in child.ask(RunSeeds(function, (seed,), setting))]
     except ChildEnded as ended:
-        return SeedReport(function, seed, describe_end(ended))
+        return SeedReport(function, seed, describe_process_end(ended))
     [report] = [reply.report for reply in replies if isinstance(reply, SeedEnded)]
     return report
 
 
-def describe_end(ended: ChildEnded) -> SeedFailure:
+def describe_process_end(ended: ChildEnded) -> SeedFailure:
     """Describe the end of a process as the failure of the seed that it ran."""
     return SeedFailure("ProcessEnded", PROCESS_ENDED, ended.how, details=ended.lines)
 
