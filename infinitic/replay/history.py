@@ -6,11 +6,11 @@ Activations are fed in order, each with the commands that it led to.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from infinitic.messages import commands
 from infinitic.messages.events import Activated, AttemptError, Event, Partial, Stimulus, TaskResult
-from infinitic.replay.instance import Instance
 
 _COMMANDS = (
     commands.ScheduleTask,
@@ -24,13 +24,23 @@ _COMMANDS = (
 )
 
 
+class Replayed(Protocol):
+    """What a history is fed to: an `Instance`, or a reader that runs no code."""
+
+    def activate(
+        self, at: float, stimuli: Sequence[Stimulus], recorded: deque[commands.Command], /, *, each: bool
+    ) -> object:
+        """Do what `Instance.activate` does."""
+        ...
+
+
 class Replay:
     """Feeds the history to an instance, as it comes from the storage.
 
     An activation runs once its commands are complete: when the next one opens, or at the end.
     """
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Replayed) -> None:
         self._instance = instance
         self._opened: Activated | None = None
         self._stimuli: list[Stimulus] = []

@@ -7,7 +7,7 @@ and touches nothing else.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -19,10 +19,8 @@ from infinitic.codec.payloads import Coder
 from infinitic.engines.state import WorkflowHead
 from infinitic.messages.commands import CancelPosition, Command, RecordInline, ScheduleTask, StartTimer
 from infinitic.messages.events import (
-    Activated,
     AttemptError,
     Event,
-    Partial,
     SignalReceived,
     Stimulus,
     TaskError,
@@ -30,6 +28,7 @@ from infinitic.messages.events import (
     TaskTimeout,
     TimerFired,
 )
+from infinitic.replay.history import Replay
 
 StepKind = Literal["task", "timer", "signal", "inline"]
 
@@ -154,10 +153,18 @@ def list_steps(head: WorkflowHead, segments: Iterable[Sequence[Event]], coder: C
         PayloadUnavailable: the coder cannot decode a payload now.
     """
     reading = _Reading(coder)
+    replay = Replay(reading)
+    failures = Counter[int]()
     for events in segments:
-        for event in events:
-            reading.read(event)
-    return reading.finish(head)
+        replay.feed(events)
+        failures.update(event.position for event in events if isinstance(event, AttemptError))
+    # If another worker runs the code and has not answered yet, the code has not got its stimuli.
+    opened = replay.finish(unanswered=head.deciding != 0)
+    for stimulus in [*([] if opened is None else opened[1]), *replay.pending]:
+        if isinstance(stimulus, SignalReceived):
+            reading.add_signal(stimulus, head.at or head.started_at)
+    waiting = {retry.position for retry in head.retries if retry.due is not None}
+    return [_make_step(draft, failures, waiting) for draft in reading.steps]
 
 
 class _NamedCall(msgspec.Struct):
@@ -197,53 +204,29 @@ class _Draft:
 
 
 class _Reading:
-    """Reads a history event by event, as a replay does: see `infinitic.replay.history.Replay`."""
+    """Notes what an instance did. A `Replay` feeds it, and no code runs.
+
+    Attributes:
+        steps: what it did so far, in order.
+    """
 
     def __init__(self, coder: Coder | None) -> None:
+        self.steps: list[_Draft] = []
         self._coder = coder
-        self._steps: list[_Draft] = []
         self._by_position: dict[int, _Draft] = {}
-        self._failures = Counter[int]()
-        self._opened: Activated | None = None
-        self._handed: list[Stimulus] = []
-        self._commands: list[Command] = []
-        self._pending: list[Stimulus] = []
 
-    def read(self, event: Event) -> None:
-        if isinstance(event, Activated):
-            self._flush()
-            self._opened, self._handed, self._pending = event, self._pending, []
-        elif isinstance(event, Partial):
-            self._handed, left = self._handed[: event.handed], self._handed[event.handed :]
-            self._pending = [*left, *self._pending]
-        elif isinstance(event, AttemptError):
-            self._failures[event.position] += 1
-        elif isinstance(event, Stimulus):
-            self._pending.append(event)
-        else:
-            self._commands.append(event)
-
-    def finish(self, head: WorkflowHead) -> list[Step]:
-        if head.deciding and self._opened is not None:
-            # Another worker runs the code, and has not answered yet.
-            self._pending, self._opened = [*self._handed, *self._pending], None
-        self._flush()
-        for stimulus in self._pending:
-            if isinstance(stimulus, SignalReceived):
-                self._add_signal(stimulus, head.at or head.started_at)
-        waiting = {retry.position for retry in head.retries if retry.due is not None}
-        return [self._make_step(draft, waiting) for draft in self._steps]
-
-    def _flush(self) -> None:
-        if self._opened is None:
-            return
-        at = self._opened.at
-        for stimulus in self._handed:
+    def activate(self, at: float, stimuli: Sequence[Stimulus], recorded: Iterable[Command], *, each: bool) -> None:
+        """Note one activation, and what it asked for."""
+        for stimulus in stimuli:
             self._take_stimulus(stimulus, at)
-        for command in self._commands:
+        for command in recorded:
             self._take_command(command, at)
-        self._commands = []
-        self._opened = None
+
+    def add_signal(self, signal: SignalReceived, at: float) -> _Draft:
+        draft = _Draft("signal", signal.channel, -1, at)
+        draft.arguments = (self._decode(signal.value),)
+        self.steps.append(draft)
+        return draft
 
     def _take_stimulus(self, stimulus: Stimulus, at: float) -> None:
         match stimulus:
@@ -257,7 +240,7 @@ class _Reading:
             case TimerFired():
                 self._end(stimulus.position, StepCompleted(), at)
             case SignalReceived():
-                self._add_signal(stimulus, at).end(StepCompleted(), at)
+                self.add_signal(stimulus, at).end(StepCompleted(), at)
             case _:
                 pass
 
@@ -281,14 +264,8 @@ class _Reading:
                 pass
 
     def _add(self, draft: _Draft) -> _Draft:
-        self._steps.append(draft)
+        self.steps.append(draft)
         self._by_position[draft.position] = draft
-        return draft
-
-    def _add_signal(self, signal: SignalReceived, at: float) -> _Draft:
-        draft = _Draft("signal", signal.channel, -1, at)
-        draft.arguments = (self._decode(signal.value),)
-        self._steps.append(draft)
         return draft
 
     def _end(self, position: int, outcome: StepOutcome, at: float) -> None:
@@ -310,18 +287,25 @@ class _Reading:
     def _reveal(self, data: msgspec.Raw) -> bytes:
         return bytes(data) if self._coder is None else self._coder.decode(data)
 
-    def _make_step(self, draft: _Draft, waiting: set[int]) -> Step:
-        attempts = 0
-        if draft.kind == "task":
-            # An attempt that waits for its delay was not sent yet.
-            attempts = self._failures[draft.position] + (draft.position not in waiting)
-        return Step(
-            kind=draft.kind,
-            name=draft.name,
-            arguments=draft.arguments,
-            named_arguments=draft.named,
-            attempts=attempts,
-            outcome=draft.outcome,
-            started_at=to_datetime(draft.started_at),
-            ended_at=None if draft.ended_at is None else to_datetime(draft.ended_at),
-        )
+
+def _make_step(draft: _Draft, failures: Mapping[int, int], waiting: set[int]) -> Step:
+    """Make a step of a draft.
+
+    Args:
+        draft: what is known of it.
+        failures: how many attempts have failed, by position.
+        waiting: the positions whose next attempt waits for its delay: it was not sent yet.
+    """
+    attempts = 0
+    if draft.kind == "task":
+        attempts = failures.get(draft.position, 0) + (draft.position not in waiting)
+    return Step(
+        kind=draft.kind,
+        name=draft.name,
+        arguments=draft.arguments,
+        named_arguments=draft.named,
+        attempts=attempts,
+        outcome=draft.outcome,
+        started_at=to_datetime(draft.started_at),
+        ended_at=None if draft.ended_at is None else to_datetime(draft.ended_at),
+    )
