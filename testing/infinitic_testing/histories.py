@@ -33,8 +33,8 @@ from infinitic.messages.events import (
     TimerFired,
 )
 from infinitic.replay.divergence import describe
-from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
+from infinitic_testing.replay_check import run_history
 
 FORMAT = 1
 """The number of the form of these files. It rises when older releases cannot read them."""
@@ -240,14 +240,10 @@ def replay_recorded(path: Path, history: RecordedHistory, spec: WorkflowSpec) ->
         raise HistoryFileError(f"{path} is a damaged history: {error}. Record it again") from error
     lines = [each.line for each, event in zip(history.events, happened, strict=True) if isinstance(event, Command)]
     instance = Instance(spec, history.workflow_id, meta, history.run, watcher=RecordedLines(lines))
-    replay = Replay(instance)
     try:
-        replay.feed(happened)
-        replay.finish(unanswered=False)
+        run_history(instance, happened)
     except (NonDeterminismError, WorkflowCodeError) as error:
         raise type(error)(f"{path} (recorded by {history.test or 'no test'}): {error}") from error.__cause__
-    finally:
-        instance.close()
 
 
 _DECODER = msgspec.json.Decoder(Event)

@@ -14,7 +14,7 @@ stricter than in production, because the code has not changed since.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from infinitic.codec.release_0_1 import is_same_call
 from infinitic.definitions.workflow_spec import WorkflowSpec
@@ -116,7 +116,21 @@ def _cut(history: Sequence[Event], activations: int) -> list[Event]:
 def _run(
     head: WorkflowHead, spec: WorkflowSpec, history: Sequence[Event], watcher: StrictComparison, *, unanswered: bool
 ) -> None:
-    instance = Instance(spec, head.id, head.meta, head.run, watcher=watcher)
+    run_history(Instance(spec, head.id, head.meta, head.run, watcher=watcher), history, unanswered=unanswered)
+
+
+def run_history(instance: Instance, history: Iterable[Event], *, unanswered: bool = False) -> None:
+    """Run the code of an instance on a history, and close the instance.
+
+    Args:
+        instance: a new one.
+        history: its whole history, or the first part of it.
+        unanswered: see `Replay.finish`.
+
+    Raises:
+        NonDeterminismError: the code asks for something else than the history holds.
+        WorkflowCodeError: the code cannot be run.
+    """
     try:
         replay = Replay(instance)
         replay.feed(history)
