@@ -31,7 +31,7 @@ def import_object(path: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
-    module = _import_module(module_name)
+    module = import_module(module_name)
     found: Any = module
     for part in name.split("."):
         try:
@@ -52,7 +52,13 @@ def describe_error(error: BaseException) -> str:
     return described if place is None else f"{described} ({place})"
 
 
-def _import_module(module_name: str) -> ModuleType:
+def import_module(module_name: str) -> ModuleType:
+    """Import a module by its name.
+
+    Raises:
+        ConfigurationError: it cannot be imported. Whatever the module raises, the message is one
+            sentence.
+    """
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from infinitic.errors import ConfigurationError, UsageError
-from infinitic.worker.importing import describe_error
+from infinitic.worker.importing import describe_error, import_module
 
 if TYPE_CHECKING:
     from infinitic_testing.simulation import Simulation
@@ -146,12 +146,6 @@ def _import_module(name: str, root: Path) -> ModuleType:
     # The file may have been written a moment ago.
     importlib.invalidate_caches()
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise ConfigurationError(
-                f"{name}: there is no module '{error.name}' in the working directory or the environment"
-            ) from error
-        raise ConfigurationError(f"Importing {name} raised {describe_error(error)}") from error
-    except (Exception, SystemExit) as error:
-        raise ConfigurationError(f"Importing {name} raised {describe_error(error)}") from error
+        return import_module(name)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: {error}") from error.__cause__
