@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +33,7 @@ from infinitic.messages.events import (
 )
 from infinitic.replay.divergence import describe
 from infinitic.replay.instance import Instance
+from infinitic_testing.release import find_release
 from infinitic_testing.replay_check import run_history
 
 FORMAT = 1
@@ -113,7 +113,7 @@ def make_history(
         recorded.append(RecordedEvent(cut, _encode_event(event), line or ""))
     return RecordedHistory(
         FORMAT,
-        _find_release(),
+        find_release(),
         test,
         head.name,
         head.version or 0,
@@ -252,14 +252,6 @@ _encode_json = msgspec.json.Encoder().encode
 
 def _encode(value: object) -> str:
     return _encode_json(value).decode()
-
-
-def _find_release() -> str:
-    try:
-        return version("infinitic")
-    except PackageNotFoundError:
-        # It runs from its sources.
-        return "unknown"
 
 
 def _describe_event(event: Event) -> str:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Generator
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -29,6 +28,7 @@ from infinitic_testing.pytest_plugin.options import add_options, read_given
 from infinitic_testing.pytest_plugin.runs import is_simulation
 from infinitic_testing.pytest_plugin.summary import describe_seeds
 from infinitic_testing.pytest_plugin.tracing import begin_trace
+from infinitic_testing.release import find_release
 
 if TYPE_CHECKING:
     from infinitic_testing.simulation import Simulation
@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     given = config.stash[GIVEN]
-    here = version("infinitic") if given.found_by else ""
+    here = find_release() if given.found_by else ""
     if given.found_by == here:
         return []
     return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from importlib.metadata import version
 
 import msgspec
 from rich.console import RenderableType
@@ -14,6 +13,7 @@ from infinitic_testing.campaign.failure_text import describe_seed
 from infinitic_testing.campaign.processes import Child
 from infinitic_testing.campaign.replay_file import ReplayFile
 from infinitic_testing.campaign.seed_report import SeedReport
+from infinitic_testing.release import find_release
 
 
 class ReplayOutcome(msgspec.Struct):
@@ -50,7 +50,7 @@ async def _replay(file: ReplayFile) -> ReplayOutcome:
     async with Child() as child:
         report = await run_in_process(child, file.function, file.seed, file.full_setting)
     notes: list[str] = []
-    if file.infinitic != (here := version("infinitic")):
+    if file.infinitic != (here := find_release()):
         notes.append(f"The file is of infinitic {file.infinitic}, and this is {here}: the run may be another one")
     expected = f"{file.failure.error}{file.failure.rule and f' ({file.failure.rule})'}"
     if report.failure is None:

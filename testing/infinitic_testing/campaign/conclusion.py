@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
 
 import msgspec
 
@@ -12,6 +11,7 @@ from infinitic_testing.campaign.campaign import CampaignState
 from infinitic_testing.campaign.found_failure import FoundFailure
 from infinitic_testing.campaign.order import CampaignOrder
 from infinitic_testing.invariants import RULES
+from infinitic_testing.release import find_release
 
 WHOLE_CAMPAIGN = 1_000
 """A campaign of so many runs must reach everything. In a smaller one, chance may leave out some."""
@@ -78,7 +78,7 @@ def conclude_campaign(state: CampaignState, order: CampaignOrder, *, interrupted
     return Conclusion(
         passed=not coverage.failed and not problems and not interrupted,
         interrupted=interrupted,
-        infinitic=version("infinitic"),
+        infinitic=find_release(),
         python=platform.python_version(),
         order=order,
         runs=coverage.runs,

@@ -6,12 +6,12 @@ import platform
 import shlex
 from collections import Counter
 from collections.abc import Iterable
-from importlib.metadata import version
 
 from infinitic_testing.campaign.found_failure import FoundFailure, Repetition
 from infinitic_testing.campaign.seed_report import FAULT_FREE_RUN, SeedReport
 from infinitic_testing.campaign.setting import Setting
 from infinitic_testing.invariants import RULES
+from infinitic_testing.release import find_release
 
 _WIDTH = 12
 """Columns of the words at the left."""
@@ -30,7 +30,7 @@ def write_command(report: SeedReport, setting: Setting) -> str:
         words += ["--cache-size", str(setting.cache_size)]
     if setting.codec is not None:
         words += ["--codec", setting.codec]
-    versions = f"infinitic {version('infinitic')}, Python {platform.python_version()}, digest {report.digest}"
+    versions = f"infinitic {find_release()}, Python {platform.python_version()}, digest {report.digest}"
     return f"{shlex.join(words)}  # {versions}"
 
 

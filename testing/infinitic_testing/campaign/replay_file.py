@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -12,6 +11,7 @@ from msgspec.structs import replace
 from infinitic.errors import UsageError
 from infinitic_testing.campaign.seed_report import SeedFailure
 from infinitic_testing.campaign.setting import Setting
+from infinitic_testing.release import find_release
 
 FORMAT = 1
 """The version of the format. A file of another one is refused."""
@@ -58,7 +58,7 @@ class ReplayFile(msgspec.Struct, frozen=True, kw_only=True):
             for label, number in sorted(setting.only):
                 kept.setdefault(label, []).append(number)
         return cls(
-            infinitic=version("infinitic"),
+            infinitic=find_release(),
             python=platform.python_version(),
             function=function,
             seed=seed,
@@ -113,7 +113,7 @@ class ReplayFile(msgspec.Struct, frozen=True, kw_only=True):
         if any_format.format != FORMAT:
             raise UsageError(
                 f"{path} was written by infinitic {any_format.infinitic}, in format {any_format.format}; "
-                f"this is infinitic {version('infinitic')}, which reads format {FORMAT}"
+                f"this is infinitic {find_release()}, which reads format {FORMAT}"
             )
         try:
             return msgspec.json.decode(text, type=cls)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shlex
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from infinitic_testing.campaign.replay_file import ReplayFile
 from infinitic_testing.kept_instances import make_file_name
 from infinitic_testing.pytest_plugin.options import GivenOptions
 from infinitic_testing.pytest_plugin.seeds import SeedFound
+from infinitic_testing.release import find_release
 
 
 def describe_seed_found(item: pytest.Item, given: GivenOptions, found: SeedFound) -> str:
@@ -26,7 +26,7 @@ def describe_seed_found(item: pytest.Item, given: GivenOptions, found: SeedFound
         given: what the command line and the ini file say.
         found: the seed.
     """
-    command = ["pytest", item.nodeid, "--infinitic-seed", f"{found.failure.report.seed}@{version('infinitic')}"]
+    command = ["pytest", item.nodeid, "--infinitic-seed", f"{found.failure.report.seed}@{find_release()}"]
     faults = given.faults or given.ini_faults
     if faults is not None:
         command += ["--infinitic-faults", faults]
