@@ -7,13 +7,18 @@ head names the segment. Names of fields are not stored, but their order is.
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from infinitic.errors import DecodingError
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.outcomes import WorkflowStatus
 
-SCHEMA = 1
-"""The number of the form in which heads are stored. It rises when older releases cannot read it."""
+SCHEMA = 2
+"""The number of the form in which heads are stored. It rises when older releases cannot read it.
+
+Release 0.1 wrote schema 1. It is brought to this form when it is read, and stored in this form with
+the next transition.
+"""
 
 
 class _Part(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
@@ -168,7 +173,7 @@ class NewerSchema(DecodingError):
 
 
 def decode(data: bytes) -> WorkflowHead:
-    """Decode a head.
+    """Decode a head, also one of an older schema.
 
     Raises:
         NewerSchema: a newer release wrote it.
@@ -183,7 +188,7 @@ def decode(data: bytes) -> WorkflowHead:
         raise DecodingError(f"This state cannot be decoded: {error}") from error
     if head.schema > SCHEMA:
         raise NewerSchema(_describe_newer(head.schema))
-    return head
+    return head if head.schema == SCHEMA else replace(head, schema=SCHEMA)
 
 
 def _describe_newer(schema: int) -> str:

@@ -19,7 +19,7 @@ from infinitic.messages.outcomes import Cause, CauseKind, MethodFailure, Workflo
 from infinitic.storage import Change, Segment, StateKey
 from infinitic.storage.integrity import add_checksums
 
-RELEASE = "0.2"
+RELEASE = "0.3"
 """Add new samples at the end of each list. The others are compared with files of old releases."""
 
 DETAIL = ExceptionDetail("shop.SoldOut", "no room", "Traceback", ExceptionDetail("ValueError", "x"), {"rooms": 0})
@@ -189,7 +189,7 @@ EFFECTS: list[effects.Effect] = [
     effects.Refuse(TO),
 ]
 HEAD = state.WorkflowHead(
-    schema=1,
+    schema=state.SCHEMA,
     id="w",
     name="Trip",
     started_at=1.0,

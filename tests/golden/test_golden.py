@@ -47,8 +47,11 @@ def test_S41_this_release_decodes_messages_and_state_of_that_one(path: Path) -> 
         check([control.decode(each.encode()) for each in golden["controls"]], samples.CONTROLS)
         head, sealed, of_outbox = map(bytes.fromhex, golden["stored"])
         kept = Stored(samples.CHANGE.version, head, 3, published=False)
-        assert check_head(samples.KEY, kept).head == samples.CHANGE.head
-        assert check_segment(samples.KEY, Segment(3, sealed, of_outbox)) == samples.CHANGE.segment
+        assert state.decode(check_head(samples.KEY, kept).head) == samples.HEAD
+        segment = check_segment(samples.KEY, Segment(3, sealed, of_outbox))
+        check(events.decode(segment.events), samples.EVENTS)
+        assert segment.outbox is not None
+        check(effects.decode(segment.outbox).effects, samples.EFFECTS)
 
 
 def _all(golden: dict[str, Any], one: str, several: str) -> list[str]:
@@ -110,8 +113,14 @@ def test_S41_fields_that_a_newer_release_added_to_the_head_are_ignored() -> None
     assert state.decode(msgspec.msgpack.encode([*fields, "new"])) == samples.HEAD
 
 
+def test_S41_a_head_of_an_older_schema_is_written_in_the_new_one() -> None:
+    [old, *_] = json.loads((Path(__file__).with_name("release-0.2.json")).read_text())["heads"]
+    assert msgspec.msgpack.decode(bytes.fromhex(old))[0] == 1
+    assert state.encode(state.decode(bytes.fromhex(old))) == state.encode(samples.HEAD)
+
+
 def test_S41_a_head_of_a_newer_schema_is_left_to_others() -> None:
     fields = msgspec.msgpack.decode(state.encode(samples.HEAD))
-    for newer in ([2, *fields[1:]], [2, {"another": "shape"}]):
+    for newer in ([state.SCHEMA + 1, *fields[1:]], [state.SCHEMA + 1, {"another": "shape"}]):
         with pytest.raises(state.NewerSchema):
             state.decode(msgspec.msgpack.encode(newer))
