@@ -152,15 +152,17 @@ class Player(Clock):
     Args:
         specs: the code of the workflows, by name.
         on_violation: see `Invariants`.
+        broker: what it has for a broker. None: one that keeps all promises.
     """
 
     def __init__(
         self,
         specs: Mapping[str, WorkflowSpec],
         on_violation: Callable[[InvariantViolated], None] | None = None,
+        broker: Broker | None = None,
     ) -> None:
         self.time = 0.0
-        self.broker = Broker()
+        self.broker = broker or Broker()
         self.database = TapeDatabase()
         self.invariants = Invariants(
             self.database,

@@ -16,11 +16,14 @@ from infinitic.messages import client, commands, engine, events, service
 from infinitic.messages.engine import Input
 from infinitic.runtime.publisher import CAUSE
 from infinitic.storage import Change
-from infinitic.transport import Message
+from infinitic.transport import Delivery, Message
+from infinitic_testing.invariants import InvariantViolated
+from infinitic_transports.memory import Broker
 from tests.simulation.cases import Numbers, by_name
 from tests.simulation.tape import (
     Matches,
     Note,
+    Player,
     Tape,
     changes,
     find,
@@ -346,6 +349,23 @@ def test_a_message_that_breaks_a_rule_is_named_by_it(
     rule: str, case: str, split: bool, change: Callable[[Tape], Tape]
 ) -> None:
     assert find_violation(by_name(case), change(list(record_once(case, split=split)))) == rule
+
+
+@pytest.mark.parametrize(("lateness", "early"), [((0.0,), 0.01), ((0.0, 5.0, -1.0), 1.01)])
+def test_a_delayed_message_that_comes_too_early_is_named(lateness: tuple[float, ...], early: float) -> None:
+    class SomeBroker(Broker):
+        pass
+
+    SomeBroker.lateness = lateness
+    player = Player({}, broker=SomeBroker())
+    wake = Message("wake", "w1", engine.encode(engine.Wake(made_at=0.0, due=60.0)), deliver_at=60.0)
+    deliveries = [Delivery(wake, attempt=1, published_at=0.0)]
+    player.time = 60.0 - early + 0.02
+    player.invariants.delivered("w1", topics.workflow_engine("W"), deliveries)
+    player.time = 60.0 - early
+    with pytest.raises(InvariantViolated) as caught:
+        player.invariants.delivered("w1", topics.workflow_engine("W"), deliveries)
+    assert caught.value.rule == "delay-kept"
 
 
 def test_code_that_does_not_repeat_its_history_is_named() -> None:

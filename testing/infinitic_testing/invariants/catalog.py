@@ -36,6 +36,8 @@ SAFETY: Mapping[str, str] = MappingProxyType(
         "one-answer": "all answers to one request tell of the same end",
         "told-unknown": "a client is told that a workflow is unknown only if it is",
         "dead-letter-deserved": "only messages that cannot be handled become dead letters",
+        # At each delivery.
+        "delay-kept": "a delayed message comes no earlier than the broker may deliver it",
         # At each acknowledgement.
         "ack-after-commit": "an input is acknowledged only after what it does is in the storage",
         "ack-after-publish": "an input is acknowledged only after the outbox of its step is published",

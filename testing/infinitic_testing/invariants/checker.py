@@ -90,6 +90,11 @@ class Invariants(Observer):
             self._check_silent(who, f"it publishes to {topic.name}")
             self._messages.publish(who, topic, messages)
 
+    def delivered(self, who: str, topic: Topic, deliveries: Sequence[Delivery]) -> None:
+        """Check messages that the broker has handed out."""
+        if self.violation is None:
+            self._messages.deliver(topic, deliveries)
+
     def acknowledged(self, who: str, topic: Topic, deliveries: Sequence[Delivery]) -> None:
         """Check deliveries of which the broker is told that they are done."""
         if self.violation is None:

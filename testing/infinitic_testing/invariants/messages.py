@@ -13,7 +13,7 @@ from infinitic.runtime.publisher import CAUSE
 from infinitic.storage import StateKey
 from infinitic.topics import DEAD_LETTERS, STATE_ENGINE, Topic
 from infinitic.transport import Delivery, Message
-from infinitic_testing.invariants import ack_rules, publish_rules
+from infinitic_testing.invariants import ack_rules, delivery_rules, publish_rules
 from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.instances import ObservedInstance, Sending
 from infinitic_testing.invariants.publish_rules import find_deduplication_id
@@ -213,6 +213,23 @@ class MessageChecks:
                 book.database.max_value,
             )
         book.judge("dead-letter-deserved", wrong, key)
+
+    # Delivering.
+
+    def deliver(self, topic: Topic, deliveries: Sequence[Delivery]) -> None:
+        """Check deliveries that the broker has just handed out.
+
+        Args:
+            topic: where they came from.
+            deliveries: all of them.
+        """
+        for delivery in deliveries:
+            message = delivery.message
+            if message.deliver_at is None:
+                continue
+            key = find_key(topic, message, self._book.traffic.decode(topic, message.body))
+            wrong = delivery_rules.check_delay(message.deliver_at, self._book.clock.now(), self._book.broker.lateness)
+            self._book.judge("delay-kept", wrong, key)
 
     # Acknowledging.
 
