@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from infinitic import ids
 from infinitic.client.connection import ClientConnection
@@ -20,7 +21,7 @@ from infinitic.client.stubs import MethodStub, Target, check_method_stub, make_s
 from infinitic.clock import Clock, SystemClock, to_instant
 from infinitic.codec.payloads import PayloadCodec, make_coder
 from infinitic.definitions.stubs import check_meta
-from infinitic.definitions.workflow_spec import MethodSpec
+from infinitic.definitions.workflow_spec import MethodSpec, spec_of
 from infinitic.errors import UsageError, WorkflowTimedOutError
 from infinitic.limits import check_value, compute_value_limit, measure_extra
 from infinitic.messages import client as responses, engine
@@ -37,6 +38,9 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _logger = logging.getLogger("infinitic.client")
+
+_PAGE_SIZE = 500
+"""How many stalled instances are looked up at once."""
 
 
 class Client:
@@ -128,6 +132,11 @@ class Client:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+    @property
+    def clock(self) -> Clock:
+        """The time that goes into messages."""
+        return self._clock
 
     async def start(self) -> None:
         """Begin to listen for responses. ``async with`` does it.
@@ -280,6 +289,38 @@ class Client:
             confirm,
             lambda at, to: engine.RetryWorkflowTask(made_at=at, request_id=self._make_id(), reply_to=to),
         )
+
+    async def retry_stalled(self, workflow: type[Any] | str) -> list[str]:
+        """Have all stalled workflows of one name run again, with today's code.
+
+        It does not wait until workers have done so. An instance that stalls again is listed again.
+
+        Args:
+            workflow: the workflow class, or its name.
+
+        Returns:
+            The ids of the instances that were asked to run again.
+
+        Raises:
+            UsageError: this client has no storage, or `workflow` is no workflow class.
+        """
+        if self._storage is None:
+            raise UsageError("retry_stalled finds stalled workflows in the storage: Client(transport, storage=…)")
+        name = (
+            ids.check_name("The name of a workflow", workflow) if isinstance(workflow, str) else spec_of(workflow).name
+        )
+        asked: list[str] = []
+        query = Query(name, flag=Flag.STALLED, limit=_PAGE_SIZE)
+        while True:
+            page = await self._storage.states.find(query)
+            for found in page.found:
+                now = self._clock.now()
+                retry = engine.RetryWorkflowTask(made_at=now, request_id=self._make_id())
+                await self._connection.send(name, found.key.id, retry)
+                asked.append(found.key.id)
+            if page.cursor is None:
+                return asked
+            query = replace(query, cursor=page.cursor)
 
     async def describe(self, target: object) -> WorkflowInfo:
         """Ask the engine what it knows of an instance.

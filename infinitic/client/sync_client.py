@@ -179,6 +179,10 @@ class SyncClient:
         """Have a stalled workflow run again. As `Client.retry_workflow_task`."""
         return self.run(self._client.retry_workflow_task, _inner(target), confirm=confirm)
 
+    def retry_stalled(self, workflow: type[Any] | str) -> list[str]:
+        """Have all stalled workflows of one name run again. As `Client.retry_stalled`."""
+        return self.run(self._client.retry_stalled, workflow)
+
     def describe(self, target: object) -> WorkflowInfo:
         """What the engine knows of an instance. As `Client.describe`."""
         return self.run(self._client.describe, _inner(target))

@@ -159,6 +159,17 @@ class RetryWorkflowTask(_Input, frozen=True, kw_only=True, tag="retry_workflow_t
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
 
 
+class Unpark(_Input, frozen=True, kw_only=True, tag="unpark"):
+    """Have a parked instance take messages again. `infinitic dead-letters replay` sends it.
+
+    The letters of the instance follow it, in order. A duplicate is recognised by `request_id`,
+    which is a deduplication id.
+    """
+
+    request_id: Name = msgspec.field(name="i")
+    reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+
+
 class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
     """What workflow code asks for, or why it cannot run. Workflow executors send it.
 
@@ -194,6 +205,7 @@ Input = (
     | Describe
     | RetryWorkflowTask
     | Decision
+    | Unpark
 )
 
 encode = msgspec.json.Encoder().encode

@@ -143,6 +143,24 @@ async def test_a_stalled_workflow_is_listed_described_and_retried(sim: Simulatio
             await retry(at, None, wrong.workflow_id)
 
 
+async def test_a_client_retries_all_stalled_workflows_of_a_name(sim: Simulation) -> None:
+    """S34."""
+    sim.add_workflow(Deal)
+    Deal.broken = True
+    new = sim.client.new_workflow(Deal)
+    stalled = [await sim.client.dispatch(new.stall) for _ in range(3)]
+    await sim.client.dispatch(new.hear)
+    await sim.sleep(5)
+    Deal.broken = False
+    assert set(await sim.client.retry_stalled(Deal)) == {each.workflow_id for each in stalled}
+    assert [await each.result() for each in stalled] == ["mended"] * 3
+    assert await sim.client.retry_stalled("Deal") == []
+    with pytest.raises(UsageError, match=r"^retry_stalled finds stalled workflows in the storage: Client\("):
+        await Client(sim.transport).retry_stalled(Deal)
+    with pytest.raises(UsageError, match=r"int"):
+        await sim.client.retry_stalled(int)
+
+
 async def test_result_waits_with_the_option_wait(sim: Simulation) -> None:
     sim.add_workflow(Deal)
     at = connect(sim)

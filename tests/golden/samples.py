@@ -93,6 +93,7 @@ INPUTS: list[engine.Input] = [
         made_at=1.0, position=0, failure=FAILURE, delay=2.0, sequence=1, run=1, retry_sequence=2, retry_index=1
     ),
     engine.Decision(made_at=1.0, activation=1, version=2, failures=("LookupError: no, at trip.py:3 in Trip.run",)),
+    engine.Unpark(made_at=1.0, request_id="u", reply_to=TO),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),

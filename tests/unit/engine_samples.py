@@ -58,6 +58,7 @@ RETRY = inputs.RetryWorkflowTask(made_at=NOW, request_id="r1", reply_to=ME)
 DECISION = inputs.Decision(
     made_at=NOW, activation=2, digest="d", commands=(ScheduleTask(4, "Flights", "book", Raw(b"[]")),)
 )
+UNPARK = inputs.Unpark(made_at=NOW, request_id="u1", reply_to=ME)
 ALL: list[Input] = [
     START,
     CALL,
@@ -71,6 +72,7 @@ ALL: list[Input] = [
     DESCRIBE,
     RETRY,
     DECISION,
+    UNPARK,
 ]
 
 

@@ -37,6 +37,7 @@ from tests.unit.engine_samples import (
     RUNNING,
     SIGNAL,
     START,
+    UNPARK,
     VALUE,
     WAIT,
     WAKE,
@@ -110,7 +111,7 @@ def test_late_results_and_wakes_are_dropped(head: WorkflowHead | None, message: 
     assert taken(head, message) == InputResult(head)
 
 
-@pytest.mark.parametrize("message", [CALL, SIGNAL, CANCEL, RETRY], ids=lambda message: type(message).__name__)
+@pytest.mark.parametrize("message", [CALL, SIGNAL, CANCEL, RETRY, UNPARK], ids=lambda message: type(message).__name__)
 def test_commands_to_a_closed_instance_are_refused(message: Input) -> None:
     assert taken(CLOSED, message) == InputResult(CLOSED, replies=(Refuse(ME),))
     assert taken(CLOSED, replace(message, reply_to=None)) == InputResult(CLOSED)
@@ -118,7 +119,7 @@ def test_commands_to_a_closed_instance_are_refused(message: Input) -> None:
 
 @pytest.mark.parametrize(
     ("message", "deduplication_id"),
-    [(CALL, "m2"), (SIGNAL, "s1"), (CANCEL, "c1"), (RETRY, "r1")],
+    [(CALL, "m2"), (SIGNAL, "s1"), (CANCEL, "c1"), (RETRY, "r1"), (UNPARK, "u1")],
     ids=lambda value: type(value).__name__,
 )
 def test_what_settles_no_position_is_recognised_by_its_id(message: Input, deduplication_id: str) -> None:

@@ -95,7 +95,8 @@ async def retry(
         raise UsageError(f"Workflow {name} {workflow_id} is {info.status}: there is nothing to retry")
     if info.parked:
         raise UsageError(
-            f"Workflow {name} {workflow_id} is parked, and this release cannot unpark it: keep its dead letters"
+            f"Workflow {name} {workflow_id} is parked. To have it take its messages again: "
+            f"infinitic dead-letters replay {workflow_id} --workflow {name}"
         )
     if info.stalled is None:
         raise UsageError(f"Workflow {name} {workflow_id} is not stalled: there is nothing to retry")

@@ -28,8 +28,8 @@ from infinitic.transport import Delivery
 DROP_PAGE = 1000
 
 PARKED_NOTE = (
-    "Messages went back to the engine of a workflow. If the instance is parked (see infinitic describe), they come "
-    "back to the dead letters. This release cannot unpark it; a later one can."
+    "Instances that were parked take messages again. If one fails again for a minute, it is parked again, "
+    "with its reason in its dead letters."
 )
 
 
@@ -148,13 +148,16 @@ async def replay_letters(
         page: how many letters are published at once. A replay that is cut off may publish a page
             twice; engines recognise that.
 
+    If a letter was for an instance of a workflow, the other letters of the instance are replayed
+    with it, in order, and the instance is parked no more.
+
     Raises:
         UsageError: no service and no workflow is named.
         InfiniticError: a letter cannot be replayed. Letters of earlier pages were.
     """
-    handle = partial(replay_deliveries, connection.transport)
+    handle = partial(replay_deliveries, connection.transport, connection.client.clock, set[str]())
     sources = _list_topics(connection, services, workflows, must_be_named=True)
-    report = await _handle_letters("replayed", connection, sources, ids, handle, page, patience)
+    report = await _handle_letters("replayed", connection, sources, ids, handle, page, patience, whole=True)
     if any(topics.workflow_engine(name).name in report.topics for name in workflows):
         report.note = PARKED_NOTE
     return report
@@ -168,6 +171,8 @@ async def _handle_letters(
     handle: Callable[[LetterBox, Sequence[Delivery]], Awaitable[None]],
     page: int,
     patience: float,
+    *,
+    whole: bool = False,
 ) -> LetterReport:
     report = LetterReport(what)
     seen: set[str] = set()
@@ -180,11 +185,11 @@ async def _handle_letters(
                     await handle(box, some)
                     count += len(some)
             else:
-                found = await find_deliveries(box, ids)
+                found = await find_deliveries(box, ids, whole=whole)
                 for first in range(0, len(found), page):
                     await handle(box, found[first : first + page])
                 count = len(found)
-                seen |= {each.message.id for each in found}
+                seen |= {name for each in found for name in (each.message.id, each.message.key) if name}
         if count:
             report.count += count
             report.topics[topic.name] = count

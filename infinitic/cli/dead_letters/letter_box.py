@@ -15,7 +15,10 @@ import msgspec
 
 from infinitic import topics
 from infinitic.cli.output import decode_body, format_instant
+from infinitic.clock import Clock
 from infinitic.errors import InfiniticError
+from infinitic.ids import new_id
+from infinitic.messages.engine import Unpark, encode
 from infinitic.runtime.publisher import ATTEMPTS, CAUSE, CUT, ORIGIN
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, Delivery, Message, Transport, UnknownTopic
@@ -172,21 +175,39 @@ async def read_letters(box: LetterBox, limit: int) -> list[DeadLetter]:
     return [make_letter(box, each) async for page in box.iterate_pages(limit, limit) for each in page]
 
 
-async def find_deliveries(box: LetterBox, ids: Collection[str]) -> list[Delivery]:
+async def find_deliveries(box: LetterBox, ids: Collection[str], *, whole: bool = False) -> list[Delivery]:
     """Find letters by their ids, among the first `MAX_SEARCHED` of a box.
 
     Args:
         box: an open box.
         ids: the ids. Several letters may have the id of one instance.
+        whole: whether the other letters of the same instances are wanted as well. They are also
+            found by the id of their instance.
     """
-    return [each async for page in box.iterate_pages(SEARCH_PAGE) for each in page if each.message.id in ids]
+    letters = [each async for page in box.iterate_pages(SEARCH_PAGE) for each in page]
+    if not (whole and is_of_instances(box)):
+        return [each for each in letters if each.message.id in ids]
+    keys = {each.message.key for each in letters if each.message.id in ids or each.message.key in ids}
+    return [each for each in letters if each.message.key in keys]
 
 
-async def replay_deliveries(transport: Transport, box: LetterBox, deliveries: Sequence[Delivery]) -> None:
+def is_of_instances(box: LetterBox) -> bool:
+    """Tell whether these letters were for instances of a workflow, whose order counts."""
+    return box.topic.subscription == topics.STATE_ENGINE
+
+
+async def replay_deliveries(
+    transport: Transport, clock: Clock, unparked: set[str], box: LetterBox, deliveries: Sequence[Delivery]
+) -> None:
     """Publish letters to where they came from, in order, and then remove them here.
+
+    Before the first letter of an instance goes what unparks it, if it is parked.
 
     Args:
         transport: the connection to the broker.
+        clock: the time that goes into messages.
+        unparked: the ids of instances whose letters were published before. Those of these letters
+            are added.
         box: the box that the letters were received from.
         deliveries: the letters.
 
@@ -194,9 +215,17 @@ async def replay_deliveries(transport: Transport, box: LetterBox, deliveries: Se
         InfiniticError: a letter was cut because it was too large, or came from an unknown topic.
     """
     by_topic: dict[str, tuple[Topic, list[Message]]] = {}
-    for each in deliveries:
+    # The broker promises no order of dead letters. They were published in order.
+    for each in sorted(deliveries, key=lambda delivery: delivery.published_at):
         topic = _find_origin(box, each)
-        by_topic.setdefault(topic.name, (topic, []))[1].append(_restore_message(each.message))
+        messages = by_topic.setdefault(topic.name, (topic, []))[1]
+        restored = _restore_message(each.message)
+        key = restored.key
+        if key and topic.subscription == topics.STATE_ENGINE and key not in unparked:
+            unparked.add(key)
+            unpark = Unpark(made_at=clock.now(), request_id=new_id())
+            messages.append(Message(key, key, encode(unpark)))
+        messages.append(restored)
     await transport.declare([topic for topic, _ in by_topic.values()])
     for topic, messages in by_topic.values():
         await transport.publish(topic, messages)

@@ -138,7 +138,9 @@ def _advise(info: WorkflowInfo) -> list[str]:
         first = "restore the damaged data" if info.stalled.startswith(damage) else "correct the code"
         notes.append(f"stalled: {first}, then run: infinitic retry {info.workflow_id}")
     if info.parked:
-        notes.append("parked: its messages go to the dead letters; correct the cause, and keep the messages")
+        notes.append(
+            "parked: its messages go to the dead letters; correct the cause, then run infinitic dead-letters replay"
+        )
     notes += [f"a background task failed, and nothing awaits it: {failure}" for failure in info.background_failures]
     return notes
 

@@ -36,7 +36,7 @@ has looked whether the start is there.
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
-_DEDUPLICATED = (inputs.CallMethod, inputs.Signal, inputs.Cancel, inputs.RetryWorkflowTask)
+_DEDUPLICATED = (inputs.CallMethod, inputs.Signal, inputs.Cancel, inputs.RetryWorkflowTask, inputs.Unpark)
 """Inputs that are recognised by their deduplication id, which is kept for the deduplication window.
 
 Older ones are refused. Their id may be gone, so a duplicate would be obeyed a second time.
@@ -124,7 +124,7 @@ def _take_closed(head: WorkflowHead, message: Input) -> InputResult:
             return InputResult(head, replies=(Refuse(reply_to),))
         case inputs.Describe():
             return _describe(head, message, 0.0)
-        case inputs.CallMethod() | inputs.Signal() | inputs.Cancel() | inputs.RetryWorkflowTask():
+        case inputs.CallMethod() | inputs.Signal() | inputs.Cancel() | inputs.RetryWorkflowTask() | inputs.Unpark():
             return InputResult(head, replies=(Refuse(message.reply_to),) if message.reply_to is not None else ())
         case _:
             return InputResult(head)
@@ -208,6 +208,17 @@ def _retry_workflow_task(head: WorkflowHead, message: inputs.RetryWorkflowTask, 
     )
 
 
+def _unpark(head: WorkflowHead, message: inputs.Unpark, now: float) -> InputResult:
+    """Let an instance take messages again.
+
+    The id is kept also if it is not parked: a repeat must not unpark it later.
+    """
+    confirm = (Confirm(message.reply_to),) if message.reply_to is not None else ()
+    # A wake that came meanwhile is a dead letter, so `conclude` arms a new one.
+    armed = None if head.parked else head.armed
+    return InputResult(replace(head, parked=False, armed=armed), outbox=confirm, deduplication_id=message.request_id)
+
+
 def _decision(head: WorkflowHead, message: inputs.Decision, now: float) -> InputResult:
     """Apply what the code asked for on another worker.
 
@@ -240,4 +251,5 @@ _HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], InputResult]] 
     inputs.Describe: _describe,
     inputs.RetryWorkflowTask: _retry_workflow_task,
     inputs.Decision: _decision,
+    inputs.Unpark: _unpark,
 }

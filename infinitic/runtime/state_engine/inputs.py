@@ -146,6 +146,9 @@ def take_inputs(
                     dead = (*dead, (delivery, reason))
         if before_decision is not None:
             break
+        if type(message) is inputs.Unpark and head is not None and head.parked:
+            # It was too old: what follows is for a parked instance.
+            break
     draft = Draft(head, happened, outbox)
     decision = None
     if before_decision is not None:

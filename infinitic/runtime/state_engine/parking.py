@@ -7,7 +7,7 @@ letters, in order. So one bad message cannot make others overtake it, and it sto
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -24,6 +24,8 @@ from infinitic.storage import Flag, Lost
 from infinitic.transport import Delivery, Outgoing
 
 _logger = logging.getLogger("infinitic.engine")
+
+_UNPARK = b'{"t":"unpark"'
 
 REMEMBERED = 10_000
 """How many ids of parked instances are kept in memory.
@@ -66,6 +68,32 @@ class Parking:
             return True
         return lane.tries > 0 and lane.is_exhausted(now)
 
+    @staticmethod
+    def find_unpark(lane: Lane) -> int | None:
+        """Find the first message of a lane that unparks its instance; None if there is none."""
+        for index, delivery in enumerate(lane.waiting):
+            if delivery.message.body.startswith(_UNPARK):
+                return index
+        return None
+
+    async def unpark(self, lane: Lane, instance: CachedInstance, before: int) -> None:
+        """Move what waits before the message that unparks an instance to the dead letters.
+
+        That message is then taken as any other input. So a crash changes nothing: the instance is
+        parked until its change is written, and a repeat of the message is recognised.
+
+        Args:
+            lane: its messages.
+            instance: the instance.
+            before: how many messages wait before the one that unparks it.
+        """
+        self._ids.pop(lane.key, None)
+        if before:
+            reason = f"The instance {lane.key} is parked"
+            deliveries = lane.waiting[:before]
+            answers = self._answer(deliveries, instance.head)
+            await self._refusing.dead_letter(lane, deliveries, reason, answers)
+
     async def park(self, lane: Lane, instance: CachedInstance | None) -> None:
         """Park an instance, if it is not parked yet, and move its messages to the dead letters.
 
@@ -96,11 +124,13 @@ class Parking:
                 "Workflow %s %s is parked, its messages go to the dead letters: %s", self._name, lane.key, reason
             )
         deliveries = list(lane.waiting)
-        answers: dict[Delivery, Outgoing] = {}
-        if head is not None:
-            shown = head if head.closed else replace(head, parked=True)
-            answers = answer_questions(self._name, deliveries, shown)
-        await self._refusing.dead_letter(lane, deliveries, reason, answers)
+        await self._refusing.dead_letter(lane, deliveries, reason, self._answer(deliveries, head))
+
+    def _answer(self, deliveries: Sequence[Delivery], head: WorkflowHead | None) -> dict[Delivery, Outgoing]:
+        if head is None:
+            return {}
+        shown = head if head.closed else replace(head, parked=True)
+        return answer_questions(self._name, deliveries, shown)
 
     async def _write(self, instance: CachedInstance, head: WorkflowHead) -> bool:
         """Write that it is parked. False if another worker has changed it meanwhile."""

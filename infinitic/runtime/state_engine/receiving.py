@@ -130,22 +130,34 @@ class Receiving:
                     raise broken[key]
                 instance = self._takeover.decode(key, stored.get(key))
                 self._telling.tell_kept(instance)
-                await self._takeover.publish_last(instance)
+                await self._takeover.publish_last(instance, unparks=self._parking.find_unpark(lane) is not None)
+                first = lane.waiting[0]
             except DamagedState as damage:
                 await self._repairs.wait(lane, instance, damage)
             except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
                 await self._fail(lane, error)
             else:
                 if not await self._park_if_due(lane, instance):
-                    received.append(ReceivedStep(lane, instance, current_for))
+                    is_same = lane.waiting[0] is first
+                    received.append(ReceivedStep(lane, instance, current_for if is_same else 0))
 
     async def _park_if_due(self, lane: Lane, instance: CachedInstance) -> bool:
-        """Park the instance if that is due. True if so: this step ends here, in any case."""
+        """Park the instance if that is due. True if so: this step ends here, in any case.
+
+        False also if it is parked, but the lane holds the message that unparks it.
+        """
         now = self._clock.now()
         if not self._parking.is_due(lane, instance.head, now):
             return False
+        unpark = self._parking.find_unpark(lane)
+        if unpark == 0 and not lane.is_exhausted(now):
+            await self._parking.unpark(lane, instance, 0)
+            return False
         instance.discard_live()
         try:
+            if unpark:
+                await self._parking.unpark(lane, instance, unpark)
+                return False
             await self._parking.park(lane, instance)
         except Exception as error:  # noqa: BLE001 (one bad key leaves the others alone)
             self._instances.release(instance)

@@ -48,15 +48,19 @@ class Takeover:
             return CachedInstance(key, None, None, published=True)
         return CachedInstance(key, decode_head(key, stored), stored.version, published=stored.published)
 
-    async def publish_last(self, instance: CachedInstance) -> None:
+    async def publish_last(self, instance: CachedInstance, *, unparks: bool = False) -> None:
         """Publish the last outbox of an instance, unless that is known to be done.
+
+        Args:
+            instance: as it was loaded. A parked one sends nothing.
+            unparks: whether it is parked no more from now on.
 
         Raises:
             DamagedState: it is not known any more what was to be published.
             TransportError: the broker refuses it.
         """
         head = instance.head
-        if head is None or instance.published or not head.sequence or head.parked:
+        if head is None or instance.published or not head.sequence or (head.parked and not unparks):
             return
         longest = compute_body_limit(self._publisher.transport.capabilities.max_payload)
         outgoing = await read_outbox(instance.key, head, self._states, self._clock.now(), longest)

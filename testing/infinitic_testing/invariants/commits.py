@@ -10,7 +10,7 @@ import msgspec
 from infinitic.engines import effects, state
 from infinitic.engines.effects import Effect, SendTask
 from infinitic.errors import DecodingError, InfiniticError
-from infinitic.messages import events
+from infinitic.messages import engine, events
 from infinitic.messages.events import Event
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
@@ -145,7 +145,7 @@ class CommitChecks:
         for deduplication_id in change.deduplication_ids:
             instance.taken[deduplication_id] = change.version
             found = sent.inputs.get(deduplication_id)
-            if found is not None:
+            if found is not None and isinstance(found.message, engine.Signal):
                 instance.senders[found.sender] = max(found.number, instance.senders.get(found.sender, 0))
         if change.segment is not None:
             history.sequence = change.segment.sequence

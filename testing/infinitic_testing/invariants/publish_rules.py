@@ -17,7 +17,7 @@ from infinitic_testing.invariants.traffic import Decoded
 Report = engine.TaskCompleted | engine.TaskFailed | engine.AttemptFailed
 Ending = client.MethodCompleted | client.MethodFailed | client.MethodCanceled
 
-_DEDUPLICATED = (engine.Start, engine.CallMethod, engine.Signal, engine.Cancel, engine.RetryWorkflowTask)
+_DEDUPLICATED = (engine.Start, engine.CallMethod, engine.Signal, engine.Cancel, engine.RetryWorkflowTask, engine.Unpark)
 
 
 def check_task_was_asked(task: ExecuteTask, instance: ObservedInstance | None) -> str | None:
@@ -173,7 +173,7 @@ def find_deduplication_id(message: Decoded) -> str | None:
             return message.method_id
         case engine.Signal():
             return message.signal_id
-        case engine.Cancel() | engine.RetryWorkflowTask():
+        case engine.Cancel() | engine.RetryWorkflowTask() | engine.Unpark():
             return message.request_id
         case _:
             return None
