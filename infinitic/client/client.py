@@ -42,6 +42,8 @@ _logger = logging.getLogger("infinitic.client")
 _PAGE_SIZE = 500
 """How many stalled instances are looked up at once."""
 
+_NO_META: dict[str, bytes] = {}
+
 
 class Client:
     """Starts workflows, and talks to those that run.
@@ -171,7 +173,7 @@ class Client:
         """
         return cast(T, make_stub(self, cls, None, check_meta(meta or {})))
 
-    def get_workflow_by_id(self, cls: type[T], workflow_id: str) -> T:
+    def get_workflow_by_id(self, cls: type[T], workflow_id: str, *, meta: Mapping[str, bytes] | None = None) -> T:
         """Make a stub of a running instance: signal its channels, call its methods, cancel it.
 
         Nothing is asked of the engine: an id that does not exist shows when the stub is used.
@@ -179,11 +181,14 @@ class Client:
         Args:
             cls: the workflow class.
             workflow_id: the id of the instance, as in `WorkflowHandle.workflow_id`.
+            meta: bytes that methods called through this stub find in their context. They are added
+                to those of the workflow.
 
         Raises:
-            UsageError: `cls` is no workflow class, or the id cannot be one.
+            UsageError: `cls` is no workflow class, or the id or the meta cannot be one.
         """
-        return cast(T, make_stub(self, cls, ids.check_name("A workflow id", workflow_id), {}))
+        checked = ids.check_name("A workflow id", workflow_id)
+        return cast(T, make_stub(self, cls, checked, check_meta(meta or {})))
 
     @overload
     async def dispatch(
@@ -389,7 +394,9 @@ class Client:
             raise WorkflowTimedOutError(name, stub.spec.name, workflow_id) from None
         return self.read_outcome(response, name, stub.spec, workflow_id)
 
-    async def signal(self, stub: Target, channel: str, data: bytes, *, confirm: bool) -> str | None:
+    async def signal(
+        self, stub: Target, channel: str, data: bytes, *, confirm: bool, meta: dict[str, bytes] = _NO_META
+    ) -> str | None:
         """Send a signal whose value is encoded already. Result and errors are those of `cancel`."""
         if stub.workflow_id is None:
             raise UsageError(
@@ -397,13 +404,19 @@ class Client:
             )
         if self._coder is not None:
             data = self._coder.encode(data)
-        self._check_size(f"A signal for channel '{channel}'", data)
+        self._check_size(f"A signal for channel '{channel}'", data, measure_extra(meta=meta))
         return await self._command(
             stub.spec.name,
             stub.workflow_id,
             confirm,
             lambda at, to: engine.Signal(
-                made_at=at, signal_id=self._make_id(), channel=channel, value=Raw(data), reply_to=to
+                made_at=at,
+                signal_id=self._make_id(),
+                channel=channel,
+                value=Raw(data),
+                reply_to=to,
+                meta=meta,
+                by=self.name,
             ),
         )
 
@@ -426,8 +439,7 @@ class Client:
         name = workflow.spec.name
         if self._coder is not None:
             arguments = self._coder.encode(arguments)
-        extra = measure_extra(meta=workflow.meta) if workflow.workflow_id is None else 0
-        self._check_size(f"The arguments of {name}.{stub.spec.name}", arguments, extra)
+        self._check_size(f"The arguments of {name}.{stub.spec.name}", arguments, measure_extra(meta=workflow.meta))
         now = self._clock.now()
         if workflow.workflow_id is None:
             start = engine.Start(
@@ -436,6 +448,7 @@ class Client:
                 arguments=Raw(arguments),
                 reply_to=reply_to,
                 meta=workflow.meta,
+                by=self.name,
             )
             await self._connection.send(name, workflow_id, start)
             return
@@ -445,6 +458,8 @@ class Client:
             method=stub.spec.name,
             arguments=Raw(arguments),
             reply_to=reply_to,
+            meta=workflow.meta,
+            by=self.name,
         )
         await self._connection.send(name, workflow_id, call)
 

@@ -6,11 +6,12 @@ They look like the workflow class, and turn calls into messages.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from infinitic.codec.values import value_codec
 from infinitic.definitions.channels import Channel
+from infinitic.definitions.stubs import check_meta
 from infinitic.definitions.workflow_spec import MethodSpec, WorkflowSpec, spec_of
 from infinitic.definitions.workflows import Workflow, owner_of
 from infinitic.errors import PayloadError, UsageError
@@ -23,7 +24,9 @@ class StubClient(Protocol):
         """Start a method and wait for its result. `arguments` are encoded already."""
         ...
 
-    async def signal(self, stub: Target, channel: str, data: bytes, /, *, confirm: bool) -> str | None:
+    async def signal(
+        self, stub: Target, channel: str, data: bytes, /, *, confirm: bool, meta: dict[str, bytes] = ...
+    ) -> str | None:
         """Send a signal whose value is encoded already."""
         ...
 
@@ -91,12 +94,13 @@ class ClientChannel(Channel[Any]):
         self._workflow = workflow
         self._hint = channel.hint()
 
-    async def send(self, value: Any, *, confirm: bool = False) -> None:
+    async def send(self, value: Any, *, confirm: bool = False, meta: Mapping[str, bytes] | None = None) -> None:
         try:
             data = value_codec(self._hint).encode(value)
         except PayloadError as error:
             raise PayloadError(f"{self._workflow.spec.name}.{self.name}.send(): {error}") from error
-        await self._workflow.client.signal(self._workflow, self.name, data, confirm=confirm)
+        checked = check_meta(meta or {})
+        await self._workflow.client.signal(self._workflow, self.name, data, confirm=confirm, meta=checked)
 
 
 def make_stub(client: StubClient, cls: type[Any], workflow_id: str | None, meta: dict[str, bytes]) -> WorkflowStub:
@@ -106,7 +110,7 @@ def make_stub(client: StubClient, cls: type[Any], workflow_id: str | None, meta:
         client: sends what the stub is asked.
         cls: the workflow class.
         workflow_id: the instance; None: each call starts a new one.
-        meta: bytes that a new instance finds in its context.
+        meta: bytes that a new instance, or a called method, finds in its context.
 
     Raises:
         UsageError: `cls` is no workflow class.

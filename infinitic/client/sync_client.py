@@ -161,9 +161,9 @@ class SyncClient:
         """A stub that starts new instances. As `Client.new_workflow`."""
         return self._client.new_workflow(cls, meta=meta)
 
-    def get_workflow_by_id(self, cls: type[T], workflow_id: str) -> T:
+    def get_workflow_by_id(self, cls: type[T], workflow_id: str, *, meta: Mapping[str, bytes] | None = None) -> T:
         """A stub of a running instance. As `Client.get_workflow_by_id`."""
-        return self._client.get_workflow_by_id(cls, workflow_id)
+        return self._client.get_workflow_by_id(cls, workflow_id, meta=meta)
 
     def get_handle(
         self, method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], workflow_id: str

@@ -58,7 +58,7 @@ class Channel(Generic[T]):
         arguments = get_args(getattr(self, "__orig_class__", None))
         return arguments[0] if arguments else Any
 
-    async def send(self, value: T, *, confirm: bool = False) -> None:
+    async def send(self, value: T, *, confirm: bool = False, meta: Mapping[str, bytes] | None = None) -> None:
         """Send a signal. For stubs that a client gives; returns when the broker has it.
 
         The workflow may end before it sees the signal, or may not exist: nobody is told, unless
@@ -67,9 +67,12 @@ class Channel(Generic[T]):
         Args:
             value: the signal; its type is that of the channel.
             confirm: return only when the workflow has got the signal.
+            meta: bytes that are kept beside the signal in the history, for people and tools that
+                read it. The code of the workflow does not see them.
 
         Raises:
             PayloadError: the value does not fit the type of the channel.
+            UsageError: `meta` is no mapping of texts to bytes.
             WorkflowUnknownError: with `confirm`: there is no such workflow.
         """
         raise UsageError(

@@ -27,7 +27,8 @@ class WorkflowContext:
         version: the version of the class; an instance keeps the one it began with.
         method_id: the id of the method whose code runs.
         method_name: the name of that method, as messages have it.
-        meta: what the client that started the workflow gave it.
+        meta: what the client that started the workflow gave it. In a method that was called later,
+            what its caller gave is added, and counts where both have a key.
     """
 
     workflow_id: str

@@ -5,7 +5,7 @@ All times are in seconds since the Unix epoch.
 On the wire: at when the message was first published, copied by whoever forwards it · m method ·
 a arguments · r whom to answer · i id · c channel · v value · p position · rs retry sequence ·
 ri retry index · q sequence of the segment that holds the request · x meta · f failure · d delay ·
-u run.
+u run · b name of the client that sends · l how the attempt went.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 from infinitic.bounds import Name, NoName, Seconds, Whole
 from infinitic.errors import TaskFailure, UsageError
 from infinitic.ids import check_name
+from infinitic.messages.attempts import Execution
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import Command
 from infinitic.messages.decoding import make_decoder
@@ -35,6 +36,7 @@ class Start(_Input, frozen=True, kw_only=True, tag="start"):
     arguments: msgspec.Raw = msgspec.field(name="a")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
     meta: dict[str, bytes] = msgspec.field(name="x", default={})
+    by: NoName = msgspec.field(name="b", default="")
 
 
 class CallMethod(_Input, frozen=True, kw_only=True, tag="call"):
@@ -47,6 +49,8 @@ class CallMethod(_Input, frozen=True, kw_only=True, tag="call"):
     method: Name = msgspec.field(name="m")
     arguments: msgspec.Raw = msgspec.field(name="a")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+    meta: dict[str, bytes] = msgspec.field(name="x", default={})
+    by: NoName = msgspec.field(name="b", default="")
 
 
 class Signal(_Input, frozen=True, kw_only=True, tag="signal"):
@@ -59,6 +63,8 @@ class Signal(_Input, frozen=True, kw_only=True, tag="signal"):
     channel: Name = msgspec.field(name="c")
     value: msgspec.Raw = msgspec.field(name="v")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+    meta: dict[str, bytes] = msgspec.field(name="x", default={})
+    by: NoName = msgspec.field(name="b", default="")
 
 
 class TaskCompleted(_Input, frozen=True, kw_only=True, tag="task_completed"):
@@ -70,6 +76,7 @@ class TaskCompleted(_Input, frozen=True, kw_only=True, tag="task_completed"):
     position: Whole = msgspec.field(name="p")
     value: msgspec.Raw = msgspec.field(name="v")
     run: Whole = msgspec.field(name="u", default=0)
+    execution: Execution | None = msgspec.field(name="l", default=None)
 
 
 class TaskFailed(_Input, frozen=True, kw_only=True, tag="task_failed"):
@@ -84,6 +91,7 @@ class TaskFailed(_Input, frozen=True, kw_only=True, tag="task_failed"):
     run: Whole = msgspec.field(name="u", default=0)
     retry_sequence: Whole = msgspec.field(name="rs", default=0)
     retry_index: Whole | None = msgspec.field(name="ri", default=None)
+    execution: Execution | None = msgspec.field(name="l", default=None)
 
 
 class AttemptFailed(_Input, frozen=True, kw_only=True, tag="attempt_failed"):
@@ -101,6 +109,7 @@ class AttemptFailed(_Input, frozen=True, kw_only=True, tag="attempt_failed"):
     retry_sequence: Whole = msgspec.field(name="rs", default=0)
     retry_index: Whole = msgspec.field(name="ri", default=0)
     meta: dict[str, bytes] = msgspec.field(name="x", default={})
+    execution: Execution | None = msgspec.field(name="l", default=None)
 
 
 class Wake(_Input, frozen=True, kw_only=True, tag="wake"):

@@ -8,15 +8,16 @@ Events are never sent alone. The engine writes each of them once: a duplicate of
 event.
 
 On the wire, besides the names of `messages.commands`: w when · n number · e one by one · h handed
-over.
+over · b by whom · l how the attempt went.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from infinitic.bounds import Name, Seconds, Whole
+from infinitic.bounds import Name, NoName, Seconds, Whole
 from infinitic.errors import TaskFailure
+from infinitic.messages.attempts import Execution
 from infinitic.messages.commands import Command
 
 
@@ -25,25 +26,45 @@ class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", gc=
 
 
 class MethodStarted(_Event, frozen=True, tag="m"):
-    """A method was called: the first one by `Start`, others by `CallMethod`."""
+    """A method was called: the first one by `Start`, others by `CallMethod`.
+
+    Attributes:
+        at: when the engine took the call, in seconds since the Unix epoch; 0: an
+            older release wrote it.
+        meta: what the caller gave along. That of the first method is in the head.
+        by: who called: the name of a client.
+    """
 
     method_id: Name = msgspec.field(name="i")
     method: Name = msgspec.field(name="m")
     arguments: msgspec.Raw = msgspec.field(name="a")
+    at: Seconds = msgspec.field(name="w", default=0.0)
+    meta: dict[str, bytes] = msgspec.field(name="x", default={})
+    by: NoName = msgspec.field(name="b", default="")
 
 
 class TaskResult(_Event, frozen=True, tag="r"):
-    """A task returned: `TaskCompleted`."""
+    """A task returned: `TaskCompleted`.
+
+    Attributes:
+        execution: how the attempt went; None: an older release ran it.
+    """
 
     position: Whole = msgspec.field(name="p")
     value: msgspec.Raw = msgspec.field(name="v")
+    execution: Execution | None = msgspec.field(name="l", default=None)
 
 
 class TaskError(_Event, frozen=True, tag="e"):
-    """A task failed, and no attempt is left: `TaskFailed`."""
+    """A task failed, and no attempt is left: `TaskFailed`.
+
+    Attributes:
+        execution: how the last attempt went; None: an older release ran it, or it never ran.
+    """
 
     position: Whole = msgspec.field(name="p")
     failure: TaskFailure = msgspec.field(name="f")
+    execution: Execution | None = msgspec.field(name="l", default=None)
 
 
 class TaskTimeout(_Event, frozen=True, tag="o"):
@@ -59,10 +80,20 @@ class TimerFired(_Event, frozen=True, tag="f"):
 
 
 class SignalReceived(_Event, frozen=True, tag="s"):
-    """A signal came: `Signal`."""
+    """A signal came: `Signal`.
+
+    Attributes:
+        at: when the engine took it, in seconds since the Unix epoch; 0: an older release wrote
+            it.
+        meta: what the sender gave along.
+        by: who sent it: the name of a client.
+    """
 
     channel: Name = msgspec.field(name="c")
     value: msgspec.Raw = msgspec.field(name="v")
+    at: Seconds = msgspec.field(name="w", default=0.0)
+    meta: dict[str, bytes] = msgspec.field(name="x", default={})
+    by: NoName = msgspec.field(name="b", default="")
 
 
 class CancelRequested(_Event, frozen=True, tag="x"):
@@ -73,11 +104,19 @@ class AttemptError(_Event, frozen=True, tag="k"):
     """An attempt of a task failed, and another one follows: the message `AttemptFailed`.
 
     It is no stimulus: the code is not told.
+
+    Attributes:
+        meta: what the next attempt gets from this one.
+        execution: how the attempt went; None: an older release ran it.
+        next_at: when the next attempt was to be sent, in seconds since the Unix epoch; 0: an older
+            release wrote it.
     """
 
     position: Whole = msgspec.field(name="p")
     failure: TaskFailure = msgspec.field(name="f")
     meta: dict[str, bytes] = msgspec.field(name="x", default={})
+    execution: Execution | None = msgspec.field(name="l", default=None)
+    next_at: Seconds = msgspec.field(name="d", default=0.0)
 
 
 class Activated(_Event, frozen=True, tag="a"):

@@ -405,7 +405,9 @@ class Instance:
     @property
     def context(self) -> WorkflowContext:
         """What the code may know about its workflow, and which method runs."""
-        return WorkflowContext(self.id, self.spec.name, self.spec.version, *METHOD.get(), self.meta)
+        method_id, method_name, given = METHOD.get()
+        meta = {**self.meta, **given} if given else self.meta
+        return WorkflowContext(self.id, self.spec.name, self.spec.version, method_id, method_name, meta)
 
     @property
     def random(self) -> random.Random:

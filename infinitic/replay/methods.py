@@ -51,7 +51,7 @@ class Methods:
         """
         spec = self._spec.methods.get(started.method)
         context = Context()
-        context.run(METHOD.set, (started.method_id, started.method))
+        context.run(METHOD.set, (started.method_id, started.method, started.meta))
         if spec is None:
             known = ", ".join(sorted(self._spec.methods))
             error = UsageError(f"The workflow {self._spec.name} has no method '{started.method}'; it has {known}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from enum import Enum
 from typing import NoReturn
@@ -31,7 +31,7 @@ from infinitic.replay.budget import Budget
 from infinitic.replay.loop import WorkflowLoop
 from infinitic.replay.watcher import ReplayWatcher
 
-METHOD: ContextVar[tuple[str, str]] = ContextVar("infinitic_method", default=("", ""))
+METHOD: ContextVar[tuple[str, str, Mapping[str, bytes]]] = ContextVar("infinitic_method", default=("", "", {}))
 """Id and name of the method whose code runs."""
 
 

@@ -27,7 +27,7 @@ def list_waits(instance: Instance) -> list[str]:
         awaited: object = getattr(task, "_fut_waiter", None)
         if isinstance(awaited, WorkflowTask):
             continue  # that one is listed itself
-        method = task.context.get(METHOD, ("", ""))[1]
+        method = task.context.get(METHOD, ("", "", {}))[1]
         where = find_waiting_line(task.get_coro())
         lines.append(f"{method or 'a task'} waits for {_describe(awaited)}" + (f", at {where}" if where else ""))
     return lines

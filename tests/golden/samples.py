@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from infinitic.engines import effects, state
 from infinitic.errors import ExceptionDetail, TaskFailure
-from infinitic.messages import client, commands, control, engine, events, executor, service
+from infinitic.messages import attempts, client, commands, control, engine, events, executor, service
 from infinitic.messages.outcomes import Cause, CauseKind, MethodFailure, WorkflowStatus
 from infinitic.storage import Change, Segment, StateKey
 from infinitic.storage.integrity import add_checksums
@@ -59,6 +59,15 @@ STIMULI: list[events.Stimulus] = [
     events.SignalReceived("approvals", Raw(b"true")),
     events.CancelRequested(),
 ]
+EXECUTION = attempts.Execution(3, 41, "worker-1")
+RECENT: list[events.Event] = [
+    events.MethodStarted("m", "add", Raw(b"[1]"), 1.5, {"k": b"v"}, "client-1"),
+    events.TaskResult(0, Raw(b"2"), EXECUTION),
+    events.TaskError(0, FAILURE, EXECUTION),
+    events.SignalReceived("approvals", Raw(b"true"), 1.5, {"k": b"v"}, "client-1"),
+    events.AttemptError(0, FAILURE, {"k": b"v"}, EXECUTION, 3.5),
+]
+"""With times, workers and senders."""
 EVENTS: list[events.Event] = [
     *STIMULI,
     events.AttemptError(0, FAILURE, {"k": b"v"}),
@@ -67,6 +76,7 @@ EVENTS: list[events.Event] = [
     events.Activated(2, 3.0, each=True),
     events.Partial(1),
     *COMMANDS,
+    *RECENT,
 ]
 INPUTS: list[engine.Input] = [
     engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), reply_to=TO, meta={"k": b"v"}),
@@ -94,6 +104,12 @@ INPUTS: list[engine.Input] = [
     ),
     engine.Decision(made_at=1.0, activation=1, version=2, failures=("LookupError: no, at trip.py:3 in Trip.run",)),
     engine.Unpark(made_at=1.0, request_id="u", reply_to=TO),
+    engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), by="client-1"),
+    engine.CallMethod(made_at=1.0, method_id="m", method="add", arguments=Raw(b"[1]"), meta={"k": b"v"}, by="client-1"),
+    engine.Signal(made_at=1.0, signal_id="s", channel="approvals", value=Raw(b"true"), meta={"k": b"v"}, by="client-1"),
+    engine.TaskCompleted(made_at=1.0, position=0, value=Raw(b"2"), execution=EXECUTION),
+    engine.TaskFailed(made_at=1.0, position=0, failure=FAILURE, retry_index=2, execution=EXECUTION),
+    engine.AttemptFailed(made_at=1.0, position=0, failure=FAILURE, delay=2.0, sequence=1, execution=EXECUTION),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),

@@ -12,6 +12,7 @@ from infinitic import TaskTimedOutError, Workflow
 from infinitic.engines import state
 from infinitic.engines.effects import ActivateElsewhere, Answer, Confirm, SendTask
 from infinitic.messages import commands, events
+from infinitic.messages.attempts import Execution
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.events import Event
 from infinitic.storage import Change, Published
@@ -157,6 +158,16 @@ def fire_early(tape: Tape) -> Tape:
 def record_another_signal(tape: Tape) -> Tape:
     index = find(tape, has_event(events.SignalReceived))
     return rewrite(tape, index, happened=alter(events.SignalReceived, value=Raw(b'"forged"')))
+
+
+def record_another_sender(tape: Tape) -> Tape:
+    index = find(tape, has_event(events.SignalReceived))
+    return rewrite(tape, index, happened=alter(events.SignalReceived, by="nobody"))
+
+
+def record_another_worker(tape: Tape) -> Tape:
+    index = find(tape, has_event(events.TaskResult))
+    return rewrite(tape, index, happened=alter(events.TaskResult, execution=Execution(0, 0, "nobody")))
 
 
 def record_another_result(tape: Tape) -> Tape:
@@ -317,7 +328,9 @@ BREAKS: tuple[tuple[str, str, Callable[[Tape], Tape]], ...] = (
     ("timer-once", "timers", fire_twice),
     ("timer-not-early", "timers", fire_early),
     ("input-known", "approval", record_another_signal),
+    ("input-known", "approval", record_another_sender),
     ("input-known", "sequential", record_another_result),
+    ("input-known", "sequential", record_another_worker),
     ("input-known", "sequential", record_another_start),
     ("input-known", "sequential", record_a_failure_of_nobody),
     ("input-known", "sequential", start_twice),

@@ -18,6 +18,7 @@ SLOW = {"long_loop"}
 
 NO_STEPS = list[int]()
 TIMED_OUT = ["timed out", "timed out", "too slow", "2"]
+GREETED = [*(f"{'Annex' if room > 5 else 'Ritz'} guest {room}" for room in range(8)), "Ritz nobody"]
 GROUPS = ["group failed", "shielded 5", "cancelled True"]
 
 OUTCOMES: dict[str, object] = {
@@ -66,6 +67,7 @@ OUTCOMES: dict[str, object] = {
     "long_life": [[f"ship {each}" for each in range(5)], [1] * 10],
     "stalls": [13] * 3,
     "programs": None,
+    "meta_of_calls": [GREETED, [*sorted(f"{room} {each}" for room, each in enumerate(GREETED)), "Ritz nobody", "7"]],
     **EXAMPLES,
     # Its answers may come too late, and the number of an attempt may be higher.
     "approval": ["desk", "lamp", "yacht"],

@@ -50,7 +50,7 @@ def test_a_failure_of_an_older_sequence_is_dropped_and_a_success_of_any_counts()
 def test_a_failed_attempt_counts_only_if_it_was_the_last_one_sent() -> None:
     """S2, S10: the engine counts, waits, and sends the next index."""
     waits = taken(RUNNING, ATTEMPT)
-    assert waits.events == (events.AttemptError(1, FAILURE, {"n": b"1"}),)
+    assert waits.events == (events.AttemptError(1, FAILURE, {"n": b"1"}, next_at=NOW + 5),)
     assert waits.outbox == ()
     assert changed(waits).retries == (Retry(1, 1, 2, 0, 1, NOW + 5.0),)
     assert changed(waits).pending == 0, "the code is not told"

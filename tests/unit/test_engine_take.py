@@ -70,7 +70,7 @@ def test_a_start_creates_and_a_repeat_changes_nothing() -> None:
         meta={"k": b"v"},
         pending=1,
     )
-    assert created.events == (events.MethodStarted("t1", "book", Raw(b"[]")),)
+    assert created.events == (events.MethodStarted("t1", "book", Raw(b"[]"), NOW),)
     assert taken(created.head, START) == InputResult(created.head)
     assert taken(CLOSED, START) == InputResult(CLOSED)
 
@@ -146,11 +146,11 @@ def test_waiters_of_what_is_there_are_answered_at_once_and_others_wait() -> None
 
 def test_signals_calls_and_cancel_are_stimuli() -> None:
     signalled = taken(RUNNING, SIGNAL)
-    assert signalled.events == (events.SignalReceived("go", VALUE),)
+    assert signalled.events == (events.SignalReceived("go", VALUE, NOW),)
     assert signalled.outbox == (Confirm(ME),)
     assert changed(signalled).pending == 2
     called = taken(signalled.head, CALL)
-    assert called.events == (events.MethodStarted("m2", "change", Raw(b"[2]")),)
+    assert called.events == (events.MethodStarted("m2", "change", Raw(b"[2]"), NOW),)
     assert changed(called).methods[1] == Method("m2", "change", (ME,))
     assert changed(called).pending == 2, "the first one that waits"
     cancelled = taken(called.head, CANCEL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
 import typer
@@ -19,12 +20,16 @@ from infinitic.cli.options import (
     parse_text,
 )
 from infinitic.cli.output import show
-from infinitic.cli.parsing import decode_input, parse_json
+from infinitic.cli.parsing import decode_input, parse_json, parse_metadata
 from infinitic.cli.send_report import SendReport, render_send_report
 from infinitic.codec.values import value_codec
 from infinitic.definitions.workflow_spec import spec_of
 from infinitic.definitions.workflows import Workflow
 from infinitic.errors import UsageError
+
+MetaOption = Annotated[
+    list[str], typer.Option("--meta", metavar="KEY=VALUE", help="Metadata that is kept beside the signal.")
+]
 
 
 def command(
@@ -33,6 +38,7 @@ def command(
     value: Annotated[str, typer.Option("--input", metavar="JSON", help="The value, in JSON.")],
     workflow: WorkflowNameOption = None,
     raw: Annotated[bool, typer.Option("--raw", help="Send the value as it is, without checking it.")] = False,
+    meta: MetaOption = [],  # noqa: B006 (typer copies it)
     confirm: ConfirmOption = False,
     timeout: AnswerTimeoutOption = ANSWER_SECONDS,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -42,7 +48,7 @@ def command(
 
     async def action(connection: Connection) -> SendReport:
         return await signal(
-            connection, workflow, workflow_id, channel, value, raw=raw, confirm=confirm, timeout=timeout
+            connection, workflow, workflow_id, channel, value, raw=raw, meta=meta, confirm=confirm, timeout=timeout
         )
 
     show(run_connected(config, action), as_json, render_send_report)
@@ -56,6 +62,7 @@ async def signal(
     value: str,
     *,
     raw: bool = False,
+    meta: Sequence[str] = (),
     confirm: bool = False,
     timeout: float = ANSWER_SECONDS,
 ) -> SendReport:
@@ -68,6 +75,7 @@ async def signal(
         channel: the name of the channel.
         value: the value, in JSON.
         raw: send the value without checking it with the class of the workflow.
+        meta: the values of ``--meta``.
         confirm: wait until the engine has applied the signal.
         timeout: how long to wait for that, in seconds.
 
@@ -82,7 +90,7 @@ async def signal(
     if cls is not None:
         data = _encode_value(cls, channel, data)
     target = await connection.get_target(name, workflow_id)
-    sending = connection.client.signal(target, channel, data, confirm=confirm)
+    sending = connection.client.signal(target, channel, data, confirm=confirm, meta=parse_metadata(meta))
     stalled = await wait_for_answer(connection, name, sending, timeout)
     return SendReport("signal", workflow_id, name, confirm and stalled is None, stalled)
 

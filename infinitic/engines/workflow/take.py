@@ -110,7 +110,8 @@ def _create(key: StateKey, message: inputs.Start, now: float) -> InputResult:
         meta=message.meta,
         pending=1,
     )
-    return InputResult(head, (events.MethodStarted(key.id, message.method, message.arguments),))
+    started = events.MethodStarted(key.id, message.method, message.arguments, now, by=message.by)
+    return InputResult(head, (started,))
 
 
 def _take_closed(head: WorkflowHead, message: Input) -> InputResult:
@@ -137,15 +138,14 @@ def _start(head: WorkflowHead, message: inputs.Start, now: float) -> InputResult
 def _call_method(head: WorkflowHead, message: inputs.CallMethod, now: float) -> InputResult:
     waiters = (message.reply_to,) if message.reply_to is not None else ()
     methods = (*head.methods, Method(message.method_id, message.method, waiters))
-    event = events.MethodStarted(message.method_id, message.method, message.arguments)
+    event = events.MethodStarted(message.method_id, message.method, message.arguments, now, message.meta, message.by)
     return stimulate(head, event, deduplication_id=message.method_id, methods=methods)
 
 
 def _signal(head: WorkflowHead, message: inputs.Signal, now: float) -> InputResult:
     confirm = (Confirm(message.reply_to),) if message.reply_to is not None else ()
-    return stimulate(
-        head, events.SignalReceived(message.channel, message.value), *confirm, deduplication_id=message.signal_id
-    )
+    event = events.SignalReceived(message.channel, message.value, now, message.meta, message.by)
+    return stimulate(head, event, *confirm, deduplication_id=message.signal_id)
 
 
 def _cancel(head: WorkflowHead, message: inputs.Cancel, now: float) -> InputResult:

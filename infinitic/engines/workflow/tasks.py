@@ -37,7 +37,7 @@ def task_completed(head: WorkflowHead, message: inputs.TaskCompleted, now: float
     """Settle a task with its result, whichever attempt it comes from."""
     if message.run != head.run:
         return InputResult(head)
-    return _settle(head, message.position, events.TaskResult(message.position, message.value))
+    return _settle(head, message.position, events.TaskResult(message.position, message.value, message.execution))
 
 
 def _find_last_sent(head: WorkflowHead, position: int) -> Retry | None:
@@ -56,7 +56,7 @@ def task_failed(head: WorkflowHead, message: inputs.TaskFailed, now: float) -> I
         waits = last is not None and last.due is not None
         if waits or message.retry_index != (last.retry_index if last else 0):
             return InputResult(head)
-    return _settle(head, message.position, events.TaskError(message.position, message.failure))
+    return _settle(head, message.position, events.TaskError(message.position, message.failure, message.execution))
 
 
 def attempt_failed(head: WorkflowHead, message: inputs.AttemptFailed, now: float) -> InputResult:
@@ -78,7 +78,8 @@ def attempt_failed(head: WorkflowHead, message: inputs.AttemptFailed, now: float
     retry = Retry(position, request, sequence, message.retry_sequence, message.retry_index + 1, due)
     others = tuple(other for other in head.retries if other.position != position)
     send = () if due is not None else (_make_send(retry),)
-    event = events.AttemptError(position, message.failure, message.meta)
+    next_at = now if due is None else due
+    event = events.AttemptError(position, message.failure, message.meta, message.execution, next_at)
     return InputResult(replace(head, retries=(*others, retry)), (event,), send)
 
 

@@ -19,6 +19,7 @@ from infinitic.codec.payloads import Coder
 from infinitic.definitions.service_contract import ServiceImplementation, TaskImplementation
 from infinitic.errors import InfiniticError, PayloadTooLargeError, PayloadUnavailable
 from infinitic.limits import MAX_VALUE_DEPTH, compute_value_limit, describe_too_deep, is_deeper
+from infinitic.messages.attempts import measure
 from infinitic.messages.engine import TaskCompleted
 from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.backoff import retry_while_unavailable
@@ -102,6 +103,7 @@ class Attempts:
     ) -> None:
         self.service = implementation
         self.failures = FailureReports(worker_name, clock, rng, max_payload)
+        self._worker_name = worker_name
         self._make_context = make_context
         self._clock = clock
         self._blocking = blocking
@@ -129,9 +131,10 @@ class Attempts:
         if message.deaths >= MAX_DEATHS:
             died = WorkerDied(f"{message.deaths} processes died while they ran this task")
             return self.failures.make_final(message, died)
+        began_at = self._clock.now()
         task = self.service.tasks.get(message.task)
         if task is None:
-            return self.failures.make_final(message, self._unknown_task(message))
+            return self.failures.make_final(message, self._unknown_task(message), began_at)
         signature = task.signature
         try:
             coded = message.arguments if self._coder is None else await self._decode_arguments(message, self._coder)
@@ -139,7 +142,7 @@ class Attempts:
         except PayloadUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 (codecs are the user's too: reported, not raised)
-            return self.failures.make_final(message, error)
+            return self.failures.make_final(message, error, began_at)
         current = CurrentTask(message, self._make_context)
         try:
             variables = copy_context()
@@ -151,16 +154,16 @@ class Attempts:
             else:
                 value = await self._call(task, variables, args, kwargs)
         except Exception as error:  # noqa: BLE001 (whatever a task raises is its failure)
-            return self.failures.make(message, error, task, current.context.meta)
+            return self.failures.make(message, error, task, current.context.meta, began_at)
         except (SystemExit, KeyboardInterrupt, GeneratorExit):
             raise
         except asyncio.CancelledError as error:
             if is_ending():
                 _cancel(current.context)
                 raise
-            return self.failures.make(message, error, task, current.context.meta)
+            return self.failures.make(message, error, task, current.context.meta, began_at)
         except BaseException as error:  # noqa: BLE001 (those of test frameworks, and groups of any)
-            return self.failures.make(message, error, task, current.context.meta)
+            return self.failures.make(message, error, task, current.context.meta, began_at)
         try:
             data = signature.encode_result(value)
             if self._coder is not None:
@@ -172,9 +175,14 @@ class Attempts:
                     f"The result of {len(data):,} bytes is above the limit of {self._room:,} bytes"
                 )
         except Exception as error:  # noqa: BLE001 (a result that cannot be encoded is a failure)
-            return self.failures.make_final(message, error)
+            return self.failures.make_final(message, error, began_at)
+        now = self._clock.now()
         completed = TaskCompleted(
-            made_at=self._clock.now(), position=message.position, value=Raw(data), run=message.run
+            made_at=now,
+            position=message.position,
+            value=Raw(data),
+            run=message.run,
+            execution=measure(message.made_at, began_at, now, self._worker_name),
         )
         return make_report(message, completed)
 

@@ -21,6 +21,7 @@ from infinitic.definitions.service_contract import TaskImplementation
 from infinitic.errors import InfiniticError, PayloadTooLargeError, TaskFailure, UsageError
 from infinitic.failures import describe, fit
 from infinitic.messages import engine, service
+from infinitic.messages.attempts import Execution, measure
 from infinitic.messages.control import Attempt
 from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.undecodable import make_task_failure
@@ -58,7 +59,12 @@ class FailureReports:
         self._limit = max(max_payload - MARGIN, 2 * MARGIN)
 
     def make(
-        self, message: ExecuteTask, error: BaseException, task: TaskImplementation, meta: dict[str, bytes]
+        self,
+        message: ExecuteTask,
+        error: BaseException,
+        task: TaskImplementation,
+        meta: dict[str, bytes],
+        began_at: float,
     ) -> Outgoing:
         """Make the report of an attempt that has failed.
 
@@ -70,30 +76,35 @@ class FailureReports:
             error: what the task raised.
             task: the task, with its retry policy.
             meta: what the next attempt is to get from this one.
+            began_at: when the attempt began, in seconds since the Unix epoch.
         """
         failure = self._describe(message, error)
+        execution = self._measure(message, began_at, failure)
         if task.retry is None or isinstance(error, KeyboardInterrupt | SystemExit):
-            return self._fail_for_good(message, failure)
+            return self._fail_for_good(message, failure, execution)
         try:
             delay = self._choose_delay(task, message.retry_index, error)
             if delay is None:
-                return self._fail_for_good(message, failure)
+                return self._fail_for_good(message, failure, execution)
             _check_meta(meta)
-            report = self._make_attempt_failed(message, failure, max(0.0, delay), meta)
+            report = self._make_attempt_failed(message, failure, max(0.0, delay), meta, execution)
         except Exception as broken:  # noqa: BLE001 (policies are the user's: whatever they raise fails the task)
             broken.__context__ = error
-            return self._fail_for_good(message, replace(failure, exception=describe(broken)))
+            return self._fail_for_good(message, replace(failure, exception=describe(broken)), execution)
         _log(message, failure, delay)
         return make_report(message, report)
 
-    def make_final(self, message: ExecuteTask, error: BaseException) -> Outgoing:
+    def make_final(self, message: ExecuteTask, error: BaseException, began_at: float | None = None) -> Outgoing:
         """Make the report of a failure that no other attempt can mend (S3).
 
         Args:
             message: what was to be run.
             error: why that is not possible.
+            began_at: when the attempt began, in seconds since the Unix epoch; None: it did not.
         """
-        return self._fail_for_good(message, self._describe(message, error))
+        failure = self._describe(message, error)
+        execution = None if began_at is None else self._measure(message, began_at, failure)
+        return self._fail_for_good(message, failure, execution)
 
     def make_oversized(self, message: ExecuteTask, error: Exception, limit: int) -> Outgoing:
         """Make the report that a task has failed because the broker takes less than before.
@@ -128,11 +139,16 @@ class FailureReports:
             _shorten(message.last_failure, LONGEST_CHAIN - 1),
         )
 
-    def _fail_for_good(self, message: ExecuteTask, failure: TaskFailure) -> Outgoing:
-        _log(message, failure, None)
-        return make_report(message, self._make_task_failed(message, failure))
+    def _measure(self, message: ExecuteTask, began_at: float, failure: TaskFailure) -> Execution:
+        return measure(message.made_at, began_at, failure.at, self._worker_name)
 
-    def _make_task_failed(self, message: ExecuteTask, failure: TaskFailure) -> engine.TaskFailed:
+    def _fail_for_good(self, message: ExecuteTask, failure: TaskFailure, execution: Execution | None) -> Outgoing:
+        _log(message, failure, None)
+        return make_report(message, self._make_task_failed(message, failure, execution))
+
+    def _make_task_failed(
+        self, message: ExecuteTask, failure: TaskFailure, execution: Execution | None = None
+    ) -> engine.TaskFailed:
         return engine.TaskFailed(
             made_at=self._clock.now(),
             position=message.position,
@@ -140,10 +156,16 @@ class FailureReports:
             run=message.run,
             retry_sequence=message.retry_sequence,
             retry_index=message.retry_index,
+            execution=execution,
         )
 
     def _make_attempt_failed(
-        self, message: ExecuteTask, failure: TaskFailure, delay: float, meta: dict[str, bytes]
+        self,
+        message: ExecuteTask,
+        failure: TaskFailure,
+        delay: float,
+        meta: dict[str, bytes],
+        execution: Execution,
     ) -> engine.AttemptFailed:
         """Make the report, with as much of the failure as the next attempt has room for.
 
@@ -168,6 +190,7 @@ class FailureReports:
             retry_sequence=message.retry_sequence,
             retry_index=message.retry_index,
             meta=meta,
+            execution=execution,
         )
 
     def _choose_delay(self, task: TaskImplementation, retry_index: int, error: BaseException) -> float | None:

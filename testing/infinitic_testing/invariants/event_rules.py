@@ -116,8 +116,8 @@ def check_timeout_not_early(
 def check_result_was_sent(
     event: events.TaskResult, history: ObservedHistory, step: WrittenStep, sent: Sent
 ) -> str | None:
-    """A result is one that an executor has reported."""
-    if bytes(event.value) not in sent.results.get(event.position, ()):
+    """A result is one that an executor has reported, with how its attempt went."""
+    if (bytes(event.value), event.execution) not in sent.results.get(event.position, ()):
         return f"nobody has sent this result of task {event.position}: {bytes(event.value)!r:.200}"
     return None
 

@@ -113,7 +113,7 @@ class MessageChecks:
                 sent.starts[message.body] = decoded
                 sent.started = traffic.number if sent.started is None else sent.started
             case engine.TaskCompleted():
-                sent.results.setdefault(decoded.position, []).append(bytes(decoded.value))
+                sent.results.setdefault(decoded.position, []).append((bytes(decoded.value), decoded.execution))
                 sent.reported.add((decoded.position, decoded.run, 0, None))
             case engine.TaskFailed():
                 which = (decoded.retry_sequence, decoded.retry_index)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from infinitic.engines import positions
 from infinitic.engines.effects import ActivateElsewhere, Answer, ArmWake, Confirm, SendTask
 from infinitic.engines.state import Retry, WorkflowHead
@@ -86,10 +88,10 @@ def check_inputs(step: WrittenStep, sent: Sent) -> str | None:
         if found is None:
             return f"nobody has sent an input with the id {deduplication_id!r}"
         match found.message:
-            case engine.Signal(channel=channel, value=value):
-                expected.append(events.SignalReceived(channel, value))
-            case engine.CallMethod(method_id=method_id, method=method, arguments=arguments):
-                expected.append(events.MethodStarted(method_id, method, arguments))
+            case engine.Signal(channel=channel, value=value, meta=meta, by=by):
+                expected.append(events.SignalReceived(channel, value, meta=meta, by=by))
+            case engine.CallMethod(method_id=method_id, method=method, arguments=arguments, meta=meta, by=by):
+                expected.append(events.MethodStarted(method_id, method, arguments, meta=meta, by=by))
             case engine.Cancel():
                 expected.append(events.CancelRequested())
             case _:
@@ -100,16 +102,21 @@ def check_inputs(step: WrittenStep, sent: Sent) -> str | None:
         if not any(_starts(first, step.key.id, start) for start in sent.starts.values()):
             return f"nobody has sent this start: {first}"
     for event, wanted in zip_longest(taken, expected):
-        if event != wanted:
+        if _without_time(event) != wanted:
             return f"the history has {event}, and what was sent is {wanted}"
     return None
+
+
+def _without_time(event: Event | None) -> Event | None:
+    """What was sent does not say when the engine took it."""
+    return replace(event, at=0.0) if isinstance(event, events.SignalReceived | events.MethodStarted) else event
 
 
 _INPUTS = (events.SignalReceived, events.MethodStarted, events.CancelRequested)
 
 
 def _starts(event: Event, workflow_id: str, start: engine.Start) -> bool:
-    return event == events.MethodStarted(workflow_id, start.method, start.arguments)
+    return _without_time(event) == events.MethodStarted(workflow_id, start.method, start.arguments, by=start.by)
 
 
 def check_input_once(step: WrittenStep, sent: Sent) -> str | None:

@@ -11,6 +11,7 @@ import msgspec
 from infinitic import topics
 from infinitic.errors import DecodingError
 from infinitic.messages import client, engine, executor, service
+from infinitic.messages.attempts import Execution
 from infinitic.messages.engine import Input
 from infinitic.messages.executor import Activate
 from infinitic.messages.service import ExecuteTask
@@ -89,7 +90,7 @@ class Sent(msgspec.Struct, eq=False):
         starts: the different starts, by body.
         started: the number of the first start.
         inputs: signals, calls and commands by deduplication id.
-        results: the values that were reported for a task, by position.
+        results: the values that were reported for a task, with how the attempt went, by position.
         failures: the attempts that were reported as the last ones: position, retry sequence, retry
             index.
         delays: the delays that were reported with a failed attempt, by the same.
@@ -105,7 +106,7 @@ class Sent(msgspec.Struct, eq=False):
     starts: dict[bytes, engine.Start] = {}
     started: int | None = None
     inputs: dict[str, SentInput] = {}
-    results: dict[int, list[bytes]] = {}
+    results: dict[int, list[tuple[bytes, Execution | None]]] = {}
     failures: dict[int, set[tuple[int, int | None]]] = {}
     delays: dict[tuple[int, int, int], list[float]] = {}
     garbled: set[int] = set()

@@ -29,6 +29,7 @@ MODULES = (
     "stalls",
     "programs",
     "examples",
+    "told",
 )
 """The modules of this package that have scenarios."""
 
