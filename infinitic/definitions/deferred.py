@@ -169,7 +169,7 @@ class Deferred(asyncio.Future[T], Waitable[T]):
     def cancel(self, msg: object = BY_USER) -> bool:
         """Cancel the task or timer behind it. Awaiting it raises `TaskCanceledError` from then on.
 
-        A task that runs already is not stopped: its result is ignored.
+        A task is stopped wherever it runs or waits.
 
         Returns:
             False if it was settled already.

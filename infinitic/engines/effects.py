@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from infinitic.engines.state import OpenBlock
 from infinitic.messages.client import ReplyTo, WorkflowInfo
 
 
@@ -81,7 +82,20 @@ class Refuse(_Effect, frozen=True, tag="refuse"):
     reply_to: ReplyTo
 
 
-Effect = SendTask | Answer | Confirm | ArmWake | ActivateElsewhere | Refuse
+class CancelSent(_Effect, frozen=True, tag="cancel"):
+    """Have what was sent for these positions stopped: they are closed, and wait for no result.
+
+    Attributes:
+        blocks: the positions, with the segments that hold their requests.
+        repeated: those of them that an operator asked for again: position and retry sequence. It is
+            0 for all others.
+    """
+
+    blocks: tuple[OpenBlock, ...]
+    repeated: tuple[tuple[int, int], ...] = ()
+
+
+Effect = SendTask | Answer | Confirm | ArmWake | ActivateElsewhere | Refuse | CancelSent
 
 
 class Tell(msgspec.Struct, frozen=True):

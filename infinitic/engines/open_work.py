@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from infinitic import ids
-from infinitic.engines.state import OpenBlock, WorkflowHead
+from infinitic.engines import positions
+from infinitic.engines.state import WorkflowHead
 from infinitic.errors import TaskFailure
 from infinitic.messages.commands import ScheduleTask
 from infinitic.messages.events import AttemptError, Event
@@ -41,7 +42,7 @@ class OpenTask(msgspec.Struct, frozen=True, omit_defaults=True):
 def list_open_positions(head: WorkflowHead) -> Iterator[tuple[int, int]]:
     """List the open positions, each with the sequence of the segment that holds its request."""
     for block in head.open:
-        for position in _list_positions(block):
+        for position in positions.list_positions(block):
             yield position, block.sequence
 
 
@@ -98,10 +99,3 @@ def list_open_tasks(head: WorkflowHead, segments: Iterable[Sequence[Event]], lim
 
 def _list_first(head: WorkflowHead, limit: int) -> list[tuple[int, int]]:
     return [each for each, _ in zip(list_open_positions(head), range(limit), strict=False)]
-
-
-def _list_positions(block: OpenBlock) -> Iterator[int]:
-    for index, byte in enumerate(block.bits):
-        for bit in range(8):
-            if byte >> bit & 1:
-                yield block.first + 8 * index + bit

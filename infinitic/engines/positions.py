@@ -5,6 +5,8 @@ They are kept as bits, in one block for each activation that still has open task
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from infinitic.engines.state import OpenBlock
 
 Blocks = tuple[OpenBlock, ...]
@@ -63,6 +65,14 @@ def close(blocks: Blocks, position: int) -> Blocks | None:
             )
         return blocks[:index] + blocks[index + 1 :]
     return None
+
+
+def list_positions(block: OpenBlock) -> Iterator[int]:
+    """List the open positions of a block, in ascending order."""
+    for index, byte in enumerate(block.bits):
+        for bit in range(8):
+            if byte >> bit & 1:
+                yield block.first + 8 * index + bit
 
 
 def count(blocks: Blocks) -> int:

@@ -127,6 +127,8 @@ class WorkflowHead(_Part, frozen=True):
         skip: how many stimuli the code has seen already, counted from segment `deciding` (from
             `pending` if `deciding` is 0).
         failures: exceptions of background tasks that nobody has awaited, one line each.
+        cleanup: once the instance is cancelled, the first position that its code asked for after
+            that. -1: a decision of before is still to come.
     """
 
     schema: int
@@ -157,6 +159,7 @@ class WorkflowHead(_Part, frozen=True):
     epoch: int = 0
     skip: int = 0
     failures: tuple[str, ...] = ()
+    cleanup: int = 0
 
     @property
     def closed(self) -> bool:

@@ -1,16 +1,17 @@
-"""Between the executors of one service: which of them has an attempt in hand.
+"""To all executors of one service: who has an attempt in hand, and which tasks are cancelled.
 
 The topic stores nothing, because an executor that is not subscribed has no attempts in hand. A
 duplicate only repeats what is still true.
 
-On the wire: a attempts · d attempts that are done. An attempt is (workflow id, position, run, retry
-sequence, retry index).
+On the wire: a attempts · d attempts that are done · w workflow id · u run · p cancelled tasks. An
+attempt is (workflow id, position, run, retry sequence, retry index).
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from infinitic.bounds import Name, Whole
 from infinitic.messages.decoding import make_decoder
 
 Attempt = tuple[str, int, int, int, int]
@@ -40,7 +41,25 @@ class Alive(msgspec.Struct, frozen=True, omit_defaults=True, tag="alive", tag_fi
     done: tuple[Attempt, ...] = msgspec.field(name="d", default=())
 
 
-Control = Ping | Alive
+class CancelTasks(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="cancel", tag_field="t"):
+    """Stop these tasks of one instance: nobody waits for them any more. State engines send it.
+
+    An executor remembers it for some minutes, since it may overtake the message of an attempt.
+    Nobody else has to: an attempt that runs all the same is reported to a closed position.
+
+    Attributes:
+        workflow_id: the instance.
+        run: which run of it.
+        tasks: position and retry sequence of each. An attempt with a higher retry sequence was
+            asked for later, and is not meant.
+    """
+
+    workflow_id: Name = msgspec.field(name="w")
+    run: Whole = msgspec.field(name="u", default=0)
+    tasks: tuple[tuple[Whole, Whole], ...] = msgspec.field(name="p")
+
+
+Control = Ping | Alive | CancelTasks
 
 encode = msgspec.json.Encoder().encode
 decode = make_decoder(msgspec.json.Decoder(Control), "control message")

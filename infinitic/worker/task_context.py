@@ -43,7 +43,8 @@ class TaskContext(msgspec.Struct, eq=False):
         retry_sequence: how often an operator asked to run the task again.
         last_failure: the failure of the attempt before; None for the first attempt.
         client: a client on the broker of the worker.
-        is_cancelled: whether this attempt should stop: its timeout is over, or the worker must go.
+        is_cancelled: whether this attempt should stop: its timeout is over, nobody waits for the
+            task any more, or the worker must go.
     """
 
     task_id: str

@@ -188,6 +188,7 @@ CONTROLS: list[control.Control] = [
     control.Ping((("w", 0, 1, 2, 3), ("x", 4, 0, 0, 0))),
     control.Alive((("w", 0, 1, 2, 3),), (("x", 4, 0, 0, 0),)),
     control.Alive(done=(("x", 4, 0, 0, 0),)),
+    control.CancelTasks(workflow_id="w", run=1, tasks=((0, 0), (4, 2))),
 ]
 ACTIVATIONS = [
     executor.Activate(
@@ -204,6 +205,7 @@ EFFECTS: list[effects.Effect] = [
     effects.ArmWake(60.5),
     effects.ActivateElsewhere(2, 1),
     effects.Refuse(TO),
+    effects.CancelSent((state.OpenBlock(1, 0, b"\x05"),), ((2, 1),)),
 ]
 HEAD = state.WorkflowHead(
     schema=state.SCHEMA,
@@ -240,6 +242,7 @@ HEADS = [
         parked=True,
         closed_at=9.0,
     ),
+    replace(HEAD, cleanup=2),
 ]
 KEY = StateKey("Trip", "w")
 CHANGE = Change(KEY, None, 7, state.encode(HEAD), 1.0, Segment(3, events.encode(EVENTS), effects.encode(AT, EFFECTS)))

@@ -9,7 +9,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from infinitic.engines import state
-from infinitic.engines.effects import Answer, ArmWake, Effect, SendTask
+from infinitic.engines.effects import Answer, ArmWake, CancelSent, Effect, SendTask
 from infinitic.engines.positions import count, open_block
 from infinitic.engines.state import Method, Retry, Timer, WorkflowHead
 from infinitic.engines.workflow import Transition, begin, begin_elsewhere, conclude, decide, is_runnable, stall
@@ -102,7 +102,7 @@ def test_cancelling_a_position_leaves_nothing_of_it_behind() -> None:
     before = replace(RUNNING, retries=(Retry(1, 1, 1, 0, 1, NOW + 5.0),))
     cancelled = [CancelPosition(each) for each in (1, 2, 3, 4)]
     head, outbox = decided(before, task(4), *cancelled, task(5, NOW + 1.0), CancelPosition(5))
-    assert outbox == []
+    assert outbox == [CancelSent((open_block(1, [3]),))], "with nobody are 1, which waits, and 4"
     assert count(head.open) == 1
     assert (head.timers, head.retries, head.position) == ((), (), 6)
     assert decided(head, CancelPosition(1))[0].open == head.open, "a second time it is nothing"
@@ -232,6 +232,18 @@ def test_what_cleanup_code_asks_for_is_sent_though_a_cancelled_instance_closes_w
     transition = concluded(RUNNING, ended, (), [SendTask(5, 6)])
     assert transition.head.closed
     assert transition.outbox == [SendTask(5, 6)]
+
+
+def test_a_cancelled_instance_stops_what_it_leaves_open_when_it_closes() -> None:
+    """S6: but not what its clean-up has asked for, and what waits for its retry."""
+    opened = (open_block(1, [0, 1, 3]), open_block(2, [4, 6]))
+    waits = Retry(1, 1, 1, 0, 1, NOW + 5.0)
+    again = Retry(0, 1, 1, 2, 1, None)
+    canceling = replace(RUNNING, canceling=True, cleanup=6, open=opened, retries=(waits, again), position=7)
+    assert decided(canceling)[1] == [], "a method runs"
+    _, outbox = decided(canceling, task(7), CancelMethod("t1"))
+    stopped = CancelSent((open_block(1, [0, 3]), open_block(2, [4])), ((0, 2),))
+    assert outbox == [Answer(ReplyTo("other", "1"), "t1", 2), stopped, SendTask(7, 2)]
 
 
 def test_what_was_left_to_the_next_activation_has_a_wake_that_brings_it_about() -> None:

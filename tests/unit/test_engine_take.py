@@ -156,6 +156,10 @@ def test_signals_calls_and_cancel_are_stimuli() -> None:
     cancelled = taken(called.head, CANCEL)
     assert cancelled.events == (events.CancelRequested(),)
     assert changed(cancelled).canceling
+    assert changed(cancelled).cleanup == RUNNING.position
+    again = taken(cancelled.head, replace(CANCEL, request_id="c2"))
+    assert (again.events, again.outbox, again.deduplication_id) == ((), (Confirm(ME),), "c2"), "S35: it is told once"
+    assert changed(taken(DECIDING, CANCEL)).cleanup == -1
 
 
 def test_describe_changes_nothing() -> None:

@@ -8,8 +8,10 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from infinitic.engines import positions
-from infinitic.engines.effects import Answer, Effect, SendTask
+from infinitic.engines.effects import Answer, CancelSent, Effect, SendTask
 from infinitic.engines.state import Method, Timer, WorkflowHead
+from infinitic.engines.workflow.cancel import cancel_positions, cancel_rest
+from infinitic.engines.workflow.transition import has_returned
 from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON
 from infinitic.messages.commands import (
@@ -132,6 +134,14 @@ def decide(
             outbox += _end(remaining_methods, end, sequence)
         methods = tuple(remaining_methods)
     blocks, open_timers, retries = head.open, head.timers, head.retries
+    stopped: CancelSent | None = None
+    if head.canceling and blocks and not pending and has_returned(methods):
+        # The instance closes, and waits for none of this.
+        stopped = cancel_rest(head, cancelled)
+    elif cancelled and blocks:
+        stopped = cancel_positions(head, set(cancelled))
+    if stopped is not None:
+        outbox.append(stopped)
     if timers:
         open_timers = (*open_timers, *timers)
     if cancelled:
@@ -161,6 +171,7 @@ def decide(
         sequence=sequence,
         retention=retention,
         skip=skip,
+        cleanup=head.cleanup if head.cleanup >= 0 else position,
     )
     return decided, outbox
 

@@ -16,6 +16,7 @@ from infinitic.engines.effects import (
     ActivateElsewhere,
     Answer,
     ArmWake,
+    CancelSent,
     Confirm,
     Effect,
     Refuse,
@@ -23,6 +24,7 @@ from infinitic.engines.effects import (
     Tell,
 )
 from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow.cancel import render_cancel
 from infinitic.errors import ExceptionDetail, PayloadTooLargeError, TaskFailure
 from infinitic.failures import SMALLEST, fit
 from infinitic.limits import CARRIED, MARGIN
@@ -58,6 +60,8 @@ def find_referenced_segments(effects: Iterable[Effect], until: int) -> set[int]:
             case Answer():
                 if effect.ended <= until:
                     sequences.add(effect.ended)
+            case CancelSent():
+                sequences |= {block.sequence for block in effect.blocks if block.sequence <= until}
             case ArmWake() | Confirm() | Refuse() | ActivateElsewhere():
                 pass
             case _:
@@ -107,6 +111,8 @@ def render(
                 outgoing.append(Outgoing(topics.workflow_engine(head.name), message))
             case ActivateElsewhere():
                 outgoing.append(_render_activation(effect, head, segments, longest))
+            case CancelSent():
+                outgoing += render_cancel(effect, head, segments)
             case _:
                 assert_never(effect)
     return outgoing

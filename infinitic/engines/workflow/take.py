@@ -150,7 +150,18 @@ def _signal(head: WorkflowHead, message: inputs.Signal, now: float) -> InputResu
 
 def _cancel(head: WorkflowHead, message: inputs.Cancel, now: float) -> InputResult:
     confirm = (Confirm(message.reply_to),) if message.reply_to is not None else ()
-    return stimulate(head, events.CancelRequested(), *confirm, deduplication_id=message.request_id, canceling=True)
+    if head.canceling:
+        # It is told once: a second time would interrupt its clean-up.
+        return InputResult(replace(head), outbox=confirm, deduplication_id=message.request_id)
+    cleanup = -1 if head.deciding else head.position
+    return stimulate(
+        head,
+        events.CancelRequested(),
+        *confirm,
+        deduplication_id=message.request_id,
+        canceling=True,
+        cleanup=cleanup,
+    )
 
 
 def _wait(head: WorkflowHead, message: inputs.Wait, now: float) -> InputResult:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from infinitic.engines import positions
 from infinitic.engines.effects import Effect, Postpone, SendTask
 from infinitic.engines.state import Retry, WorkflowHead
+from infinitic.engines.workflow.cancel import cancel_positions
 from infinitic.engines.workflow.input_result import InputResult
 from infinitic.messages import engine as inputs, events
 from infinitic.messages.events import Event
@@ -122,6 +123,8 @@ def wake(head: WorkflowHead, message: inputs.Wake, now: float, headers: Mapping[
             timed_out.add(timer.position)
             happened.append(events.TaskTimeout(timer.position))
     retries, sends = list[Retry](), list[Effect]()
+    if timed_out and (stopped := cancel_positions(head, timed_out)) is not None:
+        sends.append(stopped)
     for retry in head.retries:
         if retry.position in timed_out:
             continue

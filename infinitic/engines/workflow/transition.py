@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from infinitic.engines import positions
 from infinitic.engines.effects import ArmWake, Effect, SendTask
-from infinitic.engines.state import WorkflowHead
+from infinitic.engines.state import Method, WorkflowHead
 from infinitic.engines.workflow.describe import find_next_due
 from infinitic.messages.events import Event
 from infinitic.messages.outcomes import WorkflowStatus
@@ -132,7 +132,12 @@ def _prune(head: WorkflowHead, outbox: Sequence[Effect]) -> Sequence[Effect]:
 def _has_ended(head: WorkflowHead) -> bool:
     if head.pending or head.deciding or (head.open and not head.canceling):
         return False
-    for method in head.methods:  # noqa: SIM110 (a generator takes ten times as long)
+    return has_returned(head.methods)
+
+
+def has_returned(methods: Sequence[Method]) -> bool:
+    """Whether none of these methods runs."""
+    for method in methods:  # noqa: SIM110 (a generator takes ten times as long)
         if method.status is WorkflowStatus.RUNNING:
             return False
     return True

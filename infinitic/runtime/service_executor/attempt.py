@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import logging
 import random
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -28,8 +27,6 @@ from infinitic.runtime.service_executor.current_task import CurrentTask, Running
 from infinitic.runtime.service_executor.deaths import MAX_DEATHS
 from infinitic.runtime.service_executor.failing import FailureReports, make_report
 from infinitic.transport import Outgoing
-
-_logger = logging.getLogger("infinitic.executor")
 
 CODEC_PATIENCE = 30.0
 """Seconds that an attempt waits for the payload codec, before it is put off for others to try."""
@@ -110,7 +107,12 @@ class Attempts:
         self._room = compute_value_limit(max_payload)
         self._coder = coder
 
-    async def run(self, message: ExecuteTask, is_ending: Callable[[], bool]) -> Outgoing:
+    async def run(
+        self,
+        message: ExecuteTask,
+        is_ending: Callable[[], bool],
+        begin: Callable[[CurrentTask], object] | None = None,
+    ) -> Outgoing:
         """Run one attempt.
 
         If this is cancelled, the attempt is cancelled. That is a failure like any other, except if
@@ -119,6 +121,7 @@ class Attempts:
         Args:
             message: what is to be run.
             is_ending: says whether a cancellation comes from the end of the executor.
+            begin: called when the code of the task begins, with what tells it to stop.
 
         Returns:
             The report for the workflow.
@@ -144,6 +147,8 @@ class Attempts:
         except Exception as error:  # noqa: BLE001 (codecs are the user's too: reported, not raised)
             return self.failures.make_final(message, error, began_at)
         current = CurrentTask(message, self._make_context)
+        if begin is not None:
+            begin(current)
         try:
             variables = copy_context()
             variables.run(current_task.set, current)
@@ -152,14 +157,14 @@ class Attempts:
             elif signature.is_coroutine:
                 value = await _run_in(variables, task.function(*args, **kwargs))
             else:
-                value = await self._call(task, variables, args, kwargs)
+                value = await self._call(task, current, variables, args, kwargs)
         except Exception as error:  # noqa: BLE001 (whatever a task raises is its failure)
             return self.failures.make(message, error, task, current.context.meta, began_at)
         except (SystemExit, KeyboardInterrupt, GeneratorExit):
             raise
         except asyncio.CancelledError as error:
             if is_ending():
-                _cancel(current.context)
+                current.cancel()
                 raise
             return self.failures.make(message, error, task, current.context.meta, began_at)
         except BaseException as error:  # noqa: BLE001 (those of test frameworks, and groups of any)
@@ -219,8 +224,8 @@ class Attempts:
         scope = asyncio.timeout(seconds)
         try:
             async with scope:
-                with _on_cancel(lambda: _cancel(current.context)):
-                    return await self._call(task, variables, args, kwargs)
+                with _on_cancel(current.cancel):
+                    return await self._call(task, current, variables, args, kwargs)
         except TimeoutError:
             # It may be one that the task itself raised.
             if not scope.expired():
@@ -228,23 +233,25 @@ class Attempts:
             raise AttemptTimedOut(f"The attempt took longer than {seconds:g} s") from None
 
     async def _call(
-        self, task: TaskImplementation, variables: Context, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        task: TaskImplementation,
+        current: CurrentTask,
+        variables: Context,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:
         if task.signature.is_coroutine:
             return await _run_in(variables, task.function(*args, **kwargs))
+        current.is_blocking = True
         value = await self._blocking(lambda: variables.run(task.function, *args, **kwargs))
+        current.is_blocking = False
         if inspect.iscoroutine(value):
+            if current.is_cancelled:
+                value.close()
+                raise asyncio.CancelledError
             # A `def` task that returns what an `async def` function gave.
             return await _run_in(variables, value)
         return value
-
-
-def _cancel(context: RunningTask) -> None:
-    """Tell an attempt to stop, whatever its callbacks raise."""
-    try:
-        context.cancel()
-    except Exception:
-        _logger.exception("Task %s.%s: on_cancel raised", context.service_name, context.task_name)
 
 
 @contextlib.contextmanager

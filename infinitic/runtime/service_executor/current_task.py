@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from threading import Lock
 from typing import Protocol
 
 from infinitic.messages.service import ExecuteTask
+
+_logger = logging.getLogger("infinitic.executor")
 
 _making = Lock()
 
@@ -34,14 +37,20 @@ class CurrentTask:
     Args:
         message: what is run.
         make_context: makes the context.
+
+    Attributes:
+        is_cancelled: whether it was told to stop.
+        is_blocking: whether its code runs in a thread now, which cannot be stopped from outside.
     """
 
-    __slots__ = ("_context", "_make_context", "_message")
+    __slots__ = ("_context", "_make_context", "_message", "is_blocking", "is_cancelled")
 
     def __init__(self, message: ExecuteTask, make_context: Callable[[ExecuteTask], RunningTask]) -> None:
         self._message = message
         self._make_context = make_context
         self._context: RunningTask | None = None
+        self.is_blocking = False
+        self.is_cancelled = False
 
     @property
     def context(self) -> RunningTask:
@@ -51,6 +60,15 @@ class CurrentTask:
             if self._context is None:
                 self._context = self._make_context(self._message)
             return self._context
+
+    def cancel(self) -> None:
+        """Tell the attempt to stop, whatever its callbacks raise."""
+        self.is_cancelled = True
+        context = self.context
+        try:
+            context.cancel()
+        except Exception:
+            _logger.exception("Task %s.%s: on_cancel raised", context.service_name, context.task_name)
 
 
 current_task: ContextVar[CurrentTask] = ContextVar("infinitic_task")

@@ -6,6 +6,7 @@
 4. `HandBack` ends the executor: what has not begun goes to other workers.
 
 `Doubts` stands beside the first step: a message that came before is looked into before it runs.
+`Cancelling` stops what nobody waits for any more, wherever it is.
 All of them share `TasksInHand`.
 """
 
@@ -19,6 +20,7 @@ from infinitic.clock import Clock
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor.attempt import Attempts
 from infinitic.runtime.service_executor.blocking import Threads
+from infinitic.runtime.service_executor.cancelling import Cancelling
 from infinitic.runtime.service_executor.deaths import Trials
 from infinitic.runtime.service_executor.doubts import Doubts
 from infinitic.runtime.service_executor.ending import HandBack
@@ -81,7 +83,8 @@ class ServiceExecutor:
             durability=durability,
             leave=None if leave is None else self._leave_worker,
         )
-        self._inquiry = Inquiry(self.name, publisher, in_hand.find_known)
+        cancelling = Cancelling(in_hand, trials, resender)
+        self._inquiry = Inquiry(self.name, publisher, in_hand.find_known, cancelling.cancel)
         self._doubts = Doubts(in_hand, self._inquiry, trials, self._runner, resender, clock, durability)
         self._intake = TaskIntake(
             subscription,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from infinitic.clock import Clock
-from infinitic.messages.control import Attempt
+from infinitic.messages.control import Attempt, CancelTasks
 from infinitic.runtime.service_executor.deaths import Trials
 from infinitic.runtime.service_executor.work import Outbound, Work
 from infinitic.runtime.wakeup import wake
@@ -21,10 +21,18 @@ REMEMBERED_ATTEMPTS = 10_000
 """How many attempts an executor remembers, of each kind."""
 
 
-class Remembered:
-    """What an executor knows of attempts that it has not in hand any more.
+CANCELLED_SECONDS = 600.0
+"""For how long an executor remembers that a task is cancelled."""
 
-    It knows the last 10,000 that were reported, and the last 10,000 that were put off.
+CANCELLED_TASKS = 100_000
+"""How many cancelled tasks it remembers at most: those that were cancelled last."""
+
+
+class Remembered:
+    """What an executor knows of attempts that it has not in hand any more, or not yet.
+
+    It knows the last 10,000 that were reported, the last 10,000 that were put off, and the tasks
+    that were cancelled in the last ten minutes.
 
     Args:
         clock: the time of day.
@@ -34,6 +42,8 @@ class Remembered:
         self._clock = clock
         self._done: OrderedDict[Attempt, None] = OrderedDict()
         self._put_off: OrderedDict[Attempt, float] = OrderedDict()
+        # By instance, position and run: the retry sequence, and until when it is remembered.
+        self._cancelled: OrderedDict[tuple[str, int, int], tuple[int, float]] = OrderedDict()
 
     def add_done(self, attempts: Iterable[Attempt]) -> None:
         """Remember attempts whose reports are published."""
@@ -54,9 +64,32 @@ class Remembered:
         if len(self._put_off) > REMEMBERED_ATTEMPTS:
             self._put_off.popitem(last=False)
 
+    def add_cancelled(self, message: CancelTasks) -> Callable[[Attempt], bool]:
+        """Remember that tasks are cancelled. An attempt of them may still be on its way.
+
+        Returns:
+            What tells whether the task of an attempt is cancelled.
+        """
+        now, cancelled = self._clock.now(), self._cancelled
+        for position, sequence in message.tasks:
+            task = (message.workflow_id, position, message.run)
+            cancelled.pop(task, None)
+            cancelled[task] = sequence, now + CANCELLED_SECONDS
+        while cancelled and (len(cancelled) > CANCELLED_TASKS or next(iter(cancelled.values()))[1] < now):
+            cancelled.popitem(last=False)
+        return self._is_cancelled
+
     def is_done(self, attempt: Attempt) -> bool:
-        """True if the report of this attempt is published."""
-        return attempt in self._done
+        """True if nothing is left to do for this attempt.
+
+        Its report is published, or its task is cancelled.
+        """
+        return attempt in self._done or (bool(self._cancelled) and self._is_cancelled(attempt))
+
+    def _is_cancelled(self, attempt: Attempt) -> bool:
+        workflow_id, position, run, sequence, _ = attempt
+        found = self._cancelled.get((workflow_id, position, run))
+        return found is not None and sequence <= found[0] and self._clock.now() < found[1]
 
     def is_put_off(self, attempt: Attempt) -> bool:
         """True if this attempt will run, but not yet.
@@ -114,7 +147,8 @@ class TasksInHand:
         """Tell which attempts this executor knows, for the answer to another one (see `Inquiry`).
 
         Returns:
-            True for an attempt whose report is published, False for one that is in hand or put off.
+            True for an attempt for which nothing is left to do, False for one that is in hand or
+            put off.
         """
         remembered = self.remembered
         return {

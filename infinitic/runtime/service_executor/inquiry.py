@@ -1,7 +1,8 @@
 """How the executors of a service ask one another which attempts they have in hand.
 
 Questions and answers go through a topic that every executor of the service reads. An executor that
-does not answer within a second has nothing in hand, or is dead.
+does not answer within a second has nothing in hand, or is dead. The topic also brings word of
+cancelled tasks, from state engines.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import partial
 from infinitic import topics
 from infinitic.errors import TransportError
 from infinitic.messages import control
-from infinitic.messages.control import Alive, Attempt, Ping
+from infinitic.messages.control import Alive, Attempt, CancelTasks, Ping
 from infinitic.runtime.backoff import Losses, compute_delay, retry_while_refused, retry_while_unavailable
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.wakeup import wake
@@ -39,16 +40,22 @@ class Inquiry:
     Args:
         service: the name of the service.
         publisher: publishes questions and answers.
-        find_known: gives those of some attempts that this executor knows: True for one whose report
-            it has published, False for one that it has in hand.
+        find_known: gives those of some attempts that this executor knows: True for one for which
+            nothing is left to do, False for one that it has in hand.
+        cancel: called with each message about cancelled tasks.
     """
 
     def __init__(
-        self, service: str, publisher: Publisher, find_known: Callable[[Iterable[Attempt]], dict[Attempt, bool]]
+        self,
+        service: str,
+        publisher: Publisher,
+        find_known: Callable[[Iterable[Attempt]], dict[Attempt, bool]],
+        cancel: Callable[[CancelTasks], object],
     ) -> None:
         self._topic = topics.service_control(service)
         self._publisher = publisher
         self._find_known = find_known
+        self._cancel = cancel
         self._consumer: Consumer | None = None
         self._closed = False
         self._heard: dict[Attempt, bool] = {}
@@ -123,14 +130,17 @@ class Inquiry:
             asked = dict[Attempt, None]()
             for delivery in deliveries:
                 try:
-                    message = control.decode(delivery.message.body)
+                    message: control.Control = control.decode(delivery.message.body)
                 except Exception as error:  # noqa: BLE001 (bytes from anywhere; a newer release may ask other things)
                     _logger.debug("%s: a message is passed over: %s", self._topic.name, error)
                     continue
-                if isinstance(message, Ping):
-                    asked |= dict.fromkeys(message.attempts)
-                else:
-                    self._hear(message)
+                match message:
+                    case Ping():
+                        asked |= dict.fromkeys(message.attempts)
+                    case Alive():
+                        self._hear(message)
+                    case CancelTasks():
+                        self._cancel(message)
             if known := list(self._find_known(asked).items()):
                 await self._send(*(_make_answer(known[start : start + PAGE]) for start in range(0, len(known), PAGE)))
 

@@ -73,6 +73,10 @@ class Resender:
         if deliveries:
             await asyncio.shield(self._begin(self._subscription.ack_if_held(deliveries), 0))
 
+    def ack_soon(self, deliveries: list[Delivery]) -> None:
+        """Acknowledge deliveries, without waiting for it."""
+        self._begin(self._subscription.ack_if_held(deliveries), 0)
+
     def give_up_soon(self, delivery: Delivery, why: UndecodableMessage) -> None:
         """Send a delivery that cannot be decoded to the dead letters, and tell its workflow.
 

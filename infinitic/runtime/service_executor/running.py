@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from infinitic.errors import PayloadUnavailable
 from infinitic.runtime.service_executor.attempt import Attempts
+from infinitic.runtime.service_executor.current_task import CurrentTask
 from infinitic.runtime.service_executor.deaths import Trials
 from infinitic.runtime.service_executor.in_hand import TasksInHand
 from infinitic.runtime.service_executor.pool import AttemptPool
@@ -73,15 +74,24 @@ class TaskRunner:
             in_hand.waiting.append(work)
 
     async def _run(self, work: Work) -> None:
+        work.member = asyncio.current_task()
+
+        def begin(current: CurrentTask) -> None:
+            work.current = current
+
         try:
             if work.on_trial and self._durability:
                 # If the broker died sooner, the message of this suspect would come again beside
                 # its marked copy, and both would run.
                 await asyncio.sleep(self._durability)
-            report = await self._attempts.run(work.message, self.pool.is_ending)
+            report = await self._attempts.run(work.message, self.pool.is_ending, begin)
         except asyncio.CancelledError:
+            if work.is_cancelled:
+                self._drop(work)
+                if not self.pool.is_ending():
+                    return
             # If the pool goes on, this attempt stays in hand, and the pool runs it again.
-            if self.pool.is_ending():
+            elif self.pool.is_ending():
                 # The grace period is over. This process outlives the task, so no death counts.
                 self._hand_back(work, asked=0, deaths=0)
             raise
@@ -96,11 +106,20 @@ class TaskRunner:
             self._hand_back(work, asked=0, deaths=work.message.deaths + 1)
             self._leave(leaving)
         else:
-            self._reports.add(work, report)
+            if work.is_cancelled:
+                self._drop(work)
+            else:
+                self._reports.add(work, report)
         finally:
+            work.member = work.current = None
             if work.on_trial:
                 self._trials.end(work)
             self._in_hand.notify()
+
+    def _drop(self, work: Work) -> None:
+        """Forget an attempt that was cancelled, and has ended. Nobody waits for its report."""
+        del self._in_hand.works[work.attempt]
+        self._resender.ack_soon(work.deliveries)
 
     def _hand_back(self, work: Work, **changes: int) -> None:
         del self._in_hand.works[work.attempt]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from infinitic.messages import service
 from infinitic.messages.control import Attempt
 from infinitic.messages.service import ExecuteTask
+from infinitic.runtime.service_executor.current_task import CurrentTask
 from infinitic.transport import Delivery, Message, Outgoing
 
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -38,6 +40,9 @@ class Work(msgspec.Struct, eq=False):
         report: what came of the attempt, once it has run.
         report_bytes: bytes of the report.
         on_trial: True while this is the one suspect that runs in this process (see `Trials`).
+        member: the asyncio task in which it runs; None while it waits.
+        current: tells its code to stop; None while that has not begun.
+        is_cancelled: True once it was told to stop, because nobody waits for it any more.
     """
 
     message: ExecuteTask
@@ -47,6 +52,9 @@ class Work(msgspec.Struct, eq=False):
     report: Outgoing | None = None
     report_bytes: int = 0
     on_trial: bool = False
+    member: asyncio.Task[object] | None = None
+    current: CurrentTask | None = None
+    is_cancelled: bool = False
 
     def make_copy(self, deliver_at: float | None = None, **changes: Any) -> Outbound:
         """Make a message that asks for the same attempt.

@@ -25,7 +25,7 @@ from infinitic.runtime.history import read_segments
 from infinitic.runtime.lanes import BATCH_BYTES
 from infinitic.runtime.state_engine.activation import activate, activate_elsewhere, stall_draft
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
-from infinitic.runtime.state_engine.closing import DecidedStep, Sizes, close, find_missing
+from infinitic.runtime.state_engine.closing import DecidedStep, Sizes, close, find_missing, looks_back
 from infinitic.runtime.state_engine.inputs import Draft, put_start_first, take_inputs
 from infinitic.runtime.state_engine.instances import Instances
 from infinitic.runtime.state_engine.receiving import ReceivedStep
@@ -143,7 +143,7 @@ class Deciding:
                                 draft = await self._revive_and_activate(instance, draft, spec, now, limits, full.fits)
                         activated = draft.fault is None
                 segments = _NO_SEGMENTS
-                if inputs.looks_back:
+                if inputs.looks_back or looks_back(draft):
                     missing = find_missing(instance.head, inputs, draft)
                     if missing:
                         segments = await read_segments(instance.key, missing, self._states)

@@ -192,14 +192,16 @@ def check_wake_kept(asked: engine.Wake, instance: ObservedInstance | None, copie
 
 
 def check_attempt_kept(attempt: tuple[int, int, int, int], copies: Copies, sent: Sent) -> str | None:
-    """The report of an attempt is published, or another copy of it is left.
+    """The report of an attempt is published, its task is cancelled, or another copy of it is left.
 
     Args:
         attempt: position, run, retry sequence, retry index.
         copies: those of the message of this attempt.
         sent: all that was published for the instance.
     """
-    position, run, _, index = attempt
+    position, run, sequence, index = attempt
+    if sent.cancelled.get((position, run), -1) >= sequence:
+        return None
     if copies.left > 0 or attempt in sent.reported or (position, run, 0, None) in sent.reported:
         return None
     return f"attempt {index} of task {position} is acknowledged, its report is not published, and no copy is left"

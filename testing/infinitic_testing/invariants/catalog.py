@@ -27,6 +27,7 @@ SAFETY: Mapping[str, str] = MappingProxyType(
         "nothing-left-open": "nothing of a closed instance is open",
         "wake-armed": "while a timer or retry is open, a wake is armed that is not later than it",
         "no-late-task": "a task that has ended is not sent again",
+        "cancel-told": "what a step closes without a result is stopped wherever it runs, and nothing else is",
         "outbox-bounded": "each message of an outbox has a reason in its step",
         "outbox-drained": "the outbox of a step is published before the next step is written",
         "mark-true": "an outbox is marked as published only if it was",
@@ -41,7 +42,7 @@ SAFETY: Mapping[str, str] = MappingProxyType(
         # At each acknowledgement.
         "ack-after-commit": "an input is acknowledged only after what it does is in the storage",
         "ack-after-publish": "an input is acknowledged only after the outbox of its step is published",
-        "attempt-kept": "an attempt is acknowledged only after its report or a copy of it is published",
+        "attempt-kept": "an attempt is acknowledged only after a report or copy is published, or its task is cancelled",
         "activation-kept": "an activation is acknowledged only after its decision or a copy of it is published",
         "wake-kept": "the wake that is armed is acknowledged only if it did its work or comes again",
         # Processes.

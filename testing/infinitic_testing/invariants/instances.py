@@ -134,3 +134,5 @@ def name_sending(effect: Effect, head: WorkflowHead) -> Sending:
             return ("wake", effect.due)
         case effects.ActivateElsewhere():
             return ("activation", effect.activation, head.epoch)
+        case effects.CancelSent():
+            return ("cancel", effect.blocks)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from infinitic import ids, topics
 from infinitic.engines.workflow.take import WAITS
-from infinitic.messages import client, engine
+from infinitic.messages import client, control, engine
 from infinitic.messages.executor import Activate
 from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.publisher import CAUSE
 from infinitic.storage import StateKey
 from infinitic.topics import DEAD_LETTERS, STATE_ENGINE, Topic
 from infinitic.transport import Delivery, Message
-from infinitic_testing.invariants import ack_rules, delivery_rules, publish_rules
+from infinitic_testing.invariants import ack_rules, cancel_rules, delivery_rules, publish_rules
 from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.instances import ObservedInstance, Sending
 from infinitic_testing.invariants.publish_rules import find_deduplication_id
@@ -21,7 +21,8 @@ from infinitic_testing.invariants.traffic import Copies, Decoded, SentInput, Sen
 
 _ENDS = (client.MethodCompleted, client.MethodFailed, client.MethodCanceled)
 _RESPONSES = (*_ENDS, client.WorkflowUnknown, client.Applied, client.Described)
-_NO_INPUTS = (ExecuteTask, Activate, *_RESPONSES)
+_CONTROLS = (control.Ping, control.Alive, control.CancelTasks)
+_NO_INPUTS = (ExecuteTask, Activate, *_RESPONSES, *_CONTROLS)
 
 
 class MessageChecks:
@@ -55,6 +56,10 @@ class MessageChecks:
             decoded = traffic.decode(topic, message.body)
             if isinstance(decoded, _RESPONSES):
                 self._check_response(name, decoded)
+                continue
+            if isinstance(decoded, _CONTROLS):
+                if isinstance(decoded, control.CancelTasks):
+                    self._check_cancel(decoded)
                 continue
             key = find_key(topic, message, decoded)
             if topic.subscription is not None:
@@ -170,6 +175,16 @@ class MessageChecks:
             case _:
                 return
         book.judge("cause-durable", wrong, key)
+
+    def _check_cancel(self, message: control.CancelTasks) -> None:
+        """Check what executors are told to stop. The message does not name the workflow."""
+        book = self._book
+        key = next((each for each in book.instances if each.id == message.workflow_id), None)
+        instance = None if key is None else book.instances[key]
+        book.judge("cause-durable", cancel_rules.check_cancel_was_asked(message, instance), key)
+        if key is not None:
+            told = {(position, message.run): sequence for position, sequence in message.tasks}
+            book.traffic.sent_to(key).cancelled.update(told)
 
     def _check_response(self, name: str, response: client.Response) -> None:
         book = self._book

@@ -14,12 +14,13 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from infinitic.engines import positions
-from infinitic.engines.effects import ActivateElsewhere, Answer, ArmWake, Confirm, SendTask
+from infinitic.engines.effects import ActivateElsewhere, Answer, ArmWake, CancelSent, Confirm, SendTask
 from infinitic.engines.state import Retry, WorkflowHead
 from infinitic.engines.workflow.describe import find_next_due
 from infinitic.messages import commands, engine, events
 from infinitic.messages.events import Event
 from infinitic.storage import StateKey
+from infinitic_testing.invariants.cancel_rules import check_cancel_is_told
 from infinitic_testing.invariants.history import ObservedHistory
 from infinitic_testing.invariants.instances import ObservedInstance, WrittenStep
 from infinitic_testing.invariants.traffic import Sent
@@ -83,6 +84,7 @@ def check_head_time(step: WrittenStep, sent: Sent) -> str | None:
 def check_inputs(step: WrittenStep, sent: Sent) -> str | None:
     """The signals, calls and commands in a segment are those of its deduplication ids, in order."""
     expected: list[Event] = []
+    is_canceling = step.instance is not None and step.instance.head.canceling
     for deduplication_id in step.change.deduplication_ids:
         found = sent.inputs.get(deduplication_id)
         if found is None:
@@ -92,7 +94,8 @@ def check_inputs(step: WrittenStep, sent: Sent) -> str | None:
                 expected.append(events.SignalReceived(channel, value, meta=meta, by=by))
             case engine.CallMethod(method_id=method_id, method=method, arguments=arguments, meta=meta, by=by):
                 expected.append(events.MethodStarted(method_id, method, arguments, meta=meta, by=by))
-            case engine.Cancel():
+            case engine.Cancel() if not is_canceling:
+                is_canceling = True
                 expected.append(events.CancelRequested())
             case _:
                 pass
@@ -224,6 +227,9 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
                 wakes += 1
             case ActivateElsewhere():
                 activations += 1
+            case CancelSent():
+                # "cancel-told" looks at it.
+                pass
             case _:
                 return f"{effect} is in an outbox"
     taken = len(step.change.deduplication_ids)
@@ -368,6 +374,11 @@ def _sends_tasks(step: WrittenStep) -> object:
     return any(type(effect) is SendTask for effect in step.outbox)
 
 
+def _closes_tasks(step: WrittenStep) -> object:
+    kinds = (CancelSent, commands.CancelPosition, events.TaskTimeout)
+    return step.head.closed or any(isinstance(each, kinds) for each in (*step.outbox, *step.events))
+
+
 class StepRule(NamedTuple):
     """A rule about steps.
 
@@ -402,6 +413,7 @@ BEFORE: tuple[StepRule, ...] = (
     StepRule("outbox-drained", check_outbox_drained, _follows_outbox),
     StepRule("mark-true", check_mark_true, _is_marked),
     StepRule("retry-not-early", check_retry_not_early, _has_retries),
+    StepRule("cancel-told", check_cancel_is_told, _closes_tasks),
 )
 """They compare the step with what was there before."""
 

@@ -10,7 +10,7 @@ import msgspec
 
 from infinitic import topics
 from infinitic.errors import DecodingError
-from infinitic.messages import client, engine, executor, service
+from infinitic.messages import client, control, engine, executor, service
 from infinitic.messages.attempts import Execution
 from infinitic.messages.engine import Input
 from infinitic.messages.executor import Activate
@@ -19,7 +19,7 @@ from infinitic.storage import StateKey
 from infinitic.topics import Topic
 from infinitic.transport import Delivery
 
-Decoded = Input | ExecuteTask | Activate | client.Response
+Decoded = Input | ExecuteTask | Activate | client.Response | control.Control
 
 DECODERS: dict[str, Callable[[bytes], Any]] = {
     "workflow-engine": engine.decode,
@@ -27,6 +27,7 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "workflow-version": executor.decode,
     "service-executor": service.decode,
     "client": client.decode,
+    "service-control": control.decode,
 }
 """How a receiver decodes a message that matters here, by the kind of its topic."""
 
@@ -99,6 +100,8 @@ class Sent(msgspec.Struct, eq=False):
         decided: the activations, with their epochs, for which a decision was sent.
         wakes: the copies of wakes, by the time for which they are.
         leavers: the clients that have stopped waiting.
+        cancelled: the retry sequences of tasks that executors are told to stop, by position and
+            run.
         answered: the highest number of a request of a client to which the end of a method was told,
             by client.
     """
@@ -114,6 +117,7 @@ class Sent(msgspec.Struct, eq=False):
     decided: set[tuple[int, int | None]] = set()
     wakes: dict[float, Copies] = {}
     leavers: set[str] = set()
+    cancelled: dict[tuple[int, int], int] = {}
     answered: dict[str, int] = {}
 
 

@@ -41,7 +41,10 @@ def calls_not_deduplicated(planter: Planter) -> None:
 @bug(ENGINE)
 def cancels_not_deduplicated(planter: Planter) -> None:
     """A cancellation that comes again cancels the clean-up, too."""
-    _forget_id(planter, inputs.Cancel)
+
+    @planter.wrap_handler(inputs.Cancel)
+    def cancel(original: Part, head: WorkflowHead, message: inputs.Cancel, now: float) -> Any:
+        return replace(original(replace(head, canceling=False), message, now), deduplication_id=None)
 
 
 @bug(ENGINE)

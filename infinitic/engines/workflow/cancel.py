@@ -1,0 +1,105 @@
+"""What becomes of what was sent for a position that is closed without a result.
+
+Whoever runs it is told to stop. It is best effort: a result that comes all the same finds its
+position closed, and is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from infinitic import topics
+from infinitic.engines import positions
+from infinitic.engines.effects import CancelSent
+from infinitic.engines.state import WorkflowHead
+from infinitic.messages import control
+from infinitic.messages.commands import ScheduleTask
+from infinitic.messages.events import Event
+from infinitic.transport import Message, Outgoing
+
+PAGE = 1000
+"""How many tasks one message names."""
+
+
+def cancel_positions(head: WorkflowHead, closed: Collection[int]) -> CancelSent | None:
+    """Make the effect that stops what was sent for these positions.
+
+    A task that waits for its next attempt is with nobody: that attempt is simply not sent.
+
+    Args:
+        head: the instance, while they are open.
+        closed: the positions. Those that are not open, or are no task, are passed over.
+
+    Returns:
+        None if nothing has to be stopped.
+    """
+    waiting, repeated = _read_retries(head)
+    by_segment: dict[int, list[int]] = {}
+    for position in sorted(closed):
+        if position in waiting:
+            continue
+        sequence = positions.find_request(head.open, position)
+        if sequence is not None:
+            by_segment.setdefault(sequence, []).append(position)
+    blocks = tuple(positions.open_block(sequence, found) for sequence, found in by_segment.items())
+    again = tuple((position, number) for position, number in repeated.items() if position in closed)
+    return CancelSent(blocks, again) if blocks else None
+
+
+def cancel_rest(head: WorkflowHead, closed: Collection[int]) -> CancelSent | None:
+    """Make the effect that stops what a cancelled instance leaves open when it closes.
+
+    What clean-up code has asked for goes on, unless it has cancelled that. It has reasons not to
+    wait for it: who is to be told of a cancellation need not be waited for.
+
+    Args:
+        head: the instance, before it closes.
+        closed: the positions that its code cancels at last.
+
+    Returns:
+        None if nothing has to be stopped.
+    """
+    left = {position for block in head.open for position in positions.list_positions(block)}
+    return cancel_positions(head, {each for each in left if each < head.cleanup or each in closed})
+
+
+def cancel_all(head: WorkflowHead) -> CancelSent | None:
+    """Make the effect that stops all that is open. Returns None if nothing has to be stopped."""
+    return cancel_positions(head, {each for block in head.open for each in positions.list_positions(block)})
+
+
+def _read_retries(head: WorkflowHead) -> tuple[set[int], dict[int, int]]:
+    """Read which open tasks wait for their next attempt, and which were asked for again."""
+    waiting, repeated = set[int](), dict[int, int]()
+    for retry in head.retries:
+        if retry.due is not None:
+            waiting.add(retry.position)
+        elif retry.retry_sequence:
+            repeated[retry.position] = retry.retry_sequence
+    return waiting, repeated
+
+
+def render_cancel(effect: CancelSent, head: WorkflowHead, segments: Mapping[int, Sequence[Event]]) -> list[Outgoing]:
+    """Make the messages that stop what was sent: to the executors of each service, page by page.
+
+    Args:
+        effect: what is to be stopped.
+        head: the instance, after the transition.
+        segments: those with the requests.
+    """
+    repeated = dict(effect.repeated)
+    by_service: dict[str, list[tuple[int, int]]] = {}
+    for block in effect.blocks:
+        meant = set(positions.list_positions(block))
+        for event in segments[block.sequence]:
+            if type(event) is ScheduleTask and event.position in meant:
+                task = (event.position, repeated.get(event.position, 0))
+                by_service.setdefault(event.service, []).append(task)
+    outgoing: list[Outgoing] = []
+    for service, tasks in by_service.items():
+        topic = topics.service_control(service)
+        for start in range(0, len(tasks), PAGE):
+            page = tuple(tasks[start : start + PAGE])
+            body = control.encode(control.CancelTasks(workflow_id=head.id, run=head.run, tasks=page))
+            outgoing.append(Outgoing(topic, Message("control", None, body)))
+    return outgoing
