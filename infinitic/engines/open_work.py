@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from infinitic import ids
-from infinitic.engines import positions
+from infinitic.engines import positions, retries
 from infinitic.engines.state import WorkflowHead
 from infinitic.errors import TaskFailure
 from infinitic.messages.commands import ScheduleTask
@@ -77,10 +77,9 @@ def list_open_tasks(head: WorkflowHead, segments: Iterable[Sequence[Event]], lim
                 requests[event.position] = event
             elif isinstance(event, AttemptError):
                 failures[event.position] = event.failure
-    retries = {retry.position: retry for retry in head.retries}
     found: list[OpenTask] = []
     for position, _ in _list_first(head, limit):
-        request, retry = requests.get(position), retries.get(position)
+        request, retry = requests.get(position), retries.find(head.retries, position)
         if request is None:
             continue
         found.append(

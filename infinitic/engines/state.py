@@ -6,9 +6,12 @@ head names the segment. Names of fields are not stored, but their order is.
 
 from __future__ import annotations
 
-import msgspec
-from msgspec.structs import replace
+from enum import Enum
+from typing import Any
 
+import msgspec
+
+from infinitic.engines import schema_1
 from infinitic.errors import DecodingError
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.outcomes import WorkflowStatus
@@ -39,18 +42,30 @@ class OpenBlock(_Part, frozen=True):
     bits: bytes
 
 
-class Timer(_Part, frozen=True):
-    """An open timer.
+class TimerKind(Enum):
+    """What a timer is for."""
+
+    TIMER = 0
+    """The code waits for it."""
+    TIMEOUT = 1
+    """It is the total timeout of the task at its position."""
+
+
+class TimerBlock(_Part, frozen=True):
+    """Open timers that one activation has set for the same time.
 
     Attributes:
-        due: when it fires, in seconds since the Unix epoch.
-        position: the position of the timer, or of the task whose total timeout it is.
-        task: whether it is the total timeout of the task at this position.
+        due: when they fire, in seconds since the Unix epoch.
+        first: the position of bit 0.
+        bits: bit n is set while the timer of position `first` + n is open. The position is that of
+            the timer, or of the task whose total timeout it is.
+        kind: what they are for.
     """
 
     due: float
-    position: int
-    task: bool = False
+    first: int
+    bits: bytes
+    kind: TimerKind = TimerKind.TIMER
 
 
 class Retry(_Part, frozen=True):
@@ -106,9 +121,9 @@ class WorkflowHead(_Part, frozen=True):
         run: which run of the workflow it is. Task ids contain it.
         status: what has become of the instance.
         meta: named bytes that came from the client with the start.
-        open: the open tasks.
-        timers: the open timers.
-        retries: the open tasks that have failed before.
+        open: the open tasks, in the order of their positions.
+        timers: the open timers, with the total timeouts of open tasks.
+        retries: the open tasks that have failed before, in the order of their positions.
         armed: when the next wake comes; None if none is on its way.
         pending: the first segment with stimuli that the code has not seen yet; 0: there are none.
         activation: the number of the last activation.
@@ -141,7 +156,7 @@ class WorkflowHead(_Part, frozen=True):
     status: WorkflowStatus = WorkflowStatus.RUNNING
     meta: dict[str, bytes] = {}
     open: tuple[OpenBlock, ...] = ()
-    timers: tuple[Timer, ...] = ()
+    timers: tuple[TimerBlock, ...] = ()
     retries: tuple[Retry, ...] = ()
     armed: float | None = None
     pending: int = 0
@@ -169,6 +184,7 @@ class WorkflowHead(_Part, frozen=True):
 
 encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(WorkflowHead).decode
+_decode_fields = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 class NewerSchema(DecodingError):
@@ -182,25 +198,31 @@ def decode(data: bytes) -> WorkflowHead:
         NewerSchema: a newer release wrote it.
         DecodingError: these bytes are no head.
     """
+    problem: Exception | None = None
     try:
         head = _decode(data)
+        if head.schema == SCHEMA:
+            return head
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        schema = _read_schema(data)
-        if schema is not None and schema > SCHEMA:
-            raise NewerSchema(_describe_newer(schema)) from error
-        raise DecodingError(f"This state cannot be decoded: {error}") from error
-    if head.schema > SCHEMA:
-        raise NewerSchema(_describe_newer(head.schema))
-    return head if head.schema == SCHEMA else replace(head, schema=SCHEMA)
+        problem = error
+    fields = _read_fields(data)
+    schema = fields[0] if fields else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise NewerSchema(_describe_newer(schema)) from problem
+    if fields and schema == 1:
+        try:
+            return msgspec.convert(schema_1.upgrade(fields), WorkflowHead)
+        except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
+            problem = error
+    raise DecodingError(f"This state cannot be decoded: {problem or f'its schema is {schema!r}'}") from problem
 
 
 def _describe_newer(schema: int) -> str:
     return f"This state has schema {schema}, and this release knows up to {SCHEMA}: it waits for a newer worker"
 
 
-def _read_schema(data: bytes) -> int | None:
+def _read_fields(data: bytes) -> list[Any] | None:
     try:
-        fields = msgspec.msgpack.decode(data)
+        return _decode_fields(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    return fields[0] if isinstance(fields, list) and fields and isinstance(fields[0], int) else None

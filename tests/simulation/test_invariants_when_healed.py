@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from infinitic import Channel, Workflow, topics
 from infinitic.definitions.workflow_spec import WorkflowSpec, spec_of
 from infinitic.engines import state
+from infinitic.engines.bitmaps import ALONE
 from infinitic.messages import commands, events
 from infinitic.storage import Segment
 from infinitic.transport import Message
@@ -218,7 +219,7 @@ def test_histories_are_checked_without_messages() -> None:
         assert {each.rule for each in run(check_stored(storage))} == {"history-kept"}, number
     player.database.segments[key] = segments
     head = state.decode(stored.head[7:])
-    open_again = state.encode(replace(head, closed_at=None, timers=(state.Timer(5.0, 0),)))
+    open_again = state.encode(replace(head, closed_at=None, timers=(state.TimerBlock(5.0, 0, ALONE),)))
     player.database.heads[key] = replace(stored, head=open_again)
     found = run(check_stored(storage))
     assert {each.rule for each in found} == {"head-matches-history", "all-end"}

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from msgspec import Raw
 from msgspec.structs import replace
 
-from infinitic.engines import state
+from infinitic.engines import state, timers
 from infinitic.engines.positions import open_block
-from infinitic.engines.state import Method, Timer, WorkflowHead
+from infinitic.engines.state import Method, TimerKind, WorkflowHead
+from infinitic.engines.timers import Timer
 from infinitic.engines.workflow import InputResult, take
 from infinitic.errors import ExceptionDetail, TaskFailure
 from infinitic.messages import engine as inputs
@@ -34,7 +35,7 @@ RUNNING = WorkflowHead(
     methods=(Method("t1", "book", (ReplyTo("other", "1"),)),),
     version=0,
     open=(open_block(1, [0, 1, 3]),),
-    timers=(Timer(NOW + 10.0, 2), Timer(NOW + 20.0, 3, True)),
+    timers=timers.add((), [Timer(NOW + 10.0, 2), Timer(NOW + 20.0, 3, TimerKind.TIMEOUT)]),
     armed=NOW + 10.0,
     activation=1,
     position=4,

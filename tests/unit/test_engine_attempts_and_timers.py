@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from infinitic.engines.effects import Postpone, SendTask
+from infinitic.engines import timers
+from infinitic.engines.effects import ArmWake, Postpone, SendTask
 from infinitic.engines.positions import open_block
-from infinitic.engines.state import Retry, Timer
+from infinitic.engines.state import Retry
+from infinitic.engines.timers import Timer
 from infinitic.engines.workflow import InputResult
 from infinitic.engines.workflow.tasks import UNTIL
 from infinitic.messages import events
@@ -51,7 +53,7 @@ def test_a_failed_attempt_counts_only_if_it_was_the_last_one_sent() -> None:
     """S2, S10: the engine counts, waits, and sends the next index."""
     waits = taken(RUNNING, ATTEMPT)
     assert waits.events == (events.AttemptError(1, FAILURE, {"n": b"1"}, next_at=NOW + 5),)
-    assert waits.outbox == ()
+    assert waits.outbox == (ArmWake(NOW + 5.0),)
     assert changed(waits).retries == (Retry(1, 1, 2, 0, 1, NOW + 5.0),)
     assert changed(waits).pending == 0, "the code is not told"
     assert taken(waits.head, ATTEMPT) == InputResult(waits.head), "a repeat, while it waits"
@@ -119,7 +121,7 @@ def test_early_repeated_and_foreign_wakes_fire_nothing() -> None:
     assert early == InputResult(RUNNING, handling=early.handling), (
         "the clock of the broker is ahead: nothing is committed"
     )
-    later = replace(RUNNING, timers=(Timer(NOW + 99.0, 2),))
+    later = replace(RUNNING, timers=timers.add((), [Timer(NOW + 99.0, 2)]))
     used = taken(later, WAKE, NOW + 10.0)
     assert used == InputResult(replace(later, armed=None)), "used up: the transition arms the next one"
     foreign = replace(WAKE, due=NOW + 3.0)

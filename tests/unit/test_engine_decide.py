@@ -8,10 +8,11 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
-from infinitic.engines import state
+from infinitic.engines import state, timers
 from infinitic.engines.effects import Answer, ArmWake, CancelSent, Effect, SendTask
 from infinitic.engines.positions import count, open_block
-from infinitic.engines.state import Method, Retry, Timer, WorkflowHead
+from infinitic.engines.state import Method, Retry, TimerKind, WorkflowHead
+from infinitic.engines.timers import Timer
 from infinitic.engines.workflow import Transition, begin, begin_elsewhere, conclude, decide, is_runnable, stall
 from infinitic.errors import ExceptionDetail
 from infinitic.messages.client import ReplyTo
@@ -86,9 +87,9 @@ def test_tasks_open_positions_in_the_segment_of_the_decision() -> None:
     head, outbox = decided(
         RUNNING, task(4), RecordInline(5, "draw", VALUE), task(6, NOW + 9.0), StartTimer(7, NOW + 3.0)
     )
-    assert outbox == [SendTask(4, 2), SendTask(6, 2)]
+    assert outbox == [ArmWake(NOW + 3.0), SendTask(4, 2), SendTask(6, 2)]
     assert head.open == (*RUNNING.open, open_block(2, [4, 6]))
-    assert head.timers == (*RUNNING.timers, Timer(NOW + 9.0, 6, True), Timer(NOW + 3.0, 7))
+    assert head.timers == timers.add(RUNNING.timers, [Timer(NOW + 9.0, 6, TimerKind.TIMEOUT), Timer(NOW + 3.0, 7)])
     assert (head.position, head.version, head.retention) == (8, 3, 100.0)
 
 
@@ -180,34 +181,49 @@ def test_nothing_changes_a_tombstone() -> None:
 # One armed wake (S24).
 
 
-def test_the_earliest_of_timers_and_retries_is_armed() -> None:
-    timers, retries = (Timer(NOW + 10.0, 2), Timer(NOW + 5.0, 3)), (Retry(1, 1, 1, 0, 1, NOW + 7.0),)
-    head = replace(ALONE, timers=timers, retries=retries)
-    armed = concluded(ALONE, head)
+def test_a_timer_that_is_earlier_than_the_armed_wake_is_armed() -> None:
+    head, outbox = decided(ALONE, StartTimer(4, NOW + 9.0), StartTimer(5, NOW + 5.0))
+    armed = concluded(ALONE, head, (), [*outbox, ArmWake(NOW + 7.0)])
     assert armed.outbox == [ArmWake(NOW + 5.0)]
     assert armed.head.armed == NOW + 5.0
-    found_if_the_wake_is_lost = Entry(WorkflowStatus.RUNNING, ALONE.started_at, ALONE.version, None, NOW + 5.0)
+    found_if_the_wake_is_lost = Entry(WorkflowStatus.RUNNING, ALONE.started_at, 3, None, NOW + 5.0)
     assert armed.entry == found_if_the_wake_is_lost
 
 
 def test_at_most_one_is_armed_and_none_later_than_the_one_that_is() -> None:
-    head = replace(ALONE, timers=(Timer(NOW + 10.0, 2),), armed=NOW + 10.0)
+    head = replace(ALONE, timers=timers.add((), [Timer(NOW + 10.0, 2)]), armed=NOW + 10.0)
     for later in (NOW + 10.0, NOW + 11.0):
-        assert concluded(head, replace(head, timers=(*head.timers, Timer(later, 3)))).outbox == []
-    sooner = concluded(head, replace(head, timers=(*head.timers, Timer(NOW + 9.0, 3))))
+        assert concluded(head, head, (), [ArmWake(later)]).outbox == []
+    sooner = concluded(head, head, (), [ArmWake(NOW + 11.0), ArmWake(NOW + 9.0)])
     assert sooner.outbox == [ArmWake(NOW + 9.0)]
     assert concluded(head, replace(head, timers=())).outbox == [], "what is not needed any more comes, and harms not"
 
 
+def test_after_a_wake_the_earliest_of_timers_and_retries_is_armed() -> None:
+    left = timers.add((), [Timer(NOW + 10.0, 2), Timer(NOW + 8.0, 3)])
+    before = replace(ALONE, timers=left, retries=(Retry(1, 1, 1, 0, 1, NOW + 7.0),), armed=NOW)
+    armed = concluded(before, replace(before, armed=None))
+    assert armed.outbox == [ArmWake(NOW + 7.0)]
+    assert armed.head.armed == NOW + 7.0
+    assert concluded(before, replace(before, armed=None, retries=())).outbox == [ArmWake(NOW + 8.0)]
+    added = concluded(before, replace(before, armed=None), (), [ArmWake(NOW + 9.0)])
+    assert added.outbox == [ArmWake(NOW + 7.0)], "what was added in the same step does not hide it"
+    nothing = concluded(before, replace(before, armed=None, retries=(), timers=()))
+    assert (nothing.outbox, nothing.head.armed) == ([], None)
+
+
 def test_no_wake_is_more_than_a_day_away() -> None:
-    month = replace(ALONE, timers=(Timer(NOW + 30 * DAY, 2),))
-    assert concluded(ALONE, month).outbox == [ArmWake(NOW + DAY)]
-    assert concluded(month, month, now=NOW + 29.5 * DAY).outbox == [ArmWake(NOW + 30 * DAY)]
+    head, outbox = decided(ALONE, StartTimer(4, NOW + 30 * DAY))
+    month = concluded(ALONE, head, (), outbox)
+    assert month.outbox == [ArmWake(NOW + DAY)]
+    assert month.head.armed == NOW + DAY
+    used_up = replace(month.head, armed=None)
+    assert concluded(month.head, used_up, now=NOW + 29.5 * DAY).outbox == [ArmWake(NOW + 30 * DAY)]
 
 
 def test_a_retry_that_was_sent_arms_nothing() -> None:
-    sent = replace(ALONE, retries=(Retry(1, 1, 1, 0, 1, None),))
-    assert concluded(ALONE, sent).outbox == []
+    before = replace(ALONE, armed=NOW)
+    assert concluded(before, replace(ALONE, retries=(Retry(1, 1, 1, 0, 1, None),))).outbox == []
 
 
 # Segments and entries.
@@ -239,7 +255,7 @@ def test_a_cancelled_instance_stops_what_it_leaves_open_when_it_closes() -> None
     opened = (open_block(1, [0, 1, 3]), open_block(2, [4, 6]))
     waits = Retry(1, 1, 1, 0, 1, NOW + 5.0)
     again = Retry(0, 1, 1, 2, 1, None)
-    canceling = replace(RUNNING, canceling=True, cleanup=6, open=opened, retries=(waits, again), position=7)
+    canceling = replace(RUNNING, canceling=True, cleanup=6, open=opened, retries=(again, waits), position=7)
     assert decided(canceling)[1] == [], "a method runs"
     _, outbox = decided(canceling, task(7), CancelMethod("t1"))
     stopped = CancelSent((open_block(1, [0, 3]), open_block(2, [4])), ((0, 2),))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from infinitic import topics
-from infinitic.engines import positions
+from infinitic.engines import positions, retries
 from infinitic.engines.effects import CancelSent
 from infinitic.engines.state import WorkflowHead
 from infinitic.messages import control
@@ -33,17 +33,18 @@ def cancel_positions(head: WorkflowHead, closed: Collection[int]) -> CancelSent 
     Returns:
         None if nothing has to be stopped.
     """
-    waiting, repeated = _read_retries(head)
     by_segment: dict[int, list[int]] = {}
+    repeated: list[tuple[int, int]] = []
     for position in sorted(closed):
-        if position in waiting:
-            continue
+        last = retries.find(head.retries, position)
         sequence = positions.find_request(head.open, position)
-        if sequence is not None:
-            by_segment.setdefault(sequence, []).append(position)
+        if sequence is None or (last is not None and last.due is not None):
+            continue
+        by_segment.setdefault(sequence, []).append(position)
+        if last is not None and last.retry_sequence:
+            repeated.append((position, last.retry_sequence))
     blocks = tuple(positions.open_block(sequence, found) for sequence, found in by_segment.items())
-    again = tuple((position, number) for position, number in repeated.items() if position in closed)
-    return CancelSent(blocks, again) if blocks else None
+    return CancelSent(blocks, tuple(repeated)) if blocks else None
 
 
 def cancel_rest(head: WorkflowHead, closed: Collection[int]) -> CancelSent | None:
@@ -66,17 +67,6 @@ def cancel_rest(head: WorkflowHead, closed: Collection[int]) -> CancelSent | Non
 def cancel_all(head: WorkflowHead) -> CancelSent | None:
     """Make the effect that stops all that is open. Returns None if nothing has to be stopped."""
     return cancel_positions(head, {each for block in head.open for each in positions.list_positions(block)})
-
-
-def _read_retries(head: WorkflowHead) -> tuple[set[int], dict[int, int]]:
-    """Read which open tasks wait for their next attempt, and which were asked for again."""
-    waiting, repeated = set[int](), dict[int, int]()
-    for retry in head.retries:
-        if retry.due is not None:
-            waiting.add(retry.position)
-        elif retry.retry_sequence:
-            repeated[retry.position] = retry.retry_sequence
-    return waiting, repeated
 
 
 def render_cancel(effect: CancelSent, head: WorkflowHead, segments: Mapping[int, Sequence[Event]]) -> list[Outgoing]:

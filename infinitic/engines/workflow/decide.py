@@ -7,9 +7,10 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from infinitic.engines import positions
-from infinitic.engines.effects import Answer, CancelSent, Effect, SendTask
-from infinitic.engines.state import Method, Timer, WorkflowHead
+from infinitic.engines import positions, retries as all_retries, timers as all_timers
+from infinitic.engines.effects import Answer, ArmWake, CancelSent, Effect, SendTask
+from infinitic.engines.state import Method, TimerKind, WorkflowHead
+from infinitic.engines.timers import Timer
 from infinitic.engines.workflow.cancel import cancel_positions, cancel_rest
 from infinitic.engines.workflow.transition import has_returned
 from infinitic.failures import fit_text
@@ -107,7 +108,7 @@ def decide(
                 position = command.position + 1
                 scheduled.append(command.position)
                 if command.timeout_at is not None:
-                    timers.append(Timer(command.timeout_at, command.position, True))
+                    timers.append(Timer(command.timeout_at, command.position, TimerKind.TIMEOUT))
             case CompleteMethod() | FailMethod() | CancelMethod():
                 ended.append(command)
             case StartTimer():
@@ -142,16 +143,18 @@ def decide(
         stopped = cancel_positions(head, set(cancelled))
     if stopped is not None:
         outbox.append(stopped)
-    if timers:
-        open_timers = (*open_timers, *timers)
     if cancelled:
         gone = set(cancelled)
         scheduled = [each for each in scheduled if each not in gone]
-        open_timers = tuple(timer for timer in open_timers if timer.position not in gone)
-        retries = tuple(retry for retry in retries if retry.position not in gone)
+        timers = [timer for timer in timers if timer.position not in gone]
         for each in cancelled:
+            open_timers = all_timers.remove(open_timers, each)
+            retries = all_retries.remove(retries, each)
             remaining = positions.close(blocks, each)
             blocks = blocks if remaining is None else remaining
+    if timers:
+        open_timers = all_timers.add(open_timers, timers)
+        outbox.append(ArmWake(min(timers).due))
     if scheduled:
         blocks = (*blocks, positions.open_block(sequence, scheduled))
         for each in scheduled:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from infinitic.engines import positions
+from infinitic.engines import positions, timers
 from infinitic.engines.effects import Tell
-from infinitic.engines.state import WorkflowHead
+from infinitic.engines.state import TimerKind, WorkflowHead
+from infinitic.engines.workflow.due import find_next_due
 from infinitic.messages.client import MethodInfo, ReplyTo, WorkflowInfo
 
 MAX_METHODS = 100
@@ -32,17 +33,10 @@ def describe(head: WorkflowHead, reply_to: ReplyTo) -> Tell:
             methods=tuple(MethodInfo(method.id, method.name, method.status) for method in head.methods[:MAX_METHODS]),
             more_methods=max(len(head.methods) - MAX_METHODS, 0),
             open_tasks=positions.count(head.open),
-            open_timers=sum(not timer.task for timer in head.timers),
+            open_timers=timers.count(head.timers, TimerKind.TIMER),
             next_wake=find_next_due(head),
             steps=head.position,
             transitions=head.sequence,
             background_failures=head.failures,
         ),
     )
-
-
-def find_next_due(head: WorkflowHead) -> float | None:
-    """Find when the earliest timer or retry is due: seconds since the Unix epoch; None: no such."""
-    due = [timer.due for timer in head.timers]
-    due += [retry.due for retry in head.retries if retry.due is not None]
-    return min(due) if due else None

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from infinitic.engines import positions
-from infinitic.engines.effects import Effect, Postpone, SendTask
-from infinitic.engines.state import Retry, WorkflowHead
+from infinitic.engines import positions, retries, timers
+from infinitic.engines.effects import ArmWake, Effect, Postpone, SendTask
+from infinitic.engines.state import Retry, TimerKind, WorkflowHead
 from infinitic.engines.workflow.cancel import cancel_positions
+from infinitic.engines.workflow.due import find_next_due
 from infinitic.engines.workflow.input_result import InputResult
 from infinitic.messages import engine as inputs, events
 from infinitic.messages.events import Event
@@ -29,9 +30,14 @@ def _settle(head: WorkflowHead, position: int, event: Event) -> InputResult:
     pending = head.pending or head.sequence + 1
     if not head.timers and not head.retries:
         return InputResult(replace(head, open=still_open, pending=pending), (event,))
-    timers = tuple(timer for timer in head.timers if timer.position != position)
-    retries = tuple(retry for retry in head.retries if retry.position != position)
-    return InputResult(replace(head, open=still_open, timers=timers, retries=retries, pending=pending), (event,))
+    changed = replace(
+        head,
+        open=still_open,
+        timers=timers.remove(head.timers, position),
+        retries=retries.remove(head.retries, position),
+        pending=pending,
+    )
+    return InputResult(changed, (event,))
 
 
 def task_completed(head: WorkflowHead, message: inputs.TaskCompleted, now: float) -> InputResult:
@@ -41,16 +47,12 @@ def task_completed(head: WorkflowHead, message: inputs.TaskCompleted, now: float
     return _settle(head, message.position, events.TaskResult(message.position, message.value, message.execution))
 
 
-def _find_last_sent(head: WorkflowHead, position: int) -> Retry | None:
-    return next((retry for retry in head.retries if retry.position == position), None)
-
-
 def task_failed(head: WorkflowHead, message: inputs.TaskFailed, now: float) -> InputResult:
     """Settle a task as failed.
 
     It counts only if this attempt was sent last: a newer one may still run.
     """
-    last = _find_last_sent(head, message.position)
+    last = retries.find(head.retries, message.position)
     if message.run != head.run or message.retry_sequence != (last.retry_sequence if last else 0):
         return InputResult(head)
     if message.retry_index is not None:
@@ -69,7 +71,7 @@ def attempt_failed(head: WorkflowHead, message: inputs.AttemptFailed, now: float
     request = positions.find_request(head.open, position)
     if message.run != head.run or request is None:
         return InputResult(head)
-    last = _find_last_sent(head, position)
+    last = retries.find(head.retries, position)
     sent = (last.retry_sequence, last.retry_index) if last else (0, 0)
     waits = last is not None and last.due is not None
     if (message.retry_sequence, message.retry_index) != sent or waits:
@@ -77,11 +79,10 @@ def attempt_failed(head: WorkflowHead, message: inputs.AttemptFailed, now: float
     sequence = head.sequence + 1
     due = now + message.delay if message.delay > 0 else None
     retry = Retry(position, request, sequence, message.retry_sequence, message.retry_index + 1, due)
-    others = tuple(other for other in head.retries if other.position != position)
-    send = () if due is not None else (_make_send(retry),)
+    effect = _make_send(retry) if due is None else ArmWake(due)
     next_at = now if due is None else due
     event = events.AttemptError(position, message.failure, message.meta, message.execution, next_at)
-    return InputResult(replace(head, retries=(*others, retry)), (event,), send)
+    return InputResult(replace(head, retries=retries.put(head.retries, retry)), (event,), (effect,))
 
 
 def _make_send(retry: Retry) -> SendTask:
@@ -105,35 +106,36 @@ def wake(head: WorkflowHead, message: inputs.Wake, now: float, headers: Mapping[
     The wake that was armed is used up, and `conclude` arms the next one. A duplicate finds nothing
     due.
     """
-    armed = None if message.due == head.armed else head.armed
-    fired = sorted((timer for timer in head.timers if timer.due <= now), key=lambda timer: (timer.due, timer.position))
-    due = [retry for retry in head.retries if retry.due is not None and retry.due <= now]
-    if not fired and not due:
-        if message.due == head.armed and message.due > now:
+    is_armed = message.due == head.armed
+    if is_armed and message.due > now:
+        first = find_next_due(head)
+        if first is None or first > now:
             return InputResult(head, handling=_put_off(message, now, headers))
-        return InputResult(head if armed == head.armed else replace(head, armed=armed))
-    timers = tuple(timer for timer in head.timers if timer.due > now)
+    open_timers, fired = timers.take_due(head.timers, now)
     still_open, happened = head.open, list[Event]()
-    timed_out = set[int]()
+    attempts, timed_out = head.retries, set[int]()
     for timer in fired:
-        if not timer.task:
+        if timer.kind is TimerKind.TIMER:
             happened.append(events.TimerFired(timer.position))
         elif (remaining := positions.close(still_open, timer.position)) is not None:
             still_open = remaining
+            attempts = retries.remove(attempts, timer.position)
             timed_out.add(timer.position)
             happened.append(events.TaskTimeout(timer.position))
-    retries, sends = list[Retry](), list[Effect]()
+    attempts, due = retries.take_due(attempts, now)
+    if not fired and not due and not is_armed:
+        return InputResult(head)
+    sends: list[Effect] = [_make_send(retry) for retry in due]
     if timed_out and (stopped := cancel_positions(head, timed_out)) is not None:
-        sends.append(stopped)
-    for retry in head.retries:
-        if retry.position in timed_out:
-            continue
-        if retry in due:
-            retry = replace(retry, due=None)
-            sends.append(_make_send(retry))
-        retries.append(retry)
-    pending = head.pending or (head.sequence + 1 if happened else 0)
-    changed = replace(head, armed=armed, timers=timers, open=still_open, retries=tuple(retries), pending=pending)
+        sends.insert(0, stopped)
+    changed = replace(
+        head,
+        armed=None if is_armed else head.armed,
+        timers=open_timers,
+        open=still_open,
+        retries=attempts,
+        pending=head.pending or (head.sequence + 1 if happened else 0),
+    )
     return InputResult(changed, tuple(happened), tuple(sends))
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from infinitic.engines import positions
+from infinitic.engines import positions, retries
 from infinitic.engines.effects import ArmWake, Effect, SendTask
 from infinitic.engines.state import Method, WorkflowHead
-from infinitic.engines.workflow.describe import find_next_due
+from infinitic.engines.workflow.due import find_next_due
 from infinitic.messages.events import Event
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.storage import Entry, Flag
@@ -60,8 +60,8 @@ def conclude(
     """Close a transition.
 
     The instance closes when every method has returned and every task is settled. Once cancelled, it
-    waits for no task (S28). If a timer or a retry is due before the wake that is armed, a wake is
-    added to the outbox.
+    waits for no task (S28). Of the wakes in the outbox, the earliest stays if it is before the one
+    that is armed.
 
     Args:
         before: the head before; None if the instance is new.
@@ -74,14 +74,16 @@ def conclude(
     if before is not None and before.closed_at is not None:
         return Transition(head, events, outbox, None, None)
     entry, expires_at = None, None
-    outbox = _prune(head, outbox)
+    outbox, due = _prune(head, outbox)
     if _has_ended(head):
         status = head.methods[0].status
         head = replace(head, status=status, closed_at=now, armed=None, open=(), timers=(), retries=())
         expires_at = now + head.retention
         entry = Entry(status, head.started_at, head.version, now)
-    elif head.timers or head.retries:
-        due = find_next_due(head)
+    else:
+        if head.armed is None and before is not None and before.armed is not None:
+            # The wake is used up, or lost.
+            due = find_next_due(head)
         if due is not None:
             target = min(due, now + LONGEST_WAKE_SECONDS)
             if head.armed is None or target < head.armed:
@@ -105,28 +107,37 @@ def conclude(
     return Transition(head, events, outbox, entry, expires_at)
 
 
-def _prune(head: WorkflowHead, outbox: Sequence[Effect]) -> Sequence[Effect]:
-    """Leave out attempts that need not be sent.
+def _prune(head: WorkflowHead, outbox: Sequence[Effect]) -> tuple[Sequence[Effect], float | None]:
+    """Leave out what need not be sent.
 
     These are attempts of tasks that were settled in the same transition, and all but the newest
     attempt of a task. First attempts are not looked at: what is asked for and cancelled in one
-    activation is not sent anyway.
+    activation is not sent anyway. All wakes are left out.
+
+    Returns:
+        The outbox, and the time of the earliest wake in it; None if there was none.
     """
+    due: float | None = None
+    again = False
     for each in outbox:
-        if type(each) is SendTask and (each.retry_index or each.retry_sequence):
-            break
-    else:
-        return outbox
-    last = {retry.position: (retry.retry_sequence, retry.retry_index, retry.due) for retry in head.retries}
-    return [
-        each
-        for each in outbox
-        if type(each) is not SendTask
-        or (
-            positions.find_request(head.open, each.position) is not None
-            and last.get(each.position, (0, 0, None)) == (each.retry_sequence, each.retry_index, None)
-        )
-    ]
+        if type(each) is SendTask:
+            again = again or each.retry_index != 0 or each.retry_sequence != 0
+        elif type(each) is ArmWake and (due is None or each.due < due):
+            due = each.due
+    if again:
+        outbox = [each for each in outbox if type(each) is not SendTask or _is_newest(head, each)]
+    if due is not None:
+        outbox = [each for each in outbox if type(each) is not ArmWake]
+    return outbox, due
+
+
+def _is_newest(head: WorkflowHead, attempt: SendTask) -> bool:
+    if positions.find_request(head.open, attempt.position) is None:
+        return False
+    last = retries.find(head.retries, attempt.position)
+    if last is None:
+        return not attempt.retry_sequence and not attempt.retry_index
+    return (last.retry_sequence, last.retry_index, last.due) == (attempt.retry_sequence, attempt.retry_index, None)
 
 
 def _has_ended(head: WorkflowHead) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from infinitic.engines import retries
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.take import WAIT_SECONDS, WAITS
 from infinitic.engines.workflow.transition import is_runnable
@@ -94,7 +95,7 @@ def _is_newest(report: engine.TaskFailed | engine.AttemptFailed, head: WorkflowH
     """True if this attempt was sent last, and runs."""
     if report.run != head.run:
         return False
-    last = next((retry for retry in head.retries if retry.position == report.position), None)
+    last = retries.find(head.retries, report.position)
     if last is None:
         return report.retry_sequence == 0 and not report.retry_index
     if last.due is not None or report.retry_sequence != last.retry_sequence:
@@ -164,7 +165,7 @@ def find_untold(message: Message, instance: ObservedInstance, sent: Sent) -> str
     attempt = read_attempt(message.id)
     if attempt is not None and attempt[0] == head.id:
         _, position, run, sequence, index = attempt
-        newest = next((retry for retry in head.retries if retry.position == position), None)
+        newest = retries.find(head.retries, position)
         expected = (0, 0) if newest is None else (newest.retry_sequence, newest.retry_index)
         waits = newest is None or newest.due is None
         is_open = position in instance.history.open_tasks

@@ -12,7 +12,7 @@ import msgspec
 
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines.state import WorkflowHead
-from infinitic.engines.workflow.describe import find_next_due
+from infinitic.engines.workflow.due import find_next_due
 from infinitic.errors import DecodingError, InfiniticError
 from infinitic.messages import events
 from infinitic.messages.events import Event

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from infinitic.engines import positions
+from infinitic.engines import positions, retries, timers
 from infinitic.engines.effects import Effect
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow import tasks, transition
@@ -62,11 +62,16 @@ def results_not_deduplicated(planter: Planter) -> None:
 
     def settle(head: WorkflowHead, position: int, event: Event) -> Any:
         still_open = positions.close(head.open, position)
-        timers = tuple(timer for timer in head.timers if timer.position != position)
-        retries = tuple(retry for retry in head.retries if retry.position != position)
         left = head.open if still_open is None else still_open
         pending = head.pending or head.sequence + 1
-        return InputResult(replace(head, open=left, timers=timers, retries=retries, pending=pending), (event,))
+        changed = replace(
+            head,
+            open=left,
+            timers=timers.remove(head.timers, position),
+            retries=retries.remove(head.retries, position),
+            pending=pending,
+        )
+        return InputResult(changed, (event,))
 
     planter.put(tasks, "_settle", settle)
 
@@ -92,12 +97,12 @@ def retry_with_the_same_number(planter: Planter) -> None:
         result = original(head, message, now)
         if result.head is head:
             return result
-        retries = tuple(
+        same = tuple(
             replace(retry, retry_index=message.retry_index) if retry.position == message.position else retry
             for retry in result.head.retries
         )
         outbox = tuple(replace(each, retry_index=message.retry_index) for each in result.outbox)
-        return replace(result, head=replace(result.head, retries=retries), outbox=outbox)
+        return replace(result, head=replace(result.head, retries=same), outbox=outbox)
 
 
 @bug(ENGINE)

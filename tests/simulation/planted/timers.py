@@ -6,10 +6,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from infinitic.engines import timers
 from infinitic.engines.state import WorkflowHead
+from infinitic.engines.timers import Timer
 from infinitic.engines.workflow import tasks, transition
 from infinitic.messages import engine as inputs
-from infinitic.messages.events import Activated
+from infinitic.messages.events import Activated, TimerFired
 from infinitic.runtime.state_engine import activation
 from tests.simulation.planted.planting import Part, Planter, bug
 
@@ -23,11 +25,11 @@ def timer_fires_twice(planter: Planter) -> None:
     @planter.wrap(tasks, "wake")
     def wake(original: Part, head: WorkflowHead, message: inputs.Wake, now: float, headers: Any) -> Any:
         result = original(head, message, now, headers)
-        fired = [timer for timer in head.timers if timer not in result.head.timers and not timer.task]
-        if not fired or len(result.events) != 1:
+        fired = [event.position for event in result.events if isinstance(event, TimerFired)]
+        if len(fired) != 1 or len(result.events) != 1:
             return result
         # Two of them are handed over in one step otherwise.
-        again = (*result.head.timers, replace(fired[0], due=now + 1.0))
+        again = timers.add(result.head.timers, [Timer(now + 1.0, fired[0])])
         return replace(result, head=replace(result.head, timers=again))
 
 
@@ -55,11 +57,21 @@ def wake_armed_for_the_last_timer(planter: Planter) -> None:
     """The wake is armed for the last timer in place of the first one."""
 
     def find_last_due(head: WorkflowHead) -> float | None:
-        due = [timer.due for timer in head.timers]
+        due = [block.due for block in head.timers]
         due += [retry.due for retry in head.retries if retry.due is not None]
         return max(due) if due else None
 
     planter.put(transition, "find_next_due", find_last_due)
+
+
+@bug(TIMERS)
+def earlier_timer_not_armed(planter: Planter) -> None:
+    """No wake is armed for a timer that is due before the wake that is armed."""
+
+    @planter.wrap(transition, "_prune")
+    def prune(original: Part, head: WorkflowHead, outbox: Any) -> Any:
+        left, due = original(head, outbox)
+        return left, due if head.armed is None else None
 
 
 @bug(TIMERS)
@@ -78,8 +90,10 @@ def no_timeout_while_backing_off(planter: Planter) -> None:
     @planter.wrap(tasks, "wake")
     def wake(original: Part, head: WorkflowHead, message: inputs.Wake, now: float, headers: Any) -> Any:
         waiting = {retry.position for retry in head.retries if retry.due is not None}
-        timers = tuple(timer for timer in head.timers if not (timer.task and timer.position in waiting))
-        return original(replace(head, timers=timers), message, now, headers)
+        left = head.timers
+        for position in waiting:
+            left = timers.remove(left, position)
+        return original(replace(head, timers=left), message, now, headers)
 
 
 @bug(TIMERS)

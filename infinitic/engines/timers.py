@@ -1,0 +1,116 @@
+"""The open timers of an instance: those of its code, and the total timeouts of its tasks.
+
+Timers that one activation has set for one time are one block, as the total timeouts of a wide
+fan-out are. So 10,000 of them take little room. The blocks are in the order of their first
+positions.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from typing import NamedTuple
+
+from infinitic.engines import bitmaps
+from infinitic.engines.state import TimerBlock, TimerKind
+
+Blocks = tuple[TimerBlock, ...]
+
+LARGEST_GAP = 128
+"""How far apart positions of one block may be. A block of its own takes less than the bits."""
+LARGEST_SPAN = 512
+"""How many positions a block spans. So the block of a position is found near it."""
+
+_get_due = attrgetter("due")
+_get_first = attrgetter("first")
+
+
+class Timer(NamedTuple):
+    """An open timer.
+
+    Attributes:
+        due: when it fires, in seconds since the Unix epoch.
+        position: the position of the timer, or of the task whose total timeout it is.
+        kind: what it is for.
+    """
+
+    due: float
+    position: int
+    kind: TimerKind = TimerKind.TIMER
+
+
+def add(blocks: Blocks, timers: Sequence[Timer]) -> Blocks:
+    """Add the timers of an activation.
+
+    Args:
+        blocks: the open timers.
+        timers: one or more new ones, in the order of their positions, which come after those of
+            all timers before.
+    """
+    if len(timers) == 1:
+        [timer] = timers
+        return (*blocks, TimerBlock(timer.due, timer.position, bitmaps.ALONE, timer.kind))
+    groups: dict[tuple[float, TimerKind], list[int]] = {}
+    added: list[TimerBlock] = []
+    for due, position, kind in timers:
+        group = groups.setdefault((due, kind), [])
+        if group and (position - group[-1] > LARGEST_GAP or position - group[0] >= LARGEST_SPAN):
+            added.append(TimerBlock(due, *bitmaps.make(group), kind))
+            group.clear()
+        group.append(position)
+    added += [TimerBlock(due, *bitmaps.make(group), kind) for (due, kind), group in groups.items()]
+    added.sort(key=_get_first)
+    return (*blocks, *added)
+
+
+def remove(blocks: Blocks, position: int) -> Blocks:
+    """Remove the timer of a position. Returns the same blocks if it has none."""
+    index = len(blocks) - 1
+    if index > 0:
+        index = bisect_right(blocks, position, key=_get_first) - 1
+    # Blocks of one activation may overlap.
+    while index >= 0 and position - (block := blocks[index]).first < LARGEST_SPAN:
+        if bitmaps.contains(block.first, block.bits, position):
+            first, bits = bitmaps.remove(block.first, block.bits, position)
+            if not bits:
+                return blocks[:index] + blocks[index + 1 :]
+            left = TimerBlock(block.due, first, bits, block.kind)
+            if first == block.first:
+                return (*blocks[:index], left, *blocks[index + 1 :])
+            return tuple(sorted((*blocks[:index], left, *blocks[index + 1 :]), key=_get_first))
+        index -= 1
+    return blocks
+
+
+def take_due(blocks: Blocks, now: float) -> tuple[Blocks, list[Timer]]:
+    """Take out the timers that are due.
+
+    Args:
+        blocks: the open timers.
+        now: seconds since the Unix epoch.
+
+    Returns:
+        The blocks that are left, and the timers that are due, in the order of time and position.
+    """
+    left = tuple(block for block in blocks if block.due > now)
+    if len(left) == len(blocks):
+        return blocks, []
+    return left, sorted(list_timers(block for block in blocks if block.due <= now))
+
+
+def find_next_due(blocks: Blocks) -> float | None:
+    """Find when the first timer is due, in seconds since the Unix epoch; None: there are none."""
+    return min(map(_get_due, blocks)) if blocks else None
+
+
+def list_timers(blocks: Sequence[TimerBlock] | Iterator[TimerBlock]) -> Iterator[Timer]:
+    """List the timers of some blocks."""
+    for block in blocks:
+        for position in bitmaps.list_positions(block.first, block.bits):
+            yield Timer(block.due, position, block.kind)
+
+
+def count(blocks: Blocks, kind: TimerKind) -> int:
+    """Count the timers of a kind."""
+    return sum(bitmaps.count(block.bits) for block in blocks if block.kind is kind)
