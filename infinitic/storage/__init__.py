@@ -8,9 +8,11 @@ For each workflow instance a storage keeps
 - *deduplication ids*, by which inputs are recognised when they come again,
 - one *entry* of facts by which the instance can be found.
 
-Heads, events and outboxes are opaque bytes here. The docstrings of `Storage` and `StateStorage` are
-the contract. The conformance suite (`infinitic_testing.conformance.StorageConformance`) tests it
-rule by rule.
+For each tag it keeps its members, and for each custom id the instance that holds it.
+
+Heads, events and outboxes are opaque bytes here. The docstrings of `Storage`, `StateStorage` and
+`TagStorage` are the contract. The conformance suite
+(`infinitic_testing.conformance.StorageConformance`) tests it rule by rule.
 
 Errors::
 
@@ -43,6 +45,13 @@ from infinitic.storage.errors import (
 )
 from infinitic.storage.keys import StateKey as StateKey
 from infinitic.storage.port import StateStorage as StateStorage, Storage as Storage
+from infinitic.storage.tags import (
+    Claim as Claim,
+    TagChange as TagChange,
+    TagKey as TagKey,
+    TagKind as TagKind,
+    TagStorage as TagStorage,
+)
 from infinitic.storage.values import (
     Change as Change,
     Duplicate as Duplicate,
@@ -65,6 +74,7 @@ __all__ = [
     "MAX_LIMIT",
     "STORAGE_OUTAGES",
     "Change",
+    "Claim",
     "DamagedState",
     "Duplicate",
     "Entry",
@@ -88,6 +98,10 @@ __all__ = [
     "StorageOutcomeUnknown",
     "StorageUnavailable",
     "Stored",
+    "TagChange",
+    "TagKey",
+    "TagKind",
+    "TagStorage",
     "ValueTooLarge",
     "WorkflowStatus",
     "Written",

@@ -1,4 +1,7 @@
-"""The two classes that an adapter implements: `Storage`, and its `StateStorage`."""
+"""Two of the three classes that an adapter implements: `Storage`, and its `StateStorage`.
+
+The third one, `TagStorage`, is in `infinitic.storage.tags`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from infinitic.storage.keys import StateKey
+from infinitic.storage.tags import TagStorage
 from infinitic.storage.values import (
     Change,
     Outcome,
@@ -180,10 +184,11 @@ class StateStorage(ABC):
 
 
 class Storage(ABC):
-    """A database: its states, and its life.
+    """A database: its states and tags, and its life.
 
     Attributes:
-        states: what is stored.
+        states: what is stored of workflow instances.
+        tags: what is stored of tags and custom ids.
         capabilities: what this adapter promises. They may be known only after `prepare`, because
             only the server knows its limits.
 
@@ -197,6 +202,7 @@ class Storage(ABC):
     __slots__ = ()
 
     states: StateStorage
+    tags: TagStorage
     capabilities: StorageCapabilities
 
     @abstractmethod

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from infinitic.diagnosis import Diagnosable, Diagnosis
 from infinitic.storage.keys import StateKey
 from infinitic.storage.port import StateStorage, Storage
+from infinitic.storage.tags import TagStorage
 from infinitic.storage.values import (
     Change,
     Outcome,
@@ -104,6 +105,8 @@ class WrappedStates(StateStorage):
 class WrappedStorage(Storage):
     """Another storage, with `WrappedStates`. Closing it closes the other one.
 
+    Tags are passed on as they are: they have no opaque values.
+
     Subclasses make the states in `__init__`, and say by how many bytes a value may grow.
 
     Args:
@@ -111,7 +114,7 @@ class WrappedStorage(Storage):
         states: the states of `inner`, wrapped.
     """
 
-    __slots__ = ("capabilities", "inner", "states")
+    __slots__ = ("capabilities", "inner", "states", "tags")
 
     overhead: ClassVar[int]
     """Bytes by which the wrapper may make a value larger."""
@@ -119,6 +122,10 @@ class WrappedStorage(Storage):
     def __init__(self, inner: Storage, states: WrappedStates) -> None:
         self.inner = inner
         self.states = states
+        # Until the databases have tags, too.
+        tags: TagStorage | None = getattr(inner, "tags", None)
+        if tags is not None:
+            self.tags = tags
         self.capabilities = self._derive_capabilities()
 
     async def prepare(self) -> None:

@@ -47,6 +47,7 @@ from infinitic.storage.checks import (
     refuse_segment,
     refuse_version,
 )
+from infinitic_storages.memory_tags import InMemoryTags, TagDatabase
 
 DEFAULT_DEDUPLICATION_WINDOW = 14 * 86_400.0
 """Seconds that deduplication ids and remnants are kept."""
@@ -81,6 +82,7 @@ class Database:
     """The data, and the methods of `StateStorage`, each as one uninterrupted step.
 
     Attributes:
+        tags: the tags.
         on_purge: called with each instance that `purge` removes, and its segments, before it does.
 
     Args:
@@ -93,6 +95,7 @@ class Database:
     ) -> None:
         self.deduplication_window = deduplication_window
         self.max_value = max_value
+        self.tags = TagDatabase(deduplication_window)
         self.on_purge: Callable[[StateKey, Stored, Sequence[Segment]], object] | None = None
         # By name, then by id.
         self._rows: dict[str, dict[str, _InstanceRecord]] = {}
@@ -367,7 +370,7 @@ class InMemoryStorage(Storage):
             await storage.prepare()
     """
 
-    __slots__ = ("_states", "capabilities", "states")
+    __slots__ = ("_states", "capabilities", "states", "tags")
 
     Settings: ClassVar[type[BaseModel]] = InMemoryStorageSettings
 
@@ -394,6 +397,7 @@ class InMemoryStorage(Storage):
         )
         self._states = _InMemoryStates(database)
         self.states = self._states
+        self.tags = InMemoryTags(lambda: self._states.database.tags)
 
     @classmethod
     def named(cls, name: str = "default", *, deduplication_window: float = DEFAULT_DEDUPLICATION_WINDOW) -> Self:

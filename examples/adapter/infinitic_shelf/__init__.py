@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from infinitic.plugins import Settings
 from infinitic.storage import (
     Change,
+    Claim,
     Outcome,
     Page,
     Published,
@@ -28,9 +29,13 @@ from infinitic.storage import (
     StorageCapabilities,
     StorageClosed,
     Stored,
+    TagChange,
+    TagKey,
+    TagStorage,
     Written,
 )
 from infinitic.storage.checks import check_changes, check_history, check_purge
+from infinitic.storage.tag_rules import check_claim, check_members, check_tag_changes, check_tag_key
 from infinitic_shelf.journal import Journal
 from infinitic_shelf.rows import Rows, Step
 
@@ -129,8 +134,68 @@ class ShelfStates(StateStorage):
             await asyncio.shield(asyncio.wrap_future(done))
 
 
+class ShelfTags(TagStorage):
+    """The methods of tags, in the same thread.
+
+    Args:
+        states: does them.
+        journal: the folder.
+        deduplication_window: seconds for which removed members are remembered.
+    """
+
+    __slots__ = ("_deduplication_window", "_journal", "_states")
+
+    def __init__(self, states: ShelfStates, journal: Journal, deduplication_window: float) -> None:
+        self._states = states
+        self._journal = journal
+        self._deduplication_window = deduplication_window
+
+    async def update(self, changes: Sequence[TagChange]) -> None:
+        check_tag_changes(changes)
+
+        def update(rows: Rows) -> None:
+            written = rows.tags.update(changes, self._deduplication_window)
+            if written:
+                self._journal.append(Step(members=written))
+
+        await self._states.do(update)
+
+    async def members(
+        self, key: TagKey, *, until: float | None = None, after: str = "", limit: int = 1000
+    ) -> list[str]:
+        check_members(key, until, after, limit)
+        return await self._states.do(lambda rows: rows.tags.members(key, until, after, limit))
+
+    async def count(self, key: TagKey) -> int:
+        check_tag_key(key)
+        return await self._states.do(lambda rows: rows.tags.count(key))
+
+    async def claim(self, key: TagKey, id: str, version: int, at: float) -> Claim:
+        check_claim(key, id, version, at)
+
+        def claim(rows: Rows) -> Claim:
+            claim, written = rows.tags.claim(key, id, version, at, self._deduplication_window)
+            if written:
+                self._journal.append(Step(members=written))
+            return claim
+
+        return await self._states.do(claim)
+
+    async def purge(self, now: float, limit: int = 1000) -> int:
+        check_purge(now, limit)
+
+        def purge(rows: Rows) -> int:
+            expired = rows.tags.list_expired(now, limit)
+            if expired:
+                self._journal.append(Step(expired_members=expired))
+            self._journal.compact()
+            return len(expired)
+
+        return await self._states.do(purge)
+
+
 class ShelfStorage(Storage):
-    """States in one folder.
+    """States and tags in one folder.
 
     Args:
         path: the folder, which is made if it is missing.
@@ -138,7 +203,7 @@ class ShelfStorage(Storage):
         max_value: bytes of one head, of events or of an outbox.
     """
 
-    __slots__ = ("_states", "capabilities", "states")
+    __slots__ = ("_states", "capabilities", "states", "tags")
 
     Settings: ClassVar[type[BaseModel]] = ShelfSettings
 
@@ -154,7 +219,9 @@ class ShelfStorage(Storage):
             durable=True,
             deduplication_window=deduplication_window,
         )
-        self.states = self._states = ShelfStates(Journal(Path(path)), deduplication_window, max_value)
+        journal = Journal(Path(path))
+        self.states = self._states = ShelfStates(journal, deduplication_window, max_value)
+        self.tags = ShelfTags(self._states, journal, deduplication_window)
 
     @classmethod
     def from_settings(cls, settings: Any, *, deduplication_window: float) -> Self:

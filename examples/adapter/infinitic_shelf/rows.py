@@ -23,10 +23,12 @@ from infinitic.storage import (
     Segment,
     StateKey,
     Stored,
+    TagKey,
     WorkflowStatus,
     Written,
 )
 from infinitic.storage.checks import fits_key, refuse_key, refuse_segment, refuse_version
+from infinitic_shelf.members import Member, Members
 
 Position = tuple[float, str, str]  # in the order of `find`: start, name, id
 
@@ -62,6 +64,8 @@ class Step(msgspec.Struct, omit_defaults=True):
     changes: list[Change] = []
     published: list[Published] = []
     expired: Expired | None = None
+    members: list[Member] = []
+    expired_members: list[tuple[TagKey, str]] = []
 
     @classmethod
     def of(cls, changes: Sequence[Change | Published]) -> Self:
@@ -72,10 +76,14 @@ class Step(msgspec.Struct, omit_defaults=True):
 
 
 class Rows:
-    """Every row. Looking and deciding change nothing; only `apply` does."""
+    """Every row, and every member of a tag.
+
+    Looking and deciding change nothing; only `apply` does.
+    """
 
     def __init__(self) -> None:
         self._rows: dict[StateKey, Row] = {}
+        self.tags = Members()
 
     def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
         rows = {key: self._rows.get(key) for key in keys}
@@ -141,7 +149,7 @@ class Rows:
 
     def snapshot(self) -> Step:
         """The one step that makes this shelf of an empty one."""
-        return Step(rows=list(self._rows.values()))
+        return Step(rows=list(self._rows.values()), members=self.tags.list_all())
 
     def apply(self, step: Step) -> None:
         """Let it happen: what was decided before, or what the journal says."""
@@ -155,6 +163,8 @@ class Rows:
                 row.stored = msgspec.structs.replace(row.stored, published=True)
         if step.expired is not None:
             self._remove(step.expired)
+        self.tags.write(step.members)
+        self.tags.remove(step.expired_members)
 
     def _write(self, change: Change) -> None:
         row = self._rows.setdefault(change.key, Row(change.key))

@@ -9,7 +9,7 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"infinitic_testing.conformance.storage_{part}"
-        for part in ("bench", "commit", "races", "read", "find", "life", "model")
+        for part in ("bench", "commit", "races", "read", "find", "life", "model", "tags", "claims")
     )
 )
 

@@ -23,6 +23,7 @@ from infinitic.storage import (
     StateStorage,
     Storage,
     Stored,
+    TagStorage,
     WorkflowStatus,
 )
 
@@ -68,10 +69,15 @@ class StorageBackend(ABC):
 
 
 class StorageBench:
-    """A database, and two connections to it: `states` and `other`."""
+    """A database, and two connections to it.
+
+    `states` and `tags` are of the first one, `other` and `other_tags` of the second one.
+    """
 
     states: StateStorage
+    tags: TagStorage
     other: StateStorage
+    other_tags: TagStorage
 
     def __init__(self, suite: StorageSuite, backend: StorageBackend) -> None:
         self.suite = suite
@@ -91,7 +97,11 @@ class StorageBench:
                 first = await self.connect()
                 self.states, self.capabilities = first.states, first.capabilities
                 self.deduplication_window = self.capabilities.deduplication_window
-                self.other = (await self.connect()).states
+                second = await self.connect()
+                self.other = second.states
+                # Until the databases have tags, too.
+                if hasattr(first, "tags"):
+                    self.tags, self.other_tags = first.tags, second.tags
             yield
         finally:
             for storage in self._open:

@@ -9,7 +9,9 @@ from infinitic.transport import TransportUnavailable
 from infinitic_testing.choices import Choices
 from infinitic_testing.faults.plan import FaultPlan, Phase
 
-STORAGE_VERBS = frozenset({"prepare", "load", "history", "commit", "find", "count", "purge"})
+_TAG_VERBS = frozenset({"update_tags", "list_members", "count_members", "claim", "purge_tags"})
+
+STORAGE_VERBS = _TAG_VERBS | {"prepare", "load", "history", "commit", "find", "count", "purge"}
 """The operations of a storage. All others are those of a broker."""
 
 LATENCIES = (0.0005, 0.005, 0.05)
@@ -49,10 +51,12 @@ class Fate(Enum):
 
 _UNKNOWN = (Fate.REPLY_LOST, Fate.LOST, Fate.LATE)
 
-_STALE = frozenset({"find", "count", "stats"})
+_STALE = frozenset({"find", "count", "count_members", "stats"})
 """Reads that need not see what was written a moment before."""
 
-_READS = frozenset({"load", "history", "find", "count"})
+_READS = frozenset({"load", "history", "find", "count", "list_members", "count_members"})
+
+_TAG_WRITES = frozenset({"update_tags", "claim"})
 
 
 class Fates:
@@ -117,6 +121,11 @@ class Fates:
                 return _UNKNOWN[self._choices.pick("fate/commit", len(_UNKNOWN))]
             if plan.draw("conflicts"):
                 return Fate.HELD
+        elif verb in _TAG_WRITES:
+            if plan.fires("failed-commits"):
+                return Fate.REFUSED
+            if plan.fires("unknown-commits"):
+                return _UNKNOWN[self._choices.pick("fate/tags", len(_UNKNOWN))]
         elif verb in _READS:
             if plan.fires("failed-reads"):
                 return Fate.REFUSED
@@ -205,10 +214,10 @@ def make_error(verb: str, *, is_outcome_unknown: bool) -> Exception:
     Args:
         verb: of the operation.
         is_outcome_unknown: whether nobody knows if it has taken effect. It makes a difference for
-            commits only.
+            commits, and for what writes tags, only.
     """
     if verb not in STORAGE_VERBS:
         return TransportUnavailable("The simulated broker could not be reached")
-    if verb == "commit" and is_outcome_unknown:
+    if is_outcome_unknown and (verb == "commit" or verb in _TAG_WRITES):
         return StorageOutcomeUnknown("The reply of the simulated storage was lost")
     return StorageUnavailable("The simulated storage could not be reached")

@@ -59,6 +59,10 @@ class Watch:
                 return self._tell(lambda each: each.committed(who, operation.changes, result))
             case "purge":
                 return self._tell(lambda each: each.purged(who, operation.now, result))
+            case "update_tags":
+                return self._tell(lambda each: each.tagged(who, operation.tag_changes))
+            case "claim":
+                return self._tell(lambda each: each.claimed(who, operation.tag_changes[0], result))
             case _:
                 return None
 
