@@ -189,9 +189,30 @@ def test_a_run_without_an_end_is_ended_and_explained(folder: Path) -> None:
     failure = get_only(state).report.failure
     assert failure is not None
     assert (failure.error, failure.rule) == ("ProcessEnded", "process-ended")
-    assert failure.message == "It ran for more than 2 s of real time, without an end"
+    assert failure.message == "It ran for more than 2 s of CPU time, without an end"
     assert any('planted_functions.py", line 2 in simulate_it' in line for line in failure.details)
     assert state.coverage.runs == 3
+
+
+def test_a_run_that_gets_little_of_a_busy_machine_has_time(folder: Path) -> None:
+    code = "import time\nasync def simulate_it(sim): time.sleep(1.0 if sim.choices.seed == 1 else 0)\n"
+    _, state = run_campaign(code, 3, folder, seed_seconds=0.5)
+    assert state.failures == []
+
+
+def test_a_run_that_waits_for_something_real_is_ended_and_explained(folder: Path) -> None:
+    code = """
+import threading
+
+async def simulate_it(sim):
+    if sim.choices.seed == 1:
+        threading.Event().wait()
+"""
+    _, state = run_campaign(code, 3, folder, seed_seconds=0.2)
+    failure = get_only(state).report.failure
+    assert failure is not None
+    assert failure.message == "It ran for more than 4 s of real time, without an end: it waits"
+    assert any('planted_functions.py", line 6 in simulate_it' in line for line in failure.details)
 
 
 def test_outcomes_are_shown_alike_in_every_process() -> None:

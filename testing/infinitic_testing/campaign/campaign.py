@@ -76,7 +76,7 @@ class Campaign:
         state: what an earlier campaign has done, to go on with.
         on_progress: called after each run.
         on_chunk: called when the state can be written: no run is half counted.
-        seed_seconds: how long a run may take, in real seconds.
+        seed_seconds: how long a run may take, in seconds of CPU time.
     """
 
     def __init__(

@@ -7,7 +7,6 @@ report of a process that ended unexpectedly.
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import logging
 import os
 import random
@@ -35,6 +34,7 @@ from infinitic_testing.campaign.messages import (
 from infinitic_testing.campaign.running import run_seed
 from infinitic_testing.campaign.seed_report import SeedReport
 from infinitic_testing.campaign.smaller import MOST_SECONDS, shrink_seed
+from infinitic_testing.campaign.time_limits import limit_time
 from infinitic_testing.loop.garbage import freeze_heap
 
 _junk: list[object] = []
@@ -45,7 +45,7 @@ def main() -> None:
     """Answer requests until the input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--junk", type=int, default=0, help="how many objects to allocate first")
-    parser.add_argument("--seed-seconds", type=float, default=120.0, help="how long a seed may take")
+    parser.add_argument("--seed-seconds", type=float, default=120.0, help="how much CPU time a seed may take")
     parser.add_argument("--watch-one-in", type=int, default=0, help="watch the branches of one run in so many")
     options = parser.parse_args()
     # Ctrl-C reaches all processes of a terminal. The campaign ends this one.
@@ -73,7 +73,7 @@ class Answering:
     """Answers requests.
 
     Args:
-        seed_seconds: how long a run may take, in real seconds.
+        seed_seconds: how long a run may take, in seconds of CPU time.
         watch_one_in: watch the branches of one run in so many. 0: of none.
     """
 
@@ -95,13 +95,12 @@ class Answering:
                         yield SeedEnded(self._run(function, seed, request))
                 case ShrinkSeed():
                     # A smaller run may be one that never ends.
-                    faulthandler.dump_traceback_later(MOST_SECONDS + self._seed_seconds, exit=True)
-                    small = shrink_seed(
-                        lambda setting: run_seed(function, request.seed, setting, name=request.function),
-                        request.setting,
-                        request.failure,
-                    )
-                    faulthandler.cancel_dump_traceback_later()
+                    with limit_time(MOST_SECONDS + self._seed_seconds):
+                        small = shrink_seed(
+                            lambda setting: run_seed(function, request.seed, setting, name=request.function),
+                            request.setting,
+                            request.failure,
+                        )
                     if small is not None:
                         yield small
         except UsageError as error:
@@ -111,20 +110,20 @@ class Answering:
 
     def _run(self, function: SimFunction, seed: int, request: RunSeeds) -> SeedReport:
         # Code that never waits would hold this process for ever.
-        faulthandler.dump_traceback_later(self._seed_seconds, exit=True)
+        with limit_time(self._seed_seconds):
+            return self._run_watched(function, seed, request)
+
+    def _run_watched(self, function: SimFunction, seed: int, request: RunSeeds) -> SeedReport:
         recorder = self._recorder if self._watch_one_in and self._runs % self._watch_one_in == 0 else None
         self._runs += 1
         if recorder is None:
+            return run_seed(function, seed, request.setting, name=request.function)
+        recorder.start()
+        try:
             report = run_seed(function, seed, request.setting, name=request.function)
-        else:
-            recorder.start()
-            try:
-                report = run_seed(function, seed, request.setting, name=request.function)
-            finally:
-                recorder.stop()
-            report = replace(report, branches=recorder.take_new())
-        faulthandler.cancel_dump_traceback_later()
-        return report
+        finally:
+            recorder.stop()
+        return replace(report, branches=recorder.take_new())
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from infinitic_testing.campaign.messages import (
     decode_reply,
     encode,
 )
+from infinitic_testing.campaign.time_limits import describe_end
 
 _LONGEST_LINE = 256 * 1024 * 1024
 """Bytes. A report holds the choices of its run."""
@@ -47,7 +48,7 @@ class Child:
     Args:
         hash_seed: decides the order of sets of texts. Workers have 0, so seeds run with 0.
         junk: how many objects the process allocates first, so that its heap is another one.
-        seed_seconds: how long a seed may take, in real seconds.
+        seed_seconds: how long a seed may take, in seconds of CPU time.
         watch_one_in: watch the branches of one run in so many. 0: of none.
     """
 
@@ -105,15 +106,13 @@ class Child:
         code = await process.wait()
         assert self._errors is not None
         self._errors.seek(0)
-        lines = tuple(self._errors.read().decode(errors="backslashreplace").splitlines())
+        lines = self._errors.read().decode(errors="backslashreplace").splitlines()
         await self.close()
-        if code < 0:
-            how = f"The process that ran it was ended by signal {-code}"
-        elif any(line.startswith("Timeout (") for line in lines):
-            how = f"It ran for more than {self._seed_seconds:g} s of real time, without an end"
-        else:
-            how = f"The process that ran it ended with exit code {code}"
-        return ChildEnded(how, lines[-_MOST_LINES:])
+        how = describe_end(code, lines, self._seed_seconds)
+        if how is None:
+            ended = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            how = f"The process that ran it {ended}"
+        return ChildEnded(how, tuple(lines[-_MOST_LINES:]))
 
     async def close(self) -> None:
         """End the process at once. A request that runs is lost."""
