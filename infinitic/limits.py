@@ -33,6 +33,12 @@ MAX_VALUE_DEPTH = 200
 Codecs in Python take two of 1,000 frames for a level. At the call nobody knows how many are left at
 the receiver. Those of pydantic follow 255 levels.
 """
+MAX_OPEN = 100_000
+"""How many tasks and timers the code of an instance may have open at once."""
+MAX_METHODS = 10_000
+"""How many methods of an instance may run at once."""
+MAX_WAITERS = 100
+"""How many clients may wait for one method in the head. Others ask again from time to time."""
 MAX_VERSION = 2**31 - 1
 """The highest version of a workflow."""
 

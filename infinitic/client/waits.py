@@ -15,12 +15,14 @@ from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.errors import TransportError
 from infinitic.messages import engine
-from infinitic.messages.client import ReplyTo, Response
+from infinitic.messages.client import AskAgain, ReplyTo, Response
 from infinitic.runtime.publisher import Publisher
 from infinitic.transport import Message, Outgoing
 
 GRACE_SECONDS = 10.0
 """How long a request outlives the last who waited: whoever polls goes on with it."""
+LONGEST_SECONDS = 60.0
+"""How long it waits at most before it asks again, if too many wait for a method."""
 CLOSE_SECONDS = 1.0
 """How long closing may take to tell the engines that nobody waits any more."""
 
@@ -100,18 +102,34 @@ class MethodWait(Request):
     `kept`: the outcome is told only once, so the request stays until it comes.
     """
 
-    __slots__ = ("_settled", "kept", "key", "reply_to", "sending", "timer", "waiting")
+    __slots__ = ("_deferred", "_settled", "asking", "kept", "key", "reply_to", "sending", "timer", "waiting")
 
     reply_to: ReplyTo
 
-    def __init__(self, key: Key, settled: Callable[[MethodWait], None], *, kept: bool) -> None:
+    def __init__(
+        self,
+        key: Key,
+        settled: Callable[[MethodWait], None],
+        deferred: Callable[[MethodWait, float], None],
+        *,
+        kept: bool,
+    ) -> None:
         super().__init__(key[1])
         self._settled = settled
+        self._deferred = deferred
         self.key = key
         self.kept = kept
         self.waiting = 0
         self.timer: asyncio.TimerHandle | None = None
+        self.asking: asyncio.TimerHandle | None = None
         self.sending: asyncio.Task[None] | None = None
+
+    def settle(self, response: Response) -> None:
+        """The answer has come, or too many wait for the method: then ask again later."""
+        if isinstance(response, AskAgain):
+            self._deferred(self, response.seconds)
+        else:
+            super().settle(response)
 
     def _wake(self) -> None:
         self._settled(self)
@@ -152,7 +170,7 @@ class Waits:
             kept: the outcome is told only once, so the request stays until it comes.
         """
         key = (name, workflow_id, method_id)
-        wait = MethodWait(key, self._drop, kept=kept)
+        wait = MethodWait(key, self._drop, self._ask_later, kept=kept)
         wait.reply_to = self._register(wait)
         self._open[key] = wait
         return wait
@@ -196,6 +214,23 @@ class Waits:
     def _sent(self, wait: MethodWait, sending: asyncio.Task[None]) -> None:
         if not sending.cancelled() and sending.exception() is not None:
             self.give_up(wait)
+
+    def _ask_later(self, wait: MethodWait, seconds: float) -> None:
+        """Send a request once more after some seconds, as the engine has asked."""
+        if self._open.get(wait.key) is wait:
+            wait.reply_to = self._register(wait)
+            loop = asyncio.get_running_loop()
+            wait.asking = loop.call_later(min(seconds, LONGEST_SECONDS), self._ask_again, wait)
+
+    def _ask_again(self, wait: MethodWait) -> None:
+        wait.asking = None
+        self._send(wait, stop=False).add_done_callback(partial(self._asked_again, wait))
+
+    def _asked_again(self, wait: MethodWait, sending: asyncio.Task[None]) -> None:
+        error = None if sending.cancelled() else sending.exception()
+        if error is not None:
+            self._forget(wait.reply_to.request)
+            wait.fail(error)
 
     async def outcome(self, wait: MethodWait, timeout: float | None) -> Response:
         """Wait for the response to a request.
@@ -249,9 +284,7 @@ class Waits:
         """
         waits = list(self._open.values())
         for wait in waits:
-            if wait.timer is not None:
-                wait.timer.cancel()
-        self._open.clear()
+            self._drop(wait)
         with suppress(TimeoutError, TransportError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 if self._tasks:
@@ -262,9 +295,10 @@ class Waits:
             task.cancel()
 
     def _drop(self, wait: MethodWait) -> None:
-        if wait.timer is not None:
-            wait.timer.cancel()
-            wait.timer = None
+        for timer in (wait.timer, wait.asking):
+            if timer is not None:
+                timer.cancel()
+        wait.timer = wait.asking = None
         if self._open.get(wait.key) is wait:
             del self._open[wait.key]
 

@@ -108,6 +108,20 @@ class Tell(msgspec.Struct, frozen=True):
     info: WorkflowInfo
 
 
+class Defer(msgspec.Struct, frozen=True):
+    """Tell a client to ask again later, because too many wait for the method.
+
+    It is never part of an outbox, because the instance does not change by the question.
+
+    Attributes:
+        reply_to: the client.
+        seconds: how long it should wait.
+    """
+
+    reply_to: ReplyTo
+    seconds: float
+
+
 class Postpone(msgspec.Struct, frozen=True):
     """Publish the input again, to be delivered later.
 
@@ -132,7 +146,7 @@ class SendToDeadLetters(msgspec.Struct, frozen=True):
     reason: str
 
 
-Reply = Tell | Refuse | Answer | Confirm
+Reply = Tell | Refuse | Answer | Confirm | Defer
 """What is sent without being stored, because the instance does not change by it."""
 
 Handling = Postpone | SendToDeadLetters

@@ -3,14 +3,14 @@
 A client finds its request by the request id. A duplicate finds no request any more, and is dropped.
 
 On the wire: q request id · v value · f failure · e why the instance is stalled, or the
-request refused.
+request refused · s seconds.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from infinitic.bounds import Name, Whole
+from infinitic.bounds import Name, Seconds, Whole
 from infinitic.messages.decoding import make_decoder
 from infinitic.messages.outcomes import MethodFailure, WorkflowStatus
 
@@ -122,7 +122,13 @@ class Described(_Response, frozen=True, tag="described"):
     info: WorkflowInfo = msgspec.field(name="i")
 
 
-Response = MethodCompleted | MethodFailed | MethodCanceled | WorkflowUnknown | Applied | Described
+class AskAgain(_Response, frozen=True, tag="again"):
+    """Too many wait for this method. Ask again after so many seconds."""
+
+    seconds: Seconds = msgspec.field(name="s")
+
+
+Response = MethodCompleted | MethodFailed | MethodCanceled | WorkflowUnknown | Applied | Described | AskAgain
 
 encode = msgspec.json.Encoder().encode
 decode = make_decoder(msgspec.json.Decoder(Response), "response")

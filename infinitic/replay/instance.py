@@ -32,7 +32,7 @@ from infinitic.errors import (
     UsageError,
 )
 from infinitic.failures import describe
-from infinitic.limits import MAX_VALUE_DEPTH, Limits, describe_largest_argument, is_deeper, measure_extra
+from infinitic.limits import MAX_OPEN, MAX_VALUE_DEPTH, Limits, describe_largest_argument, is_deeper, measure_extra
 from infinitic.messages.commands import (
     CancelPosition,
     Command,
@@ -313,6 +313,9 @@ class Instance:
         recorder = self._recorder
         if recorder.mode is not RECORD:
             recorder.check()
+            recorder.check_open(len(self._open))
+        elif len(self._open) >= MAX_OPEN:
+            recorder.check_open(len(self._open))
         data = arguments if self.spec.coder is None else recorder.encode_payload(arguments)
         size = len(data)
         if stub.tags or stub.meta:
@@ -350,6 +353,7 @@ class Instance:
             passed = TimerDeferred(self, -1, due)
             passed.set_result(instant)
             return passed
+        self._recorder.check_open(len(self._open))
         position = self._recorder.next_position()
         command = self._recorder.record(StartTimer(position, due))
         deferred = TimerDeferred(self, position, command.due if isinstance(command, StartTimer) else due)
@@ -366,6 +370,7 @@ class Instance:
         Returns:
             The position of the timer.
         """
+        self._recorder.check_open(len(self._open))
         position = self._recorder.next_position()
         self._recorder.record(StartTimer(position, due))
         self._open[position] = handle

@@ -24,7 +24,7 @@ from infinitic.errors import (
     UsageError,
     WorkflowCodeError,
 )
-from infinitic.limits import Limits, describe_too_deep
+from infinitic.limits import MAX_OPEN, Limits, describe_too_deep
 from infinitic.messages.commands import Command, CompleteMethod, RefuseCall, ScheduleTask, StartTimer
 from infinitic.replay import divergence
 from infinitic.replay.budget import Budget
@@ -41,6 +41,10 @@ MAX_COMMANDS = 10_000
 
 MAX_REFUSED = 1024 * 1024 * 1024
 """Bytes of refused payloads before the code must wait. Each was encoded before it was refused."""
+
+
+_ONE_MORE = "One more open position"
+"""What is refused when too many are open, in the history."""
 
 
 class Discarded(BaseException):
@@ -105,6 +109,8 @@ class Recorder:
         self._position = 0
         # How many commands there were when the code last rested.
         self._before = 0
+        # The first position that the code may not use before it waits.
+        self._end_position = MAX_COMMANDS
 
     # Driven by the instance.
 
@@ -131,6 +137,7 @@ class Recorder:
         """Stimuli are handed to the code; then it runs until it rests."""
         self.handed += count
         self._before = len(self.commands)
+        self._end_position = self._position + MAX_COMMANDS
         budget = self.budget
         budget.asked = budget.refused = 0
 
@@ -159,11 +166,37 @@ class Recorder:
 
     def next_position(self) -> int:
         """Use up a position and return it. Raises as `check`: then it is not used up."""
+        position = self._position
         if self.mode is not RECORD:
             self.check()
-        position = self._position
+        elif position >= self._end_position:
+            self._blame_count(position - self._end_position + MAX_COMMANDS + 1)
+            raise StopActivation
         self._position = position + 1
         return position
+
+    def check_open(self, count: int) -> None:
+        """Refuse to open one more position if `count` are open, which is too many.
+
+        The refusal is recorded: the code is told the same in replay, whatever the limit is then.
+
+        Raises:
+            UsageError: too many are open; in replay: too many were open then.
+        """
+        if self._recorded is not None:
+            recorded = self.next_recorded()
+            if not isinstance(recorded, RefuseCall) or recorded.name != _ONE_MORE:
+                return
+            reason = recorded.reason
+        elif count < MAX_OPEN:
+            return
+        else:
+            reason = (
+                f"{count:,} tasks and timers of this workflow are open, and no more than {MAX_OPEN:,} can be. "
+                "Await some of them first"
+            )
+        self.record(RefuseCall(_ONE_MORE, reason))
+        raise UsageError(reason)
 
     def record(self, command: Command, line: str | None = None) -> Command:
         """Record a command, or in replay compare it with the recorded one.
@@ -274,10 +307,18 @@ class Recorder:
         if asked <= MAX_COMMANDS and refused <= MAX_REFUSED:
             return True
         if asked > MAX_COMMANDS:
-            self.blame(f"The code asked for {asked:,} things at once, more than {MAX_COMMANDS:,}")
+            self._blame_count(asked)
         else:
             self.blame(f"The code was refused {refused:,} bytes at once, and asks again")
         return False
+
+    def _blame_count(self, asked: int) -> None:
+        line = divergence.find_running_line() or self._find_waiting_line()
+        self.blame(
+            f"The code asked for {asked:,} things at once, more than {MAX_COMMANDS:,}"
+            + (f", at {line}" if line is not None else "")
+            + ". Await some of them first"
+        )
 
     # Payloads.
 

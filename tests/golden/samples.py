@@ -152,6 +152,7 @@ RESPONSES: list[client.Response] = [
         ),
     ),
     client.MethodFailed("7", CLOSED),
+    client.AskAgain("7", 5.0),
 ]
 ATTEMPTS = [
     service.ExecuteTask(

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from infinitic import Channel, Workflow, WorkflowCodeError, WorkflowFailedError
+from infinitic import Channel, UsageError, Workflow, WorkflowCodeError, WorkflowFailedError
 from infinitic_testing.simulation import Simulation
 from tests.replay.harness import Desk
 from tests.replay.restart import line_of
@@ -98,7 +98,7 @@ class Runaway(Workflow):
 
 LINES: list[tuple[Callable[[Runaway], Any], str, str]] = [
     (Runaway.spins, "never stops", line_of(Runaway.spins)),
-    (Runaway.spins_deep_inside, "never stops", line_of(Runaway, "# DEEP")),
+    (Runaway.spins_deep_inside, "10,001 things at once", line_of(Runaway, "# DEEP")),
     (Runaway.spins_in_a_task, "never stops", line_of(Runaway, "# IN A TASK")),
     (Runaway.plays_ping_pong, "never stops", line_of(Runaway, "# PING-PONG")),
     (Runaway.exits, "SystemExit", ""),
@@ -189,3 +189,50 @@ async def test_an_activation_that_asks_for_too_much_at_once_stalls(sim: Simulati
     assert await sim.client.new_workflow(Greedy).run(2_000) == 2_000
     with pytest.raises(WorkflowCodeError, match="10,001 things at once, more than 10,000"):
         await sim.client.new_workflow(Greedy).run(10_001)
+
+
+class Endless(Workflow):
+    desk = Workflow.new_service(Desk)
+
+    async def run(self) -> None:
+        while True:
+            self.dispatch(self.desk.say, "x")  # ENDLESS
+
+
+async def test_code_that_asks_for_ever_and_never_waits_stalls_at_that_line(sim: Simulation) -> None:
+    sim.add_workflow(Endless)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Endless).run)
+    with pytest.raises(WorkflowCodeError, match="10,001 things at once, more than 10,000") as caught:
+        await handle.result()
+    assert line_of(Endless, "# ENDLESS") in str(caught.value)
+
+
+class Hoarder(Workflow):
+    desk = Workflow.new_service(Desk)
+
+    async def run(self) -> list[str]:
+        for turn in range(20):
+            for _ in range(5_000):
+                self.timer(1e6)
+            if turn < 19:
+                await asyncio.sleep(1)
+        refused: list[str] = []
+        for _ in range(2):
+            try:
+                self.dispatch(self.desk.say, "too much")
+            except UsageError as error:
+                refused.append(str(error))
+        refused.append(str(self.inline(int)))
+        return refused
+
+
+async def test_too_much_open_work_is_refused_at_the_call(sim: Simulation) -> None:
+    sim.add_service(Desk())
+    sim.add_workflow(Hoarder)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Hoarder).run)
+    refused = await handle.result()
+    assert refused[2] == "0"
+    assert refused[0] == refused[1]
+    assert "100,000 tasks and timers of this workflow are open, and no more than 100,000 can be" in refused[0]
+    head = await sim.client.describe(handle)
+    assert head.open_timers == 0

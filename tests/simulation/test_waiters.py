@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
-from infinitic import Channel, Client, Workflow
+from infinitic import Channel, Client, UsageError, Workflow
 from infinitic.engines import state
 from infinitic.engines.state import WorkflowHead
+from infinitic.limits import MAX_WAITERS
 from infinitic.messages import client, engine
 from infinitic.messages.client import ReplyTo
 from infinitic.topics import workflow_engine
@@ -178,3 +179,60 @@ def test_an_answer_beside_somebody_who_begins_to_wait_is_given_at_once(caplog: p
             assert not caplog.records
 
     run(main())
+
+
+def test_above_a_hundred_clients_others_ask_again_and_all_are_answered() -> None:
+    """The head holds a hundred of them at most. A client that closes makes room for another one."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open(), AsyncExitStack() as stack:
+            workflow_id = await start(world)
+            clients = [Client(world.transport, name=f"c{each}", clock=world.clock) for each in range(110)]
+            for each in clients[1:]:
+                await stack.enter_async_context(each)
+            leaver = await clients[0].__aenter__()
+            waiting = [asyncio.create_task(each.get_handle(Patient.wait, workflow_id).result()) for each in clients]
+            await asyncio.sleep(12.0)
+            assert len(list_waiters(world)) == MAX_WAITERS
+            assert read_head(world).sequence == 1, "none of this is history"
+            assert leaver.name in list_waiters(world)
+            await leaver.__aexit__(None, None, None)
+            with pytest.raises(UsageError, match="closed"):
+                await waiting[0]
+            await asyncio.sleep(6.0)
+            assert leaver.name not in list_waiters(world)
+            assert len(list_waiters(world)) == MAX_WAITERS
+            await world.client.get_workflow_by_id(Patient, workflow_id).go.send("done")
+            assert await asyncio.gather(*waiting[1:]) == ["done"] * 109
+
+    run(main())
+
+
+def test_a_client_that_was_sent_away_and_closes_leaves_nobody_waiting() -> None:
+    async def main() -> None:
+        world = World()
+        async with world.open(), AsyncExitStack() as stack:
+            workflow_id = await start(world)
+            for each in range(MAX_WAITERS):
+                client = await stack.enter_async_context(Client(world.transport, name=f"c{each}", clock=world.clock))
+                stack.push_async_callback(
+                    give_up, asyncio.create_task(client.get_handle(Patient.wait, workflow_id).result())
+                )
+            await asyncio.sleep(1.0)
+            async with Client(world.transport, name="late", clock=world.clock) as late:
+                waiting = asyncio.create_task(late.get_handle(Patient.wait, workflow_id).result())
+                await asyncio.sleep(1.0)
+                assert "late" not in list_waiters(world)
+            with pytest.raises(UsageError, match="closed"):
+                await waiting
+            await asyncio.sleep(10.0)
+            assert len(list_waiters(world)) == MAX_WAITERS
+
+    run(main())
+
+
+async def give_up(waiting: asyncio.Task[str]) -> None:
+    waiting.cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting

@@ -11,7 +11,17 @@ from msgspec.structs import replace
 
 from infinitic import topics
 from infinitic.engines import effects, state
-from infinitic.engines.effects import ActivateElsewhere, Answer, ArmWake, Confirm, Effect, Refuse, SendTask, Tell
+from infinitic.engines.effects import (
+    ActivateElsewhere,
+    Answer,
+    ArmWake,
+    Confirm,
+    Defer,
+    Effect,
+    Refuse,
+    Reply,
+    SendTask,
+)
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.render import find_referenced_segments, render
@@ -35,7 +45,7 @@ SEGMENTS: Mapping[int, Sequence[Event]] = {
 }
 
 
-def rendered(*wanted: Effect | Tell) -> list[Outgoing]:
+def rendered(*wanted: Effect | Reply) -> list[Outgoing]:
     """Render, and prove that only the arguments decide.
 
     `find_referenced_segments` names all segments that it takes.
@@ -85,13 +95,14 @@ def test_answers_tell_how_a_method_ended() -> None:
 
 def test_clients_are_told() -> None:
     info = describe(RUNNING, ME)
-    sent = rendered(Confirm(ME), Refuse(ME), info, Answer(ME, "t1", 3))
+    sent = rendered(Confirm(ME), Refuse(ME), info, Answer(ME, "t1", 3), Defer(ME, 5.0))
     assert {each.topic for each in sent} == {topics.client("client")}
     assert [client.decode(each.message.body) for each in sent] == [
         client.Applied("7"),
         client.WorkflowUnknown("7"),
         client.Described("7", info.info),
         client.MethodCompleted("7", VALUE),
+        client.AskAgain("7", 5.0),
     ]
 
 

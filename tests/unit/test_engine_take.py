@@ -11,10 +11,11 @@ from msgspec.structs import replace
 
 from infinitic import ids
 from infinitic.engines import state
-from infinitic.engines.effects import Answer, Confirm, Postpone, Refuse, SendTask, SendToDeadLetters, Tell
+from infinitic.engines.effects import Answer, Confirm, Defer, Postpone, Refuse, SendTask, SendToDeadLetters, Tell
 from infinitic.engines.state import Method, WorkflowHead
 from infinitic.engines.workflow import InputResult
 from infinitic.engines.workflow.take import WAITS
+from infinitic.limits import MAX_METHODS, MAX_WAITERS
 from infinitic.messages import engine as inputs, events
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import CompleteMethod
@@ -242,6 +243,30 @@ def test_a_client_waits_once_for_a_method() -> None:
     for other in (ENDED, CLOSED, None):
         assert taken(other, wait(1, stop=True)) == InputResult(other), "nothing is answered, nothing waits"
     assert taken(RUNNING, replace(wait(1, stop=True), method_id="none")) == InputResult(RUNNING)
+
+
+def test_of_many_clients_a_hundred_wait_in_the_head_and_others_ask_again() -> None:
+    """S37: a client that waits already may send a newer request."""
+    names = [f"c{each}" for each in range(MAX_WAITERS)]
+    full = replace(RUNNING, methods=(Method("t1", "book", tuple(ReplyTo(name, "1-a") for name in names)),))
+    late = replace(WAIT, single=True)
+    assert taken(full, late) == InputResult(full, replies=(Defer(ME, 5.0),))
+    assert taken(full, WAIT).replies == (Defer(ME, 5.0),)
+    newer = changed(taken(full, replace(late, reply_to=ReplyTo("c3", ids.request_id(9))))).methods[0].waiters
+    assert len(newer) == MAX_WAITERS
+    left = taken(full, replace(late, reply_to=ReplyTo("c3", ids.request_id(9)), stop=True)).head
+    assert ME in changed(taken(left, late)).methods[0].waiters
+
+
+def test_a_call_of_one_method_too_many_goes_to_the_dead_letters() -> None:
+    """It can be sent again from there, and whoever waits is told."""
+    methods = tuple(Method(f"m{each}", "change") for each in range(MAX_METHODS))
+    full = replace(RUNNING, methods=methods)
+    refused = taken(full, CALL)
+    assert refused.head is full
+    assert isinstance(refused.handling, SendToDeadLetters)
+    assert "10,000 methods of this workflow run, and no more than 10,000 can" in refused.handling.reason
+    assert len(changed(taken(replace(RUNNING, methods=methods[1:]), CALL)).methods) == MAX_METHODS
 
 
 def test_heads_survive_their_encoding() -> None:

@@ -18,8 +18,10 @@ from infinitic.engines.effects import (
     ArmWake,
     CancelSent,
     Confirm,
+    Defer,
     Effect,
     Refuse,
+    Reply,
     SendTask,
     Tell,
 )
@@ -70,7 +72,7 @@ def find_referenced_segments(effects: Iterable[Effect], until: int) -> set[int]:
 
 
 def render(
-    effects: Iterable[Effect | Tell], head: WorkflowHead, segments: Segments, now: float, longest: int
+    effects: Iterable[Effect | Reply], head: WorkflowHead, segments: Segments, now: float, longest: int
 ) -> list[Outgoing]:
     """Make messages of effects, in the same order.
 
@@ -103,6 +105,8 @@ def render(
                 outgoing.append(make_response(to, client.Applied(to.request, head.stalled)))
             case Refuse(reply_to=to):
                 outgoing.append(make_response(to, client.WorkflowUnknown(to.request)))
+            case Defer(reply_to=to, seconds=seconds):
+                outgoing.append(make_response(to, client.AskAgain(to.request, seconds)))
             case Tell(reply_to=to, info=info):
                 outgoing.append(make_response(to, client.Described(to.request, info)))
             case ArmWake(due=due):

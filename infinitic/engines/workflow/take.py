@@ -12,7 +12,16 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from infinitic.engines.effects import ActivateElsewhere, Answer, Confirm, Effect, Postpone, Refuse, SendToDeadLetters
+from infinitic.engines.effects import (
+    ActivateElsewhere,
+    Answer,
+    Confirm,
+    Defer,
+    Effect,
+    Postpone,
+    Refuse,
+    SendToDeadLetters,
+)
 from infinitic.engines.state import SCHEMA, Method, WorkflowHead
 from infinitic.engines.validate import check_decision
 from infinitic.engines.workflow import tasks
@@ -20,6 +29,7 @@ from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.input_result import InputResult, stimulate
 from infinitic.ids import read_request_number
+from infinitic.limits import MAX_METHODS, MAX_WAITERS
 from infinitic.messages import engine as inputs, events
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.engine import Input
@@ -33,6 +43,9 @@ WAIT_SECONDS = (0.1, 0.2, 0.35, 0.6, 1.1, 2.0, 3.7)
 The waits are counted, and not measured from when the input was sent: while no engine runs, nobody
 has looked whether the start is there.
 """
+
+ASK_AGAIN_SECONDS = 5.0
+"""When a client asks again if too many wait for a method."""
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -136,6 +149,9 @@ def _start(head: WorkflowHead, message: inputs.Start, now: float) -> InputResult
 
 
 def _call_method(head: WorkflowHead, message: inputs.CallMethod, now: float) -> InputResult:
+    if len(head.methods) >= MAX_METHODS:
+        reason = f"{len(head.methods):,} methods of this workflow run, and no more than {MAX_METHODS:,} can"
+        return InputResult(head, handling=SendToDeadLetters(reason))
     waiters = (message.reply_to,) if message.reply_to is not None else ()
     methods = (*head.methods, Method(message.method_id, message.method, waiters))
     event = events.MethodStarted(message.method_id, message.method, message.arguments, now, message.meta, message.by)
@@ -176,6 +192,8 @@ def _wait(head: WorkflowHead, message: inputs.Wait, now: float) -> InputResult:
         waiters = _list_waiters(method.waiters, message)
         if waiters == method.waiters:
             return InputResult(head)
+        if len(waiters) > max(MAX_WAITERS, len(method.waiters)):
+            return InputResult(head, replies=(Defer(message.reply_to, ASK_AGAIN_SECONDS),))
         methods = (*head.methods[:index], replace(method, waiters=waiters), *head.methods[index + 1 :])
         return InputResult(replace(head, methods=methods))
     return InputResult(head, replies=() if message.stop else (Refuse(message.reply_to),))

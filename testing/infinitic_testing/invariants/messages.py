@@ -20,7 +20,7 @@ from infinitic_testing.invariants.publish_rules import find_deduplication_id
 from infinitic_testing.invariants.traffic import Copies, Decoded, SentInput, SentRequest
 
 _ENDS = (client.MethodCompleted, client.MethodFailed, client.MethodCanceled)
-_RESPONSES = (*_ENDS, client.WorkflowUnknown, client.Applied, client.Described)
+_RESPONSES = (*_ENDS, client.WorkflowUnknown, client.Applied, client.Described, client.AskAgain)
 _CONTROLS = (control.Ping, control.Alive, control.CancelTasks)
 _NO_INPUTS = (ExecuteTask, Activate, *_RESPONSES, *_CONTROLS)
 
