@@ -57,6 +57,13 @@ if TYPE_CHECKING:
     )
     from infinitic.messages.client import WorkflowInfo as WorkflowInfo
     from infinitic.messages.outcomes import WorkflowStatus as WorkflowStatus
+    from infinitic.replay.run import (
+        Run as Run,
+        RunAttempt as RunAttempt,
+        RunMethod as RunMethod,
+        RunStep as RunStep,
+        RunStepStatus as RunStepStatus,
+    )
     from infinitic.worker.task_context import TaskContext as TaskContext, task_context as task_context
     from infinitic.worker.worker import Worker as Worker
 
@@ -80,6 +87,11 @@ __all__ = [
     "RegistrationError",
     "RequestRefusedError",
     "RetryPolicy",
+    "Run",
+    "RunAttempt",
+    "RunMethod",
+    "RunStep",
+    "RunStepStatus",
     "SyncClient",
     "SyncHandle",
     "TaskCanceledError",
@@ -163,6 +175,13 @@ _NAMES_OF = {
     ),
     "infinitic.messages.client": ("WorkflowInfo",),
     "infinitic.messages.outcomes": ("WorkflowStatus",),
+    "infinitic.replay.run": (
+        "Run",
+        "RunAttempt",
+        "RunMethod",
+        "RunStep",
+        "RunStepStatus",
+    ),
     "infinitic.worker.task_context": (
         "TaskContext",
         "task_context",

@@ -65,21 +65,7 @@ class Connection:
             UsageError: the name is not given, and cannot be found.
             TransportUnavailable: the database does not answer.
         """
-        check_name("A workflow id", workflow_id)
-        if name is not None:
-            return check_name("The name of a workflow", name)
-        known = sorted(self.project.workflows)
-        if self.storage is not None and known:
-            async with limit_time(CONNECT_SECONDS, "The database did not answer"):
-                stored = await self.storage.states.load([StateKey(each, workflow_id) for each in known])
-            if len(stored) == 1:
-                return next(iter(stored)).name
-        if len(known) == 1:
-            return known[0]
-        raise UsageError(
-            f"The storage has no workflow with the id {workflow_id}: give the name of the workflow with "
-            f"--workflow NAME; {self.project.describe_workflows()}"
-        )
+        return await find_workflow_name(self.project, self.storage, name, workflow_id)
 
     async def get_target(self, name: str, workflow_id: str) -> Target:
         """Return an instance as the client calls it, by names alone: its class is not needed.
@@ -108,6 +94,36 @@ class Connection:
         """
         spec = WorkflowSpec(Workflow, None, name, 0, 0.0, ReplayCheck.SIMPLE, {}, {}, {}, ())
         return Target(self.client, spec, workflow_id, {})
+
+
+async def find_workflow_name(project: Project, storage: Storage | None, name: str | None, workflow_id: str) -> str:
+    """Find the name of the workflow that an instance belongs to.
+
+    Args:
+        project: the workflows of the configuration.
+        storage: the database; None if the configuration has none.
+        name: the name if it is known; it is checked and returned.
+        workflow_id: the id of the instance.
+
+    Raises:
+        UsageError: the name is not given, and cannot be found.
+        TransportUnavailable: the database does not answer.
+    """
+    check_name("A workflow id", workflow_id)
+    if name is not None:
+        return check_name("The name of a workflow", name)
+    known = sorted(project.workflows)
+    if storage is not None and known:
+        async with limit_time(CONNECT_SECONDS, "The database did not answer"):
+            stored = await storage.states.load([StateKey(each, workflow_id) for each in known])
+        if len(stored) == 1:
+            return next(iter(stored)).name
+    if len(known) == 1:
+        return known[0]
+    raise UsageError(
+        f"The storage has no workflow with the id {workflow_id}: give the name of the workflow with "
+        f"--workflow NAME; {project.describe_workflows()}"
+    )
 
 
 def run_connected(config: Path, action: Callable[[Connection], Awaitable[T]]) -> T:

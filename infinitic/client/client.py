@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
@@ -16,9 +15,10 @@ from msgspec.structs import replace
 from infinitic import ids
 from infinitic.client.connection import ClientConnection
 from infinitic.client.handles import WorkflowHandle as WorkflowHandle, find_instance
+from infinitic.client.reading import StorageReads
 from infinitic.client.results import make_unknown_error, read_outcome
 from infinitic.client.stubs import MethodStub, Target, check_method_stub, make_stub, read_method
-from infinitic.clock import Clock, SystemClock, to_instant
+from infinitic.clock import Clock, SystemClock
 from infinitic.codec.payloads import PayloadCodec, make_coder
 from infinitic.definitions.stubs import check_meta
 from infinitic.definitions.workflow_spec import MethodSpec, spec_of
@@ -26,8 +26,7 @@ from infinitic.errors import UsageError, WorkflowTimedOutError
 from infinitic.limits import check_value, compute_value_limit, measure_extra
 from infinitic.messages import client as responses, engine
 from infinitic.messages.client import ReplyTo, Response, WorkflowInfo
-from infinitic.messages.outcomes import WorkflowStatus
-from infinitic.storage import Flag, Page, Query, Storage
+from infinitic.storage import Flag, Query, Storage
 from infinitic.transport import Transport
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ _PAGE_SIZE = 500
 _NO_META: dict[str, bytes] = {}
 
 
-class Client:
+class Client(StorageReads):
     """Starts workflows, and talks to those that run.
 
     ::
@@ -58,7 +57,7 @@ class Client:
 
     Args:
         transport: the connection to the broker. The client does not close it.
-        storage: for `list_workflows` only.
+        storage: for what is read from it: `list_workflows`, `read_run`, `retry_stalled`.
         name: unique among all clients; chosen if not given. Responses arrive on a topic of this
             name: two clients of one name get each other's.
         clock: the time that goes into messages.
@@ -344,36 +343,6 @@ class Client:
         if not isinstance(response, responses.Described):
             raise make_unknown_error(response, name, "", workflow_id)
         return response.info
-
-    async def list_workflows(
-        self,
-        *,
-        name: str | None = None,
-        status: WorkflowStatus | None = None,
-        since: datetime | None = None,
-        limit: int = 100,
-        cursor: str | None = None,
-        flag: Flag | None = None,
-    ) -> Page:
-        """Read a page of instances from the storage, newest first.
-
-        Closed instances are there until their retention ends.
-
-        Args:
-            name: only instances of this workflow.
-            status: only those of this status.
-            since: only those that started at this instant or later. It needs a time zone.
-            limit: how many at most.
-            cursor: `Page.cursor` of the page before.
-            flag: only those that are stalled, or parked.
-
-        Raises:
-            UsageError: this client has no storage, or an argument cannot be.
-        """
-        if self._storage is None:
-            raise UsageError("list_workflows reads the storage: Client(transport, storage=…)")
-        after = None if since is None else to_instant(since)
-        return await self._storage.states.find(Query(name, status, after, limit=limit, cursor=cursor, flag=flag))
 
     # For stubs and handles.
 

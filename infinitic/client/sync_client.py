@@ -20,6 +20,7 @@ from infinitic.codec.payloads import PayloadCodec
 from infinitic.errors import UsageError
 from infinitic.messages.client import WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.replay.run import Run
 from infinitic.storage import Flag, Page, Storage
 from infinitic.transport import Transport
 
@@ -72,7 +73,7 @@ class SyncClient:
 
     Args:
         transport: the connection to the broker. It is used on the loop of the portal only.
-        storage: for `list_workflows` only.
+        storage: for what is read from it, as for `Client`.
         name: unique among all clients; chosen if not given.
         clock: the time that goes into messages.
         codec: encodes payloads, one `PayloadCodec` or a chain of them. Workers must have the same.
@@ -186,6 +187,10 @@ class SyncClient:
     def describe(self, target: object) -> WorkflowInfo:
         """What the engine knows of an instance. As `Client.describe`."""
         return self.run(self._client.describe, _inner(target))
+
+    def read_run(self, target: object, *, payloads: bool = True) -> Run:
+        """What an instance did, step by step. As `Client.read_run`."""
+        return self.run(self._client.read_run, _inner(target), payloads=payloads)
 
     def list_workflows(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import msgspec
 
@@ -125,11 +125,19 @@ def decode_events(key: StateKey, segment: Segment) -> list[Event]:
         raise DamagedState(key, f"Segment {segment.sequence}", f"it cannot be decoded: {error}") from error
 
 
-async def feed_history(replay: Replay, key: StateKey, until: int, states: StateStorage) -> HistoryCheck:
-    """Feed the history of an instance to a replay, page by page. Other tasks run between the pages.
+class HistoryReader(Protocol):
+    """Takes the events of a history, segment by segment: a `Replay`, or a `RunReader`."""
+
+    def feed(self, events: Sequence[Event], /) -> None:
+        """Take the events of the next segment."""
+        ...
+
+
+async def feed_history(reader: HistoryReader, key: StateKey, until: int, states: StateStorage) -> HistoryCheck:
+    """Feed the history of an instance to a reader, page by page. Other tasks run between the pages.
 
     Args:
-        replay: runs the code again.
+        reader: takes the events. A `Replay` runs the code again.
         key: the instance.
         until: the sequence of the last segment.
         states: where the history is read.
@@ -149,7 +157,7 @@ async def feed_history(replay: Replay, key: StateKey, until: int, states: StateS
                 raise DamagedState(key, f"Segment {after}", "it is missing")
             happened = decode_events(key, segment)
             check.follow(segment, happened)
-            replay.feed(happened)
+            reader.feed(happened)
         if after < until:
             size = max(1, sum(len(segment.events) for segment in page) // len(page))
             limit = min(LONGEST_PAGE, max(1, PAGE_BYTES // size))

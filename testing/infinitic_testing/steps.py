@@ -6,10 +6,9 @@ and touches nothing else.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -17,20 +16,12 @@ from infinitic.clock import to_datetime
 from infinitic.codec import unset_fields
 from infinitic.codec.payloads import Coder
 from infinitic.engines.state import WorkflowHead
-from infinitic.messages.commands import CancelPosition, Command, RecordInline, ScheduleTask, StartTimer
-from infinitic.messages.events import (
-    AttemptError,
-    Event,
-    SignalReceived,
-    Stimulus,
-    TaskError,
-    TaskResult,
-    TaskTimeout,
-    TimerFired,
-)
-from infinitic.replay.history import Replay
+from infinitic.errors import ExceptionDetail
+from infinitic.messages.events import Event
+from infinitic.replay.run import RunStep, RunStepKind, RunStepStatus
+from infinitic.replay.run_reader import run_of
 
-StepKind = Literal["task", "timer", "signal", "inline"]
+StepKind = RunStepKind
 
 
 class StepCompleted(msgspec.Struct, frozen=True, tag="completed"):
@@ -152,19 +143,7 @@ def list_steps(head: WorkflowHead, segments: Iterable[Sequence[Event]], coder: C
         DecodingError: the coder can never decode a payload.
         PayloadUnavailable: the coder cannot decode a payload now.
     """
-    reading = _Reading(coder)
-    replay = Replay(reading)
-    failures = Counter[int]()
-    for events in segments:
-        replay.feed(events)
-        failures.update(event.position for event in events if isinstance(event, AttemptError))
-    # If another worker runs the code and has not answered yet, the code has not got its stimuli.
-    opened = replay.finish(unanswered=head.deciding != 0)
-    for stimulus in [*([] if opened is None else opened[1]), *replay.pending]:
-        if isinstance(stimulus, SignalReceived):
-            reading.add_signal(stimulus, head.at or head.started_at)
-    waiting = {retry.position for retry in head.retries if retry.due is not None}
-    return [_make_step(draft, failures, waiting) for draft in reading.steps]
+    return [_make_step(step, head.at or head.started_at, coder) for step in run_of(head, segments).steps]
 
 
 class _NamedCall(msgspec.Struct):
@@ -177,135 +156,72 @@ _CALL_DECODER: msgspec.json.Decoder[list[msgspec.Raw] | _NamedCall] = msgspec.js
 )
 
 
+def _make_step(step: RunStep, now: float, coder: Coder | None) -> Step:
+    """Make a step of what the document of a run tells.
+
+    Args:
+        step: a step of the document.
+        now: the time that the code of the instance has seen last.
+        coder: decodes payloads.
+    """
+    started_at = step.at
+    arguments: tuple[Any, ...] = ()
+    named: dict[str, Any] = {}
+    match step.kind:
+        case "task":
+            arguments, named = _decode_arguments(step.arguments, coder)
+        case "timer":
+            arguments = (to_datetime(step.due or 0.0),)
+        case "signal":
+            # It came before, but here counts when the code got it.
+            started_at = now if step.ended_at is None else step.ended_at
+            arguments = (_decode(step.arguments, coder),)
+        case "inline":
+            pass
+    return Step(
+        kind=step.kind,
+        name=step.name,
+        arguments=arguments,
+        named_arguments=named,
+        attempts=sum(attempt.status is not RunStepStatus.WAITING for attempt in step.attempts),
+        outcome=_make_outcome(step, coder),
+        started_at=to_datetime(started_at),
+        ended_at=None if step.ended_at is None else to_datetime(step.ended_at),
+    )
+
+
+def _make_outcome(step: RunStep, coder: Coder | None) -> StepOutcome:
+    match step.status:
+        case RunStepStatus.COMPLETED:
+            return StepCompleted(_decode(step.value, coder))
+        case RunStepStatus.FAILED:
+            detail = step.failure or ExceptionDetail("", "")
+            return StepFailed(detail.short_name, detail.message)
+        case RunStepStatus.TIMED_OUT:
+            return StepTimedOut()
+        case RunStepStatus.CANCELED:
+            return StepCanceled()
+        case RunStepStatus.OPEN | RunStepStatus.WAITING:
+            return StepOpen()
+
+
+def _decode_arguments(data: msgspec.Raw, coder: Coder | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Decode positional and named arguments: see `Signature`."""
+    call = _CALL_DECODER.decode(_reveal(data, coder))
+    if isinstance(call, list):
+        call = _NamedCall(call)
+    named = {name: _decode_plain(bytes(value)) for name, value in call.named.items()}
+    return tuple(_decode_plain(bytes(value)) for value in call.positional), named
+
+
+def _decode(data: msgspec.Raw, coder: Coder | None) -> Any:
+    return _decode_plain(_reveal(data, coder)) if bytes(data) else None
+
+
 def _decode_plain(data: bytes) -> Any:
     """Decode JSON text, without what may stand beside the value."""
     return msgspec.json.decode(unset_fields.split(data)[0]) if data else None
 
 
-class _Draft:
-    """A step that may still change."""
-
-    __slots__ = ("arguments", "ended_at", "kind", "name", "named", "outcome", "position", "started_at")
-
-    def __init__(self, kind: StepKind, name: str, position: int, started_at: float) -> None:
-        self.kind: StepKind = kind
-        self.name = name
-        self.position = position
-        self.arguments: tuple[Any, ...] = ()
-        self.named: dict[str, Any] = {}
-        self.outcome: StepOutcome = StepOpen()
-        self.started_at = started_at
-        self.ended_at: float | None = None
-
-    def end(self, outcome: StepOutcome, at: float | None) -> None:
-        """The first end counts."""
-        if self.outcome == StepOpen():
-            self.outcome, self.ended_at = outcome, at
-
-
-class _Reading:
-    """Notes what an instance did. A `Replay` feeds it, and no code runs.
-
-    Attributes:
-        steps: what it did so far, in order.
-    """
-
-    def __init__(self, coder: Coder | None) -> None:
-        self.steps: list[_Draft] = []
-        self._coder = coder
-        self._by_position: dict[int, _Draft] = {}
-
-    def activate(self, at: float, stimuli: Sequence[Stimulus], recorded: Iterable[Command], *, each: bool) -> None:
-        """Note one activation, and what it asked for."""
-        for stimulus in stimuli:
-            self._take_stimulus(stimulus, at)
-        for command in recorded:
-            self._take_command(command, at)
-
-    def add_signal(self, signal: SignalReceived, at: float) -> _Draft:
-        draft = _Draft("signal", signal.channel, -1, at)
-        draft.arguments = (self._decode(signal.value),)
-        self.steps.append(draft)
-        return draft
-
-    def _take_stimulus(self, stimulus: Stimulus, at: float) -> None:
-        match stimulus:
-            case TaskResult():
-                self._end(stimulus.position, StepCompleted(self._decode(stimulus.value)), at)
-            case TaskError():
-                detail = stimulus.failure.exception
-                self._end(stimulus.position, StepFailed(detail.short_name, detail.message), at)
-            case TaskTimeout():
-                self._end(stimulus.position, StepTimedOut(), at)
-            case TimerFired():
-                self._end(stimulus.position, StepCompleted(), at)
-            case SignalReceived():
-                self.add_signal(stimulus, at).end(StepCompleted(), at)
-            case _:
-                pass
-
-    def _take_command(self, command: Command, at: float) -> None:
-        match command:
-            case ScheduleTask():
-                draft = self._add(_Draft("task", f"{command.service}.{command.task}", command.position, at))
-                draft.arguments, draft.named = self._decode_arguments(command.arguments)
-            case StartTimer():
-                self._add(_Draft("timer", "timer", command.position, at)).arguments = (to_datetime(command.due),)
-            case RecordInline():
-                draft = self._add(_Draft("inline", command.name, command.position, at))
-                if command.failure is None:
-                    draft.end(StepCompleted(self._decode(command.value)), at)
-                else:
-                    detail = command.failure.exception
-                    draft.end(StepFailed(detail.short_name, detail.message), at)
-            case CancelPosition():
-                self._end(command.position, StepCanceled(), at)
-            case _:
-                pass
-
-    def _add(self, draft: _Draft) -> _Draft:
-        self.steps.append(draft)
-        self._by_position[draft.position] = draft
-        return draft
-
-    def _end(self, position: int, outcome: StepOutcome, at: float) -> None:
-        draft = self._by_position.get(position)
-        if draft is not None:
-            draft.end(outcome, at)
-
-    def _decode_arguments(self, data: msgspec.Raw) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Decode positional and named arguments: see `Signature`."""
-        call = _CALL_DECODER.decode(self._reveal(data))
-        if isinstance(call, list):
-            call = _NamedCall(call)
-        named = {name: _decode_plain(bytes(value)) for name, value in call.named.items()}
-        return tuple(_decode_plain(bytes(value)) for value in call.positional), named
-
-    def _decode(self, data: msgspec.Raw) -> Any:
-        return _decode_plain(self._reveal(data))
-
-    def _reveal(self, data: msgspec.Raw) -> bytes:
-        return bytes(data) if self._coder is None else self._coder.decode(data)
-
-
-def _make_step(draft: _Draft, failures: Mapping[int, int], waiting: set[int]) -> Step:
-    """Make a step of a draft.
-
-    Args:
-        draft: what is known of it.
-        failures: how many attempts have failed, by position.
-        waiting: the positions whose next attempt waits for its delay: it was not sent yet.
-    """
-    attempts = 0
-    if draft.kind == "task":
-        attempts = failures.get(draft.position, 0) + (draft.position not in waiting)
-    return Step(
-        kind=draft.kind,
-        name=draft.name,
-        arguments=draft.arguments,
-        named_arguments=draft.named,
-        attempts=attempts,
-        outcome=draft.outcome,
-        started_at=to_datetime(draft.started_at),
-        ended_at=None if draft.ended_at is None else to_datetime(draft.ended_at),
-    )
+def _reveal(data: msgspec.Raw, coder: Coder | None) -> bytes:
+    return bytes(data) if coder is None else coder.decode(data)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
+import typer
 from rich.console import RenderableType
 
 from infinitic import topics
 from infinitic.cli.connection import Connection, NoAnswer, count_consumers, run_connected, wait_for_answer
 from infinitic.cli.describe.open_tasks import OpenTaskRow, OpenTasks, read_head, read_open_tasks
+from infinitic.cli.describe.timeline import show_timeline
 from infinitic.cli.options import (
     ANSWER_SECONDS,
     DEFAULT_CONFIG,
@@ -57,10 +60,16 @@ def command(
     workflow_id: WorkflowIdArgument,
     workflow: WorkflowNameOption = None,
     timeout: AnswerTimeoutOption = ANSWER_SECONDS,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Show what it did, step by step. Works while the broker is away.")
+    ] = False,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """Show the state of a workflow, its methods, its open tasks, and why it is stalled."""
+    if timeline:
+        show_timeline(config, workflow, workflow_id, as_json)
+        return
     description = run_connected(config, lambda connection: describe(connection, workflow, workflow_id, timeout))
     show(description, as_json, _render)
 

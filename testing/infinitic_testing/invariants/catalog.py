@@ -56,6 +56,7 @@ HEALED: Mapping[str, str] = MappingProxyType(
     {
         "all-end": "each instance ends, or waits for a signal or for somebody who hosts what it needs",
         "history-kept": "what was written is still there, byte for byte",
+        "run-told": "the document of a run tells what head and history hold, as does that of a part",
         "all-forgotten": "what has expired is removed, with all that was kept of it",
         "queues-empty": "no message waits, is in hand, or is delayed",
         "memory-empty": "workers hold no message, no task and no instance that nobody needs",

@@ -26,6 +26,7 @@ from infinitic_testing.explaining import FindSpecs
 from infinitic_testing.invariants.event_rules import EVENT_RULES
 from infinitic_testing.invariants.history import ObservedHistory
 from infinitic_testing.invariants.instances import WrittenStep
+from infinitic_testing.invariants.run_rules import check_run
 from infinitic_testing.invariants.step_rules import compare_head, find_left_open
 from infinitic_testing.invariants.traffic import Sent
 from infinitic_testing.invariants.violation import InvariantViolated
@@ -155,6 +156,7 @@ def check_history(instance: StoredInstance, judge: Judge) -> ObservedHistory | N
     key, head = instance.key, instance.head
     history, nobody = ObservedHistory(), Sent()
     all_events: list[Event] = []
+    all_segments: list[list[Event]] = []
     for number, segment in enumerate(instance.segments, 1):
         wrong = None if segment.sequence == number else f"segment {segment.sequence} comes after {number - 1}"
         judge("history-gapless", wrong, key)
@@ -172,10 +174,12 @@ def check_history(instance: StoredInstance, judge: Judge) -> ObservedHistory | N
                     judge(rule, check(event, history, step, nobody), key)
             history.add(event, number)
         all_events += happened
+        all_segments.append(happened)
     last = len(instance.segments)
     wrong = None if head.sequence == last else f"its head knows {head.sequence} segments, and {last} are there"
     judge("history-gapless", wrong, key)
     judge("head-matches-history", compare_head(key, head, history, all_events), key)
+    judge("run-told", check_run(head, all_segments), key)
     if head.closed:
         judge("nothing-left-open", find_left_open(key, head), key)
         entry = instance.found.entry

@@ -1,0 +1,347 @@
+"""Makes the `Run` of an instance: one pure function of its head and its history.
+
+It reads a history as a replay does, and runs no code. Every beginning of a history gives a
+document, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, get_args
+
+from msgspec import Raw
+from msgspec.structs import replace
+
+from infinitic import ids
+from infinitic.engines.state import WorkflowHead
+from infinitic.errors import ExceptionDetail
+from infinitic.messages import commands
+from infinitic.messages.attempts import Execution
+from infinitic.messages.commands import Command
+from infinitic.messages.events import (
+    Activated,
+    AttemptError,
+    CancelRequested,
+    Event,
+    MethodStarted,
+    Partial,
+    SignalReceived,
+    Stimulus,
+    TaskError,
+    TaskResult,
+    TaskTimeout,
+    TimerFired,
+)
+from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.replay.history import Replay
+from infinitic.replay.run import Run, RunAttempt, RunMethod, RunStep, RunStepKind, RunStepStatus
+
+_NONE = Raw()
+_ANSWERS = (Partial, *get_args(Command))
+_OPEN, _FAILED = RunStepStatus.OPEN, RunStepStatus.FAILED
+
+
+def run_of(head: WorkflowHead, segments: Iterable[Sequence[Event]], *, payloads: bool = True) -> Run:
+    """Make the document of what an instance did.
+
+    Args:
+        head: that of the instance.
+        segments: the events of its history, segment by segment, from the first one on. If the last
+            ones are left out, the document tells what was known before them.
+        payloads: whether arguments and values are part of it. They may be large.
+    """
+    reader = RunReader(head, payloads=payloads)
+    for events in segments:
+        reader.feed(events)
+    return reader.finish()
+
+
+class RunReader:
+    """Reads a history segment by segment, for those who do not have all of it in memory.
+
+    Args:
+        head: that of the instance.
+        payloads: whether arguments and values are kept.
+    """
+
+    def __init__(self, head: WorkflowHead, *, payloads: bool = True) -> None:
+        self._head = head
+        self._payloads = payloads
+        self._replay = Replay(self)
+        self._activation = 0
+        self._transitions = 0
+        self._answered = True
+        self._canceled_at: float | None = None
+        # Drafts: fields of documents that may still change.
+        self._methods: dict[str, dict[str, Any]] = {}
+        self._steps: list[dict[str, Any]] = []
+        self._by_position: dict[int, dict[str, Any]] = {}
+        self._attempts: dict[int, _Attempts] = {}
+
+    def feed(self, events: Iterable[Event]) -> None:
+        """Read the events of the next segment."""
+        self._transitions += 1
+        for event in events:
+            # How an attempt went is told when it is reported, whether or not the code was told.
+            match event:
+                case AttemptError():
+                    self._attempts_of(event.position).fail(
+                        event.failure.exception, event.failure.at, event.execution, event.next_at
+                    )
+                case TaskResult():
+                    self._attempts_of(event.position).complete(event.execution)
+                case TaskError():
+                    self._attempts_of(event.position).fail(
+                        event.failure.exception, event.failure.at, event.execution, None
+                    )
+                case MethodStarted():
+                    self._methods[event.method_id] = {
+                        "id": event.method_id,
+                        "name": event.method,
+                        "called_at": event.at or None,
+                        "by": event.by,
+                        "meta": event.meta,
+                    }
+                    self._keep(self._methods[event.method_id], "arguments", event.arguments)
+                case Activated():
+                    self._answered = False
+                case _ if isinstance(event, _ANSWERS):
+                    self._answered = True
+                case _:
+                    pass
+        self._replay.feed(events)
+
+    def finish(self) -> Run:
+        """Make the document, once the history is at its end."""
+        head = self._head
+        # If another worker runs the code and has not answered yet, it has not got its stimuli. Of a
+        # beginning of the history that is not known: there may be no answer, or an empty one.
+        unanswered = head.deciding != 0 if self._transitions >= head.sequence else not self._answered
+        opened = self._replay.finish(unanswered=unanswered)
+        for stimulus in [*([] if opened is None else opened[1]), *self._replay.pending]:
+            if isinstance(stimulus, SignalReceived):
+                self._add_signal(stimulus, head.at or head.started_at)
+        waiting = {retry.position: retry.due for retry in head.retries if retry.due is not None}
+        return Run(
+            workflow_id=head.id,
+            workflow_name=head.name,
+            version=head.version,
+            number=head.run,
+            status=head.status,
+            started_at=head.started_at,
+            closed_at=head.closed_at,
+            stalled=head.stalled,
+            parked=head.parked,
+            canceled_at=self._canceled_at,
+            meta=head.meta,
+            methods=tuple(RunMethod(**draft) for draft in self._methods.values()),
+            steps=tuple(self._make_step(draft, waiting) for draft in self._steps),
+            activations=self._activation + (opened is not None),
+            transitions=self._transitions,
+            background_failures=head.failures,
+        )
+
+    # Called by the `Replay`, in the order in which the code was told, and asked.
+
+    def activate(self, at: float, stimuli: Sequence[Stimulus], recorded: Iterable[Command], *, each: bool) -> None:
+        """Note one activation, and what the code asked for in it."""
+        self._activation += 1
+        for stimulus in stimuli:
+            self._take_stimulus(stimulus, at)
+        for command in recorded:
+            self._take_command(command, at)
+
+    def _take_stimulus(self, stimulus: Stimulus, at: float) -> None:
+        match stimulus:
+            case TaskResult():
+                self._end(stimulus.position, RunStepStatus.COMPLETED, at, value=stimulus.value)
+            case TaskError():
+                self._end(stimulus.position, _FAILED, at, failure=stimulus.failure.exception)
+            case TaskTimeout():
+                self._end(stimulus.position, RunStepStatus.TIMED_OUT, at)
+            case TimerFired():
+                self._end(stimulus.position, RunStepStatus.COMPLETED, at)
+            case SignalReceived():
+                draft = self._add_signal(stimulus, at)
+                draft |= {
+                    "status": RunStepStatus.COMPLETED,
+                    "ended_at": at,
+                    "activation": self._activation,
+                    "ended_in": self._activation,
+                }
+            case MethodStarted():
+                self._methods[stimulus.method_id] |= {"began_at": at, "activation": self._activation}
+            case CancelRequested():
+                self._canceled_at = at if self._canceled_at is None else self._canceled_at
+
+    def _take_command(self, command: Command, at: float) -> None:
+        match command:
+            case commands.ScheduleTask():
+                draft = self._add("task", f"{command.service}.{command.task}", command.position, at)
+                draft["id"] = ids.task_id(self._head.id, self._head.run, command.position)
+                self._keep(draft, "arguments", command.arguments)
+                draft["due"] = command.timeout_at
+                draft["tags"] = command.tags
+                draft["meta"] = command.meta
+            case commands.StartTimer():
+                self._add("timer", "timer", command.position, at)["due"] = command.due
+            case commands.RecordInline():
+                self._add("inline", command.name, command.position, at)
+                if command.failure is None:
+                    self._end(command.position, RunStepStatus.COMPLETED, at, value=command.value)
+                else:
+                    self._end(command.position, _FAILED, at, failure=command.failure.exception)
+            case commands.CancelPosition():
+                self._end(command.position, RunStepStatus.CANCELED, at)
+            case commands.CompleteMethod():
+                self._end_method(command.method_id, WorkflowStatus.COMPLETED, at)
+                self._keep(self._methods[command.method_id], "value", command.value)
+            case commands.FailMethod():
+                self._end_method(
+                    command.method_id,
+                    WorkflowStatus.FAILED,
+                    at,
+                    failure=command.failure.exception,
+                    cause=command.failure.cause,
+                )
+            case commands.CancelMethod():
+                self._end_method(command.method_id, WorkflowStatus.CANCELED, at)
+            case commands.RefuseCall():
+                pass
+
+    def _add(self, kind: RunStepKind, name: str, position: int, at: float) -> dict[str, Any]:
+        draft = {"kind": kind, "name": name, "position": position, "at": at, "activation": self._activation}
+        self._steps.append(draft)
+        self._by_position[position] = draft
+        return draft
+
+    def _add_signal(self, signal: SignalReceived, at: float) -> dict[str, Any]:
+        draft: dict[str, Any] = {
+            "kind": "signal",
+            "name": signal.channel,
+            "at": signal.at or at,
+            "meta": signal.meta,
+            "by": signal.by,
+        }
+        self._keep(draft, "arguments", signal.value)
+        self._steps.append(draft)
+        return draft
+
+    def _end(
+        self,
+        position: int,
+        status: RunStepStatus,
+        at: float,
+        *,
+        value: Raw = _NONE,
+        failure: ExceptionDetail | None = None,
+    ) -> None:
+        """The first end of a step counts."""
+        draft = self._by_position.get(position)
+        if draft is None or "status" in draft:
+            return
+        draft |= {"status": status, "ended_at": at, "ended_in": self._activation}
+        if failure is not None:
+            draft["failure"] = failure
+        else:
+            self._keep(draft, "value", value)
+
+    def _end_method(self, method_id: str, status: WorkflowStatus, at: float, **facts: Any) -> None:
+        self._methods[method_id] |= {"status": status, "ended_at": at, **facts}
+
+    def _keep(self, draft: dict[str, Any], name: str, payload: Raw) -> None:
+        if self._payloads and payload is not _NONE and bytes(payload):
+            draft[name] = payload
+
+    def _attempts_of(self, position: int) -> _Attempts:
+        found = self._attempts.get(position)
+        if found is None:
+            found = self._attempts[position] = _Attempts()
+        return found
+
+    def _make_step(self, draft: dict[str, Any], waiting: dict[int, float]) -> RunStep:
+        if draft["kind"] != "task":
+            return RunStep(**draft)
+        position = draft["position"]
+        attempts = self._attempts_of(position).make(
+            draft["at"], draft.get("status", _OPEN), draft.get("ended_at"), waiting.get(position)
+        )
+        return RunStep(**draft, attempts=attempts)
+
+
+class _Attempts:
+    """The attempts of one task that were reported, in order, and when the next one is sent."""
+
+    __slots__ = ("_next_at", "_reported", "_settled")
+
+    def __init__(self) -> None:
+        self._reported: list[tuple[RunAttempt, Execution | None]] = []
+        # When each attempt was sent, but for the first one; 0: that is not known.
+        self._next_at: list[float] = []
+        self._settled = False
+
+    def complete(self, execution: Execution | None) -> None:
+        self._add(RunStepStatus.COMPLETED, execution)
+        self._settled = True
+
+    def fail(self, failure: ExceptionDetail, at: float, execution: Execution | None, next_at: float | None) -> None:
+        """Note a failed attempt.
+
+        Args:
+            failure: what it raised.
+            at: when.
+            execution: how it went.
+            next_at: when the next one is sent; None: there is none.
+        """
+        self._add(_FAILED, execution, failure=failure, ended_at=at or None)
+        if next_at is None:
+            self._settled = True
+        else:
+            self._next_at.append(next_at)
+
+    def _add(self, status: RunStepStatus, execution: Execution | None, **facts: Any) -> None:
+        worker = "" if execution is None else execution.worker
+        attempt = RunAttempt(number=len(self._reported) + 1, status=status, worker=worker, **facts)
+        self._reported.append((attempt, execution))
+
+    def make(
+        self, asked_at: float, status: RunStepStatus, ended_at: float | None, due: float | None
+    ) -> tuple[RunAttempt, ...]:
+        """Make the attempts of a task.
+
+        Args:
+            asked_at: when the code asked for the task.
+            status: what has become of the task, as far as the code knows.
+            ended_at: when the code learned of its end.
+            due: when the next attempt is sent, as the head knows it; None if it was sent.
+        """
+        made = [
+            _date(attempt, execution, sent_at)
+            for (attempt, execution), sent_at in zip(self._reported, [asked_at, *self._next_at], strict=False)
+        ]
+        if self._settled:
+            return tuple(made)
+        sent_at = self._next_at[-1] if self._next_at else asked_at
+        if ended_at is not None and sent_at > ended_at:
+            # The code gave the task up before this attempt was sent.
+            return tuple(made)
+        newest = RunAttempt(number=len(made) + 1, status=_OPEN, sent_at=sent_at or None)
+        if due is not None:
+            newest = replace(newest, status=RunStepStatus.WAITING, sent_at=due)
+        elif status is not _OPEN:
+            newest = replace(newest, status=status, ended_at=ended_at)
+        return (*made, newest)
+
+
+def _date(attempt: RunAttempt, execution: Execution | None, sent_at: float) -> RunAttempt:
+    """Tell when an attempt was sent, began and ended.
+
+    The clock of the sender tells the first, and all others follow from what the worker has
+    measured. So they are in order, also if the clocks of two machines differ.
+    """
+    if not sent_at and execution is not None and attempt.ended_at is not None:
+        sent_at = attempt.ended_at - (execution.queued + execution.ran) / 1000
+    if execution is None or not sent_at:
+        return replace(attempt, sent_at=sent_at or None)
+    began_at = sent_at + execution.queued / 1000
+    return replace(attempt, sent_at=sent_at, began_at=began_at, ended_at=began_at + execution.ran / 1000)
