@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from infinitic.client.client import Client as Client, WorkflowHandle as WorkflowHandle
     from infinitic.client.sync_client import SyncClient as SyncClient, SyncHandle as SyncHandle
     from infinitic.codec.payloads import PayloadCodec as PayloadCodec
+    from infinitic.definitions.queries import query as query
     from infinitic.definitions.retries import (
         ExponentialBackoff as ExponentialBackoff,
         RetryPolicy as RetryPolicy,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         PayloadError as PayloadError,
         PayloadTooLargeError as PayloadTooLargeError,
         PayloadUnavailable as PayloadUnavailable,
+        QueryFailedError as QueryFailedError,
         RegistrationError as RegistrationError,
         RequestRefusedError as RequestRefusedError,
         TaskCanceledError as TaskCanceledError,
@@ -83,6 +85,7 @@ __all__ = [
     "PayloadError",
     "PayloadTooLargeError",
     "PayloadUnavailable",
+    "QueryFailedError",
     "Receiver",
     "RegistrationError",
     "RequestRefusedError",
@@ -114,6 +117,7 @@ __all__ = [
     "all_of",
     "any_of",
     "method",
+    "query",
     "service",
     "task",
     "task_context",
@@ -130,6 +134,7 @@ _NAMES_OF = {
         "SyncHandle",
     ),
     "infinitic.codec.payloads": ("PayloadCodec",),
+    "infinitic.definitions.queries": ("query",),
     "infinitic.definitions.retries": (
         "ExponentialBackoff",
         "RetryPolicy",
@@ -160,6 +165,7 @@ _NAMES_OF = {
         "PayloadError",
         "PayloadTooLargeError",
         "PayloadUnavailable",
+        "QueryFailedError",
         "RegistrationError",
         "RequestRefusedError",
         "TaskCanceledError",

@@ -20,6 +20,7 @@
     │   ├── WorkflowCanceledError
     │   ├── WorkflowUnknownError
     │   ├── RequestRefusedError        the request went to the dead letters
+    │   ├── QueryFailedError           a query has no answer
     │   └── ChannelClosedError
     ├── NonDeterminismError            the code differs from the history
     ├── WorkflowCodeError              the engine cannot run this workflow code
@@ -327,6 +328,22 @@ class RequestRefusedError(_WorkflowError):
         super().__init__(workflow_name, method_name, workflow_id, reason)
         self.reason = reason
         self._fields["reason"] = reason
+
+
+class QueryFailedError(_WorkflowError):
+    """A query has no answer.
+
+    `failure` says why: the code of the query raised that, or it did what a query must not do (it
+    changed the workflow, say), the version of the workflow has no such query, or the workflow is
+    stalled. The workflow itself goes on as if it had not been asked.
+    """
+
+    _sentence = "has no answer to this query"
+
+    def __init__(self, workflow_name: str, method_name: str, workflow_id: str, failure: ExceptionDetail) -> None:
+        super().__init__(workflow_name, method_name, workflow_id, str(failure))
+        self.failure = failure
+        self._fields["failure"] = failure
 
 
 class ChannelClosedError(DeferredError):

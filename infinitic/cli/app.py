@@ -57,6 +57,10 @@ COMMANDS = {
         "infinitic.cli.commands.signal:command",
         "Send a signal. It is checked first if the configuration has the class of the workflow.",
     ),
+    "query": CommandEntry(
+        "infinitic.cli.commands.query:command",
+        "Ask a workflow something, by one of its queries. Prints the answer as JSON.",
+    ),
     "cancel": CommandEntry(
         "infinitic.cli.commands.cancel:command",
         "Cancel a workflow. CancelledError is raised in its code, which may clean up.",

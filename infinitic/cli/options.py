@@ -71,3 +71,11 @@ AnswerTimeoutOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+InputOption = Annotated[
+    list[str],
+    typer.Option(
+        "--input",
+        metavar="JSON",
+        help="A JSON array of all arguments, a JSON object of keywords, or one --input for each argument.",
+    ),
+]

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from infinitic import ids
 from infinitic.client.connection import ClientConnection
 from infinitic.client.handles import WorkflowHandle as WorkflowHandle, find_instance
+from infinitic.client.queries import Queries
 from infinitic.client.reading import StorageReads
 from infinitic.client.results import make_unknown_error, read_outcome
 from infinitic.client.stubs import MethodStub, Target, check_method_stub, make_stub, read_method
@@ -44,7 +45,7 @@ _PAGE_SIZE = 500
 _NO_META: dict[str, bytes] = {}
 
 
-class Client(StorageReads):
+class Client(Queries, StorageReads):
     """Starts workflows, and talks to those that run.
 
     ::

@@ -6,11 +6,12 @@ They look like the workflow class, and turn calls into messages.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Coroutine, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Coroutine, Generator, Mapping
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from infinitic.codec.values import value_codec
 from infinitic.definitions.channels import Channel
+from infinitic.definitions.queries import QuerySpec
 from infinitic.definitions.stubs import check_meta
 from infinitic.definitions.workflow_spec import MethodSpec, WorkflowSpec, spec_of
 from infinitic.definitions.workflows import Workflow, owner_of
@@ -57,10 +58,15 @@ class WorkflowStub:
         channel = spec.channels.get(name)
         if channel is not None:
             return ClientChannel(self._target, channel)
+        query = next((each for each in spec.queries.values() if each.attribute == name), None)
+        if query is not None:
+            return QueryStub(self._target, query)
         if name.startswith("_"):
             raise AttributeError(name)
-        known = ", ".join(sorted([*spec.attributes, *spec.channels]))
-        raise UsageError(f"The workflow {spec.name} has no public coroutine or channel '{name}'; it has {known}")
+        known = ", ".join(
+            sorted([*spec.attributes, *spec.channels, *(each.attribute for each in spec.queries.values())])
+        )
+        raise UsageError(f"The workflow {spec.name} has no public coroutine, query or channel '{name}'; it has {known}")
 
     def __repr__(self) -> str:
         return f"<stub of {self._target.spec.name} {self._target.workflow_id or '(new)'}>"
@@ -83,6 +89,27 @@ class MethodStub:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         return self.workflow.client.call(self, self.spec.signature.encode_arguments(args, kwargs))
+
+
+class QueryStub:
+    """One query of an instance: give it to `Client.query`."""
+
+    __slots__ = ("spec", "workflow")
+
+    def __init__(self, workflow: Target, spec: QuerySpec) -> None:
+        self.workflow = workflow
+        self.spec = spec
+
+    @property
+    def called(self) -> str:
+        """What it is called in errors."""
+        return f"{self.workflow.spec.name}.{self.spec.attribute}"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise UsageError(f"{self.called} is a query: it is asked by await client.query(stub.{self.spec.attribute}, …)")
+
+    def __await__(self) -> Generator[Any, None, NoReturn]:
+        raise UsageError(f"{self.called} is a query: it is asked by await client.query(stub.{self.spec.attribute}, …)")
 
 
 class ClientChannel(Channel[Any]):
@@ -147,9 +174,33 @@ def check_method_stub(method: object) -> MethodStub:
     Raises:
         UsageError: it is something else.
     """
+    if isinstance(method, QueryStub):
+        raise UsageError(
+            f"{method.called} is a query, and dispatch starts methods: use await client.query(stub."
+            f"{method.spec.attribute}, …)"
+        )
     if not isinstance(method, MethodStub):
         raise UsageError(
             "dispatch takes a method of a stub, as in client.dispatch(client.new_workflow(Trip).book, …), "
             f"got {method!r}"
         )
     return method
+
+
+def check_query_stub(query: object) -> QueryStub:
+    """Return the query of a stub that `Client.query` was given.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if isinstance(query, MethodStub):
+        raise UsageError(
+            f"{query.workflow.spec.name}.{query.spec.attribute} is a method, not a query: call it, or give it to "
+            "client.dispatch. A query is a plain `def` with @query"
+        )
+    if not isinstance(query, QueryStub):
+        raise UsageError(
+            "query takes a query of a stub, as in client.query(client.get_workflow_by_id(Trip, …).balance), "
+            f"got {query!r}"
+        )
+    return query

@@ -192,6 +192,10 @@ class SyncClient:
         """What an instance did, step by step. As `Client.read_run`."""
         return self.run(self._client.read_run, _inner(target), payloads=payloads)
 
+    def query(self, query: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Ask a workflow something, by one of its queries. As `Client.query`."""
+        return self.run(lambda: self._client.query(query, *args, **kwargs))
+
     def list_workflows(
         self,
         *,

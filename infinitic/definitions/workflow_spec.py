@@ -8,13 +8,14 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from infinitic.codec.payloads import Coder
 from infinitic.codec.signatures import Signature
 from infinitic.codec.values import value_codec
 from infinitic.definitions.channels import Channel
+from infinitic.definitions.queries import QuerySpec, read_queries
 from infinitic.definitions.service_contract import check_names, public_functions, remember, signature_of
 from infinitic.definitions.stubs import ServiceStub
 from infinitic.definitions.workflows import (
@@ -44,7 +45,8 @@ class MethodSpec:
 class WorkflowSpec:
     """A workflow class, read.
 
-    `methods` by name in messages, `attributes` by attribute. `retention` is in seconds.
+    `methods` and `queries` are by name in messages, `attributes` are the methods by attribute.
+    `retention` is in seconds.
     """
 
     cls: type[Workflow]
@@ -58,6 +60,7 @@ class WorkflowSpec:
     channels: dict[str, Channel[Any]]
     mutable: tuple[tuple[str, Any], ...]
     coder: Coder | None = None
+    queries: dict[str, QuerySpec] = field(default_factory=dict)
 
     @property
     def plain(self) -> bool:
@@ -97,9 +100,11 @@ def spec_of(cls: type[Workflow]) -> WorkflowSpec:
             _check_channel(cls, name, member)
         elif name in public and inspect.isasyncgenfunction(member):
             raise RegistrationError(f"{cls.__qualname__}.{name} is an asynchronous generator: it cannot be started")
+    queries = read_queries(cls, members)
     if not methods:
         raise RegistrationError(f"The workflow {cls.__qualname__} has no public `async def` method: nothing to start")
-    check_names(cls, options.name or cls.__name__, "workflow", {name: spec.name for name, spec in methods.items()})
+    called = {name: spec.name for name, spec in methods.items()} | {name: spec.name for name, spec in queries.items()}
+    check_names(cls, options.name or cls.__name__, "workflow", called)
     by_name: dict[str, MethodSpec] = {}
     for spec in methods.values():
         if spec.name in by_name:
@@ -116,6 +121,7 @@ def spec_of(cls: type[Workflow]) -> WorkflowSpec:
         methods,
         {name: member for name, member in members.items() if isinstance(member, Channel)},
         tuple((name, value) for name, value in members.items() if not name.startswith("__") and _is_mutable(value)),
+        queries={spec.name: spec for spec in queries.values()},
     )
 
 

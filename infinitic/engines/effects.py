@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from infinitic.engines.state import OpenBlock
-from infinitic.messages.client import ReplyTo, WorkflowInfo
+from infinitic.messages.client import AskAgain, Queried, QueryFailed, ReplyTo, WorkflowInfo
 
 
 class _Effect(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
@@ -122,6 +122,16 @@ class Defer(msgspec.Struct, frozen=True):
     seconds: float
 
 
+class Respond(msgspec.Struct, frozen=True):
+    """Send a client a response that is ready: the answer to a query.
+
+    It is never part of an outbox, because the instance does not change by the question.
+    """
+
+    reply_to: ReplyTo
+    response: Queried | QueryFailed | AskAgain
+
+
 class Postpone(msgspec.Struct, frozen=True):
     """Publish the input again, to be delivered later.
 
@@ -146,7 +156,7 @@ class SendToDeadLetters(msgspec.Struct, frozen=True):
     reason: str
 
 
-Reply = Tell | Refuse | Answer | Confirm | Defer
+Reply = Tell | Refuse | Answer | Confirm | Defer | Respond
 """What is sent without being stored, because the instance does not change by it."""
 
 Handling = Postpone | SendToDeadLetters

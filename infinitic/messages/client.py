@@ -3,7 +3,7 @@
 A client finds its request by the request id. A duplicate finds no request any more, and is dropped.
 
 On the wire: q request id · v value · f failure · e why the instance is stalled, or the
-request refused · s seconds.
+request refused · s seconds · n number of an activation.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from infinitic.bounds import Name, Seconds, Whole
+from infinitic.errors import ExceptionDetail
 from infinitic.messages.decoding import make_decoder
 from infinitic.messages.outcomes import MethodFailure, WorkflowStatus
 
@@ -123,12 +124,41 @@ class Described(_Response, frozen=True, tag="described"):
 
 
 class AskAgain(_Response, frozen=True, tag="again"):
-    """Too many wait for this method. Ask again after so many seconds."""
+    """Ask again after so many seconds.
+
+    Too many wait for this method, or a query was answered by code whose decision was not taken.
+    """
 
     seconds: Seconds = msgspec.field(name="s")
 
 
-Response = MethodCompleted | MethodFailed | MethodCanceled | WorkflowUnknown | Applied | Described | AskAgain
+class Queried(_Response, frozen=True, tag="queried"):
+    """A query returned this value.
+
+    `activation` is the number of the last activation that the code had seen then.
+    """
+
+    value: msgspec.Raw = msgspec.field(name="v")
+    activation: Whole = msgspec.field(name="n", default=0)
+
+
+class QueryFailed(_Response, frozen=True, tag="query_failed"):
+    """A query cannot be answered: it raised, or did what a query must not do, or is unknown."""
+
+    failure: ExceptionDetail = msgspec.field(name="f")
+
+
+Response = (
+    MethodCompleted
+    | MethodFailed
+    | MethodCanceled
+    | WorkflowUnknown
+    | Applied
+    | Described
+    | Queried
+    | QueryFailed
+    | AskAgain
+)
 
 encode = msgspec.json.Encoder().encode
 decode = make_decoder(msgspec.json.Decoder(Response), "response")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import msgspec
 
 from infinitic.bounds import Name, NoName, Seconds, Whole
-from infinitic.errors import TaskFailure, UsageError
+from infinitic.errors import ExceptionDetail, TaskFailure, UsageError
 from infinitic.ids import check_name
 from infinitic.messages.attempts import Execution
 from infinitic.messages.client import ReplyTo
@@ -201,6 +201,44 @@ class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
     failures: tuple[str, ...] = msgspec.field(name="u", default=())
 
 
+class AskQuery(_Input, frozen=True, kw_only=True, tag="query"):
+    """Ask the code of the instance something, by one of its `@query` methods. Clients send it.
+
+    It changes nothing, and leaves no history. A duplicate is answered once more.
+    """
+
+    query: Name = msgspec.field(name="m")
+    arguments: msgspec.Raw = msgspec.field(name="a")
+    reply_to: ReplyTo = msgspec.field(name="r")
+
+
+NO_VALUE = msgspec.Raw()
+"""The value of an `Asked` that has none. It has to be this very object to be left out."""
+
+
+class Asked(_Input, frozen=True, kw_only=True, tag="asked"):
+    """The answer of the code to a query, for the client. Workflow executors send it.
+
+    It is forwarded if the engine has taken the decision of the code that answers. Otherwise the
+    client is told to ask again. A duplicate is forwarded once more.
+
+    Attributes:
+        activation: the activation that the code has run last.
+        epoch: that of this activation.
+        reply_to: the client.
+        digest: that of the decision of the code; None: the answer comes from the history.
+        value: what the query returned.
+        failure: why there is no answer. If both are missing, the engine has to tell.
+    """
+
+    activation: Whole = msgspec.field(name="n")
+    epoch: Whole = msgspec.field(name="k", default=0)
+    reply_to: ReplyTo = msgspec.field(name="r")
+    digest: str | None = msgspec.field(name="g", default=None)
+    value: msgspec.Raw = msgspec.field(name="v", default=NO_VALUE)
+    failure: ExceptionDetail | None = msgspec.field(name="f", default=None)
+
+
 Input = (
     Start
     | CallMethod
@@ -215,18 +253,20 @@ Input = (
     | RetryWorkflowTask
     | Decision
     | Unpark
+    | AskQuery
+    | Asked
 )
 
 encode = msgspec.json.Encoder().encode
 decode = make_decoder(msgspec.json.Decoder(Input), "input of an instance")
 
 
-class _Asked(msgspec.Struct, frozen=True):
+class _Asker(msgspec.Struct, frozen=True):
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
     stop: bool = msgspec.field(name="z", default=False)
 
 
-_decode_asked = msgspec.json.Decoder(_Asked).decode
+_decode_request = msgspec.json.Decoder(_Asker).decode
 
 
 def read_requester(body: bytes) -> ReplyTo | None:
@@ -236,7 +276,7 @@ def read_requester(body: bytes) -> ReplyTo | None:
         None if nobody waits, or the body does not tell.
     """
     try:
-        asked = _decode_asked(body)
+        asked = _decode_request(body)
         if asked.reply_to is None or asked.stop:
             return None
         check_name("client", asked.reply_to.client)

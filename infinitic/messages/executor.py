@@ -1,4 +1,4 @@
-"""To workflow executors, in split mode only: one activation of one instance.
+"""To workflow executors, in split mode only: activations of instances, and questions to them.
 
 On the wire: n number of the activation · v version of the instance, absent until its first decision
 · w when · e stimuli · o one by one · g digest of the decision before · q sequence of the last
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
-from infinitic.bounds import Seconds, Whole
+from infinitic.bounds import Name, Seconds, Whole
+from infinitic.messages.client import ReplyTo
 from infinitic.messages.decoding import make_decoder
 from infinitic.messages.events import Stimulus
 
@@ -49,5 +50,33 @@ class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, ta
     skip: Whole = msgspec.field(name="s", default=0)
 
 
+class Ask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="ask", tag_field="t", gc=False):
+    """Ask the code something, by a `@query` method, and answer with `Asked`. State engines send it.
+
+    A duplicate is answered once more.
+
+    On the wire also: m query · a arguments · r whom to answer.
+
+    Attributes:
+        query: the query.
+        arguments: its arguments.
+        reply_to: the client that asks.
+        activation: the activation that the code must have run.
+        epoch: that of the activation.
+        version: that of the code; None: that of the activation is not known yet.
+        digest: that of the decision of this activation; None if none was taken yet.
+        sequence: the code must have seen all stimuli up to this segment.
+    """
+
+    query: Name = msgspec.field(name="m")
+    arguments: msgspec.Raw = msgspec.field(name="a")
+    reply_to: ReplyTo = msgspec.field(name="r")
+    activation: Whole = msgspec.field(name="n")
+    epoch: Whole = msgspec.field(name="k", default=0)
+    version: Whole | None = msgspec.field(name="v", default=None)
+    digest: str | None = msgspec.field(name="g", default=None)
+    sequence: Whole = msgspec.field(name="q", default=0)
+
+
 encode = msgspec.json.Encoder().encode
-decode = make_decoder(msgspec.json.Decoder(Activate), "activation")
+decode = make_decoder(msgspec.json.Decoder(Activate | Ask), "message to an executor")

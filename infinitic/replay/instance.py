@@ -59,6 +59,7 @@ from infinitic.replay.loop import (
     WorkflowLoop,
 )
 from infinitic.replay.methods import SHALLOW_BYTES, Methods
+from infinitic.replay.queries import ask
 from infinitic.replay.recorder import IDLE, INLINE, MAX_COMMANDS, METHOD, RECORD, Discarded, Recorder, StopActivation
 from infinitic.replay.watcher import ReplayWatcher
 
@@ -173,6 +174,10 @@ class Instance:
         if recorder.fault is not None:
             raise recorder.fault
         return commands
+
+    def query(self, name: str, arguments: Raw) -> bytes:
+        """Ask something of the code, which rests. For all else see `ask`."""
+        return ask(self, self._recorder, self._object, name, arguments)
 
     @property
     def handed(self) -> int:
@@ -419,6 +424,8 @@ class Instance:
         """Random numbers that depend on nothing but the id of the instance."""
         if self._recorder.mode is INLINE:
             raise UsageError("The function of inline() must not use self.random: replay does not call the function")
+        if self.loop.runs_query:
+            self._recorder.refuse_in_query()
         if self._random is None:
             self._random = random.Random(f"{self.id}/{self.run}")
         return self._random

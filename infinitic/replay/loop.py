@@ -175,6 +175,7 @@ class WorkflowLoop(HomeLoop):
         self.now = 0.0
         self.dead = False
         self.runs_inline = False  # while a function of `inline` runs
+        self.runs_query = False  # while a query runs
         adopt: Callable[[WorkflowLoop], object] | None
         adopt = getattr(asyncio._get_running_loop(), "adopt_workflow", None)  # in a simulation
         if adopt is not None:
@@ -218,6 +219,11 @@ class WorkflowLoop(HomeLoop):
                 sys.set_asyncgen_hooks(*hooks)
             if collects:
                 gc.enable()
+
+    @property
+    def is_ready(self) -> bool:
+        """True if something waits to be run."""
+        return bool(self._ready)
 
     def _is_told(self, task: WorkflowTask[Any]) -> bool:
         """True if somebody is called back with a task that has just ended.
@@ -351,6 +357,9 @@ class WorkflowLoop(HomeLoop):
         if self.runs_inline:
             coro.close()
             raise UsageError("The function of inline() must not start tasks")
+        if self.runs_query:
+            coro.close()
+            self.next_number()  # refuses it
         starter = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # documented
         if starter.f_code in _STARTERS:
             if (given := _find_awaitables(starter.f_back)) is not None:

@@ -42,7 +42,9 @@ def root_of(frame: FrameType) -> str:
 
 def is_entrance(code: CodeType) -> bool:
     """True for the engine code that calls workflow code. No frame outside it is workflow code."""
-    return code.co_qualname in ("WorkflowLoop.run_ready", "Instance.activate") and is_ours(code.co_filename)
+    return code.co_qualname in ("WorkflowLoop.run_ready", "Instance.activate", "Instance.query") and is_ours(
+        code.co_filename
+    )
 
 
 def _pick_line(places: Iterable[tuple[FrameType, int]]) -> str | None:

@@ -77,10 +77,12 @@ class Mode(Enum):
     """The activation is repeated: commands are compared with the history."""
     INLINE = "inline"
     """A function of `inline` runs: commands are refused."""
+    QUERY = "query"
+    """A query runs: commands are refused, and then the instance is of no use any more."""
 
 
 # Names of their own: reading them is cheaper than an attribute of the enumeration.
-IDLE, RECORD, REPLAY, INLINE = Mode
+IDLE, RECORD, REPLAY, INLINE, QUERY = Mode
 
 
 class Recorder:
@@ -133,6 +135,11 @@ class Recorder:
         if self.fault is None and self._recorded:
             self.diverge(self._recorded[0], None, self._find_waiting_line())
 
+    def begin_query(self) -> None:
+        """A query begins. It may give no command."""
+        self.mode = QUERY
+        self._recorded = None
+
     def begin_stimuli(self, count: int = 1) -> None:
         """Stimuli are handed to the code; then it runs until it rests."""
         self.handed += count
@@ -157,10 +164,13 @@ class Recorder:
 
         Raises:
             UsageError: a function of `inline` asks, or code that is not that of this instance.
+            WorkflowCodeError: a query asks.
             Discarded: the instance is closed, and its cleanup code asks.
         """
         if self.mode is INLINE:
             raise UsageError("The function of inline() must not use stubs, timers or channels of the workflow")
+        if self.mode is QUERY:
+            self.refuse_in_query()
         if self.mode is IDLE:
             self._raise_unusable()
 
@@ -381,6 +391,20 @@ class Recorder:
         error = WorkflowCodeError(
             f"Workflow {self._spec.name} {self._id}: {what} is not possible in the code of a workflow, "
             f"at {divergence.find_running_line() or 'an unknown line'}. {instead}"
+        )
+        self.fault = self.fault or error
+        raise error
+
+    def refuse_in_query(self) -> NoReturn:
+        """Refuse what a query asks for; the error has the line.
+
+        Raises:
+            WorkflowCodeError: always.
+        """
+        error = WorkflowCodeError(
+            f"Workflow {self._spec.name}: the query {METHOD.get()[1]} must only read: it must not use stubs, timers, "
+            "channels or random numbers, cancel or start anything, "
+            f"at {divergence.find_running_line() or 'an unknown line'}"
         )
         self.fault = self.fault or error
         raise error

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from infinitic import Channel, UsageError, Workflow, WorkflowUnknownError, workflow
+from infinitic import Channel, QueryFailedError, UsageError, Workflow, WorkflowUnknownError, query, workflow
 from infinitic.cli.commands.cancel import cancel
 from infinitic.cli.commands.list import StatusFilter, WorkflowList, list_workflows as list_stored
+from infinitic.cli.commands.query import ask
 from infinitic.cli.commands.signal import signal
 from infinitic.cli.connection import Connection
 from infinitic.cli.describe.command import describe
@@ -33,11 +34,17 @@ class Order:
 @workflow(name="Shop")
 class Shop(Workflow):
     answers = Channel[int]()
+    asked: int = 0
 
     async def buy(self, order: Order, *, gift: bool = False) -> list[str]:
         return [order.item] * order.count + (["paper"] if gift else [])
 
+    @query(name="count")
+    def count_questions(self, factor: int = 1, *, plus: int = 0) -> int:
+        return self.asked * factor + plus
+
     async def ask(self) -> int:
+        self.asked += 1
         return await self.answers.receive() + 1
 
     async def tell(self) -> str:
@@ -310,3 +317,37 @@ def test_metadata() -> None:
     assert parse_metadata(["a=b=c", "d="]) == {"a": b"b=c", "d": b""}
     with pytest.raises(UsageError, match=r"^--meta takes key=value, got 'a'$"):
         parse_metadata(["a"])
+
+
+async def test_a_query_is_asked(sim: Simulation) -> None:
+    at = connect(sim)
+    asked = (await start(at, "Shop.ask", [])).workflow_id
+    report = await ask(at, None, asked, "count", [])
+    assert (report.workflow_name, report.query, bytes(report.answer)) == ("Shop", "count", b"1")
+    assert bytes((await ask(at, "Shop", asked, "count_questions", ["[3]"])).answer) == b"3", "by its attribute, too"
+    assert bytes((await ask(at, "Shop", asked, "count", ['{"factor": 2, "plus": 5}'])).answer) == b"7"
+    assert bytes((await ask(connect_alone(sim), "Shop", asked, "count", ["2"])).answer) == b"2", "without the class"
+    with pytest.raises(QueryFailedError, match="has no query 'total': it has count"):
+        await ask(connect_alone(sim), "Shop", asked, "total", [])
+    await signal(at, "Shop", asked, "answers", "1", confirm=True)
+
+
+@pytest.mark.parametrize(
+    ("query", "inputs", "message"),
+    [
+        ("total", [], "The workflow Shop has no query 'total'; its queries are: count"),
+        ("count", ["x"], "--input takes JSON"),
+        ("count", ['"two"'], r"argument 'factor'"),
+        ("count", ["1", "2"], "takes 1 positional argument, got 2"),
+    ],
+)
+async def test_a_query_is_checked(sim: Simulation, query: str, inputs: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        await ask(connect(sim), "Shop", "some-id", query, inputs)
+
+
+async def test_a_query_of_no_instance_is_told_so(sim: Simulation) -> None:
+    at = connect(sim)
+    await start(at, "Shop.say", ['"hello"'])
+    with pytest.raises(WorkflowUnknownError):
+        await ask(at, "Shop", "no-such-id", "count", [])

@@ -81,6 +81,7 @@ OPTIONS = {
     "describe": ("--workflow", "--json"),
     "list": ("--workflow", "--status", "--since", "--limit", "--cursor", "--all", "--json"),
     "signal": ("--workflow", "--input", "--raw", "--confirm", "--json"),
+    "query": ("--workflow", "--input", "--json"),
     "cancel": ("--workflow", "--confirm", "--json"),
     "retry": ("--workflow", "--stalled", "--json"),
     "dead-letters list": ("--service", "--workflow", "--limit", "--json"),
@@ -91,7 +92,7 @@ OPTIONS = {
     "doctor": ("--json",),
 }
 FLAGS = {"--wait", "--json", "--all", "--raw", "--confirm", "--stalled"}
-PATIENT = {"result", "describe", "signal", "cancel", "retry", "start"}
+PATIENT = {"result", "describe", "signal", "query", "cancel", "retry", "start"}
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ def dead_letter(broker: str, *ids: str) -> None:
         (["describe", "x", "--workflow", "Trip"], 1, "The workflow 'Trip' has never run at this broker"),
         (["cancel", "x", "--workflow", "Trip"], 1, "The workflow 'Trip' has never run at this broker"),
         (["signal", "x", "approval", "--workflow", "Trip", "--input", "1"], 2, "The workflow Trip has no channel 'app"),
+        (["query", "x", "total", "--workflow", "Trip"], 2, "The workflow Trip has no query 'total'; its queries are: "),
         (["list", "--since", "soon"], 2, "--since takes a date and time"),
         (["list", "--cursor", "x"], 2, "--cursor: "),
         (["dead-letters", "drop"], 2, "Say which dead letters are meant: their ids, or --all"),

@@ -110,6 +110,9 @@ INPUTS: list[engine.Input] = [
     engine.TaskCompleted(made_at=1.0, position=0, value=Raw(b"2"), execution=EXECUTION),
     engine.TaskFailed(made_at=1.0, position=0, failure=FAILURE, retry_index=2, execution=EXECUTION),
     engine.AttemptFailed(made_at=1.0, position=0, failure=FAILURE, delay=2.0, sequence=1, execution=EXECUTION),
+    engine.AskQuery(made_at=1.0, query="balance", arguments=Raw(b"[1]"), reply_to=TO),
+    engine.Asked(made_at=1.0, activation=2, epoch=3, reply_to=TO, digest="d", value=Raw(b"2")),
+    engine.Asked(made_at=1.0, activation=2, reply_to=TO, failure=DETAIL),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -153,6 +156,8 @@ RESPONSES: list[client.Response] = [
     ),
     client.MethodFailed("7", CLOSED),
     client.AskAgain("7", 5.0),
+    client.Queried("7", Raw(b"2"), 3),
+    client.QueryFailed("7", DETAIL),
 ]
 ATTEMPTS = [
     service.ExecuteTask(
@@ -191,12 +196,15 @@ CONTROLS: list[control.Control] = [
     control.Alive(done=(("x", 4, 0, 0, 0),)),
     control.CancelTasks(workflow_id="w", run=1, tasks=((0, 0), (4, 2))),
 ]
-ACTIVATIONS = [
+ACTIVATIONS: list[executor.Activate | executor.Ask] = [
     executor.Activate(
         activation=2, version=1, at=2.0, stimuli=tuple(STIMULI), digest="d", sequence=3, meta={"k": b"v"}
     ),
     executor.Activate(activation=2, version=1, at=2.0, stimuli=tuple(STIMULI), sequence=3, each=True, epoch=3),
     executor.Activate(activation=2, at=2.0, sequence=3, each=True, first=2, skip=1),
+    executor.Ask(
+        query="balance", arguments=Raw(b"[1]"), reply_to=TO, activation=2, epoch=3, version=1, digest="d", sequence=4
+    ),
 ]
 AT = 5.5
 EFFECTS: list[effects.Effect] = [

@@ -60,6 +60,8 @@ DECISION = inputs.Decision(
     made_at=NOW, activation=2, digest="d", commands=(ScheduleTask(4, "Flights", "book", Raw(b"[]")),)
 )
 UNPARK = inputs.Unpark(made_at=NOW, request_id="u1", reply_to=ME)
+QUERY = inputs.AskQuery(made_at=NOW, query="balance", arguments=Raw(b"[]"), reply_to=ME)
+ASKED = inputs.Asked(made_at=NOW, activation=1, reply_to=ME, value=VALUE)
 ALL: list[Input] = [
     START,
     CALL,
@@ -74,6 +76,8 @@ ALL: list[Input] = [
     RETRY,
     DECISION,
     UNPARK,
+    QUERY,
+    ASKED,
 ]
 
 

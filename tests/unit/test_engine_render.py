@@ -118,7 +118,9 @@ def activated(head: WorkflowHead, pending: int, segments: dict[int, list[Event]]
     (sent,) = render([effect], head, segments, NOW, LONGEST)
     assert sent.topic == topics.workflow_executor("Trip")
     assert len(sent.message.body) <= CARRIED
-    return executor.decode(sent.message.body)
+    decoded = executor.decode(sent.message.body)
+    assert isinstance(decoded, executor.Activate)
+    return decoded
 
 
 def test_an_activation_takes_along_the_stimuli_of_its_transition() -> None:

@@ -13,7 +13,7 @@ from rich.console import RenderableType
 from infinitic.cli.connection import Connection, limit_time, run_connected
 from infinitic.cli.error_handling import print_error
 from infinitic.cli.exit_codes import FAILED
-from infinitic.cli.options import ANSWER_SECONDS, DEFAULT_CONFIG, ConfigOption, JsonOption, parse_seconds
+from infinitic.cli.options import ANSWER_SECONDS, DEFAULT_CONFIG, ConfigOption, InputOption, JsonOption, parse_seconds
 from infinitic.cli.output import make_line, show
 from infinitic.cli.parsing import decode_input, encode_arguments, import_workflow, parse_metadata
 from infinitic.cli.results import StartReport, render_result, wait_for_result
@@ -25,14 +25,6 @@ from infinitic.errors import ConfigurationError, UsageError
 TargetArgument = Annotated[
     str,
     typer.Argument(metavar="TARGET", help="module:Class.method, or Name.method of a workflow in the configuration."),
-]
-InputOption = Annotated[
-    list[str],
-    typer.Option(
-        "--input",
-        metavar="JSON",
-        help="A JSON array of all arguments, a JSON object of keywords, or one --input for each argument.",
-    ),
 ]
 MetaOption = Annotated[
     list[str], typer.Option("--meta", metavar="KEY=VALUE", help="Metadata that the workflow finds in its context.")

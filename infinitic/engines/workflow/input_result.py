@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from infinitic.engines.effects import Effect, Handling, Reply
 from infinitic.engines.state import WorkflowHead
+from infinitic.messages.engine import AskQuery
 from infinitic.messages.events import Event
 
 
@@ -24,6 +25,7 @@ class InputResult(msgspec.Struct, frozen=True, gc=False):
         deduplication_id: the id by which this input is recognised when it comes again. None: its
             position, or the head, tells that.
         handling: what becomes of the message if the input cannot be taken now, or never.
+        question: what is to be asked of the code, once it has seen all inputs before.
     """
 
     head: WorkflowHead | None
@@ -32,6 +34,7 @@ class InputResult(msgspec.Struct, frozen=True, gc=False):
     replies: tuple[Reply, ...] = ()
     deduplication_id: str | None = None
     handling: Handling | None = None
+    question: AskQuery | None = None
 
 
 def stimulate(

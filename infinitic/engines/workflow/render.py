@@ -22,6 +22,7 @@ from infinitic.engines.effects import (
     Effect,
     Refuse,
     Reply,
+    Respond,
     SendTask,
     Tell,
 )
@@ -107,6 +108,8 @@ def render(
                 outgoing.append(make_response(to, client.WorkflowUnknown(to.request)))
             case Defer(reply_to=to, seconds=seconds):
                 outgoing.append(make_response(to, client.AskAgain(to.request, seconds)))
+            case Respond(reply_to=to, response=response):
+                outgoing.append(make_response(to, response))
             case Tell(reply_to=to, info=info):
                 outgoing.append(make_response(to, client.Described(to.request, info)))
             case ArmWake(due=due):

@@ -24,7 +24,7 @@ from infinitic.engines.effects import (
 )
 from infinitic.engines.state import SCHEMA, Method, WorkflowHead
 from infinitic.engines.validate import check_decision
-from infinitic.engines.workflow import tasks
+from infinitic.engines.workflow import queries, tasks
 from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.input_result import InputResult, stimulate
@@ -103,7 +103,9 @@ def _take_without_state(
             return InputResult(None, handling=_give_up("start", window))
         return _create(key, message, now)
     reply_to: ReplyTo | None = getattr(message, "reply_to", None)
-    waits = isinstance(message, inputs.Signal | inputs.CallMethod | inputs.Cancel | inputs.Wait | inputs.Describe)
+    waits = isinstance(
+        message, inputs.Signal | inputs.CallMethod | inputs.Cancel | inputs.Wait | inputs.Describe | inputs.AskQuery
+    )
     if isinstance(message, inputs.Wait) and message.stop:
         return InputResult(None)
     waited = headers.get(WAITS, "0")
@@ -138,6 +140,10 @@ def _take_closed(head: WorkflowHead, message: Input) -> InputResult:
             return InputResult(head, replies=(Refuse(reply_to),))
         case inputs.Describe():
             return _describe(head, message, 0.0)
+        case inputs.AskQuery():
+            return queries.ask_query(head, message, 0.0)
+        case inputs.Asked():
+            return queries.forward_answer(head, message, 0.0)
         case inputs.CallMethod() | inputs.Signal() | inputs.Cancel() | inputs.RetryWorkflowTask() | inputs.Unpark():
             return InputResult(head, replies=(Refuse(message.reply_to),) if message.reply_to is not None else ())
         case _:
@@ -281,4 +287,6 @@ _HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], InputResult]] 
     inputs.RetryWorkflowTask: _retry_workflow_task,
     inputs.Decision: _decision,
     inputs.Unpark: _unpark,
+    inputs.AskQuery: queries.ask_query,
+    inputs.Asked: queries.forward_answer,
 }

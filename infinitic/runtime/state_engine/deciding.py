@@ -24,6 +24,7 @@ from infinitic.runtime.blame import is_counted
 from infinitic.runtime.history import read_segments
 from infinitic.runtime.lanes import BATCH_BYTES
 from infinitic.runtime.state_engine.activation import activate, activate_elsewhere, stall_draft
+from infinitic.runtime.state_engine.asking import answer_queries
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.closing import DecidedStep, Sizes, close, find_missing, looks_back
 from infinitic.runtime.state_engine.inputs import Draft, put_start_first, take_inputs
@@ -148,6 +149,10 @@ class Deciding:
                     if missing:
                         segments = await read_segments(instance.key, missing, self._states)
                 step = close(received, inputs, draft, segments, now, sizes, activated=activated)
+                if inputs.questions:
+                    undone = step.draft is not draft
+                    spec = self._find_spec(draft)
+                    step = await answer_queries(step, spec, self._states, now, sizes.message, undone=undone)
             except DamagedState as damage:
                 instance.discard_live()
                 await self._repairs.wait(lane, instance, damage)

@@ -57,6 +57,8 @@ class TakenInputs(msgspec.Struct, frozen=True, eq=False):
         postponed: copies of messages that come again later.
         early: seconds by which a wake came before its time.
         looks_back: False only if nothing that is sent can refer to an older segment.
+        questions: queries, with their deliveries. They are answered once the code has seen all
+            inputs before them. What is not answered in this step stays in the lane.
     """
 
     deliveries: list[Delivery]
@@ -69,6 +71,7 @@ class TakenInputs(msgspec.Struct, frozen=True, eq=False):
     postponed: tuple[Outgoing, ...]
     early: float
     looks_back: bool
+    questions: tuple[tuple[Delivery, inputs.AskQuery], ...] = ()
 
 
 def take_inputs(
@@ -98,6 +101,7 @@ def take_inputs(
     known: tuple[str, ...] = ()
     dead: tuple[tuple[Delivery, str], ...] = ()
     postponed: tuple[Outgoing, ...] = ()
+    questions: tuple[tuple[Delivery, inputs.AskQuery], ...] = ()
     early = 0.0
     before_decision: Draft | None = None
     for delivery in batch:
@@ -113,9 +117,15 @@ def take_inputs(
                 happened += instead
             continue
         except Exception:
-            if not deliveries:
+            if not deliveries and not questions:
                 raise
             break
+        if result.question is not None:
+            questions = (*questions, (delivery, result.question))
+            if head is not None and head.pending and not deliveries:
+                # It waits for what came before it, and must not wait for what comes after it, too.
+                break
+            continue
         deliveries.append(delivery)
         if len(body) > largest:
             reason = find_too_large(message, result, len(body), largest)
@@ -154,7 +164,9 @@ def take_inputs(
     if before_decision is not None:
         draft, decision = before_decision, draft
     looks_back = bool(replies or outbox)
-    return TakenInputs(deliveries, decoded, draft, decision, replies, known, dead, postponed, early, looks_back)
+    return TakenInputs(
+        deliveries, decoded, draft, decision, replies, known, dead, postponed, early, looks_back, questions
+    )
 
 
 def _copy_for_later(workflow: str, message: Message, how: Postpone) -> Outgoing:

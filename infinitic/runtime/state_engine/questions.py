@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.render import make_response
-from infinitic.errors import DecodingError
+from infinitic.errors import DecodingError, ExceptionDetail, WorkflowCodeError
+from infinitic.failures import qualified_name
 from infinitic.messages import client, engine as inputs
 from infinitic.storage import WorkflowStatus
 from infinitic.transport import Delivery, Outgoing
@@ -44,4 +45,9 @@ def answer_questions(
                 if damage is not None:
                     info = replace(info, stalled=damage)
                 answers[delivery] = make_response(to, client.Described(to.request, info))
+            elif isinstance(message, inputs.AskQuery):
+                to = message.reply_to
+                reason = damage or "It takes no requests, because one of its messages could not be handled"
+                failure = ExceptionDetail(qualified_name(WorkflowCodeError), f"The workflow cannot be run: {reason}")
+                answers[delivery] = make_response(to, client.QueryFailed(to.request, failure))
     return answers

@@ -29,7 +29,7 @@ from infinitic.limits import STALL_REASON, Limits, compute_body_limit
 from infinitic.messages import engine, executor
 from infinitic.messages.commands import Command
 from infinitic.messages.decoding import UndecodableMessage, check_key
-from infinitic.messages.executor import Activate
+from infinitic.messages.executor import Activate, Ask
 from infinitic.replay.divergence import describe_stall
 from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
@@ -40,6 +40,7 @@ from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.versions import MissingVersion, Told, find_spec
+from infinitic.runtime.workflow_executor.asking import Asking
 from infinitic.runtime.workflow_executor.live_instances import LiveInstance, LiveInstances
 from infinitic.runtime.workflow_executor.opening import ActivationOver, Opening
 from infinitic.storage import DamagedState, Storage
@@ -98,6 +99,7 @@ class WorkflowExecutor:
         self._opening = Opening(name, storage.states)
         self._told = told
         source = self.topic if version is None else topics.workflow_version(name, version)
+        self._asking = Asking(name, source, specs, self._live, storage.states, clock)
         self._subscription = Subscription(publisher, source, PREFETCH)
         self._lanes: Lanes | None = None
 
@@ -167,13 +169,21 @@ class WorkflowExecutor:
                 await self._publisher.dead_letter(self.topic, [delivery], str(lane.failure))
                 with suppress(DecodingError):
                     message = executor.decode(delivery.message.body)
-                    outgoing.append(self._stall(lane.key, message.activation, message.epoch, str(lane.failure)))
+                    if isinstance(message, Ask):
+                        outgoing.append(self._asking.refuse(lane.key, message, str(lane.failure), self._longest))
+                    else:
+                        outgoing.append(self._stall(lane.key, message.activation, message.epoch, str(lane.failure)))
                 done.append((lane, delivery))
                 continue
             try:
                 check_key(lane.key)
                 body = delivery.message.body
-                decision = await self._activate(lane.key, executor.decode(body), len(body))
+                message = executor.decode(body)
+                decision: Outgoing | None
+                if isinstance(message, Ask):
+                    decision = await self._asking.answer(delivery.message, message, self._longest)
+                else:
+                    decision = await self._activate(lane.key, message, len(body))
             except UndecodableMessage as error:
                 _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, error)
                 await self._publisher.dead_letter(self.topic, [delivery], str(error))
@@ -205,6 +215,11 @@ class WorkflowExecutor:
         It is one message, and its commands are stored as one value.
         """
         return min(self._publisher.transport.capabilities.max_payload, self._storage.capabilities.max_value)
+
+    @property
+    def _longest(self) -> int:
+        """How many bytes the body of an answer may have."""
+        return compute_body_limit(self._publisher.transport.capabilities.max_payload)
 
     def _pass_on(self, delivery: Delivery, missing: MissingVersion, version: int) -> Outgoing:
         """Publish an activation again, to wait for a worker that has its version.
@@ -297,7 +312,8 @@ class WorkflowExecutor:
         else:
             handed = (0 if live is None else live.handed) + (opened.size or size) + asked
             left = None if partial is None else opened.find_unread(partial, 0 if unread is None else unread.size)
-            self._live.keep(workflow_id, LiveInstance(instance, message.epoch, digest, decision, handed, left))
+            kept = LiveInstance(instance, message.epoch, digest, decision, handed, left, partial is not None)
+            self._live.keep(workflow_id, kept)
         return decision
 
     def _cannot_decode(self, workflow_id: str, message_id: str, why: UndecodableMessage) -> list[Outgoing]:

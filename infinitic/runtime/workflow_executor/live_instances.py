@@ -28,6 +28,7 @@ class LiveInstance(msgspec.Struct, frozen=True, eq=False):
         handed: how many bytes of history it may hold: what it was handed, and what it asked for.
         unread: stimuli that were read for that activation, but left to the next one; None: there
             are none.
+        is_partial: whether that activation left stimuli to the next one.
     """
 
     instance: Instance
@@ -36,6 +37,7 @@ class LiveInstance(msgspec.Struct, frozen=True, eq=False):
     decision: Outgoing
     handed: int
     unread: Unread | None
+    is_partial: bool = False
 
     @property
     def bytes(self) -> int:

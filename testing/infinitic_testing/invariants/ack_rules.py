@@ -55,7 +55,7 @@ def check_input_taken(
 def _check_without_instance(asked: engine.Input, message: Message, is_told: IsTold) -> str | None:
     if isinstance(asked, engine.Start):
         return "a start is acknowledged, and there is no instance"
-    can_wait = engine.Signal | engine.CallMethod | engine.Cancel | engine.Wait | engine.Describe
+    can_wait = engine.Signal | engine.CallMethod | engine.Cancel | engine.Wait | engine.Describe | engine.AskQuery
     if isinstance(asked, engine.Wait) and asked.stop:
         return None
     waited = message.headers.get(WAITS, "0")
@@ -107,6 +107,8 @@ def _check_answer(asked: engine.Input, instance: ObservedInstance, sent: Sent, i
     """Who asked was answered, or waits in the head for the end of a method."""
     reply_to: ReplyTo | None = getattr(asked, "reply_to", None)
     if reply_to is None or is_told(reply_to):
+        return None
+    if isinstance(asked, engine.AskQuery) and reply_to in sent.asked:
         return None
     if ("answer", reply_to.client, reply_to.request) in instance.unpublished:
         # A later step has answered, and its messages are on their way.

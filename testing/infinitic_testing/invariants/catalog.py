@@ -36,6 +36,8 @@ SAFETY: Mapping[str, str] = MappingProxyType(
         "report-asked": "an attempt is reported only if it was sent",
         "one-answer": "all answers to one request tell of the same end",
         "told-unknown": "a client is told that a workflow is unknown only if it is",
+        "query-same": "a replay of the history gives the same answer to a query",
+        "query-fresh": "an answer to a query knows all that was taken before the query was sent",
         "dead-letter-deserved": "only messages that cannot be handled become dead letters",
         # At each delivery.
         "delay-kept": "a delayed message comes no earlier than the broker may deliver it",
@@ -44,6 +46,7 @@ SAFETY: Mapping[str, str] = MappingProxyType(
         "ack-after-publish": "an input is acknowledged only after the outbox of its step is published",
         "attempt-kept": "an attempt is acknowledged only after a report or copy is published, or its task is cancelled",
         "activation-kept": "an activation is acknowledged only after its decision or a copy of it is published",
+        "question-kept": "a query is acknowledged by an executor only after its answer or a copy of it is published",
         "wake-kept": "the wake that is armed is acknowledged only if it did its work or comes again",
         # Processes.
         "dead-silent": "a process that was killed does nothing more, but for what was on its way",

@@ -7,22 +7,23 @@ from collections.abc import Sequence
 from infinitic import ids, topics
 from infinitic.engines.workflow.take import WAITS
 from infinitic.messages import client, control, engine
-from infinitic.messages.executor import Activate
+from infinitic.messages.executor import Activate, Ask
 from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.publisher import CAUSE
 from infinitic.storage import StateKey
 from infinitic.topics import DEAD_LETTERS, STATE_ENGINE, Topic
 from infinitic.transport import Delivery, Message
-from infinitic_testing.invariants import ack_rules, cancel_rules, delivery_rules, publish_rules
+from infinitic_testing.invariants import ack_rules, cancel_rules, delivery_rules, publish_rules, query_rules
 from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.instances import ObservedInstance, Sending
 from infinitic_testing.invariants.publish_rules import find_deduplication_id
 from infinitic_testing.invariants.traffic import Copies, Decoded, SentInput, SentRequest
 
 _ENDS = (client.MethodCompleted, client.MethodFailed, client.MethodCanceled)
-_RESPONSES = (*_ENDS, client.WorkflowUnknown, client.Applied, client.Described, client.AskAgain)
+_ANSWERS = (client.Queried, client.QueryFailed, client.AskAgain)
+_RESPONSES = (*_ENDS, client.WorkflowUnknown, client.Applied, client.Described, *_ANSWERS)
 _CONTROLS = (control.Ping, control.Alive, control.CancelTasks)
-_NO_INPUTS = (ExecuteTask, Activate, *_RESPONSES, *_CONTROLS)
+_NO_INPUTS = (ExecuteTask, Activate, Ask, *_RESPONSES, *_CONTROLS)
 
 
 class MessageChecks:
@@ -90,6 +91,9 @@ class MessageChecks:
                 return copies
             case Activate():
                 return traffic.copies_of((key, decoded.activation, decoded.epoch))
+            case Ask():
+                # It may be passed on to the topic of a version.
+                return traffic.copies_of((key, message.body))
             case engine.Wake():
                 wakes = traffic.sent_to(key).wakes
                 found = wakes.get(decoded.due)
@@ -132,13 +136,20 @@ class MessageChecks:
                 sent.decided.add((decoded.activation, decoded.epoch))
             case engine.Wait(stop=True):
                 sent.leavers.add(decoded.reply_to.client)
+            case Ask():
+                sent.asked.add(decoded.reply_to)
+            case engine.Asked():
+                sent.told.add(decoded.reply_to)
+                return
             case _:
                 pass
         reply_to: client.ReplyTo | None = getattr(decoded, "reply_to", None)
         if reply_to is not None and not isinstance(decoded, _NO_INPUTS):
             request = (reply_to.client, reply_to.request)
             topic = self._book.broker.find_record(topics.client(reply_to.client))
-            traffic.requests.setdefault(request, SentRequest(key, decoded, self._book.clock.now(), topic))
+            instance = self._book.instances.get(key)
+            sequence = 0 if instance is None else instance.history.sequence
+            traffic.requests.setdefault(request, SentRequest(key, decoded, self._book.clock.now(), topic, sequence))
 
     def _note_sending(self, key: StateKey, decoded: Decoded) -> None:
         """Note that a message of an outbox is published."""
@@ -202,6 +213,8 @@ class MessageChecks:
             book.judge("cause-durable", publish_rules.check_end_is_durable(response, asked, instance), key)
         elif isinstance(response, client.Applied):
             book.judge("cause-durable", publish_rules.check_applied_is_durable(response, asked, instance), key)
+        elif isinstance(response, client.Queried):
+            query_rules.check_answer(book, response, found)
         elif isinstance(response, client.WorkflowUnknown):
             book.judge("told-unknown", publish_rules.check_unknown(response, asked, instance, since), key)
         answers.append(response)
@@ -287,6 +300,9 @@ class MessageChecks:
                 instance = self._book.instances.get(key)
                 kept = ack_rules.check_activation_kept(decoded, instance, copies, traffic.sent_to(key))
                 self._book.judge("activation-kept", kept, key)
+            elif isinstance(decoded, Ask):
+                lost = query_rules.check_question_kept(decoded, copies, traffic.sent_to(key))
+                self._book.judge("question-kept", lost, key)
 
     def _check_told(self, topic: Topic, message: Message) -> None:
         """Check that no instance waits for a dead letter. Its id says what it was."""

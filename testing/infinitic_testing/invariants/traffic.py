@@ -13,13 +13,13 @@ from infinitic.errors import DecodingError
 from infinitic.messages import client, control, engine, executor, service
 from infinitic.messages.attempts import Execution
 from infinitic.messages.engine import Input
-from infinitic.messages.executor import Activate
+from infinitic.messages.executor import Activate, Ask
 from infinitic.messages.service import ExecuteTask
 from infinitic.storage import StateKey
 from infinitic.topics import Topic
 from infinitic.transport import Delivery
 
-Decoded = Input | ExecuteTask | Activate | client.Response | control.Control
+Decoded = Input | ExecuteTask | Activate | Ask | client.Response | control.Control
 
 DECODERS: dict[str, Callable[[bytes], Any]] = {
     "workflow-engine": engine.decode,
@@ -76,12 +76,14 @@ class SentRequest:
         asked: the input.
         at: when it was published, in seconds since the Unix epoch.
         topic: stands for the topic of the client at that time, see `Broker.find_record`.
+        sequence: how many segments the history of the instance had then.
     """
 
     key: StateKey
     asked: Input
     at: float
     topic: object
+    sequence: int = 0
 
 
 class Sent(msgspec.Struct, eq=False):
@@ -104,6 +106,8 @@ class Sent(msgspec.Struct, eq=False):
             run.
         answered: the highest number of a request of a client to which the end of a method was told,
             by client.
+        asked: the requests of queries that were passed on to an executor.
+        told: those to which an executor has given an answer.
     """
 
     starts: dict[bytes, engine.Start] = {}
@@ -119,6 +123,8 @@ class Sent(msgspec.Struct, eq=False):
     leavers: set[str] = set()
     cancelled: dict[tuple[int, int], int] = {}
     answered: dict[str, int] = {}
+    asked: set[client.ReplyTo] = set()
+    told: set[client.ReplyTo] = set()
 
 
 class Traffic:

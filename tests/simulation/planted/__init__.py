@@ -10,7 +10,19 @@ from importlib import import_module
 
 from tests.simulation.planted.planting import BUGS, Bug
 
-MODULES = ("steps", "inputs", "timers", "replays", "split", "executors", "lanes", "stored", "messages", "told")
+MODULES = (
+    "steps",
+    "inputs",
+    "timers",
+    "replays",
+    "split",
+    "executors",
+    "lanes",
+    "stored",
+    "messages",
+    "told",
+    "queries",
+)
 """The modules of this package that have bugs."""
 
 

@@ -18,6 +18,7 @@ Scenario = Callable[[Simulation], Coroutine[Any, Any, object]]
 MODULES = (
     "basics",
     "signals",
+    "queries",
     "races",
     "timeouts",
     "methods",

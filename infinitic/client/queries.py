@@ -1,0 +1,90 @@
+"""The part of a client that asks instances something, by their `@query` methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from msgspec import Raw
+
+from infinitic.client.connection import ClientConnection
+from infinitic.client.results import make_unknown_error
+from infinitic.client.stubs import Target, check_query_stub
+from infinitic.codec.payloads import Coder
+from infinitic.errors import QueryFailedError, UsageError
+from infinitic.limits import check_value, compute_value_limit
+from infinitic.messages import client as responses, engine
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Queries:
+    """The part of `Client` that asks queries."""
+
+    _connection: ClientConnection
+    _coder: Coder | None
+
+    async def query(self, query: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Ask a workflow something, by one of its `@query` methods.
+
+        ::
+
+            points = await client.query(client.get_workflow_by_id(Trip, workflow_id).balance)
+
+        The answer takes all into account that the engine had taken before: a signal that was sent
+        with `confirm`, for instance. A closed workflow can be asked until its retention ends.
+
+        Args:
+            query: a query of a stub, not called.
+            args: its arguments.
+            kwargs: its keyword arguments.
+
+        Returns:
+            What the query returned.
+
+        Raises:
+            QueryFailedError: the query raised, or did more than read; or the workflow is stalled.
+            WorkflowUnknownError: there is no such instance, or its retention has ended.
+            RequestRefusedError: the instance takes no requests.
+            UsageError: the arguments do not fit, or `query` is not of a stub. Nothing was sent.
+            PayloadError: an argument cannot be sent. Nothing was sent.
+        """
+        stub = check_query_stub(query)
+        signature = stub.spec.signature
+        value = await self.ask(stub.workflow, stub.spec.name, signature.encode_arguments(args, kwargs))
+        answer: R = signature.decode_result(value)
+        return answer
+
+    async def ask(self, stub: Target, query: str, arguments: bytes) -> bytes | Raw:
+        """Ask a query whose arguments are encoded already. Returns its value as JSON text.
+
+        Errors are those of `query`.
+
+        Args:
+            stub: the instance.
+            query: the query, as messages name it.
+            arguments: its arguments, as JSON text.
+        """
+        name, workflow_id = stub.spec.name, stub.workflow_id
+        if workflow_id is None:
+            raise UsageError(
+                f"{name}.{query}: a query asks a workflow that was started: take the stub from "
+                "client.get_workflow_by_id(…)"
+            )
+        data = arguments if self._coder is None else self._coder.encode(arguments)
+        check_value(f"The arguments of {name}.{query}", data, 0, compute_value_limit(self._connection.max_payload))
+        response: responses.Response = responses.AskAgain("", 0.0)
+        while isinstance(response, responses.AskAgain):
+            response = await self._connection.ask(
+                name,
+                workflow_id,
+                lambda at, to: engine.AskQuery(made_at=at, query=query, arguments=Raw(data), reply_to=to),
+            )
+        match response:
+            case responses.Queried():
+                return response.value if self._coder is None else self._coder.decode(response.value)
+            case responses.QueryFailed():
+                raise QueryFailedError(name, query, workflow_id, response.failure)
+            case _:
+                raise make_unknown_error(response, name, query, workflow_id)
