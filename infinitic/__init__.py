@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         WorkflowCanceledError as WorkflowCanceledError,
         WorkflowCodeError as WorkflowCodeError,
         WorkflowFailedError as WorkflowFailedError,
+        WorkflowTerminatedError as WorkflowTerminatedError,
         WorkflowTimedOutError as WorkflowTimedOutError,
         WorkflowUnknownError as WorkflowUnknownError,
     )
@@ -112,6 +113,7 @@ __all__ = [
     "WorkflowHandle",
     "WorkflowInfo",
     "WorkflowStatus",
+    "WorkflowTerminatedError",
     "WorkflowTimedOutError",
     "WorkflowUnknownError",
     "all_of",
@@ -176,6 +178,7 @@ _NAMES_OF = {
         "WorkflowCanceledError",
         "WorkflowCodeError",
         "WorkflowFailedError",
+        "WorkflowTerminatedError",
         "WorkflowTimedOutError",
         "WorkflowUnknownError",
     ),

@@ -18,6 +18,7 @@
     │   ├── WorkflowFailedError
     │   ├── WorkflowTimedOutError
     │   ├── WorkflowCanceledError
+    │   ├── WorkflowTerminatedError
     │   ├── WorkflowUnknownError
     │   ├── RequestRefusedError        the request went to the dead letters
     │   ├── QueryFailedError           a query has no answer
@@ -232,8 +233,8 @@ class TaskFailedError(_TaskError):
 class TaskTimedOutError(_TaskError):
     """A task did not complete within its total timeout.
 
-    An attempt may still run, and its result is ignored. Whoever catches this must reckon that the
-    task may have had its effect.
+    An attempt that runs is told to stop. Whoever catches this must reckon that the task may have
+    had its effect.
     """
 
     _sentence = "did not complete within its total timeout"
@@ -242,7 +243,7 @@ class TaskTimedOutError(_TaskError):
 class TaskCanceledError(_TaskError):
     """A task or a timer was cancelled with ``deferred.cancel()``.
 
-    An attempt that runs is not stopped. Its result is ignored.
+    An attempt that runs is told to stop. Its result is ignored.
     """
 
     _sentence = "was cancelled"
@@ -303,6 +304,20 @@ class WorkflowCanceledError(_WorkflowError):
     """A workflow was cancelled, by a client or an operator, before it completed."""
 
     _sentence = "was cancelled"
+
+
+class WorkflowTerminatedError(_WorkflowError):
+    """A workflow was terminated, by a client or an operator: it was closed at once.
+
+    Its code was not told. `reason` is what they gave, or empty.
+    """
+
+    _sentence = "was terminated"
+
+    def __init__(self, workflow_name: str, method_name: str, workflow_id: str, reason: str = "") -> None:
+        super().__init__(workflow_name, method_name, workflow_id, reason)
+        self.reason = reason
+        self._fields["reason"] = reason
 
 
 class WorkflowUnknownError(_WorkflowError):

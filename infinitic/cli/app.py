@@ -65,6 +65,10 @@ COMMANDS = {
         "infinitic.cli.commands.cancel:command",
         "Cancel a workflow. CancelledError is raised in its code, which may clean up.",
     ),
+    "terminate": CommandEntry(
+        "infinitic.cli.commands.terminate:command",
+        "Close a workflow at once, also a stalled or parked one. Its code cannot clean up.",
+    ),
     "retry": CommandEntry(
         "infinitic.cli.commands.retry:command",
         "Run a stalled workflow again, with the code of today. Completed tasks do not run again.",

@@ -63,6 +63,10 @@ WorkflowNameOption = Annotated[
         parser=parse_text,
     ),
 ]
+MethodIdOption = Annotated[
+    str | None,
+    typer.Option("--method", metavar="ID", help="The id of one method, as `describe` shows it.", parser=parse_text),
+]
 ConfirmOption = Annotated[bool, typer.Option("--confirm", help="Wait until the engine has applied it.")]
 AnswerTimeoutOption = Annotated[
     float,

@@ -11,7 +11,7 @@ from infinitic.cli.log_warnings import print_warnings
 from infinitic.cli.output import make_line
 from infinitic.client.client import WorkflowHandle
 from infinitic.definitions.workflow_spec import MethodSpec
-from infinitic.errors import DeferredError, WorkflowCanceledError, WorkflowFailedError
+from infinitic.errors import DeferredError, WorkflowCanceledError, WorkflowFailedError, WorkflowTerminatedError
 
 
 class StartReport(msgspec.Struct, omit_defaults=True):
@@ -65,6 +65,8 @@ def _get_status(error: DeferredError) -> str:
             return "failed"
         case WorkflowCanceledError():
             return "canceled"
+        case WorkflowTerminatedError():
+            return "terminated"
         case _:
             return "unknown"
 

@@ -13,6 +13,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from infinitic import ids
+from infinitic.client.commands import Commands
 from infinitic.client.connection import ClientConnection
 from infinitic.client.handles import WorkflowHandle as WorkflowHandle, find_instance
 from infinitic.client.queries import Queries
@@ -45,7 +46,7 @@ _PAGE_SIZE = 500
 _NO_META: dict[str, bytes] = {}
 
 
-class Client(Queries, StorageReads):
+class Client(Commands, Queries, StorageReads):
     """Starts workflows, and talks to those that run.
 
     ::
@@ -246,31 +247,6 @@ class Client(Queries, StorageReads):
         checked = ids.check_name("A workflow id", workflow_id)
         return WorkflowHandle(self, workflow, spec, checked, checked)
 
-    async def cancel(self, target: object, *, confirm: bool = False) -> str | None:
-        """Cancel a whole workflow: its code sees `asyncio.CancelledError`, and may clean up.
-
-        Args:
-            target: a stub of an instance, or a handle.
-            confirm: return only when the engine has taken the request.
-
-        Returns:
-            None: the request is applied, or, without `confirm`, it is with the broker. A text: the
-            workflow is stalled, for this reason, and keeps the request until it runs again. The
-            text is logged as a warning, too.
-
-        Raises:
-            WorkflowUnknownError: there is no such instance, or it is closed. With `confirm` only.
-            RequestRefusedError: the instance takes no requests. With `confirm` only.
-            UsageError: `target` stands for no instance.
-        """
-        name, workflow_id = find_instance(target)
-        return await self._command(
-            name,
-            workflow_id,
-            confirm,
-            lambda at, to: engine.Cancel(made_at=at, request_id=self._make_id(), reply_to=to),
-        )
-
     async def retry_workflow_task(self, target: object, *, confirm: bool = False) -> str | None:
         """Have a stalled workflow run again, with today's code.
 
@@ -435,26 +411,3 @@ class Client(Queries, StorageReads):
 
     def _check_size(self, what: str, data: bytes, extra: int = 0) -> None:
         check_value(what, data, extra, compute_value_limit(self._connection.max_payload))
-
-    async def _command(
-        self,
-        name: str,
-        workflow_id: str,
-        confirm: bool,
-        make: Callable[[float, ReplyTo | None], engine.Input],
-    ) -> str | None:
-        """Send a command. Result and errors are those of `cancel`."""
-        if not confirm:
-            await self._connection.send(name, workflow_id, make(self._clock.now(), None))
-            return None
-        response = await self._connection.ask(name, workflow_id, make)
-        if not isinstance(response, responses.Applied):
-            raise make_unknown_error(response, name, "", workflow_id)
-        if response.stalled is not None:
-            _logger.warning(
-                "Workflow %s %s is stalled. It keeps the request, which takes effect when it runs again: %s",
-                name,
-                workflow_id,
-                response.stalled,
-            )
-        return response.stalled

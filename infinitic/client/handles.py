@@ -72,7 +72,8 @@ class WorkflowHandle(Generic[R]):
         Raises:
             TimeoutError: there is no result in time. The workflow goes on.
             WorkflowFailedError: the method raised an error.
-            WorkflowCanceledError: the workflow was cancelled.
+            WorkflowCanceledError: the workflow, or the method, was cancelled.
+            WorkflowTerminatedError: the workflow was terminated.
             WorkflowUnknownError: there is no such instance, or its retention has ended.
             RequestRefusedError: the instance takes no requests: it is parked, for instance.
         """
@@ -111,3 +112,10 @@ def find_instance(target: object) -> tuple[str, str]:
             raise UsageError("A stub of new_workflow stands for no instance yet: use the handle or get_workflow_by_id")
         return target.spec.name, target.workflow_id
     raise UsageError(f"This takes a stub of get_workflow_by_id or a handle, got {target!r}")
+
+
+def find_method(target: object) -> str:
+    """Find the id of the parallel method that a handle stands for; empty: the whole instance."""
+    if isinstance(target, WorkflowHandle) and target.method_id != target.workflow_id:
+        return target.method_id
+    return ""

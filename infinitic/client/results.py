@@ -11,6 +11,7 @@ from infinitic.errors import (
     RequestRefusedError,
     WorkflowCanceledError,
     WorkflowFailedError,
+    WorkflowTerminatedError,
     WorkflowUnknownError,
 )
 from infinitic.messages import client as responses
@@ -31,7 +32,8 @@ def read_outcome(
 
     Raises:
         WorkflowFailedError: the method raised an error.
-        WorkflowCanceledError: the workflow was cancelled.
+        WorkflowCanceledError: the workflow, or the method, was cancelled.
+        WorkflowTerminatedError: the workflow was terminated.
         WorkflowUnknownError: there is no such instance or method.
         RequestRefusedError: the instance takes no requests.
     """
@@ -45,6 +47,8 @@ def read_outcome(
             raise WorkflowFailedError(name, spec.name, workflow_id, failure.exception, cause) from cause
         case responses.MethodCanceled():
             raise WorkflowCanceledError(name, spec.name, workflow_id)
+        case responses.MethodTerminated(reason=reason):
+            raise WorkflowTerminatedError(name, spec.name, workflow_id, reason)
         case _:
             raise make_unknown_error(response, name, spec.name, workflow_id)
 

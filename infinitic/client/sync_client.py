@@ -172,9 +172,13 @@ class SyncClient:
         """A handle on a workflow that was started elsewhere. As `Client.get_handle`."""
         return SyncHandle(self, self._client.get_handle(method, workflow_id))
 
-    def cancel(self, target: object, *, confirm: bool = False) -> str | None:
-        """Cancel a whole workflow. As `Client.cancel`."""
-        return self.run(self._client.cancel, _inner(target), confirm=confirm)
+    def cancel(self, target: object, *, method_id: str | None = None, confirm: bool = False) -> str | None:
+        """Cancel a workflow, or one of its methods. As `Client.cancel`."""
+        return self.run(self._client.cancel, _inner(target), method_id=method_id, confirm=confirm)
+
+    def terminate(self, target: object, *, reason: str = "", confirm: bool = False) -> None:
+        """Close a workflow at once, without running its code. As `Client.terminate`."""
+        self.run(self._client.terminate, _inner(target), reason=reason, confirm=confirm)
 
     def retry_workflow_task(self, target: object, *, confirm: bool = False) -> str | None:
         """Have a stalled workflow run again. As `Client.retry_workflow_task`."""

@@ -95,7 +95,13 @@ class CancelSent(_Effect, frozen=True, tag="cancel"):
     repeated: tuple[tuple[int, int], ...] = ()
 
 
-Effect = SendTask | Answer | Confirm | ArmWake | ActivateElsewhere | Refuse | CancelSent
+class TellCanceled(_Effect, frozen=True, tag="canceled"):
+    """Tell who has called a method of a cancelled instance that it does not begin."""
+
+    reply_to: ReplyTo
+
+
+Effect = SendTask | Answer | Confirm | ArmWake | ActivateElsewhere | Refuse | CancelSent | TellCanceled
 
 
 class Tell(msgspec.Struct, frozen=True):

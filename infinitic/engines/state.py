@@ -134,7 +134,8 @@ class WorkflowHead(_Part, frozen=True):
         position: the next free position.
         sequence: that of the last segment.
         canceling: whether somebody has cancelled the instance.
-        stalled: why the engine cannot run the code; None if it can.
+        stalled: why the engine cannot run the code, or could not when the instance was terminated;
+            None if it can.
         parked: whether its messages go to the dead letters.
         retention: seconds to keep it once it is closed.
         closed_at: when it closed; None while it is open.

@@ -48,6 +48,12 @@ class MethodCanceled(_Response, frozen=True, tag="canceled"):
     """The method that the client waits for was cancelled with its instance."""
 
 
+class MethodTerminated(_Response, frozen=True, tag="terminated"):
+    """The instance of the method that the client waits for was terminated. `reason` says why."""
+
+    reason: str = msgspec.field(name="e", default="")
+
+
 class WorkflowUnknown(_Response, frozen=True, tag="unknown"):
     """There is no such workflow, or it is closed.
 
@@ -158,6 +164,7 @@ Response = (
     | Queried
     | QueryFailed
     | AskAgain
+    | MethodTerminated
 )
 
 encode = msgspec.json.Encoder().encode

@@ -5,7 +5,7 @@ All times are in seconds since the Unix epoch.
 On the wire: at when the message was first published, copied by whoever forwards it · m method ·
 a arguments · r whom to answer · i id · c channel · v value · p position · rs retry sequence ·
 ri retry index · q sequence of the segment that holds the request · x meta · f failure · d delay ·
-u run · b name of the client that sends · l how the attempt went.
+u run · b name of the client that sends · l how the attempt went · e reason · mi id of a method.
 """
 
 from __future__ import annotations
@@ -122,13 +122,19 @@ class Wake(_Input, frozen=True, kw_only=True, tag="wake"):
 
 
 class Cancel(_Input, frozen=True, kw_only=True, tag="cancel"):
-    """Cancel the whole instance. Clients send it.
+    """Cancel the whole instance, or one of its methods. Clients send it.
 
     A duplicate is recognised by `request_id`, which is a deduplication id.
+
+    Attributes:
+        request_id: the deduplication id.
+        reply_to: whom to tell that it is applied.
+        method_id: the method; empty: all of them.
     """
 
     request_id: Name = msgspec.field(name="i")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+    method_id: NoName = msgspec.field(name="mi", default="")
 
 
 class Wait(_Input, frozen=True, kw_only=True, tag="wait"):
@@ -177,6 +183,17 @@ class Unpark(_Input, frozen=True, kw_only=True, tag="unpark"):
 
     request_id: Name = msgspec.field(name="i")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+
+
+class Terminate(_Input, frozen=True, kw_only=True, tag="terminate"):
+    """Close the instance at once, whatever its state, without running its code. Clients send it.
+
+    A duplicate is recognised by `request_id`, which is a deduplication id. `reason` is for people.
+    """
+
+    request_id: Name = msgspec.field(name="i")
+    reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+    reason: str = msgspec.field(name="e", default="")
 
 
 class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
@@ -255,6 +272,7 @@ Input = (
     | Unpark
     | AskQuery
     | Asked
+    | Terminate
 )
 
 encode = msgspec.json.Encoder().encode

@@ -8,7 +8,7 @@ Events are never sent alone. The engine writes each of them once: a duplicate of
 event.
 
 On the wire, besides the names of `messages.commands`: w when · n number · e one by one · h handed
-over · b by whom · l how the attempt went.
+over · b by whom · l how the attempt went · e reason · d unanswered.
 """
 
 from __future__ import annotations
@@ -97,7 +97,12 @@ class SignalReceived(_Event, frozen=True, tag="s"):
 
 
 class CancelRequested(_Event, frozen=True, tag="x"):
-    """Somebody cancelled the instance: `Cancel`."""
+    """Somebody cancelled the instance, or one of its methods: `Cancel`.
+
+    `method_id` is empty if it is the instance.
+    """
+
+    method_id: NoName = msgspec.field(name="i", default="")
 
 
 class AttemptError(_Event, frozen=True, tag="k"):
@@ -144,8 +149,21 @@ class Partial(_Event, frozen=True, tag="p"):
     handed: Whole = msgspec.field(name="h")
 
 
+class Abandoned(_Event, frozen=True, tag="b"):
+    """Somebody terminated the instance: `Terminate`. It is the last event, and no stimulus.
+
+    Attributes:
+        reason: why, for people.
+        unanswered: whether an activation ran on another worker. What it asked for is not in the
+            history.
+    """
+
+    reason: str = msgspec.field(name="e", default="")
+    unanswered: bool = msgspec.field(name="d", default=False)
+
+
 Stimulus = MethodStarted | TaskResult | TaskError | TaskTimeout | TimerFired | SignalReceived | CancelRequested
-Event = Stimulus | AttemptError | Activated | Partial | Command
+Event = Stimulus | AttemptError | Activated | Partial | Command | Abandoned
 
 encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(list[Event])

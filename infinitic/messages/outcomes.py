@@ -18,6 +18,7 @@ from infinitic.errors import (
     TaskTimedOutError,
     WorkflowCanceledError,
     WorkflowFailedError,
+    WorkflowTerminatedError,
     WorkflowTimedOutError,
     WorkflowUnknownError,
 )
@@ -34,6 +35,7 @@ class WorkflowStatus(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELED = "canceled"
+    TERMINATED = "terminated"
 
 
 class CauseKind(StrEnum):
@@ -47,6 +49,7 @@ class CauseKind(StrEnum):
     WORKFLOW_CANCELED = "workflow_canceled"
     WORKFLOW_UNKNOWN = "workflow_unknown"
     CHANNEL_CLOSED = "channel_closed"
+    WORKFLOW_TERMINATED = "workflow_terminated"
 
 
 class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,6 +64,7 @@ class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
         failure: why a workflow failed.
         cause: the error behind the failure of a workflow.
         limit: that of a receiver.
+        reason: why a workflow was terminated.
     """
 
     kind: CauseKind
@@ -71,6 +75,7 @@ class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
     failure: ExceptionDetail | None = None
     cause: Cause | None = None
     limit: Whole = 0
+    reason: str = ""
 
 
 class MethodFailure(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -89,6 +94,7 @@ _KINDS: dict[type[DeferredError], CauseKind] = {
     WorkflowCanceledError: CauseKind.WORKFLOW_CANCELED,
     WorkflowUnknownError: CauseKind.WORKFLOW_UNKNOWN,
     ChannelClosedError: CauseKind.CHANNEL_CLOSED,
+    WorkflowTerminatedError: CauseKind.WORKFLOW_TERMINATED,
 }
 
 
@@ -129,6 +135,14 @@ def _to_cause(error: DeferredError) -> Cause | None:
             )
         case WorkflowTimedOutError() | WorkflowCanceledError() | WorkflowUnknownError() if kind is not None:
             return Cause(kind, error.workflow_name, error.method_name, error.workflow_id)
+        case WorkflowTerminatedError():
+            return Cause(
+                CauseKind.WORKFLOW_TERMINATED,
+                error.workflow_name,
+                error.method_name,
+                error.workflow_id,
+                reason=error.reason,
+            )
         case ChannelClosedError():
             return Cause(CauseKind.CHANNEL_CLOSED, error.channel_name, limit=error.limit)
         case _:
@@ -157,6 +171,8 @@ def make_error(cause: Cause) -> DeferredError:
             return WorkflowCanceledError(cause.name, cause.method, cause.id)
         case CauseKind.WORKFLOW_UNKNOWN:
             return WorkflowUnknownError(cause.name, cause.method, cause.id)
+        case CauseKind.WORKFLOW_TERMINATED:
+            return WorkflowTerminatedError(cause.name, cause.method, cause.id, cause.reason)
 
 
 def fit_method(failure: MethodFailure, limit: int) -> MethodFailure:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from infinitic.messages import commands
-from infinitic.messages.events import Activated, AttemptError, Event, Partial, Stimulus, TaskResult
+from infinitic.messages.events import Abandoned, Activated, AttemptError, Event, Partial, Stimulus, TaskResult
 
 _COMMANDS = (
     commands.ScheduleTask,
@@ -61,6 +61,9 @@ class Replay:
             elif isinstance(event, Partial):
                 self._stimuli, left = self._stimuli[: event.handed], self._stimuli[event.handed :]
                 self.pending = [*left, *self.pending]
+            elif isinstance(event, Abandoned):
+                if event.unanswered:
+                    self._opened = None
             elif not isinstance(event, AttemptError):
                 self.pending.append(event)
 

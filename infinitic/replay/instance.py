@@ -263,7 +263,7 @@ class Instance:
             case SignalReceived():
                 self._signal(stimulus)
             case CancelRequested():
-                self._methods.cancel()
+                self._methods.cancel(stimulus.method_id)
             case _:
                 assert_never(stimulus)
 

@@ -35,6 +35,7 @@ class Methods:
         self._recorder = recorder
         self._running: dict[str, asyncio.Task[None]] = {}
         self._canceling = False
+        self._canceled: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self._running)
@@ -61,10 +62,20 @@ class Methods:
         call = self._run(workflow, started.method_id, spec, args, kwargs)
         self._running[started.method_id] = self._loop.create_task(call, context=context)
 
-    def cancel(self) -> None:
-        """Cancel all methods: those that run, and those that have not begun."""
-        self._canceling = True
-        for method_id, task in list(self._running.items()):
+    def cancel(self, method_id: str) -> None:
+        """Cancel a method, whether it runs or has not begun. One that cleans up is left alone.
+
+        Args:
+            method_id: the method; empty: all of them.
+        """
+        if method_id:
+            cancelled = [method_id] if method_id in self._running and not self._is_canceled(method_id) else []
+            self._canceled.add(method_id)
+        else:
+            self._canceling = True
+            cancelled = [each for each in self._running if each not in self._canceled]
+        for method_id in cancelled:
+            task = self._running[method_id]
             if _is_new(task):
                 task.add_done_callback(partial(self._end_unbegun, method_id))
             task.cancel()
@@ -81,7 +92,7 @@ class Methods:
                 recorder.make_room(f"The result of {self._spec.name}.{spec.name}", len(data), deep=deep)
             command: Command = CompleteMethod(method_id, Raw(data))
         except asyncio.CancelledError as error:
-            if not self._canceling:
+            if not self._is_canceled(method_id):
                 self._running.pop(method_id, None)
                 self._fail(method_id, error)
                 return
@@ -96,6 +107,9 @@ class Methods:
             raise
         self._running.pop(method_id, None)
         recorder.record(command)
+
+    def _is_canceled(self, method_id: str) -> bool:
+        return self._canceling or method_id in self._canceled
 
     def _end_unbegun(self, method_id: str, task: asyncio.Task[None]) -> None:
         """End a method that was cancelled before its code began.

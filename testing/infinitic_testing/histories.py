@@ -19,6 +19,7 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.errors import NonDeterminismError, UsageError, WorkflowCodeError
 from infinitic.messages.commands import Command, FailMethod, RecordInline
 from infinitic.messages.events import (
+    Abandoned,
     Activated,
     AttemptError,
     CancelRequested,
@@ -269,7 +270,9 @@ def _describe_event(event: Event) -> str:
         case SignalReceived():
             return f"signal of channel {event.channel}: {bytes(event.value).decode()}"
         case CancelRequested():
-            return "cancelled from outside"
+            return f"{f'method {event.method_id} ' if event.method_id else ''}cancelled from outside"
+        case Abandoned():
+            return f"terminated: {event.reason}"
         case AttemptError():
             return f"failed attempt of position {event.position}: {event.failure.exception}"
         case Activated():

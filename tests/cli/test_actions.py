@@ -10,11 +10,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from infinitic import Channel, QueryFailedError, UsageError, Workflow, WorkflowUnknownError, query, workflow
+from infinitic import (
+    Channel,
+    QueryFailedError,
+    UsageError,
+    Workflow,
+    WorkflowCanceledError,
+    WorkflowUnknownError,
+    query,
+    workflow,
+)
 from infinitic.cli.commands.cancel import cancel
 from infinitic.cli.commands.list import StatusFilter, WorkflowList, list_workflows as list_stored
 from infinitic.cli.commands.query import ask
+from infinitic.cli.commands.result import fetch_result
 from infinitic.cli.commands.signal import signal
+from infinitic.cli.commands.terminate import terminate
 from infinitic.cli.connection import Connection
 from infinitic.cli.describe.command import describe
 from infinitic.cli.parsing import parse_instant, parse_metadata
@@ -262,6 +273,7 @@ async def test_a_signal_is_checked(sim: Simulation, channel: str, value: str, me
 ACTIONS: list[Callable[[Connection], Awaitable[object]]] = [
     lambda at: describe(at, "Shop", "no-such-id"),
     lambda at: cancel(at, "Shop", "no-such-id", confirm=True),
+    lambda at: terminate(at, "Shop", "no-such-id", confirm=True),
     lambda at: signal(at, "Shop", "no-such-id", "answers", "1", confirm=True),
 ]
 
@@ -299,6 +311,29 @@ async def test_cancel(sim: Simulation) -> None:
     assert not (await cancel(at, "Shop", asked)).applied
     await sim.run_until_idle()
     assert (await describe(at, "Shop", asked)).status == "canceled"
+
+
+async def test_cancel_one_method(sim: Simulation) -> None:
+    at = connect(sim)
+    asked = (await start(at, "Shop.ask", [])).workflow_id
+    method = await sim.client.dispatch(sim.client.get_workflow_by_id(Shop, asked).ask)
+    assert (await cancel(at, "Shop", asked, method_id=method.method_id, confirm=True)).applied
+    with pytest.raises(WorkflowCanceledError):
+        await method.result()
+    assert (await describe(at, "Shop", asked)).status == "running"
+    await cancel(at, "Shop", asked, confirm=True)
+
+
+async def test_terminate(sim: Simulation) -> None:
+    at = connect(sim)
+    asked = (await start(at, "Shop.ask", [])).workflow_id
+    assert (await terminate(at, "Shop", asked, reason="wrong order", confirm=True)).applied
+    assert (await describe(at, "Shop", asked)).status == "terminated"
+    ended = await fetch_result(at, "Shop", asked)
+    assert (ended.status, ended.error) == (
+        "terminated",
+        f"Workflow Shop.ask was terminated (workflow_id {asked}): wrong order",
+    )
 
 
 def test_since() -> None:

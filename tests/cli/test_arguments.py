@@ -82,7 +82,8 @@ OPTIONS = {
     "list": ("--workflow", "--status", "--since", "--limit", "--cursor", "--all", "--json"),
     "signal": ("--workflow", "--input", "--raw", "--confirm", "--json"),
     "query": ("--workflow", "--input", "--json"),
-    "cancel": ("--workflow", "--confirm", "--json"),
+    "cancel": ("--workflow", "--method", "--confirm", "--json"),
+    "terminate": ("--workflow", "--reason", "--confirm", "--json"),
     "retry": ("--workflow", "--stalled", "--json"),
     "dead-letters list": ("--service", "--workflow", "--limit", "--json"),
     "dead-letters show": ("--service", "--workflow", "--json"),
@@ -92,7 +93,7 @@ OPTIONS = {
     "doctor": ("--json",),
 }
 FLAGS = {"--wait", "--json", "--all", "--raw", "--confirm", "--stalled"}
-PATIENT = {"result", "describe", "signal", "query", "cancel", "retry", "start"}
+PATIENT = {"result", "describe", "signal", "query", "cancel", "terminate", "retry", "start"}
 
 
 @pytest.fixture
@@ -128,6 +129,7 @@ def test_odd_arguments_end_with_a_message(file: str, seed: int) -> None:
     [
         ["describe", "x"],
         ["cancel", "x"],
+        ["terminate", "x"],
         ["signal", "x", "c", "--input", "1"],
         ["result", "x", "--wait"],
         ["retry", "x"],

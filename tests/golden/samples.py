@@ -36,6 +36,9 @@ CLOSED = MethodFailure(
         cause=Cause(CauseKind.CHANNEL_CLOSED, "approvals", limit=3),
     ),
 )
+ABANDONED = MethodFailure(
+    DETAIL, Cause(CauseKind.WORKFLOW_TERMINATED, "Trip", "book", "w-2", reason="no longer needed")
+)
 TO = client.ReplyTo("client-1", "7")
 
 COMMANDS: list[commands.Command] = [
@@ -77,6 +80,8 @@ EVENTS: list[events.Event] = [
     events.Partial(1),
     *COMMANDS,
     *RECENT,
+    events.CancelRequested("m"),
+    events.Abandoned("no longer needed", unanswered=True),
 ]
 INPUTS: list[engine.Input] = [
     engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), reply_to=TO, meta={"k": b"v"}),
@@ -113,6 +118,8 @@ INPUTS: list[engine.Input] = [
     engine.AskQuery(made_at=1.0, query="balance", arguments=Raw(b"[1]"), reply_to=TO),
     engine.Asked(made_at=1.0, activation=2, epoch=3, reply_to=TO, digest="d", value=Raw(b"2")),
     engine.Asked(made_at=1.0, activation=2, reply_to=TO, failure=DETAIL),
+    engine.Cancel(made_at=1.0, request_id="c", method_id="m"),
+    engine.Terminate(made_at=1.0, request_id="t", reply_to=TO, reason="no longer needed"),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -158,6 +165,8 @@ RESPONSES: list[client.Response] = [
     client.AskAgain("7", 5.0),
     client.Queried("7", Raw(b"2"), 3),
     client.QueryFailed("7", DETAIL),
+    client.MethodTerminated("7", "no longer needed"),
+    client.MethodFailed("7", ABANDONED),
 ]
 ATTEMPTS = [
     service.ExecuteTask(
@@ -215,6 +224,7 @@ EFFECTS: list[effects.Effect] = [
     effects.ActivateElsewhere(2, 1),
     effects.Refuse(TO),
     effects.CancelSent((state.OpenBlock(1, 0, b"\x05"),), ((2, 1),)),
+    effects.TellCanceled(TO),
 ]
 HEAD = state.WorkflowHead(
     schema=state.SCHEMA,

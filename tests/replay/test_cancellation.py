@@ -1,4 +1,4 @@
-"""Cancelling a whole workflow, as its code sees it (S35)."""
+"""Cancelling a workflow, or one of its methods, as its code sees it (S35)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infinitic import Channel, Workflow, WorkflowCanceledError, WorkflowHandle
+from infinitic import Channel, UsageError, Workflow, WorkflowCanceledError, WorkflowHandle, WorkflowUnknownError
 from tests.replay.harness import Desk, Run, both_ways
 
 
@@ -130,3 +130,74 @@ async def test_a_method_that_has_returned_is_not_cancelled(run: Run) -> None:  #
     with pytest.raises(WorkflowCanceledError):
         await other
     assert await handle.result() == "done"
+
+
+@both_ways(Cancellable)
+async def test_one_method_is_cancelled_alone(run: Run) -> None:  # S35
+    """By its handle, or by its id. The others go on, and new ones may begin."""
+    handle = await run.start(run.new(Cancellable).swallows)
+    by_handle = await run.client.dispatch(run.on(Cancellable).cleans_up)
+    by_id = await run.client.dispatch(run.on(Cancellable).waits_for_anything)
+    await run.sim.sleep(1)
+    began = run.sim.now
+    await run.client.cancel(by_handle, confirm=True)
+    await run.client.cancel(handle, method_id=by_id.method_id, confirm=True)
+    await _canceled(by_id)
+    await _canceled(by_handle)
+    assert (run.sim.now - began).total_seconds() == 5
+    assert await run.on(Cancellable).ends_at_once() == "done"
+    assert (await run.client.describe(handle)).status == "running"
+    await run.client.cancel(handle, method_id=handle.workflow_id, confirm=True)
+    assert await handle.result() == "I go on"
+
+
+@both_ways(Cancellable)
+async def test_the_first_method_is_cancelled_alone(run: Run) -> None:  # S35
+    """The status of the instance is that of its first method. It closes when the others end."""
+    handle = await run.start(run.new(Cancellable).waits_for_a_task)
+    other = await run.client.dispatch(run.on(Cancellable).waits_for_a_task)
+    await run.sim.sleep(1)
+    await run.client.cancel(handle, method_id=handle.workflow_id, confirm=True)
+    await _canceled(handle)
+    assert (await run.client.describe(handle)).status == "running"
+    await run.client.cancel(other, confirm=True)
+    await _canceled(other)
+    assert (await run.client.describe(handle)).status == "canceled"
+
+
+@both_ways(Cancellable)
+async def test_clean_up_is_not_interrupted(run: Run) -> None:  # S35
+    """Neither by a second cancellation, nor by that of the whole after that of the method."""
+    handle = await run.start(run.new(Cancellable).waits_for_a_task)
+    other = await run.client.dispatch(run.on(Cancellable).cleans_up)
+    await run.sim.sleep(1)
+    began = run.sim.now
+    for target in (other, other, handle, handle, other):
+        await run.client.cancel(target, confirm=True)
+        await run.sim.sleep(1)
+    await _canceled(other)
+    assert (run.sim.now - began).total_seconds() == 5
+
+
+@both_ways(Cancellable)
+async def test_a_cancelled_instance_begins_no_more_methods(run: Run) -> None:  # S35
+    handle = await run.start(run.new(Cancellable).cleans_up)
+    await run.sim.sleep(1)
+    await run.client.cancel(handle, confirm=True)
+    with pytest.raises(WorkflowCanceledError):
+        await run.on(Cancellable).ends_at_once()
+    await _canceled(handle)
+
+
+@both_ways(Cancellable)
+async def test_a_method_that_does_not_run_is_unknown(run: Run) -> None:  # S35
+    handle = await run.start(run.new(Cancellable).waits_for_a_task)
+    ended = await run.client.dispatch(run.on(Cancellable).ends_at_once)
+    assert await ended.result() == "done"
+    for method_id in (ended.method_id, "no such"):
+        with pytest.raises(WorkflowUnknownError):
+            await run.client.cancel(handle, method_id=method_id, confirm=True)
+    with pytest.raises(UsageError, match="The id of a method"):
+        await run.client.cancel(handle, method_id="")
+    await run.client.cancel(handle)
+    await _canceled(handle)

@@ -60,6 +60,8 @@ async def operating(client: Client) -> None:
     handle = client.get_handle(Trip.book, "id")
     await client.cancel(running)
     await client.cancel(handle, confirm=True)
+    assert_type(await client.cancel(running, method_id="id"), str | None)
+    await client.terminate(running, reason="wrong", confirm=True)
     await client.retry_workflow_task(running)
     assert_type(await client.describe(handle), WorkflowInfo)
     assert_type((await client.describe(running)).workflow_id, str)

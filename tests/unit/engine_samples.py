@@ -62,6 +62,7 @@ DECISION = inputs.Decision(
 UNPARK = inputs.Unpark(made_at=NOW, request_id="u1", reply_to=ME)
 QUERY = inputs.AskQuery(made_at=NOW, query="balance", arguments=Raw(b"[]"), reply_to=ME)
 ASKED = inputs.Asked(made_at=NOW, activation=1, reply_to=ME, value=VALUE)
+TERMINATE = inputs.Terminate(made_at=NOW, request_id="e1", reply_to=ME, reason="no longer needed")
 ALL: list[Input] = [
     START,
     CALL,
@@ -78,6 +79,7 @@ ALL: list[Input] = [
     UNPARK,
     QUERY,
     ASKED,
+    TERMINATE,
 ]
 
 

@@ -11,15 +11,28 @@ from msgspec.structs import replace
 
 from infinitic import ids
 from infinitic.engines import state
-from infinitic.engines.effects import Answer, Confirm, Defer, Postpone, Refuse, SendTask, SendToDeadLetters, Tell
+from infinitic.engines.effects import (
+    Answer,
+    CancelSent,
+    Confirm,
+    Defer,
+    Postpone,
+    Refuse,
+    SendTask,
+    SendToDeadLetters,
+    Tell,
+    TellCanceled,
+)
+from infinitic.engines.positions import open_block
 from infinitic.engines.state import Method, WorkflowHead
-from infinitic.engines.workflow import InputResult
+from infinitic.engines.workflow import InputResult, is_runnable
 from infinitic.engines.workflow.take import WAITS
 from infinitic.limits import MAX_METHODS, MAX_WAITERS
 from infinitic.messages import engine as inputs, events
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import CompleteMethod
 from infinitic.messages.engine import Input
+from infinitic.messages.outcomes import WorkflowStatus
 from tests.unit.engine_samples import (
     ALL,
     ATTEMPT,
@@ -38,6 +51,7 @@ from tests.unit.engine_samples import (
     RUNNING,
     SIGNAL,
     START,
+    TERMINATE,
     UNPARK,
     VALUE,
     WAIT,
@@ -112,7 +126,9 @@ def test_late_results_and_wakes_are_dropped(head: WorkflowHead | None, message: 
     assert taken(head, message) == InputResult(head)
 
 
-@pytest.mark.parametrize("message", [CALL, SIGNAL, CANCEL, RETRY, UNPARK], ids=lambda message: type(message).__name__)
+@pytest.mark.parametrize(
+    "message", [CALL, SIGNAL, CANCEL, RETRY, UNPARK, TERMINATE], ids=lambda message: type(message).__name__
+)
 def test_commands_to_a_closed_instance_are_refused(message: Input) -> None:
     assert taken(CLOSED, message) == InputResult(CLOSED, replies=(Refuse(ME),))
     assert taken(CLOSED, replace(message, reply_to=None)) == InputResult(CLOSED)
@@ -120,7 +136,7 @@ def test_commands_to_a_closed_instance_are_refused(message: Input) -> None:
 
 @pytest.mark.parametrize(
     ("message", "deduplication_id"),
-    [(CALL, "m2"), (SIGNAL, "s1"), (CANCEL, "c1"), (RETRY, "r1"), (UNPARK, "u1")],
+    [(CALL, "m2"), (SIGNAL, "s1"), (CANCEL, "c1"), (RETRY, "r1"), (UNPARK, "u1"), (TERMINATE, "e1")],
     ids=lambda value: type(value).__name__,
 )
 def test_what_settles_no_position_is_recognised_by_its_id(message: Input, deduplication_id: str) -> None:
@@ -161,6 +177,53 @@ def test_signals_calls_and_cancel_are_stimuli() -> None:
     again = taken(cancelled.head, replace(CANCEL, request_id="c2"))
     assert (again.events, again.outbox, again.deduplication_id) == ((), (Confirm(ME),), "c2"), "S35: it is told once"
     assert changed(taken(DECIDING, CANCEL)).cleanup == -1
+
+
+def test_the_cancellation_of_a_method_is_for_one_that_runs() -> None:
+    """S35."""
+    one = taken(RUNNING, replace(CANCEL, method_id="t1"))
+    assert (one.events, one.outbox) == ((events.CancelRequested("t1"),), (Confirm(ME),))
+    assert not changed(one).canceling
+    for head, method_id in ((RUNNING, "none"), (ENDED, "t1")):
+        assert taken(head, replace(CANCEL, method_id=method_id)) == InputResult(head, replies=(Refuse(ME),))
+    canceling = replace(RUNNING, canceling=True)
+    mark = taken(canceling, replace(CANCEL, method_id="t1"))
+    assert (mark.events, mark.outbox, mark.deduplication_id) == ((), (Confirm(ME),), "c1")
+
+
+def test_a_cancelled_instance_takes_signals_but_begins_no_method() -> None:
+    """S35."""
+    canceling = replace(RUNNING, canceling=True)
+    call = taken(canceling, CALL)
+    assert (call.events, call.outbox, call.deduplication_id) == ((), (TellCanceled(ME),), "m2")
+    assert taken(canceling, SIGNAL).events
+
+
+STALLED = replace(RUNNING, pending=2, stalled="a bug", sequence=2)
+PARKED = replace(RUNNING, parked=True)
+
+
+@pytest.mark.parametrize("head", [RUNNING, ENDED, DECIDING, STALLED, PARKED])
+def test_a_termination_closes_in_any_state(head: WorkflowHead) -> None:
+    """S6, S35: all waiters are told, what was sent is stopped, and no code runs."""
+    second = Method("m2", "change", (ME,))
+    result = taken(replace(head, methods=(*head.methods, second)), TERMINATE)
+    closed = changed(result)
+    sequence = head.sequence + 1
+    assert (closed.status, closed.closed_at, closed.epoch) == (WorkflowStatus.TERMINATED, NOW, head.epoch + 1)
+    assert not is_runnable(closed)
+    assert (closed.open, closed.timers, closed.retries, closed.armed, closed.parked) == ((), (), (), None, False)
+    assert result.events == (events.Abandoned("no longer needed", unanswered=head is DECIDING),)
+    waiters = head.methods[0].waiters
+    assert result.outbox == (
+        CancelSent((open_block(1, [0, 1, 3]),)),
+        *(Answer(each, "t1", sequence) for each in waiters),
+        Answer(ME, "m2", sequence),
+        Confirm(ME),
+    )
+    assert closed.methods[0].ended == (head.methods[0].ended or sequence)
+    assert taken(closed, COMPLETED) == InputResult(closed)
+    assert taken(closed, WAIT).replies == (Answer(ME, "t1", closed.methods[0].ended),)
 
 
 def test_describe_changes_nothing() -> None:

@@ -8,7 +8,15 @@ from contextlib import contextmanager
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from infinitic import Channel, UsageError, Worker, Workflow, WorkflowCanceledError, WorkflowStatus
+from infinitic import (
+    Channel,
+    UsageError,
+    Worker,
+    Workflow,
+    WorkflowCanceledError,
+    WorkflowStatus,
+    WorkflowTerminatedError,
+)
 from infinitic.client.sync_client import SyncClient
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_transports.memory import InMemoryTransport
@@ -58,6 +66,14 @@ def test_a_cancelled_workflow_raises_at_its_handle() -> None:
         handle = client.dispatch(client.new_workflow(Sum).compute, 1)
         client.cancel(handle, confirm=True)
         with pytest.raises(WorkflowCanceledError):
+            handle.result(timeout=10)
+
+
+def test_a_terminated_workflow_raises_at_its_handle() -> None:
+    with hosted() as (_, client):
+        handle = client.dispatch(client.new_workflow(Sum).compute, 1)
+        client.terminate(handle, reason="wrong", confirm=True)
+        with pytest.raises(WorkflowTerminatedError, match="wrong"):
             handle.result(timeout=10)
 
 

@@ -10,6 +10,7 @@ from infinitic.cli.options import (
     ConfigOption,
     ConfirmOption,
     JsonOption,
+    MethodIdOption,
     WorkflowIdArgument,
     WorkflowNameOption,
 )
@@ -20,6 +21,7 @@ from infinitic.cli.send_report import SendReport, render_send_report
 def command(
     workflow_id: WorkflowIdArgument,
     workflow: WorkflowNameOption = None,
+    method: MethodIdOption = None,
     confirm: ConfirmOption = False,
     timeout: AnswerTimeoutOption = ANSWER_SECONDS,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -28,7 +30,7 @@ def command(
     """Cancel a workflow. CancelledError is raised in its code, which may clean up."""
 
     async def action(connection: Connection) -> SendReport:
-        return await cancel(connection, workflow, workflow_id, confirm=confirm, timeout=timeout)
+        return await cancel(connection, workflow, workflow_id, method_id=method, confirm=confirm, timeout=timeout)
 
     show(run_connected(config, action), as_json, render_send_report)
 
@@ -38,15 +40,17 @@ async def cancel(
     name: str | None,
     workflow_id: str,
     *,
+    method_id: str | None = None,
     confirm: bool = False,
     timeout: float = ANSWER_SECONDS,
 ) -> SendReport:
-    """Ask the engine to cancel an instance, with all its methods.
+    """Ask the engine to cancel an instance with all its methods, or one of them.
 
     Args:
         connection: the connection of the command.
         name: the name of the workflow; None to find it.
         workflow_id: the id of the instance.
+        method_id: the id of the method; None: all of them.
         confirm: wait until the engine has applied it.
         timeout: how long to wait for that, in seconds.
 
@@ -55,5 +59,6 @@ async def cancel(
     """
     name = await connection.find_workflow_name(name, workflow_id)
     target = await connection.get_target(name, workflow_id)
-    stalled = await wait_for_answer(connection, name, connection.client.cancel(target, confirm=confirm), timeout)
+    sending = connection.client.cancel(target, method_id=method_id, confirm=confirm)
+    stalled = await wait_for_answer(connection, name, sending, timeout)
     return SendReport("cancel", workflow_id, name, confirm and stalled is None, stalled)

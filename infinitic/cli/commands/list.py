@@ -32,6 +32,7 @@ class StatusFilter(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELED = "canceled"
+    TERMINATED = "terminated"
     STALLED = "stalled"
     PARKED = "parked"
 

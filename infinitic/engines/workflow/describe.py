@@ -28,7 +28,7 @@ def describe(head: WorkflowHead, reply_to: ReplyTo) -> Tell:
             status=head.status,
             started_at=head.started_at,
             closed_at=head.closed_at,
-            stalled=head.stalled,
+            stalled=None if head.closed else head.stalled,
             parked=head.parked,
             methods=tuple(MethodInfo(method.id, method.name, method.status) for method in head.methods[:MAX_METHODS]),
             more_methods=max(len(head.methods) - MAX_METHODS, 0),

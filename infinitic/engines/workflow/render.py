@@ -25,6 +25,7 @@ from infinitic.engines.effects import (
     Respond,
     SendTask,
     Tell,
+    TellCanceled,
 )
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.cancel import render_cancel
@@ -33,13 +34,13 @@ from infinitic.failures import SMALLEST, fit
 from infinitic.limits import CARRIED, MARGIN
 from infinitic.messages import client, engine, executor, service
 from infinitic.messages.commands import CancelMethod, CompleteMethod, FailMethod, ScheduleTask
-from infinitic.messages.events import Activated, AttemptError, Event, Stimulus
+from infinitic.messages.events import Abandoned, Activated, AttemptError, Event, Stimulus
 from infinitic.messages.outcomes import MethodFailure, fit_method
 from infinitic.transport import Message, Outgoing
 
 Segments = Mapping[int, Sequence[Event]]
 
-_ENDS = (CompleteMethod, FailMethod, CancelMethod)
+_ENDS = (CompleteMethod, FailMethod, CancelMethod, Abandoned)
 
 
 def find_referenced_segments(effects: Iterable[Effect], until: int) -> set[int]:
@@ -65,7 +66,7 @@ def find_referenced_segments(effects: Iterable[Effect], until: int) -> set[int]:
                     sequences.add(effect.ended)
             case CancelSent():
                 sequences |= {block.sequence for block in effect.blocks if block.sequence <= until}
-            case ArmWake() | Confirm() | Refuse() | ActivateElsewhere():
+            case ArmWake() | Confirm() | Refuse() | ActivateElsewhere() | TellCanceled():
                 pass
             case _:
                 assert_never(effect)
@@ -103,13 +104,15 @@ def render(
             case Answer():
                 outgoing.append(_render_answer(effect, segments[effect.ended], longest))
             case Confirm(reply_to=to):
-                outgoing.append(make_response(to, client.Applied(to.request, head.stalled)))
+                outgoing.append(make_response(to, client.Applied(to.request, None if head.closed else head.stalled)))
             case Refuse(reply_to=to):
                 outgoing.append(make_response(to, client.WorkflowUnknown(to.request)))
             case Defer(reply_to=to, seconds=seconds):
                 outgoing.append(make_response(to, client.AskAgain(to.request, seconds)))
             case Respond(reply_to=to, response=response):
                 outgoing.append(make_response(to, response))
+            case TellCanceled(reply_to=to):
+                outgoing.append(make_response(to, client.MethodCanceled(to.request)))
             case Tell(reply_to=to, info=info):
                 outgoing.append(make_response(to, client.Described(to.request, info)))
             case ArmWake(due=due):
@@ -196,6 +199,8 @@ def _render_answer(effect: Answer, events: Sequence[Event], longest: int) -> Out
                 return make_response(to, client.MethodFailed(to.request, failure))
             case CancelMethod(method_id=effect.method_id):
                 return make_response(to, client.MethodCanceled(to.request))
+            case Abandoned(reason=reason):
+                return make_response(to, client.MethodTerminated(to.request, reason))
             case _:
                 pass
     raise AssertionError(f"Segment {effect.ended} does not hold the end of method {effect.method_id}")

@@ -21,6 +21,7 @@ from infinitic.engines.effects import (
     Postpone,
     Refuse,
     SendToDeadLetters,
+    TellCanceled,
 )
 from infinitic.engines.state import SCHEMA, Method, WorkflowHead
 from infinitic.engines.validate import check_decision
@@ -28,11 +29,13 @@ from infinitic.engines.workflow import queries, tasks
 from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.input_result import InputResult, stimulate
+from infinitic.engines.workflow.terminate import terminate
 from infinitic.ids import read_request_number
 from infinitic.limits import MAX_METHODS, MAX_WAITERS
 from infinitic.messages import engine as inputs, events
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.engine import Input
+from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.storage import StateKey
 
 WAITS = "infinitic-waits"
@@ -49,11 +52,30 @@ ASK_AGAIN_SECONDS = 5.0
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
-_DEDUPLICATED = (inputs.CallMethod, inputs.Signal, inputs.Cancel, inputs.RetryWorkflowTask, inputs.Unpark)
+_DEDUPLICATED = (
+    inputs.CallMethod,
+    inputs.Signal,
+    inputs.Cancel,
+    inputs.RetryWorkflowTask,
+    inputs.Unpark,
+    inputs.Terminate,
+)
 """Inputs that are recognised by their deduplication id, which is kept for the deduplication window.
 
 Older ones are refused. Their id may be gone, so a duplicate would be obeyed a second time.
 """
+
+
+_WAIT_FOR_START = (
+    inputs.Signal,
+    inputs.CallMethod,
+    inputs.Cancel,
+    inputs.Wait,
+    inputs.Describe,
+    inputs.AskQuery,
+    inputs.Terminate,
+)
+"""Inputs that may have overtaken the start of their instance."""
 
 
 def take(
@@ -103,9 +125,7 @@ def _take_without_state(
             return InputResult(None, handling=_give_up("start", window))
         return _create(key, message, now)
     reply_to: ReplyTo | None = getattr(message, "reply_to", None)
-    waits = isinstance(
-        message, inputs.Signal | inputs.CallMethod | inputs.Cancel | inputs.Wait | inputs.Describe | inputs.AskQuery
-    )
+    waits = isinstance(message, _WAIT_FOR_START)
     if isinstance(message, inputs.Wait) and message.stop:
         return InputResult(None)
     waited = headers.get(WAITS, "0")
@@ -144,10 +164,14 @@ def _take_closed(head: WorkflowHead, message: Input) -> InputResult:
             return queries.ask_query(head, message, 0.0)
         case inputs.Asked():
             return queries.forward_answer(head, message, 0.0)
-        case inputs.CallMethod() | inputs.Signal() | inputs.Cancel() | inputs.RetryWorkflowTask() | inputs.Unpark():
-            return InputResult(head, replies=(Refuse(message.reply_to),) if message.reply_to is not None else ())
+        case inputs.Terminate() if head.status is WorkflowStatus.TERMINATED:
+            # Who terminates it twice has what he wants. A repeat may be answered before the first.
+            return InputResult(head, replies=(Confirm(message.reply_to),) if message.reply_to is not None else ())
         case _:
-            return InputResult(head)
+            asked: ReplyTo | None = getattr(message, "reply_to", None)
+            if asked is None or not isinstance(message, _DEDUPLICATED):
+                return InputResult(head)
+            return InputResult(head, replies=(Refuse(asked),))
 
 
 def _start(head: WorkflowHead, message: inputs.Start, now: float) -> InputResult:
@@ -155,6 +179,11 @@ def _start(head: WorkflowHead, message: inputs.Start, now: float) -> InputResult
 
 
 def _call_method(head: WorkflowHead, message: inputs.CallMethod, now: float) -> InputResult:
+    if head.canceling:
+        # It would run beside the clean-up of the others, and nobody would cancel it. The id is
+        # kept: a repeat of an earlier call must not be answered so.
+        told = (TellCanceled(message.reply_to),) if message.reply_to is not None else ()
+        return InputResult(replace(head), outbox=told, deduplication_id=message.method_id)
     if len(head.methods) >= MAX_METHODS:
         reason = f"{len(head.methods):,} methods of this workflow run, and no more than {MAX_METHODS:,} can"
         return InputResult(head, handling=SendToDeadLetters(reason))
@@ -175,6 +204,11 @@ def _cancel(head: WorkflowHead, message: inputs.Cancel, now: float) -> InputResu
     if head.canceling:
         # It is told once: a second time would interrupt its clean-up.
         return InputResult(replace(head), outbox=confirm, deduplication_id=message.request_id)
+    if message.method_id:
+        if not any(method.id == message.method_id and not method.ended for method in head.methods):
+            return InputResult(head, replies=(Refuse(message.reply_to),) if message.reply_to is not None else ())
+        event = events.CancelRequested(message.method_id)
+        return stimulate(head, event, *confirm, deduplication_id=message.request_id)
     cleanup = -1 if head.deciding else head.position
     return stimulate(
         head,
@@ -289,4 +323,5 @@ _HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], InputResult]] 
     inputs.Unpark: _unpark,
     inputs.AskQuery: queries.ask_query,
     inputs.Asked: queries.forward_answer,
+    inputs.Terminate: terminate,
 }

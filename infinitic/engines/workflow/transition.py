@@ -75,11 +75,15 @@ def conclude(
         return Transition(head, events, outbox, None, None)
     entry, expires_at = None, None
     outbox, due = _prune(head, outbox)
-    if _has_ended(head):
+    if head.closed_at is None and _has_ended(head):
         status = head.methods[0].status
+        if head.open:
+            # Only a cancelled instance leaves something open. What fails is not tried again.
+            outbox = [each for each in outbox if type(each) is not SendTask or not each.retry_index]
         head = replace(head, status=status, closed_at=now, armed=None, open=(), timers=(), retries=())
+    if head.closed_at is not None:
         expires_at = now + head.retention
-        entry = Entry(status, head.started_at, head.version, now)
+        entry = Entry(head.status, head.started_at, head.version, now)
     else:
         if head.armed is None and before is not None and before.armed is not None:
             # The wake is used up, or lost.

@@ -25,7 +25,7 @@ from infinitic.transport import Delivery, Outgoing
 
 _logger = logging.getLogger("infinitic.engine")
 
-_UNPARK = b'{"t":"unpark"'
+_TAKEN_WHILE_PARKED = (b'{"t":"unpark"', b'{"t":"terminate"')
 
 REMEMBERED = 10_000
 """How many ids of parked instances are kept in memory.
@@ -64,15 +64,21 @@ class Parking:
             head: its head; None if there is none.
             now: seconds since the Unix epoch.
         """
+        if head is not None and head.closed:
+            # Perhaps another worker has terminated it since it was parked here.
+            self._ids.pop(lane.key, None)
         if lane.key in self._ids or (head is not None and head.parked):
             return True
         return lane.tries > 0 and lane.is_exhausted(now)
 
     @staticmethod
     def find_unpark(lane: Lane) -> int | None:
-        """Find the first message of a lane that unparks its instance; None if there is none."""
+        """Find the first message of a lane that unparks its instance; None if there is none.
+
+        Its termination does so, too: a tombstone is not parked.
+        """
         for index, delivery in enumerate(lane.waiting):
-            if delivery.message.body.startswith(_UNPARK):
+            if delivery.message.body.startswith(_TAKEN_WHILE_PARKED):
                 return index
         return None
 

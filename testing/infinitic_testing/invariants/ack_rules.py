@@ -55,7 +55,8 @@ def check_input_taken(
 def _check_without_instance(asked: engine.Input, message: Message, is_told: IsTold) -> str | None:
     if isinstance(asked, engine.Start):
         return "a start is acknowledged, and there is no instance"
-    can_wait = engine.Signal | engine.CallMethod | engine.Cancel | engine.Wait | engine.Describe | engine.AskQuery
+    can_wait = engine.Signal | engine.CallMethod | engine.Cancel | engine.Wait | engine.Describe
+    can_wait |= engine.AskQuery | engine.Terminate
     if isinstance(asked, engine.Wait) and asked.stop:
         return None
     waited = message.headers.get(WAITS, "0")
@@ -72,6 +73,8 @@ def _find_lost(asked: engine.Input, instance: ObservedInstance) -> str | None:
     head, history = instance.head, instance.history
     deduplication_id = find_deduplication_id(asked)
     if deduplication_id is not None:
+        if isinstance(asked, engine.Cancel) and asked.method_id and asked.method_id not in history.running:
+            return None
         if deduplication_id not in instance.taken:
             return f"an input is acknowledged, and it is not in the storage: {asked}"
         return None

@@ -29,7 +29,9 @@ def check_cancel_is_told(step: WrittenStep, sent: Sent) -> str | None:
     for event in step.events:
         if isinstance(event, commands.CancelPosition | events.TaskTimeout):
             closed.add(event.position)
-    if step.head.closed:
+    if any(isinstance(event, events.Abandoned) for event in step.events):
+        closed |= open_before
+    elif step.head.closed:
         closed |= {position for position in open_before if position < step.head.cleanup}
     # An attempt that fails, or that is due, in the same step need not be stopped, but may be.
     failed = {each.position for each in step.events if isinstance(each, events.AttemptError)}

@@ -54,7 +54,7 @@ class ObservedHistory:
         self.settled: dict[int, int] = {}
         self.attempts: dict[int, int] = {}
         self.running: dict[str, None] = {}
-        self.ends: dict[str, commands.EndMethod] = {}
+        self.ends: dict[str, commands.EndMethod | events.Abandoned] = {}
         self.unseen = 0
         self.handed = 0
 
@@ -91,6 +91,8 @@ class ObservedHistory:
                 self.ends[event.method_id] = event
             case commands.RefuseCall():
                 pass
+            case events.Abandoned():
+                self._abandon(event)
             case _:
                 self.unseen += 1
                 self._add_stimulus(event, sequence)
@@ -106,6 +108,14 @@ class ObservedHistory:
                 self.running[event.method_id] = None
             case events.SignalReceived() | events.CancelRequested():
                 pass
+
+    def _abandon(self, event: events.Abandoned) -> None:
+        self.ends.update(dict.fromkeys(self.running, event))
+        self.running.clear()
+        self.open_tasks.clear()
+        self.open_timers.clear()
+        self.timeouts.clear()
+        self.unseen = 0
 
     def _close(self, position: int) -> None:
         self.open_tasks.discard(position)

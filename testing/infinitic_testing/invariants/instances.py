@@ -128,7 +128,7 @@ def name_sending(effect: Effect, head: WorkflowHead) -> Sending:
     match effect:
         case effects.SendTask():
             return ("task", effect.position, effect.retry_sequence, effect.retry_index)
-        case effects.Answer() | effects.Confirm() | effects.Refuse():
+        case effects.Answer() | effects.Confirm() | effects.Refuse() | effects.TellCanceled():
             return ("answer", effect.reply_to.client, effect.reply_to.request)
         case effects.ArmWake():
             return ("wake", effect.due)

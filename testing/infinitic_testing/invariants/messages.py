@@ -19,7 +19,7 @@ from infinitic_testing.invariants.instances import ObservedInstance, Sending
 from infinitic_testing.invariants.publish_rules import find_deduplication_id
 from infinitic_testing.invariants.traffic import Copies, Decoded, SentInput, SentRequest
 
-_ENDS = (client.MethodCompleted, client.MethodFailed, client.MethodCanceled)
+_ENDS = (client.MethodCompleted, client.MethodFailed, client.MethodCanceled, client.MethodTerminated)
 _ANSWERS = (client.Queried, client.QueryFailed, client.AskAgain)
 _RESPONSES = (*_ENDS, client.WorkflowUnknown, client.Applied, client.Described, *_ANSWERS)
 _CONTROLS = (control.Ping, control.Alive, control.CancelTasks)

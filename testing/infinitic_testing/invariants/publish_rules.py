@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.validate import InvalidInput, check_decision
-from infinitic.messages import client, commands, engine
+from infinitic.messages import client, commands, engine, events
 from infinitic.messages.executor import Activate
 from infinitic.messages.service import ExecuteTask
 from infinitic_testing.invariants.instances import ObservedInstance
 from infinitic_testing.invariants.traffic import Decoded
 
 Report = engine.TaskCompleted | engine.TaskFailed | engine.AttemptFailed
-Ending = client.MethodCompleted | client.MethodFailed | client.MethodCanceled
+Ending = client.MethodCompleted | client.MethodFailed | client.MethodCanceled | client.MethodTerminated
 
-_DEDUPLICATED = (engine.Start, engine.CallMethod, engine.Signal, engine.Cancel, engine.RetryWorkflowTask, engine.Unpark)
+_COMMANDS = (engine.Cancel, engine.RetryWorkflowTask, engine.Unpark, engine.Terminate)
+_DEDUPLICATED = (engine.Start, engine.CallMethod, engine.Signal, *_COMMANDS)
 
 
 def check_task_was_asked(task: ExecuteTask, instance: ObservedInstance | None) -> str | None:
@@ -85,6 +86,11 @@ def check_end_is_durable(message: Ending, asked: engine.Input | None, instance: 
             return None
         case client.MethodCanceled(), commands.CancelMethod():
             return None
+        # A cancelled instance begins no more methods.
+        case client.MethodCanceled(), None if isinstance(asked, engine.CallMethod) and instance.head.canceling:
+            return None
+        case client.MethodTerminated(reason=told), events.Abandoned(reason=reason) if told == reason:
+            return None
         case _:
             return f"a client is told {message}, and the history says of method {method_id}: {end}"
 
@@ -94,6 +100,8 @@ def check_applied_is_durable(
 ) -> str | None:
     """The input that a client is told to be applied is in the storage."""
     deduplication_id = None if asked is None else find_deduplication_id(asked)
+    if isinstance(asked, engine.Terminate) and instance is not None and instance.is_over:
+        return None
     if instance is None or deduplication_id is None or deduplication_id not in instance.taken:
         return f"a client is told that its request is applied, and it is not in the storage: {asked}"
     return None
@@ -116,6 +124,8 @@ def check_unknown(
         # It may have been looked for before it was there.
         return None
     if isinstance(asked, engine.Wait) and _find_method(asked, instance.head) not in instance.history.running:
+        return None
+    if isinstance(asked, engine.Cancel) and asked.method_id and asked.method_id not in instance.history.running:
         return None
     return f"a client is told that the workflow is unknown, and it runs: {asked}"
 
@@ -173,7 +183,7 @@ def find_deduplication_id(message: Decoded) -> str | None:
             return message.method_id
         case engine.Signal():
             return message.signal_id
-        case engine.Cancel() | engine.RetryWorkflowTask() | engine.Unpark():
+        case engine.Cancel() | engine.RetryWorkflowTask() | engine.Unpark() | engine.Terminate():
             return message.request_id
         case _:
             return None

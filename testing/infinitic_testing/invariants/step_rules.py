@@ -14,11 +14,14 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from infinitic.engines import positions, timers
-from infinitic.engines.effects import ActivateElsewhere, Answer, ArmWake, CancelSent, Confirm, SendTask
+from infinitic.engines.effects import ActivateElsewhere, Answer, ArmWake, CancelSent, Confirm, SendTask, TellCanceled
 from infinitic.engines.state import Retry, TimerKind, WorkflowHead
 from infinitic.engines.workflow.due import find_next_due
+from infinitic.failures import fit_text
+from infinitic.limits import STALL_REASON
 from infinitic.messages import commands, engine, events
 from infinitic.messages.events import Event
+from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.storage import StateKey
 from infinitic_testing.invariants.cancel_rules import check_cancel_is_told
 from infinitic_testing.invariants.history import ObservedHistory
@@ -92,11 +95,16 @@ def check_inputs(step: WrittenStep, sent: Sent) -> str | None:
         match found.message:
             case engine.Signal(channel=channel, value=value, meta=meta, by=by):
                 expected.append(events.SignalReceived(channel, value, meta=meta, by=by))
+            case engine.CallMethod() if is_canceling:
+                pass
             case engine.CallMethod(method_id=method_id, method=method, arguments=arguments, meta=meta, by=by):
                 expected.append(events.MethodStarted(method_id, method, arguments, meta=meta, by=by))
-            case engine.Cancel() if not is_canceling:
-                is_canceling = True
-                expected.append(events.CancelRequested())
+            case engine.Cancel(method_id=method_id) if not is_canceling:
+                is_canceling = not method_id
+                expected.append(events.CancelRequested(method_id))
+            case engine.Terminate(reason=reason):
+                was_deciding = step.instance is not None and step.instance.head.deciding != 0
+                expected.append(events.Abandoned(fit_text(reason, STALL_REASON), was_deciding))
             case _:
                 pass
     taken = [each for each in step.events if isinstance(each, _INPUTS)]
@@ -115,7 +123,7 @@ def _without_time(event: Event | None) -> Event | None:
     return replace(event, at=0.0) if isinstance(event, events.SignalReceived | events.MethodStarted) else event
 
 
-_INPUTS = (events.SignalReceived, events.MethodStarted, events.CancelRequested)
+_INPUTS = (events.SignalReceived, events.MethodStarted, events.CancelRequested, events.Abandoned)
 
 
 def _starts(event: Event, workflow_id: str, start: engine.Start) -> bool:
@@ -181,8 +189,8 @@ def find_left_open(key: StateKey, head: WorkflowHead) -> str | None:
         key: the instance.
         head: its head.
     """
-    left = (head.open, head.timers, head.retries, head.armed, head.pending, head.deciding, head.stalled, head.parked)
-    if any(left):
+    left = (head.open, head.timers, head.retries, head.armed, head.pending, head.deciding, head.parked)
+    if any(left) or (head.stalled is not None and head.status is not WorkflowStatus.TERMINATED):
         return f"it is closed, and has left {head}"
     if [method.id for method in head.methods] != [key.id] or head.methods[0].waiters:
         return f"it is closed, and has methods {head.methods}"
@@ -209,6 +217,7 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
     tasks = {each.position for each in step.events if isinstance(each, commands.ScheduleTask)}
     retries = {retry.position for retry in step.head.retries}
     ended = {each.method_id for each in step.events if isinstance(each, _ENDS)}
+    is_terminated = any(isinstance(each, events.Abandoned) for each in step.events)
     confirms = wakes = activations = 0
     for effect in step.outbox:
         match effect:
@@ -219,9 +228,9 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
                 if position not in retries:
                     return f"task {position} is sent again, and no attempt of it has failed"
             case Answer(method_id=method_id):
-                if method_id not in ended:
+                if method_id not in ended and not is_terminated:
                     return f"the end of method {method_id} is told, and it does not end here"
-            case Confirm():
+            case Confirm() | TellCanceled():
                 confirms += 1
             case ArmWake():
                 wakes += 1

@@ -202,7 +202,8 @@ async def _find_unended(
     versions: Mapping[int, WorkflowSpec] = {} if specs is None else specs(key.name)
     spec = None if head.version is None else versions.get(head.version)
     if head.stalled is not None:
-        return f"it is stalled: {head.stalled}"
+        # If it was terminated while it was stalled, its code does not repeat its history.
+        return None if head.closed else f"it is stalled: {head.stalled}"
     waits: list[str] | None = None
     if spec is not None:
         try:

@@ -23,6 +23,7 @@ MODULES = (
     "timeouts",
     "methods",
     "leaving",
+    "ending",
     "values",
     "versions",
     "purges",

@@ -1,0 +1,139 @@
+"""What a client can tell running instances to do, beyond signals and calls of their methods."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from infinitic import ids
+from infinitic.client.connection import ClientConnection
+from infinitic.client.handles import find_instance, find_method
+from infinitic.client.results import make_unknown_error
+from infinitic.clock import Clock
+from infinitic.errors import UsageError
+from infinitic.messages import client as responses, engine
+from infinitic.messages.client import ReplyTo
+
+_logger = logging.getLogger("infinitic.client")
+
+_WAY_OUT = "Client.terminate closes it at once, without running its code."
+
+
+class Commands:
+    """A part of `Client`: it ends instances and methods.
+
+    Each command returns when the broker has it. With `confirm` it returns when the engine has taken
+    it, and says if that is not possible.
+    """
+
+    _connection: ClientConnection
+    _clock: Clock
+    _make_id: Callable[[], str]
+
+    async def cancel(self, target: object, *, method_id: str | None = None, confirm: bool = False) -> str | None:
+        """Cancel a workflow, or one of its methods: code sees `asyncio.CancelledError`, once.
+
+        It may clean up, and await tasks for that. Whoever waits gets `WorkflowCanceledError`. Tasks
+        that it waits for are stopped.
+
+        Args:
+            target: a stub of an instance, or a handle. The handle of a parallel method stands for
+                that method, any other one for the whole workflow.
+            method_id: cancel this method only. The id of the first one is the id of the workflow.
+            confirm: return only when the engine has taken the request.
+
+        Returns:
+            None: the request is applied, or, without `confirm`, it is with the broker. A text: the
+            workflow is stalled, for this reason, and keeps the request until it runs again. The
+            text is logged as a warning, too. `terminate` does not wait for that.
+
+        Raises:
+            WorkflowUnknownError: there is no such instance, it is closed, or no such method runs.
+                With `confirm` only.
+            RequestRefusedError: the instance takes no requests. With `confirm` only.
+            UsageError: `target` stands for no instance.
+        """
+        name, workflow_id = find_instance(target)
+        method = _check_method(method_id) or find_method(target)
+        return await self._command(
+            name,
+            workflow_id,
+            confirm,
+            lambda at, to: engine.Cancel(made_at=at, request_id=self._make_id(), reply_to=to, method_id=method),
+            _WAY_OUT,
+        )
+
+    async def terminate(self, target: object, *, reason: str = "", confirm: bool = False) -> None:
+        """Close a workflow at once, without running its code, whatever its state.
+
+        It need not be able to run: it may be stalled or parked. Its code cannot clean up, so prefer
+        `cancel`. Whoever waits gets `WorkflowTerminatedError`. Its tasks are stopped, and its
+        status is `TERMINATED`.
+
+        Args:
+            target: a stub of an instance, or a handle.
+            reason: why, for people. It stands in the history, and in the error of who waits.
+            confirm: return only when the engine has closed it.
+
+        Raises:
+            WorkflowUnknownError: there is no such instance, or it has ended otherwise. With
+                `confirm` only.
+            RequestRefusedError: the instance takes no requests. With `confirm` only.
+            UsageError: `target` stands for no instance, or `reason` is no text.
+        """
+        name, workflow_id = find_instance(target)
+        text = _check_reason(reason)
+        await self._command(
+            name,
+            workflow_id,
+            confirm,
+            lambda at, to: engine.Terminate(made_at=at, request_id=self._make_id(), reply_to=to, reason=text),
+        )
+
+    async def _command(
+        self,
+        name: str,
+        workflow_id: str,
+        confirm: bool,
+        make: Callable[[float, ReplyTo | None], engine.Input],
+        hint: str = "",
+    ) -> str | None:
+        """Send a command. Result and errors are those of `cancel`.
+
+        Args:
+            name: the workflow.
+            workflow_id: the instance.
+            confirm: wait for the engine.
+            make: makes the input from the time and from whom to answer.
+            hint: what else can be done if the instance is stalled.
+        """
+        if not confirm:
+            await self._connection.send(name, workflow_id, make(self._clock.now(), None))
+            return None
+        response = await self._connection.ask(name, workflow_id, make)
+        if not isinstance(response, responses.Applied):
+            raise make_unknown_error(response, name, "", workflow_id)
+        if response.stalled is None:
+            return None
+        _logger.warning(
+            "Workflow %s %s is stalled. It keeps the request, which takes effect when it runs again. %s Reason: %s",
+            name,
+            workflow_id,
+            hint,
+            response.stalled,
+        )
+        return f"{response.stalled} {hint}".rstrip()
+
+
+def _check_method(method_id: object) -> str:
+    return "" if method_id is None else ids.check_name("The id of a method", method_id)
+
+
+def _check_reason(reason: object) -> str:
+    if not isinstance(reason, str):
+        raise UsageError(f"The reason of a termination must be text, got {reason!r}")
+    try:
+        reason.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"The reason of a termination contains a lone surrogate: {reason!r}") from None
+    return reason

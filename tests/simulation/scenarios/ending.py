@@ -1,0 +1,203 @@
+"""Workflows and tasks that are ended from outside, at any instant."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from infinitic import (
+    Channel,
+    TaskTimedOutError,
+    Workflow,
+    WorkflowCanceledError,
+    WorkflowHandle,
+    WorkflowStatus,
+    WorkflowTerminatedError,
+    WorkflowUnknownError,
+)
+from infinitic_testing.simulation import Simulation
+from tests.simulation.scenarios.services import KEPT, VERY_LONG, Ledger, Office
+
+INSTANTS = (0.0, 0.0, 0.001, 0.01, 0.05, 0.2, 1.0, 1.5, 2.0, 2.001, 3.0, 5.0)
+"""When something is ended, in seconds after its start."""
+
+
+class Voyage(Workflow):
+    """Has tasks that run, that wait for their retry, and that nobody awaits; then cleans up."""
+
+    office = Workflow.new_service(Office)
+    ledger = Workflow.new_service(Ledger)
+    calls = Channel[str]()
+
+    async def sail(self, name: str) -> str:
+        try:
+            self.dispatch(self.office.wait, 1, VERY_LONG)
+            self.dispatch(self.office.fail_for_ever, 1)
+            await self.ledger.book(f"{name} left")
+            await asyncio.gather(
+                self.office.wait(1, 2.0), self.office.stumble(2, 3), self.office.add(1, 2), self.timer(1.0)
+            )
+            await self.ledger.book(f"{name} arrived")
+            await self.calls.receive()
+        finally:
+            first = await self.office.add(1, 1)
+            await self.ledger.book(f"{name} anchored")
+            await self.timer(0.5)
+            await self.office.multiply_slowly(first, 3)
+            await self.ledger.book(f"{name} cleaned")
+        return name
+
+    async def turn(self, name: str) -> str:
+        try:
+            await self.office.wait(1, VERY_LONG)
+        finally:
+            await self.ledger.book(f"{name} turned back")
+        return name
+
+    async def look(self) -> int:
+        return await self.office.add(20, 22)
+
+
+async def simulate_cleanup_when_cancelled(sim: Simulation) -> object:
+    """Instances are cancelled at any instant, some twice. Clean-up awaits tasks, to its end."""
+    ledger = Ledger()
+    sim.add_service(Office)
+    sim.add_service(ledger)
+    sim.add_workflow(Voyage, retention=KEPT)
+    await asyncio.gather(*(_cancel(sim, ledger, f"ship {number}", after) for number, after in enumerate(INSTANTS)))
+    return len(INSTANTS)
+
+
+async def _cancel(sim: Simulation, ledger: Ledger, name: str, after: float) -> None:
+    handle = await sim.client.dispatch(sim.client.new_workflow(Voyage).sail, name)
+    await sim.sleep(after)
+    await _apply(sim, handle, lambda: sim.client.cancel(handle, confirm=True))
+    await sim.sleep(after / 2)
+    with suppress(WorkflowUnknownError):
+        await sim.client.cancel(handle, confirm=True)
+    with suppress(WorkflowCanceledError):
+        await handle.result()
+        raise AssertionError(f"{name} returns, and waits for a signal that nobody sends")
+    # If it was cancelled before its code began, there was nothing to clean up.
+    assert ledger.count(f"{name} cleaned") == ledger.count(f"{name} anchored"), f"{name} did not end its clean-up"
+    if ledger.count(f"{name} left"):
+        assert ledger.count(f"{name} cleaned") == 1, f"{name} did not clean up"
+    assert max(map(len, ledger.tasks.values()), default=0) <= 1, f"booked by two tasks: {ledger.tasks}"
+
+
+async def _apply(sim: Simulation, handle: WorkflowHandle[str], command: Callable[[], Awaitable[object]]) -> bool:
+    """Send a command until it is applied. False if the instance has closed before that.
+
+    It is unknown as long as its start is on its way.
+    """
+    while True:
+        try:
+            await command()
+        except WorkflowUnknownError:
+            with suppress(WorkflowUnknownError):
+                if (await sim.client.describe(handle)).status is not WorkflowStatus.RUNNING:
+                    return False
+            await sim.sleep(1.0)
+        else:
+            return True
+
+
+async def simulate_termination(sim: Simulation) -> object:
+    """Instances are terminated at any instant, also while they clean up. Nothing happens then."""
+    ledger = Ledger()
+    sim.add_service(Office)
+    sim.add_service(ledger)
+    sim.add_workflow(Voyage, retention=KEPT)
+    await asyncio.gather(
+        *(
+            _terminate(sim, ledger, f"ship {number}", after, clean=number % 3 == 0)
+            for number, after in enumerate(INSTANTS)
+        )
+    )
+    return len(INSTANTS)
+
+
+async def _terminate(sim: Simulation, ledger: Ledger, name: str, after: float, *, clean: bool) -> None:
+    handle = await sim.client.dispatch(sim.client.new_workflow(Voyage).sail, name)
+    other = await sim.client.dispatch(sim.client.get_workflow_by_id(Voyage, handle.workflow_id).turn, name)
+    await sim.sleep(after)
+    if clean:
+        await sim.client.cancel(handle)
+        await sim.sleep(0.3)
+    if not await _apply(sim, handle, lambda: sim.client.terminate(handle, reason=f"sink {name}", confirm=True)):
+        # A cancelled one may have ended before.
+        assert clean, f"{name} waits for a signal that nobody sends, and has ended"
+        return
+    for each in (handle, other):
+        with suppress(WorkflowTerminatedError, WorkflowCanceledError, WorkflowUnknownError):
+            await each.result()
+            raise AssertionError(f"{name} returns, and was terminated")
+    booked = {entry for entry in ledger.tasks if entry.startswith(f"{name} ")}
+    info = await sim.client.describe(handle)
+    assert info.status is WorkflowStatus.TERMINATED, info
+    await sim.sleep(100.0)
+    late = {entry for entry in ledger.tasks if entry.startswith(f"{name} ")} - booked
+    # An attempt that was on its way may still run: executors are told as well as possible.
+    assert len(late) <= 2, f"{name} was terminated, and booked {late}"
+
+
+async def simulate_cancelled_methods(sim: Simulation) -> object:
+    """Methods of one instance are cancelled, and the others go on."""
+    ledger = Ledger()
+    sim.add_service(Office)
+    sim.add_service(ledger)
+    sim.add_workflow(Voyage, retention=KEPT)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Voyage).sail, "flagship")
+    stub = sim.client.get_workflow_by_id(Voyage, handle.workflow_id)
+    turns = [await sim.client.dispatch(stub.turn, f"boat {number}") for number in range(6)]
+    for number, turn in enumerate(turns):
+        await sim.sleep(0.01 * number * number)
+        await sim.client.cancel(turn, confirm=True)
+        # Again, by its id: this changes nothing.
+        with suppress(WorkflowUnknownError):
+            await sim.client.cancel(stub, method_id=turn.method_id, confirm=True)
+    looked = [await stub.look() for _ in range(2)]
+    for turn in turns:
+        with suppress(WorkflowCanceledError):
+            await turn.result()
+            raise AssertionError("it returns, and waits for very long")
+    await stub.calls.send("home")
+    assert await handle.result() == "flagship"
+    counts = [ledger.count(f"boat {number} turned back") for number in range(6)]
+    assert max(counts) <= 1, counts
+    await sim.client.terminate(stub)
+    return looked
+
+
+class Impatient(Workflow):
+    """Gives tasks up in all ways, one after the other."""
+
+    office = Workflow.new_service(Office)
+
+    async def run(self, rounds: int) -> list[str]:
+        log = list[str]()
+        for _ in range(rounds):
+            try:
+                await self.office.never_end(1)
+            except TaskTimedOutError:
+                log.append("timed out")
+            given_up = [self.dispatch(self.office.wait, each, VERY_LONG) for each in range(5)]
+            await self.timer(0.3)
+            for each in given_up:
+                each.cancel()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.7):
+                    await self.office.wait(1, VERY_LONG)
+            hanging = asyncio.create_task(self.office.hang(1, 10_000))
+            await asyncio.sleep(0.6)
+            hanging.cancel()
+            log.append(str(await self.office.add(1, 1)))
+        return log
+
+
+async def simulate_abandoned_tasks(sim: Simulation) -> object:
+    """Tasks are given up while they wait, run, and back off. Executors are told each time."""
+    sim.add_service(Office)
+    sim.add_workflow(Impatient)
+    return await asyncio.gather(*(sim.client.new_workflow(Impatient).run(3) for _ in range(3)))
