@@ -42,6 +42,9 @@ class Topic(msgspec.Struct, frozen=True):
 STATE_ENGINE = "state-engine"
 """The subscription of state engines."""
 
+TAG_ENGINE = "tag-engine"
+"""The subscription of tag engines."""
+
 DEAD_LETTERS = "dlq:"
 """It stands before the name of a topic. At the end, it could be part of the name of a workflow."""
 
@@ -65,6 +68,12 @@ def workflow_version(workflow: str, version: int) -> Topic:
     They wait here for a worker that has it.
     """
     return Topic(f"workflow-version:{version}:{workflow}", Ordering.SHARED, "workflow-version")
+
+
+@lru_cache(4096)
+def workflow_tag(workflow: str) -> Topic:
+    """Who has a tag or a custom id of this workflow, keyed by the tag or custom id."""
+    return Topic(f"workflow-tag:{workflow}", Ordering.KEYED, TAG_ENGINE)
 
 
 @lru_cache(4096)

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
-from msgspec import Raw
 from msgspec.structs import replace
 
 from infinitic import ids
+from infinitic.client.by_tag import ByTagVerbs
 from infinitic.client.commands import Commands
 from infinitic.client.connection import ClientConnection
-from infinitic.client.handles import WorkflowHandle as WorkflowHandle, find_instance
+from infinitic.client.handles import WorkflowHandle as WorkflowHandle, find_target
 from infinitic.client.queries import Queries
 from infinitic.client.reading import StorageReads
+from infinitic.client.requests import Requests
 from infinitic.client.results import make_unknown_error, read_outcome
 from infinitic.client.stubs import MethodStub, Target, check_method_stub, make_stub, read_method
 from infinitic.clock import Clock, SystemClock
 from infinitic.codec.payloads import PayloadCodec, make_coder
 from infinitic.definitions.stubs import check_meta
+from infinitic.definitions.tags import check_custom_id, check_tags
 from infinitic.definitions.workflow_spec import MethodSpec, spec_of
 from infinitic.errors import UsageError, WorkflowTimedOutError
-from infinitic.limits import check_value, compute_value_limit, measure_extra
 from infinitic.messages import client as responses, engine
-from infinitic.messages.client import ReplyTo, Response, WorkflowInfo
+from infinitic.messages.client import Response, WorkflowInfo
 from infinitic.storage import Flag, Query, Storage
 from infinitic.transport import Transport
 
@@ -38,7 +39,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-_logger = logging.getLogger("infinitic.client")
 
 _PAGE_SIZE = 500
 """How many stalled instances are looked up at once."""
@@ -46,7 +46,7 @@ _PAGE_SIZE = 500
 _NO_META: dict[str, bytes] = {}
 
 
-class Client(Commands, Queries, StorageReads):
+class Client(Commands, Queries, ByTagVerbs, StorageReads):
     """Starts workflows, and talks to those that run.
 
     ::
@@ -87,6 +87,7 @@ class Client(Commands, Queries, StorageReads):
         self._storage = storage
         self._clock = clock or SystemClock()
         self._connection = ClientConnection(transport, self.name, self._clock)
+        self._requests = Requests(self._connection, self._coder, make_id)
         self.waits = self._connection.waits
         self._owned: tuple[Transport | Storage, ...] = ()
 
@@ -159,7 +160,14 @@ class Client(Commands, Queries, StorageReads):
 
     # What users call.
 
-    def new_workflow(self, cls: type[T], *, meta: Mapping[str, bytes] | None = None) -> T:
+    def new_workflow(
+        self,
+        cls: type[T],
+        *,
+        tags: Iterable[str] = (),
+        custom_id: str | None = None,
+        meta: Mapping[str, bytes] | None = None,
+    ) -> T:
         """Make a stub that starts new instances: ``await client.new_workflow(Trip).book(request)``.
 
         Each call of a method starts an instance of its own. Awaiting the call waits for the result;
@@ -167,12 +175,17 @@ class Client(Commands, Queries, StorageReads):
 
         Args:
             cls: the workflow class.
+            tags: texts by which running instances are found, up to 64.
+            custom_id: at most one instance with this id runs at a time. If there is one, a call
+                starts none: it stands for that one, and gives its result.
             meta: bytes that the workflow finds in its context.
 
         Raises:
-            UsageError: `cls` is no workflow class.
+            UsageError: `cls` is no workflow class, or a tag or the custom id cannot be one.
         """
-        return cast(T, make_stub(self, cls, None, check_meta(meta or {})))
+        unique = "" if custom_id is None else check_custom_id(custom_id)
+        given = check_tags("new_workflow", tags)
+        return cast(T, make_stub(self, cls, meta=check_meta(meta or {}), tags=given, custom_id=unique))
 
     def get_workflow_by_id(self, cls: type[T], workflow_id: str, *, meta: Mapping[str, bytes] | None = None) -> T:
         """Make a stub of a running instance: signal its channels, call its methods, cancel it.
@@ -189,7 +202,7 @@ class Client(Commands, Queries, StorageReads):
             UsageError: `cls` is no workflow class, or the id or the meta cannot be one.
         """
         checked = ids.check_name("A workflow id", workflow_id)
-        return cast(T, make_stub(self, cls, checked, check_meta(meta or {})))
+        return cast(T, make_stub(self, cls, checked, meta=check_meta(meta or {})))
 
     @overload
     async def dispatch(
@@ -217,19 +230,13 @@ class Client(Commands, Queries, StorageReads):
         """
         stub = check_method_stub(method)
         arguments = stub.spec.signature.encode_arguments(args, kwargs)
-        if stub.workflow.workflow_id is None:
-            workflow_id = self._make_id()
-            await self._send_call(stub, workflow_id, workflow_id, arguments, None)
+        if stub.workflow.is_new:
+            workflow_id = await self._requests.start(stub, self._make_id(), arguments, None)
             return WorkflowHandle(self, stub.workflow, stub.spec, workflow_id, workflow_id)
-        workflow_id, method_id = stub.workflow.workflow_id, self._make_id()
+        _, workflow_id = await self._requests.find_one(stub.workflow)
         # What a parallel method returned is told once, when it returns.
-        wait = self.waits.begin(stub.workflow.spec.name, workflow_id, method_id, kept=True)
-        try:
-            await self._send_call(stub, workflow_id, method_id, arguments, wait.reply_to)
-        except BaseException:
-            self.waits.give_up(wait)
-            raise
-        return WorkflowHandle(self, stub.workflow, stub.spec, workflow_id, method_id, wait)
+        wait = await self._requests.begin_call(stub, workflow_id, arguments, kept=True)
+        return WorkflowHandle(self, stub.workflow, stub.spec, workflow_id, wait.key[2], wait)
 
     def get_handle(
         self, method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], workflow_id: str
@@ -263,10 +270,8 @@ class Client(Commands, Queries, StorageReads):
             RequestRefusedError: as for `cancel`.
             UsageError: `target` stands for no instance.
         """
-        name, workflow_id = find_instance(target)
-        return await self._command(
-            name,
-            workflow_id,
+        return await self._requests.command(
+            find_target(target),
             confirm,
             lambda at, to: engine.RetryWorkflowTask(made_at=at, request_id=self._make_id(), reply_to=to),
         )
@@ -313,7 +318,7 @@ class Client(Commands, Queries, StorageReads):
             WorkflowUnknownError: there is no such instance.
             UsageError: `target` stands for no instance.
         """
-        name, workflow_id = find_instance(target)
+        name, workflow_id = await self._requests.find_one(find_target(target))
         response = await self._connection.ask(
             name, workflow_id, lambda at, to: engine.Describe(made_at=at, reply_to=to)
         )
@@ -325,17 +330,17 @@ class Client(Commands, Queries, StorageReads):
 
     async def call(self, stub: MethodStub, arguments: bytes) -> Any:
         """Start a method and wait for its result. `arguments` are encoded already."""
-        name, running = stub.workflow.spec.name, stub.workflow.workflow_id
-        workflow_id = running or self._make_id()
-        method_id = workflow_id if running is None else self._make_id()
-        wait = self.waits.begin(name, workflow_id, method_id)
+        name, timeout = stub.workflow.spec.name, stub.spec.total_timeout
+        workflow_id = stub.workflow.workflow_id or self._make_id()
         try:
-            await self._send_call(stub, workflow_id, method_id, arguments, wait.reply_to)
-        except BaseException:
-            self.waits.give_up(wait)
-            raise
-        try:
-            response = await self.waits.outcome(wait, stub.spec.total_timeout)
+            async with asyncio.timeout(timeout):
+                if stub.workflow.is_new:
+                    wait = await self._requests.begin_start(stub, workflow_id, arguments)
+                else:
+                    _, workflow_id = await self._requests.find_one(stub.workflow)
+                    wait = await self._requests.begin_call(stub, workflow_id, arguments, kept=False)
+                workflow_id = wait.workflow_id
+                response = await self.waits.outcome(wait, None)
         except TimeoutError:
             raise WorkflowTimedOutError(name, stub.spec.name, workflow_id) from None
         return self.read_outcome(response, name, stub.spec, workflow_id)
@@ -344,27 +349,11 @@ class Client(Commands, Queries, StorageReads):
         self, stub: Target, channel: str, data: bytes, *, confirm: bool, meta: dict[str, bytes] = _NO_META
     ) -> str | None:
         """Send a signal whose value is encoded already. Result and errors are those of `cancel`."""
-        if stub.workflow_id is None:
+        if stub.is_new:
             raise UsageError(
                 f"Channel '{channel}': signals go to a running workflow, as in client.get_workflow_by_id(…)"
             )
-        if self._coder is not None:
-            data = self._coder.encode(data)
-        self._check_size(f"A signal for channel '{channel}'", data, measure_extra(meta=meta))
-        return await self._command(
-            stub.spec.name,
-            stub.workflow_id,
-            confirm,
-            lambda at, to: engine.Signal(
-                made_at=at,
-                signal_id=self._make_id(),
-                channel=channel,
-                value=Raw(data),
-                reply_to=to,
-                meta=meta,
-                by=self.name,
-            ),
-        )
+        return await self._requests.send_signal(stub, channel, data, meta, confirm)
 
     def read_outcome(self, response: Response, name: str, spec: MethodSpec, workflow_id: str) -> Any:
         """Return the value that a method has ended with, or raise the error that it stands for."""
@@ -376,38 +365,3 @@ class Client(Commands, Queries, StorageReads):
         For test kits, which know that no answer comes.
         """
         self._connection.give_up(workflow_id, error)
-
-    async def _send_call(
-        self, stub: MethodStub, workflow_id: str, method_id: str, arguments: bytes, reply_to: ReplyTo | None
-    ) -> None:
-        """Start a method. The id of the first one of an instance is that of the instance."""
-        workflow = stub.workflow
-        name = workflow.spec.name
-        if self._coder is not None:
-            arguments = self._coder.encode(arguments)
-        self._check_size(f"The arguments of {name}.{stub.spec.name}", arguments, measure_extra(meta=workflow.meta))
-        now = self._clock.now()
-        if workflow.workflow_id is None:
-            start = engine.Start(
-                made_at=now,
-                method=stub.spec.name,
-                arguments=Raw(arguments),
-                reply_to=reply_to,
-                meta=workflow.meta,
-                by=self.name,
-            )
-            await self._connection.send(name, workflow_id, start)
-            return
-        call = engine.CallMethod(
-            made_at=now,
-            method_id=method_id,
-            method=stub.spec.name,
-            arguments=Raw(arguments),
-            reply_to=reply_to,
-            meta=workflow.meta,
-            by=self.name,
-        )
-        await self._connection.send(name, workflow_id, call)
-
-    def _check_size(self, what: str, data: bytes, extra: int = 0) -> None:
-        check_value(what, data, extra, compute_value_limit(self._connection.max_payload))

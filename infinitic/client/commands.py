@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from infinitic import ids
-from infinitic.client.connection import ClientConnection
-from infinitic.client.handles import find_instance, find_method
-from infinitic.client.results import make_unknown_error
-from infinitic.clock import Clock
+from infinitic.client.handles import find_method, find_target
+from infinitic.client.requests import Requests
 from infinitic.errors import UsageError
-from infinitic.messages import client as responses, engine
-from infinitic.messages.client import ReplyTo
-
-_logger = logging.getLogger("infinitic.client")
+from infinitic.messages import engine
 
 _WAY_OUT = "Client.terminate closes it at once, without running its code."
 
@@ -26,8 +20,7 @@ class Commands:
     it, and says if that is not possible.
     """
 
-    _connection: ClientConnection
-    _clock: Clock
+    _requests: Requests
     _make_id: Callable[[], str]
 
     async def cancel(self, target: object, *, method_id: str | None = None, confirm: bool = False) -> str | None:
@@ -37,8 +30,8 @@ class Commands:
         that it waits for are stopped.
 
         Args:
-            target: a stub of an instance, or a handle. The handle of a parallel method stands for
-                that method, any other one for the whole workflow.
+            target: a stub of an instance or of a tag, or a handle. The handle of a parallel method
+                stands for that method, any other one for the whole workflow.
             method_id: cancel this method only. The id of the first one is the id of the workflow.
             confirm: return only when the engine has taken the request.
 
@@ -51,13 +44,11 @@ class Commands:
             WorkflowUnknownError: there is no such instance, it is closed, or no such method runs.
                 With `confirm` only.
             RequestRefusedError: the instance takes no requests. With `confirm` only.
-            UsageError: `target` stands for no instance.
+            UsageError: `target` stands for no instance, or `confirm` by tag.
         """
-        name, workflow_id = find_instance(target)
         method = _check_method(method_id) or find_method(target)
-        return await self._command(
-            name,
-            workflow_id,
+        return await self._requests.command(
+            find_target(target),
             confirm,
             lambda at, to: engine.Cancel(made_at=at, request_id=self._make_id(), reply_to=to, method_id=method),
             _WAY_OUT,
@@ -71,7 +62,7 @@ class Commands:
         status is `TERMINATED`.
 
         Args:
-            target: a stub of an instance, or a handle.
+            target: a stub of an instance or of a tag, or a handle.
             reason: why, for people. It stands in the history, and in the error of who waits.
             confirm: return only when the engine has closed it.
 
@@ -81,48 +72,12 @@ class Commands:
             RequestRefusedError: the instance takes no requests. With `confirm` only.
             UsageError: `target` stands for no instance, or `reason` is no text.
         """
-        name, workflow_id = find_instance(target)
         text = _check_reason(reason)
-        await self._command(
-            name,
-            workflow_id,
+        await self._requests.command(
+            find_target(target),
             confirm,
             lambda at, to: engine.Terminate(made_at=at, request_id=self._make_id(), reply_to=to, reason=text),
         )
-
-    async def _command(
-        self,
-        name: str,
-        workflow_id: str,
-        confirm: bool,
-        make: Callable[[float, ReplyTo | None], engine.Input],
-        hint: str = "",
-    ) -> str | None:
-        """Send a command. Result and errors are those of `cancel`.
-
-        Args:
-            name: the workflow.
-            workflow_id: the instance.
-            confirm: wait for the engine.
-            make: makes the input from the time and from whom to answer.
-            hint: what else can be done if the instance is stalled.
-        """
-        if not confirm:
-            await self._connection.send(name, workflow_id, make(self._clock.now(), None))
-            return None
-        response = await self._connection.ask(name, workflow_id, make)
-        if not isinstance(response, responses.Applied):
-            raise make_unknown_error(response, name, "", workflow_id)
-        if response.stalled is None:
-            return None
-        _logger.warning(
-            "Workflow %s %s is stalled. It keeps the request, which takes effect when it runs again. %s Reason: %s",
-            name,
-            workflow_id,
-            hint,
-            response.stalled,
-        )
-        return f"{response.stalled} {hint}".rstrip()
 
 
 def _check_method(method_id: object) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
@@ -136,6 +136,40 @@ class ClientConnection:
         self._check_not_closed()
         body = engine.encode(message)
         await self._publisher.send(topics.workflow_engine(name), [Message(workflow_id, workflow_id, body)])
+
+    async def send_to_tags(self, name: str, messages: Iterable[tuple[str, str, bytes]]) -> None:
+        """Publish messages for the tag engine of a workflow.
+
+        Args:
+            name: the workflow.
+            messages: key, id and body of each.
+
+        Raises:
+            UsageError: the client is closed.
+        """
+        self._check_not_closed()
+        made = [Message(message_id, key, body) for key, message_id, body in messages]
+        if made:
+            await self._publisher.send(topics.workflow_tag(name), made)
+
+    async def ask_tags(
+        self, name: str, key: str, message_id: str, make: Callable[[float, ReplyTo], bytes]
+    ) -> responses.Response:
+        """Publish a message for the tag engine of a workflow, and wait for the response to it.
+
+        Args:
+            name: the workflow.
+            key: of the tag or custom id.
+            message_id: the id of the message.
+            make: makes the body from the time and from whom to answer.
+        """
+        request = Request(message_id)
+        reply_to = self.register(request)
+        try:
+            await self.send_to_tags(name, [(key, message_id, make(self.clock.now(), reply_to))])
+            return await request.answer()
+        finally:
+            self.forget(reply_to.request)
 
     async def ask(
         self, name: str, workflow_id: str, make: Callable[[float, ReplyTo], engine.Input]

@@ -54,6 +54,11 @@ class WorkflowHandle(Generic[R]):
         self.method_id = method_id
 
     @property
+    def target(self) -> Target:
+        """The instance, as stubs name it."""
+        return self._stub._replace(workflow_id=self.workflow_id, tags=(), custom_id="", holder_of="")
+
+    @property
     def workflow_name(self) -> str:
         """The name of the workflow."""
         return self._stub.spec.name
@@ -97,20 +102,20 @@ class WorkflowHandle(Generic[R]):
         return f"<WorkflowHandle {self.workflow_name}.{self.method_name} {self.workflow_id}>"
 
 
-def find_instance(target: object) -> tuple[str, str]:
-    """Find the name and the id of the instance that a stub or a handle stands for.
+def find_target(target: object) -> Target:
+    """Find what a stub or a handle stands for: one instance, or all that have a tag.
 
     Raises:
         UsageError: it stands for none.
     """
     if isinstance(target, WorkflowHandle):
-        return target.workflow_name, target.workflow_id
+        return target.target
     if isinstance(target, WorkflowStub):
         target = target_of(target)
     if isinstance(target, Target):
-        if target.workflow_id is None:
+        if target.is_new:
             raise UsageError("A stub of new_workflow stands for no instance yet: use the handle or get_workflow_by_id")
-        return target.spec.name, target.workflow_id
+        return target
     raise UsageError(f"This takes a stub of get_workflow_by_id or a handle, got {target!r}")
 
 
@@ -119,3 +124,15 @@ def find_method(target: object) -> str:
     if isinstance(target, WorkflowHandle) and target.method_id != target.workflow_id:
         return target.method_id
     return ""
+
+
+def find_instance(target: object) -> tuple[str, str]:
+    """Find the name and the id of the one instance that a stub or a handle stands for.
+
+    Raises:
+        UsageError: it stands for none, or is known by a tag or custom id only.
+    """
+    found = find_target(target)
+    if found.workflow_id is None:
+        raise UsageError(f"This takes one instance by its id, got one {found.describe()} of {found.spec.name}")
+    return found.spec.name, found.workflow_id

@@ -33,12 +33,40 @@ class StubClient(Protocol):
 
 
 class Target(NamedTuple):
-    """What a stub stands for: one instance, or new ones if `workflow_id` is None."""
+    """What a stub stands for: one instance, all that have a tag, or new ones.
+
+    Attributes:
+        client: sends what the stub is asked.
+        spec: the workflow.
+        workflow_id: the instance; None: the stub stands for something else.
+        meta: bytes that a new instance finds in its context.
+        tags: those of a new instance.
+        custom_id: that of a new instance; empty: it has none.
+        tag: the stub stands for all instances with this tag; empty: it does not.
+        holder_of: the stub stands for the instance that holds this custom id; empty: it does not.
+    """
 
     client: StubClient
     spec: WorkflowSpec
     workflow_id: str | None
     meta: dict[str, bytes]
+    tags: tuple[str, ...] = ()
+    custom_id: str = ""
+    tag: str = ""
+    holder_of: str = ""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether each call of the stub starts an instance."""
+        return self.workflow_id is None and not self.tag and not self.holder_of
+
+    def describe(self) -> str:
+        """Say for people which instances these are."""
+        if self.tag:
+            return f"with tag {self.tag!r}"
+        if self.holder_of:
+            return f"with custom id {self.holder_of!r}"
+        return self.workflow_id or "(new)"
 
 
 class WorkflowStub:
@@ -69,7 +97,7 @@ class WorkflowStub:
         raise UsageError(f"The workflow {spec.name} has no public coroutine, query or channel '{name}'; it has {known}")
 
     def __repr__(self) -> str:
-        return f"<stub of {self._target.spec.name} {self._target.workflow_id or '(new)'}>"
+        return f"<stub of {self._target.spec.name} {self._target.describe()}>"
 
 
 def target_of(stub: WorkflowStub) -> Target:
@@ -88,7 +116,24 @@ class MethodStub:
         self.spec = spec
 
     def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        self.check_one("awaited")
         return self.workflow.client.call(self, self.spec.signature.encode_arguments(args, kwargs))
+
+    def check_one(self, what: str) -> None:
+        """Check that this is a method of one instance.
+
+        Args:
+            what: what is done with the method, for the error.
+
+        Raises:
+            UsageError: it is one of all instances that have a tag.
+        """
+        if self.workflow.tag:
+            name = f"{self.workflow.spec.name}.{self.spec.name}"
+            raise UsageError(
+                f"{name} by tag cannot be {what}: the tag {self.workflow.tag!r} may have many instances, and so many "
+                f"results. `await client.broadcast(stub.{self.spec.attribute}, …)` calls it on all of them"
+            )
 
 
 class QueryStub:
@@ -130,19 +175,33 @@ class ClientChannel(Channel[Any]):
         await self._workflow.client.signal(self._workflow, self.name, data, confirm=confirm, meta=checked)
 
 
-def make_stub(client: StubClient, cls: type[Any], workflow_id: str | None, meta: dict[str, bytes]) -> WorkflowStub:
+def make_stub(
+    client: StubClient,
+    cls: type[Any],
+    workflow_id: str | None = None,
+    *,
+    meta: dict[str, bytes] | None = None,
+    tags: tuple[str, ...] = (),
+    custom_id: str = "",
+    tag: str = "",
+    holder_of: str = "",
+) -> WorkflowStub:
     """Make a stub of a workflow class.
 
     Args:
         client: sends what the stub is asked.
         cls: the workflow class.
-        workflow_id: the instance; None: each call starts a new one.
+        workflow_id: the instance; None: what the other arguments say.
         meta: bytes that a new instance, or a called method, finds in its context.
+        tags: those of a new instance.
+        custom_id: that of a new instance.
+        tag: the instances that are meant have this one.
+        holder_of: the instance that is meant has this custom id.
 
     Raises:
         UsageError: `cls` is no workflow class.
     """
-    return WorkflowStub(Target(client, spec_of(cls), workflow_id, meta))
+    return WorkflowStub(Target(client, spec_of(cls), workflow_id, meta or {}, tags, custom_id, tag, holder_of))
 
 
 def read_method(client: StubClient, method: object) -> tuple[Target, MethodSpec]:
@@ -179,7 +238,9 @@ def check_method_stub(method: object) -> MethodStub:
             f"{method.called} is a query, and dispatch starts methods: use await client.query(stub."
             f"{method.spec.attribute}, …)"
         )
-    if not isinstance(method, MethodStub):
+    if isinstance(method, MethodStub):
+        method.check_one("dispatched")
+    else:
         raise UsageError(
             "dispatch takes a method of a stub, as in client.dispatch(client.new_workflow(Trip).book, …), "
             f"got {method!r}"

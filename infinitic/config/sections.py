@@ -162,6 +162,12 @@ class StateEngineSection(Settings):
     )
 
 
+class TagEngineSection(Settings):
+    """The part of a worker that knows who has a tag, and who holds a custom id."""
+
+    concurrency: Concurrency = Field(default=100, description="How many tags are worked on at once")
+
+
 class WorkflowSection(Settings):
     """A workflow that the worker hosts: its code, its state engine, or both, which is faster."""
 
@@ -170,11 +176,15 @@ class WorkflowSection(Settings):
     state_engine: StateEngineSection | None = Field(
         default=None, description="Keeps the state of the workflow. Some worker must have it"
     )
+    tag_engine: TagEngineSection | None = Field(
+        default=None,
+        description="Knows who has a tag or custom id. Some worker must have it if workflows have tags or custom ids",
+    )
 
     @model_validator(mode="after")
     def _check_any_part(self) -> Self:
-        if self.executor is None and self.state_engine is None:
-            raise ValueError("give executor, state_engine or both")
+        if self.executor is None and self.state_engine is None and self.tag_engine is None:
+            raise ValueError("give executor, state_engine, tag_engine or several of them")
         return self
 
 

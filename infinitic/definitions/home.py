@@ -29,6 +29,7 @@ class WorkflowContext:
         method_name: the name of that method, as messages have it.
         meta: what the client that started the workflow gave it. In a method that was called later,
             what its caller gave is added, and counts where both have a key.
+        tags: those that the workflow was started with, in the order of the alphabet.
     """
 
     workflow_id: str
@@ -37,6 +38,7 @@ class WorkflowContext:
     method_id: str
     method_name: str
     meta: Mapping[str, bytes]
+    tags: tuple[str, ...] = ()
 
 
 class HomeLoop(asyncio.AbstractEventLoop):

@@ -101,7 +101,35 @@ class TellCanceled(_Effect, frozen=True, tag="canceled"):
     reply_to: ReplyTo
 
 
-Effect = SendTask | Answer | Confirm | ArmWake | ActivateElsewhere | Refuse | CancelSent | TellCanceled
+class Tag(_Effect, frozen=True, tag="tags"):
+    """Tell the tag engine that the instance has its tags, or has them and its custom id no more.
+
+    Attributes:
+        started: the sequence of the segment that holds its `Started`.
+        epoch: that of the instance. It says which of two changes is the later one.
+        live: whether the instance runs.
+    """
+
+    started: int
+    epoch: int
+    live: bool
+
+
+Effect = SendTask | Answer | Confirm | ArmWake | ActivateElsewhere | Refuse | CancelSent | TellCanceled | Tag
+
+
+class RemoveMember(msgspec.Struct, frozen=True):
+    """Tell the tag engine that this instance, which a message found by a tag, does not run.
+
+    It is never part of an outbox, because the instance does not change by it.
+
+    Attributes:
+        tag: the tag.
+        version: that of the change, see `infinitic.messages.tags`.
+    """
+
+    tag: str
+    version: int
 
 
 class Tell(msgspec.Struct, frozen=True):
@@ -162,7 +190,7 @@ class SendToDeadLetters(msgspec.Struct, frozen=True):
     reason: str
 
 
-Reply = Tell | Refuse | Answer | Confirm | Defer | Respond
+Reply = Tell | Refuse | Answer | Confirm | Defer | Respond | RemoveMember
 """What is sent without being stored, because the instance does not change by it."""
 
 Handling = Postpone | SendToDeadLetters

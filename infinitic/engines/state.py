@@ -145,6 +145,8 @@ class WorkflowHead(_Part, frozen=True):
         failures: exceptions of background tasks that nobody has awaited, one line each.
         cleanup: once the instance is cancelled, the first position that its code asked for after
             that. -1: a decision of before is still to come.
+        tagged: whether it was started with tags, which are in the history.
+        unique: whether it was started with a custom id, which is in the history.
     """
 
     schema: int
@@ -176,6 +178,8 @@ class WorkflowHead(_Part, frozen=True):
     skip: int = 0
     failures: tuple[str, ...] = ()
     cleanup: int = 0
+    tagged: bool = False
+    unique: bool = False
 
     @property
     def closed(self) -> bool:

@@ -3,7 +3,8 @@
 A client finds its request by the request id. A duplicate finds no request any more, and is dropped.
 
 On the wire: q request id · v value · f failure · e why the instance is stalled, or the
-request refused · s seconds · n number of an activation.
+request refused · s seconds · n number of an activation, or ids · i what is known, or the id of the
+instance · m whether there are more.
 """
 
 from __future__ import annotations
@@ -154,6 +155,22 @@ class QueryFailed(_Response, frozen=True, tag="query_failed"):
     failure: ExceptionDetail = msgspec.field(name="f")
 
 
+class UniqueStarted(_Response, frozen=True, tag="started"):
+    """The answer to `StartUnique`: the instance that holds the custom id."""
+
+    workflow_id: Name = msgspec.field(name="i")
+
+
+class Ids(_Response, frozen=True, tag="ids"):
+    """The answer to `GetIds`: a page of ids in the order of their bytes.
+
+    `more` says whether others may follow.
+    """
+
+    ids: tuple[Name, ...] = msgspec.field(name="n", default=())
+    more: bool = msgspec.field(name="m", default=False)
+
+
 Response = (
     MethodCompleted
     | MethodFailed
@@ -165,6 +182,8 @@ Response = (
     | QueryFailed
     | AskAgain
     | MethodTerminated
+    | UniqueStarted
+    | Ids
 )
 
 encode = msgspec.json.Encoder().encode

@@ -5,7 +5,8 @@ All times are in seconds since the Unix epoch.
 On the wire: at when the message was first published, copied by whoever forwards it · m method ·
 a arguments · r whom to answer · i id · c channel · v value · p position · rs retry sequence ·
 ri retry index · q sequence of the segment that holds the request · x meta · f failure · d delay ·
-u run · b name of the client that sends · l how the attempt went · e reason · mi id of a method.
+u run · b name of the client that sends · l how the attempt went · e reason · mi id of a method ·
+g tags · n custom id · k epoch · bt the tag by which the sender found the instance.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ class _Input(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_
 class Start(_Input, frozen=True, kw_only=True, tag="start"):
     """Create the instance, and run its first method. Clients send it.
 
+    If it has a custom id, the tag engine sends it, after it has claimed the custom id. `epoch`
+    counts how often it was a dead letter, and has claimed the custom id anew.
+
     A duplicate finds the instance, or its remnant, and changes nothing. One that is older than the
     deduplication window goes to the dead letters.
     """
@@ -37,6 +41,9 @@ class Start(_Input, frozen=True, kw_only=True, tag="start"):
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
     meta: dict[str, bytes] = msgspec.field(name="x", default={})
     by: NoName = msgspec.field(name="b", default="")
+    tags: tuple[Name, ...] = msgspec.field(name="g", default=())
+    custom_id: NoName = msgspec.field(name="n", default="")
+    epoch: Whole = msgspec.field(name="k", default=0)
 
 
 class CallMethod(_Input, frozen=True, kw_only=True, tag="call"):
@@ -51,6 +58,7 @@ class CallMethod(_Input, frozen=True, kw_only=True, tag="call"):
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
     meta: dict[str, bytes] = msgspec.field(name="x", default={})
     by: NoName = msgspec.field(name="b", default="")
+    by_tag: NoName = msgspec.field(name="bt", default="")
 
 
 class Signal(_Input, frozen=True, kw_only=True, tag="signal"):
@@ -65,6 +73,7 @@ class Signal(_Input, frozen=True, kw_only=True, tag="signal"):
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
     meta: dict[str, bytes] = msgspec.field(name="x", default={})
     by: NoName = msgspec.field(name="b", default="")
+    by_tag: NoName = msgspec.field(name="bt", default="")
 
 
 class TaskCompleted(_Input, frozen=True, kw_only=True, tag="task_completed"):
@@ -135,6 +144,7 @@ class Cancel(_Input, frozen=True, kw_only=True, tag="cancel"):
     request_id: Name = msgspec.field(name="i")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
     method_id: NoName = msgspec.field(name="mi", default="")
+    by_tag: NoName = msgspec.field(name="bt", default="")
 
 
 class Wait(_Input, frozen=True, kw_only=True, tag="wait"):
@@ -172,6 +182,7 @@ class RetryWorkflowTask(_Input, frozen=True, kw_only=True, tag="retry_workflow_t
 
     request_id: Name = msgspec.field(name="i")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+    by_tag: NoName = msgspec.field(name="bt", default="")
 
 
 class Unpark(_Input, frozen=True, kw_only=True, tag="unpark"):
@@ -193,6 +204,7 @@ class Terminate(_Input, frozen=True, kw_only=True, tag="terminate"):
 
     request_id: Name = msgspec.field(name="i")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+    by_tag: NoName = msgspec.field(name="bt", default="")
     reason: str = msgspec.field(name="e", default="")
 
 
@@ -277,6 +289,30 @@ Input = (
 
 encode = msgspec.json.Encoder().encode
 decode = make_decoder(msgspec.json.Decoder(Input), "input of an instance")
+
+
+class UniqueStart(msgspec.Struct, frozen=True, tag="start", tag_field="t"):
+    """What a start says of its custom id, also if the rest of it cannot be decoded."""
+
+    custom_id: Name = msgspec.field(name="n")
+    epoch: Whole = msgspec.field(name="k", default=0)
+
+
+_decode_unique_start = msgspec.json.Decoder(UniqueStart).decode
+
+
+def read_unique_start(body: bytes) -> UniqueStart | None:
+    """Read the custom id of a start from a body that may be no input otherwise.
+
+    Returns:
+        None if it is no start, or has no custom id.
+    """
+    try:
+        found = _decode_unique_start(body)
+        check_name("custom_id", found.custom_id)
+    except (ValueError, RecursionError, UsageError):
+        return None
+    return found
 
 
 class _Asker(msgspec.Struct, frozen=True):

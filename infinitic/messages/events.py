@@ -8,7 +8,7 @@ Events are never sent alone. The engine writes each of them once: a duplicate of
 event.
 
 On the wire, besides the names of `messages.commands`: w when · n number · e one by one · h handed
-over · b by whom · l how the attempt went · e reason · d unanswered.
+over · b by whom · l how the attempt went · e reason · d unanswered · u custom id.
 """
 
 from __future__ import annotations
@@ -162,8 +162,24 @@ class Abandoned(_Event, frozen=True, tag="b"):
     unanswered: bool = msgspec.field(name="d", default=False)
 
 
+class Started(_Event, frozen=True, tag="h"):
+    """The instance was started with tags or a custom id. Without them there is no such event.
+
+    It is no stimulus: the code finds its tags in its context.
+
+    Attributes:
+        at: when the start was made, in seconds since the Unix epoch.
+        tags: those of the instance.
+        custom_id: that of the instance; empty: it has none.
+    """
+
+    at: Seconds = msgspec.field(name="w")
+    tags: tuple[Name, ...] = msgspec.field(name="g", default=())
+    custom_id: NoName = msgspec.field(name="u", default="")
+
+
 Stimulus = MethodStarted | TaskResult | TaskError | TaskTimeout | TimerFired | SignalReceived | CancelRequested
-Event = Stimulus | AttemptError | Activated | Partial | Command | Abandoned
+Event = Stimulus | AttemptError | Activated | Partial | Command | Abandoned | Started
 
 encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(list[Event])

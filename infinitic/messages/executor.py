@@ -2,7 +2,7 @@
 
 On the wire: n number of the activation · v version of the instance, absent until its first decision
 · w when · e stimuli · o one by one · g digest of the decision before · q sequence of the last
-segment before this activation · x meta · k epoch · f first segment · s skipped stimuli.
+segment before this activation · x meta · k epoch · f first segment · s skipped stimuli · l tags.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, ta
         first: the first segment with stimuli; 0: they are here. They end at the `Activated` of this
             number, in segment `sequence` or before.
         skip: how many stimuli, from segment `first` on, were handed over before.
+        tags: those of the instance, with its first activation. Later on they are in its history.
     """
 
     activation: Whole = msgspec.field(name="n")
@@ -48,6 +49,7 @@ class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, ta
     epoch: Whole = msgspec.field(name="k", default=0)
     first: Whole = msgspec.field(name="f", default=0)
     skip: Whole = msgspec.field(name="s", default=0)
+    tags: tuple[str, ...] = msgspec.field(name="l", default=())
 
 
 class Ask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="ask", tag_field="t", gc=False):

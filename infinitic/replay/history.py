@@ -10,7 +10,16 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from infinitic.messages import commands
-from infinitic.messages.events import Abandoned, Activated, AttemptError, Event, Partial, Stimulus, TaskResult
+from infinitic.messages.events import (
+    Abandoned,
+    Activated,
+    AttemptError,
+    Event,
+    Partial,
+    Started,
+    Stimulus,
+    TaskResult,
+)
 
 _COMMANDS = (
     commands.ScheduleTask,
@@ -31,6 +40,10 @@ class Replayed(Protocol):
         self, at: float, stimuli: Sequence[Stimulus], recorded: deque[commands.Command], /, *, each: bool
     ) -> object:
         """Do what `Instance.activate` does."""
+        ...
+
+    def note_start(self, started: Started, /) -> object:
+        """Do what `Instance.note_start` does."""
         ...
 
 
@@ -64,6 +77,8 @@ class Replay:
             elif isinstance(event, Abandoned):
                 if event.unanswered:
                     self._opened = None
+            elif isinstance(event, Started):
+                self._instance.note_start(event)
             elif not isinstance(event, AttemptError):
                 self.pending.append(event)
 

@@ -43,6 +43,7 @@ from infinitic.messages.events import (
     CancelRequested,
     MethodStarted,
     SignalReceived,
+    Started,
     Stimulus,
     TaskError,
     TaskResult,
@@ -74,6 +75,7 @@ class Instance:
         id: the id of the instance.
         run: the number of its run.
         meta: what the client gave that started it.
+        tags: those that it was started with.
         loop: its private loop.
         activations: how many activations it has run.
         next_number: numbers a task, future, deferred or receiver: it hashes by this number.
@@ -95,6 +97,7 @@ class Instance:
         self.id = workflow_id
         self.run = run
         self.meta = meta
+        self.tags: tuple[str, ...] = ()
         self.loop = WorkflowLoop(self, zlib.crc32(workflow_id.encode()))  # type: ignore[abstract]  # see its end
         self.next_number = self.loop.next_number
         self.activations = 0
@@ -110,6 +113,10 @@ class Instance:
         self._logger: ReplayLogger | None = None
 
     # Driven by the engine.
+
+    def note_start(self, started: Started) -> None:
+        """Note what the instance was started with. This comes before its first activation."""
+        self.tags = started.tags
 
     def activate(
         self,
@@ -417,7 +424,8 @@ class Instance:
         """What the code may know about its workflow, and which method runs."""
         method_id, method_name, given = METHOD.get()
         meta = {**self.meta, **given} if given else self.meta
-        return WorkflowContext(self.id, self.spec.name, self.spec.version, method_id, method_name, meta)
+        version = self.spec.version
+        return WorkflowContext(self.id, self.spec.name, version, method_id, method_name, meta, self.tags)
 
     @property
     def random(self) -> random.Random:

@@ -156,6 +156,8 @@ class Run(_Facts, frozen=True, kw_only=True, omit_defaults=True):
         parked: whether its messages go to the dead letters.
         canceled_at: when its code was told that it is cancelled; None: it was not.
         meta: what the client that started it gave along.
+        tags: those that it was started with.
+        custom_id: the one that it was started with; empty: there is none.
         methods: those that were called, in order.
         steps: in the order in which the code asked for them. A signal stands where the code got it;
             those that it has not got yet come last.
@@ -175,6 +177,8 @@ class Run(_Facts, frozen=True, kw_only=True, omit_defaults=True):
     parked: bool = False
     canceled_at: float | None = None
     meta: dict[str, bytes] = {}
+    tags: tuple[str, ...] = ()
+    custom_id: str = ""
     methods: tuple[RunMethod, ...] = ()
     steps: tuple[RunStep, ...] = ()
     activations: int = 0

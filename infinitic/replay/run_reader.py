@@ -26,6 +26,7 @@ from infinitic.messages.events import (
     MethodStarted,
     Partial,
     SignalReceived,
+    Started,
     Stimulus,
     TaskError,
     TaskResult,
@@ -72,6 +73,8 @@ class RunReader:
         self._transitions = 0
         self._answered = True
         self._canceled_at: float | None = None
+        self._tags: tuple[str, ...] = ()
+        self._custom_id = ""
         # Drafts: fields of documents that may still change.
         self._methods: dict[str, dict[str, Any]] = {}
         self._steps: list[dict[str, Any]] = []
@@ -134,6 +137,8 @@ class RunReader:
             parked=head.parked,
             canceled_at=self._canceled_at,
             meta=head.meta,
+            tags=self._tags,
+            custom_id=self._custom_id,
             methods=tuple(RunMethod(**draft) for draft in self._methods.values()),
             steps=tuple(self._make_step(draft, waiting) for draft in self._steps),
             activations=self._activation + (opened is not None),
@@ -142,6 +147,10 @@ class RunReader:
         )
 
     # Called by the `Replay`, in the order in which the code was told, and asked.
+
+    def note_start(self, started: Started) -> None:
+        """Note what the instance was started with."""
+        self._tags, self._custom_id = started.tags, started.custom_id
 
     def activate(self, at: float, stimuli: Sequence[Stimulus], recorded: Iterable[Command], *, each: bool) -> None:
         """Note one activation, and what the code asked for in it."""

@@ -79,20 +79,23 @@ class Lane(msgspec.Struct, eq=False):
         account.count += 1
         account.bytes += size
 
-    def take_batch(self) -> list[Delivery]:
+    def take_batch(self, most: int = BATCH_MESSAGES) -> list[Delivery]:
         """Take the deliveries to handle together: all that wait, within bounds.
 
         They stay in the lane.
 
         After a failure it is the first one alone, so that it cannot spoil the others.
+
+        Args:
+            most: how many at most.
         """
         if self.tries:
             return [self.waiting[0]]
         if self.bytes <= LANE_BATCH_BYTES:
-            return self.waiting[:BATCH_MESSAGES]
+            return self.waiting[:most]
         batch: list[Delivery] = []
         size = 0
-        for delivery in islice(self.waiting, BATCH_MESSAGES):
+        for delivery in islice(self.waiting, most):
             size += len(delivery.message.body)
             if batch and size > LANE_BATCH_BYTES:
                 break

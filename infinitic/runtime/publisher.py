@@ -59,7 +59,7 @@ class Publisher:
         self._declaring: dict[str, asyncio.Lock] = {}
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> None:
-        """Publish messages, in order within each topic.
+        """Publish messages, in order within each topic. Those to tag engines go first.
 
         A client that is gone is passed over (rule S37).
 
@@ -82,7 +82,11 @@ class Publisher:
                 last = topic
                 batch = by_topic.setdefault(topic.name, (topic, []))[1]
             batch.append(each.message)
-        for topic, messages in by_topic.values():
+        batches = list(by_topic.values())
+        if len(batches) > 1:
+            # Who has the answer of an instance that has closed must find its custom id freed.
+            batches.sort(key=_comes_later)
+        for topic, messages in batches:
             await self.send(topic, messages)
 
     async def send(self, topic: Topic, messages: Sequence[Message]) -> None:
@@ -155,7 +159,7 @@ class Publisher:
         except MessageTooLarge:
             for letter in letters:
                 await self._send_letter(dead, letter)
-        if topic.subscription == topics.STATE_ENGINE:
+        if topic.subscription in (topics.STATE_ENGINE, topics.TAG_ENGINE):
             await self.publish(_make_refusals(deliveries, reason))
 
     async def _send_letter(self, topic: Topic, letter: Message) -> None:
@@ -164,6 +168,10 @@ class Publisher:
         except MessageTooLarge as error:
             _logger.error("The dead letter %s is cut: %s", letter.id[:100], error)
             await self.send(topic, [_cut(letter, error.limit)])
+
+
+def _comes_later(batch: tuple[Topic, list[Message]]) -> bool:
+    return batch[0].subscription != topics.TAG_ENGINE
 
 
 def _cut(letter: Message, limit: int) -> Message:

@@ -20,6 +20,7 @@ from infinitic.runtime.service_executor.executor import ServiceExecutor
 from infinitic.runtime.state_engine.engine import StateEngine
 from infinitic.runtime.state_engine.group_commit import GroupCommit
 from infinitic.runtime.state_engine.maintenance import Maintenance
+from infinitic.runtime.tag_engine.engine import WorkflowTagEngine
 from infinitic.runtime.versions import Told
 from infinitic.runtime.workflow_executor.executor import WorkflowExecutor
 from infinitic.storage import Storage
@@ -78,7 +79,12 @@ class ComponentFactory:
 
     def make_new(self) -> list[Component]:
         """The components of everything hosted that has none yet."""
-        return [*self._workflow_executors(), *self._state_engines(), *self._service_executors()]
+        return [
+            *self._workflow_executors(),
+            *self._state_engines(),
+            *self._tag_engines(),
+            *self._service_executors(),
+        ]
 
     def need_storage(self, what: str) -> Storage:
         """Return the storage. Without one, raise a `UsageError` that says that `what` needs it."""
@@ -124,8 +130,32 @@ class ComponentFactory:
                 )
             )
             self._maintained.add(name)
-            if self._is_new("maintenance", ""):
-                components.append(Maintenance(self._maintained, storage, self.publisher, self._clock))
+            components += self._maintenance(storage)
+        return components
+
+    def _maintenance(self, storage: Storage) -> list[Component]:
+        """One for all engines of this worker."""
+        if not self._is_new("maintenance", ""):
+            return []
+        return [Maintenance(self._maintained, storage, self.publisher, self._clock)]
+
+    def _tag_engines(self) -> list[Component]:
+        components: list[Component] = []
+        for name, concurrency in self._hosted.tag_engines.items():
+            if not self._is_new("tag engine", name):
+                continue
+            storage = self.need_storage(name)
+            components.append(
+                WorkflowTagEngine(
+                    name,
+                    self.publisher,
+                    storage,
+                    self._clock,
+                    concurrency=concurrency,
+                    buffer_bytes=self._bounds.buffer_bytes,
+                )
+            )
+            components += self._maintenance(storage)
         return components
 
     def _service_executors(self) -> list[Component]:

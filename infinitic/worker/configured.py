@@ -10,7 +10,12 @@ from typing import Any
 from infinitic.config import Config
 from infinitic.config.nodes import Node
 from infinitic.config.problems import Problems
-from infinitic.config.sections import ServiceExecutorSection, StateEngineSection, WorkflowExecutorSection
+from infinitic.config.sections import (
+    ServiceExecutorSection,
+    StateEngineSection,
+    TagEngineSection,
+    WorkflowExecutorSection,
+)
 from infinitic.definitions.service_contract import service_name
 from infinitic.definitions.workflow_spec import spec_of
 from infinitic.definitions.workflows import Workflow
@@ -68,12 +73,14 @@ class ConfiguredWorkflow:
         versions: its classes, one for each version; none if only its state engine is hosted.
         executor: what the file says of its executor, if there is one.
         state_engine: what the file says of its state engine, if there is one.
+        tag_engine: what the file says of its tag engine, if there is one.
     """
 
     name: str
     versions: tuple[type[Workflow], ...]
     executor: WorkflowExecutorSection | None
     state_engine: StateEngineSection | None
+    tag_engine: TagEngineSection | None = None
 
     @property
     def executor_options(self) -> dict[str, Any] | None:
@@ -95,6 +102,11 @@ class ConfiguredWorkflow:
         if self.state_engine is None:
             return None
         return {"concurrency": self.state_engine.concurrency, "retention": self.state_engine.retention_seconds}
+
+    @property
+    def tag_engine_options(self) -> dict[str, Any] | None:
+        """The options with which a worker adds its tag engine; None if it hosts none."""
+        return None if self.tag_engine is None else {"concurrency": self.tag_engine.concurrency}
 
 
 def import_services(config: Config) -> list[ConfiguredService]:
@@ -130,7 +142,7 @@ def import_workflows(config: Config) -> list[ConfiguredWorkflow]:
             key = ("class",) if executor and executor.class_path else ("classes", number)
             with problems.collect(config.reader.find_node("workflows", index, "executor", *key)):
                 versions.append(import_workflow_class(path, each.name))
-        workflows.append(ConfiguredWorkflow(each.name, tuple(versions), executor, each.state_engine))
+        workflows.append(ConfiguredWorkflow(each.name, tuple(versions), executor, each.state_engine, each.tag_engine))
     problems.raise_if_any()
     return workflows
 

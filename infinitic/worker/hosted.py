@@ -60,11 +60,13 @@ class Hosted:
     def __init__(self, coder: Coder | None) -> None:
         self.services: dict[str, HostedService] = {}
         self.state_engines: dict[str, HostedStateEngine] = {}
+        self.tag_engines: dict[str, int] = {}
+        """The workflows whose tag engine runs here, each with how many tags it works on at once."""
         self.code: dict[str, HostedCode] = {}
         self._coder = coder
 
     def __bool__(self) -> bool:
-        return bool(self.services or self.state_engines or self.code)
+        return bool(self.services or self.state_engines or self.tag_engines or self.code)
 
     def add_service(
         self,
@@ -90,11 +92,20 @@ class Hosted:
 
         Arguments and errors are those of `Worker.add_workflow_state_engine`.
         """
-        name = workflow if isinstance(workflow, str) else workflow_name(workflow)
-        ids.check_name("The name of a workflow", name)
+        name = _read_name(workflow)
         if name in self.state_engines:
             raise RegistrationError(f"This worker already hosts the state engine of '{name}'")
         self.state_engines[name] = HostedStateEngine(check_concurrency(concurrency), _seconds(retention))
+
+    def add_tag_engine(self, workflow: str | type[Workflow], concurrency: int) -> None:
+        """Host a tag engine.
+
+        Arguments and errors are those of `Worker.add_workflow_tag_engine`.
+        """
+        name = _read_name(workflow)
+        if name in self.tag_engines:
+            raise RegistrationError(f"This worker already hosts the tag engine of '{name}'")
+        self.tag_engines[name] = check_concurrency(concurrency)
 
     def add_versions(
         self,
@@ -132,6 +143,11 @@ class Hosted:
         """
         code = self.code.get(workflow)
         return {} if code is None else code.versions
+
+
+def _read_name(workflow: str | type[Workflow]) -> str:
+    name = workflow if isinstance(workflow, str) else workflow_name(workflow)
+    return ids.check_name("The name of a workflow", name)
 
 
 def _seconds(retention: Any) -> float | None:

@@ -183,6 +183,8 @@ class Worker:
                 worker.add_workflow_executor(*flow.versions, **flow.executor_options)
             if flow.state_engine_options is not None:
                 worker.add_workflow_state_engine(flow.name, **flow.state_engine_options)
+            if flow.tag_engine_options is not None:
+                worker.add_workflow_tag_engine(flow.name, **flow.tag_engine_options)
         return worker
 
     # Roles.
@@ -228,7 +230,7 @@ class Worker:
         concurrency: int = DEFAULT_CONCURRENCY,
         retention: float | timedelta | None = None,
     ) -> None:
-        """Host a workflow: its state engine and its code, fused.
+        """Host a workflow: its state engine and its code, fused, and its tag engine.
 
         Args:
             versions: classes of one workflow (or factories without arguments), one for each
@@ -245,6 +247,8 @@ class Worker:
         for name in self._add_versions(versions, concurrency, retention):
             if name not in self._hosted.state_engines:
                 self.add_workflow_state_engine(name, concurrency=concurrency, retention=retention)
+            if name not in self._hosted.tag_engines:
+                self.add_workflow_tag_engine(name, concurrency=concurrency)
         self._start_more()
 
     def add_workflow_executor(
@@ -295,6 +299,23 @@ class Worker:
         """
         self._components.need_storage("A state engine")
         self._hosted.add_state_engine(workflow, concurrency, retention)
+        self._start_more()
+
+    def add_workflow_tag_engine(
+        self, workflow: str | type[Workflow], *, concurrency: int = DEFAULT_CONCURRENCY
+    ) -> None:
+        """Host only the tag engine of a workflow: who has a tag or custom id, messages by tag.
+
+        Args:
+            workflow: its class, or its name.
+            concurrency: how many tags are worked on at once.
+
+        Raises:
+            RegistrationError: this worker already hosts that tag engine.
+            UsageError: this worker has no storage, or an argument cannot be.
+        """
+        self._components.need_storage("A tag engine")
+        self._hosted.add_tag_engine(workflow, concurrency)
         self._start_more()
 
     # Life.

@@ -27,6 +27,7 @@ from infinitic.messages.events import (
     MethodStarted,
     Partial,
     SignalReceived,
+    Started,
     TaskError,
     TaskResult,
     TaskTimeout,
@@ -277,6 +278,8 @@ def _describe_event(event: Event) -> str:
             return f"failed attempt of position {event.position}: {event.failure.exception}"
         case Activated():
             return f"activation {event.number} at {to_datetime(event.at).isoformat()}"
+        case Started():
+            return f"started with tags {', '.join(event.tags) or '(none)'} and custom id {event.custom_id or '(none)'}"
         case Partial():
             return f"of these, the first {event.handed} were handed over"
         case _:

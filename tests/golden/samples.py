@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from infinitic.engines import effects, state
 from infinitic.errors import ExceptionDetail, TaskFailure
-from infinitic.messages import attempts, client, commands, control, engine, events, executor, service
+from infinitic.messages import attempts, client, commands, control, engine, events, executor, service, tags
 from infinitic.messages.outcomes import Cause, CauseKind, MethodFailure, WorkflowStatus
 from infinitic.storage import Change, Segment, StateKey
 from infinitic.storage.integrity import add_checksums
@@ -71,6 +71,7 @@ RECENT: list[events.Event] = [
     events.AttemptError(0, FAILURE, {"k": b"v"}, EXECUTION, 3.5),
 ]
 """With times, workers and senders."""
+TAGGED = events.Started(1.5, ("eu", "vip"), "order-42")
 EVENTS: list[events.Event] = [
     *STIMULI,
     events.AttemptError(0, FAILURE, {"k": b"v"}),
@@ -82,6 +83,7 @@ EVENTS: list[events.Event] = [
     *RECENT,
     events.CancelRequested("m"),
     events.Abandoned("no longer needed", unanswered=True),
+    TAGGED,
 ]
 INPUTS: list[engine.Input] = [
     engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), reply_to=TO, meta={"k": b"v"}),
@@ -120,6 +122,12 @@ INPUTS: list[engine.Input] = [
     engine.Asked(made_at=1.0, activation=2, reply_to=TO, failure=DETAIL),
     engine.Cancel(made_at=1.0, request_id="c", method_id="m"),
     engine.Terminate(made_at=1.0, request_id="t", reply_to=TO, reason="no longer needed"),
+    engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), tags=("eu", "vip"), custom_id="order-42", epoch=1),
+    engine.CallMethod(made_at=1.0, method_id="m", method="add", arguments=Raw(b"[1]"), by_tag="eu"),
+    engine.Signal(made_at=1.0, signal_id="s", channel="approvals", value=Raw(b"true"), by_tag="eu"),
+    engine.Cancel(made_at=1.0, request_id="c", by_tag="eu"),
+    engine.RetryWorkflowTask(made_at=1.0, request_id="r", by_tag="eu"),
+    engine.Terminate(made_at=1.0, request_id="t", by_tag="eu"),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -167,6 +175,8 @@ RESPONSES: list[client.Response] = [
     client.QueryFailed("7", DETAIL),
     client.MethodTerminated("7", "no longer needed"),
     client.MethodFailed("7", ABANDONED),
+    client.UniqueStarted("7", "w"),
+    client.Ids("7", ("v", "w"), True),
 ]
 ATTEMPTS = [
     service.ExecuteTask(
@@ -214,6 +224,7 @@ ACTIVATIONS: list[executor.Activate | executor.Ask] = [
     executor.Ask(
         query="balance", arguments=Raw(b"[1]"), reply_to=TO, activation=2, epoch=3, version=1, digest="d", sequence=4
     ),
+    executor.Activate(activation=1, at=2.0, stimuli=(STIMULI[0],), tags=("eu", "vip")),
 ]
 AT = 5.5
 EFFECTS: list[effects.Effect] = [
@@ -225,6 +236,8 @@ EFFECTS: list[effects.Effect] = [
     effects.Refuse(TO),
     effects.CancelSent((state.OpenBlock(1, 0, b"\x05"),), ((2, 1),)),
     effects.TellCanceled(TO),
+    effects.Tag(1, 3, True),
+    effects.Tag(1, 3, False),
 ]
 HEAD = state.WorkflowHead(
     schema=state.SCHEMA,
@@ -262,6 +275,16 @@ HEADS = [
         closed_at=9.0,
     ),
     replace(HEAD, cleanup=2),
+    replace(HEAD, tagged=True, unique=True),
+]
+TAGS: list[tags.TagMessage] = [
+    tags.AddTag(made_at=1.0, id="w"),
+    tags.AddTag(made_at=1.0, id="w", version=tags.version_added(3)),
+    tags.RemoveTag(made_at=1.0, id="w", version=tags.version_removed(3)),
+    tags.ByTag(made_at=1.0, operation="o", input=Raw(b'{"t":"cancel","at":1.0,"i":"c","bt":"eu"}'), after="v"),
+    tags.GetIds(made_at=1.0, reply_to=TO, after="v", limit=7),
+    tags.StartUnique(made_at=1.0, id="w", start=Raw(b'{"t":"start","at":1.0,"m":"book","a":[1],"n":"o"}'), reply_to=TO),
+    tags.Reclaim(made_at=1.0, id="w", start=Raw(b'{"t":"start","at":1.0,"m":"book","a":[1],"n":"o"}')),
 ]
 KEY = StateKey("Trip", "w")
 CHANGE = Change(KEY, None, 7, state.encode(HEAD), 1.0, Segment(3, events.encode(EVENTS), effects.encode(AT, EFFECTS)))
@@ -281,6 +304,7 @@ def encoded() -> dict[str, Any]:
         "history": events.encode(EVENTS).decode(),
         "outbox": effects.encode(AT, EFFECTS).hex(),
         "heads": [state.encode(each).hex() for each in HEADS],
+        "tags": [tags.encode(each).decode() for each in TAGS],
         "controls": [control.encode(each).decode() for each in CONTROLS],
         "stored": [stored.head.hex(), stored.segment.events.hex(), stored.segment.outbox.hex()],
     }

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from infinitic.engines import effects, state
-from infinitic.messages import client, commands, control, engine, events, executor, service
+from infinitic.messages import client, commands, control, engine, events, executor, service, tags
 from infinitic.storage import Segment, Stored
 from infinitic.storage.integrity import check_head, check_segment
 from tests.golden import samples
@@ -43,6 +43,8 @@ def test_S41_this_release_decodes_messages_and_state_of_that_one(path: Path) -> 
     assert outbox.at == (None if path.stem == "release-0.1" else samples.AT)
     heads = [state.decode(bytes.fromhex(each)) for each in _all(golden, "head", "heads")]
     assert heads == samples.HEADS[: len(heads)]
+    if "tags" in golden:  # there were none before
+        check([tags.decode(each.encode()) for each in golden["tags"]], samples.TAGS)
     if path.stem != "release-0.1":  # it knew neither
         check([control.decode(each.encode()) for each in golden["controls"]], samples.CONTROLS)
         head, sealed, of_outbox = map(bytes.fromhex, golden["stored"])
@@ -73,8 +75,9 @@ def test_what_is_written_changes_only_with_a_new_golden_file() -> None:
         (commands.Command, samples.COMMANDS),
         (effects.Effect, samples.EFFECTS),
         (control.Control, samples.CONTROLS),
+        (tags.TagMessage, samples.TAGS),
     ],
-    ids=["inputs", "responses", "events", "commands", "effects", "controls"],
+    ids=["inputs", "responses", "events", "commands", "effects", "controls", "tags"],
 )
 def test_every_kind_has_a_sample(union: Any, found: list[object]) -> None:
     assert set(get_args(union)) == {type(each) for each in found}
@@ -97,7 +100,7 @@ def test_every_field_has_a_sample_that_sets_it() -> None:
             for each in cast("Sequence[object]", value):
                 look(each)
 
-    look([samples.INPUTS, samples.RESPONSES, samples.ATTEMPTS, samples.CONTROLS, samples.ACTIVATIONS])
+    look([samples.INPUTS, samples.RESPONSES, samples.ATTEMPTS, samples.CONTROLS, samples.ACTIVATIONS, samples.TAGS])
     look([samples.EVENTS, samples.EFFECTS, samples.HEADS])
     assert sorted(f"{cls.__name__}.{name}" for (cls, name), is_unset in unset.items() if is_unset) == []
 

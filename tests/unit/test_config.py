@@ -131,7 +131,7 @@ WORKFLOW = MINIMAL + "workflows:\n  - name: W\n    executor: "
         ),
         (
             MINIMAL + "workflows:\n  - name: W\n",
-            "<text>:3: workflows[0]: give executor, state_engine or both",
+            "<text>:3: workflows[0]: give executor, state_engine, tag_engine or several of them",
         ),
         (
             MINIMAL + "eventListener: {class: a.B}\n",

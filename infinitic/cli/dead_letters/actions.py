@@ -197,6 +197,9 @@ async def _handle_letters(
     return report
 
 
+_WORKFLOW_TOPICS = (topics.workflow_engine, topics.workflow_executor, topics.workflow_tag)
+
+
 def _list_topics(
     connection: Connection, services: Sequence[str], workflows: Sequence[str], *, must_be_named: bool = False
 ) -> list[Topic]:
@@ -211,7 +214,7 @@ def _list_topics(
         check_name("The name of a workflow", each)
     return [
         *map(topics.service_executor, services),
-        *(make(name) for name in workflows for make in (topics.workflow_engine, topics.workflow_executor)),
+        *(make(name) for name in workflows for make in _WORKFLOW_TOPICS),
     ]
 
 

@@ -18,7 +18,8 @@ from infinitic.cli.output import decode_body, format_instant
 from infinitic.clock import Clock
 from infinitic.errors import InfiniticError
 from infinitic.ids import new_id
-from infinitic.messages.engine import Unpark, encode
+from infinitic.messages import tags
+from infinitic.messages.engine import Unpark, encode, read_unique_start
 from infinitic.runtime.publisher import ATTEMPTS, CAUSE, CUT, ORIGIN
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, Delivery, Message, Transport, UnknownTopic
@@ -225,11 +226,31 @@ async def replay_deliveries(
             unparked.add(key)
             unpark = Unpark(made_at=clock.now(), request_id=new_id())
             messages.append(Message(key, key, encode(unpark)))
-        messages.append(restored)
+        topic, restored = _claim_first(topic, restored, clock.now())
+        by_topic.setdefault(topic.name, (topic, []))[1].append(restored)
     await transport.declare([topic for topic, _ in by_topic.values()])
     for topic, messages in by_topic.values():
         await transport.publish(topic, messages)
     await box.remove(deliveries)
+
+
+def _claim_first(topic: Topic, message: Message, now: float) -> tuple[Topic, Message]:
+    """Have the tag engine claim the custom id of a start again, which may be freed since.
+
+    Args:
+        topic: where the letter came from.
+        message: the letter.
+        now: seconds since the Unix epoch.
+
+    Returns:
+        The message to send instead, and where. All but such a start stays as it is.
+    """
+    start = read_unique_start(message.body) if topic.subscription == topics.STATE_ENGINE else None
+    if start is None or not message.key:
+        return topic, message
+    claim = tags.Reclaim(made_at=now, id=message.key, start=msgspec.Raw(message.body))
+    tagged = topics.workflow_tag(topic.name.partition(":")[2])
+    return tagged, Message(message.id, tags.make_custom_id_key(start.custom_id), tags.encode(claim))
 
 
 def _restore_message(message: Message) -> Message:
@@ -247,7 +268,12 @@ def _find_origin(box: LetterBox, delivery: Delivery) -> Topic:
     if name == box.topic.name:
         return box.topic
     kind, _, of = name.partition(":")
-    for make_topic in (topics.service_executor, topics.workflow_engine, topics.workflow_executor):
+    for make_topic in (
+        topics.service_executor,
+        topics.workflow_engine,
+        topics.workflow_executor,
+        topics.workflow_tag,
+    ):
         if of and make_topic(of).name == f"{kind}:{of}":
             return make_topic(of)
     raise InfiniticError(

@@ -7,7 +7,7 @@ applies the commands that the code gave. `conclude` closes the transition. All a
 from infinitic.engines.workflow.decide import begin, begin_elsewhere, decide, note_failures, stall
 from infinitic.engines.workflow.input_result import InputResult
 from infinitic.engines.workflow.take import take
-from infinitic.engines.workflow.transition import Transition, conclude, is_runnable
+from infinitic.engines.workflow.transition import Transition, conclude, is_runnable, make_closing_effects
 
 __all__ = [
     "InputResult",
@@ -17,6 +17,7 @@ __all__ = [
     "conclude",
     "decide",
     "is_runnable",
+    "make_closing_effects",
     "note_failures",
     "stall",
     "take",

@@ -21,20 +21,23 @@ from infinitic.engines.effects import (
     Defer,
     Effect,
     Refuse,
+    RemoveMember,
     Reply,
     Respond,
     SendTask,
+    Tag,
     Tell,
     TellCanceled,
 )
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.cancel import render_cancel
+from infinitic.engines.workflow.tags import render_removal, render_tags
 from infinitic.errors import ExceptionDetail, PayloadTooLargeError, TaskFailure
 from infinitic.failures import SMALLEST, fit
 from infinitic.limits import CARRIED, MARGIN
 from infinitic.messages import client, engine, executor, service
 from infinitic.messages.commands import CancelMethod, CompleteMethod, FailMethod, ScheduleTask
-from infinitic.messages.events import Abandoned, Activated, AttemptError, Event, Stimulus
+from infinitic.messages.events import Abandoned, Activated, AttemptError, Event, Started, Stimulus
 from infinitic.messages.outcomes import MethodFailure, fit_method
 from infinitic.transport import Message, Outgoing
 
@@ -66,6 +69,9 @@ def find_referenced_segments(effects: Iterable[Effect], until: int) -> set[int]:
                     sequences.add(effect.ended)
             case CancelSent():
                 sequences |= {block.sequence for block in effect.blocks if block.sequence <= until}
+            case Tag():
+                if effect.started <= until:
+                    sequences.add(effect.started)
             case ArmWake() | Confirm() | Refuse() | ActivateElsewhere() | TellCanceled():
                 pass
             case _:
@@ -123,6 +129,10 @@ def render(
                 outgoing.append(_render_activation(effect, head, segments, longest))
             case CancelSent():
                 outgoing += render_cancel(effect, head, segments)
+            case Tag():
+                outgoing += render_tags(effect, head, segments[effect.started], now)
+            case RemoveMember():
+                outgoing.append(render_removal(effect, head.name, head.id, now))
             case _:
                 assert_never(effect)
     return outgoing
@@ -220,6 +230,7 @@ def _render_activation(effect: ActivateElsewhere, head: WorkflowHead, segments: 
     """
     stimuli: list[Stimulus] = []
     opened: Activated | None = None
+    tags: tuple[str, ...] = ()
     for event in segments.get(head.sequence, ()):
         if isinstance(event, Activated):
             if event.number == effect.activation:
@@ -227,6 +238,8 @@ def _render_activation(effect: ActivateElsewhere, head: WorkflowHead, segments: 
                 break
         elif isinstance(event, Stimulus):
             stimuli.append(event)
+        elif isinstance(event, Started):
+            tags = event.tags
     activate = executor.Activate(
         activation=effect.activation,
         version=head.version,
@@ -237,6 +250,7 @@ def _render_activation(effect: ActivateElsewhere, head: WorkflowHead, segments: 
         meta=head.meta,
         each=opened is not None and opened.each,
         epoch=head.epoch,
+        tags=tags,
     )
     body: bytes | None = None
     if opened is not None and effect.pending == head.sequence and not head.skip:

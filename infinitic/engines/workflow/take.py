@@ -20,6 +20,7 @@ from infinitic.engines.effects import (
     Effect,
     Postpone,
     Refuse,
+    Reply,
     SendToDeadLetters,
     TellCanceled,
 )
@@ -29,6 +30,7 @@ from infinitic.engines.workflow import queries, tasks
 from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.input_result import InputResult, stimulate
+from infinitic.engines.workflow.tags import add_tags, note_start, refuse_by_tag
 from infinitic.engines.workflow.terminate import terminate
 from infinitic.ids import read_request_number
 from infinitic.limits import MAX_METHODS, MAX_WAITERS
@@ -131,7 +133,8 @@ def _take_without_state(
     waited = headers.get(WAITS, "0")
     if waits and (count := int(waited) if waited.isdecimal() and len(waited) < 3 else 0) < len(WAIT_SECONDS):
         return InputResult(None, handling=Postpone(now + WAIT_SECONDS[count], WAITS, str(count + 1)))
-    return InputResult(None, replies=(Refuse(reply_to),) if reply_to is not None else ())
+    refusals: tuple[Reply, ...] = refuse_by_tag(None, message)
+    return InputResult(None, replies=(*refusals, Refuse(reply_to)) if reply_to is not None else refusals)
 
 
 def _create(key: StateKey, message: inputs.Start, now: float) -> InputResult:
@@ -144,9 +147,12 @@ def _create(key: StateKey, message: inputs.Start, now: float) -> InputResult:
         methods=(Method(key.id, message.method, waiters),),
         meta=message.meta,
         pending=1,
+        tagged=bool(message.tags),
+        unique=bool(message.custom_id),
+        epoch=message.epoch,
     )
     started = events.MethodStarted(key.id, message.method, message.arguments, now, by=message.by)
-    return InputResult(head, (started,))
+    return InputResult(head, (*note_start(message), started), add_tags(head))
 
 
 def _take_closed(head: WorkflowHead, message: Input) -> InputResult:
@@ -166,12 +172,14 @@ def _take_closed(head: WorkflowHead, message: Input) -> InputResult:
             return queries.forward_answer(head, message, 0.0)
         case inputs.Terminate() if head.status is WorkflowStatus.TERMINATED:
             # Who terminates it twice has what he wants. A repeat may be answered before the first.
-            return InputResult(head, replies=(Confirm(message.reply_to),) if message.reply_to is not None else ())
+            told: tuple[Reply, ...] = (Confirm(message.reply_to),) if message.reply_to is not None else ()
+            return InputResult(head, replies=(*refuse_by_tag(head, message), *told))
         case _:
             asked: ReplyTo | None = getattr(message, "reply_to", None)
+            refusals: tuple[Reply, ...] = refuse_by_tag(head, message)
             if asked is None or not isinstance(message, _DEDUPLICATED):
-                return InputResult(head)
-            return InputResult(head, replies=(Refuse(asked),))
+                return InputResult(head, replies=refusals)
+            return InputResult(head, replies=(*refusals, Refuse(asked)))
 
 
 def _start(head: WorkflowHead, message: inputs.Start, now: float) -> InputResult:

@@ -8,9 +8,10 @@ import msgspec
 from msgspec.structs import replace
 
 from infinitic.engines import positions, retries
-from infinitic.engines.effects import ArmWake, Effect, SendTask
+from infinitic.engines.effects import ArmWake, Effect, SendTask, Tag
 from infinitic.engines.state import Method, WorkflowHead
 from infinitic.engines.workflow.due import find_next_due
+from infinitic.engines.workflow.tags import remove_tags
 from infinitic.messages.events import Event
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.storage import Entry, Flag
@@ -82,6 +83,9 @@ def conclude(
             outbox = [each for each in outbox if type(each) is not SendTask or not each.retry_index]
         head = replace(head, status=status, closed_at=now, armed=None, open=(), timers=(), retries=())
     if head.closed_at is not None:
+        ending = make_closing_effects(head)
+        if ending:
+            outbox = [*ending, *(each for each in outbox if type(each) is not Tag)]
         expires_at = now + head.retention
         entry = Entry(head.status, head.started_at, head.version, now)
     else:
@@ -109,6 +113,16 @@ def conclude(
         if raised or before is None or before.version != head.version or before.armed != head.armed:
             entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, None, head.armed, choose_flag(head))
     return Transition(head, events, outbox, entry, expires_at)
+
+
+def make_closing_effects(head: WorkflowHead) -> Sequence[Effect]:
+    """Make the effects of the end of an instance; none if it has not ended, or leaves no trace.
+
+    They come first in its outbox. So who has an answer finds the custom id freed.
+    """
+    if not (head.tagged or head.unique) or not (head.closed_at is not None or _has_ended(head)):
+        return ()
+    return remove_tags(head)
 
 
 def _prune(head: WorkflowHead, outbox: Sequence[Effect]) -> tuple[Sequence[Effect], float | None]:

@@ -12,7 +12,7 @@ from infinitic.engines.workflow import begin, begin_elsewhere, decide, note_fail
 from infinitic.errors import InfiniticError, PayloadUnavailable
 from infinitic.limits import Limits
 from infinitic.messages import events
-from infinitic.messages.events import AttemptError, Event, Stimulus
+from infinitic.messages.events import AttemptError, Event, Started, Stimulus
 from infinitic.replay.instance import Instance
 from infinitic.replay.recorder import TooMuchTogether
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
@@ -50,12 +50,17 @@ def activate(
     head = draft.head
     assert head is not None
     stimuli: list[Stimulus] = [*instance.pending]
+    started: Started | None = None
     for event in draft.events:
-        if event.__class__ is not AttemptError:
+        if isinstance(event, Started):
+            started = event
+        elif event.__class__ is not AttemptError:
             stimuli.append(event)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # nothing else here
     live = instance.live
     if live is None:
         live = instance.live = Instance(spec, head.id, head.meta, head.run)
+        if started is not None:
+            live.note_start(started)
     activated = begin(head, now, each=len(stimuli) > 1)
     try:
         commands = live.activate(activated.at, stimuli[:most], limits=limits)

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from infinitic.engines import effects, state
-from infinitic.engines.effects import Answer, CancelSent, Refuse, SendTask
+from infinitic.engines.effects import Answer, CancelSent, Effect, Refuse, RemoveMember, SendTask
 from infinitic.engines.state import WorkflowHead
-from infinitic.engines.workflow import Transition, conclude
+from infinitic.engines.workflow import Transition, conclude, make_closing_effects
 from infinitic.engines.workflow.render import find_referenced_segments, make_response, render
+from infinitic.engines.workflow.tags import free_custom_ids, render_removal
 from infinitic.errors import PayloadTooLargeError
 from infinitic.messages import client, events
 from infinitic.messages.events import Event
@@ -22,7 +23,7 @@ from infinitic.runtime.state_engine.activation import stall_draft
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.inputs import Draft, TakenInputs
 from infinitic.runtime.state_engine.receiving import ReceivedStep
-from infinitic.storage import Change, Segment
+from infinitic.storage import Change, Segment, StateKey
 from infinitic.transport import Outgoing
 
 _FOR_EXECUTORS = (SendTask, CancelSent)
@@ -82,10 +83,13 @@ class Sizes(msgspec.Struct, frozen=True):
 
 
 def looks_back(draft: Draft) -> bool:
-    """Whether code asked for something that refers to an older segment.
+    """Whether something that is sent may refer to an older segment.
 
-    Only what it cancels does. It was sent in an earlier step.
+    What code cancels does: it was sent in an earlier step. So do the tags of an instance that ends.
     """
+    head = draft.head
+    if head is not None and (head.tagged or head.unique):
+        return True
     for effect in draft.outbox:  # noqa: SIM110 (a generator takes ten times as long)
         if type(effect) is CancelSent:
             return True
@@ -102,9 +106,12 @@ def find_missing(before: WorkflowHead | None, inputs: TakenInputs, draft: Draft)
     """
     if draft.head is None:
         return set()
-    answers = [reply for reply in inputs.replies if isinstance(reply, Answer)]
+    sent: list[Effect] = [*draft.outbox]
+    sent += [reply for reply in inputs.replies if isinstance(reply, Answer)]
+    if before is not None and not before.closed:
+        sent += make_closing_effects(draft.head)
     # The draft may count the segment of this step already. That one is not missing.
-    return find_referenced_segments([*draft.outbox, *answers], 0 if before is None else before.sequence)
+    return find_referenced_segments(sent, 0 if before is None else before.sequence)
 
 
 def close(
@@ -169,7 +176,7 @@ def _close(
     instance = received.instance
     head, before = draft.head, instance.head
     if head is None:
-        outgoing = [*inputs.postponed, *_refuse(inputs)]
+        outgoing = [*inputs.postponed, *_refuse(instance.key, inputs, now)]
         return DecidedStep(
             received.lane, instance, received.current_for, inputs, draft, None, None, outgoing, _size(outgoing)
         )
@@ -201,10 +208,18 @@ def _close(
     return DecidedStep(received.lane, instance, received.current_for, inputs, draft, transition, change, outgoing, size)
 
 
-def _refuse(inputs: TakenInputs) -> list[Outgoing]:
-    """Tell those who ask that there is no such instance."""
-    asked = [reply.reply_to for reply in inputs.replies if isinstance(reply, Refuse)]
-    return [make_response(to, client.WorkflowUnknown(to.request)) for to in asked]
+def _refuse(key: StateKey, inputs: TakenInputs, now: float) -> list[Outgoing]:
+    """Tell those who ask, and the tag engine, that there is no such instance, and will be none."""
+    outgoing: list[Outgoing] = []
+    for reply in inputs.replies:
+        if isinstance(reply, Refuse):
+            outgoing.append(make_response(reply.reply_to, client.WorkflowUnknown(reply.reply_to.request)))
+        elif isinstance(reply, RemoveMember):
+            outgoing.append(render_removal(reply, key.name, key.id, now))
+    if inputs.dead_letters:
+        messages = [delivery.message for delivery, _ in inputs.dead_letters]
+        outgoing += free_custom_ids(key.name, messages, now)
+    return outgoing
 
 
 def _make_change(

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from infinitic.clock import Clock
 from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow.tags import free_custom_ids
 from infinitic.errors import StorageError
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
@@ -98,7 +99,7 @@ class Parking:
             reason = f"The instance {lane.key} is parked"
             deliveries = lane.waiting[:before]
             answers = self._answer(deliveries, instance.head)
-            await self._refusing.dead_letter(lane, deliveries, reason, answers)
+            await self._refusing.dead_letter(lane, deliveries, reason, answers, self._free(instance, deliveries))
 
     async def park(self, lane: Lane, instance: CachedInstance | None) -> None:
         """Park an instance, if it is not parked yet, and move its messages to the dead letters.
@@ -130,7 +131,14 @@ class Parking:
                 "Workflow %s %s is parked, its messages go to the dead letters: %s", self._name, lane.key, reason
             )
         deliveries = list(lane.waiting)
-        await self._refusing.dead_letter(lane, deliveries, reason, self._answer(deliveries, head))
+        answers = self._answer(deliveries, head)
+        await self._refusing.dead_letter(lane, deliveries, reason, answers, self._free(instance, deliveries))
+
+    def _free(self, instance: CachedInstance | None, deliveries: Sequence[Delivery]) -> list[Outgoing]:
+        """Free the custom ids of starts, if it is certain that they have made no instance."""
+        if instance is None or instance.head is not None:
+            return []
+        return free_custom_ids(self._name, [each.message for each in deliveries], self._clock.now())
 
     def _answer(self, deliveries: Sequence[Delivery], head: WorkflowHead | None) -> dict[Delivery, Outgoing]:
         if head is None:

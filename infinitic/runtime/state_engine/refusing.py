@@ -42,7 +42,12 @@ class Refusing:
         await self.dead_letter(lane, deliveries, reason)
 
     async def dead_letter(
-        self, lane: Lane, deliveries: Sequence[Delivery], reason: str, answers: dict[Delivery, Outgoing] | None = None
+        self,
+        lane: Lane,
+        deliveries: Sequence[Delivery],
+        reason: str,
+        answers: dict[Delivery, Outgoing] | None = None,
+        others: Sequence[Outgoing] = (),
     ) -> None:
         """Move deliveries to the dead letters, but answer the questions among them. Settle all.
 
@@ -54,12 +59,13 @@ class Refusing:
             deliveries: all that are to be settled, in order.
             reason: why they go to the dead letters.
             answers: what is sent for those of them that are only questions.
+            others: what else is sent.
         """
         answers = answers or {}
         dead = [delivery for delivery in deliveries if delivery not in answers]
         if dead:
             await self._publisher.dead_letter(self._subscription.topic, dead, reason)
-        if answers:
-            await self._publisher.publish(list(answers.values()))
+        if answers or others:
+            await self._publisher.publish([*answers.values(), *others])
         await self._subscription.ack(deliveries)
         lane.settle(deliveries)

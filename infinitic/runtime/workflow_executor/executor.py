@@ -260,7 +260,7 @@ class WorkflowExecutor:
             if not (same and fits):
                 live.instance.close()
                 live = None
-        instance = live.instance if live is not None else Instance(spec, workflow_id, message.meta)
+        instance = live.instance if live is not None else self._make_instance(spec, workflow_id, message)
         unread = live.unread if live is not None and message.skip else None
         try:
             opened = await self._opening.open(instance, message, replay=live is None, unread=unread)
@@ -269,7 +269,7 @@ class WorkflowExecutor:
                 commands = instance.activate(opened.at, opened.stimuli, each=opened.each, limits=limits)
             except TooMuchTogether as full:
                 instance.close()
-                instance = Instance(spec, workflow_id, message.meta)
+                instance = self._make_instance(spec, workflow_id, message)
                 opened = await self._opening.open(instance, message, replay=True)
                 commands = instance.activate(opened.at, opened.stimuli[: full.fits], each=opened.each, limits=limits)
         except ActivationOver:
@@ -315,6 +315,12 @@ class WorkflowExecutor:
             kept = LiveInstance(instance, message.epoch, digest, decision, handed, left, partial is not None)
             self._live.keep(workflow_id, kept)
         return decision
+
+    @staticmethod
+    def _make_instance(spec: WorkflowSpec, workflow_id: str, message: Activate) -> Instance:
+        instance = Instance(spec, workflow_id, message.meta)
+        instance.tags = message.tags
+        return instance
 
     def _cannot_decode(self, workflow_id: str, message_id: str, why: UndecodableMessage) -> list[Outgoing]:
         """Tell the state engine, which waits for a decision. Other ids name no activation."""

@@ -89,6 +89,9 @@ class AddedWorkflow(Added):
         if Role.ENGINE in roles:
             for name in self._engines:
                 worker.add_workflow_state_engine(name, **options)
+        if Role.TAGS in roles:
+            for name in self._engines:
+                worker.add_workflow_tag_engine(name, concurrency=options["concurrency"])
 
 
 class Catalog:

@@ -17,7 +17,8 @@ LAYOUTS = ("one", "two", "split", "mixed")
 
 - "one": one worker hosts everything.
 - "two": two workers host everything.
-- "split": state engines, workflow code and services are on different workers.
+- "split": state engines, workflow code and services are on different workers. So are tag engines,
+  or they are with the services.
 - "mixed": one worker hosts everything, two others a part of it.
 """
 
@@ -28,6 +29,7 @@ class Role(Enum):
     SERVICE = "service"
     ENGINE = "engine"
     CODE = "code"
+    TAGS = "tags"
 
 
 EVERYTHING = frozenset(Role)
@@ -115,6 +117,10 @@ def draw_seats(choices: Choices, *, cache_size: int | None, old_code: bool) -> t
             roles = [EVERYTHING, EVERYTHING]
         case "split":
             roles = [frozenset({role}) for role in (Role.ENGINE, Role.CODE, Role.SERVICE)]
+            if choices.happens("layout/tags-alone", 0.5):
+                roles.append(frozenset({Role.TAGS}))
+            else:
+                roles[2] = frozenset({Role.SERVICE, Role.TAGS})
             roles += [frozenset({role}) for role in Role if choices.happens("layout/second", 0.4)]
         case _:
             roles = [EVERYTHING, None, None]

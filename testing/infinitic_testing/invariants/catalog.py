@@ -31,6 +31,7 @@ SAFETY: Mapping[str, str] = MappingProxyType(
         "outbox-bounded": "each message of an outbox has a reason in its step",
         "outbox-drained": "the outbox of a step is published before the next step is written",
         "mark-true": "an outbox is marked as published only if it was",
+        "unique-holder": "of the instances with one custom id, one runs at a time",
         # At each publish.
         "cause-durable": "nothing is published before its cause is in the storage",
         "report-asked": "an attempt is reported only if it was sent",
@@ -61,6 +62,7 @@ HEALED: Mapping[str, str] = MappingProxyType(
         "history-kept": "what was written is still there, byte for byte",
         "run-told": "the document of a run tells what head and history hold, as does that of a part",
         "all-forgotten": "what has expired is removed, with all that was kept of it",
+        "tags-true": "running instances have their tags and their custom id, and closed ones have none",
         "queues-empty": "no message waits, is in hand, or is delayed",
         "memory-empty": "workers hold no message, no task and no instance that nobody needs",
         "log-clean": "the log has no error and no traceback for what is no error",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from infinitic.clock import Clock
-from infinitic.storage import Change, Outcome, Published, Storage
+from infinitic.storage import Change, Claim, Outcome, Published, Storage, TagChange
 from infinitic.topics import Topic
 from infinitic.transport import Delivery, Message
 from infinitic_storages.memory import Database
@@ -17,6 +17,7 @@ from infinitic_testing.invariants.commits import CommitChecks
 from infinitic_testing.invariants.healed import HoldsMemory, check_healed
 from infinitic_testing.invariants.logs import LogWatch
 from infinitic_testing.invariants.messages import MessageChecks
+from infinitic_testing.invariants.tags import TagChecks
 from infinitic_testing.invariants.violation import InvariantViolated
 from infinitic_testing.observing import Observer
 from infinitic_transports.memory import Broker
@@ -67,8 +68,9 @@ class Invariants(Observer):
         self.violation: InvariantViolated | None = None
         self._on_violation = on_violation
         self._book = RunBook(database, broker, clock, specs, is_ordered, self._note_violation)
-        self._commits = CommitChecks(self._book, choices, replayed)
-        self._messages = MessageChecks(self._book)
+        self._tags = TagChecks(self._book)
+        self._commits = CommitChecks(self._book, self._tags, choices, replayed)
+        self._messages = MessageChecks(self._book, self._tags)
 
     @property
     def evaluated(self) -> Counter[str]:
@@ -111,6 +113,18 @@ class Invariants(Observer):
         if self.violation is None and count:
             self._commits.purge(now)
 
+    def tagged(self, who: str, changes: Sequence[TagChange]) -> None:
+        """Note changes of tags that the storage has taken."""
+        if self.violation is None:
+            self._check_silent(who, "it writes tags")
+            self._tags.note_changes(changes)
+
+    def claimed(self, who: str, asked: TagChange, claim: Claim) -> None:
+        """Check a claim that the storage has decided on."""
+        if self.violation is None:
+            self._check_silent(who, "it claims a custom id")
+            self._tags.note_claim(asked, claim)
+
     def ended(self, who: str, how: str) -> None:
         """Note that a process has ended."""
         if how == "killed":
@@ -139,7 +153,7 @@ class Invariants(Observer):
         Raises:
             InvariantViolated: a rule does not hold, and there is no `on_violation`.
         """
-        await check_healed(self._book, storage, workers=workers, services=services, log=log, faults=faults)
+        await check_healed(self._book, self._tags, storage, workers=workers, services=services, log=log, faults=faults)
 
     def _check_silent(self, who: str, what: str) -> None:
         ended = self._book.killed.get(who)

@@ -22,6 +22,7 @@ from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.event_rules import EVENT_RULES
 from infinitic_testing.invariants.instances import ObservedInstance, WrittenStep, name_sending
 from infinitic_testing.invariants.step_rules import AFTER, BEFORE, RESULT
+from infinitic_testing.invariants.tags import TagChecks
 from infinitic_testing.invariants.traffic import Sent
 
 
@@ -38,12 +39,14 @@ class CommitChecks:
 
     Args:
         book: what is known of the run.
+        tags: checks custom ids.
         choices: choose which closed instances are replayed; None: all are.
         replayed: the share of closed instances that are replayed at once, from 0.0 to 1.0.
     """
 
-    def __init__(self, book: RunBook, choices: Choices | None, replayed: float) -> None:
+    def __init__(self, book: RunBook, tags: TagChecks, choices: Choices | None, replayed: float) -> None:
         self._book = book
+        self._tags = tags
         self._choices = choices
         self._replayed = replayed
         self._expiring: dict[StateKey, float] = {}
@@ -105,6 +108,7 @@ class CommitChecks:
         before = step.instance
         if before is not None and before.unpublished:
             book.drop_gone_clients(before)
+        self._tags.check_step(step)
         for rule in BEFORE:
             if rule.applies(step) and (rule.name != "signal-order" or book.is_ordered):
                 book.judge(rule.name, rule.check(step, sent), key)

@@ -15,6 +15,7 @@ from infinitic.topics import DEAD_LETTERS
 from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.logs import LogWatch
 from infinitic_testing.invariants.stored import check_stored
+from infinitic_testing.invariants.tags import TagChecks
 
 LATEST_PURGE_SECONDS = 2 * INTERVAL_SECONDS + 60.0
 """After so long, what has expired is purged: first the instance, and then what is left of it."""
@@ -35,6 +36,7 @@ class HoldsMemory(Protocol):
 
 async def check_healed(
     book: RunBook,
+    tags: TagChecks,
     storage: Storage,
     *,
     workers: Iterable[HoldsMemory],
@@ -46,6 +48,7 @@ async def check_healed(
 
     Args:
         book: what is known of the run.
+        tags: what is known of tags.
         storage: a connection without faults.
         workers: those that live.
         services: the services that somebody hosts. None: all are.
@@ -59,6 +62,7 @@ async def check_healed(
         book.judge(violation.rule, violation.message, violation.key)
     for key in book.instances:
         book.judge("history-kept", _find_changed(book, key), key)
+    tags.check_stored()
     _check_forgotten(book)
     unwanted = _count_unwanted_attempts(book)
     _check_queues(book, unwanted)

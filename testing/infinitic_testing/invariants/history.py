@@ -39,6 +39,7 @@ class ObservedHistory:
         "running",
         "sequence",
         "settled",
+        "started",
         "timeouts",
         "unseen",
     )
@@ -55,6 +56,7 @@ class ObservedHistory:
         self.attempts: dict[int, int] = {}
         self.running: dict[str, None] = {}
         self.ends: dict[str, commands.EndMethod | events.Abandoned] = {}
+        self.started: events.Started | None = None
         self.unseen = 0
         self.handed = 0
 
@@ -89,6 +91,8 @@ class ObservedHistory:
             case commands.CompleteMethod() | commands.FailMethod() | commands.CancelMethod():
                 self.running.pop(event.method_id, None)
                 self.ends[event.method_id] = event
+            case events.Started():
+                self.started = event
             case commands.RefuseCall():
                 pass
             case events.Abandoned():

@@ -15,7 +15,7 @@ from infinitic_testing.invariants.history import ObservedHistory
 Sending = tuple[object, ...]
 """What tells that a message is the one that an effect wants to be sent.
 
-It begins with "task", "answer", "wake" or "activation".
+It begins with "task", "answer", "wake", "activation" or "tags".
 """
 
 
@@ -136,3 +136,5 @@ def name_sending(effect: Effect, head: WorkflowHead) -> Sending:
             return ("activation", effect.activation, head.epoch)
         case effects.CancelSent():
             return ("cancel", effect.blocks)
+        case effects.Tag():
+            return ("tags", effect)

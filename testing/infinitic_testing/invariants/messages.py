@@ -17,10 +17,11 @@ from infinitic_testing.invariants import ack_rules, cancel_rules, delivery_rules
 from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.instances import ObservedInstance, Sending
 from infinitic_testing.invariants.publish_rules import find_deduplication_id
+from infinitic_testing.invariants.tags import KIND as TAGS, TagChecks
 from infinitic_testing.invariants.traffic import Copies, Decoded, SentInput, SentRequest
 
 _ENDS = (client.MethodCompleted, client.MethodFailed, client.MethodCanceled, client.MethodTerminated)
-_ANSWERS = (client.Queried, client.QueryFailed, client.AskAgain)
+_ANSWERS = (client.Queried, client.QueryFailed, client.AskAgain, client.UniqueStarted, client.Ids)
 _RESPONSES = (*_ENDS, client.WorkflowUnknown, client.Applied, client.Described, *_ANSWERS)
 _CONTROLS = (control.Ping, control.Alive, control.CancelTasks)
 _NO_INPUTS = (ExecuteTask, Activate, Ask, *_RESPONSES, *_CONTROLS)
@@ -31,10 +32,12 @@ class MessageChecks:
 
     Args:
         book: what is known of the run.
+        tags: checks the messages to tag engines.
     """
 
-    def __init__(self, book: RunBook) -> None:
+    def __init__(self, book: RunBook, tags: TagChecks) -> None:
         self._book = book
+        self._tags = tags
         self._seen: set[tuple[str, str | None, bytes]] = set()
 
     # Publishing.
@@ -51,9 +54,16 @@ class MessageChecks:
         for message in messages:
             traffic.number += 1
             if topic.name.startswith(DEAD_LETTERS):
-                self._check_dead_letter(topic, message)
+                origin = topic.name[len(DEAD_LETTERS) :]
+                if origin.startswith(f"{TAGS}:"):
+                    self._tags.check_dead_letter(origin, message)
+                else:
+                    self._check_dead_letter(topic, message)
                 continue
             kind, _, name = topic.name.partition(":")
+            if kind == TAGS:
+                self._tags.publish(topic, message)
+                continue
             decoded = traffic.decode(topic, message.body)
             if isinstance(decoded, _RESPONSES):
                 self._check_response(name, decoded)
@@ -272,6 +282,9 @@ class MessageChecks:
         if topic.subscription is None or topic.name.startswith(DEAD_LETTERS):
             return
         traffic = self._book.traffic
+        if kind == TAGS:
+            self._tags.acknowledge(topic, deliveries, lambda delivery: traffic.is_dead(topic, delivery))
+            return
         found: list[tuple[Delivery, Decoded | None, StateKey, Copies]] = []
         for delivery in deliveries:
             message = delivery.message

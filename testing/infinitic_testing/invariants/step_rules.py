@@ -14,7 +14,16 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from infinitic.engines import positions, timers
-from infinitic.engines.effects import ActivateElsewhere, Answer, ArmWake, CancelSent, Confirm, SendTask, TellCanceled
+from infinitic.engines.effects import (
+    ActivateElsewhere,
+    Answer,
+    ArmWake,
+    CancelSent,
+    Confirm,
+    SendTask,
+    Tag,
+    TellCanceled,
+)
 from infinitic.engines.state import Retry, TimerKind, WorkflowHead
 from infinitic.engines.workflow.due import find_next_due
 from infinitic.failures import fit_text
@@ -239,6 +248,12 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
             case CancelSent():
                 # "cancel-told" looks at it.
                 pass
+            case Tag(live=True):
+                if step.instance is not None and not step.instance.purged:
+                    return "tags are added, and the instance does not start here"
+            case Tag():
+                if step.change.expires_at is None:
+                    return "tags are removed, and the instance does not close here"
             case _:
                 return f"{effect} is in an outbox"
     taken = len(step.change.deduplication_ids)

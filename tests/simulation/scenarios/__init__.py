@@ -32,6 +32,8 @@ MODULES = (
     "programs",
     "examples",
     "told",
+    "tags",
+    "unique",
 )
 """The modules of this package that have scenarios."""
 

@@ -1,0 +1,119 @@
+"""Tags and custom id of an instance: what its engine tells the tag engine, and when.
+
+Tags are in the history, in the event `Started`, and not in the head: they are needed at the start
+and at the end only. Each change has a version, of which the highest wins. So the tag engine may get
+these messages late, twice and in any order (S31).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from infinitic import topics
+from infinitic.engines.effects import Effect, RemoveMember, Tag
+from infinitic.engines.state import WorkflowHead
+from infinitic.messages import engine as inputs
+from infinitic.messages.events import Event, Started
+from infinitic.messages.tags import (
+    REMOVED_AS_UNKNOWN,
+    AddTag,
+    RemoveTag,
+    encode,
+    make_custom_id_key,
+    make_tag_key,
+    version_added,
+    version_freed,
+    version_removed,
+)
+from infinitic.transport import Message, Outgoing
+
+
+def note_start(message: inputs.Start) -> tuple[Event, ...]:
+    """Make the event that keeps tags and custom id; no event if there are none."""
+    if not message.tags and not message.custom_id:
+        return ()
+    return (Started(message.made_at, message.tags, message.custom_id),)
+
+
+def find_started(head: WorkflowHead) -> int:
+    """Find the sequence of the segment with the `Started` of an instance; 0 if there is none."""
+    return 1 if head.tagged or head.unique else 0
+
+
+def add_tags(head: WorkflowHead) -> tuple[Effect, ...]:
+    """Tell the tag engine that an instance runs. It may have been told by the client already."""
+    return (Tag(find_started(head), head.epoch, True),) if head.tagged else ()
+
+
+def remove_tags(head: WorkflowHead) -> tuple[Effect, ...]:
+    """Tell the tag engine that an instance has closed."""
+    return (Tag(find_started(head), head.epoch, False),)
+
+
+def refuse_by_tag(head: WorkflowHead | None, message: inputs.Input) -> tuple[RemoveMember, ...]:
+    """Take an instance off a tag by which a message has found it, since it does not run.
+
+    Args:
+        head: its tombstone; None: there is none.
+        message: what came for it.
+    """
+    tag: str = getattr(message, "by_tag", "")
+    if not tag:
+        return ()
+    return (RemoveMember(tag, REMOVED_AS_UNKNOWN if head is None else version_removed(head.epoch)),)
+
+
+def free_custom_ids(workflow: str, messages: Iterable[Message], now: float) -> list[Outgoing]:
+    """Free the custom ids of starts that become dead letters, since there are no such instances.
+
+    Otherwise they would be held for ever. If the dead letter is replayed, it is claimed anew.
+
+    Args:
+        workflow: the name of the workflow.
+        messages: they are for instances that do not exist.
+        now: seconds since the Unix epoch.
+    """
+    freed: list[Outgoing] = []
+    for message in messages:
+        start = inputs.read_unique_start(message.body)
+        if start is not None and message.key:
+            body = encode(RemoveTag(made_at=now, id=message.key, version=version_freed(start.epoch)))
+            key = make_custom_id_key(start.custom_id)
+            freed.append(Outgoing(topics.workflow_tag(workflow), Message(message.key, key, body)))
+    return freed
+
+
+def read_started(events: Iterable[Event]) -> Started | None:
+    """Read the `Started` of a segment; None if it has none."""
+    return next((event for event in events if isinstance(event, Started)), None)
+
+
+def render_tags(effect: Tag, head: WorkflowHead, events: Iterable[Event], now: float) -> list[Outgoing]:
+    """Make the messages of a `Tag`, one for each tag, and one for the custom id.
+
+    Args:
+        effect: what is to be sent.
+        head: the instance.
+        events: the segment that has its `Started`.
+        now: stamped on removals; seconds since the Unix epoch. A tag counts from the start.
+    """
+    started = read_started(events)
+    assert started is not None, f"Segment {effect.started} does not hold the tags of {head.id}"
+    messages: list[tuple[str, bytes]] = []
+    for tag in started.tags:
+        if effect.live:
+            body = encode(AddTag(made_at=started.at, id=head.id, version=version_added(effect.epoch)))
+        else:
+            body = encode(RemoveTag(made_at=now, id=head.id, version=version_removed(effect.epoch)))
+        messages.append((make_tag_key(tag), body))
+    if started.custom_id and not effect.live:
+        body = encode(RemoveTag(made_at=now, id=head.id, version=version_freed(effect.epoch)))
+        messages.append((make_custom_id_key(started.custom_id), body))
+    topic = topics.workflow_tag(head.name)
+    return [Outgoing(topic, Message(head.id, key, body)) for key, body in messages]
+
+
+def render_removal(removal: RemoveMember, workflow: str, workflow_id: str, now: float) -> Outgoing:
+    """Make the message that takes an instance off a tag."""
+    body = encode(RemoveTag(made_at=now, id=workflow_id, version=removal.version))
+    return Outgoing(topics.workflow_tag(workflow), Message(workflow_id, make_tag_key(removal.tag), body))

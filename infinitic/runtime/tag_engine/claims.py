@@ -1,0 +1,83 @@
+"""Starts at most one instance of a custom id at a time (S32).
+
+The claim is stored before anything is sent. So whoever repeats it after a crash, or finds a
+duplicate of any age, is told the same.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from infinitic import topics
+from infinitic.messages import client, engine
+from infinitic.messages.decoding import UndecodableMessage
+from infinitic.messages.tags import AddTag, Reclaim, StartUnique, encode, make_tag_key, version_claimed
+from infinitic.runtime.tag_engine.refusals import HeldByAnother
+from infinitic.storage import TagKey, TagStorage
+from infinitic.transport import Message, Outgoing
+
+
+async def start_unique(storage: TagStorage, key: TagKey, message: StartUnique) -> list[Outgoing]:
+    """Claim the custom id for an instance, and start it if it has got it.
+
+    Args:
+        storage: where the holders are.
+        key: the custom id.
+        message: who wants it, and how it is to be started.
+
+    Returns:
+        The tags and the start of the instance, if it holds the custom id now. In any case the
+        answer to whoever asked: the id of the holder.
+
+    Raises:
+        UndecodableMessage: it is no start with this custom id.
+    """
+    start = _read_start(key, message)
+    claim = await storage.claim(key, message.id, version_claimed(0), message.made_at)
+    outgoing: list[Outgoing] = []
+    if claim.granted:
+        outgoing += _send_start(key.name, message.id, start)
+    to = message.reply_to
+    if to is not None:
+        answer = client.encode(client.UniqueStarted(to.request, claim.id))
+        outgoing.append(Outgoing(topics.client(to.client), Message(to.request, None, answer)))
+    return outgoing
+
+
+async def reclaim(storage: TagStorage, key: TagKey, message: Reclaim) -> list[Outgoing]:
+    """Start an instance whose start was a dead letter, if it holds the custom id, or gets it again.
+
+    Args:
+        storage: where the holders are.
+        key: the custom id.
+        message: who wants it, and how it is to be started.
+
+    Raises:
+        HeldByAnother: another instance has got it meanwhile.
+        UndecodableMessage: it is no start with this custom id.
+    """
+    start = _read_start(key, message)
+    if await storage.members(key, limit=1) == [message.id]:
+        # The letter was one of an instance that runs, and nobody has freed its custom id.
+        return _send_start(key.name, message.id, start)
+    start = replace(start, epoch=start.epoch + 1)
+    claim = await storage.claim(key, message.id, version_claimed(start.epoch), message.made_at)
+    if not claim.granted:
+        raise HeldByAnother(key.tag, None if claim.id == message.id else claim.id)
+    return _send_start(key.name, message.id, start)
+
+
+def _read_start(key: TagKey, message: StartUnique | Reclaim) -> engine.Start:
+    start = engine.decode(bytes(message.start))
+    if not isinstance(start, engine.Start) or start.custom_id != key.tag:
+        raise UndecodableMessage("This is no start of an instance with this custom id")
+    return start
+
+
+def _send_start(workflow: str, workflow_id: str, start: engine.Start) -> list[Outgoing]:
+    topic = topics.workflow_tag(workflow)
+    added = encode(AddTag(made_at=start.made_at, id=workflow_id))
+    outgoing = [Outgoing(topic, Message(workflow_id, make_tag_key(tag), added)) for tag in start.tags]
+    body = engine.encode(start)
+    outgoing.append(Outgoing(topics.workflow_engine(workflow), Message(workflow_id, workflow_id, body)))
+    return outgoing

@@ -1,0 +1,240 @@
+"""Checks tags and custom ids: what engines say of them, and what is stored (S31, S32)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from infinitic import topics
+from infinitic.engines.workflow.tags import render_tags
+from infinitic.errors import DecodingError
+from infinitic.messages import client, tags
+from infinitic.messages.decoding import UndecodableMessage
+from infinitic.messages.events import Started
+from infinitic.messages.tags import AddTag, ByTag, GetIds, Reclaim, RemoveTag, StartUnique, TagMessage
+from infinitic.runtime.publisher import CAUSE
+from infinitic.storage import Claim, StateKey, TagChange, TagKey, TagKind
+from infinitic.topics import Topic
+from infinitic.transport import Delivery, Message
+from infinitic_testing.invariants.book import RunBook
+from infinitic_testing.invariants.instances import ObservedInstance, WrittenStep
+from infinitic_testing.invariants.traffic import Copies
+
+KIND = "workflow-tag"
+"""The kind of the topics of tag engines."""
+
+
+class TagChecks:
+    """Checks what is published to tag engines, acknowledged by them, and stored.
+
+    Args:
+        book: what is known of the run.
+    """
+
+    def __init__(self, book: RunBook) -> None:
+        self._book = book
+        self._written: dict[tuple[TagKey, str], int] = {}
+        self._claimed: dict[tuple[TagKey, str], Claim] = {}
+        self._holders: dict[TagKey, StateKey] = {}
+        self._sent: dict[StateKey, set[tuple[str | None, int]]] = {}
+
+    # What is stored.
+
+    def note_changes(self, changes: Sequence[TagChange]) -> None:
+        """Note changes that the storage has taken."""
+        for each in changes:
+            member = (each.key, each.id)
+            self._written[member] = max(each.version, self._written.get(member, 0))
+
+    def note_claim(self, asked: TagChange, claim: Claim) -> None:
+        """Note what became of a claim. A repeat must be told the same, until the holder closes."""
+        member = (asked.key, asked.id)
+        before = self._claimed.setdefault(member, claim)
+        wrong = None if before.id == claim.id else f"a claim is told {claim.id}, and was told {before.id} before"
+        self._book.judge("unique-holder", wrong, StateKey(asked.key.name, asked.id))
+
+    def check_step(self, step: WrittenStep) -> None:
+        """Check a step that creates an instance with a custom id."""
+        if step.instance is not None and not step.instance.purged:
+            return
+        started = next((event for event in step.events if isinstance(event, Started)), None)
+        if started is None or not started.custom_id:
+            return
+        unique = TagKey(TagKind.CUSTOM_ID, step.key.name, started.custom_id)
+        holder = self._holders.get(unique)
+        other = None if holder is None else self._book.instances.get(holder)
+        wrong = None
+        if other is not None and not other.is_over:
+            wrong = f"it has the custom id {started.custom_id!r}, as {holder} has, which still runs"
+        self._book.judge("unique-holder", wrong, step.key)
+        self._holders[unique] = step.key
+
+    def check_stored(self) -> None:
+        """Check that running instances have their tags and custom ids, and closed ones none."""
+        for key, instance in self._book.instances.items():
+            for tag in _list_tags(key, instance.history.started):
+                found = key.id in self._list_members(tag)
+                wrong = None
+                if found and instance.is_over:
+                    wrong = f"it is closed, and still has {tag.kind.value} {tag.tag!r}"
+                elif not found and not instance.is_over:
+                    wrong = f"it runs, and has not {tag.kind.value} {tag.tag!r}"
+                self._book.judge("tags-true", wrong, key)
+
+    def _list_members(self, tag: TagKey) -> set[str]:
+        found: list[str] = []
+        while True:
+            page = self._book.database.tags.members(tag, until=None, after=found[-1] if found else "", limit=1000)
+            found += page
+            if len(page) < 1000:
+                return set(found)
+
+    # What is sent.
+
+    def publish(self, topic: Topic, message: Message) -> None:
+        """Check a message to a tag engine that the broker has just accepted."""
+        name = topic.name.partition(":")[2]
+        self._find_copies(topic, message).published += 1
+        decoded = _decode(message.body)
+        key = _read_key(name, message)
+        if key is None or not isinstance(decoded, AddTag | RemoveTag):
+            return
+        at = StateKey(name, decoded.id)
+        instance = self._book.instances.get(at)
+        self._book.judge("cause-durable", _find_wrong_cause(key, decoded, instance), at)
+        if instance is not None:
+            self._note_sent(instance, message.key, decoded)
+
+    def _note_sent(self, instance: ObservedInstance, key: str | None, message: AddTag | RemoveTag) -> None:
+        """Note that a part of what an outbox says of tags is published."""
+        sent = self._sent.setdefault(instance.key, set())
+        sent.add((key, message.version))
+        for sending in [each for each in instance.unpublished if each[0] == "tags"]:
+            effect, started = sending[1], instance.history.started
+            if started is None:
+                continue
+            expected = render_tags(effect, instance.head, [started], 0.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # named so by `name_sending`
+            wanted = {(each.message.key, _read_version(each.message.body)) for each in expected}
+            if wanted <= sent:
+                del instance.unpublished[sending]
+
+    def check_dead_letter(self, origin: str, message: Message) -> None:
+        """Check a dead letter that came from the topic `origin` of a tag engine."""
+        traffic = self._book.traffic
+        traffic.dead.add((topics.DEAD_LETTERS + origin, message.body))
+        traffic.dead_ids.add((topics.DEAD_LETTERS + origin, message.id))
+        decoded = _decode(message.body)
+        key = _read_key(origin.partition(":")[2], message)
+        wrong: str | None = None
+        if not message.headers.get(CAUSE):
+            wrong = f"it has no reason: {message}"
+        elif decoded is not None and key is not None:
+            # The clocks of workers may differ.
+            is_old = self._book.clock.now() - decoded.made_at > self._book.database.deduplication_window / 2
+            if not is_old and not _is_unfit(key, decoded):
+                wrong = f"it can be handled: {decoded}"
+        self._book.judge("dead-letter-deserved", wrong)
+
+    def acknowledge(self, topic: Topic, deliveries: Sequence[Delivery], is_dead: Callable[[Delivery], bool]) -> None:
+        """Check deliveries of which the broker has just been told that they are done.
+
+        Args:
+            topic: where they came from.
+            deliveries: all of them.
+            is_dead: tells whether one was published to the dead letters.
+        """
+        name = topic.name.partition(":")[2]
+        for delivery in deliveries:
+            copies = self._find_copies(topic, delivery.message)
+            copies.settled.add(delivery.published_at)
+            if is_dead(delivery) or copies.left > 0:
+                continue
+            decoded = _decode(delivery.message.body)
+            key = _read_key(name, delivery.message)
+            if decoded is None or key is None:
+                self._book.judge("ack-after-commit", f"it cannot be decoded, and is no dead letter: {delivery.message}")
+            elif not isinstance(decoded, ByTag):
+                self._book.judge("ack-after-commit", self._find_undone(key, decoded), StateKey(name, _read_id(decoded)))
+
+    def _find_undone(self, key: TagKey, message: AddTag | RemoveTag | GetIds | StartUnique | Reclaim) -> str | None:
+        match message:
+            case AddTag() | RemoveTag():
+                written = self._written.get((key, message.id), -1)
+                return None if written >= message.version else f"it is not in the storage: {message}"
+            case GetIds():
+                return None if self._book.is_told(message.reply_to) else f"nobody is answered: {message}"
+            case Reclaim():
+                started = self._book.traffic.sent_to(StateKey(key.name, message.id)).starts
+                return None if started else f"nothing is started: {message}"
+            case StartUnique():
+                claim = self._claimed.get((key, message.id))
+                if claim is None:
+                    return f"it is not in the storage: {message}"
+                at = StateKey(key.name, message.id)
+                if claim.granted and not self._book.traffic.sent_to(at).starts:
+                    return f"the custom id is claimed, and nothing is started: {message}"
+                told = message.reply_to is None or self._book.is_told(message.reply_to)
+                return None if told else f"nobody is answered: {message}"
+
+    def _find_copies(self, topic: Topic, message: Message) -> Copies:
+        return self._book.traffic.copies_of((topic.name, message.key, message.body))
+
+
+def read_request(body: bytes) -> client.ReplyTo | None:
+    """Read whom a message to a tag engine wants to be answered."""
+    decoded = _decode(body)
+    return decoded.reply_to if isinstance(decoded, GetIds | StartUnique) else None
+
+
+def _find_wrong_cause(key: TagKey, message: AddTag | RemoveTag, instance: ObservedInstance | None) -> str | None:
+    """An engine says of an instance what is in the storage. What clients say has no cause."""
+    if isinstance(message, AddTag):
+        started = None if instance is None else instance.history.started
+        has_it = started is not None and key.tag in started.tags
+        return None if message.version == tags.ADDED_BY_CLIENT or has_it else f"it was not started: {message}"
+    if instance is not None and not instance.is_over:
+        return f"it is taken off {key.tag!r}, and it runs: {message}"
+    return None
+
+
+def _is_unfit(key: TagKey, message: TagMessage) -> bool:
+    if isinstance(message, AddTag):
+        return key.kind is TagKind.CUSTOM_ID
+    if isinstance(message, Reclaim):
+        # Another instance may hold the custom id.
+        return True
+    return isinstance(message, StartUnique) and key.kind is not TagKind.CUSTOM_ID
+
+
+def _list_tags(key: StateKey, started: Started | None) -> Iterator[TagKey]:
+    if started is None:
+        return
+    for tag in started.tags:
+        yield TagKey(TagKind.WORKFLOW, key.name, tag)
+    if started.custom_id:
+        yield TagKey(TagKind.CUSTOM_ID, key.name, started.custom_id)
+
+
+def _decode(body: bytes) -> TagMessage | None:
+    try:
+        decoded: TagMessage = tags.decode(body)
+    except DecodingError:
+        return None
+    return decoded
+
+
+def _read_key(name: str, message: Message) -> TagKey | None:
+    try:
+        read = tags.read_key(message.key)
+    except UndecodableMessage:
+        return None
+    return TagKey(TagKind.CUSTOM_ID if read.unique else TagKind.WORKFLOW, name, read.name)
+
+
+def _read_version(body: bytes) -> int:
+    decoded = _decode(body)
+    assert isinstance(decoded, AddTag | RemoveTag), decoded
+    return decoded.version
+
+
+def _read_id(message: TagMessage) -> str:
+    return "" if isinstance(message, ByTag | GetIds) else message.id
