@@ -119,6 +119,10 @@ class Home(Protocol):
         """Call a function once and record what came of it; in replay, give what was recorded."""
         ...
 
+    def patched(self, change_id: str) -> bool:
+        """Whether the instance has a change of its code. The first answer holds."""
+        ...
+
     # Waiting.
 
     def combine(self, parts: Sequence[Any], *, every: bool) -> Any:

@@ -342,6 +342,27 @@ class Workflow:
         """Return a random UUID that is the same in every replay."""
         return UUID(int=self._infinitic.random.getrandbits(128), version=4)
 
+    def patched(self, change_id: str) -> bool:
+        """Tell whether this instance has a change of its code.
+
+        Use it for a change that is too small for a new version. Instances that were there before
+        the change go on as before, all others take it::
+
+            if self.patched("confirm-by-mail"):
+                await self.mailer.confirm(booking)
+
+        An instance takes a change if its code asks for it for the first time. One that replays its
+        history there, because an older code was there before, never takes it. When no old instance
+        runs any more, remove the condition: the record in the history does no harm.
+
+        Args:
+            change_id: names the change in this workflow, for ever. Do not use an id again.
+
+        Raises:
+            UsageError: the id is empty, too long, or not text.
+        """
+        return self._infinitic.patched(change_id)
+
     async def wait_until(self, predicate: Callable[[], bool]) -> None:
         """Wait until a condition over the attributes of this workflow holds.
 

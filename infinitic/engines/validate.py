@@ -20,6 +20,7 @@ from infinitic.messages.commands import (
     CompleteMethod,
     FailMethod,
     RecordInline,
+    RecordPatch,
     RefuseCall,
     ScheduleTask,
     StartTimer,
@@ -87,7 +88,7 @@ def check_decision(head: WorkflowHead, decision: Decision) -> None:
                 if command.method_id not in running:
                     raise InvalidInput(f"A decision ends the method {command.method_id[:80]!r}, which does not run")
                 running.remove(command.method_id)
-            case RefuseCall():
+            case RefuseCall() | RecordPatch():
                 pass
             case _:
                 assert_never(command)

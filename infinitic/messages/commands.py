@@ -87,7 +87,25 @@ class RefuseCall(_Command, frozen=True, tag="refused"):
     reason: str = msgspec.field(name="e")
 
 
+class RecordPatch(_Command, frozen=True, tag="patch"):
+    """Record that the instance has a change of its code.
+
+    `name` is the id of the change. It uses up no position, and belongs to no place: in replay the
+    code need not ask for it again.
+    """
+
+    name: Name = msgspec.field(name="n")
+
+
 EndMethod = CompleteMethod | FailMethod | CancelMethod
 Command = (
-    ScheduleTask | StartTimer | RecordInline | CancelPosition | CompleteMethod | FailMethod | CancelMethod | RefuseCall
+    ScheduleTask
+    | StartTimer
+    | RecordInline
+    | CancelPosition
+    | CompleteMethod
+    | FailMethod
+    | CancelMethod
+    | RefuseCall
+    | RecordPatch
 )

@@ -15,6 +15,7 @@ from infinitic.messages.commands import (
     CompleteMethod,
     FailMethod,
     RecordInline,
+    RecordPatch,
     RefuseCall,
     ScheduleTask,
     StartTimer,
@@ -76,6 +77,8 @@ def describe(command: Command | None) -> str:
             return f"the failure of method {command.method_id} ({command.failure.exception.name})"
         case RefuseCall():
             return f"{command.name}, which was refused ({command.reason})"
+        case RecordPatch():
+            return f"the change '{command.name}'"
         case CancelMethod():
             return f"the cancellation of method {command.method_id}"
 

@@ -30,6 +30,7 @@ _COMMANDS = (
     commands.FailMethod,
     commands.CancelMethod,
     commands.RefuseCall,
+    commands.RecordPatch,
 )
 
 

@@ -32,6 +32,7 @@ from infinitic.errors import (
     UsageError,
 )
 from infinitic.failures import describe
+from infinitic.ids import check_name
 from infinitic.limits import MAX_OPEN, MAX_VALUE_DEPTH, Limits, describe_largest_argument, is_deeper, measure_extra
 from infinitic.messages.commands import (
     CancelPosition,
@@ -414,6 +415,10 @@ class Instance:
             every: whether all of them must complete (`all_of`), or one (`any_of`).
         """
         return Combination(self, parts, every=every)
+
+    def patched(self, change_id: str) -> bool:
+        """Whether the instance has a change of its code."""
+        return self._recorder.ask_patch(check_name("The id of a change", change_id))
 
     async def wait_until(self, predicate: Callable[[], bool]) -> None:
         """Wait until a condition over the attributes holds."""

@@ -25,10 +25,11 @@ from infinitic.errors import (
     WorkflowCodeError,
 )
 from infinitic.limits import MAX_OPEN, Limits, describe_too_deep
-from infinitic.messages.commands import Command, CompleteMethod, RefuseCall, ScheduleTask, StartTimer
+from infinitic.messages.commands import Command, CompleteMethod, RecordPatch, RefuseCall, ScheduleTask, StartTimer
 from infinitic.replay import divergence
 from infinitic.replay.budget import Budget
 from infinitic.replay.loop import WorkflowLoop
+from infinitic.replay.patches import Patches
 from infinitic.replay.watcher import ReplayWatcher
 
 METHOD: ContextVar[tuple[str, str, Mapping[str, bytes]]] = ContextVar("infinitic_method", default=("", "", {}))
@@ -94,6 +95,7 @@ class Recorder:
         handed: how many stimuli were handed to the code in this activation.
         fault: why the instance can no longer be used; None while it can.
         budget: counts the bytes of commands.
+        patches: the changes that the instance has.
         watcher: is shown each command of a replay, for tools of tests; None in production.
     """
 
@@ -106,6 +108,7 @@ class Recorder:
         self.handed = 0
         self.fault: InfiniticError | None = None
         self.budget = Budget()
+        self.patches = Patches()
         self.watcher: ReplayWatcher | None = None
         self._recorded: deque[Command] | None = None
         self._position = 0
@@ -132,8 +135,8 @@ class Recorder:
 
     def end(self) -> None:
         """End a replayed activation: the code must have asked for all that history holds."""
-        if self.fault is None and self._recorded:
-            self.diverge(self._recorded[0], None, self._find_waiting_line())
+        if self.fault is None and self._recorded and (left := self.next_recorded()) is not None:
+            self.diverge(left, None, self._find_waiting_line())
 
     def begin_query(self) -> None:
         """A query begins. It may give no command."""
@@ -230,6 +233,10 @@ class Recorder:
             self.commands.append(command)
             return command
         recorded = self._recorded.popleft() if self._recorded else None
+        if isinstance(recorded, RecordPatch):
+            self._recorded.appendleft(recorded)
+            self.patches.pass_by(self._recorded)
+            recorded = self._recorded.popleft() if self._recorded else None
         if recorded is None or not self._is_same(recorded, command, line):
             self.diverge(recorded, command, self._find_line(command, line))
             raise StopActivation
@@ -262,8 +269,26 @@ class Recorder:
         lines = (divergence.find_waiting_line(task.get_coro()) for task in self._loop.pending())
         return next(filter(None, lines), None)
 
+    def ask_patch(self, change_id: str) -> bool:
+        """Tell whether the instance has a change. The first time that this is asked decides.
+
+        Raises as `check`.
+        """
+        answer = self.patches.get(change_id)
+        if answer is not None:
+            return answer
+        self.check()
+        if self._recorded is None:
+            self.record(RecordPatch(change_id))
+        else:
+            self.patches.pass_by(self._recorded)
+        return self.patches.settle(change_id, replaying=self._recorded is not None)
+
     def next_recorded(self) -> Command | None:
         """The command that history holds next; None if there is none."""
+        if not self._recorded:
+            return None
+        self.patches.pass_by(self._recorded)
         return self._recorded[0] if self._recorded else None
 
     # Sizes.

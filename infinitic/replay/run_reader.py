@@ -215,7 +215,7 @@ class RunReader:
                 )
             case commands.CancelMethod():
                 self._end_method(command.method_id, WorkflowStatus.CANCELED, at)
-            case commands.RefuseCall():
+            case commands.RefuseCall() | commands.RecordPatch():
                 pass
 
     def _add(self, kind: RunStepKind, name: str, position: int, at: float) -> dict[str, Any]:

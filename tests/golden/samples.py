@@ -53,6 +53,8 @@ COMMANDS: list[commands.Command] = [
 ]
 COMMANDS_0_1 = tuple(COMMANDS)
 COMMANDS.append(commands.RefuseCall("The arguments of Hotels.book", "too large"))
+COMMANDS_0_2 = tuple(COMMANDS)
+COMMANDS.append(commands.RecordPatch("confirm-by-mail"))
 STIMULI: list[events.Stimulus] = [
     events.MethodStarted("w", "book", Raw(b"[1]")),
     events.TaskResult(0, Raw(b"2")),
@@ -79,11 +81,12 @@ EVENTS: list[events.Event] = [
     *COMMANDS_0_1,
     events.Activated(2, 3.0, each=True),
     events.Partial(1),
-    *COMMANDS,
+    *COMMANDS_0_2,
     *RECENT,
     events.CancelRequested("m"),
     events.Abandoned("no longer needed", unanswered=True),
     TAGGED,
+    commands.RecordPatch("confirm-by-mail"),
 ]
 INPUTS: list[engine.Input] = [
     engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), reply_to=TO, meta={"k": b"v"}),
@@ -104,7 +107,7 @@ INPUTS: list[engine.Input] = [
     ),
     engine.TaskFailed(made_at=1.0, position=0, failure=FAILURE, run=1, retry_sequence=1, retry_index=2),
     engine.Wait(made_at=1.0, reply_to=TO, method_id="m", single=True, stop=True),
-    engine.Decision(made_at=1.0, activation=1, version=2, commands=tuple(COMMANDS), epoch=3, handed=1),
+    engine.Decision(made_at=1.0, activation=1, version=2, commands=COMMANDS_0_2, epoch=3, handed=1),
     engine.TaskCompleted(made_at=1.0, position=0, value=Raw(b"2")),
     engine.AttemptFailed(
         made_at=1.0, position=0, failure=FAILURE, delay=2.0, sequence=1, run=1, retry_sequence=2, retry_index=1

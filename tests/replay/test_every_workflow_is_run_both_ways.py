@@ -49,6 +49,7 @@ EXCEPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
             *("SimpleNewWord", "StrictNewWord", "SimpleLonger", "StrictLonger", "StrictSame"),
         ),
     },
+    "test_patches": {OTHER_CODE: ("Steps", "Old", "New", "Newest")},
     "test_runaway_code": {STALL: ("Runaway", "Undecodable", "Impostor", "NoConstructor", "Greedy")},
 }
 

@@ -23,6 +23,7 @@ from infinitic.messages.commands import (
     EndMethod,
     FailMethod,
     RecordInline,
+    RecordPatch,
     RefuseCall,
     ScheduleTask,
     StartTimer,
@@ -118,7 +119,7 @@ def decide(
                 position = command.position + 1
             case CancelPosition():
                 cancelled.append(command.position)
-            case RefuseCall():
+            case RefuseCall() | RecordPatch():
                 pass
             case _:
                 assert_never(command)

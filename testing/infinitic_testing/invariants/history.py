@@ -93,7 +93,7 @@ class ObservedHistory:
                 self.ends[event.method_id] = event
             case events.Started():
                 self.started = event
-            case commands.RefuseCall():
+            case commands.RefuseCall() | commands.RecordPatch():
                 pass
             case events.Abandoned():
                 self._abandon(event)

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from infinitic.messages import events
-from infinitic.messages.commands import CancelPosition, RecordInline
+from infinitic.messages.commands import CancelPosition, RecordInline, RecordPatch
 from infinitic.messages.events import AttemptError, Event
 from infinitic.replay import history
 from infinitic.replay.instance import Instance
@@ -30,6 +30,12 @@ def _leave_out(planter: Planter, kind: type[Event]) -> None:
 def inline_results_not_recorded(planter: Planter) -> None:
     """The history has a hole where an inline call was."""
     _leave_out(planter, RecordInline)
+
+
+@bug(REPLAY)
+def changes_not_recorded(planter: Planter) -> None:
+    """The history does not tell that an instance has taken a change of its code."""
+    _leave_out(planter, RecordPatch)
 
 
 @bug(REPLAY)
