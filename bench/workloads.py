@@ -119,6 +119,7 @@ class CountingStorage(Storage):
         self.capabilities = self.inner.capabilities
         self.counting = CountingStates(self.inner.states)
         self.states = self.counting
+        self.tags = self.inner.tags
 
     async def prepare(self) -> None:
         await self.inner.prepare()

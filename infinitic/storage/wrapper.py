@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from infinitic.diagnosis import Diagnosable, Diagnosis
 from infinitic.storage.keys import StateKey
 from infinitic.storage.port import StateStorage, Storage
-from infinitic.storage.tags import TagStorage
 from infinitic.storage.values import (
     Change,
     Outcome,
@@ -122,10 +121,7 @@ class WrappedStorage(Storage):
     def __init__(self, inner: Storage, states: WrappedStates) -> None:
         self.inner = inner
         self.states = states
-        # Until the databases have tags, too.
-        tags: TagStorage | None = getattr(inner, "tags", None)
-        if tags is not None:
-            self.tags = tags
+        self.tags = inner.tags
         self.capabilities = self._derive_capabilities()
 
     async def prepare(self) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 from infinitic import ids
 from infinitic.storage import Storage
 from infinitic_testing.conformance import StorageBackend, StorageConformance
-from infinitic_testing.conformance.storage_claims import ClaimRules
-from infinitic_testing.conformance.storage_tags import TagRules
 from tests.integration.storages.databases import place
 
 
@@ -30,30 +28,21 @@ class Real(StorageBackend):
         self._stack.close()
 
 
-class WithoutTags(StorageConformance):
-    """The databases have no tags yet."""
-
-
-for _name in (*vars(TagRules), *vars(ClaimRules)):
-    if _name.startswith("test_"):
-        setattr(WithoutTags, _name, None)
-
-
-class TestSqlite(WithoutTags):
+class TestSqlite(StorageConformance):
     def backend(self) -> StorageBackend:
         return Real("sqlite")
 
 
-class TestPostgres(WithoutTags):
+class TestPostgres(StorageConformance):
     def backend(self) -> StorageBackend:
         return Real("postgres")
 
 
-class TestMysql(WithoutTags):
+class TestMysql(StorageConformance):
     def backend(self) -> StorageBackend:
         return Real("mysql")
 
 
-class TestRedis(WithoutTags):
+class TestRedis(StorageConformance):
     def backend(self) -> StorageBackend:
         return Real("redis")

@@ -13,7 +13,11 @@ from infinitic_testing.conformance import StorageBackend, StorageConformance
 from infinitic_testing.conformance.storage import list_storage_rules
 from tests.integration.private import private_database, storage_of
 
-CRASHES = {"test_sto_5_what_is_written_outlives_the_server", "test_out_1_an_outage_is_said_and_ends"}
+CRASHES = {
+    "test_sto_5_what_is_written_outlives_the_server",
+    "test_sto_5_tags_outlive_their_connection_and_the_server",
+    "test_out_1_an_outage_is_said_and_ends",
+}
 
 
 class Killed(StorageBackend):

@@ -69,10 +69,10 @@ class Maintenance:
                 await due
             finally:
                 handle.cancel()
-            for work in (self.purge, self.wake_overdue):
+            for work in (self.purge, self.purge_tags, self.wake_overdue):
                 try:
                     await work()
-                except (StorageError, TransportError) as error:  # the other one is done all the same
+                except (StorageError, TransportError) as error:  # the others are done all the same
                     _logger.warning("Maintenance: %s; trying again in an hour", error)
 
     async def purge(self) -> None:
@@ -81,6 +81,12 @@ class Maintenance:
         while await self._storage.tags.purge(now, PAGE) >= PAGE:  # noqa: ASYNC110 (a pause, no wait)
             await asyncio.sleep(0)
         while await self._storage.states.purge(now, PAGE) >= PAGE:  # noqa: ASYNC110 (a pause, no wait)
+            await asyncio.sleep(0)
+
+    async def purge_tags(self) -> None:
+        """Remove members of tags that have expired, some hundred at a time."""
+        now = self._clock.now()
+        while await self._storage.tags.purge(now, PAGE) >= PAGE:  # noqa: ASYNC110 (a pause, no wait)
             await asyncio.sleep(0)
 
     async def wake_overdue(self) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from infinitic.storage import StateKey
+from infinitic.storage import StateKey, TagKey, TagKind
 from infinitic.storage.checks import MAX_KEY_PART
 
 SEPARATOR = b"\0\0"  # sorts before anything that could follow within a name
 _NUL = b"\0\xff"
+_KINDS = {TagKind.WORKFLOW: b"w", TagKind.CUSTOM_ID: b"c", TagKind.TASK: b"t"}
 
 
 def encode_name(name: str) -> bytes | None:
@@ -45,3 +46,17 @@ def encode_deduplication_id(member: bytes, id_: str) -> bytes:
         id_: the deduplication id.
     """
     return len(member).to_bytes(2, "big") + member + id_.encode("utf-8", "surrogatepass")
+
+
+def encode_tag_key(key: TagKey) -> bytes:
+    """Encode the key of a tag, which has been checked.
+
+    The length of the name tells where the tag begins.
+    """
+    name = key.name.encode()
+    return b"%b%c%b%b" % (_KINDS[key.kind], len(name), name, key.tag.encode())
+
+
+def encode_number(value: float | None) -> str:
+    """Encode a number so that it is read back exactly. None is the empty text."""
+    return "" if value is None else repr(float(value))

@@ -28,6 +28,7 @@ def list_trials(key: str) -> list[Command]:
         ("ZCOUNT", key, "0", "0"),
         ("ZREVRANGE", key, "0", "0"),
         ("ZRANGEBYSCORE", key, "0", "0"),
+        ("ZRANGEBYLEX", key, "-", "+"),
         ("SCRIPT", "LOAD", _NOTHING.text),
         _NOTHING.command(),
     ]

@@ -20,8 +20,9 @@ That must not happen: see `infinitic.storage.checks` and `permissions`.
 Versions and sequences stay text, because a Lua number is exact only up to 2^53.
 """
 
-SCHEMA = 2
-"""1 was without flags. What it wrote needs no change: an instance without `f` has no flag."""
+SCHEMA = 3
+"""1 was without flags, 2 without tags (see `tag_scripts`). What they wrote needs no change: an
+instance without `f` has no flag."""
 
 UPGRADE = """
 -- 1 the key of the schema  2 its number in this release. Never back to an older one

@@ -33,7 +33,7 @@ from infinitic.storage.checks import (
 from infinitic_storages.redis import scripts
 from infinitic_storages.redis.connections import Argument, Connections, Script
 from infinitic_storages.redis.find import Finder
-from infinitic_storages.redis.keys import encode_deduplication_id, encode_key
+from infinitic_storages.redis.keys import encode_deduplication_id, encode_key, encode_number
 
 if TYPE_CHECKING:
     from infinitic_storages.redis.settings import RedisSettings
@@ -142,7 +142,7 @@ class RedisStates(StateStorage):
         while gone < limit:
             chunk = min(CHUNK, limit - gone)
             chunks = (str(chunk), "0") if remnants else ("0", str(chunk))
-            arguments = (self._prefix, _encode_number(now), _encode_number(self._deduplication_window), *chunks)
+            arguments = (self._prefix, encode_number(now), encode_number(self._deduplication_window), *chunks)
             ((remnants_gone, others_gone),) = await self._connections.call(_PURGE, [arguments])
             removed: int = remnants_gone + others_gone
             gone += removed
@@ -164,7 +164,7 @@ class RedisStates(StateStorage):
             str(change.version),
             change.head,
             _encode_flag(change.published),
-            _encode_number(change.expires_at),
+            encode_number(change.expires_at),
             "" if segment is None else str(segment.sequence - 1),
             "" if segment is None else str(segment.sequence),
             b"" if segment is None else segment.events,
@@ -172,10 +172,10 @@ class RedisStates(StateStorage):
             outbox or b"",
             _encode_flag(bad),
             "" if entry is None else entry.status.value,
-            "" if entry is None else _encode_number(entry.started_at),
-            _encode_number(wake),
+            "" if entry is None else encode_number(entry.started_at),
+            encode_number(wake),
             b"" if entry is None else _encode(entry),
-            _encode_number(change.at + self._deduplication_window),
+            encode_number(change.at + self._deduplication_window),
             "" if entry is None or entry.flag is None else entry.flag.value,
             *[encode_deduplication_id(member, id_) for id_ in change.deduplication_ids],
         )
@@ -208,8 +208,3 @@ def _decide_impossible(change: Change | Published) -> Outcome:
 
 def _encode_flag(value: bool) -> str:
     return "1" if value else "0"
-
-
-def _encode_number(value: float | None) -> str:
-    """Encode a number so that it is read back exactly. None is the empty text."""
-    return "" if value is None else repr(float(value))

@@ -38,6 +38,7 @@ class RedisStorage(Storage):
             from infinitic_storages.redis.diagnosis import diagnose
             from infinitic_storages.redis.server import prepare
             from infinitic_storages.redis.states import RedisStates
+            from infinitic_storages.redis.tags import RedisTags
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] != "redis":
                 raise
@@ -48,6 +49,7 @@ class RedisStorage(Storage):
         self._prepare = prepare
         self._diagnose = diagnose
         self.states = RedisStates(self._connections, settings, deduplication_window)
+        self.tags = RedisTags(self._connections, settings.key_prefix, deduplication_window)
         self.capabilities = StorageCapabilities(
             max_value=settings.max_value, durable=False, deduplication_window=deduplication_window
         )

@@ -1,4 +1,4 @@
-"""Keys and deduplication ids as bytes. They are exact, and sort by name and id on every database.
+"""Keys, tags and deduplication ids as bytes. They are exact, and keys sort by name and id.
 
 A key is one column, because MariaDB finds no index for a list of pairs. UTF-8 sorts as its
 characters do.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from infinitic.storage import StateKey
+from infinitic.storage import StateKey, TagKey, TagKind
 from infinitic.storage.checks import MAX_KEY_PART
 
 MAX_KEY = 2 * MAX_KEY_PART + 2 + MAX_KEY_PART
 MAX_DEDUPLICATION_ID = 512
+MAX_TAG_KEY = 2 + 2 * MAX_KEY_PART
 
 _SEPARATOR = b"\0\0"  # sorts before anything that could follow within a name
 _NUL = b"\0\xff"
+_KINDS = {TagKind.WORKFLOW: b"w", TagKind.CUSTOM_ID: b"c", TagKind.TASK: b"t"}
 
 
 def encode_key(key: StateKey) -> bytes | None:
@@ -42,3 +44,12 @@ def encode_deduplication_id(id_: str) -> bytes:
     """
     encoded = id_.encode("utf-8", "surrogatepass")
     return encoded if len(encoded) <= MAX_DEDUPLICATION_ID else b"\xff" + sha256(encoded).digest()
+
+
+def encode_tag_key(key: TagKey) -> bytes:
+    """Encode the key of a tag, which has been checked.
+
+    The length of the name tells where the tag begins.
+    """
+    name = key.name.encode()
+    return b"%b%c%b%b" % (_KINDS[key.kind], len(name), name, key.tag.encode())

@@ -41,7 +41,14 @@ def _add_flag(connection: Connection, tables: Tables) -> None:
         index.create(connection, checkfirst=True)
 
 
-STEPS: tuple[Callable[[Connection, Tables], None], ...] = (_create, _add_flag)
+def _add_tags(connection: Connection, tables: Tables) -> None:
+    """Add the table of tags and custom ids."""
+    tables.tags.create(connection, checkfirst=True)
+    for index in tables.tags.indexes:
+        index.create(connection, checkfirst=True)
+
+
+STEPS: tuple[Callable[[Connection, Tables], None], ...] = (_create, _add_flag, _add_tags)
 """Step n leads from version n to n + 1. Each step looks at what is there already.
 
 Never change a step that was released. `_create` is the exception: it makes the newest tables.

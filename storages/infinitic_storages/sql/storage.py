@@ -17,6 +17,7 @@ from infinitic.diagnosis import Diagnosis
 from infinitic.errors import MissingDriverError, StorageError
 from infinitic.storage import (
     Change,
+    Claim,
     Outcome,
     Page,
     Published,
@@ -30,8 +31,12 @@ from infinitic.storage import (
     StorageOutcomeUnknown,
     StorageUnavailable,
     Stored,
+    TagChange,
+    TagKey,
+    TagStorage,
 )
 from infinitic.storage.checks import check_changes, check_history, check_purge
+from infinitic.storage.tag_rules import check_claim, check_members, check_tag_changes, check_tag_key
 
 if TYPE_CHECKING:
     from infinitic_storages.sql.dialects.base import SqlDatabase
@@ -86,6 +91,7 @@ class SqlStorage(Storage):
         self._closing: asyncio.Future[None] | None = None
         self._closed = False
         self.states = _SqlStates(self)
+        self.tags = _SqlTags(self)
 
     def _open(self) -> SqlDatabase:
         raise NotImplementedError
@@ -231,3 +237,39 @@ class _SqlStates(StateStorage):
         return await storage.run(
             lambda call: storage.database.purge(call, now, limit, deduplication_window), writes=True
         )
+
+
+class _SqlTags(TagStorage):
+    __slots__ = ("_storage",)
+
+    def __init__(self, storage: SqlStorage) -> None:
+        self._storage = storage
+
+    async def update(self, changes: Sequence[TagChange]) -> None:
+        check_tag_changes(changes)
+        storage, window = self._storage, self._storage.capabilities.deduplication_window
+        await storage.run(lambda call: storage.database.tags.update(call, changes, window), writes=True)
+
+    async def members(
+        self, key: TagKey, *, until: float | None = None, after: str = "", limit: int = 1000
+    ) -> list[str]:
+        check_members(key, until, after, limit)
+        storage = self._storage
+        return await storage.run(lambda call: storage.database.tags.members(call, key, until, after, limit))
+
+    async def count(self, key: TagKey) -> int:
+        check_tag_key(key)
+        storage = self._storage
+        return await storage.run(lambda call: storage.database.tags.count(call, key))
+
+    async def claim(self, key: TagKey, id: str, version: int, at: float) -> Claim:
+        check_claim(key, id, version, at)
+        storage, window = self._storage, self._storage.capabilities.deduplication_window
+        return await storage.run(
+            lambda call: storage.database.tags.claim(call, key, id, version, at, window), writes=True
+        )
+
+    async def purge(self, now: float, limit: int = 1000) -> int:
+        check_purge(now, limit)
+        storage = self._storage
+        return await storage.run(lambda call: storage.database.tags.purge(call, now, limit), writes=True)

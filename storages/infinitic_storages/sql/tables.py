@@ -24,7 +24,8 @@ from sqlalchemy.dialects.mysql import LONGBLOB, VARBINARY
 from sqlalchemy.types import TypeEngine
 
 from infinitic.storage.checks import MAX_KEY_PART
-from infinitic_storages.sql.keys import MAX_DEDUPLICATION_ID, MAX_KEY
+from infinitic.storage.tag_rules import MAX_MEMBER_ID
+from infinitic_storages.sql.keys import MAX_DEDUPLICATION_ID, MAX_KEY, MAX_TAG_KEY
 
 
 def _make_binary(length: int) -> TypeEngine[bytes]:
@@ -95,12 +96,26 @@ class Tables:
             sqlite_with_rowid=False,
             **_MYSQL,
         )
+        self.tags = Table(
+            f"{prefix}infinitic_tags",
+            self.metadata,
+            Column("key", _make_binary(MAX_TAG_KEY), primary_key=True),
+            Column("id", _make_binary(MAX_MEMBER_ID), primary_key=True),
+            Column("live", Boolean, nullable=False),
+            Column("version", BigInteger, nullable=False),
+            Column("at", Double, nullable=False),
+            Column("expires_at", Double),
+            Column("holder", _make_binary(MAX_MEMBER_ID)),
+            sqlite_with_rowid=False,
+            **_MYSQL,
+        )
         states = self.states.c
         _add_partial_index("infinitic_started", states.started_at, states.key)
         _add_partial_index("infinitic_named", states.name, states.started_at, states.key, where=states.started_at)
         _add_partial_index("infinitic_waking", states.next_wake)
         _add_partial_index("infinitic_expiring", states.expires_at)
         _add_partial_index("infinitic_flagged", states.flag, states.started_at, states.key)
+        _add_partial_index("infinitic_leaving", self.tags.c.expires_at)
         Index("infinitic_marked", self.deduplication_ids.c.at)
 
 

@@ -71,9 +71,10 @@ class StorageBackend(ABC):
 class StorageBench:
     """A database, and two connections to it.
 
-    `states` and `tags` are of the first one, `other` and `other_tags` of the second one.
+    `storage`, `states` and `tags` are of the first one, `other` and `other_tags` of the second one.
     """
 
+    storage: Storage
     states: StateStorage
     tags: TagStorage
     other: StateStorage
@@ -94,14 +95,11 @@ class StorageBench:
         await self.backend.erase()
         try:
             if connected:
-                first = await self.connect()
-                self.states, self.capabilities = first.states, first.capabilities
+                self.storage = first = await self.connect()
+                self.states, self.tags, self.capabilities = first.states, first.tags, first.capabilities
                 self.deduplication_window = self.capabilities.deduplication_window
                 second = await self.connect()
-                self.other = second.states
-                # Until the databases have tags, too.
-                if hasattr(first, "tags"):
-                    self.tags, self.other_tags = first.tags, second.tags
+                self.other, self.other_tags = second.states, second.tags
             yield
         finally:
             for storage in self._open:

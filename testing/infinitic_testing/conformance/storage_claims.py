@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from infinitic.storage import Claim, InvalidArgument, TagChange, TagKey, TagKind
+from infinitic.storage import Claim, InvalidArgument, TagChange, TagKey, TagKind, TagStorage
 from infinitic_testing.conformance.storage_bench import T0, StorageBench, StorageSuite, in_bench
+from infinitic_testing.conformance.storage_races import MOMENTS
 from infinitic_testing.conformance.storage_tags import (
     CUSTOM_ID,
     LONG_ID,
@@ -121,6 +122,23 @@ class ClaimRules(StorageSuite):
         assert await purge_tags(bench, T0 + 1e9) == 2, "c and a"
         assert await claim(bench, "d", at=T0 + 1e9) == Claim("b", False)
         assert await list_members(bench, CUSTOM_ID) == ["b"]
+
+    @in_bench
+    async def test_tag_2_a_cancelled_claim_can_be_repeated(self, bench: StorageBench) -> None:
+        for number, (turns, seconds) in enumerate(MOMENTS):
+            key = TagKey(TagKind.CUSTOM_ID, "Trip", f"{number}")
+            racers = [asyncio.ensure_future(each.claim(key, id, 0, T0)) for each, id in _list_racers(bench)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if seconds:
+                await asyncio.sleep(seconds)
+            for each in racers:
+                each.cancel()
+            told = [each for each in await asyncio.gather(*racers, return_exceptions=True) if isinstance(each, Claim)]
+            claims = [await bench.within(each.claim(key, id, 0, T0)) for each, id in _list_racers(bench)]
+            assert sum(each.granted for each in claims) == 1
+            assert {each.id for each in [*claims, *told]} == set(await list_members(bench, key))
+            assert set(told) <= set(claims)
 
     @in_bench
     async def test_tag_2_custom_ids_are_exact_and_apart(self, bench: StorageBench) -> None:
@@ -242,6 +260,10 @@ async def _play(bench: StorageBench, rng: random.Random, seed: str) -> None:
             case _:
                 assert await purge_tags(bench, now) == model.purge(now), where
     await _agree(bench, model, rng, seed)
+
+
+def _list_racers(bench: StorageBench) -> list[tuple[TagStorage, str]]:
+    return [(bench.tags if number % 2 else bench.other_tags, f"racer {number}") for number in range(4)]
 
 
 def _draw_change(rng: random.Random, now: float) -> TagChange:

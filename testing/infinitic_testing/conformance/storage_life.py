@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from infinitic.storage import (
+    Claim,
     Duplicate,
     Entry,
     Lost,
     Published,
     Query,
     Segment,
-    StateStorage,
+    Storage,
     StorageClosed,
     StorageOutcomeUnknown,
     StorageUnavailable,
@@ -37,14 +38,20 @@ from infinitic_testing.conformance.storage_bench import (
     make_start,
     require_crashes,
 )
+from infinitic_testing.conformance.storage_tags import CUSTOM_ID, TAG, list_members, make_add, make_removal
 
-VERBS: tuple[Callable[[StateStorage, int], Coroutine[Any, Any, object]], ...] = (
-    lambda states, number: states.load([KEY, make_key(number)]),
-    lambda states, _: states.history(KEY, outbox=True),
-    lambda states, number: states.commit([make_start(make_key(number))]),
-    lambda states, _: states.commit([Published(KEY, V0)]),
-    lambda states, _: states.find(Query(limit=3)),
-    lambda states, _: states.purge(T0 - 1e9),
+VERBS: tuple[Callable[[Storage, int], Coroutine[Any, Any, object]], ...] = (
+    lambda storage, number: storage.states.load([KEY, make_key(number)]),
+    lambda storage, _: storage.states.history(KEY, outbox=True),
+    lambda storage, number: storage.states.commit([make_start(make_key(number))]),
+    lambda storage, _: storage.states.commit([Published(KEY, V0)]),
+    lambda storage, _: storage.states.find(Query(limit=3)),
+    lambda storage, _: storage.states.purge(T0 - 1e9),
+    lambda storage, number: storage.tags.update([make_add(f"{number}"), make_removal(f"{number + 1}")]),
+    lambda storage, number: storage.tags.members(TAG, after=f"{number}", limit=3),
+    lambda storage, _: storage.tags.count(TAG),
+    lambda storage, number: storage.tags.claim(CUSTOM_ID, f"{number}", 0, T0),
+    lambda storage, _: storage.tags.purge(T0 - 1e9),
 )
 
 
@@ -79,22 +86,36 @@ class LifeRules(StorageSuite):
         assert await bench.commit(make_change(KEY, V0, V0 + 1, deduplication_ids=("m",))) == [Duplicate(("m",))]
 
     @in_bench
+    async def test_sto_5_tags_outlive_their_connection_and_the_server(self, bench: StorageBench) -> None:
+        storage = await bench.connect()
+        await storage.tags.update([make_add("a"), make_add("b"), make_removal("b")])
+        assert (await storage.tags.claim(CUSTOM_ID, "c", 0, T0)).granted
+        await bench.within(storage.close())
+        if bench.backend.can_crash and bench.capabilities.durable:
+            await bench.backend.crash()
+            await bench.backend.restart()
+        bench.tags = bench.other_tags = (await bench.connect()).tags
+        await bench.within(bench.tags.update([make_add("b", 1)]))
+        assert await list_members(bench) == ["a"]
+        assert await bench.within(bench.tags.claim(CUSTOM_ID, "d", 0, T0)) == Claim("c", False)
+
+    @in_bench
     async def test_out_1_an_outage_is_said_and_ends(self, bench: StorageBench) -> None:
         backend = require_crashes(bench)
         await bench.commit(make_start())
         await backend.crash()
         for number, verb in enumerate(VERBS):
             with pytest.raises((StorageUnavailable, StorageOutcomeUnknown)):
-                await bench.within(verb(bench.states, number))
+                await bench.within(verb(bench.storage, number))
         await backend.restart()
         for number, verb in enumerate(VERBS):
-            await bench.within(verb(bench.states, number))
+            await bench.within(verb(bench.storage, number))
 
     @in_bench
     async def test_out_4_cancelled_verbs_leak_nothing(self, bench: StorageBench) -> None:
         await bench.commit(make_start())
         for turn in range(20):
-            tasks = [asyncio.ensure_future(verb(bench.states, turn)) for verb in VERBS * 2]
+            tasks = [asyncio.ensure_future(verb(bench.storage, turn)) for verb in VERBS * 2]
             for _ in range(turn % 5):
                 await asyncio.sleep(0)
             if turn >= 5:
@@ -104,9 +125,9 @@ class LifeRules(StorageSuite):
             for task in tasks:
                 with suppress(asyncio.CancelledError, StorageOutcomeUnknown):
                     await bench.within(task)
-        await bench.within(asyncio.gather(*(verb(bench.states, 100 + n) for n in range(4) for verb in VERBS[:2])))
+        await bench.within(asyncio.gather(*(verb(bench.storage, 100 + n) for n in range(4) for verb in VERBS)))
         for number, verb in enumerate(VERBS):
-            await bench.within(verb(bench.states, 200 + number))
+            await bench.within(verb(bench.storage, 200 + number))
 
     @in_unprepared_bench
     async def test_mig_1_ten_prepare_at_once(self, bench: StorageBench) -> None:
@@ -116,8 +137,10 @@ class LifeRules(StorageSuite):
         bench.states = storages[0].states
         assert await bench.commit(make_start()) == [Written(V0)]
         await bench.within(storages[1].prepare())
+        await bench.within(storages[2].tags.update([make_add("a")]))
         for each in storages:
             assert await bench.within(each.states.load([KEY])) == {KEY: Stored(V0, b"head", 1, False)}
+            assert await bench.within(each.tags.members(TAG)) == ["a"]
 
     @in_bench
     async def test_close_is_idempotent_and_ends_every_verb(self, bench: StorageBench) -> None:
@@ -130,7 +153,7 @@ class LifeRules(StorageSuite):
             await bench.within(storage.prepare())
         for number, verb in enumerate(VERBS):
             with pytest.raises(StorageClosed):
-                await bench.within(verb(storage.states, number))
+                await bench.within(verb(storage, number))
         async with bench.connect_unprepared() as another:
             await bench.within(another.prepare())
         with pytest.raises(StorageClosed):

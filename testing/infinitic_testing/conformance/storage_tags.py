@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from infinitic.storage import MAX_LIMIT, InvalidArgument, TagChange, TagKey, TagKind
+from infinitic.storage import MAX_LIMIT, InvalidArgument, StorageOutcomeUnknown, TagChange, TagKey, TagKind
 from infinitic_testing.conformance.storage_bench import T0, StorageBench, StorageSuite, in_bench
+from infinitic_testing.conformance.storage_races import MOMENTS
 
 TAG = TagKey(TagKind.WORKFLOW, "Trip", "vip")
 CUSTOM_ID = TagKey(TagKind.CUSTOM_ID, "Trip", "order-7")
@@ -113,6 +115,24 @@ class TagRules(StorageSuite):
         await bench.within(asyncio.gather(*racers))
         assert await list_members(bench, limit=17) == ids
         assert await list_members(bench, until=T0 + 10.75) == []
+
+    @in_bench
+    async def test_tag_1_a_cancelled_update_can_be_repeated(self, bench: StorageBench) -> None:
+        for number, (turns, seconds) in enumerate(MOMENTS):
+            key = TagKey(TagKind.WORKFLOW, "Trip", f"cancelled {number}")
+            changes = [make_add(f"{each:03}", key=key) for each in range(100)]
+            task = asyncio.ensure_future(bench.tags.update(changes))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if seconds:
+                await asyncio.sleep(seconds)
+            task.cancel()
+            with suppress(asyncio.CancelledError, StorageOutcomeUnknown):
+                await task
+            await bench.within(bench.other_tags.update(changes))
+            assert await list_members(bench, key) == [each.id for each in changes]
+            await bench.within(bench.other_tags.update([make_removal(each.id, key=key) for each in changes]))
+            assert await _count(bench, key) == 0
 
     @in_bench
     async def test_tag_3_who_was_added_later_is_not_reached(self, bench: StorageBench) -> None:

@@ -21,7 +21,7 @@ from infinitic.storage import (
     StorageUnavailable,
     Written,
 )
-from infinitic_storages.redis import RedisSettings, RedisStorage, scripts
+from infinitic_storages.redis import RedisSettings, RedisStorage, scripts, tag_scripts
 from infinitic_storages.redis.permissions import list_trials
 from tests.integration.redis.conftest import HOST, PATIENCE, MakeServer, at, client, prepared
 
@@ -206,6 +206,7 @@ def test_prepare_tries_every_command_of_the_scripts_and_leaves_nothing(make_serv
         asyncio.run(prepared(at(server)))
     with client(server.port) as own:
         assert own.keys() == [b"infinitic|schema"]
-    texts = (scripts.COMMIT, scripts.PUBLISHED, scripts.HISTORY, scripts.FIND, scripts.OVERDUE, scripts.PURGE)
+    texts = [scripts.COMMIT, scripts.PUBLISHED, scripts.HISTORY, scripts.FIND, scripts.OVERDUE, scripts.PURGE]
+    texts += (tag_scripts.UPDATE, tag_scripts.CLAIM, tag_scripts.MEMBERS, tag_scripts.PURGE)
     used = {name for text in texts for name in re.findall(r"call\('(\w+)'", text)}
     assert used == {str(command[0]) for command in list_trials("k")} - {"SCRIPT", "EVALSHA"}

@@ -25,6 +25,9 @@ from infinitic.storage import (
     StorageClosed,
     StorageConfigurationError,
     StorageUnavailable,
+    TagChange,
+    TagKey,
+    TagKind,
     WorkflowStatus,
     Written,
 )
@@ -76,7 +79,7 @@ def test_a_cluster_is_refused(make_server: MakeServer) -> None:
 
 def test_a_newer_schema_and_a_foreign_key_are_refused(settings: RedisSettings) -> None:
     asyncio.run(prepared(settings))
-    for found, text in (("3", "of a newer release; this release knows 2"), ("?", "was not written by Infinitic")):
+    for found, text in (("4", "of a newer release; this release knows 3"), ("?", "was not written by Infinitic")):
         with client(settings.port) as own:
             own.set(f"{settings.key_prefix}|schema", found)
         with pytest.raises(StorageConfigurationError, match=text):
@@ -85,6 +88,7 @@ def test_a_newer_schema_and_a_foreign_key_are_refused(settings: RedisSettings) -
 
 def test_what_the_previous_layout_holds_is_read(settings: RedisSettings) -> None:
     key, entry = StateKey("Trip", "old"), Entry(WorkflowStatus.RUNNING, 5.0)
+    tag = TagKey(TagKind.WORKFLOW, "Trip", "vip")
 
     async def play() -> None:
         async with asyncio.timeout(PATIENCE), RedisStorage(settings) as storage:
@@ -100,8 +104,10 @@ def test_what_the_previous_layout_holds_is_read(settings: RedisSettings) -> None
                 stalled = replace(entry, flag=Flag.STALLED)
                 assert await second.states.commit([Change(key, 7, 8, b"", 6.0, entry=stalled)]) == [Written(8)]
                 assert await first.states.count(Query(flag=Flag.STALLED)) == 1
+                await first.tags.update([TagChange(tag, "a", True, 0, 5.0)])
+                assert await second.tags.members(tag) == ["a"]
             with client(settings.port) as own:
-                assert own.get(f"{settings.key_prefix}|schema") == b"2"
+                assert own.get(f"{settings.key_prefix}|schema") == b"3"
 
     asyncio.run(play())
 

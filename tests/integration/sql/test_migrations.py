@@ -13,6 +13,7 @@ from sqlalchemy import event, inspect
 from infinitic.diagnosis import Level
 from infinitic.storage import (
     Change,
+    Claim,
     Duplicate,
     Entry,
     Flag,
@@ -20,7 +21,11 @@ from infinitic.storage import (
     Query,
     Segment,
     StateKey,
+    StorageNotPrepared,
     Stored,
+    TagChange,
+    TagKey,
+    TagKind,
     WorkflowStatus,
     Written,
 )
@@ -43,7 +48,7 @@ def indexes(storage: SqlStorage) -> set[str | None]:
         }
 
 
-@pytest.mark.parametrize("statement", range(10))
+@pytest.mark.parametrize("statement", range(12))
 def test_an_interrupted_migration(empty: Place, statement: int) -> None:
     """Before each of the statements that create something."""
 
@@ -61,13 +66,14 @@ def test_an_interrupted_migration(empty: Place, statement: int) -> None:
         async with empty.sql() as storage:
             await storage.prepare()
             names = {index.name for table in storage.database.tables.metadata.sorted_tables for index in table.indexes}
-            assert len(names) == 6
+            assert len(names) == 7
             assert indexes(storage) == names
 
     asyncio.run(run())
 
 
 KEY = StateKey("Trip", "old")
+TAG, CUSTOM_ID = TagKey(TagKind.WORKFLOW, "Trip", "vip"), TagKey(TagKind.CUSTOM_ID, "Trip", "order")
 OLD = Entry(WorkflowStatus.RUNNING, 5.0, 2, None, 9.0)
 
 
@@ -77,10 +83,26 @@ async def as_version_1(place: Place) -> None:
         await storage.prepare()
         change = Change(KEY, None, 7, b"head", 5.0, Segment(1, b"events", b"outbox"), ("mark",), entry=OLD)
         assert await storage.states.commit([change]) == [Written(7)]
+    await as_version_2(place)
     on = " ON infinitic_states" if place.kind == "mysql" else ""
     place.execute(f"DROP INDEX infinitic_flagged{on}")
     place.execute("ALTER TABLE infinitic_states DROP COLUMN flag")
     place.execute("UPDATE infinitic_meta SET schema_version = 1")
+
+
+async def as_version_2(place: Place) -> None:
+    """The schema without tags."""
+    async with place.sql() as storage:
+        await storage.prepare()
+    place.execute("DROP TABLE infinitic_tags")
+    place.execute("UPDATE infinitic_meta SET schema_version = 2")
+
+
+async def check_tags(storage: SqlStorage) -> None:
+    await storage.tags.update([TagChange(TAG, "a", True, 0, 5.0), TagChange(TAG, "b", False, 0, 5.0)])
+    assert await storage.tags.members(TAG) == ["a"]
+    assert await storage.tags.claim(CUSTOM_ID, "c", 0, 5.0) == Claim("c", True)
+    assert "infinitic_leaving" in indexes(storage)
 
 
 async def check_version_2(storage: SqlStorage) -> None:
@@ -94,6 +116,7 @@ async def check_version_2(storage: SqlStorage) -> None:
     assert await states.commit([Change(KEY, 7, 8, b"", 6.0, entry=stalled)]) == [Written(8)]
     assert (await states.find(Query(flag=Flag.STALLED))).found == [Found(KEY, stalled)]
     assert "infinitic_flagged" in indexes(storage)
+    await check_tags(storage)
 
 
 def test_the_previous_schema_with_data_is_migrated_by_many_at_once(empty: Place) -> None:
@@ -123,6 +146,40 @@ def test_an_interrupted_migration_of_the_previous_schema(empty: Place, statement
         async with empty.sql() as storage:
             await storage.prepare()
             await check_version_2(storage)
+
+    asyncio.run(run())
+
+
+def test_tags_are_added_to_a_schema_without_them(empty: Place) -> None:
+    async def run() -> None:
+        await as_version_2(empty)
+        async with empty.sql() as storage:
+            with pytest.raises(StorageNotPrepared):
+                await storage.tags.members(TAG)
+        async with AsyncExitStack() as stack:
+            storages = [await stack.enter_async_context(empty.sql()) for _ in range(6)]
+            await asyncio.gather(*(each.prepare() for each in storages))
+            await check_tags(storages[3])
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE", "CREATE INDEX", "UPDATE"])
+def test_an_interrupted_migration_to_tags(empty: Place, statement: str) -> None:
+    async def run() -> None:
+        await as_version_2(empty)
+        async with empty.sql(deadline_seconds=2) as storage:
+
+            def interrupt(_: Any, __: Any, sql: str, *___: Any) -> None:
+                if sql.strip().startswith(statement):
+                    raise Interrupted
+
+            event.listen(storage.database.engine, "before_cursor_execute", interrupt)
+            with pytest.raises(Interrupted):
+                await storage.prepare()
+        async with empty.sql() as storage:
+            await storage.prepare()
+            await check_tags(storage)
 
     asyncio.run(run())
 

@@ -62,7 +62,7 @@ def test_the_schema_of_a_newer_release(empty: Place) -> None:
         empty.execute("UPDATE infinitic_meta SET schema_version = 99")
         told = await refusal(empty.sql())
         assert "99" in told
-        assert "version 2 at most" in told
+        assert "version 3 at most" in told
 
     asyncio.run(run())
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from threading import local
 from traceback import clear_frames
 from typing import Any, TypeVar
@@ -33,6 +33,8 @@ from infinitic_storages.sql.commit import Facts, Plan, Question, TryAgain, decid
 from infinitic_storages.sql.dialects.call import DatabaseCall, Failure
 from infinitic_storages.sql.migrations import migrate
 from infinitic_storages.sql.tables import Tables
+from infinitic_storages.sql.tag_calls import TagCalls
+from infinitic_storages.sql.tags import MemberRow
 
 T = TypeVar("T")
 
@@ -65,6 +67,7 @@ class SqlDatabase(ABC):
         self.reader: Engine = engine
         self.tables = tables
         self.where = where
+        self.tags = TagCalls(self)
         # Once it has connected, the name of the host is right: later failures are outages.
         self._proven = False
         self._clock = clock or SystemClock()
@@ -119,6 +122,38 @@ class SqlDatabase(ABC):
 
         Returns:
             How many were deleted.
+        """
+
+    @abstractmethod
+    def write_members(self, driver: Any, rows: Sequence[MemberRow]) -> None:
+        """Write members of tags, except where what is stored counts, see `tag_rules.is_newer`.
+
+        Args:
+            driver: the connection of the driver, in a transaction.
+            rows: at most one for each member, sorted by key and id.
+        """
+
+    @abstractmethod
+    def make_lock_row(self, driver: Any, key: bytes, expires_at: float) -> None:
+        """Make the lock row of a custom id, see `infinitic_storages.sql.tags`, if it is not there.
+
+        Args:
+            driver: the connection of the driver, in a transaction.
+            key: the encoded custom id.
+            expires_at: when it may be purged.
+        """
+
+    @abstractmethod
+    def delete_members(self, connection: Connection, now: float, limit: int) -> int:
+        """Delete members of tags that have expired, and lock rows.
+
+        Args:
+            connection: in a transaction.
+            now: seconds since the Unix epoch.
+            limit: how many of each, at most.
+
+        Returns:
+            How many members were deleted. Lock rows are not counted.
         """
 
     def begin(self, connection: Connection) -> None:  # noqa: B027 - most drivers begin by themselves
@@ -274,19 +309,29 @@ class SqlDatabase(ABC):
         def work(connection: Connection, driver: Any) -> list[Outcome]:
             question = make_question(call.changes)
             self.begin(connection)
-            try:
+            with self.undo_failed(driver):
                 plan = decide(question, self.look(driver, question))
                 if plan.empty:
                     driver.rollback()
                 else:
                     self.write(driver, plan, call)
-            except Exception as error:
-                if self.classify(_unwrap(error))[0] not in _BROKEN:
-                    driver.rollback()
-                raise
             return plan.outcomes
 
         return self.attempt(call, work)
+
+    @contextmanager
+    def undo_failed(self, driver: Any) -> Generator[None]:
+        """Roll a transaction back if it fails, unless its connection is broken.
+
+        Args:
+            driver: the connection of the driver.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self.classify(_unwrap(error))[0] not in _BROKEN:
+                driver.rollback()
+            raise
 
     def purge(self, call: DatabaseCall, now: float, limit: int, window: float) -> int:
         def work(connection: Connection, _: Any) -> int:

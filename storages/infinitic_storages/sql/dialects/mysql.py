@@ -34,6 +34,7 @@ from infinitic_storages.sql.dialects.base import SqlDatabase
 from infinitic_storages.sql.dialects.call import DatabaseCall, Failure
 from infinitic_storages.sql.settings import MysqlSettings, SslMode
 from infinitic_storages.sql.tables import Tables
+from infinitic_storages.sql.tags import MemberRow, measure_member
 
 _RETRY = {1020, 1037, 1038, 1041, 1205, 1206, 1213, 1317, 1969, 3024, 3101}
 # The server became read-only, or left its Galera cluster.
@@ -69,6 +70,15 @@ _SET = "version = VALUES(version), head = VALUES(head), sequence = VALUES(sequen
 _THEN = f" ON DUPLICATE KEY UPDATE {_SET}"
 _THEN_ALL = _THEN + "".join(f", {name} = VALUES({name})" for name in _ENTRY.split(", "))
 
+# Whether a member that comes counts, and not the stored one.
+_COUNTS = "VALUES(version) > version OR (VALUES(version) = version AND live AND NOT VALUES(live))"
+# Columns are set in this order, and later ones see what earlier ones were set to. So those that the
+# condition reads come last.
+_THEN_MEMBER = " ON DUPLICATE KEY UPDATE " + ", ".join(
+    [f"{name} = IF({_COUNTS}, VALUES({name}), {name})" for name in ("at", "expires_at", "holder", "live")]
+    + ["version = GREATEST(version, VALUES(version))"]
+)
+
 
 class _MysqlStatements:
     """The hot statements, for tables whose names begin with a prefix."""
@@ -86,6 +96,15 @@ class _MysqlStatements:
         self.deduplicate = f"INSERT INTO {deduplication} (`key`, mark, at) VALUES "
         self.publish = f"UPDATE {states} SET published = 1 WHERE `key` IN %s"
         self.withdraw = f"DELETE FROM {states} WHERE `key` IN %s"
+        tags = f"`{prefix}infinitic_tags`"
+        self.member = f"INSERT INTO {tags} (`key`, id, live, version, at, expires_at, holder) VALUES "
+        self.lock_row = (
+            f"INSERT INTO {tags} (`key`, id, live, version, at, expires_at) VALUES (%s, '', 0, 0, 0, %s) "
+            f"ON DUPLICATE KEY UPDATE `key` = {tags}.`key`"
+        )
+        self.leave = (
+            f"DELETE FROM {tags} WHERE expires_at <= :now AND (id = '') = :lock_rows ORDER BY expires_at LIMIT :limit"
+        )
         self.forget = (
             f"DELETE FROM {deduplication} WHERE at <= :about AND at + :window <= :now ORDER BY at LIMIT :limit"
         )
@@ -277,6 +296,19 @@ class MysqlDatabase(SqlDatabase):
             "limit": limit,
         }
         return connection.execute(text(self._sql.forget), values).rowcount
+
+    def write_members(self, driver: Any, rows: Sequence[MemberRow]) -> None:
+        with driver.cursor() as cursor:
+            self._many(cursor, self._sql.member, _THEN_MEMBER, rows, [measure_member(row) for row in rows])
+
+    def make_lock_row(self, driver: Any, key: bytes, expires_at: float) -> None:
+        with driver.cursor() as cursor:
+            cursor.execute(self._sql.lock_row, (key, expires_at))
+
+    def delete_members(self, connection: Connection, now: float, limit: int) -> int:
+        values = {"now": now, "limit": limit}
+        connection.execute(text(self._sql.leave), {**values, "lock_rows": True})
+        return connection.execute(text(self._sql.leave), {**values, "lock_rows": False}).rowcount
 
 
 def _make_head_values(row: HeadRow) -> tuple[Any, ...]:

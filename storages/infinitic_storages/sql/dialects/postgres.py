@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -35,11 +35,13 @@ from infinitic_storages.sql.dialects.postgres_sql import (
     make_deduplication_arrays,
     make_entry_arrays,
     make_head_arrays,
+    make_member_arrays,
     make_segment_arrays,
     register_arrays,
 )
 from infinitic_storages.sql.settings import PostgresSettings
 from infinitic_storages.sql.tables import Tables
+from infinitic_storages.sql.tags import MemberRow, measure_member
 
 MAX_PIPELINED = 4 * 1024 * 1024
 
@@ -82,7 +84,9 @@ class PostgresDatabase(SqlDatabase):
         self.reader = engine.execution_options(isolation_level="AUTOCOMMIT")
         quote = engine.dialect.identifier_preparer.format_table
         tables = self.tables
-        self._sql = PostgresStatements(quote(tables.states), quote(tables.segments), quote(tables.deduplication_ids))
+        self._sql = PostgresStatements(
+            quote(tables.states), quote(tables.segments), quote(tables.deduplication_ids), quote(tables.tags)
+        )
 
     def _connect(self) -> psycopg.Connection[Any]:
         settings = self._settings
@@ -233,6 +237,18 @@ class PostgresDatabase(SqlDatabase):
             "limit": limit,
         }
         return connection.execute(text(self._sql.forget), values).rowcount
+
+    def write_members(self, driver: Any, rows: Sequence[MemberRow]) -> None:
+        for part in split_chunks(rows, [measure_member(row) for row in rows], MAX_PIPELINED):
+            driver.execute(self._sql.member, make_member_arrays(part))
+
+    def make_lock_row(self, driver: Any, key: bytes, expires_at: float) -> None:
+        driver.execute(self._sql.lock_row, (key, expires_at))
+
+    def delete_members(self, connection: Connection, now: float, limit: int) -> int:
+        values = {"now": now, "limit": limit}
+        connection.execute(text(self._sql.leave), {**values, "lock_rows": True})
+        return connection.execute(text(self._sql.leave), {**values, "lock_rows": False}).rowcount
 
 
 def _pipeline_if_small(connection: psycopg.Connection[Any], size: int) -> AbstractContextManager[object]:

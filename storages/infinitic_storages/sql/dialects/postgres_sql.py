@@ -16,6 +16,7 @@ from psycopg.pq import Format
 
 from infinitic.storage import Change, Entry
 from infinitic_storages.sql.commit import DeduplicationRow, HeadRow, SegmentRow
+from infinitic_storages.sql.tags import MemberRow
 
 # Dimensions, whether there are nulls, type of the elements, their number, first index.
 _HEADER = Struct("!iiIii")
@@ -123,10 +124,10 @@ class PostgresStatements:
     """The statements.
 
     Args:
-        states, segments, deduplication: the quoted names of the tables.
+        states, segments, deduplication, tags: the quoted names of the tables.
     """
 
-    def __init__(self, states: str, segments: str, deduplication: str) -> None:
+    def __init__(self, states: str, segments: str, deduplication: str, tags: str) -> None:
         same = "version = u.version, head = u.head, sequence = u.sequence, published = u.published"
         self.insert = (
             f"INSERT INTO {states} ({_STATE}, {_ENTRY}) SELECT * FROM unnest({_STATE_ARRAYS}, {_ENTRY_ARRAYS}) "
@@ -159,6 +160,21 @@ class PostgresStatements:
             f"INSERT INTO {deduplication} (key, mark, at) "
             "SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::double precision[])"
         ).encode()
+        self.member = (
+            f"INSERT INTO {tags} AS t (key, id, live, version, at, expires_at, holder) "
+            "SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::boolean[], %s::bigint[], %s::double precision[], "
+            "%s::double precision[], %s::bytea[]) ON CONFLICT (key, id) DO UPDATE SET live = excluded.live, "
+            "version = excluded.version, at = excluded.at, expires_at = excluded.expires_at, holder = excluded.holder "
+            "WHERE excluded.version > t.version OR (excluded.version = t.version AND t.live AND NOT excluded.live)"
+        ).encode()
+        self.lock_row = (
+            f"INSERT INTO {tags} (key, id, live, version, at, expires_at) "
+            "VALUES (%s::bytea, ''::bytea, false, 0, 0, %s) ON CONFLICT (key, id) DO NOTHING"
+        ).encode()
+        self.leave = (
+            f"DELETE FROM {tags} WHERE (key, id) IN (SELECT key, id FROM {tags} WHERE expires_at <= :now "
+            "AND (id = ''::bytea) = :lock_rows ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)"
+        )
         self.forget = (
             f"DELETE FROM {deduplication} WHERE (key, mark) IN (SELECT key, mark FROM {deduplication} "
             "WHERE at <= :about AND at + :window <= :now ORDER BY at LIMIT :limit FOR UPDATE SKIP LOCKED)"
@@ -204,6 +220,18 @@ def make_deduplication_arrays(rows: Sequence[DeduplicationRow]) -> tuple[_Array,
         make_array("bytea", [row.key for row in rows]),
         make_array("bytea", [row.deduplication_id for row in rows]),
         make_array("double", [row.at for row in rows]),
+    )
+
+
+def make_member_arrays(rows: Sequence[MemberRow]) -> tuple[_Array, ...]:
+    return (
+        make_array("bytea", [row.key for row in rows]),
+        make_array("bytea", [row.id for row in rows]),
+        make_array("boolean", [row.live for row in rows]),
+        make_array("bigint", [row.version for row in rows]),
+        make_array("double", [row.at for row in rows]),
+        make_array("double", [row.expires_at for row in rows]),
+        make_array("bytea", [row.holder for row in rows]),
     )
 
 

@@ -6,7 +6,7 @@ There is one writer. It holds the database while it reads and writes.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from infinitic_storages.sql.dialects.base import SqlDatabase
 from infinitic_storages.sql.dialects.call import DatabaseCall, Failure
 from infinitic_storages.sql.settings import SqliteSettings
 from infinitic_storages.sql.tables import Tables
+from infinitic_storages.sql.tags import MemberRow
 
 OLDEST = (3, 35, 0)
 
@@ -41,6 +42,17 @@ _KNOWN = "SELECT 1 FROM infinitic_marks WHERE key = ? AND mark = ?"
 _FORGET = (
     "DELETE FROM infinitic_marks WHERE (key, mark) IN (SELECT key, mark FROM infinitic_marks "
     "WHERE at <= :about AND at + :window <= :now ORDER BY at LIMIT :limit)"
+)
+_MEMBER = (
+    "INSERT INTO infinitic_tags AS t (key, id, live, version, at, expires_at, holder) VALUES (?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (key, id) DO UPDATE SET live = excluded.live, version = excluded.version, at = excluded.at, "
+    "expires_at = excluded.expires_at, holder = excluded.holder "
+    "WHERE excluded.version > t.version OR (excluded.version = t.version AND t.live AND NOT excluded.live)"
+)
+_LOCK_ROW = "INSERT OR IGNORE INTO infinitic_tags (key, id, live, version, at, expires_at) VALUES (?, x'', 0, 0, 0, ?)"
+_LEAVE = (
+    "DELETE FROM infinitic_tags WHERE (key, id) IN (SELECT key, id FROM infinitic_tags "
+    "WHERE expires_at <= :now AND (id = x'') = :lock_rows ORDER BY expires_at LIMIT :limit)"
 )
 
 
@@ -157,6 +169,17 @@ class SqliteDatabase(SqlDatabase):
             "limit": limit,
         }
         return connection.execute(text(_FORGET), values).rowcount
+
+    def write_members(self, driver: Any, rows: Sequence[MemberRow]) -> None:
+        driver.executemany(_MEMBER, rows)
+
+    def make_lock_row(self, driver: Any, key: bytes, expires_at: float) -> None:
+        driver.execute(_LOCK_ROW, (key, expires_at))
+
+    def delete_members(self, connection: Connection, now: float, limit: int) -> int:
+        values = {"now": now, "limit": limit}
+        connection.execute(text(_LEAVE), {**values, "lock_rows": True})
+        return connection.execute(text(_LEAVE), {**values, "lock_rows": False}).rowcount
 
 
 def _make_head_values(row: HeadRow) -> tuple[Any, ...]:

@@ -1,0 +1,152 @@
+"""Tags and custom ids in SQL databases: keys, rows, and the statements that all databases share.
+
+There is one table, with one row for each member. A custom id also has a *lock row*, whose member is
+empty. Who claims the custom id locks that row, and reads in it who got the custom id last. It may
+be purged: then the next claim makes it again, and looks for the holder among all members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, select, update
+
+from infinitic.storage import TagChange, TagKey
+from infinitic.storage.tag_rules import StoredMember, compute_expiry, keep_newest
+from infinitic_storages.sql.keys import encode_tag_key
+from infinitic_storages.sql.tables import Tables
+
+LOCK_ROW = b""
+"""The member of a lock row."""
+
+
+class MemberRow(NamedTuple):
+    """A row of the table. Its fields are in the order of the columns of the statements."""
+
+    key: bytes
+    id: bytes
+    live: bool
+    version: int
+    at: float
+    expires_at: float | None
+    holder: bytes | None = None
+
+
+def make_member_rows(changes: Iterable[TagChange], deduplication_window: float) -> list[MemberRow]:
+    """Make the rows that changes ask for, one for each member.
+
+    They are sorted: so updates that meet cannot deadlock.
+
+    Args:
+        changes: what is written.
+        deduplication_window: seconds for which removed members are remembered.
+    """
+    keys: dict[TagKey, bytes] = {}
+    rows: list[MemberRow] = []
+    for change in keep_newest(changes).values():
+        key = keys.get(change.key)
+        if key is None:
+            key = keys[change.key] = encode_tag_key(change.key)
+        expires_at = compute_expiry(change, deduplication_window)
+        expiry = None if expires_at is None else float(expires_at)
+        rows.append(MemberRow(key, change.id.encode(), change.live, change.version, float(change.at), expiry))
+    rows.sort(key=lambda row: row[:2])
+    return rows
+
+
+def measure_member(row: MemberRow) -> int:
+    """Bytes that a member takes in a statement, at most. Escaping may make two bytes of one."""
+    return 2 * (len(row.key) + len(row.id) + len(row.holder or b"")) + 96
+
+
+def list_members(
+    connection: Connection, tables: Tables, key: TagKey, until: float | None, after: str, limit: int
+) -> list[str]:
+    """Read a page of live members, see `TagStorage.members`."""
+    tags = tables.tags.c
+    statement = select(tags.id).where(tags.key == encode_tag_key(key), tags.id > after.encode(), tags.live)
+    if until is not None:
+        statement = statement.where(tags.at <= float(until))
+    found = connection.execute(statement.order_by(tags.id).limit(limit)).scalars()
+    return [bytes(id).decode() for id in found]
+
+
+def count_members(connection: Connection, tables: Tables, key: TagKey) -> int:
+    """Count the live members of a tag."""
+    tags = tables.tags.c
+    statement = select(func.count()).select_from(tables.tags).where(tags.key == encode_tag_key(key), tags.live)
+    return connection.execute(statement).scalar_one()
+
+
+def read_member(connection: Connection, tables: Tables, key: bytes, id: bytes) -> StoredMember | None:
+    """Read what is stored of one member; None if nothing is.
+
+    Args:
+        connection: to the database.
+        tables: the tables.
+        key: the encoded tag.
+        id: the encoded member.
+    """
+    return _read_members(connection, tables, key, [id], lock=False).get(id)
+
+
+def lock_claim(connection: Connection, tables: Tables, key: bytes, id: bytes) -> dict[bytes, StoredMember]:
+    """Lock and read the lock row of a custom id, and the row of a member, as far as they exist.
+
+    Args:
+        connection: in a transaction.
+        tables: the tables.
+        key: the encoded custom id.
+        id: the encoded member.
+    """
+    return _read_members(connection, tables, key, [LOCK_ROW, id], lock=True)
+
+
+def _read_members(
+    connection: Connection, tables: Tables, key: bytes, ids: Sequence[bytes], *, lock: bool
+) -> dict[bytes, StoredMember]:
+    tags = tables.tags.c
+    statement = (
+        select(tags.id, tags.version, tags.live, tags.holder).where(tags.key == key, tags.id.in_(ids)).order_by(tags.id)
+    )
+    rows = connection.execute(statement.with_for_update() if lock else statement)
+    return {
+        bytes(id): StoredMember(version, bool(live), None if holder is None else bytes(holder).decode())
+        for id, version, live, holder in rows
+    }
+
+
+def find_holder(connection: Connection, tables: Tables, key: bytes, last: str | None) -> str | None:
+    """Find the live member of a custom id, whose lock row is locked. None: there is none.
+
+    Args:
+        connection: in a transaction.
+        tables: the tables.
+        key: the encoded custom id.
+        last: who got it last, by the lock row; None: that is not known.
+    """
+    tags = tables.tags.c
+    if last is not None:
+        member = read_member(connection, tables, key, last.encode())
+        return last if member is not None and member.live else None
+    found = connection.execute(select(tags.id).where(tags.key == key, tags.live).limit(1)).scalar()
+    return None if found is None else bytes(found).decode()
+
+
+def write_lock_row(connection: Connection, tables: Tables, key: bytes, holder: str, expires_at: float) -> None:
+    """Write into a lock row who holds the custom id.
+
+    Args:
+        connection: in the transaction that has locked it.
+        tables: the tables.
+        key: the encoded custom id.
+        holder: the holder.
+        expires_at: when the lock row may be purged. Nothing is lost then but a quick look.
+    """
+    tags = tables.tags.c
+    connection.execute(
+        update(tables.tags)
+        .where(tags.key == key, tags.id == LOCK_ROW)
+        .values(holder=holder.encode(), expires_at=expires_at)
+    )
