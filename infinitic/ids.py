@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from hashlib import blake2b
 from urllib.parse import unquote
 
 from infinitic.bounds import MAX_NAME_BYTES
@@ -28,6 +29,56 @@ def task_id(workflow_id: str, run: int, position: int) -> str:
         position: that of the task, from 0.
     """
     return f"{workflow_id}-{run}-{position}" if run else f"{workflow_id}-{position}"
+
+
+def remote_id(workflow_id: str, run: int, position: int, retry_sequence: int = 0) -> str:
+    """The id of what an instance asks of another one: a child, a method call, or a signal.
+
+    It has 32 hexadecimal digits, as a new id has. It is the same for every duplicate.
+
+    Args:
+        workflow_id: the id of the instance that asks.
+        run: its run.
+        position: that of the request.
+        retry_sequence: how often the instance was told to ask again.
+    """
+    return blake2b(f"{workflow_id}/{run}/{position}/{retry_sequence}".encode(), digest_size=16).hexdigest()
+
+
+def cancel_id(remote_id: str) -> str:
+    """The id of the request that cancels what has this `remote_id`."""
+    return f"{remote_id}/cancel"
+
+
+def remote_request(run: int, position: int, retry_sequence: int) -> str:
+    """The id of the request with which an instance asks something of another one.
+
+    It is unique in that instance.
+    """
+    return f"{run}/{position}/{retry_sequence}"
+
+
+def read_remote_request(request: str) -> tuple[int, int, int] | None:
+    """Read run, position and retry sequence from a `remote_request`; None if it is another id."""
+    numbers = request.split("/")
+    if len(numbers) != 3 or not all(map(_is_number, numbers)):
+        return None
+    run, position, retry_sequence = map(int, numbers)
+    return run, position, retry_sequence
+
+
+def settlement_id(workflow_id: str, request: str) -> str:
+    """The id of the message that answers the request of an instance, see `remote_request`.
+
+    It tells which request is answered if nobody can decode the message.
+    """
+    return f"{workflow_id}/settled/{request}"
+
+
+def read_settlement(message_id: str, workflow_id: str) -> tuple[int, int, int] | None:
+    """Read run, position and retry sequence from a `settlement_id`; None if it is another id."""
+    start = settlement_id(workflow_id, "")
+    return read_remote_request(message_id[len(start) :]) if message_id.startswith(start) else None
 
 
 def wake_id(workflow_id: str) -> str:

@@ -123,6 +123,24 @@ class Home(Protocol):
         """Whether the instance has a change of its code. The first answer holds."""
         ...
 
+    # Other instances.
+
+    def bind_workflow(self, stub: Any) -> Any:
+        """Make the stub with which the code uses a `NewWorkflow`."""
+        ...
+
+    def find_workflow(self, contract: Callable[..., Any], workflow_id: str, meta: Mapping[str, bytes] | None) -> Any:
+        """Make a stub of another instance."""
+        ...
+
+    def request(self, stub: Any, arguments: bytes) -> asyncio.Future[Any]:
+        """Ask for the child or call of a `RemoteMethod`, with encoded arguments."""
+        ...
+
+    def signal(self, channel: Any, value: bytes, meta: dict[str, bytes]) -> None:
+        """Send a signal, which is encoded, to a `RemoteChannel`."""
+        ...
+
     # Waiting.
 
     def combine(self, parts: Sequence[Any], *, every: bool) -> Any:
@@ -148,13 +166,19 @@ class Home(Protocol):
         ...
 
 
+def find_home() -> Home | None:
+    """Find the instance whose loop runs; None if no workflow code runs."""
+    home: Home | None = getattr(asyncio._get_running_loop(), "home", None)
+    return home
+
+
 def current_home() -> Home:
     """Return the instance whose loop runs.
 
     Raises:
         UsageError: no workflow code runs.
     """
-    home: Home | None = getattr(asyncio._get_running_loop(), "home", None)
+    home = find_home()
     if home is None:
         raise UsageError("all_of() can only be used by the code of a workflow, while it runs")
     return home

@@ -186,8 +186,8 @@ def check_service(what: str, given: object) -> None:
     if is_workflow(given):
         raise UsageError(
             f"{what} takes the class of a service, and {given.__qualname__} is a workflow. A client starts it, with"
-            f" client.new_workflow({given.__qualname__}); so may a task, with task_context().client. A workflow cannot"
-            " start another one yet"
+            f" client.new_workflow({given.__qualname__}); so may a task, with task_context().client. A workflow has a"
+            f" stub of it in its class body: Workflow.new_workflow({given.__qualname__})"
         )
 
 

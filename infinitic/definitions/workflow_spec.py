@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infinitic.codec.payloads import Coder
-from infinitic.codec.signatures import Signature
 from infinitic.codec.values import value_codec
 from infinitic.definitions.channels import Channel
 from infinitic.definitions.queries import QuerySpec, read_queries
 from infinitic.definitions.service_contract import check_names, public_functions, remember, signature_of
 from infinitic.definitions.stubs import ServiceStub
+from infinitic.definitions.workflow_contract import MethodSpec as MethodSpec, WorkflowContract
+from infinitic.definitions.workflow_stubs import NewWorkflow, check_workflow
 from infinitic.definitions.workflows import (
     METHOD_OPTIONS,
     WORKFLOW_OPTIONS,
@@ -29,16 +30,6 @@ from infinitic.definitions.workflows import (
 )
 from infinitic.errors import RegistrationError, UsageError
 from infinitic.ids import check_name
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MethodSpec:
-    """One method that can be started. `total_timeout` is in seconds, for its callers."""
-
-    attribute: str
-    name: str
-    signature: Signature
-    total_timeout: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,15 +59,51 @@ class WorkflowSpec:
         return self.factory is None and self.cls.__init__ is object.__init__ and self.cls.__new__ is object.__new__
 
 
-def workflow_options(cls: type[Workflow]) -> WorkflowOptions:
+@remember
+def workflow_contract_of(cls: type[Any]) -> WorkflowContract:
+    """Read what callers need of a workflow: from its class, or from a contract without code.
+
+    A contract is an ABC, a Protocol or a plain class with `async def` methods. It has the name of
+    the workflow, or `@workflow` gives it.
+
+    Raises:
+        UsageError: it is no such class.
+        RegistrationError: its type hints or names cannot be used.
+    """
+    check_workflow("new_workflow", cls)
+    if is_workflow(cls):
+        spec = spec_of(cls)
+        return WorkflowContract(spec.name, spec.attributes, spec.channels)
+    methods = {
+        name: _read_method(cls, name, function)
+        for name, function in public_functions(cls).items()
+        if inspect.iscoroutinefunction(function)
+    }
+    members: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        members |= vars(base)
+    channels: dict[str, Any] = {name: member for name, member in members.items() if isinstance(member, Channel)}
+    for name, channel in channels.items():
+        _check_channel(cls, name, channel)
+    called = workflow_name(cls)
+    check_names(cls, called, "workflow", {name: spec.name for name, spec in methods.items()})
+    return WorkflowContract(called, methods, channels)
+
+
+def workflow_options(cls: type[Any]) -> WorkflowOptions:
     """What `@workflow` says of this very class; the defaults if it is not decorated."""
     options = vars(cls).get(WORKFLOW_OPTIONS)
     return options if isinstance(options, WorkflowOptions) else WorkflowOptions()
 
 
-def workflow_name(cls: type[Workflow]) -> str:
-    """The name of a workflow in messages."""
-    return workflow_options(cls).name or cls.__name__
+def workflow_name(cls: type[Any]) -> str:
+    """The name of a workflow in messages.
+
+    It is the one that `@workflow` gives the class, or else the nearest contract that it derives
+    from, or else that of the class.
+    """
+    contracts = (workflow_options(base).name for base in cls.__mro__ if not is_workflow(base))
+    return workflow_options(cls).name or next(filter(None, contracts), None) or cls.__name__
 
 
 @remember
@@ -96,6 +123,8 @@ def spec_of(cls: type[Workflow]) -> WorkflowSpec:
     for name, member in members.items():
         if isinstance(member, ServiceStub):
             _ = member.contract
+        elif isinstance(member, NewWorkflow):
+            workflow_contract_of(member.contract_class)
         elif isinstance(member, Channel):
             _check_channel(cls, name, member)
         elif name in public and inspect.isasyncgenfunction(member):
@@ -104,7 +133,7 @@ def spec_of(cls: type[Workflow]) -> WorkflowSpec:
     if not methods:
         raise RegistrationError(f"The workflow {cls.__qualname__} has no public `async def` method: nothing to start")
     called = {name: spec.name for name, spec in methods.items()} | {name: spec.name for name, spec in queries.items()}
-    check_names(cls, options.name or cls.__name__, "workflow", called)
+    check_names(cls, workflow_name(cls), "workflow", called)
     by_name: dict[str, MethodSpec] = {}
     for spec in methods.values():
         if spec.name in by_name:
@@ -113,7 +142,7 @@ def spec_of(cls: type[Workflow]) -> WorkflowSpec:
     return WorkflowSpec(
         cls,
         None,
-        options.name or cls.__name__,
+        workflow_name(cls),
         options.version,
         options.retention,
         options.replay_check,

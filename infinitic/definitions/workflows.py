@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from infinitic.definitions.combination import all_of, any_of
 from infinitic.definitions.deferred import Deferred, DeferredStatus
 from infinitic.definitions.home import Home, WorkflowContext
 from infinitic.definitions.stubs import INSTANCE, ServiceStub
+from infinitic.definitions.workflow_stubs import NewWorkflow, check_workflow, check_workflow_id
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
 from infinitic.limits import MAX_VERSION
@@ -39,7 +41,7 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-C = TypeVar("C", bound="type[Workflow]")
+C = TypeVar("C", bound=type[Any])
 F = TypeVar("F", bound=Callable[..., Any])
 
 WORKFLOW_OPTIONS = "__infinitic_workflow__"
@@ -115,7 +117,8 @@ def workflow(
             names, too) or "strict" (arguments and times, too).
 
     Raises:
-        UsageError: a value makes no sense, or the class is no subclass of `Workflow`.
+        UsageError: a value makes no sense, or the class is no subclass of `Workflow` and no ABC or
+            Protocol. Such a contract gets a name only: callers of the workflow know it by that.
     """
     if name is not None:
         check_name("The name in @workflow", name)
@@ -131,11 +134,22 @@ def workflow(
 
     def decorate(decorated: C) -> C:
         if not is_workflow(decorated):
-            raise UsageError(f"@workflow is for subclasses of Workflow, got {decorated!r}")
+            _check_contract(decorated)
         setattr(decorated, WORKFLOW_OPTIONS, options)
         return decorated
 
     return decorate if cls is None else decorate(cls)
+
+
+def _check_contract(decorated: object) -> None:
+    """Check that this describes a workflow without being one: an ABC or a Protocol."""
+    is_contract = isinstance(decorated, type) and (
+        inspect.isabstract(decorated) or bool(getattr(decorated, "_is_protocol", False))
+    )
+    if not is_contract:
+        raise UsageError(
+            f"@workflow is for subclasses of Workflow, and for an ABC or Protocol that describes one, got {decorated!r}"
+        )
 
 
 def _check_version(version: object) -> None:
@@ -257,12 +271,69 @@ class Workflow:
         """
         return cast(T, ServiceStub(contract, tags, meta, total_timeout))
 
+    @staticmethod
+    def new_workflow(
+        contract: Callable[..., T],
+        *,
+        meta: Mapping[str, bytes] | None = None,
+        total_timeout: float | timedelta | None = None,
+    ) -> T:
+        """Make a stub that starts *child* workflows, for the class body or the code of a method.
+
+        ``invoices = Workflow.new_workflow(Invoice)``.
+
+        Each call of a method starts a new instance, and waits for the end of that method. So the
+        workflow that calls is the *parent*::
+
+            number = await self.invoices.issue(order)
+
+        A child that fails raises `WorkflowFailedError`, with the whole chain of causes. The parent
+        stays open until each of its children has ended.
+
+        Args:
+            contract: the class of the workflow, or an ABC or Protocol that describes it.
+            meta: named bytes that each child finds in its context.
+            total_timeout: seconds (or a timedelta) to wait for each child. `WorkflowTimedOutError`
+                is raised then.
+
+        Raises:
+            UsageError: what was given is not the class of a workflow, or cannot be sent.
+        """
+        return cast(T, NewWorkflow(contract, meta, total_timeout))
+
+    def get_workflow_by_id(
+        self, contract: Callable[..., T], workflow_id: str, *, meta: Mapping[str, bytes] | None = None
+    ) -> T:
+        """Make a stub of another instance that runs: call its methods, and signal its channels.
+
+        ::
+
+            trip = self.get_workflow_by_id(Trip, trip_id)
+            await trip.approvals.send(True)
+            points = await trip.add_bonus(10)
+
+        A method waits for its result. If there is no such instance, or if it is closed, that raises
+        `WorkflowUnknownError`. A signal is not waited for.
+
+        Args:
+            contract: the class of the workflow, or an ABC or Protocol that describes it.
+            workflow_id: the id of the instance.
+            meta: bytes that methods called through this stub find in their context. They are added
+                to those of the workflow.
+
+        Raises:
+            UsageError: what was given is not the class of a workflow, or the id or the meta cannot
+                be one.
+        """
+        check_workflow("get_workflow_by_id", contract)
+        return cast(T, self._infinitic.find_workflow(contract, check_workflow_id(workflow_id), meta))
+
     @overload
     def dispatch(self, method: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[R]: ...
     @overload
     def dispatch(self, method: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[R]: ...
     def dispatch(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Deferred[Any]:
-        """Run a task in parallel, and return a `Deferred` of its result.
+        """Run a task, a child or a call in parallel, and return a `Deferred` of its result.
 
         ``await self.hotels.book(request)`` waits at once; this starts the task now, to wait later::
 

@@ -39,10 +39,10 @@ class SendTask(_Effect, frozen=True, tag="task"):
 
 
 class Answer(_Effect, frozen=True, tag="answer"):
-    """Tell a client how a method ended.
+    """Tell a requester how a method ended.
 
     Attributes:
-        reply_to: the client.
+        reply_to: the client, or the instance that waits.
         method_id: the method.
         ended: the sequence of the segment that holds its end.
     """
@@ -77,7 +77,7 @@ class ActivateElsewhere(_Effect, frozen=True, tag="activate"):
 
 
 class Refuse(_Effect, frozen=True, tag="refuse"):
-    """Tell a client that there is no such instance, or that it is closed."""
+    """Tell a requester that there is no such instance, or that it is closed."""
 
     reply_to: ReplyTo
 
@@ -115,9 +115,6 @@ class Tag(_Effect, frozen=True, tag="tags"):
     live: bool
 
 
-Effect = SendTask | Answer | Confirm | ArmWake | ActivateElsewhere | Refuse | CancelSent | TellCanceled | Tag
-
-
 class RemoveMember(msgspec.Struct, frozen=True):
     """Tell the tag engine that this instance, which a message found by a tag, does not run.
 
@@ -130,6 +127,25 @@ class RemoveMember(msgspec.Struct, frozen=True):
 
     tag: str
     version: int
+
+
+class SendRemote(_Effect, frozen=True, tag="remote"):
+    """Send what the code asks of another instance: a start, a method call or a signal.
+
+    Attributes:
+        position: that of the request.
+        request: the sequence of the segment that holds it.
+        retry_sequence: how often an operator asked for it again.
+    """
+
+    position: int
+    request: int
+    retry_sequence: int = 0
+
+
+Effect = (
+    SendTask | Answer | Confirm | ArmWake | ActivateElsewhere | Refuse | CancelSent | TellCanceled | Tag | SendRemote
+)
 
 
 class Tell(msgspec.Struct, frozen=True):

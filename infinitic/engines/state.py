@@ -29,7 +29,7 @@ class _Part(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc
 
 
 class OpenBlock(_Part, frozen=True):
-    """Open tasks that one activation asked for.
+    """Open tasks, children and calls that one activation asked for.
 
     Attributes:
         sequence: the sequence of the segment that holds the requests.
@@ -48,7 +48,7 @@ class TimerKind(Enum):
     TIMER = 0
     """The code waits for it."""
     TIMEOUT = 1
-    """It is the total timeout of the task at its position."""
+    """It is the total timeout of the task, child or call at its position."""
 
 
 class TimerBlock(_Part, frozen=True):
@@ -58,7 +58,7 @@ class TimerBlock(_Part, frozen=True):
         due: when they fire, in seconds since the Unix epoch.
         first: the position of bit 0.
         bits: bit n is set while the timer of position `first` + n is open. The position is that of
-            the timer, or of the task whose total timeout it is.
+            the timer, or of what its total timeout is for.
         kind: what they are for.
     """
 
@@ -94,7 +94,7 @@ class Method(_Part, frozen=True):
     Attributes:
         id: that of the method. The first one has the id of the instance.
         name: its name in the class.
-        waiters: the clients that wait for its end.
+        waiters: the requesters that wait for its end.
         status: whether it runs, or how it ended.
         ended: the sequence of the segment with its end; 0 while it runs.
     """
@@ -121,8 +121,8 @@ class WorkflowHead(_Part, frozen=True):
         run: which run of the workflow it is. Task ids contain it.
         status: what has become of the instance.
         meta: named bytes that came from the client with the start.
-        open: the open tasks, in the order of their positions.
-        timers: the open timers, with the total timeouts of open tasks.
+        open: the open tasks, children and calls, in the order of their positions.
+        timers: the open timers, with the total timeouts of what is open.
         retries: the open tasks that have failed before, in the order of their positions.
         armed: when the next wake comes; None if none is on its way.
         pending: the first segment with stimuli that the code has not seen yet; 0: there are none.

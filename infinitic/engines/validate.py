@@ -15,6 +15,7 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.errors import InfiniticError, UsageError
 from infinitic.limits import MAX_VERSION
 from infinitic.messages.commands import (
+    CallRemote,
     CancelMethod,
     CancelPosition,
     CompleteMethod,
@@ -22,7 +23,10 @@ from infinitic.messages.commands import (
     RecordInline,
     RecordPatch,
     RefuseCall,
+    Remote,
     ScheduleTask,
+    SignalRemote,
+    StartChild,
     StartTimer,
 )
 from infinitic.messages.engine import Decision
@@ -90,8 +94,17 @@ def check_decision(head: WorkflowHead, decision: Decision) -> None:
                 running.remove(command.method_id)
             case RefuseCall() | RecordPatch():
                 pass
+            case StartChild() | CallRemote():
+                position = _count_position(position, command.position)
+                _check_instant(command.timeout_at)
+                _check_remote(command)
+            case SignalRemote():
+                position = _count_position(position, command.position)
+                _check_remote(command)
             case _:
                 assert_never(command)
+    if decision.cleanup is not None and decision.cleanup > position:
+        raise InvalidInput(f"A decision was cancelled at position {decision.cleanup}; the next free one is {position}")
 
 
 def _count_position(free: int, position: int) -> int:
@@ -104,6 +117,19 @@ def _count_position(free: int, position: int) -> int:
 def _check_instant(instant: float | None) -> None:
     if instant is not None and not math.isfinite(instant):
         raise InvalidInput(f"A decision waits until {instant}, which is no point in time")
+
+
+def _check_remote(command: Remote) -> None:
+    try:
+        ids.check_name("The name of a workflow", command.workflow)
+        if not isinstance(command, StartChild):
+            ids.check_name("The id of an instance", command.workflow_id)
+        if isinstance(command, SignalRemote):
+            ids.check_name("The name of a channel", command.channel)
+        else:
+            ids.check_name("The name of a method", command.method)
+    except UsageError as error:
+        raise InvalidInput(f"A decision asks for an impossible request: {error}") from error
 
 
 def _check_names(command: ScheduleTask) -> None:

@@ -11,22 +11,33 @@ from __future__ import annotations
 
 import msgspec
 
-from infinitic.bounds import Name, Seconds, Whole
+from infinitic.bounds import Name, NoName, Seconds, Whole
 from infinitic.errors import ExceptionDetail
+from infinitic.ids import read_remote_request
 from infinitic.messages.decoding import make_decoder
 from infinitic.messages.outcomes import MethodFailure, WorkflowStatus
 
 
 class ReplyTo(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Whom to answer.
+    """The *requester*: whom to answer. It is a client, or an instance that waits at a position.
+
+    It is short, because it stands in the head of each instance that is waited for.
 
     Attributes:
-        client: the name of the client, which is in the name of its topic.
-        request: the id of its request.
+        client: the name of the client, which is in the name of its topic; of an instance its id.
+        request: the id of its request. That of an instance says at which position it waits, see
+            `ids.remote_request`.
+        workflow: the name of the workflow of the instance; empty for a client.
     """
 
     client: Name
     request: Name
+    workflow: NoName = ""
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Where an instance waits: its run, the position, and the retry sequence of the request."""
+        return read_remote_request(self.request) or (0, 0, 0)
 
 
 class _Response(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", gc=False):

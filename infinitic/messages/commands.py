@@ -4,7 +4,8 @@ The code never sends a command as a message of its own. In replay, each command 
 one in the history.
 
 On the wire: p position · s service · m method or task · a arguments · g tags · x meta · o total
-timeout · d due · v value · n name · f failure · i method id · e reason.
+timeout · d due · v value · n name · f failure · i method id · e reason · w workflow · k instance ·
+c channel.
 """
 
 from __future__ import annotations
@@ -97,7 +98,50 @@ class RecordPatch(_Command, frozen=True, tag="patch"):
     name: Name = msgspec.field(name="n")
 
 
+class StartChild(_Command, frozen=True, tag="child"):
+    """Start an instance of a workflow, and wait for the end of its first method.
+
+    Its id derives from the parent and the position: see `ids.remote_id`. `timeout_at` is when the
+    parent stops waiting for it, in seconds since the Unix epoch.
+    """
+
+    position: Whole = msgspec.field(name="p")
+    workflow: Name = msgspec.field(name="w")
+    method: Name = msgspec.field(name="m")
+    arguments: msgspec.Raw = msgspec.field(name="a")
+    meta: dict[str, bytes] = msgspec.field(name="x", default={})
+    timeout_at: float | None = msgspec.field(name="o", default=None)
+
+
+class CallRemote(_Command, frozen=True, tag="call"):
+    """Run a method of another instance, and wait for its end.
+
+    `timeout_at` is when the caller stops waiting for it, in seconds since the Unix epoch.
+    """
+
+    position: Whole = msgspec.field(name="p")
+    workflow: Name = msgspec.field(name="w")
+    workflow_id: Name = msgspec.field(name="k")
+    method: Name = msgspec.field(name="m")
+    arguments: msgspec.Raw = msgspec.field(name="a")
+    meta: dict[str, bytes] = msgspec.field(name="x", default={})
+    timeout_at: float | None = msgspec.field(name="o", default=None)
+
+
+class SignalRemote(_Command, frozen=True, tag="signal"):
+    """Send a signal to another instance. Nothing is waited for, so the position is not open."""
+
+    position: Whole = msgspec.field(name="p")
+    workflow: Name = msgspec.field(name="w")
+    workflow_id: Name = msgspec.field(name="k")
+    channel: Name = msgspec.field(name="c")
+    value: msgspec.Raw = msgspec.field(name="v")
+    meta: dict[str, bytes] = msgspec.field(name="x", default={})
+
+
 EndMethod = CompleteMethod | FailMethod | CancelMethod
+Remote = StartChild | CallRemote | SignalRemote
+"""What one instance asks of another one."""
 Command = (
     ScheduleTask
     | StartTimer
@@ -108,4 +152,7 @@ Command = (
     | CancelMethod
     | RefuseCall
     | RecordPatch
+    | StartChild
+    | CallRemote
+    | SignalRemote
 )

@@ -5,8 +5,8 @@ All times are in seconds since the Unix epoch.
 On the wire: at when the message was first published, copied by whoever forwards it · m method ·
 a arguments · r whom to answer · i id · c channel · v value · p position · rs retry sequence ·
 ri retry index · q sequence of the segment that holds the request · x meta · f failure · d delay ·
-u run · b name of the client that sends · l how the attempt went · e reason · mi id of a method ·
-g tags · n custom id · k epoch · bt the tag by which the sender found the instance.
+u run · b who sends · l how the attempt went · e reason · mi id of a method · g tags · n custom id ·
+k epoch · bt the tag by which the sender found the instance · s status.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from infinitic.messages.attempts import Execution
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import Command
 from infinitic.messages.decoding import make_decoder
+from infinitic.messages.outcomes import MethodFailure, RemoteStatus
 
 
 class _Input(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="t", gc=False):
@@ -27,7 +28,7 @@ class _Input(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_
 
 
 class Start(_Input, frozen=True, kw_only=True, tag="start"):
-    """Create the instance, and run its first method. Clients send it.
+    """Create the instance, and run its first method. Clients and parents send it.
 
     If it has a custom id, the tag engine sends it, after it has claimed the custom id. `epoch`
     counts how often it was a dead letter, and has claimed the custom id anew.
@@ -47,7 +48,7 @@ class Start(_Input, frozen=True, kw_only=True, tag="start"):
 
 
 class CallMethod(_Input, frozen=True, kw_only=True, tag="call"):
-    """Run one more method on a running instance. Clients send it.
+    """Run one more method on a running instance. Clients and other instances send it.
 
     A duplicate is recognised by `method_id`, which is a deduplication id.
     """
@@ -62,7 +63,7 @@ class CallMethod(_Input, frozen=True, kw_only=True, tag="call"):
 
 
 class Signal(_Input, frozen=True, kw_only=True, tag="signal"):
-    """Hand a value to a channel of a running instance. Clients send it.
+    """Hand a value to a channel of a running instance. Clients and other instances send it.
 
     A duplicate is recognised by `signal_id`, which is a deduplication id.
     """
@@ -131,7 +132,7 @@ class Wake(_Input, frozen=True, kw_only=True, tag="wake"):
 
 
 class Cancel(_Input, frozen=True, kw_only=True, tag="cancel"):
-    """Cancel the whole instance, or one of its methods. Clients send it.
+    """Cancel the whole instance, or one of its methods. Clients and other instances send it.
 
     A duplicate is recognised by `request_id`, which is a deduplication id.
 
@@ -197,7 +198,9 @@ class Unpark(_Input, frozen=True, kw_only=True, tag="unpark"):
 
 
 class Terminate(_Input, frozen=True, kw_only=True, tag="terminate"):
-    """Close the instance at once, whatever its state, without running its code. Clients send it.
+    """Close the instance at once, whatever its state, without running its code.
+
+    Clients and parents send it.
 
     A duplicate is recognised by `request_id`, which is a deduplication id. `reason` is for people.
     """
@@ -216,7 +219,8 @@ class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
     On the wire: n number of the activation · w version · s retention in seconds · g digest of the
     commands · c commands · e why the instance stalls · k epoch of the activation; absent: release
     0.1, which knows none · h how many of the stimuli were handed over, while the others wait for
-    the next activation; absent: all · u what background tasks raised and nobody awaited.
+    the next activation; absent: all · u what background tasks raised and nobody awaited ·
+    y the next free position when the code saw that the instance is cancelled; absent: it has not.
     """
 
     activation: Whole = msgspec.field(name="n")
@@ -228,6 +232,35 @@ class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
     epoch: Whole | None = msgspec.field(name="k", default=None)
     handed: Whole | None = msgspec.field(name="h", default=None)
     failures: tuple[str, ...] = msgspec.field(name="u", default=())
+    cleanup: Whole | None = msgspec.field(name="y", default=None)
+
+
+class RemoteSettled(_Input, frozen=True, kw_only=True, tag="settled"):
+    """A child has ended, or a method that this instance called on another one.
+
+    The state engine of the other instance sends it; so does whoever refuses a request. A success
+    counts once for each position, whichever request it answers; anything else only if it answers
+    the newest request. A duplicate finds the position closed, and changes nothing.
+
+    Attributes:
+        position: the position at which this instance waits.
+        run: the run of this instance that waits.
+        retry_sequence: which request it answers, see `ReplyTo.place`.
+        epoch: that of the other instance when the method ended.
+        status: what has become of the method.
+        value: what it returned.
+        failure: what it raised.
+        reason: why the request was refused, or the other instance terminated.
+    """
+
+    position: Whole = msgspec.field(name="p")
+    run: Whole = msgspec.field(name="u", default=0)
+    retry_sequence: Whole = msgspec.field(name="rs", default=0)
+    epoch: Whole = msgspec.field(name="k", default=0)
+    status: RemoteStatus = msgspec.field(name="s", default=RemoteStatus.COMPLETED)
+    value: msgspec.Raw = msgspec.field(name="v", default=msgspec.Raw())
+    failure: MethodFailure | None = msgspec.field(name="f", default=None)
+    reason: str = msgspec.field(name="e", default="")
 
 
 class AskQuery(_Input, frozen=True, kw_only=True, tag="query"):
@@ -285,6 +318,7 @@ Input = (
     | AskQuery
     | Asked
     | Terminate
+    | RemoteSettled
 )
 
 encode = msgspec.json.Encoder().encode

@@ -8,7 +8,7 @@ Events are never sent alone. The engine writes each of them once: a duplicate of
 event.
 
 On the wire, besides the names of `messages.commands`: w when · n number · e one by one · h handed
-over · b by whom · l how the attempt went · e reason · d unanswered · u custom id.
+over · b by whom · l how the attempt went · e reason · d unanswered · u custom id · s status.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from infinitic.bounds import Name, NoName, Seconds, Whole
 from infinitic.errors import TaskFailure
 from infinitic.messages.attempts import Execution
 from infinitic.messages.commands import Command
+from infinitic.messages.outcomes import MethodFailure, RemoteStatus
 
 
 class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", gc=False):
@@ -32,7 +33,7 @@ class MethodStarted(_Event, frozen=True, tag="m"):
         at: when the engine took the call, in seconds since the Unix epoch; 0: an
             older release wrote it.
         meta: what the caller gave along. That of the first method is in the head.
-        by: who called: the name of a client.
+        by: who called: the name of a client, or the id of an instance.
     """
 
     method_id: Name = msgspec.field(name="i")
@@ -68,7 +69,7 @@ class TaskError(_Event, frozen=True, tag="e"):
 
 
 class TaskTimeout(_Event, frozen=True, tag="o"):
-    """The total timeout of a task is over. A `Wake` found that."""
+    """The total timeout of a task, a child or a call is over. A `Wake` found that."""
 
     position: Whole = msgspec.field(name="p")
 
@@ -86,7 +87,7 @@ class SignalReceived(_Event, frozen=True, tag="s"):
         at: when the engine took it, in seconds since the Unix epoch; 0: an older release wrote
             it.
         meta: what the sender gave along.
-        by: who sent it: the name of a client.
+        by: who sent it: the name of a client, or the id of an instance.
     """
 
     channel: Name = msgspec.field(name="c")
@@ -103,6 +104,29 @@ class CancelRequested(_Event, frozen=True, tag="x"):
     """
 
     method_id: NoName = msgspec.field(name="i", default="")
+
+
+class RemoteResult(_Event, frozen=True, tag="rr"):
+    """A child, or the method of another instance, returned: `RemoteSettled`."""
+
+    position: Whole = msgspec.field(name="p")
+    value: msgspec.Raw = msgspec.field(name="v")
+
+
+class RemoteError(_Event, frozen=True, tag="re"):
+    """A child, or the method of another instance, did not complete: `RemoteSettled`.
+
+    Attributes:
+        position: that of the child or the call.
+        status: what has become of it.
+        failure: what the method raised; None if it did not raise.
+        reason: why the request was refused, or the other instance terminated; otherwise empty.
+    """
+
+    position: Whole = msgspec.field(name="p")
+    status: RemoteStatus = msgspec.field(name="s")
+    failure: MethodFailure | None = msgspec.field(name="f", default=None)
+    reason: str = msgspec.field(name="e", default="")
 
 
 class AttemptError(_Event, frozen=True, tag="k"):
@@ -178,7 +202,17 @@ class Started(_Event, frozen=True, tag="h"):
     custom_id: NoName = msgspec.field(name="u", default="")
 
 
-Stimulus = MethodStarted | TaskResult | TaskError | TaskTimeout | TimerFired | SignalReceived | CancelRequested
+Stimulus = (
+    MethodStarted
+    | TaskResult
+    | TaskError
+    | TaskTimeout
+    | TimerFired
+    | SignalReceived
+    | CancelRequested
+    | RemoteResult
+    | RemoteError
+)
 Event = Stimulus | AttemptError | Activated | Partial | Command | Abandoned | Started
 
 encode = msgspec.json.Encoder().encode

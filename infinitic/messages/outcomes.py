@@ -12,6 +12,7 @@ from infinitic.errors import (
     ChannelClosedError,
     DeferredError,
     ExceptionDetail,
+    RequestRefusedError,
     TaskCanceledError,
     TaskFailedError,
     TaskFailure,
@@ -38,6 +39,19 @@ class WorkflowStatus(StrEnum):
     TERMINATED = "terminated"
 
 
+class RemoteStatus(StrEnum):
+    """What has become of a child, or of a method that was called on another instance."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    UNKNOWN = "unknown"
+    """There is no such instance, or it is closed."""
+    REFUSED = "refused"
+    """The request went to the dead letters."""
+    TERMINATED = "terminated"
+
+
 class CauseKind(StrEnum):
     """Which `DeferredError` it was."""
 
@@ -50,6 +64,7 @@ class CauseKind(StrEnum):
     WORKFLOW_UNKNOWN = "workflow_unknown"
     CHANNEL_CLOSED = "channel_closed"
     WORKFLOW_TERMINATED = "workflow_terminated"
+    REQUEST_REFUSED = "request_refused"
 
 
 class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,7 +79,7 @@ class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
         failure: why a workflow failed.
         cause: the error behind the failure of a workflow.
         limit: that of a receiver.
-        reason: why a workflow was terminated.
+        reason: why a workflow was terminated, or a request refused.
     """
 
     kind: CauseKind
@@ -95,6 +110,7 @@ _KINDS: dict[type[DeferredError], CauseKind] = {
     WorkflowUnknownError: CauseKind.WORKFLOW_UNKNOWN,
     ChannelClosedError: CauseKind.CHANNEL_CLOSED,
     WorkflowTerminatedError: CauseKind.WORKFLOW_TERMINATED,
+    RequestRefusedError: CauseKind.REQUEST_REFUSED,
 }
 
 
@@ -145,6 +161,14 @@ def _to_cause(error: DeferredError) -> Cause | None:
             )
         case ChannelClosedError():
             return Cause(CauseKind.CHANNEL_CLOSED, error.channel_name, limit=error.limit)
+        case RequestRefusedError():
+            return Cause(
+                CauseKind.REQUEST_REFUSED,
+                error.workflow_name,
+                error.method_name,
+                error.workflow_id,
+                reason=error.reason,
+            )
         case _:
             return None
 
@@ -173,6 +197,8 @@ def make_error(cause: Cause) -> DeferredError:
             return WorkflowUnknownError(cause.name, cause.method, cause.id)
         case CauseKind.WORKFLOW_TERMINATED:
             return WorkflowTerminatedError(cause.name, cause.method, cause.id, cause.reason)
+        case CauseKind.REQUEST_REFUSED:
+            return RequestRefusedError(cause.name, cause.method, cause.id, cause.reason)
 
 
 def fit_method(failure: MethodFailure, limit: int) -> MethodFailure:

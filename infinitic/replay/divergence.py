@@ -9,6 +9,7 @@ from infinitic.codec.release_0_1 import is_same_call
 from infinitic.definitions.workflows import ReplayCheck
 from infinitic.failures import describe as describe_error
 from infinitic.messages.commands import (
+    CallRemote,
     CancelMethod,
     CancelPosition,
     Command,
@@ -17,7 +18,10 @@ from infinitic.messages.commands import (
     RecordInline,
     RecordPatch,
     RefuseCall,
+    Remote,
     ScheduleTask,
+    SignalRemote,
+    StartChild,
     StartTimer,
 )
 from infinitic.replay.places import (
@@ -45,6 +49,8 @@ def is_same_command(recorded: Command, requested: Command, check: ReplayCheck) -
             if was != (requested.position, requested.service, requested.task):
                 return False
             return check is ReplayCheck.SIMPLE or is_same_call(bytes(recorded.arguments), bytes(requested.arguments))
+        case StartChild() | CallRemote() | SignalRemote(), StartChild() | CallRemote() | SignalRemote():
+            return is_same_remote(recorded, requested, arguments=check is ReplayCheck.STRICT)
         case StartTimer(), StartTimer():
             strict = check is ReplayCheck.STRICT
             return recorded.position == requested.position and (not strict or recorded.due == requested.due)
@@ -56,6 +62,34 @@ def is_same_command(recorded: Command, requested: Command, check: ReplayCheck) -
             return recorded.position == requested.position
         case _:
             return getattr(recorded, "method_id", None) == getattr(requested, "method_id", None)
+
+
+def is_same_remote(recorded: Remote, requested: Remote, *, arguments: bool) -> bool:
+    """Tell whether two requests ask the same of the same instance.
+
+    Args:
+        recorded: the request in the history.
+        requested: the one that the code gives now, of the same kind.
+        arguments: whether their arguments, or values, must be the same, too.
+    """
+    if _name_remote(recorded) != _name_remote(requested):
+        return False
+    if not arguments:
+        return True
+    if isinstance(recorded, SignalRemote) or isinstance(requested, SignalRemote):
+        return bytes(getattr(recorded, "value", b"")) == bytes(getattr(requested, "value", b""))
+    return is_same_call(bytes(recorded.arguments), bytes(requested.arguments))
+
+
+def _name_remote(command: Remote) -> tuple[int, str, str, str]:
+    """What of a request to another instance is compared: where it stands, and whom it asks what."""
+    match command:
+        case StartChild():
+            return command.position, command.workflow, "", command.method
+        case CallRemote():
+            return command.position, command.workflow, command.workflow_id, command.method
+        case SignalRemote():
+            return command.position, command.workflow, command.workflow_id, command.channel
 
 
 def describe(command: Command | None) -> str:
@@ -81,6 +115,14 @@ def describe(command: Command | None) -> str:
             return f"the change '{command.name}'"
         case CancelMethod():
             return f"the cancellation of method {command.method_id}"
+        case StartChild():
+            return f"child {command.workflow}.{command.method}{_describe_payload(bytes(command.arguments))}"
+        case CallRemote():
+            called = f"{command.workflow}.{command.method}{_describe_payload(bytes(command.arguments))}"
+            return f"a call of {called} on {command.workflow_id}"
+        case SignalRemote():
+            signal = f"{command.workflow}.{command.channel}{_describe_payload(bytes(command.value))}"
+            return f"a signal {signal} to {command.workflow_id}"
 
 
 def _describe_payload(payload: bytes, longest: int = 100) -> str:

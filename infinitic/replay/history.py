@@ -31,6 +31,9 @@ _COMMANDS = (
     commands.CancelMethod,
     commands.RefuseCall,
     commands.RecordPatch,
+    commands.StartChild,
+    commands.CallRemote,
+    commands.SignalRemote,
 )
 
 

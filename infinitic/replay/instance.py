@@ -24,25 +24,17 @@ from infinitic.definitions.deferred import Deferred, Waitable
 from infinitic.definitions.home import WorkflowContext
 from infinitic.definitions.stubs import INSTANCE, TaskStub
 from infinitic.definitions.workflow_spec import WorkflowSpec, make_object
-from infinitic.errors import (
-    DecodingError,
-    TaskFailedError,
-    TaskFailure,
-    TaskTimedOutError,
-    UsageError,
-)
+from infinitic.definitions.workflow_stubs import RemoteMethod
+from infinitic.errors import DecodingError, TaskFailedError, TaskFailure, TaskTimedOutError, UsageError
 from infinitic.failures import describe
 from infinitic.ids import check_name
 from infinitic.limits import MAX_OPEN, MAX_VALUE_DEPTH, Limits, describe_largest_argument, is_deeper, measure_extra
-from infinitic.messages.commands import (
-    CancelPosition,
-    Command,
-    ScheduleTask,
-    StartTimer,
-)
+from infinitic.messages.commands import CancelPosition, Command, ScheduleTask, StartTimer
 from infinitic.messages.events import (
     CancelRequested,
     MethodStarted,
+    RemoteError,
+    RemoteResult,
     SignalReceived,
     Started,
     Stimulus,
@@ -56,19 +48,17 @@ from infinitic.replay.awaited import ReplayLogger, TaskDeferred, TimerDeferred
 from infinitic.replay.background import BackgroundFailures
 from infinitic.replay.conditions import Conditions
 from infinitic.replay.inline import call_once
-from infinitic.replay.loop import (
-    TooManySteps,
-    WorkflowLoop,
-)
+from infinitic.replay.loop import TooManySteps, WorkflowLoop
 from infinitic.replay.methods import SHALLOW_BYTES, Methods
 from infinitic.replay.queries import ask
 from infinitic.replay.recorder import IDLE, INLINE, MAX_COMMANDS, METHOD, RECORD, Discarded, Recorder, StopActivation
+from infinitic.replay.remotes import RemoteDeferred, RemoteRequests
 from infinitic.replay.watcher import ReplayWatcher
 
 LISTED = 10
 
 
-class Instance:
+class Instance(RemoteRequests):
     """A workflow object on its private loop.
 
     Attributes:
@@ -79,6 +69,8 @@ class Instance:
         tags: those that it was started with.
         loop: its private loop.
         activations: how many activations it has run.
+        cleanup: once the code was told that the instance is cancelled, the next free position at
+            that moment.
         next_number: numbers a task, future, deferred or receiver: it hashes by this number.
 
     Args:
@@ -102,6 +94,7 @@ class Instance:
         self.loop = WorkflowLoop(self, zlib.crc32(workflow_id.encode()))  # type: ignore[abstract]  # see its end
         self.next_number = self.loop.next_number
         self.activations = 0
+        self.cleanup: int | None = None
         self._recorder = Recorder(spec, workflow_id, self.loop)
         self._recorder.watcher = watcher
         self._background: BackgroundFailures | None = None
@@ -271,7 +264,13 @@ class Instance:
             case SignalReceived():
                 self._signal(stimulus)
             case CancelRequested():
+                if self.cleanup is None and not stimulus.method_id:
+                    self.cleanup = self._recorder.position
                 self._methods.cancel(stimulus.method_id)
+            case RemoteResult() | RemoteError():
+                remote = self._open.pop(stimulus.position, None)
+                if isinstance(remote, RemoteDeferred) and not remote.done():
+                    remote.settle(self._recorder, stimulus)
             case _:
                 assert_never(stimulus)
 
@@ -283,6 +282,8 @@ class Instance:
                 deferred.fail(TaskFailedError(stub.service, stub.spec.name, deferred.id, failure))
             else:
                 deferred.fail(TaskTimedOutError(stub.service, stub.spec.name, deferred.id))
+        elif isinstance(deferred, RemoteDeferred) and not deferred.done() and failure is None:
+            deferred.time_out()
 
     def _signal(self, signal: SignalReceived) -> None:
         channel = self._channels.get(signal.channel)
@@ -294,7 +295,7 @@ class Instance:
     # Asked for by the code.
 
     def dispatch(self, method: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Deferred[Any]:
-        """Ask for a task.
+        """Ask for a task, a child, or a method of another instance.
 
         Args:
             method: a method of a stub of this workflow.
@@ -307,6 +308,8 @@ class Instance:
         Raises:
             UsageError: `method` is something else, or cannot be called so.
         """
+        if isinstance(method, RemoteMethod) and method.home is self:
+            return self.request(method, method.spec.signature.encode_arguments(args, kwargs))
         if not isinstance(method, TaskStub) or method.instance is not self:
             raise UsageError(
                 f"dispatch takes a method of a stub, as in self.dispatch(self.hotels.book, …), got {method!r}"

@@ -25,7 +25,16 @@ from infinitic.errors import (
     WorkflowCodeError,
 )
 from infinitic.limits import MAX_OPEN, Limits, describe_too_deep
-from infinitic.messages.commands import Command, CompleteMethod, RecordPatch, RefuseCall, ScheduleTask, StartTimer
+from infinitic.messages.commands import (
+    Command,
+    CompleteMethod,
+    RecordPatch,
+    RefuseCall,
+    Remote,
+    ScheduleTask,
+    SignalRemote,
+    StartTimer,
+)
 from infinitic.replay import divergence
 from infinitic.replay.budget import Budget
 from infinitic.replay.loop import WorkflowLoop
@@ -156,6 +165,11 @@ class Recorder:
         return self.budget.end_stimulus(len(self.commands) - self._before, recording=self.mode is RECORD)
 
     @property
+    def position(self) -> int:
+        """The next free position."""
+        return self._position
+
+    @property
     def replaying(self) -> bool:
         """True while the instance repeats what its history holds."""
         return self._recorded is not None
@@ -205,8 +219,8 @@ class Recorder:
             return
         else:
             reason = (
-                f"{count:,} tasks and timers of this workflow are open, and no more than {MAX_OPEN:,} can be. "
-                "Await some of them first"
+                f"{count:,} tasks, children and timers of this workflow are open, and no more than {MAX_OPEN:,} can"
+                " be. Await some of them first"
             )
         self.record(RefuseCall(_ONE_MORE, reason))
         raise UsageError(reason)
@@ -259,7 +273,7 @@ class Recorder:
             line: where it was given, if that is not where it runs.
         """
         found = line or divergence.find_running_line()
-        if found is None and isinstance(command, ScheduleTask | StartTimer):
+        if found is None and isinstance(command, ScheduleTask | StartTimer | Remote):
             # A task of its own that only libraries have made, as `gather` does of a call of a stub.
             found = self._find_waiting_line()
         return found
@@ -393,7 +407,9 @@ class Recorder:
         """
         if self._spec.coder is None:
             return command
-        if isinstance(command, ScheduleTask):
+        if isinstance(command, SignalRemote):
+            return replace(command, value=Raw(self.decode_payload(command.value)))
+        if isinstance(command, ScheduleTask | Remote):
             return replace(command, arguments=Raw(self.decode_payload(command.arguments)))
         if self.watcher is not None and isinstance(command, CompleteMethod):
             return replace(command, value=Raw(self.decode_payload(command.value)))

@@ -16,7 +16,7 @@ import msgspec
 from infinitic.errors import ExceptionDetail
 from infinitic.messages.outcomes import Cause, WorkflowStatus
 
-RunStepKind = Literal["task", "timer", "signal", "inline"]
+RunStepKind = Literal["task", "timer", "signal", "inline", "child", "call", "send"]
 
 
 class RunStepStatus(StrEnum):
@@ -65,9 +65,12 @@ class RunStep(_Facts, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that the instance did, or that happened to it.
 
     Attributes:
-        kind: "task", "timer", "signal" or "inline".
-        name: of a task "Flights.book", of a signal its channel, of an inline call its function; of
-            a timer "timer".
+        kind: "task", "timer", "signal" (that came), "inline", "child" (a workflow that it
+            started), "call" (of a method of another instance) or "send" (a signal to another
+            instance).
+        name: of a task "Flights.book", of a child or a call "Invoice.issue", of a signal its
+            channel, of one that was sent "Invoice.paid", of an inline call its function; of a timer
+            "timer".
         status: how it ended, as far as the code knows.
         activation: the number of the activation in which the code asked for it, or got the signal;
             0: the code has not got the signal yet.
@@ -75,16 +78,16 @@ class RunStep(_Facts, frozen=True, kw_only=True, omit_defaults=True):
         ended_at: when the code learned of its end; None: it does not know of any.
         ended_in: the number of that activation. What the code asked for in it, it asked for because
             of this step, or of others that ended in it.
-        position: that of a task, timer or inline call; None for a signal.
-        id: that of the task.
+        position: where the code asked for it; None for a signal that came.
+        id: that of the task, or of the other instance.
         attempts: those of the task, in order.
-        due: when a timer fires, or the total timeout of a task is over.
-        arguments: those of a task, or the value of a signal, as they are in the history: a payload
-            codec may have coded them. Empty if payloads were left out.
-        value: what a task or an inline call returned, likewise.
+        due: when a timer fires, or the total timeout of a task, child or call is over.
+        arguments: those of a task, child or call, or the value of a signal, as they are in the
+            history: a payload codec may have coded them. Empty if payloads were left out.
+        value: what a task, child, call or inline call returned, likewise.
         failure: what it raised.
         tags: those of the task.
-        meta: that of the task or the signal.
+        meta: that of the task, child, call or signal.
         by: who sent the signal.
     """
 

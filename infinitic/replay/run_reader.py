@@ -14,7 +14,13 @@ from msgspec.structs import replace
 
 from infinitic import ids
 from infinitic.engines.state import WorkflowHead
-from infinitic.errors import ExceptionDetail
+from infinitic.errors import (
+    DeferredError,
+    ExceptionDetail,
+    RequestRefusedError,
+    WorkflowTerminatedError,
+    WorkflowUnknownError,
+)
 from infinitic.messages import commands
 from infinitic.messages.attempts import Execution
 from infinitic.messages.commands import Command
@@ -25,6 +31,8 @@ from infinitic.messages.events import (
     Event,
     MethodStarted,
     Partial,
+    RemoteError,
+    RemoteResult,
     SignalReceived,
     Started,
     Stimulus,
@@ -33,7 +41,7 @@ from infinitic.messages.events import (
     TaskTimeout,
     TimerFired,
 )
-from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.messages.outcomes import RemoteStatus, WorkflowStatus
 from infinitic.replay.history import Replay
 from infinitic.replay.run import Run, RunAttempt, RunMethod, RunStep, RunStepKind, RunStepStatus
 
@@ -170,6 +178,12 @@ class RunReader:
                 self._end(stimulus.position, RunStepStatus.TIMED_OUT, at)
             case TimerFired():
                 self._end(stimulus.position, RunStepStatus.COMPLETED, at)
+            case RemoteResult():
+                self._end(stimulus.position, RunStepStatus.COMPLETED, at, value=stimulus.value)
+            case RemoteError(status=RemoteStatus.CANCELED):
+                self._end(stimulus.position, RunStepStatus.CANCELED, at)
+            case RemoteError():
+                self._end(stimulus.position, _FAILED, at, failure=_describe_remote(stimulus))
             case SignalReceived():
                 draft = self._add_signal(stimulus, at)
                 draft |= {
@@ -217,6 +231,28 @@ class RunReader:
                 self._end_method(command.method_id, WorkflowStatus.CANCELED, at)
             case commands.RefuseCall() | commands.RecordPatch():
                 pass
+            case commands.StartChild() | commands.CallRemote() | commands.SignalRemote():
+                self._take_remote(command, at)
+
+    def _take_remote(self, command: commands.Remote, at: float) -> None:
+        draft: dict[str, Any]
+        match command:
+            case commands.StartChild():
+                draft = self._add("child", f"{command.workflow}.{command.method}", command.position, at)
+                draft["id"] = ids.remote_id(self._head.id, self._head.run, command.position)
+                draft["due"] = command.timeout_at
+                self._keep(draft, "arguments", command.arguments)
+            case commands.CallRemote():
+                draft = self._add("call", f"{command.workflow}.{command.method}", command.position, at)
+                draft["id"] = command.workflow_id
+                draft["due"] = command.timeout_at
+                self._keep(draft, "arguments", command.arguments)
+            case commands.SignalRemote():
+                draft = self._add("send", f"{command.workflow}.{command.channel}", command.position, at)
+                draft["id"] = command.workflow_id
+                self._keep(draft, "arguments", command.value)
+                self._end(command.position, RunStepStatus.COMPLETED, at)
+        draft["meta"] = command.meta
 
     def _add(self, kind: RunStepKind, name: str, position: int, at: float) -> dict[str, Any]:
         draft = {"kind": kind, "name": name, "position": position, "at": at, "activation": self._activation}
@@ -276,6 +312,18 @@ class RunReader:
             draft["at"], draft.get("status", _OPEN), draft.get("ended_at"), waiting.get(position)
         )
         return RunStep(**draft, attempts=attempts)
+
+
+def _describe_remote(event: RemoteError) -> ExceptionDetail:
+    """What a child or a call has failed with."""
+    if event.failure is not None:
+        return event.failure.exception
+    error: type[DeferredError] = WorkflowUnknownError
+    if event.status is RemoteStatus.REFUSED:
+        error = RequestRefusedError
+    elif event.status is RemoteStatus.TERMINATED:
+        error = WorkflowTerminatedError
+    return ExceptionDetail(f"{error.__module__}.{error.__name__}", event.reason)
 
 
 class _Attempts:

@@ -13,6 +13,7 @@ from infinitic.replay.instance import Instance
 from infinitic.replay.loop import WorkflowTask
 from infinitic.replay.places import find_waiting_line
 from infinitic.replay.recorder import METHOD
+from infinitic.replay.remotes import RemoteDeferred
 
 LISTED = 5
 
@@ -37,6 +38,11 @@ def _describe(awaited: object, depth: int = 0) -> str:
     match awaited:
         case TaskDeferred():
             return f"task {awaited.stub.service}.{awaited.stub.spec.name}"
+        case RemoteDeferred():
+            stub = awaited.stub
+            called = f"{stub.workflow}.{stub.spec.name}"
+            child = stub.workflow_id is None
+            return f"child {called} ({awaited.id})" if child else f"method {called} of {awaited.id}"
         case TimerDeferred():
             return f"a timer, due {to_datetime(awaited.due).isoformat()}"
         case Taking():

@@ -18,7 +18,7 @@ from infinitic.engines import state
 from infinitic.engines.state import WorkflowHead
 from infinitic.errors import DecodingError
 from infinitic.messages import events
-from infinitic.messages.commands import RecordInline, ScheduleTask, StartTimer
+from infinitic.messages.commands import CallRemote, RecordInline, ScheduleTask, SignalRemote, StartChild, StartTimer
 from infinitic.messages.events import Activated, Event, Stimulus
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
@@ -31,7 +31,7 @@ LONGEST_PAGE = 500
 PAGE_BYTES = 8 * 1024 * 1024
 """About how many bytes of a history are in memory at once."""
 
-_REQUESTS = (ScheduleTask, StartTimer, RecordInline)
+_REQUESTS = (ScheduleTask, StartTimer, RecordInline, StartChild, CallRemote, SignalRemote)
 
 
 class HistoryCheck:

@@ -133,8 +133,8 @@ class Publisher:
 
         The caller acknowledges them.
 
-        Clients that wait for an answer to one of them are told. A dead letter that is too large is
-        cut. Only messages that others have published can be that large.
+        Clients and instances that wait for an answer to one of them are told. A dead letter that is
+        too large is cut. Only messages that others have published can be that large.
 
         Args:
             topic: where the deliveries came from.
@@ -187,7 +187,8 @@ def _make_refusals(deliveries: Sequence[Delivery], reason: str) -> list[Outgoing
     for delivery in deliveries:
         to = engine.read_requester(delivery.message.body)
         if to is not None:
-            refusals.append(make_response(to, client.WorkflowUnknown(to.request, fit_text(reason, CAUSE_BYTES))))
+            unknown = client.WorkflowUnknown(to.request, fit_text(reason, CAUSE_BYTES))
+            refusals.append(make_response(to, unknown, delivery.published_at))
     return refusals
 
 

@@ -26,6 +26,8 @@ from infinitic.messages.events import (
     Event,
     MethodStarted,
     Partial,
+    RemoteError,
+    RemoteResult,
     SignalReceived,
     Started,
     TaskError,
@@ -264,6 +266,11 @@ def _describe_event(event: Event) -> str:
             return f"result of position {event.position}: {bytes(event.value).decode()}"
         case TaskError():
             return f"failure of position {event.position}: {event.failure.exception}"
+        case RemoteResult():
+            return f"result of position {event.position}: {bytes(event.value).decode()}"
+        case RemoteError():
+            failed = "" if event.failure is None else f": {event.failure.exception}"
+            return f"position {event.position} is {event.status}{failed}"
         case TaskTimeout():
             return f"timeout of position {event.position}"
         case TimerFired():

@@ -20,8 +20,18 @@ from infinitic.codec.release_0_1 import is_same_call
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.definitions.workflows import ReplayCheck
 from infinitic.engines.state import WorkflowHead
-from infinitic.messages.commands import Command, CompleteMethod, FailMethod, ScheduleTask, StartTimer
+from infinitic.messages.commands import (
+    CallRemote,
+    Command,
+    CompleteMethod,
+    FailMethod,
+    ScheduleTask,
+    SignalRemote,
+    StartChild,
+    StartTimer,
+)
 from infinitic.messages.events import Activated, Event
+from infinitic.replay.divergence import is_same_remote
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
 from infinitic.runtime.history import HistoryCheck, decode_events
@@ -55,6 +65,8 @@ def _is_equal(recorded: Command, requested: Command) -> bool:
             return is_same_call(bytes(recorded.arguments), bytes(requested.arguments))
         case StartTimer(), StartTimer():
             return recorded.due == requested.due
+        case StartChild() | CallRemote() | SignalRemote(), StartChild() | CallRemote() | SignalRemote():
+            return type(recorded) is type(requested) and is_same_remote(recorded, requested, arguments=True)
         case CompleteMethod(), CompleteMethod():
             return bytes(recorded.value) == bytes(requested.value)
         case FailMethod(), FailMethod():

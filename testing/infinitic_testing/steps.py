@@ -66,13 +66,16 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that a workflow did, or that happened to it. Steps are equal if their facts are.
 
     Attributes:
-        kind: "task", "timer", "signal" or "inline".
-        name: of a task "Flights.book", of a signal its channel, of an inline call its function; of
-            a timer "timer".
-        arguments: those of the task, as plain JSON: what arrives where a value was sent. Of a
-            signal its value, of a timer the instant at which it is due (a datetime). The history
-            does not hold those of an inline call.
-        named_arguments: the arguments of the task that can only be given by name.
+        kind: "task", "timer", "signal" (that came), "inline", "child" (a workflow that it
+            started), "call" (of a method of another instance) or "send" (a signal to another
+            instance).
+        name: of a task "Flights.book", of a child or a call "Invoice.issue", of a signal its
+            channel, of one that was sent "Invoice.paid", of an inline call its function; of a timer
+            "timer".
+        arguments: those of the task, child or call, as plain JSON: what arrives where a value was
+            sent. Of a signal its value, of a timer the instant at which it is due (a datetime). The
+            history does not hold those of an inline call.
+        named_arguments: the arguments of the task, child or call that can only be given by name.
         attempts: how many attempts of the task were sent; 0 for other kinds.
         outcome: how it ended.
         started_at: when the code asked for it, or the signal was handed to the code.
@@ -168,13 +171,15 @@ def _make_step(step: RunStep, now: float, coder: Coder | None) -> Step:
     arguments: tuple[Any, ...] = ()
     named: dict[str, Any] = {}
     match step.kind:
-        case "task":
+        case "task" | "child" | "call":
             arguments, named = _decode_arguments(step.arguments, coder)
         case "timer":
             arguments = (to_datetime(step.due or 0.0),)
         case "signal":
             # It came before, but here counts when the code got it.
             started_at = now if step.ended_at is None else step.ended_at
+            arguments = (_decode(step.arguments, coder),)
+        case "send":
             arguments = (_decode(step.arguments, coder),)
         case "inline":
             pass

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from infinitic.engines import effects, state
 from infinitic.errors import ExceptionDetail, TaskFailure
 from infinitic.messages import attempts, client, commands, control, engine, events, executor, service, tags
-from infinitic.messages.outcomes import Cause, CauseKind, MethodFailure, WorkflowStatus
+from infinitic.messages.outcomes import Cause, CauseKind, MethodFailure, RemoteStatus, WorkflowStatus
 from infinitic.storage import Change, Segment, StateKey
 from infinitic.storage.integrity import add_checksums
 
@@ -55,6 +55,12 @@ COMMANDS_0_1 = tuple(COMMANDS)
 COMMANDS.append(commands.RefuseCall("The arguments of Hotels.book", "too large"))
 COMMANDS_0_2 = tuple(COMMANDS)
 COMMANDS.append(commands.RecordPatch("confirm-by-mail"))
+REMOTES: list[commands.Command] = [
+    commands.StartChild(4, "Invoice", "issue", Raw(b"[1]"), {"k": b"v"}, 9.0),
+    commands.CallRemote(5, "Invoice", "i-1", "pay", Raw(b"[2]"), {"k": b"v"}, 9.0),
+    commands.SignalRemote(6, "Invoice", "i-1", "paid", Raw(b"true"), {"k": b"v"}),
+]
+PARENT = client.ReplyTo("w", "1/4/2", "Trip")
 STIMULI: list[events.Stimulus] = [
     events.MethodStarted("w", "book", Raw(b"[1]")),
     events.TaskResult(0, Raw(b"2")),
@@ -87,7 +93,12 @@ EVENTS: list[events.Event] = [
     events.Abandoned("no longer needed", unanswered=True),
     TAGGED,
     commands.RecordPatch("confirm-by-mail"),
+    *REMOTES,
+    events.RemoteResult(4, Raw(b"2")),
+    events.RemoteError(5, RemoteStatus.FAILED, BROKEN),
+    events.RemoteError(5, RemoteStatus.REFUSED, reason="The instance i-1 is parked"),
 ]
+COMMANDS += REMOTES
 INPUTS: list[engine.Input] = [
     engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), reply_to=TO, meta={"k": b"v"}),
     engine.CallMethod(made_at=1.0, method_id="m", method="add", arguments=Raw(b"[1]"), reply_to=TO),
@@ -131,6 +142,11 @@ INPUTS: list[engine.Input] = [
     engine.Cancel(made_at=1.0, request_id="c", by_tag="eu"),
     engine.RetryWorkflowTask(made_at=1.0, request_id="r", by_tag="eu"),
     engine.Terminate(made_at=1.0, request_id="t", by_tag="eu"),
+    engine.Start(made_at=1.0, method="issue", arguments=Raw(b"[1]"), reply_to=PARENT),
+    engine.RemoteSettled(made_at=1.0, position=4, run=1, retry_sequence=2, epoch=3, value=Raw(b"2")),
+    engine.RemoteSettled(made_at=1.0, position=4, status=RemoteStatus.FAILED, failure=BROKEN),
+    engine.RemoteSettled(made_at=1.0, position=4, status=RemoteStatus.REFUSED, reason="The instance i-1 is parked"),
+    engine.Decision(made_at=1.0, activation=1, version=2, commands=tuple(REMOTES), cleanup=3),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -180,6 +196,9 @@ RESPONSES: list[client.Response] = [
     client.MethodFailed("7", ABANDONED),
     client.UniqueStarted("7", "w"),
     client.Ids("7", ("v", "w"), True),
+    client.MethodFailed(
+        "7", MethodFailure(DETAIL, Cause(CauseKind.REQUEST_REFUSED, "Invoice", "pay", "i-1", reason="parked"))
+    ),
 ]
 ATTEMPTS = [
     service.ExecuteTask(
@@ -241,6 +260,8 @@ EFFECTS: list[effects.Effect] = [
     effects.TellCanceled(TO),
     effects.Tag(1, 3, True),
     effects.Tag(1, 3, False),
+    effects.SendRemote(4, 3, 2),
+    effects.Answer(PARENT, "w", 4),
 ]
 HEAD = state.WorkflowHead(
     schema=state.SCHEMA,

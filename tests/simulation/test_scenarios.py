@@ -19,6 +19,11 @@ SLOW = {"long_loop"}
 NO_STEPS = list[int]()
 TIMED_OUT = ["timed out", "timed out", "too slow", "2"]
 GREETED = [*(f"{'Annex' if room > 5 else 'Ritz'} guest {room}" for room in range(8)), "Ritz nobody"]
+FAILED_CHILDREN = [
+    ["Branch.shake: WorkflowFailedError", "Leaf.fall: TaskFailedError", "fail: LookupError"],
+    ["Branch.shake: WorkflowFailedError", "Leaf.fall: LookupError"],
+    4,
+]
 GROUPS = ["group failed", "shielded 5", "cancelled True"]
 
 OUTCOMES: dict[str, object] = {
@@ -44,6 +49,12 @@ OUTCOMES: dict[str, object] = {
     "timers": [True] * 24,
     "metronomes": [0] * 4,
     "timer_herd": list(range(40)),
+    "tree": 27,
+    "failing_children": FAILED_CHILDREN,
+    "signals_to_children": [[*range(number), "unknown"] for number in (1, 5, 12)],
+    "calls_between_instances": [[1, 2, 3, 4, 5]] * 2,
+    "cancel_of_parents": ["all ended"] * 5,
+    "children_given_up": ["WorkflowTimedOutError", "WorkflowCanceledError", "TimeoutError"],
     "locks": [list(range(12)), True, 100 + sum(range(12))],
     "queues": [[2 * each for each in range(20)], [5] * 4],
     "fire_and_forget": ["sent", [f"letter {each}" for each in range(6)], [1] * 6],

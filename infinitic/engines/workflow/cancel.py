@@ -12,8 +12,9 @@ from infinitic import topics
 from infinitic.engines import positions, retries
 from infinitic.engines.effects import CancelSent
 from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow.remote_messages import render_cancel_request
 from infinitic.messages import control
-from infinitic.messages.commands import ScheduleTask
+from infinitic.messages.commands import CallRemote, ScheduleTask, StartChild
 from infinitic.messages.events import Event
 from infinitic.transport import Message, Outgoing
 
@@ -47,7 +48,7 @@ def cancel_positions(head: WorkflowHead, closed: Collection[int]) -> CancelSent 
     return CancelSent(blocks, tuple(repeated)) if blocks else None
 
 
-def cancel_rest(head: WorkflowHead, closed: Collection[int]) -> CancelSent | None:
+def cancel_rest(head: WorkflowHead, cleanup: int, closed: Collection[int]) -> CancelSent | None:
     """Make the effect that stops what a cancelled instance leaves open when it closes.
 
     What clean-up code has asked for goes on, unless it has cancelled that. It has reasons not to
@@ -55,13 +56,14 @@ def cancel_rest(head: WorkflowHead, closed: Collection[int]) -> CancelSent | Non
 
     Args:
         head: the instance, before it closes.
+        cleanup: the first position that its code asked for after it was cancelled.
         closed: the positions that its code cancels at last.
 
     Returns:
         None if nothing has to be stopped.
     """
     left = {position for block in head.open for position in positions.list_positions(block)}
-    return cancel_positions(head, {each for each in left if each < head.cleanup or each in closed})
+    return cancel_positions(head, {each for each in left if each < cleanup or each in closed})
 
 
 def cancel_all(head: WorkflowHead) -> CancelSent | None:
@@ -69,23 +71,31 @@ def cancel_all(head: WorkflowHead) -> CancelSent | None:
     return cancel_positions(head, {each for block in head.open for each in positions.list_positions(block)})
 
 
-def render_cancel(effect: CancelSent, head: WorkflowHead, segments: Mapping[int, Sequence[Event]]) -> list[Outgoing]:
-    """Make the messages that stop what was sent: to the executors of each service, page by page.
+def render_cancel(
+    effect: CancelSent, head: WorkflowHead, segments: Mapping[int, Sequence[Event]], now: float
+) -> list[Outgoing]:
+    """Make the messages that stop what was sent.
+
+    Those about tasks go to the executors of each service, page by page. Each child and each
+    other instance gets its own.
 
     Args:
         effect: what is to be stopped.
         head: the instance, after the transition.
         segments: those with the requests.
+        now: stamped on messages to children; seconds since the Unix epoch.
     """
     repeated = dict(effect.repeated)
     by_service: dict[str, list[tuple[int, int]]] = {}
+    outgoing: list[Outgoing] = []
     for block in effect.blocks:
         meant = set(positions.list_positions(block))
         for event in segments[block.sequence]:
             if type(event) is ScheduleTask and event.position in meant:
                 task = (event.position, repeated.get(event.position, 0))
                 by_service.setdefault(event.service, []).append(task)
-    outgoing: list[Outgoing] = []
+            elif isinstance(event, StartChild | CallRemote) and event.position in meant:
+                outgoing.append(render_cancel_request(event, repeated.get(event.position, 0), head, now))
     for service, tasks in by_service.items():
         topic = topics.service_control(service)
         for start in range(0, len(tasks), PAGE):

@@ -8,7 +8,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from infinitic.engines import positions, retries as all_retries, timers as all_timers
-from infinitic.engines.effects import Answer, ArmWake, CancelSent, Effect, SendTask
+from infinitic.engines.effects import Answer, ArmWake, CancelSent, Effect, SendRemote, SendTask
 from infinitic.engines.state import Method, TimerKind, WorkflowHead
 from infinitic.engines.timers import Timer
 from infinitic.engines.workflow.cancel import cancel_positions, cancel_rest
@@ -16,6 +16,7 @@ from infinitic.engines.workflow.transition import has_returned
 from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON
 from infinitic.messages.commands import (
+    CallRemote,
     CancelMethod,
     CancelPosition,
     Command,
@@ -26,6 +27,8 @@ from infinitic.messages.commands import (
     RecordPatch,
     RefuseCall,
     ScheduleTask,
+    SignalRemote,
+    StartChild,
     StartTimer,
 )
 from infinitic.messages.events import Activated
@@ -82,6 +85,7 @@ def decide(
     retention: float,
     activated: Activated | None = None,
     handed: int | None = None,
+    cleanup: int | None = None,
 ) -> tuple[WorkflowHead, list[Effect]]:
     """Apply the commands of an activation. Returns the new head, and the effects of the commands.
 
@@ -96,9 +100,12 @@ def decide(
         activated: the activation, if it was opened and run in this very transition; None if it was
             opened in an earlier one, and run by another worker.
         handed: how many of the stimuli were handed over, if others wait for the next activation.
+        cleanup: once the code has seen that the instance is cancelled, the next free position at
+            that moment. None: it has not, or was run by a release that does not tell.
     """
     sequence = head.sequence + 1
     scheduled: list[int] = []
+    remotes: dict[int, bool] = {}
     cancelled: list[int] = []
     timers: list[Timer] = []
     ended: list[EndMethod] = []
@@ -121,6 +128,15 @@ def decide(
                 cancelled.append(command.position)
             case RefuseCall() | RecordPatch():
                 pass
+            case StartChild() | CallRemote():
+                position = command.position + 1
+                scheduled.append(command.position)
+                remotes[command.position] = True
+                if command.timeout_at is not None:
+                    timers.append(Timer(command.timeout_at, command.position, TimerKind.TIMEOUT))
+            case SignalRemote():
+                position = command.position + 1
+                remotes[command.position] = False
             case _:
                 assert_never(command)
     number, at, pending, skip = head.activation, head.at, head.pending, 0
@@ -136,10 +152,14 @@ def decide(
             outbox += _end(remaining_methods, end, sequence)
         methods = tuple(remaining_methods)
     blocks, open_timers, retries = head.open, head.timers, head.retries
+    if cleanup is None:
+        cleanup = head.cleanup if head.cleanup >= 0 else position
     stopped: CancelSent | None = None
-    if head.canceling and blocks and not pending and has_returned(methods):
+    if head.canceling and not pending and has_returned(methods):
         # The instance closes, and waits for none of this.
-        stopped = cancel_rest(head, cancelled)
+        stopped = cancel_rest(head, cleanup, cancelled) if blocks else None
+        # What the code has asked for just before it saw that it is cancelled is not sent at all.
+        scheduled = [each for each in scheduled if each >= cleanup]
     elif cancelled and blocks:
         stopped = cancel_positions(head, set(cancelled))
     if stopped is not None:
@@ -159,7 +179,11 @@ def decide(
     if scheduled:
         blocks = (*blocks, positions.open_block(sequence, scheduled))
         for each in scheduled:
-            outbox.append(SendTask(each, sequence))
+            if each not in remotes:
+                outbox.append(SendTask(each, sequence))
+    if remotes:
+        wanted = set(scheduled)
+        outbox += [SendRemote(each, sequence) for each, waits in remotes.items() if not waits or each in wanted]
     decided = replace(
         head,
         methods=methods,
@@ -175,7 +199,7 @@ def decide(
         sequence=sequence,
         retention=retention,
         skip=skip,
-        cleanup=head.cleanup if head.cleanup >= 0 else position,
+        cleanup=cleanup,
     )
     return decided, outbox
 

@@ -24,6 +24,7 @@ from infinitic.engines.effects import (
     RemoveMember,
     Reply,
     Respond,
+    SendRemote,
     SendTask,
     Tag,
     Tell,
@@ -31,12 +32,13 @@ from infinitic.engines.effects import (
 )
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.cancel import render_cancel
+from infinitic.engines.workflow.remote_messages import make_settlement, render_request
 from infinitic.engines.workflow.tags import render_removal, render_tags
 from infinitic.errors import ExceptionDetail, PayloadTooLargeError, TaskFailure
 from infinitic.failures import SMALLEST, fit
 from infinitic.limits import CARRIED, MARGIN
 from infinitic.messages import client, engine, executor, service
-from infinitic.messages.commands import CancelMethod, CompleteMethod, FailMethod, ScheduleTask
+from infinitic.messages.commands import CancelMethod, CompleteMethod, FailMethod, Remote, ScheduleTask
 from infinitic.messages.events import Abandoned, Activated, AttemptError, Event, Started, Stimulus
 from infinitic.messages.outcomes import MethodFailure, fit_method
 from infinitic.transport import Message, Outgoing
@@ -72,6 +74,9 @@ def find_referenced_segments(effects: Iterable[Effect], until: int) -> set[int]:
             case Tag():
                 if effect.started <= until:
                     sequences.add(effect.started)
+            case SendRemote(request=request):
+                if request <= until:
+                    sequences.add(request)
             case ArmWake() | Confirm() | Refuse() | ActivateElsewhere() | TellCanceled():
                 pass
             case _:
@@ -96,6 +101,7 @@ def render(
         longest: bytes that a body may have. Failures are cut to fit; nothing else is.
     """
     requests: dict[int, dict[int, ScheduleTask]] = {}
+    remotes: dict[int, dict[int, Remote]] = {}
     outgoing: list[Outgoing] = []
     for effect in effects:
         match effect:
@@ -108,11 +114,18 @@ def render(
                             of_segment[event.position] = event
                 outgoing.append(_render_task(effect, of_segment[effect.position], head, segments, now, longest))
             case Answer():
-                outgoing.append(_render_answer(effect, segments[effect.ended], longest))
+                outgoing.append(_render_answer(effect, segments[effect.ended], longest, now, head.epoch))
+            case SendRemote():
+                asked = remotes.get(effect.request)
+                if asked is None:
+                    asked = remotes[effect.request] = {
+                        event.position: event for event in segments[effect.request] if isinstance(event, Remote)
+                    }
+                outgoing.append(render_request(effect, asked[effect.position], head, now))
             case Confirm(reply_to=to):
                 outgoing.append(make_response(to, client.Applied(to.request, None if head.closed else head.stalled)))
             case Refuse(reply_to=to):
-                outgoing.append(make_response(to, client.WorkflowUnknown(to.request)))
+                outgoing.append(make_response(to, client.WorkflowUnknown(to.request), now))
             case Defer(reply_to=to, seconds=seconds):
                 outgoing.append(make_response(to, client.AskAgain(to.request, seconds)))
             case Respond(reply_to=to, response=response):
@@ -128,7 +141,7 @@ def render(
             case ActivateElsewhere():
                 outgoing.append(_render_activation(effect, head, segments, longest))
             case CancelSent():
-                outgoing += render_cancel(effect, head, segments)
+                outgoing += render_cancel(effect, head, segments, now)
             case Tag():
                 outgoing += render_tags(effect, head, segments[effect.started], now)
             case RemoveMember():
@@ -191,7 +204,7 @@ def _encode_fitting(attempt: service.ExecuteTask, failure: TaskFailure, request:
     return service.encode(replace(alone, last_failure=fit(failure, room)))
 
 
-def _render_answer(effect: Answer, events: Sequence[Event], longest: int) -> Outgoing:
+def _render_answer(effect: Answer, events: Sequence[Event], longest: int, now: float, epoch: int) -> Outgoing:
     to = effect.reply_to
     for event in events:
         # A class that does not match costs `match` ten times as much as this line.
@@ -199,18 +212,18 @@ def _render_answer(effect: Answer, events: Sequence[Event], longest: int) -> Out
             continue
         match event:
             case CompleteMethod(method_id=effect.method_id):
-                answer = make_response(to, client.MethodCompleted(to.request, event.value))
+                answer = make_response(to, client.MethodCompleted(to.request, event.value), now, epoch)
                 if len(answer.message.body) > longest:
                     too_large = _describe_too_large(len(bytes(event.value)), longest)
-                    return make_response(to, client.MethodFailed(to.request, too_large))
+                    return make_response(to, client.MethodFailed(to.request, too_large), now, epoch)
                 return answer
             case FailMethod(method_id=effect.method_id):
                 failure = fit_method(event.failure, max(longest - MARGIN, 4 * SMALLEST))
-                return make_response(to, client.MethodFailed(to.request, failure))
+                return make_response(to, client.MethodFailed(to.request, failure), now, epoch)
             case CancelMethod(method_id=effect.method_id):
-                return make_response(to, client.MethodCanceled(to.request))
+                return make_response(to, client.MethodCanceled(to.request), now, epoch)
             case Abandoned(reason=reason):
-                return make_response(to, client.MethodTerminated(to.request, reason))
+                return make_response(to, client.MethodTerminated(to.request, reason), now, epoch)
             case _:
                 pass
     raise AssertionError(f"Segment {effect.ended} does not hold the end of method {effect.method_id}")
@@ -263,6 +276,17 @@ def _render_activation(effect: ActivateElsewhere, head: WorkflowHead, segments: 
     return Outgoing(topics.workflow_executor(head.name), Message(number, head.id, body))
 
 
-def make_response(reply_to: client.ReplyTo, response: client.Response) -> Outgoing:
-    """Make the message with a response to one client."""
+def make_response(
+    reply_to: client.ReplyTo, response: client.Response, made_at: float = 0.0, epoch: int = 0
+) -> Outgoing:
+    """Make the message with a response to one requester.
+
+    Args:
+        reply_to: the requester. If it is an instance, it gets the response as an input.
+        response: what it is told.
+        made_at: when that was found, in seconds since the Unix epoch. Only an instance is told so.
+        epoch: that of the instance that answers. Only an instance is told so.
+    """
+    if reply_to.workflow:
+        return make_settlement(reply_to, response, made_at, epoch)
     return Outgoing(topics.client(reply_to.client), Message(reply_to.request, None, client.encode(response)))

@@ -26,7 +26,7 @@ from infinitic.engines.effects import (
 )
 from infinitic.engines.state import SCHEMA, Method, WorkflowHead
 from infinitic.engines.validate import check_decision
-from infinitic.engines.workflow import queries, tasks
+from infinitic.engines.workflow import queries, remotes, tasks
 from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.input_result import InputResult, stimulate
@@ -308,7 +308,9 @@ def _decision(head: WorkflowHead, message: inputs.Decision, now: float) -> Input
     if message.stalled is not None:
         return InputResult(stall(head, message.stalled))
     check_decision(head, message)
-    decided, outbox = decide(head, message.commands, message.version, message.retention, handed=message.handed)
+    decided, outbox = decide(
+        head, message.commands, message.version, message.retention, handed=message.handed, cleanup=message.cleanup
+    )
     decided = note_failures(decided, message.failures)
     happened: tuple[events.Event, ...] = message.commands
     if message.handed is not None:
@@ -332,4 +334,5 @@ _HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], InputResult]] 
     inputs.AskQuery: queries.ask_query,
     inputs.Asked: queries.forward_answer,
     inputs.Terminate: terminate,
+    inputs.RemoteSettled: remotes.remote_settled,
 }

@@ -19,8 +19,8 @@ from infinitic.messages import engine as inputs, events
 from infinitic.messages.events import Event
 
 
-def _settle(head: WorkflowHead, position: int, event: Event) -> InputResult:
-    """Close the position of a task, with its timeout and its retries.
+def settle(head: WorkflowHead, position: int, event: Event) -> InputResult:
+    """Close the position of a task, child or call, with its timeout and its retries.
 
     A duplicate changes nothing.
     """
@@ -44,7 +44,7 @@ def task_completed(head: WorkflowHead, message: inputs.TaskCompleted, now: float
     """Settle a task with its result, whichever attempt it comes from."""
     if message.run != head.run:
         return InputResult(head)
-    return _settle(head, message.position, events.TaskResult(message.position, message.value, message.execution))
+    return settle(head, message.position, events.TaskResult(message.position, message.value, message.execution))
 
 
 def task_failed(head: WorkflowHead, message: inputs.TaskFailed, now: float) -> InputResult:
@@ -59,7 +59,7 @@ def task_failed(head: WorkflowHead, message: inputs.TaskFailed, now: float) -> I
         waits = last is not None and last.due is not None
         if waits or message.retry_index != (last.retry_index if last else 0):
             return InputResult(head)
-    return _settle(head, message.position, events.TaskError(message.position, message.failure, message.execution))
+    return settle(head, message.position, events.TaskError(message.position, message.failure, message.execution))
 
 
 def attempt_failed(head: WorkflowHead, message: inputs.AttemptFailed, now: float) -> InputResult:

@@ -60,9 +60,9 @@ def conclude(
 ) -> Transition:
     """Close a transition.
 
-    The instance closes when every method has returned and every task is settled. Once cancelled, it
-    waits for no task (S28). Of the wakes in the outbox, the earliest stays if it is before the one
-    that is armed.
+    The instance closes when every method has returned, and every task, child and call is settled.
+    Once cancelled, it waits for none of them (S28). Of the wakes in the outbox, the earliest stays
+    if it is before the one that is armed.
 
     Args:
         before: the head before; None if the instance is new.

@@ -75,7 +75,7 @@ def activate(
     instance.pending = stimuli[handed:]
     partial = handed if instance.pending else None
     kept = spec.retention if retention is None else retention
-    decided, outbox = decide(head, commands, spec.version, kept, activated, partial)
+    decided, outbox = decide(head, commands, spec.version, kept, activated, partial, live.cleanup)
     if live.failures or decided.failures:
         decided = note_failures(decided, live.failures)
     happened: list[Event] = [*draft.events, activated]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from infinitic.engines import effects, state
-from infinitic.engines.effects import Answer, CancelSent, Effect, Refuse, RemoveMember, SendTask
+from infinitic.engines.effects import Answer, CancelSent, Effect, Refuse, RemoveMember, SendRemote, SendTask
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow import Transition, conclude, make_closing_effects
 from infinitic.engines.workflow.render import find_referenced_segments, make_response, render
@@ -26,7 +26,7 @@ from infinitic.runtime.state_engine.receiving import ReceivedStep
 from infinitic.storage import Change, Segment, StateKey
 from infinitic.transport import Outgoing
 
-_FOR_EXECUTORS = (SendTask, CancelSent)
+_FOR_OTHERS = (SendTask, CancelSent, SendRemote)
 
 
 class DecidedStep(msgspec.Struct, frozen=True, eq=False):
@@ -64,8 +64,8 @@ class DecidedStep(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def sends_tasks(self) -> bool:
-        """True if tasks are in the outbox, or what stops them."""
-        return self.transition is not None and any(type(each) in _FOR_EXECUTORS for each in self.transition.outbox)
+        """True if tasks or requests to other instances are in the outbox, or what stops them."""
+        return self.transition is not None and any(type(each) in _FOR_OTHERS for each in self.transition.outbox)
 
 
 class Sizes(msgspec.Struct, frozen=True):
@@ -213,7 +213,7 @@ def _refuse(key: StateKey, inputs: TakenInputs, now: float) -> list[Outgoing]:
     outgoing: list[Outgoing] = []
     for reply in inputs.replies:
         if isinstance(reply, Refuse):
-            outgoing.append(make_response(reply.reply_to, client.WorkflowUnknown(reply.reply_to.request)))
+            outgoing.append(make_response(reply.reply_to, client.WorkflowUnknown(reply.reply_to.request), now))
         elif isinstance(reply, RemoveMember):
             outgoing.append(render_removal(reply, key.name, key.id, now))
     if inputs.dead_letters:

@@ -202,5 +202,8 @@ def _find_repeats(step: DecidedStep, deduplication_ids: Sequence[str]) -> Repeat
 def _find_refused(step: DecidedStep) -> Repeats:
     """All inputs of a step whose instance has been purged. They must not start it again."""
     asked = [getattr(message, "reply_to", None) for _, message in step.inputs.decoded]
-    outgoing = [make_response(to, client.WorkflowUnknown(to.request)) for to in asked if isinstance(to, client.ReplyTo)]
+    at = 0.0 if step.change is None else step.change.at
+    outgoing = [
+        make_response(to, client.WorkflowUnknown(to.request), at) for to in asked if isinstance(to, client.ReplyTo)
+    ]
     return Repeats(step.lane, [delivery for delivery, _ in step.inputs.decoded], outgoing)

@@ -12,7 +12,8 @@ from infinitic.errors import ExceptionDetail, PayloadTooLargeError, TaskFailure
 from infinitic.failures import qualified_name
 from infinitic.messages import engine as inputs
 from infinitic.messages.engine import Input
-from infinitic.messages.events import Event, TaskError, TaskResult
+from infinitic.messages.events import Event, RemoteError, RemoteResult, TaskError, TaskResult
+from infinitic.messages.outcomes import MethodFailure, RemoteStatus
 
 _ERROR = qualified_name(PayloadTooLargeError)
 
@@ -34,7 +35,7 @@ def find_too_large(message: Input, result: InputResult, size: int, limit: int) -
 
 
 def drop_large_results(result: InputResult, size: int, limit: int, now: float) -> InputResult:
-    """Make a task fail whose result can never be written.
+    """Make a task, child or call fail whose result can never be written.
 
     Args:
         result: what came of the input with the result.
@@ -46,6 +47,9 @@ def drop_large_results(result: InputResult, size: int, limit: int, now: float) -
 
 
 def _fit_event(event: Event, size: int, limit: int, now: float) -> Event:
+    if type(event) is RemoteResult:
+        reason = f"The method returned, but the message with its result, of {size:,} bytes, is {_describe_limit(limit)}"
+        return RemoteError(event.position, RemoteStatus.FAILED, MethodFailure(ExceptionDetail(_ERROR, reason)))
     if type(event) is not TaskResult:
         return event
     reason = f"The task returned, but the message with its result, of {size:,} bytes, is {_describe_limit(limit)}"

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from infinitic import ids
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow import stall, take
+from infinitic.engines.workflow.remotes import make_refusal
 from infinitic.errors import InfiniticError
 from infinitic.messages.events import Event
 from infinitic.runtime.undecodable import make_task_failure
@@ -46,6 +47,12 @@ def replace_unusable(
         return replace(head, armed=None), ()
     if ids.read_activation(message_id, head.id) == (head.activation, head.epoch):
         return _miss_decision(head, why), ()
+    request = ids.read_settlement(message_id, head.id)
+    if request is not None:
+        # A parent would wait for ever for what a child had to say.
+        refusal = make_refusal(request, f"The answer to this request went to the dead letters: {why}", now)
+        refused = take(head, key, refusal, now, window)
+        return refused.head or head, refused.events
     attempt = ids.read_attempt(message_id)
     if attempt is None or attempt[0] != head.id:
         return head, ()

@@ -300,6 +300,7 @@ class WorkflowExecutor:
                 epoch=message.epoch,
                 handed=partial,
                 failures=tuple(instance.failures),
+                cleanup=instance.cleanup,
             ),
         )
         asked, limit = len(decision.message.body), compute_body_limit(self._largest)

@@ -11,10 +11,11 @@ from infinitic.engines import retries
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.take import WAIT_SECONDS, WAITS
 from infinitic.engines.workflow.transition import is_runnable
-from infinitic.ids import read_activation, read_attempt, read_request_number, wake_id
+from infinitic.ids import read_activation, read_attempt, read_request_number, read_settlement, wake_id
 from infinitic.messages import engine
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.executor import Activate
+from infinitic.messages.outcomes import RemoteStatus
 from infinitic.transport import Message
 from infinitic_testing.invariants.instances import ObservedInstance
 from infinitic_testing.invariants.publish_rules import find_deduplication_id
@@ -82,6 +83,9 @@ def _find_lost(asked: engine.Input, instance: ObservedInstance) -> str | None:
         case engine.TaskCompleted(position=position, run=run):
             if run == head.run and position in history.open_tasks:
                 return f"the result of task {position} is acknowledged, and the task is open"
+        case engine.RemoteSettled(position=position, run=run):
+            if run == head.run and position in history.open_tasks and is_newest_settlement(asked, head):
+                return f"the end of a child or call at position {position} is acknowledged, and it is open"
         case engine.TaskFailed() | engine.AttemptFailed():
             if asked.position in history.open_tasks and _is_newest(asked, head):
                 return f"the failure of an attempt is acknowledged, and it was not counted: {asked}"
@@ -92,6 +96,14 @@ def _find_lost(asked: engine.Input, instance: ObservedInstance) -> str | None:
         case _:
             pass
     return None
+
+
+def is_newest_settlement(settled: engine.RemoteSettled, head: WorkflowHead) -> bool:
+    """True if this answer counts: it is a result, or answers the newest request."""
+    if settled.status is RemoteStatus.COMPLETED:
+        return True
+    last = next((retry for retry in head.retries if retry.position == settled.position), None)
+    return settled.retry_sequence == (0 if last is None else last.retry_sequence)
 
 
 def _is_newest(report: engine.TaskFailed | engine.AttemptFailed, head: WorkflowHead) -> bool:
@@ -118,6 +130,11 @@ def _check_answer(asked: engine.Input, instance: ObservedInstance, sent: Sent, i
         return None
     if isinstance(asked, engine.Start | engine.CallMethod | engine.Wait):
         # A newer request of the same client may stand for this one.
+        if reply_to.workflow:
+            # An instance has one request for each position, and no newer one stands for it.
+            if any(reply_to in method.waiters for method in instance.head.methods) or instance.is_over:
+                return None
+            return f"an instance waits for what is acknowledged, and will not be answered: {asked}"
         waiting = {waiter.client for method in instance.head.methods for waiter in method.waiters}
         newest = sent.answered.get(reply_to.client, -1)
         if reply_to.client in waiting or newest >= read_request_number(reply_to.request):
@@ -146,7 +163,11 @@ def find_version(asked: engine.Input, instance: ObservedInstance) -> int | None:
     match asked:
         case engine.Start():
             return instance.created
-        case engine.TaskCompleted(position=position) | engine.TaskFailed(position=position):
+        case (
+            engine.TaskCompleted(position=position)
+            | engine.TaskFailed(position=position)
+            | engine.RemoteSettled(position=position)
+        ):
             return instance.settled.get(position)
         case engine.AttemptFailed(position=position, retry_index=index):
             return instance.counted.get((position, index))
@@ -176,6 +197,11 @@ def find_untold(message: Message, instance: ObservedInstance, sent: Sent) -> str
         is_open = position in instance.history.open_tasks
         if is_open and waits and run == head.run and (sequence, index) == expected:
             return f"the report of task {position} became a dead letter, and the task is open"
+    settled = read_settlement(message.id, head.id)
+    if settled is not None and settled[0] == head.run and settled[1] in instance.history.open_tasks:
+        newest = next((retry for retry in head.retries if retry.position == settled[1]), None)
+        if settled[2] == (0 if newest is None else newest.retry_sequence):
+            return f"the end of request {settled[1]} became a dead letter, and it is open"
     if read_activation(message.id, head.id) == (head.activation, head.epoch) and head.deciding and not head.stalled:
         return f"the decision for activation {head.activation} became a dead letter, and it is waited for"
     if message.id == wake_id(head.id) and head.armed is not None:

@@ -25,6 +25,8 @@ class RunBook:
         traffic: the messages so far.
         evaluated: how often each rule was checked.
         killed: when a process was killed, by its name.
+        requesters: the instance that asked something of another one, and its position, by the id of
+            what it asked for.
 
     Args:
         database: where all workers write.
@@ -53,6 +55,7 @@ class RunBook:
         self.traffic = Traffic()
         self.evaluated: Counter[str] = Counter()
         self.killed: dict[str, float] = {}
+        self.requesters: dict[str, tuple[StateKey, int]] = {}
         self._is_ordered = is_ordered
         self._on_violation = on_violation
 
@@ -82,10 +85,14 @@ class RunBook:
     def is_gone(self, client: str, request: str) -> bool:
         """True if a client is gone that waited for an answer (S37).
 
-        It may have come back since then. So it has lost what was sent meanwhile.
+        It may have come back since then. So it has lost what was sent meanwhile. An instance that
+        waits is never gone: its topic keeps what is sent.
         """
-        topic = self.broker.find_record(topics.client(client))
         sent = self.traffic.requests.get((client, request))
+        reply_to: ReplyTo | None = None if sent is None else getattr(sent.asked, "reply_to", None)
+        if reply_to is not None and reply_to.workflow:
+            return False
+        topic = self.broker.find_record(topics.client(client))
         return topic is None or (sent is not None and sent.topic is not topic)
 
     def drop_gone_clients(self, instance: ObservedInstance) -> None:

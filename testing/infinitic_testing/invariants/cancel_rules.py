@@ -35,7 +35,8 @@ def check_cancel_is_told(step: WrittenStep, sent: Sent) -> str | None:
         closed |= {position for position in open_before if position < step.head.cleanup}
     # An attempt that fails, or that is due, in the same step need not be stopped, but may be.
     failed = {each.position for each in step.events if isinstance(each, events.AttemptError)}
-    settled = {each.position for each in step.events if isinstance(each, events.TaskResult | events.TaskError)}
+    results = (events.TaskResult, events.TaskError, events.RemoteResult, events.RemoteError)
+    settled = {each.position for each in step.events if isinstance(each, results)}
     untold = (closed & open_before) - waiting - failed - settled - told
     if untold:
         return f"tasks {sorted(untold)} are closed without a result, and nobody is told to stop them"

@@ -7,10 +7,11 @@ from zlib import crc32
 
 import msgspec
 
-from infinitic.engines import effects, state
+from infinitic import ids
+from infinitic.engines import effects, positions, state
 from infinitic.engines.effects import Effect, SendTask
 from infinitic.errors import DecodingError, InfiniticError
-from infinitic.messages import engine, events
+from infinitic.messages import commands, engine, events
 from infinitic.messages.events import Event
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
@@ -31,7 +32,7 @@ def _must_arrive(effect: Effect) -> bool:
     return not isinstance(effect, effects.CancelSent)
 
 
-_SETTLEMENTS = (events.TaskResult, events.TaskError, events.TaskTimeout)
+_SETTLEMENTS = (events.TaskResult, events.TaskError, events.TaskTimeout, events.RemoteResult, events.RemoteError)
 
 
 class CommitChecks:
@@ -164,6 +165,7 @@ class CommitChecks:
             instance.had_outbox = bool(step.outbox)
             instance.unpublished = {name_sending(effect, head): None for effect in step.outbox if _must_arrive(effect)}
             self._note_outbox(instance, step.outbox)
+            self._note_requests(instance, step.outbox)
         if head.armed is not None:
             instance.wakes.add(head.armed)
         if change.expires_at is not None:
@@ -185,6 +187,23 @@ class CommitChecks:
             if isinstance(event, events.AttemptError):
                 index = instance.history.attempts.get(event.position, 0)
                 instance.counted[event.position, index] = version
+
+    def _note_requests(self, instance: ObservedInstance, outbox: Sequence[Effect]) -> None:
+        """Note what an outbox asks of other instances, and what of that it cancels."""
+        head = instance.head
+        for effect in outbox:
+            if isinstance(effect, effects.SendRemote):
+                remote_id = ids.remote_id(head.id, head.run, effect.position, effect.retry_sequence)
+                self._book.requesters[remote_id] = (instance.key, effect.position)
+            elif isinstance(effect, effects.CancelSent):
+                repeated = dict(effect.repeated)
+                for block in effect.blocks:
+                    for position in positions.list_positions(block):
+                        request = instance.history.requests[position]
+                        if isinstance(request, commands.StartChild | commands.CallRemote):
+                            child_id = ids.remote_id(head.id, head.run, position, repeated.get(position, 0))
+                            self._book.requesters[ids.cancel_id(child_id)] = (instance.key, position)
+                            instance.unpublished["remote", ids.cancel_id(child_id)] = None
 
     @staticmethod
     def _note_outbox(instance: ObservedInstance, outbox: Sequence[Effect]) -> None:

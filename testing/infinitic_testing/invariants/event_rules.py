@@ -11,11 +11,12 @@ from typing import Any
 
 from infinitic.messages import commands, events
 from infinitic.messages.events import Event
+from infinitic.messages.outcomes import RemoteStatus
 from infinitic_testing.invariants.history import ObservedHistory, Request
 from infinitic_testing.invariants.instances import WrittenStep
 from infinitic_testing.invariants.traffic import Sent
 
-Settlement = events.TaskResult | events.TaskError | events.TaskTimeout
+Settlement = events.TaskResult | events.TaskError | events.TaskTimeout | events.RemoteResult | events.RemoteError
 
 
 def check_command_once(event: Request, history: ObservedHistory, step: WrittenStep, sent: Sent) -> str | None:
@@ -78,7 +79,7 @@ def check_method_ends_once(
 
 
 def check_result_once(event: Settlement, history: ObservedHistory, step: WrittenStep, sent: Sent) -> str | None:
-    """A task gets a result only while it is open."""
+    """A task, child or call gets a result only while it is open."""
     if event.position not in history.open_tasks:
         return f"task {event.position} gets {event}, but {_tell_why_closed(event.position, history)}"
     return None
@@ -132,6 +133,33 @@ def check_failure_was_sent(
     return None
 
 
+def check_settlement_was_sent(
+    event: events.RemoteResult | events.RemoteError, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """What a child or a call has ended with is what was told, or stands for what cannot be used."""
+    position = event.position
+    if position in sent.garbled:
+        return None
+    told = sent.settlements.get(position, ())
+    if isinstance(event, events.RemoteResult):
+        wanted = any(each.status is RemoteStatus.COMPLETED and bytes(each.value) == bytes(event.value) for each in told)
+    else:
+        # A result that is too large for the storage becomes a failure.
+        wanted = any(each.status in (event.status, RemoteStatus.COMPLETED) for each in told)
+    return None if wanted else f"nobody has sent this end of what is asked for at position {position}: {event}"
+
+
+def check_is_remote(
+    event: events.RemoteResult | events.RemoteError, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """Only a child or a call ends so."""
+    if event.position < len(history.requests):
+        request = history.requests[event.position]
+        if not isinstance(request, commands.StartChild | commands.CallRemote):
+            return f"{event} is for {request}"
+    return None
+
+
 def check_last_attempt_failed(
     event: events.TaskError, history: ObservedHistory, step: WrittenStep, sent: Sent
 ) -> str | None:
@@ -174,11 +202,19 @@ _ASKED: tuple[tuple[str, Rule], ...] = (
 )
 _ENDED: tuple[tuple[str, Rule], ...] = (("method-once", check_method_ends_once),)
 _ONCE: tuple[str, Rule] = ("result-once", check_result_once)
+_REMOTE: tuple[tuple[str, Rule], ...] = (
+    _ONCE,
+    ("input-known", check_settlement_was_sent),
+    ("history-gapless", check_is_remote),
+)
 
 EVENT_RULES: dict[type[Event], tuple[tuple[str, Rule], ...]] = {
     commands.ScheduleTask: _ASKED,
     commands.StartTimer: _ASKED,
     commands.RecordInline: _ASKED,
+    commands.StartChild: _ASKED,
+    commands.CallRemote: _ASKED,
+    commands.SignalRemote: _ASKED,
     commands.CancelPosition: (("history-gapless", check_cancel_was_asked),),
     commands.CompleteMethod: _ENDED,
     commands.FailMethod: _ENDED,
@@ -191,6 +227,8 @@ EVENT_RULES: dict[type[Event], tuple[tuple[str, Rule], ...]] = {
         ("input-known", check_failure_was_sent),
         ("retry-counted", check_last_attempt_failed),
     ),
+    events.RemoteResult: _REMOTE,
+    events.RemoteError: _REMOTE,
     events.TaskTimeout: (_ONCE, ("timer-not-early", check_timeout_not_early)),
     events.TimerFired: (("timer-once", check_timer_once), ("timer-not-early", check_timer_not_early)),
     events.AttemptError: (("retry-counted", check_attempt_counted_once),),

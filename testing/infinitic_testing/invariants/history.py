@@ -5,7 +5,7 @@ from __future__ import annotations
 from infinitic.messages import commands, events
 from infinitic.messages.events import Event
 
-Request = commands.ScheduleTask | commands.StartTimer | commands.RecordInline
+Request = commands.ScheduleTask | commands.StartTimer | commands.RecordInline | commands.Remote
 
 
 class ObservedHistory:
@@ -16,10 +16,10 @@ class ObservedHistory:
         activation: the number of the last activation.
         at: the time that the code saw in it, in seconds since the Unix epoch.
         requests: what was asked for, by position.
-        open_tasks: positions of tasks without a result.
+        open_tasks: positions of tasks, children and calls without a result.
         open_timers: when the open timers are due, by position.
-        timeouts: when the total timeouts of open tasks are over, by position.
-        settled: the sequence of the segment with the result of a task, by position.
+        timeouts: when the total timeouts of what is in `open_tasks` are over, by position.
+        settled: the sequence of the segment with the result of a task, child or call, by position.
         attempts: how many attempts of a task have failed, by position.
         running: the ids of methods that run.
         ends: how methods have ended, by id.
@@ -76,7 +76,9 @@ class ObservedHistory:
                 self.handed = event.handed
             case events.AttemptError():
                 self.attempts[event.position] = self.attempts.get(event.position, 0) + 1
-            case commands.ScheduleTask():
+            case commands.SignalRemote():
+                self.requests.append(event)
+            case commands.ScheduleTask() | commands.StartChild() | commands.CallRemote():
                 self.requests.append(event)
                 self.open_tasks.add(event.position)
                 if event.timeout_at is not None:
@@ -103,7 +105,13 @@ class ObservedHistory:
 
     def _add_stimulus(self, event: events.Stimulus, sequence: int) -> None:
         match event:
-            case events.TaskResult() | events.TaskError() | events.TaskTimeout():
+            case (
+                events.TaskResult()
+                | events.TaskError()
+                | events.TaskTimeout()
+                | events.RemoteResult()
+                | events.RemoteError()
+            ):
                 self.settled[event.position] = sequence
                 self._close(event.position)
             case events.TimerFired():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from infinitic import ids
 from infinitic.engines import effects
 from infinitic.engines.effects import Effect
 from infinitic.engines.state import WorkflowHead
@@ -15,7 +16,7 @@ from infinitic_testing.invariants.history import ObservedHistory
 Sending = tuple[object, ...]
 """What tells that a message is the one that an effect wants to be sent.
 
-It begins with "task", "answer", "wake", "activation" or "tags".
+It begins with "task", "answer", "wake", "activation", "tags" or "remote".
 """
 
 
@@ -138,3 +139,5 @@ def name_sending(effect: Effect, head: WorkflowHead) -> Sending:
             return ("cancel", effect.blocks)
         case effects.Tag():
             return ("tags", effect)
+        case effects.SendRemote():
+            return ("remote", ids.remote_id(head.id, head.run, effect.position, effect.retry_sequence))

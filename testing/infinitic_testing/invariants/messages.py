@@ -116,6 +116,9 @@ class MessageChecks:
     def _note_garbled(self, kind: str, name: str, message: Message) -> None:
         """A message came that cannot be decoded. Its id may say what it is about."""
         attempt = ids.read_attempt(message.id)
+        settled = ids.read_settlement(message.id, message.key or "")
+        if kind == "workflow-engine" and settled is not None:
+            self._book.traffic.sent_to(StateKey(name, message.key or "")).garbled.add(settled[1])
         if kind == "workflow-engine" and attempt is not None:
             self._book.traffic.sent_to(StateKey(name, attempt[0])).garbled.add(attempt[1])
         if kind == "service-executor" and (task := ids.read_task_message(message.id)) is not None:
@@ -144,6 +147,8 @@ class MessageChecks:
                 sent.reported.add((decoded.position, decoded.run, decoded.retry_sequence, decoded.retry_index))
             case engine.Decision():
                 sent.decided.add((decoded.activation, decoded.epoch))
+            case engine.RemoteSettled():
+                sent.settlements.setdefault(decoded.position, []).append(decoded)
             case engine.Wait(stop=True):
                 sent.leavers.add(decoded.reply_to.client)
             case Ask():
@@ -163,6 +168,10 @@ class MessageChecks:
 
     def _note_sending(self, key: StateKey, decoded: Decoded) -> None:
         """Note that a message of an outbox is published."""
+        asked = find_remote_id(key, decoded)
+        requester = None if asked is None else self._book.requesters.get(asked)
+        if requester is not None:
+            self._book.instances[requester[0]].unpublished.pop(("remote", asked), None)
         instance = self._book.instances.get(key)
         if instance is None or not instance.unpublished:
             return
@@ -190,6 +199,13 @@ class MessageChecks:
                 wrong = publish_rules.check_decision_was_asked(decoded, instance)
             case engine.Wake():
                 wrong = publish_rules.check_wake_was_armed(decoded, instance)
+            case engine.Start() | engine.CallMethod() if decoded.reply_to is not None and decoded.reply_to.workflow:
+                parent = book.instances.get(StateKey(decoded.reply_to.workflow, decoded.reply_to.client))
+                wrong = publish_rules.check_request_was_asked(decoded, key, parent)
+            case engine.RemoteSettled():
+                response = publish_rules.read_settlement(decoded)
+                self._check_response(key.id, response)
+                return
             case engine.TaskCompleted() | engine.TaskFailed() | engine.AttemptFailed():
                 book.judge("report-asked", publish_rules.check_report_was_asked(decoded, instance), key)
                 return
@@ -352,6 +368,11 @@ class MessageChecks:
             return
         book.drop_gone_clients(instance)
         book.judge("ack-after-publish", ack_rules.check_outbox_published(decoded, instance), key)
+
+
+def find_remote_id(key: StateKey, decoded: Decoded) -> str | None:
+    """The id that another instance may have given to what it asks for; None if it is no request."""
+    return key.id if isinstance(decoded, engine.Start) else find_deduplication_id(decoded)
 
 
 def find_key(topic: Topic, message: Message, decoded: Decoded | None) -> StateKey:

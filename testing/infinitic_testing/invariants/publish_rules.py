@@ -6,11 +6,15 @@ It returns what is wrong, or None.
 
 from __future__ import annotations
 
+from infinitic import ids
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.validate import InvalidInput, check_decision
+from infinitic.errors import ExceptionDetail
 from infinitic.messages import client, commands, engine, events
 from infinitic.messages.executor import Activate
+from infinitic.messages.outcomes import MethodFailure, RemoteStatus
 from infinitic.messages.service import ExecuteTask
+from infinitic.storage import StateKey
 from infinitic_testing.invariants.instances import ObservedInstance
 from infinitic_testing.invariants.traffic import Decoded
 
@@ -70,6 +74,51 @@ def check_report_was_asked(message: Report, instance: ObservedInstance | None) -
     if (message.position, sequence, index) not in instance.sent:
         return f"{message} reports an attempt that was never sent"
     return None
+
+
+def check_request_was_asked(
+    message: engine.Start | engine.CallMethod, key: StateKey, parent: ObservedInstance | None
+) -> str | None:
+    """What an instance asks of another one is in the history of the one that asks.
+
+    Args:
+        message: the request.
+        key: the instance that is asked.
+        parent: the one that asks; None: it is not in the storage.
+    """
+    reply_to = message.reply_to
+    run, position, retry_sequence = (0, 0, 0) if reply_to is None else reply_to.place
+    if parent is None or position >= len(parent.history.requests):
+        return f"{message} is sent for an instance that has not asked for it"
+    request = parent.history.requests[position]
+    match request, message:
+        case commands.StartChild(), engine.Start():
+            where = key.id == ids.remote_id(parent.key.id, run, position, retry_sequence)
+        case commands.CallRemote(), engine.CallMethod():
+            where = key.id == request.workflow_id
+        case _:
+            return f"{message} is sent, and the history has {request}"
+    same = (request.workflow, request.method, bytes(request.arguments))
+    if not where or same != (key.name, message.method, bytes(message.arguments)):
+        return f"{message} is sent to {key}, and the history has {request}"
+    return None
+
+
+def read_settlement(settled: engine.RemoteSettled) -> client.Response:
+    """Make the response that a client would get in place of an instance that waits."""
+    request = ids.remote_request(settled.run, settled.position, settled.retry_sequence)
+    match settled.status:
+        case RemoteStatus.COMPLETED:
+            return client.MethodCompleted(request, settled.value)
+        case RemoteStatus.FAILED:
+            failure = settled.failure
+            return client.MethodFailed(request, MethodFailure(ExceptionDetail("", "")) if failure is None else failure)
+        case RemoteStatus.CANCELED:
+            return client.MethodCanceled(request)
+        case RemoteStatus.TERMINATED:
+            return client.MethodTerminated(request, settled.reason)
+        case RemoteStatus.UNKNOWN | RemoteStatus.REFUSED:
+            return client.WorkflowUnknown(request, settled.reason)
 
 
 def check_end_is_durable(message: Ending, asked: engine.Input | None, instance: ObservedInstance | None) -> str | None:

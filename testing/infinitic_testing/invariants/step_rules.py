@@ -20,6 +20,7 @@ from infinitic.engines.effects import (
     ArmWake,
     CancelSent,
     Confirm,
+    SendRemote,
     SendTask,
     Tag,
     TellCanceled,
@@ -224,6 +225,7 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
     if not step.outbox:
         return None
     tasks = {each.position for each in step.events if isinstance(each, commands.ScheduleTask)}
+    remotes = {each.position for each in step.events if isinstance(each, commands.Remote)}
     retries = {retry.position for retry in step.head.retries}
     ended = {each.method_id for each in step.events if isinstance(each, _ENDS)}
     is_terminated = any(isinstance(each, events.Abandoned) for each in step.events)
@@ -236,6 +238,9 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
             case SendTask(position=position):
                 if position not in retries:
                     return f"task {position} is sent again, and no attempt of it has failed"
+            case SendRemote(position=position):
+                if position not in remotes:
+                    return f"request {position} is sent to another instance, and this step does not ask for it"
             case Answer(method_id=method_id):
                 if method_id not in ended and not is_terminated:
                     return f"the end of method {method_id} is told, and it does not end here"
@@ -295,6 +300,10 @@ def check_no_late_task(step: WrittenStep, instance: ObservedInstance) -> str | N
             attempts = history.attempts.get(effect.position, 0)
             if effect.retry_index != attempts:
                 return f"attempt {effect.retry_index} of task {effect.position} is sent, {attempts} have failed"
+        elif isinstance(effect, SendRemote):
+            request = history.requests[effect.position]
+            if not isinstance(request, commands.SignalRemote) and effect.position not in history.open_tasks:
+                return f"{request} is sent, and is not open"
     return None
 
 
@@ -399,7 +408,7 @@ def _has_outbox(step: WrittenStep) -> object:
 
 
 def _sends_tasks(step: WrittenStep) -> object:
-    return any(type(effect) is SendTask for effect in step.outbox)
+    return any(isinstance(effect, SendTask | SendRemote) for effect in step.outbox)
 
 
 def _closes_tasks(step: WrittenStep) -> object:

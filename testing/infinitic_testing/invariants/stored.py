@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 
 import msgspec
 
+from infinitic import ids
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.due import find_next_due
 from infinitic.errors import DecodingError, InfiniticError
-from infinitic.messages import events
+from infinitic.messages import commands, events
 from infinitic.messages.events import Event
 from infinitic.replay.waits import list_waits
 from infinitic.runtime.history import decode_head, replay_history
@@ -217,7 +218,44 @@ async def _find_unended(
     if head.closed:
         return None
     is_hosted = specs is None or (bool(versions) if head.version is None else spec is not None)
+    if is_hosted and not head.parked:
+        unanswered = await find_unanswered(storage, head, history, specs)
+        if unanswered is not None:
+            return unanswered
     return find_hang(head, history, waits, services, now, is_hosted=is_hosted)
+
+
+async def find_unanswered(
+    storage: Storage, head: WorkflowHead, history: ObservedHistory, specs: FindSpecs | None
+) -> str | None:
+    """Say which child or call will never be answered; None if all can be.
+
+    Args:
+        storage: any one.
+        head: that of the instance that waits.
+        history: what follows from its history.
+        specs: finds the code of a workflow by its name. None: all are hosted.
+    """
+    for position in sorted(history.open_tasks):
+        request = history.requests[position]
+        remote_id = ids.remote_id(head.id, head.run, position)
+        match request:
+            case commands.StartChild():
+                key, method_id = StateKey(request.workflow, remote_id), remote_id
+            case commands.CallRemote():
+                key, method_id = StateKey(request.workflow, request.workflow_id), remote_id
+            case _:
+                continue
+        if specs is not None and not specs(key.name):
+            continue
+        stored = (await ensure_checked(storage).states.load([key])).get(key)
+        if stored is None:
+            return f"it waits for {key}, which does not exist: {request}"
+        other = decode_head(key, stored)
+        waits = any(method.id == method_id and not method.ended and method.waiters for method in other.methods)
+        if not waits and not other.parked:
+            return f"it waits for method {method_id} of {key}, which has ended, or does not know it: {request}"
+    return None
 
 
 def find_hang(
@@ -247,7 +285,12 @@ def find_hang(
         return f"its code is not run: stimuli wait from segment {head.deciding or head.pending} on"
     unhosted = False
     for position in sorted(history.open_tasks):
-        service: str = getattr(history.requests[position], "service", "")
+        request = history.requests[position]
+        if not isinstance(request, commands.ScheduleTask):
+            # It waits for another instance, which has to end itself: see `find_unanswered`.
+            unhosted = True
+            continue
+        service = request.service
         if services is None or service in services:
             return f"task {position} of service {service} is open, and all work is done"
         unhosted = True

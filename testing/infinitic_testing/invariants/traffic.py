@@ -69,7 +69,7 @@ class SentInput:
 
 @dataclass(slots=True)
 class SentRequest:
-    """A request of a client.
+    """A request of a client, or of an instance.
 
     Attributes:
         key: the instance.
@@ -97,6 +97,7 @@ class Sent(msgspec.Struct, eq=False):
         failures: the attempts that were reported as the last ones: position, retry sequence, retry
             index.
         delays: the delays that were reported with a failed attempt, by the same.
+        settlements: what was told of a child or a call, by position.
         garbled: positions for which a report was sent that cannot be decoded.
         reported: the attempts of which any report was sent: position, run, retry sequence, index.
         decided: the activations, with their epochs, for which a decision was sent.
@@ -114,6 +115,7 @@ class Sent(msgspec.Struct, eq=False):
     started: int | None = None
     inputs: dict[str, SentInput] = {}
     results: dict[int, list[tuple[bytes, Execution | None]]] = {}
+    settlements: dict[int, list[engine.RemoteSettled]] = {}
     failures: dict[int, set[tuple[int, int | None]]] = {}
     delays: dict[tuple[int, int, int], list[float]] = {}
     garbled: set[int] = set()

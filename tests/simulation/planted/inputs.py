@@ -73,7 +73,7 @@ def results_not_deduplicated(planter: Planter) -> None:
         )
         return InputResult(changed, (event,))
 
-    planter.put(tasks, "_settle", settle)
+    planter.put(tasks, "settle", settle)
 
 
 @bug(ENGINE)

@@ -34,6 +34,7 @@ MODULES = (
     "told",
     "tags",
     "unique",
+    "family",
 )
 """The modules of this package that have scenarios."""
 

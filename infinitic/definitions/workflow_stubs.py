@@ -1,0 +1,215 @@
+"""Typed stubs of workflows for the code of workflows: new instances, and those that run already.
+
+They look like the workflow. Calls become requests of the instance whose code uses the stub.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import timedelta
+from typing import Any
+
+from infinitic.codec.values import value_codec
+from infinitic.definitions.channels import Channel
+from infinitic.definitions.home import Home, find_home
+from infinitic.definitions.kinds import is_workflow
+from infinitic.definitions.service_contract import public_functions
+from infinitic.definitions.services import check_timeout
+from infinitic.definitions.stubs import INSTANCE, check_meta
+from infinitic.definitions.workflow_contract import MethodSpec, WorkflowContract
+from infinitic.errors import PayloadError, UsageError
+from infinitic.ids import check_name
+
+
+def check_workflow(what: str, given: object) -> None:
+    """Check that something is the class of a workflow, or a contract of one.
+
+    Args:
+        what: what was given it, such as "new_workflow": the error begins so.
+        given: what should be such a class.
+
+    Raises:
+        UsageError: it is none, with a hint what to give instead.
+    """
+    if not isinstance(given, type):
+        if isinstance(given, str | int | float | None) or inspect.isroutine(given):
+            raise UsageError(f"{what} takes the class of a workflow, got {given!r}")
+        name = type(given).__qualname__
+        raise UsageError(f"{what} takes the class of a workflow, got an instance of {name}: give {name} itself")
+    if is_workflow(given):
+        return
+    functions = public_functions(given).values()
+    if not any(inspect.iscoroutinefunction(each) for each in functions):
+        raise UsageError(
+            f"{what} takes the class of a workflow, or a contract with `async def` methods, and {given.__qualname__} "
+            "has none"
+        )
+
+
+class NewWorkflow:
+    """Starts instances of a workflow: what `Workflow.new_workflow` gives.
+
+    In a class body, each workflow object gets its own `RemoteWorkflow` of it.
+    """
+
+    def __init__(
+        self,
+        contract: Callable[..., Any],
+        meta: Mapping[str, bytes] | None = None,
+        total_timeout: float | timedelta | None = None,
+    ) -> None:
+        check_workflow("new_workflow", contract)
+        self.contract_class: Any = contract
+        self.meta = check_meta(meta or {})
+        self.total_timeout = check_timeout("total_timeout of a stub", total_timeout)
+        self.attribute = ""
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self.attribute = name
+
+    def __get__(self, workflow: object | None, owner: type[Any] | None = None) -> object:
+        if workflow is None:
+            return self
+        instance: Home | None = getattr(workflow, INSTANCE, None)
+        if instance is None:
+            raise UsageError(
+                f"The stub '{self.attribute}' of {type(workflow).__name__} is for a running workflow: "
+                "start one through a client"
+            )
+        bound: object = instance.bind_workflow(self)
+        if self.attribute:
+            vars(workflow)[self.attribute] = bound
+        return bound
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        home = find_home()
+        if home is None:
+            raise UsageError(
+                f"A stub of {self.contract_class.__name__} is for the code of a workflow: use it as "
+                f"self.{self.attribute or 'stub'}.{name}(…) in a method"
+            )
+        # It was made by the code of a method, not in a class body.
+        return getattr(home.bind_workflow(self), name)
+
+
+class RemoteWorkflow:
+    """Another instance, or new ones, as the code of one instance sees them.
+
+    It has no public attribute of its own: any could be the name of a method.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        contract: WorkflowContract,
+        workflow_id: str | None,
+        *,
+        meta: Mapping[str, bytes] | None = None,
+        total_timeout: float | None = None,
+        attribute: str = "",
+    ) -> None:
+        self._home = home
+        self._contract = contract
+        self._workflow_id = workflow_id
+        self._meta = dict(meta or {})
+        self._total_timeout = total_timeout
+        self._attribute = attribute
+
+    def __getattr__(self, name: str) -> Any:
+        contract = self._contract
+        spec = contract.methods.get(name)
+        if spec is not None:
+            return RemoteMethod(
+                self._home,
+                contract.name,
+                spec,
+                self._workflow_id,
+                self._meta,
+                self._total_timeout or spec.total_timeout,
+                self._attribute,
+            )
+        channel = contract.channels.get(name)
+        if channel is not None:
+            return RemoteChannel(self._home, contract.name, self._workflow_id, channel)
+        if name.startswith("_"):
+            raise AttributeError(name)
+        known = ", ".join(sorted([*contract.methods, *contract.channels]))
+        raise UsageError(f"The workflow {contract.name} has no public coroutine or channel '{name}'; it has {known}")
+
+    def __repr__(self) -> str:
+        return f"<stub of {self._contract.name} {self._workflow_id or '(new)'}>"
+
+
+class RemoteMethod:
+    """One method of another instance, or of new ones.
+
+    Call it for a coroutine, or give it to `Workflow.dispatch`.
+    """
+
+    __slots__ = ("attribute", "home", "meta", "spec", "total_timeout", "workflow", "workflow_id")
+
+    def __init__(
+        self,
+        home: Home,
+        workflow: str,
+        spec: MethodSpec,
+        workflow_id: str | None,
+        meta: dict[str, bytes],
+        total_timeout: float | None,
+        attribute: str,
+    ) -> None:
+        self.home = home
+        self.workflow = workflow
+        self.spec = spec
+        self.workflow_id = workflow_id
+        self.meta = meta
+        self.total_timeout = total_timeout
+        self.attribute = attribute
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        if self.home.loop.dead:
+            self.home.refuse("a call of another workflow")
+        return self._call(self.spec.signature.encode_arguments(args, kwargs))
+
+    async def _call(self, arguments: bytes) -> Any:
+        return await self.home.request(self, arguments)
+
+
+class RemoteChannel(Channel[Any]):
+    """A channel of another instance, as the code of one instance sees it."""
+
+    def __init__(self, home: Home, workflow: str, workflow_id: str | None, channel: Channel[Any]) -> None:
+        super().__init__(keep=channel.keep)
+        self.name = channel.name
+        self.workflow = workflow
+        self.workflow_id = workflow_id
+        self._home = home
+        self._hint = channel.hint()
+
+    async def send(self, value: Any, *, confirm: bool = False, meta: Mapping[str, bytes] | None = None) -> None:
+        if self.workflow_id is None:
+            raise UsageError(
+                f"Channel '{self.name}': signals go to a workflow that runs, as in self.get_workflow_by_id(…)"
+            )
+        if confirm:
+            raise UsageError(
+                f"Channel '{self.name}': confirm=True is for clients. The code of a workflow calls a method instead, "
+                "and awaits it"
+            )
+        try:
+            data = value_codec(self._hint).encode(value)
+        except PayloadError as error:
+            raise PayloadError(f"{self.workflow}.{self.name}.send(): {error}") from error
+        self._home.signal(self, data, check_meta(meta or {}))
+
+
+def check_workflow_id(workflow_id: object) -> str:
+    """Return the id of an instance.
+
+    Raises:
+        UsageError: it cannot be one.
+    """
+    return check_name("A workflow id", workflow_id)

@@ -1,0 +1,164 @@
+"""What the code of an instance asks of other instances: children, method calls and signals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from msgspec import Raw
+
+from infinitic import ids
+from infinitic.definitions.deferred import Deferred
+from infinitic.definitions.home import Home
+from infinitic.definitions.stubs import check_meta
+from infinitic.definitions.workflow_spec import workflow_contract_of
+from infinitic.definitions.workflow_stubs import NewWorkflow, RemoteChannel, RemoteMethod, RemoteWorkflow
+from infinitic.errors import (
+    DeferredError,
+    ExceptionDetail,
+    RequestRefusedError,
+    WorkflowCanceledError,
+    WorkflowFailedError,
+    WorkflowTerminatedError,
+    WorkflowTimedOutError,
+    WorkflowUnknownError,
+)
+from infinitic.limits import MAX_VALUE_DEPTH, describe_largest_argument, is_deeper, measure_extra
+from infinitic.messages.commands import CallRemote, Command, SignalRemote, StartChild
+from infinitic.messages.events import RemoteError, RemoteResult
+from infinitic.messages.outcomes import RemoteStatus, make_error
+from infinitic.replay.methods import SHALLOW_BYTES
+from infinitic.replay.recorder import Recorder
+
+_Deferred: Any = Deferred
+"""For calls of its methods by name, as in `infinitic.replay.awaited`."""
+
+
+class RemoteDeferred(Deferred[Any]):
+    """The result of a child, or of a method of another instance."""
+
+    def __init__(self, home: Home, position: int, stub: RemoteMethod) -> None:
+        _Deferred.__init__(self, home, position)
+        self.stub = stub
+
+    @property
+    def id(self) -> str:
+        """The id of the child, or of the instance whose method was called."""
+        return self.stub.workflow_id or ids.remote_id(self.home.id, self.home.run, self._position)
+
+    def settle(self, recorder: Recorder, event: RemoteResult | RemoteError) -> None:
+        """Settle it with what has become of the method."""
+        if isinstance(event, RemoteResult):
+            self.set_result(self.stub.spec.signature.decode_result(recorder.decode_payload(event.value)))
+        else:
+            self.fail(self._make_error(event))
+
+    def time_out(self) -> None:
+        """Settle it: its total timeout is over."""
+        self.fail(WorkflowTimedOutError(self.stub.workflow, self.stub.spec.name, self.id))
+
+    def _make_error(self, event: RemoteError) -> DeferredError:
+        called = (self.stub.workflow, self.stub.spec.name, self.id)
+        match event.status:
+            case RemoteStatus.CANCELED:
+                return WorkflowCanceledError(*called)
+            case RemoteStatus.REFUSED:
+                return RequestRefusedError(*called, event.reason)
+            case RemoteStatus.TERMINATED:
+                return WorkflowTerminatedError(*called, event.reason)
+            case RemoteStatus.FAILED | RemoteStatus.COMPLETED:
+                failure = event.failure
+                if failure is None:
+                    return WorkflowFailedError(*called, ExceptionDetail("", ""))
+                cause = None if failure.cause is None else make_error(failure.cause)
+                error = WorkflowFailedError(*called, failure.exception, cause)
+                error.__cause__ = cause
+                return error
+            case RemoteStatus.UNKNOWN:
+                return WorkflowUnknownError(*called)
+
+    def _cancellation(self) -> DeferredError:
+        return WorkflowCanceledError(self.stub.workflow, self.stub.spec.name, self.id)
+
+
+class RemoteRequests:
+    """The part of an instance with which its code uses stubs of workflows."""
+
+    _recorder: Recorder
+    _open: dict[int, object]
+
+    @property
+    def _home(self) -> Home:
+        return cast("Home", self)
+
+    def bind_workflow(self, stub: NewWorkflow) -> RemoteWorkflow:
+        """Make the stub with which the code starts children."""
+        contract = workflow_contract_of(stub.contract_class)
+        return RemoteWorkflow(
+            self._home, contract, None, meta=stub.meta, total_timeout=stub.total_timeout, attribute=stub.attribute
+        )
+
+    def find_workflow(self, contract: Any, workflow_id: str, meta: Mapping[str, bytes] | None) -> RemoteWorkflow:
+        """Make a stub of another instance."""
+        return RemoteWorkflow(self._home, workflow_contract_of(contract), workflow_id, meta=check_meta(meta or {}))
+
+    def request(self, stub: RemoteMethod, arguments: bytes) -> RemoteDeferred:
+        """Ask for a child, or for a method of another instance.
+
+        Args:
+            stub: the method.
+            arguments: its arguments as JSON text.
+
+        Returns:
+            A deferred of its result.
+
+        Raises:
+            PayloadTooLargeError: the arguments are too large to be sent.
+        """
+        recorder, home = self._recorder, self._home
+        recorder.check()
+        recorder.check_open(len(self._open))
+        data = recorder.encode_payload(arguments)
+        extra = measure_extra(meta=stub.meta) if stub.meta else 0
+        _take(recorder, f"The arguments of {stub.workflow}.{stub.spec.name}", data, extra, arguments)
+        position = recorder.next_position()
+        timeout_at = None if stub.total_timeout is None else home.loop.now + stub.total_timeout
+        command: Command
+        if stub.workflow_id is None:
+            command = StartChild(position, stub.workflow, stub.spec.name, Raw(data), stub.meta, timeout_at)
+        else:
+            command = CallRemote(
+                position, stub.workflow, stub.workflow_id, stub.spec.name, Raw(data), stub.meta, timeout_at
+            )
+        recorder.record(command)
+        deferred = self._open[position] = RemoteDeferred(home, position, stub)
+        return deferred
+
+    def signal(self, channel: RemoteChannel, value: bytes, meta: dict[str, bytes]) -> None:
+        """Send a signal to another instance. Nobody waits for it.
+
+        Args:
+            channel: where it goes.
+            value: its value as JSON text.
+            meta: bytes that are kept beside it in the history of the other instance.
+
+        Raises:
+            PayloadTooLargeError: the value is too large to be sent.
+        """
+        recorder = self._recorder
+        recorder.check()
+        data = recorder.encode_payload(value)
+        extra = measure_extra(meta=meta) if meta else 0
+        _take(recorder, f"A signal for channel '{channel.name}' of {channel.workflow}", data, extra, None)
+        assert channel.workflow_id is not None
+        position = recorder.next_position()
+        recorder.record(SignalRemote(position, channel.workflow, channel.workflow_id, channel.name, Raw(data), meta))
+
+
+def _take(recorder: Recorder, what: str, data: bytes, extra: int, arguments: bytes | None) -> None:
+    """Count the bytes of a request. Raises `PayloadTooLargeError` if they cannot be sent."""
+    size = len(data) + extra
+    deep = size > SHALLOW_BYTES and is_deeper(data, MAX_VALUE_DEPTH)
+    if deep or not recorder.budget.take(size):
+        details = None if arguments is None else lambda: describe_largest_argument(arguments)
+        recorder.make_room(what, size, details, deep=deep)
