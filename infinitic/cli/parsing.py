@@ -76,12 +76,13 @@ def decode_input(decode: Callable[[bytes], T], data: bytes) -> T:
         raise UsageError(f"--input takes JSON with at most {MAX_VALUE_DEPTH} levels; this has more") from None
 
 
-def parse_instant(text: str, now: datetime | None = None) -> datetime:
-    """Parse the value of ``--since``.
+def parse_instant(text: str, now: datetime | None = None, *, option: str = "--since") -> datetime:
+    """Parse the value of ``--since``, or of another option of this kind.
 
     Args:
         text: a date and time in ISO 8601, local if it has no zone; or how long ago: ``90s``.
         now: the present; by default what the clock of this machine says.
+        option: the name of the option, for the error.
 
     Raises:
         UsageError: it is neither.
@@ -93,7 +94,7 @@ def parse_instant(text: str, now: datetime | None = None) -> datetime:
         return datetime.fromisoformat(text.strip()).astimezone()
     except (ValueError, OverflowError, OSError):
         raise UsageError(
-            f"--since takes a date and time (2026-01-31T12:00Z) or a duration (90s, 15m, 2h, 7d), got {text!r}"
+            f"{option} takes a date and time (2026-01-31T12:00Z) or a duration (90s, 15m, 2h, 7d), got {text!r}"
         ) from None
 
 

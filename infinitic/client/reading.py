@@ -55,27 +55,74 @@ class StorageReads:
         limit: int = 100,
         cursor: str | None = None,
         flag: Flag | None = None,
+        until: datetime | None = None,
+        closed_since: datetime | None = None,
+        closed_until: datetime | None = None,
+        id_prefix: str | None = None,
     ) -> Page:
         """Read a page of instances from the storage, newest first.
 
-        Closed instances are there until their retention ends.
+        Closed instances are there until their retention ends. Instants need a time zone.
 
         Args:
             name: only instances of this workflow.
             status: only those of this status.
-            since: only those that started at this instant or later. It needs a time zone.
+            since: only those that started after this instant.
             limit: how many at most.
             cursor: `Page.cursor` of the page before.
             flag: only those that are stalled, or parked.
+            until: only those that started before this instant.
+            closed_since: only those that closed after this instant.
+            closed_until: only those that closed before this instant.
+            id_prefix: only those whose id begins so. It needs `name`.
 
         Raises:
             UsageError: this client has no storage, or an argument cannot be.
         """
         states = self._find_storage("list_workflows").states
-        after = None if since is None else to_instant(since)
-        return await states.find(Query(name, status, after, limit=limit, cursor=cursor, flag=flag))
+        started, closed = _make_range(since, until), _make_range(closed_since, closed_until)
+        return await states.find(Query(name, status, *started, None, limit, cursor, flag, *closed, id_prefix))
+
+    async def count_workflows(
+        self,
+        *,
+        name: str | None = None,
+        status: WorkflowStatus | None = None,
+        since: datetime | None = None,
+        limit: int = 10_000,
+        flag: Flag | None = None,
+        until: datetime | None = None,
+        closed_since: datetime | None = None,
+        closed_until: datetime | None = None,
+        id_prefix: str | None = None,
+    ) -> int:
+        """Count the instances that `list_workflows` would list, but no further than `limit`.
+
+        So it is quick also where there are millions: 10,000 means "10,000 or more".
+
+        Args:
+            name: as for `list_workflows`, and so the others.
+            status: see there.
+            since: see there.
+            limit: how far it counts.
+            flag: see there.
+            until: see there.
+            closed_since: see there.
+            closed_until: see there.
+            id_prefix: see there.
+
+        Raises:
+            UsageError: this client has no storage, or an argument cannot be.
+        """
+        states = self._find_storage("count_workflows").states
+        started, closed = _make_range(since, until), _make_range(closed_since, closed_until)
+        return await states.count(Query(name, status, *started, None, limit, None, flag, *closed, id_prefix))
 
     def _find_storage(self, method: str) -> Storage:
         if self._storage is None:
             raise UsageError(f"{method} reads the storage: Client(transport, storage=…)")
         return self._storage
+
+
+def _make_range(after: datetime | None, before: datetime | None) -> tuple[float | None, float | None]:
+    return None if after is None else to_instant(after), None if before is None else to_instant(before)

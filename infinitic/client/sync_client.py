@@ -209,8 +209,12 @@ class SyncClient:
         limit: int = 100,
         cursor: str | None = None,
         flag: Flag | None = None,
+        until: datetime | None = None,
+        closed_since: datetime | None = None,
+        closed_until: datetime | None = None,
+        id_prefix: str | None = None,
     ) -> Page:
-        """Instances by name, status, flag and start. As `Client.list_workflows`."""
+        """Instances by name, status, flag and times. As `Client.list_workflows`."""
         return self.run(
             self._client.list_workflows,
             name=name,
@@ -219,6 +223,37 @@ class SyncClient:
             limit=limit,
             cursor=cursor,
             flag=flag,
+            until=until,
+            closed_since=closed_since,
+            closed_until=closed_until,
+            id_prefix=id_prefix,
+        )
+
+    def count_workflows(
+        self,
+        *,
+        name: str | None = None,
+        status: WorkflowStatus | None = None,
+        since: datetime | None = None,
+        limit: int = 10_000,
+        flag: Flag | None = None,
+        until: datetime | None = None,
+        closed_since: datetime | None = None,
+        closed_until: datetime | None = None,
+        id_prefix: str | None = None,
+    ) -> int:
+        """How many instances there are, up to a limit. As `Client.count_workflows`."""
+        return self.run(
+            self._client.count_workflows,
+            name=name,
+            status=status,
+            since=since,
+            limit=limit,
+            flag=flag,
+            until=until,
+            closed_since=closed_since,
+            closed_until=closed_until,
+            id_prefix=id_prefix,
         )
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.storage.arguments import check_instant, check_limit
+from infinitic.storage.errors import InvalidArgument
 from infinitic.storage.keys import StateKey
 
 
@@ -183,10 +184,16 @@ class Query(msgspec.Struct, frozen=True):
         limit: how many entries a page has, from 1 to `MAX_LIMIT`.
         cursor: the `Page.cursor` of the page before; None begins.
         flag: why somebody should look at the instance.
+        closed_after: it closed after this time.
+        closed_before: it closed before this time.
+        id_prefix: what its id begins with. It needs `name`: ids are in order within a name only.
+
+    Names, status, flag and starts are found by an index. The other conditions are looked at in what
+    these find.
 
     Raises:
-        InvalidArgument: the limit is out of range, or a time is no finite number. `find` raises it,
-            too, for a cursor that it did not give.
+        InvalidArgument: the limit is out of range, a time is no finite number, or a name is missing
+            beside `id_prefix`. `find` raises it, too, for a cursor that it did not give.
     """
 
     name: str | None = None
@@ -197,12 +204,50 @@ class Query(msgspec.Struct, frozen=True):
     limit: int = 100
     cursor: str | None = None
     flag: Flag | None = None
+    closed_after: float | None = None
+    closed_before: float | None = None
+    id_prefix: str | None = None
 
     def __post_init__(self) -> None:
         check_limit("The limit of a page", self.limit)
         check_instant("started_after", self.started_after)
         check_instant("started_before", self.started_before)
         check_instant("overdue_at", self.overdue_at)
+        check_instant("closed_after", self.closed_after)
+        check_instant("closed_before", self.closed_before)
+        if self.id_prefix is not None and self.name is None:
+            raise InvalidArgument("A query for the beginning of an id needs the name of the workflow, too")
+
+    def matches(self, key: StateKey, entry: Entry) -> bool:
+        """Whether an entry is one that this query asks for, whatever its cursor.
+
+        For adapters whose database cannot look at a condition.
+
+        Args:
+            key: the instance.
+            entry: its facts.
+        """
+        if self.name is not None and key.name != self.name:
+            return False
+        if self.status is not None and entry.status is not self.status:
+            return False
+        if self.flag is not None and entry.flag is not self.flag:
+            return False
+        if self.started_after is not None and not entry.started_at > self.started_after:
+            return False
+        if self.started_before is not None and not entry.started_at < self.started_before:
+            return False
+        if self.closed_after is not None and (entry.closed_at is None or not entry.closed_at > self.closed_after):
+            return False
+        if self.closed_before is not None and (entry.closed_at is None or not entry.closed_at < self.closed_before):
+            return False
+        if self.id_prefix is not None and not key.id.startswith(self.id_prefix):
+            return False
+        if self.overdue_at is None:
+            return True
+        if entry.status is not WorkflowStatus.RUNNING or entry.next_wake is None:
+            return False
+        return entry.next_wake < self.overdue_at
 
 
 class Found(msgspec.Struct, frozen=True):

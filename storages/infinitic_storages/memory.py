@@ -35,7 +35,6 @@ from infinitic.storage import (
     StorageCapabilities,
     StorageClosed,
     Stored,
-    WorkflowStatus,
     Written,
 )
 from infinitic.storage.checks import (
@@ -168,7 +167,7 @@ class Database:
         matching = (
             (row.entry.started_at, row.key.name, row.key.id, row)
             for row in self._named(query.name)
-            if row.entry is not None and _matches(row.entry, query)
+            if row.entry is not None and query.matches(row.key, row.entry)
         )
         best = nlargest(query.limit + 1, (each for each in matching if below is None or each[:3] < below))
         page = best[: query.limit]
@@ -177,7 +176,9 @@ class Database:
 
     def count(self, query: Query) -> int:
         """How many entries match, counted no further than the limit."""
-        matching = (row for row in self._named(query.name) if row.entry is not None and _matches(row.entry, query))
+        matching = (
+            row for row in self._named(query.name) if row.entry is not None and query.matches(row.key, row.entry)
+        )
         return sum(1 for _ in islice(matching, query.limit))
 
     def purge(self, now: float, limit: int = 1000) -> int:
@@ -440,20 +441,6 @@ def _add_ids(row: _InstanceRecord, ids: tuple[str, ...]) -> None:
         row.deduplication_ids = {*row.deduplication_ids, *ids}
     else:
         row.deduplication_ids += ids
-
-
-def _matches(entry: Entry, query: Query) -> bool:
-    if query.status is not None and entry.status is not query.status:
-        return False
-    if query.flag is not None and entry.flag is not query.flag:
-        return False
-    if query.started_after is not None and not entry.started_at > query.started_after:
-        return False
-    if query.started_before is not None and not entry.started_at < query.started_before:
-        return False
-    if query.overdue_at is None:
-        return True
-    return entry.status is WorkflowStatus.RUNNING and entry.next_wake is not None and entry.next_wake < query.overdue_at
 
 
 def _parse_cursor(cursor: str) -> _Position:

@@ -78,9 +78,22 @@ ODD = (
 OPTIONS = {
     "start": ("--input", "--meta", "--timeout", "--wait", "--json"),
     "result": ("--workflow", "--wait", "--json"),
-    "describe": ("--workflow", "--json"),
-    "list": ("--workflow", "--status", "--since", "--limit", "--cursor", "--all", "--json"),
-    "signal": ("--workflow", "--input", "--raw", "--confirm", "--json"),
+    "describe": ("--workflow", "--timeline", "--json"),
+    "list": (
+        "--workflow",
+        "--status",
+        "--since",
+        "--until",
+        "--closed-since",
+        "--closed-until",
+        "--id-prefix",
+        "--count",
+        "--limit",
+        "--cursor",
+        "--all",
+        "--json",
+    ),
+    "signal": ("--workflow", "--input", "--raw", "--meta", "--confirm", "--json"),
     "query": ("--workflow", "--input", "--json"),
     "cancel": ("--workflow", "--method", "--confirm", "--json"),
     "terminate": ("--workflow", "--reason", "--confirm", "--json"),
@@ -92,7 +105,7 @@ OPTIONS = {
     "migrate": ("--json",),
     "doctor": ("--json",),
 }
-FLAGS = {"--wait", "--json", "--all", "--raw", "--confirm", "--stalled"}
+FLAGS = {"--wait", "--json", "--all", "--raw", "--confirm", "--stalled", "--timeline", "--count"}
 PATIENT = {"result", "describe", "signal", "query", "cancel", "terminate", "retry", "start"}
 
 

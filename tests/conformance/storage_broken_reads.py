@@ -263,6 +263,35 @@ class FlagsOutlive(Server):
         return super()._write(change)
 
 
+@broken("FIND", "COUNT", "MODEL")
+class EndsOfInstancesIgnored(Server):
+    """When an instance has closed is not looked at."""
+
+    def find(self, query: Query) -> Page:
+        return super().find(replace(query, closed_after=None, closed_before=None))
+
+
+@broken("FIND", "MODEL")
+class EndsIncluded(Server):
+    """The end of a range of closing times is part of it."""
+
+    def find(self, query: Query) -> Page:
+        after = None if query.closed_after is None else query.closed_after - 0.5
+        return super().find(replace(query, closed_after=after))
+
+
+@broken("FIND")
+class IdsFolded(Server):
+    """Upper and lower case of the beginning of an id are the same."""
+
+    def find(self, query: Query) -> Page:
+        prefix = query.id_prefix
+        if prefix is None:
+            return super().find(query)
+        found = super().find(replace(query, id_prefix=None, limit=10_000)).found
+        return Page([each for each in found if each.key.id.lower().startswith(prefix.lower())][: query.limit], None)
+
+
 @broken("COUNT")
 class CountsOn(Link):
     """Entries are counted beyond the limit."""

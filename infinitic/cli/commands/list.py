@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 import typer
@@ -57,6 +57,29 @@ class WorkflowList(msgspec.Struct):
     cursor: str | None
 
 
+class WorkflowCount(msgspec.Struct):
+    """How many instances there are, counted up to `MAX_ROWS`."""
+
+    count: int
+
+
+class TimeFilter(NamedTuple):
+    """Bounds of when instances started and closed. None bounds nothing.
+
+    Attributes:
+        until: they started before this instant.
+        closed_since: they closed after this instant.
+        closed_until: they closed before this instant.
+    """
+
+    until: datetime | None = None
+    closed_since: datetime | None = None
+    closed_until: datetime | None = None
+
+
+NO_TIMES = TimeFilter()
+
+
 def command(
     workflow: Annotated[
         str | None, typer.Option("--workflow", help="Only workflows of this name.", parser=parse_text, metavar="NAME")
@@ -68,6 +91,25 @@ def command(
             "--since", help="Only workflows started after: 2026-01-31T12:00Z, or how long ago: 90s, 15m, 2h, 7d."
         ),
     ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", help="Only workflows started before, in the same forms.")
+    ] = None,
+    closed_since: Annotated[
+        str | None, typer.Option("--closed-since", help="Only workflows closed after, in the same forms.")
+    ] = None,
+    closed_until: Annotated[
+        str | None, typer.Option("--closed-until", help="Only workflows closed before, in the same forms.")
+    ] = None,
+    id_prefix: Annotated[
+        str | None,
+        typer.Option(
+            "--id-prefix",
+            help="Only workflows whose id begins so. Needs --workflow.",
+            parser=parse_text,
+            metavar="TEXT",
+        ),
+    ] = None,
+    count: Annotated[bool, typer.Option("--count", help=f"Only count them, up to {MAX_ROWS:,}.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=MAX_ROWS, help="How many to show.")] = 100,
     cursor: Annotated[
         str | None, typer.Option("--cursor", help="Continue where a list ended.", parser=parse_text, metavar="CURSOR")
@@ -78,13 +120,36 @@ def command(
 ) -> None:
     """List workflows, newest first, as the storage has them. Works while the broker is away."""
 
-    async def action(storage: Storage) -> WorkflowList:
-        started_after = None if since is None else parse_instant(since)
+    def parse_times() -> tuple[datetime | None, TimeFilter]:
+        texts = {"--since": since, "--until": until, "--closed-since": closed_since, "--closed-until": closed_until}
+        after, *others = (
+            None if text is None else parse_instant(text, option=option) for option, text in texts.items()
+        )
+        return after, TimeFilter(*others)
+
+    async def list_them(storage: Storage) -> WorkflowList:
+        started_after, times = parse_times()
         return await list_workflows(
-            storage, workflow, status, started_after, limit=limit, cursor=cursor, everything=everything
+            storage,
+            workflow,
+            status,
+            started_after,
+            limit=limit,
+            cursor=cursor,
+            everything=everything,
+            times=times,
+            id_prefix=id_prefix,
         )
 
-    show(run_with_storage(config, action), as_json, _render)
+    async def count_them(storage: Storage) -> WorkflowCount:
+        started_after, times = parse_times()
+        query = make_query(workflow, status, started_after, MAX_ROWS, times=times, id_prefix=id_prefix)
+        return WorkflowCount(await storage.states.count(query))
+
+    if count:
+        show(run_with_storage(config, count_them), as_json, _render_count)
+    else:
+        show(run_with_storage(config, list_them), as_json, _render)
 
 
 async def list_workflows(
@@ -96,6 +161,8 @@ async def list_workflows(
     limit: int = 100,
     cursor: str | None = None,
     everything: bool = False,
+    times: TimeFilter = NO_TIMES,
+    id_prefix: str | None = None,
 ) -> WorkflowList:
     """List the instances in the storage, newest first.
 
@@ -107,21 +174,14 @@ async def list_workflows(
         limit: how many at most.
         cursor: continues the list that gave it.
         everything: all instances, whatever the limit.
+        times: further bounds of when they started and closed.
+        id_prefix: only instances whose id begins so. It needs `name`.
 
     Raises:
-        UsageError: no list gave this cursor.
+        UsageError: no list gave this cursor, or `id_prefix` is given without a name.
     """
-    if name is not None:
-        check_name("The name of a workflow", name)
-    flag = Flag(status.value) if status is StatusFilter.STALLED or status is StatusFilter.PARKED else None
-    query = Query(
-        name,
-        None if status is None or flag is not None else WorkflowStatus(status.value),
-        None if since is None else to_instant(since),
-        limit=PAGE_SIZE if everything else limit,
-        cursor=cursor,
-        flag=flag,
-    )
+    size = PAGE_SIZE if everything else limit
+    query = make_query(name, status, since, size, cursor, times=times, id_prefix=id_prefix)
     rows: list[WorkflowRow] = []
     while True:
         try:
@@ -132,6 +192,40 @@ async def list_workflows(
         if page.cursor is None or not everything:
             return WorkflowList(rows, page.cursor)
         query = msgspec.structs.replace(query, cursor=page.cursor)
+
+
+def make_query(
+    name: str | None,
+    status: StatusFilter | None,
+    since: datetime | None,
+    limit: int,
+    cursor: str | None = None,
+    *,
+    times: TimeFilter = NO_TIMES,
+    id_prefix: str | None = None,
+) -> Query:
+    """Make the query of a list. Arguments and errors are those of `list_workflows`."""
+    if name is not None:
+        check_name("The name of a workflow", name)
+    if id_prefix is not None and name is None:
+        raise UsageError("--id-prefix needs --workflow NAME: ids are in order within a workflow")
+    flag = Flag(status.value) if status is StatusFilter.STALLED or status is StatusFilter.PARKED else None
+    after, before, closed_after, closed_before = (
+        None if each is None else to_instant(each)
+        for each in (since, times.until, times.closed_since, times.closed_until)
+    )
+    return Query(
+        name,
+        None if status is None or flag is not None else WorkflowStatus(status.value),
+        after,
+        before,
+        limit=limit,
+        cursor=cursor,
+        flag=flag,
+        closed_after=closed_after,
+        closed_before=closed_before,
+        id_prefix=id_prefix,
+    )
 
 
 def _make_row(found: Found) -> WorkflowRow:
@@ -146,6 +240,11 @@ def _make_row(found: Found) -> WorkflowRow:
         format_instant(entry.closed_at),
         format_instant(entry.next_wake),
     )
+
+
+def _render_count(counted: WorkflowCount) -> list[RenderableType]:
+    more = " or more" if counted.count >= MAX_ROWS else ""
+    return [make_line(f"{counted.count:,}{more} workflow{'' if counted.count == 1 else 's'}")]
 
 
 def _render(found: WorkflowList) -> list[RenderableType]:

@@ -55,7 +55,9 @@ class Finder:
             return Page([], None)
         few = None if query.overdue_at is None else await self._overdue(query.overdue_at)
         if few is not None:
-            matching = (each for each in few if _matches(each, query) and (below is None or _locate(each) < below))
+            matching = (
+                each for each in few if query.matches(each.key, each.entry) and (below is None or _locate(each) < below)
+            )
             best = nlargest(query.limit + 1, matching, key=_locate)
         else:
             best = await self._scan(query, _choose_index(name, status, query.flag), below)
@@ -71,7 +73,7 @@ class Finder:
         name = None if query.name is None else encode_name(query.name)
         if query.name is not None and name is None:
             return 0
-        if query.overdue_at is None and (query.status is None or query.flag is None):
+        if not _looks_further(query) and (query.status is None or query.flag is None):
             after = "" if query.started_after is None else repr(float(query.started_after))
             before = "" if query.started_before is None else repr(float(query.started_before))
             index = _choose_index(name, query.status, query.flag)
@@ -95,15 +97,22 @@ class Finder:
         before = "" if query.started_before is None else repr(float(query.started_before))
         best: list[Found] = []
         while len(best) <= query.limit:
-            step = STEP if query.overdue_at is not None else min(STEP, query.limit + 1 - len(best))
+            step = STEP if _looks_further(query) else min(STEP, query.limit + 1 - len(best))
             place = ("", b"") if below is None else (repr(below[0]), encode_key(StateKey(below[1], below[2])) or b"")
             (reply,) = await self._connections.call(_FIND, [(self._prefix, index, str(step), before, *place)])
             rows = list(_decode_found(reply))
-            best += [row for row in rows if _matches(row, query)]
+            best += [row for row in rows if query.matches(row.key, row.entry)]
             if len(reply) < 2 * step or not rows or _is_over(rows[-1], query):
                 break
             below = _locate(rows[-1])
         return best[: query.limit + 1]
+
+
+def _looks_further(query: Query) -> bool:
+    """True if a query has a condition that no sorted set tells."""
+    return any(
+        each is not None for each in (query.overdue_at, query.closed_after, query.closed_before, query.id_prefix)
+    )
 
 
 def _choose_index(name: bytes | None, status: WorkflowStatus | None, flag: Flag | None) -> bytes:
@@ -127,21 +136,6 @@ def _locate(found: Found) -> Position:
 
 def _is_over(found: Found, query: Query) -> bool:
     return query.started_after is not None and not found.entry.started_at > query.started_after
-
-
-def _matches(found: Found, query: Query) -> bool:
-    entry = found.entry
-    if query.name is not None and found.key.name != query.name:
-        return False
-    if query.status is not None and entry.status is not query.status:
-        return False
-    if query.flag is not None and entry.flag is not query.flag:
-        return False
-    if query.started_after is not None and not entry.started_at > query.started_after:
-        return False
-    if query.started_before is not None and not entry.started_at < query.started_before:
-        return False
-    return query.overdue_at is None or (entry.next_wake is not None and entry.next_wake < query.overdue_at)
 
 
 def _parse_cursor(cursor: str) -> Position:

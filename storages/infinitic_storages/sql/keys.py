@@ -31,6 +31,20 @@ def encode_key(key: StateKey) -> bytes | None:
     return name.replace(b"\0", _NUL) + _SEPARATOR + id_
 
 
+def encode_id_range(name: str, prefix: str) -> tuple[bytes, bytes] | None:
+    """Encode what the keys of a name begin with whose ids begin with a prefix.
+
+    Returns:
+        The smallest key that may be one, and the smallest one behind all of them. None: no key can
+        be one.
+    """
+    first = encode_key(StateKey(name, prefix))
+    if first is None:
+        return None
+    # No byte of UTF-8 is 255, nor is the last one of the separator.
+    return first, first[:-1] + bytes([first[-1] + 1])
+
+
 def decode_key(key: bytes) -> StateKey:
     """The inverse of `encode_key`."""
     name, _, id_ = bytes(key).partition(_SEPARATOR)

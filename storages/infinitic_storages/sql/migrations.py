@@ -37,7 +37,12 @@ def _add_flag(connection: Connection, tables: Tables) -> None:
         prepared = connection.dialect.identifier_preparer
         kind = states.c.flag.type.compile(connection.dialect)
         connection.execute(text(f"ALTER TABLE {prepared.format_table(states)} ADD COLUMN flag {kind}"))
-    for index in states.indexes:
+    _add_indexes(connection, tables)
+
+
+def _add_indexes(connection: Connection, tables: Tables) -> None:
+    """Add the indexes that are missing, such as that of status and start."""
+    for index in tables.states.indexes:
         index.create(connection, checkfirst=True)
 
 
@@ -48,7 +53,7 @@ def _add_tags(connection: Connection, tables: Tables) -> None:
         index.create(connection, checkfirst=True)
 
 
-STEPS: tuple[Callable[[Connection, Tables], None], ...] = (_create, _add_flag, _add_tags)
+STEPS: tuple[Callable[[Connection, Tables], None], ...] = (_create, _add_flag, _add_tags, _add_indexes)
 """Step n leads from version n to n + 1. Each step looks at what is there already.
 
 Never change a step that was released. `_create` is the exception: it makes the newest tables.

@@ -19,7 +19,7 @@ from infinitic.storage import (
     Stored,
     WorkflowStatus,
 )
-from infinitic_storages.sql.keys import decode_key, encode_key
+from infinitic_storages.sql.keys import decode_key, encode_id_range, encode_key
 from infinitic_storages.sql.tables import Tables
 
 _CHUNK = 1000
@@ -146,7 +146,13 @@ def _build_conditions(tables: Tables, query: Query) -> list[ColumnElement[bool]]
     """Build the conditions of a query, without its cursor. None: no row can match."""
     states = tables.states.c
     where: list[ColumnElement[bool]] = [states.started_at.is_not(None)]
-    if query.name is not None:
+    if query.name is not None and query.id_prefix is not None:
+        # The keys tell the name, too. With a condition on the name, planners would take its index.
+        keys = encode_id_range(query.name, query.id_prefix)
+        if keys is None:
+            return None
+        where += [states.key >= keys[0], states.key < keys[1]]
+    elif query.name is not None:
         try:
             where.append(states.name == query.name.encode())
         except UnicodeEncodeError:
@@ -159,6 +165,10 @@ def _build_conditions(tables: Tables, query: Query) -> list[ColumnElement[bool]]
         where.append(states.started_at > float(query.started_after))
     if query.started_before is not None:
         where.append(states.started_at < float(query.started_before))
+    if query.closed_after is not None:
+        where.append(states.closed_at > float(query.closed_after))
+    if query.closed_before is not None:
+        where.append(states.closed_at < float(query.closed_before))
     if query.overdue_at is not None:
         where.append(states.status == WorkflowStatus.RUNNING.value)
         where.append(states.next_wake < float(query.overdue_at))

@@ -114,6 +114,7 @@ class Tables:
         _add_partial_index("infinitic_named", states.name, states.started_at, states.key, where=states.started_at)
         _add_partial_index("infinitic_waking", states.next_wake)
         _add_partial_index("infinitic_expiring", states.expires_at)
+        _add_partial_index("infinitic_by_status", states.status, states.started_at, states.key)
         _add_partial_index("infinitic_flagged", states.flag, states.started_at, states.key)
         _add_partial_index("infinitic_leaving", self.tags.c.expires_at)
         Index("infinitic_marked", self.deduplication_ids.c.at)

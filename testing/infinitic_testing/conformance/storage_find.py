@@ -131,8 +131,46 @@ class FindRules(StorageSuite):
         assert await bench.find_ids(flag=Flag.PARKED) == await bench.find_ids(flag=Flag.PARKED, name="Trip") == []
 
     @in_bench
+    async def test_find_by_the_end_of_instances(self, bench: StorageBench) -> None:
+        await bench.commit(
+            make_start(StateKey("Trip", "open"), entry=Entry(RUNNING, T0 + 1)),
+            *(
+                make_start(StateKey("Trip", f"{n}"), entry=Entry(COMPLETED, T0 - n, closed_at=T0 + 10 * n))
+                for n in (1, 2, 3)
+            ),
+            make_start(StateKey("Order", "4"), entry=Entry(COMPLETED, T0 - 4, closed_at=T0 + 20)),
+        )
+        assert await bench.find_ids(closed_after=T0 + 10) == ["2", "3", "4"], "the ends of ranges are not part of them"
+        assert await bench.find_ids(closed_before=T0 + 30) == ["1", "2", "4"], "one that runs has not closed"
+        assert await bench.find_ids(closed_after=T0 + 10, closed_before=T0 + 30, limit=1) == ["2", "4"]
+        assert await bench.find_ids(closed_after=T0 + 10, closed_before=T0 + 30, name="Trip") == ["2"]
+        assert await bench.find_ids(closed_after=T0 + 10, status=RUNNING) == []
+        assert await bench.find_ids(closed_before=T0 + 25, started_after=T0 - 4) == ["1", "2"]
+        assert await bench.find_ids(closed_after=-1e308, closed_before=1e308) == ["1", "2", "3", "4"]
+        await bench.commit(make_change(StateKey("Trip", "1"), V0, V0 + 1, entry=Entry(RUNNING, T0 - 1)))
+        assert await bench.find_ids(closed_before=T0 + 15) == [], "it was opened again"
+
+    @in_bench
+    async def test_find_by_the_beginning_of_an_id(self, bench: StorageBench) -> None:
+        ids = ["", "a", "a\0", "a\0b", "a%", "a_b", "ab", "abc", "aé", "aê", "A", "b", "\U0010ffff", "\U0010ffffx"]
+        keys = [StateKey(name, id_) for id_ in ids for name in ("Trip", "Trip\0", "Tri")]
+        await bench.commit(*(make_start(key, entry=Entry(RUNNING, T0 + n)) for n, key in enumerate(keys)))
+        for prefix in ["", "a", "a\0", "a%", "a_", "ab", "abcd", "aé", "A", "\U0010ffff", "\ud800", "x" * 300]:
+            for name in ("Trip", "Trip\0", "Nobody"):
+                expected = [key.id for key in reversed(keys) if key.name == name and key.id.startswith(prefix)]
+                found = await bench.find_ids(name=name, id_prefix=prefix, limit=3)
+                assert found == expected, f"{name!r} {prefix!r}"
+                count = await bench.within(bench.states.count(Query(name, id_prefix=prefix)))
+                assert count == len(expected), f"{name!r} {prefix!r}"
+        assert await bench.find_ids(name="Trip", id_prefix="ab", status=RUNNING, started_after=T0) == ["abc", "ab"]
+        assert await bench.find_ids(name="Trip", id_prefix="ab", status=COMPLETED) == []
+
+    @in_bench
     async def test_count_tells_what_find_would_give(self, bench: StorageBench) -> None:
-        entries = [Entry(status, T0 + n, next_wake=T0, flag=flag) for n, (status, flag) in enumerate(FACTS)]
+        entries = [
+            Entry(status, T0 + n, None, None if status is RUNNING else T0 + n, T0, flag)
+            for n, (status, flag) in enumerate(FACTS)
+        ]
         await bench.commit(
             *(make_start(StateKey("Trip" if n % 2 else "Order", f"{n}"), entry=e) for n, e in enumerate(entries))
         )
@@ -149,6 +187,10 @@ class FindRules(StorageSuite):
             (Query(started_after=T0 + 1, started_before=T0 + 4), 2),
             (Query(started_after=T0 + 1, flag=Flag.STALLED), 1),
             (Query(name="\ud800"), 0),
+            (Query(closed_before=T0 + 99), 1),
+            (Query(closed_after=T0 + 2, closed_before=T0 + 99), 0),
+            (Query(name="Trip", id_prefix="1"), 1),
+            (Query(name="Trip", id_prefix="2"), 0),
         ):
             assert await bench.within(bench.states.count(query)) == expected, query
         assert await bench.within(bench.states.count(Query(limit=3))) == 3, "no further than the limit"
@@ -174,6 +216,8 @@ class FindRules(StorageSuite):
             calls += [partial(states.commit, [each]) for each in changes]
             calls += [partial(Query, None, None, instant), partial(Query, None, None, None, instant)]
             calls += [partial(Query, overdue_at=instant), partial(states.purge, instant)]
+            calls += [partial(Query, closed_after=instant), partial(Query, closed_before=instant)]
+        calls.append(partial(Query, id_prefix="a"))
         for call in calls:
             with pytest.raises(InvalidArgument):
                 await bench.within(_make_entry(call))

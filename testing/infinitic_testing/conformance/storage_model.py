@@ -156,7 +156,8 @@ def _draw_change(rng: random.Random, model: _Model, key: StateKey, version: int,
 def _draw_entry(rng: random.Random) -> Entry:
     wake = rng.choice((None, T0 + rng.randint(0, 9)))
     flag = rng.choice((None, None, *Flag))
-    return Entry(rng.choice(list(WorkflowStatus)), T0 + rng.randint(0, 9), rng.choice((None, 1)), None, wake, flag)
+    closed = rng.choice((None, T0 + rng.randint(0, 9)))
+    return Entry(rng.choice(list(WorkflowStatus)), T0 + rng.randint(0, 9), rng.choice((None, 1)), closed, wake, flag)
 
 
 def _simplify(outcomes: Sequence[Written | Lost | Duplicate | Refused]) -> list[tuple[str, Any]]:
@@ -195,22 +196,32 @@ async def _agree_on_entries(bench: StorageBench, model: _Model, rng: random.Rand
     name, status = rng.choice((None, None, "Trip")), rng.choice((*[None] * 8, *WorkflowStatus))
     flag = rng.choice((*[None] * 6, *Flag))
     overdue, after, before = (rng.choice((*[None] * 4, T0 + rng.randint(0, 9))) for _ in range(3))
+    closed_after, closed_before = (rng.choice((*[None] * 4, T0 + rng.randint(0, 9))) for _ in range(2))
+    prefix = None if name is None else rng.choice((None, None, "", "1", "1 ", "é", "3"))
     expected = {
         key: each
         for key, each in model.entries.items()
         if name in (None, key.name)
         and status in (None, each.status)
         and flag in (None, each.flag)
+        and (prefix is None or key.id.startswith(prefix))
+        and (closed_after is None or (each.closed_at is not None and each.closed_at > closed_after))
+        and (closed_before is None or (each.closed_at is not None and each.closed_at < closed_before))
         and (after is None or each.started_at > after)
         and (before is None or each.started_at < before)
         and (overdue is None or (each.status == "running" and each.next_wake is not None and each.next_wake < overdue))
     }
-    query = {"name": name, "status": status, "overdue_at": overdue, "started_after": after, "started_before": before}
-    query["flag"] = flag
+    query: dict[str, Any] = {
+        "name": name,
+        "status": status,
+        "overdue_at": overdue,
+        "started_after": after,
+        "started_before": before,
+    }
+    query |= {"flag": flag, "closed_after": closed_after, "closed_before": closed_before, "id_prefix": prefix}
     found = await bench.find_all(**query, limit=rng.randint(1, 5))
     assert {each.key: each.entry for each in found} == expected, f"{where}: {query}"
     assert len(found) == len(expected), f"{where}: repeated"
-    asked = Query(name, status, after, before, overdue, flag=flag)
-    assert await bench.within(bench.states.count(asked)) == len(expected), f"{where}: {query}"
+    assert await bench.within(bench.states.count(Query(**query))) == len(expected), f"{where}: {query}"
     starts = [each.entry.started_at for each in found]
     assert starts == sorted(starts, reverse=True), f"{where}: {query}"

@@ -48,7 +48,7 @@ def indexes(storage: SqlStorage) -> set[str | None]:
         }
 
 
-@pytest.mark.parametrize("statement", range(12))
+@pytest.mark.parametrize("statement", range(13))
 def test_an_interrupted_migration(empty: Place, statement: int) -> None:
     """Before each of the statements that create something."""
 
@@ -66,7 +66,7 @@ def test_an_interrupted_migration(empty: Place, statement: int) -> None:
         async with empty.sql() as storage:
             await storage.prepare()
             names = {index.name for table in storage.database.tables.metadata.sorted_tables for index in table.indexes}
-            assert len(names) == 7
+            assert len(names) == 8
             assert indexes(storage) == names
 
     asyncio.run(run())
@@ -85,6 +85,7 @@ async def as_version_1(place: Place) -> None:
         assert await storage.states.commit([change]) == [Written(7)]
     await as_version_2(place)
     on = " ON infinitic_states" if place.kind == "mysql" else ""
+    place.execute(f"DROP INDEX infinitic_by_status{on}")
     place.execute(f"DROP INDEX infinitic_flagged{on}")
     place.execute("ALTER TABLE infinitic_states DROP COLUMN flag")
     place.execute("UPDATE infinitic_meta SET schema_version = 1")
@@ -115,7 +116,7 @@ async def check_version_2(storage: SqlStorage) -> None:
     assert await states.commit([Change(KEY, 7, 8, b"", 6.0, deduplication_ids=("mark",))]) == [Duplicate(("mark",))]
     assert await states.commit([Change(KEY, 7, 8, b"", 6.0, entry=stalled)]) == [Written(8)]
     assert (await states.find(Query(flag=Flag.STALLED))).found == [Found(KEY, stalled)]
-    assert "infinitic_flagged" in indexes(storage)
+    assert {"infinitic_flagged", "infinitic_by_status"} <= indexes(storage)
     await check_tags(storage)
 
 
@@ -126,6 +127,23 @@ def test_the_previous_schema_with_data_is_migrated_by_many_at_once(empty: Place)
             storages = [await stack.enter_async_context(empty.sql()) for _ in range(6)]
             await asyncio.gather(*(each.prepare() for each in storages))
             await check_version_2(storages[3])
+
+    asyncio.run(run())
+
+
+def test_the_index_of_status_and_start_is_added_to_version_3(empty: Place) -> None:
+    async def run() -> None:
+        async with empty.sql() as storage:
+            await storage.prepare()
+            change = Change(KEY, None, 7, b"head", 5.0, Segment(1, b"events"), entry=OLD)
+            assert await storage.states.commit([change]) == [Written(7)]
+        on = " ON infinitic_states" if empty.kind == "mysql" else ""
+        empty.execute(f"DROP INDEX infinitic_by_status{on}")
+        empty.execute("UPDATE infinitic_meta SET schema_version = 3")
+        async with empty.sql() as storage:
+            await storage.prepare()
+            assert "infinitic_by_status" in indexes(storage)
+            assert (await storage.states.find(Query(status=WorkflowStatus.RUNNING))).found == [Found(KEY, OLD)]
 
     asyncio.run(run())
 
