@@ -37,22 +37,26 @@ def contains(first: int, bits: bytes, position: int) -> bool:
     return offset >= 0 and offset >> 3 < len(bits) and bits[offset >> 3] >> (offset & 7) & 1 == 1
 
 
-def remove(first: int, bits: bytes, position: int) -> tuple[int, bytes]:
-    """Remove a position that is in the set. Returns the first position and the bits that are left.
+def remove(first: int, bits: bytes, position: int) -> tuple[int, bytes] | None:
+    """Remove a position.
 
-    The first position may be one that is not in the set.
+    Returns:
+        The first position, which may be one that is not in the set, and the bits that are left;
+        None if the position was not in the set.
     """
     offset = position - first
-    byte = offset >> 3
-    left = bits[byte] & ~(1 << (offset & 7))
-    if left:
-        return first, b"%b%c%b" % (bits[:byte], left, bits[byte + 1 :])
-    if byte == 0:
-        rest = bits[1:].lstrip(b"\0")
-        return first + 8 * (len(bits) - len(rest)), rest
-    if byte == len(bits) - 1:
+    byte, mask = offset >> 3, 1 << (offset & 7)
+    if offset < 0 or byte >= len(bits) or not bits[byte] & mask:
+        return None
+    left = bits[byte] ^ mask
+    if left or 0 < byte < len(bits) - 1:
+        changed = bytearray(bits)
+        changed[byte] = left
+        return first, bytes(changed)
+    if byte:
         return first, bits[:byte].rstrip(b"\0")
-    return first, b"%b\0%b" % (bits[:byte], bits[byte + 1 :])
+    rest = bits[1:].lstrip(b"\0")
+    return first + 8 * (len(bits) - len(rest)), rest
 
 
 def list_positions(first: int, bits: bytes) -> Iterator[int]:

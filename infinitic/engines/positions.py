@@ -32,33 +32,35 @@ def open_block(sequence: int, positions: list[int]) -> OpenBlock:
 def find_request(blocks: Blocks, position: int) -> int | None:
     """Find the sequence of the segment with the request of a position; None if it is not open."""
     index = _find_block(blocks, position)
-    return None if index is None else blocks[index].sequence
+    if index < 0:
+        return None
+    block = blocks[index]
+    return block.sequence if bitmaps.contains(block.first, block.bits, position) else None
 
 
 def close(blocks: Blocks, position: int) -> Blocks | None:
     """Close a position. Returns the blocks without it, or None if it was not open."""
-    # This is the usual case if the code awaits one task after the other.
-    if len(blocks) == 1 and blocks[0].bits == ALONE:
-        return () if blocks[0].first == position else None
     index = _find_block(blocks, position)
-    if index is None:
+    if index < 0:
         return None
     block = blocks[index]
-    first, bits = bitmaps.remove(block.first, block.bits, position)
+    # This is the usual case if the code awaits one task after the other.
+    if block.bits == ALONE:
+        return blocks[:index] + blocks[index + 1 :] if block.first == position else None
+    left = bitmaps.remove(block.first, block.bits, position)
+    if left is None:
+        return None
+    first, bits = left
     if not bits:
         return blocks[:index] + blocks[index + 1 :]
     return (*blocks[:index], OpenBlock(block.sequence, first, bits), *blocks[index + 1 :])
 
 
-def _find_block(blocks: Blocks, position: int) -> int | None:
-    """Find the index of the block in which a position is open."""
-    index = len(blocks) - 1
-    if index > 0:
-        index = bisect_right(blocks, position, key=_get_first) - 1
-    if index < 0:
-        return None
-    block = blocks[index]
-    return index if bitmaps.contains(block.first, block.bits, position) else None
+def _find_block(blocks: Blocks, position: int) -> int:
+    """Find the index of the only block that may have this position; -1: no block has it."""
+    if len(blocks) < 2:
+        return len(blocks) - 1
+    return bisect_right(blocks, position, key=_get_first) - 1
 
 
 def list_positions(block: OpenBlock) -> Iterator[int]:

@@ -71,14 +71,13 @@ def remove(blocks: Blocks, position: int) -> Blocks:
         index = bisect_right(blocks, position, key=_get_first) - 1
     # Blocks of one activation may overlap.
     while index >= 0 and position - (block := blocks[index]).first < LARGEST_SPAN:
-        if bitmaps.contains(block.first, block.bits, position):
-            first, bits = bitmaps.remove(block.first, block.bits, position)
+        left = bitmaps.remove(block.first, block.bits, position)
+        if left is not None:
+            first, bits = left
             if not bits:
                 return blocks[:index] + blocks[index + 1 :]
-            left = TimerBlock(block.due, first, bits, block.kind)
-            if first == block.first:
-                return (*blocks[:index], left, *blocks[index + 1 :])
-            return tuple(sorted((*blocks[:index], left, *blocks[index + 1 :]), key=_get_first))
+            changed = (*blocks[:index], TimerBlock(block.due, first, bits, block.kind), *blocks[index + 1 :])
+            return changed if first == block.first else tuple(sorted(changed, key=_get_first))
         index -= 1
     return blocks
 
