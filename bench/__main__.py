@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.report import Report, run
 
 W1, W2, W3, W4, W6 = "10000", "100", "10000", "100000", "200"
+W7_NARROW, W7_WIDE = "100", "10000"
 
 
 def against_floor(report: Report, name: str, work: str, n: str, runs: int, goal: str) -> None:
@@ -36,10 +37,19 @@ def long_workflow(report: Report, runs: int) -> None:
     report.add(name, "last 500, bytes a step", [each["last_bytes"] for each in results], "no growth")
 
 
+def wide_workflow(report: Report, runs: int) -> None:
+    pairs = [(run("bench.workloads", "w7", W7_NARROW), run("bench.workloads", "w7", W7_WIDE)) for _ in range(runs)]
+    name = "W7 one workflow of parallel tasks with one timeout"
+    report.add(name, "100 tasks, CPU µs a task", [narrow["cpu_us"] for narrow, _ in pairs])
+    report.add(name, "10,000 tasks, CPU µs a task", [wide["cpu_us"] for _, wide in pairs])
+    report.add(name, "10,000 / 100", [wide["cpu_us"] / narrow["cpu_us"] for narrow, wide in pairs], "≤ 1.15")
+    report.add(name, "10,000 tasks, bytes of the largest head", [wide["head_bytes"] for _, wide in pairs], "≤ 24,576")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="runs of each workload (default 5)")
-    parser.add_argument("--only", default="w1,w2,w3,w4,w5,w6", help="workloads, e.g. w1,w3")
+    parser.add_argument("--only", default="w1,w2,w3,w4,w5,w6,w7", help="workloads, e.g. w1,w3")
     parser.add_argument("--output", type=Path, default=Path("bench-results/latest.json"))
     options = parser.parse_args()
     wanted, report = set(options.only.split(",")), Report("Infinitic on the in-memory broker")
@@ -66,6 +76,8 @@ def main() -> None:
                 [each["per_cpu_s"] for each in seeds],
                 "≥ 60",
             )
+    if "w7" in wanted:
+        wide_workflow(report, options.runs)
     report.publish(options.output)
 
 

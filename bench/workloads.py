@@ -1,6 +1,6 @@
-"""W1 to W4 on the product: real engines, in-memory broker and storage, real clock, one process.
+"""W1 to W4 and W7 on the product: real engines, in-memory broker and storage, one process.
 
-python -m bench.workloads w1|w2|w3|w4 N
+python -m bench.workloads w1|w2|w3|w4|w7 N
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Adder:
 
 class Bench(Workflow):
     adder = Workflow.new_service(Adder)
+    timed = Workflow.new_service(Adder, total_timeout=3600)
 
     async def three(self, i: int) -> int:
         a = await self.adder.add_one(i)
@@ -64,6 +65,10 @@ class Bench(Workflow):
 
     async def fan(self, width: int) -> int:
         tasks = [self.dispatch(self.adder.add_one, k) for k in range(width)]
+        return sum(await asyncio.gather(*tasks))
+
+    async def wide(self, width: int) -> int:
+        tasks = [self.dispatch(self.timed.add_one, k) for k in range(width)]
         return sum(await asyncio.gather(*tasks))
 
     async def steps(self, n: int) -> int:
@@ -77,17 +82,19 @@ class Bench(Workflow):
 
 
 class CountingStates(StateStorage):
-    """Adds up the bytes that each transition writes."""
+    """Adds up the bytes that each transition writes, and finds the largest head."""
 
     def __init__(self, states: StateStorage) -> None:
         self.states = states
         self.written: list[int] = []
+        self.largest_head = 0
 
     async def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
         for change in changes:
             if isinstance(change, Change) and change.segment is not None:
                 outbox = change.segment.outbox or b""
                 self.written.append(len(change.head) + len(change.segment.events) + len(outbox))
+                self.largest_head = max(self.largest_head, len(change.head))
         return await self.states.commit(changes)
 
     async def load(self, keys: Sequence[StateKey]) -> dict[StateKey, Stored]:
@@ -179,6 +186,20 @@ async def w3(n: int) -> None:
     )
 
 
+async def w7(n: int) -> None:
+    """One workflow with n parallel tasks that have one timeout; until 20,000 are done."""
+    storage = CountingStorage(InMemoryStorage())
+    async with running(storage, Adder()) as worker:
+        stub = worker.client.new_workflow(Bench)
+        await asyncio.gather(*(stub.three(i) for i in range(100)))
+        times = max(20_000 // n, 1)
+        began = time.process_time()
+        for _ in range(times):
+            assert await stub.wide(n) == n * (n + 1) // 2
+        used = time.process_time() - began
+    load.result(width=n, cpu_us=round(used / n / times * 1e6, 1), head_bytes=storage.counting.largest_head)
+
+
 def memory() -> int:
     """Bytes that this process holds."""
     with open("/proc/self/statm") as statistics:
@@ -202,5 +223,5 @@ async def w4(n: int) -> None:
 
 
 if __name__ == "__main__":
-    workloads = {"w1": w1, "w2": w2, "w3": w3, "w4": w4}
+    workloads = {"w1": w1, "w2": w2, "w3": w3, "w4": w4, "w7": w7}
     asyncio.run(workloads[sys.argv[1]](int(sys.argv[2])))

@@ -14,11 +14,11 @@ from contextlib import suppress
 from functools import partial
 
 from infinitic import ids, topics
-from infinitic.client.waits import Request, Waits
+from infinitic.client.waits import MethodWait, Request, Waits
 from infinitic.clock import Clock
 from infinitic.errors import DecodingError, TransportError, UsageError
 from infinitic.messages import client as responses, engine
-from infinitic.messages.client import ReplyTo
+from infinitic.messages.client import AskAgain, ReplyTo
 from infinitic.runtime.backoff import Losses, compute_delay, retry_while_unavailable
 from infinitic.runtime.publisher import Publisher
 from infinitic.transport import (
@@ -224,7 +224,11 @@ class ClientConnection:
                 request.fail(error)
             return
         request = self._requests.pop(response.request, None)
-        if request is not None:
+        if request is None:
+            return
+        if type(response) is AskAgain and isinstance(request, MethodWait):
+            request.defer(response.seconds)
+        else:
             request.settle(response)
 
     async def _subscribe_again(self, lost: Consumer, reason: Exception) -> bool:

@@ -15,7 +15,7 @@ from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.errors import TransportError
 from infinitic.messages import engine
-from infinitic.messages.client import AskAgain, ReplyTo, Response
+from infinitic.messages.client import ReplyTo, Response
 from infinitic.runtime.publisher import Publisher
 from infinitic.transport import Message, Outgoing
 
@@ -99,24 +99,19 @@ class Request:
 class MethodWait(Request):
     """One request for the outcome of one method.
 
-    `kept`: the outcome is told only once, so the request stays until it comes.
+    Args:
+        key: the method.
+        waits: all requests of the client.
+        kept: the outcome is told only once, so the request stays until it comes.
     """
 
-    __slots__ = ("_deferred", "_settled", "asking", "kept", "key", "reply_to", "sending", "timer", "waiting")
+    __slots__ = ("_waits", "asking", "kept", "key", "reply_to", "sending", "timer", "waiting")
 
     reply_to: ReplyTo
 
-    def __init__(
-        self,
-        key: Key,
-        settled: Callable[[MethodWait], None],
-        deferred: Callable[[MethodWait, float], None],
-        *,
-        kept: bool,
-    ) -> None:
+    def __init__(self, key: Key, waits: Waits, *, kept: bool) -> None:
         super().__init__(key[1])
-        self._settled = settled
-        self._deferred = deferred
+        self._waits = waits
         self.key = key
         self.kept = kept
         self.waiting = 0
@@ -124,15 +119,12 @@ class MethodWait(Request):
         self.asking: asyncio.TimerHandle | None = None
         self.sending: asyncio.Task[None] | None = None
 
-    def settle(self, response: Response) -> None:
-        """The answer has come, or too many wait for the method: then ask again later."""
-        if isinstance(response, AskAgain):
-            self._deferred(self, response.seconds)
-        else:
-            super().settle(response)
+    def defer(self, seconds: float) -> None:
+        """Too many wait for the method: ask again after so many seconds."""
+        self._waits.ask_later(self, seconds)
 
     def _wake(self) -> None:
-        self._settled(self)
+        self._waits.drop(self)
         super()._wake()
 
 
@@ -170,14 +162,14 @@ class Waits:
             kept: the outcome is told only once, so the request stays until it comes.
         """
         key = (name, workflow_id, method_id)
-        wait = MethodWait(key, self._drop, self._ask_later, kept=kept)
+        wait = MethodWait(key, self, kept=kept)
         wait.reply_to = self._register(wait)
         self._open[key] = wait
         return wait
 
     def give_up(self, wait: MethodWait) -> None:
         """Forget a request that was never sent."""
-        self._drop(wait)
+        self.drop(wait)
         self._forget(wait.reply_to.request)
 
     async def join(self, name: str, workflow_id: str, method_id: str) -> MethodWait:
@@ -215,7 +207,7 @@ class Waits:
         if not sending.cancelled() and sending.exception() is not None:
             self.give_up(wait)
 
-    def _ask_later(self, wait: MethodWait, seconds: float) -> None:
+    def ask_later(self, wait: MethodWait, seconds: float) -> None:
         """Send a request once more after some seconds, as the engine has asked."""
         if self._open.get(wait.key) is wait:
             wait.reply_to = self._register(wait)
@@ -284,7 +276,7 @@ class Waits:
         """
         waits = list(self._open.values())
         for wait in waits:
-            self._drop(wait)
+            self.drop(wait)
         with suppress(TimeoutError, TransportError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 if self._tasks:
@@ -294,11 +286,14 @@ class Waits:
         for task in list(self._tasks):
             task.cancel()
 
-    def _drop(self, wait: MethodWait) -> None:
-        for timer in (wait.timer, wait.asking):
-            if timer is not None:
-                timer.cancel()
-        wait.timer = wait.asking = None
+    def drop(self, wait: MethodWait) -> None:
+        """Keep a request no longer: it is settled, or nobody waits for it."""
+        if wait.timer is not None:
+            wait.timer.cancel()
+            wait.timer = None
+        if wait.asking is not None:
+            wait.asking.cancel()
+            wait.asking = None
         if self._open.get(wait.key) is wait:
             del self._open[wait.key]
 
