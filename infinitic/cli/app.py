@@ -69,6 +69,10 @@ COMMANDS = {
         "infinitic.cli.commands.terminate:command",
         "Close a workflow at once, also a stalled or parked one. Its code cannot clean up.",
     ),
+    "complete-timers": CommandEntry(
+        "infinitic.cli.commands.complete_timers:command",
+        "Complete the timers that a workflow waits for, as if their time had come.",
+    ),
     "retry": CommandEntry(
         "infinitic.cli.commands.retry:command",
         "Run a stalled workflow again, with the code of today. Completed tasks do not run again.",

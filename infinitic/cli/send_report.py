@@ -1,4 +1,4 @@
-"""The outcome of `infinitic signal`, `infinitic cancel` and `infinitic terminate`."""
+"""The outcome of commands that send something to one instance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class SendReport(msgspec.Struct, omit_defaults=True):
     """The outcome of sending something to an instance.
 
     Args:
-        what: "signal", "cancel" or "terminate".
+        what: the name of the command.
         workflow_id: the id of the instance.
         workflow_name: the name of its workflow.
         applied: whether the engine has applied it. If not, the broker has it.

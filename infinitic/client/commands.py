@@ -14,7 +14,7 @@ _WAY_OUT = "Client.terminate closes it at once, without running its code."
 
 
 class Commands:
-    """A part of `Client`: it ends instances and methods.
+    """A part of `Client`: it ends instances, methods and timers.
 
     Each command returns when the broker has it. With `confirm` it returns when the engine has taken
     it, and says if that is not possible.
@@ -77,6 +77,37 @@ class Commands:
             find_target(target),
             confirm,
             lambda at, to: engine.Terminate(made_at=at, request_id=self._make_id(), reply_to=to, reason=text),
+        )
+
+    async def complete_timers(
+        self, target: object, *, method_id: str | None = None, confirm: bool = False
+    ) -> str | None:
+        """Complete the timers that a workflow waits for now, as if their time had come.
+
+        These are those of `timer` and `asyncio.sleep`. A limit, as that of `asyncio.timeout` or a
+        `total_timeout`, is left alone. What the code sees as the time does not change.
+
+        Args:
+            target: a stub of an instance or of a tag, or a handle. The handle of a parallel method
+                stands for that method, any other one for all methods.
+            method_id: complete the timers of this method only. The id of the first one is the id of
+                the workflow.
+            confirm: return only when the engine has taken the request.
+
+        Returns:
+            As for `cancel`. A stalled workflow sees it when it runs again.
+
+        Raises:
+            WorkflowUnknownError: there is no such instance, it is closed, or no such method runs.
+                With `confirm` only.
+            RequestRefusedError: as for `cancel`.
+            UsageError: `target` stands for no instance, or `confirm` by tag.
+        """
+        method = _check_method(method_id) or find_method(target)
+        return await self._requests.command(
+            find_target(target),
+            confirm,
+            lambda at, to: engine.CompleteTimers(made_at=at, request_id=self._make_id(), reply_to=to, method_id=method),
         )
 
 

@@ -176,6 +176,10 @@ class SyncClient:
         """Cancel a workflow, or one of its methods. As `Client.cancel`."""
         return self.run(self._client.cancel, _inner(target), method_id=method_id, confirm=confirm)
 
+    def complete_timers(self, target: object, *, method_id: str | None = None, confirm: bool = False) -> str | None:
+        """Complete the timers that a workflow waits for. As `Client.complete_timers`."""
+        return self.run(self._client.complete_timers, _inner(target), method_id=method_id, confirm=confirm)
+
     def terminate(self, target: object, *, reason: str = "", confirm: bool = False) -> None:
         """Close a workflow at once, without running its code. As `Client.terminate`."""
         self.run(self._client.terminate, _inner(target), reason=reason, confirm=confirm)

@@ -15,7 +15,14 @@ from infinitic.messages.tags import AddTag, ByTag, GetIds, StartUnique
 PAGE = 1000
 """How many ids are asked for at a time."""
 
-Operation = engine.Signal | engine.CallMethod | engine.Cancel | engine.Terminate | engine.RetryWorkflowTask
+Operation = (
+    engine.Signal
+    | engine.CallMethod
+    | engine.Cancel
+    | engine.Terminate
+    | engine.RetryWorkflowTask
+    | engine.CompleteTimers
+)
 """What can be sent to all instances of a tag."""
 
 

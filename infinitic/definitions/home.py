@@ -107,8 +107,11 @@ class Home(Protocol):
         """Ask for a timer that is due at this time (seconds since 1970); return its deferred."""
         ...
 
-    def start_timer(self, due: float, handle: object) -> int:
-        """Ask for a timer that fires a handle of the loop, and return its position."""
+    def start_timer(self, due: float, handle: object, *, sleeps: bool) -> int:
+        """Ask for a timer that fires a handle of the loop, and return its position.
+
+        `sleeps` says that the code does nothing but wait for it.
+        """
         ...
 
     def cancel_position(self, position: int) -> None:

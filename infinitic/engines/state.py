@@ -60,12 +60,15 @@ class TimerBlock(_Part, frozen=True):
         bits: bit n is set while the timer of position `first` + n is open. The position is that of
             the timer, or of what its total timeout is for.
         kind: what they are for.
+        method: the method that waits for them; empty: the first one. None: they cannot be completed
+            before their time.
     """
 
     due: float
     first: int
     bits: bytes
     kind: TimerKind = TimerKind.TIMER
+    method: str | None = None
 
 
 class Retry(_Part, frozen=True):

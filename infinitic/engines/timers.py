@@ -33,11 +33,13 @@ class Timer(NamedTuple):
         due: when it fires, in seconds since the Unix epoch.
         position: the position of the timer, or of the task whose total timeout it is.
         kind: what it is for.
+        method: see `TimerBlock`.
     """
 
     due: float
     position: int
     kind: TimerKind = TimerKind.TIMER
+    method: str | None = None
 
 
 def add(blocks: Blocks, timers: Sequence[Timer]) -> Blocks:
@@ -50,16 +52,16 @@ def add(blocks: Blocks, timers: Sequence[Timer]) -> Blocks:
     """
     if len(timers) == 1:
         [timer] = timers
-        return (*blocks, TimerBlock(timer.due, timer.position, bitmaps.ALONE, timer.kind))
-    groups: dict[tuple[float, TimerKind], list[int]] = {}
+        return (*blocks, TimerBlock(timer.due, timer.position, bitmaps.ALONE, timer.kind, timer.method))
+    groups: dict[tuple[float, TimerKind, str | None], list[int]] = {}
     added: list[TimerBlock] = []
-    for due, position, kind in timers:
-        group = groups.setdefault((due, kind), [])
+    for due, position, kind, method in timers:
+        group = groups.setdefault((due, kind, method), [])
         if group and (position - group[-1] > LARGEST_GAP or position - group[0] >= LARGEST_SPAN):
-            added.append(TimerBlock(due, *bitmaps.make(group), kind))
+            added.append(TimerBlock(due, *bitmaps.make(group), kind, method))
             group.clear()
         group.append(position)
-    added += [TimerBlock(due, *bitmaps.make(group), kind) for (due, kind), group in groups.items()]
+    added += [TimerBlock(due, *bitmaps.make(group), kind, method) for (due, kind, method), group in groups.items()]
     added.sort(key=_get_first)
     return (*blocks, *added)
 
@@ -76,7 +78,8 @@ def remove(blocks: Blocks, position: int) -> Blocks:
             first, bits = left
             if not bits:
                 return blocks[:index] + blocks[index + 1 :]
-            changed = (*blocks[:index], TimerBlock(block.due, first, bits, block.kind), *blocks[index + 1 :])
+            smaller = TimerBlock(block.due, first, bits, block.kind, block.method)
+            changed = (*blocks[:index], smaller, *blocks[index + 1 :])
             return changed if first == block.first else tuple(sorted(changed, key=_get_first))
         index -= 1
     return blocks
@@ -98,6 +101,23 @@ def take_due(blocks: Blocks, now: float) -> tuple[Blocks, list[Timer]]:
     return left, sorted(list_timers(block for block in blocks if block.due <= now))
 
 
+def take_completable(blocks: Blocks, method: str | None) -> tuple[Blocks, list[Timer]]:
+    """Take out the timers that may be completed before their time.
+
+    Args:
+        blocks: the open timers.
+        method: those of this method, as `TimerBlock` names it; None: those of all methods.
+
+    Returns:
+        The blocks that are left, and the timers, in the order of time and position.
+    """
+    taken, left = list[TimerBlock](), list[TimerBlock]()
+    for block in blocks:
+        wanted = block.method is not None and method in (None, block.method)
+        (taken if wanted else left).append(block)
+    return tuple(left), sorted(list_timers(taken))
+
+
 def find_next_due(blocks: Blocks) -> float | None:
     """Find when the first timer is due, in seconds since the Unix epoch; None: there are none."""
     return min(map(_get_due, blocks)) if blocks else None
@@ -107,7 +127,7 @@ def list_timers(blocks: Sequence[TimerBlock] | Iterator[TimerBlock]) -> Iterator
     """List the timers of some blocks."""
     for block in blocks:
         for position in bitmaps.list_positions(block.first, block.bits):
-            yield Timer(block.due, position, block.kind)
+            yield Timer(block.due, position, block.kind, block.method)
 
 
 def count(blocks: Blocks, kind: TimerKind) -> int:

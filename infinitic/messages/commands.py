@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import msgspec
 
-from infinitic.bounds import Name, Whole
+from infinitic.bounds import Name, NoName, Whole
 from infinitic.messages.outcomes import MethodFailure
 
 
@@ -36,10 +36,19 @@ class ScheduleTask(_Command, frozen=True, tag="task"):
 
 
 class StartTimer(_Command, frozen=True, tag="timer"):
-    """Set a timer. It fires at `due`, in seconds since the Unix epoch."""
+    """Set a timer.
+
+    Attributes:
+        position: its position.
+        due: when it fires, in seconds since the Unix epoch.
+        method: the id of the method that waits for it; empty: the first one. None if code does not
+            wait for it, as for the limit of `asyncio.timeout`, or if release 0.1 set it: such a
+            timer cannot be completed before its time.
+    """
 
     position: Whole = msgspec.field(name="p")
     due: float = msgspec.field(name="d")
+    method: NoName | None = msgspec.field(name="m", default=None)
 
 
 class RecordInline(_Command, frozen=True, tag="inline"):

@@ -211,6 +211,23 @@ class Terminate(_Input, frozen=True, kw_only=True, tag="terminate"):
     reason: str = msgspec.field(name="e", default="")
 
 
+class CompleteTimers(_Input, frozen=True, kw_only=True, tag="complete_timers"):
+    """Fire the timers that the code waits for, before their time. Clients send it.
+
+    A duplicate is recognised by `request_id`, which is a deduplication id.
+
+    Attributes:
+        request_id: the deduplication id.
+        reply_to: whom to tell that it is applied.
+        method_id: the method whose timers fire; empty: those of all methods.
+    """
+
+    request_id: Name = msgspec.field(name="i")
+    reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+    by_tag: NoName = msgspec.field(name="bt", default="")
+    method_id: NoName = msgspec.field(name="mi", default="")
+
+
 class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
     """What workflow code asks for, or why it cannot run. Workflow executors send it.
 
@@ -319,6 +336,7 @@ Input = (
     | Asked
     | Terminate
     | RemoteSettled
+    | CompleteTimers
 )
 
 encode = msgspec.json.Encoder().encode

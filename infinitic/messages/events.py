@@ -8,7 +8,8 @@ Events are never sent alone. The engine writes each of them once: a duplicate of
 event.
 
 On the wire, besides the names of `messages.commands`: w when · n number · e one by one · h handed
-over · b by whom · l how the attempt went · e reason · d unanswered · u custom id · s status.
+over · b by whom · l how the attempt went · e reason · d unanswered · u custom id · s status ·
+c completed.
 """
 
 from __future__ import annotations
@@ -75,9 +76,13 @@ class TaskTimeout(_Event, frozen=True, tag="o"):
 
 
 class TimerFired(_Event, frozen=True, tag="f"):
-    """A timer is due. A `Wake` found that."""
+    """A timer is due. A `Wake` found that.
+
+    `completed` says that it is not due yet, and somebody has completed it: `CompleteTimers`.
+    """
 
     position: Whole = msgspec.field(name="p")
+    completed: bool = msgspec.field(name="c", default=False)
 
 
 class SignalReceived(_Event, frozen=True, tag="s"):

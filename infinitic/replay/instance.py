@@ -371,24 +371,30 @@ class Instance(RemoteRequests):
             return passed
         self._recorder.check_open(len(self._open))
         position = self._recorder.next_position()
-        command = self._recorder.record(StartTimer(position, due))
+        command = self._recorder.record(StartTimer(position, due, self._name_method()))
         deferred = TimerDeferred(self, position, command.due if isinstance(command, StartTimer) else due)
         self._open[position] = deferred
         return deferred
 
-    def start_timer(self, due: float, handle: object) -> int:
+    def _name_method(self) -> str:
+        """Name the method whose code runs, as timers do: the first one has no name."""
+        method_id = METHOD.get()[0]
+        return "" if method_id == self.id else method_id
+
+    def start_timer(self, due: float, handle: object, *, sleeps: bool) -> int:
         """Ask for a timer that fires a handle of the loop.
 
         Args:
             due: when it is due: seconds since 1970.
             handle: what the loop runs then.
+            sleeps: whether the code does nothing but wait for it.
 
         Returns:
             The position of the timer.
         """
         self._recorder.check_open(len(self._open))
         position = self._recorder.next_position()
-        self._recorder.record(StartTimer(position, due))
+        self._recorder.record(StartTimer(position, due, self._name_method() if sleeps else None))
         self._open[position] = handle
         return position
 

@@ -52,6 +52,9 @@ class TooManySteps(BaseException):
         self.task = task
 
 
+_END_OF_SLEEP: object = vars(asyncio.futures)["_set_result_unless_cancelled"]
+"""What `asyncio.sleep` has called when its time is over."""
+
 _Look = Callable[[FrameType, str, Any], object]
 
 
@@ -325,7 +328,7 @@ class WorkflowLoop(HomeLoop):
         if when <= self.now:
             self._ready.append(handle)
         elif when < math.inf:
-            handle.position = self.home.start_timer(when, handle)
+            handle.position = self.home.start_timer(when, handle, sleeps=callback is _END_OF_SLEEP)
         elif when != math.inf:
             raise ValueError("The time of a timer is not a number")
         return handle

@@ -21,6 +21,7 @@ from infinitic import (
     workflow,
 )
 from infinitic.cli.commands.cancel import cancel
+from infinitic.cli.commands.complete_timers import complete_timers
 from infinitic.cli.commands.list import StatusFilter, WorkflowList, list_workflows as list_stored
 from infinitic.cli.commands.query import ask
 from infinitic.cli.commands.result import fetch_result
@@ -46,6 +47,10 @@ class Order:
 class Shop(Workflow):
     answers = Channel[int]()
     asked: int = 0
+
+    async def rest(self) -> str:
+        await self.timer(timedelta(days=1))
+        return "rested"
 
     async def buy(self, order: Order, *, gift: bool = False) -> list[str]:
         return [order.item] * order.count + (["paper"] if gift else [])
@@ -158,10 +163,10 @@ async def test_start_waits_until_its_timeout(sim: Simulation) -> None:
         (
             "Shop.bye",
             [f"[{ONE}]"],
-            "The workflow Shop has no method 'bye'; its methods are: ask, buy, fail, say, tell; "
+            "The workflow Shop has no method 'bye'; its methods are: ask, buy, fail, rest, say, tell; "
             f"try: infinitic start Shop.buy --input '[{ONE}]'",
         ),
-        ("Shop.sell", [], "The workflow Shop has no method 'sell'; its methods are: ask, buy, fail, say, tell"),
+        ("Shop.sell", [], "The workflow Shop has no method 'sell'; its methods are: ask, buy, fail, rest, say, tell"),
         (
             "Shop.buy",
             [],
@@ -274,6 +279,7 @@ ACTIONS: list[Callable[[Connection], Awaitable[object]]] = [
     lambda at: describe(at, "Shop", "no-such-id"),
     lambda at: cancel(at, "Shop", "no-such-id", confirm=True),
     lambda at: terminate(at, "Shop", "no-such-id", confirm=True),
+    lambda at: complete_timers(at, "Shop", "no-such-id", confirm=True),
     lambda at: signal(at, "Shop", "no-such-id", "answers", "1", confirm=True),
 ]
 
@@ -322,6 +328,15 @@ async def test_cancel_one_method(sim: Simulation) -> None:
         await method.result()
     assert (await describe(at, "Shop", asked)).status == "running"
     await cancel(at, "Shop", asked, confirm=True)
+
+
+async def test_complete_timers(sim: Simulation) -> None:
+    at = connect(sim)
+    started = (await start(at, "Shop.rest", [])).workflow_id
+    began = sim.now
+    assert (await complete_timers(at, "Shop", started, method_id=started, confirm=True)).applied
+    assert await sim.client.get_handle(Shop.rest, started).result() == "rested"
+    assert sim.now == began
 
 
 async def test_terminate(sim: Simulation) -> None:

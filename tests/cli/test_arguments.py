@@ -96,6 +96,7 @@ OPTIONS = {
     "signal": ("--workflow", "--input", "--raw", "--meta", "--confirm", "--json"),
     "query": ("--workflow", "--input", "--json"),
     "cancel": ("--workflow", "--method", "--confirm", "--json"),
+    "complete-timers": ("--workflow", "--method", "--confirm", "--json"),
     "terminate": ("--workflow", "--reason", "--confirm", "--json"),
     "retry": ("--workflow", "--stalled", "--json"),
     "dead-letters list": ("--service", "--workflow", "--limit", "--json"),
@@ -106,7 +107,7 @@ OPTIONS = {
     "doctor": ("--json",),
 }
 FLAGS = {"--wait", "--json", "--all", "--raw", "--confirm", "--stalled", "--timeline", "--count"}
-PATIENT = {"result", "describe", "signal", "query", "cancel", "terminate", "retry", "start"}
+PATIENT = {"result", "describe", "signal", "query", "cancel", "terminate", "complete-timers", "retry", "start"}
 
 
 @pytest.fixture
@@ -143,6 +144,7 @@ def test_odd_arguments_end_with_a_message(file: str, seed: int) -> None:
         ["describe", "x"],
         ["cancel", "x"],
         ["terminate", "x"],
+        ["complete-timers", "x"],
         ["signal", "x", "c", "--input", "1"],
         ["result", "x", "--wait"],
         ["retry", "x"],

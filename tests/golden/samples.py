@@ -97,8 +97,10 @@ EVENTS: list[events.Event] = [
     events.RemoteResult(4, Raw(b"2")),
     events.RemoteError(5, RemoteStatus.FAILED, BROKEN),
     events.RemoteError(5, RemoteStatus.REFUSED, reason="The instance i-1 is parked"),
+    events.TimerFired(1, completed=True),
+    commands.StartTimer(4, 60.5, "m"),
 ]
-COMMANDS += REMOTES
+COMMANDS.extend(REMOTES)
 INPUTS: list[engine.Input] = [
     engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), reply_to=TO, meta={"k": b"v"}),
     engine.CallMethod(made_at=1.0, method_id="m", method="add", arguments=Raw(b"[1]"), reply_to=TO),
@@ -147,6 +149,8 @@ INPUTS: list[engine.Input] = [
     engine.RemoteSettled(made_at=1.0, position=4, status=RemoteStatus.FAILED, failure=BROKEN),
     engine.RemoteSettled(made_at=1.0, position=4, status=RemoteStatus.REFUSED, reason="The instance i-1 is parked"),
     engine.Decision(made_at=1.0, activation=1, version=2, commands=tuple(REMOTES), cleanup=3),
+    engine.CompleteTimers(made_at=1.0, request_id="o", reply_to=TO, method_id="m"),
+    engine.CompleteTimers(made_at=1.0, request_id="o", by_tag="eu"),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -300,6 +304,7 @@ HEADS = [
     ),
     replace(HEAD, cleanup=2),
     replace(HEAD, tagged=True, unique=True),
+    replace(HEAD, timers=(state.TimerBlock(60.5, 1, b"\x01", method="m"),)),
 ]
 TAGS: list[tags.TagMessage] = [
     tags.AddTag(made_at=1.0, id="w"),

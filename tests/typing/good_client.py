@@ -62,6 +62,7 @@ async def operating(client: Client) -> None:
     await client.cancel(handle, confirm=True)
     assert_type(await client.cancel(running, method_id="id"), str | None)
     await client.terminate(running, reason="wrong", confirm=True)
+    assert_type(await client.complete_timers(handle, method_id="id"), str | None)
     await client.retry_workflow_task(running)
     assert_type(await client.describe(handle), WorkflowInfo)
     assert_type((await client.describe(running)).workflow_id, str)

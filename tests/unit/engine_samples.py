@@ -62,6 +62,7 @@ DECISION = inputs.Decision(
 UNPARK = inputs.Unpark(made_at=NOW, request_id="u1", reply_to=ME)
 QUERY = inputs.AskQuery(made_at=NOW, query="balance", arguments=Raw(b"[]"), reply_to=ME)
 ASKED = inputs.Asked(made_at=NOW, activation=1, reply_to=ME, value=VALUE)
+COMPLETE = inputs.CompleteTimers(made_at=NOW, request_id="o1", reply_to=ME)
 TERMINATE = inputs.Terminate(made_at=NOW, request_id="e1", reply_to=ME, reason="no longer needed")
 SETTLED = inputs.RemoteSettled(made_at=NOW, position=1, value=VALUE)
 ALL: list[Input] = [
@@ -82,6 +83,7 @@ ALL: list[Input] = [
     ASKED,
     TERMINATE,
     SETTLED,
+    COMPLETE,
 ]
 
 

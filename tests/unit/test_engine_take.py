@@ -24,7 +24,7 @@ from infinitic.engines.effects import (
     TellCanceled,
 )
 from infinitic.engines.positions import open_block
-from infinitic.engines.state import Method, WorkflowHead
+from infinitic.engines.state import Method, TimerBlock, WorkflowHead
 from infinitic.engines.workflow import InputResult, is_runnable
 from infinitic.engines.workflow.take import WAITS
 from infinitic.limits import MAX_METHODS, MAX_WAITERS
@@ -39,6 +39,7 @@ from tests.unit.engine_samples import (
     CALL,
     CANCEL,
     CLOSED,
+    COMPLETE,
     COMPLETED,
     DECIDING,
     DECISION,
@@ -127,7 +128,7 @@ def test_late_results_and_wakes_are_dropped(head: WorkflowHead | None, message: 
 
 
 @pytest.mark.parametrize(
-    "message", [CALL, SIGNAL, CANCEL, RETRY, UNPARK, TERMINATE], ids=lambda message: type(message).__name__
+    "message", [CALL, SIGNAL, CANCEL, RETRY, UNPARK, TERMINATE, COMPLETE], ids=lambda message: type(message).__name__
 )
 def test_commands_to_a_closed_instance_are_refused(message: Input) -> None:
     assert taken(CLOSED, message) == InputResult(CLOSED, replies=(Refuse(ME),))
@@ -136,7 +137,7 @@ def test_commands_to_a_closed_instance_are_refused(message: Input) -> None:
 
 @pytest.mark.parametrize(
     ("message", "deduplication_id"),
-    [(CALL, "m2"), (SIGNAL, "s1"), (CANCEL, "c1"), (RETRY, "r1"), (UNPARK, "u1"), (TERMINATE, "e1")],
+    [(CALL, "m2"), (SIGNAL, "s1"), (CANCEL, "c1"), (RETRY, "r1"), (UNPARK, "u1"), (TERMINATE, "e1"), (COMPLETE, "o1")],
     ids=lambda value: type(value).__name__,
 )
 def test_what_settles_no_position_is_recognised_by_its_id(message: Input, deduplication_id: str) -> None:
@@ -197,6 +198,23 @@ def test_a_cancelled_instance_takes_signals_but_begins_no_method() -> None:
     call = taken(canceling, CALL)
     assert (call.events, call.outbox, call.deduplication_id) == ((), (TellCanceled(ME),), "m2")
     assert taken(canceling, SIGNAL).events
+
+
+def test_timers_are_completed_that_code_waits_for() -> None:
+    """S36: not the limits, nor those of other methods."""
+    mine = TimerBlock(NOW + 60.0, 4, b"\x03", method="")
+    other = TimerBlock(NOW + 30.0, 6, b"\x01", method="m2")
+    head = replace(RUNNING, timers=(*RUNNING.timers, mine, other), methods=(*RUNNING.methods, Method("m2", "change")))
+    result = taken(head, COMPLETE)
+    assert changed(result).timers == RUNNING.timers
+    assert result.events == tuple(events.TimerFired(each, completed=True) for each in (6, 4, 5))
+    assert (result.outbox, result.deduplication_id, changed(result).pending) == ((Confirm(ME),), "o1", 2)
+    of_one = taken(head, replace(COMPLETE, method_id="t1"))
+    assert changed(of_one).timers == (*RUNNING.timers, other)
+    assert taken(head, replace(COMPLETE, method_id="none")) == InputResult(head, replies=(Refuse(ME),))
+    nothing = taken(RUNNING, COMPLETE)
+    assert (nothing.events, nothing.deduplication_id) == ((), "o1"), "a repeat must complete no later timer"
+    assert nothing.head is not RUNNING
 
 
 STALLED = replace(RUNNING, pending=2, stalled="a bug", sequence=2)

@@ -34,6 +34,10 @@ class Sum(Workflow):
     async def compute(self, i: int) -> int:
         return await self.dispatch(self.adder.add, i) + await self.channel.receive()
 
+    async def rest(self) -> str:
+        await self.timer(86_400.0)
+        return "rested"
+
 
 @contextmanager
 def hosted() -> Generator[tuple[BlockingPortal, SyncClient]]:
@@ -67,6 +71,13 @@ def test_a_cancelled_workflow_raises_at_its_handle() -> None:
         client.cancel(handle, confirm=True)
         with pytest.raises(WorkflowCanceledError):
             handle.result(timeout=10)
+
+
+def test_timers_are_completed() -> None:
+    with hosted() as (_, client):
+        handle = client.dispatch(client.new_workflow(Sum).rest)
+        client.complete_timers(handle, method_id=handle.workflow_id, confirm=True)
+        assert handle.result(timeout=10) == "rested"
 
 
 def test_a_terminated_workflow_raises_at_its_handle() -> None:

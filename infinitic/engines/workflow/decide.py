@@ -121,7 +121,7 @@ def decide(
                 ended.append(command)
             case StartTimer():
                 position = command.position + 1
-                timers.append(Timer(command.due, command.position))
+                timers.append(Timer(command.due, command.position, TimerKind.TIMER, command.method))
             case RecordInline():
                 position = command.position + 1
             case CancelPosition():

@@ -27,6 +27,7 @@ from infinitic.engines.effects import (
 from infinitic.engines.state import SCHEMA, Method, WorkflowHead
 from infinitic.engines.validate import check_decision
 from infinitic.engines.workflow import queries, remotes, tasks
+from infinitic.engines.workflow.complete_timers import complete_timers
 from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.input_result import InputResult, stimulate
@@ -61,6 +62,7 @@ _DEDUPLICATED = (
     inputs.RetryWorkflowTask,
     inputs.Unpark,
     inputs.Terminate,
+    inputs.CompleteTimers,
 )
 """Inputs that are recognised by their deduplication id, which is kept for the deduplication window.
 
@@ -76,6 +78,7 @@ _WAIT_FOR_START = (
     inputs.Describe,
     inputs.AskQuery,
     inputs.Terminate,
+    inputs.CompleteTimers,
 )
 """Inputs that may have overtaken the start of their instance."""
 
@@ -335,4 +338,5 @@ _HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], InputResult]] 
     inputs.Asked: queries.forward_answer,
     inputs.Terminate: terminate,
     inputs.RemoteSettled: remotes.remote_settled,
+    inputs.CompleteTimers: complete_timers,
 }

@@ -188,7 +188,13 @@ def _find_repeats(step: DecidedStep, deduplication_ids: Sequence[str]) -> Repeat
                 deduplication_id = message.method_id
             case inputs.Signal():
                 deduplication_id, reply_to = message.signal_id, message.reply_to
-            case inputs.Cancel() | inputs.RetryWorkflowTask() | inputs.Unpark() | inputs.Terminate():
+            case (
+                inputs.Cancel()
+                | inputs.RetryWorkflowTask()
+                | inputs.Unpark()
+                | inputs.Terminate()
+                | inputs.CompleteTimers()
+            ):
                 deduplication_id, reply_to = message.request_id, message.reply_to
             case _:
                 continue

@@ -120,6 +120,9 @@ def take_inputs(
             if not deliveries and not questions:
                 raise
             break
+        if happened and type(message) is inputs.CompleteTimers:
+            # The code may set timers when it sees what came before. It runs first.
+            break
         if result.question is not None:
             questions = (*questions, (delivery, result.question))
             if head is not None and head.pending and not deliveries:

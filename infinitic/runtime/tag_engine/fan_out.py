@@ -34,7 +34,14 @@ nobody else.
 REMEMBERED = 10_000
 """How many pages that were done are kept in memory."""
 
-_OPERATIONS = (engine.Signal, engine.CallMethod, engine.Cancel, engine.Terminate, engine.RetryWorkflowTask)
+_OPERATIONS = (
+    engine.Signal,
+    engine.CallMethod,
+    engine.Cancel,
+    engine.Terminate,
+    engine.RetryWorkflowTask,
+    engine.CompleteTimers,
+)
 
 
 class FanOut:

@@ -18,7 +18,7 @@ from infinitic.messages.executor import Activate
 from infinitic.messages.outcomes import RemoteStatus
 from infinitic.transport import Message
 from infinitic_testing.invariants.instances import ObservedInstance
-from infinitic_testing.invariants.publish_rules import find_deduplication_id
+from infinitic_testing.invariants.publish_rules import find_deduplication_id, names_no_method
 from infinitic_testing.invariants.traffic import Copies, Sent
 
 IsTold = Callable[[ReplyTo], bool]
@@ -57,7 +57,7 @@ def _check_without_instance(asked: engine.Input, message: Message, is_told: IsTo
     if isinstance(asked, engine.Start):
         return "a start is acknowledged, and there is no instance"
     can_wait = engine.Signal | engine.CallMethod | engine.Cancel | engine.Wait | engine.Describe
-    can_wait |= engine.AskQuery | engine.Terminate
+    can_wait |= engine.AskQuery | engine.Terminate | engine.CompleteTimers
     if isinstance(asked, engine.Wait) and asked.stop:
         return None
     waited = message.headers.get(WAITS, "0")
@@ -74,7 +74,7 @@ def _find_lost(asked: engine.Input, instance: ObservedInstance) -> str | None:
     head, history = instance.head, instance.history
     deduplication_id = find_deduplication_id(asked)
     if deduplication_id is not None:
-        if isinstance(asked, engine.Cancel) and asked.method_id and asked.method_id not in history.running:
+        if names_no_method(asked, instance):
             return None
         if deduplication_id not in instance.taken:
             return f"an input is acknowledged, and it is not in the storage: {asked}"

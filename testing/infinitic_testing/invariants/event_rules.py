@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from infinitic.messages import commands, events
+from infinitic.messages import commands, engine, events
 from infinitic.messages.events import Event
 from infinitic.messages.outcomes import RemoteStatus
 from infinitic_testing.invariants.history import ObservedHistory, Request
@@ -95,11 +95,34 @@ def check_timer_once(event: events.TimerFired, history: ObservedHistory, step: W
 def check_timer_not_early(
     event: events.TimerFired, history: ObservedHistory, step: WrittenStep, sent: Sent
 ) -> str | None:
-    """A timer fires only when it is due, by the clock of the engine that writes it."""
+    """A timer fires only when it is due, by the clock of the engine that writes it.
+
+    Or when somebody completes it.
+    """
+    if event.completed:
+        return None
     due = history.open_timers.get(event.position, 0.0)
     if due > step.change.at:
         return f"timer {event.position} fires {due - step.change.at:.6f} s early"
     return None
+
+
+def check_timer_completed(
+    event: events.TimerFired, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """A timer is completed before its time only if a client wants that, and code waits for it."""
+    if not event.completed:
+        return None
+    request = history.requests[event.position]
+    if not isinstance(request, commands.StartTimer) or request.method is None:
+        return f"timer {event.position} is completed, and is a limit: {request}"
+    method_id = request.method or step.key.id
+    for deduplication_id in step.change.deduplication_ids:
+        found = sent.inputs.get(deduplication_id)
+        asked = None if found is None else found.message
+        if isinstance(asked, engine.CompleteTimers) and asked.method_id in ("", method_id):
+            return None
+    return f"timer {event.position} of method {method_id} is completed, and nobody has asked for it"
 
 
 def check_timeout_not_early(
@@ -230,7 +253,11 @@ EVENT_RULES: dict[type[Event], tuple[tuple[str, Rule], ...]] = {
     events.RemoteResult: _REMOTE,
     events.RemoteError: _REMOTE,
     events.TaskTimeout: (_ONCE, ("timer-not-early", check_timeout_not_early)),
-    events.TimerFired: (("timer-once", check_timer_once), ("timer-not-early", check_timer_not_early)),
+    events.TimerFired: (
+        ("timer-once", check_timer_once),
+        ("timer-not-early", check_timer_not_early),
+        ("input-known", check_timer_completed),
+    ),
     events.AttemptError: (("retry-counted", check_attempt_counted_once),),
 }
 """The rules of each type of event, with their names."""

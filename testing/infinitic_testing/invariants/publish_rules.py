@@ -21,7 +21,7 @@ from infinitic_testing.invariants.traffic import Decoded
 Report = engine.TaskCompleted | engine.TaskFailed | engine.AttemptFailed
 Ending = client.MethodCompleted | client.MethodFailed | client.MethodCanceled | client.MethodTerminated
 
-_COMMANDS = (engine.Cancel, engine.RetryWorkflowTask, engine.Unpark, engine.Terminate)
+_COMMANDS = (engine.Cancel, engine.RetryWorkflowTask, engine.Unpark, engine.Terminate, engine.CompleteTimers)
 _DEDUPLICATED = (engine.Start, engine.CallMethod, engine.Signal, *_COMMANDS)
 
 
@@ -174,7 +174,7 @@ def check_unknown(
         return None
     if isinstance(asked, engine.Wait) and _find_method(asked, instance.head) not in instance.history.running:
         return None
-    if isinstance(asked, engine.Cancel) and asked.method_id and asked.method_id not in instance.history.running:
+    if names_no_method(asked, instance):
         return None
     return f"a client is told that the workflow is unknown, and it runs: {asked}"
 
@@ -232,10 +232,19 @@ def find_deduplication_id(message: Decoded) -> str | None:
             return message.method_id
         case engine.Signal():
             return message.signal_id
-        case engine.Cancel() | engine.RetryWorkflowTask() | engine.Unpark() | engine.Terminate():
+        case engine.Cancel() | engine.RetryWorkflowTask() | engine.Unpark():
+            return message.request_id
+        case engine.Terminate() | engine.CompleteTimers():
             return message.request_id
         case _:
             return None
+
+
+def names_no_method(asked: engine.Input, instance: ObservedInstance) -> bool:
+    """True if a command is for one method, which does not run. It has no effect then."""
+    if not isinstance(asked, engine.Cancel | engine.CompleteTimers):
+        return False
+    return asked.method_id != "" and asked.method_id not in instance.history.running
 
 
 def _find_method(asked: engine.Input, head: WorkflowHead) -> str:

@@ -170,6 +170,43 @@ async def simulate_cancelled_methods(sim: Simulation) -> object:
     return looked
 
 
+class Waiting(Workflow):
+    """Waits for long timers, within a limit that is longer."""
+
+    office = Workflow.new_service(Office)
+
+    async def run(self, rounds: int) -> list[int]:
+        done = list[int]()
+        async with asyncio.timeout(100 * VERY_LONG):
+            for number in range(rounds):
+                await self.timer(VERY_LONG)
+                await asyncio.gather(asyncio.sleep(VERY_LONG), self.timer(2 * VERY_LONG))
+                done.append(await self.office.add(number, 1))
+        return done
+
+
+async def simulate_completed_timers(sim: Simulation) -> object:
+    """Timers are completed again and again, of one method or all, until the workflow has ended."""
+    sim.add_service(Office)
+    sim.add_workflow(Waiting, retention=KEPT)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Waiting).run, 3)
+    stub = sim.client.get_workflow_by_id(Waiting, handle.workflow_id)
+    others = [await sim.client.dispatch(stub.run, 2) for _ in range(2)]
+    handles = [handle, *others]
+    results = [asyncio.ensure_future(each.result()) for each in handles]
+    turn = 0
+    while not all(each.done() for each in results):
+        with suppress(WorkflowUnknownError):
+            if turn % 4 == 3:
+                await sim.client.complete_timers(stub, confirm=True)
+            else:
+                method_id = handles[turn % 3].method_id
+                await sim.client.complete_timers(stub, method_id=method_id, confirm=True)
+        await sim.sleep(0.1 * (turn % 5))
+        turn += 1
+    return [await each for each in results]
+
+
 class Impatient(Workflow):
     """Gives tasks up in all ways, one after the other."""
 

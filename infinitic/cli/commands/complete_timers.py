@@ -1,0 +1,66 @@
+"""``infinitic complete-timers``: complete the timers of a workflow."""
+
+from __future__ import annotations
+
+from infinitic.cli.connection import Connection, run_connected, wait_for_answer
+from infinitic.cli.options import (
+    ANSWER_SECONDS,
+    DEFAULT_CONFIG,
+    AnswerTimeoutOption,
+    ConfigOption,
+    ConfirmOption,
+    JsonOption,
+    MethodIdOption,
+    WorkflowIdArgument,
+    WorkflowNameOption,
+)
+from infinitic.cli.output import show
+from infinitic.cli.send_report import SendReport, render_send_report
+
+
+def command(
+    workflow_id: WorkflowIdArgument,
+    workflow: WorkflowNameOption = None,
+    method: MethodIdOption = None,
+    confirm: ConfirmOption = False,
+    timeout: AnswerTimeoutOption = ANSWER_SECONDS,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Complete the timers that a workflow waits for, as if their time had come."""
+
+    async def action(connection: Connection) -> SendReport:
+        return await complete_timers(
+            connection, workflow, workflow_id, method_id=method, confirm=confirm, timeout=timeout
+        )
+
+    show(run_connected(config, action), as_json, render_send_report)
+
+
+async def complete_timers(
+    connection: Connection,
+    name: str | None,
+    workflow_id: str,
+    *,
+    method_id: str | None = None,
+    confirm: bool = False,
+    timeout: float = ANSWER_SECONDS,
+) -> SendReport:
+    """Ask the engine to complete the timers of an instance, or of one of its methods.
+
+    Args:
+        connection: the connection of the command.
+        name: the name of the workflow; None to find it.
+        workflow_id: the id of the instance.
+        method_id: the id of the method; None: all of them.
+        confirm: wait until the engine has applied it.
+        timeout: how long to wait for that, in seconds.
+
+    Raises:
+        NoAnswer: the engine does not answer.
+    """
+    name = await connection.find_workflow_name(name, workflow_id)
+    target = await connection.get_target(name, workflow_id)
+    sending = connection.client.complete_timers(target, method_id=method_id, confirm=confirm)
+    stalled = await wait_for_answer(connection, name, sending, timeout)
+    return SendReport("complete-timers", workflow_id, name, confirm and stalled is None, stalled)
