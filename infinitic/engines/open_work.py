@@ -1,4 +1,6 @@
-"""Lists the open tasks of an instance, from its head and its history, for people.
+"""Lists the open tasks, children and calls of an instance, for people.
+
+They come from its head and its history.
 
 It only reads. No engine uses it.
 """
@@ -13,7 +15,7 @@ from infinitic import ids
 from infinitic.engines import positions, retries
 from infinitic.engines.state import WorkflowHead
 from infinitic.errors import TaskFailure
-from infinitic.messages.commands import ScheduleTask
+from infinitic.messages.commands import CallRemote, ScheduleTask, StartChild
 from infinitic.messages.events import AttemptError, Event
 
 
@@ -37,6 +39,24 @@ class OpenTask(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int = 1
     due: float | None = None
     failure: TaskFailure | None = None
+
+
+class OpenRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A child, or a call of a method of another instance, that is not settled.
+
+    Attributes:
+        position: its position.
+        is_child: whether it is a child; otherwise it is a call.
+        workflow: the name of the workflow.
+        workflow_id: the id of the child, or of the other instance.
+        method: the name of the method.
+    """
+
+    position: int
+    is_child: bool
+    workflow: str
+    workflow_id: str
+    method: str
 
 
 def list_open_positions(head: WorkflowHead) -> Iterator[tuple[int, int]]:
@@ -94,6 +114,32 @@ def list_open_tasks(head: WorkflowHead, segments: Iterable[Sequence[Event]], lim
             )
         )
     return found
+
+
+def list_open_requests(head: WorkflowHead, segments: Iterable[Sequence[Event]], limit: int) -> list[OpenRequest]:
+    """List the children and calls among the first `limit` open positions.
+
+    Args:
+        head: the instance.
+        segments: the events of those that `find_needed_segments` names.
+        limit: how many positions are looked at.
+    """
+    shown = dict(_list_first(head, limit))
+    found: list[OpenRequest] = []
+    for events in segments:
+        for event in events:
+            if not isinstance(event, StartChild | CallRemote) or event.position not in shown:
+                continue
+            if isinstance(event, CallRemote):
+                workflow_id = event.workflow_id
+            else:
+                last = retries.find(head.retries, event.position)
+                workflow_id = ids.remote_id(
+                    head.id, head.run, event.position, 0 if last is None else last.retry_sequence
+                )
+            is_child = isinstance(event, StartChild)
+            found.append(OpenRequest(event.position, is_child, event.workflow, workflow_id, event.method))
+    return sorted(found, key=lambda each: each.position)
 
 
 def _list_first(head: WorkflowHead, limit: int) -> list[tuple[int, int]]:

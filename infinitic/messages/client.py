@@ -107,7 +107,7 @@ class WorkflowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
         stalled: why the engine cannot run its code; None if it can.
         parked: whether its messages go to the dead letters.
         methods: the first method and those that run, 100 at most.
-        open_tasks: how many tasks its code waits for.
+        open_tasks: how many tasks, children and calls its code waits for.
         open_timers: how many timers its code waits for.
         next_wake: when its next timer or retry is due; None if there is none.
         steps: how many tasks, timers and inline results its code has asked for.

@@ -17,6 +17,7 @@ from infinitic import (
     Worker,
     Workflow,
     WorkflowUnknownError,
+    ids,
     task,
     workflow,
 )
@@ -273,3 +274,42 @@ def test_describe_names_what_is_damaged() -> None:
                 await describe(at, None, workflow_id)
 
     asyncio.run(main())
+
+
+class Partner(Workflow):
+    async def agree(self) -> str:
+        await self.timer(timedelta(days=1))
+        return "agreed"
+
+
+class Firm(Workflow):
+    partner = Workflow.new_workflow(Partner)
+
+    async def trade(self) -> str:
+        first = self.dispatch(self.partner.agree)
+        return await self.get_workflow_by_id(Partner, first.id).agree()
+
+
+async def test_describe_shows_children_and_calls_and_who_is_missing(sim: Simulation) -> None:
+    """S29: a child of a workflow that nobody hosts waits, and `describe` says so."""
+    sim.add_workflow(Firm)
+    at = Connection(sim.client, sim.transport, sim.storage, Project((), {"Firm": (Firm,), "Partner": (Partner,)}))
+    handle = await sim.client.dispatch(sim.client.new_workflow(Firm).trade)
+    await sim.sleep(1)
+    child = ids.remote_id(handle.workflow_id, 0, 0)
+    info = await describe(at, "Firm", handle.workflow_id)
+    assert info.open_tasks == 2
+    assert [(each.kind, each.request, each.workflow_id, each.status, each.served) for each in info.requests] == [
+        ("child", "Partner.agree", child, "not started", False),
+        ("call", "Partner.agree", child, "not started", False),
+    ]
+    assert info.notes == ["no worker has the state engine of 'Partner': its children and calls wait until one runs"]
+    sim.add_workflow(Partner)
+    await sim.sleep(60)
+    info = await describe(at, "Firm", handle.workflow_id)
+    assert [(each.kind, each.status, each.served) for each in info.requests] == [
+        ("child", "running", True),
+        ("call", "running", True),
+    ]
+    assert info.notes == []
+    assert await handle.result() == "agreed"

@@ -229,6 +229,44 @@ async def _run_crowd(client: Client) -> object:
     return await asyncio.gather(*(client.new_workflow(Sequential).run(start) for start in range(4)))
 
 
+class Helper(Workflow):
+    numbers = Workflow.new_service(Numbers)
+    go = Channel[int]()
+
+    async def help(self, x: int) -> int:
+        if x < 0:
+            raise LookupError("no help")
+        return await self.numbers.add(x, 1)
+
+    async def wait(self) -> int:
+        return await self.go.receive()
+
+    async def look(self, x: int) -> int:
+        return x
+
+
+class Family(Workflow):
+    helper = Workflow.new_workflow(Helper)
+
+    async def run(self) -> list[object]:
+        waiting = self.dispatch(self.helper.wait)
+        left = self.dispatch(self.helper.wait)
+        helped = await asyncio.gather(*(self.helper.help(each) for each in range(2)))
+        try:
+            await self.helper.help(-1)
+        except WorkflowFailedError as error:
+            helped.append(len(error.failure.message))
+        other = self.get_workflow_by_id(Helper, waiting.id)
+        looked = await other.look(7)
+        await other.go.send(8)
+        left.cancel()
+        return [*helped, looked, await waiting]
+
+
+async def _run_family(client: Client) -> object:
+    return await client.new_workflow(Family).run()
+
+
 CASES = (
     Case("sequential", (Sequential,), _run_sequential),
     Case("parallel", (Parallel,), _run_parallel),
@@ -238,6 +276,7 @@ CASES = (
     Case("cleanup", (Cleanup,), _run_cleanup),
     Case("failure", (Failure,), _run_failure),
     Case("inline", (Inline,), _run_inline),
+    Case("family", (Family, Helper), _run_family),
 )
 
 CROWD = Case("crowd", (Sequential,), _run_crowd)

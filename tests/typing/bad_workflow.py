@@ -23,6 +23,15 @@ class Code(Trip):
         await self.payments.charge(Decimal(1), "visa")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         await self.flights.price(request)  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
 
+    async def other_workflows(self, request: Request) -> None:
+        other = self.get_workflow_by_id(Trip, "t1")
+        await other.book("Rome")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        await other.approvals.send("yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        _flight: Flight = await self.new_workflow(Trip).book(request)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+        _number: Deferred[int] = self.dispatch(self.new_workflow(Trip).book, request)  # type: ignore[call-overload]  # pyright: ignore[reportAssignmentType]
+        self.new_workflow(Trip, meta={"k": "text"})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+        self.get_workflow_by_id(Trip, 7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
     async def dispatches(self, request: Request) -> None:
         self.dispatch(self.flights.book, "Rome")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
         self.dispatch(self.flights.book)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
@@ -100,4 +109,4 @@ class Stubs(Workflow):
     contract = Workflow.new_service("Flights")  # type: ignore[arg-type, var-annotated]  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
 
 
-workflow(Flight)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+workflow(Flight)

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Coroutine
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from logging import Logger, LoggerAdapter
 from random import Random
-from typing import Any, assert_type
+from typing import Any, Protocol, assert_type
 from uuid import UUID
 
 from infinitic import Channel, Deferred, DeferredStatus, Receiver, Workflow, WorkflowContext, method, workflow
 from tests.typing.shop import Flight, Flights, Hotel, Hotels, Payments, Receipt, Request, Trip
 
 
+class Abstract(ABC):
+    @abstractmethod
+    async def open(self, number: int) -> str: ...
+
+
+@workflow(name="described")
+class Described(Protocol):
+    async def close(self) -> int: ...
+
+
 class Code(Trip):
+    trips = Workflow.new_workflow(Trip, meta={"k": b"v"})
+
     async def stubs(self, request: Request) -> None:
         assert_type(self.flights, Flights)
         assert_type(self.hotels, Hotels)
@@ -60,6 +73,18 @@ class Code(Trip):
         assert_type(flight.cancel(), bool)
         future: asyncio.Future[Flight] = flight
         assert_type(await future, Flight)
+
+    async def other_workflows(self, request: Request) -> None:
+        assert_type(self.trips, Trip)
+        assert_type(await self.trips.book(request), Receipt)
+        assert_type(self.dispatch(self.trips.book, request), Deferred[Receipt])
+        abstract, protocol = self.new_workflow(Abstract), self.new_workflow(Described, total_timeout=60)
+        assert_type(await abstract.open(3), str)
+        assert_type(self.dispatch(protocol.close), Deferred[int])
+        other = self.get_workflow_by_id(Trip, "t1", meta={"k": b"v"})
+        assert_type(await other.book(request), Receipt)
+        assert_type(await other.approvals.send(True), None)
+        assert_type(await self.get_workflow_by_id(Described, "d1").close(), int)
 
     async def timers(self) -> None:
         assert_type(self.timer(5), Deferred[datetime])

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 
 from infinitic import topics
 from infinitic.cli.connection import Connection, NoAnswer, count_consumers, run_connected, wait_for_answer
-from infinitic.cli.describe.open_tasks import OpenTaskRow, OpenTasks, read_head, read_open_tasks
+from infinitic.cli.describe.open_tasks import OpenRequestRow, OpenTaskRow, OpenTasks, read_head, read_open_tasks
 from infinitic.cli.describe.timeline import show_timeline
 from infinitic.cli.options import (
     ANSWER_SECONDS,
@@ -35,6 +35,7 @@ class WorkflowDescription(msgspec.Struct):
 
     Args:
         tasks: the first open tasks.
+        requests: the first children, and calls of methods of other instances.
         notes: what an operator should know, and what to do.
     """
 
@@ -53,6 +54,7 @@ class WorkflowDescription(msgspec.Struct):
     steps: int
     transitions: int
     tasks: list[OpenTaskRow]
+    requests: list[OpenRequestRow]
     notes: list[str]
 
 
@@ -156,6 +158,10 @@ def _advise(info: WorkflowInfo) -> list[str]:
 
 def _list_missing(work: OpenTasks) -> list[str]:
     notes = [f"no worker serves the service '{each}': its tasks wait until one runs" for each in work.unserved]
+    notes += [
+        f"no worker has the state engine of '{each}': its children and calls wait until one runs"
+        for each in work.unserved_workflows
+    ]
     return [*notes, f"the open tasks are not known: {work.unknown}"] if work.unknown else notes
 
 
@@ -176,6 +182,7 @@ def _make_description(info: WorkflowInfo, work: OpenTasks, notes: list[str]) -> 
         info.steps,
         info.transitions,
         work.tasks,
+        work.requests,
         notes,
     )
 
@@ -203,7 +210,13 @@ def _render(info: WorkflowDescription) -> list[RenderableType]:
         for task in info.tasks:
             tasks.add_row(*map(make_cell, (task.task, task.attempt, task.due, task.failure, task.task_id)))
         shown += [make_line(""), tasks]
-        more = info.open_tasks - len(info.tasks)
+    if info.requests:
+        requests = make_table("WAITS FOR", "METHOD", "STATUS", "ID")
+        for each in info.requests:
+            requests.add_row(*map(make_cell, (each.kind, each.request, each.status, each.workflow_id)))
+        shown += [make_line(""), requests]
+    if info.tasks or info.requests:
+        more = info.open_tasks - len(info.tasks) - len(info.requests)
         shown += [make_line(f"and {more:,} more", "dim")] if more > 0 else []
     if info.notes:
         shown += [make_line(""), *(make_line(f"Note: {each}", "yellow") for each in info.notes)]

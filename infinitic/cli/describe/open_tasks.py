@@ -1,4 +1,7 @@
-"""Reads the open tasks of an instance from the storage, and looks whether a worker serves them."""
+"""Reads what an instance waits for from the storage, and looks whether a worker serves it.
+
+These are its open tasks, its children, and its calls of methods of other instances.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from infinitic import topics
 from infinitic.cli.connection import count_consumers
 from infinitic.cli.output import format_instant
 from infinitic.engines import open_work
-from infinitic.engines.open_work import OpenTask
+from infinitic.engines.open_work import OpenRequest, OpenTask
 from infinitic.engines.state import WorkflowHead
 from infinitic.errors import DecodingError, StorageError
 from infinitic.runtime.history import decode_events, decode_head
@@ -45,18 +48,40 @@ class OpenTaskRow(msgspec.Struct):
     served: bool
 
 
-class OpenTasks(msgspec.Struct):
-    """The open tasks of an instance.
+class OpenRequestRow(msgspec.Struct):
+    """A child, or a call of a method of another instance, for people.
 
     Args:
-        tasks: up to `MAX_TASKS` of them.
+        kind: "child" or "call".
+        request: the names of the workflow and the method.
+        workflow_id: the id of the child, or of the other instance.
+        status: what has become of that instance; "not started" if the storage does not know it.
+        served: whether a worker runs the state engine of its workflow.
+    """
+
+    kind: str
+    request: str
+    workflow_id: str
+    status: str
+    served: bool
+
+
+class OpenTasks(msgspec.Struct):
+    """What an instance waits for.
+
+    Args:
+        tasks: its open tasks, up to `MAX_TASKS` of them.
         unserved: the services among these that no worker serves.
-        unknown: why the tasks are not known; empty if they are.
+        unknown: why all this is not known; empty if it is.
+        requests: its children and calls, up to `MAX_TASKS` of them.
+        unserved_workflows: the workflows among these whose state engine no worker has.
     """
 
     tasks: list[OpenTaskRow]
     unserved: list[str]
     unknown: str = ""
+    requests: list[OpenRequestRow] = []
+    unserved_workflows: list[str] = []
 
 
 async def read_open_tasks(storage: Storage | None, transport: Transport, name: str, workflow_id: str) -> OpenTasks:
@@ -74,7 +99,7 @@ async def read_open_tasks(storage: Storage | None, transport: Transport, name: s
         return OpenTasks([], [], "the configuration has no storage")
     try:
         async with asyncio.timeout(STORAGE_SECONDS):
-            tasks = await _load_open_tasks(storage, StateKey(name, workflow_id))
+            tasks, requests, statuses = await _load_open_work(storage, StateKey(name, workflow_id))
     except TimeoutError:
         return OpenTasks([], [], f"the storage did not answer within {STORAGE_SECONDS:g} s")
     except (StorageError, DecodingError) as error:
@@ -94,7 +119,25 @@ async def read_open_tasks(storage: Storage | None, transport: Transport, name: s
         )
         for each in tasks
     ]
-    return OpenTasks(rows, [service for service, is_served in served.items() if not is_served])
+    hosted = {
+        workflow: bool(await count_consumers(transport, topics.workflow_engine(workflow)))
+        for workflow in sorted({each.workflow for each in requests})
+    }
+    return OpenTasks(
+        rows,
+        [service for service, is_served in served.items() if not is_served],
+        requests=[
+            OpenRequestRow(
+                "child" if each.is_child else "call",
+                f"{each.workflow}.{each.method}",
+                each.workflow_id,
+                status,
+                hosted[each.workflow],
+            )
+            for each, status in zip(requests, statuses, strict=True)
+        ],
+        unserved_workflows=[workflow for workflow, is_hosted in hosted.items() if not is_hosted],
+    )
 
 
 async def read_head(storage: Storage, key: StateKey) -> WorkflowHead | None:
@@ -115,10 +158,23 @@ async def read_head(storage: Storage, key: StateKey) -> WorkflowHead | None:
     return None if stored is None else decode_head(key, stored)
 
 
-async def _load_open_tasks(storage: Storage, key: StateKey) -> list[OpenTask]:
+async def _load_open_work(storage: Storage, key: StateKey) -> tuple[list[OpenTask], list[OpenRequest], list[str]]:
+    """Load open tasks, then children and calls, then what has become of the instances of these."""
     head = await read_head(storage, key)
     needed = [] if head is None else open_work.find_needed_segments(head, MAX_TASKS)
     if head is None or not needed:
-        return []
+        return [], [], []
     segments = await ensure_checked(storage).states.history(key, sequences=needed)
-    return open_work.list_open_tasks(head, [decode_events(key, each) for each in segments], MAX_TASKS)
+    happened = [decode_events(key, each) for each in segments]
+    requests = open_work.list_open_requests(head, happened, MAX_TASKS)
+    statuses = [await _read_status(storage, StateKey(each.workflow, each.workflow_id)) for each in requests]
+    return open_work.list_open_tasks(head, happened, MAX_TASKS), requests, statuses
+
+
+async def _read_status(storage: Storage, key: StateKey) -> str:
+    head = await read_head(storage, key)
+    if head is None:
+        return "not started"
+    if head.parked:
+        return "parked"
+    return str(head.status) if head.closed or head.stalled is None else "stalled"
