@@ -8,6 +8,7 @@ from typing import ParamSpec, TypeVar
 from msgspec import Raw
 
 from infinitic.client.connection import ClientConnection
+from infinitic.client.requests import Requests
 from infinitic.client.results import make_unknown_error
 from infinitic.client.stubs import Target, check_query_stub
 from infinitic.codec.payloads import Coder
@@ -23,6 +24,7 @@ class Queries:
     """The part of `Client` that asks queries."""
 
     _connection: ClientConnection
+    _requests: Requests
     _coder: Coder | None
 
     async def query(self, query: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -66,12 +68,13 @@ class Queries:
             query: the query, as messages name it.
             arguments: its arguments, as JSON text.
         """
-        name, workflow_id = stub.spec.name, stub.workflow_id
-        if workflow_id is None:
+        name = stub.spec.name
+        if stub.is_new:
             raise UsageError(
                 f"{name}.{query}: a query asks a workflow that was started: take the stub from "
                 "client.get_workflow_by_id(…)"
             )
+        _, workflow_id = await self._requests.find_one(stub)
         data = arguments if self._coder is None else self._coder.encode(arguments)
         check_value(f"The arguments of {name}.{query}", data, 0, compute_value_limit(self._connection.max_payload))
         response: responses.Response = responses.AskAgain("", 0.0)

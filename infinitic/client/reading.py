@@ -6,10 +6,12 @@ from datetime import datetime
 
 from infinitic.client.handles import find_instance
 from infinitic.clock import to_instant
+from infinitic.definitions.tags import check_tag
 from infinitic.errors import UsageError, WorkflowUnknownError
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.replay.run import Run
 from infinitic.runtime.run_reading import read_run
+from infinitic.runtime.tag_listing import find_tagged
 from infinitic.storage import Flag, Page, Query, StateKey, Storage
 
 
@@ -51,6 +53,7 @@ class StorageReads:
         *,
         name: str | None = None,
         status: WorkflowStatus | None = None,
+        tag: str | None = None,
         since: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
@@ -62,11 +65,13 @@ class StorageReads:
     ) -> Page:
         """Read a page of instances from the storage, newest first.
 
-        Closed instances are there until their retention ends. Instants need a time zone.
+        Closed instances are there until their retention ends. By tag, only running ones are found,
+        in the order of their ids. Instants need a time zone.
 
         Args:
             name: only instances of this workflow.
             status: only those of this status.
+            tag: only those that run and have this tag. It needs `name`, and takes no other filter.
             since: only those that started after this instant.
             limit: how many at most.
             cursor: `Page.cursor` of the page before.
@@ -79,7 +84,13 @@ class StorageReads:
         Raises:
             UsageError: this client has no storage, or an argument cannot be.
         """
-        states = self._find_storage("list_workflows").states
+        storage = self._find_storage("list_workflows")
+        if tag is not None:
+            filters = (status, since, flag, until, closed_since, closed_until, id_prefix)
+            if name is None or any(each is not None for each in filters):
+                raise UsageError("list_workflows(tag=…) takes name, limit and cursor, and no other filter")
+            return await find_tagged(storage, name, check_tag(tag), limit=limit, cursor=cursor)
+        states = storage.states
         started, closed = _make_range(since, until), _make_range(closed_since, closed_until)
         return await states.find(Query(name, status, *started, None, limit, cursor, flag, *closed, id_prefix))
 

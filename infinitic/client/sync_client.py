@@ -5,7 +5,7 @@ It is a thin façade: an event loop runs in another thread, and each call waits 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -158,13 +158,36 @@ class SyncClient:
         handle = self.run(lambda: self._client.dispatch(method, *args, **kwargs))
         return SyncHandle(self, handle)
 
-    def new_workflow(self, cls: type[T], *, meta: Mapping[str, bytes] | None = None) -> T:
+    def new_workflow(
+        self,
+        cls: type[T],
+        *,
+        tags: Iterable[str] = (),
+        custom_id: str | None = None,
+        meta: Mapping[str, bytes] | None = None,
+    ) -> T:
         """A stub that starts new instances. As `Client.new_workflow`."""
-        return self._client.new_workflow(cls, meta=meta)
+        return self._client.new_workflow(cls, tags=tags, custom_id=custom_id, meta=meta)
 
     def get_workflow_by_id(self, cls: type[T], workflow_id: str, *, meta: Mapping[str, bytes] | None = None) -> T:
         """A stub of a running instance. As `Client.get_workflow_by_id`."""
         return self._client.get_workflow_by_id(cls, workflow_id, meta=meta)
+
+    def get_workflow_by_tag(self, cls: type[T], tag: str, *, meta: Mapping[str, bytes] | None = None) -> T:
+        """A stub of all instances with a tag. As `Client.get_workflow_by_tag`."""
+        return self._client.get_workflow_by_tag(cls, tag, meta=meta)
+
+    def get_workflow_by_custom_id(self, cls: type[T], custom_id: str, *, meta: Mapping[str, bytes] | None = None) -> T:
+        """A stub of the instance with a custom id. As `Client.get_workflow_by_custom_id`."""
+        return self._client.get_workflow_by_custom_id(cls, custom_id, meta=meta)
+
+    def get_ids(self, target: object, *, limit: int | None = None, after: str = "") -> list[str]:
+        """The ids of the instances of a stub. As `Client.get_ids`."""
+        return self.run(self._client.get_ids, target, limit=limit, after=after)
+
+    def broadcast(self, method: Callable[P, Coroutine[Any, Any, Any]], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call a method of all instances with a tag. As `Client.broadcast`."""
+        self.run(lambda: self._client.broadcast(method, *args, **kwargs))
 
     def get_handle(
         self, method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], workflow_id: str
@@ -209,6 +232,7 @@ class SyncClient:
         *,
         name: str | None = None,
         status: WorkflowStatus | None = None,
+        tag: str | None = None,
         since: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
@@ -218,11 +242,12 @@ class SyncClient:
         closed_until: datetime | None = None,
         id_prefix: str | None = None,
     ) -> Page:
-        """Instances by name, status, flag and times. As `Client.list_workflows`."""
+        """Instances by name, status, tag, flag and times. As `Client.list_workflows`."""
         return self.run(
             self._client.list_workflows,
             name=name,
             status=status,
+            tag=tag,
             since=since,
             limit=limit,
             cursor=cursor,

@@ -20,8 +20,8 @@ Operation = (
     | engine.CallMethod
     | engine.Cancel
     | engine.Terminate
-    | engine.RetryWorkflowTask
     | engine.CompleteTimers
+    | engine.RetryWorkflowTask
 )
 """What can be sent to all instances of a tag."""
 

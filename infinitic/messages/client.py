@@ -115,6 +115,8 @@ class WorkflowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
         more_methods: how many methods are not listed.
         background_failures: the exceptions of asyncio tasks that the code has not awaited so far, a
             line each.
+        tags: those that it was started with.
+        custom_id: the one that it was started with; empty: there is none.
     """
 
     workflow_id: Name
@@ -133,6 +135,8 @@ class WorkflowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     transitions: Whole = 0
     more_methods: Whole = 0
     background_failures: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    custom_id: str = ""
 
 
 class Described(_Response, frozen=True, tag="described"):

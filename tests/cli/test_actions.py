@@ -16,6 +16,7 @@ from infinitic import (
     UsageError,
     Workflow,
     WorkflowCanceledError,
+    WorkflowTerminatedError,
     WorkflowUnknownError,
     query,
     workflow,
@@ -401,3 +402,46 @@ async def test_a_query_of_no_instance_is_told_so(sim: Simulation) -> None:
     await start(at, "Shop.say", ['"hello"'])
     with pytest.raises(WorkflowUnknownError):
         await ask(at, "Shop", "no-such-id", "count", [])
+
+
+async def test_tags_and_custom_ids_from_the_command_line(sim: Simulation) -> None:
+    connection = connect(sim)
+    first = await start(connection, "Shop.ask", [], tags=["eu", "vip"], custom_id="order-7")
+    again = await start(connection, "Shop.ask", [], custom_id="order-7")
+    assert again.workflow_id == first.workflow_id
+    other = await start(connection, "Shop.ask", [], tags=["eu"])
+    await sim.run_until_idle()
+    shown = await describe(connection, "Shop", first.workflow_id)
+    assert (shown.tags, shown.custom_id) == (("eu", "vip"), "order-7")
+    listed = await list_stored(sim.storage, "Shop", tag="eu")
+    assert sorted(row.workflow_id for row in listed.workflows) == sorted([first.workflow_id, other.workflow_id])
+    page = await list_stored(sim.storage, "Shop", tag="eu", limit=1)
+    rest = await list_stored(sim.storage, "Shop", tag="eu", limit=1, cursor=page.cursor)
+    assert [*page.workflows, *rest.workflows] == listed.workflows
+    by_client = await sim.client.list_workflows(name="Shop", tag="vip")
+    assert [found.key.id for found in by_client.found] == [first.workflow_id]
+    report = await signal(connection, "Shop", None, "answers", "4", tag="vip")
+    assert (report.workflow_id, report.tag) == (None, "vip")
+    assert await sim.client.get_handle(Shop.ask, first.workflow_id).result() == 5
+    await terminate(connection, "Shop", None, tag="eu", reason="closing down")
+    with pytest.raises(WorkflowTerminatedError, match="closing down"):
+        await sim.client.get_handle(Shop.ask, other.workflow_id).result()
+    await sim.run_until_idle()
+    assert (await list_stored(sim.storage, "Shop", tag="eu")).workflows == []
+
+
+async def test_a_command_is_for_one_workflow_or_for_a_tag(sim: Simulation) -> None:
+    connection = connect(sim)
+    await sim.run_until_idle()
+    with pytest.raises(UsageError, match="the ID of one, or --tag TAG"):
+        await cancel(connection, "Shop", "some-id", tag="eu")
+    with pytest.raises(UsageError, match="the ID of one, or --tag TAG"):
+        await cancel(connection, "Shop", None)
+    with pytest.raises(UsageError, match="--confirm waits for one workflow"):
+        await cancel(connection, "Shop", None, tag="eu", confirm=True)
+    with pytest.raises(UsageError, match="A tag must be non-empty text"):
+        await cancel(connection, "Shop", None, tag="")
+    with pytest.raises(UsageError, match="--tag needs --workflow NAME"):
+        await list_stored(sim.storage, tag="eu")
+    with pytest.raises(UsageError, match="--tag needs --workflow NAME, and takes no other filter"):
+        await list_stored(sim.storage, "Shop", StatusFilter.RUNNING, tag="eu")

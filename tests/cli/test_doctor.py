@@ -282,3 +282,15 @@ def test_classes_that_cannot_be_imported_are_reported(tmp_path: Path) -> None:
     assert "infinitic.yml:3: services[0].executor.class: there is no module 'no_such_module'" in reported.message
     file.write_text(text.replace("CLASS", "infinitic.cli.demo.booking.Flights"))
     assert check_code(load_config(file)) == []
+
+
+async def test_messages_about_tags_that_nobody_takes_are_reported(sim: Simulation) -> None:
+    tagged = topics.workflow_tag("Idle")
+    await sim.transport.declare([tagged, topics.dead_letters(tagged)])
+    await sim.transport.publish(tagged, [Message("a", "t:eu", b"")])
+    await sim.transport.publish(topics.dead_letters(tagged), [Message("b", None, b"")])
+    checks = await check_broker(sim.transport, Project(workflows={"Idle": ()}))
+    assert [each.message for each in checks][-2:] == [
+        "1 message about tags or custom ids waiting, and no worker has its tag engine",
+        "1 dead letter",
+    ]

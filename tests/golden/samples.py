@@ -144,6 +144,7 @@ INPUTS: list[engine.Input] = [
     engine.Cancel(made_at=1.0, request_id="c", by_tag="eu"),
     engine.RetryWorkflowTask(made_at=1.0, request_id="r", by_tag="eu"),
     engine.Terminate(made_at=1.0, request_id="t", by_tag="eu"),
+    engine.CompleteTimers(made_at=1.0, request_id="t", by_tag="eu"),
     engine.Start(made_at=1.0, method="issue", arguments=Raw(b"[1]"), reply_to=PARENT),
     engine.RemoteSettled(made_at=1.0, position=4, run=1, retry_sequence=2, epoch=3, value=Raw(b"2")),
     engine.RemoteSettled(made_at=1.0, position=4, status=RemoteStatus.FAILED, failure=BROKEN),
@@ -198,6 +199,10 @@ RESPONSES: list[client.Response] = [
     client.QueryFailed("7", DETAIL),
     client.MethodTerminated("7", "no longer needed"),
     client.MethodFailed("7", ABANDONED),
+    client.Described(
+        "7",
+        client.WorkflowInfo("w", "Trip", 1, WorkflowStatus.RUNNING, 1.0, tags=("eu", "vip"), custom_id="order-42"),
+    ),
     client.UniqueStarted("7", "w"),
     client.Ids("7", ("v", "w"), True),
     client.MethodFailed(

@@ -11,17 +11,18 @@ from infinitic.cli.options import (
     ConfirmOption,
     JsonOption,
     MethodIdOption,
-    WorkflowIdArgument,
     WorkflowNameOption,
 )
 from infinitic.cli.output import show
 from infinitic.cli.send_report import SendReport, render_send_report
+from infinitic.cli.targets import OptionalIdArgument, TagOption, find_addressee
 
 
 def command(
-    workflow_id: WorkflowIdArgument,
+    workflow_id: OptionalIdArgument = None,
     workflow: WorkflowNameOption = None,
     method: MethodIdOption = None,
+    tag: TagOption = None,
     confirm: ConfirmOption = False,
     timeout: AnswerTimeoutOption = ANSWER_SECONDS,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -31,7 +32,7 @@ def command(
 
     async def action(connection: Connection) -> SendReport:
         return await complete_timers(
-            connection, workflow, workflow_id, method_id=method, confirm=confirm, timeout=timeout
+            connection, workflow, workflow_id, tag=tag, method_id=method, confirm=confirm, timeout=timeout
         )
 
     show(run_connected(config, action), as_json, render_send_report)
@@ -40,8 +41,9 @@ def command(
 async def complete_timers(
     connection: Connection,
     name: str | None,
-    workflow_id: str,
+    workflow_id: str | None,
     *,
+    tag: str | None = None,
     method_id: str | None = None,
     confirm: bool = False,
     timeout: float = ANSWER_SECONDS,
@@ -51,7 +53,8 @@ async def complete_timers(
     Args:
         connection: the connection of the command.
         name: the name of the workflow; None to find it.
-        workflow_id: the id of the instance.
+        workflow_id: the id of the instance; None if a tag is given.
+        tag: ask all instances with this tag instead.
         method_id: the id of the method; None: all of them.
         confirm: wait until the engine has applied it.
         timeout: how long to wait for that, in seconds.
@@ -59,8 +62,7 @@ async def complete_timers(
     Raises:
         NoAnswer: the engine does not answer.
     """
-    name = await connection.find_workflow_name(name, workflow_id)
-    target = await connection.get_target(name, workflow_id)
-    sending = connection.client.complete_timers(target, method_id=method_id, confirm=confirm)
-    stalled = await wait_for_answer(connection, name, sending, timeout)
-    return SendReport("complete-timers", workflow_id, name, confirm and stalled is None, stalled)
+    to = await find_addressee(connection, name, workflow_id, tag, confirm=confirm)
+    sending = connection.client.complete_timers(to.target, method_id=method_id, confirm=confirm)
+    stalled = await wait_for_answer(connection, to.workflow_name, sending, timeout)
+    return SendReport("complete-timers", to.workflow_id, to.workflow_name, confirm and stalled is None, stalled, to.tag)

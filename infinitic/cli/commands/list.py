@@ -11,13 +11,16 @@ import typer
 from rich.console import RenderableType
 
 from infinitic.cli.connection import run_with_storage
+from infinitic.cli.error_handling import exit_on_error
 from infinitic.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, parse_text
 from infinitic.cli.output import format_instant, make_cell, make_line, make_status, make_table, show
 from infinitic.cli.parsing import parse_instant
 from infinitic.clock import to_instant
+from infinitic.definitions.tags import check_tag
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
 from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.runtime.tag_listing import find_tagged
 from infinitic.storage import Flag, Found, InvalidArgument, Query, Storage
 
 PAGE_SIZE = 1000
@@ -85,6 +88,10 @@ def command(
         str | None, typer.Option("--workflow", help="Only workflows of this name.", parser=parse_text, metavar="NAME")
     ] = None,
     status: Annotated[StatusFilter | None, typer.Option("--status", help="Only workflows with this status.")] = None,
+    tag: Annotated[
+        str | None,
+        typer.Option("--tag", help="Only workflows that run and have this tag.", parser=parse_text, metavar="TAG"),
+    ] = None,
     since: Annotated[
         str | None,
         typer.Option(
@@ -134,6 +141,7 @@ def command(
             workflow,
             status,
             started_after,
+            tag=tag,
             limit=limit,
             cursor=cursor,
             everything=everything,
@@ -147,6 +155,9 @@ def command(
         return WorkflowCount(await storage.states.count(query))
 
     if count:
+        if tag is not None:
+            with exit_on_error():
+                raise UsageError("--count does not count by tag")
         show(run_with_storage(config, count_them), as_json, _render_count)
     else:
         show(run_with_storage(config, list_them), as_json, _render)
@@ -158,19 +169,21 @@ async def list_workflows(
     status: StatusFilter | None = None,
     since: datetime | None = None,
     *,
+    tag: str | None = None,
     limit: int = 100,
     cursor: str | None = None,
     everything: bool = False,
     times: TimeFilter = NO_TIMES,
     id_prefix: str | None = None,
 ) -> WorkflowList:
-    """List the instances in the storage, newest first.
+    """List the instances in the storage, newest first; by tag in the order of their ids.
 
     Args:
         storage: the database.
         name: only instances of this workflow.
         status: only instances with this status.
         since: only instances that started after this instant.
+        tag: only instances that run and have this tag.
         limit: how many at most.
         cursor: continues the list that gave it.
         everything: all instances, whatever the limit.
@@ -178,8 +191,13 @@ async def list_workflows(
         id_prefix: only instances whose id begins so. It needs `name`.
 
     Raises:
-        UsageError: no list gave this cursor, or `id_prefix` is given without a name.
+        UsageError: no list gave this cursor, `id_prefix` or a tag is given without a name, or a tag
+            with another filter.
     """
+    if tag is not None:
+        if name is None or status is not None or since is not None or times != NO_TIMES or id_prefix is not None:
+            raise UsageError("--tag needs --workflow NAME, and takes no other filter")
+        return await _list_tagged(storage, name, check_tag(tag), limit, cursor, everything=everything)
     size = PAGE_SIZE if everything else limit
     query = make_query(name, status, since, size, cursor, times=times, id_prefix=id_prefix)
     rows: list[WorkflowRow] = []
@@ -226,6 +244,18 @@ def make_query(
         closed_before=closed_before,
         id_prefix=id_prefix,
     )
+
+
+async def _list_tagged(
+    storage: Storage, name: str, tag: str, limit: int, cursor: str | None, *, everything: bool
+) -> WorkflowList:
+    rows: list[WorkflowRow] = []
+    while True:
+        page = await find_tagged(storage, name, tag, limit=min(limit, PAGE_SIZE), cursor=cursor)
+        rows += map(_make_row, page.found)
+        cursor = page.cursor
+        if cursor is None or not (everything or len(rows) < limit):
+            return WorkflowList(rows, cursor)
 
 
 def _make_row(found: Found) -> WorkflowRow:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from infinitic.cli.connection import Connection, run_connected, wait_for_answer
+from infinitic.cli.error_handling import exit_on_error
 from infinitic.cli.options import (
     ANSWER_SECONDS,
     DEFAULT_CONFIG,
@@ -15,13 +16,13 @@ from infinitic.cli.options import (
     ConfigOption,
     ConfirmOption,
     JsonOption,
-    WorkflowIdArgument,
     WorkflowNameOption,
     parse_text,
 )
 from infinitic.cli.output import show
 from infinitic.cli.parsing import decode_input, parse_json, parse_metadata
 from infinitic.cli.send_report import SendReport, render_send_report
+from infinitic.cli.targets import TagOption, find_addressee, find_name
 from infinitic.codec.values import value_codec
 from infinitic.definitions.workflow_spec import spec_of
 from infinitic.definitions.workflows import Workflow
@@ -33,12 +34,19 @@ MetaOption = Annotated[
 
 
 def command(
-    workflow_id: WorkflowIdArgument,
-    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="The name of the channel.", parser=parse_text)],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[ID] CHANNEL",
+            help="The id of the workflow, unless --tag is given, and the name of the channel.",
+            parser=parse_text,
+        ),
+    ],
     value: Annotated[str, typer.Option("--input", metavar="JSON", help="The value, in JSON.")],
     workflow: WorkflowNameOption = None,
     raw: Annotated[bool, typer.Option("--raw", help="Send the value as it is, without checking it.")] = False,
     meta: MetaOption = [],  # noqa: B006 (typer copies it)
+    tag: TagOption = None,
     confirm: ConfirmOption = False,
     timeout: AnswerTimeoutOption = ANSWER_SECONDS,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -46,9 +54,23 @@ def command(
 ) -> None:
     """Send a signal. It is checked first if the configuration has the class of the workflow."""
 
+    with exit_on_error():
+        *ids, channel = words
+        if len(ids) != (0 if tag is not None else 1):
+            raise UsageError("Give the ID of a workflow and the name of a channel; or --tag TAG and the channel")
+
     async def action(connection: Connection) -> SendReport:
         return await signal(
-            connection, workflow, workflow_id, channel, value, raw=raw, meta=meta, confirm=confirm, timeout=timeout
+            connection,
+            workflow,
+            ids[0] if ids else None,
+            channel,
+            value,
+            tag=tag,
+            raw=raw,
+            meta=meta,
+            confirm=confirm,
+            timeout=timeout,
         )
 
     show(run_connected(config, action), as_json, render_send_report)
@@ -57,10 +79,11 @@ def command(
 async def signal(
     connection: Connection,
     name: str | None,
-    workflow_id: str,
+    workflow_id: str | None,
     channel: str,
     value: str,
     *,
+    tag: str | None = None,
     raw: bool = False,
     meta: Sequence[str] = (),
     confirm: bool = False,
@@ -71,9 +94,10 @@ async def signal(
     Args:
         connection: the connection of the command.
         name: the name of the workflow; None to find it.
-        workflow_id: the id of the instance.
+        workflow_id: the id of the instance; None if a tag is given.
         channel: the name of the channel.
         value: the value, in JSON.
+        tag: send it to all instances with this tag instead.
         raw: send the value without checking it with the class of the workflow.
         meta: the values of ``--meta``.
         confirm: wait until the engine has applied the signal.
@@ -85,14 +109,15 @@ async def signal(
     """
     parse_json("--input", value)
     data = value.encode()
-    name = await connection.find_workflow_name(name, workflow_id)
+    name = await find_name(connection, name, workflow_id, tag, confirm=confirm)
     cls = None if raw else connection.project.import_newest(name)
     if cls is not None:
         data = _encode_value(cls, channel, data)
-    target = await connection.get_target(name, workflow_id)
-    sending = connection.client.signal(target, channel, data, confirm=confirm, meta=parse_metadata(meta))
-    stalled = await wait_for_answer(connection, name, sending, timeout)
-    return SendReport("signal", workflow_id, name, confirm and stalled is None, stalled)
+    to = await find_addressee(connection, name, workflow_id, tag, confirm=confirm)
+    sending = connection.client.signal(to.target, channel, data, confirm=confirm, meta=parse_metadata(meta))
+    stalled = await wait_for_answer(connection, to.workflow_name, sending, timeout)
+    applied = confirm and stalled is None
+    return SendReport("signal", to.workflow_id, to.workflow_name, applied, stalled, to.tag)
 
 
 def _encode_value(cls: type[Workflow], channel: str, data: bytes) -> bytes:

@@ -56,6 +56,8 @@ class WorkflowDescription(msgspec.Struct):
     tasks: list[OpenTaskRow]
     requests: list[OpenRequestRow]
     notes: list[str]
+    tags: Sequence[str]
+    custom_id: str
 
 
 def command(
@@ -184,6 +186,8 @@ def _make_description(info: WorkflowInfo, work: OpenTasks, notes: list[str]) -> 
         work.tasks,
         work.requests,
         notes,
+        info.tags,
+        info.custom_id,
     )
 
 
@@ -193,6 +197,10 @@ def _render(info: WorkflowDescription) -> list[RenderableType]:
     for name in ("workflow_id", "workflow_name", "version", "status", "started_at", "closed_at", "next_wake"):
         value = getattr(info, name)
         facts.add_row(name.replace("_", " "), make_status(value) if name == "status" else make_cell(value))
+    if info.tags:
+        facts.add_row("tags", make_cell(", ".join(info.tags)))
+    if info.custom_id:
+        facts.add_row("custom id", make_cell(info.custom_id))
     for name in ("open_tasks", "open_timers", "steps", "transitions"):
         facts.add_row(name.replace("_", " "), make_cell(getattr(info, name)))
     if info.stalled is not None:

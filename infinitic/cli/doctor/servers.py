@@ -11,6 +11,7 @@ from infinitic.cli.connection import reach_broker
 from infinitic.cli.doctor.waiting_work import (
     check_executor_topic,
     check_instances,
+    check_tag_topic,
     check_topic,
     find_missing_versions,
 )
@@ -56,6 +57,7 @@ async def check_broker(transport: Transport, project: Project, seconds: float = 
                     checks += await check_topic(transport, subject, f"--{kind} {name}", make_topic(name))
                     if kind == "workflow":
                         checks += await check_executor_topic(transport, subject, f"--workflow {name}", name)
+                        checks += await check_tag_topic(transport, subject, f"--workflow {name}", name)
             except TimeoutError:
                 message = f"the broker did not answer within {seconds:g} s"
                 checks.append(Diagnosis(subject, Level.FAILURE, message, "look at the broker"))

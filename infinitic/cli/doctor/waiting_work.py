@@ -66,6 +66,23 @@ async def check_executor_topic(transport: Transport, subject: str, option: str, 
     return checks + await _check_dead_letters(transport, subject, option, topic)
 
 
+async def check_tag_topic(transport: Transport, subject: str, option: str, name: str) -> list[Diagnosis]:
+    """Check whether messages about tags and custom ids wait for a tag engine.
+
+    There is something to say only if some wait and nobody consumes them. Arguments are those of
+    `check_executor_topic`.
+    """
+    topic = topics.workflow_tag(name)
+    stats = await _fetch_stats(transport, topic)
+    checks: list[Diagnosis] = []
+    if stats is not None and not stats.consumers and stats.backlog + stats.unacked:
+        message = (
+            f"{_format_backlog(stats, 'message')} about tags or custom ids waiting, and no worker has its tag engine"
+        )
+        checks.append(Diagnosis(subject, Level.WARNING, message, "start a worker that hosts it: the key `tag_engine`"))
+    return checks + await _check_dead_letters(transport, subject, option, topic)
+
+
 async def find_missing_versions(transport: Transport, storage: Storage | None, project: Project) -> list[Diagnosis]:
     """Find instances that wait for the code of a version that no worker has.
 

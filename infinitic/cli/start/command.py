@@ -13,7 +13,15 @@ from rich.console import RenderableType
 from infinitic.cli.connection import Connection, limit_time, run_connected
 from infinitic.cli.error_handling import print_error
 from infinitic.cli.exit_codes import FAILED
-from infinitic.cli.options import ANSWER_SECONDS, DEFAULT_CONFIG, ConfigOption, InputOption, JsonOption, parse_seconds
+from infinitic.cli.options import (
+    ANSWER_SECONDS,
+    DEFAULT_CONFIG,
+    ConfigOption,
+    InputOption,
+    JsonOption,
+    parse_seconds,
+    parse_text,
+)
 from infinitic.cli.output import make_line, show
 from infinitic.cli.parsing import decode_input, encode_arguments, import_workflow, parse_metadata
 from infinitic.cli.results import StartReport, render_result, wait_for_result
@@ -29,6 +37,19 @@ TargetArgument = Annotated[
 MetaOption = Annotated[
     list[str], typer.Option("--meta", metavar="KEY=VALUE", help="Metadata that the workflow finds in its context.")
 ]
+TagsOption = Annotated[
+    list[str],
+    typer.Option("--tag", metavar="TAG", help="A tag of the workflow, once for each tag.", parser=parse_text),
+]
+CustomIdOption = Annotated[
+    str | None,
+    typer.Option(
+        "--custom-id",
+        metavar="TEXT",
+        help="Start nothing if a workflow with this custom id runs; show that one.",
+        parser=parse_text,
+    ),
+]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait for the result, and print it.")]
 ResultTimeoutOption = Annotated[
     float | None,
@@ -42,6 +63,8 @@ def command(
     target: TargetArgument,
     inputs: InputOption = [],  # noqa: B006 (typer copies it)
     meta: MetaOption = [],  # noqa: B006 (typer copies it)
+    tags: TagsOption = [],  # noqa: B006 (typer copies it)
+    custom_id: CustomIdOption = None,
     wait: WaitOption = False,
     timeout: ResultTimeoutOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -58,7 +81,16 @@ def command(
 
     async def action(connection: Connection) -> StartReport:
         return await start(
-            connection, target, inputs, meta=meta, wait=wait, timeout=timeout, on_start=show_id, more=more
+            connection,
+            target,
+            inputs,
+            meta=meta,
+            tags=tags,
+            custom_id=custom_id,
+            wait=wait,
+            timeout=timeout,
+            on_start=show_id,
+            more=more,
         )
 
     report = run_connected(config, action)
@@ -77,6 +109,8 @@ async def start(
     inputs: Sequence[str],
     *,
     meta: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    custom_id: str | None = None,
     wait: bool = False,
     timeout: float | None = None,
     on_start: Callable[[StartReport], None] | None = None,
@@ -89,6 +123,8 @@ async def start(
         target: the method, as a person types it: ``shop.trip:Trip.book`` or ``Trip.book``.
         inputs: the values of ``--input``.
         meta: the values of ``--meta``.
+        tags: the values of ``--tag``.
+        custom_id: the value of ``--custom-id``. If an instance with it runs, none is started.
         wait: wait for the result.
         timeout: how long to wait, in seconds; None for as long as it takes.
         on_start: called before the wait, with what is known then.
@@ -115,8 +151,11 @@ async def start(
         fitting = find_fitting_inputs(cls, method, inputs)
         targets = [] if fitting is None else [target]
         raise UsageError(_add_correction(str(error), targets, fitting or (), more)) from error.__cause__
-    stub = connection.client.new_workflow(cls, meta=parse_metadata(meta))
-    async with limit_time(ANSWER_SECONDS, "The broker did not take the message"):
+    stub = connection.client.new_workflow(cls, tags=tags, custom_id=custom_id, meta=parse_metadata(meta))
+    late = "The broker did not take the message"
+    if custom_id is not None:
+        late = "The tag engine did not answer, which starts with a custom id need: does a worker have it?"
+    async with limit_time(ANSWER_SECONDS, late):
         handle = await connection.client.dispatch(getattr(stub, method.attribute), *args, **kwargs)
     report = StartReport(handle.workflow_id, spec.name, method.name)
     if on_start is not None:

@@ -33,7 +33,7 @@ from infinitic.engines.effects import (
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.cancel import render_cancel
 from infinitic.engines.workflow.remote_messages import make_settlement, render_request
-from infinitic.engines.workflow.tags import render_removal, render_tags
+from infinitic.engines.workflow.tags import describe_tags, find_started, render_removal, render_tags
 from infinitic.errors import ExceptionDetail, PayloadTooLargeError, TaskFailure
 from infinitic.failures import SMALLEST, fit
 from infinitic.limits import CARRIED, MARGIN
@@ -133,6 +133,7 @@ def render(
             case TellCanceled(reply_to=to):
                 outgoing.append(make_response(to, client.MethodCanceled(to.request)))
             case Tell(reply_to=to, info=info):
+                info = describe_tags(info, segments.get(find_started(head), ()))
                 outgoing.append(make_response(to, client.Described(to.request, info)))
             case ArmWake(due=due):
                 body = engine.encode(engine.Wake(made_at=now, due=due))

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from infinitic import topics
 from infinitic.engines.effects import Effect, RemoveMember, Tag
 from infinitic.engines.state import WorkflowHead
 from infinitic.messages import engine as inputs
+from infinitic.messages.client import WorkflowInfo
 from infinitic.messages.events import Event, Started
 from infinitic.messages.tags import (
     REMOVED_AS_UNKNOWN,
@@ -46,8 +49,9 @@ def add_tags(head: WorkflowHead) -> tuple[Effect, ...]:
 
 
 def remove_tags(head: WorkflowHead) -> tuple[Effect, ...]:
-    """Tell the tag engine that an instance has closed."""
-    return (Tag(find_started(head), head.epoch, False),)
+    """Tell the tag engine that an instance has closed. Nothing is told if it has no tags."""
+    started = find_started(head)
+    return (Tag(started, head.epoch, False),) if started else ()
 
 
 def refuse_by_tag(head: WorkflowHead | None, message: inputs.Input) -> tuple[RemoveMember, ...]:
@@ -111,6 +115,17 @@ def render_tags(effect: Tag, head: WorkflowHead, events: Iterable[Event], now: f
         messages.append((make_custom_id_key(started.custom_id), body))
     topic = topics.workflow_tag(head.name)
     return [Outgoing(topic, Message(head.id, key, body)) for key, body in messages]
+
+
+def describe_tags(info: WorkflowInfo, events: Iterable[Event]) -> WorkflowInfo:
+    """Add tags and custom id to what is known of an instance.
+
+    Args:
+        info: what its head tells.
+        events: the segment that has its `Started`; none if it has no tags and no custom id.
+    """
+    started = read_started(events)
+    return info if started is None else replace(info, tags=started.tags, custom_id=started.custom_id)
 
 
 def render_removal(removal: RemoveMember, workflow: str, workflow_id: str, now: float) -> Outgoing:

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from infinitic.engines import effects, state
-from infinitic.engines.effects import Answer, CancelSent, Effect, Refuse, RemoveMember, SendRemote, SendTask
+from infinitic.engines.effects import Answer, CancelSent, Effect, Refuse, RemoveMember, SendRemote, SendTask, Tell
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow import Transition, conclude, make_closing_effects
 from infinitic.engines.workflow.render import find_referenced_segments, make_response, render
-from infinitic.engines.workflow.tags import free_custom_ids, render_removal
+from infinitic.engines.workflow.tags import free_custom_ids, remove_tags, render_removal
 from infinitic.errors import PayloadTooLargeError
 from infinitic.messages import client, events
 from infinitic.messages.events import Event
@@ -110,6 +110,9 @@ def find_missing(before: WorkflowHead | None, inputs: TakenInputs, draft: Draft)
     sent += [reply for reply in inputs.replies if isinstance(reply, Answer)]
     if before is not None and not before.closed:
         sent += make_closing_effects(draft.head)
+    if any(isinstance(reply, Tell) for reply in inputs.replies):
+        # They are told, too.
+        sent += remove_tags(draft.head)
     # The draft may count the segment of this step already. That one is not missing.
     return find_referenced_segments(sent, 0 if before is None else before.sequence)
 

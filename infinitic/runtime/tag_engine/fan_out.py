@@ -39,8 +39,8 @@ _OPERATIONS = (
     engine.CallMethod,
     engine.Cancel,
     engine.Terminate,
-    engine.RetryWorkflowTask,
     engine.CompleteTimers,
+    engine.RetryWorkflowTask,
 )
 
 

@@ -22,6 +22,7 @@ MODULES = (
     "messages",
     "told",
     "queries",
+    "tags",
 )
 """The modules of this package that have bugs."""
 
