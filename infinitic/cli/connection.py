@@ -183,6 +183,7 @@ async def open_connection(config: Path) -> AsyncGenerator[Connection]:
         TransportUnavailable: the broker does not answer.
     """
     loaded = load_config(config)
+    codec = loaded.make_codec()
     async with AsyncExitStack() as stack:
         transport = await stack.enter_async_context(loaded.make_transport())
         storage = loaded.make_storage()
@@ -190,7 +191,7 @@ async def open_connection(config: Path) -> AsyncGenerator[Connection]:
             await stack.enter_async_context(storage)
         async with limit_time(CONNECT_SECONDS, "The broker did not answer"):
             await reach_broker(transport)
-            client = await stack.enter_async_context(Client(transport, storage=storage))
+            client = await stack.enter_async_context(Client(transport, storage=storage, codec=codec))
         yield Connection(client, transport, storage, Project.of(loaded))
 
 

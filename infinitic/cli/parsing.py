@@ -11,8 +11,8 @@ import msgspec
 
 from infinitic.definitions.workflows import Workflow
 from infinitic.errors import ConfigurationError, DecodingError, UsageError
+from infinitic.importing import import_object
 from infinitic.limits import MAX_VALUE_DEPTH, is_deeper
-from infinitic.worker.importing import import_object
 
 T = TypeVar("T")
 

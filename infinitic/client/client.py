@@ -110,7 +110,7 @@ class Client(Commands, Queries, ByTagVerbs, StorageReads):
             text: the content of a file, instead of a path.
             config: what `infinitic.config.load` returned, instead of a path.
             name: unique among all clients; the `name` in a file is that of a worker.
-            codec: as for `Client`.
+            codec: as for `Client`; by default those that the file names.
 
         Raises:
             ConfigurationError: the file has mistakes. The message has all of them, one a line.
@@ -119,6 +119,7 @@ class Client(Commands, Queries, ByTagVerbs, StorageReads):
         from infinitic.config import load
 
         config = load(path, text=text) if config is None else config
+        codec = config.make_codec() if codec is None else codec
         adapters = config.make_adapters()
         client = cls(adapters.transport, storage=adapters.storage, name=name, codec=codec)
         client._owned = adapters.all

@@ -6,10 +6,12 @@ from datetime import datetime
 
 from infinitic.client.handles import find_instance
 from infinitic.clock import to_instant
+from infinitic.codec.payloads import Coder
 from infinitic.definitions.tags import check_tag
 from infinitic.errors import UsageError, WorkflowUnknownError
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.replay.run import Run
+from infinitic.replay.run_payloads import decode_run
 from infinitic.runtime.run_reading import read_run
 from infinitic.runtime.tag_listing import find_tagged
 from infinitic.storage import Flag, Page, Query, StateKey, Storage
@@ -19,6 +21,7 @@ class StorageReads:
     """The methods of a client that read the storage."""
 
     _storage: Storage | None
+    _coder: Coder | None
 
     async def read_run(self, target: object, *, payloads: bool = True) -> Run:
         """Read what an instance did, step by step: its tasks with their attempts, timers, signals.
@@ -34,19 +37,20 @@ class StorageReads:
 
         Args:
             target: a stub of an instance, or a handle.
-            payloads: whether arguments and values are read as well. They are as the history has
-                them: a payload codec may have coded them.
+            payloads: whether arguments and values are read as well. The codec of this client
+                decodes them.
 
         Raises:
             WorkflowUnknownError: the storage has no such instance.
             UsageError: this client has no storage, or `target` stands for no instance.
             DamagedState: what is stored is not what was written.
+            PayloadError: the codec cannot decode what was stored, never or not now.
         """
         name, workflow_id = find_instance(target)
         run = await read_run(self._find_storage("read_run"), StateKey(name, workflow_id), payloads=payloads)
         if run is None:
             raise WorkflowUnknownError(name, "", workflow_id)
-        return run
+        return run if self._coder is None or not payloads else decode_run(run, self._coder)
 
     async def list_workflows(
         self,

@@ -11,7 +11,9 @@ from typing import Final, NamedTuple
 
 from pydantic import BaseModel
 
+from infinitic.codec.payloads import PayloadCodec
 from infinitic.config.adapter_sections import ADAPTER_KINDS, adapter_takes_json, read_adapter_section
+from infinitic.config.codecs import make_codecs
 from infinitic.config.overrides import override
 from infinitic.config.problems import Problems
 from infinitic.config.sections import Document
@@ -75,6 +77,14 @@ class Config:
         """
         storage = self.make_storage()
         return Adapters(self.make_transport(), storage)
+
+    def make_codec(self) -> tuple[PayloadCodec, ...]:
+        """Import and make the payload codecs that the file names, in order.
+
+        Raises:
+            ConfigurationError: some cannot be made. The message has all of them, one a line.
+        """
+        return make_codecs(self.document.codec, self.reader)
 
     def make_transport(self) -> Transport:
         """Make a new adapter for the broker. Raises as `make_adapters`."""

@@ -6,7 +6,7 @@ of the file is generated from the docstrings and descriptions below.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -188,6 +188,18 @@ class WorkflowSection(Settings):
         return self
 
 
+class CodecSection(Settings):
+    """A payload codec: it compresses or encrypts arguments, results and signals."""
+
+    class_path: ClassPath = Field(
+        alias="class", description="Class of the codec, a `PayloadCodec`: package.module.Class"
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict[str, Any],
+        description="Keyword arguments with which it is made. Take secrets from the environment: `${KEY}`",
+    )
+
+
 class Document(Settings):
     """The keys at the top of the file."""
 
@@ -216,6 +228,11 @@ class Document(Settings):
     transport: TransportSection = Field(description="The broker")
     storage: StorageSection | None = Field(
         default=None, description="Where workflows are kept. A worker with services alone needs none"
+    )
+    codec: tuple[CodecSection, ...] = Field(
+        default=(),
+        description="Payload codecs of workers, clients and commands, in order: the first one encodes first. "
+        "All of them must have the same",
     )
     services: tuple[ServiceSection, ...] = Field(default=(), description="The services that the worker hosts")
     workflows: tuple[WorkflowSection, ...] = Field(default=(), description="The workflows that the worker hosts")

@@ -20,7 +20,7 @@ from infinitic.definitions.service_contract import service_name
 from infinitic.definitions.workflow_spec import spec_of
 from infinitic.definitions.workflows import Workflow
 from infinitic.errors import ConfigurationError, InfiniticError
-from infinitic.worker.importing import describe_error, import_object
+from infinitic.importing import describe_error, import_object
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,7 @@ class Worker:
             path: the file; `infinitic.yml` by default.
             text: the content of a file, instead of a path.
             config: what `infinitic.config.load` returned, instead of a path.
-            codec: as for `Worker`.
+            codec: as for `Worker`; by default those that the file names.
 
         Raises:
             ConfigurationError: the file has mistakes, or a class cannot be imported.
@@ -171,6 +171,7 @@ class Worker:
         config = load(path, text=text) if config is None else config
         # Before anything is made: a class that cannot be imported leaves nothing to close.
         services, workflows = import_services(config), import_workflows(config)
+        codec = config.make_codec() if codec is None else codec
         adapters = config.make_adapters()
         grace = config.document.transport.shutdown_grace_period_seconds
         name, bounds = config.document.name, config.document.memory_bounds

@@ -10,8 +10,8 @@ from typing import cast
 import pytest
 
 from infinitic.errors import ConfigurationError
+from infinitic.importing import import_object
 from infinitic.worker.configured import make_service
-from infinitic.worker.importing import import_object
 
 
 @pytest.fixture

@@ -15,9 +15,11 @@ from infinitic.cli.describe.time_axis import Span, TimeAxis
 from infinitic.cli.output import format_instant, make_cell, make_line, make_status, make_table, show
 from infinitic.cli.project import Project, load_config
 from infinitic.cli.terminal import can_show_unicode
+from infinitic.codec.payloads import make_coder
 from infinitic.errors import WorkflowUnknownError
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.replay.run import Run, RunStep, RunStepStatus
+from infinitic.replay.run_payloads import decode_run
 from infinitic.runtime.run_reading import read_run
 from infinitic.storage import StateKey, Storage
 
@@ -57,8 +59,10 @@ def show_timeline(config: Path, name: str | None, workflow_id: str, as_json: boo
     """
 
     async def action(storage: Storage) -> Run:
-        project = Project.of(load_config(config))
-        return await read_timeline(storage, project, name, workflow_id, payloads=as_json)
+        loaded = load_config(config)
+        run = await read_timeline(storage, Project.of(loaded), name, workflow_id, payloads=as_json)
+        coder = make_coder(loaded.make_codec()) if as_json else None
+        return run if coder is None else decode_run(run, coder)
 
     show(run_with_storage(config, action), as_json, render_run)
 

@@ -92,13 +92,14 @@ def check_machine() -> list[Diagnosis]:
 
 def check_code(config: Config) -> list[Diagnosis]:
     """Check whether the classes of the configuration can be imported. If so, nothing is said."""
-    try:
-        import_services(config)
-        import_workflows(config)
-    except ConfigurationError as error:
-        remedy = "no worker can start on this machine: install the code, or correct the path"
-        return [Diagnosis("code", Level.WARNING, str(error), remedy)]
-    return []
+    found: list[Diagnosis] = []
+    for make in (import_services, import_workflows, Config.make_codec):
+        try:
+            make(config)
+        except ConfigurationError as error:
+            remedy = "no worker can start on this machine: install the code, or correct the path"
+            found.append(Diagnosis("code", Level.WARNING, str(error), remedy))
+    return found
 
 
 def _make(subject: str, make: Callable[[], T], checks: list[Diagnosis]) -> T | None:

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from infinitic.errors import ConfigurationError, UsageError
-from infinitic.worker.importing import describe_error, import_module
+from infinitic.importing import describe_error, import_module
 
 if TYPE_CHECKING:
     from infinitic_testing.simulation import Simulation

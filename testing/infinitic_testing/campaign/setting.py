@@ -6,7 +6,7 @@ import msgspec
 
 from infinitic.codec.payloads import PayloadCodec
 from infinitic.errors import ConfigurationError, UsageError
-from infinitic.worker.importing import import_object
+from infinitic.importing import import_object
 from infinitic_testing.choices import Key
 from infinitic_testing.faults.catalog import Faults
 from infinitic_testing.faults.profiles import check_profile

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from infinitic.errors import ConfigurationError
 
-_OURS = str(Path(__file__).parents[1])
+_OURS = str(Path(__file__).parent)
 
 
 def import_object(path: str) -> Any:
