@@ -383,7 +383,12 @@ class NonDeterminismError(InfiniticError):
     The code was changed while the instance ran, or it reads something that differs each time, such
     as the clock. The instance stalls. Bring the old code back, or give the new code another
     version, and run ``infinitic retry``.
+
+    Attributes:
+        difference: what the history holds, and what the code asks for instead.
     """
+
+    difference: str = ""
 
 
 class WorkflowCodeError(InfiniticError):

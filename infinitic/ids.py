@@ -81,6 +81,22 @@ def read_settlement(message_id: str, workflow_id: str) -> tuple[int, int, int] |
     return read_remote_request(message_id[len(start) :]) if message_id.startswith(start) else None
 
 
+def read_task_id(task_id: str, workflow_id: str, run: int) -> int | None:
+    """Read the position from a `task_id`.
+
+    Args:
+        task_id: the id of a task.
+        workflow_id: the id of the instance that it should belong to.
+        run: the run of that instance.
+
+    Returns:
+        None if it is the id of no task of this run.
+    """
+    prefix = f"{workflow_id}-{run}-" if run else f"{workflow_id}-"
+    number = task_id.removeprefix(prefix)
+    return int(number) if task_id.startswith(prefix) and _is_number(number) else None
+
+
 def wake_id(workflow_id: str) -> str:
     """The id of the messages that wake an instance."""
     return f"{workflow_id}/wake"

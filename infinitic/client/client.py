@@ -9,15 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
-from msgspec.structs import replace
-
 from infinitic import ids
 from infinitic.client.by_tag import ByTagVerbs
-from infinitic.client.commands import Commands
 from infinitic.client.connection import ClientConnection
 from infinitic.client.handles import WorkflowHandle as WorkflowHandle, find_target
 from infinitic.client.queries import Queries
 from infinitic.client.reading import StorageReads
+from infinitic.client.repair import RepairVerbs
 from infinitic.client.requests import Requests
 from infinitic.client.results import make_unknown_error, read_outcome
 from infinitic.client.stubs import MethodStub, Target, check_method_stub, make_stub, read_method
@@ -25,11 +23,11 @@ from infinitic.clock import Clock, SystemClock
 from infinitic.codec.payloads import PayloadCodec, make_coder
 from infinitic.definitions.stubs import check_meta
 from infinitic.definitions.tags import check_custom_id, check_tags
-from infinitic.definitions.workflow_spec import MethodSpec, spec_of
+from infinitic.definitions.workflow_spec import MethodSpec
 from infinitic.errors import UsageError, WorkflowTimedOutError
 from infinitic.messages import client as responses, engine
 from infinitic.messages.client import Response, WorkflowInfo
-from infinitic.storage import Flag, Query, Storage
+from infinitic.storage import Storage
 from infinitic.transport import Transport
 
 if TYPE_CHECKING:
@@ -40,13 +38,10 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-_PAGE_SIZE = 500
-"""How many stalled instances are looked up at once."""
-
 _NO_META: dict[str, bytes] = {}
 
 
-class Client(Commands, Queries, ByTagVerbs, StorageReads):
+class Client(RepairVerbs, Queries, ByTagVerbs, StorageReads):
     """Starts workflows, and talks to those that run.
 
     ::
@@ -254,60 +249,6 @@ class Client(Commands, Queries, ByTagVerbs, StorageReads):
         workflow, spec = read_method(self, method)
         checked = ids.check_name("A workflow id", workflow_id)
         return WorkflowHandle(self, workflow, spec, checked, checked)
-
-    async def retry_workflow_task(self, target: object, *, confirm: bool = False) -> str | None:
-        """Have a stalled workflow run again, with today's code.
-
-        Args:
-            target: a stub of an instance, or a handle.
-            confirm: return only when the engine has taken the request. Where the code runs beside
-                its state engine, the result then tells whether it stalled again.
-
-        Returns:
-            As for `cancel`.
-
-        Raises:
-            WorkflowUnknownError: as for `cancel`.
-            RequestRefusedError: as for `cancel`.
-            UsageError: `target` stands for no instance.
-        """
-        return await self._requests.command(
-            find_target(target),
-            confirm,
-            lambda at, to: engine.RetryWorkflowTask(made_at=at, request_id=self._make_id(), reply_to=to),
-        )
-
-    async def retry_stalled(self, workflow: type[Any] | str) -> list[str]:
-        """Have all stalled workflows of one name run again, with today's code.
-
-        It does not wait until workers have done so. An instance that stalls again is listed again.
-
-        Args:
-            workflow: the workflow class, or its name.
-
-        Returns:
-            The ids of the instances that were asked to run again.
-
-        Raises:
-            UsageError: this client has no storage, or `workflow` is no workflow class.
-        """
-        if self._storage is None:
-            raise UsageError("retry_stalled finds stalled workflows in the storage: Client(transport, storage=…)")
-        name = (
-            ids.check_name("The name of a workflow", workflow) if isinstance(workflow, str) else spec_of(workflow).name
-        )
-        asked: list[str] = []
-        query = Query(name, flag=Flag.STALLED, limit=_PAGE_SIZE)
-        while True:
-            page = await self._storage.states.find(query)
-            for found in page.found:
-                now = self._clock.now()
-                retry = engine.RetryWorkflowTask(made_at=now, request_id=self._make_id())
-                await self._connection.send(name, found.key.id, retry)
-                asked.append(found.key.id)
-            if page.cursor is None:
-                return asked
-            query = replace(query, cursor=page.cursor)
 
     async def describe(self, target: object) -> WorkflowInfo:
         """Ask the engine what it knows of an instance.

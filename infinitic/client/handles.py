@@ -85,7 +85,8 @@ class WorkflowHandle(Generic[R]):
         seconds = None if timeout is None else to_seconds(timeout)
         waits = self._client.waits
         wait = self._wait
-        if wait is None or wait.has_failed or not (wait.kept or wait.is_settled):
+        # What a parallel method returned is told once, so it is kept.
+        if wait is None or wait.has_failed or not (wait.kept or (wait.is_settled and not wait.may_change)):
             wait = self._wait = await waits.join(self._stub.spec.name, self.workflow_id, self.method_id)
         try:
             response = await waits.outcome(wait, seconds)
@@ -97,6 +98,10 @@ class WorkflowHandle(Generic[R]):
                 f"within {seconds:g} s; it runs on"
             ) from None
         return cast(R, self._client.read_outcome(response, self._stub.spec.name, self._spec, self.workflow_id))
+
+    def forget_failure(self) -> None:
+        """Ask for the result again: the workflow was re-opened. `Client.retry_tasks` does this."""
+        self._wait = None
 
     def __repr__(self) -> str:
         return f"<WorkflowHandle {self.workflow_name}.{self.method_name} {self.workflow_id}>"

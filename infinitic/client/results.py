@@ -55,6 +55,6 @@ def read_outcome(
 
 def make_unknown_error(response: responses.Response, name: str, method: str, workflow_id: str) -> DeferredError:
     """Make the error to raise for a response that does not say that something was done."""
-    if isinstance(response, responses.WorkflowUnknown) and response.reason:
+    if isinstance(response, responses.WorkflowUnknown | responses.Rejected) and response.reason:
         return RequestRefusedError(name, method, workflow_id, response.reason)
     return WorkflowUnknownError(name, method, workflow_id)

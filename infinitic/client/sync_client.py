@@ -17,6 +17,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from infinitic.client.client import Client, WorkflowHandle
 from infinitic.clock import Clock
 from infinitic.codec.payloads import PayloadCodec
+from infinitic.definitions.deferred import DeferredStatus
 from infinitic.errors import UsageError
 from infinitic.messages.client import WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus
@@ -210,6 +211,18 @@ class SyncClient:
     def retry_workflow_task(self, target: object, *, confirm: bool = False) -> str | None:
         """Have a stalled workflow run again. As `Client.retry_workflow_task`."""
         return self.run(self._client.retry_workflow_task, _inner(target), confirm=confirm)
+
+    def retry_tasks(
+        self,
+        target: object,
+        *,
+        task_id: str | Sequence[str] = (),
+        status: DeferredStatus | str | None = None,
+        service: type[Any] | str | None = None,
+        task: str | None = None,
+    ) -> None:
+        """Run failed tasks of a workflow again. As `Client.retry_tasks`."""
+        self.run(self._client.retry_tasks, _inner(target), task_id=task_id, status=status, service=service, task=task)
 
     def retry_stalled(self, workflow: type[Any] | str) -> list[str]:
         """Have all stalled workflows of one name run again. As `Client.retry_stalled`."""

@@ -15,7 +15,7 @@ from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.errors import TransportError
 from infinitic.messages import engine
-from infinitic.messages.client import ReplyTo, Response
+from infinitic.messages.client import MethodFailed, ReplyTo, Response
 from infinitic.runtime.publisher import Publisher
 from infinitic.transport import Message, Outgoing
 
@@ -51,6 +51,11 @@ class Request:
     def has_failed(self) -> bool:
         """True if no answer comes: whoever still wants one has to ask again."""
         return self._error is not None
+
+    @property
+    def may_change(self) -> bool:
+        """True if the answer tells of a failure: an operator may have re-opened the instance."""
+        return isinstance(self._response, MethodFailed)
 
     def settle(self, response: Response) -> None:
         """The answer has come. A second one changes nothing."""

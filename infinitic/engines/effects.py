@@ -115,6 +115,17 @@ class Tag(_Effect, frozen=True, tag="tags"):
     live: bool
 
 
+class Reject(_Effect, frozen=True, tag="reject"):
+    """Tell a client why the engine does not do what it asked for."""
+
+    reply_to: ReplyTo
+    reason: str
+
+
+class ProbeElsewhere(_Effect, frozen=True, tag="probe"):
+    """Have another worker run the probe that the head names."""
+
+
 class RemoveMember(msgspec.Struct, frozen=True):
     """Tell the tag engine that this instance, which a message found by a tag, does not run.
 
@@ -144,7 +155,18 @@ class SendRemote(_Effect, frozen=True, tag="remote"):
 
 
 Effect = (
-    SendTask | Answer | Confirm | ArmWake | ActivateElsewhere | Refuse | CancelSent | TellCanceled | Tag | SendRemote
+    SendTask
+    | Answer
+    | Confirm
+    | ArmWake
+    | ActivateElsewhere
+    | Refuse
+    | CancelSent
+    | TellCanceled
+    | Tag
+    | SendRemote
+    | Reject
+    | ProbeElsewhere
 )
 
 

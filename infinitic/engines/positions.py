@@ -7,7 +7,7 @@ the order of their positions.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from operator import attrgetter
 
 from infinitic.engines import bitmaps
@@ -27,6 +27,22 @@ def open_block(sequence: int, positions: list[int]) -> OpenBlock:
         positions: one or more, ascending.
     """
     return OpenBlock(sequence, *bitmaps.make(positions))
+
+
+def reopen(blocks: Blocks, requests: Mapping[int, int]) -> Blocks:
+    """Open positions once more.
+
+    Args:
+        blocks: the open positions.
+        requests: the sequence of the segment with its request, for each position to open.
+    """
+    by_segment: dict[int, list[int]] = {}
+    for block in blocks:
+        by_segment.setdefault(block.sequence, []).extend(list_positions(block))
+    for position, sequence in requests.items():
+        by_segment.setdefault(sequence, []).append(position)
+    # The positions of a segment are one block: they come after those of the segment before.
+    return tuple(open_block(sequence, sorted(found)) for sequence, found in sorted(by_segment.items()))
 
 
 def find_request(blocks: Blocks, position: int) -> int | None:

@@ -109,6 +109,22 @@ class Method(_Part, frozen=True):
     ended: int = 0
 
 
+class Probe(_Part, frozen=True):
+    """A request to run failed tasks again, while another worker finds out whether they can.
+
+    Attributes:
+        request_id: that of `RetryTasks`.
+        reply_to: whom to answer.
+        tasks: the positions of the tasks.
+        exact: whether all of them must run again.
+    """
+
+    request_id: str
+    reply_to: ReplyTo | None
+    tasks: tuple[int, ...]
+    exact: bool
+
+
 class WorkflowHead(_Part, frozen=True):
     """The state of one instance. New fields go to the end, and have a default.
 
@@ -150,6 +166,9 @@ class WorkflowHead(_Part, frozen=True):
             that. -1: a decision of before is still to come.
         tagged: whether it was started with tags, which are in the history.
         unique: whether it was started with a custom id, which is in the history.
+        undone: the segments in which it was re-opened, ascending. A replay looks at them first.
+        probe: the probe that runs on another worker; None: there is none. The code is not run
+            meanwhile.
     """
 
     schema: int
@@ -183,6 +202,8 @@ class WorkflowHead(_Part, frozen=True):
     cleanup: int = 0
     tagged: bool = False
     unique: bool = False
+    undone: tuple[int, ...] = ()
+    probe: Probe | None = None
 
     @property
     def closed(self) -> bool:

@@ -66,6 +66,17 @@ def add(blocks: Blocks, timers: Sequence[Timer]) -> Blocks:
     return (*blocks, *added)
 
 
+def add_again(blocks: Blocks, timers: Sequence[Timer]) -> Blocks:
+    """Add timers of positions that may come before those of other timers.
+
+    Args:
+        blocks: the open timers.
+        timers: in any order.
+    """
+    added = [TimerBlock(timer.due, timer.position, bitmaps.ALONE, timer.kind, timer.method) for timer in timers]
+    return tuple(sorted((*blocks, *added), key=_get_first))
+
+
 def remove(blocks: Blocks, position: int) -> Blocks:
     """Remove the timer of a position. Returns the same blocks if it has none."""
     index = len(blocks) - 1

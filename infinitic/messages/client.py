@@ -186,6 +186,12 @@ class Ids(_Response, frozen=True, tag="ids"):
     more: bool = msgspec.field(name="m", default=False)
 
 
+class Rejected(_Response, frozen=True, tag="rejected"):
+    """The engine has not done what an operator asked for, and `reason` says why."""
+
+    reason: str = msgspec.field(name="e")
+
+
 Response = (
     MethodCompleted
     | MethodFailed
@@ -199,6 +205,7 @@ Response = (
     | MethodTerminated
     | UniqueStarted
     | Ids
+    | Rejected
 )
 
 encode = msgspec.json.Encoder().encode

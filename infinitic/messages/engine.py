@@ -186,6 +186,62 @@ class RetryWorkflowTask(_Input, frozen=True, kw_only=True, tag="retry_workflow_t
     by_tag: NoName = msgspec.field(name="bt", default="")
 
 
+class RetryTasks(_Input, frozen=True, kw_only=True, tag="retry_tasks"):
+    """Run failed tasks again, and re-open the methods that their failure has ended.
+
+    Clients and the command line send it. A duplicate is recognised by `request_id`, which is a
+    deduplication id. All conditions that are given must hold for a task.
+
+    On the wire: k task ids · s status · v service · m task.
+
+    Attributes:
+        request_id: the deduplication id.
+        reply_to: whom to answer.
+        task_ids: exactly these tasks; empty: those that the other conditions name.
+        status: "failed" or "timed_out"; empty: both.
+        service: the name of their service; empty: any.
+        task: the name of the task; empty: any.
+    """
+
+    request_id: Name = msgspec.field(name="i")
+    reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+    task_ids: tuple[Name, ...] = msgspec.field(name="k", default=())
+    status: NoName = msgspec.field(name="s", default="")
+    service: NoName = msgspec.field(name="v", default="")
+    task: NoName = msgspec.field(name="m", default="")
+
+
+class Probed(_Input, frozen=True, kw_only=True, tag="probed"):
+    """What a probe for `RetryTasks` has found. Workflow executors send it.
+
+    It counts only for the probe that the instance waits for, so a duplicate changes nothing.
+
+    On the wire: k tasks · c cancellations · o open · m methods · l relative · e reason ·
+    b culprits.
+
+    Attributes:
+        request_id: that of the request.
+        reply_to: whom to answer if the instance is gone.
+        tasks: positions of the tasks that can run again.
+        cancellations: positions that the code had cancelled because of their failure.
+        open: those of `cancellations` for which the code waits without them.
+        methods: ids of methods that have failed because of it.
+        relative: those of `cancellations` that are timers which count from when they are set.
+        reason: why the probe has failed; None: it has not.
+        culprits: if it has failed, the tasks with whose failures the code has dealt.
+    """
+
+    request_id: Name = msgspec.field(name="i")
+    reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+    tasks: tuple[Whole, ...] = msgspec.field(name="k", default=())
+    cancellations: tuple[Whole, ...] = msgspec.field(name="c", default=())
+    open: tuple[Whole, ...] = msgspec.field(name="o", default=())
+    methods: tuple[Name, ...] = msgspec.field(name="m", default=())
+    relative: tuple[Whole, ...] = msgspec.field(name="l", default=())
+    reason: str | None = msgspec.field(name="e", default=None)
+    culprits: tuple[Whole, ...] = msgspec.field(name="b", default=())
+
+
 class Unpark(_Input, frozen=True, kw_only=True, tag="unpark"):
     """Have a parked instance take messages again. `infinitic dead-letters replay` sends it.
 
@@ -337,6 +393,8 @@ Input = (
     | Terminate
     | RemoteSettled
     | CompleteTimers
+    | RetryTasks
+    | Probed
 )
 
 encode = msgspec.json.Encoder().encode

@@ -207,6 +207,58 @@ class Started(_Event, frozen=True, tag="h"):
     custom_id: NoName = msgspec.field(name="u", default="")
 
 
+class ReopenedTask(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A task that is asked for once more.
+
+    Attributes:
+        position: its position.
+        retry_sequence: how often an operator has asked for it by now.
+        timeout_at: when the workflow stops waiting for it, in seconds since the Unix epoch; None:
+            never.
+        canceled: whether the code had cancelled it because of the failure. False: it has failed
+            itself.
+    """
+
+    position: Whole
+    retry_sequence: Whole
+    timeout_at: float | None = None
+    canceled: bool = False
+
+
+class ReopenedTimer(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A timer that the code had cancelled because of the failure, and which is set again.
+
+    `due` is when it fires, in seconds since the Unix epoch.
+    """
+
+    position: Whole
+    due: float
+
+
+class Reopened(_Event, frozen=True, tag="u"):
+    """An operator has asked for failed tasks once more: `RetryTasks`.
+
+    A replay leaves out what is undone by it: the failures of these tasks, the ends of these
+    methods, and the cancellations of these tasks and timers, as far as they come before it.
+
+    On the wire: k tasks · d timers · m methods · c cancellations.
+
+    Attributes:
+        at: when, in seconds since the Unix epoch.
+        tasks: the tasks that are asked for once more, ascending by position.
+        timers: the timers that are set again, ascending by position.
+        methods: the ids of the methods that run again, in the order in which they had ended.
+        cancellations: further positions whose cancellation is undone. Nothing is asked for once
+            more, because their result had come as well.
+    """
+
+    at: Seconds = msgspec.field(name="w")
+    tasks: tuple[ReopenedTask, ...] = msgspec.field(name="k")
+    timers: tuple[ReopenedTimer, ...] = msgspec.field(name="d", default=())
+    methods: tuple[Name, ...] = msgspec.field(name="m", default=())
+    cancellations: tuple[Whole, ...] = msgspec.field(name="c", default=())
+
+
 Stimulus = (
     MethodStarted
     | TaskResult
@@ -218,7 +270,7 @@ Stimulus = (
     | RemoteResult
     | RemoteError
 )
-Event = Stimulus | AttemptError | Activated | Partial | Command | Abandoned | Started
+Event = Stimulus | AttemptError | Activated | Partial | Command | Abandoned | Started | Reopened
 
 encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(list[Event])

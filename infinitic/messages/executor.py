@@ -2,7 +2,8 @@
 
 On the wire: n number of the activation · v version of the instance, absent until its first decision
 · w when · e stimuli · o one by one · g digest of the decision before · q sequence of the last
-segment before this activation · x meta · k epoch · f first segment · s skipped stimuli · l tags.
+segment before this activation · x meta · k epoch · f first segment · s skipped stimuli · l tags ·
+u undone · b probe.
 """
 
 from __future__ import annotations
@@ -13,6 +14,25 @@ from infinitic.bounds import Name, Seconds, Whole
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.decoding import make_decoder
 from infinitic.messages.events import Stimulus
+
+
+class ProbeRequest(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A replay in which the failures of some tasks are left out.
+
+    On the wire: i request id · r whom to answer · k tasks · x exact.
+
+    Attributes:
+        request_id: that of `RetryTasks`.
+        reply_to: whom to answer if the instance is gone.
+        tasks: the positions of these tasks.
+        exact: whether all of them must run again. Otherwise those are left out with whose failures
+            the code has dealt.
+    """
+
+    request_id: Name = msgspec.field(name="i")
+    reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+    tasks: tuple[Whole, ...] = msgspec.field(name="k", default=())
+    exact: bool = msgspec.field(name="x", default=False)
 
 
 class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="activate", tag_field="t", gc=False):
@@ -36,6 +56,9 @@ class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, ta
             number, in segment `sequence` or before.
         skip: how many stimuli, from segment `first` on, were handed over before.
         tags: those of the instance, with its first activation. Later on they are in its history.
+        undone: the segments in which the instance was re-opened: a replay looks at them first.
+        probe: replay the instance without some failures, and answer with `Probed`. Nothing is
+            activated then.
     """
 
     activation: Whole = msgspec.field(name="n")
@@ -50,6 +73,8 @@ class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, ta
     first: Whole = msgspec.field(name="f", default=0)
     skip: Whole = msgspec.field(name="s", default=0)
     tags: tuple[str, ...] = msgspec.field(name="l", default=())
+    undone: tuple[Whole, ...] = msgspec.field(name="u", default=())
+    probe: ProbeRequest | None = msgspec.field(name="b", default=None)
 
 
 class Ask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="ask", tag_field="t", gc=False):

@@ -125,6 +125,29 @@ def describe(command: Command | None) -> str:
             return f"a signal {signal} to {command.workflow_id}"
 
 
+def describe_difference(recorded: Command | None, requested: Command | None, then: str | None, line: str | None) -> str:
+    """Describe how code differs from the history.
+
+    Args:
+        recorded: what the history holds; None for nothing more.
+        requested: what the code asks for; None for nothing more.
+        then: the line at which it was asked for when it was recorded, if that is known.
+        line: the line at which the code asks, or waits.
+    """
+    return (
+        f"the history holds {describe(recorded)}"
+        + (f", asked for at {then} when it was recorded" if then is not None else "")
+        + f", the code asks for {describe(requested)}"
+        + (f", at {line}" if line is not None else "")
+    )
+
+
+def find_position(recorded: Command | None, requested: Command | None, following: int) -> int:
+    """Find the position at which two commands differ: that of one of them, or the next one."""
+    positions: list[int | None] = [getattr(each, "position", None) for each in (recorded, requested)]
+    return next((each for each in positions if each is not None), following)
+
+
 def _describe_payload(payload: bytes, longest: int = 100) -> str:
     text = payload.decode(errors="replace")
     return f" with {text[:longest]}{'…' if len(text) > longest else ''}"

@@ -16,10 +16,14 @@ from infinitic.messages.events import (
     AttemptError,
     Event,
     Partial,
+    Reopened,
     Started,
     Stimulus,
+    TaskError,
     TaskResult,
+    TaskTimeout,
 )
+from infinitic.replay.undone import Undone
 
 _COMMANDS = (
     commands.ScheduleTask,
@@ -55,10 +59,15 @@ class Replay:
     """Feeds the history to an instance, as it comes from the storage.
 
     An activation runs once its commands are complete: when the next one opens, or at the end.
+
+    Args:
+        instance: what is fed.
+        undone: what later events of this history undo; None: nothing.
     """
 
-    def __init__(self, instance: Replayed) -> None:
+    def __init__(self, instance: Replayed, undone: Undone | None = None) -> None:
         self._instance = instance
+        self._undone = undone
         self._opened: Activated | None = None
         self._stimuli: list[Stimulus] = []
         self._recorded: deque[commands.Command] = deque()
@@ -74,7 +83,8 @@ class Replay:
             elif isinstance(event, TaskResult):
                 self.pending.append(event)
             elif isinstance(event, _COMMANDS):
-                self._recorded.append(event)
+                if self._undone is None or not self._undone.skips(event):
+                    self._recorded.append(event)
             elif isinstance(event, Partial):
                 self._stimuli, left = self._stimuli[: event.handed], self._stimuli[event.handed :]
                 self.pending = [*left, *self.pending]
@@ -83,7 +93,13 @@ class Replay:
                     self._opened = None
             elif isinstance(event, Started):
                 self._instance.note_start(event)
+            elif isinstance(event, Reopened):
+                self._flush()
+                if self._undone is not None:
+                    self._undone.pass_by(event)
             elif not isinstance(event, AttemptError):
+                if self._undone is not None and isinstance(event, TaskError | TaskTimeout):
+                    self._undone.note(event)
                 self.pending.append(event)
 
     def finish(self, *, unanswered: bool) -> tuple[Activated, list[Stimulus]] | None:
@@ -96,11 +112,16 @@ class Replay:
         """
         opened, self._opened = (self._opened, None) if unanswered else (None, self._opened)
         self._flush()
-        return None if opened is None else (opened, self._stimuli)
+        if self._undone is not None:
+            self.pending = self._undone.leave_out(self.pending, 0)
+        return None if opened is None else (opened, self._choose_stimuli(opened))
+
+    def _choose_stimuli(self, opened: Activated) -> list[Stimulus]:
+        return self._stimuli if self._undone is None else self._undone.leave_out(self._stimuli, opened.number)
 
     def _flush(self) -> None:
         if self._opened is not None:
             opened = self._opened
-            self._instance.activate(opened.at, self._stimuli, self._recorded, each=opened.each)
+            self._instance.activate(opened.at, self._choose_stimuli(opened), self._recorded, each=opened.each)
             self._recorded = deque()
             self._opened = None

@@ -69,6 +69,8 @@ class Instance(RemoteRequests):
         tags: those that it was started with.
         loop: its private loop.
         activations: how many activations it has run.
+        recorder: records what its code asks for.
+        open: what its code waits for, by position.
         cleanup: once the code was told that the instance is cancelled, the next free position at
             that moment.
         next_number: numbers a task, future, deferred or receiver: it hashes by this number.
@@ -95,11 +97,11 @@ class Instance(RemoteRequests):
         self.next_number = self.loop.next_number
         self.activations = 0
         self.cleanup: int | None = None
-        self._recorder = Recorder(spec, workflow_id, self.loop)
+        self.recorder = self._recorder = Recorder(spec, workflow_id, self.loop)
         self._recorder.watcher = watcher
         self._background: BackgroundFailures | None = None
         self._object: Any = None
-        self._open: dict[int, object] = {}
+        self.open = self._open = dict[int, object]()
         self._methods = Methods(spec, self.loop, self._recorder)
         self._channels: dict[str, BoundChannel[Any]] = {}
         self._conditions = Conditions(self.loop)

@@ -1,7 +1,4 @@
-"""Records what workflow code asks for; in replay compares it with the history.
-
-Knows what has gone wrong.
-"""
+"""Records what workflow code asks for; in replay compares it with the history."""
 
 from __future__ import annotations
 
@@ -39,6 +36,7 @@ from infinitic.replay import divergence
 from infinitic.replay.budget import Budget
 from infinitic.replay.loop import WorkflowLoop
 from infinitic.replay.patches import Patches
+from infinitic.replay.skipping import Skipping
 from infinitic.replay.watcher import ReplayWatcher
 
 METHOD: ContextVar[tuple[str, str, Mapping[str, bytes]]] = ContextVar("infinitic_method", default=("", "", {}))
@@ -106,6 +104,7 @@ class Recorder:
         budget: counts the bytes of commands.
         patches: the changes that the instance has.
         watcher: is shown each command of a replay, for tools of tests; None in production.
+        skipping: in a probe, skips what the code need not give again; None: this is no probe.
     """
 
     def __init__(self, spec: WorkflowSpec, workflow_id: str, loop: WorkflowLoop) -> None:
@@ -119,6 +118,7 @@ class Recorder:
         self.budget = Budget()
         self.patches = Patches()
         self.watcher: ReplayWatcher | None = None
+        self.skipping: Skipping | None = None
         self._recorded: deque[Command] | None = None
         self._position = 0
         # How many commands there were when the code last rested.
@@ -246,6 +246,8 @@ class Recorder:
         if self._recorded is None:
             self.commands.append(command)
             return command
+        if self.skipping is not None:
+            self.skipping.skip(self._recorded, command)
         recorded = self._recorded.popleft() if self._recorded else None
         if isinstance(recorded, RecordPatch):
             self._recorded.appendleft(recorded)
@@ -300,6 +302,8 @@ class Recorder:
 
     def next_recorded(self) -> Command | None:
         """The command that history holds next; None if there is none."""
+        if self.skipping is not None:
+            self.skipping.skip(self._recorded, None)
         if not self._recorded:
             return None
         self.patches.pass_by(self._recorded)
@@ -474,20 +478,16 @@ class Recorder:
             line: where it does; for nothing more, where it waits.
         """
         if self.fault is None:
-            positions = [getattr(each, "position", None) for each in (recorded, requested)]
-            position: int = next((each for each in positions if each is not None), self._position)
             then: str | None = None
             if self.watcher is not None and recorded is not None:
                 then = self.watcher.find_recorded_line(is_next=requested is None)
+            position = divergence.find_position(recorded, requested, self._position)
+            difference = divergence.describe_difference(recorded, requested, then, line)
             self.fault = NonDeterminismError(
                 f"Workflow {self._spec.name} {self._id}, version {self._spec.version}, "
-                f"method {METHOD.get()[1] or 'none'}, position {position}: the history holds "
-                f"{divergence.describe(recorded)}"
-                + (f", asked for at {then} when it was recorded" if then is not None else "")
-                + f", the code asks for {divergence.describe(requested)}"
-                + (f", at {line}" if line is not None else "")
-                + f". {divergence.QUESTIONS}"
+                f"method {METHOD.get()[1] or 'none'}, position {position}: {difference}. {divergence.QUESTIONS}"
             )
+            self.fault.difference = difference
 
     def _raise_unusable(self) -> NoReturn:
         """Raise the error for whoever may not ask.

@@ -33,6 +33,7 @@ from infinitic.messages.events import (
     Partial,
     RemoteError,
     RemoteResult,
+    Reopened,
     SignalReceived,
     Started,
     Stimulus,
@@ -47,6 +48,8 @@ from infinitic.replay.run import Run, RunAttempt, RunMethod, RunStep, RunStepKin
 
 _NONE = Raw()
 _ANSWERS = (Partial, *get_args(Command))
+_ENDS = ("status", "ended_at", "ended_in", "failure", "cause", "value")
+"""The fields that tell of an end."""
 _OPEN, _FAILED = RunStepStatus.OPEN, RunStepStatus.FAILED
 
 
@@ -121,6 +124,25 @@ class RunReader:
                 case _:
                     pass
         self._replay.feed(events)
+        for event in events:
+            if isinstance(event, Reopened):
+                self._reopen(event)
+
+    def _reopen(self, event: Reopened) -> None:
+        """Note that an operator has failed tasks run again: it is the only event of its segment."""
+        for task in event.tasks:
+            draft = self._by_position[task.position]
+            self._attempts_of(task.position).ask_again(event.at, draft.get("status", _OPEN))
+            draft["due"] = task.timeout_at
+        for timer in event.timers:
+            self._by_position[timer.position]["due"] = timer.due
+        again = [task.position for task in event.tasks] + [timer.position for timer in event.timers]
+        for position in again:
+            for name in _ENDS:
+                self._by_position[position].pop(name, None)
+        for method_id in event.methods:
+            for name in _ENDS:
+                self._methods[method_id].pop(name, None)
 
     def finish(self) -> Run:
         """Make the document, once the history is at its end."""
@@ -355,6 +377,18 @@ class _Attempts:
             self._settled = True
         else:
             self._next_at.append(next_at)
+
+    def ask_again(self, at: float, status: RunStepStatus) -> None:
+        """Note that an operator has asked for the task once more.
+
+        Args:
+            at: when.
+            status: what had become of the task. Its last attempt may not have been reported.
+        """
+        if not self._settled:
+            self._add(status, None)
+        self._settled = False
+        self._next_at.append(at)
 
     def _add(self, status: RunStepStatus, execution: Execution | None, **facts: Any) -> None:
         worker = "" if execution is None else execution.worker

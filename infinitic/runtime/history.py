@@ -19,9 +19,10 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.errors import DecodingError
 from infinitic.messages import events
 from infinitic.messages.commands import CallRemote, RecordInline, ScheduleTask, SignalRemote, StartChild, StartTimer
-from infinitic.messages.events import Activated, Event, Stimulus
+from infinitic.messages.events import Activated, Event, Reopened, Stimulus
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
+from infinitic.replay.undone import Undone
 from infinitic.storage import DamagedState, Segment, StateKey, StateStorage, Stored
 
 FIRST_PAGE = 50
@@ -189,8 +190,9 @@ async def replay_history(
         WorkflowCodeError: the code cannot be run.
     """
     instance = Instance(spec, head.id, head.meta, head.run)
-    replay = Replay(instance)
     try:
+        undone = Undone(await read_reopenings(key, head.undone, states)) if head.undone else None
+        replay = Replay(instance, undone)
         check = await feed_history(replay, key, head.sequence, states)
         check.finish(head)
         replay.finish(unanswered=head.deciding != 0)
@@ -198,6 +200,21 @@ async def replay_history(
         instance.close()
         raise
     return instance, replay.pending, check.bytes
+
+
+async def read_reopenings(key: StateKey, sequences: Sequence[int], states: StateStorage) -> list[Reopened]:
+    """Read all re-openings of an instance, in order.
+
+    Args:
+        key: the instance.
+        sequences: the segments that hold them, as its head knows them.
+        states: where they are read.
+
+    Raises:
+        DamagedState: a segment is missing, or is not what was written.
+    """
+    segments = await read_segments(key, sequences, states) if sequences else {}
+    return [event for each in sorted(segments) for event in segments[each] if isinstance(event, Reopened)]
 
 
 async def read_segments(key: StateKey, sequences: Iterable[int], states: StateStorage) -> dict[int, list[Event]]:

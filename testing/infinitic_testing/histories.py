@@ -28,6 +28,7 @@ from infinitic.messages.events import (
     Partial,
     RemoteError,
     RemoteResult,
+    Reopened,
     SignalReceived,
     Started,
     TaskError,
@@ -289,5 +290,7 @@ def _describe_event(event: Event) -> str:
             return f"started with tags {', '.join(event.tags) or '(none)'} and custom id {event.custom_id or '(none)'}"
         case Partial():
             return f"of these, the first {event.handed} were handed over"
+        case Reopened():
+            return f"re-opened: positions {', '.join(str(task.position) for task in event.tasks)} run again"
         case _:
             return describe(event)

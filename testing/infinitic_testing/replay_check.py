@@ -34,6 +34,7 @@ from infinitic.messages.events import Activated, Event
 from infinitic.replay.divergence import is_same_remote
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
+from infinitic.replay.undone import find_undone
 from infinitic.runtime.history import HistoryCheck, decode_events
 from infinitic.storage import DamagedState, Segment, StateKey
 
@@ -144,8 +145,9 @@ def run_history(instance: Instance, history: Iterable[Event], *, unanswered: boo
         WorkflowCodeError: the code cannot be run.
     """
     try:
-        replay = Replay(instance)
-        replay.feed(history)
+        events = list(history)
+        replay = Replay(instance, find_undone(events))
+        replay.feed(events)
         replay.finish(unanswered=unanswered)
     finally:
         instance.close()

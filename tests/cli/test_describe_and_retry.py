@@ -13,9 +13,11 @@ from infinitic import (
     Channel,
     Client,
     ExponentialBackoff,
+    RequestRefusedError,
     UsageError,
     Worker,
     Workflow,
+    WorkflowFailedError,
     WorkflowUnknownError,
     ids,
     task,
@@ -23,7 +25,7 @@ from infinitic import (
 )
 from infinitic.cli.commands.list import StatusFilter, list_workflows
 from infinitic.cli.commands.result import fetch_result
-from infinitic.cli.commands.retry import retry, retry_stalled
+from infinitic.cli.commands.retry import TaskConditions, retry, retry_stalled
 from infinitic.cli.connection import Connection
 from infinitic.cli.describe.command import describe
 from infinitic.cli.project import Project
@@ -142,6 +144,25 @@ async def test_a_stalled_workflow_is_listed_described_and_retried(sim: Simulatio
     for wrong in (handle, sound):
         with pytest.raises(UsageError, match="there is nothing to retry"):
             await retry(at, None, wrong.workflow_id)
+
+
+async def test_failed_tasks_run_again_by_the_command(sim: Simulation) -> None:
+    """S34."""
+    post = sim.mock(Post)
+    post.send.raises(ConnectionError("no post")).raises(ConnectionError("no post")).returns(None)
+    sim.add_workflow(Deal)
+    at = connect(sim)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Deal).mail)
+    for conditions in (TaskConditions(), TaskConditions(status="failed", service="Post", task="send")):
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        await sim.sleep(1)
+        assert (await retry(at, "Deal", handle.workflow_id, conditions=conditions)).tasks
+    await handle.result()
+    with pytest.raises(UsageError, match="is completed: there is nothing to retry"):
+        await retry(at, "Deal", handle.workflow_id)
+    with pytest.raises(RequestRefusedError, match="it has no failed task with task send"):
+        await retry(at, "Deal", handle.workflow_id, conditions=TaskConditions(task="send"))
 
 
 async def test_a_client_retries_all_stalled_workflows_of_a_name(sim: Simulation) -> None:

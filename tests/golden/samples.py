@@ -99,6 +99,13 @@ EVENTS: list[events.Event] = [
     events.RemoteError(5, RemoteStatus.REFUSED, reason="The instance i-1 is parked"),
     events.TimerFired(1, completed=True),
     commands.StartTimer(4, 60.5, "m"),
+    events.Reopened(
+        5.0,
+        (events.ReopenedTask(1, 1, 65.0), events.ReopenedTask(2, 2, None, True)),
+        (events.ReopenedTimer(3, 9.5),),
+        ("m",),
+        (4,),
+    ),
 ]
 COMMANDS.extend(REMOTES)
 INPUTS: list[engine.Input] = [
@@ -152,6 +159,20 @@ INPUTS: list[engine.Input] = [
     engine.Decision(made_at=1.0, activation=1, version=2, commands=tuple(REMOTES), cleanup=3),
     engine.CompleteTimers(made_at=1.0, request_id="o", reply_to=TO, method_id="m"),
     engine.CompleteTimers(made_at=1.0, request_id="o", by_tag="eu"),
+    engine.RetryTasks(
+        made_at=1.0, request_id="r", reply_to=TO, task_ids=("w-1",), status="failed", service="Bank", task="pay"
+    ),
+    engine.Probed(
+        made_at=1.0,
+        request_id="r",
+        reply_to=TO,
+        tasks=(1,),
+        cancellations=(2, 3, 4),
+        open=(2, 3),
+        methods=("m",),
+        relative=(3,),
+    ),
+    engine.Probed(made_at=1.0, request_id="r", reason="the history holds something else", culprits=(1,)),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -208,6 +229,7 @@ RESPONSES: list[client.Response] = [
     client.MethodFailed(
         "7", MethodFailure(DETAIL, Cause(CauseKind.REQUEST_REFUSED, "Invoice", "pay", "i-1", reason="parked"))
     ),
+    client.Rejected("7", "nothing has failed"),
 ]
 ATTEMPTS = [
     service.ExecuteTask(
@@ -256,6 +278,12 @@ ACTIVATIONS: list[executor.Activate | executor.Ask] = [
         query="balance", arguments=Raw(b"[1]"), reply_to=TO, activation=2, epoch=3, version=1, digest="d", sequence=4
     ),
     executor.Activate(activation=1, at=2.0, stimuli=(STIMULI[0],), tags=("eu", "vip")),
+    executor.Activate(
+        activation=3,
+        at=2.0,
+        undone=(4,),
+        probe=executor.ProbeRequest(request_id="r", reply_to=TO, tasks=(1,), exact=True),
+    ),
 ]
 AT = 5.5
 EFFECTS: list[effects.Effect] = [
@@ -271,6 +299,8 @@ EFFECTS: list[effects.Effect] = [
     effects.Tag(1, 3, False),
     effects.SendRemote(4, 3, 2),
     effects.Answer(PARENT, "w", 4),
+    effects.Reject(TO, "nothing has failed"),
+    effects.ProbeElsewhere(),
 ]
 HEAD = state.WorkflowHead(
     schema=state.SCHEMA,
@@ -310,6 +340,8 @@ HEADS = [
     replace(HEAD, cleanup=2),
     replace(HEAD, tagged=True, unique=True),
     replace(HEAD, timers=(state.TimerBlock(60.5, 1, b"\x01", method="m"),)),
+    replace(HEAD, undone=(2, 5)),
+    replace(HEAD, probe=state.Probe("r", TO, (1, 2), True)),
 ]
 TAGS: list[tags.TagMessage] = [
     tags.AddTag(made_at=1.0, id="w"),

@@ -59,6 +59,8 @@ RETRY = inputs.RetryWorkflowTask(made_at=NOW, request_id="r1", reply_to=ME)
 DECISION = inputs.Decision(
     made_at=NOW, activation=2, digest="d", commands=(ScheduleTask(4, "Flights", "book", Raw(b"[]")),)
 )
+RETRY_TASKS = inputs.RetryTasks(made_at=NOW, request_id="r2", reply_to=ME)
+PROBED = inputs.Probed(made_at=NOW, request_id="r2", reply_to=ME, tasks=(1,))
 UNPARK = inputs.Unpark(made_at=NOW, request_id="u1", reply_to=ME)
 QUERY = inputs.AskQuery(made_at=NOW, query="balance", arguments=Raw(b"[]"), reply_to=ME)
 ASKED = inputs.Asked(made_at=NOW, activation=1, reply_to=ME, value=VALUE)
@@ -84,6 +86,8 @@ ALL: list[Input] = [
     TERMINATE,
     SETTLED,
     COMPLETE,
+    RETRY_TASKS,
+    PROBED,
 ]
 
 

@@ -175,7 +175,8 @@ def test_cancelled_it_waits_for_its_methods_but_for_no_task() -> None:
 
 def test_nothing_changes_a_tombstone() -> None:
     """F1: not its times, and so not the end of its retention."""
-    assert concluded(CLOSED, CLOSED, now=NOW + 100.0) == Transition(CLOSED, (), [], None, None)
+    expires_at = NOW - 1.0 + CLOSED.retention
+    assert concluded(CLOSED, CLOSED, now=NOW + 100.0) == Transition(CLOSED, (), [], None, expires_at)
 
 
 # One armed wake (S24).

@@ -49,6 +49,7 @@ from tests.unit.engine_samples import (
     ME,
     NOW,
     RETRY,
+    RETRY_TASKS,
     RUNNING,
     SIGNAL,
     START,
@@ -137,7 +138,16 @@ def test_commands_to_a_closed_instance_are_refused(message: Input) -> None:
 
 @pytest.mark.parametrize(
     ("message", "deduplication_id"),
-    [(CALL, "m2"), (SIGNAL, "s1"), (CANCEL, "c1"), (RETRY, "r1"), (UNPARK, "u1"), (TERMINATE, "e1"), (COMPLETE, "o1")],
+    [
+        (CALL, "m2"),
+        (SIGNAL, "s1"),
+        (CANCEL, "c1"),
+        (RETRY, "r1"),
+        (UNPARK, "u1"),
+        (TERMINATE, "e1"),
+        (RETRY_TASKS, "r2"),
+        (COMPLETE, "o1"),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_what_settles_no_position_is_recognised_by_its_id(message: Input, deduplication_id: str) -> None:

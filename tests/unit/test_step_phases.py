@@ -47,7 +47,7 @@ def make_step(workflow_id: str, *ids: str, dead: str = "") -> DecidedStep:
     delivery = Delivery(Message("in", workflow_id, b"{}"), 1, 0.0)
     draft = Draft(None, [], [])
     letters = ((delivery, dead),) if dead else ()
-    inputs = TakenInputs([delivery], [], draft, None, (), (), letters, (), 0.0, looks_back=False)
+    inputs = TakenInputs([delivery], [], draft, None, (), (), letters, (), 0.0, None, looks_back=False)
     instance = CachedInstance(StateKey("Trip", workflow_id), None, None, published=True)
     lane = Lane(workflow_id, waiting=[delivery])
     return DecidedStep(lane, instance, 0, inputs, draft, None, None, make_outgoing(*ids), 0)

@@ -1,7 +1,8 @@
-"""``infinitic retry``: run stalled workflows again, with the code of today."""
+"""``infinitic retry``: run stalled workflows again with the code of today, or failed tasks."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
@@ -34,36 +35,64 @@ class RetryReport(msgspec.Struct):
         workflows: the ids of the instances that were asked to run again.
         workflow_name: the name of their workflow.
         stalled: why the instance stalled again; None if it did not, or if that is not known yet.
+        tasks: whether failed tasks run again. Otherwise the code of the workflow does.
     """
 
     workflows: list[str]
     workflow_name: str
     stalled: str | None = None
+    tasks: bool = False
+
+
+@dataclass(frozen=True)
+class TaskConditions:
+    """Which failed tasks run again, see `Client.retry_tasks`."""
+
+    task_ids: tuple[str, ...] = ()
+    status: str | None = None
+    service: str | None = None
+    task: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.task_ids or self.status or self.service or self.task)
 
 
 def command(
     workflow_id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="The id of a stalled workflow.", parser=parse_text)
+        str | None, typer.Argument(metavar="ID", help="The id of a stalled or failed workflow.", parser=parse_text)
     ] = None,
     workflow: WorkflowNameOption = None,
     stalled: Annotated[
         bool, typer.Option("--stalled", help="All stalled workflows with the name given by --workflow.")
     ] = False,
+    task_id: Annotated[
+        list[str], typer.Option("--task-id", metavar="ID", help="This failed task. Can be repeated.")
+    ] = [],  # noqa: B006 (typer copies it)
+    status: Annotated[
+        str | None, typer.Option("--status", metavar="STATUS", help="Failed tasks that are failed, or timed_out.")
+    ] = None,
+    service: Annotated[
+        str | None, typer.Option("--service", metavar="NAME", help="Failed tasks of this service.")
+    ] = None,
+    task: Annotated[str | None, typer.Option("--task", metavar="NAME", help="Failed tasks of this name.")] = None,
     timeout: AnswerTimeoutOption = ANSWER_SECONDS,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a stalled workflow again, with the code of today. Completed tasks do not run again."""
+    """Run a stalled workflow or failed tasks again. Completed tasks do not run again."""
+    conditions = TaskConditions(tuple(task_id), status, service, task)
     with exit_on_error():
         if (workflow_id is None) is not stalled:
             raise UsageError("Say what to retry: the ID of a workflow, or --stalled --workflow NAME")
         if stalled and workflow is None:
             raise UsageError("--stalled needs --workflow NAME")
+        if stalled and conditions:
+            raise UsageError("--stalled runs code again. Failed tasks run again by the ID of their workflow")
 
     async def action(connection: Connection) -> RetryReport:
         if workflow_id is None:
             return await retry_stalled(connection, str(workflow), timeout)
-        return await retry(connection, workflow, workflow_id, timeout)
+        return await retry(connection, workflow, workflow_id, timeout, conditions)
 
     report = run_connected(config, action)
     show(report, as_json, _render)
@@ -73,33 +102,53 @@ def command(
 
 
 async def retry(
-    connection: Connection, name: str | None, workflow_id: str, timeout: float = ANSWER_SECONDS
+    connection: Connection,
+    name: str | None,
+    workflow_id: str,
+    timeout: float = ANSWER_SECONDS,
+    conditions: TaskConditions = TaskConditions(),
 ) -> RetryReport:
-    """Run one stalled instance again, and report whether it stalls again.
+    """Run one stalled instance again, or failed tasks, and report whether it stalls again.
 
     Args:
         connection: the connection of the command.
         name: the name of the workflow; None to find it.
         workflow_id: the id of the instance.
         timeout: how long to wait for each answer of the engine, in seconds.
+        conditions: which failed tasks run again. If there are none, those of a failed instance do,
+            and the code of a stalled one.
 
     Raises:
-        UsageError: the instance is closed, parked or not stalled.
+        UsageError: the instance is parked, or there is nothing to retry.
+        RequestRefusedError: these tasks cannot run again.
         NoAnswer: the engine does not answer.
     """
     name = await connection.find_workflow_name(name, workflow_id)
     target = await connection.get_target(name, workflow_id)
     client = connection.client
     info = await wait_for_answer(connection, name, client.describe(target), timeout)
-    if info.status is not WorkflowStatus.RUNNING:
-        raise UsageError(f"Workflow {name} {workflow_id} is {info.status}: there is nothing to retry")
     if info.parked:
         raise UsageError(
             f"Workflow {name} {workflow_id} is parked. To have it take its messages again: "
             f"infinitic dead-letters replay {workflow_id} --workflow {name}"
         )
+    if conditions or info.status is WorkflowStatus.FAILED:
+        request = client.retry_tasks(
+            target,
+            task_id=conditions.task_ids,
+            status=conditions.status,
+            service=conditions.service,
+            task=conditions.task,
+        )
+        await wait_for_answer(connection, name, request, timeout)
+        return RetryReport([workflow_id], name, tasks=True)
+    if info.status is not WorkflowStatus.RUNNING:
+        raise UsageError(f"Workflow {name} {workflow_id} is {info.status}: there is nothing to retry")
     if info.stalled is None:
-        raise UsageError(f"Workflow {name} {workflow_id} is not stalled: there is nothing to retry")
+        raise UsageError(
+            f"Workflow {name} {workflow_id} is not stalled: there is nothing to retry. To run failed tasks of "
+            "it again, name them by --task-id, --status, --service or --task"
+        )
     await wait_for_answer(connection, name, client.retry_workflow_task(target, confirm=True), timeout)
     info = await wait_for_answer(connection, name, client.describe(target), timeout)
     return RetryReport([workflow_id], name, info.stalled)
@@ -133,6 +182,8 @@ async def retry_stalled(connection: Connection, name: str, timeout: float = ANSW
 
 
 def _render(report: RetryReport) -> list[RenderableType]:
+    if report.tasks:
+        return [make_line(f"Failed tasks of {report.workflow_name} {report.workflows[0]} run again.")]
     count = len(report.workflows)
     noun, verb = ("workflow", "is") if count == 1 else ("workflows", "are")
     return [make_line(f"{count:,} {noun} of {report.workflow_name} {verb} run again.")]

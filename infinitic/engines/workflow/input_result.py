@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from infinitic.engines.effects import Effect, Handling, Reply
 from infinitic.engines.state import WorkflowHead
-from infinitic.messages.engine import AskQuery
+from infinitic.messages.engine import AskQuery, Probed, RetryTasks
 from infinitic.messages.events import Event
 
 
@@ -26,6 +26,7 @@ class InputResult(msgspec.Struct, frozen=True, gc=False):
             position, or the head, tells that.
         handling: what becomes of the message if the input cannot be taken now, or never.
         question: what is to be asked of the code, once it has seen all inputs before.
+        probe: a request that only a replay can answer, or the answer of one on another worker.
     """
 
     head: WorkflowHead | None
@@ -35,6 +36,7 @@ class InputResult(msgspec.Struct, frozen=True, gc=False):
     deduplication_id: str | None = None
     handling: Handling | None = None
     question: AskQuery | None = None
+    probe: RetryTasks | Probed | None = None
 
 
 def stimulate(

@@ -20,7 +20,9 @@ from infinitic.engines.effects import (
     Confirm,
     Defer,
     Effect,
+    ProbeElsewhere,
     Refuse,
+    Reject,
     RemoveMember,
     Reply,
     Respond,
@@ -77,7 +79,7 @@ def find_referenced_segments(effects: Iterable[Effect], until: int) -> set[int]:
             case SendRemote(request=request):
                 if request <= until:
                     sequences.add(request)
-            case ArmWake() | Confirm() | Refuse() | ActivateElsewhere() | TellCanceled():
+            case ArmWake() | Confirm() | Refuse() | ActivateElsewhere() | TellCanceled() | Reject() | ProbeElsewhere():
                 pass
             case _:
                 assert_never(effect)
@@ -132,6 +134,8 @@ def render(
                 outgoing.append(make_response(to, response))
             case TellCanceled(reply_to=to):
                 outgoing.append(make_response(to, client.MethodCanceled(to.request)))
+            case Reject(reply_to=to, reason=reason):
+                outgoing.append(make_response(to, client.Rejected(to.request, reason)))
             case Tell(reply_to=to, info=info):
                 info = describe_tags(info, segments.get(find_started(head), ()))
                 outgoing.append(make_response(to, client.Described(to.request, info)))
@@ -141,6 +145,8 @@ def render(
                 outgoing.append(Outgoing(topics.workflow_engine(head.name), message))
             case ActivateElsewhere():
                 outgoing.append(_render_activation(effect, head, segments, longest))
+            case ProbeElsewhere():
+                outgoing.append(_render_probe(head))
             case CancelSent():
                 outgoing += render_cancel(effect, head, segments, now)
             case Tag():
@@ -265,6 +271,7 @@ def _render_activation(effect: ActivateElsewhere, head: WorkflowHead, segments: 
         each=opened is not None and opened.each,
         epoch=head.epoch,
         tags=tags,
+        undone=head.undone,
     )
     body: bytes | None = None
     if opened is not None and effect.pending == head.sequence and not head.skip:
@@ -275,6 +282,24 @@ def _render_activation(effect: ActivateElsewhere, head: WorkflowHead, segments: 
         body = executor.encode(replace(activate, stimuli=(), first=effect.pending, skip=head.skip))
     number = ids.activation_id(head.id, effect.activation, head.epoch)
     return Outgoing(topics.workflow_executor(head.name), Message(number, head.id, body))
+
+
+def _render_probe(head: WorkflowHead) -> Outgoing:
+    asked = head.probe
+    assert asked is not None
+    activate = executor.Activate(
+        activation=head.activation,
+        version=head.version,
+        at=head.at,
+        sequence=head.sequence,
+        meta=head.meta,
+        epoch=head.epoch,
+        undone=head.undone,
+        probe=executor.ProbeRequest(asked.request_id, asked.reply_to, asked.tasks, asked.exact),
+    )
+    # If nobody can decode it, this id tells the engine that the probe has failed.
+    number = ids.activation_id(head.id, head.activation, head.epoch)
+    return Outgoing(topics.workflow_executor(head.name), Message(number, head.id, executor.encode(activate)))
 
 
 def make_response(

@@ -19,6 +19,7 @@ from infinitic.engines.effects import (
     Defer,
     Effect,
     Postpone,
+    ProbeElsewhere,
     Refuse,
     Reply,
     SendToDeadLetters,
@@ -26,7 +27,7 @@ from infinitic.engines.effects import (
 )
 from infinitic.engines.state import SCHEMA, Method, WorkflowHead
 from infinitic.engines.validate import check_decision
-from infinitic.engines.workflow import queries, remotes, tasks
+from infinitic.engines.workflow import queries, remotes, reopening, tasks
 from infinitic.engines.workflow.complete_timers import complete_timers
 from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.describe import describe
@@ -63,6 +64,7 @@ _DEDUPLICATED = (
     inputs.Unpark,
     inputs.Terminate,
     inputs.CompleteTimers,
+    inputs.RetryTasks,
 )
 """Inputs that are recognised by their deduplication id, which is kept for the deduplication window.
 
@@ -106,7 +108,7 @@ def take(
     """
     if head is None:
         return _take_without_state(key, message, now, window, headers)
-    if head.closed_at is not None:
+    if head.closed_at is not None and type(message) not in reopening.TAKEN_WHEN_CLOSED:
         return _take_closed(head, message)
     if now - message.made_at > window and isinstance(message, _DEDUPLICATED):
         return InputResult(head, handling=_give_up("message", window))
@@ -169,6 +171,8 @@ def _take_closed(head: WorkflowHead, message: Input) -> InputResult:
             return InputResult(head, replies=(Refuse(reply_to),))
         case inputs.Describe():
             return _describe(head, message, 0.0)
+        case inputs.Decision() if head.probe is not None:
+            return _decision(head, message, 0.0)
         case inputs.AskQuery():
             return queries.ask_query(head, message, 0.0)
         case inputs.Asked():
@@ -280,6 +284,8 @@ def _retry_workflow_task(head: WorkflowHead, message: inputs.RetryWorkflowTask, 
     outbox: list[Effect] = []
     if head.deciding:
         outbox.append(ActivateElsewhere(head.activation, head.deciding))
+    if head.probe is not None:
+        outbox.append(ProbeElsewhere())
     if message.reply_to is not None:
         outbox.append(Confirm(message.reply_to))
     epoch = head.epoch if head.stalled is None else head.epoch + 1
@@ -304,6 +310,8 @@ def _decision(head: WorkflowHead, message: inputs.Decision, now: float) -> Input
 
     A decision that answers no running activation is a repeat, and changes nothing.
     """
+    if head.probe is not None and not head.deciding and message.stalled is not None:
+        return reopening.fail_probe(head, message)
     if not head.deciding or message.activation != head.activation:
         return InputResult(head)
     if message.epoch is not None and message.epoch != head.epoch:
@@ -339,4 +347,6 @@ _HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], InputResult]] 
     inputs.Terminate: terminate,
     inputs.RemoteSettled: remotes.remote_settled,
     inputs.CompleteTimers: complete_timers,
+    inputs.RetryTasks: reopening.retry_tasks,
+    inputs.Probed: reopening.take_findings,
 }

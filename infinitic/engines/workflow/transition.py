@@ -41,7 +41,9 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
 
 def is_runnable(head: WorkflowHead) -> bool:
     """Whether stimuli wait that the code can be handed now."""
-    return head.pending != 0 and not head.deciding and head.stalled is None and head.closed_at is None
+    if head.pending == 0 or head.deciding or head.stalled is not None:
+        return False
+    return head.closed_at is None and head.probe is None
 
 
 def choose_flag(head: WorkflowHead) -> Flag | None:
@@ -72,8 +74,13 @@ def conclude(
         now: seconds since the Unix epoch.
     """
     # Whatever comes for a tombstone changes nothing, not even its times (F1).
-    if before is not None and before.closed_at is not None:
-        return Transition(head, events, outbox, None, None)
+    was_closed = before is not None and before.closed_at is not None
+    if before is not None and before.closed_at is not None and head.closed_at is not None:
+        as_before = head.closed_at + head.retention
+        if outbox:
+            # Only that an operator is refused is written of a tombstone, and it expires as before.
+            head = replace(head, sequence=head.sequence + 1)
+        return Transition(head, events, outbox, None, as_before)
     entry, expires_at = None, None
     outbox, due = _prune(head, outbox)
     if head.closed_at is None and _has_ended(head):
@@ -110,7 +117,7 @@ def conclude(
         raised = head.parked or head.stalled is not None
         if before is not None and not raised:
             raised = before.parked or before.stalled is not None  # an older release set no flag
-        if raised or before is None or before.version != head.version or before.armed != head.armed:
+        if raised or was_closed or before is None or before.version != head.version or before.armed != head.armed:
             entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version, None, head.armed, choose_flag(head))
     return Transition(head, events, outbox, entry, expires_at)
 

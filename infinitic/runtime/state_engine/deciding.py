@@ -30,6 +30,7 @@ from infinitic.runtime.state_engine.closing import DecidedStep, Sizes, close, fi
 from infinitic.runtime.state_engine.inputs import Draft, put_start_first, take_inputs
 from infinitic.runtime.state_engine.instances import Instances
 from infinitic.runtime.state_engine.receiving import ReceivedStep
+from infinitic.runtime.state_engine.reopening import Reopening
 from infinitic.runtime.state_engine.repairs import Repairs
 from infinitic.runtime.state_engine.skew import Skew
 from infinitic.runtime.state_engine.takeover import revive
@@ -98,6 +99,7 @@ class Deciding:
         self._retention = retention
         self._told = told
         self._skew = Skew(name)
+        self._reopening = Reopening(specs, storage.states)
         self._bounds = _make_bounds(transport.capabilities, storage.capabilities)
 
     async def decide(self, waiting: deque[ReceivedStep]) -> list[DecidedStep]:
@@ -129,7 +131,9 @@ class Deciding:
                     self._skew.tell(inputs.early)
                 draft = inputs.draft if inputs.decision is None else inputs.decision
                 activated = inputs.decision is not None
-                if draft.head is not None and is_runnable(draft.head):
+                if inputs.probe is not None:
+                    draft = await self._reopening.decide(instance, inputs.probe, now)
+                elif draft.head is not None and is_runnable(draft.head):
                     # After a decision of another worker, that worker runs the next activation, too.
                     spec = None if activated else self._find_spec(draft)
                     if spec is None:

@@ -56,6 +56,8 @@ class TakenInputs(msgspec.Struct, frozen=True, eq=False):
         dead_letters: deliveries that go to the dead letters, with the reason.
         postponed: copies of messages that come again later.
         early: seconds by which a wake came before its time.
+        probe: the request that only a replay can answer; None if none came. It is then the only
+            input of its step.
         looks_back: False only if nothing that is sent can refer to an older segment.
         questions: queries, with their deliveries. They are answered once the code has seen all
             inputs before them. What is not answered in this step stays in the lane.
@@ -70,6 +72,7 @@ class TakenInputs(msgspec.Struct, frozen=True, eq=False):
     dead_letters: tuple[tuple[Delivery, str], ...]
     postponed: tuple[Outgoing, ...]
     early: float
+    probe: inputs.RetryTasks | inputs.Probed | None
     looks_back: bool
     questions: tuple[tuple[Delivery, inputs.AskQuery], ...] = ()
 
@@ -104,17 +107,21 @@ def take_inputs(
     questions: tuple[tuple[Delivery, inputs.AskQuery], ...] = ()
     early = 0.0
     before_decision: Draft | None = None
+    probe: inputs.RetryTasks | inputs.Probed | None = None
     for delivery in batch:
         body = delivery.message.body
         try:
             message = inputs.decode(body)
+            if deliveries and isinstance(message, inputs.RetryTasks | inputs.Probed):
+                break
             result = take(head, key, message, now, window, delivery.message.headers)
         except (UndecodableMessage, InvalidInput) as error:
             deliveries.append(delivery)
             dead = (*dead, (delivery, str(error)))
             if head is not None:
-                head, instead = replace_unusable(head, key, delivery.message.id, error, now, window)
+                head, instead, effects = replace_unusable(head, key, delivery.message.id, error, now, window)
                 happened += instead
+                outbox += effects
             continue
         except Exception:
             if not deliveries and not questions:
@@ -159,6 +166,9 @@ def take_inputs(
                     dead = (*dead, (delivery, reason))
         if before_decision is not None:
             break
+        if result.probe is not None:
+            probe = result.probe
+            break
         if type(message) is inputs.Unpark and head is not None and head.parked:
             # It was too old: what follows is for a parked instance.
             break
@@ -166,9 +176,9 @@ def take_inputs(
     decision = None
     if before_decision is not None:
         draft, decision = before_decision, draft
-    looks_back = bool(replies or outbox)
+    looks_back = bool(replies or outbox) or probe is not None
     return TakenInputs(
-        deliveries, decoded, draft, decision, replies, known, dead, postponed, early, looks_back, questions
+        deliveries, decoded, draft, decision, replies, known, dead, postponed, early, probe, looks_back, questions
     )
 
 

@@ -43,7 +43,8 @@ from infinitic.runtime.versions import MissingVersion, Told, find_spec
 from infinitic.runtime.workflow_executor.asking import Asking
 from infinitic.runtime.workflow_executor.live_instances import LiveInstance, LiveInstances
 from infinitic.runtime.workflow_executor.opening import ActivationOver, Opening
-from infinitic.storage import DamagedState, Storage
+from infinitic.runtime.workflow_executor.probes import answer_probe
+from infinitic.storage import DamagedState, StateKey, Storage
 from infinitic.transport import Delivery, Message, Outgoing
 
 _logger = logging.getLogger("infinitic.engine")
@@ -251,6 +252,12 @@ class WorkflowExecutor:
             if live is not None:  # another one's decision was the first, and that had another version
                 live.instance.close()
             raise
+        if message.probe is not None:
+            if live is not None:
+                live.instance.close()
+            key = StateKey(self.name, workflow_id)
+            found = await answer_probe(key, message, message.probe, spec, self._states, self._clock)
+            return self._answer(workflow_id, message.activation, message.epoch, found)
         if live is not None:
             same = live.epoch == message.epoch and live.instance.spec is spec
             if same and live.instance.activations == message.activation:
@@ -340,8 +347,11 @@ class WorkflowExecutor:
         return self._decide(workflow_id, stalled)
 
     def _decide(self, workflow_id: str, decision: engine.Decision) -> Outgoing:
-        number = ids.activation_id(workflow_id, decision.activation, decision.epoch or 0)
-        return Outgoing(topics.workflow_engine(self.name), Message(number, workflow_id, engine.encode(decision)))
+        return self._answer(workflow_id, decision.activation, decision.epoch or 0, decision)
+
+    def _answer(self, workflow_id: str, activation: int, epoch: int, answer: engine.Input) -> Outgoing:
+        number = ids.activation_id(workflow_id, activation, epoch)
+        return Outgoing(topics.workflow_engine(self.name), Message(number, workflow_id, engine.encode(answer)))
 
 
 def _compute_digest(commands: Sequence[Command], partial: int | None) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from infinitic.messages.executor import Activate
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
-from infinitic.runtime.history import decode_head, feed_history
+from infinitic.replay.undone import Undone
+from infinitic.runtime.history import decode_head, feed_history, read_reopenings
 from infinitic.runtime.workflow_executor.stimuli import Opened, Unread, read_stimuli
 from infinitic.storage import DamagedState, StateKey, StateStorage
 
@@ -64,8 +65,9 @@ class Opening:
             raise
 
     async def _replay(self, instance: Instance, key: StateKey, message: Activate) -> Opened | None:
-        replay = Replay(instance)
         try:
+            reopenings = await read_reopenings(key, message.undone, self._states)
+            replay = Replay(instance, Undone(reopenings) if reopenings else None)
             check = await feed_history(replay, key, message.sequence, self._states)
             unanswered = replay.finish(unanswered=True)
         except DamagedState:

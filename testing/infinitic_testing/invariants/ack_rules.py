@@ -81,7 +81,8 @@ def _find_lost(asked: engine.Input, instance: ObservedInstance) -> str | None:
         return None
     match asked:
         case engine.TaskCompleted(position=position, run=run):
-            if run == head.run and position in history.open_tasks:
+            # One that was sent before the task was asked for again may have been dropped.
+            if run == head.run and position in history.open_tasks and position not in history.sequences:
                 return f"the result of task {position} is acknowledged, and the task is open"
         case engine.RemoteSettled(position=position, run=run):
             if run == head.run and position in history.open_tasks and is_newest_settlement(asked, head):
@@ -93,6 +94,9 @@ def _find_lost(asked: engine.Input, instance: ObservedInstance) -> str | None:
             waits = head.deciding != 0 and head.stalled is None and activation == head.activation
             if waits and (epoch is None or epoch == head.epoch):
                 return f"the decision for activation {activation} is acknowledged, and it is waited for"
+        case engine.Probed(request_id=request_id):
+            if head.probe is not None and head.probe.request_id == request_id and not head.parked:
+                return f"the answer of the probe for {request_id} is acknowledged, and it is waited for"
         case _:
             pass
     return None
@@ -127,6 +131,10 @@ def _check_answer(asked: engine.Input, instance: ObservedInstance, sent: Sent, i
         return None
     if ("answer", reply_to.client, reply_to.request) in instance.unpublished:
         # A later step has answered, and its messages are on their way.
+        return None
+    probe = instance.head.probe
+    if isinstance(asked, engine.RetryTasks) and probe is not None and probe.request_id == asked.request_id:
+        # It is answered when another worker has found out whether the tasks can run again.
         return None
     if isinstance(asked, engine.Start | engine.CallMethod | engine.Wait):
         # A newer request of the same client may stand for this one.
@@ -163,14 +171,15 @@ def find_version(asked: engine.Input, instance: ObservedInstance) -> int | None:
     match asked:
         case engine.Start():
             return instance.created
-        case (
-            engine.TaskCompleted(position=position)
-            | engine.TaskFailed(position=position)
-            | engine.RemoteSettled(position=position)
-        ):
-            return instance.settled.get(position)
-        case engine.AttemptFailed(position=position, retry_index=index):
-            return instance.counted.get((position, index))
+        case engine.TaskCompleted(position=position):
+            # It does not tell how often an operator had asked for the task.
+            return None if position in instance.history.sequences else instance.settled.get((position, 0))
+        case engine.RemoteSettled(position=position):
+            return instance.settled.get((position, 0))
+        case engine.TaskFailed(position=position, retry_sequence=sequence):
+            return instance.settled.get((position, sequence))
+        case engine.AttemptFailed(position=position, retry_sequence=sequence, retry_index=index):
+            return instance.counted.get((position, sequence, index))
         case engine.Wake(due=due):
             return instance.woken.get(due)
         case engine.Decision(activation=activation, epoch=epoch):
@@ -243,6 +252,8 @@ def check_activation_kept(
     message: Activate, instance: ObservedInstance | None, copies: Copies, sent: Sent
 ) -> str | None:
     """The decision of an activation is published, or not waited for, or another copy is left."""
+    if message.probe is not None:
+        return _check_probe_kept(message.probe.request_id, instance, copies, sent)
     if instance is None or instance.is_over or instance.head.parked or copies.left > 0:
         return None
     head = instance.head
@@ -251,3 +262,12 @@ def check_activation_kept(
     if (message.activation, message.epoch) in sent.decided or (message.activation, None) in sent.decided:
         return None
     return f"activation {message.activation} is acknowledged, its decision is not published, and no copy is left"
+
+
+def _check_probe_kept(request_id: str, instance: ObservedInstance | None, copies: Copies, sent: Sent) -> str | None:
+    if instance is None or instance.purged or instance.head.parked or copies.left > 0:
+        return None
+    probe = instance.head.probe
+    if probe is None or probe.request_id != request_id or request_id in sent.probed:
+        return None
+    return f"a probe for {request_id} is acknowledged, its answer is not published, and no copy is left"

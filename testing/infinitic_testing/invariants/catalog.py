@@ -22,6 +22,8 @@ SAFETY: Mapping[str, str] = MappingProxyType(
         "input-once": "a signal, call or command of a client is taken once",
         "signal-order": "the signals of one sender are taken in the order of sending, but for those before the start",
         "retry-counted": "each failed attempt of a task is counted once, and the next attempt has the next number",
+        "reopened-failed": "only tasks that failed or were cancelled run again, each with the next retry sequence",
+        "reopened-asked": "nothing is re-opened unless an operator asks for it",
         "retry-not-early": "an attempt is not sent before its delay is over",
         "head-matches-history": "the head says exactly what is open by the history",
         "nothing-left-open": "nothing of a closed instance is open",

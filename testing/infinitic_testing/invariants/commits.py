@@ -15,6 +15,7 @@ from infinitic.messages import commands, engine, events
 from infinitic.messages.events import Event
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
+from infinitic.replay.undone import find_undone
 from infinitic.storage import Change, DamagedState, Duplicate, Outcome, Published, StateKey, Stored, Written
 from infinitic.storage.arguments import MAX_LIMIT
 from infinitic.storage.integrity import check_head, check_segment
@@ -149,8 +150,10 @@ class CommitChecks:
             for rule, check in EVENT_RULES.get(type(event), ()):
                 book.judge(rule, check(event, history, step, sent), key)
             history.add(event, head.sequence)
+            if isinstance(event, events.Reopened):
+                instance.reopened_at = book.clock.now()
             if isinstance(event, _SETTLEMENTS):
-                instance.settled[event.position] = change.version
+                instance.settled[event.position, history.sequences.get(event.position, 0)] = change.version
         instance.head, instance.version = head, change.version
         instance.head_checksum = crc32(change.head)
         for deduplication_id in change.deduplication_ids:
@@ -168,8 +171,11 @@ class CommitChecks:
             self._note_requests(instance, step.outbox)
         if head.armed is not None:
             instance.wakes.add(head.armed)
+        instance.expires_at = change.expires_at
         if change.expires_at is not None:
-            self._expiring[key] = instance.expires_at = change.expires_at
+            self._expiring[key] = change.expires_at
+        else:
+            self._expiring.pop(key, None)
         return instance
 
     @staticmethod
@@ -185,8 +191,9 @@ class CommitChecks:
             instance.decided[before.activation, before.epoch] = version
         for event in step.events:
             if isinstance(event, events.AttemptError):
-                index = instance.history.attempts.get(event.position, 0)
-                instance.counted[event.position, index] = version
+                history = instance.history
+                sequence, index = history.sequences.get(event.position, 0), history.attempts.get(event.position, 0)
+                instance.counted[event.position, sequence, index] = version
 
     def _note_requests(self, instance: ObservedInstance, outbox: Sequence[Effect]) -> None:
         """Note what an outbox asks of other instances, and what of that it cancels."""
@@ -227,9 +234,10 @@ class CommitChecks:
         live = Instance(spec, head.id, head.meta, head.run)
         wrong: str | None = None
         try:
-            replay = Replay(live)
-            for segment in book.database.history(key, limit=MAX_LIMIT):
-                replay.feed(events.decode(check_segment(key, segment).events))
+            segments = book.database.history(key, limit=MAX_LIMIT)
+            history = [event for each in segments for event in events.decode(check_segment(key, each).events)]
+            replay = Replay(live, find_undone(history))
+            replay.feed(history)
             replay.finish(unanswered=head.deciding != 0)
         except InfiniticError as error:
             wrong = f"a replay differs: {error}"

@@ -192,7 +192,8 @@ def check_last_attempt_failed(
     if reported is None or position in sent.garbled:
         return None
     attempts = history.attempts.get(position, 0)
-    if not any(index is None or index == attempts for _, index in reported):
+    sequence = history.sequences.get(position, 0)
+    if not any(asked == sequence and (index is None or index == attempts) for asked, index in reported):
         return f"task {position} fails for good, but its attempt {attempts} was not reported as the last one"
     return None
 
@@ -204,8 +205,35 @@ def check_attempt_counted_once(
     position, attempts = event.position, history.attempts.get(event.position, 0)
     if position not in history.open_tasks:
         return f"attempt {attempts} of task {position} fails, but {_tell_why_closed(position, history)}"
-    if (position, 0, attempts) not in sent.delays:
+    if (position, history.sequences.get(position, 0), attempts) not in sent.delays:
         return f"attempt {attempts} of task {position} was not reported as failed, or its executor wants no other one"
+    return None
+
+
+def check_reopened_tasks(event: events.Reopened, history: ObservedHistory, step: WrittenStep, sent: Sent) -> str | None:
+    """A task runs again only if it failed or was cancelled, with the next retry sequence."""
+    for task in event.tasks:
+        position = task.position
+        if position >= len(history.requests) or position in history.open_tasks or position in history.results:
+            return f"task {position} is asked for again, but it has not failed: {history.requests[position:][:1]}"
+        if not task.canceled and position not in history.settled:
+            return f"the failure of task {position} is undone, and it has none"
+        if task.retry_sequence != history.sequences.get(position, 0) + 1:
+            return f"task {position} gets retry sequence {task.retry_sequence} after {history.sequences.get(position)}"
+    for method_id in event.methods:
+        if not isinstance(history.ends.get(method_id), commands.FailMethod):
+            return f"method {method_id} is re-opened, and it has not failed: {history.ends.get(method_id)}"
+    return None
+
+
+def check_reopening_was_asked(
+    event: events.Reopened, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """Nothing is re-opened unless an operator asks for it, once for each time."""
+    asked = [sent.inputs.get(each) for each in step.change.deduplication_ids]
+    waited = step.instance is not None and step.instance.head.probe is not None
+    if not waited and not any(each is not None and isinstance(each.message, engine.RetryTasks) for each in asked):
+        return f"nobody has asked for this: {event}"
     return None
 
 
@@ -259,5 +287,6 @@ EVENT_RULES: dict[type[Event], tuple[tuple[str, Rule], ...]] = {
         ("input-known", check_timer_completed),
     ),
     events.AttemptError: (("retry-counted", check_attempt_counted_once),),
+    events.Reopened: (("reopened-failed", check_reopened_tasks), ("reopened-asked", check_reopening_was_asked)),
 }
 """The rules of each type of event, with their names."""

@@ -20,9 +20,13 @@ class ObservedHistory:
         open_timers: when the open timers are due, by position.
         timeouts: when the total timeouts of what is in `open_tasks` are over, by position.
         settled: the sequence of the segment with the result of a task, child or call, by position.
-        attempts: how many attempts of a task have failed, by position.
+        results: positions of tasks that have returned.
+        attempts: how many attempts of a task have failed since it was asked for last, by position.
+        sequences: how often an operator asked for a task again, by position.
         running: the ids of methods that run.
+        calls: the ids of all methods, in the order of their calls.
         ends: how methods have ended, by id.
+        former_ends: the ends of methods that were undone, by id.
         unseen: how many stimuli the code was not handed yet.
         handed: how many it was handed in the last activation.
     """
@@ -31,13 +35,17 @@ class ObservedHistory:
         "activation",
         "at",
         "attempts",
+        "calls",
         "ends",
+        "former_ends",
         "handed",
         "open_tasks",
         "open_timers",
         "requests",
+        "results",
         "running",
         "sequence",
+        "sequences",
         "settled",
         "started",
         "timeouts",
@@ -53,10 +61,14 @@ class ObservedHistory:
         self.open_timers: dict[int, float] = {}
         self.timeouts: dict[int, float] = {}
         self.settled: dict[int, int] = {}
+        self.results: set[int] = set()
         self.attempts: dict[int, int] = {}
+        self.sequences: dict[int, int] = {}
         self.running: dict[str, None] = {}
+        self.calls: dict[str, None] = {}
         self.ends: dict[str, commands.EndMethod | events.Abandoned] = {}
         self.started: events.Started | None = None
+        self.former_ends: dict[str, list[commands.EndMethod | events.Abandoned]] = {}
         self.unseen = 0
         self.handed = 0
 
@@ -99,9 +111,26 @@ class ObservedHistory:
                 pass
             case events.Abandoned():
                 self._abandon(event)
+            case events.Reopened():
+                self._reopen(event)
             case _:
                 self.unseen += 1
                 self._add_stimulus(event, sequence)
+
+    def _reopen(self, event: events.Reopened) -> None:
+        for task in event.tasks:
+            self.open_tasks.add(task.position)
+            self.settled.pop(task.position, None)
+            self.attempts.pop(task.position, None)
+            self.sequences[task.position] = task.retry_sequence
+            if task.timeout_at is not None:
+                self.timeouts[task.position] = task.timeout_at
+        for timer in event.timers:
+            self.open_timers[timer.position] = timer.due
+        for method_id in event.methods:
+            if method_id in self.ends:
+                self.former_ends.setdefault(method_id, []).append(self.ends.pop(method_id))
+        self.running = {each: None for each in self.calls if each in self.running or each in event.methods}
 
     def _add_stimulus(self, event: events.Stimulus, sequence: int) -> None:
         match event:
@@ -114,10 +143,13 @@ class ObservedHistory:
             ):
                 self.settled[event.position] = sequence
                 self._close(event.position)
+                if isinstance(event, events.TaskResult | events.RemoteResult):
+                    self.results.add(event.position)
             case events.TimerFired():
                 self._close(event.position)
             case events.MethodStarted():
                 self.running[event.method_id] = None
+                self.calls[event.method_id] = None
             case events.SignalReceived() | events.CancelRequested():
                 pass
 

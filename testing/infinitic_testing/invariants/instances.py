@@ -16,7 +16,7 @@ from infinitic_testing.invariants.history import ObservedHistory
 Sending = tuple[object, ...]
 """What tells that a message is the one that an effect wants to be sent.
 
-It begins with "task", "answer", "wake", "activation", "tags" or "remote".
+It begins with "task", "answer", "wake", "activation", "tags", "remote" or "probe".
 """
 
 
@@ -33,8 +33,8 @@ class ObservedInstance:
         taken: the deduplication ids of its inputs, with the version that took each.
         sent: the attempts of tasks that were in an outbox: position, retry sequence, retry index.
         wakes: the times for which wakes were armed.
-        settled: the version that closed a position, by position.
-        counted: the version that counted a failed attempt, by position and retry index.
+        settled: the version that closed a position, by position and retry sequence.
+        counted: the version that counted a failed attempt, by position, retry sequence and index.
         woken: the version that used a wake up, by its time.
         decided: the version that took a decision, by activation and epoch.
         had_outbox: whether its last segment has an outbox.
@@ -45,6 +45,8 @@ class ObservedInstance:
         started_at: when it was created by the clock of the simulation.
         expires_at: when it may be purged; None while it runs.
         purged: True once it was purged.
+        reopened_at: when it was re-opened last by the clock of the simulation; before all time if
+            it never was.
     """
 
     __slots__ = (
@@ -59,6 +61,7 @@ class ObservedInstance:
         "history",
         "key",
         "purged",
+        "reopened_at",
         "senders",
         "sent",
         "settled",
@@ -79,8 +82,8 @@ class ObservedInstance:
         self.taken: dict[str, int] = {}
         self.sent: set[tuple[int, int, int]] = set()
         self.wakes: set[float] = set()
-        self.settled: dict[int, int] = {}
-        self.counted: dict[tuple[int, int], int] = {}
+        self.settled: dict[tuple[int, int], int] = {}
+        self.counted: dict[tuple[int, int, int], int] = {}
         self.woken: dict[float, int] = {}
         self.decided: dict[tuple[int, int], int] = {}
         self.had_outbox = False
@@ -91,6 +94,7 @@ class ObservedInstance:
         self.started_at = now
         self.expires_at: float | None = None
         self.purged = False
+        self.reopened_at = float("-inf")
 
     @property
     def is_over(self) -> bool:
@@ -129,10 +133,12 @@ def name_sending(effect: Effect, head: WorkflowHead) -> Sending:
     match effect:
         case effects.SendTask():
             return ("task", effect.position, effect.retry_sequence, effect.retry_index)
-        case effects.Answer() | effects.Confirm() | effects.Refuse() | effects.TellCanceled():
+        case effects.Answer() | effects.Confirm() | effects.Refuse() | effects.TellCanceled() | effects.Reject():
             return ("answer", effect.reply_to.client, effect.reply_to.request)
         case effects.ArmWake():
             return ("wake", effect.due)
+        case effects.ProbeElsewhere():
+            return ("probe", "" if head.probe is None else head.probe.request_id)
         case effects.ActivateElsewhere():
             return ("activation", effect.activation, head.epoch)
         case effects.CancelSent():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from infinitic import ids, topics
 from infinitic.engines.workflow.take import WAITS
 from infinitic.messages import client, control, engine
-from infinitic.messages.executor import Activate, Ask
+from infinitic.messages.executor import Activate, Ask, ProbeRequest
 from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.publisher import CAUSE
 from infinitic.storage import StateKey
@@ -22,7 +22,7 @@ from infinitic_testing.invariants.traffic import Copies, Decoded, SentInput, Sen
 
 _ENDS = (client.MethodCompleted, client.MethodFailed, client.MethodCanceled, client.MethodTerminated)
 _ANSWERS = (client.Queried, client.QueryFailed, client.AskAgain, client.UniqueStarted, client.Ids)
-_RESPONSES = (*_ENDS, client.WorkflowUnknown, client.Applied, client.Described, *_ANSWERS)
+_RESPONSES = (*_ENDS, client.WorkflowUnknown, client.Applied, client.Described, client.Rejected, *_ANSWERS)
 _CONTROLS = (control.Ping, control.Alive, control.CancelTasks)
 _NO_INPUTS = (ExecuteTask, Activate, Ask, *_RESPONSES, *_CONTROLS)
 
@@ -99,6 +99,8 @@ class MessageChecks:
                 if not copies.published:
                     traffic.attempts.setdefault((key, decoded.position), []).append(copies)
                 return copies
+            case Activate(probe=ProbeRequest(request_id=request_id)):
+                return traffic.copies_of((key, "probe", request_id))
             case Activate():
                 return traffic.copies_of((key, decoded.activation, decoded.epoch))
             case Ask():
@@ -145,6 +147,8 @@ class MessageChecks:
                 attempt = (decoded.position, decoded.retry_sequence, decoded.retry_index)
                 sent.delays.setdefault(attempt, []).append(decoded.delay)
                 sent.reported.add((decoded.position, decoded.run, decoded.retry_sequence, decoded.retry_index))
+            case engine.Probed():
+                sent.probed.add(decoded.request_id)
             case engine.Decision():
                 sent.decided.add((decoded.activation, decoded.epoch))
             case engine.RemoteSettled():
@@ -181,6 +185,8 @@ class MessageChecks:
                 sending = ("task", decoded.position, decoded.retry_sequence, decoded.retry_index)
             case engine.Wake():
                 sending = ("wake", decoded.due)
+            case Activate(probe=ProbeRequest(request_id=request_id)):
+                sending = ("probe", request_id)
             case Activate():
                 sending = ("activation", decoded.activation, decoded.epoch)
             case _:
@@ -235,9 +241,9 @@ class MessageChecks:
         if response in answers:
             return
         if isinstance(response, _ENDS):
-            book.judge("one-answer", publish_rules.check_same_answer(answers, response), key)
+            book.judge("one-answer", publish_rules.check_same_answer(answers, response, instance), key)
             book.judge("cause-durable", publish_rules.check_end_is_durable(response, asked, instance), key)
-        elif isinstance(response, client.Applied):
+        elif isinstance(response, client.Applied | client.Rejected):
             book.judge("cause-durable", publish_rules.check_applied_is_durable(response, asked, instance), key)
         elif isinstance(response, client.Queried):
             query_rules.check_answer(book, response, found)

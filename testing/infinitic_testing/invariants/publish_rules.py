@@ -21,7 +21,14 @@ from infinitic_testing.invariants.traffic import Decoded
 Report = engine.TaskCompleted | engine.TaskFailed | engine.AttemptFailed
 Ending = client.MethodCompleted | client.MethodFailed | client.MethodCanceled | client.MethodTerminated
 
-_COMMANDS = (engine.Cancel, engine.RetryWorkflowTask, engine.Unpark, engine.Terminate, engine.CompleteTimers)
+_COMMANDS = (
+    engine.Cancel,
+    engine.RetryWorkflowTask,
+    engine.Unpark,
+    engine.Terminate,
+    engine.CompleteTimers,
+    engine.RetryTasks,
+)
 _DEDUPLICATED = (engine.Start, engine.CallMethod, engine.Signal, *_COMMANDS)
 
 
@@ -126,28 +133,34 @@ def check_end_is_durable(message: Ending, asked: engine.Input | None, instance: 
     if asked is None or instance is None:
         return f"{message} answers a request that nobody has sent, or an instance that is not in the storage"
     method_id = _find_method(asked, instance.head)
-    end = instance.history.ends.get(method_id)
+    ends = [*instance.history.former_ends.get(method_id, ()), instance.history.ends.get(method_id)]
+    if any(_tells(message, end) for end in ends):
+        return None
+    # A cancelled instance begins no more methods.
+    if isinstance(message, client.MethodCanceled) and ends[-1] is None and isinstance(asked, engine.CallMethod):
+        return None if instance.head.canceling else f"a client is told {message}, and the instance is not cancelled"
+    return f"a client is told {message}, and the history says of method {method_id}: {ends[-1]}"
+
+
+def _tells(message: Ending, end: commands.EndMethod | events.Abandoned | None) -> bool:
     match message, end:
         case client.MethodCompleted(value=told), commands.CompleteMethod(value=value) if bytes(told) == bytes(value):
-            return None
+            return True
         # What is too large for a message is told as a failure.
         case client.MethodFailed(), commands.FailMethod() | commands.CompleteMethod():
-            return None
+            return True
         case client.MethodCanceled(), commands.CancelMethod():
-            return None
-        # A cancelled instance begins no more methods.
-        case client.MethodCanceled(), None if isinstance(asked, engine.CallMethod) and instance.head.canceling:
-            return None
+            return True
         case client.MethodTerminated(reason=told), events.Abandoned(reason=reason) if told == reason:
-            return None
+            return True
         case _:
-            return f"a client is told {message}, and the history says of method {method_id}: {end}"
+            return False
 
 
 def check_applied_is_durable(
-    message: client.Applied, asked: engine.Input | None, instance: ObservedInstance | None
+    message: client.Applied | client.Rejected, asked: engine.Input | None, instance: ObservedInstance | None
 ) -> str | None:
-    """The input that a client is told to be applied is in the storage."""
+    """The input that a client is told to be applied, or refused, is in the storage."""
     deduplication_id = None if asked is None else find_deduplication_id(asked)
     if isinstance(asked, engine.Terminate) and instance is not None and instance.is_over:
         return None
@@ -169,7 +182,7 @@ def check_unknown(
     """
     if message.reason or asked is None or instance is None or instance.is_over or instance.head.parked:
         return None
-    if instance.started_at >= since:
+    if instance.started_at >= since or instance.reopened_at >= since:
         # It may have been looked for before it was there.
         return None
     if isinstance(asked, engine.Wait) and _find_method(asked, instance.head) not in instance.history.running:
@@ -179,13 +192,18 @@ def check_unknown(
     return f"a client is told that the workflow is unknown, and it runs: {asked}"
 
 
-def check_same_answer(answers: list[client.Response], message: Decoded) -> str | None:
+def check_same_answer(
+    answers: list[client.Response], message: Decoded, instance: ObservedInstance | None = None
+) -> str | None:
     """All that a client is told of the end of one method is the same.
 
     Args:
         answers: those to the same request before.
         message: the next one.
+        instance: whose method it is. If it was re-opened, the method may end once more.
     """
+    if instance is not None and instance.history.former_ends:
+        return None
     for other in answers:
         if isinstance(other, Ending) and isinstance(message, Ending) and other != message:
             return f"one request is answered {other} and {message}"
@@ -234,7 +252,7 @@ def find_deduplication_id(message: Decoded) -> str | None:
             return message.signal_id
         case engine.Cancel() | engine.RetryWorkflowTask() | engine.Unpark():
             return message.request_id
-        case engine.Terminate() | engine.CompleteTimers():
+        case engine.Terminate() | engine.CompleteTimers() | engine.RetryTasks():
             return message.request_id
         case _:
             return None

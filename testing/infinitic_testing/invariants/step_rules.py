@@ -20,6 +20,8 @@ from infinitic.engines.effects import (
     ArmWake,
     CancelSent,
     Confirm,
+    ProbeElsewhere,
+    Reject,
     SendRemote,
     SendTask,
     Tag,
@@ -66,10 +68,25 @@ def check_one_instance(step: WrittenStep, sent: Sent) -> str | None:
 
 
 def check_one_end(step: WrittenStep, sent: Sent) -> str | None:
-    """A closed instance is never changed."""
+    """A closed instance is never changed, but for what an operator asks for."""
     if step.instance is not None and step.instance.head.closed and not step.instance.purged:
+        if _is_asked_again(step, sent):
+            before = step.instance.head
+            same = replace(step.head, sequence=before.sequence, probe=before.probe)
+            reopens = any(isinstance(event, events.Reopened) for event in step.events)
+            stays = same == step.instance.head and step.change.expires_at == step.instance.expires_at
+            if reopens or (stays and not step.events):
+                return None
         return f"it is closed, and changes all the same: {step.instance.head} becomes {step.head}"
     return None
+
+
+def _is_asked_again(step: WrittenStep, sent: Sent) -> bool:
+    """True if an operator has asked in this step for what has failed."""
+    if step.instance is not None and step.instance.head.probe is not None:
+        return True
+    asked = [sent.inputs.get(each) for each in step.change.deduplication_ids]
+    return any(each is not None and isinstance(each.message, engine.RetryTasks) for each in asked)
 
 
 def check_segment_follows(step: WrittenStep, sent: Sent) -> str | None:
@@ -187,6 +204,9 @@ def check_nothing_left_open(step: WrittenStep, sent: Sent) -> str | None:
     if not step.head.closed:
         return None
     change = step.change
+    answers = any(isinstance(effect, Reject | ProbeElsewhere) for effect in step.outbox)
+    if change.entry is None and change.expires_at is not None and (answers or _is_asked_again(step, sent)):
+        return find_left_open(step.key, step.head)
     if change.expires_at is None or change.entry is None or change.entry.closed_at is None:
         return f"it is closed, but nobody will remove it: {change.expires_at} {change.entry}"
     return find_left_open(step.key, step.head)
@@ -230,6 +250,9 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
     ended = {each.method_id for each in step.events if isinstance(each, _ENDS)}
     is_terminated = any(isinstance(each, events.Abandoned) for each in step.events)
     confirms = wakes = activations = 0
+    # The request of an operator may have been taken in an earlier step.
+    answered = sum(isinstance(event, events.Reopened) for event in step.events)
+    answered += sum(isinstance(effect, Reject) for effect in step.outbox)
     for effect in step.outbox:
         match effect:
             case SendTask(position=position, retry_index=0, retry_sequence=0):
@@ -244,11 +267,11 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
             case Answer(method_id=method_id):
                 if method_id not in ended and not is_terminated:
                     return f"the end of method {method_id} is told, and it does not end here"
-            case Confirm() | TellCanceled():
+            case Confirm() | TellCanceled() | Reject():
                 confirms += 1
             case ArmWake():
                 wakes += 1
-            case ActivateElsewhere():
+            case ActivateElsewhere() | ProbeElsewhere():
                 activations += 1
             case CancelSent():
                 # "cancel-told" looks at it.
@@ -262,7 +285,7 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
             case _:
                 return f"{effect} is in an outbox"
     taken = len(step.change.deduplication_ids)
-    if confirms > taken or wakes > 2 or activations > taken + 1:
+    if confirms > taken + answered or wakes > 2 or activations > taken + 1:
         return f"an outbox has more than its step can cause: {list(step.outbox)}"
     return None
 
@@ -277,7 +300,10 @@ def check_retry_not_early(step: WrittenStep, sent: Sent) -> str | None:
     known = {(retry.position, retry.retry_sequence, retry.retry_index): retry.due for retry in before}
     for retry in step.head.retries:
         which = (retry.position, retry.retry_sequence, retry.retry_index)
-        if which not in known:
+        if retry.retry_index == 0 and which not in known:
+            if not any(isinstance(event, events.Reopened) for event in step.events):
+                return f"task {retry.position} is asked for again, and nobody has re-opened it"
+        elif which not in known:
             delays = sent.delays.get((retry.position, retry.retry_sequence, retry.retry_index - 1), ())
             if not any(_is_due(retry.due, at, delay) for delay in delays):
                 return f"attempt {retry.retry_index} of task {retry.position} is due at {retry.due!r}, asked: {delays}"

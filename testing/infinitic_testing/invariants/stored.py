@@ -33,7 +33,7 @@ from infinitic_testing.invariants.traffic import Sent
 from infinitic_testing.invariants.violation import InvariantViolated
 
 _PAGE = 500
-_NEEDS_MESSAGES = frozenset({"input-known", "retry-counted"})
+_NEEDS_MESSAGES = frozenset({"input-known", "retry-counted", "reopened-asked"})
 """Rules that only somebody can check who has seen the messages."""
 
 OVERDUE_SECONDS = 120.0
@@ -202,6 +202,8 @@ async def _find_unended(
     key, head = instance.key, instance.head
     versions: Mapping[int, WorkflowSpec] = {} if specs is None else specs(key.name)
     spec = None if head.version is None else versions.get(head.version)
+    if head.probe is not None:
+        return f"it waits for the answer of a probe: {head.probe}"
     if head.stalled is not None:
         # If it was terminated while it was stalled, its code does not repeat its history.
         return None if head.closed else f"it is stalled: {head.stalled}"

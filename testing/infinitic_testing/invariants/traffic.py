@@ -101,6 +101,7 @@ class Sent(msgspec.Struct, eq=False):
         garbled: positions for which a report was sent that cannot be decoded.
         reported: the attempts of which any report was sent: position, run, retry sequence, index.
         decided: the activations, with their epochs, for which a decision was sent.
+        probed: the requests for which an answer of a probe was sent.
         wakes: the copies of wakes, by the time for which they are.
         leavers: the clients that have stopped waiting.
         cancelled: the retry sequences of tasks that executors are told to stop, by position and
@@ -121,6 +122,7 @@ class Sent(msgspec.Struct, eq=False):
     garbled: set[int] = set()
     reported: set[tuple[int, int, int, int | None]] = set()
     decided: set[tuple[int, int | None]] = set()
+    probed: set[str] = set()
     wakes: dict[float, Copies] = {}
     leavers: set[str] = set()
     cancelled: dict[tuple[int, int], int] = {}

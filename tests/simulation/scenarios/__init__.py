@@ -35,6 +35,7 @@ MODULES = (
     "tags",
     "unique",
     "family",
+    "repairs",
 )
 """The modules of this package that have scenarios."""
 

@@ -1,0 +1,199 @@
+"""What operators ask of instances that do not go on: run the code, or failed tasks, again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from infinitic import ids
+from infinitic.client.commands import Commands
+from infinitic.client.connection import ClientConnection
+from infinitic.client.handles import WorkflowHandle, find_target
+from infinitic.client.results import make_unknown_error
+from infinitic.clock import Clock
+from infinitic.definitions.deferred import DeferredStatus
+from infinitic.definitions.service_contract import check_service, service_name
+from infinitic.definitions.workflow_spec import spec_of
+from infinitic.errors import UsageError
+from infinitic.messages import engine
+from infinitic.messages.client import Applied
+from infinitic.storage import Flag, Query, Storage
+
+MAX_TASK_IDS = 1000
+"""Tasks that one request names by their ids at most."""
+
+_PAGE_SIZE = 500
+"""How many stalled instances are looked up at once."""
+
+_RETRIED = (DeferredStatus.FAILED, DeferredStatus.TIMED_OUT)
+
+
+def check_task_ids(given: str | Sequence[str], name: str, workflow_id: str) -> tuple[str, ...]:
+    """Check the ids of tasks of one instance.
+
+    Args:
+        given: one id, or several.
+        name: the name of the workflow, for errors.
+        workflow_id: the id of the instance.
+
+    Returns:
+        The ids, each once.
+
+    Raises:
+        UsageError: an id cannot be that of a task of this instance.
+    """
+    task_ids = (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
+    if len(task_ids) > MAX_TASK_IDS:
+        raise UsageError(f"{len(task_ids):,} task ids are too many: at most {MAX_TASK_IDS:,} at once")
+    for each in task_ids:
+        ids.check_name("A task id", each)
+        if not each.startswith(f"{workflow_id}-"):
+            raise UsageError(
+                f"The task {each} is none of workflow {name} {workflow_id}: its task ids begin with '{workflow_id}-'"
+            )
+    return task_ids
+
+
+def check_status(given: DeferredStatus | str) -> str:
+    """Check the status of tasks that are to run again, and return its text.
+
+    Raises:
+        UsageError: tasks of this status cannot run again.
+    """
+    if given not in _RETRIED:
+        known = " or ".join(repr(str(each)) for each in _RETRIED)
+        raise UsageError(f"Only failed tasks run again: status is {known}, not {str(given)!r}")
+    return str(given)
+
+
+def read_service_name(given: type[Any] | str) -> str:
+    """Read the name of a service from its class, or check a name.
+
+    Raises:
+        UsageError: it is no name.
+        RegistrationError: it is no class of a service.
+    """
+    if isinstance(given, str):
+        return ids.check_name("The name of a service", given)
+    check_service("retry_tasks(service=…)", given)
+    return service_name(given)
+
+
+class RepairVerbs(Commands):
+    """A part of `Client`: it has instances go on that have stalled or failed."""
+
+    _storage: Storage | None
+    _clock: Clock
+    _connection: ClientConnection
+
+    async def retry_workflow_task(self, target: object, *, confirm: bool = False) -> str | None:
+        """Have a stalled workflow run again, with today's code.
+
+        Args:
+            target: a stub of an instance, or a handle.
+            confirm: return only when the engine has taken the request. Where the code runs beside
+                its state engine, the result then tells whether it stalled again.
+
+        Returns:
+            As for `cancel`.
+
+        Raises:
+            WorkflowUnknownError: as for `cancel`.
+            RequestRefusedError: as for `cancel`.
+            UsageError: `target` stands for no instance.
+        """
+        return await self._requests.command(
+            find_target(target),
+            confirm,
+            lambda at, to: engine.RetryWorkflowTask(made_at=at, request_id=self._make_id(), reply_to=to),
+        )
+
+    async def retry_tasks(
+        self,
+        target: object,
+        *,
+        task_id: str | Sequence[str] = (),
+        status: DeferredStatus | str | None = None,
+        service: type[Any] | str | None = None,
+        task: str | None = None,
+    ) -> None:
+        """Run failed tasks of a workflow again, and re-open the methods that they have ended.
+
+        ::
+
+            await client.retry_tasks(handle)  # all that can run again
+            await client.retry_tasks(handle, service=Payments, status="timed_out")
+
+        The methods go on at the place where they waited for these tasks, and whoever waits for
+        their result from now on gets the new one. A failure that the code has caught and dealt with
+        is history: such a task cannot run again. If conditions are given, all of them must hold.
+
+        Args:
+            target: a stub of an instance, or a handle. It may be closed, until its retention ends.
+            task_id: the id of a task, or several: exactly these run again, or none.
+            status: "failed" or "timed_out": only tasks that ended so.
+            service: only tasks of this service: its class, or its name.
+            task: only tasks of this name.
+
+        Raises:
+            RequestRefusedError: nothing was done. The error says why: there is no such task, it has
+                not failed, the code has dealt with its failure, or the workflow was cancelled.
+            WorkflowUnknownError: there is no such instance, or its retention has ended.
+            UsageError: `target` stands for no instance, or a condition cannot be.
+        """
+        name, workflow_id = await self._requests.find_one(find_target(target))
+        task_ids = check_task_ids(task_id, name, workflow_id)
+        wanted = "" if status is None else check_status(status)
+        service_name = "" if service is None else read_service_name(service)
+        task_name = "" if task is None else ids.check_name("The name of a task", task)
+        response = await self._connection.ask(
+            name,
+            workflow_id,
+            lambda at, to: engine.RetryTasks(
+                made_at=at,
+                request_id=self._make_id(),
+                reply_to=to,
+                task_ids=task_ids,
+                status=wanted,
+                service=service_name,
+                task=task_name,
+            ),
+        )
+        if not isinstance(response, Applied):
+            raise make_unknown_error(response, name, "", workflow_id)
+        if isinstance(target, WorkflowHandle):
+            target.forget_failure()
+
+    async def retry_stalled(self, workflow: type[Any] | str) -> list[str]:
+        """Have all stalled workflows of one name run again, with today's code.
+
+        It does not wait until workers have done so. An instance that stalls again is listed again.
+
+        Args:
+            workflow: the workflow class, or its name.
+
+        Returns:
+            The ids of the instances that were asked to run again.
+
+        Raises:
+            UsageError: this client has no storage, or `workflow` is no workflow class.
+        """
+        if self._storage is None:
+            raise UsageError("retry_stalled finds stalled workflows in the storage: Client(transport, storage=…)")
+        name = (
+            ids.check_name("The name of a workflow", workflow) if isinstance(workflow, str) else spec_of(workflow).name
+        )
+        asked: list[str] = []
+        query = Query(name, flag=Flag.STALLED, limit=_PAGE_SIZE)
+        while True:
+            page = await self._storage.states.find(query)
+            for found in page.found:
+                now = self._clock.now()
+                retry = engine.RetryWorkflowTask(made_at=now, request_id=self._make_id())
+                await self._connection.send(name, found.key.id, retry)
+                asked.append(found.key.id)
+            if page.cursor is None:
+                return asked
+            query = replace(query, cursor=page.cursor)

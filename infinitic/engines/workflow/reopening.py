@@ -1,0 +1,297 @@
+"""Running failed tasks again, and re-opening the methods that their failure has ended (S34).
+
+Only a replay knows whether the code has dealt with a failure. So `retry_tasks` asks for a *probe*:
+a replay in which the failures are left out. If the code then asks for what the history holds, but
+for the ends and cancellations that came of the failure, `reopen` makes one transition of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from infinitic import ids
+from infinitic.engines import positions, retries, timers
+from infinitic.engines.effects import ArmWake, Confirm, Effect, Postpone, Reject, SendRemote, SendTask
+from infinitic.engines.state import Method, Probe, Retry, TimerKind, WorkflowHead
+from infinitic.engines.timers import Timer
+from infinitic.engines.workflow.input_result import InputResult
+from infinitic.engines.workflow.survey import Survey, SurveyedTask, list_running
+from infinitic.engines.workflow.tags import add_tags
+from infinitic.failures import fit_text
+from infinitic.limits import STALL_REASON
+from infinitic.messages.client import ReplyTo
+from infinitic.messages.engine import Decision, Probed, RetryTasks
+from infinitic.messages.events import Reopened, ReopenedTask, ReopenedTimer
+from infinitic.messages.outcomes import WorkflowStatus
+
+MAX_RETRIED = 1000
+"""Tasks that one request runs again at most."""
+PATIENCE_SECONDS = 2.0
+"""Seconds until a request is looked at again that comes while the code runs elsewhere."""
+POSTPONED = "infinitic-postponed"
+"""The header of such a request."""
+TAKEN_WHEN_CLOSED = (RetryTasks, Probed)
+"""Inputs that may re-open a closed instance."""
+MAX_REOPENINGS = 100
+"""How often an instance can be re-opened: each replay looks at all re-openings first."""
+
+
+def retry_tasks(head: WorkflowHead, message: RetryTasks, now: float) -> InputResult:
+    """Ask for a probe, or refuse it because of what the head says.
+
+    Args:
+        head: the instance. It may be closed.
+        message: which tasks are meant.
+        now: seconds since the Unix epoch.
+    """
+    if head.deciding or head.probe is not None:
+        # The code runs on another worker. What it decides may change what can run again.
+        return InputResult(head, handling=Postpone(now + PATIENCE_SECONDS, POSTPONED, "1"))
+    why = _find_obstacle(head)
+    if why is not None:
+        return reject(head, message.request_id, message.reply_to, why)
+    return InputResult(head, deduplication_id=message.request_id, probe=message)
+
+
+def begin_elsewhere(head: WorkflowHead, message: RetryTasks, tasks: Collection[int]) -> WorkflowHead:
+    """Note that another worker runs the probe.
+
+    Args:
+        head: the instance.
+        message: the request.
+        tasks: the positions of the tasks that it means.
+    """
+    probe = Probe(message.request_id, message.reply_to, tuple(sorted(tasks)), bool(message.task_ids))
+    return replace(head, probe=probe)
+
+
+def take_findings(head: WorkflowHead, message: Probed, now: float) -> InputResult:
+    """Take what a probe on another worker has found. A repeat changes nothing."""
+    if head.probe is None or head.probe.request_id != message.request_id:
+        return InputResult(head)
+    why = _find_obstacle(head)
+    if why is not None:
+        return reject(replace(head, probe=None), None, head.probe.reply_to, why)
+    return InputResult(head, probe=message)
+
+
+def fail_probe(head: WorkflowHead, message: Decision) -> InputResult:
+    """The message that asks for a probe became a dead letter. A repeat changes nothing."""
+    if head.probe is None or (message.activation, message.epoch or 0) != (head.activation, head.epoch):
+        return InputResult(head)
+    return give_up_probe(head, head.probe, str(message.stalled))
+
+
+def give_up_probe(head: WorkflowHead, probe: Probe, why: str) -> InputResult:
+    """Wait for the answer of a probe no more."""
+    return reject(replace(head, probe=None), None, probe.reply_to, f"cannot be replayed: {why}")
+
+
+def _find_obstacle(head: WorkflowHead) -> str | None:
+    if head.status is WorkflowStatus.TERMINATED:
+        return "was terminated: it is not re-opened"
+    if head.canceling or head.status not in (WorkflowStatus.RUNNING, WorkflowStatus.FAILED, WorkflowStatus.COMPLETED):
+        return "was cancelled: it is not re-opened"
+    if head.stalled is not None:
+        return "is stalled: correct the code and use retry_workflow_task first"
+    if head.closed_at is not None and head.unique:
+        return "had a custom id, which another instance may have by now: it is not re-opened once it is closed"
+    if len(head.undone) >= MAX_REOPENINGS:
+        return f"was re-opened {MAX_REOPENINGS} times already: it cannot be once more"
+    return None
+
+
+def reject(head: WorkflowHead, request_id: str | None, reply_to: ReplyTo | None, why: str) -> InputResult:
+    """Refuse a request of an operator.
+
+    It is stored that it was refused: a repeat must not be obeyed later, when more has failed.
+
+    Args:
+        head: the instance.
+        request_id: that of the request; None: it is stored already.
+        reply_to: whom to answer.
+        why: the end of a sentence about the instance, whose subject is "it".
+    """
+    reason = fit_text(f"it {why}", STALL_REASON)
+    outbox = (Reject(reply_to, reason),) if reply_to is not None else ()
+    # A copy: otherwise nothing would be written.
+    return InputResult(replace(head), outbox=outbox, deduplication_id=request_id)
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """The failed tasks that a request names.
+
+    Attributes:
+        tasks: by position, ascending.
+        problem: why they cannot run again, as the end of a sentence about the instance; None if
+            nothing is known against it.
+    """
+
+    tasks: Mapping[int, SurveyedTask]
+    problem: str | None = None
+
+
+def select_tasks(head: WorkflowHead, message: RetryTasks, survey: Survey) -> Selection:
+    """Find the failed tasks that a request names.
+
+    Args:
+        head: the instance.
+        message: the request.
+        survey: of its whole history.
+    """
+    chosen: dict[int, SurveyedTask] = {}
+    for task_id in message.task_ids:
+        position = ids.read_task_id(task_id, head.id, head.run)
+        task = None if position is None else survey.failed.get(position)
+        if task is None or position is None:
+            return Selection({}, _describe_wrong_task(head, task_id, position, survey))
+        chosen[position] = task
+    found = {
+        position: task
+        for position, task in sorted((chosen if message.task_ids else survey.failed).items())
+        if message.status in ("", "timed_out" if task.timed_out else "failed")
+        and message.service in ("", task.service)
+        and message.task in ("", task.task)
+    }
+    if not found:
+        return Selection({}, f"has no failed task{_describe_conditions(message)}")
+    if len(found) > MAX_RETRIED:
+        return Selection({}, f"has {len(found):,} such tasks. Name some of them: at most {MAX_RETRIED:,} at once")
+    return Selection(found)
+
+
+def _describe_wrong_task(head: WorkflowHead, task_id: str, position: int | None, survey: Survey) -> str:
+    if position is None or position >= head.position:
+        return f"has no task {task_id}"
+    task = survey.open.get(position)
+    if task is not None:
+        return f"still waits for task {task_id} ({task.service}.{task.task}): it has not failed"
+    return f"has no failed task {task_id}"
+
+
+def _describe_conditions(message: RetryTasks) -> str:
+    parts = {"status": message.status, "service": message.service, "task": message.task}
+    given = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
+    of_ids = f" among {', '.join(message.task_ids)}" if message.task_ids else ""
+    return f"{of_ids} with {given}" if given else of_ids
+
+
+class Undoing(msgspec.Struct, frozen=True):
+    """What a probe has found: what came of the failures, and is undone.
+
+    Attributes:
+        tasks: positions of the tasks whose failures are undone, ascending.
+        cancellations: positions whose cancellations are undone.
+        open: those of `cancellations` for which the code waits without them. The result of the
+            others had come as well.
+        methods: ids of methods whose failures are undone.
+        relative: those of `cancellations` that are timers which count from when they are set.
+    """
+
+    tasks: Sequence[int]
+    cancellations: Sequence[int] = ()
+    open: Collection[int] = ()
+    methods: Sequence[str] = ()
+    relative: Collection[int] = ()
+
+
+def reopen(
+    head: WorkflowHead, undoing: Undoing, survey: Survey, reply_to: ReplyTo | None, now: float
+) -> tuple[WorkflowHead, Reopened, list[Effect]]:
+    """Run failed tasks again, and all that their failure has ended.
+
+    Args:
+        head: the instance before. It runs, or is closed.
+        undoing: what a probe has found.
+        survey: of its whole history. It has kept all positions that `undoing` names.
+        reply_to: whom to answer.
+        now: seconds since the Unix epoch.
+
+    Returns:
+        The new head, the event for the history, and what is to be sent.
+    """
+    again = [(survey.failed[each], False) for each in undoing.tasks]
+    asked_again = sorted({*undoing.open}.difference(undoing.tasks))
+    again += [(survey.kept_tasks[each], True) for each in asked_again if each in survey.kept_tasks]
+    again.sort(key=lambda pair: pair[0].position)
+    tasks = tuple(
+        ReopenedTask(
+            task.position,
+            task.retry_sequence + 1,
+            None if task.total_timeout is None else now + task.total_timeout,
+            canceled,
+        )
+        for task, canceled in again
+    )
+    set_again = tuple(
+        ReopenedTimer(each, _choose_due(survey, each, now, relative=each in undoing.relative))
+        for each in asked_again
+        if each in survey.kept_timers
+    )
+    requests = {task.position: task.request for task, _ in again}
+    remotes = {task.position for task, _ in again if task.remote}
+    outbox: list[Effect] = [
+        (SendRemote if each.position in remotes else SendTask)(
+            each.position, requests[each.position], each.retry_sequence
+        )
+        for each in tasks
+    ]
+    if reply_to is not None:
+        outbox.append(Confirm(reply_to))
+    skipped = tuple(sorted({*undoing.cancellations}.difference(asked_again)))
+    event = Reopened(now, tasks, set_again, tuple(undoing.methods), skipped)
+    reopened = _open_again(head, event, requests, survey)
+    if head.closed_at is not None:
+        outbox += add_tags(reopened)
+    due = timers.find_next_due(reopened.timers)
+    if due is not None:
+        outbox.append(ArmWake(due))
+    return reopened, event, outbox
+
+
+def _choose_due(survey: Survey, position: int, now: float, *, relative: bool) -> float:
+    """Choose when a timer fires that is set again.
+
+    One that the code has set for an instant keeps it. `asyncio.timeout` around a task gives it as
+    much time as at first.
+    """
+    timer = survey.kept_timers[position]
+    return now + (timer.due - timer.asked_at) if relative else timer.due
+
+
+def _open_again(head: WorkflowHead, event: Reopened, requests: Mapping[int, int], survey: Survey) -> WorkflowHead:
+    again: list[Timer] = []
+    if head.closed_at is not None:  # closing has forgotten those that were open
+        again += [Timer(timer.due, position, method=timer.method) for position, timer in survey.timers.items()]
+    for task in event.tasks:
+        if task.timeout_at is not None:
+            again.append(Timer(task.timeout_at, task.position, TimerKind.TIMEOUT))
+    for each in event.timers:
+        again.append(Timer(each.due, each.position, method=survey.kept_timers[each.position].method))
+    attempts = head.retries
+    for task in event.tasks:
+        retry = Retry(task.position, requests[task.position], 0, task.retry_sequence, 0, None)
+        attempts = retries.put(attempts, retry)
+    known = {method.id: method for method in head.methods}
+    methods = tuple(
+        known.get(method_id) or Method(method_id, method.name)
+        if method_id not in event.methods
+        else Method(method_id, method.name)
+        for method_id, method in list_running(survey, event.methods)
+    )
+    return replace(
+        head,
+        methods=methods,
+        status=WorkflowStatus.RUNNING,
+        open=positions.reopen(head.open, requests),
+        timers=timers.add_again(head.timers, again),
+        retries=attempts,
+        armed=None if head.closed_at is not None else head.armed,
+        closed_at=None,
+        epoch=head.epoch + 1,
+        undone=(*head.undone, head.sequence + 1),
+        probe=None,
+    )
