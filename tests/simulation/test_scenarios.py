@@ -26,6 +26,13 @@ FAILED_CHILDREN = [
 ]
 GROUPS = ["group failed", "shielded 5", "cancelled True"]
 
+
+def list_impatient(width: int) -> list[str]:
+    ends = {1: "TaskCanceledError", 2: "TaskTimedOutError"}
+    rang = ["TaskCanceledError", "datetime"] if width > 1 else ["datetime"]
+    return [*(ends.get(number % 4, str(number)) for number in range(width)), *rang]
+
+
 OUTCOMES: dict[str, object] = {
     "one_by_one": 10,
     "long_loop": sum(range(300)),
@@ -46,6 +53,7 @@ OUTCOMES: dict[str, object] = {
     "task_groups": [GROUPS] * 3,
     "attempt_timeouts": [[1, 2, 10, 11, 12, 13, 14]] * 3,
     "total_timeouts": [TIMED_OUT] * 3,
+    "wide_timeouts": [list_impatient(width) for width in (1, 9, 40)],
     "timers": [True] * 24,
     "metronomes": [0] * 4,
     "timer_herd": list(range(40)),

@@ -75,6 +75,26 @@ def earlier_timer_not_armed(planter: Planter) -> None:
 
 
 @bug(TIMERS)
+def timeouts_left_behind(planter: Planter) -> None:
+    """The total timeout of a settled task stays open if other tasks have the same one."""
+
+    @planter.wrap(timers, "remove")
+    def remove(original: Part, blocks: timers.Blocks, position: int) -> Any:
+        left = original(blocks, position)
+        return blocks if len(left) == len(blocks) else left
+
+
+@bug(TIMERS)
+def one_timer_of_many_fires(planter: Planter) -> None:
+    """Of the timers that were set at once for one time, the last one is forgotten."""
+
+    @planter.wrap(timers, "take_due")
+    def take_due(original: Part, blocks: timers.Blocks, now: float) -> Any:
+        left, due = original(blocks, now)
+        return left, due if len(due) == 1 else due[:-1]
+
+
+@bug(TIMERS)
 def early_wake_dropped(planter: Planter) -> None:
     """A wake that comes too early is dropped, and no other one is on its way."""
 

@@ -109,6 +109,11 @@ class Office:
         """Fail each time, and ask for a retry that comes after the total timeout."""
         raise ConnectionError(f"no {value}")
 
+    @task(retry=lambda index, error: VERY_LONG)
+    async def back_off_long(self, value: int) -> int:
+        """Fail each time, and ask for a retry that comes after any total timeout."""
+        raise ConnectionError(f"no {value}")
+
 
 class Ledger:
     """Remembers which tasks ran, by what they booked.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 
-from infinitic import TaskTimedOutError, Workflow
+from infinitic import Deferred, TaskTimedOutError, Workflow
 from infinitic_testing.simulation import Simulation
 from tests.simulation.scenarios.services import KEPT, VERY_LONG, Office, begin_draws, draw
 
@@ -53,6 +53,35 @@ async def simulate_total_timeouts(sim: Simulation) -> object:
     sim.add_service(Office)
     sim.add_workflow(Hurried)
     return await asyncio.gather(*(sim.client.new_workflow(Hurried).run() for _ in range(3)))
+
+
+class Impatient(Workflow):
+    office = Workflow.new_service(Office, total_timeout=VERY_LONG / 2)
+
+    async def run(self, width: int) -> list[str]:
+        tasks = [self._begin(number) for number in range(width)]
+        timers = [self.timer(VERY_LONG / 2) for _ in range(width)]
+        for number in range(1, width, 4):
+            tasks[number].cancel()
+            timers[number].cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        rang = await asyncio.gather(*timers, return_exceptions=True)
+        log = [type(each).__name__ if isinstance(each, BaseException) else str(each) for each in ended]
+        return [*log, *sorted({type(each).__name__ for each in rang})]
+
+    def _begin(self, number: int) -> Deferred[int]:
+        if number % 4 == 2:
+            return self.dispatch(self.office.back_off_long, number)
+        if number % 4 == 3:
+            return self.dispatch(self.office.stumble, number, 1)
+        return self.dispatch(self.office.wait, number, number * 0.02)
+
+
+async def simulate_wide_timeouts(sim: Simulation) -> object:
+    """One timeout for many tasks: some end before, some are tried again, some are cancelled."""
+    sim.add_service(Office)
+    sim.add_workflow(Impatient)
+    return await asyncio.gather(*(sim.client.new_workflow(Impatient).run(width) for width in (1, 9, 40)))
 
 
 class Sleeper(Workflow):
