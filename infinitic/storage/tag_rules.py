@@ -101,7 +101,7 @@ def check_tag_key(key: TagKey) -> None:
     _check_text("TagKey.tag", key.tag, MAX_KEY_PART)
 
 
-def keep_newest(changes: Iterable[TagChange]) -> dict[tuple[TagKey, str], TagChange]:
+def keep_newest(changes: Iterable[TagChange]) -> dict[TagKey, dict[str, TagChange]]:
     """Of the changes of each member, keep the one that counts.
 
     A statement that writes many rows must not write one of them twice.
@@ -110,14 +110,19 @@ def keep_newest(changes: Iterable[TagChange]) -> dict[tuple[TagKey, str], TagCha
         changes: of any members.
 
     Returns:
-        One change for each member, by its tag and its id.
+        One change for each member, by its tag, and then by its id.
     """
-    newest: dict[tuple[TagKey, str], TagChange] = {}
+    newest: dict[TagKey, dict[str, TagChange]] = {}
+    # Many changes are of one tag, which is looked up once.
+    key: TagKey | None = None
+    members: dict[str, TagChange] = {}
     for change in changes:
-        member = (change.key, change.id)
-        known = newest.get(member)
+        if change.key is not key:
+            key = change.key
+            members = newest.setdefault(key, {})
+        known = members.get(change.id)
         if known is None or is_newer(change, known.version, known.live):
-            newest[member] = change
+            members[change.id] = change
     return newest
 
 

@@ -36,11 +36,12 @@ class Members:
     def update(self, changes: Sequence[TagChange], deduplication_window: float) -> list[Member]:
         """Of these changes, what is to be written."""
         written: list[Member] = []
-        for (key, id), change in keep_newest(changes).items():
-            known = self._tags.get(key, {}).get(id)
-            if known is None or is_newer(change, known.version, known.live):
-                expires_at = compute_expiry(change, deduplication_window)
-                written.append(Member(key, id, change.version, change.live, change.at, expires_at))
+        for key, members in keep_newest(changes).items():
+            for id, change in members.items():
+                known = self._tags.get(key, {}).get(id)
+                if known is None or is_newer(change, known.version, known.live):
+                    expires_at = compute_expiry(change, deduplication_window)
+                    written.append(Member(key, id, change.version, change.live, change.at, expires_at))
         return written
 
     def claim(

@@ -10,7 +10,7 @@ Versions stay text, because a Lua number is exact only up to 2^53.
 """
 
 # Versions have no leading zeros: of two, the longer one is the higher one.
-_NEWER = """
+_SHARED = """
 local function is_higher(a, b)
   if #a ~= #b then return #a > #b end
   return a > b
@@ -18,43 +18,54 @@ end
 local function parse(row)
   return string.match(row, '^(%d+)|([01])|([^|]*)|([^|]*)|(.*)$')
 end
-local function write(p, k, id, version, live, at, expires, holder, old_expires)
-  redis.call('HSET', p .. 'm|' .. k, id, version .. '|' .. live .. '|' .. at .. '|' .. expires .. '|' .. holder)
-  if live == '1' then
-    redis.call('ZADD', p .. 'l|' .. k, '0', id)
-  else
-    redis.call('ZREM', p .. 'l|' .. k, id)
-  end
-  local place = string.char(math.floor(#k / 256), #k % 256) .. k .. id
-  if expires ~= '' then
-    redis.call('ZADD', p .. 'leaving', expires, place)
-  elseif old_expires and old_expires ~= '' then
-    redis.call('ZREM', p .. 'leaving', place)
-  end
+local function make_place(k, id)
+  return string.char(math.floor(#k / 256), #k % 256) .. k .. id
 end
 """
 
 UPDATE = f"""
--- 1 prefix  2 K  3… of each member: id, live, version, at, expires_at ('': none). 0: written
-{_NEWER}
-local p, k = ARGV[1], ARGV[2]
-for i = 3, #ARGV, 5 do
-  local id, live, version, row = ARGV[i], ARGV[i + 1], ARGV[i + 2], redis.call('HGET', p .. 'm|' .. k, ARGV[i])
-  local counts, old_expires = true, nil
-  if row then
-    local old, was_live, _, gone = parse(row)
-    old_expires = gone
-    counts = is_higher(version, old) or (version == old and was_live == '1' and live == '0')
+-- 1 prefix  2 K  3… of some hundred different members: id, live, version, at, expires_at ('': none). 0: written
+-- What is to be done is collected, and done by few commands.
+{_SHARED}
+local p, k, ids = ARGV[1], ARGV[2], {{}}
+for i = 3, #ARGV, 5 do ids[#ids + 1] = ARGV[i] end
+local rows = redis.call('HMGET', p .. 'm|' .. k, unpack(ids))
+local kept, added, removed, leaving, staying = {{}}, {{}}, {{}}, {{}}, {{}}
+for n, id in ipairs(ids) do
+  local i, row = 5 * n - 2, rows[n]
+  local live, version, at, expires = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local old, was_live, _, old_expires
+  if row then old, was_live, _, old_expires = parse(row) end
+  if not row or is_higher(version, old) or (version == old and was_live == '1' and live == '0') then
+    kept[#kept + 1] = id
+    kept[#kept + 1] = version .. '|' .. live .. '|' .. at .. '|' .. expires .. '|'
+    if live == '1' then
+      added[#added + 1] = '0'
+      added[#added + 1] = id
+    elseif was_live == '1' then
+      removed[#removed + 1] = id
+    end
+    if expires ~= '' then
+      leaving[#leaving + 1] = expires
+      leaving[#leaving + 1] = make_place(k, id)
+    elseif old_expires and old_expires ~= '' then
+      staying[#staying + 1] = make_place(k, id)
+    end
   end
-  if counts then write(p, k, id, version, live, ARGV[i + 3], ARGV[i + 4], '', old_expires) end
 end
+if #kept > 0 then redis.call('HSET', p .. 'm|' .. k, unpack(kept)) end
+if #added > 0 then redis.call('ZADD', p .. 'l|' .. k, unpack(added)) end
+if #removed > 0 then redis.call('ZREM', p .. 'l|' .. k, unpack(removed)) end
+if #leaving > 0 then redis.call('ZADD', p .. 'leaving', unpack(leaving)) end
+if #staying > 0 then redis.call('ZREM', p .. 'leaving', unpack(staying)) end
 return 0
 """
 
 CLAIM = f"""
 -- 1 prefix  2 K  3 id  4 version  5 at  6 when a refusal goes. {{granted, id}}
-{_NEWER}
+{_SHARED}
 local p, k, id, version = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local function write(row) redis.call('HSET', p .. 'm|' .. k, id, row) end
 local row, old_expires = redis.call('HGET', p .. 'm|' .. k, id), nil
 if row then
   local old, live, _, expires, holder = parse(row)
@@ -66,17 +77,22 @@ if row then
 end
 local holder = redis.call('ZRANGEBYLEX', p .. 'l|' .. k, '-', '+', 'LIMIT', '0', '1')[1]
 if holder and holder ~= id then
-  if version == '0' then write(p, k, id, '0', '0', ARGV[5], ARGV[6], holder, old_expires) end
+  if version == '0' then
+    write('0|0|' .. ARGV[5] .. '|' .. ARGV[6] .. '|' .. holder)
+    redis.call('ZADD', p .. 'leaving', ARGV[6], make_place(k, id))
+  end
   return {{0, holder}}
 end
-write(p, k, id, version, '1', ARGV[5], '', '', old_expires)
+write(version .. '|1|' .. ARGV[5] .. '||')
+redis.call('ZADD', p .. 'l|' .. k, '0', id)
+if old_expires and old_expires ~= '' then redis.call('ZREM', p .. 'leaving', make_place(k, id)) end
 return {{1, id}}
 """
 
 MEMBERS = f"""
 -- 1 prefix  2 K  3 after ('': from the first one)  4 until ('': any time)  5 how many are looked at
 -- {{how many were looked at, the last one of them, members that were added by then, …}}
-{_NEWER}
+{_SHARED}
 local p, k, last = ARGV[1], ARGV[2], ARGV[3]
 local first = last == '' and '-' or '(' .. last
 local ids = redis.call('ZRANGEBYLEX', p .. 'l|' .. k, first, '+', 'LIMIT', '0', ARGV[5])

@@ -47,14 +47,11 @@ class RedisTags(TagStorage):
     async def update(self, changes: Sequence[TagChange]) -> None:
         self._connections.check_open()
         check_tag_changes(changes)
-        by_tag: dict[TagKey, list[TagChange]] = {}
-        for change in keep_newest(changes).values():
-            by_tag.setdefault(change.key, []).append(change)
-        calls = [
-            (self._prefix, encode_tag_key(key), *self._encode_members(members[start : start + CHUNK]))
-            for key, members in by_tag.items()
-            for start in range(0, len(members), CHUNK)
-        ]
+        calls: list[tuple[Argument, ...]] = []
+        for key, members in keep_newest(changes).items():
+            encoded, rest = encode_tag_key(key), list(members.values())
+            for start in range(0, len(rest), CHUNK):
+                calls.append((self._prefix, encoded, *self._encode_members(rest[start : start + CHUNK])))
         if calls:
             await self._connections.call(_UPDATE, calls, writing=True)
 

@@ -8,6 +8,7 @@ be purged: then the next claim makes it again, and looks for the holder among al
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select, update
@@ -42,16 +43,14 @@ def make_member_rows(changes: Iterable[TagChange], deduplication_window: float) 
         changes: what is written.
         deduplication_window: seconds for which removed members are remembered.
     """
-    keys: dict[TagKey, bytes] = {}
     rows: list[MemberRow] = []
-    for change in keep_newest(changes).values():
-        key = keys.get(change.key)
-        if key is None:
-            key = keys[change.key] = encode_tag_key(change.key)
-        expires_at = compute_expiry(change, deduplication_window)
-        expiry = None if expires_at is None else float(expires_at)
-        rows.append(MemberRow(key, change.id.encode(), change.live, change.version, float(change.at), expiry))
-    rows.sort(key=lambda row: row[:2])
+    for key, members in keep_newest(changes).items():
+        encoded = encode_tag_key(key)
+        for id, change in members.items():
+            expires_at = compute_expiry(change, deduplication_window)
+            expiry = None if expires_at is None else float(expires_at)
+            rows.append(MemberRow(encoded, id.encode(), change.live, change.version, float(change.at), expiry))
+    rows.sort(key=itemgetter(0, 1))
     return rows
 
 
