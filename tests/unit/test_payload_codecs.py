@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from infinitic import Channel, PayloadCodec, UsageError, Workflow, WorkflowCodeError, workflow
+from infinitic import Channel, Client, PayloadCodec, UsageError, Workflow, workflow
 from infinitic.codec.payloads import Coder, make_coder
 from infinitic.storage import Query
-from infinitic_testing.loop import run
+from infinitic_testing.loop import DeadlockError, run
 from infinitic_testing.simulation import Simulation
 
 SECRET = "a very secret word"
@@ -91,11 +91,11 @@ def test_another_key_stalls_the_workflow_and_says_so() -> None:
     async def main() -> None:
         async with Simulation(codec=Scramble(1)) as sim:
             sim.add_workflow(Secretive)
-            sim.client._coder = Coder([Scramble(2)])  # pyright: ignore[reportPrivateUsage]  # a wrong key
-            with pytest.raises(WorkflowCodeError, match="arguments"):
-                await sim.client.new_workflow(Secretive).run(SECRET)
+            async with Client(sim.transport, name="other", clock=sim.clock, codec=Scramble(2)) as client:
+                await client.new_workflow(Secretive).run(SECRET)
 
-    run(main())
+    with pytest.raises(DeadlockError, match="got something else than arguments"):
+        run(main())
 
 
 @pytest.mark.parametrize("data", [b"1", b'"x"', b"[1,2]", b'{"a":1}', b"null"])

@@ -160,7 +160,7 @@ async def test_workflows_are_listed_newest_first(sim: Simulation) -> None:
         ("add", (1, 2), UsageError, "takes 1 positional argument, got 2"),
         ("add", ("1",), PayloadError, "argument 'n'"),
         ("add", (object(),), PayloadError, "argument 'n'"),
-        ("unknown", (1,), UsageError, "no public coroutine or channel 'unknown'"),
+        ("unknown", (1,), UsageError, "no public coroutine, query or channel 'unknown'"),
     ],
 )
 async def test_a_wrong_call_is_refused_at_the_call(
