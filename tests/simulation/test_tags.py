@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from msgspec import Raw
 
-from infinitic import Channel, UsageError, Workflow, WorkflowCanceledError, topics
+from infinitic import Channel, UsageError, Workflow, WorkflowCanceledError, task, topics
+from infinitic.errors import InfiniticError
 from infinitic.messages import engine, tags
 from infinitic.storage import TagKey, TagKind
 from infinitic.transport import Message
@@ -203,3 +206,38 @@ def test_bad_tags_are_refused_at_the_call(trips: Simulation, given: object, mess
 def test_a_bad_tag_is_refused_at_the_call(trips: Simulation, given: object) -> None:
     with pytest.raises(UsageError, match="A tag "):
         trips.client.get_workflow_by_tag(Trip, given)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Cooks:
+    @task(retry=None)
+    async def cook(self) -> str:
+        return "done"
+
+
+class Dinner(Workflow):
+    """Its task fails after more days than deduplication ids are kept."""
+
+    cooks = Workflow.new_service(Cooks)
+    approvals = Channel[bool]()
+
+    async def eat(self) -> bool:
+        await self.timer(timedelta(days=20))
+        await self.cooks.cook()
+        return await self.approvals.receive()
+
+
+async def test_S34_an_instance_that_is_old_when_it_is_reopened_has_its_tags_again(sim: Simulation) -> None:
+    sim.mock(Cooks).cook.raises(ValueError("no")).returns("done")
+    sim.add_workflow(Dinner)
+    client = sim.client
+    handle = await client.dispatch(client.new_workflow(Dinner, tags={"eu"}).eat)
+    with pytest.raises(InfiniticError):
+        await handle.result()
+    await sim.run_until_idle()
+    by_tag = client.get_workflow_by_tag(Dinner, "eu")
+    assert await client.get_ids(by_tag) == []
+    await client.retry_tasks(handle)
+    await sim.run_until_idle()
+    assert await client.get_ids(by_tag) == [handle.workflow_id]
+    await by_tag.approvals.send(True)
+    assert await handle.result() is True

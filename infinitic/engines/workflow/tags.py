@@ -99,14 +99,16 @@ def render_tags(effect: Tag, head: WorkflowHead, events: Iterable[Event], now: f
         effect: what is to be sent.
         head: the instance.
         events: the segment that has its `Started`.
-        now: stamped on removals; seconds since the Unix epoch. A tag counts from the start.
+        now: stamped on removals; seconds since the Unix epoch. A tag counts from the start, or from
+            the re-opening: the start may be older than the deduplication window by then.
     """
     started = read_started(events)
     assert started is not None, f"Segment {effect.started} does not hold the tags of {head.id}"
+    added_at = started.at if effect.epoch == 0 else now
     messages: list[tuple[str, bytes]] = []
     for tag in started.tags:
         if effect.live:
-            body = encode(AddTag(made_at=started.at, id=head.id, version=version_added(effect.epoch)))
+            body = encode(AddTag(made_at=added_at, id=head.id, version=version_added(effect.epoch)))
         else:
             body = encode(RemoveTag(made_at=now, id=head.id, version=version_removed(effect.epoch)))
         messages.append((make_tag_key(tag), body))

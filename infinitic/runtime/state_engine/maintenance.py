@@ -76,10 +76,8 @@ class Maintenance:
                     _logger.warning("Maintenance: %s; trying again in an hour", error)
 
     async def purge(self) -> None:
-        """Remove what has expired, some hundred instances and members of tags at a time."""
+        """Remove what has expired, some hundred instances at a time."""
         now = self._clock.now()
-        while await self._storage.tags.purge(now, PAGE) >= PAGE:  # noqa: ASYNC110 (a pause, no wait)
-            await asyncio.sleep(0)
         while await self._storage.states.purge(now, PAGE) >= PAGE:  # noqa: ASYNC110 (a pause, no wait)
             await asyncio.sleep(0)
 
