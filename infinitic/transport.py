@@ -122,6 +122,18 @@ class Delivery(msgspec.Struct, frozen=True, eq=False):
     token: object = None
 
 
+class Peeked(msgspec.Struct, frozen=True, gc=False):
+    """A message that was looked at, and not taken in hand: see `Transport.peek`.
+
+    Attributes:
+        message: what was published, unchanged.
+        published_at: when the broker accepted it, in seconds since the Unix epoch.
+    """
+
+    message: Message
+    published_at: float
+
+
 class SubscriptionStats(msgspec.Struct, frozen=True):
     """The numbers of messages and consumers of one subscription.
 
@@ -386,6 +398,33 @@ class Transport(ABC):
             TransportUnavailable: the broker is away.
             TransportClosed: the transport is closed.
         """
+
+    async def peek(self, topic: Topic, subscription: str, limit: int) -> list[Peeked]:
+        """Look at the oldest messages of a subscription that are not settled.
+
+        Nothing is taken in hand: no consumer notices, and all who look see the same, also what is
+        in hand elsewhere. What is not due yet is left out, and what was given back with a delay may
+        be. It is for people who look at dead letters: it may be slow, and several messages that
+        were published as one batch may all be shown until the last of them is settled.
+
+        This one says that the adapter cannot do it.
+
+        Args:
+            topic: any topic.
+            subscription: the name of a durable subscription.
+            limit: how many messages at most, 1 or more.
+
+        Returns:
+            The messages, in the order of their publishing. None if there is no such topic or
+            subscription; that is no error.
+
+        Raises:
+            TransportUnavailable: the broker is away.
+            TransportClosed: the transport is closed.
+            UnsupportedCapability: the adapter cannot look without taking.
+            UsageError: the limit is below 1.
+        """
+        raise UnsupportedCapability("This adapter cannot look at messages without taking them in hand")
 
     @abstractmethod
     async def close(self) -> None:

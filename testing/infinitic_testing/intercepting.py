@@ -29,7 +29,7 @@ from infinitic.storage import (
     TagStorage,
 )
 from infinitic.topics import Topic
-from infinitic.transport import Consumer, Delivery, Message, TopicStats, Transport
+from infinitic.transport import Consumer, Delivery, Message, Peeked, TopicStats, Transport
 
 T = TypeVar("T")
 
@@ -135,6 +135,10 @@ class InterceptedTransport(Transport):
 
     async def stats(self, topic: Topic) -> TopicStats:
         return await self.interceptor.perform(Operation("stats", topic), lambda: self.inner.stats(topic))
+
+    async def peek(self, topic: Topic, subscription: str, limit: int) -> list[Peeked]:
+        operation = Operation("peek", topic)
+        return await self.interceptor.perform(operation, lambda: self.inner.peek(topic, subscription, limit))
 
     async def close(self) -> None:
         await self.interceptor.close(self.inner.close)

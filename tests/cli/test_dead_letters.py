@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from infinitic import UsageError, Workflow, topics, workflow
@@ -17,7 +19,8 @@ from infinitic.cli.project import Project
 from infinitic.errors import InfiniticError
 from infinitic.runtime.publisher import Publisher
 from infinitic.topics import Topic
-from infinitic.transport import Delivery, Message, SubscriptionStats
+from infinitic.transport import Delivery, Message, Peeked, SubscriptionStats, UnsupportedCapability
+from infinitic_testing.intercepting import InterceptedTransport, Passing
 from infinitic_testing.simulation import Simulation
 
 PAYMENTS = topics.service_executor("Payments")
@@ -127,15 +130,43 @@ async def test_replay_all_in_pages_keeps_the_order(sim: Simulation) -> None:
     assert await waiting(sim, topics.dead_letters(TRIP)) == 0
 
 
-async def test_letters_of_another_consumer_are_left_alone(sim: Simulation) -> None:
+async def test_letters_of_another_consumer_are_shown_and_left_alone(sim: Simulation) -> None:
     await dead_letter(sim, PAYMENTS, "a", "b")
     other = await sim.transport.subscribe(topics.dead_letters(PAYMENTS), "dead-letters", 1)
     await other.receive(1)
     found = await list_letters(connect(sim), [], [], 10)
-    assert ([each.id for each in found.letters], found.total) == (["b"], 2)
+    assert ([each.id for each in found.letters], found.total) == (["a", "b"], 2)
+    (shown,) = await show_letters(connect(sim), [], [], ["a"])
+    assert shown.body == {"a": [1]}
     assert (await drop_letters(connect(sim), ["Payments"], [], None)).count == 1
     await other.close()
     assert [each.id for each in (await list_letters(connect(sim), [], [], 10)).letters] == ["a"]
+
+
+async def test_who_looks_at_letters_takes_none_in_hand(sim: Simulation) -> None:
+    await dead_letter(sim, PAYMENTS, "a", "b")
+    views = await asyncio.gather(*(list_letters(connect(sim), [], [], 10) for _ in range(3)))
+    assert [[each.id for each in view.letters] for view in views] == [["a", "b"]] * 3
+    await show_letters(connect(sim), [], [], ["a"])
+    consumer = await sim.transport.subscribe(topics.dead_letters(PAYMENTS), "dead-letters", 10)
+    assert [each.attempt for each in await consumer.receive(10)] == [1, 1], "nobody had them in hand"
+
+
+class WithoutPeek(InterceptedTransport):
+    """An adapter that cannot look at messages without taking them."""
+
+    async def peek(self, topic: Topic, subscription: str, limit: int) -> list[Peeked]:
+        raise UnsupportedCapability("no")
+
+
+async def test_an_adapter_that_cannot_peek_receives_the_letters_and_gives_them_back(sim: Simulation) -> None:
+    await dead_letter(sim, PAYMENTS, "a", "b")
+    at = Connection(sim.client, WithoutPeek(sim.transport, Passing()), sim.storage, Project(("Payments",), {}))
+    for _ in range(2):
+        found = await list_letters(at, [], [], 10)
+        assert ([each.id for each in found.letters], found.total) == (["a", "b"], 2)
+        (shown,) = await show_letters(at, [], [], ["b"])
+        assert shown.id == "b"
 
 
 async def test_a_letter_of_an_unknown_topic_stays(sim: Simulation) -> None:

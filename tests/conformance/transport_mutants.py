@@ -5,10 +5,11 @@ from tests.conformance import (
     transport_broken_delays as _delays,
     transport_broken_keys as _keys,
     transport_broken_links as _links,
+    transport_broken_peeks as _peeks,
     transport_broken_queues as _queues,
     transport_broken_runtime as _runtime,
 )
 from tests.conformance.transport_broken import MUTANTS as MUTANTS, Mutant as Mutant
 
 __all__ = ["MUTANTS", "Mutant"]
-_ = (_brokers, _delays, _keys, _links, _queues, _runtime)
+_ = (_brokers, _delays, _keys, _links, _peeks, _queues, _runtime)

@@ -17,7 +17,7 @@ from infinitic.cli.dead_letters.letter_box import (
     find_deliveries,
     make_letter,
     open_letter_box,
-    read_letters,
+    peek_letters,
     replay_deliveries,
 )
 from infinitic.errors import InfiniticError, UsageError
@@ -77,9 +77,9 @@ async def list_letters(
     """
     found = LetterList([], 0)
     for topic in _list_topics(connection, services, workflows):
-        async with open_letter_box(connection.transport, topic, limit, patience) as box:
-            found.letters += await read_letters(box, limit - len(found.letters))
-            found.total += box.expected
+        letters, total = await peek_letters(connection.transport, topic, limit - len(found.letters), patience)
+        found.letters += [make_letter(topic, each) for each in letters]
+        found.total += total
     return found
 
 
@@ -102,8 +102,8 @@ async def show_letters(
     """
     found: list[DeadLetter] = []
     for topic in _list_topics(connection, services, workflows):
-        async with open_letter_box(connection.transport, topic, MAX_SEARCHED, patience) as box:
-            found += [make_letter(box, each, whole=True) for each in await find_deliveries(box, ids)]
+        letters, _ = await peek_letters(connection.transport, topic, MAX_SEARCHED, patience)
+        found += [make_letter(topic, each, whole=True) for each in letters if each.message.id in ids]
     missing = _list_missing(ids, {each.id for each in found})
     if missing:
         raise InfiniticError(describe_missing(missing))

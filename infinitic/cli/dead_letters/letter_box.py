@@ -1,7 +1,8 @@
 """Reads, removes and replays dead letters, on any transport.
 
-Dead letters stay in their topic. To look at them, a command receives them. Those that it does not
-acknowledge go back to the broker.
+Dead letters stay in their topic. To look at them, a command takes nothing in hand, if the adapter
+can do that. To remove them it receives them. Those that it does not acknowledge go back to the
+broker.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from infinitic.messages import tags
 from infinitic.messages.engine import Unpark, encode, read_unique_start
 from infinitic.runtime.publisher import ATTEMPTS, CAUSE, CUT, ORIGIN
 from infinitic.topics import Topic
-from infinitic.transport import Consumer, Delivery, Message, Transport, UnknownTopic
+from infinitic.transport import (
+    Consumer,
+    Delivery,
+    Message,
+    Peeked,
+    Transport,
+    UnknownTopic,
+    UnsupportedCapability,
+)
 
 HEADER_PREFIX = "infinitic-"
 """The beginning of the names of headers that a message got on its way to the dead letters."""
@@ -142,38 +151,60 @@ async def open_letter_box(
         await consumer.close()
 
 
-def make_letter(box: LetterBox, delivery: Delivery, *, whole: bool = False) -> DeadLetter:
+async def peek_letters(
+    transport: Transport, topic: Topic, limit: int, patience: float = RECEIVE_SECONDS
+) -> tuple[list[Peeked], int]:
+    """Look at the dead letters of a topic, oldest first.
+
+    Nothing is taken in hand: several people may look at once, and replay and drop meanwhile. An
+    adapter that cannot do that receives the letters, and gives them back.
+
+    Args:
+        transport: the connection to the broker.
+        topic: the topic that the letters came from.
+        limit: how many letters at most.
+        patience: how long to wait for a letter, in seconds, if they have to be received.
+
+    Returns:
+        The letters, and how many there are in all.
+    """
+    letters = topics.dead_letters(topic)
+    subscription = letters.subscription
+    assert subscription is not None
+    stats = (await transport.stats(letters)).subscriptions.get(subscription)
+    total = 0 if stats is None else stats.backlog + stats.unacked
+    if not total or limit < 1:
+        return [], total
+    try:
+        return await transport.peek(letters, subscription, limit), total
+    except UnsupportedCapability:
+        async with open_letter_box(transport, topic, limit, patience) as box:
+            received = [each async for page in box.iterate_pages(limit, limit) for each in page]
+            return [Peeked(each.message, each.published_at) for each in received], total
+
+
+def make_letter(topic: Topic, letter: Peeked, *, whole: bool = False) -> DeadLetter:
     """Make a letter as people see it.
 
     Args:
-        box: the box that it was received from.
-        delivery: the delivery of the letter.
+        topic: the topic that it came from.
+        letter: the letter.
         whole: with headers and body.
     """
-    message = delivery.message
+    message = letter.message
     headers = message.headers
     attempts = headers.get(ATTEMPTS, "")
     return DeadLetter(
         message.id,
         message.key,
-        headers.get(ORIGIN, box.topic.name),
+        headers.get(ORIGIN, topic.name),
         headers.get(CAUSE, ""),
         int(attempts) if attempts.isdecimal() else None,
-        format_instant(delivery.published_at),
+        format_instant(letter.published_at),
         len(message.body),
         dict(headers) if whole else msgspec.UNSET,
         decode_body(message.body) if whole else msgspec.UNSET,
     )
-
-
-async def read_letters(box: LetterBox, limit: int) -> list[DeadLetter]:
-    """Read the first letters of a box, without headers and body.
-
-    Args:
-        box: an open box.
-        limit: how many letters at most.
-    """
-    return [make_letter(box, each) async for page in box.iterate_pages(limit, limit) for each in page]
 
 
 async def find_deliveries(box: LetterBox, ids: Collection[str], *, whole: bool = False) -> list[Delivery]:

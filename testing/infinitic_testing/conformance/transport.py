@@ -27,13 +27,22 @@ from infinitic_testing.conformance.transport_exclusive import ExclusiveRules
 from infinitic_testing.conformance.transport_flow import FlowRules
 from infinitic_testing.conformance.transport_keys import KeyRules
 from infinitic_testing.conformance.transport_life import LifecycleRules
+from infinitic_testing.conformance.transport_peek import PeekRules
 from infinitic_testing.conformance.transport_persistence import PersistenceRules
 from infinitic_testing.conformance.transport_retry import RetryRules
 from infinitic_testing.conformance.transport_runtime import RuntimeRules
 
 
 class TransportConformance(
-    PersistenceRules, ExclusiveRules, KeyRules, DelayRules, RetryRules, FlowRules, LifecycleRules, RuntimeRules
+    PersistenceRules,
+    ExclusiveRules,
+    KeyRules,
+    DelayRules,
+    RetryRules,
+    FlowRules,
+    PeekRules,
+    LifecycleRules,
+    RuntimeRules,
 ):
     """All rules. `TransportSuite` says what may be overridden."""
 

@@ -16,6 +16,7 @@ from infinitic.transport import (
     Consumer,
     Delivery,
     Message,
+    Peeked,
     SubscriptionStats,
     Support,
     Transport,
@@ -221,6 +222,9 @@ class TransportBench:
     async def stats(self, topic: Topic, name: str = MAIN) -> SubscriptionStats:
         """Ask for the statistics of one subscription."""
         return (await self.one.stats(topic)).subscriptions[name]
+
+    async def peek(self, topic: Topic, limit: int = 100) -> list[Peeked]:
+        return await self.one.peek(topic, MAIN, limit)
 
     async def wait_until_durable(self) -> None:
         """Wait until acknowledgements survive a crash."""

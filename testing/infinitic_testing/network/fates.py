@@ -203,7 +203,7 @@ class Fates:
         return 0.0
 
 
-_VERBS = (*sorted(STORAGE_VERBS), "declare", "publish", "subscribe", "stats", "receive", "ack", "nack")
+_VERBS = (*sorted(STORAGE_VERBS), "declare", "publish", "subscribe", "stats", "peek", "receive", "ack", "nack")
 _THERE = {verb: f"latency/{verb}/there" for verb in _VERBS}
 _BACK = {verb: f"latency/{verb}/back" for verb in _VERBS}
 

@@ -20,6 +20,7 @@ from infinitic.transport import (
     Delivery,
     Message,
     MessageTooLarge,
+    Peeked,
     SubscriptionStats,
     Support,
     TopicStats,
@@ -264,6 +265,14 @@ class Broker:
         """Count messages and consumers of each subscription; an ephemeral one is `name#number`."""
         found = self._topics.get(topic.name)
         return TopicStats({each.name: each.stats() for each in found.all} if found else {})
+
+    def peek(self, topic: Topic, subscription: str, limit: int) -> list[Peeked]:
+        """Look at messages of a durable subscription, and take none: see `Transport.peek`."""
+        found = self._topics.get(topic.name)
+        kept = found.durable.get(subscription) if found is not None else None
+        if kept is None:
+            return []
+        return [Peeked(each.message, each.published_at) for each in kept.list_unsettled()[:limit]]
 
     def find_record(self, topic: Topic) -> object | None:
         """Return an object that stands for a topic while it exists. None: it does not exist.

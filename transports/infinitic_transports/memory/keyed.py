@@ -98,6 +98,15 @@ class KeyedSubscription(BrokerSubscription):
         self._offer(queue, now)
         self.wake_waiters()
 
+    def list_unsettled(self) -> list[QueuedDelivery]:
+        found = [cast_queued(delivery) for consumer in self.consumers for delivery in consumer.in_hand]
+        # A message without a key has a queue that nothing else knows than who may take it.
+        queues = dict.fromkeys([*self.queues.values(), *self.ready])
+        for queue in queues:
+            found += [delivery for _, _, delivery in queue.returned or ()]
+            found += queue.waiting[queue.first :]
+        return sorted(found, key=lambda delivery: delivery.order)
+
     def _available(self) -> int:
         return len(self.ready)
 

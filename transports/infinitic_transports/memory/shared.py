@@ -59,6 +59,10 @@ class SharedSubscription(BrokerSubscription):
         restore(now)
         return None
 
+    def list_unsettled(self) -> list[QueuedDelivery]:
+        in_hand = [cast_queued(delivery) for consumer in self.consumers for delivery in consumer.in_hand]
+        return sorted([*in_hand, *self.ready], key=lambda delivery: delivery.published_at)
+
     def _available(self) -> int:
         return len(self.ready)
 

@@ -171,6 +171,13 @@ class BrokerSubscription(ABC):
         """
 
     @abstractmethod
+    def list_unsettled(self) -> list[QueuedDelivery]:
+        """List what waits or is in hand, in the order of publishing. It takes nothing.
+
+        What waits for its delay is left out.
+        """
+
+    @abstractmethod
     def _available(self) -> int:
         """How many consumers could be given something."""
 

@@ -23,6 +23,7 @@ from infinitic.transport import (
     Consumer,
     Delivery,
     Message,
+    Peeked,
     TopicStats,
     Transport,
     TransportClosed,
@@ -137,6 +138,18 @@ class InMemoryTransport(Transport):
         self._check_open()
         self._broker.due(self._now())
         return self._broker.stats(topic)
+
+    async def peek(self, topic: Topic, subscription: str, limit: int) -> list[Peeked]:
+        """Look at messages, and take none: see `Transport.peek`.
+
+        Raises:
+            UsageError: the limit is below 1.
+        """
+        self._check_open()
+        if limit < 1:
+            raise UsageError(f"The limit of a peek has to be at least 1, not {limit}")
+        self._broker.due(self._now())
+        return self._broker.peek(topic, subscription, limit)
 
     async def close(self) -> None:
         if not self._closed:

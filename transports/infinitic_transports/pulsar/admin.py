@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from infinitic.errors import ConfigurationError, TransportError
 from infinitic.topics import Topic
 from infinitic.transport import SubscriptionStats, TopicStats, TransportClosed, TransportUnavailable, UnknownTopic
+from infinitic_transports.pulsar.backlog import Backlog, parse_backlog
 from infinitic_transports.pulsar.client import CLOSE_SECONDS
 from infinitic_transports.pulsar.credentials import Credentials
 from infinitic_transports.pulsar.errors import advise_connection, advise_refusal, extract_reason
@@ -151,6 +152,21 @@ class Admin:
         if found.status_code == 404:
             return {}
         return {decode_subscription(name): _parse_stats(each) for name, each in found.json()["subscriptions"].items()}
+
+    async def read_backlogs(self, topic: Topic, subscription: str) -> list[Backlog]:
+        """Read which entries of a topic a subscription has not acknowledged.
+
+        Returns:
+            One backlog for each partition; none if there is no such topic or subscription.
+        """
+        path, full = self._names.path(topic), self._names.full(topic)
+        found = await self._call("GET", f"{path}/internalStats", ok=(200, 404), topic=topic)
+        parts: dict[str, Any] = {full: found.json()} if found.status_code == 200 else {}
+        if found.status_code == 404:
+            found = await self._call("GET", f"{path}/partitioned-internalStats", ok=(200, 404), topic=topic)
+            parts = found.json()["partitions"] if found.status_code == 200 else {}
+        backlogs = (parse_backlog(name, stats, subscription) for name, stats in parts.items())
+        return [each for each in backlogs if each is not None]
 
     async def unload(self, topic: Topic) -> None:
         """Make the broker close the topic and open it again: all clients have to reconnect."""

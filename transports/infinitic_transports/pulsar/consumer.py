@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import count
@@ -16,11 +15,11 @@ from typing import TypeVar
 from infinitic.clock import Clock
 from infinitic.errors import TransportError, UsageError
 from infinitic.topics import Ordering, Topic
-from infinitic.transport import Consumer, Delivery, Message, TransportClosed, UnknownTopic
+from infinitic.transport import Consumer, Delivery, TransportClosed, UnknownTopic
 from infinitic_transports.pulsar.buffer import BufferedMessage, ReceiveBuffer
 from infinitic_transports.pulsar.client import CLOSE_SECONDS, RawMessage, Result, run_on_loop
 from infinitic_transports.pulsar.errors import make_error
-from infinitic_transports.pulsar.outgoing import DUE, ID, KEY, is_own_header
+from infinitic_transports.pulsar.incoming import read_message
 from infinitic_transports.pulsar.sources import ACK_GROUPING_SECONDS, Source
 
 T = TypeVar("T")
@@ -232,35 +231,14 @@ class PulsarConsumer(Consumer):
         if self._buffer.was_settled(identity):
             self._source.ack(id)
             return
-        headers = self._decode(raw.properties, dict[str, str]())
-        key: str | None
-        match headers.get(KEY):
-            case None:
-                key = self._decode(raw.partition_key, "")
-            case "none":
-                key = None
-            case _:
-                key = ""
-        message_id, body, due = headers.get(ID, ""), raw.data(), 0.0
-        if len(headers) == 1 and message_id:
-            message = Message(message_id, key, body)
-        else:
-            due = _parse_due(headers[DUE], self._topic) if DUE in headers else 0.0
-            others = {name: value for name, value in headers.items() if not is_own_header(name)}
-            message = Message(message_id, key, body, others, due or None)
-            if due <= self._now():
-                due = 0.0
-        buffered = BufferedMessage(id, identity, next(self._numbers), len(body))
+        message = read_message(raw, self._topic)
+        due = message.deliver_at or 0.0
+        if due and due <= self._now():
+            due = 0.0
+        buffered = BufferedMessage(id, identity, next(self._numbers), len(message.body))
         self._buffer.add(message, buffered, raw.redelivery_count() + 1, raw.publish_timestamp() / 1000, due)
         if due:
             self._arm()
-
-    def _decode(self, read: Callable[[], T], otherwise: T) -> T:
-        try:
-            return read()
-        except UnicodeDecodeError as error:
-            _logger.warning("A message on %s has a key or headers that are not UTF-8: %s", self._topic.name, error)
-            return otherwise
 
     def _release(self) -> None:
         self._buffer.release(self._now())
@@ -290,15 +268,3 @@ class PulsarConsumer(Consumer):
     def _check_open(self) -> None:
         if self._closing is not None:
             raise TransportClosed("This consumer is closed")
-
-
-def _parse_due(text: str, topic: Topic) -> float:
-    """When a message is due. At once if its header is no time: then it is not from this adapter."""
-    try:
-        due = float(text)
-    except ValueError:
-        due = math.nan
-    if math.isfinite(due):
-        return due
-    _logger.warning("A message on %s has the due time %r, which is not a time: it comes at once", topic.name, text[:40])
-    return 0.0

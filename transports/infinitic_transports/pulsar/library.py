@@ -47,7 +47,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
         "publish_timestamp",
         "redelivery_count",
     ),
-    "MessageId": ("serialize",),
+    "MessageId": ("entry_id", "ledger_id", "serialize"),
     "Producer": ("close_async", "is_connected", "send_async"),
     "Reader": ("close_async", "is_connected", "read_next_async"),
     "Result": ("Ok",),

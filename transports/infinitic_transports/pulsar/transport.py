@@ -24,6 +24,7 @@ from infinitic.transport import (
     Consumer,
     Message,
     MessageTooLarge,
+    Peeked,
     SubscriptionStats,
     Support,
     TopicStats,
@@ -37,6 +38,7 @@ from infinitic_transports.pulsar.consumers import Consumers
 from infinitic_transports.pulsar.diagnosis import diagnose
 from infinitic_transports.pulsar.names import DELAYED, FORWARDER, Names, derive_delayed_topic
 from infinitic_transports.pulsar.outgoing import PublishBatch, measure_size
+from infinitic_transports.pulsar.peeking import Peeker
 from infinitic_transports.pulsar.producers import Producers
 from infinitic_transports.pulsar.reach import Reach
 from infinitic_transports.pulsar.settings import PulsarSettings
@@ -89,6 +91,7 @@ class PulsarTransport(Transport):
         self._consumers = Consumers(
             self._client, self._admin, self._names, settings, self._producers, self._clock, self._forget
         )
+        self._peeker = Peeker(self._client, self._admin, self._clock)
         self._declared: set[str] = set()
         self._declaring = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -178,6 +181,17 @@ class PulsarTransport(Transport):
             return TopicStats(main)
         waiting = await self._admin.stats(derive_delayed_topic(topic))
         return merge_delayed(main, topic.subscription, waiting.get(FORWARDER, SubscriptionStats(0, 0, 0, 0)))
+
+    async def peek(self, topic: Topic, subscription: str, limit: int) -> list[Peeked]:
+        """Look at messages, and take none: see `Transport.peek`.
+
+        Raises:
+            UsageError: the limit is below 1.
+        """
+        self._check_open()
+        if limit < 1:
+            raise UsageError(f"The limit of a peek has to be at least 1, not {limit}")
+        return await self._peeker.peek(topic, subscription, limit)
 
     async def diagnose(self) -> list[Diagnosis]:
         """Check the broker and the namespace, see `infinitic.diagnosis`."""
