@@ -132,8 +132,16 @@ class Home(Protocol):
         """Make the stub with which the code uses a `NewWorkflow`."""
         ...
 
-    def find_workflow(self, contract: Callable[..., Any], workflow_id: str, meta: Mapping[str, bytes] | None) -> Any:
-        """Make a stub of another instance."""
+    def find_workflow(
+        self,
+        contract: Callable[..., Any],
+        meta: Mapping[str, bytes] | None = None,
+        *,
+        workflow_id: str = "",
+        tag: str = "",
+        holder_of: str = "",
+    ) -> Any:
+        """Make a stub of another instance, or of those that have a tag."""
         ...
 
     def request(self, stub: Any, arguments: bytes) -> asyncio.Future[Any]:

@@ -114,7 +114,7 @@ def spec_of(cls: type[Workflow]) -> WorkflowSpec:
     options = workflow_options(cls)
     members: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
-        if base is not object and base is not Workflow:
+        if base not in Workflow.__mro__:
             members |= vars(base)
     public = {name: member for name, member in members.items() if not name.startswith("_")}
     methods = {

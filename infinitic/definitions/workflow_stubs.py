@@ -6,9 +6,9 @@ They look like the workflow. Calls become requests of the instance whose code us
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from infinitic.codec.values import value_codec
 from infinitic.definitions.channels import Channel
@@ -17,9 +17,9 @@ from infinitic.definitions.kinds import is_workflow
 from infinitic.definitions.service_contract import public_functions
 from infinitic.definitions.services import check_timeout
 from infinitic.definitions.stubs import INSTANCE, check_meta
+from infinitic.definitions.tags import check_custom_id, check_tags
 from infinitic.definitions.workflow_contract import MethodSpec, WorkflowContract
 from infinitic.errors import PayloadError, UsageError
-from infinitic.ids import check_name
 
 
 def check_workflow(what: str, given: object) -> None:
@@ -58,10 +58,14 @@ class NewWorkflow:
         contract: Callable[..., Any],
         meta: Mapping[str, bytes] | None = None,
         total_timeout: float | timedelta | None = None,
+        tags: Iterable[str] = (),
+        custom_id: str | None = None,
     ) -> None:
         check_workflow("new_workflow", contract)
         self.contract_class: Any = contract
         self.meta = check_meta(meta or {})
+        self.tags = check_tags("new_workflow", tags)
+        self.custom_id = "" if custom_id is None else check_custom_id(custom_id)
         self.total_timeout = check_timeout("total_timeout of a stub", total_timeout)
         self.attribute = ""
 
@@ -95,6 +99,38 @@ class NewWorkflow:
         return getattr(home.bind_workflow(self), name)
 
 
+class RemoteTarget(NamedTuple):
+    """Which instances a stub stands for.
+
+    Attributes:
+        workflow: the name of the workflow.
+        workflow_id: the id of an instance.
+        tag: all instances that have this tag.
+        holder_of: the instance that holds this custom id. If all three are empty, each call starts
+            a new instance.
+        tags: those of new instances.
+        custom_id: that of a new instance.
+    """
+
+    workflow: str
+    workflow_id: str = ""
+    tag: str = ""
+    holder_of: str = ""
+    tags: tuple[str, ...] = ()
+    custom_id: str = ""
+
+    @property
+    def is_new(self) -> bool:
+        """True if each call starts a new instance."""
+        return not (self.workflow_id or self.tag or self.holder_of)
+
+    def describe(self) -> str:
+        """Describe it for people: the id of the instance, or what is known instead."""
+        if self.tag:
+            return f"with tag {self.tag!r}"
+        return self.workflow_id or (f"with custom id {self.holder_of!r}" if self.holder_of else "(new)")
+
+
 class RemoteWorkflow:
     """Another instance, or new ones, as the code of one instance sees them.
 
@@ -105,16 +141,16 @@ class RemoteWorkflow:
         self,
         home: Home,
         contract: WorkflowContract,
-        workflow_id: str | None,
+        target: RemoteTarget,
         *,
-        meta: Mapping[str, bytes] | None = None,
+        meta: dict[str, bytes],
         total_timeout: float | None = None,
         attribute: str = "",
     ) -> None:
         self._home = home
         self._contract = contract
-        self._workflow_id = workflow_id
-        self._meta = dict(meta or {})
+        self._target = target
+        self._meta = meta
         self._total_timeout = total_timeout
         self._attribute = attribute
 
@@ -124,23 +160,22 @@ class RemoteWorkflow:
         if spec is not None:
             return RemoteMethod(
                 self._home,
-                contract.name,
+                self._target,
                 spec,
-                self._workflow_id,
                 self._meta,
                 self._total_timeout or spec.total_timeout,
                 self._attribute,
             )
         channel = contract.channels.get(name)
         if channel is not None:
-            return RemoteChannel(self._home, contract.name, self._workflow_id, channel)
+            return RemoteChannel(self._home, self._target, channel)
         if name.startswith("_"):
             raise AttributeError(name)
         known = ", ".join(sorted([*contract.methods, *contract.channels]))
         raise UsageError(f"The workflow {contract.name} has no public coroutine or channel '{name}'; it has {known}")
 
     def __repr__(self) -> str:
-        return f"<stub of {self._contract.name} {self._workflow_id or '(new)'}>"
+        return f"<stub of {self._contract.name} {self._target.describe()}>"
 
 
 class RemoteMethod:
@@ -149,30 +184,46 @@ class RemoteMethod:
     Call it for a coroutine, or give it to `Workflow.dispatch`.
     """
 
-    __slots__ = ("attribute", "home", "meta", "spec", "total_timeout", "workflow", "workflow_id")
+    __slots__ = ("attribute", "home", "meta", "spec", "target", "total_timeout")
 
     def __init__(
         self,
         home: Home,
-        workflow: str,
+        target: RemoteTarget,
         spec: MethodSpec,
-        workflow_id: str | None,
         meta: dict[str, bytes],
         total_timeout: float | None,
         attribute: str,
     ) -> None:
         self.home = home
-        self.workflow = workflow
+        self.target = target
         self.spec = spec
-        self.workflow_id = workflow_id
         self.meta = meta
         self.total_timeout = total_timeout
         self.attribute = attribute
 
     def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        self.check_one()
         if self.home.loop.dead:
             self.home.refuse("a call of another workflow")
         return self._call(self.spec.signature.encode_arguments(args, kwargs))
+
+    @property
+    def workflow(self) -> str:
+        """The name of the workflow."""
+        return self.target.workflow
+
+    def check_one(self) -> None:
+        """Check that the method is not called on all instances of a tag.
+
+        Raises:
+            UsageError: it is: nobody could wait for so many results.
+        """
+        if self.target.tag:
+            raise UsageError(
+                f"{self.workflow}.{self.spec.name} has no result by tag {self.target.tag!r}, since many instances may "
+                "have it: signal a channel, or call an instance by its id or custom id"
+            )
 
     async def _call(self, arguments: bytes) -> Any:
         return await self.home.request(self, arguments)
@@ -181,16 +232,15 @@ class RemoteMethod:
 class RemoteChannel(Channel[Any]):
     """A channel of another instance, as the code of one instance sees it."""
 
-    def __init__(self, home: Home, workflow: str, workflow_id: str | None, channel: Channel[Any]) -> None:
+    def __init__(self, home: Home, target: RemoteTarget, channel: Channel[Any]) -> None:
         super().__init__(keep=channel.keep)
         self.name = channel.name
-        self.workflow = workflow
-        self.workflow_id = workflow_id
+        self.target = target
         self._home = home
         self._hint = channel.hint()
 
     async def send(self, value: Any, *, confirm: bool = False, meta: Mapping[str, bytes] | None = None) -> None:
-        if self.workflow_id is None:
+        if self.target.is_new:
             raise UsageError(
                 f"Channel '{self.name}': signals go to a workflow that runs, as in self.get_workflow_by_id(…)"
             )
@@ -202,14 +252,5 @@ class RemoteChannel(Channel[Any]):
         try:
             data = value_codec(self._hint).encode(value)
         except PayloadError as error:
-            raise PayloadError(f"{self.workflow}.{self.name}.send(): {error}") from error
+            raise PayloadError(f"{self.target.workflow}.{self.name}.send(): {error}") from error
         self._home.signal(self, data, check_meta(meta or {}))
-
-
-def check_workflow_id(workflow_id: object) -> str:
-    """Return the id of an instance.
-
-    Raises:
-        UsageError: it cannot be one.
-    """
-    return check_name("A workflow id", workflow_id)

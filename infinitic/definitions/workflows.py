@@ -18,9 +18,9 @@ from infinitic.clock import to_datetime, to_instant, to_seconds
 from infinitic.definitions.channels import Channel, Receiver
 from infinitic.definitions.combination import all_of, any_of
 from infinitic.definitions.deferred import Deferred, DeferredStatus
-from infinitic.definitions.home import Home, WorkflowContext
-from infinitic.definitions.stubs import INSTANCE, ServiceStub
-from infinitic.definitions.workflow_stubs import NewWorkflow, check_workflow, check_workflow_id
+from infinitic.definitions.home import WorkflowContext
+from infinitic.definitions.other_workflows import OtherWorkflows
+from infinitic.definitions.stubs import ServiceStub
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
 from infinitic.limits import MAX_VERSION
@@ -204,7 +204,7 @@ def owner_of(function: Callable[..., Any]) -> type[Workflow] | None:
     return _OWNERS.get(function)
 
 
-class Workflow:
+class Workflow(OtherWorkflows):
     """Base class of all workflows.
 
     Public `async def` methods can be started by a client. The code is ordinary asyncio code:
@@ -235,13 +235,6 @@ class Workflow:
             if isinstance(member, FunctionType):
                 _OWNERS[member] = cls
 
-    @property
-    def _infinitic(self) -> Home:
-        instance = vars(self).get(INSTANCE)
-        if instance is None:
-            raise UsageError(f"This {type(self).__name__} does not run: start a workflow through a client")
-        return cast("Home", instance)
-
     @staticmethod
     def new_service(
         contract: Callable[..., T],
@@ -270,63 +263,6 @@ class Workflow:
             UsageError: what was given is not the class of a service, or cannot be sent.
         """
         return cast(T, ServiceStub(contract, tags, meta, total_timeout))
-
-    @staticmethod
-    def new_workflow(
-        contract: Callable[..., T],
-        *,
-        meta: Mapping[str, bytes] | None = None,
-        total_timeout: float | timedelta | None = None,
-    ) -> T:
-        """Make a stub that starts *child* workflows, for the class body or the code of a method.
-
-        ``invoices = Workflow.new_workflow(Invoice)``.
-
-        Each call of a method starts a new instance, and waits for the end of that method. So the
-        workflow that calls is the *parent*::
-
-            number = await self.invoices.issue(order)
-
-        A child that fails raises `WorkflowFailedError`, with the whole chain of causes. The parent
-        stays open until each of its children has ended.
-
-        Args:
-            contract: the class of the workflow, or an ABC or Protocol that describes it.
-            meta: named bytes that each child finds in its context.
-            total_timeout: seconds (or a timedelta) to wait for each child. `WorkflowTimedOutError`
-                is raised then.
-
-        Raises:
-            UsageError: what was given is not the class of a workflow, or cannot be sent.
-        """
-        return cast(T, NewWorkflow(contract, meta, total_timeout))
-
-    def get_workflow_by_id(
-        self, contract: Callable[..., T], workflow_id: str, *, meta: Mapping[str, bytes] | None = None
-    ) -> T:
-        """Make a stub of another instance that runs: call its methods, and signal its channels.
-
-        ::
-
-            trip = self.get_workflow_by_id(Trip, trip_id)
-            await trip.approvals.send(True)
-            points = await trip.add_bonus(10)
-
-        A method waits for its result. If there is no such instance, or if it is closed, that raises
-        `WorkflowUnknownError`. A signal is not waited for.
-
-        Args:
-            contract: the class of the workflow, or an ABC or Protocol that describes it.
-            workflow_id: the id of the instance.
-            meta: bytes that methods called through this stub find in their context. They are added
-                to those of the workflow.
-
-        Raises:
-            UsageError: what was given is not the class of a workflow, or the id or the meta cannot
-                be one.
-        """
-        check_workflow("get_workflow_by_id", contract)
-        return cast(T, self._infinitic.find_workflow(contract, check_workflow_id(workflow_id), meta))
 
     @overload
     def dispatch(self, method: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[R]: ...

@@ -48,8 +48,10 @@ class OpenRequest(msgspec.Struct, frozen=True, omit_defaults=True):
         position: its position.
         is_child: whether it is a child; otherwise it is a call.
         workflow: the name of the workflow.
-        workflow_id: the id of the child, or of the other instance.
+        workflow_id: the id of the child, or of the other instance; empty for a call of the
+            instance that holds `custom_id`.
         method: the name of the method.
+        custom_id: that of the child or the other instance; empty: it has none, or is not known.
     """
 
     position: int
@@ -57,6 +59,7 @@ class OpenRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     workflow: str
     workflow_id: str
     method: str
+    custom_id: str = ""
 
 
 def list_open_positions(head: WorkflowHead) -> Iterator[tuple[int, int]]:
@@ -138,7 +141,9 @@ def list_open_requests(head: WorkflowHead, segments: Iterable[Sequence[Event]], 
                     head.id, head.run, event.position, 0 if last is None else last.retry_sequence
                 )
             is_child = isinstance(event, StartChild)
-            found.append(OpenRequest(event.position, is_child, event.workflow, workflow_id, event.method))
+            found.append(
+                OpenRequest(event.position, is_child, event.workflow, workflow_id, event.method, event.custom_id)
+            )
     return sorted(found, key=lambda each: each.position)
 
 

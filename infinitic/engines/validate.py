@@ -122,8 +122,12 @@ def _check_instant(instant: float | None) -> None:
 def _check_remote(command: Remote) -> None:
     try:
         ids.check_name("The name of a workflow", command.workflow)
-        if not isinstance(command, StartChild):
-            ids.check_name("The id of an instance", command.workflow_id)
+        if isinstance(command, StartChild):
+            for tag in command.tags:
+                ids.check_name("A tag", tag)
+        else:
+            tag = command.tag if isinstance(command, SignalRemote) else ""
+            ids.check_name("The id of an instance", command.workflow_id or command.custom_id or tag)
         if isinstance(command, SignalRemote):
             ids.check_name("The name of a channel", command.channel)
         else:

@@ -5,7 +5,7 @@ one in the history.
 
 On the wire: p position · s service · m method or task · a arguments · g tags · x meta · o total
 timeout · d due · v value · n name · f failure · i method id · e reason · w workflow · k instance ·
-c channel.
+c channel · u custom id.
 """
 
 from __future__ import annotations
@@ -110,8 +110,18 @@ class RecordPatch(_Command, frozen=True, tag="patch"):
 class StartChild(_Command, frozen=True, tag="child"):
     """Start an instance of a workflow, and wait for the end of its first method.
 
-    Its id derives from the parent and the position: see `ids.remote_id`. `timeout_at` is when the
-    parent stops waiting for it, in seconds since the Unix epoch.
+    Its id derives from the parent and the position: see `ids.remote_id`. If another instance holds
+    the custom id, none is started, and the parent waits for that one.
+
+    Attributes:
+        position: that of the request.
+        workflow: the name of the workflow.
+        method: the name of its first method.
+        arguments: those of the method.
+        meta: what the child finds in its context.
+        timeout_at: when the parent stops waiting for it, in seconds since the Unix epoch.
+        tags: those of the child.
+        custom_id: that of the child; empty: it has none.
     """
 
     position: Whole = msgspec.field(name="p")
@@ -120,32 +130,49 @@ class StartChild(_Command, frozen=True, tag="child"):
     arguments: msgspec.Raw = msgspec.field(name="a")
     meta: dict[str, bytes] = msgspec.field(name="x", default={})
     timeout_at: float | None = msgspec.field(name="o", default=None)
+    tags: tuple[str, ...] = msgspec.field(name="g", default=())
+    custom_id: NoName = msgspec.field(name="u", default="")
 
 
 class CallRemote(_Command, frozen=True, tag="call"):
     """Run a method of another instance, and wait for its end.
 
-    `timeout_at` is when the caller stops waiting for it, in seconds since the Unix epoch.
+    Attributes:
+        position: that of the request.
+        workflow: the name of the workflow.
+        workflow_id: the id of the instance; empty: it is the one that holds `custom_id`.
+        method: the name of the method.
+        arguments: those of the method.
+        meta: what the method finds in its context.
+        timeout_at: when the caller stops waiting for it, in seconds since the Unix epoch.
+        custom_id: that of the instance, if its id is empty.
     """
 
     position: Whole = msgspec.field(name="p")
     workflow: Name = msgspec.field(name="w")
-    workflow_id: Name = msgspec.field(name="k")
+    workflow_id: NoName = msgspec.field(name="k")
     method: Name = msgspec.field(name="m")
     arguments: msgspec.Raw = msgspec.field(name="a")
     meta: dict[str, bytes] = msgspec.field(name="x", default={})
     timeout_at: float | None = msgspec.field(name="o", default=None)
+    custom_id: NoName = msgspec.field(name="u", default="")
 
 
 class SignalRemote(_Command, frozen=True, tag="signal"):
-    """Send a signal to another instance. Nothing is waited for, so the position is not open."""
+    """Send a signal to other instances. Nothing is waited for, so the position is not open.
+
+    It goes to the instance with this id. If that is empty, it goes to all that have the tag, or to
+    the one that holds the custom id.
+    """
 
     position: Whole = msgspec.field(name="p")
     workflow: Name = msgspec.field(name="w")
-    workflow_id: Name = msgspec.field(name="k")
+    workflow_id: NoName = msgspec.field(name="k")
     channel: Name = msgspec.field(name="c")
     value: msgspec.Raw = msgspec.field(name="v")
     meta: dict[str, bytes] = msgspec.field(name="x", default={})
+    tag: NoName = msgspec.field(name="g", default="")
+    custom_id: NoName = msgspec.field(name="u", default="")
 
 
 EndMethod = CompleteMethod | FailMethod | CancelMethod

@@ -112,8 +112,9 @@ class GetIds(_TagMessage, frozen=True, kw_only=True, tag="get_ids"):
 class StartUnique(_TagMessage, frozen=True, kw_only=True, tag="start_unique"):
     """Start an instance with this custom id, unless an instance that runs holds it.
 
-    Clients send it. The answer to `reply_to` is the id of the instance that holds the custom id. A
-    duplicate is told what the first one was told: the storage keeps that.
+    Clients and parents send it. The answer to a client is the id of the instance that holds the
+    custom id. A parent waits for that instance from then on. A duplicate is told what the first one
+    was told: the storage keeps that.
     """
 
     id: Name = msgspec.field(name="i")
@@ -134,7 +135,31 @@ class Reclaim(_TagMessage, frozen=True, kw_only=True, tag="reclaim"):
     start: msgspec.Raw = msgspec.field(name="s")
 
 
-TagMessage = AddTag | RemoveTag | ByTag | GetIds | StartUnique | Reclaim
+class ToHolder(_TagMessage, frozen=True, kw_only=True, tag="to_holder"):
+    """Send a message to the instance that holds this custom id. Engines send it for instances.
+
+    If nobody holds it, `reply_to` is told that the workflow is unknown. A duplicate goes to nobody
+    who has claimed the custom id later. The instance recognises it by the operation, which is the
+    deduplication id of the message.
+    """
+
+    operation: Name = msgspec.field(name="o")
+    input: msgspec.Raw = msgspec.field(name="n")
+    reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+
+
+class CancelUnique(_TagMessage, frozen=True, kw_only=True, tag="cancel_unique"):
+    """Cancel or terminate a child that has this custom id. The engine of its parent sends it.
+
+    It follows the `StartUnique` of the child. If the child has merely attached to another instance,
+    that one goes on. The child recognises a duplicate by the deduplication id of the message.
+    """
+
+    id: Name = msgspec.field(name="i")
+    input: msgspec.Raw = msgspec.field(name="n")
+
+
+TagMessage = AddTag | RemoveTag | ByTag | GetIds | StartUnique | Reclaim | ToHolder | CancelUnique
 
 encode = msgspec.json.Encoder().encode
 decode = make_decoder(msgspec.json.Decoder(TagMessage), "message of a tag")

@@ -81,15 +81,16 @@ def is_same_remote(recorded: Remote, requested: Remote, *, arguments: bool) -> b
     return is_same_call(bytes(recorded.arguments), bytes(requested.arguments))
 
 
-def _name_remote(command: Remote) -> tuple[int, str, str, str]:
+def _name_remote(command: Remote) -> tuple[int, str, str, str, str]:
     """What of a request to another instance is compared: where it stands, and whom it asks what."""
     match command:
         case StartChild():
-            return command.position, command.workflow, "", command.method
+            return command.position, command.workflow, "", command.custom_id, command.method
         case CallRemote():
-            return command.position, command.workflow, command.workflow_id, command.method
+            return command.position, command.workflow, command.workflow_id, command.custom_id, command.method
         case SignalRemote():
-            return command.position, command.workflow, command.workflow_id, command.channel
+            where = command.custom_id or command.tag
+            return command.position, command.workflow, command.workflow_id, where, command.channel
 
 
 def describe(command: Command | None) -> str:
@@ -119,10 +120,10 @@ def describe(command: Command | None) -> str:
             return f"child {command.workflow}.{command.method}{_describe_payload(bytes(command.arguments))}"
         case CallRemote():
             called = f"{command.workflow}.{command.method}{_describe_payload(bytes(command.arguments))}"
-            return f"a call of {called} on {command.workflow_id}"
+            return f"a call of {called} on {command.workflow_id or command.custom_id}"
         case SignalRemote():
             signal = f"{command.workflow}.{command.channel}{_describe_payload(bytes(command.value))}"
-            return f"a signal {signal} to {command.workflow_id}"
+            return f"a signal {signal} to {command.workflow_id or command.custom_id or command.tag}"
 
 
 def describe_difference(recorded: Command | None, requested: Command | None, then: str | None, line: str | None) -> str:

@@ -12,7 +12,13 @@ from infinitic.definitions.deferred import Deferred
 from infinitic.definitions.home import Home
 from infinitic.definitions.stubs import check_meta
 from infinitic.definitions.workflow_spec import workflow_contract_of
-from infinitic.definitions.workflow_stubs import NewWorkflow, RemoteChannel, RemoteMethod, RemoteWorkflow
+from infinitic.definitions.workflow_stubs import (
+    NewWorkflow,
+    RemoteChannel,
+    RemoteMethod,
+    RemoteTarget,
+    RemoteWorkflow,
+)
 from infinitic.errors import (
     DeferredError,
     ExceptionDetail,
@@ -43,8 +49,12 @@ class RemoteDeferred(Deferred[Any]):
 
     @property
     def id(self) -> str:
-        """The id of the child, or of the instance whose method was called."""
-        return self.stub.workflow_id or ids.remote_id(self.home.id, self.home.run, self._position)
+        """The id of the child, or of the instance whose method was called.
+
+        A child that has attached to the holder of its custom id shows the id that it would have.
+        """
+        target = self.stub.target
+        return ids.remote_id(self.home.id, self.home.run, self._position) if target.is_new else target.describe()
 
     def settle(self, recorder: Recorder, event: RemoteResult | RemoteError) -> None:
         """Settle it with what has become of the method."""
@@ -94,13 +104,24 @@ class RemoteRequests:
     def bind_workflow(self, stub: NewWorkflow) -> RemoteWorkflow:
         """Make the stub with which the code starts children."""
         contract = workflow_contract_of(stub.contract_class)
+        target = RemoteTarget(contract.name, tags=stub.tags, custom_id=stub.custom_id)
         return RemoteWorkflow(
-            self._home, contract, None, meta=stub.meta, total_timeout=stub.total_timeout, attribute=stub.attribute
+            self._home, contract, target, meta=stub.meta, total_timeout=stub.total_timeout, attribute=stub.attribute
         )
 
-    def find_workflow(self, contract: Any, workflow_id: str, meta: Mapping[str, bytes] | None) -> RemoteWorkflow:
-        """Make a stub of another instance."""
-        return RemoteWorkflow(self._home, workflow_contract_of(contract), workflow_id, meta=check_meta(meta or {}))
+    def find_workflow(
+        self,
+        contract: Any,
+        meta: Mapping[str, bytes] | None = None,
+        *,
+        workflow_id: str = "",
+        tag: str = "",
+        holder_of: str = "",
+    ) -> RemoteWorkflow:
+        """Make a stub of another instance, or of those that have a tag."""
+        read = workflow_contract_of(contract)
+        target = RemoteTarget(read.name, workflow_id, tag, holder_of)
+        return RemoteWorkflow(self._home, read, target, meta=check_meta(meta or {}))
 
     def request(self, stub: RemoteMethod, arguments: bytes) -> RemoteDeferred:
         """Ask for a child, or for a method of another instance.
@@ -114,22 +135,24 @@ class RemoteRequests:
 
         Raises:
             PayloadTooLargeError: the arguments are too large to be sent.
+            UsageError: the stub stands for all instances that have a tag.
         """
+        stub.check_one()
         recorder, home = self._recorder, self._home
         recorder.check()
         recorder.check_open(len(self._open))
         data = recorder.encode_payload(arguments)
-        extra = measure_extra(meta=stub.meta) if stub.meta else 0
+        target = stub.target
+        extra = measure_extra(target.tags, stub.meta) if stub.meta or target.tags else 0
         _take(recorder, f"The arguments of {stub.workflow}.{stub.spec.name}", data, extra, arguments)
         position = recorder.next_position()
         timeout_at = None if stub.total_timeout is None else home.loop.now + stub.total_timeout
         command: Command
-        if stub.workflow_id is None:
-            command = StartChild(position, stub.workflow, stub.spec.name, Raw(data), stub.meta, timeout_at)
+        called = (stub.spec.name, Raw(data), stub.meta, timeout_at)
+        if target.is_new:
+            command = StartChild(position, target.workflow, *called, target.tags, target.custom_id)
         else:
-            command = CallRemote(
-                position, stub.workflow, stub.workflow_id, stub.spec.name, Raw(data), stub.meta, timeout_at
-            )
+            command = CallRemote(position, target.workflow, target.workflow_id, *called, target.holder_of)
         recorder.record(command)
         deferred = self._open[position] = RemoteDeferred(home, position, stub)
         return deferred
@@ -149,10 +172,11 @@ class RemoteRequests:
         recorder.check()
         data = recorder.encode_payload(value)
         extra = measure_extra(meta=meta) if meta else 0
-        _take(recorder, f"A signal for channel '{channel.name}' of {channel.workflow}", data, extra, None)
-        assert channel.workflow_id is not None
+        target = channel.target
+        _take(recorder, f"A signal for channel '{channel.name}' of {target.workflow}", data, extra, None)
         position = recorder.next_position()
-        recorder.record(SignalRemote(position, channel.workflow, channel.workflow_id, channel.name, Raw(data), meta))
+        sent = (channel.name, Raw(data), meta, target.tag, target.holder_of)
+        recorder.record(SignalRemote(position, target.workflow, target.workflow_id, *sent))
 
 
 def _take(recorder: Recorder, what: str, data: bytes, extra: int, arguments: bytes | None) -> None:

@@ -263,6 +263,7 @@ class RunReader:
                 draft = self._add("child", f"{command.workflow}.{command.method}", command.position, at)
                 draft["id"] = ids.remote_id(self._head.id, self._head.run, command.position)
                 draft["due"] = command.timeout_at
+                draft["tags"] = command.tags
                 self._keep(draft, "arguments", command.arguments)
             case commands.CallRemote():
                 draft = self._add("call", f"{command.workflow}.{command.method}", command.position, at)

@@ -41,7 +41,7 @@ def _describe(awaited: object, depth: int = 0) -> str:
         case RemoteDeferred():
             stub = awaited.stub
             called = f"{stub.workflow}.{stub.spec.name}"
-            child = stub.workflow_id is None
+            child = stub.target.is_new
             return f"child {called} ({awaited.id})" if child else f"method {called} of {awaited.id}"
         case TimerDeferred():
             return f"a timer, due {to_datetime(awaited.due).isoformat()}"

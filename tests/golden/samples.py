@@ -59,6 +59,10 @@ REMOTES: list[commands.Command] = [
     commands.StartChild(4, "Invoice", "issue", Raw(b"[1]"), {"k": b"v"}, 9.0),
     commands.CallRemote(5, "Invoice", "i-1", "pay", Raw(b"[2]"), {"k": b"v"}, 9.0),
     commands.SignalRemote(6, "Invoice", "i-1", "paid", Raw(b"true"), {"k": b"v"}),
+    commands.StartChild(7, "Invoice", "issue", Raw(b"[1]"), tags=("eu", "vip"), custom_id="order-42"),
+    commands.CallRemote(8, "Invoice", "", "pay", Raw(b"[2]"), custom_id="order-42"),
+    commands.SignalRemote(9, "Invoice", "", "paid", Raw(b"true"), tag="eu"),
+    commands.SignalRemote(10, "Invoice", "", "paid", Raw(b"true"), custom_id="order-42"),
 ]
 PARENT = client.ReplyTo("w", "1/4/2", "Trip")
 STIMULI: list[events.Stimulus] = [
@@ -351,6 +355,8 @@ TAGS: list[tags.TagMessage] = [
     tags.GetIds(made_at=1.0, reply_to=TO, after="v", limit=7),
     tags.StartUnique(made_at=1.0, id="w", start=Raw(b'{"t":"start","at":1.0,"m":"book","a":[1],"n":"o"}'), reply_to=TO),
     tags.Reclaim(made_at=1.0, id="w", start=Raw(b'{"t":"start","at":1.0,"m":"book","a":[1],"n":"o"}')),
+    tags.ToHolder(made_at=1.0, operation="o", input=Raw(b'{"t":"cancel","at":1.0,"i":"c","mi":"m"}'), reply_to=PARENT),
+    tags.CancelUnique(made_at=1.0, id="w", input=Raw(b'{"t":"cancel","at":1.0,"i":"c"}')),
 ]
 KEY = StateKey("Trip", "w")
 CHANGE = Change(KEY, None, 7, state.encode(HEAD), 1.0, Segment(3, events.encode(EVENTS), effects.encode(AT, EFFECTS)))

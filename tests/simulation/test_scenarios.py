@@ -62,6 +62,8 @@ OUTCOMES: dict[str, object] = {
     "signals_to_children": [[*range(number), "unknown"] for number in (1, 5, 12)],
     "calls_between_instances": [[1, 2, 3, 4, 5]] * 2,
     "cancel_of_parents": ["all ended"] * 5,
+    "children_with_a_custom_id": [[7, 3, 3, 3, 3, 3, 3]] * 3 + [0],
+    "cancel_of_attached_parents": [1, 1, 1, "cancelled"],
     "children_given_up": ["WorkflowTimedOutError", "WorkflowCanceledError", "TimeoutError"],
     "locks": [list(range(12)), True, 100 + sum(range(12))],
     "queues": [[2 * each for each in range(20)], [5] * 4],

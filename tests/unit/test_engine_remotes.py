@@ -109,7 +109,7 @@ def test_ids_of_other_positions_runs_and_retries_differ() -> None:
     made = {ids.remote_id("t1", *place) for place in places}
     assert len(made) == 8
     assert all(len(each) == 32 for each in made)
-    again = render_request(SendRemote(4, 2, 1), CHILD, PARENT, NOW)
+    [again] = render_request(SendRemote(4, 2, 1), CHILD, PARENT, NOW)
     assert again.message.key == ids.remote_id("t1", 2, 4, 1)
     assert ids.read_settlement(ids.settlement_id("t1", ids.remote_request(2, 4, 1)), "t1") == (2, 4, 1)
     for other in ("t1", "t1/wake", "t1/settled/1/2", "t1/settled/1/2/x", "t2/settled/1/2/3"):

@@ -130,7 +130,7 @@ async def read_open_tasks(storage: Storage | None, transport: Transport, name: s
             OpenRequestRow(
                 "child" if each.is_child else "call",
                 f"{each.workflow}.{each.method}",
-                each.workflow_id,
+                each.workflow_id or f"with custom id {each.custom_id!r}",
                 status,
                 hosted[each.workflow],
             )
@@ -167,14 +167,16 @@ async def _load_open_work(storage: Storage, key: StateKey) -> tuple[list[OpenTas
     segments = await ensure_checked(storage).states.history(key, sequences=needed)
     happened = [decode_events(key, each) for each in segments]
     requests = open_work.list_open_requests(head, happened, MAX_TASKS)
-    statuses = [await _read_status(storage, StateKey(each.workflow, each.workflow_id)) for each in requests]
+    statuses = [await _read_status(storage, each) for each in requests]
     return open_work.list_open_tasks(head, happened, MAX_TASKS), requests, statuses
 
 
-async def _read_status(storage: Storage, key: StateKey) -> str:
-    head = await read_head(storage, key)
+async def _read_status(storage: Storage, request: OpenRequest) -> str:
+    if not request.workflow_id:
+        return "not known"
+    head = await read_head(storage, StateKey(request.workflow, request.workflow_id))
     if head is None:
-        return "not started"
+        return "not started, or another one has its custom id" if request.custom_id else "not started"
     if head.parked:
         return "parked"
     return str(head.status) if head.closed or head.stalled is None else "stalled"

@@ -6,10 +6,12 @@ positions, so a repeat is recognised wherever it arrives.
 
 from __future__ import annotations
 
+from msgspec import Raw
+
 from infinitic import ids, topics
 from infinitic.engines.effects import SendRemote
 from infinitic.engines.state import WorkflowHead
-from infinitic.messages import client, engine as inputs
+from infinitic.messages import client, engine as inputs, tags
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import CallRemote, Remote, SignalRemote, StartChild
 from infinitic.messages.engine import Input, RemoteSettled
@@ -17,33 +19,22 @@ from infinitic.messages.outcomes import MethodFailure, RemoteStatus, WorkflowSta
 from infinitic.transport import Message, Outgoing
 
 
-def render_request(effect: SendRemote, request: Remote, head: WorkflowHead, now: float) -> Outgoing:
-    """Make the message with which an instance asks something of another one.
+def render_request(effect: SendRemote, request: Remote, head: WorkflowHead, now: float) -> list[Outgoing]:
+    """Make the messages with which an instance asks something of another one.
 
     Args:
         effect: what is to be sent.
         request: what the code asked for, out of the history.
         head: the instance that asks.
-        now: stamped on the message; seconds since the Unix epoch.
+        now: stamped on the messages; seconds since the Unix epoch.
     """
     remote_id = ids.remote_id(head.id, head.run, effect.position, effect.retry_sequence)
     reply_to = make_requester(head, effect.position, effect.retry_sequence)
-    workflow_id: str
-    message: Input
     match request:
         case StartChild():
-            workflow_id = remote_id
-            message = inputs.Start(
-                made_at=now,
-                method=request.method,
-                arguments=request.arguments,
-                reply_to=reply_to,
-                meta=request.meta,
-                by=head.id,
-            )
+            return _start_child(request, remote_id, reply_to, head, now)
         case CallRemote():
-            workflow_id = request.workflow_id
-            message = inputs.CallMethod(
+            call = inputs.CallMethod(
                 made_at=now,
                 method_id=remote_id,
                 method=request.method,
@@ -52,17 +43,51 @@ def render_request(effect: SendRemote, request: Remote, head: WorkflowHead, now:
                 meta=request.meta,
                 by=head.id,
             )
+            return [_send(request, remote_id, call, reply_to, now)]
         case SignalRemote():
-            workflow_id = request.workflow_id
-            message = inputs.Signal(
+            signal = inputs.Signal(
                 made_at=now,
                 signal_id=remote_id,
                 channel=request.channel,
                 value=request.value,
                 meta=request.meta,
                 by=head.id,
+                by_tag=request.tag,
             )
-    return _address_to(request.workflow, workflow_id, remote_id, message)
+            if not request.tag:
+                return [_send(request, remote_id, signal, None, now)]
+            by_tag = tags.ByTag(made_at=now, operation=remote_id, input=Raw(inputs.encode(signal)))
+            return [_tell_tags(request.workflow, tags.make_tag_key(request.tag), remote_id, by_tag)]
+
+
+def _start_child(child: StartChild, child_id: str, reply_to: ReplyTo, head: WorkflowHead, now: float) -> list[Outgoing]:
+    start = inputs.Start(
+        made_at=now,
+        method=child.method,
+        arguments=child.arguments,
+        reply_to=reply_to,
+        meta=child.meta,
+        by=head.id,
+        tags=child.tags,
+        custom_id=child.custom_id,
+    )
+    if child.custom_id:
+        unique = tags.StartUnique(made_at=now, id=child_id, start=Raw(inputs.encode(start)), reply_to=reply_to)
+        return [_tell_tags(child.workflow, tags.make_custom_id_key(child.custom_id), child_id, unique)]
+    added = tags.AddTag(made_at=now, id=child_id)
+    outgoing = [_tell_tags(child.workflow, tags.make_tag_key(tag), child_id, added) for tag in child.tags]
+    return [*outgoing, _address(child.workflow, child_id, child_id, start)]
+
+
+def _send(
+    request: CallRemote | SignalRemote, message_id: str, message: Input, reply_to: ReplyTo | None, now: float
+) -> Outgoing:
+    """Send something to an instance, or to the one that holds the custom id."""
+    if request.workflow_id:
+        return _address(request.workflow, request.workflow_id, message_id, message)
+    body = Raw(inputs.encode(message))
+    to_holder = tags.ToHolder(made_at=now, operation=message_id, input=body, reply_to=reply_to)
+    return _tell_tags(request.workflow, tags.make_custom_id_key(request.custom_id), message_id, to_holder)
 
 
 def make_requester(head: WorkflowHead, position: int, retry_sequence: int = 0) -> ReplyTo:
@@ -89,7 +114,7 @@ def make_settlement(reply_to: ReplyTo, response: client.Response, made_at: float
             epoch=epoch,
             value=response.value,
         )
-        return _address(reply_to, completed)
+        return _tell(reply_to, completed)
     reason = ""
     failure: MethodFailure | None = None
     match response:
@@ -114,12 +139,12 @@ def make_settlement(reply_to: ReplyTo, response: client.Response, made_at: float
         failure=failure,
         reason=reason,
     )
-    return _address(reply_to, settled)
+    return _tell(reply_to, settled)
 
 
-def _address(reply_to: ReplyTo, settled: RemoteSettled) -> Outgoing:
+def _tell(reply_to: ReplyTo, settled: RemoteSettled) -> Outgoing:
     message_id = ids.settlement_id(reply_to.client, reply_to.request)
-    return _address_to(reply_to.workflow, reply_to.client, message_id, settled)
+    return _address(reply_to.workflow, reply_to.client, message_id, settled)
 
 
 def render_cancel_request(
@@ -138,16 +163,23 @@ def render_cancel_request(
     """
     remote_id = ids.remote_id(head.id, head.run, request.position, retry_sequence)
     request_id = ids.cancel_id(remote_id)
-    workflow_id = remote_id
-    message: Input = inputs.Cancel(made_at=now, request_id=request_id)
     if isinstance(request, CallRemote):
-        workflow_id = request.workflow_id
-        message = inputs.Cancel(made_at=now, request_id=request_id, method_id=remote_id)
-    elif head.status is WorkflowStatus.TERMINATED:
+        cancel_method = inputs.Cancel(made_at=now, request_id=request_id, method_id=remote_id)
+        return _send(request, request_id, cancel_method, None, now)
+    message: Input = inputs.Cancel(made_at=now, request_id=request_id)
+    if head.status is WorkflowStatus.TERMINATED:
         reason = f"Its parent {head.name} {head.id} was terminated"
         message = inputs.Terminate(made_at=now, request_id=request_id, reason=reason)
-    return _address_to(request.workflow, workflow_id, request_id, message)
+    if not request.custom_id:
+        return _address(request.workflow, remote_id, request_id, message)
+    # It goes behind the start, the same way. An instance that the child merely attached to goes on.
+    unique = tags.CancelUnique(made_at=now, id=remote_id, input=Raw(inputs.encode(message)))
+    return _tell_tags(request.workflow, tags.make_custom_id_key(request.custom_id), request_id, unique)
 
 
-def _address_to(workflow: str, workflow_id: str, message_id: str, message: Input) -> Outgoing:
+def _address(workflow: str, workflow_id: str, message_id: str, message: Input) -> Outgoing:
     return Outgoing(topics.workflow_engine(workflow), Message(message_id, workflow_id, inputs.encode(message)))
+
+
+def _tell_tags(workflow: str, key: str, message_id: str, message: tags.TagMessage) -> Outgoing:
+    return Outgoing(topics.workflow_tag(workflow), Message(message_id, key, tags.encode(message)))

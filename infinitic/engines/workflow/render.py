@@ -123,7 +123,7 @@ def render(
                     asked = remotes[effect.request] = {
                         event.position: event for event in segments[effect.request] if isinstance(event, Remote)
                     }
-                outgoing.append(render_request(effect, asked[effect.position], head, now))
+                outgoing += render_request(effect, asked[effect.position], head, now)
             case Confirm(reply_to=to):
                 outgoing.append(make_response(to, client.Applied(to.request, None if head.closed else head.stalled)))
             case Refuse(reply_to=to):

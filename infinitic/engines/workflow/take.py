@@ -247,7 +247,8 @@ def _wait(head: WorkflowHead, message: inputs.Wait, now: float) -> InputResult:
         waiters = _list_waiters(method.waiters, message)
         if waiters == method.waiters:
             return InputResult(head)
-        if len(waiters) > max(MAX_WAITERS, len(method.waiters)):
+        # An instance that waits cannot ask again.
+        if len(waiters) > max(MAX_WAITERS, len(method.waiters)) and not message.reply_to.workflow:
             return InputResult(head, replies=(Defer(message.reply_to, ASK_AGAIN_SECONDS),))
         methods = (*head.methods[:index], replace(method, waiters=waiters), *head.methods[index + 1 :])
         return InputResult(replace(head, methods=methods))

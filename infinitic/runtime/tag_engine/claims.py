@@ -12,6 +12,7 @@ from infinitic import topics
 from infinitic.messages import client, engine
 from infinitic.messages.decoding import UndecodableMessage
 from infinitic.messages.tags import AddTag, Reclaim, StartUnique, encode, make_tag_key, version_claimed
+from infinitic.runtime.tag_engine.forwarding import attach
 from infinitic.runtime.tag_engine.refusals import HeldByAnother
 from infinitic.storage import TagKey, TagStorage
 from infinitic.transport import Message, Outgoing
@@ -38,7 +39,10 @@ async def start_unique(storage: TagStorage, key: TagKey, message: StartUnique) -
     if claim.granted:
         outgoing += _send_start(key.name, message.id, start)
     to = message.reply_to
-    if to is not None:
+    if to is not None and to.workflow:
+        if not claim.granted:
+            outgoing.append(attach(key.name, claim.id, to, message.made_at))
+    elif to is not None:
         answer = client.encode(client.UniqueStarted(to.request, claim.id))
         outgoing.append(Outgoing(topics.client(to.client), Message(to.request, None, answer)))
     return outgoing

@@ -18,7 +18,17 @@ from infinitic.clock import Clock
 from infinitic.errors import StorageError
 from infinitic.messages import tags
 from infinitic.messages.decoding import UndecodableMessage
-from infinitic.messages.tags import AddTag, ByTag, GetIds, Reclaim, RemoveTag, StartUnique, TagMessage
+from infinitic.messages.tags import (
+    AddTag,
+    ByTag,
+    CancelUnique,
+    GetIds,
+    Reclaim,
+    RemoveTag,
+    StartUnique,
+    TagMessage,
+    ToHolder,
+)
 from infinitic.runtime.blame import OUTAGES, is_counted
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.lanes import PREFETCH, Lanes
@@ -27,6 +37,7 @@ from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.tag_engine.answers import answer_ids
 from infinitic.runtime.tag_engine.claims import reclaim, start_unique
 from infinitic.runtime.tag_engine.fan_out import FanOut
+from infinitic.runtime.tag_engine.forwarding import cancel_unique, send_to_holder
 from infinitic.runtime.tag_engine.refusals import HeldByAnother, TooOld
 from infinitic.storage import Storage, TagChange, TagKey, TagKind
 from infinitic.transport import Delivery, Outgoing
@@ -184,7 +195,7 @@ class WorkflowTagEngine:
                 return TagChange(key, message.id, True, message.version, message.made_at)
             case RemoveTag():
                 return TagChange(key, message.id, False, message.version, message.made_at)
-            case ByTag() | StartUnique() | Reclaim():
+            case ByTag() | StartUnique() | Reclaim() | ToHolder() | CancelUnique():
                 if not isinstance(message, ByTag) and key.kind is not TagKind.CUSTOM_ID:
                     raise UndecodableMessage("A tag may have many members: only a custom id can be claimed")
                 self._check_age(message)
@@ -253,6 +264,10 @@ class WorkflowTagEngine:
                 return await start_unique(storage, key, message)
             case Reclaim():
                 return await reclaim(storage, key, message)
+            case ToHolder():
+                return await send_to_holder(storage, key, message)
+            case CancelUnique():
+                return await cancel_unique(storage, key, message)
             case _:
                 raise AssertionError(f"{message} is a change")
 

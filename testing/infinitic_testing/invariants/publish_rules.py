@@ -102,7 +102,7 @@ def check_request_was_asked(
         case commands.StartChild(), engine.Start():
             where = key.id == ids.remote_id(parent.key.id, run, position, retry_sequence)
         case commands.CallRemote(), engine.CallMethod():
-            where = key.id == request.workflow_id
+            where = not request.workflow_id or key.id == request.workflow_id
         case _:
             return f"{message} is sent, and the history has {request}"
     same = (request.workflow, request.method, bytes(request.arguments))

@@ -248,7 +248,8 @@ async def find_unanswered(
                 key, method_id = StateKey(request.workflow, request.workflow_id), remote_id
             case _:
                 continue
-        if specs is not None and not specs(key.name):
+        if request.custom_id or (specs is not None and not specs(key.name)):
+            # It may wait for another instance that holds the custom id.
             continue
         stored = (await ensure_checked(storage).states.load([key])).get(key)
         if stored is None:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from infinitic import topics
+from infinitic import ids, topics
 from infinitic.engines.workflow.tags import render_tags
 from infinitic.errors import DecodingError
 from infinitic.messages import client, tags
 from infinitic.messages.decoding import UndecodableMessage
 from infinitic.messages.events import Started
-from infinitic.messages.tags import AddTag, ByTag, GetIds, Reclaim, RemoveTag, StartUnique, TagMessage
+from infinitic.messages.tags import (
+    AddTag,
+    ByTag,
+    CancelUnique,
+    GetIds,
+    Reclaim,
+    RemoveTag,
+    StartUnique,
+    TagMessage,
+    ToHolder,
+)
 from infinitic.runtime.publisher import CAUSE
 from infinitic.storage import Claim, StateKey, TagChange, TagKey, TagKind
 from infinitic.topics import Topic
@@ -96,6 +106,7 @@ class TagChecks:
         self._find_copies(topic, message).published += 1
         decoded = _decode(message.body)
         key = _read_key(name, message)
+        self._note_request(decoded)
         if key is None or not isinstance(decoded, AddTag | RemoveTag):
             return
         at = StateKey(name, decoded.id)
@@ -103,6 +114,21 @@ class TagChecks:
         self._book.judge("cause-durable", _find_wrong_cause(key, decoded, instance), at)
         if instance is not None:
             self._note_sent(instance, message.key, decoded)
+
+    def _note_request(self, message: TagMessage | None) -> None:
+        """Note that what an instance asks of another one is published."""
+        match message:
+            case StartUnique():
+                asked = message.id
+            case ByTag() | ToHolder():
+                asked = message.operation
+            case CancelUnique():
+                asked = ids.cancel_id(message.id)
+            case _:
+                return
+        requester = self._book.requesters.get(asked)
+        if requester is not None:
+            self._book.instances[requester[0]].unpublished.pop(("remote", asked), None)
 
     def _note_sent(self, instance: ObservedInstance, key: str | None, message: AddTag | RemoveTag) -> None:
         """Note that a part of what an outbox says of tags is published."""
@@ -155,7 +181,9 @@ class TagChecks:
             elif not isinstance(decoded, ByTag):
                 self._book.judge("ack-after-commit", self._find_undone(key, decoded), StateKey(name, _read_id(decoded)))
 
-    def _find_undone(self, key: TagKey, message: AddTag | RemoveTag | GetIds | StartUnique | Reclaim) -> str | None:
+    def _find_undone(
+        self, key: TagKey, message: AddTag | RemoveTag | GetIds | StartUnique | Reclaim | ToHolder | CancelUnique
+    ) -> str | None:
         match message:
             case AddTag() | RemoveTag():
                 written = self._written.get((key, message.id), -1)
@@ -172,8 +200,24 @@ class TagChecks:
                 at = StateKey(key.name, message.id)
                 if claim.granted and not self._book.traffic.sent_to(at).starts:
                     return f"the custom id is claimed, and nothing is started: {message}"
+                if message.reply_to is not None and message.reply_to.workflow:
+                    asked = (message.reply_to.client, message.reply_to.request) in self._book.traffic.requests
+                    return None if asked else f"an instance waits, and does not wait for the holder: {message}"
                 told = message.reply_to is None or self._book.is_told(message.reply_to)
                 return None if told else f"nobody is answered: {message}"
+            case ToHolder():
+                return self._find_unsent(message)
+            case CancelUnique():
+                return None
+
+    def _find_unsent(self, message: ToHolder) -> str | None:
+        """Somebody who waits is told that nobody holds the custom id, or the holder was asked."""
+        to = message.reply_to
+        if to is None:
+            return None
+        request = (to.client, to.request)
+        told = request in self._book.traffic.requests or request in self._book.traffic.answers
+        return None if told else f"it was sent to nobody: {message}"
 
     def _find_copies(self, topic: Topic, message: Message) -> Copies:
         return self._book.traffic.copies_of((topic.name, message.key, message.body))
@@ -182,7 +226,7 @@ class TagChecks:
 def read_request(body: bytes) -> client.ReplyTo | None:
     """Read whom a message to a tag engine wants to be answered."""
     decoded = _decode(body)
-    return decoded.reply_to if isinstance(decoded, GetIds | StartUnique) else None
+    return decoded.reply_to if isinstance(decoded, GetIds | StartUnique | ToHolder) else None
 
 
 def _find_wrong_cause(key: TagKey, message: AddTag | RemoveTag, instance: ObservedInstance | None) -> str | None:
@@ -202,7 +246,7 @@ def _is_unfit(key: TagKey, message: TagMessage) -> bool:
     if isinstance(message, Reclaim):
         # Another instance may hold the custom id.
         return True
-    return isinstance(message, StartUnique) and key.kind is not TagKind.CUSTOM_ID
+    return isinstance(message, StartUnique | ToHolder | CancelUnique) and key.kind is not TagKind.CUSTOM_ID
 
 
 def _list_tags(key: StateKey, started: Started | None) -> Iterator[TagKey]:
@@ -237,4 +281,4 @@ def _read_version(body: bytes) -> int:
 
 
 def _read_id(message: TagMessage) -> str:
-    return "" if isinstance(message, ByTag | GetIds) else message.id
+    return "" if isinstance(message, ByTag | GetIds | ToHolder) else message.id

@@ -13,6 +13,7 @@ from infinitic import (
     Workflow,
     WorkflowCanceledError,
     WorkflowFailedError,
+    WorkflowHandle,
     WorkflowTimedOutError,
     WorkflowUnknownError,
     ids,
@@ -252,3 +253,99 @@ async def simulate_children_given_up(sim: Simulation) -> object:
     for position in range(5):
         await _wait_for_end(sim, Sleeper, ids.remote_id(handle.workflow_id, 0, position))
     return seen
+
+
+class Till(Workflow):
+    items = Channel[int]()
+
+    async def fill(self, number: int) -> int:
+        for _ in range(number):
+            await self.items.receive()
+        return number
+
+    async def look(self, number: int) -> int:
+        return number
+
+
+class Cashier(Workflow):
+    till = Workflow.new_workflow(Till, custom_id="till", tags={"tills"})
+
+    async def work(self, number: int) -> int:
+        return await self.till.fill(number)
+
+    async def put(self) -> None:
+        await self.get_workflow_by_custom_id(Till, "till").items.send(1)
+
+    async def look(self, number: int) -> int:
+        try:
+            return await self.get_workflow_by_custom_id(Till, "till").look(number)
+        except WorkflowUnknownError:
+            return 0
+
+    async def tell_all(self) -> None:
+        await self.get_workflow_by_tag(Till, "tills").items.send(1)
+
+
+async def _has_holder(sim: Simulation) -> bool:
+    return bool(await sim.client.get_ids(sim.client.get_workflow_by_tag(Till, "tills")))
+
+
+async def _wait_for_holder(sim: Simulation, *, wanted: bool) -> None:
+    while True:
+        if await _has_holder(sim) is wanted:
+            return
+        await asyncio.sleep(1.0)
+
+
+async def _fill(sim: Simulation, handles: list[WorkflowHandle[int]]) -> list[int]:
+    """Put items into whatever till is there, until all have their result.
+
+    Whoever comes late has a till of its own.
+    """
+    results = asyncio.gather(*(handle.result() for handle in handles))
+    while not results.done():
+        new = sim.client.new_workflow(Cashier)
+        await new.put()
+        await new.tell_all()
+        await asyncio.wait([results], timeout=20.0)
+    return list(await results)
+
+
+async def simulate_children_with_a_custom_id(sim: Simulation) -> object:
+    """Parents want a child with the same custom id: one is started, and all get its result."""
+    sim.add_workflow(Till, retention=KEPT)
+    sim.add_workflow(Cashier, retention=KEPT)
+    client = sim.client
+    totals: list[object] = []
+    for _ in range(3):
+        handles = [await client.dispatch(client.new_workflow(Cashier).work, 3) for _ in range(6)]
+        await _wait_for_holder(sim, wanted=True)
+        looked = await client.new_workflow(Cashier).look(7)
+        totals.append([looked, *await _fill(sim, handles)])
+        await _wait_for_holder(sim, wanted=False)
+    return [*totals, await client.new_workflow(Cashier).look(7)]
+
+
+async def simulate_cancel_of_attached_parents(sim: Simulation) -> object:
+    """Only the parent that has started the child cancels it."""
+    sim.add_workflow(Till, retention=KEPT)
+    sim.add_workflow(Cashier, retention=KEPT)
+    client = sim.client
+    holder = await client.dispatch(client.new_workflow(Till, custom_id="till", tags={"tills"}).fill, 1)
+    attached = [await client.dispatch(client.new_workflow(Cashier).work, 1) for _ in range(4)]
+    await asyncio.sleep(30.0)
+    for handle in attached[:2]:
+        await client.cancel(handle)
+        with suppress(WorkflowCanceledError):
+            await handle.result()
+    await asyncio.sleep(30.0)
+    await client.get_workflow_by_id(Till, holder.workflow_id).items.send(5)
+    seen: list[object] = [await holder.result(), *await _fill(sim, attached[2:])]
+    await _wait_for_holder(sim, wanted=False)
+    owner = await client.dispatch(client.new_workflow(Cashier).work, 1)
+    await _wait_for_holder(sim, wanted=True)
+    await client.cancel(owner)
+    with suppress(WorkflowCanceledError):
+        await owner.result()
+    await _wait_for_holder(sim, wanted=False)
+    return [*seen, "cancelled"]

@@ -1,0 +1,71 @@
+"""Sends messages of instances to whoever holds a custom id."""
+
+from __future__ import annotations
+
+from infinitic import topics
+from infinitic.engines.workflow.render import make_response
+from infinitic.messages import client, engine
+from infinitic.messages.client import ReplyTo
+from infinitic.messages.decoding import UndecodableMessage
+from infinitic.messages.tags import CancelUnique, ToHolder
+from infinitic.runtime.tag_engine.fan_out import SKEW_SECONDS
+from infinitic.storage import TagKey, TagStorage
+from infinitic.transport import Message, Outgoing
+
+_TO_HOLDER = (engine.CallMethod, engine.Signal, engine.Cancel)
+_TO_CHILD = (engine.Cancel, engine.Terminate)
+
+
+async def send_to_holder(storage: TagStorage, key: TagKey, message: ToHolder) -> list[Outgoing]:
+    """Send a message to the instance that holds a custom id.
+
+    Args:
+        storage: where the holders are.
+        key: the custom id.
+        message: what is sent, and whom to tell if nobody holds it.
+
+    Raises:
+        UndecodableMessage: instances cannot be sent this.
+    """
+    body = _check(bytes(message.input), _TO_HOLDER)
+    found = await storage.members(key, until=message.made_at + SKEW_SECONDS, limit=1)
+    if found:
+        return [Outgoing(topics.workflow_engine(key.name), Message(message.operation, found[0], body))]
+    to = message.reply_to
+    return [] if to is None else [make_response(to, client.WorkflowUnknown(to.request), message.made_at)]
+
+
+async def cancel_unique(storage: TagStorage, key: TagKey, message: CancelUnique) -> list[Outgoing]:
+    """Cancel a child, if it holds its custom id. If not, it has ended, or never started.
+
+    Args:
+        storage: where the holders are.
+        key: the custom id.
+        message: the child, and what it is sent.
+
+    Raises:
+        UndecodableMessage: children cannot be sent this.
+    """
+    body = _check(bytes(message.input), _TO_CHILD)
+    if await storage.members(key, limit=1) != [message.id]:
+        return []
+    return [Outgoing(topics.workflow_engine(key.name), Message(message.id, message.id, body))]
+
+
+def attach(workflow: str, workflow_id: str, to: ReplyTo, made_at: float) -> Outgoing:
+    """Have an instance wait for another one, which holds the custom id that it wanted.
+
+    Args:
+        workflow: the name of the workflow of both.
+        workflow_id: the holder.
+        to: the instance that waits.
+        made_at: when it asked, in seconds since the Unix epoch.
+    """
+    body = engine.encode(engine.Wait(made_at=made_at, reply_to=to))
+    return Outgoing(topics.workflow_engine(workflow), Message(workflow_id, workflow_id, body))
+
+
+def _check(body: bytes, kinds: tuple[type[engine.Input], ...]) -> bytes:
+    if not isinstance(engine.decode(body), kinds):
+        raise UndecodableMessage("This cannot be sent to the holder of a custom id")
+    return body
