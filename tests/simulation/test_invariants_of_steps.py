@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from infinitic import TaskTimedOutError, Workflow
 from infinitic.engines import state
-from infinitic.engines.effects import ActivateElsewhere, Answer, Confirm, SendTask
+from infinitic.engines.effects import ActivateElsewhere, Answer, CancelSent, Confirm, SendTask
+from infinitic.engines.state import OpenBlock
 from infinitic.messages import commands, events
 from infinitic.messages.attempts import Execution
 from infinitic.messages.client import ReplyTo
@@ -299,6 +300,21 @@ def write_before_the_outbox_is_published(tape: Tape) -> Tape:
     return [*before, *tape[following:]]
 
 
+def tell_nobody_to_stop(tape: Tape) -> Tape:
+    cancelled = find(tape, has_event(commands.CancelPosition))
+    return rewrite(tape, cancelled, outbox=lambda kept: [each for each in kept if not isinstance(each, CancelSent)])
+
+
+def stop_what_is_waited_for(tape: Tape) -> Tape:
+    """The first task runs, and the second step asks for nothing to be stopped."""
+    cancelled = find(tape, has_event(events.CancelRequested))
+    asked = find(tape[cancelled:], has_event(commands.ScheduleTask)) + cancelled
+    position = next(each for each in read_events(tape[asked]) if isinstance(each, commands.ScheduleTask)).position
+    later = find(tape[asked + 1 :], lambda note: isinstance(note.change, Change)) + asked + 1
+    block = OpenBlock(read_head(tape[asked]).sequence, position, b"\x01")
+    return rewrite(tape, later, outbox=lambda kept: [*kept, CancelSent((block,))])
+
+
 def mark_before_publishing(tape: Tape) -> Tape:
     return rewrite(tape, find(tape, has_event(commands.ScheduleTask)), published=True)
 
@@ -352,6 +368,8 @@ BREAKS: tuple[tuple[str, str, Callable[[Tape], Tape]], ...] = (
     ("outbox-bounded", "sequential", confirm_what_was_not_taken),
     ("outbox-bounded", "sequential", answer_who_has_not_ended),
     ("outbox-bounded", "sequential", activate_twice),
+    ("cancel-told", "cleanup", tell_nobody_to_stop),
+    ("cancel-told", "cleanup", stop_what_is_waited_for),
     ("outbox-drained", "sequential", write_before_the_outbox_is_published),
     ("mark-true", "sequential", mark_before_publishing),
     ("mark-true", "sequential", mark_in_a_commit_of_its_own),
