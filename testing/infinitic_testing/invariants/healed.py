@@ -64,11 +64,12 @@ async def check_healed(
         book.judge("history-kept", _find_changed(book, key), key)
     tags.check_stored()
     _check_forgotten(book)
-    unwanted = _count_unwanted_attempts(book)
-    _check_queues(book, unwanted)
+    unheard, unwanted = _count_unwanted_attempts(book)
+    workers = list(workers)
+    _check_queues(book, unwanted, sum(worker.count_held().get("attempts", 0) for worker in workers))
     for worker in workers:
         held = {what: count for what, count in worker.count_held().items() if count}
-        if unwanted and held.get("attempts", 0) <= unwanted:
+        if held.get("attempts", 0) <= unheard:
             held.pop("attempts", None)
         book.judge("memory-empty", f"{worker.name} still holds {held}" if held else None)
     if log is not None:
@@ -103,8 +104,14 @@ def _check_forgotten(book: RunBook) -> None:
         book.judge("all-forgotten", f"all instances have expired, and {left} keys are kept" if left else None)
 
 
-def _check_queues(book: RunBook, unwanted: int) -> None:
-    """Nothing waits for somebody who is there. Wakes of instances that wait for a time may."""
+def _check_queues(book: RunBook, unwanted: int, held: int) -> None:
+    """Nothing waits for somebody who is there. Wakes of instances that wait for a time may.
+
+    Args:
+        book: what is known of the run.
+        unwanted: how many messages of attempts may be left for which nobody waits.
+        held: how many attempts the workers have in hand.
+    """
     waiting = _count_waiting_for_time(book)
     for topic, subscriptions in book.broker.overview().items():
         kind, _, name = topic.partition(":")
@@ -112,22 +119,29 @@ def _check_queues(book: RunBook, unwanted: int) -> None:
             continue
         for stats in subscriptions.values():
             allowed = waiting[name] if kind == "workflow-engine" else 0
-            if kind == "service-executor" and stats.unacked + stats.delayed <= unwanted:
-                # A task that nobody waits for any more is not told to stop (S6).
+            if kind == "service-executor" and stats.unacked <= held and stats.unacked + stats.delayed <= unwanted:
+                # An executor that was cut off was not told to stop a task (S6).
                 continue
             left = stats.unacked + (stats.backlog if stats.consumers else 0) + max(stats.delayed - allowed, 0)
             wrong = f"{topic}: {stats.backlog} wait, {stats.unacked} are in hand, {stats.delayed} are delayed"
             book.judge("queues-empty", wrong if left else None)
 
 
-def _count_unwanted_attempts(book: RunBook) -> int:
-    """Count the messages of attempts that may still run although nobody waits for their tasks."""
-    count = 0
+def _count_unwanted_attempts(book: RunBook) -> tuple[int, int]:
+    """Count the attempts that may still run although nobody waits for their tasks.
+
+    Returns:
+        How many were sent of tasks that are to stop: a worker that was cut off may run one whose
+        message another worker has acknowledged. And how many messages are left.
+    """
+    sent = count = 0
     for (key, position), attempts in book.traffic.attempts.items():
         instance = book.instances.get(key)
         if instance is not None and (instance.is_over or position not in instance.history.open_tasks):
+            if (position, instance.head.run) in book.traffic.sent_to(key).cancelled:
+                sent += len(attempts)
             count += sum(max(copies.left, 0) for copies in attempts)
-    return count
+    return sent, count
 
 
 def _count_waiting_for_time(book: RunBook) -> Counter[str]:

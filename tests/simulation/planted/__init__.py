@@ -23,6 +23,7 @@ MODULES = (
     "told",
     "queries",
     "tags",
+    "ending",
 )
 """The modules of this package that have bugs."""
 

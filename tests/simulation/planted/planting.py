@@ -23,6 +23,10 @@ Part = Callable[..., Any]
 TAKE = import_module("infinitic.engines.workflow.take")
 """The module. Its package has a function of the same name."""
 
+DECIDE = import_module("infinitic.engines.workflow.decide")
+TERMINATE = import_module("infinitic.engines.workflow.terminate")
+"""Modules, for the same reason."""
+
 _HANDLERS: dict[Any, Part] = vars(TAKE)["_HANDLERS"]
 
 Replaced = tuple[Callable[[], object], object]
