@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from infinitic.storage import Change, Outcome, Published, StateKey
+from infinitic.storage import Change, Claim, Outcome, Published, StateKey, TagChange
 from infinitic.topics import Ordering, Topic
 from infinitic.transport import Delivery, Message, Transport
 from infinitic_testing.choices import Choices
@@ -59,6 +59,12 @@ class Log(Observer):
 
     def purged(self, who: str, now: float, count: int) -> None:
         self.lines.append((who, f"purged {count}"))
+
+    def tagged(self, who: str, changes: Sequence[TagChange]) -> None:
+        self.lines.append((who, f"tagged {[each.id for each in changes]}"))
+
+    def claimed(self, who: str, asked: TagChange, claim: Claim) -> None:
+        self.lines.append((who, f"{asked.id} claims: {claim.id}"))
 
 
 def make_network(seed: int = 1, *, faults: str = "none", **options: Any) -> tuple[Network, FaultPlan]:

@@ -20,6 +20,9 @@ from infinitic.storage import (
     Storage,
     StorageOutcomeUnknown,
     StorageUnavailable,
+    TagChange,
+    TagKey,
+    TagKind,
     ValueTooLarge,
     Written,
 )
@@ -31,6 +34,7 @@ from tests.unit.network_bench import (
     KEY,
     TOPIC,
     FakeProcess,
+    Log,
     check_healed,
     letter,
     make_faulty,
@@ -40,11 +44,20 @@ from tests.unit.network_bench import (
     prepare,
 )
 
+TAG, CUSTOM_ID = TagKey(TagKind.WORKFLOW, "Trip", "vip"), TagKey(TagKind.CUSTOM_ID, "Trip", "order")
+
 READS: dict[str, Callable[[Storage], Awaitable[object]]] = {
     "load": lambda storage: storage.states.load([KEY]),
     "history": lambda storage: storage.states.history(KEY),
     "find": lambda storage: storage.states.find(Query()),
     "count": lambda storage: storage.states.count(Query()),
+    "members": lambda storage: storage.tags.members(TAG),
+    "count of members": lambda storage: storage.tags.count(TAG),
+}
+
+TAG_WRITES: dict[str, tuple[TagKey, Callable[[Storage], Awaitable[object]]]] = {
+    "update": (TAG, lambda storage: storage.tags.update([TagChange(TAG, "a", True, 0, 0.0)])),
+    "claim": (CUSTOM_ID, lambda storage: storage.tags.claim(CUSTOM_ID, "a", 0, 0.0)),
 }
 
 
@@ -70,7 +83,7 @@ def test_a_slow_storage_takes_seconds() -> None:
     play(main)
 
 
-@pytest.mark.parametrize("what", ["find", "count", "stats"])
+@pytest.mark.parametrize("what", ["find", "count", "count of members", "stats"])
 def test_a_search_and_statistics_may_be_old(what: str) -> None:
     async def main() -> None:
         network, plan, process = make_faulty("stale-reads")
@@ -102,6 +115,56 @@ def test_a_commit_with_an_unknown_outcome_is_written_or_not_or_later() -> None:
     for seed in range(40):
         play(partial(main, seed))
     assert outcomes == {"written", "later", "never"}
+
+
+@pytest.mark.parametrize("verb", TAG_WRITES)
+def test_a_change_of_tags_with_an_unknown_outcome_is_written_or_not_or_later(verb: str) -> None:
+    key, write = TAG_WRITES[verb]
+    outcomes = set[str]()
+
+    async def main(seed: int) -> None:
+        network, plan, process = make_faulty("unknown-commits", seed=seed)
+        with pytest.raises(StorageOutcomeUnknown):
+            await write(network.connect_storage(process))
+        at_once = network.database.tags.count(key)
+        await asyncio.sleep(10.0)
+        in_the_end = network.database.tags.count(key)
+        outcomes.add("written" if at_once else "later" if in_the_end else "never")
+        assert plan.fired["unknown-commits"] == 1
+
+    for seed in range(40):
+        play(partial(main, seed))
+    assert outcomes == {"written", "later", "never"}
+
+
+@pytest.mark.parametrize("verb", TAG_WRITES)
+def test_a_change_of_tags_that_fails_for_certain_writes_nothing(verb: str) -> None:
+    key, write = TAG_WRITES[verb]
+
+    async def main() -> None:
+        network, plan, process = make_faulty("failed-commits")
+        storage = network.connect_storage(process)
+        with pytest.raises(StorageUnavailable):
+            await write(storage)
+        await asyncio.sleep(60.0)
+        assert network.database.tags.count(key) == 0
+        await check_healed(network, plan, "failed-commits", lambda: write(storage))
+
+    play(main)
+
+
+def test_observers_are_told_of_tags_when_they_are_written() -> None:
+    log = Log()
+
+    async def main() -> None:
+        network, _ = make_network(observers=[log])
+        storage = network.connect_storage(FakeProcess())
+        for _, write in TAG_WRITES.values():
+            await write(storage)
+        await storage.tags.claim(CUSTOM_ID, "b", 0, 0.0)
+
+    play(main)
+    assert log.lines == [("worker", "tagged ['a']"), ("worker", "a claims: a"), ("worker", "b claims: a")]
 
 
 def test_a_commit_that_fails_for_certain_writes_nothing() -> None:
