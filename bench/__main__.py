@@ -14,6 +14,7 @@ from bench.report import Report, run
 
 W1, W2, W3, W4, W6 = "10000", "100", "10000", "100000", "200"
 W7_NARROW, W7_WIDE = "100", "10000"
+W8 = "100000"
 
 
 def against_floor(report: Report, name: str, work: str, n: str, runs: int, goal: str) -> None:
@@ -46,10 +47,20 @@ def wide_workflow(report: Report, runs: int) -> None:
     report.add(name, "10,000 tasks, bytes of the largest head", [wide["head_bytes"] for _, wide in pairs], "≤ 24,576")
 
 
+def fan_out(report: Report, runs: int) -> None:
+    name = "W8 a signal to 100,000 instances by tag"
+    alone = [run("bench.fan_out", "engine", W8) for _ in range(runs)]
+    report.add(name, "tag engine, CPU µs an instance", [each["cpu_us"] for each in alone])
+    report.add(name, "tag engine, MiB more", [each["growth_bytes"] / 1024**2 for each in alone], "≤ 8")
+    report.add(name, "p99 of others in between, ms", [each["wait_p99_ms"] for each in alone])
+    whole = [run("bench.fan_out", "whole", W8) for _ in range(min(2, runs))]
+    report.add(name, "until all have ended, CPU µs an instance", [each["cpu_us"] for each in whole])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="runs of each workload (default 5)")
-    parser.add_argument("--only", default="w1,w2,w3,w4,w5,w6,w7", help="workloads, e.g. w1,w3")
+    parser.add_argument("--only", default="w1,w2,w3,w4,w5,w6,w7,w8", help="workloads, e.g. w1,w3")
     parser.add_argument("--output", type=Path, default=Path("bench-results/latest.json"))
     options = parser.parse_args()
     wanted, report = set(options.only.split(",")), Report("Infinitic on the in-memory broker")
@@ -78,6 +89,8 @@ def main() -> None:
             )
     if "w7" in wanted:
         wide_workflow(report, options.runs)
+    if "w8" in wanted:
+        fan_out(report, options.runs)
     report.publish(options.output)
 
 
