@@ -1,6 +1,6 @@
-"""W1 to W4 and W7 on the product: real engines, in-memory broker and storage, one process.
+"""W1 to W4, W7 and W9 on the product: real engines, in-memory broker and storage, one process.
 
-python -m bench.workloads w1|w2|w3|w4|w7 N
+python -m bench.workloads w1|w2|w3|w4|w7|w9 N
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from bench import load
@@ -77,8 +77,19 @@ class Bench(Workflow):
             value = await self.adder.stamp(value)
         return value
 
+    async def echo(self, i: int) -> int:
+        return i
+
     async def sleeper(self) -> None:
         await asyncio.sleep(timedelta(days=30).total_seconds())
+
+
+class Parent(Workflow):
+    child = Workflow.new_workflow(Bench, total_timeout=3600)
+
+    async def wide(self, width: int) -> int:
+        children = [self.dispatch(self.child.echo, k) for k in range(width)]
+        return sum(await asyncio.gather(*children))
 
 
 class CountingStates(StateStorage):
@@ -141,6 +152,7 @@ async def running(storage: Storage, adder: Adder) -> AsyncGenerator[Worker]:
     worker = Worker(InMemoryTransport(), storage)
     worker.add_service(adder)
     worker.add_workflow(Bench)
+    worker.add_workflow(Parent)
     task = asyncio.create_task(worker.run())
     while not worker.ready:  # noqa: ASYNC110 (a turn of the loop, no wait)
         await asyncio.sleep(0)
@@ -188,14 +200,23 @@ async def w3(n: int) -> None:
 
 async def w7(n: int) -> None:
     """One workflow with n parallel tasks that have one timeout; until 20,000 are done."""
+    await measure_wide(n, lambda worker: worker.client.new_workflow(Bench).wide, n * (n + 1) // 2)
+
+
+async def w9(n: int) -> None:
+    """One workflow with n children that have one timeout; until 20,000 are done."""
+    await measure_wide(n, lambda worker: worker.client.new_workflow(Parent).wide, n * (n - 1) // 2)
+
+
+async def measure_wide(n: int, choose: Callable[[Worker], Callable[[int], Awaitable[int]]], expected: int) -> None:
     storage = CountingStorage(InMemoryStorage())
     async with running(storage, Adder()) as worker:
-        stub = worker.client.new_workflow(Bench)
-        await asyncio.gather(*(stub.three(i) for i in range(100)))
+        wide = choose(worker)
+        await asyncio.gather(*(wide(10) for _ in range(20)))
         times = max(20_000 // n, 1)
         began = time.process_time()
         for _ in range(times):
-            assert await stub.wide(n) == n * (n + 1) // 2
+            assert await wide(n) == expected
         used = time.process_time() - began
     load.result(width=n, cpu_us=round(used / n / times * 1e6, 1), head_bytes=storage.counting.largest_head)
 
@@ -223,5 +244,5 @@ async def w4(n: int) -> None:
 
 
 if __name__ == "__main__":
-    workloads = {"w1": w1, "w2": w2, "w3": w3, "w4": w4, "w7": w7}
+    workloads = {"w1": w1, "w2": w2, "w3": w3, "w4": w4, "w7": w7, "w9": w9}
     asyncio.run(workloads[sys.argv[1]](int(sys.argv[2])))

@@ -18,8 +18,8 @@ from msgspec import Raw
 from infinitic.engines import state
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow import Transition, begin, conclude, decide, take
-from infinitic.messages.commands import Command, ScheduleTask, StartTimer
-from infinitic.messages.engine import AttemptFailed, Input, TaskCompleted, TaskFailed, Wake
+from infinitic.messages.commands import Command, ScheduleTask, StartChild, StartTimer
+from infinitic.messages.engine import AttemptFailed, Input, RemoteSettled, TaskCompleted, TaskFailed, Wake
 from tests.unit.engine_samples import FAILURE, KEY, NOW, START, VALUE, WINDOW
 
 LARGEST_HEAD = 24 * 1024
@@ -65,6 +65,11 @@ def open_tasks(count: int, timeout: float | None) -> WorkflowHead:
     return make_step(None, START, NOW, commands).head
 
 
+def open_children(count: int) -> WorkflowHead:
+    commands = [StartChild(each, "Child", "run", Raw(b"[]"), timeout_at=NOW + 60.0) for each in range(count)]
+    return make_step(None, START, NOW, commands).head
+
+
 def open_timers(count: int) -> WorkflowHead:
     return make_step(None, START, NOW, [StartTimer(each, NOW + 60.0) for each in range(count)]).head
 
@@ -82,6 +87,10 @@ def complete(position: int) -> Input:
     return TaskCompleted(made_at=NOW, position=position, value=VALUE)
 
 
+def end_child(position: int) -> Input:
+    return RemoteSettled(made_at=NOW, position=position, value=VALUE)
+
+
 def fail(position: int) -> Input:
     return TaskFailed(made_at=NOW, position=position, failure=FAILURE)
 
@@ -93,6 +102,7 @@ def fail_attempt(position: int) -> Input:
 CASES: list[tuple[str, Callable[[int], WorkflowHead], Callable[[int], Input]]] = [
     ("results", lambda count: open_tasks(count, None), complete),
     ("results of tasks with a timeout", lambda count: open_tasks(count, 60.0), complete),
+    ("results of children with a timeout", open_children, end_child),
     ("failures", lambda count: open_tasks(count, 60.0), fail),
     ("failed attempts", lambda count: open_tasks(count, 60.0), fail_attempt),
     ("results of tasks that have failed before", lambda count: fail_once(open_tasks(count, 60.0), count), complete),
@@ -117,12 +127,16 @@ def test_an_input_costs_the_same_however_much_is_open(
     assert costs[-1] < 1.25 * costs[0], costs
 
 
-@pytest.mark.parametrize("timeout", [None, 60.0], ids=["no timeout", "one timeout"])
-def test_ten_thousand_open_tasks_are_a_small_head(timeout: float | None) -> None:
-    head = open_tasks(10_000, timeout)
+@pytest.mark.parametrize(
+    ("make_head", "make_input"), [case[1:] for case in CASES[:3]], ids=[case[0] for case in CASES[:3]]
+)
+def test_ten_thousand_that_are_open_are_a_small_head(
+    make_head: Callable[[int], WorkflowHead], make_input: Callable[[int], Input]
+) -> None:
+    head = make_head(10_000)
     for position in random.Random(7).sample(range(10_000), 5_000):
         assert len(state.encode(head)) <= LARGEST_HEAD
-        head = make_step(head, complete(position), NOW + 1.0).head
+        head = make_step(head, make_input(position), NOW + 1.0).head
 
 
 def test_ten_thousand_timers_of_one_time_are_a_small_head_and_fire_together() -> None:
