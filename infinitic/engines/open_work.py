@@ -64,9 +64,7 @@ class OpenRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def list_open_positions(head: WorkflowHead) -> Iterator[tuple[int, int]]:
     """List the open positions, each with the sequence of the segment that holds its request."""
-    for block in head.open:
-        for position in positions.list_positions(block):
-            yield position, block.sequence
+    return positions.list_requests(head.open)
 
 
 def find_needed_segments(head: WorkflowHead, limit: int) -> list[int]:

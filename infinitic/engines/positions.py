@@ -1,7 +1,7 @@
 """Which tasks of an instance are open.
 
 They are kept as bits, in one block for each activation that still has open tasks. The blocks are in
-the order of their positions.
+the order of their positions. If there are many, small neighbours become one block.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from infinitic.engines.state import OpenBlock
 
 Blocks = tuple[OpenBlock, ...]
 
+FEW = 8
+"""Up to so many blocks, each activation has one of its own."""
+LARGEST_MERGED = 64
+"""How many positions a block may have that several activations have asked for."""
+
 _get_first = attrgetter("first")
 
 
@@ -29,6 +34,30 @@ def open_block(sequence: int, positions: list[int]) -> OpenBlock:
     return OpenBlock(sequence, *bitmaps.make(positions))
 
 
+def append(blocks: Blocks, sequence: int, positions: list[int]) -> Blocks:
+    """Open the positions that an activation has asked for.
+
+    Args:
+        blocks: the open positions.
+        sequence: that of the segment with the new requests.
+        positions: one or more, ascending, which come after those of all requests before.
+    """
+    block = open_block(sequence, positions)
+    merged = _merge(blocks[-1], block) if len(blocks) >= FEW else None
+    return (*blocks, block) if merged is None else (*blocks[:-1], merged)
+
+
+def _merge(block: OpenBlock, after: OpenBlock) -> OpenBlock | None:
+    """Make one block of two neighbours; None if it would be too large."""
+    distance, later = after.first - block.first, after.sequence - block.sequence
+    if distance + 8 * len(after.bits) > LARGEST_MERGED or later > 255:
+        return None
+    number = int.from_bytes(block.bits, "little") | int.from_bytes(after.bits, "little") << distance
+    bits = number.to_bytes(number.bit_length() + 7 >> 3, "little")
+    known = (block.later or b"")[:distance].ljust(distance, b"\0")
+    return OpenBlock(block.sequence, block.first, bits, known + bytes((later,)) * (8 * len(bits) - distance))
+
+
 def reopen(blocks: Blocks, requests: Mapping[int, int]) -> Blocks:
     """Open positions once more.
 
@@ -37,12 +66,13 @@ def reopen(blocks: Blocks, requests: Mapping[int, int]) -> Blocks:
         requests: the sequence of the segment with its request, for each position to open.
     """
     by_segment: dict[int, list[int]] = {}
-    for block in blocks:
-        by_segment.setdefault(block.sequence, []).extend(list_positions(block))
-    for position, sequence in requests.items():
+    for position, sequence in (*list_requests(blocks), *requests.items()):
         by_segment.setdefault(sequence, []).append(position)
     # The positions of a segment are one block: they come after those of the segment before.
-    return tuple(open_block(sequence, sorted(found)) for sequence, found in sorted(by_segment.items()))
+    reopened: Blocks = ()
+    for sequence, found in sorted(by_segment.items()):
+        reopened = append(reopened, sequence, sorted(found))
+    return reopened
 
 
 def find_request(blocks: Blocks, position: int) -> int | None:
@@ -51,7 +81,9 @@ def find_request(blocks: Blocks, position: int) -> int | None:
     if index < 0:
         return None
     block = blocks[index]
-    return block.sequence if bitmaps.contains(block.first, block.bits, position) else None
+    if not bitmaps.contains(block.first, block.bits, position):
+        return None
+    return block.sequence + block.later[position - block.first] if block.later else block.sequence
 
 
 def close(blocks: Blocks, position: int) -> Blocks | None:
@@ -69,7 +101,27 @@ def close(blocks: Blocks, position: int) -> Blocks | None:
     first, bits = left
     if not bits:
         return blocks[:index] + blocks[index + 1 :]
-    return (*blocks[:index], OpenBlock(block.sequence, first, bits), *blocks[index + 1 :])
+    if block.later is None:
+        smaller = OpenBlock(block.sequence, first, bits)
+    else:
+        smaller = _shrink(block, block.later[first - block.first :], first, bits)
+    return (*blocks[:index], smaller, *blocks[index + 1 :])
+
+
+def _shrink(block: OpenBlock, later: bytes, first: int, bits: bytes) -> OpenBlock:
+    """Make what is left of a block that several activations have asked for.
+
+    Args:
+        block: the block.
+        later: what it says of the positions from `first` on.
+        first: the position of bit 0 that is left.
+        bits: the bits that are left.
+    """
+    number = int.from_bytes(bits, "little")
+    if number & (number - 1):
+        return OpenBlock(block.sequence, first, bits, later[: 8 * len(bits)])
+    offset = number.bit_length() - 1
+    return OpenBlock(block.sequence + later[offset], first + offset, ALONE)
 
 
 def _find_block(blocks: Blocks, position: int) -> int:
@@ -82,6 +134,13 @@ def _find_block(blocks: Blocks, position: int) -> int:
 def list_positions(block: OpenBlock) -> Iterator[int]:
     """List the open positions of a block, in ascending order."""
     return bitmaps.list_positions(block.first, block.bits)
+
+
+def list_requests(blocks: Blocks) -> Iterator[tuple[int, int]]:
+    """List the open positions, ascending, each with the segment that holds its request."""
+    for block in blocks:
+        for position in list_positions(block):
+            yield position, block.sequence + (block.later[position - block.first] if block.later else 0)
 
 
 def count(blocks: Blocks) -> int:

@@ -29,17 +29,20 @@ class _Part(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc
 
 
 class OpenBlock(_Part, frozen=True):
-    """Open tasks, children and calls that one activation asked for.
+    """Open tasks, children and calls that one activation asked for, or several ones.
 
     Attributes:
         sequence: the sequence of the segment that holds the requests.
         first: the position of bit 0.
         bits: bit n is set while position `first` + n is open. The lowest bit of a byte comes first.
+        later: if several activations asked for them, byte n says how many segments after `sequence`
+            the request of position `first` + n is. None: all are in segment `sequence`.
     """
 
     sequence: int
     first: int
     bits: bytes
+    later: bytes | None = None
 
 
 class TimerKind(Enum):

@@ -346,6 +346,7 @@ HEADS = [
     replace(HEAD, timers=(state.TimerBlock(60.5, 1, b"\x01", method="m"),)),
     replace(HEAD, undone=(2, 5)),
     replace(HEAD, probe=state.Probe("r", TO, (1, 2), True)),
+    replace(HEAD, open=(state.OpenBlock(1, 0, b"\x05", b"\0\0\3\0\0\0\0\0"),)),
 ]
 TAGS: list[tags.TagMessage] = [
     tags.AddTag(made_at=1.0, id="w"),

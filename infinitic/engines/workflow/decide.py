@@ -177,7 +177,7 @@ def decide(
         open_timers = all_timers.add(open_timers, timers)
         outbox.append(ArmWake(min(timers).due))
     if scheduled:
-        blocks = (*blocks, positions.open_block(sequence, scheduled))
+        blocks = positions.append(blocks, sequence, scheduled)
         for each in scheduled:
             if each not in remotes:
                 outbox.append(SendTask(each, sequence))
