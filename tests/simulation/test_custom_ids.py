@@ -252,3 +252,87 @@ def test_S32_a_start_that_is_too_large_for_the_storage_frees_the_custom_id() -> 
             assert find_holder(sim) == []
 
     Simulation.run(main())
+
+
+class Parent(Workflow):
+    order = Workflow.new_workflow(Order, custom_id="order-42", tags={"children"})
+
+    async def buy(self, number: int) -> int:
+        return await self.order.fill(number)
+
+    async def peek(self) -> int:
+        return await self.get_workflow_by_custom_id(Order, "order-42").peek()
+
+    async def send(self, item: int) -> None:
+        await self.get_workflow_by_custom_id(Order, "order-42").items.send(item)
+
+
+async def test_S32_a_parent_attaches_to_the_running_instance(orders: Simulation) -> None:
+    orders.add_workflow(Parent)
+    client = orders.client
+    holder = await client.dispatch(client.new_workflow(Order, custom_id="order-42").fill, 1)
+    parent = await client.dispatch(client.new_workflow(Parent).buy, 99)
+    await orders.run_until_idle()
+    await client.new_workflow(Parent).send(4)
+    assert (await parent.result(), await holder.result()) == (4, 4)
+
+
+async def test_S32_cancelling_a_parent_leaves_the_instance_alone_that_it_attached_to(orders: Simulation) -> None:
+    orders.add_workflow(Parent)
+    client = orders.client
+    holder = await client.dispatch(client.new_workflow(Order, custom_id="order-42").fill, 1)
+    parent = await client.dispatch(client.new_workflow(Parent).buy, 1)
+    await orders.run_until_idle()
+    await client.cancel(parent)
+    with pytest.raises(WorkflowCanceledError):
+        await parent.result()
+    await orders.run_until_idle()
+    await client.get_workflow_by_id(Order, holder.workflow_id).items.send(4)
+    assert await holder.result() == 4
+
+
+async def test_S29_cancelling_a_parent_cancels_the_child_that_it_started(orders: Simulation) -> None:
+    orders.add_workflow(Parent)
+    client = orders.client
+    parent = await client.dispatch(client.new_workflow(Parent).buy, 1)
+    await orders.run_until_idle()
+    [child] = await client.get_ids(client.get_workflow_by_tag(Order, "children"))
+    assert find_holder(orders) == [child]
+    await client.cancel(parent)
+    with pytest.raises(WorkflowCanceledError):
+        await client.get_handle(Order.fill, child).result()
+    await orders.run_until_idle()
+    assert find_holder(orders) == []
+    assert await client.get_ids(client.get_workflow_by_tag(Order, "children")) == []
+
+
+async def test_a_workflow_calls_the_holder_of_a_custom_id(orders: Simulation) -> None:
+    orders.add_workflow(Parent)
+    client = orders.client
+    with pytest.raises(WorkflowFailedError, match="with custom id 'order-42'"):
+        await client.new_workflow(Parent).peek()
+    holder = await client.dispatch(client.new_workflow(Order, custom_id="order-42").fill, 2)
+    await client.new_workflow(Parent).send(4)
+    assert await client.new_workflow(Parent).peek() == 4
+    await client.cancel(holder)
+
+
+async def test_a_workflow_cannot_call_methods_by_tag(sim: Simulation) -> None:
+    class Caller(Workflow):
+        async def run(self) -> list[str]:
+            errors: list[str] = []
+            by_tag = self.get_workflow_by_tag(Order, "eu")
+            try:
+                self.dispatch(by_tag.peek)
+            except UsageError as error:
+                errors.append(str(error))
+            try:
+                await by_tag.peek()
+            except UsageError as error:
+                errors.append(str(error))
+            return errors
+
+    sim.add_workflow(Caller)
+    dispatched, awaited = await sim.client.new_workflow(Caller).run()
+    for text in (dispatched, awaited):
+        assert "by tag 'eu', since many instances may have it" in text

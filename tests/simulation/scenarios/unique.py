@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
-from infinitic import Channel, Workflow, WorkflowHandle, WorkflowUnknownError
+from infinitic import (
+    Channel,
+    Workflow,
+    WorkflowCanceledError,
+    WorkflowFailedError,
+    WorkflowHandle,
+    WorkflowUnknownError,
+)
 from infinitic_testing.simulation import Simulation
 from tests.simulation.scenarios.services import KEPT, Office
 
@@ -81,3 +89,120 @@ async def simulate_start_or_signal(sim: Simulation) -> object:
     handles[last.workflow_id] = last
     assert all([await handle.result() >= 0 for handle in handles.values()])
     return None
+
+
+async def _cancel(sim: Simulation, handle: WorkflowHandle[str]) -> None:
+    """Cancel an instance. Its start may be so late that the engine does not know it yet."""
+    while True:
+        try:
+            await sim.client.cancel(handle, confirm=True)
+        except WorkflowUnknownError:
+            # It may also have attached to a child that was just cancelled, and have failed by that.
+            try:
+                await handle.result(timeout=60.0)
+            except (WorkflowCanceledError, WorkflowFailedError):
+                return
+            except (TimeoutError, WorkflowUnknownError):
+                continue
+        else:
+            with suppress(WorkflowCanceledError, WorkflowFailedError):
+                await handle.result()
+            return
+
+
+class Buyer(Workflow):
+    """Several of them have the same order filled."""
+
+    order = Workflow.new_workflow(Order, custom_id="order-10", tags={"bought"})
+    ready = Channel[bool]()
+
+    async def buy(self, number: int) -> int:
+        filling = self.dispatch(self.order.fill, 1)
+        await self.ready.receive()
+        await self.get_workflow_by_tag(Order, "bought").items.send(number)
+        return await filling
+
+    async def give_up(self) -> str:
+        """Start or attach, and be cancelled."""
+        return str(await self.order.fill(1))
+
+    async def ask(self) -> int:
+        return await self.get_workflow_by_custom_id(Counter, "counter").count(5)
+
+    async def tell(self) -> list[bool]:
+        """Signal itself, by a tag that it has."""
+        await self.get_workflow_by_tag(Buyer, "tellers").ready.send(True)
+        return [await self.ready.receive()]
+
+
+class Counter(Workflow):
+    office = Workflow.new_service(Office)
+    total = 0
+
+    async def run(self, number: int) -> int:
+        await self.wait_until(lambda: self.total >= number)
+        return self.total
+
+    async def count(self, number: int) -> int:
+        added = await self.office.add(number, 0)
+        self.total += added
+        return number
+
+
+async def simulate_parents_of_one_child(sim: Simulation) -> object:
+    """Parents that start a child with one custom id share it. All of them get its result."""
+    sim.add_service(Office)
+    sim.add_workflow(Order, Buyer, retention=KEPT)
+    client = sim.client
+    buyers = [await client.dispatch(client.new_workflow(Buyer, tags={"buyers"}).buy, 7) for _ in range(4)]
+    # Until all of them have started it, or attached to it.
+    await sim.sleep(600.0)
+    await client.get_workflow_by_tag(Buyer, "buyers").ready.send(True)
+    return [await buyer.result() for buyer in buyers]
+
+
+async def simulate_cancel_of_one_parent(sim: Simulation) -> object:
+    """The cancelled parent has attached to a child, which runs on for the other one."""
+    sim.add_service(Office)
+    sim.add_workflow(Order, Buyer, retention=KEPT)
+    client = sim.client
+    order = client.get_workflow_by_custom_id(Order, "order-10")
+    holder = await client.dispatch(client.new_workflow(Order, custom_id="order-10").fill, 1)
+    buyer = await client.dispatch(client.new_workflow(Buyer).give_up)
+    await sim.sleep(1.0)
+    await _cancel(sim, buyer)
+    await order.items.send(3)
+    return await holder.result()
+
+
+async def simulate_cancel_of_the_starting_parent(sim: Simulation) -> object:
+    """A child that its parent has started with a custom id is cancelled with it, and frees it."""
+    sim.add_service(Office)
+    sim.add_workflow(Order, Buyer, retention=KEPT)
+    client = sim.client
+    for seconds in (0.0, 0.001, 0.02, 0.3, 5.0):
+        buyer = await client.dispatch(client.new_workflow(Buyer).give_up)
+        await sim.sleep(seconds)
+        await _cancel(sim, buyer)
+    await sim.sleep(600.0)
+    return await client.get_ids(client.get_workflow_by_custom_id(Order, "order-10"))
+
+
+async def simulate_calls_by_custom_id(sim: Simulation) -> object:
+    """Methods of the holder of a custom id, called by workflows that only know the custom id."""
+    sim.add_service(Office)
+    sim.add_workflow(Counter, Buyer, retention=KEPT)
+    client = sim.client
+    counter = await client.dispatch(client.new_workflow(Counter, custom_id="counter").run, 20)
+    askers = [await client.dispatch(client.new_workflow(Buyer).ask) for _ in range(4)]
+    counted = [await asker.result() for asker in askers]
+    return [*counted, await counter.result()]
+
+
+async def simulate_own_tag(sim: Simulation) -> object:
+    """A workflow signals a tag that it has itself (S31, F5)."""
+    sim.add_service(Office)
+    sim.add_workflow(Order, Buyer, retention=KEPT)
+    client = sim.client
+    handles = [await client.dispatch(client.new_workflow(Buyer, tags={"tellers"}).tell) for _ in range(3)]
+    return [await handle.result() for handle in handles]
