@@ -88,6 +88,7 @@ OUTCOMES: dict[str, object] = {
     "long_life": [[f"ship {each}" for each in range(5)], [1] * 10],
     "stalls": [13] * 3,
     "programs": None,
+    "receivers": [1, 2, 3, 4, "closed", "a", "b", 5, 2000],
     "meta_of_calls": [GREETED, [*sorted(f"{room} {each}" for room, each in enumerate(GREETED)), "Ritz nobody", "7"]],
     **EXAMPLES,
     # Its answers may come too late, and the number of an attempt may be higher.

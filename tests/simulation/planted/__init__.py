@@ -21,6 +21,7 @@ MODULES = (
     "stored",
     "messages",
     "told",
+    "channels",
     "queries",
     "tags",
     "ending",

@@ -32,6 +32,7 @@ MODULES = (
     "programs",
     "examples",
     "told",
+    "channels",
     "tags",
     "unique",
     "family",
