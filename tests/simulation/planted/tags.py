@@ -107,7 +107,7 @@ def next_page_forgotten(planter: Planter) -> None:
 
 
 @bug(TAGS)
-def message_by_tag_marked_anew(planter: Planter) -> None:
+def message_by_tag_marked_again(planter: Planter) -> None:
     """A page that is sent twice has other deduplication ids the second time."""
     numbers = count(1)
 
