@@ -90,6 +90,8 @@ class RunReader:
         self._methods: dict[str, dict[str, Any]] = {}
         self._steps: list[dict[str, Any]] = []
         self._by_position: dict[int, dict[str, Any]] = {}
+        # What came of a step that the code had cancelled.
+        self._second_ends: dict[int, dict[str, Any]] = {}
         self._attempts: dict[int, _Attempts] = {}
 
     def feed(self, events: Iterable[Event]) -> None:
@@ -137,9 +139,15 @@ class RunReader:
         for timer in event.timers:
             self._by_position[timer.position]["due"] = timer.due
         again = [task.position for task in event.tasks] + [timer.position for timer in event.timers]
-        for position in again:
+        for position in (*again, *event.cancellations):
+            draft, second = self._by_position[position], self._second_ends.pop(position, {})
+            if position in again:
+                second = {}
+            elif draft.get("status") is not RunStepStatus.CANCELED:
+                continue
             for name in _ENDS:
-                self._by_position[position].pop(name, None)
+                draft.pop(name, None)
+            draft |= second
         for method_id in event.methods:
             for name in _ENDS:
                 self._methods[method_id].pop(name, None)
@@ -304,15 +312,19 @@ class RunReader:
         value: Raw = _NONE,
         failure: ExceptionDetail | None = None,
     ) -> None:
-        """The first end of a step counts."""
+        """The first end of a step counts, unless it is undone later."""
         draft = self._by_position.get(position)
-        if draft is None or "status" in draft:
+        if draft is None:
             return
-        draft |= {"status": status, "ended_at": at, "ended_in": self._activation}
+        end: dict[str, Any] = {"status": status, "ended_at": at, "ended_in": self._activation}
         if failure is not None:
-            draft["failure"] = failure
+            end["failure"] = failure
         else:
-            self._keep(draft, "value", value)
+            self._keep(end, "value", value)
+        if "status" in draft:
+            self._second_ends[position] = end
+        else:
+            draft |= end
 
     def _end_method(self, method_id: str, status: WorkflowStatus, at: float, **facts: Any) -> None:
         self._methods[method_id] |= {"status": status, "ended_at": at, **facts}

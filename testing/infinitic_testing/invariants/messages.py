@@ -227,7 +227,10 @@ class MessageChecks:
         book.judge("cause-durable", cancel_rules.check_cancel_was_asked(message, instance), key)
         if key is not None:
             told = {(position, message.run): sequence for position, sequence in message.tasks}
-            book.traffic.sent_to(key).cancelled.update(told)
+            cancelled = book.traffic.sent_to(key).cancelled
+            for task, sequence in told.items():
+                # An older one may come late.
+                cancelled[task] = max(sequence, cancelled.get(task, 0))
 
     def _check_response(self, name: str, response: client.Response) -> None:
         book = self._book

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from infinitic.engines.open_work import list_open_positions
 from infinitic.engines.state import WorkflowHead
-from infinitic.messages.events import Event
+from infinitic.messages.events import Event, Reopened
 from infinitic.replay.run import Run, RunStep, RunStepStatus
 from infinitic.replay.run_reader import run_of
 
@@ -28,7 +28,7 @@ def check_run(head: WorkflowHead, segments: Sequence[Sequence[Event]]) -> str | 
     for part in range(1, BEGINNINGS + 1):
         count = len(segments) * part // (BEGINNINGS + 1)
         earlier = run_of(head, segments[:count])
-        wrong = _check_times(earlier) or _check_beginning(earlier, run)
+        wrong = _check_times(earlier) or _check_beginning(earlier, run, _list_reopened(segments[count:]))
         if wrong is not None:
             return f"the document of its first {count} segments: {wrong}"
     return None
@@ -62,10 +62,20 @@ def _check_times(run: Run) -> str | None:
     return None
 
 
-def _check_beginning(earlier: Run, run: Run) -> str | None:
+def _list_reopened(segments: Sequence[Sequence[Event]]) -> set[int]:
+    """List the positions that an operator has re-opened in these segments."""
+    reopened = [event for events in segments for event in events if isinstance(event, Reopened)]
+    tasks = {task.position for event in reopened for task in event.tasks}
+    tasks |= {position for event in reopened for position in event.cancellations}
+    return tasks | {timer.position for event in reopened for timer in event.timers}
+
+
+def _check_beginning(earlier: Run, run: Run, reopened: Collection[int]) -> str | None:
     """What has ended in the document of a beginning has ended so in that of the whole."""
     steps: dict[int | None, RunStep] = {step.position: step for step in run.steps}
     for step in earlier.steps:
+        if step.position in reopened:
+            continue
         if step.position is not None and step.status is not RunStepStatus.OPEN and step != steps.get(step.position):
             return f"{step} has become {steps.get(step.position)}"
     return None
