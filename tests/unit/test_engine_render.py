@@ -93,6 +93,23 @@ def test_answers_tell_how_a_method_ended() -> None:
         assert client.decode(sent.message.body) == response
 
 
+def test_of_many_clients_that_wait_for_a_large_result_some_ask_again() -> None:
+    """All answers of a step are in memory at once. Each is told when to ask: one after another."""
+    value = Raw(b'"%b"' % (b"x" * 2**20))
+    clients = [client.ReplyTo(f"c{each}", "7") for each in range(8)]
+    parent = client.ReplyTo("p", "0/1/0", "Parent")
+    told = [Answer(each, "t1", 3) for each in (*clients, parent)]
+    sent = render(told, RUNNING, {3: [CompleteMethod("t1", value)]}, NOW, 2**21)
+    assert len(sent[8].message.body) > 2**20, "an instance cannot ask again"
+    answers = [client.decode(each.message.body) for each in sent[:8]]
+    assert [type(each).__name__ for each in answers] == ["MethodCompleted"] * 4 + ["AskAgain"] * 4
+    seconds = [each.seconds for each in answers if isinstance(each, client.AskAgain)]
+    assert [round(each, 2) for each in seconds] == [0.25, 0.31, 0.38, 0.44]
+    others = [Answer(each, "m2", 3) for each in clients]
+    beside = render(others, RUNNING, {3: [CompleteMethod("m2", value)]}, NOW, 2**21)
+    assert all(len(each.message.body) > 2**20 for each in beside), "the end of another method is told only once"
+
+
 def test_clients_are_told() -> None:
     info = describe(RUNNING, ME)
     sent = rendered(Confirm(ME), Refuse(ME), info, Answer(ME, "t1", 3), Defer(ME, 5.0))

@@ -345,6 +345,11 @@ def test_of_many_clients_a_hundred_wait_in_the_head_and_others_ask_again() -> No
     assert taken(full, WAIT).replies == (Defer(ME, 5.0),)
     newer = changed(taken(full, replace(late, reply_to=ReplyTo("c3", ids.request_id(9))))).methods[0].waiters
     assert len(newer) == MAX_WAITERS
+    parent = ReplyTo("p", "1-a", "Parent")
+    assert parent in changed(taken(full, replace(WAIT, reply_to=parent))).methods[0].waiters, "it cannot ask again"
+    parents = tuple(ReplyTo(name, "1-a", "Parent") for name in names)
+    family = replace(RUNNING, methods=(Method("t1", "book", parents),))
+    assert ME in changed(taken(family, late)).methods[0].waiters
     left = taken(full, replace(late, reply_to=ReplyTo("c3", ids.request_id(9)), stop=True)).head
     assert ME in changed(taken(left, late)).methods[0].waiters
 

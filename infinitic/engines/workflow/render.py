@@ -47,6 +47,11 @@ from infinitic.transport import Message, Outgoing
 
 Segments = Mapping[int, Sequence[Event]]
 
+ANSWERED = 4 * 1024 * 1024
+"""After so many bytes of answers, clients are told to ask again: all are in memory at once."""
+ANSWERED_A_SECOND = 16 * 1024 * 1024
+"""They ask one after the other, so that so many bytes of answers are sent in a second."""
+
 _ENDS = (CompleteMethod, FailMethod, CancelMethod, Abandoned)
 
 
@@ -105,6 +110,7 @@ def render(
     requests: dict[int, dict[int, ScheduleTask]] = {}
     remotes: dict[int, dict[int, Remote]] = {}
     outgoing: list[Outgoing] = []
+    answered = largest = 0
     for effect in effects:
         match effect:
             case SendTask():
@@ -115,8 +121,15 @@ def render(
                         if type(event) is ScheduleTask:
                             of_segment[event.position] = event
                 outgoing.append(_render_task(effect, of_segment[effect.position], head, segments, now, longest))
+            case Answer(reply_to=to) if answered > ANSWERED and effect.method_id == head.id and not to.workflow:
+                # The end of the first method is kept, so whoever waits for it can have it later.
+                outgoing.append(make_response(to, client.AskAgain(to.request, answered / ANSWERED_A_SECOND)))
+                answered += largest
             case Answer():
-                outgoing.append(_render_answer(effect, segments[effect.ended], longest, now, head.epoch))
+                answer = _render_answer(effect, segments[effect.ended], longest, now, head.epoch)
+                outgoing.append(answer)
+                largest = max(largest, len(answer.message.body))
+                answered += len(answer.message.body)
             case SendRemote():
                 asked = remotes.get(effect.request)
                 if asked is None:

@@ -248,7 +248,11 @@ def _wait(head: WorkflowHead, message: inputs.Wait, now: float) -> InputResult:
         if waiters == method.waiters:
             return InputResult(head)
         # An instance that waits cannot ask again.
-        if len(waiters) > max(MAX_WAITERS, len(method.waiters)) and not message.reply_to.workflow:
+        if (
+            len(waiters) > max(MAX_WAITERS, len(method.waiters))
+            and not message.reply_to.workflow
+            and sum(not each.workflow for each in waiters) > MAX_WAITERS
+        ):
             return InputResult(head, replies=(Defer(message.reply_to, ASK_AGAIN_SECONDS),))
         methods = (*head.methods[:index], replace(method, waiters=waiters), *head.methods[index + 1 :])
         return InputResult(replace(head, methods=methods))
