@@ -13,7 +13,7 @@ from infinitic import ids
 from infinitic.bounds import MAX_SECONDS
 from infinitic.engines.state import WorkflowHead
 from infinitic.errors import InfiniticError, UsageError
-from infinitic.limits import MAX_VERSION
+from infinitic.limits import MAX_OPEN, MAX_VERSION
 from infinitic.messages.commands import (
     CallRemote,
     CancelMethod,
@@ -33,7 +33,7 @@ from infinitic.messages.engine import Decision
 from infinitic.messages.outcomes import WorkflowStatus
 
 MAX_DECIDED = 32_768
-"""Commands in one decision. Executors stop well before that."""
+"""Commands in one decision, without cancelled positions. Executors stop well before that."""
 MAX_DIGEST = 64
 """Characters of a digest."""
 MAX_HANDED = 2**31 - 1
@@ -63,7 +63,10 @@ def check_decision(head: WorkflowHead, decision: Decision) -> None:
         InvalidInput: what is wrong with it.
     """
     if len(decision.commands) > MAX_DECIDED:
-        raise InvalidInput(f"A decision has {len(decision.commands):,} commands; at most {MAX_DECIDED:,} are possible")
+        cancelled = sum(type(each) is CancelPosition for each in decision.commands)
+        count = len(decision.commands) - min(cancelled, MAX_OPEN)
+        if count > MAX_DECIDED:
+            raise InvalidInput(f"A decision has {count:,} commands; at most {MAX_DECIDED:,} are possible")
     if decision.handed is not None and not 0 < decision.handed <= MAX_HANDED:
         raise InvalidInput(f"A decision is for {decision.handed} stimuli; possible are 1 to {MAX_HANDED:,}")
     if not 0 <= decision.version <= MAX_VERSION:

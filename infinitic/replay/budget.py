@@ -8,7 +8,10 @@ stimulus that led to it gets an activation of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from infinitic.limits import Limits
+from infinitic.messages.commands import CancelPosition, Command
 
 COMMAND_BYTES = 100
 """About what a command takes beside its payload."""
@@ -98,3 +101,20 @@ class Budget:
     def is_exceeded(self) -> bool:
         """True if what was counted fits by itself, but not with what came before it."""
         return self.limits is not None and self.asked + self._asked_before > self.limits.activation
+
+
+def count_asked(commands: Sequence[Command], before: int, most: int) -> int:
+    """Count what code has asked for since it rested.
+
+    What it cancels does not count. It may have asked for that in many activations, and has to be
+    able to end.
+
+    Args:
+        commands: those of the activation.
+        before: how many there were when the code last rested.
+        most: how many are allowed. They are only looked at if there are more.
+    """
+    asked = len(commands) - before
+    if asked > most:
+        asked -= sum(type(each) is CancelPosition for each in commands[before:])
+    return asked

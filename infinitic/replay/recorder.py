@@ -33,7 +33,7 @@ from infinitic.messages.commands import (
     StartTimer,
 )
 from infinitic.replay import divergence
-from infinitic.replay.budget import Budget
+from infinitic.replay.budget import Budget, count_asked
 from infinitic.replay.loop import WorkflowLoop
 from infinitic.replay.patches import Patches
 from infinitic.replay.skipping import Skipping
@@ -355,7 +355,7 @@ class Recorder:
 
     def check_count(self) -> bool:
         """False if the code has asked for too much since it rested: then it must not go on."""
-        asked = len(self.commands) - self._before
+        asked = count_asked(self.commands, self._before, MAX_COMMANDS)
         refused = self.budget.refused
         if asked <= MAX_COMMANDS and refused <= MAX_REFUSED:
             return True

@@ -158,6 +158,7 @@ class Run(_Facts, frozen=True, kw_only=True, omit_defaults=True):
         stalled: why the engine cannot run its code; None if it can.
         parked: whether its messages go to the dead letters.
         canceled_at: when its code was told that it is cancelled; None: it was not.
+        termination: why it was terminated, for people; empty: nobody said why, or it was not.
         meta: what the client that started it gave along.
         tags: those that it was started with.
         custom_id: the one that it was started with; empty: there is none.
@@ -179,6 +180,7 @@ class Run(_Facts, frozen=True, kw_only=True, omit_defaults=True):
     stalled: str | None = None
     parked: bool = False
     canceled_at: float | None = None
+    termination: str = ""
     meta: dict[str, bytes] = {}
     tags: tuple[str, ...] = ()
     custom_id: str = ""

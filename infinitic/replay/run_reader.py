@@ -25,6 +25,7 @@ from infinitic.messages import commands
 from infinitic.messages.attempts import Execution
 from infinitic.messages.commands import Command
 from infinitic.messages.events import (
+    Abandoned,
     Activated,
     AttemptError,
     CancelRequested,
@@ -84,6 +85,8 @@ class RunReader:
         self._transitions = 0
         self._answered = True
         self._canceled_at: float | None = None
+        self._terminated = False
+        self._termination = ""
         self._tags: tuple[str, ...] = ()
         self._custom_id = ""
         # Drafts: fields of documents that may still change.
@@ -129,6 +132,8 @@ class RunReader:
         for event in events:
             if isinstance(event, Reopened):
                 self._reopen(event)
+            elif isinstance(event, Abandoned):
+                self._abandon(event)
 
     def _reopen(self, event: Reopened) -> None:
         """Note that an operator has failed tasks run again: it is the only event of its segment."""
@@ -152,6 +157,20 @@ class RunReader:
             for name in _ENDS:
                 self._methods[method_id].pop(name, None)
 
+    def _abandon(self, event: Abandoned) -> None:
+        """Note that the instance was terminated: it is the last event."""
+        self._termination = event.reason
+        self._terminated = True
+
+    def _end_abandoned(self, at: float) -> None:
+        """End what was open when the instance was terminated. No code was told."""
+        for method in self._methods.values():
+            if "status" not in method:
+                method |= {"status": WorkflowStatus.TERMINATED, "ended_at": at}
+        for draft in self._steps:
+            if draft["kind"] != "signal":
+                self._end(draft["position"], RunStepStatus.CANCELED, at)
+
     def finish(self) -> Run:
         """Make the document, once the history is at its end."""
         head = self._head
@@ -162,6 +181,8 @@ class RunReader:
         for stimulus in [*([] if opened is None else opened[1]), *self._replay.pending]:
             if isinstance(stimulus, SignalReceived):
                 self._add_signal(stimulus, head.at or head.started_at)
+        if self._terminated:
+            self._end_abandoned(max(head.closed_at or 0.0, head.at))
         waiting = {retry.position: retry.due for retry in head.retries if retry.due is not None}
         return Run(
             workflow_id=head.id,
@@ -174,6 +195,7 @@ class RunReader:
             stalled=head.stalled,
             parked=head.parked,
             canceled_at=self._canceled_at,
+            termination=self._termination,
             meta=head.meta,
             tags=self._tags,
             custom_id=self._custom_id,
@@ -224,8 +246,10 @@ class RunReader:
                 }
             case MethodStarted():
                 self._methods[stimulus.method_id] |= {"began_at": at, "activation": self._activation}
-            case CancelRequested():
+            case CancelRequested(method_id=""):
                 self._canceled_at = at if self._canceled_at is None else self._canceled_at
+            case CancelRequested():
+                pass
 
     def _take_command(self, command: Command, at: float) -> None:
         match command:

@@ -233,6 +233,6 @@ async def test_too_much_open_work_is_refused_at_the_call(sim: Simulation) -> Non
     refused = await handle.result()
     assert refused[2] == "0"
     assert refused[0] == refused[1]
-    assert "100,000 tasks and timers of this workflow are open, and no more than 100,000 can be" in refused[0]
+    assert "100,000 tasks, children and timers of this workflow are open, and no more than 100,000 can be" in refused[0]
     head = await sim.client.describe(handle)
     assert head.open_timers == 0

@@ -11,6 +11,7 @@ import pytest
 from msgspec import Raw
 
 from infinitic import (
+    Deferred,
     TaskCanceledError,
     TaskContext,
     TaskTimedOutError,
@@ -300,3 +301,26 @@ async def test_a_task_that_swallows_its_cancellation_is_not_reported(sim: Simula
     assert await sim.client.new_workflow(Limited).run("a") == "timed out"
     assert await sim.client.new_workflow(Job).run("b") == "b"
     assert ended == ["a swallows", "a", "b"]
+
+
+class Wide(Workflow):
+    desk = Workflow.new_service(Desk)
+
+    async def run(self) -> None:
+        waiting = list[Deferred[str]]()
+        for _ in range(3):
+            waiting += [self.dispatch(self.desk.work, str(number)) for number in range(4000)]
+            await self.timer(1.0)
+        await asyncio.gather(*waiting)
+
+
+@pytest.mark.parametrize("how", ["cancel", "terminate"])
+async def test_more_may_be_cancelled_than_one_activation_may_ask_for(sim: Simulation, how: str) -> None:
+    """S6, S35: what was asked for in many activations can be cancelled in one."""
+    Log(sim)
+    sim.add_workflow(Wide)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Wide).run)
+    await sim.sleep(10.0)
+    assert (await sim.client.describe(handle)).open_tasks == 12_000
+    assert await getattr(sim.client, how)(handle, confirm=True) is None
+    assert (await sim.client.describe(handle)).closed_at is not None

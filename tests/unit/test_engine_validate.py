@@ -9,6 +9,7 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
+from infinitic.engines.positions import open_block
 from infinitic.engines.validate import MAX_DECIDED, InvalidInput
 from infinitic.messages.commands import (
     CancelPosition,
@@ -82,3 +83,11 @@ def test_what_can_be_is_taken() -> None:
 def test_a_decision_that_nobody_waits_for_is_a_repeat_whatever_it_says() -> None:
     forged = replace(DECISION, commands=(task(2**32),), activation=1)
     assert taken(DECIDING, forged).head is DECIDING
+
+
+def test_what_is_cancelled_does_not_count_as_asked_for() -> None:
+    """S35: it may have been asked for in many activations, and is cancelled in one."""
+    many = (CancelPosition(1),) * (MAX_DECIDED + 1)
+    assert changed(taken(DECIDING, replace(DECISION, commands=many))).open == (open_block(1, [0, 3]),)
+    with pytest.raises(InvalidInput, match="commands"):
+        taken(DECIDING, replace(DECISION, commands=many * 5))

@@ -12,6 +12,7 @@ from infinitic import UsageError, WorkflowUnknownError
 from infinitic.engines.state import OpenBlock, Retry, WorkflowHead
 from infinitic.messages import events
 from infinitic.messages.events import Event
+from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.replay.run import Run, RunStepStatus
 from infinitic.replay.run_reader import run_of
 from infinitic.runtime.history import decode_events, decode_head
@@ -135,6 +136,35 @@ async def test_what_is_under_way(sim: Simulation) -> None:
     assert run.canceled_at is not None
     [step] = run.steps
     assert [attempt.status for attempt in step.attempts] == [RunStepStatus.FAILED], "the second was never sent"
+
+
+async def test_what_was_terminated_has_ended(sim: Simulation) -> None:
+    """S35."""
+    sim.mock(Flights).book.raises(ConnectionError("once")).runs(answer)
+    sim.add_workflow(RecordedTrip)
+    handle = await sim.client.dispatch(sim.client.new_workflow(RecordedTrip).book, "Paris")
+    await sim.sleep(1)
+    await sim.client.terminate(handle, reason="no longer needed")
+    await sim.run_until_idle()
+    run = await sim.client.read_run(handle)
+    assert (run.status, run.termination, run.canceled_at) == (WorkflowStatus.TERMINATED, "no longer needed", None)
+    assert [(each.status, each.ended_at) for each in run.methods] == [(WorkflowStatus.TERMINATED, run.closed_at)]
+    assert [(each.status, each.ended_at) for each in run.steps] == [(RunStepStatus.CANCELED, run.closed_at)]
+
+
+async def test_a_method_that_is_cancelled_alone_cancels_no_run(sim: Simulation) -> None:
+    """S35."""
+    sim.mock(Flights).book.runs(answer)
+    sim.add_workflow(RecordedTrip)
+    handle = await sim.client.dispatch(sim.client.new_workflow(RecordedTrip).book, "Paris")
+    stub = sim.client.get_workflow_by_id(RecordedTrip, handle.workflow_id)
+    other = await sim.client.dispatch(stub.book, "Rome")
+    await sim.client.cancel(other)
+    await sim.run_until_idle()
+    run = await sim.client.read_run(handle)
+    assert run.canceled_at is None
+    assert [each.status for each in run.methods] == [WorkflowStatus.RUNNING, WorkflowStatus.CANCELED]
+    await sim.client.cancel(handle)
 
 
 async def test_the_rule_finds_a_document_that_tells_something_else(sim: Simulation) -> None:

@@ -176,6 +176,8 @@ def _render_facts(run: Run) -> RenderableType:
     facts.add_row("status", make_status(str(run.status)))
     facts.add_row("started at", make_cell(format_instant(run.started_at)))
     facts.add_row("closed at", make_cell(format_instant(run.closed_at)))
+    if run.termination:
+        facts.add_row("terminated", make_cell(run.termination))
     facts.add_row("steps", make_cell(f"{len(run.steps):,} in {run.activations:,} activations"))
     return facts
 
