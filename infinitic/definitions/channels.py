@@ -138,11 +138,12 @@ class BoundChannel(Channel[T]):
             raise UsageError(f"receive(limit={limit}): a receiver gives one signal at least")
         return Receiver(self, self._home, type, limit, None if where is None else make_matcher(where))
 
-    def offer(self, data: bytes) -> None:
+    def offer(self, data: bytes, origin: object = None) -> None:
         """Give a signal to the first receiver that waits for such a one, else keep it.
 
         Args:
             data: the signal as JSON text.
+            origin: what it came with, for `list_kept`.
 
         Raises:
             DecodingError: it is not of the type of the channel.
@@ -152,7 +153,11 @@ class BoundChannel(Channel[T]):
             value = self._codec.decode(data)
         except DecodingError as error:
             raise DecodingError(f"A signal of channel '{self.name}': {error}") from error
-        self._place(_Signal(self._count, value, data))
+        self._place(_Signal(self._count, value, data, origin))
+
+    def list_kept(self) -> list[Any]:
+        """List the origins of the signals that nobody has taken, in order."""
+        return [signal.origin for signal in self._kept]
 
     def take(self, taking: _Taking) -> None:
         """Give a receiver the earliest kept signal that it takes, else let it wait."""
@@ -200,9 +205,10 @@ class BoundChannel(Channel[T]):
 
 
 class _Signal:
-    __slots__ = ("data", "number", "value")
+    __slots__ = ("data", "number", "origin", "value")
 
-    def __init__(self, number: int, value: object, data: bytes) -> None:
+    def __init__(self, number: int, value: object, data: bytes, origin: object) -> None:
+        self.origin = origin
         self.number = number
         self.value = value
         self.data = data

@@ -152,6 +152,10 @@ class Home(Protocol):
         """Send a signal, which is encoded, to a `RemoteChannel`."""
         ...
 
+    def continue_as_new(self, method: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NoReturn:
+        """End the first method, and begin the next run with another call."""
+        ...
+
     # Waiting.
 
     def combine(self, parts: Sequence[Any], *, every: bool) -> Any:

@@ -51,7 +51,7 @@ class WorkflowSpec:
     channels: dict[str, Channel[Any]]
     mutable: tuple[tuple[str, Any], ...]
     coder: Coder | None = None
-    queries: dict[str, QuerySpec] = field(default_factory=dict)
+    queries: dict[str, QuerySpec] = field(default_factory=dict[str, QuerySpec])
 
     @property
     def plain(self) -> bool:

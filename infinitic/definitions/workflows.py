@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from logging import Logger, LoggerAdapter
 from types import FunctionType
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, NoReturn, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -348,6 +348,38 @@ class Workflow(OtherWorkflows):
     def uuid4(self) -> UUID:
         """Return a random UUID that is the same in every replay."""
         return UUID(int=self._infinitic.random.getrandbits(128), version=4)
+
+    def continue_as_new(
+        self, method: Callable[P, Coroutine[Any, Any, Any]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> NoReturn:
+        """End this run, and go on with a new one that has no history.
+
+        Use it where a workflow would go on for ever: its history would grow for ever, too::
+
+            async def run(self, day: int) -> None:
+                await self.reports.send(day)
+                await asyncio.sleep(86_400)
+                self.continue_as_new(self.run, day + 1)
+
+        The new run is the same instance: it has the same id, tags and waiting clients, and gets the
+        signals that nobody has taken. Attributes are new: give what the next run needs as
+        arguments. It takes the newest version of the code.
+
+        It begins when all other methods have returned, and all tasks have ended. Methods that are
+        called meanwhile begin in the new run. If the workflow is cancelled before that, there is
+        none. Timers and background tasks of asyncio end with this run.
+
+        Args:
+            method: a method of this workflow, not called.
+            args: its arguments.
+            kwargs: its keyword arguments.
+
+        Raises:
+            UsageError: other code than that of the first method asks, or it gives something else
+                than a method of this workflow.
+            PayloadError: an argument does not fit its type hint, or is too large.
+        """
+        self._infinitic.continue_as_new(method, args, kwargs)
 
     def patched(self, change_id: str) -> bool:
         """Tell whether this instance has a change of its code.

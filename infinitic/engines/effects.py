@@ -89,10 +89,12 @@ class CancelSent(_Effect, frozen=True, tag="cancel"):
         blocks: the positions, with the segments that hold their requests.
         repeated: those of them that an operator asked for again: position and retry sequence. It is
             0 for all others.
+        run: the run that has asked for it, if another one has begun in the same transition.
     """
 
     blocks: tuple[OpenBlock, ...]
     repeated: tuple[tuple[int, int], ...] = ()
+    run: int | None = None
 
 
 class TellCanceled(_Effect, frozen=True, tag="canceled"):
@@ -147,11 +149,13 @@ class SendRemote(_Effect, frozen=True, tag="remote"):
         position: that of the request.
         request: the sequence of the segment that holds it.
         retry_sequence: how often an operator asked for it again.
+        run: the run that has asked for it, if another one has begun in the same transition.
     """
 
     position: int
     request: int
     retry_sequence: int = 0
+    run: int | None = None
 
 
 Effect = (

@@ -172,6 +172,8 @@ class WorkflowHead(_Part, frozen=True):
         undone: the segments in which it was re-opened, ascending. A replay looks at them first.
         probe: the probe that runs on another worker; None: there is none. The code is not run
             meanwhile.
+        base: the segment with which this run begins; 0: the first one.
+        continuing: whether the first method has asked for the next run, which waits for the others.
     """
 
     schema: int
@@ -207,6 +209,8 @@ class WorkflowHead(_Part, frozen=True):
     unique: bool = False
     undone: tuple[int, ...] = ()
     probe: Probe | None = None
+    base: int = 0
+    continuing: bool = False
 
     @property
     def closed(self) -> bool:

@@ -19,6 +19,7 @@ from infinitic.messages.commands import (
     CancelMethod,
     CancelPosition,
     CompleteMethod,
+    ContinueRun,
     FailMethod,
     RecordInline,
     RecordPatch,
@@ -95,6 +96,9 @@ def check_decision(head: WorkflowHead, decision: Decision) -> None:
                 if command.method_id not in running:
                     raise InvalidInput(f"A decision ends the method {command.method_id[:80]!r}, which does not run")
                 running.remove(command.method_id)
+            case ContinueRun():
+                if command.method_id != head.id or command.method_id not in running:
+                    raise InvalidInput(f"A decision continues the method {command.method_id[:80]!r}, not the first one")
             case RefuseCall() | RecordPatch():
                 pass
             case StartChild() | CallRemote():

@@ -162,6 +162,7 @@ class Queried(_Response, frozen=True, tag="queried"):
 
     value: msgspec.Raw = msgspec.field(name="v")
     activation: Whole = msgspec.field(name="n", default=0)
+    run: Whole = msgspec.field(name="u", default=0)
 
 
 class QueryFailed(_Response, frozen=True, tag="query_failed"):

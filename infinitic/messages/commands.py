@@ -175,6 +175,17 @@ class SignalRemote(_Command, frozen=True, tag="signal"):
     custom_id: NoName = msgspec.field(name="u", default="")
 
 
+class ContinueRun(_Command, frozen=True, tag="continue"):
+    """End the first method of this run, and start the next run with a method, once all is settled.
+
+    `method_id` is that of the first method, which goes on in the next run.
+    """
+
+    method_id: Name = msgspec.field(name="i")
+    method: Name = msgspec.field(name="m")
+    arguments: msgspec.Raw = msgspec.field(name="a")
+
+
 EndMethod = CompleteMethod | FailMethod | CancelMethod
 Remote = StartChild | CallRemote | SignalRemote
 """What one instance asks of another one."""
@@ -191,4 +202,5 @@ Command = (
     | StartChild
     | CallRemote
     | SignalRemote
+    | ContinueRun
 )

@@ -20,6 +20,7 @@ from infinitic.messages.attempts import Execution
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import Command
 from infinitic.messages.decoding import make_decoder
+from infinitic.messages.events import Carry
 from infinitic.messages.outcomes import MethodFailure, RemoteStatus
 
 
@@ -293,7 +294,8 @@ class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
     commands · c commands · e why the instance stalls · k epoch of the activation; absent: release
     0.1, which knows none · h how many of the stimuli were handed over, while the others wait for
     the next activation; absent: all · u what background tasks raised and nobody awaited ·
-    y the next free position when the code saw that the instance is cancelled; absent: it has not.
+    y the next free position when the code saw that the instance is cancelled; absent: it has not ·
+    j what the next run gets; absent: the first method has not asked for one.
     """
 
     activation: Whole = msgspec.field(name="n")
@@ -306,6 +308,7 @@ class Decision(_Input, frozen=True, kw_only=True, tag="decision"):
     handed: Whole | None = msgspec.field(name="h", default=None)
     failures: tuple[str, ...] = msgspec.field(name="u", default=())
     cleanup: Whole | None = msgspec.field(name="y", default=None)
+    carry: Carry | None = msgspec.field(name="j", default=None)
 
 
 class RemoteSettled(_Input, frozen=True, kw_only=True, tag="settled"):
@@ -371,6 +374,7 @@ class Asked(_Input, frozen=True, kw_only=True, tag="asked"):
     reply_to: ReplyTo = msgspec.field(name="r")
     digest: str | None = msgspec.field(name="g", default=None)
     value: msgspec.Raw = msgspec.field(name="v", default=NO_VALUE)
+    run: Whole = msgspec.field(name="u", default=0)
     failure: ExceptionDetail | None = msgspec.field(name="f", default=None)
 
 

@@ -259,6 +259,38 @@ class Reopened(_Event, frozen=True, tag="u"):
     cancellations: tuple[Whole, ...] = msgspec.field(name="c", default=())
 
 
+class RunStarted(_Event, frozen=True, tag="n"):
+    """The next run begins: `continue_as_new`. What came before concerns it no more.
+
+    In the same segment follow its tags, its first method, and the signals and calls that the run
+    before has not taken.
+    """
+
+    run: Whole = msgspec.field(name="u")
+
+
+class Carry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a run hands over to the next one. It is part of a `Decision`, and no event.
+
+    On the wire: m method · a arguments · s signals · c calls · g tags · u custom id.
+
+    Attributes:
+        method: the first method of the next run.
+        arguments: its arguments.
+        signals: those that nobody has taken, in order.
+        calls: methods that were called and have not begun.
+        tags: those of the instance.
+        custom_id: that of the instance; empty: it has none.
+    """
+
+    method: Name = msgspec.field(name="m")
+    arguments: msgspec.Raw = msgspec.field(name="a")
+    signals: tuple[SignalReceived, ...] = msgspec.field(name="s", default=())
+    calls: tuple[MethodStarted, ...] = msgspec.field(name="c", default=())
+    tags: tuple[Name, ...] = msgspec.field(name="g", default=())
+    custom_id: NoName = msgspec.field(name="u", default="")
+
+
 Stimulus = (
     MethodStarted
     | TaskResult
@@ -270,7 +302,7 @@ Stimulus = (
     | RemoteResult
     | RemoteError
 )
-Event = Stimulus | AttemptError | Activated | Partial | Command | Abandoned | Started | Reopened
+Event = Stimulus | AttemptError | Activated | Partial | Command | Abandoned | Started | Reopened | RunStarted
 
 encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(list[Event])

@@ -3,14 +3,14 @@
 On the wire: n number of the activation · v version of the instance, absent until its first decision
 · w when · e stimuli · o one by one · g digest of the decision before · q sequence of the last
 segment before this activation · x meta · k epoch · f first segment · s skipped stimuli · l tags ·
-u undone · b probe.
+u undone · b probe · i custom id · r run · a first segment of the run.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from infinitic.bounds import Name, Seconds, Whole
+from infinitic.bounds import Name, NoName, Seconds, Whole
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.decoding import make_decoder
 from infinitic.messages.events import Stimulus
@@ -59,6 +59,9 @@ class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, ta
         undone: the segments in which the instance was re-opened: a replay looks at them first.
         probe: replay the instance without some failures, and answer with `Probed`. Nothing is
             activated then.
+        custom_id: that of the instance, likewise.
+        run: the number of the run.
+        base: the segment with which this run begins; 0: the first one.
     """
 
     activation: Whole = msgspec.field(name="n")
@@ -75,6 +78,9 @@ class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, ta
     tags: tuple[str, ...] = msgspec.field(name="l", default=())
     undone: tuple[Whole, ...] = msgspec.field(name="u", default=())
     probe: ProbeRequest | None = msgspec.field(name="b", default=None)
+    custom_id: NoName = msgspec.field(name="i", default="")
+    run: Whole = msgspec.field(name="r", default=0)
+    base: Whole = msgspec.field(name="a", default=0)
 
 
 class Ask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="ask", tag_field="t", gc=False):
@@ -93,6 +99,7 @@ class Ask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="as
         version: that of the code; None: that of the activation is not known yet.
         digest: that of the decision of this activation; None if none was taken yet.
         sequence: the code must have seen all stimuli up to this segment.
+        run: the number of the run.
     """
 
     query: Name = msgspec.field(name="m")
@@ -103,6 +110,7 @@ class Ask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="as
     version: Whole | None = msgspec.field(name="v", default=None)
     digest: str | None = msgspec.field(name="g", default=None)
     sequence: Whole = msgspec.field(name="q", default=0)
+    run: Whole = msgspec.field(name="u", default=0)
 
 
 encode = msgspec.json.Encoder().encode

@@ -14,6 +14,7 @@ from infinitic.messages.commands import (
     CancelPosition,
     Command,
     CompleteMethod,
+    ContinueRun,
     FailMethod,
     RecordInline,
     RecordPatch,
@@ -58,6 +59,8 @@ def is_same_command(recorded: Command, requested: Command, check: ReplayCheck) -
             return (recorded.position, recorded.name) == (requested.position, requested.name)
         case RefuseCall(), RefuseCall():
             return recorded.name == requested.name
+        case ContinueRun(), ContinueRun():
+            return recorded.method == requested.method
         case CancelPosition(), CancelPosition():
             return recorded.position == requested.position
         case _:
@@ -112,6 +115,8 @@ def describe(command: Command | None) -> str:
             return f"the failure of method {command.method_id} ({command.failure.exception.name})"
         case RefuseCall():
             return f"{command.name}, which was refused ({command.reason})"
+        case ContinueRun():
+            return f"the next run, with {command.method}{_describe_payload(bytes(command.arguments))}"
         case RecordPatch():
             return f"the change '{command.name}'"
         case CancelMethod():

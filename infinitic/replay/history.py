@@ -17,6 +17,7 @@ from infinitic.messages.events import (
     Event,
     Partial,
     Reopened,
+    RunStarted,
     Started,
     Stimulus,
     TaskError,
@@ -35,10 +36,27 @@ _COMMANDS = (
     commands.CancelMethod,
     commands.RefuseCall,
     commands.RecordPatch,
+    commands.ContinueRun,
     commands.StartChild,
     commands.CallRemote,
     commands.SignalRemote,
 )
+
+
+def cut_to_run(happened: Sequence[Event], run: int | None = None) -> Sequence[Event]:
+    """Cut off what belongs to other runs.
+
+    Args:
+        happened: events of an instance, in order.
+        run: the run that is wanted; None: the last one.
+    """
+    found, current = happened, 0
+    for index, event in enumerate(happened):
+        if isinstance(event, RunStarted):
+            if run == current:
+                return happened[len(happened) - len(found) : index]
+            found, current = happened[index:], event.run
+    return found
 
 
 class Replayed(Protocol):
@@ -91,6 +109,10 @@ class Replay:
             elif isinstance(event, Abandoned):
                 if event.unanswered:
                     self._opened = None
+            elif isinstance(event, RunStarted):
+                # The run before is over, and nobody makes it again.
+                self._opened, self._stimuli, self.pending = None, [], []
+                self._recorded = deque()
             elif isinstance(event, Started):
                 self._instance.note_start(event)
             elif isinstance(event, Reopened):

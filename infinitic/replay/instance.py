@@ -7,7 +7,6 @@ nothing is asked for twice.
 
 from __future__ import annotations
 
-import asyncio
 import random
 import zlib
 from collections import deque
@@ -25,13 +24,14 @@ from infinitic.definitions.home import WorkflowContext
 from infinitic.definitions.stubs import INSTANCE, TaskStub
 from infinitic.definitions.workflow_spec import WorkflowSpec, make_object
 from infinitic.definitions.workflow_stubs import RemoteMethod
-from infinitic.errors import DecodingError, TaskFailedError, TaskFailure, TaskTimedOutError, UsageError
+from infinitic.errors import DecodingError, TaskFailure, UsageError
 from infinitic.failures import describe
 from infinitic.ids import check_name
 from infinitic.limits import MAX_OPEN, MAX_VALUE_DEPTH, Limits, describe_largest_argument, is_deeper, measure_extra
 from infinitic.messages.commands import CancelPosition, Command, ScheduleTask, StartTimer
 from infinitic.messages.events import (
     CancelRequested,
+    Carry,
     MethodStarted,
     RemoteError,
     RemoteResult,
@@ -43,19 +43,17 @@ from infinitic.messages.events import (
     TaskTimeout,
     TimerFired,
 )
-from infinitic.replay import divergence
 from infinitic.replay.awaited import ReplayLogger, TaskDeferred, TimerDeferred
 from infinitic.replay.background import BackgroundFailures
 from infinitic.replay.conditions import Conditions
 from infinitic.replay.inline import call_once
 from infinitic.replay.loop import TooManySteps, WorkflowLoop
 from infinitic.replay.methods import SHALLOW_BYTES, Methods
+from infinitic.replay.places import list_waiting_lines
 from infinitic.replay.queries import ask
 from infinitic.replay.recorder import IDLE, INLINE, MAX_COMMANDS, METHOD, RECORD, Discarded, Recorder, StopActivation
 from infinitic.replay.remotes import RemoteDeferred, RemoteRequests
 from infinitic.replay.watcher import ReplayWatcher
-
-LISTED = 10
 
 
 class Instance(RemoteRequests):
@@ -93,6 +91,7 @@ class Instance(RemoteRequests):
         self.run = run
         self.meta = meta
         self.tags: tuple[str, ...] = ()
+        self.custom_id = ""
         self.loop = WorkflowLoop(self, zlib.crc32(workflow_id.encode()))  # type: ignore[abstract]  # see its end
         self.next_number = self.loop.next_number
         self.activations = 0
@@ -112,7 +111,7 @@ class Instance(RemoteRequests):
 
     def note_start(self, started: Started) -> None:
         """Note what the instance was started with. This comes before its first activation."""
-        self.tags = started.tags
+        self.tags, self.custom_id = started.tags, started.custom_id
 
     def activate(
         self,
@@ -162,7 +161,9 @@ class Instance(RemoteRequests):
             if self._background is not None or self.loop.failed:
                 self._failures().collect()
         except TooManySteps as error:
-            recorder.blame(f"The code never stops: {error}; it is at {self._lines(error.task)}")
+            recorder.blame(
+                f"The code never stops: {error}; it is at {list_waiting_lines(self.loop.pending(), error.task)}"
+            )
         except (StopActivation, Discarded):
             pass
         except DecodingError as error:
@@ -177,6 +178,11 @@ class Instance(RemoteRequests):
         if recorder.fault is not None:
             raise recorder.fault
         return commands
+
+    @property
+    def carry(self) -> Carry | None:
+        """What the next run gets; None: the first method has asked for none."""
+        return self._methods.make_carry(self._channels, self.tags, self.custom_id)
 
     def query(self, name: str, arguments: Raw) -> bytes:
         """Ask something of the code, which rests. For all else see `ask`."""
@@ -279,11 +285,7 @@ class Instance(RemoteRequests):
     def _fail_task(self, position: int, failure: TaskFailure | None) -> None:
         deferred = self._open.pop(position, None)
         if isinstance(deferred, TaskDeferred) and not deferred.done():
-            stub = deferred.stub
-            if failure is not None:
-                deferred.fail(TaskFailedError(stub.service, stub.spec.name, deferred.id, failure))
-            else:
-                deferred.fail(TaskTimedOutError(stub.service, stub.spec.name, deferred.id))
+            deferred.fail_for(failure)
         elif isinstance(deferred, RemoteDeferred) and not deferred.done() and failure is None:
             deferred.time_out()
 
@@ -292,7 +294,7 @@ class Instance(RemoteRequests):
         if channel is None:
             self.note("%s has no channel '%s': its signal is dropped", self.spec.name, signal.channel)
         else:
-            channel.offer(bytes(self._recorder.decode_payload(signal.value)))
+            channel.offer(bytes(self._recorder.decode_payload(signal.value)), signal)
 
     # Asked for by the code.
 
@@ -427,6 +429,10 @@ class Instance(RemoteRequests):
         """
         return Combination(self, parts, every=every)
 
+    def continue_as_new(self, method: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NoReturn:
+        """End the first method, and begin the next run with another call."""
+        self._methods.continue_run(self._object, self.id, method, args, kwargs)
+
     def patched(self, change_id: str) -> bool:
         """Whether the instance has a change of its code."""
         return self._recorder.ask_patch(check_name("The id of a change", change_id))
@@ -492,9 +498,3 @@ class Instance(RemoteRequests):
             who = f"{self.spec.name} {self.id}"
             self._background = BackgroundFailures(who, self.loop, self._recorder, self.logger)
         return self._background
-
-    def _lines(self, last: asyncio.Task[Any] | None) -> str:
-        """The line at which a task waits; if that is unknown, those of all that are not done."""
-        tasks = [last] if last is not None and divergence.find_waiting_line(last.get_coro()) else self.loop.pending()
-        lines = [line for task in tasks if (line := divergence.find_waiting_line(task.get_coro())) is not None]
-        return ", ".join(dict.fromkeys(lines[:LISTED])) or "an unknown line"

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextvars import Context
 from functools import partial
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from msgspec import Raw
 
+from infinitic.definitions.channels import BoundChannel
 from infinitic.definitions.workflow_spec import MethodSpec, WorkflowSpec
 from infinitic.errors import UsageError
 from infinitic.failures import describe
 from infinitic.limits import MAX_VALUE_DEPTH, is_deeper
-from infinitic.messages.commands import CancelMethod, Command, CompleteMethod, FailMethod
-from infinitic.messages.events import MethodStarted
+from infinitic.messages.commands import CancelMethod, Command, CompleteMethod, ContinueRun, FailMethod
+from infinitic.messages.events import Carry, MethodStarted
 from infinitic.messages.outcomes import MethodFailure, find_cause, fit_method
 from infinitic.replay import divergence
+from infinitic.replay.continuing import ContinueRequested, find_method, find_request, make_carry
 from infinitic.replay.loop import WorkflowLoop
 from infinitic.replay.recorder import METHOD, RECORD, Recorder, StopActivation
 
@@ -36,6 +38,11 @@ class Methods:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._canceling = False
         self._canceled: set[str] = set()
+        self.next_run: ContinueRun | None = None
+        """What the first method has asked for, while the next run waits for the others."""
+        self.held: dict[str, MethodStarted] = {}
+        """Methods that were called since then. They begin in the next run."""
+        self._workflow: object = None
 
     def __bool__(self) -> bool:
         return bool(self._running)
@@ -50,6 +57,10 @@ class Methods:
         Raises:
             DecodingError: its arguments cannot be decoded.
         """
+        if self.next_run is not None:
+            self.held[started.method_id] = started
+            self._workflow = workflow
+            return
         spec = self._spec.methods.get(started.method)
         context = Context()
         context.run(METHOD.set, (started.method_id, started.method, started.meta))
@@ -68,6 +79,8 @@ class Methods:
         Args:
             method_id: the method; empty: all of them.
         """
+        if self.next_run is not None:
+            self._cancel_next_run(self.next_run, method_id)
         if method_id:
             cancelled = [method_id] if method_id in self._running and not self._is_canceled(method_id) else []
             self._canceled.add(method_id)
@@ -102,11 +115,73 @@ class Methods:
             self._fail(method_id, error)
             return
         except BaseException as error:
+            request = find_request(error)
+            if request is not None and not self._loop.dead:
+                self._running.pop(method_id, None)
+                recorded = recorder.record(ContinueRun(method_id, request.method, request.arguments))
+                self.next_run = recorded if isinstance(recorded, ContinueRun) else None
+                return
             if not self._loop.dead and not isinstance(error, StopActivation | KeyboardInterrupt):
                 recorder.blame_escape(error)
             raise
         self._running.pop(method_id, None)
         recorder.record(command)
+
+    def continue_run(
+        self, workflow: object, main_id: str, method: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> NoReturn:
+        """End the first method, and begin the next run with a method once all else is settled.
+
+        Args:
+            workflow: the object whose methods these are.
+            main_id: the id of the first method.
+            method: the method of the next run.
+            args: its positional arguments.
+            kwargs: its other arguments.
+
+        Raises:
+            UsageError: something else than the code of the first method asks, or it asks for
+                something else than a method.
+            ContinueRequested: otherwise.
+        """
+        recorder = self._recorder
+        recorder.check()
+        spec = find_method(self._spec, workflow, method)
+        if self._running.get(main_id) is not asyncio.current_task(self._loop):
+            raise UsageError(
+                "continue_as_new is for the code of the first method of a workflow, and not for other methods or tasks "
+                "that run beside it"
+            )
+        if self._is_canceled(main_id):
+            raise asyncio.CancelledError
+        data = recorder.encode_payload(spec.signature.encode_arguments(args, kwargs))
+        deep = len(data) > SHALLOW_BYTES and is_deeper(data, MAX_VALUE_DEPTH)
+        if deep or not recorder.budget.take(len(data)):
+            recorder.make_room(f"The arguments of {self._spec.name}.{spec.name}", len(data), deep=deep)
+        raise ContinueRequested(spec.name, Raw(data))
+
+    def make_carry(
+        self, channels: Mapping[str, BoundChannel[Any]], tags: tuple[str, ...], custom_id: str
+    ) -> Carry | None:
+        """Make what the next run gets; None: the first method has asked for none."""
+        next_run = self.next_run
+        return None if next_run is None else make_carry(next_run, self.held.values(), channels, tags, custom_id)
+
+    def _cancel_next_run(self, next_run: ContinueRun, method_id: str) -> None:
+        """Cancel the first method, which waits for the next run, or one that has not begun."""
+        if method_id and method_id != next_run.method_id:
+            if self.held.pop(method_id, None) is not None:
+                self._recorder.record(CancelMethod(method_id))
+            return
+        self.next_run = None
+        held, self.held = self.held, {}
+        self._recorder.record(CancelMethod(next_run.method_id))
+        for started in held.values():
+            if method_id:
+                # The run goes on, since it will have no successor.
+                self.start(started, self._workflow)
+            else:
+                self._recorder.record(CancelMethod(started.method_id))
 
     def _is_canceled(self, method_id: str) -> bool:
         return self._canceling or method_id in self._canceled

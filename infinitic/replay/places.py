@@ -6,9 +6,10 @@ that was called first: whoever deploys workflows as a package has them in site-p
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -17,6 +18,9 @@ _HOME = str(Path(__file__).parent.parent) + os.sep
 _NEVER = (_HOME, str(Path(sys.modules["asyncio"].__file__ or "").parent) + os.sep, "<frozen")
 _STANDARD = str(Path(os.__file__).parent) + os.sep
 _PACKAGES = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" + os.sep)
+
+LISTED = 10
+"""How many lines at which code waits are listed at most."""
 
 
 def is_user_code(path: str) -> bool:
@@ -102,3 +106,10 @@ def find_raising_line(error: BaseException) -> str:
         places.append((traceback.tb_frame, traceback.tb_lineno))
         traceback = traceback.tb_next
     return _pick_line(reversed(places)) or "unknown line"
+
+
+def list_waiting_lines(pending: Sequence[asyncio.Task[Any]], last: asyncio.Task[Any] | None) -> str:
+    """The line at which the last task waits; if that is unknown, those of all that are not done."""
+    tasks = [last] if last is not None and find_waiting_line(last.get_coro()) else pending
+    lines = [line for task in tasks if (line := find_waiting_line(task.get_coro())) is not None]
+    return ", ".join(dict.fromkeys(lines[:LISTED])) or "an unknown line"

@@ -82,7 +82,7 @@ class RunReader:
         self._payloads = payloads
         self._replay = Replay(self)
         self._activation = 0
-        self._transitions = 0
+        self._transitions = max(head.base - 1, 0)
         self._answered = True
         self._canceled_at: float | None = None
         self._terminated = False
@@ -283,7 +283,7 @@ class RunReader:
                 )
             case commands.CancelMethod():
                 self._end_method(command.method_id, WorkflowStatus.CANCELED, at)
-            case commands.RefuseCall() | commands.RecordPatch():
+            case commands.RefuseCall() | commands.RecordPatch() | commands.ContinueRun():
                 pass
             case commands.StartChild() | commands.CallRemote() | commands.SignalRemote():
                 self._take_remote(command, at)

@@ -19,8 +19,8 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.errors import DecodingError
 from infinitic.messages import events
 from infinitic.messages.commands import CallRemote, RecordInline, ScheduleTask, SignalRemote, StartChild, StartTimer
-from infinitic.messages.events import Activated, Event, Reopened, Stimulus
-from infinitic.replay.history import Replay
+from infinitic.messages.events import Activated, Event, Reopened, RunStarted, Stimulus
+from infinitic.replay.history import Replay, cut_to_run
 from infinitic.replay.instance import Instance
 from infinitic.replay.undone import Undone
 from infinitic.storage import DamagedState, Segment, StateKey, StateStorage, Stored
@@ -64,7 +64,9 @@ class HistoryCheck:
         """
         self.bytes += len(segment.events)
         for event in happened:
-            if isinstance(event, Activated):
+            if isinstance(event, RunStarted):
+                self.activation = self.position = 0
+            elif isinstance(event, Activated):
                 self.activation += 1
                 if event.number != self.activation:
                     self._refuse(segment, "activation", self.activation, event.number)
@@ -134,7 +136,9 @@ class HistoryReader(Protocol):
         ...
 
 
-async def feed_history(reader: HistoryReader, key: StateKey, until: int, states: StateStorage) -> HistoryCheck:
+async def feed_history(
+    reader: HistoryReader, key: StateKey, until: int, states: StateStorage, base: int
+) -> HistoryCheck:
     """Feed the history of an instance to a reader, page by page. Other tasks run between the pages.
 
     Args:
@@ -142,12 +146,13 @@ async def feed_history(reader: HistoryReader, key: StateKey, until: int, states:
         key: the instance.
         until: the sequence of the last segment.
         states: where the history is read.
+        base: the segment with which the run begins; 0: the first one.
 
     Raises:
         DamagedState: a segment is missing, or is not what was written.
     """
     check = HistoryCheck(key)
-    after, limit = 0, FIRST_PAGE
+    after, limit = max(base - 1, 0), FIRST_PAGE
     while after < until:
         page = await states.history(key, after=after, limit=min(limit, until - after))
         if not page:
@@ -156,7 +161,9 @@ async def feed_history(reader: HistoryReader, key: StateKey, until: int, states:
             after += 1
             if segment.sequence != after:
                 raise DamagedState(key, f"Segment {after}", "it is missing")
-            happened = decode_events(key, segment)
+            happened: Sequence[Event] = decode_events(key, segment)
+            if after == base:
+                happened = cut_to_run(happened)
             check.follow(segment, happened)
             reader.feed(happened)
         if after < until:
@@ -193,7 +200,7 @@ async def replay_history(
     try:
         undone = Undone(await read_reopenings(key, head.undone, states)) if head.undone else None
         replay = Replay(instance, undone)
-        check = await feed_history(replay, key, head.sequence, states)
+        check = await feed_history(replay, key, head.sequence, states, head.base)
         check.finish(head)
         replay.finish(unanswered=head.deciding != 0)
     except BaseException:

@@ -63,6 +63,7 @@ class ProbedHistory(NamedTuple):
         run: the number of its run.
         until: the sequence of the last segment.
         undone: the segments in which it was re-opened before.
+        base: the segment with which its run begins; 0: the first one.
     """
 
     key: StateKey
@@ -71,6 +72,7 @@ class ProbedHistory(NamedTuple):
     run: int
     until: int
     undone: Sequence[int]
+    base: int
 
 
 async def find_undoing(
@@ -113,7 +115,7 @@ async def _probe(
     undone = Undone(reopenings, tasks)
     replay = Replay(instance, undone)
     try:
-        check = await feed_history(replay, key, history.until, states)
+        check = await feed_history(replay, key, history.until, states, history.base)
         replay.finish(unanswered=False)
     except (NonDeterminismError, WorkflowCodeError) as error:
         at = instance.activations

@@ -31,7 +31,7 @@ async def read_run(storage: Storage, key: StateKey, *, payloads: bool = True) ->
     head = decode_head(key, stored)
     reader = RunReader(head, payloads=payloads)
     try:
-        check = await feed_history(reader, key, head.sequence, states)
+        check = await feed_history(reader, key, head.sequence, states, head.base)
         check.finish(head)
     except DamagedState:
         if key in await states.load([key]):

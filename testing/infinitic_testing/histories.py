@@ -29,6 +29,7 @@ from infinitic.messages.events import (
     RemoteError,
     RemoteResult,
     Reopened,
+    RunStarted,
     SignalReceived,
     Started,
     TaskError,
@@ -288,6 +289,8 @@ def _describe_event(event: Event) -> str:
             return f"activation {event.number} at {to_datetime(event.at).isoformat()}"
         case Started():
             return f"started with tags {', '.join(event.tags) or '(none)'} and custom id {event.custom_id or '(none)'}"
+        case RunStarted():
+            return f"run {event.run} begins"
         case Partial():
             return f"of these, the first {event.handed} were handed over"
         case Reopened():

@@ -32,7 +32,7 @@ from infinitic.messages.commands import (
 )
 from infinitic.messages.events import Activated, Event
 from infinitic.replay.divergence import is_same_remote
-from infinitic.replay.history import Replay
+from infinitic.replay.history import Replay, cut_to_run
 from infinitic.replay.instance import Instance
 from infinitic.replay.undone import find_undone
 from infinitic.runtime.history import HistoryCheck, decode_events
@@ -109,10 +109,11 @@ def check_replay(
         raise DamagedState(key, f"Segment {len(segments) + 1}", "it is missing")
     check.finish(head)
     history = [event for events in happened for event in events]
+    run = cut_to_run(history)
     if check.activation > 1:
-        _run(head, spec, _cut(history, check.activation // 2), StrictComparison(spec.check), unanswered=False)
+        _run(head, spec, _cut(run, check.activation // 2), StrictComparison(spec.check), unanswered=False)
     comparison = StrictComparison(spec.check, find_lines=find_lines)
-    _run(head, spec, history, comparison, unanswered=head.deciding != 0)
+    _run(head, spec, run, comparison, unanswered=head.deciding != 0)
     return history, comparison.lines
 
 

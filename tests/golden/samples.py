@@ -64,6 +64,15 @@ REMOTES: list[commands.Command] = [
     commands.SignalRemote(9, "Invoice", "", "paid", Raw(b"true"), tag="eu"),
     commands.SignalRemote(10, "Invoice", "", "paid", Raw(b"true"), custom_id="order-42"),
 ]
+CONTINUED = commands.ContinueRun("w", "book", Raw(b"[2]"))
+CARRY = events.Carry(
+    "book",
+    Raw(b"[2]"),
+    (events.SignalReceived("approvals", Raw(b"true"), 1.5),),
+    (events.MethodStarted("m", "add", Raw(b"[1]"), 1.5),),
+    ("eu",),
+    "order-42",
+)
 PARENT = client.ReplyTo("w", "1/4/2", "Trip")
 STIMULI: list[events.Stimulus] = [
     events.MethodStarted("w", "book", Raw(b"[1]")),
@@ -110,8 +119,10 @@ EVENTS: list[events.Event] = [
         ("m",),
         (4,),
     ),
+    CONTINUED,
+    events.RunStarted(1),
 ]
-COMMANDS.extend(REMOTES)
+COMMANDS.extend([*REMOTES, CONTINUED])
 INPUTS: list[engine.Input] = [
     engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), reply_to=TO, meta={"k": b"v"}),
     engine.CallMethod(made_at=1.0, method_id="m", method="add", arguments=Raw(b"[1]"), reply_to=TO),
@@ -177,6 +188,8 @@ INPUTS: list[engine.Input] = [
         relative=(3,),
     ),
     engine.Probed(made_at=1.0, request_id="r", reason="the history holds something else", culprits=(1,)),
+    engine.Asked(made_at=1.0, activation=2, reply_to=TO, value=Raw(b"2"), run=1),
+    engine.Decision(made_at=1.0, activation=1, version=2, commands=(CONTINUED,), carry=CARRY),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -234,6 +247,7 @@ RESPONSES: list[client.Response] = [
         "7", MethodFailure(DETAIL, Cause(CauseKind.REQUEST_REFUSED, "Invoice", "pay", "i-1", reason="parked"))
     ),
     client.Rejected("7", "nothing has failed"),
+    client.Queried("7", Raw(b"2"), 3, 1),
 ]
 ATTEMPTS = [
     service.ExecuteTask(
@@ -288,6 +302,10 @@ ACTIVATIONS: list[executor.Activate | executor.Ask] = [
         undone=(4,),
         probe=executor.ProbeRequest(request_id="r", reply_to=TO, tasks=(1,), exact=True),
     ),
+    executor.Activate(
+        activation=1, at=2.0, stimuli=tuple(STIMULI), tags=("eu",), custom_id="order-42", run=1, base=3, sequence=3
+    ),
+    executor.Ask(query="balance", arguments=Raw(b"[1]"), reply_to=TO, activation=2, run=1),
 ]
 AT = 5.5
 EFFECTS: list[effects.Effect] = [
@@ -305,6 +323,8 @@ EFFECTS: list[effects.Effect] = [
     effects.Answer(PARENT, "w", 4),
     effects.Reject(TO, "nothing has failed"),
     effects.ProbeElsewhere(),
+    effects.CancelSent((state.OpenBlock(1, 0, b"\x05"),), run=1),
+    effects.SendRemote(4, 3, run=1),
 ]
 HEAD = state.WorkflowHead(
     schema=state.SCHEMA,
@@ -347,6 +367,7 @@ HEADS = [
     replace(HEAD, undone=(2, 5)),
     replace(HEAD, probe=state.Probe("r", TO, (1, 2), True)),
     replace(HEAD, open=(state.OpenBlock(1, 0, b"\x05", b"\0\0\3\0\0\0\0\0"),)),
+    replace(HEAD, run=1, base=3, continuing=True),
 ]
 TAGS: list[tags.TagMessage] = [
     tags.AddTag(made_at=1.0, id="w"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from infinitic.messages import events
+from infinitic.replay.history import cut_to_run
 from infinitic.replay.instance import Instance
 from infinitic.storage import Query, StateKey
 from infinitic_testing.simulation import Simulation
@@ -46,7 +47,10 @@ async def run_again(sim: Simulation, key: StateKey) -> None:
     It must ask for the same, down to the arguments and results.
     """
     (spec,) = sim.worker.workflow_specs(key.name).values()
-    instance = Instance(spec, key.id, {})
+    segments = await sim.storage.states.history(key, limit=1_000_000)
+    history = cut_to_run([event for segment in segments for event in events.decode(segment.events)])
+    run = next((event.run for event in history if isinstance(event, events.RunStarted)), 0)
+    instance = Instance(spec, key.id, {}, run)
     stimuli, opened, recorded = list[Any](), list[Any](), list[Any]()
     activated: events.Activated | None = None
 
@@ -55,15 +59,14 @@ async def run_again(sim: Simulation, key: StateKey) -> None:
             asked = instance.activate(activated.at, opened, each=activated.each)
             assert _encode(asked) == _encode(recorded), f"{key} run again asks for other things"
 
-    for segment in await sim.storage.states.history(key, limit=1_000_000):
-        for event in events.decode(segment.events):
-            if isinstance(event, events.Activated):
-                activate()
-                activated, opened, stimuli, recorded = event, stimuli, [], []
-            elif isinstance(event, get_args(events.Stimulus)):
-                stimuli.append(event)
-            elif not isinstance(event, events.AttemptError):
-                recorded.append(event)
+    for event in history:
+        if isinstance(event, events.Activated):
+            activate()
+            activated, opened, stimuli, recorded = event, stimuli, [], []
+        elif isinstance(event, get_args(events.Stimulus)):
+            stimuli.append(event)
+        elif not isinstance(event, events.AttemptError | events.RunStarted):
+            recorded.append(event)
     activate()
     instance.close()
 

@@ -6,6 +6,7 @@ applies the commands that the code gave. `conclude` closes the transition. All a
 
 from infinitic.engines.workflow.decide import begin, begin_elsewhere, decide, note_failures, stall
 from infinitic.engines.workflow.input_result import InputResult
+from infinitic.engines.workflow.runs import begin_run
 from infinitic.engines.workflow.take import take
 from infinitic.engines.workflow.transition import Transition, conclude, is_runnable, make_closing_effects
 
@@ -14,6 +15,7 @@ __all__ = [
     "Transition",
     "begin",
     "begin_elsewhere",
+    "begin_run",
     "conclude",
     "decide",
     "is_runnable",

@@ -21,6 +21,7 @@ from infinitic.messages.commands import (
     CancelPosition,
     Command,
     CompleteMethod,
+    ContinueRun,
     EndMethod,
     FailMethod,
     RecordInline,
@@ -109,7 +110,7 @@ def decide(
     cancelled: list[int] = []
     timers: list[Timer] = []
     ended: list[EndMethod] = []
-    position = head.position
+    position, continuing = head.position, head.continuing
     for command in commands:
         match command:
             case ScheduleTask():
@@ -137,6 +138,8 @@ def decide(
             case SignalRemote():
                 position = command.position + 1
                 remotes[command.position] = False
+            case ContinueRun():
+                continuing = True
             case _:
                 assert_never(command)
     number, at, pending, skip = head.activation, head.at, head.pending, 0
@@ -150,6 +153,9 @@ def decide(
         remaining_methods = list(methods)
         for end in ended:
             outbox += _end(remaining_methods, end, sequence)
+            if end.method_id == head.id:
+                # It was cancelled before the next run could begin.
+                continuing = False
         methods = tuple(remaining_methods)
     blocks, open_timers, retries = head.open, head.timers, head.retries
     if cleanup is None:
@@ -200,6 +206,7 @@ def decide(
         retention=retention,
         skip=skip,
         cleanup=cleanup,
+        continuing=continuing,
     )
     return decided, outbox
 

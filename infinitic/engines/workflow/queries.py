@@ -35,7 +35,7 @@ def forward_answer(head: WorkflowHead, message: inputs.Asked, now: float) -> Inp
     elif message.failure is not None:
         response = client.QueryFailed(to.request, message.failure)
     else:
-        response = client.Queried(to.request, message.value, message.activation)
+        response = client.Queried(to.request, message.value, message.activation, message.run)
     return InputResult(head, replies=(Respond(to, response),))
 
 

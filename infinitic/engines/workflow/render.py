@@ -41,7 +41,7 @@ from infinitic.failures import SMALLEST, fit
 from infinitic.limits import CARRIED, MARGIN
 from infinitic.messages import client, engine, executor, service
 from infinitic.messages.commands import CancelMethod, CompleteMethod, FailMethod, Remote, ScheduleTask
-from infinitic.messages.events import Abandoned, Activated, AttemptError, Event, Started, Stimulus
+from infinitic.messages.events import Abandoned, Activated, AttemptError, Event, RunStarted, Started, Stimulus
 from infinitic.messages.outcomes import MethodFailure, fit_method
 from infinitic.transport import Message, Outgoing
 
@@ -136,7 +136,7 @@ def render(
                     asked = remotes[effect.request] = {
                         event.position: event for event in segments[effect.request] if isinstance(event, Remote)
                     }
-                outgoing += render_request(effect, asked[effect.position], head, now)
+                outgoing += render_request(effect, asked[effect.position], _of_run(head, effect.run), now)
             case Confirm(reply_to=to):
                 outgoing.append(make_response(to, client.Applied(to.request, None if head.closed else head.stalled)))
             case Refuse(reply_to=to):
@@ -161,7 +161,7 @@ def render(
             case ProbeElsewhere():
                 outgoing.append(_render_probe(head))
             case CancelSent():
-                outgoing += render_cancel(effect, head, segments, now)
+                outgoing += render_cancel(effect, _of_run(head, effect.run), segments, now)
             case Tag():
                 outgoing += render_tags(effect, head, segments[effect.started], now)
             case RemoveMember():
@@ -169,6 +169,10 @@ def render(
             case _:
                 assert_never(effect)
     return outgoing
+
+
+def _of_run(head: WorkflowHead, run: int | None) -> WorkflowHead:
+    return head if run is None else replace(head, run=run)
 
 
 def _render_task(
@@ -264,6 +268,7 @@ def _render_activation(effect: ActivateElsewhere, head: WorkflowHead, segments: 
     stimuli: list[Stimulus] = []
     opened: Activated | None = None
     tags: tuple[str, ...] = ()
+    custom_id = ""
     for event in segments.get(head.sequence, ()):
         if isinstance(event, Activated):
             if event.number == effect.activation:
@@ -271,8 +276,11 @@ def _render_activation(effect: ActivateElsewhere, head: WorkflowHead, segments: 
                 break
         elif isinstance(event, Stimulus):
             stimuli.append(event)
+        elif isinstance(event, RunStarted):
+            # What came before in this segment was for the run before.
+            stimuli = []
         elif isinstance(event, Started):
-            tags = event.tags
+            tags, custom_id = event.tags, event.custom_id
     activate = executor.Activate(
         activation=effect.activation,
         version=head.version,
@@ -285,6 +293,9 @@ def _render_activation(effect: ActivateElsewhere, head: WorkflowHead, segments: 
         epoch=head.epoch,
         tags=tags,
         undone=head.undone,
+        custom_id=custom_id,
+        run=head.run,
+        base=head.base,
     )
     body: bytes | None = None
     if opened is not None and effect.pending == head.sequence and not head.skip:
@@ -308,6 +319,8 @@ def _render_probe(head: WorkflowHead) -> Outgoing:
         meta=head.meta,
         epoch=head.epoch,
         undone=head.undone,
+        run=head.run,
+        base=head.base,
         probe=executor.ProbeRequest(asked.request_id, asked.reply_to, asked.tasks, asked.exact),
     )
     # If nobody can decode it, this id tells the engine that the probe has failed.

@@ -40,7 +40,7 @@ def note_start(message: inputs.Start) -> tuple[Event, ...]:
 
 def find_started(head: WorkflowHead) -> int:
     """Find the sequence of the segment with the `Started` of an instance; 0 if there is none."""
-    return 1 if head.tagged or head.unique else 0
+    return head.base or 1 if head.tagged or head.unique else 0
 
 
 def add_tags(head: WorkflowHead) -> tuple[Effect, ...]:

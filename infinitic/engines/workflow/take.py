@@ -6,7 +6,7 @@ Each input has a handler of its name. The table of handlers is at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -32,6 +32,7 @@ from infinitic.engines.workflow.complete_timers import complete_timers
 from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.input_result import InputResult, stimulate
+from infinitic.engines.workflow.runs import begin_run
 from infinitic.engines.workflow.tags import add_tags, note_start, refuse_by_tag
 from infinitic.engines.workflow.terminate import terminate
 from infinitic.ids import read_request_number
@@ -324,14 +325,17 @@ def _decision(head: WorkflowHead, message: inputs.Decision, now: float) -> Input
     if message.stalled is not None:
         return InputResult(stall(head, message.stalled))
     check_decision(head, message)
+    outbox: Sequence[Effect]
     decided, outbox = decide(
         head, message.commands, message.version, message.retention, handed=message.handed, cleanup=message.cleanup
     )
     decided = note_failures(decided, message.failures)
-    happened: tuple[events.Event, ...] = message.commands
+    happened: Sequence[events.Event] = message.commands
     if message.handed is not None:
         happened = (events.Partial(message.handed), *message.commands)
-    return InputResult(replace(decided, digest=message.digest, stalled=None), happened, tuple(outbox))
+    decided = replace(decided, digest=message.digest, stalled=None)
+    begun, happened, outbox = begin_run(decided, message.carry, happened, outbox, now)
+    return InputResult(begun, tuple(happened), tuple(outbox))
 
 
 _HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], InputResult]] = {

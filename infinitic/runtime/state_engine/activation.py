@@ -6,9 +6,11 @@ and made again from the history.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from infinitic.definitions.workflow_spec import WorkflowSpec
-from infinitic.engines.effects import ActivateElsewhere
-from infinitic.engines.workflow import begin, begin_elsewhere, decide, note_failures, stall
+from infinitic.engines.effects import ActivateElsewhere, Effect
+from infinitic.engines.workflow import begin, begin_elsewhere, begin_run, decide, note_failures, stall
 from infinitic.errors import InfiniticError, PayloadUnavailable
 from infinitic.limits import Limits
 from infinitic.messages import events
@@ -78,11 +80,15 @@ def activate(
     decided, outbox = decide(head, commands, spec.version, kept, activated, partial, live.cleanup)
     if live.failures or decided.failures:
         decided = note_failures(decided, live.failures)
-    happened: list[Event] = [*draft.events, activated]
+    happened: Sequence[Event] = [*draft.events, activated, *commands]
     if partial is not None:
-        happened.append(events.Partial(partial))
-    happened += commands
-    return Draft(decided, happened, [*draft.outbox, *outbox] if draft.outbox else outbox)
+        happened = [*draft.events, activated, events.Partial(partial), *commands]
+    effects: Sequence[Effect] = [*draft.outbox, *outbox] if draft.outbox else outbox
+    if decided.continuing:
+        decided, happened, effects = begin_run(decided, live.carry, happened, effects, now)
+        if decided.run != head.run:
+            instance.discard_live()
+    return Draft(decided, happened, effects)
 
 
 def activate_elsewhere(draft: Draft, now: float) -> Draft:

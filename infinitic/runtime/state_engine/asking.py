@@ -73,7 +73,7 @@ async def answer_queries(
             # The code that has seen the inputs is gone. The next step makes it again.
             break
         else:
-            response = await _ask(step.instance, query, spec, states, head.activation)
+            response = await _ask(step.instance, query, spec, states, head)
         answers.append(_make_answer(query, response, longest))
         answered.append(delivery)
     if not answered:
@@ -107,6 +107,7 @@ def _ask_elsewhere(message: Message, query: engine.AskQuery, head: WorkflowHead,
         version=head.version,
         digest=None if head.deciding else head.digest,
         sequence=behind,
+        run=head.run,
     )
     return Outgoing(
         topics.workflow_executor(head.name),
@@ -115,7 +116,7 @@ def _ask_elsewhere(message: Message, query: engine.AskQuery, head: WorkflowHead,
 
 
 async def _ask(
-    instance: CachedInstance, query: engine.AskQuery, spec: WorkflowSpec, states: StateStorage, activation: int
+    instance: CachedInstance, query: engine.AskQuery, spec: WorkflowSpec, states: StateStorage, head: WorkflowHead
 ) -> client.Response:
     if instance.live is None:
         try:
@@ -129,7 +130,7 @@ async def _ask(
         if error.is_broken:
             instance.discard_live()
         return _fail(query, error.failure)
-    return client.Queried(query.reply_to.request, Raw(value), activation)
+    return client.Queried(query.reply_to.request, Raw(value), head.activation, head.run)
 
 
 def _make_answer(query: engine.AskQuery, response: client.Response, longest: int) -> Outgoing:

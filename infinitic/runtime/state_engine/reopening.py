@@ -65,7 +65,7 @@ class Reopening:
         spec = None if head.version is None else self._specs.get(head.version)
         if spec is None:
             return Draft(begin_elsewhere(head, message, selection.tasks), [], [ProbeElsewhere()])
-        history = ProbedHistory(key, spec, head.meta, head.run, head.sequence, head.undone)
+        history = ProbedHistory(key, spec, head.meta, head.run, head.sequence, head.undone, head.base)
         outcome = await find_undoing(history, selection.tasks, self._states, exact=bool(message.task_ids))
         if isinstance(outcome, FailedProbe):
             return _reject(head, reply_to, _describe(head, selection.tasks, outcome.reason, outcome.culprits))
@@ -103,17 +103,17 @@ class Reopening:
             wanted |= {each.position for each in event.tasks}
             wanted |= {each.position for each in event.timers}
             wanted |= {*event.cancellations}
-        reader = _SurveyReader(Survey(wanted))
-        (await feed_history(reader, key, head.sequence, self._states)).finish(head)
+        reader = _SurveyReader(Survey(wanted), head.base)
+        (await feed_history(reader, key, head.sequence, self._states, head.base)).finish(head)
         return reader.survey
 
 
 class _SurveyReader:
     """Counts the segments that are fed to a survey."""
 
-    def __init__(self, survey: Survey) -> None:
+    def __init__(self, survey: Survey, base: int) -> None:
         self.survey = survey
-        self._sequence = 0
+        self._sequence = max(base - 1, 0)
 
     def feed(self, events: Iterable[Event], /) -> None:
         self._sequence += 1

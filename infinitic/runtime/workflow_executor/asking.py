@@ -82,7 +82,8 @@ class Asking:
         if live is not None:
             is_broken = False
             try:
-                is_same = (live.instance.activations, live.epoch) == (ask.activation, ask.epoch)
+                run, activations = live.instance.run, live.instance.activations
+                is_same = (run, activations, live.epoch) == (ask.run, ask.activation, ask.epoch)
                 if is_same and not live.is_partial and ask.digest in (None, live.digest):
                     digest = live.digest if ask.digest is None else None
                     is_broken = True
@@ -109,7 +110,9 @@ class Asking:
             return self._make_answer(workflow_id, self._make_asked(ask), longest)
         decided = head.activation - 1 if head.deciding else head.activation
         unseen = head.deciding or head.pending
-        if decided < ask.activation or 0 < unseen <= ask.sequence:
+        # The code of a new run has an object once it has run for the first time.
+        least = ask.activation if head.run == ask.run else 1
+        if decided < least or 0 < unseen <= ask.sequence:
             later = self._clock.now() + LATER_SECONDS
             return Outgoing(self._topic, Message(message.id, message.key, message.body, message.headers, later))
         try:
@@ -118,20 +121,18 @@ class Asking:
         except (NonDeterminismError, WorkflowCodeError) as fault:
             return self._make_answer(workflow_id, self._make_asked(ask, failure=describe(fault)), longest)
         try:
-            asked, _ = self._ask(instance, ask, None, decided)
+            asked, _ = self._ask(instance, replace(ask, run=head.run, activation=decided), None)
         finally:
             instance.close()
         return self._make_answer(workflow_id, asked, longest)
 
-    def _ask(
-        self, instance: Instance, ask: Ask, digest: str | None, activation: int | None = None
-    ) -> tuple[engine.Asked, bool]:
+    def _ask(self, instance: Instance, ask: Ask, digest: str | None) -> tuple[engine.Asked, bool]:
         """Returns the answer of a live instance, and whether that must not be used any more."""
         try:
             value = instance.query(ask.query, ask.arguments)
         except QueryError as error:
             return self._make_asked(ask, digest, failure=error.failure), error.is_broken
-        return self._make_asked(ask, digest, Raw(value), activation=activation), False
+        return self._make_asked(ask, digest, Raw(value)), False
 
     def _make_asked(
         self,
@@ -139,11 +140,11 @@ class Asking:
         digest: str | None = None,
         value: Raw = NO_VALUE,
         failure: ExceptionDetail | None = None,
-        activation: int | None = None,
     ) -> engine.Asked:
         return engine.Asked(
             made_at=self._clock.now(),
-            activation=ask.activation if activation is None else activation,
+            activation=ask.activation,
+            run=ask.run,
             epoch=ask.epoch,
             reply_to=ask.reply_to,
             digest=digest,

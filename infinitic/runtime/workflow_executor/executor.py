@@ -259,7 +259,7 @@ class WorkflowExecutor:
             found = await answer_probe(key, message, message.probe, spec, self._states, self._clock)
             return self._answer(workflow_id, message.activation, message.epoch, found)
         if live is not None:
-            same = live.epoch == message.epoch and live.instance.spec is spec
+            same = (live.epoch, live.instance.run) == (message.epoch, message.run) and live.instance.spec is spec
             if same and live.instance.activations == message.activation:
                 self._live.keep(workflow_id, live)
                 return live.decision
@@ -308,6 +308,7 @@ class WorkflowExecutor:
                 handed=partial,
                 failures=tuple(instance.failures),
                 cleanup=instance.cleanup,
+                carry=instance.carry,
             ),
         )
         asked, limit = len(decision.message.body), compute_body_limit(self._largest)
@@ -326,8 +327,8 @@ class WorkflowExecutor:
 
     @staticmethod
     def _make_instance(spec: WorkflowSpec, workflow_id: str, message: Activate) -> Instance:
-        instance = Instance(spec, workflow_id, message.meta)
-        instance.tags = message.tags
+        instance = Instance(spec, workflow_id, message.meta, message.run)
+        instance.tags, instance.custom_id = message.tags, message.custom_id
         return instance
 
     def _cannot_decode(self, workflow_id: str, message_id: str, why: UndecodableMessage) -> list[Outgoing]:

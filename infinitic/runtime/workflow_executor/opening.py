@@ -68,7 +68,7 @@ class Opening:
         try:
             reopenings = await read_reopenings(key, message.undone, self._states)
             replay = Replay(instance, Undone(reopenings) if reopenings else None)
-            check = await feed_history(replay, key, message.sequence, self._states)
+            check = await feed_history(replay, key, message.sequence, self._states, message.base)
             unanswered = replay.finish(unanswered=True)
         except DamagedState:
             if await self._is_over(key, message):  # purged, say

@@ -28,7 +28,7 @@ async def answer_probe(
     Raises:
         PayloadUnavailable: the payload codec is away. Try again later.
     """
-    history = ProbedHistory(key, spec, message.meta, 0, message.sequence, message.undone)
+    history = ProbedHistory(key, spec, message.meta, message.run, message.sequence, message.undone, message.base)
     outcome: ProbedInstance | FailedProbe
     try:
         outcome = await find_undoing(history, asked.tasks, states, exact=asked.exact)

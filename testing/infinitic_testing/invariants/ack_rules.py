@@ -168,6 +168,9 @@ def find_version(asked: engine.Input, instance: ObservedInstance) -> int | None:
     deduplication_id = find_deduplication_id(asked)
     if deduplication_id is not None:
         return instance.taken.get(deduplication_id)
+    if getattr(asked, "run", instance.history.run) != instance.history.run:
+        # Positions are those of another run.
+        return None
     match asked:
         case engine.Start():
             return instance.created

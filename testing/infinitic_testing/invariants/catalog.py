@@ -15,6 +15,7 @@ SAFETY: Mapping[str, str] = MappingProxyType(
         "time-forward": "the time that workflow code sees never goes back",
         "command-once": "nothing is asked for twice",
         "method-once": "a method starts once and ends once",
+        "run-settled": "a run begins only if the one before has asked for it, and has nothing left to do",
         "result-once": "a task gets one result, and only while it is open",
         "timer-once": "a timer fires once, and only while it is open",
         "timer-not-early": "a timer or total timeout is over only when it is due, by the clock of the engine",

@@ -13,7 +13,7 @@ from infinitic.engines.effects import Effect, SendTask
 from infinitic.errors import DecodingError, InfiniticError
 from infinitic.messages import commands, engine, events
 from infinitic.messages.events import Event
-from infinitic.replay.history import Replay
+from infinitic.replay.history import Replay, cut_to_run
 from infinitic.replay.instance import Instance
 from infinitic.replay.undone import find_undone
 from infinitic.storage import Change, DamagedState, Duplicate, Outcome, Published, StateKey, Stored, Written
@@ -152,6 +152,10 @@ class CommitChecks:
             history.add(event, head.sequence)
             if isinstance(event, events.Reopened):
                 instance.reopened_at = book.clock.now()
+            if isinstance(event, events.RunStarted):
+                instance.sent.clear()
+                instance.settled.clear()
+                instance.counted.clear()
             if isinstance(event, _SETTLEMENTS):
                 instance.settled[event.position, history.sequences.get(event.position, 0)] = change.version
         instance.head, instance.version = head, change.version
@@ -206,6 +210,9 @@ class CommitChecks:
                 repeated = dict(effect.repeated)
                 for block in effect.blocks:
                     for position in positions.list_positions(block):
+                        if effect.run is not None:
+                            # A new run has begun: what this one asked for is not known any more.
+                            continue
                         request = instance.history.requests[position]
                         if isinstance(request, commands.StartChild | commands.CallRemote):
                             child_id = ids.remote_id(head.id, head.run, position, repeated.get(position, 0))
@@ -235,7 +242,8 @@ class CommitChecks:
         wrong: str | None = None
         try:
             segments = book.database.history(key, limit=MAX_LIMIT)
-            history = [event for each in segments for event in events.decode(check_segment(key, each).events)]
+            happened = [event for each in segments for event in events.decode(check_segment(key, each).events)]
+            history = cut_to_run(happened)
             replay = Replay(live, find_undone(history))
             replay.feed(history)
             replay.finish(unanswered=head.deciding != 0)

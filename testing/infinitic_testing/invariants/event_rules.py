@@ -62,7 +62,10 @@ def check_method_starts_once(
     event: events.MethodStarted, history: ObservedHistory, step: WrittenStep, sent: Sent
 ) -> str | None:
     """A method starts once."""
-    if event.method_id in history.running or event.method_id in history.ends:
+    if history.carried is not None and history.begun_in == step.head.sequence:
+        if event.method_id not in history.carried:
+            return f"method {event.method_id} begins in a new run, and nobody waited for that"
+    elif event.method_id in history.running or event.method_id in history.ends:
         return f"method {event.method_id} starts twice"
     return None
 
@@ -245,6 +248,15 @@ def _tell_why_closed(position: int, history: ObservedHistory) -> str:
     return f"it is not open: {history.requests[position]}"
 
 
+def check_run_settled(event: events.RunStarted, history: ObservedHistory, step: WrittenStep, sent: Sent) -> str | None:
+    """A run begins only if the one before has asked for it, and has nothing left to do."""
+    if event.run != history.run + 1 or not history.continues:
+        return f"run {event.run} begins, and run {history.run} has not asked for it"
+    if history.open_tasks or history.unseen:
+        return f"run {event.run} begins, and {sorted(history.open_tasks)} are open, {history.unseen} stimuli unseen"
+    return None
+
+
 Rule = Callable[[Any, ObservedHistory, WrittenStep, Sent], str | None]
 
 _ASKED: tuple[tuple[str, Rule], ...] = (
@@ -271,6 +283,7 @@ EVENT_RULES: dict[type[Event], tuple[tuple[str, Rule], ...]] = {
     commands.FailMethod: _ENDED,
     commands.CancelMethod: _ENDED,
     events.Activated: (("history-gapless", check_activation_follows), ("time-forward", check_time_forward)),
+    events.RunStarted: (("run-settled", check_run_settled),),
     events.MethodStarted: (("method-once", check_method_starts_once),),
     events.TaskResult: (_ONCE, ("input-known", check_result_was_sent)),
     events.TaskError: (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from infinitic.messages import commands, events
 from infinitic.messages.events import Event
 
@@ -29,13 +31,20 @@ class ObservedHistory:
         former_ends: the ends of methods that were undone, by id.
         unseen: how many stimuli the code was not handed yet.
         handed: how many it was handed in the last activation.
+        run: the number of the run.
+        begun_in: the segment with which it began; 0: the first one.
+        continues: whether the first method has asked for the next run, which has not begun.
+        carried: the methods that ran when this run began, until its first activation; then None.
     """
 
     __slots__ = (
         "activation",
         "at",
         "attempts",
+        "begun_in",
         "calls",
+        "carried",
+        "continues",
         "ends",
         "former_ends",
         "handed",
@@ -43,6 +52,7 @@ class ObservedHistory:
         "open_timers",
         "requests",
         "results",
+        "run",
         "running",
         "sequence",
         "sequences",
@@ -71,6 +81,10 @@ class ObservedHistory:
         self.former_ends: dict[str, list[commands.EndMethod | events.Abandoned]] = {}
         self.unseen = 0
         self.handed = 0
+        self.run = 0
+        self.begun_in = 0
+        self.continues = False
+        self.carried: dict[str, None] | None = None
 
     def add(self, event: Event, sequence: int) -> None:
         """Add the next event.
@@ -82,6 +96,7 @@ class ObservedHistory:
         match event:
             case events.Activated():
                 self.activation, self.at = event.number, event.at
+                self.carried = None
                 self.handed, self.unseen = self.unseen, 0
             case events.Partial():
                 self.unseen += self.handed - event.handed
@@ -103,6 +118,8 @@ class ObservedHistory:
             case commands.CancelPosition():
                 self._close(event.position)
             case commands.CompleteMethod() | commands.FailMethod() | commands.CancelMethod():
+                if self.continues and event.method_id == next(iter(self.running), ""):
+                    self.continues = False
                 self.running.pop(event.method_id, None)
                 self.ends[event.method_id] = event
             case events.Started():
@@ -113,6 +130,10 @@ class ObservedHistory:
                 self._abandon(event)
             case events.Reopened():
                 self._reopen(event)
+            case events.RunStarted():
+                self._begin_run(sequence)
+            case commands.ContinueRun():
+                self.continues = True
             case _:
                 self.unseen += 1
                 self._add_stimulus(event, sequence)
@@ -153,6 +174,17 @@ class ObservedHistory:
             case events.SignalReceived() | events.CancelRequested():
                 pass
 
+    def _begin_run(self, sequence: int) -> None:
+        """What was before concerns the new run no more. What it is handed follows at once."""
+        self.run += 1
+        self.begun_in = sequence
+        self.continues = False
+        self.carried = dict(self.running)
+        self.activation = self.unseen = self.handed = 0
+        self.requests, self.attempts, self.settled, self.sequences = [], {}, {}, {}
+        for each in (self.open_tasks, self.open_timers, self.timeouts, self.running, self.results, self.former_ends):
+            each.clear()
+
     def _abandon(self, event: events.Abandoned) -> None:
         self.ends.update(dict.fromkeys(self.running, event))
         self.running.clear()
@@ -165,3 +197,9 @@ class ObservedHistory:
         self.open_tasks.discard(position)
         self.timeouts.pop(position, None)
         self.open_timers.pop(position, None)
+
+
+def cut_carried(happened: Sequence[Event]) -> Sequence[Event]:
+    """Cut off what a new run gets of the run before. It has been taken already."""
+    begun = next((index for index, each in enumerate(happened) if isinstance(each, events.RunStarted)), None)
+    return happened if begun is None else happened[:begun]

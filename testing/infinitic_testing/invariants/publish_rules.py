@@ -36,6 +36,8 @@ def check_task_was_asked(task: ExecuteTask, instance: ObservedInstance | None) -
     """The attempt is in a committed outbox, and the task is the one in the history."""
     if instance is None:
         return f"{task} is sent for an instance that is not in the storage"
+    if task.run < instance.history.run:
+        return None
     if (task.position, task.retry_sequence, task.retry_index) not in instance.sent:
         return f"attempt {task.retry_index} of task {task.position} is in no outbox that was written"
     request = instance.history.requests[task.position]
@@ -49,6 +51,8 @@ def check_task_was_asked(task: ExecuteTask, instance: ObservedInstance | None) -
 
 def check_activation_was_opened(message: Activate, instance: ObservedInstance | None) -> str | None:
     """The activation is in the history."""
+    if instance is not None and message.run < instance.history.run:
+        return None
     if instance is None or message.activation > instance.history.activation:
         return f"activation {message.activation} is sent, and it is not in the storage"
     return None
@@ -56,6 +60,8 @@ def check_activation_was_opened(message: Activate, instance: ObservedInstance | 
 
 def check_decision_was_asked(message: engine.Decision, instance: ObservedInstance | None) -> str | None:
     """The activation that was decided is in the history."""
+    if instance is not None and (message.epoch or 0) < instance.head.epoch:
+        return None
     if instance is None or message.activation > instance.history.activation:
         return f"a decision for activation {message.activation} is sent, which is not in the storage"
     return None
@@ -74,6 +80,8 @@ def check_report_was_asked(message: Report, instance: ObservedInstance | None) -
     """The attempt that is reported was sent."""
     if instance is None:
         return f"{message} is sent for an instance that is not in the storage"
+    if message.run < instance.history.run:
+        return None
     # A report that says no attempt says that the task was run at all.
     sequence, index = 0, 0
     if not isinstance(message, engine.TaskCompleted) and message.retry_index is not None:

@@ -39,7 +39,7 @@ def check_answer(book: RunBook, answer: client.Queried, request: SentRequest | N
     ]
     if not history:
         return  # purged
-    seen, unseen = _cut(history, answer.activation)
+    seen, unseen = _cut(history, answer.run, answer.activation)
     book.judge("query-fresh", _find_stale(unseen, request.sequence), key)
     head = instance.head
     spec = None if head.version is None else book.specs(head.name).get(head.version)
@@ -47,14 +47,18 @@ def check_answer(book: RunBook, answer: client.Queried, request: SentRequest | N
         book.judge("query-same", _find_difference(head, spec, seen, request.asked, answer), key)
 
 
-def _cut(history: Sequence[tuple[int, Sequence[Event]]], activation: int) -> tuple[list[Event], list[int]]:
+def _cut(history: Sequence[tuple[int, Sequence[Event]]], run: int, activation: int) -> tuple[list[Event], list[int]]:
     """The events to the end of an activation, and the segments of stimuli that it has not seen."""
     found: list[Event] = []
-    waiting, handed = list[int](), list[int]()
+    waiting, handed, current = list[int](), list[int](), 0
     for sequence, happened in history:
         for event in happened:
-            if isinstance(event, events.Activated):
-                if event.number > activation:
+            if isinstance(event, events.RunStarted):
+                if current == run:
+                    return found, waiting
+                found, waiting, handed, current = [], [], [], event.run
+            elif isinstance(event, events.Activated):
+                if current == run and event.number > activation:
                     return found, waiting
                 handed, waiting = waiting, []
             elif isinstance(event, events.Partial):
@@ -74,7 +78,7 @@ def _find_stale(unseen: Sequence[int], sequence: int) -> str | None:
 def _find_difference(
     head: WorkflowHead, spec: WorkflowSpec, seen: Sequence[Event], asked: engine.AskQuery, answer: client.Queried
 ) -> str | None:
-    live = Instance(spec, head.id, head.meta, head.run)
+    live = Instance(spec, head.id, head.meta, answer.run)
     try:
         replay = Replay(live)
         replay.feed(seen)

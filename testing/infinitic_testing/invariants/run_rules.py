@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from infinitic.engines.open_work import list_open_positions
 from infinitic.engines.state import WorkflowHead
 from infinitic.messages.events import Event, Reopened
+from infinitic.replay.history import cut_to_run
 from infinitic.replay.run import Run, RunStep, RunStepStatus
 from infinitic.replay.run_reader import run_of
 
@@ -21,6 +22,8 @@ def check_run(head: WorkflowHead, segments: Sequence[Sequence[Event]]) -> str | 
         head: that of the instance.
         segments: its whole history.
     """
+    if head.base:
+        segments = [cut_to_run(segments[head.base - 1]), *segments[head.base :]]
     run = run_of(head, segments)
     wrong = _check_open(run, head) or _check_times(run)
     if wrong is not None:

@@ -36,7 +36,7 @@ from infinitic.messages.events import Event
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.storage import StateKey
 from infinitic_testing.invariants.cancel_rules import check_cancel_is_told
-from infinitic_testing.invariants.history import ObservedHistory
+from infinitic_testing.invariants.history import ObservedHistory, cut_carried
 from infinitic_testing.invariants.instances import ObservedInstance, WrittenStep
 from infinitic_testing.invariants.traffic import Sent
 
@@ -134,7 +134,7 @@ def check_inputs(step: WrittenStep, sent: Sent) -> str | None:
                 expected.append(events.Abandoned(fit_text(reason, STALL_REASON), was_deciding))
             case _:
                 pass
-    taken = [each for each in step.events if isinstance(each, _INPUTS)]
+    taken = [each for each in cut_carried(step.events) if isinstance(each, _INPUTS)]
     if step.change.expected is None and taken:
         first = taken.pop(0)
         if not any(_starts(first, step.key.id, start) for start in sent.starts.values()):

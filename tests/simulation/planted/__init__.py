@@ -25,6 +25,7 @@ MODULES = (
     "queries",
     "tags",
     "ending",
+    "runs",
 )
 """The modules of this package that have bugs."""
 

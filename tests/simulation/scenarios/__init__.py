@@ -26,6 +26,7 @@ MODULES = (
     "ending",
     "values",
     "versions",
+    "runs",
     "purges",
     "decisions",
     "stalls",
