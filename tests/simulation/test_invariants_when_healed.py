@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 import pytest
 from msgspec.structs import replace
 
-from infinitic import Channel, Workflow, topics
+from infinitic import Channel, Client, Workflow, topics
 from infinitic.definitions.workflow_spec import WorkflowSpec, spec_of
 from infinitic.engines import state
 from infinitic.engines.bitmaps import ALONE
@@ -91,6 +92,38 @@ def test_an_instance_that_waits_for_a_later_time_need_not_end() -> None:
     player = play(later, by_name("timers"))
     player.time += 100_000.0
     assert find_unhealed(player) == "all-end"
+
+
+class Ward(Workflow):
+    letters = Channel[str]()
+
+    async def wait(self) -> str:
+        return await self.letters.receive()
+
+
+class Guardian(Workflow):
+    ward = Workflow.new_workflow(Ward)
+
+    async def keep(self) -> str:
+        return await self.ward.wait()
+
+
+async def _cancel_guardian(client: Client) -> object:
+    handle = await client.dispatch(client.new_workflow(Guardian).keep)
+    await asyncio.sleep(10.0)
+    await client.cancel(handle)
+    return handle.workflow_id
+
+
+GUARDIAN = Case("guardian", (Guardian, Ward), _cancel_guardian)
+
+
+def test_a_child_that_outlives_its_cancelled_parent_is_named() -> None:
+    """S29."""
+    tape = list(record(GUARDIAN))
+    assert find_unhealed(play(tape, GUARDIAN)) is None
+    until_it_is_told = tape[: find(tape, is_published("workflow-engine", b"/cancel"))]
+    assert find_unhealed(play(until_it_is_told, GUARDIAN)) == "no-orphan"
 
 
 def test_an_instance_whose_code_or_service_nobody_hosts_need_not_end() -> None:

@@ -69,6 +69,7 @@ HEALED: Mapping[str, str] = MappingProxyType(
         "queues-empty": "no message waits, is in hand, or is delayed",
         "memory-empty": "workers hold no message, no task and no instance that nobody needs",
         "log-clean": "the log has no error and no traceback for what is no error",
+        "no-orphan": "an instance whose parent has closed has ended, or was told to end",
         "outcome-same": "the outcome is that of a run without faults",
     }
 )

@@ -62,6 +62,7 @@ async def check_healed(
         book.judge(violation.rule, violation.message, violation.key)
     for key in book.instances:
         book.judge("history-kept", _find_changed(book, key), key)
+        book.judge("no-orphan", _find_orphan(book, key), key)
     tags.check_stored()
     _check_forgotten(book)
     unheard, unwanted = _count_unwanted_attempts(book)
@@ -75,6 +76,25 @@ async def check_healed(
     if log is not None:
         unexpected = log.find_unexpected(faults)
         book.judge("log-clean", None if unexpected is None else str(unexpected))
+
+
+def _find_orphan(book: RunBook, key: StateKey) -> str | None:
+    """Say so if a child runs whose parent has closed, and nobody has cancelled it.
+
+    What a cancelled parent has asked for in its clean-up goes on.
+    """
+    instance = book.instances[key]
+    if instance.is_over or instance.head.canceling or instance.head.parked:
+        return None
+    starts = book.traffic.sent_to(key).starts.values()
+    reply_to = next((start.reply_to for start in starts if start.reply_to is not None), None)
+    parent = None if reply_to is None else book.instances.get(StateKey(reply_to.workflow, reply_to.client))
+    if reply_to is None or parent is None or not parent.is_over:
+        return None
+    _, position, _ = reply_to.place
+    if parent.head.canceling and position >= parent.head.cleanup:
+        return None
+    return f"its parent {parent.key} has closed, and it runs"
 
 
 def _find_changed(book: RunBook, key: StateKey) -> str | None:

@@ -26,6 +26,7 @@ MODULES = (
     "tags",
     "ending",
     "runs",
+    "family",
 )
 """The modules of this package that have bugs."""
 
