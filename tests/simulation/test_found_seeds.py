@@ -13,10 +13,15 @@ from tests.simulation.scenarios import list_scenarios
 
 DRAINED_EARLY = "a worker that stopped while it started failed: see test_drain.py"
 
+ORPHANED = "a child that was started as its parent saw its cancellation went on: see test_engine_remotes.py"
+IMPATIENT = "whoever attached to a start that was on its way gave up too soon: see test_engine_take.py"
+
 FOUND = (
     ("crowd", 12, DRAINED_EARLY),
     ("filtered_signals", 11, DRAINED_EARLY),
     ("signals_before_start", 7, DRAINED_EARLY),
+    ("cancel_of_parents", 10, ORPHANED),
+    ("children_with_a_custom_id", 216, IMPATIENT),
 )
 """The scenario, the seed, and what was wrong."""
 

@@ -26,6 +26,7 @@ from infinitic.engines.effects import (
 from infinitic.engines.positions import open_block
 from infinitic.engines.state import Method, TimerBlock, WorkflowHead
 from infinitic.engines.workflow import InputResult, is_runnable
+from infinitic.engines.workflow.remote_messages import PATIENT
 from infinitic.engines.workflow.take import WAITS
 from infinitic.limits import MAX_METHODS, MAX_WAITERS
 from infinitic.messages import engine as inputs, events
@@ -117,6 +118,20 @@ def test_what_may_have_overtaken_its_start_waits_seven_times(message: Input) -> 
     assert taken(None, old, headers=headers) == InputResult(None, replies=(Refuse(ME),))
     for forged in ("", "-1", "1e9", "²", "9" * 5000):
         assert isinstance(taken(None, old, headers={WAITS: forged}).handling, Postpone)
+
+
+@pytest.mark.parametrize("message", [CANCEL, WAIT], ids=lambda message: type(message).__name__)
+def test_what_is_for_an_instance_that_must_come_waits_ten_minutes_more(message: Input) -> None:
+    """S29, S32: the start of a child may be far behind. It went another way, or a worker died."""
+    headers = {PATIENT: "1"}
+    waited = 0.0
+    for _ in range(7 + 60):
+        handling = taken(None, message, headers=headers).handling
+        assert isinstance(handling, Postpone)
+        waited += handling.at - NOW
+        headers[handling.header] = handling.value
+    assert 600.0 < waited < 620.0
+    assert taken(None, message, headers=headers) == InputResult(None, replies=(Refuse(ME),))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,14 @@ from infinitic.messages.engine import Input, RemoteSettled
 from infinitic.messages.outcomes import MethodFailure, RemoteStatus, WorkflowStatus
 from infinitic.transport import Message, Outgoing
 
+PATIENT = "infinitic-patient"
+"""The header of a message for an instance that is known to be started.
+
+If it is not there yet, the message waits longer: its start may be far behind, since it went another
+way or was sent by a worker that has died.
+"""
+_PATIENT = {PATIENT: "1"}
+
 
 def render_request(effect: SendRemote, request: Remote, head: WorkflowHead, now: float) -> list[Outgoing]:
     """Make the messages with which an instance asks something of another one.
@@ -171,10 +179,16 @@ def render_cancel_request(
         reason = f"Its parent {head.name} {head.id} was terminated"
         message = inputs.Terminate(made_at=now, request_id=request_id, reason=reason)
     if not request.custom_id:
-        return _address(request.workflow, remote_id, request_id, message)
+        return send_patiently(request.workflow, remote_id, request_id, message)
     # It goes behind the start, the same way. An instance that the child merely attached to goes on.
     unique = tags.CancelUnique(made_at=now, id=remote_id, input=Raw(inputs.encode(message)))
     return _tell_tags(request.workflow, tags.make_custom_id_key(request.custom_id), request_id, unique)
+
+
+def send_patiently(workflow: str, workflow_id: str, message_id: str, message: Input) -> Outgoing:
+    """Make a message for an instance that is known to be started, but may not be there yet."""
+    body = inputs.encode(message)
+    return Outgoing(topics.workflow_engine(workflow), Message(message_id, workflow_id, body, _PATIENT))
 
 
 def _address(workflow: str, workflow_id: str, message_id: str, message: Input) -> Outgoing:

@@ -32,6 +32,7 @@ from infinitic.engines.workflow.complete_timers import complete_timers
 from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.input_result import InputResult, stimulate
+from infinitic.engines.workflow.remote_messages import PATIENT
 from infinitic.engines.workflow.runs import begin_run
 from infinitic.engines.workflow.tags import add_tags, note_start, refuse_by_tag
 from infinitic.engines.workflow.terminate import terminate
@@ -54,6 +55,10 @@ has looked whether the start is there.
 
 ASK_AGAIN_SECONDS = 5.0
 """When a client asks again if too many wait for a method."""
+MORE_WAITS = 60
+"""How often a patient message waits after that, see `remote_messages.PATIENT`."""
+MORE_SECONDS = 10.0
+"""Seconds of each of these waits."""
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -137,8 +142,10 @@ def _take_without_state(
     if isinstance(message, inputs.Wait) and message.stop:
         return InputResult(None)
     waited = headers.get(WAITS, "0")
-    if waits and (count := int(waited) if waited.isdecimal() and len(waited) < 3 else 0) < len(WAIT_SECONDS):
-        return InputResult(None, handling=Postpone(now + WAIT_SECONDS[count], WAITS, str(count + 1)))
+    count = int(waited) if waited.isdecimal() and len(waited) < 3 else 0
+    if waits and count < len(WAIT_SECONDS) + (MORE_WAITS if PATIENT in headers else 0):
+        seconds = WAIT_SECONDS[count] if count < len(WAIT_SECONDS) else MORE_SECONDS
+        return InputResult(None, handling=Postpone(now + seconds, WAITS, str(count + 1)))
     refusals: tuple[Reply, ...] = refuse_by_tag(None, message)
     return InputResult(None, replies=(*refusals, Refuse(reply_to)) if reply_to is not None else refusals)
 

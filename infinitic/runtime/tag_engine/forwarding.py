@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from infinitic import topics
+from infinitic.engines.workflow.remote_messages import send_patiently
 from infinitic.engines.workflow.render import make_response
 from infinitic.messages import client, engine
 from infinitic.messages.client import ReplyTo
@@ -46,10 +47,10 @@ async def cancel_unique(storage: TagStorage, key: TagKey, message: CancelUnique)
     Raises:
         UndecodableMessage: children cannot be sent this.
     """
-    body = _check(bytes(message.input), _TO_CHILD)
+    _check(bytes(message.input), _TO_CHILD)
     if await storage.members(key, limit=1) != [message.id]:
         return []
-    return [Outgoing(topics.workflow_engine(key.name), Message(message.id, message.id, body))]
+    return [send_patiently(key.name, message.id, message.id, engine.decode(bytes(message.input)))]
 
 
 def attach(workflow: str, workflow_id: str, to: ReplyTo, made_at: float) -> Outgoing:
@@ -61,8 +62,7 @@ def attach(workflow: str, workflow_id: str, to: ReplyTo, made_at: float) -> Outg
         to: the instance that waits.
         made_at: when it asked, in seconds since the Unix epoch.
     """
-    body = engine.encode(engine.Wait(made_at=made_at, reply_to=to))
-    return Outgoing(topics.workflow_engine(workflow), Message(workflow_id, workflow_id, body))
+    return send_patiently(workflow, workflow_id, workflow_id, engine.Wait(made_at=made_at, reply_to=to))
 
 
 def _check(body: bytes, kinds: tuple[type[engine.Input], ...]) -> bytes:
