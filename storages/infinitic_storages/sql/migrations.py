@@ -47,10 +47,11 @@ def _add_indexes(connection: Connection, tables: Tables) -> None:
 
 
 def _add_tags(connection: Connection, tables: Tables) -> None:
-    """Add the table of tags and custom ids."""
-    tables.tags.create(connection, checkfirst=True)
-    for index in tables.tags.indexes:
-        index.create(connection, checkfirst=True)
+    """Add the tables of tags and custom ids."""
+    for table in (tables.tags, tables.custom_ids):
+        table.create(connection, checkfirst=True)
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
 
 
 STEPS: tuple[Callable[[Connection, Tables], None], ...] = (_create, _add_flag, _add_tags, _add_indexes)

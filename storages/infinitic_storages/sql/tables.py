@@ -109,6 +109,15 @@ class Tables:
             sqlite_with_rowid=False,
             **_MYSQL,
         )
+        self.custom_ids = Table(
+            f"{prefix}infinitic_custom_ids",
+            self.metadata,
+            Column("key", _make_binary(MAX_TAG_KEY), primary_key=True),
+            Column("holder", _make_binary(MAX_MEMBER_ID)),
+            Column("expires_at", Double, nullable=False),
+            sqlite_with_rowid=False,
+            **_MYSQL,
+        )
         states = self.states.c
         _add_partial_index("infinitic_started", states.started_at, states.key)
         _add_partial_index("infinitic_named", states.name, states.started_at, states.key, where=states.started_at)
@@ -117,6 +126,7 @@ class Tables:
         _add_partial_index("infinitic_by_status", states.status, states.started_at, states.key)
         _add_partial_index("infinitic_flagged", states.flag, states.started_at, states.key)
         _add_partial_index("infinitic_leaving", self.tags.c.expires_at)
+        Index("infinitic_unlocking", self.custom_ids.c.expires_at)
         Index("infinitic_marked", self.deduplication_ids.c.at)
 
 

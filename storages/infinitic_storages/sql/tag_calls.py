@@ -74,12 +74,12 @@ class TagCalls:
             database.begin(connection)
             with database.undo_failed(driver):
                 database.make_lock_row(driver, encoded, float(at) + window)
-                rows = tags.lock_claim(connection, tables, encoded, member)
-                lock, own = rows.get(tags.LOCK_ROW), rows.get(member)
+                lock = tags.lock_custom_id(connection, tables, encoded)
                 if lock is None:
                     # A purge has taken it since.
                     raise TryAgain
-                holder = tags.find_holder(connection, tables, encoded, lock.holder)
+                own = tags.read_member(connection, tables, encoded, member, lock=True)
+                holder = tags.find_holder(connection, tables, encoded, lock.last)
                 claim, write = decide_claim(id, version, own, holder)
                 if write is None:
                     driver.rollback()
@@ -104,6 +104,7 @@ class TagCalls:
         def work(connection: Connection, _: Any) -> int:
             self._database.begin(connection)
             gone = self._database.delete_members(connection, now, limit)
+            self._database.delete_lock_rows(connection, now, limit)
             connection.commit()
             return gone
 

@@ -1,13 +1,14 @@
-"""Tags and custom ids in SQL databases: keys, rows, and the statements that all databases share.
+"""Tags and custom ids in SQL databases: rows, and the statements that all databases share.
 
-There is one table, with one row for each member. A custom id also has a *lock row*, whose member is
-empty. Who claims the custom id locks that row, and reads in it who got the custom id last. It may
-be purged: then the next claim makes it again, and looks for the holder among all members.
+One table has one row for each member of a tag, and of a custom id. Another one has a *lock row* for
+each custom id: who claims the custom id locks it, and reads in it who got the custom id last. A
+lock row may be purged: then the next claim makes it again, and looks for the holder among all
+members.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -17,9 +18,6 @@ from infinitic.storage import TagChange, TagKey
 from infinitic.storage.tag_rules import StoredMember, compute_expiry, keep_newest
 from infinitic_storages.sql.keys import encode_tag_key
 from infinitic_storages.sql.tables import Tables
-
-LOCK_ROW = b""
-"""The member of a lock row."""
 
 
 class MemberRow(NamedTuple):
@@ -78,7 +76,9 @@ def count_members(connection: Connection, tables: Tables, key: TagKey) -> int:
     return connection.execute(statement).scalar_one()
 
 
-def read_member(connection: Connection, tables: Tables, key: bytes, id: bytes) -> StoredMember | None:
+def read_member(
+    connection: Connection, tables: Tables, key: bytes, id: bytes, *, lock: bool = False
+) -> StoredMember | None:
     """Read what is stored of one member; None if nothing is.
 
     Args:
@@ -86,49 +86,55 @@ def read_member(connection: Connection, tables: Tables, key: bytes, id: bytes) -
         tables: the tables.
         key: the encoded tag.
         id: the encoded member.
+        lock: whether nobody else may write it until the transaction ends.
     """
-    return _read_members(connection, tables, key, [id], lock=False).get(id)
+    tags = tables.tags.c
+    statement = select(tags.version, tags.live, tags.holder).where(tags.key == key, tags.id == id)
+    row = connection.execute(statement.with_for_update() if lock else statement).one_or_none()
+    if row is None:
+        return None
+    version, live, holder = row
+    return StoredMember(version, bool(live), None if holder is None else bytes(holder).decode())
 
 
-def lock_claim(connection: Connection, tables: Tables, key: bytes, id: bytes) -> dict[bytes, StoredMember]:
-    """Lock and read the lock row of a custom id, and the row of a member, as far as they exist.
+class LockRow(NamedTuple):
+    """The lock row of a custom id.
+
+    Attributes:
+        last: who got the custom id last; None: that is not known.
+    """
+
+    last: str | None
+
+
+def lock_custom_id(connection: Connection, tables: Tables, key: bytes) -> LockRow | None:
+    """Lock a custom id until the transaction ends. None: its lock row is not there.
 
     Args:
         connection: in a transaction.
         tables: the tables.
         key: the encoded custom id.
-        id: the encoded member.
     """
-    return _read_members(connection, tables, key, [LOCK_ROW, id], lock=True)
-
-
-def _read_members(
-    connection: Connection, tables: Tables, key: bytes, ids: Sequence[bytes], *, lock: bool
-) -> dict[bytes, StoredMember]:
-    tags = tables.tags.c
-    statement = (
-        select(tags.id, tags.version, tags.live, tags.holder).where(tags.key == key, tags.id.in_(ids)).order_by(tags.id)
-    )
-    rows = connection.execute(statement.with_for_update() if lock else statement)
-    return {
-        bytes(id): StoredMember(version, bool(live), None if holder is None else bytes(holder).decode())
-        for id, version, live, holder in rows
-    }
+    locks = tables.custom_ids.c
+    row = connection.execute(select(locks.holder).where(locks.key == key).with_for_update()).one_or_none()
+    if row is None:
+        return None
+    return LockRow(None if row[0] is None else bytes(row[0]).decode())
 
 
 def find_holder(connection: Connection, tables: Tables, key: bytes, last: str | None) -> str | None:
-    """Find the live member of a custom id, whose lock row is locked. None: there is none.
+    """Find the live member of a custom id that is locked. None: there is none.
 
     Args:
         connection: in a transaction.
         tables: the tables.
         key: the encoded custom id.
-        last: who got it last, by the lock row; None: that is not known.
+        last: who got it last; None: that is not known.
     """
-    tags = tables.tags.c
     if last is not None:
         member = read_member(connection, tables, key, last.encode())
         return last if member is not None and member.live else None
+    tags = tables.tags.c
     found = connection.execute(select(tags.id).where(tags.key == key, tags.live).limit(1)).scalar()
     return None if found is None else bytes(found).decode()
 
@@ -143,9 +149,8 @@ def write_lock_row(connection: Connection, tables: Tables, key: bytes, holder: s
         holder: the holder.
         expires_at: when the lock row may be purged. Nothing is lost then but a quick look.
     """
-    tags = tables.tags.c
     connection.execute(
-        update(tables.tags)
-        .where(tags.key == key, tags.id == LOCK_ROW)
+        update(tables.custom_ids)
+        .where(tables.custom_ids.c.key == key)
         .values(holder=holder.encode(), expires_at=expires_at)
     )

@@ -48,7 +48,7 @@ def indexes(storage: SqlStorage) -> set[str | None]:
         }
 
 
-@pytest.mark.parametrize("statement", range(13))
+@pytest.mark.parametrize("statement", range(15))
 def test_an_interrupted_migration(empty: Place, statement: int) -> None:
     """Before each of the statements that create something."""
 
@@ -66,7 +66,7 @@ def test_an_interrupted_migration(empty: Place, statement: int) -> None:
         async with empty.sql() as storage:
             await storage.prepare()
             names = {index.name for table in storage.database.tables.metadata.sorted_tables for index in table.indexes}
-            assert len(names) == 8
+            assert len(names) == 9
             assert indexes(storage) == names
 
     asyncio.run(run())
@@ -96,6 +96,7 @@ async def as_version_2(place: Place) -> None:
     async with place.sql() as storage:
         await storage.prepare()
     place.execute("DROP TABLE infinitic_tags")
+    place.execute("DROP TABLE infinitic_custom_ids")
     place.execute("UPDATE infinitic_meta SET schema_version = 2")
 
 

@@ -145,15 +145,25 @@ class SqlDatabase(ABC):
 
     @abstractmethod
     def delete_members(self, connection: Connection, now: float, limit: int) -> int:
-        """Delete members of tags that have expired, and lock rows.
+        """Delete members of tags that have expired.
 
         Args:
             connection: in a transaction.
             now: seconds since the Unix epoch.
-            limit: how many of each, at most.
+            limit: how many at most.
 
         Returns:
-            How many members were deleted. Lock rows are not counted.
+            How many were deleted.
+        """
+
+    @abstractmethod
+    def delete_lock_rows(self, connection: Connection, now: float, limit: int) -> None:
+        """Delete lock rows of custom ids that have expired.
+
+        Args:
+            connection: in a transaction.
+            now: seconds since the Unix epoch.
+            limit: how many at most.
         """
 
     def begin(self, connection: Connection) -> None:  # noqa: B027 - most drivers begin by themselves

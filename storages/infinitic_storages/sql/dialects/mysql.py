@@ -96,15 +96,14 @@ class _MysqlStatements:
         self.deduplicate = f"INSERT INTO {deduplication} (`key`, mark, at) VALUES "
         self.publish = f"UPDATE {states} SET published = 1 WHERE `key` IN %s"
         self.withdraw = f"DELETE FROM {states} WHERE `key` IN %s"
-        tags = f"`{prefix}infinitic_tags`"
+        tags, custom_ids = (f"`{prefix}infinitic_{name}`" for name in ("tags", "custom_ids"))
         self.member = f"INSERT INTO {tags} (`key`, id, live, version, at, expires_at, holder) VALUES "
         self.lock_row = (
-            f"INSERT INTO {tags} (`key`, id, live, version, at, expires_at) VALUES (%s, '', 0, 0, 0, %s) "
-            f"ON DUPLICATE KEY UPDATE `key` = {tags}.`key`"
+            f"INSERT INTO {custom_ids} (`key`, expires_at) VALUES (%s, %s) "
+            f"ON DUPLICATE KEY UPDATE `key` = {custom_ids}.`key`"
         )
-        self.leave = (
-            f"DELETE FROM {tags} WHERE expires_at <= :now AND (id = '') = :lock_rows ORDER BY expires_at LIMIT :limit"
-        )
+        self.leave = f"DELETE FROM {tags} WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit"
+        self.unlock = f"DELETE FROM {custom_ids} WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit"
         self.forget = (
             f"DELETE FROM {deduplication} WHERE at <= :about AND at + :window <= :now ORDER BY at LIMIT :limit"
         )
@@ -306,9 +305,10 @@ class MysqlDatabase(SqlDatabase):
             cursor.execute(self._sql.lock_row, (key, expires_at))
 
     def delete_members(self, connection: Connection, now: float, limit: int) -> int:
-        values = {"now": now, "limit": limit}
-        connection.execute(text(self._sql.leave), {**values, "lock_rows": True})
-        return connection.execute(text(self._sql.leave), {**values, "lock_rows": False}).rowcount
+        return connection.execute(text(self._sql.leave), {"now": now, "limit": limit}).rowcount
+
+    def delete_lock_rows(self, connection: Connection, now: float, limit: int) -> None:
+        connection.execute(text(self._sql.unlock), {"now": now, "limit": limit})
 
 
 def _make_head_values(row: HeadRow) -> tuple[Any, ...]:

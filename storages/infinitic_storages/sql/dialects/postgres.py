@@ -85,7 +85,11 @@ class PostgresDatabase(SqlDatabase):
         quote = engine.dialect.identifier_preparer.format_table
         tables = self.tables
         self._sql = PostgresStatements(
-            quote(tables.states), quote(tables.segments), quote(tables.deduplication_ids), quote(tables.tags)
+            quote(tables.states),
+            quote(tables.segments),
+            quote(tables.deduplication_ids),
+            quote(tables.tags),
+            quote(tables.custom_ids),
         )
 
     def _connect(self) -> psycopg.Connection[Any]:
@@ -246,9 +250,10 @@ class PostgresDatabase(SqlDatabase):
         driver.execute(self._sql.lock_row, (key, expires_at))
 
     def delete_members(self, connection: Connection, now: float, limit: int) -> int:
-        values = {"now": now, "limit": limit}
-        connection.execute(text(self._sql.leave), {**values, "lock_rows": True})
-        return connection.execute(text(self._sql.leave), {**values, "lock_rows": False}).rowcount
+        return connection.execute(text(self._sql.leave), {"now": now, "limit": limit}).rowcount
+
+    def delete_lock_rows(self, connection: Connection, now: float, limit: int) -> None:
+        connection.execute(text(self._sql.unlock), {"now": now, "limit": limit})
 
 
 def _pipeline_if_small(connection: psycopg.Connection[Any], size: int) -> AbstractContextManager[object]:

@@ -124,10 +124,10 @@ class PostgresStatements:
     """The statements.
 
     Args:
-        states, segments, deduplication, tags: the quoted names of the tables.
+        states, segments, deduplication, tags, custom_ids: the quoted names of the tables.
     """
 
-    def __init__(self, states: str, segments: str, deduplication: str, tags: str) -> None:
+    def __init__(self, states: str, segments: str, deduplication: str, tags: str, custom_ids: str) -> None:
         same = "version = u.version, head = u.head, sequence = u.sequence, published = u.published"
         self.insert = (
             f"INSERT INTO {states} ({_STATE}, {_ENTRY}) SELECT * FROM unnest({_STATE_ARRAYS}, {_ENTRY_ARRAYS}) "
@@ -168,12 +168,15 @@ class PostgresStatements:
             "WHERE excluded.version > t.version OR (excluded.version = t.version AND t.live AND NOT excluded.live)"
         ).encode()
         self.lock_row = (
-            f"INSERT INTO {tags} (key, id, live, version, at, expires_at) "
-            "VALUES (%s::bytea, ''::bytea, false, 0, 0, %s) ON CONFLICT (key, id) DO NOTHING"
+            f"INSERT INTO {custom_ids} (key, expires_at) VALUES (%s::bytea, %s) ON CONFLICT (key) DO NOTHING"
         ).encode()
         self.leave = (
-            f"DELETE FROM {tags} WHERE (key, id) IN (SELECT key, id FROM {tags} WHERE expires_at <= :now "
-            "AND (id = ''::bytea) = :lock_rows ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)"
+            f"DELETE FROM {tags} WHERE (key, id) IN (SELECT key, id FROM {tags} "
+            "WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)"
+        )
+        self.unlock = (
+            f"DELETE FROM {custom_ids} WHERE key IN (SELECT key FROM {custom_ids} "
+            "WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)"
         )
         self.forget = (
             f"DELETE FROM {deduplication} WHERE (key, mark) IN (SELECT key, mark FROM {deduplication} "

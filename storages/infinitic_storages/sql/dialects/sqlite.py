@@ -49,10 +49,14 @@ _MEMBER = (
     "expires_at = excluded.expires_at, holder = excluded.holder "
     "WHERE excluded.version > t.version OR (excluded.version = t.version AND t.live AND NOT excluded.live)"
 )
-_LOCK_ROW = "INSERT OR IGNORE INTO infinitic_tags (key, id, live, version, at, expires_at) VALUES (?, x'', 0, 0, 0, ?)"
+_LOCK_ROW = "INSERT OR IGNORE INTO infinitic_custom_ids (key, expires_at) VALUES (?, ?)"
 _LEAVE = (
     "DELETE FROM infinitic_tags WHERE (key, id) IN (SELECT key, id FROM infinitic_tags "
-    "WHERE expires_at <= :now AND (id = x'') = :lock_rows ORDER BY expires_at LIMIT :limit)"
+    "WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit)"
+)
+_UNLOCK = (
+    "DELETE FROM infinitic_custom_ids WHERE key IN (SELECT key FROM infinitic_custom_ids "
+    "WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit)"
 )
 
 
@@ -177,9 +181,10 @@ class SqliteDatabase(SqlDatabase):
         driver.execute(_LOCK_ROW, (key, expires_at))
 
     def delete_members(self, connection: Connection, now: float, limit: int) -> int:
-        values = {"now": now, "limit": limit}
-        connection.execute(text(_LEAVE), {**values, "lock_rows": True})
-        return connection.execute(text(_LEAVE), {**values, "lock_rows": False}).rowcount
+        return connection.execute(text(_LEAVE), {"now": now, "limit": limit}).rowcount
+
+    def delete_lock_rows(self, connection: Connection, now: float, limit: int) -> None:
+        connection.execute(text(_UNLOCK), {"now": now, "limit": limit})
 
 
 def _make_head_values(row: HeadRow) -> tuple[Any, ...]:
