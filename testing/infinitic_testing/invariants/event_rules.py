@@ -221,6 +221,9 @@ def check_reopened_tasks(event: events.Reopened, history: ObservedHistory, step:
             return f"task {position} is asked for again, but it has not failed: {history.requests[position:][:1]}"
         if not task.canceled and position not in history.settled:
             return f"the failure of task {position} is undone, and it has none"
+        asked = history.requests[position]
+        if (getattr(asked, "timeout_at", None) is None) != (task.timeout_at is None):
+            return f"task {position} gets a total timeout until {task.timeout_at}, and it was asked for as {asked}"
         if task.retry_sequence != history.sequences.get(position, 0) + 1:
             return f"task {position} gets retry sequence {task.retry_sequence} after {history.sequences.get(position)}"
     for method_id in event.methods:

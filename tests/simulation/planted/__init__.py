@@ -27,6 +27,7 @@ MODULES = (
     "ending",
     "runs",
     "family",
+    "repairs",
 )
 """The modules of this package that have bugs."""
 

@@ -1,0 +1,82 @@
+"""Bugs in how failed tasks run again, and in what later replays make of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow import reopening
+from infinitic.messages.engine import RetryTasks
+from infinitic.messages.events import TaskError, TaskTimeout
+from infinitic.replay.undone import Undone
+from infinitic.runtime import probing
+from infinitic.runtime.state_engine import reopening as repairing
+from tests.simulation.planted.planting import Part, Planter, bug
+
+REPAIR = "repair"
+
+
+@bug(REPAIR)
+def failure_not_undone(planter: Planter) -> None:
+    """A replay hands the code the failure of a task that an operator has asked for again."""
+
+    def note(self: Undone, failure: TaskError | TaskTimeout) -> None:
+        """Leave it in."""
+
+    planter.put(Undone, "note", note)
+
+
+@bug(REPAIR)
+def end_not_undone(planter: Planter) -> None:
+    """A replay expects the code to end the methods that were re-opened."""
+
+    @planter.wrap(Undone, "skips")
+    def skips(original: Part, self: Undone, command: Any) -> bool:
+        return original(self, command) is True and hasattr(command, "position")
+
+
+@bug(REPAIR)
+def cancelled_tasks_not_asked_again(planter: Planter) -> None:
+    """Tasks that were cancelled because of a failure are not asked for once more."""
+
+    @planter.wrap(repairing, "reopen")
+    def reopen(original: Part, head: Any, undoing: Any, *others: Any) -> Any:
+        return original(head, replace(undoing, open=()), *others)
+
+
+@bug(REPAIR)
+def repeated_request_obeyed(planter: Planter) -> None:
+    """A request to run failed tasks again is obeyed each time that its message comes."""
+
+    @planter.wrap_handler(RetryTasks)
+    def retry_tasks(original: Part, head: WorkflowHead, message: RetryTasks, now: float) -> Any:
+        return replace(original(head, message, now), deduplication_id=None)
+
+
+@bug(REPAIR)
+def sequence_kept(planter: Planter) -> None:
+    """A task that runs again keeps its retry sequence, so late failures of before count."""
+
+    @planter.wrap(reopening, "ReopenedTask")
+    def make(original: Part, position: int, sequence: int, *others: Any) -> Any:
+        return original(position, sequence - 1, *others)
+
+
+@bug(REPAIR)
+def timeout_not_begun_anew(planter: Planter) -> None:
+    """A task that runs again has no total timeout any more."""
+
+    @planter.wrap(reopening, "ReopenedTask")
+    def make(original: Part, position: int, sequence: int, timeout_at: Any, canceled: bool) -> Any:
+        return original(position, sequence, None, canceled)
+
+
+@bug(REPAIR)
+def settled_tasks_asked_again(planter: Planter) -> None:
+    """A task that was cancelled is asked for again, although its result has come as well."""
+
+    @planter.wrap(probing, "Undoing")
+    def make(original: Part, tasks: Any, cancellations: Any, open_now: Any, *others: Any) -> Any:
+        return original(tasks, cancellations, cancellations, *others)
