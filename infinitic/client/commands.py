@@ -21,6 +21,7 @@ class Commands:
     """
 
     _requests: Requests
+    name: str
     _make_id: Callable[[], str]
 
     async def cancel(self, target: object, *, method_id: str | None = None, confirm: bool = False) -> str | None:
@@ -50,7 +51,9 @@ class Commands:
         return await self._requests.command(
             find_target(target),
             confirm,
-            lambda at, to: engine.Cancel(made_at=at, request_id=self._make_id(), reply_to=to, method_id=method),
+            lambda at, to: engine.Cancel(
+                made_at=at, request_id=self._make_id(), reply_to=to, method_id=method, by=self.name
+            ),
             _WAY_OUT,
         )
 
@@ -76,7 +79,9 @@ class Commands:
         await self._requests.command(
             find_target(target),
             confirm,
-            lambda at, to: engine.Terminate(made_at=at, request_id=self._make_id(), reply_to=to, reason=text),
+            lambda at, to: engine.Terminate(
+                made_at=at, request_id=self._make_id(), reply_to=to, reason=text, by=self.name
+            ),
         )
 
     async def complete_timers(

@@ -147,6 +147,7 @@ class Cancel(_Input, frozen=True, kw_only=True, tag="cancel"):
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
     method_id: NoName = msgspec.field(name="mi", default="")
     by_tag: NoName = msgspec.field(name="bt", default="")
+    by: NoName = msgspec.field(name="b", default="")
 
 
 class Wait(_Input, frozen=True, kw_only=True, tag="wait"):
@@ -266,6 +267,7 @@ class Terminate(_Input, frozen=True, kw_only=True, tag="terminate"):
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
     by_tag: NoName = msgspec.field(name="bt", default="")
     reason: str = msgspec.field(name="e", default="")
+    by: NoName = msgspec.field(name="b", default="")
 
 
 class CompleteTimers(_Input, frozen=True, kw_only=True, tag="complete_timers"):

@@ -105,17 +105,29 @@ class SignalReceived(_Event, frozen=True, tag="s"):
 class CancelRequested(_Event, frozen=True, tag="x"):
     """Somebody cancelled the instance, or one of its methods: `Cancel`.
 
-    `method_id` is empty if it is the instance.
+    Attributes:
+        method_id: the method; empty: the instance.
+        at: when the engine took it, in seconds since the Unix epoch; 0: an older release wrote it.
+        by: who cancelled: the name of a client, or the id of an instance.
     """
 
     method_id: NoName = msgspec.field(name="i", default="")
+    at: Seconds = msgspec.field(name="w", default=0.0)
+    by: NoName = msgspec.field(name="b", default="")
 
 
 class RemoteResult(_Event, frozen=True, tag="rr"):
-    """A child, or the method of another instance, returned: `RemoteSettled`."""
+    """A child, or the method of another instance, returned: `RemoteSettled`.
+
+    Attributes:
+        position: that of the child or the call.
+        value: what it returned.
+        at: when the engine took that, in seconds since the Unix epoch.
+    """
 
     position: Whole = msgspec.field(name="p")
     value: msgspec.Raw = msgspec.field(name="v")
+    at: Seconds = msgspec.field(name="w", default=0.0)
 
 
 class RemoteError(_Event, frozen=True, tag="re"):
@@ -126,12 +138,14 @@ class RemoteError(_Event, frozen=True, tag="re"):
         status: what has become of it.
         failure: what the method raised; None if it did not raise.
         reason: why the request was refused, or the other instance terminated; otherwise empty.
+        at: when the engine took that, in seconds since the Unix epoch.
     """
 
     position: Whole = msgspec.field(name="p")
     status: RemoteStatus = msgspec.field(name="s")
     failure: MethodFailure | None = msgspec.field(name="f", default=None)
     reason: str = msgspec.field(name="e", default="")
+    at: Seconds = msgspec.field(name="w", default=0.0)
 
 
 class AttemptError(_Event, frozen=True, tag="k"):
@@ -185,10 +199,14 @@ class Abandoned(_Event, frozen=True, tag="b"):
         reason: why, for people.
         unanswered: whether an activation ran on another worker. What it asked for is not in the
             history.
+        at: when the engine took it, in seconds since the Unix epoch.
+        by: who terminated: the name of a client, or the id of an instance.
     """
 
     reason: str = msgspec.field(name="e", default="")
     unanswered: bool = msgspec.field(name="d", default=False)
+    at: Seconds = msgspec.field(name="w", default=0.0)
+    by: NoName = msgspec.field(name="b", default="")
 
 
 class Started(_Event, frozen=True, tag="h"):

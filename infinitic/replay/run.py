@@ -157,7 +157,8 @@ class Run(_Facts, frozen=True, kw_only=True, omit_defaults=True):
         closed_at: when it closed; None while it is open.
         stalled: why the engine cannot run its code; None if it can.
         parked: whether its messages go to the dead letters.
-        canceled_at: when its code was told that it is cancelled; None: it was not.
+        canceled_at: when it was cancelled or terminated; None: it was not.
+        canceled_by: who did that: the name of a client, or the id of an instance.
         termination: why it was terminated, for people; empty: nobody said why, or it was not.
         meta: what the client that started it gave along.
         tags: those that it was started with.
@@ -181,6 +182,7 @@ class Run(_Facts, frozen=True, kw_only=True, omit_defaults=True):
     parked: bool = False
     canceled_at: float | None = None
     termination: str = ""
+    canceled_by: str = ""
     meta: dict[str, bytes] = {}
     tags: tuple[str, ...] = ()
     custom_id: str = ""

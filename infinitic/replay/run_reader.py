@@ -87,6 +87,7 @@ class RunReader:
         self._canceled_at: float | None = None
         self._terminated = False
         self._termination = ""
+        self._canceled_by = ""
         self._tags: tuple[str, ...] = ()
         self._custom_id = ""
         # Drafts: fields of documents that may still change.
@@ -161,6 +162,7 @@ class RunReader:
         """Note that the instance was terminated: it is the last event."""
         self._termination = event.reason
         self._terminated = True
+        self._canceled_at, self._canceled_by = event.at or self._head.closed_at, event.by
 
     def _end_abandoned(self, at: float) -> None:
         """End what was open when the instance was terminated. No code was told."""
@@ -196,6 +198,7 @@ class RunReader:
             parked=head.parked,
             canceled_at=self._canceled_at,
             termination=self._termination,
+            canceled_by=self._canceled_by,
             meta=head.meta,
             tags=self._tags,
             custom_id=self._custom_id,
@@ -246,10 +249,9 @@ class RunReader:
                 }
             case MethodStarted():
                 self._methods[stimulus.method_id] |= {"began_at": at, "activation": self._activation}
-            case CancelRequested(method_id=""):
-                self._canceled_at = at if self._canceled_at is None else self._canceled_at
             case CancelRequested():
-                pass
+                if not stimulus.method_id and self._canceled_at is None:
+                    self._canceled_at, self._canceled_by = stimulus.at or at, stimulus.by
 
     def _take_command(self, command: Command, at: float) -> None:
         match command:

@@ -32,6 +32,7 @@ from infinitic.cli.describe.time_axis import Span, TimeAxis
 from infinitic.cli.describe.timeline import MAX_ROWS, format_seconds, read_timeline, render_run
 from infinitic.cli.project import Project
 from infinitic.config import load
+from infinitic.replay.run import RunStepKind
 from infinitic_testing.simulation import Simulation
 from infinitic_transports.memory import InMemoryTransport
 
@@ -171,6 +172,28 @@ def test_many_alike_that_end_in_several_ways_are_counted() -> None:
     text = "\n".join(print_run(run))
     assert "Hotels.quote ×28" in text
     assert "open 1, completed 25, failed 2" in text
+
+
+def test_children_and_calls_have_bars_and_it_is_said_who_cancelled() -> None:
+    kinds: list[tuple[RunStepKind, str]] = [("child", "Invoice.issue"), ("call", "Order.pay"), ("send", "Order.paid")]
+    steps = tuple(
+        RunStep(kind=kind, name=name, position=each, activation=each, at=float(each), ended_at=each + 1.0)
+        for each, (kind, name) in enumerate(kinds)
+    )
+    run = Run(
+        workflow_id="t1",
+        workflow_name="Trip",
+        status=WorkflowStatus.CANCELED,
+        started_at=0.0,
+        steps=steps,
+        canceled_at=2.0,
+        canceled_by="shop",
+    )
+    child, call, send = (next(line for line in print_run(run) if f"{kind} {name}" in line) for kind, name in kinds)
+    assert child.count("━") > 1
+    assert call.count("━") > 1
+    assert send.count("◆") == 1
+    assert "cancelled at   1970-01-01T00:00:02.000Z by shop" in "\n".join(print_run(run))
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,10 @@ EVENTS: list[events.Event] = [
     ),
     CONTINUED,
     events.RunStarted(1),
+    events.CancelRequested("m", 1.5, "client-1"),
+    events.Abandoned("no longer needed", at=1.5, by="client-1"),
+    events.RemoteResult(4, Raw(b"2"), 1.5),
+    events.RemoteError(5, RemoteStatus.FAILED, BROKEN, at=1.5),
 ]
 COMMANDS.extend([*REMOTES, CONTINUED])
 INPUTS: list[engine.Input] = [
@@ -190,6 +194,8 @@ INPUTS: list[engine.Input] = [
     engine.Probed(made_at=1.0, request_id="r", reason="the history holds something else", culprits=(1,)),
     engine.Asked(made_at=1.0, activation=2, reply_to=TO, value=Raw(b"2"), run=1),
     engine.Decision(made_at=1.0, activation=1, version=2, commands=(CONTINUED,), carry=CARRY),
+    engine.Cancel(made_at=1.0, request_id="c", by="client-1"),
+    engine.Terminate(made_at=1.0, request_id="c", by="client-1"),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),

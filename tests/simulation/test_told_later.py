@@ -11,7 +11,17 @@ import pytest
 from infinitic import Channel, TaskContext, UsageError, Workflow, task_context
 from infinitic.client.client import WorkflowHandle
 from infinitic.messages.attempts import Execution
-from infinitic.messages.events import AttemptError, Event, MethodStarted, SignalReceived, TaskError, TaskResult
+from infinitic.messages.events import (
+    Abandoned,
+    AttemptError,
+    CancelRequested,
+    Event,
+    MethodStarted,
+    RemoteResult,
+    SignalReceived,
+    TaskError,
+    TaskResult,
+)
 from infinitic.runtime.history import decode_events
 from infinitic.storage import StateKey
 from infinitic.storage.integrity import ensure_checked
@@ -165,3 +175,66 @@ async def test_meta_counts_for_the_size_of_a_signal_and_a_call(sim: Simulation) 
     with pytest.raises(UsageError, match="limit"):
         await parcel.marks.send(1, meta=large)
     await sim.client.cancel(handle)
+
+
+async def test_a_cancellation_tells_who_asked_for_it_and_when(sim: Simulation) -> None:
+    sim.add_workflow(Parcel)
+    began = sim.now.timestamp()
+    handle = await sim.client.dispatch(sim.client.new_workflow(Parcel).send)
+    await sim.sleep(5)
+    await sim.client.cancel(handle)
+    await sim.run_until_idle()
+    [cancelled] = await read_events(sim, handle, CancelRequested)
+    assert cancelled == CancelRequested("", began + 5, "sim-client")
+    run = await sim.client.read_run(handle)
+    assert (run.canceled_at, run.canceled_by) == (began + 5, "sim-client")
+
+
+async def test_a_termination_tells_who_asked_for_it_and_when(sim: Simulation) -> None:
+    sim.add_workflow(Parcel)
+    began = sim.now.timestamp()
+    handle = await sim.client.dispatch(sim.client.new_workflow(Parcel).send)
+    await sim.sleep(5)
+    await sim.client.terminate(handle, reason="lost")
+    await sim.run_until_idle()
+    [ended] = await read_events(sim, handle, Abandoned)
+    assert (ended.reason, ended.at, ended.by) == ("lost", began + 5, "sim-client")
+    run = await sim.client.read_run(handle)
+    assert (run.canceled_at, run.canceled_by) == (began + 5, "sim-client")
+
+
+class Truck(Workflow):
+    parcel = Workflow.new_workflow(Parcel)
+
+    async def drive(self) -> list[str]:
+        return await self.parcel.send()
+
+
+async def test_children_tell_the_id_of_their_parent(sim: Simulation) -> None:
+    sim.add_workflow(Parcel)
+    sim.add_workflow(Truck)
+    began = sim.now.timestamp()
+    handle = await sim.client.dispatch(sim.client.new_workflow(Truck).drive)
+    await sim.sleep(1)
+    [step] = (await sim.client.read_run(handle)).steps
+    child = await sim.client.read_run(sim.client.get_workflow_by_id(Parcel, step.id))
+    assert child.methods[0].by == handle.workflow_id
+    parcel = sim.client.get_workflow_by_id(Parcel, step.id)
+    await sim.sleep(4)
+    await parcel.marks.send(1)
+    await parcel.marks.send(2)
+    assert await handle.result() == ["send  ", "1"]
+    [result] = await read_events(sim, handle, RemoteResult)
+    assert result.at == began + 5
+
+
+async def test_a_cancelled_child_tells_the_id_of_its_parent(sim: Simulation) -> None:
+    sim.add_workflow(Parcel)
+    sim.add_workflow(Truck)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Truck).drive)
+    await sim.sleep(1)
+    [step] = (await sim.client.read_run(handle)).steps
+    await sim.client.cancel(handle)
+    await sim.run_until_idle()
+    child = await sim.client.read_run(sim.client.get_workflow_by_id(Parcel, step.id))
+    assert child.canceled_by == handle.workflow_id

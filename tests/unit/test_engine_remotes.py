@@ -119,7 +119,7 @@ def test_ids_of_other_positions_runs_and_retries_differ() -> None:
 def test_a_result_settles_and_a_repeat_changes_nothing() -> None:
     """S13, S29."""
     settled = taken(PARENT, SETTLED)
-    assert settled.events == (events.RemoteResult(1, VALUE),)
+    assert settled.events == (events.RemoteResult(1, VALUE, NOW),)
     assert settled.head is not None
     assert find_request(settled.head.open, 1) is None
     assert taken(settled.head, SETTLED) == InputResult(settled.head)
@@ -144,9 +144,9 @@ def test_a_failure_counts_only_for_the_newest_request_and_a_result_for_each() ->
     again = replace(PARENT, retries=(Retry(1, 1, 0, 1, 0, None),))
     assert taken(again, FAILED) == InputResult(again)
     assert taken(again, replace(FAILED, retry_sequence=1)).events == (
-        events.RemoteError(1, RemoteStatus.FAILED, FAILURE),
+        events.RemoteError(1, RemoteStatus.FAILED, FAILURE, at=NOW),
     )
-    assert taken(again, SETTLED).events == (events.RemoteResult(1, VALUE),)
+    assert taken(again, SETTLED).events == (events.RemoteResult(1, VALUE, NOW),)
 
 
 @pytest.mark.parametrize(

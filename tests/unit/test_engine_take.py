@@ -197,7 +197,7 @@ def test_signals_calls_and_cancel_are_stimuli() -> None:
     assert changed(called).methods[1] == Method("m2", "change", (ME,))
     assert changed(called).pending == 2, "the first one that waits"
     cancelled = taken(called.head, CANCEL)
-    assert cancelled.events == (events.CancelRequested(),)
+    assert cancelled.events == (events.CancelRequested(at=NOW),)
     assert changed(cancelled).canceling
     assert changed(cancelled).cleanup == RUNNING.position
     again = taken(cancelled.head, replace(CANCEL, request_id="c2"))
@@ -208,7 +208,7 @@ def test_signals_calls_and_cancel_are_stimuli() -> None:
 def test_the_cancellation_of_a_method_is_for_one_that_runs() -> None:
     """S35."""
     one = taken(RUNNING, replace(CANCEL, method_id="t1"))
-    assert (one.events, one.outbox) == ((events.CancelRequested("t1"),), (Confirm(ME),))
+    assert (one.events, one.outbox) == ((events.CancelRequested("t1", NOW),), (Confirm(ME),))
     assert not changed(one).canceling
     for head, method_id in ((RUNNING, "none"), (ENDED, "t1")):
         assert taken(head, replace(CANCEL, method_id=method_id)) == InputResult(head, replies=(Refuse(ME),))
@@ -256,7 +256,7 @@ def test_a_termination_closes_in_any_state(head: WorkflowHead) -> None:
     assert (closed.status, closed.closed_at, closed.epoch) == (WorkflowStatus.TERMINATED, NOW, head.epoch + 1)
     assert not is_runnable(closed)
     assert (closed.open, closed.timers, closed.retries, closed.armed, closed.parked) == ((), (), (), None, False)
-    assert result.events == (events.Abandoned("no longer needed", unanswered=head is DECIDING),)
+    assert result.events == (events.Abandoned("no longer needed", unanswered=head is DECIDING, at=NOW),)
     waiters = head.methods[0].waiters
     assert result.outbox == (
         CancelSent((open_block(1, [0, 1, 3]),)),

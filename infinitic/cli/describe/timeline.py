@@ -178,6 +178,10 @@ def _render_facts(run: Run) -> RenderableType:
     facts.add_row("closed at", make_cell(format_instant(run.closed_at)))
     if run.termination:
         facts.add_row("terminated", make_cell(run.termination))
+    if run.canceled_at is not None:
+        who = f" by {run.canceled_by}" if run.canceled_by else ""
+        what = "terminated at" if run.status is WorkflowStatus.TERMINATED else "cancelled at"
+        facts.add_row(what, make_cell(f"{format_instant(run.canceled_at)}{who}"))
     facts.add_row("steps", make_cell(f"{len(run.steps):,} in {run.activations:,} activations"))
     return facts
 
@@ -221,8 +225,8 @@ def _name_step(step: RunStep) -> str:
         name = f"timer {format_seconds(step.due - step.at)}"
     elif step.kind == "signal":
         name = f"signal {step.name}{f' by {step.by}' if step.by else ''}"
-    elif step.kind == "inline":
-        name = f"inline {step.name}"
+    elif step.kind != "task":
+        name = f"{step.kind} {step.name}"
     attempts = len(step.attempts)
     return f"{name}, {attempts} attempts" if attempts > 1 else name
 
@@ -242,7 +246,9 @@ def _summarize(steps: Sequence[RunStep]) -> Text:
 def _draw_step(bar: _Bar, step: RunStep, now: float) -> None:
     if step.kind == "timer":
         bar.draw(step.at, now if step.ended_at is None else step.ended_at, "-")
-    elif step.kind in ("signal", "inline"):
+    elif step.kind in ("child", "call"):
+        bar.draw(step.at, now if step.ended_at is None else step.ended_at, "=")
+    elif step.kind in ("signal", "inline", "send"):
         bar.draw(step.at, step.at, "*")
     for attempt in step.attempts:
         if attempt.sent_at is None or attempt.status is RunStepStatus.WAITING:

@@ -172,12 +172,12 @@ def render_cancel_request(
     remote_id = ids.remote_id(head.id, head.run, request.position, retry_sequence)
     request_id = ids.cancel_id(remote_id)
     if isinstance(request, CallRemote):
-        cancel_method = inputs.Cancel(made_at=now, request_id=request_id, method_id=remote_id)
+        cancel_method = inputs.Cancel(made_at=now, request_id=request_id, method_id=remote_id, by=head.id)
         return _send(request, request_id, cancel_method, None, now)
-    message: Input = inputs.Cancel(made_at=now, request_id=request_id)
+    message: Input = inputs.Cancel(made_at=now, request_id=request_id, by=head.id)
     if head.status is WorkflowStatus.TERMINATED:
         reason = f"Its parent {head.name} {head.id} was terminated"
-        message = inputs.Terminate(made_at=now, request_id=request_id, reason=reason)
+        message = inputs.Terminate(made_at=now, request_id=request_id, reason=reason, by=head.id)
     if not request.custom_id:
         return send_patiently(request.workflow, remote_id, request_id, message)
     # It goes behind the start, the same way. An instance that the child merely attached to goes on.

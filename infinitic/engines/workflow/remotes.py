@@ -27,11 +27,12 @@ def remote_settled(head: WorkflowHead, message: RemoteSettled, now: float) -> In
     if message.run != head.run:
         return InputResult(head)
     if message.status is RemoteStatus.COMPLETED:
-        return tasks.settle(head, position, events.RemoteResult(position, message.value))
+        return tasks.settle(head, position, events.RemoteResult(position, message.value, now))
     last = retries.find(head.retries, position)
     if message.retry_sequence != (0 if last is None else last.retry_sequence):
         return InputResult(head)
-    return tasks.settle(head, position, events.RemoteError(position, message.status, message.failure, message.reason))
+    event = events.RemoteError(position, message.status, message.failure, message.reason, now)
+    return tasks.settle(head, position, event)
 
 
 def make_refusal(request: tuple[int, int, int], reason: str, now: float) -> RemoteSettled:

@@ -230,12 +230,12 @@ def _cancel(head: WorkflowHead, message: inputs.Cancel, now: float) -> InputResu
     if message.method_id:
         if not any(method.id == message.method_id and not method.ended for method in head.methods):
             return InputResult(head, replies=(Refuse(message.reply_to),) if message.reply_to is not None else ())
-        event = events.CancelRequested(message.method_id)
+        event = events.CancelRequested(message.method_id, now, message.by)
         return stimulate(head, event, *confirm, deduplication_id=message.request_id)
     cleanup = -1 if head.deciding else head.position
     return stimulate(
         head,
-        events.CancelRequested(),
+        events.CancelRequested(at=now, by=message.by),
         *confirm,
         deduplication_id=message.request_id,
         canceling=True,

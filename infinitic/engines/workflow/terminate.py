@@ -52,5 +52,6 @@ def terminate(head: WorkflowHead, message: inputs.Terminate, now: float) -> Inpu
         closed_at=now,
         epoch=head.epoch + 1,
     )
-    event = events.Abandoned(fit_text(message.reason, STALL_REASON), bool(head.deciding))
+    reason = fit_text(message.reason, STALL_REASON)
+    event = events.Abandoned(reason, bool(head.deciding), now, message.by)
     return InputResult(closed, (event,), tuple(outbox), deduplication_id=message.request_id)

@@ -126,12 +126,12 @@ def check_inputs(step: WrittenStep, sent: Sent) -> str | None:
                 pass
             case engine.CallMethod(method_id=method_id, method=method, arguments=arguments, meta=meta, by=by):
                 expected.append(events.MethodStarted(method_id, method, arguments, meta=meta, by=by))
-            case engine.Cancel(method_id=method_id) if not is_canceling:
+            case engine.Cancel(method_id=method_id, by=by) if not is_canceling:
                 is_canceling = not method_id
-                expected.append(events.CancelRequested(method_id))
-            case engine.Terminate(reason=reason):
+                expected.append(events.CancelRequested(method_id, by=by))
+            case engine.Terminate(reason=reason, by=by):
                 was_deciding = step.instance is not None and step.instance.head.deciding != 0
-                expected.append(events.Abandoned(fit_text(reason, STALL_REASON), was_deciding))
+                expected.append(events.Abandoned(fit_text(reason, STALL_REASON), was_deciding, by=by))
             case _:
                 pass
     taken = [each for each in cut_carried(step.events) if isinstance(each, _INPUTS)]
@@ -147,7 +147,7 @@ def check_inputs(step: WrittenStep, sent: Sent) -> str | None:
 
 def _without_time(event: Event | None) -> Event | None:
     """What was sent does not say when the engine took it."""
-    return replace(event, at=0.0) if isinstance(event, events.SignalReceived | events.MethodStarted) else event
+    return replace(event, at=0.0) if isinstance(event, _INPUTS) else event
 
 
 _INPUTS = (events.SignalReceived, events.MethodStarted, events.CancelRequested, events.Abandoned)
