@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 
 _NO_META: dict[str, bytes] = {}
+_NO_LIMIT = nullcontext()
 
 
 class Client(RepairVerbs, Queries, ByTagVerbs, StorageReads):
@@ -275,7 +276,8 @@ class Client(RepairVerbs, Queries, ByTagVerbs, StorageReads):
         name, timeout = stub.workflow.spec.name, stub.spec.total_timeout
         workflow_id = stub.workflow.workflow_id or self._make_id()
         try:
-            async with asyncio.timeout(timeout):
+            # A timeout without a limit is a good part of what a call costs.
+            async with _NO_LIMIT if timeout is None else asyncio.timeout(timeout):
                 if stub.workflow.is_new:
                     wait = await self._requests.begin_start(stub, workflow_id, arguments)
                 else:

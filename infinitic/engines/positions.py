@@ -31,6 +31,8 @@ def open_block(sequence: int, positions: list[int]) -> OpenBlock:
         sequence: that of the segment with the requests of these tasks.
         positions: one or more, ascending.
     """
+    if len(positions) == 1:
+        return OpenBlock(sequence, positions[0], ALONE)
     return OpenBlock(sequence, *bitmaps.make(positions))
 
 
@@ -88,9 +90,11 @@ def find_request(blocks: Blocks, position: int) -> int | None:
 
 def close(blocks: Blocks, position: int) -> Blocks | None:
     """Close a position. Returns the blocks without it, or None if it was not open."""
-    index = _find_block(blocks, position)
-    if index < 0:
-        return None
+    index = 0
+    if len(blocks) != 1:
+        index = _find_block(blocks, position)
+        if index < 0:
+            return None
     block = blocks[index]
     # This is the usual case if the code awaits one task after the other.
     if block.bits == ALONE:
