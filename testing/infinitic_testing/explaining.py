@@ -44,7 +44,7 @@ def explain_standstill(
                 f"{waiting} task(s) of service '{name}' wait, but nobody hosts it: "
                 f"call sim.add_service(…) or sim.mock({name})"
             )
-        elif waiting and kind in ("workflow-engine", "workflow-executor"):
+        elif waiting and kind in ("workflow-engine", "workflow-executor", "workflow-tag"):
             lines.append(
                 f"{waiting} message(s) for workflow '{name}' wait, but nobody hosts it: call sim.add_workflow(…)"
             )

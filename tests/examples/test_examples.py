@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from examples import approval, booking_saga, fan_out, hello, retries
+from examples import approval, booking_saga, fan_out, hello, parcels, retries
 from infinitic import Client, Workflow
 from infinitic_testing.simulation import Simulation
 
@@ -32,6 +32,11 @@ OUTCOMES: dict[str, dict[str, str]] = {
         "best offer": "Snail for 144",
         "announced": "pick-up by Snail",
         "labels": " ".join(f"Snail/parcel-{n}" for n in range(1, 9)),
+    },
+    "parcels": {
+        "first": "a book, a lamp",
+        "second": "a chair, no unicorn: there are no unicorns, no piano: it took too long",
+        "shipped": "3",
     },
     "retries": {
         "charge": "420 charged, answered at attempt 3",
@@ -56,6 +61,7 @@ EXAMPLES: dict[str, Example] = {
     "booking_saga": booking_saga,
     "approval": approval,
     "fan_out": fan_out,
+    "parcels": parcels,
     "retries": retries,
 }
 
