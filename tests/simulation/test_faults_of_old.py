@@ -141,6 +141,50 @@ class EvolvingTwo(Workflow):
         return "two"
 
 
+class Order(Workflow):
+    paid = Channel[int]()
+
+    async def fill(self) -> int:
+        return await self.paid.receive()
+
+
+class Shop(Workflow):
+    order = Workflow.new_workflow(Order, custom_id="order-42")
+
+    async def sell(self) -> int:
+        return await self.order.fill()
+
+
+async def test_F4_a_second_start_with_a_custom_id_hangs_neither_client_nor_parent(sim: Simulation) -> None:
+    """All who started it get the result of the one that runs."""
+    sim.add_workflow(Order)
+    sim.add_workflow(Shop)
+    client = sim.client
+    first = await client.dispatch(client.new_workflow(Order, custom_id="order-42").fill)
+    second = await client.dispatch(client.new_workflow(Order, custom_id="order-42").fill)
+    parent = await client.dispatch(client.new_workflow(Shop).sell)
+    await sim.run_until_idle()
+    await client.get_workflow_by_id(Order, first.workflow_id).paid.send(7)
+    assert [await each.result(timeout=60) for each in (first, second, parent)] == [7, 7, 7]
+
+
+class Member(Workflow):
+    news = Channel[str]()
+
+    async def join(self) -> list[str]:
+        await self.get_workflow_by_tag(Member, "club").news.send(f"{self.context.workflow_id[:4]} joined")
+        return [await self.news.receive()]
+
+
+async def test_F5_a_workflow_may_address_a_tag_that_it_carries_itself(sim: Simulation) -> None:
+    """Its signal reaches it, and nothing becomes a dead letter."""
+    sim.add_workflow(Member)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Member, tags={"club"}).join)
+    assert await handle.result(timeout=60) == [f"{handle.workflow_id[:4]} joined"]
+    await sim.run_until_idle()
+    assert not [name for name in sim.transport.broker.overview() if name.startswith("dlq:")]
+
+
 async def test_S18_new_instances_take_the_highest_version_and_old_ones_keep_theirs(sim: Simulation) -> None:
     sim.add_workflow(EvolvingOne)
     old = await sim.client.dispatch(sim.client.new_workflow(EvolvingOne).run)

@@ -147,7 +147,8 @@ async def test_what_was_terminated_has_ended(sim: Simulation) -> None:
     await sim.client.terminate(handle, reason="no longer needed")
     await sim.run_until_idle()
     run = await sim.client.read_run(handle)
-    assert (run.status, run.termination, run.canceled_at) == (WorkflowStatus.TERMINATED, "no longer needed", None)
+    assert (run.status, run.termination) == (WorkflowStatus.TERMINATED, "no longer needed")
+    assert (run.canceled_at, run.canceled_by) == (run.closed_at, "sim-client")
     assert [(each.status, each.ended_at) for each in run.methods] == [(WorkflowStatus.TERMINATED, run.closed_at)]
     assert [(each.status, each.ended_at) for each in run.steps] == [(RunStepStatus.CANCELED, run.closed_at)]
 
