@@ -50,6 +50,11 @@ def cancel_id(remote_id: str) -> str:
     return f"{remote_id}/cancel"
 
 
+def claimed_id(request_id: str) -> str:
+    """The id of a request that is sent on, once a custom id is claimed again for it."""
+    return blake2b(f"{request_id}/claimed".encode(), digest_size=16).hexdigest()
+
+
 def remote_request(run: int, position: int, retry_sequence: int) -> str:
     """The id of the request with which an instance asks something of another one.
 

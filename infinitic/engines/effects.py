@@ -128,6 +128,18 @@ class ProbeElsewhere(_Effect, frozen=True, tag="probe"):
     """Have another worker run the probe that the head names."""
 
 
+class ClaimCustomId(_Effect, frozen=True, tag="claim"):
+    """Have the tag engine claim the custom id of a closed instance again, before it is re-opened.
+
+    Attributes:
+        started: the sequence of the segment that holds its `Started`.
+        request: what comes back if it is claimed, as it travels.
+    """
+
+    started: int
+    request: bytes
+
+
 class RemoveMember(msgspec.Struct, frozen=True):
     """Tell the tag engine that this instance, which a message found by a tag, does not run.
 
@@ -171,6 +183,7 @@ Effect = (
     | SendRemote
     | Reject
     | ProbeElsewhere
+    | ClaimCustomId
 )
 
 

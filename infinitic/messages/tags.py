@@ -159,7 +159,20 @@ class CancelUnique(_TagMessage, frozen=True, kw_only=True, tag="cancel_unique"):
     input: msgspec.Raw = msgspec.field(name="n")
 
 
-TagMessage = AddTag | RemoveTag | ByTag | GetIds | StartUnique | Reclaim | ToHolder | CancelUnique
+class ClaimAgain(_TagMessage, frozen=True, kw_only=True, tag="claim_again"):
+    """Claim the custom id of a closed instance again, which an operator wants to re-open.
+
+    Its engine sends it. The request of the operator goes back to the instance, and says whether the
+    custom id was claimed. A duplicate may be told otherwise, and the instance recognises that.
+    """
+
+    id: Name = msgspec.field(name="i")
+    epoch: Whole = msgspec.field(name="k")
+    input: msgspec.Raw = msgspec.field(name="n")
+    reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+
+
+TagMessage = AddTag | RemoveTag | ByTag | GetIds | StartUnique | Reclaim | ToHolder | CancelUnique | ClaimAgain
 
 encode = msgspec.json.Encoder().encode
 decode = make_decoder(msgspec.json.Decoder(TagMessage), "message of a tag")

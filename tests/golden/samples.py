@@ -196,6 +196,7 @@ INPUTS: list[engine.Input] = [
     engine.Decision(made_at=1.0, activation=1, version=2, commands=(CONTINUED,), carry=CARRY),
     engine.Cancel(made_at=1.0, request_id="c", by="client-1"),
     engine.Terminate(made_at=1.0, request_id="c", by="client-1"),
+    engine.RetryTasks(made_at=1.0, request_id="r", reply_to=TO, claimed=4, refused="had it"),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -331,6 +332,7 @@ EFFECTS: list[effects.Effect] = [
     effects.ProbeElsewhere(),
     effects.CancelSent((state.OpenBlock(1, 0, b"\x05"),), run=1),
     effects.SendRemote(4, 3, run=1),
+    effects.ClaimCustomId(1, b'{"t":"retry_tasks","at":1.0,"i":"r","c":4}'),
 ]
 HEAD = state.WorkflowHead(
     schema=state.SCHEMA,
@@ -385,6 +387,9 @@ TAGS: list[tags.TagMessage] = [
     tags.Reclaim(made_at=1.0, id="w", start=Raw(b'{"t":"start","at":1.0,"m":"book","a":[1],"n":"o"}')),
     tags.ToHolder(made_at=1.0, operation="o", input=Raw(b'{"t":"cancel","at":1.0,"i":"c","mi":"m"}'), reply_to=PARENT),
     tags.CancelUnique(made_at=1.0, id="w", input=Raw(b'{"t":"cancel","at":1.0,"i":"c"}')),
+    tags.ClaimAgain(
+        made_at=1.0, id="w", epoch=4, input=Raw(b'{"t":"retry_tasks","at":1.0,"i":"r","c":4}'), reply_to=TO
+    ),
 ]
 KEY = StateKey("Trip", "w")
 CHANGE = Change(KEY, None, 7, state.encode(HEAD), 1.0, Segment(3, events.encode(EVENTS), effects.encode(AT, EFFECTS)))

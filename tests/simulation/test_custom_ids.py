@@ -11,6 +11,7 @@ from msgspec import Raw
 from infinitic import (
     Channel,
     RequestRefusedError,
+    TaskFailedError,
     UsageError,
     Workflow,
     WorkflowCanceledError,
@@ -21,7 +22,7 @@ from infinitic import (
     topics,
 )
 from infinitic.messages import engine, tags
-from infinitic.storage import TagKey, TagKind
+from infinitic.storage import TagChange, TagKey, TagKind
 from infinitic.transport import Message
 from infinitic_testing.simulation import Simulation
 
@@ -336,3 +337,90 @@ async def test_a_workflow_cannot_call_methods_by_tag(sim: Simulation) -> None:
     dispatched, awaited = await sim.client.new_workflow(Caller).run()
     for text in (dispatched, awaited):
         assert "by tag 'eu', since many instances may have it" in text
+
+
+class Purse:
+    async def pay(self, amount: int) -> int:
+        raise NotImplementedError
+
+
+class Purchase(Workflow):
+    purse = Workflow.new_service(Purse)
+
+    async def buy(self, amount: int) -> str:
+        return f"paid {await self.purse.pay(amount)}"
+
+    async def buy_or_not(self, amount: int) -> str:
+        try:
+            return await self.buy(amount)
+        except TaskFailedError:
+            return "not bought"
+
+
+def list_holders(sim: Simulation) -> list[str]:
+    key = TagKey(TagKind.CUSTOM_ID, "Purchase", "purchase-1")
+    return sim.system.database.tags.members(key, until=None, after="", limit=10)
+
+
+async def test_S34_a_closed_instance_claims_its_custom_id_again_when_it_is_reopened(sim: Simulation) -> None:
+    purse = sim.mock(Purse)
+    purse.pay.raises(ConnectionError).returns(7)
+    sim.add_workflow(Purchase)
+    client = sim.client
+    handle = await client.dispatch(client.new_workflow(Purchase, custom_id="purchase-1", tags={"eu"}).buy, 7)
+    with pytest.raises(WorkflowFailedError):
+        await handle.result()
+    await sim.run_until_idle()
+    assert list_holders(sim) == []
+    await client.retry_tasks(handle)
+    assert await handle.result() == "paid 7"
+    await sim.run_until_idle()
+    # It is free again, and the next one gets it.
+    assert list_holders(sim) == []
+    other = await client.dispatch(client.new_workflow(Purchase, custom_id="purchase-1").buy, 7)
+    assert other.workflow_id != handle.workflow_id
+    assert await other.result() == "paid 7"
+
+
+async def test_S34_reopening_is_refused_while_another_instance_has_the_custom_id(sim: Simulation) -> None:
+    purse = sim.mock(Purse)
+    purse.pay.raises(ConnectionError).raises(ConnectionError).returns(7)
+    sim.add_workflow(Purchase)
+    client = sim.client
+    handle = await client.dispatch(client.new_workflow(Purchase, custom_id="purchase-1").buy, 7)
+    with pytest.raises(WorkflowFailedError):
+        await handle.result()
+    # Another instance holds it now.
+    claim = sim.system.database.tags.claim
+    claim(TagKey(TagKind.CUSTOM_ID, "Purchase", "purchase-1"), "another", 0, sim.now.timestamp())
+    with pytest.raises(RequestRefusedError, match="the instance another has it by now"):
+        await client.retry_tasks(handle)
+    assert list_holders(sim) == ["another"]
+    # Once that one has closed, it may be re-opened: it fails once more, and then succeeds.
+    freed = TagChange(TagKey(TagKind.CUSTOM_ID, "Purchase", "purchase-1"), "another", False, 1, sim.now.timestamp())
+    sim.system.database.tags.update([freed])
+    await client.retry_tasks(handle)
+    with pytest.raises(WorkflowFailedError):
+        await handle.result()
+    await client.retry_tasks(handle)
+    assert await handle.result() == "paid 7"
+    await sim.run_until_idle()
+    assert list_holders(sim) == []
+
+
+async def test_S34_a_refused_reopening_frees_the_custom_id(sim: Simulation) -> None:
+    """Its code has dealt with the failure. Only the probe finds that, after the claim."""
+    purse = sim.mock(Purse)
+    purse.pay.raises(ConnectionError)
+    sim.add_workflow(Purchase)
+    client = sim.client
+    start = client.new_workflow(Purchase, custom_id="purchase-1", tags={"eu"})
+    handle = await client.dispatch(start.buy_or_not, 7)
+    assert await handle.result() == "not bought"
+    for _ in range(3):
+        with pytest.raises(RequestRefusedError):
+            await client.retry_tasks(handle)
+        await sim.run_until_idle()
+        assert list_holders(sim) == []
+    assert await client.get_ids(client.get_workflow_by_tag(Purchase, "eu")) == []
+    assert await handle.result() == "not bought"

@@ -17,6 +17,7 @@ from infinitic.engines.effects import (
     Answer,
     ArmWake,
     CancelSent,
+    ClaimCustomId,
     Confirm,
     Defer,
     Effect,
@@ -35,7 +36,7 @@ from infinitic.engines.effects import (
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.cancel import render_cancel
 from infinitic.engines.workflow.remote_messages import make_settlement, render_request
-from infinitic.engines.workflow.tags import describe_tags, find_started, render_removal, render_tags
+from infinitic.engines.workflow.tags import describe_tags, find_started, render_claim, render_removal, render_tags
 from infinitic.errors import ExceptionDetail, PayloadTooLargeError, TaskFailure
 from infinitic.failures import SMALLEST, fit
 from infinitic.limits import CARRIED, MARGIN
@@ -78,7 +79,7 @@ def find_referenced_segments(effects: Iterable[Effect], until: int) -> set[int]:
                     sequences.add(effect.ended)
             case CancelSent():
                 sequences |= {block.sequence for block in effect.blocks if block.sequence <= until}
-            case Tag():
+            case Tag() | ClaimCustomId():
                 if effect.started <= until:
                     sequences.add(effect.started)
             case SendRemote(request=request):
@@ -164,6 +165,8 @@ def render(
                 outgoing += render_cancel(effect, _of_run(head, effect.run), segments, now)
             case Tag():
                 outgoing += render_tags(effect, head, segments[effect.started], now)
+            case ClaimCustomId():
+                outgoing.append(render_claim(effect, head, segments[effect.started], now))
             case RemoveMember():
                 outgoing.append(render_removal(effect, head.name, head.id, now))
             case _:

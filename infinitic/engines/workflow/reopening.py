@@ -19,7 +19,7 @@ from infinitic.engines.state import Method, Probe, Retry, TimerKind, WorkflowHea
 from infinitic.engines.timers import Timer
 from infinitic.engines.workflow.input_result import InputResult
 from infinitic.engines.workflow.survey import Survey, SurveyedTask, list_running
-from infinitic.engines.workflow.tags import add_tags
+from infinitic.engines.workflow.tags import add_tags, claim_again, give_up_claim
 from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON
 from infinitic.messages.client import ReplyTo
@@ -50,9 +50,11 @@ def retry_tasks(head: WorkflowHead, message: RetryTasks, now: float) -> InputRes
     if head.deciding or head.probe is not None:
         # The code runs on another worker. What it decides may change what can run again.
         return InputResult(head, handling=Postpone(now + PATIENCE_SECONDS, POSTPONED, "1"))
-    why = _find_obstacle(head)
+    why = message.refused or _find_obstacle(head)
     if why is not None:
         return reject(head, message.request_id, message.reply_to, why)
+    if head.closed_at is not None and head.unique and message.claimed != head.epoch + 1:
+        return claim_again(head, message)
     return InputResult(head, deduplication_id=message.request_id, probe=message)
 
 
@@ -97,8 +99,6 @@ def _find_obstacle(head: WorkflowHead) -> str | None:
         return "was cancelled: it is not re-opened"
     if head.stalled is not None:
         return "is stalled: correct the code and use retry_workflow_task first"
-    if head.closed_at is not None and head.unique:
-        return "had a custom id, which another instance may have by now: it is not re-opened once it is closed"
     if len(head.undone) >= MAX_REOPENINGS:
         return f"was re-opened {MAX_REOPENINGS} times already: it cannot be once more"
     return None
@@ -116,7 +116,8 @@ def reject(head: WorkflowHead, request_id: str | None, reply_to: ReplyTo | None,
         why: the end of a sentence about the instance, whose subject is "it".
     """
     reason = fit_text(f"it {why}", STALL_REASON)
-    outbox = (Reject(reply_to, reason),) if reply_to is not None else ()
+    head, freed = give_up_claim(head)
+    outbox = (*freed, Reject(reply_to, reason)) if reply_to is not None else freed
     # A copy: otherwise nothing would be written.
     return InputResult(replace(head), outbox=outbox, deduplication_id=request_id)
 

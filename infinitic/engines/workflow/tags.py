@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec import Raw
 from msgspec.structs import replace
 
 from infinitic import topics
-from infinitic.engines.effects import Effect, RemoveMember, Tag
+from infinitic.engines.effects import ClaimCustomId, Effect, RemoveMember, Tag
 from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow.input_result import InputResult
+from infinitic.ids import claimed_id
 from infinitic.messages import engine as inputs
 from infinitic.messages.client import WorkflowInfo
 from infinitic.messages.events import Event, Started
 from infinitic.messages.tags import (
     REMOVED_AS_UNKNOWN,
     AddTag,
+    ClaimAgain,
     RemoveTag,
     encode,
     make_custom_id_key,
@@ -117,6 +121,48 @@ def render_tags(effect: Tag, head: WorkflowHead, events: Iterable[Event], now: f
         messages.append((make_custom_id_key(started.custom_id), body))
     topic = topics.workflow_tag(head.name)
     return [Outgoing(topic, Message(head.id, key, body)) for key, body in messages]
+
+
+def claim_again(head: WorkflowHead, message: inputs.RetryTasks) -> InputResult:
+    """Have the custom id of a closed instance claimed, before the request can re-open it (S34).
+
+    The request comes back with another id, since this one is stored: a repeat of it claims nothing.
+    """
+    claimed = replace(message, request_id=claimed_id(message.request_id), claimed=head.epoch + 1)
+    effect = ClaimCustomId(find_started(head), inputs.encode(claimed))
+    # A copy: otherwise nothing would be written.
+    return InputResult(replace(head), outbox=(effect,), deduplication_id=message.request_id)
+
+
+def give_up_claim(head: WorkflowHead) -> tuple[WorkflowHead, tuple[Effect, ...]]:
+    """Free the custom id of a closed instance that is not re-opened after all.
+
+    Whatever was claimed for it is of an older epoch then.
+    """
+    if head.closed_at is None or not head.unique:
+        return head, ()
+    head = replace(head, epoch=head.epoch + 1)
+    return head, remove_tags(head)
+
+
+def render_claim(effect: ClaimCustomId, head: WorkflowHead, events: Iterable[Event], now: float) -> Outgoing:
+    """Make the message that claims the custom id of a closed instance again.
+
+    Args:
+        effect: what is to be sent.
+        head: the instance.
+        events: the segment that has its `Started`.
+        now: when it is claimed, in seconds since the Unix epoch.
+    """
+    started = read_started(events)
+    assert started is not None, f"Segment {effect.started} does not hold the custom id of {head.id}"
+    request = inputs.decode(effect.request)
+    assert isinstance(request, inputs.RetryTasks), request
+    claim = ClaimAgain(
+        made_at=now, id=head.id, epoch=request.claimed, input=Raw(effect.request), reply_to=request.reply_to
+    )
+    key = make_custom_id_key(started.custom_id)
+    return Outgoing(topics.workflow_tag(head.name), Message(request.request_id, key, encode(claim)))
 
 
 def describe_tags(info: WorkflowInfo, events: Iterable[Event]) -> WorkflowInfo:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from infinitic import topics
 from infinitic.messages import client, engine
 from infinitic.messages.decoding import UndecodableMessage
-from infinitic.messages.tags import AddTag, Reclaim, StartUnique, encode, make_tag_key, version_claimed
+from infinitic.messages.tags import AddTag, ClaimAgain, Reclaim, StartUnique, encode, make_tag_key, version_claimed
 from infinitic.runtime.tag_engine.forwarding import attach
 from infinitic.runtime.tag_engine.refusals import HeldByAnother
 from infinitic.storage import TagKey, TagStorage
@@ -69,6 +69,32 @@ async def reclaim(storage: TagStorage, key: TagKey, message: Reclaim) -> list[Ou
     if not claim.granted:
         raise HeldByAnother(key.tag, None if claim.id == message.id else claim.id)
     return _send_start(key.name, message.id, start)
+
+
+async def claim_again(storage: TagStorage, key: TagKey, message: ClaimAgain) -> list[Outgoing]:
+    """Claim the custom id of a closed instance, and send back the request to re-open it.
+
+    The request says if another instance has the custom id.
+
+    Args:
+        storage: where the holders are.
+        key: the custom id.
+        message: who wants it, and what it gets then.
+
+    Raises:
+        UndecodableMessage: what it gets re-opens nothing.
+    """
+    body = bytes(message.input)
+    request = engine.decode(body)
+    if not isinstance(request, engine.RetryTasks):
+        raise UndecodableMessage("This re-opens nothing")
+    claim = await storage.claim(key, message.id, version_claimed(message.epoch), message.made_at)
+    if not claim.granted:
+        # The instance stores that it was refused: a repeat must not be obeyed later.
+        who = "it was re-opened meanwhile" if claim.id == message.id else f"the instance {claim.id} has it by now"
+        reason = f"had the custom id {key.tag!r}, and {who}: it is not re-opened"
+        body = engine.encode(replace(request, refused=reason))
+    return [Outgoing(topics.workflow_engine(key.name), Message(message.id, message.id, body))]
 
 
 def _read_start(key: TagKey, message: StartUnique | Reclaim) -> engine.Start:

@@ -22,6 +22,7 @@ from infinitic.messages.tags import (
     AddTag,
     ByTag,
     CancelUnique,
+    ClaimAgain,
     GetIds,
     Reclaim,
     RemoveTag,
@@ -35,7 +36,7 @@ from infinitic.runtime.lanes import PREFETCH, Lanes
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.tag_engine.answers import answer_ids
-from infinitic.runtime.tag_engine.claims import reclaim, start_unique
+from infinitic.runtime.tag_engine.claims import claim_again, reclaim, start_unique
 from infinitic.runtime.tag_engine.fan_out import FanOut
 from infinitic.runtime.tag_engine.forwarding import cancel_unique, send_to_holder
 from infinitic.runtime.tag_engine.refusals import HeldByAnother, TooOld
@@ -195,7 +196,7 @@ class WorkflowTagEngine:
                 return TagChange(key, message.id, True, message.version, message.made_at)
             case RemoveTag():
                 return TagChange(key, message.id, False, message.version, message.made_at)
-            case ByTag() | StartUnique() | Reclaim() | ToHolder() | CancelUnique():
+            case ByTag() | StartUnique() | Reclaim() | ToHolder() | CancelUnique() | ClaimAgain():
                 if not isinstance(message, ByTag) and key.kind is not TagKind.CUSTOM_ID:
                     raise UndecodableMessage("A tag may have many members: only a custom id can be claimed")
                 self._check_age(message)
@@ -266,6 +267,8 @@ class WorkflowTagEngine:
                 return await reclaim(storage, key, message)
             case ToHolder():
                 return await send_to_holder(storage, key, message)
+            case ClaimAgain():
+                return await claim_again(storage, key, message)
             case CancelUnique():
                 return await cancel_unique(storage, key, message)
             case _:

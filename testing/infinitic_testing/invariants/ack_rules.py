@@ -136,6 +136,9 @@ def _check_answer(asked: engine.Input, instance: ObservedInstance, sent: Sent, i
     if isinstance(asked, engine.RetryTasks) and probe is not None and probe.request_id == asked.request_id:
         # It is answered when another worker has found out whether the tasks can run again.
         return None
+    if isinstance(asked, engine.RetryTasks) and instance.head.unique and asked.request_id in instance.taken:
+        # It is answered when it comes back from the tag engine, which claims the custom id.
+        return None
     if isinstance(asked, engine.Start | engine.CallMethod | engine.Wait):
         # A newer request of the same client may stand for this one.
         if reply_to.workflow:

@@ -143,6 +143,8 @@ def name_sending(effect: Effect, head: WorkflowHead) -> Sending:
             return ("activation", effect.activation, head.epoch)
         case effects.CancelSent():
             return ("cancel", effect.blocks)
+        case effects.ClaimCustomId():
+            return ("claim", effect.request)
         case effects.Tag():
             return ("tags", effect)
         case effects.SendRemote():

@@ -19,6 +19,7 @@ from infinitic.engines.effects import (
     Answer,
     ArmWake,
     CancelSent,
+    ClaimCustomId,
     Confirm,
     ProbeElsewhere,
     Reject,
@@ -72,7 +73,9 @@ def check_one_end(step: WrittenStep, sent: Sent) -> str | None:
     if step.instance is not None and step.instance.head.closed and not step.instance.purged:
         if _is_asked_again(step, sent):
             before = step.instance.head
-            same = replace(step.head, sequence=before.sequence, probe=before.probe)
+            # Whatever was claimed for one with a custom id is given up, if it is not re-opened.
+            epoch = before.epoch if before.unique and step.head.epoch == before.epoch + 1 else step.head.epoch
+            same = replace(step.head, sequence=before.sequence, probe=before.probe, epoch=epoch)
             reopens = any(isinstance(event, events.Reopened) for event in step.events)
             stays = same == step.instance.head and step.change.expires_at == step.instance.expires_at
             if reopens or (stays and not step.events):
@@ -204,7 +207,7 @@ def check_nothing_left_open(step: WrittenStep, sent: Sent) -> str | None:
     if not step.head.closed:
         return None
     change = step.change
-    answers = any(isinstance(effect, Reject | ProbeElsewhere) for effect in step.outbox)
+    answers = any(isinstance(effect, Reject | ProbeElsewhere | ClaimCustomId) for effect in step.outbox)
     if change.entry is None and change.expires_at is not None and (answers or _is_asked_again(step, sent)):
         return find_left_open(step.key, step.head)
     if change.expires_at is None or change.entry is None or change.entry.closed_at is None:
@@ -267,6 +270,9 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
             case Answer(method_id=method_id):
                 if method_id not in ended and not is_terminated:
                     return f"the end of method {method_id} is told, and it does not end here"
+            case ClaimCustomId():
+                if not step.head.closed or not step.head.unique:
+                    return "a custom id is claimed for an instance that runs, or has none"
             case Confirm() | TellCanceled() | Reject():
                 confirms += 1
             case ArmWake():
@@ -277,7 +283,8 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
                 # "cancel-told" looks at it.
                 pass
             case Tag(live=True):
-                if step.instance is not None and not step.instance.purged:
+                begins = step.instance is None or step.instance.purged
+                if not begins and not any(isinstance(event, events.Reopened) for event in step.events):
                     return "tags are added, and the instance does not start here"
             case Tag():
                 if step.change.expires_at is None:

@@ -14,6 +14,7 @@ from infinitic.messages.tags import (
     AddTag,
     ByTag,
     CancelUnique,
+    ClaimAgain,
     GetIds,
     Reclaim,
     RemoveTag,
@@ -56,24 +57,34 @@ class TagChecks:
             self._written[member] = max(each.version, self._written.get(member, 0))
 
     def note_claim(self, asked: TagChange, claim: Claim) -> None:
-        """Note what became of a claim. A repeat must be told the same, until the holder closes."""
+        """Note what became of a claim. A repeat must be told the same.
+
+        If an operator wants to re-open an instance, or has replayed its start, that depends on who
+        holds the custom id.
+        """
+        if asked.version:
+            return
         member = (asked.key, asked.id)
         before = self._claimed.setdefault(member, claim)
         wrong = None if before.id == claim.id else f"a claim is told {claim.id}, and was told {before.id} before"
         self._book.judge("unique-holder", wrong, StateKey(asked.key.name, asked.id))
 
     def check_step(self, step: WrittenStep) -> None:
-        """Check a step that creates an instance with a custom id."""
-        if step.instance is not None and not step.instance.purged:
+        """Check a step that creates or re-opens an instance with a custom id."""
+        before = step.instance
+        if before is None or before.purged:
+            started = next((event for event in step.events if isinstance(event, Started)), None)
+        elif before.head.closed and not step.head.closed:
+            started = before.history.started
+        else:
             return
-        started = next((event for event in step.events if isinstance(event, Started)), None)
         if started is None or not started.custom_id:
             return
         unique = TagKey(TagKind.CUSTOM_ID, step.key.name, started.custom_id)
         holder = self._holders.get(unique)
         other = None if holder is None else self._book.instances.get(holder)
         wrong = None
-        if other is not None and not other.is_over:
+        if other is not None and not other.is_over and holder != step.key:
             wrong = f"it has the custom id {started.custom_id!r}, as {holder} has, which still runs"
         self._book.judge("unique-holder", wrong, step.key)
         self._holders[unique] = step.key
@@ -107,6 +118,10 @@ class TagChecks:
         decoded = _decode(message.body)
         key = _read_key(name, message)
         self._note_request(decoded)
+        if isinstance(decoded, ClaimAgain):
+            claiming = self._book.instances.get(StateKey(name, decoded.id))
+            if claiming is not None:
+                claiming.unpublished.pop(("claim", bytes(decoded.input)), None)
         if key is None or not isinstance(decoded, AddTag | RemoveTag):
             return
         at = StateKey(name, decoded.id)
@@ -182,7 +197,9 @@ class TagChecks:
                 self._book.judge("ack-after-commit", self._find_undone(key, decoded), StateKey(name, _read_id(decoded)))
 
     def _find_undone(
-        self, key: TagKey, message: AddTag | RemoveTag | GetIds | StartUnique | Reclaim | ToHolder | CancelUnique
+        self,
+        key: TagKey,
+        message: AddTag | RemoveTag | GetIds | StartUnique | Reclaim | ToHolder | CancelUnique | ClaimAgain,
     ) -> str | None:
         match message:
             case AddTag() | RemoveTag():
@@ -207,7 +224,7 @@ class TagChecks:
                 return None if told else f"nobody is answered: {message}"
             case ToHolder():
                 return self._find_unsent(message)
-            case CancelUnique():
+            case CancelUnique() | ClaimAgain():
                 return None
 
     def _find_unsent(self, message: ToHolder) -> str | None:
@@ -236,6 +253,11 @@ def _find_wrong_cause(key: TagKey, message: AddTag | RemoveTag, instance: Observ
         has_it = started is not None and key.tag in started.tags
         return None if message.version == tags.ADDED_BY_CLIENT or has_it else f"it was not started: {message}"
     if instance is not None and not instance.is_over:
+        epoch = instance.head.epoch
+        added = tags.version_claimed(epoch) if key.kind is TagKind.CUSTOM_ID else tags.version_added(epoch)
+        if message.version < added:
+            # A repeat, of before it was re-opened: it has no effect.
+            return None
         return f"it is taken off {key.tag!r}, and it runs: {message}"
     return None
 

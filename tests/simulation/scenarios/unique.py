@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from infinitic import (
     Channel,
+    RequestRefusedError,
     Workflow,
     WorkflowCanceledError,
     WorkflowFailedError,
@@ -14,6 +15,7 @@ from infinitic import (
     WorkflowUnknownError,
 )
 from infinitic_testing.simulation import Simulation
+from tests.simulation.scenarios.repairs import Garage, insist
 from tests.simulation.scenarios.services import KEPT, Office
 
 
@@ -206,3 +208,49 @@ async def simulate_own_tag(sim: Simulation) -> object:
     client = sim.client
     handles = [await client.dispatch(client.new_workflow(Buyer, tags={"tellers"}).tell) for _ in range(3)]
     return [await handle.result() for handle in handles]
+
+
+class Mending(Workflow):
+    garage = Workflow.new_service(Garage)
+
+    async def mend(self, times: int) -> int:
+        return await self.garage.mend(1, times)
+
+
+async def simulate_reopened_with_custom_id(sim: Simulation) -> object:
+    """A failed instance is re-opened. It has its custom id then, and frees it at its end (S34)."""
+    sim.add_service(Garage)
+    sim.add_workflow(Mending, retention=KEPT)
+    start = sim.client.new_workflow(Mending, custom_id="car-1", tags={"cars"})
+    results: list[int] = []
+    seen: set[str] = set()
+    for _ in range(2):
+        handle = await sim.client.dispatch(start.mend, 2)
+        result, _ = await insist(sim, handle)
+        results.append(result)
+        assert handle.workflow_id not in seen, "the custom id is free once the result is known"
+        seen.add(handle.workflow_id)
+    return results
+
+
+async def simulate_reopened_or_started_anew(sim: Simulation) -> object:
+    """Operators re-open failed instances while others start with the same custom id."""
+    sim.add_service(Garage)
+    sim.add_workflow(Mending, retention=KEPT)
+    start = sim.client.new_workflow(Mending, custom_id="car-2")
+
+    async def work(number: int) -> None:
+        handle = await sim.client.dispatch(start.mend, number % 2)
+        for _ in range(3):
+            try:
+                await handle.result()
+            except WorkflowFailedError:
+                # Another one may have the custom id by now, or have asked for the same.
+                with suppress(RequestRefusedError):
+                    await sim.client.retry_tasks(handle)
+            else:
+                return
+
+    await asyncio.gather(*(work(number) for number in range(6)))
+    # Who wins depends on the order.
+    return None
