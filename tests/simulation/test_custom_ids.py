@@ -59,6 +59,7 @@ def find_holder(sim: Simulation) -> list[str]:
 
 
 async def test_S32_a_second_start_attaches_to_the_running_instance(orders: Simulation) -> None:
+    """Its waiter is answered (F4)."""
     client = orders.client
     start = client.new_workflow(Order, custom_id="order-42")
     first = await client.dispatch(start.fill, 1)
@@ -269,6 +270,7 @@ class Parent(Workflow):
 
 
 async def test_S32_a_parent_attaches_to_the_running_instance(orders: Simulation) -> None:
+    """It does not wait for ever (F4)."""
     orders.add_workflow(Parent)
     client = orders.client
     holder = await client.dispatch(client.new_workflow(Order, custom_id="order-42").fill, 1)

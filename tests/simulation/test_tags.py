@@ -149,6 +149,22 @@ async def test_a_tag_of_any_text(trips: Simulation) -> None:
     assert await handle.result() == [tag, "0"]
 
 
+class Echo(Workflow):
+    letters = Channel[str]()
+
+    async def speak(self) -> str:
+        await self.get_workflow_by_tag(Echo, "echoes").letters.send("hello")
+        return await self.letters.receive()
+
+
+async def test_F5_a_workflow_signals_a_tag_that_it_has_itself(sim: Simulation) -> None:
+    """S31."""
+    sim.add_workflow(Echo)
+    assert await sim.client.new_workflow(Echo, tags={"echoes"}).speak() == "hello"
+    dead = topics.dead_letters(topics.workflow_engine("Echo"))
+    assert not (await sim.transport.stats(dead)).subscriptions
+
+
 # Mistakes are told at the call.
 
 
