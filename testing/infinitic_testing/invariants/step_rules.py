@@ -39,6 +39,7 @@ from infinitic.storage import StateKey
 from infinitic_testing.invariants.cancel_rules import check_cancel_is_told
 from infinitic_testing.invariants.history import ObservedHistory, cut_carried
 from infinitic_testing.invariants.instances import ObservedInstance, WrittenStep
+from infinitic_testing.invariants.tag_rules import check_tag_effect
 from infinitic_testing.invariants.traffic import Sent
 
 ROUNDING = 1e-6
@@ -270,9 +271,6 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
             case Answer(method_id=method_id):
                 if method_id not in ended and not is_terminated:
                     return f"the end of method {method_id} is told, and it does not end here"
-            case ClaimCustomId():
-                if not step.head.closed or not step.head.unique:
-                    return "a custom id is claimed for an instance that runs, or has none"
             case Confirm() | TellCanceled() | Reject():
                 confirms += 1
             case ArmWake():
@@ -282,13 +280,10 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
             case CancelSent():
                 # "cancel-told" looks at it.
                 pass
-            case Tag(live=True):
-                begins = step.instance is None or step.instance.purged
-                if not begins and not any(isinstance(event, events.Reopened) for event in step.events):
-                    return "tags are added, and the instance does not start here"
-            case Tag():
-                if step.change.expires_at is None:
-                    return "tags are removed, and the instance does not close here"
+            case Tag() | ClaimCustomId():
+                wrong = check_tag_effect(effect, step)
+                if wrong is not None:
+                    return wrong
             case _:
                 return f"{effect} is in an outbox"
     taken = len(step.change.deduplication_ids)
