@@ -271,7 +271,7 @@ class EndsOfInstancesIgnored(Server):
         return super().find(replace(query, closed_after=None, closed_before=None))
 
 
-@broken("FIND", "MODEL")
+@broken("FIND")
 class EndsIncluded(Server):
     """The end of a range of closing times is part of it."""
 

@@ -8,7 +8,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from infinitic.storage import Claim, InvalidArgument, StorageUnavailable, TagChange, TagKey, TagKind
-from tests.conformance.storage_sound import TagLink, broken
+from infinitic_storages.memory_tags import TagDatabase
+from tests.conformance.storage_sound import Server, TagLink, broken
 
 _HIGHEST = 2**63 - 1
 
@@ -102,6 +103,37 @@ class LookThenClaim(TagLink):
         others = tag.members(key, until=None, after="", limit=9)
         await self.inner.update([TagChange(key, each, False, _HIGHEST, at) for each in others if each != id])
         return await self.inner.claim(key, id, version, at)
+
+
+class _Forgetful(TagDatabase):
+    """Can lose the last claims that were granted."""
+
+    def __init__(self, deduplication_window: float) -> None:
+        super().__init__(deduplication_window)
+        self.granted: list[TagChange] = []
+
+    def claim(self, key: TagKey, id: str, version: int, at: float) -> Claim:
+        claim = super().claim(key, id, version, at)
+        if claim.granted:
+            self.granted.append(TagChange(key, id, False, _HIGHEST, at, expires_at=-1e300))
+        return claim
+
+    def lose(self) -> None:
+        self.update(self.granted[-5:])
+        self.purge(-1e299, 1000)
+
+
+@broken("TAG-2")
+class LostClaims(Server):
+    """The last claims before a crash are lost, though their callers were told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: _Forgetful = _Forgetful(self.deduplication_window)
+
+    def crash(self) -> None:
+        super().crash()
+        self.tags.lose()
 
 
 @broken("TAG-2", "MODEL")

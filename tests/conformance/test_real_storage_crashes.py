@@ -16,6 +16,7 @@ from tests.integration.private import private_database, storage_of
 CRASHES = {
     "test_sto_5_what_is_written_outlives_the_server",
     "test_sto_5_tags_outlive_their_connection_and_the_server",
+    "test_tag_2_what_a_claim_was_told_stays_true_when_the_server_crashes",
     "test_out_1_an_outage_is_said_and_ends",
 }
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
 
-from infinitic.storage import Claim, InvalidArgument, TagChange, TagKey, TagKind, TagStorage
-from infinitic_testing.conformance.storage_bench import T0, StorageBench, StorageSuite, in_bench
+from infinitic.storage import (
+    Claim,
+    InvalidArgument,
+    StorageOutcomeUnknown,
+    StorageUnavailable,
+    TagChange,
+    TagKey,
+    TagKind,
+    TagStorage,
+)
+from infinitic_testing.conformance.storage_bench import T0, StorageBench, StorageSuite, in_bench, require_crashes
 from infinitic_testing.conformance.storage_races import MOMENTS
 from infinitic_testing.conformance.storage_tags import (
     CUSTOM_ID,
@@ -139,6 +149,35 @@ class ClaimRules(StorageSuite):
             assert sum(each.granted for each in claims) == 1
             assert {each.id for each in [*claims, *told]} == set(await list_members(bench, key))
             assert set(told) <= set(claims)
+
+    @in_bench
+    async def test_tag_2_what_a_claim_was_told_stays_true_when_the_server_crashes(self, bench: StorageBench) -> None:
+        if not bench.capabilities.durable:
+            pytest.skip("this storage says that it is not durable")
+        backend = require_crashes(bench)
+        keys = [TagKey(TagKind.CUSTOM_ID, "Trip", f"{number}") for number in range(200)]
+        told: dict[tuple[TagKey, str], Claim] = {}
+        enough = asyncio.Event()
+
+        async def race(tags: TagStorage, id: str) -> None:
+            for key in keys:
+                with suppress(StorageUnavailable, StorageOutcomeUnknown):
+                    told[key, id] = await bench.within(tags.claim(key, id, 0, T0))
+                if len(told) >= 40:
+                    enough.set()
+
+        racers = [asyncio.ensure_future(race(tags, id)) for tags, id in _list_racers(bench)]
+        await bench.within(enough.wait())
+        await backend.crash()
+        await backend.restart()
+        await asyncio.gather(*racers)
+        tags = (await bench.connect()).tags
+        for key in keys:
+            claims = {id: await bench.within(tags.claim(key, id, 0, T0)) for _, id in _list_racers(bench)}
+            (holder,) = [id for id, each in claims.items() if each.granted]
+            assert {each.id for each in claims.values()} == {holder}
+            for id, each in claims.items():
+                assert told.get((key, id), each) == each, key
 
     @in_bench
     async def test_tag_2_custom_ids_are_exact_and_apart(self, bench: StorageBench) -> None:
