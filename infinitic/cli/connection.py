@@ -20,8 +20,7 @@ from infinitic.cli.options import ANSWER_SECONDS
 from infinitic.cli.project import Project, load_config
 from infinitic.client.client import Client
 from infinitic.client.stubs import Target
-from infinitic.definitions.workflow_spec import WorkflowSpec
-from infinitic.definitions.workflows import ReplayCheck, Workflow
+from infinitic.definitions.workflow_contract import WorkflowContract
 from infinitic.errors import InfiniticError, UsageError
 from infinitic.ids import check_name
 from infinitic.storage import StateKey, Storage
@@ -92,8 +91,7 @@ class Connection:
             name: the name of the workflow, which is known to exist.
             workflow_id: the id of the instance.
         """
-        spec = WorkflowSpec(Workflow, None, name, 0, 0.0, ReplayCheck.SIMPLE, {}, {}, {}, ())
-        return Target(self.client, spec, workflow_id, {})
+        return Target(self.client, WorkflowContract(name, {}, {}, {}), workflow_id, {})
 
 
 async def find_workflow_name(project: Project, storage: Storage | None, name: str | None, workflow_id: str) -> str:

@@ -23,14 +23,14 @@ class ByTagVerbs:
 
     _requests: Requests
 
-    def get_workflow_by_tag(self, cls: type[T], tag: str, *, meta: Mapping[str, bytes] | None = None) -> T:
+    def get_workflow_by_tag(self, cls: Callable[..., T], tag: str, *, meta: Mapping[str, bytes] | None = None) -> T:
         """Make a stub of all running instances that have this tag: signal and cancel them.
 
         What is sent reaches the instances that were started before, also those whose start is still
         on its way. ``broadcast`` calls a method of all of them; no method can be awaited.
 
         Args:
-            cls: the workflow class.
+            cls: the workflow class, or an ABC or Protocol that describes it.
             tag: one of those that the instances were started with.
             meta: bytes that methods called through this stub find in their context.
 
@@ -39,14 +39,16 @@ class ByTagVerbs:
         """
         return cast(T, make_stub(cast(StubClient, self), cls, tag=check_tag(tag), meta=check_meta(meta or {})))
 
-    def get_workflow_by_custom_id(self, cls: type[T], custom_id: str, *, meta: Mapping[str, bytes] | None = None) -> T:
+    def get_workflow_by_custom_id(
+        self, cls: Callable[..., T], custom_id: str, *, meta: Mapping[str, bytes] | None = None
+    ) -> T:
         """Make a stub of the running instance that was started with this custom id.
 
         It can do what a stub of `get_workflow_by_id` can. Each use asks the tag engine who holds
         the custom id, and raises `WorkflowUnknownError` if nobody does.
 
         Args:
-            cls: the workflow class.
+            cls: the workflow class, or an ABC or Protocol that describes it.
             custom_id: as it was given to `new_workflow`.
             meta: bytes that methods called through this stub find in their context.
 

@@ -159,7 +159,7 @@ class Client(RepairVerbs, Queries, ByTagVerbs, StorageReads):
 
     def new_workflow(
         self,
-        cls: type[T],
+        cls: Callable[..., T],
         *,
         tags: Iterable[str] = (),
         custom_id: str | None = None,
@@ -171,7 +171,7 @@ class Client(RepairVerbs, Queries, ByTagVerbs, StorageReads):
         `dispatch` only starts it.
 
         Args:
-            cls: the workflow class.
+            cls: the workflow class, or an ABC or Protocol that describes it.
             tags: texts by which running instances are found, up to 64.
             custom_id: at most one instance with this id runs at a time. If there is one, a call
                 starts none: it stands for that one, and gives its result.
@@ -184,13 +184,15 @@ class Client(RepairVerbs, Queries, ByTagVerbs, StorageReads):
         given = check_tags("new_workflow", tags)
         return cast(T, make_stub(self, cls, meta=check_meta(meta or {}), tags=given, custom_id=unique))
 
-    def get_workflow_by_id(self, cls: type[T], workflow_id: str, *, meta: Mapping[str, bytes] | None = None) -> T:
+    def get_workflow_by_id(
+        self, cls: Callable[..., T], workflow_id: str, *, meta: Mapping[str, bytes] | None = None
+    ) -> T:
         """Make a stub of a running instance: signal its channels, call its methods, cancel it.
 
         Nothing is asked of the engine: an id that does not exist shows when the stub is used.
 
         Args:
-            cls: the workflow class.
+            cls: the workflow class, or an ABC or Protocol that describes it.
             workflow_id: the id of the instance, as in `WorkflowHandle.workflow_id`.
             meta: bytes that methods called through this stub find in their context. They are added
                 to those of the workflow.

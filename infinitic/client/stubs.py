@@ -11,9 +11,11 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 
 from infinitic.codec.values import value_codec
 from infinitic.definitions.channels import Channel
+from infinitic.definitions.kinds import is_contract
 from infinitic.definitions.queries import QuerySpec
 from infinitic.definitions.stubs import check_meta
-from infinitic.definitions.workflow_spec import MethodSpec, WorkflowSpec, spec_of
+from infinitic.definitions.workflow_contract import MethodSpec, WorkflowContract
+from infinitic.definitions.workflow_spec import spec_of, workflow_contract_of
 from infinitic.definitions.workflows import Workflow, owner_of
 from infinitic.errors import PayloadError, UsageError
 
@@ -47,7 +49,7 @@ class Target(NamedTuple):
     """
 
     client: StubClient
-    spec: WorkflowSpec
+    spec: WorkflowContract
     workflow_id: str | None
     meta: dict[str, bytes]
     tags: tuple[str, ...] = ()
@@ -177,7 +179,7 @@ class ClientChannel(Channel[Any]):
 
 def make_stub(
     client: StubClient,
-    cls: type[Any],
+    cls: object,
     workflow_id: str | None = None,
     *,
     meta: dict[str, bytes] | None = None,
@@ -190,7 +192,7 @@ def make_stub(
 
     Args:
         client: sends what the stub is asked.
-        cls: the workflow class.
+        cls: the workflow class, or an ABC or Protocol that describes it.
         workflow_id: the instance; None: what the other arguments say.
         meta: bytes that a new instance, or a called method, finds in its context.
         tags: those of a new instance.
@@ -201,7 +203,20 @@ def make_stub(
     Raises:
         UsageError: `cls` is no workflow class.
     """
-    return WorkflowStub(Target(client, spec_of(cls), workflow_id, meta or {}, tags, custom_id, tag, holder_of))
+    contract = read_contract(cls)
+    return WorkflowStub(Target(client, contract, workflow_id, meta or {}, tags, custom_id, tag, holder_of))
+
+
+def read_contract(cls: Any) -> WorkflowContract:
+    """Read a workflow class, or an ABC or Protocol that describes a workflow.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if not (isinstance(cls, type) and is_contract(cls)):
+        # It says best what somebody may have meant who gave something else.
+        spec_of(cls)
+    return workflow_contract_of(cls)
 
 
 def read_method(client: StubClient, method: object) -> tuple[Target, MethodSpec]:
@@ -219,7 +234,7 @@ def read_method(client: StubClient, method: object) -> tuple[Target, MethodSpec]
             f"get_handle takes a method of a workflow class, as in get_handle(Trip.book, …), got {method!r}"
             + (": give the method of the class, not of an object" if of_object else "")
         )
-    workflow = Target(client, spec_of(owner), None, {})
+    workflow = Target(client, read_contract(owner), None, {})
     methods = workflow.spec.attributes.values()
     spec = next((each for each in methods if getattr(owner, each.attribute) is method), None)
     if spec is None:

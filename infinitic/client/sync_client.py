@@ -161,7 +161,7 @@ class SyncClient:
 
     def new_workflow(
         self,
-        cls: type[T],
+        cls: Callable[..., T],
         *,
         tags: Iterable[str] = (),
         custom_id: str | None = None,
@@ -170,15 +170,19 @@ class SyncClient:
         """A stub that starts new instances. As `Client.new_workflow`."""
         return self._client.new_workflow(cls, tags=tags, custom_id=custom_id, meta=meta)
 
-    def get_workflow_by_id(self, cls: type[T], workflow_id: str, *, meta: Mapping[str, bytes] | None = None) -> T:
+    def get_workflow_by_id(
+        self, cls: Callable[..., T], workflow_id: str, *, meta: Mapping[str, bytes] | None = None
+    ) -> T:
         """A stub of a running instance. As `Client.get_workflow_by_id`."""
         return self._client.get_workflow_by_id(cls, workflow_id, meta=meta)
 
-    def get_workflow_by_tag(self, cls: type[T], tag: str, *, meta: Mapping[str, bytes] | None = None) -> T:
+    def get_workflow_by_tag(self, cls: Callable[..., T], tag: str, *, meta: Mapping[str, bytes] | None = None) -> T:
         """A stub of all instances with a tag. As `Client.get_workflow_by_tag`."""
         return self._client.get_workflow_by_tag(cls, tag, meta=meta)
 
-    def get_workflow_by_custom_id(self, cls: type[T], custom_id: str, *, meta: Mapping[str, bytes] | None = None) -> T:
+    def get_workflow_by_custom_id(
+        self, cls: Callable[..., T], custom_id: str, *, meta: Mapping[str, bytes] | None = None
+    ) -> T:
         """A stub of the instance with a custom id. As `Client.get_workflow_by_custom_id`."""
         return self._client.get_workflow_by_custom_id(cls, custom_id, meta=meta)
 

@@ -1,4 +1,4 @@
-"""A workflow as its callers see it: its name, its methods and its channels."""
+"""A workflow as its callers see it: its name, its methods, its channels and its queries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from infinitic.codec.signatures import Signature
 from infinitic.definitions.channels import Channel
+from infinitic.definitions.queries import QuerySpec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,8 +23,9 @@ class MethodSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WorkflowContract:
-    """What callers need of a workflow. `methods` and `channels` by attribute."""
+    """What callers need of a workflow. `attributes` are its methods; all are by attribute."""
 
     name: str
-    methods: Mapping[str, MethodSpec]
+    attributes: Mapping[str, MethodSpec]
     channels: Mapping[str, Channel[Any]]
+    queries: Mapping[str, QuerySpec]

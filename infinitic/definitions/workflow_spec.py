@@ -63,8 +63,8 @@ class WorkflowSpec:
 def workflow_contract_of(cls: type[Any]) -> WorkflowContract:
     """Read what callers need of a workflow: from its class, or from a contract without code.
 
-    A contract is an ABC, a Protocol or a plain class with `async def` methods. It has the name of
-    the workflow, or `@workflow` gives it.
+    A contract is an ABC or a Protocol with `async def` methods. It has the name of the workflow, or
+    `@workflow` gives it.
 
     Raises:
         UsageError: it is no such class.
@@ -73,7 +73,7 @@ def workflow_contract_of(cls: type[Any]) -> WorkflowContract:
     check_workflow("new_workflow", cls)
     if is_workflow(cls):
         spec = spec_of(cls)
-        return WorkflowContract(spec.name, spec.attributes, spec.channels)
+        return WorkflowContract(spec.name, spec.attributes, spec.channels, spec.queries)
     methods = {
         name: _read_method(cls, name, function)
         for name, function in public_functions(cls).items()
@@ -87,7 +87,7 @@ def workflow_contract_of(cls: type[Any]) -> WorkflowContract:
         _check_channel(cls, name, channel)
     called = workflow_name(cls)
     check_names(cls, called, "workflow", {name: spec.name for name, spec in methods.items()})
-    return WorkflowContract(called, methods, channels)
+    return WorkflowContract(called, methods, channels, read_queries(cls, members))
 
 
 def workflow_options(cls: type[Any]) -> WorkflowOptions:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from infinitic.codec.values import value_codec
 from infinitic.definitions.channels import Channel
 from infinitic.definitions.home import Home, find_home
-from infinitic.definitions.kinds import is_workflow
+from infinitic.definitions.kinds import is_contract, is_workflow
 from infinitic.definitions.service_contract import public_functions
 from infinitic.definitions.services import check_timeout
 from infinitic.definitions.stubs import INSTANCE, check_meta
@@ -39,11 +39,14 @@ def check_workflow(what: str, given: object) -> None:
         raise UsageError(f"{what} takes the class of a workflow, got an instance of {name}: give {name} itself")
     if is_workflow(given):
         return
-    functions = public_functions(given).values()
+    functions = public_functions(given).values() if is_contract(given) else ()
     if not any(inspect.iscoroutinefunction(each) for each in functions):
+        service = ""
+        if public_functions(given):
+            service = f". If it is a service, use Workflow.new_service({given.__qualname__})"
         raise UsageError(
-            f"{what} takes the class of a workflow, or a contract with `async def` methods, and {given.__qualname__} "
-            "has none"
+            f"{what} takes the class of a workflow, or an ABC or Protocol with `async def` methods, got "
+            f"{given.__qualname__}{service}"
         )
 
 
@@ -156,7 +159,7 @@ class RemoteWorkflow:
 
     def __getattr__(self, name: str) -> Any:
         contract = self._contract
-        spec = contract.methods.get(name)
+        spec = contract.attributes.get(name)
         if spec is not None:
             return RemoteMethod(
                 self._home,
@@ -171,7 +174,7 @@ class RemoteWorkflow:
             return RemoteChannel(self._home, self._target, channel)
         if name.startswith("_"):
             raise AttributeError(name)
-        known = ", ".join(sorted([*contract.methods, *contract.channels]))
+        known = ", ".join(sorted([*contract.attributes, *contract.channels]))
         raise UsageError(f"The workflow {contract.name} has no public coroutine or channel '{name}'; it has {known}")
 
     def __repr__(self) -> str:

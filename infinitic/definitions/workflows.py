@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from infinitic.definitions.channels import Channel, Receiver
 from infinitic.definitions.combination import all_of, any_of
 from infinitic.definitions.deferred import Deferred, DeferredStatus
 from infinitic.definitions.home import WorkflowContext
+from infinitic.definitions.kinds import is_contract
 from infinitic.definitions.other_workflows import OtherWorkflows
 from infinitic.definitions.stubs import ServiceStub
 from infinitic.errors import UsageError
@@ -44,7 +44,7 @@ T = TypeVar("T")
 C = TypeVar("C", bound=type[Any])
 F = TypeVar("F", bound=Callable[..., Any])
 
-WORKFLOW_OPTIONS = "__infinitic_workflow__"
+WORKFLOW_OPTIONS = "__infinitic_workflow_options__"
 METHOD_OPTIONS = "__infinitic_method__"
 DEFAULT_RETENTION = 86_400.0
 
@@ -143,10 +143,7 @@ def workflow(
 
 def _check_contract(decorated: object) -> None:
     """Check that this describes a workflow without being one: an ABC or a Protocol."""
-    is_contract = isinstance(decorated, type) and (
-        inspect.isabstract(decorated) or bool(getattr(decorated, "_is_protocol", False))
-    )
-    if not is_contract:
+    if not isinstance(decorated, type) or not is_contract(decorated):
         raise UsageError(
             f"@workflow is for subclasses of Workflow, and for an ABC or Protocol that describes one, got {decorated!r}"
         )

@@ -239,6 +239,9 @@ async def test_an_implementation_has_the_name_of_its_contract(sim: Simulation) -
     handle = await sim.client.dispatch(sim.client.new_workflow(Corner).open)
     assert handle.workflow_name == "Bakery"
     assert await handle.result() == 1
+    assert await sim.client.new_workflow(BakeryContract).sell(3) == 3, "a client takes a contract, too"
+    with pytest.raises(UsageError, match="A workflow is a subclass of Workflow"):
+        sim.client.new_workflow(Mill)
 
 
 async def test_a_total_timeout_cancels_the_child(sim: Simulation) -> None:
@@ -372,7 +375,7 @@ class Greedy(Workflow):
             lambda: self.dispatch(other.bake, "two"),
             lambda: self.get_workflow_by_id(Bakery, ""),
             lambda: self.get_workflow_by_id(Bakery, "x" * 256),
-            lambda: self.new_workflow(int),
+            lambda: self.new_workflow(Mill),
             lambda: self.new_workflow(Bakery, meta={"k": "text"}),  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
             lambda: self.new_workflow(Bakery, total_timeout=0),
         ]
@@ -406,7 +409,7 @@ async def test_mistakes_are_named_at_the_call(sim: Simulation) -> None:
             "sacks",
             "A workflow id must be non-empty text",
             "A workflow id has 256 bytes",
-            "new_workflow takes the class of a workflow",
+            "If it is a service, use Workflow.new_service(Mill)",
             "meta is a mapping of texts to bytes",
             "total_timeout",
             "signals go to a workflow that runs",
@@ -423,7 +426,45 @@ async def test_mistakes_are_named_at_the_call(sim: Simulation) -> None:
 def test_a_stub_is_of_no_use_outside_of_a_workflow() -> None:
     with pytest.raises(UsageError, match="for the code of a workflow"):
         _ = Inn.bakery.bake
+    with pytest.raises(UsageError, match="Bakery is a workflow"):
+        Workflow.new_service(Bakery)
     with pytest.raises(UsageError, match="got an instance of Bakery"):
         Workflow.new_workflow(Bakery())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with pytest.raises(UsageError, match="for subclasses of Workflow, and for an ABC or Protocol"):
         workflow(name="x")(Mill)
+
+
+class Endless(Workflow):
+    async def go_on(self, left: int) -> int:
+        if left:
+            self.continue_as_new(self.go_on, left - 1)
+        return 7
+
+
+class Patient(Workflow):
+    endless = Workflow.new_workflow(Endless)
+
+    async def wait(self) -> int:
+        return await self.endless.go_on(3)
+
+    async def go_on(self, left: int) -> list[str]:
+        child = self.dispatch(self.endless.go_on, 0)
+        if left:
+            await child
+            self.continue_as_new(self.go_on, left - 1)
+        return [child.id, str(await child)]
+
+
+async def test_a_child_that_goes_on_as_a_new_run_answers_its_parent(sim: Simulation) -> None:
+    """S20, S29."""
+    sim.add_workflow(Endless)
+    sim.add_workflow(Patient)
+    assert await sim.client.new_workflow(Patient).wait() == 7
+
+
+async def test_each_run_of_a_parent_has_children_of_its_own(sim: Simulation) -> None:
+    """S10, S20."""
+    sim.add_workflow(Endless)
+    sim.add_workflow(Patient)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Patient).go_on, 2)
+    assert await handle.result() == [ids.remote_id(handle.workflow_id, 2, 0), "7"]
