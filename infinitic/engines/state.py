@@ -174,6 +174,8 @@ class WorkflowHead(_Part, frozen=True):
             meanwhile.
         base: the segment with which this run begins; 0: the first one.
         continuing: whether the first method has asked for the next run, which waits for the others.
+        first: the first segment that is stored; 0: all are. Those before `base` go little by
+            little, a transition after the run has begun: the outbox of that one may need them.
     """
 
     schema: int
@@ -211,6 +213,7 @@ class WorkflowHead(_Part, frozen=True):
     probe: Probe | None = None
     base: int = 0
     continuing: bool = False
+    first: int = 0
 
     @property
     def closed(self) -> bool:

@@ -71,6 +71,8 @@ class StateStorage(ABC):
     ) -> list[Segment]:
         """Read segments of an instance, in the order of their sequences.
 
+        Those before a `Change.first` that was written are not there any more.
+
         The history reaches exactly to the head that `load` shows, also while somebody commits.
 
         Args:

@@ -95,6 +95,9 @@ class Change(msgspec.Struct, frozen=True, gc=False):
         entry: the new facts; None leaves them as they are.
         expires_at: when head and history may be removed, in seconds since the Unix epoch; None
             while the instance runs.
+        first: segments before this one go with this change, since nobody needs them any more. At
+            most that of the last segment. 0: all stay. Who writes it lets some hundred go at a
+            time.
     """
 
     key: StateKey
@@ -107,6 +110,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     published: bool = False
     entry: Entry | None = None
     expires_at: float | None = None
+    first: int = 0
 
 
 class Published(msgspec.Struct, frozen=True, gc=False):

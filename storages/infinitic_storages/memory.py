@@ -64,7 +64,8 @@ _Position = tuple[float, str, str]
 class _InstanceRecord(msgspec.Struct, eq=False):
     """What is kept of a key: an instance, its remnant, or only deduplication ids.
 
-    A remnant has a `version` and nothing `stored`. `expires_at` is when the instance may be purged,
+    `forgotten` is how many of its first segments are gone. A remnant has a `version` and nothing
+    `stored`. `expires_at` is when the instance may be purged,
     or else its remnant.
     """
 
@@ -72,6 +73,7 @@ class _InstanceRecord(msgspec.Struct, eq=False):
     version: int | None = None
     stored: Stored | None = None
     segments: list[Segment] | None = None
+    forgotten: int = 0
     deduplication_ids: tuple[str, ...] | set[str] = ()
     entry: Entry | None = None
     expires_at: float | None = None
@@ -136,11 +138,13 @@ class Database:
         check_history(after, limit, sequences)
         row = self._row(key)
         segments = (row.segments if row is not None else None) or []
+        forgotten = 0 if row is None else row.forgotten
         if sequences is None:
-            first = max(after, 0)
+            first = max(after - forgotten, 0)
             chosen = segments[first : first + limit]
         else:
-            chosen = [segments[each - 1] for each in sorted(set(sequences)) if 0 < each <= len(segments)]
+            places = (each - 1 - forgotten for each in sorted(set(sequences)))
+            chosen = [segments[place] for place in places if 0 <= place < len(segments)]
         if outbox:
             return chosen
         return [each if each.outbox is None else Segment(each.sequence, each.events) for each in chosen]
@@ -203,6 +207,7 @@ class Database:
                 if self.on_purge is not None:
                     self.on_purge(row.key, row.stored, row.segments or ())
                 row.stored = row.entry = row.segments = None
+                row.forgotten = 0
                 row.expires_at = due + self.deduplication_window
                 self._serial += 1
                 heappush(self._remnants, (row.expires_at, self._serial, row))
@@ -243,6 +248,9 @@ class Database:
                 row.segments = [segment]
             else:
                 row.segments.append(segment)
+        if change.first - 1 > row.forgotten and row.segments:
+            del row.segments[: change.first - 1 - row.forgotten]
+            row.forgotten = change.first - 1
         if change.entry is not None:
             row.entry = change.entry
         if change.deduplication_ids:

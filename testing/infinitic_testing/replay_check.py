@@ -98,15 +98,20 @@ def check_replay(
         DamagedState: the history has a gap.
     """
     check = HistoryCheck(key)
-    happened: list[list[Event]] = []
-    for number, segment in enumerate(segments, 1):
+    happened: list[Sequence[Event]] = []
+    # Earlier runs may be gone, in part.
+    segments = [segment for segment in segments if segment.sequence >= head.base]
+    for number, segment in enumerate(segments, max(head.base, 1)):
         if segment.sequence != number:
             raise DamagedState(key, f"Segment {number}", "it is missing")
-        events = decode_events(key, segment)
+        events: Sequence[Event] = decode_events(key, segment)
+        if number == head.base:
+            events = cut_to_run(events)
         check.follow(segment, events)
         happened.append(events)
-    if head.sequence != len(segments):
-        raise DamagedState(key, f"Segment {len(segments) + 1}", "it is missing")
+    last = max(head.base - 1, 0) + len(segments)
+    if head.sequence != last:
+        raise DamagedState(key, f"Segment {last + 1}", "it is missing")
     check.finish(head)
     history = [event for events in happened for event in events]
     run = cut_to_run(history)

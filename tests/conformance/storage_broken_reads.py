@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -40,6 +40,39 @@ class HistoryBeforeHead(Server):
         stored = self.load([key]).get(key)
         last = 0 if stored is None else stored.sequence
         return [each for each in super().history(key, **options) if each.sequence < last]
+
+
+@broken("STO-6")
+class FirstSegmentsStay(Server):
+    """Segments that nobody needs any more stay."""
+
+    def commit(self, changes: Sequence[Any]) -> list[Outcome]:
+        return super().commit([_change_first(each, lambda first: 0) for each in changes])
+
+
+@broken("STO-6")
+class OneMoreSegmentGoes(Server):
+    """The first segment that is still needed goes as well."""
+
+    def commit(self, changes: Sequence[Any]) -> list[Outcome]:
+        return super().commit([_change_first(each, lambda first: first + 1) for each in changes])
+
+
+@broken("STO-6")
+class LostChangesForget(Server):
+    """Segments go with a change that is not written."""
+
+    def commit(self, changes: Sequence[Any]) -> list[Outcome]:
+        for change in changes:
+            row = self._row(change.key)
+            if isinstance(change, Change) and change.first and row is not None and row.segments:
+                del row.segments[: change.first - 1 - row.forgotten]
+                row.forgotten = change.first - 1
+        return super().commit(changes)
+
+
+def _change_first(change: Any, make: Callable[[int], int]) -> Any:
+    return replace(change, first=make(change.first)) if isinstance(change, Change) and change.first else change
 
 
 @broken("HISTORY")

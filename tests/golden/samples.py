@@ -375,7 +375,7 @@ HEADS = [
     replace(HEAD, undone=(2, 5)),
     replace(HEAD, probe=state.Probe("r", TO, (1, 2), True)),
     replace(HEAD, open=(state.OpenBlock(1, 0, b"\x05", b"\0\0\3\0\0\0\0\0"),)),
-    replace(HEAD, run=1, base=3, continuing=True),
+    replace(HEAD, run=1, base=3, continuing=True, first=2),
 ]
 TAGS: list[tags.TagMessage] = [
     tags.AddTag(made_at=1.0, id="w"),

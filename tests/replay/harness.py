@@ -25,7 +25,7 @@ from infinitic.messages import engine, events
 from infinitic.storage import StateKey
 from infinitic.transport import Message
 from infinitic_testing.simulation import Simulation
-from tests.replay.histories import keys_of, read_history, run_again, stimuli_of
+from tests.replay.histories import keys_of, read_history, read_segments, run_again, stimuli_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -102,7 +102,7 @@ class Run:
     async def history(self, handle: WorkflowHandle[Any]) -> list[events.Event]:
         """The history of an instance."""
         key = StateKey(handle.workflow_name, handle.workflow_id)
-        segments = await self.sim.storage.states.history(key, limit=1_000_000)
+        segments = await read_segments(self.sim, key)
         return [event for segment in segments for event in events.decode(segment.events)]
 
     def topic(self, handle: WorkflowHandle[Any]) -> topics.Topic:

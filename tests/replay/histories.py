@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Any, get_args
 
+from infinitic.engines import state
 from infinitic.messages import events
 from infinitic.replay.history import cut_to_run
 from infinitic.replay.instance import Instance
-from infinitic.storage import Query, StateKey
+from infinitic.storage import Query, Segment, StateKey
 from infinitic_testing.simulation import Simulation
 
 _RANDOM_ID = re.compile(rb"\b[0-9a-f]{32}\b")
@@ -22,10 +23,17 @@ async def keys_of(sim: Simulation) -> list[StateKey]:
     return sorted((each.key for each in found), key=lambda key: (key.name, key.id))
 
 
+async def read_segments(sim: Simulation, key: StateKey) -> list[Segment]:
+    """The segments of an instance that are there. Those of earlier runs go little by little."""
+    stored = (await sim.storage.states.load([key]))[key]
+    first = state.decode(stored.head).first
+    return await sim.storage.states.history(key, after=max(first - 1, 0), limit=1_000_000)
+
+
 async def read_history(sim: Simulation, key: StateKey) -> list[bytes]:
     """The history of an instance, segment by segment, to compare it with another one."""
     numbers: dict[bytes, bytes] = {}
-    segments = await sim.storage.states.history(key, limit=1_000_000)
+    segments = await read_segments(sim, key)
     return [_normal(segment.events, numbers) for segment in segments]
 
 
@@ -47,7 +55,7 @@ async def run_again(sim: Simulation, key: StateKey) -> None:
     It must ask for the same, down to the arguments and results.
     """
     (spec,) = sim.worker.workflow_specs(key.name).values()
-    segments = await sim.storage.states.history(key, limit=1_000_000)
+    segments = await read_segments(sim, key)
     history = cut_to_run([event for segment in segments for event in events.decode(segment.events)])
     run = next((event.run for event in history if isinstance(event, events.RunStarted)), 0)
     instance = Instance(spec, key.id, {}, run)

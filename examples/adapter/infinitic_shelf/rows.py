@@ -95,10 +95,12 @@ class Rows:
         row = self._rows.get(key)
         segments = [] if row is None else row.segments
         if sequences is None:
-            first = max(after, 0)
+            # The first ones may be gone: see `Change.first`.
+            first = max(after + 1 - segments[0].sequence, 0) if segments else 0
             chosen = segments[first : first + limit]
         else:
-            chosen = [segments[each - 1] for each in sorted(set(sequences)) if 0 < each <= len(segments)]
+            wanted = set(sequences)
+            chosen = [each for each in segments if each.sequence in wanted]
         return chosen if outbox else [Segment(each.sequence, each.events) for each in chosen]
 
     def decide(self, change: Change | Published) -> Outcome:
@@ -114,8 +116,9 @@ class Rows:
             return Duplicate(known)
         if row.version is not None and change.version <= row.version:
             return refuse_version(change.version, row.version)
-        if change.segment is not None and change.segment.sequence != len(row.segments) + 1:
-            return refuse_segment(change.segment.sequence, len(row.segments))
+        last = 0 if row.stored is None else row.stored.sequence
+        if change.segment is not None and change.segment.sequence != last + 1:
+            return refuse_segment(change.segment.sequence, last)
         if not (fits_key(change.key.name) and fits_key(change.key.id)):
             return refuse_key()
         return Written(change.version)
@@ -168,10 +171,14 @@ class Rows:
 
     def _write(self, change: Change) -> None:
         row = self._rows.setdefault(change.key, Row(change.key))
+        last = 0 if row.stored is None else row.stored.sequence
         if change.segment is not None:
             row.segments.append(change.segment)
+            last = change.segment.sequence
+        if change.first:
+            row.segments = [each for each in row.segments if each.sequence >= change.first]
         row.version = change.version
-        row.stored = Stored(change.version, change.head, len(row.segments), change.published)
+        row.stored = Stored(change.version, change.head, last, change.published)
         row.deduplication_ids.update(dict.fromkeys(change.deduplication_ids, change.at))
         row.entry = change.entry or row.entry
         row.expires_at = change.expires_at

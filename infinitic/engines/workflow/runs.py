@@ -16,6 +16,9 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.messages.events import Carry, Event, MethodStarted, RunStarted, Started, Stimulus
 from infinitic.messages.outcomes import WorkflowStatus
 
+FORGOTTEN = 200
+"""How many segments of earlier runs go with one transition."""
+
 
 def begin_run(
     head: WorkflowHead, carry: Carry | None, happened: Sequence[Event], outbox: Sequence[Effect], now: float
@@ -77,3 +80,16 @@ def is_settled(head: WorkflowHead, carry: Carry) -> bool:
         return False
     waiting = {call.method_id for call in carry.calls}
     return all(method.status is not WorkflowStatus.RUNNING or method.id in waiting for method in head.methods[1:])
+
+
+def forget_segments(before: WorkflowHead, head: WorkflowHead) -> WorkflowHead:
+    """Let some more segments of earlier runs go with this transition.
+
+    Args:
+        before: the head before. The outbox that goes with it may need what is before its own run.
+        head: the head after.
+    """
+    first = max(before.first, 1)
+    if first >= before.base:
+        return head
+    return replace(head, first=min(before.base, first + FORGOTTEN))

@@ -11,6 +11,7 @@ from infinitic.engines import positions, retries
 from infinitic.engines.effects import ArmWake, Effect, SendTask, Tag
 from infinitic.engines.state import Method, WorkflowHead
 from infinitic.engines.workflow.due import find_next_due
+from infinitic.engines.workflow.runs import forget_segments
 from infinitic.engines.workflow.tags import remove_tags
 from infinitic.messages.events import Event
 from infinitic.messages.outcomes import WorkflowStatus
@@ -110,6 +111,8 @@ def conclude(
     sequence = 0 if before is None else before.sequence
     if events or outbox:
         sequence += 1
+        if before is not None and before.base:
+            head = forget_segments(before, head)
     # `decide` has set it already, so most transitions need no further copy of the head.
     if head.sequence != sequence:
         head = replace(head, sequence=sequence)

@@ -249,6 +249,7 @@ def _make_change(
         published,
         transition.entry,
         transition.expires_at,
+        0 if instance.head is None or instance.head.first == transition.head.first else transition.head.first,
     )
 
 

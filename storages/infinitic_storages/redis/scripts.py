@@ -3,7 +3,7 @@
 All keys begin with `PREFIX|`. M is the member that names an instance (see `keys`), N its name::
 
     s|M             hash: v version, h head, q last sequence, p published, x expires_at, e entry,
-                    t status, f flag (a remnant has v only)
+                    t status, f flag, d last segment that is gone (a remnant has v only)
     e|M  o|M        hashes: events and outboxes by sequence
     marks           sorted set: length of M, M and deduplication id, by when the id goes
     expiring        sorted set: M of instances by expires_at
@@ -35,7 +35,8 @@ COMMIT = """
 -- 1 prefix  2 M  3 expected ('': none)  4 version  5 head  6 published  7 expires_at ('': none)
 -- 8 sequence before ('': no segment)  9 sequence  10 events  11 has outbox  12 outbox
 -- 13 version does not come after expected  14 status ('': no entry)  15 started_at  16 next_wake ('': none)
--- 17 entry  18 when deduplication ids go  19 flag ('': none)  20… these
+-- 17 entry  18 when deduplication ids go  19 flag ('': none)
+-- 20 the last segment that goes ('': none does)  21… deduplication ids
 -- 0: written. {1, current}: lost. {2, …}: indexes of known ids. {3}: bad version. {4, sequence}: bad segment
 local call, p, m = redis.call, ARGV[1], ARGV[2]
 local row = p .. 's|' .. m
@@ -47,8 +48,8 @@ elseif ARGV[3] ~= '' then
   return {1, false}
 end
 local marks, known = p .. 'marks', {2}
-for i = 20, #ARGV do
-  if call('ZSCORE', marks, ARGV[i]) then known[#known + 1] = i - 20 end
+for i = 21, #ARGV do
+  if call('ZSCORE', marks, ARGV[i]) then known[#known + 1] = i - 21 end
 end
 if #known > 1 then return known end
 if ARGV[13] == '1' then return {3} end
@@ -59,8 +60,15 @@ if ARGV[8] ~= '' then
   call('HSET', p .. 'e|' .. m, sequence, ARGV[10])
   if ARGV[11] == '1' then call('HSET', p .. 'o|' .. m, sequence, ARGV[12]) end
 end
+if ARGV[20] ~= '' then
+  -- Sequences are exact here: nobody writes 2^53 segments
+  local gone, last = tonumber(call('HGET', row, 'd') or '0'), tonumber(ARGV[20])
+  for i = gone + 1, last do call('HDEL', p .. 'e|' .. m, string.format('%d', i)) end
+  for i = gone + 1, last do call('HDEL', p .. 'o|' .. m, string.format('%d', i)) end
+  if last > gone then call('HSET', row, 'd', ARGV[20]) end
+end
 call('HSET', row, 'v', ARGV[4], 'h', ARGV[5], 'q', sequence, 'p', ARGV[6])
-for i = 20, #ARGV do call('ZADD', marks, ARGV[18], ARGV[i]) end
+for i = 21, #ARGV do call('ZADD', marks, ARGV[18], ARGV[i]) end
 if ARGV[7] == '' then
   if expires then
     call('HDEL', row, 'x')
@@ -118,7 +126,7 @@ if ARGV[5] == '' then
   for i = 6, #ARGV do wanted[#wanted + 1] = ARGV[i] end
 else
   local last = tonumber(redis.call('HGET', p .. 's|' .. m, 'q') or '0')
-  local after = tonumber(ARGV[4])
+  local after = math.max(tonumber(ARGV[4]), tonumber(redis.call('HGET', p .. 's|' .. m, 'd') or '0'))
   for i = after + 1, math.min(last, after + tonumber(ARGV[5])) do wanted[#wanted + 1] = string.format('%d', i) end
 end
 local function fetch(key)

@@ -177,6 +177,7 @@ class RedisStates(StateStorage):
             b"" if entry is None else _encode(entry),
             encode_number(change.at + self._deduplication_window),
             "" if entry is None or entry.flag is None else entry.flag.value,
+            str(change.first - 1) if change.first > 1 else "",
             *[encode_deduplication_id(member, id_) for id_ in change.deduplication_ids],
         )
 

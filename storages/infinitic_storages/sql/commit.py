@@ -102,6 +102,7 @@ class Plan:
         withdrawn: claimed keys whose change is not written: their rows are removed.
         published: keys whose outbox is published.
         segments: segments of the changes that are written.
+        forgotten: keys whose first segments go, each with the first one that stays.
         deduplication_ids: ids of the changes that are written.
     """
 
@@ -111,6 +112,7 @@ class Plan:
     withdrawn: list[bytes] = field(default_factory=list[bytes])
     published: list[bytes] = field(default_factory=list[bytes])
     segments: list[SegmentRow] = field(default_factory=list[SegmentRow])
+    forgotten: list[tuple[bytes, int]] = field(default_factory=list[tuple[bytes, int]])
     deduplication_ids: list[DeduplicationRow] = field(default_factory=list[DeduplicationRow])
 
     @property
@@ -198,6 +200,8 @@ def _decide_change(plan: Plan, facts: Facts, key: bytes | None, change: Change, 
         raise TryAgain
     if segment is not None:
         plan.segments.append(SegmentRow(key, segment))
+    if change.first:
+        plan.forgotten.append((key, change.first))
     plan.deduplication_ids += [DeduplicationRow(key, each, float(change.at)) for _, each in dict.fromkeys(ids.values())]
     return Written(change.version)
 

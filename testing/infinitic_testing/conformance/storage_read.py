@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 
-from infinitic.storage import Change, Refused, Segment, StateKey, Stored, ValueTooLarge, Written
+from infinitic.storage import Change, Lost, Refused, Segment, StateKey, Stored, ValueTooLarge, Written
 from infinitic_testing.conformance.storage_bench import (
     KEY,
     V0,
@@ -111,6 +111,30 @@ class ReadRules(StorageSuite):
         assert outboxes == [Segment(2, b"e2"), Segment(3, b"e3", b"o3")]
         assert await bench.history(limit=1) == [Segment(1, b"first")], "an outbox comes only if asked for"
         assert await bench.history(limit=1, outbox=True) == [Segment(1, b"first", b"out")]
+
+    @in_bench
+    async def test_sto_6_the_first_segments_go_with_the_change_that_says_so(self, bench: StorageBench) -> None:
+        other = make_key(1)
+        await bench.commit(make_start(), make_start(other))
+        for number in range(2, 10):
+            segment = Segment(number, b"e%d" % number, b"o")
+            changes = [make_change(key, V0 + number - 2, V0 + number - 1, segment=segment) for key in (KEY, other)]
+            await bench.commit(*changes)
+        lost = make_change(KEY, V0, V0 + 20, segment=Segment(10, b"lost"), first=9)
+        assert isinstance((await bench.commit(lost))[0], Lost)
+        assert [each.sequence for each in await bench.history()] == list(range(1, 10)), "what is lost removes nothing"
+        await bench.commit(make_change(KEY, V0 + 8, V0 + 9, segment=Segment(10, b"e10", b"o10"), first=4))
+        assert [each.sequence for each in await bench.history()] == list(range(4, 11))
+        await bench.commit(make_change(KEY, V0 + 9, V0 + 10, first=10))  # without events
+        assert await bench.history(outbox=True) == [Segment(10, b"e10", b"o10")]
+        assert await bench.history(after=9) == await bench.history(limit=1) == [Segment(10, b"e10")]
+        assert await bench.history(sequences=[1, 9, 10]) == [Segment(10, b"e10")]
+        await bench.commit(make_change(KEY, V0 + 10, V0 + 11, segment=Segment(11, b"e11"), first=4))
+        assert [each.sequence for each in await bench.history()] == [10, 11], "what is gone stays so"
+        stored = await bench.load()
+        assert stored is not None
+        assert stored.sequence == 11
+        assert [each.sequence for each in await bench.history(other)] == list(range(1, 10)), "others keep theirs"
 
     @in_bench
     async def test_sto_13_bytes_are_exact(self, bench: StorageBench) -> None:

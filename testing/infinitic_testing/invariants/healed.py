@@ -108,8 +108,9 @@ def _find_changed(book: RunBook, key: StateKey) -> str | None:
     if stored.version != instance.version or crc32(stored.head) != instance.head_checksum:
         return f"its head is not the one that was written: version {stored.version}, written {instance.version}"
     segments = book.database.history(key, limit=MAX_LIMIT)
-    if [crc32(segment.events) for segment in segments] != instance.checksums:
-        return f"its {len(segments)} segments are not the {len(instance.checksums)} that were written"
+    kept = instance.checksums[max(instance.head.first - 1, 0) :]
+    if [crc32(segment.events) for segment in segments] != kept:
+        return f"its {len(segments)} segments are not the {len(kept)} that were written and stay"
     return None
 
 

@@ -174,6 +174,16 @@ class ObservedHistory:
             case events.SignalReceived() | events.CancelRequested():
                 pass
 
+    def expect_run(self, run: int, happened: Sequence[Event]) -> None:
+        """Begin with a run of which the one before is not known.
+
+        Args:
+            run: its number.
+            happened: the events with which it begins.
+        """
+        self.run, self.continues = run - 1, True
+        self.running = {event.method_id: None for event in happened if isinstance(event, events.MethodStarted)}
+
     def _begin_run(self, sequence: int) -> None:
         """What was before concerns the new run no more. What it is handed follows at once."""
         self.run += 1

@@ -37,7 +37,7 @@ def check_answer(book: RunBook, answer: client.Queried, request: SentRequest | N
         (segment.sequence, events.decode(check_segment(key, segment).events))
         for segment in book.database.history(key, limit=MAX_LIMIT)
     ]
-    if not history:
+    if not history or (instance.head.first and answer.run < instance.head.run):
         return  # purged
     seen, unseen = _cut(history, answer.run, answer.activation)
     book.judge("query-fresh", _find_stale(unseen, request.sequence), key)

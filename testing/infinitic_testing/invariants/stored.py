@@ -17,6 +17,7 @@ from infinitic.engines.workflow.due import find_next_due
 from infinitic.errors import DecodingError, InfiniticError
 from infinitic.messages import commands, events
 from infinitic.messages.events import Event
+from infinitic.replay.history import cut_to_run
 from infinitic.replay.waits import list_waits
 from infinitic.runtime.history import decode_head, replay_history
 from infinitic.storage import Change, DamagedState, Found, Query, Segment, StateKey, Storage
@@ -91,11 +92,14 @@ async def read_instance(storage: Storage, found: Found) -> StoredInstance | None
         return None
     head = decode_head(key, stored)
     segments: list[Segment] = []
-    while len(segments) < head.sequence:
-        more = await states.history(key, after=len(segments), limit=_PAGE, outbox=True)
+    # Earlier runs may be gone, in part.
+    after = max(head.base - 1, 0)
+    while after < head.sequence:
+        more = await states.history(key, after=after, limit=_PAGE, outbox=True)
         if not more:
-            raise DamagedState(key, f"Segment {len(segments) + 1}", "it is missing")
+            raise DamagedState(key, f"Segment {after + 1}", "it is missing")
         segments += more
+        after = more[-1].sequence
     return StoredInstance(key, head, segments, found)
 
 
@@ -158,7 +162,7 @@ def check_history(instance: StoredInstance, judge: Judge) -> ObservedHistory | N
     history, nobody = ObservedHistory(), Sent()
     all_events: list[Event] = []
     all_segments: list[list[Event]] = []
-    for number, segment in enumerate(instance.segments, 1):
+    for number, segment in enumerate(instance.segments, max(head.base, 1)):
         wrong = None if segment.sequence == number else f"segment {segment.sequence} comes after {number - 1}"
         judge("history-gapless", wrong, key)
         try:
@@ -166,6 +170,9 @@ def check_history(instance: StoredInstance, judge: Judge) -> ObservedHistory | N
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             judge("history-kept", f"segment {number} cannot be decoded: {error}", key)
             return None
+        if number == head.base:
+            happened = list(cut_to_run(happened))
+            history.expect_run(head.run, happened)
         # The clock of the engine is not stored. The time that the code saw is not before it.
         at = next((event.at for event in happened if isinstance(event, events.Activated)), float("inf"))
         step = WrittenStep(key, None, Change(key, None, 0, b"", at, segment), head, happened, ())
@@ -176,11 +183,11 @@ def check_history(instance: StoredInstance, judge: Judge) -> ObservedHistory | N
             history.add(event, number)
         all_events += happened
         all_segments.append(happened)
-    last = len(instance.segments)
+    last = max(head.base - 1, 0) + len(instance.segments)
     wrong = None if head.sequence == last else f"its head knows {head.sequence} segments, and {last} are there"
     judge("history-gapless", wrong, key)
     judge("head-matches-history", compare_head(key, head, history, all_events), key)
-    judge("run-told", check_run(head, all_segments), key)
+    judge("run-told", check_run(head, [*[[]] * max(head.base - 1, 0), *all_segments]), key)
     if head.closed:
         judge("nothing-left-open", find_left_open(key, head), key)
         entry = instance.found.entry

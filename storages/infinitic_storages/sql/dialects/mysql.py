@@ -93,6 +93,7 @@ class _MysqlStatements:
         self.look = f"SELECT `key`, version, sequence, head IS NOT NULL, token FROM {states} WHERE `key` IN %s "
         self.known = f"SELECT `key`, mark FROM {deduplication} WHERE `key` = %s AND mark = %s"
         self.segment = f"INSERT INTO {segments} (`key`, sequence, events, outbox) VALUES "
+        self.forget_segments = f"DELETE FROM {segments} WHERE `key` = %s AND sequence < %s"
         self.deduplicate = f"INSERT INTO {deduplication} (`key`, mark, at) VALUES "
         self.publish = f"UPDATE {states} SET published = 1 WHERE `key` IN %s"
         self.withdraw = f"DELETE FROM {states} WHERE `key` IN %s"
@@ -271,6 +272,8 @@ class MysqlDatabase(SqlDatabase):
                 segments,
                 [measure_segment(row) for row in plan.segments],
             )
+            if plan.forgotten:
+                cursor.executemany(self._sql.forget_segments, plan.forgotten)
             ids = [tuple(row) for row in plan.deduplication_ids]
             self._many(cursor, self._sql.deduplicate, "", ids, [1024] * len(ids))
             if plan.published:

@@ -225,6 +225,8 @@ class PostgresDatabase(SqlDatabase):
                 connection.execute(self._sql.update_all, make_head_arrays(rows) + make_entry_arrays(rows))
             for segments in split_chunks(plan.segments, [measure_segment(row) for row in plan.segments]):
                 connection.execute(self._sql.segment, make_segment_arrays(segments))
+            for forgotten in plan.forgotten:
+                connection.execute(self._sql.forget_segments, forgotten)
             if plan.deduplication_ids:
                 connection.execute(self._sql.deduplicate, make_deduplication_arrays(plan.deduplication_ids))
             if plan.published:

@@ -156,6 +156,7 @@ class PostgresStatements:
             f"INSERT INTO {segments} (key, sequence, events, outbox) "
             "SELECT * FROM unnest(%s::bytea[], %s::bigint[], %s::bytea[], %s::bytea[])"
         ).encode()
+        self.forget_segments = f"DELETE FROM {segments} WHERE key = %s AND sequence < %s".encode()
         self.deduplicate = (
             f"INSERT INTO {deduplication} (key, mark, at) "
             "SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::double precision[])"

@@ -158,6 +158,7 @@ class SqliteDatabase(SqlDatabase):
             "INSERT INTO infinitic_segments (key, sequence, events, outbox) VALUES (?, ?, ?, ?)",
             [(row.key, row.segment.sequence, row.segment.events, row.segment.outbox) for row in plan.segments],
         )
+        driver.executemany("DELETE FROM infinitic_segments WHERE key = ? AND sequence < ?", plan.forgotten)
         driver.executemany("INSERT INTO infinitic_marks (key, mark, at) VALUES (?, ?, ?)", plan.deduplication_ids)
         driver.executemany(
             "UPDATE infinitic_states SET published = 1 WHERE key = ?", [(key,) for key in plan.published]
