@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from infinitic import Channel, Workflow
+from infinitic import Channel, Workflow, WorkflowStatus, WorkflowTerminatedError
 from infinitic.storage import Flag, Query, StateKey
 from infinitic_testing.loop import run
 from tests.simulation.cases import Case, Numbers
@@ -168,7 +168,14 @@ class Stumbling(Workflow):
         return await self.numbers.stumble(7, 2)
 
 
-RETRIED = Case("stumbling", (Stumbling,), lambda client: asyncio.sleep(0))
+class Waiting(Workflow):
+    numbers = Workflow.new_service(Numbers)
+
+    async def run(self) -> int:
+        return await self.numbers.wait(1, 100_000.0)
+
+
+RETRIED = Case("stumbling", (Stumbling, Waiting), lambda client: asyncio.sleep(0))
 
 
 @BOTH
@@ -195,5 +202,30 @@ def test_a_request_that_is_damaged_when_it_is_to_be_sent_again(roles: Roles) -> 
             await world.client.retry_workflow_task(stub, confirm=True)
             assert await handle.result(timeout=60.0) == 7
             assert not [topic for topic in world.backlog() if topic.startswith("dead")]
+
+    run(main())
+
+
+@BOTH
+def test_an_instance_with_a_damaged_history_is_terminated(roles: Roles) -> None:
+    """S35: in any state. Who runs its task is not told to stop: nobody knows what it was."""
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            world.host(RETRIED, host_engines)
+            handle, other = [await world.client.dispatch(world.client.new_workflow(Waiting).run) for _ in range(2)]
+            await world.run_until_idle()
+            world.host(RETRIED, host_executors)
+            await world.run_until_idle()
+            await world.stop()
+            keys = [StateKey("Waiting", each.workflow_id) for each in (handle, other)]
+            DamagedInstance(world.database, *keys).damage_segments("a bit is flipped in the first")
+            world.host(RETRIED, *roles)
+            stub = world.client.get_workflow_by_id(Waiting, handle.workflow_id)
+            await world.client.terminate(stub, reason="lost", confirm=True)
+            with pytest.raises(WorkflowTerminatedError, match="lost"):
+                await handle.result(timeout=60.0)
+            assert (await world.client.describe(stub)).status is WorkflowStatus.TERMINATED
 
     run(main())

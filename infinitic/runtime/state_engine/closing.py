@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from infinitic.engines import effects, state
 from infinitic.engines.effects import Answer, CancelSent, Effect, Refuse, RemoveMember, SendRemote, SendTask, Tell
@@ -18,6 +19,7 @@ from infinitic.engines.workflow.tags import free_custom_ids, remove_tags, render
 from infinitic.errors import PayloadTooLargeError
 from infinitic.messages import client, events
 from infinitic.messages.events import Event
+from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.state_engine.activation import stall_draft
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
@@ -94,6 +96,20 @@ def looks_back(draft: Draft) -> bool:
         if type(effect) is CancelSent:
             return True
     return False
+
+
+def leave_running(draft: Draft) -> Draft:
+    """Stop nothing of an instance that is terminated, since its history is damaged.
+
+    Termination must be possible in any state. What was sent runs to its end, and nobody waits for
+    that.
+
+    Args:
+        draft: it is returned as it is if the instance is not terminated.
+    """
+    if draft.head is None or draft.head.status is not WorkflowStatus.TERMINATED:
+        return draft
+    return replace(draft, outbox=[each for each in draft.outbox if not isinstance(each, _FOR_OTHERS)])
 
 
 def find_missing(before: WorkflowHead | None, inputs: TakenInputs, draft: Draft) -> set[int]:

@@ -26,7 +26,7 @@ from infinitic.runtime.lanes import BATCH_BYTES
 from infinitic.runtime.state_engine.activation import activate, activate_elsewhere, stall_draft
 from infinitic.runtime.state_engine.asking import answer_queries
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
-from infinitic.runtime.state_engine.closing import DecidedStep, Sizes, close, find_missing, looks_back
+from infinitic.runtime.state_engine.closing import DecidedStep, Sizes, close, find_missing, leave_running, looks_back
 from infinitic.runtime.state_engine.inputs import Draft, put_start_first, take_inputs
 from infinitic.runtime.state_engine.instances import Instances
 from infinitic.runtime.state_engine.receiving import ReceivedStep
@@ -151,7 +151,12 @@ class Deciding:
                 if inputs.looks_back or looks_back(draft):
                     missing = find_missing(instance.head, inputs, draft)
                     if missing:
-                        segments = await read_segments(instance.key, missing, self._states)
+                        try:
+                            segments = await read_segments(instance.key, missing, self._states)
+                        except DamagedState:
+                            draft = leave_running(draft)
+                            if find_missing(instance.head, inputs, draft):
+                                raise
                 step = close(received, inputs, draft, segments, now, sizes, activated=activated)
                 if inputs.questions:
                     undone = step.draft is not draft

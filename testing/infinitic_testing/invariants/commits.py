@@ -247,6 +247,9 @@ class CommitChecks:
             replay = Replay(live, find_undone(history))
             replay.feed(history)
             replay.finish(unanswered=head.deciding != 0)
+        except DamagedState:
+            # An instance may be terminated though its history is damaged: see "history-kept".
+            return
         except InfiniticError as error:
             wrong = f"a replay differs: {error}"
         finally:
