@@ -121,6 +121,18 @@ def confirm_too_early(tape: Tape) -> Tape:
     return move(tape, confirmed, asked + 1)
 
 
+def answer_a_parent_otherwise(tape: Tape) -> Tape:
+    """The result of a child is told once more, and is another one."""
+    index = find(tape, is_published("workflow-engine", b'"settled"'))
+    message = tape[index].message
+    assert message is not None
+    settled = engine.decode(message.body)
+    assert isinstance(settled, engine.RemoteSettled)
+    other = engine.encode(replace_struct(settled, value=Raw(b"666")))
+    again = replace(tape[index], message=replace_struct(message, body=other))
+    return [*tape[: index + 1], again, *tape[index + 1 :]]
+
+
 def give_up_what_can_be_handled(tape: Tape) -> Tape:
     index = find(tape, is_published("workflow-engine", b'"task_completed"'))
     message, topic = tape[index].message, tape[index].topic
@@ -198,6 +210,10 @@ def is_change(note: Note) -> bool:
 
 BREAKS: tuple[tuple[str, str, bool, Callable[[Tape], Tape]], ...] = (
     ("cause-durable", "sequential", False, publish_before_the_commit("service-executor")),
+    ("cause-durable", "family", False, publish_before_the_commit("workflow-engine", b'"help"')),
+    ("cause-durable", "family", False, publish_before_the_commit("workflow-engine", b'"settled"')),
+    ("cause-durable", "family", False, edit(is_published("workflow-engine", b'"help"'), set_input(method="wait"))),
+    ("one-answer", "family", False, answer_a_parent_otherwise),
     ("cause-durable", "sequential", True, publish_before_the_commit("workflow-executor")),
     ("cause-durable", "sequential", True, publish_before_the_commit("workflow-engine", b'"decision"')),
     ("cause-durable", "timers", False, publish_before_the_commit("workflow-engine", b'"wake"')),

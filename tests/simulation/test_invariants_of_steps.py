@@ -16,6 +16,7 @@ from infinitic.messages import commands, events
 from infinitic.messages.attempts import Execution
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.events import Event
+from infinitic.messages.outcomes import RemoteStatus
 from infinitic.storage import Change, Published
 from tests.simulation.cases import CASES, Case, Numbers, by_name
 from tests.simulation.tape import (
@@ -143,6 +144,20 @@ def end_what_never_began(tape: Tape) -> Tape:
 
 def settle_twice(tape: Tape) -> Tape:
     return rewrite(tape, find(tape, has_event(events.TaskResult)), happened=double(events.TaskResult))
+
+
+def settle_a_child_twice(tape: Tape) -> Tape:
+    return rewrite(tape, find(tape, has_event(events.RemoteResult)), happened=double(events.RemoteResult))
+
+
+def record_another_result_of_a_child(tape: Tape) -> Tape:
+    index = find(tape, has_event(events.RemoteResult))
+    return rewrite(tape, index, happened=alter(events.RemoteResult, value=Raw(b"666")))
+
+
+def record_a_failure_that_no_child_has(tape: Tape) -> Tape:
+    index = find(tape, has_event(events.RemoteError))
+    return rewrite(tape, index, happened=alter(events.RemoteError, status=RemoteStatus.UNKNOWN))
 
 
 def fire_twice(tape: Tape) -> Tape:
@@ -341,6 +356,9 @@ BREAKS: tuple[tuple[str, str, Callable[[Tape], Tape]], ...] = (
     ("method-once", "sequential", end_twice),
     ("method-once", "sequential", end_what_never_began),
     ("result-once", "sequential", settle_twice),
+    ("result-once", "family", settle_a_child_twice),
+    ("input-known", "family", record_another_result_of_a_child),
+    ("input-known", "family", record_a_failure_that_no_child_has),
     ("timer-once", "timers", fire_twice),
     ("timer-not-early", "timers", fire_early),
     ("input-known", "approval", record_another_signal),
