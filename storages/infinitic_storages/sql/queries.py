@@ -192,10 +192,17 @@ def purge(connection: Connection, tables: Tables, now: float, limit: int, window
     """
     states, segments = tables.states.c, tables.segments.c
     due = (states.expires_at.is_not(None), states.expires_at <= now)
-    for keys in _find_due(connection, tables, limit, and_(states.head.is_(None), *due)):
+    first = _find_due(connection, tables, limit, due)
+    remnants = [key for key, alive in first if not alive]
+    instances = [key for key, alive in first if alive]
+    if len(first) == limit > len(instances):
+        # Many remnants are due. Instances behind them are looked for only now: most of the time,
+        # that would be to read all that is due.
+        found = _find_due(connection, tables, limit - len(instances), (*due, states.head.is_not(None)), instances)
+        instances += [key for key, _ in found]
+    for keys in _split_keys(remnants):
         connection.execute(delete(tables.states).where(states.key.in_(keys), states.head.is_(None), *due))
-    gone = 0
-    for keys in _find_due(connection, tables, limit, and_(states.head.is_not(None), *due)):
+    for keys in _split_keys(instances):
         connection.execute(delete(tables.segments).where(segments.key.in_(keys)))
         connection.execute(
             update(tables.states)
@@ -211,16 +218,31 @@ def purge(connection: Connection, tables: Tables, now: float, limit: int, window
                 expires_at=states.expires_at + window,
             )
         )
-        gone += len(keys)
-    return gone
+    return len(instances)
 
 
-def _find_due(connection: Connection, tables: Tables, limit: int, where: ColumnElement[bool]) -> list[list[bytes]]:
+def _find_due(
+    connection: Connection,
+    tables: Tables,
+    limit: int,
+    where: Sequence[ColumnElement[bool]],
+    known: Sequence[bytes] = (),
+) -> list[tuple[bytes, bool]]:
+    """Lock rows that are due, and find which of them are instances, and no remnants."""
     states = tables.states.c
     statement = (
-        select(states.key).where(where).order_by(states.expires_at).limit(limit).with_for_update(skip_locked=True)
+        select(states.key, states.head.is_not(None))
+        .where(*where)
+        .order_by(states.expires_at)
+        .limit(limit + len(known))
+        .with_for_update(skip_locked=True)
     )
-    keys = [bytes(key) for key in connection.execute(statement).scalars()]
+    seen = set(known)
+    found = ((bytes(key), bool(alive)) for key, alive in connection.execute(statement))
+    return [each for each in found if each[0] not in seen][:limit]
+
+
+def _split_keys(keys: Sequence[bytes]) -> list[Sequence[bytes]]:
     return [keys[start : start + _CHUNK] for start in range(0, len(keys), _CHUNK)]
 
 
