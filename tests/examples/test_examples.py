@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from examples import approval, booking_saga, fan_out, hello, parcels, retries
+from examples import approval, booking_saga, carts, fan_out, hello, parcels, retries
 from infinitic import Client, Workflow
 from infinitic_testing.simulation import Simulation
 
@@ -38,6 +38,11 @@ OUTCOMES: dict[str, dict[str, str]] = {
         "second": "a chair, no unicorn: there are no unicorns, no piano: it took too long",
         "shipped": "3",
     },
+    "carts": {
+        "carts": "2",
+        "Ada": "a book, a gift, 10 % off",
+        "Grace": "a gift, 10 % off",
+    },
     "retries": {
         "charge": "420 charged, answered at attempt 3",
         "receipt": "receipt for 420, printed at attempt 2",
@@ -60,6 +65,7 @@ EXAMPLES: dict[str, Example] = {
     "hello": hello,
     "booking_saga": booking_saga,
     "approval": approval,
+    "carts": carts,
     "fan_out": fan_out,
     "parcels": parcels,
     "retries": retries,
