@@ -34,9 +34,10 @@ WHOLE = Case(
 
 
 def engines_alone(worker: Worker, case: Case) -> None:
-    """The state engines of a case, and nothing else."""
+    """The state engines and tag engines of a case, and nothing else."""
     for workflow in case.workflows:
         worker.add_workflow_state_engine(workflow)
+        worker.add_workflow_tag_engine(workflow)
 
 
 ROLES: dict[str, Sequence[Hosting]] = {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from infinitic.storage import Change, Outcome, Published
+from infinitic.storage import Change, Claim, Outcome, Published, TagChange, TagKey
 from infinitic.topics import Topic
 from infinitic.transport import Delivery, Message
-from infinitic_storages.memory import Database
+from infinitic_storages.memory import DEFAULT_DEDUPLICATION_WINDOW, DEFAULT_MAX_VALUE, Database
+from infinitic_storages.memory_tags import TagDatabase
 from infinitic_testing.observing import Observer
 from infinitic_transports.memory import DEFAULT_MAX_PAYLOAD, Broker, Choose
 from infinitic_transports.memory.subscription import BrokerConsumer
@@ -48,13 +49,19 @@ class ObservedBroker(Broker):
 
 
 class ObservedDatabase(Database):
-    """A database that tells an observer what is committed and purged.
+    """A database that tells an observer what is committed, tagged and purged.
 
     Attributes:
         observer: is told; None: nobody is.
     """
 
     observer: Observer | None = None
+
+    def __init__(
+        self, *, deduplication_window: float = DEFAULT_DEDUPLICATION_WINDOW, max_value: int = DEFAULT_MAX_VALUE
+    ) -> None:
+        super().__init__(deduplication_window=deduplication_window, max_value=max_value)
+        self.tags = _ObservedTags(self)
 
     def commit(self, changes: Sequence[Change | Published]) -> list[Outcome]:
         outcomes = super().commit(changes)
@@ -67,3 +74,20 @@ class ObservedDatabase(Database):
         if self.observer is not None:
             self.observer.purged(SOMEBODY, now, count)
         return count
+
+
+class _ObservedTags(TagDatabase):
+    def __init__(self, database: ObservedDatabase) -> None:
+        super().__init__(database.deduplication_window)
+        self._database = database
+
+    def update(self, changes: Sequence[TagChange]) -> None:
+        super().update(changes)
+        if self._database.observer is not None:
+            self._database.observer.tagged(SOMEBODY, changes)
+
+    def claim(self, key: TagKey, id: str, version: int, at: float) -> Claim:
+        claim = super().claim(key, id, version, at)
+        if self._database.observer is not None:
+            self._database.observer.claimed(SOMEBODY, TagChange(key, id, True, version, at), claim)
+        return claim

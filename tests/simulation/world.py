@@ -57,10 +57,11 @@ def host_services(worker: Worker, case: Case) -> None:
 
 
 def host_engines(worker: Worker, case: Case) -> None:
-    """Host state engines and services of a case. The code of its workflows runs elsewhere."""
+    """Host engines and services of a case. The code of its workflows runs elsewhere."""
     host_services(worker, case)
     for workflow in case.workflows:
         worker.add_workflow_state_engine(workflow)
+        worker.add_workflow_tag_engine(workflow)
 
 
 def host_executors(worker: Worker, case: Case) -> None:
