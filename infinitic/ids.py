@@ -63,6 +63,17 @@ def remote_request(run: int, position: int, retry_sequence: int) -> str:
     return f"{run}/{position}/{retry_sequence}"
 
 
+def reopened_id(workflow_id: str, epoch: int, request: str) -> str:
+    """The id of the message that tells an instance that what it waited for runs again.
+
+    Args:
+        workflow_id: the id of the instance that was re-opened.
+        epoch: its epoch from then on.
+        request: what it is asked once more, see `remote_request`.
+    """
+    return blake2b(f"{workflow_id}/{epoch}/{request}".encode(), digest_size=16).hexdigest()
+
+
 def read_remote_request(request: str) -> tuple[int, int, int] | None:
     """Read run, position and retry sequence from a `remote_request`; None if it is another id."""
     numbers = request.split("/")

@@ -170,6 +170,12 @@ class SendRemote(_Effect, frozen=True, tag="remote"):
     run: int | None = None
 
 
+class TellReopened(_Effect, frozen=True, tag="reopened"):
+    """Tell an instance that what it waited for has failed, but runs again."""
+
+    reply_to: ReplyTo
+
+
 Effect = (
     SendTask
     | Answer
@@ -184,6 +190,7 @@ Effect = (
     | Reject
     | ProbeElsewhere
     | ClaimCustomId
+    | TellReopened
 )
 
 

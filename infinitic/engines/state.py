@@ -120,12 +120,15 @@ class Probe(_Part, frozen=True):
         reply_to: whom to answer.
         tasks: the positions of the tasks.
         exact: whether all of them must run again.
+        epoch: that of a child or another instance that runs again, and at whose position the
+            failure is undone. None: it is about tasks.
     """
 
     request_id: str
     reply_to: ReplyTo | None
     tasks: tuple[int, ...]
     exact: bool
+    epoch: int | None = None
 
 
 class WorkflowHead(_Part, frozen=True):
@@ -176,6 +179,8 @@ class WorkflowHead(_Part, frozen=True):
         continuing: whether the first method has asked for the next run, which waits for the others.
         first: the first segment that is stored; 0: all are. Those before `base` go little by
             little, a transition after the run has begun: the outbox of that one may need them.
+        told: the instances that waited for methods which have failed: the id of the method, and
+            whom to tell if it runs again.
     """
 
     schema: int
@@ -214,6 +219,7 @@ class WorkflowHead(_Part, frozen=True):
     base: int = 0
     continuing: bool = False
     first: int = 0
+    told: tuple[tuple[str, ReplyTo], ...] = ()
 
     @property
     def closed(self) -> bool:

@@ -250,6 +250,31 @@ class Probed(_Input, frozen=True, kw_only=True, tag="probed"):
     culprits: tuple[Whole, ...] = msgspec.field(name="b", default=())
 
 
+class ChildReopened(_Input, frozen=True, kw_only=True, tag="child_reopened"):
+    """A child has failed, or a method that this instance called on another one, and runs again.
+
+    The state engine of the other instance sends it to each instance that waited. A duplicate is
+    recognised by `request_id`, which is a deduplication id.
+
+    Attributes:
+        request_id: the deduplication id.
+        position: the position at which this instance waited.
+        run: the run of this instance that waited.
+        retry_sequence: which request is answered once more, see `ReplyTo.place`.
+        epoch: that of the other instance from now on. A failure of an older one counts no more.
+        claimed: see `RetryTasks`.
+        refused: see `RetryTasks`.
+    """
+
+    request_id: Name = msgspec.field(name="i")
+    position: Whole = msgspec.field(name="p")
+    run: Whole = msgspec.field(name="u", default=0)
+    retry_sequence: Whole = msgspec.field(name="rs", default=0)
+    epoch: Whole = msgspec.field(name="k", default=0)
+    claimed: Whole = msgspec.field(name="c", default=0)
+    refused: str = msgspec.field(name="e", default="")
+
+
 class Unpark(_Input, frozen=True, kw_only=True, tag="unpark"):
     """Have a parked instance take messages again. `infinitic dead-letters replay` sends it.
 
@@ -407,6 +432,7 @@ Input = (
     | CompleteTimers
     | RetryTasks
     | Probed
+    | ChildReopened
 )
 
 encode = msgspec.json.Encoder().encode

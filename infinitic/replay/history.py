@@ -16,6 +16,7 @@ from infinitic.messages.events import (
     AttemptError,
     Event,
     Partial,
+    RemoteError,
     Reopened,
     RunStarted,
     Started,
@@ -120,7 +121,7 @@ class Replay:
                 if self._undone is not None:
                     self._undone.pass_by(event)
             elif not isinstance(event, AttemptError):
-                if self._undone is not None and isinstance(event, TaskError | TaskTimeout):
+                if self._undone is not None and isinstance(event, TaskError | TaskTimeout | RemoteError):
                     self._undone.note(event)
                 self.pending.append(event)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from infinitic.messages.commands import CancelPosition, Command, FailMethod
-from infinitic.messages.events import Event, Reopened, Stimulus, TaskError, TaskTimeout
+from infinitic.messages.events import Event, RemoteError, Reopened, Stimulus, TaskError, TaskTimeout
 
 _PROBED = 2**53
 """In place of the number of a re-opening: all that a history holds of this task is left out."""
@@ -64,7 +64,7 @@ class Undone:
             return self._methods.get(command.method_id, 0) > self._passed
         return False
 
-    def note(self, failure: TaskError | TaskTimeout) -> None:
+    def note(self, failure: TaskError | TaskTimeout | RemoteError) -> None:
         """Note a failure that the replay has come to. It is handed to the code later, if at all."""
         if self._failures.get(failure.position, 0) > self._passed:
             self._left_out.add(id(failure))
@@ -83,7 +83,10 @@ class Undone:
                 continue
             # Another object may get this identity later.
             self._left_out.discard(id(stimulus))
-            if isinstance(stimulus, TaskError | TaskTimeout) and self._failures[stimulus.position] == _PROBED:
+            if (
+                isinstance(stimulus, TaskError | TaskTimeout | RemoteError)
+                and self._failures[stimulus.position] == _PROBED
+            ):
                 self.activations[stimulus.position] = activation
         return kept
 

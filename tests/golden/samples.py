@@ -197,6 +197,9 @@ INPUTS: list[engine.Input] = [
     engine.Cancel(made_at=1.0, request_id="c", by="client-1"),
     engine.Terminate(made_at=1.0, request_id="c", by="client-1"),
     engine.RetryTasks(made_at=1.0, request_id="r", reply_to=TO, claimed=4, refused="had it"),
+    engine.ChildReopened(
+        made_at=1.0, request_id="r", position=4, run=1, retry_sequence=2, epoch=3, claimed=4, refused="had it"
+    ),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -333,6 +336,7 @@ EFFECTS: list[effects.Effect] = [
     effects.CancelSent((state.OpenBlock(1, 0, b"\x05"),), run=1),
     effects.SendRemote(4, 3, run=1),
     effects.ClaimCustomId(1, b'{"t":"retry_tasks","at":1.0,"i":"r","c":4}'),
+    effects.TellReopened(PARENT),
 ]
 HEAD = state.WorkflowHead(
     schema=state.SCHEMA,
@@ -374,6 +378,7 @@ HEADS = [
     replace(HEAD, timers=(state.TimerBlock(60.5, 1, b"\x01", method="m"),)),
     replace(HEAD, undone=(2, 5)),
     replace(HEAD, probe=state.Probe("r", TO, (1, 2), True)),
+    replace(HEAD, probe=state.Probe("r", None, (1,), True, 3), told=(("w", PARENT),)),
     replace(HEAD, open=(state.OpenBlock(1, 0, b"\x05", b"\0\0\3\0\0\0\0\0"),)),
     replace(HEAD, run=1, base=3, continuing=True, first=2),
 ]

@@ -60,6 +60,7 @@ DECISION = inputs.Decision(
     made_at=NOW, activation=2, digest="d", commands=(ScheduleTask(4, "Flights", "book", Raw(b"[]")),)
 )
 RETRY_TASKS = inputs.RetryTasks(made_at=NOW, request_id="r2", reply_to=ME)
+REOPENED = inputs.ChildReopened(made_at=NOW, request_id="r3", position=1, epoch=1)
 PROBED = inputs.Probed(made_at=NOW, request_id="r2", reply_to=ME, tasks=(1,))
 UNPARK = inputs.Unpark(made_at=NOW, request_id="u1", reply_to=ME)
 QUERY = inputs.AskQuery(made_at=NOW, query="balance", arguments=Raw(b"[]"), reply_to=ME)
@@ -88,6 +89,7 @@ ALL: list[Input] = [
     COMPLETE,
     RETRY_TASKS,
     PROBED,
+    REOPENED,
 ]
 
 

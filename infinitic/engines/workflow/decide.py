@@ -15,6 +15,7 @@ from infinitic.engines.workflow.cancel import cancel_positions, cancel_rest
 from infinitic.engines.workflow.transition import has_returned
 from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON
+from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import (
     CallRemote,
     CancelMethod,
@@ -148,11 +149,13 @@ def decide(
     if handed is not None:
         pending, skip = head.deciding or head.pending, head.skip + handed
     outbox: list[Effect] = []
-    methods = head.methods
+    methods, told = head.methods, head.told
     if ended:
         remaining_methods = list(methods)
         for end in ended:
             outbox += _end(remaining_methods, end, sequence)
+            if type(end) is FailMethod:
+                told += _list_instances(methods, end.method_id)
             if end.method_id == head.id:
                 # It was cancelled before the next run could begin.
                 continuing = False
@@ -207,8 +210,15 @@ def decide(
         skip=skip,
         cleanup=cleanup,
         continuing=continuing,
+        told=told,
     )
     return decided, outbox
+
+
+def _list_instances(methods: Sequence[Method], method_id: str) -> tuple[tuple[str, ReplyTo], ...]:
+    """List the instances that wait for a method. They are told if it runs again after a failure."""
+    waiting = (waiter for method in methods if method.id == method_id for waiter in method.waiters)
+    return tuple((method_id, waiter) for waiter in waiting if waiter.workflow)
 
 
 def _end(methods: list[Method], end: EndMethod, sequence: int) -> list[Effect]:

@@ -14,7 +14,7 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.messages import client, engine as inputs, tags
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import CallRemote, Remote, SignalRemote, StartChild
-from infinitic.messages.engine import Input, RemoteSettled
+from infinitic.messages.engine import ChildReopened, Input, RemoteSettled
 from infinitic.messages.outcomes import MethodFailure, RemoteStatus, WorkflowStatus
 from infinitic.transport import Message, Outgoing
 
@@ -153,6 +153,27 @@ def make_settlement(reply_to: ReplyTo, response: client.Response, made_at: float
 def _tell(reply_to: ReplyTo, settled: RemoteSettled) -> Outgoing:
     message_id = ids.settlement_id(reply_to.client, reply_to.request)
     return _address(reply_to.workflow, reply_to.client, message_id, settled)
+
+
+def render_reopened(reply_to: ReplyTo, head: WorkflowHead, now: float) -> Outgoing:
+    """Make the message that tells an instance that what it waited for runs again.
+
+    Args:
+        reply_to: the instance that waited.
+        head: the instance that runs again.
+        now: stamped on the message; seconds since the Unix epoch.
+    """
+    run, position, retry_sequence = reply_to.place
+    message_id = ids.reopened_id(head.id, head.epoch, reply_to.request)
+    reopened = ChildReopened(
+        made_at=now,
+        request_id=message_id,
+        position=position,
+        run=run,
+        retry_sequence=retry_sequence,
+        epoch=head.epoch,
+    )
+    return _address(reply_to.workflow, reply_to.client, message_id, reopened)
 
 
 def render_cancel_request(

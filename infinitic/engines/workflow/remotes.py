@@ -31,6 +31,9 @@ def remote_settled(head: WorkflowHead, message: RemoteSettled, now: float) -> In
     last = retries.find(head.retries, position)
     if message.retry_sequence != (0 if last is None else last.retry_sequence):
         return InputResult(head)
+    # For what runs on another instance, the index is the epoch of that instance.
+    if last is not None and message.epoch < last.retry_index:
+        return InputResult(head)
     event = events.RemoteError(position, message.status, message.failure, message.reason, now)
     return tasks.settle(head, position, event)
 

@@ -32,10 +32,11 @@ from infinitic.engines.effects import (
     Tag,
     Tell,
     TellCanceled,
+    TellReopened,
 )
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.cancel import render_cancel
-from infinitic.engines.workflow.remote_messages import make_settlement, render_request
+from infinitic.engines.workflow.remote_messages import make_settlement, render_reopened, render_request
 from infinitic.engines.workflow.tags import describe_tags, find_started, render_claim, render_removal, render_tags
 from infinitic.errors import ExceptionDetail, PayloadTooLargeError, TaskFailure
 from infinitic.failures import SMALLEST, fit
@@ -85,7 +86,16 @@ def find_referenced_segments(effects: Iterable[Effect], until: int) -> set[int]:
             case SendRemote(request=request):
                 if request <= until:
                     sequences.add(request)
-            case ArmWake() | Confirm() | Refuse() | ActivateElsewhere() | TellCanceled() | Reject() | ProbeElsewhere():
+            case (
+                ArmWake()
+                | Confirm()
+                | Refuse()
+                | ActivateElsewhere()
+                | TellCanceled()
+                | Reject()
+                | ProbeElsewhere()
+                | TellReopened()
+            ):
                 pass
             case _:
                 assert_never(effect)
@@ -159,6 +169,8 @@ def render(
                 outgoing.append(Outgoing(topics.workflow_engine(head.name), message))
             case ActivateElsewhere():
                 outgoing.append(_render_activation(effect, head, segments, longest))
+            case TellReopened(reply_to=to):
+                outgoing.append(render_reopened(to, head, now))
             case ProbeElsewhere():
                 outgoing.append(_render_probe(head))
             case CancelSent():

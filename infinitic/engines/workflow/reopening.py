@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from infinitic import ids
 from infinitic.engines import positions, retries, timers
-from infinitic.engines.effects import ArmWake, Confirm, Effect, Postpone, Reject, SendRemote, SendTask
+from infinitic.engines.effects import ArmWake, Confirm, Effect, Postpone, Reject, SendRemote, SendTask, TellReopened
 from infinitic.engines.state import Method, Probe, Retry, TimerKind, WorkflowHead
 from infinitic.engines.timers import Timer
 from infinitic.engines.workflow.input_result import InputResult
@@ -23,7 +23,7 @@ from infinitic.engines.workflow.tags import add_tags, claim_again, give_up_claim
 from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON
 from infinitic.messages.client import ReplyTo
-from infinitic.messages.engine import Decision, Probed, RetryTasks
+from infinitic.messages.engine import ChildReopened, Decision, Probed, RemoteSettled, RetryTasks
 from infinitic.messages.events import Reopened, ReopenedTask, ReopenedTimer
 from infinitic.messages.outcomes import WorkflowStatus
 
@@ -33,7 +33,11 @@ PATIENCE_SECONDS = 2.0
 """Seconds until a request is looked at again that comes while the code runs elsewhere."""
 POSTPONED = "infinitic-postponed"
 """The header of such a request."""
-TAKEN_WHEN_CLOSED = (RetryTasks, Probed)
+AGAIN = "infinitic-again"
+"""The header that counts how often an answer has waited for the message that re-opens."""
+AGAIN_SECONDS = (0.1, 0.2, 0.35, 0.6, 1.1, 2.0, 3.7)
+"""Seconds to wait, the first time, the second time, and so on."""
+TAKEN_WHEN_CLOSED = (RetryTasks, Probed, ChildReopened)
 """Inputs that may re-open a closed instance."""
 MAX_REOPENINGS = 100
 """How often an instance can be re-opened: each replay looks at all re-openings first."""
@@ -58,7 +62,7 @@ def retry_tasks(head: WorkflowHead, message: RetryTasks, now: float) -> InputRes
     return InputResult(head, deduplication_id=message.request_id, probe=message)
 
 
-def begin_elsewhere(head: WorkflowHead, message: RetryTasks, tasks: Collection[int]) -> WorkflowHead:
+def begin_elsewhere(head: WorkflowHead, message: RetryTasks | ChildReopened, tasks: Collection[int]) -> WorkflowHead:
     """Note that another worker runs the probe.
 
     Args:
@@ -66,8 +70,67 @@ def begin_elsewhere(head: WorkflowHead, message: RetryTasks, tasks: Collection[i
         message: the request.
         tasks: the positions of the tasks that it means.
     """
+    if isinstance(message, ChildReopened):
+        return replace(head, probe=Probe(message.request_id, None, tuple(tasks), True, message.epoch))
     probe = Probe(message.request_id, message.reply_to, tuple(sorted(tasks)), bool(message.task_ids))
     return replace(head, probe=probe)
+
+
+def child_reopened(head: WorkflowHead, message: ChildReopened, now: float) -> InputResult:
+    """Wait once more for what has failed on another instance, and runs again.
+
+    If the code has dealt with that failure, or this instance does not go on, the message changes
+    nothing, and the result of the other instance is dropped when it comes.
+    """
+    position = message.position
+    last = retries.find(head.retries, position)
+    asked = message.retry_sequence == (0 if last is None else last.retry_sequence)
+    if message.run != head.run or _find_obstacle(head) is not None:
+        return InputResult(head)
+    request = positions.find_request(head.open, position)
+    if request is not None:
+        if not asked:
+            return InputResult(head)
+        # Its failure has not come yet. When it does, it is an old one.
+        newest = Retry(position, request, 0, message.retry_sequence, message.epoch, None)
+        changed = replace(head, retries=retries.put(head.retries, newest))
+        return InputResult(changed, deduplication_id=message.request_id)
+    if head.deciding or head.probe is not None:
+        return InputResult(head, handling=Postpone(now + PATIENCE_SECONDS, POSTPONED, "1"))
+    if message.refused:
+        return reject(head, message.request_id, None, message.refused)
+    if head.closed_at is not None and head.unique and message.claimed != head.epoch + 1:
+        return claim_again(head, message)
+    return InputResult(head, deduplication_id=message.request_id, probe=message)
+
+
+def wait_for_reopening(
+    head: WorkflowHead, message: RemoteSettled, now: float, headers: Mapping[str, str]
+) -> Postpone | None:
+    """Put the answer of another instance off that may have overtaken its `ChildReopened`.
+
+    If it were dropped, this instance would be re-opened, and would wait for ever. So it is looked
+    at again some times, as an input that may have overtaken a start.
+
+    Args:
+        head: the instance. It may be closed.
+        message: the answer of an instance that has run again.
+        now: seconds since the Unix epoch.
+        headers: those of the message. They say how often it was put off.
+
+    Returns:
+        None if the answer is to be taken as it is.
+    """
+    is_open = positions.find_request(head.open, message.position) is not None
+    if is_open or message.run != head.run or _find_obstacle(head) is not None:
+        return None
+    if head.deciding or head.probe is not None:
+        return Postpone(now + PATIENCE_SECONDS, POSTPONED, "1")
+    text = headers.get(AGAIN, "0")
+    count = int(text) if text.isdecimal() and len(text) < 3 else 0
+    if count >= len(AGAIN_SECONDS):
+        return None
+    return Postpone(now + AGAIN_SECONDS[count], AGAIN, str(count + 1))
 
 
 def take_findings(head: WorkflowHead, message: Probed, now: float) -> InputResult:
@@ -200,7 +263,12 @@ class Undoing(msgspec.Struct, frozen=True):
 
 
 def reopen(
-    head: WorkflowHead, undoing: Undoing, survey: Survey, reply_to: ReplyTo | None, now: float
+    head: WorkflowHead,
+    undoing: Undoing,
+    survey: Survey,
+    reply_to: ReplyTo | None,
+    now: float,
+    epoch: int | None = None,
 ) -> tuple[WorkflowHead, Reopened, list[Effect]]:
     """Run failed tasks again, and all that their failure has ended.
 
@@ -210,18 +278,21 @@ def reopen(
         survey: of its whole history. It has kept all positions that `undoing` names.
         reply_to: whom to answer.
         now: seconds since the Unix epoch.
+        epoch: that of another instance, if what has failed there runs again already: then nothing
+            is asked for at the positions of `undoing.tasks`.
 
     Returns:
         The new head, the event for the history, and what is to be sent.
     """
-    again = [(survey.failed[each], False) for each in undoing.tasks]
+    failed = survey.failed if epoch is None else survey.failed_remotes
+    again = [(failed[each], False) for each in undoing.tasks]
     asked_again = sorted({*undoing.open}.difference(undoing.tasks))
     again += [(survey.kept_tasks[each], True) for each in asked_again if each in survey.kept_tasks]
     again.sort(key=lambda pair: pair[0].position)
     tasks = tuple(
         ReopenedTask(
             task.position,
-            task.retry_sequence + 1,
+            task.retry_sequence + (1 if canceled or epoch is None else 0),
             None if task.total_timeout is None else now + task.total_timeout,
             canceled,
         )
@@ -239,12 +310,14 @@ def reopen(
             each.position, requests[each.position], each.retry_sequence
         )
         for each in tasks
+        if each.canceled or epoch is None
     ]
     if reply_to is not None:
         outbox.append(Confirm(reply_to))
     skipped = tuple(sorted({*undoing.cancellations}.difference(asked_again)))
     event = Reopened(now, tasks, set_again, tuple(undoing.methods), skipped)
-    reopened = _open_again(head, event, requests, survey)
+    reopened = _open_again(head, event, requests, survey, epoch)
+    outbox += [TellReopened(waiter) for method_id, waiter in head.told if method_id in event.methods]
     if head.closed_at is not None:
         outbox += add_tags(reopened)
     due = timers.find_next_due(reopened.timers)
@@ -263,7 +336,9 @@ def _choose_due(survey: Survey, position: int, now: float, *, relative: bool) ->
     return now + (timer.due - timer.asked_at) if relative else timer.due
 
 
-def _open_again(head: WorkflowHead, event: Reopened, requests: Mapping[int, int], survey: Survey) -> WorkflowHead:
+def _open_again(
+    head: WorkflowHead, event: Reopened, requests: Mapping[int, int], survey: Survey, epoch: int | None
+) -> WorkflowHead:
     again: list[Timer] = []
     if head.closed_at is not None:  # closing has forgotten those that were open
         again += [Timer(timer.due, position, method=timer.method) for position, timer in survey.timers.items()]
@@ -274,13 +349,14 @@ def _open_again(head: WorkflowHead, event: Reopened, requests: Mapping[int, int]
         again.append(Timer(each.due, each.position, method=survey.kept_timers[each.position].method))
     attempts = head.retries
     for task in event.tasks:
-        retry = Retry(task.position, requests[task.position], 0, task.retry_sequence, 0, None)
+        index = 0 if task.canceled or epoch is None else epoch
+        retry = Retry(task.position, requests[task.position], 0, task.retry_sequence, index, None)
         attempts = retries.put(attempts, retry)
     known = {method.id: method for method in head.methods}
     methods = tuple(
         known.get(method_id) or Method(method_id, method.name)
         if method_id not in event.methods
-        else Method(method_id, method.name)
+        else Method(method_id, method.name, tuple(waiter for each, waiter in head.told if each == method_id))
         for method_id, method in list_running(survey, event.methods)
     )
     return replace(
@@ -295,4 +371,5 @@ def _open_again(head: WorkflowHead, event: Reopened, requests: Mapping[int, int]
         epoch=head.epoch + 1,
         undone=(*head.undone, head.sequence + 1),
         probe=None,
+        told=tuple(each for each in head.told if each[0] not in event.methods),
     )

@@ -90,6 +90,7 @@ class Survey:
     Attributes:
         open: the tasks, children and calls that are open, by position.
         failed: the tasks that have failed for good, by position.
+        failed_remotes: the children and calls that have failed, by position.
         timers: the timers that are open, by position.
         kept_tasks: those of `kept` that are tasks, children or calls.
         kept_timers: those of `kept` that are timers.
@@ -101,6 +102,7 @@ class Survey:
     def __init__(self, kept: Collection[int] = ()) -> None:
         self.open: dict[int, SurveyedTask] = {}
         self.failed: dict[int, SurveyedTask] = {}
+        self.failed_remotes: dict[int, SurveyedTask] = {}
         self.timers: dict[int, SurveyedTimer] = {}
         self.kept_tasks: dict[int, SurveyedTask] = {}
         self.kept_timers: dict[int, SurveyedTimer] = {}
@@ -124,7 +126,11 @@ class Survey:
                     self._add_task(sequence, event, event.service, event.task)
                 case StartChild() | CallRemote():
                     self._add_task(sequence, event, event.workflow, event.method).remote = True
-                case TaskResult() | RemoteResult() | RemoteError() | CancelPosition():
+                case RemoteError():
+                    remote = self.open.pop(event.position, None)
+                    if remote is not None:
+                        self.failed_remotes[event.position] = remote
+                case TaskResult() | RemoteResult() | CancelPosition():
                     self.open.pop(event.position, None)
                     self.timers.pop(event.position, None)
                 case TaskError() | TaskTimeout():
@@ -171,7 +177,8 @@ class Survey:
 
     def _reopen(self, event: Reopened) -> None:
         for each in event.tasks:
-            task = self.failed.pop(each.position, None) or self.kept_tasks[each.position]
+            failed = self.failed.pop(each.position, None) or self.failed_remotes.pop(each.position, None)
+            task = failed or self.kept_tasks[each.position]
             task.retry_sequence = each.retry_sequence
             self.open[each.position] = task
         for timer in event.timers:

@@ -71,6 +71,7 @@ _DEDUPLICATED = (
     inputs.Terminate,
     inputs.CompleteTimers,
     inputs.RetryTasks,
+    inputs.ChildReopened,
 )
 """Inputs that are recognised by their deduplication id, which is kept for the deduplication window.
 
@@ -114,9 +115,16 @@ def take(
     """
     if head is None:
         return _take_without_state(key, message, now, window, headers)
+    if type(message) is inputs.RemoteSettled and message.epoch:
+        handling = reopening.wait_for_reopening(head, message, now, headers)
+        if handling is not None:
+            return InputResult(head, handling=handling)
     if head.closed_at is not None and type(message) not in reopening.TAKEN_WHEN_CLOSED:
         return _take_closed(head, message)
     if now - message.made_at > window and isinstance(message, _DEDUPLICATED):
+        if type(message) is inputs.ChildReopened:
+            # Nobody asked for it, and nobody waits for an answer.
+            return InputResult(head)
         return InputResult(head, handling=_give_up("message", window))
     if type(message) is inputs.Wake:
         return tasks.wake(head, message, now, headers)
@@ -365,4 +373,5 @@ _HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], InputResult]] 
     inputs.CompleteTimers: complete_timers,
     inputs.RetryTasks: reopening.retry_tasks,
     inputs.Probed: reopening.take_findings,
+    inputs.ChildReopened: reopening.child_reopened,
 }

@@ -72,7 +72,7 @@ class TakenInputs(msgspec.Struct, frozen=True, eq=False):
     dead_letters: tuple[tuple[Delivery, str], ...]
     postponed: tuple[Outgoing, ...]
     early: float
-    probe: inputs.RetryTasks | inputs.Probed | None
+    probe: inputs.RetryTasks | inputs.Probed | inputs.ChildReopened | None
     looks_back: bool
     questions: tuple[tuple[Delivery, inputs.AskQuery], ...] = ()
 
@@ -107,12 +107,12 @@ def take_inputs(
     questions: tuple[tuple[Delivery, inputs.AskQuery], ...] = ()
     early = 0.0
     before_decision: Draft | None = None
-    probe: inputs.RetryTasks | inputs.Probed | None = None
+    probe: inputs.RetryTasks | inputs.Probed | inputs.ChildReopened | None = None
     for delivery in batch:
         body = delivery.message.body
         try:
             message = inputs.decode(body)
-            if deliveries and isinstance(message, inputs.RetryTasks | inputs.Probed):
+            if deliveries and isinstance(message, inputs.RetryTasks | inputs.Probed | inputs.ChildReopened):
                 break
             result = take(head, key, message, now, window, delivery.message.headers)
         except (UndecodableMessage, InvalidInput) as error:

@@ -18,7 +18,7 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.reopening import Undoing, begin_elsewhere, reject, reopen, select_tasks
 from infinitic.engines.workflow.survey import Survey, SurveyedTask
 from infinitic.messages.client import ReplyTo
-from infinitic.messages.engine import Probed, RetryTasks
+from infinitic.messages.engine import ChildReopened, Probed, RetryTasks
 from infinitic.messages.events import Event
 from infinitic.runtime.history import feed_history, read_reopenings
 from infinitic.runtime.probing import FailedProbe, ProbedHistory, find_undoing
@@ -39,7 +39,7 @@ class Reopening:
         self._specs = specs
         self._states = states
 
-    async def decide(self, instance: CachedInstance, message: RetryTasks | Probed, now: float) -> Draft:
+    async def decide(self, instance: CachedInstance, message: RetryTasks | Probed | ChildReopened, now: float) -> Draft:
         """Run failed tasks again, or refuse it, or have another worker find out whether they can.
 
         Args:
@@ -52,24 +52,36 @@ class Reopening:
             PayloadUnavailable: the payload codec is away. Try again later.
         """
         instance.discard_live()
-        if isinstance(message, RetryTasks):
+        if isinstance(message, RetryTasks | ChildReopened):
             return await self._retry(instance, message, now)
         return await self._finish(instance, message, now)
 
-    async def _retry(self, instance: CachedInstance, message: RetryTasks, now: float) -> Draft:
-        head, key, reply_to = instance.head, instance.key, message.reply_to
+    async def _retry(self, instance: CachedInstance, message: RetryTasks | ChildReopened, now: float) -> Draft:
+        head, key = instance.head, instance.key
         assert head is not None
-        selection = select_tasks(head, message, await self._survey(instance))
-        if selection.problem is not None:
-            return _reject(head, reply_to, selection.problem)
+        survey = await self._survey(instance)
+        reply_to: ReplyTo | None = None
+        epoch: int | None = None
+        tasks: Mapping[int, SurveyedTask]
+        if isinstance(message, RetryTasks):
+            reply_to, exact = message.reply_to, bool(message.task_ids)
+            selection = select_tasks(head, message, survey)
+            if selection.problem is not None:
+                return _reject(head, reply_to, selection.problem)
+            tasks = selection.tasks
+        else:
+            remote = survey.failed_remotes.get(message.position)
+            if remote is None or remote.retry_sequence != message.retry_sequence:
+                return _reject(head, None, "does not wait for it")
+            tasks, exact, epoch = {message.position: remote}, True, message.epoch
         spec = None if head.version is None else self._specs.get(head.version)
         if spec is None:
-            return Draft(begin_elsewhere(head, message, selection.tasks), [], [ProbeElsewhere()])
+            return Draft(begin_elsewhere(head, message, tasks), [], [ProbeElsewhere()])
         history = ProbedHistory(key, spec, head.meta, head.run, head.sequence, head.undone, head.base)
-        outcome = await find_undoing(history, selection.tasks, self._states, exact=bool(message.task_ids))
+        outcome = await find_undoing(history, tasks, self._states, exact=exact)
         if isinstance(outcome, FailedProbe):
-            return _reject(head, reply_to, _describe(head, selection.tasks, outcome.reason, outcome.culprits))
-        draft = await self._reopen(instance, outcome.undoing, reply_to, now)
+            return _reject(head, reply_to, _describe(head, tasks, outcome.reason, outcome.culprits))
+        draft = await self._reopen(instance, outcome.undoing, reply_to, now, epoch)
         instance.live, instance.pending, instance.bytes = outcome.instance, [], outcome.bytes
         return draft
 
@@ -82,16 +94,18 @@ class Reopening:
             survey = await self._survey(instance)
             return _reject(head, reply_to, _describe(head, survey.failed, message.reason, message.culprits))
         undoing = Undoing(message.tasks, message.cancellations, message.open, message.methods, message.relative)
-        return await self._reopen(instance, undoing, reply_to, now)
+        return await self._reopen(instance, undoing, reply_to, now, head.probe.epoch)
 
-    async def _reopen(self, instance: CachedInstance, undoing: Undoing, reply_to: ReplyTo | None, now: float) -> Draft:
+    async def _reopen(
+        self, instance: CachedInstance, undoing: Undoing, reply_to: ReplyTo | None, now: float, epoch: int | None
+    ) -> Draft:
         head = instance.head
         assert head is not None
         survey = await self._survey(instance, [*undoing.tasks, *undoing.cancellations])
-        problem = find_contradiction(undoing, survey)
+        problem = find_contradiction(undoing, survey, survey.failed if epoch is None else survey.failed_remotes)
         if problem is not None:
             return _reject(head, reply_to, problem)
-        changed, event, outbox = reopen(head, undoing, survey, reply_to, now)
+        changed, event, outbox = reopen(head, undoing, survey, reply_to, now, epoch)
         return Draft(changed, [event], outbox)
 
     async def _survey(self, instance: CachedInstance, kept: Sequence[int] = ()) -> Survey:
@@ -120,12 +134,12 @@ class _SurveyReader:
         self.survey.read(self._sequence, events)
 
 
-def find_contradiction(undoing: Undoing, survey: Survey) -> str | None:
+def find_contradiction(undoing: Undoing, survey: Survey, failed: Collection[int]) -> str | None:
     """Say what of the findings of a probe cannot be; None if all can.
 
     Only an executor with a bug sends such, or one that has replayed another history.
     """
-    if not undoing.tasks or not all(each in survey.failed for each in undoing.tasks):
+    if not undoing.tasks or not all(each in failed for each in undoing.tasks):
         return f"has no failed tasks at positions {[*undoing.tasks]}, as a probe says"
     for each in undoing.open:
         if each not in survey.kept_tasks and each not in survey.kept_timers:

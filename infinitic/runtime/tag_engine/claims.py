@@ -86,7 +86,7 @@ async def claim_again(storage: TagStorage, key: TagKey, message: ClaimAgain) -> 
     """
     body = bytes(message.input)
     request = engine.decode(body)
-    if not isinstance(request, engine.RetryTasks):
+    if not isinstance(request, engine.RetryTasks | engine.ChildReopened):
         raise UndecodableMessage("This re-opens nothing")
     claim = await storage.claim(key, message.id, version_claimed(message.epoch), message.made_at)
     if not claim.granted:

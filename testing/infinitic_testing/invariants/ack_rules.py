@@ -85,7 +85,8 @@ def _find_lost(asked: engine.Input, instance: ObservedInstance) -> str | None:
             if run == head.run and position in history.open_tasks and position not in history.sequences:
                 return f"the result of task {position} is acknowledged, and the task is open"
         case engine.RemoteSettled(position=position, run=run):
-            if run == head.run and position in history.open_tasks and is_newest_settlement(asked, head):
+            lost = run == head.run and position in history.open_tasks and position not in history.sequences
+            if lost and is_newest_settlement(asked, head):
                 return f"the end of a child or call at position {position} is acknowledged, and it is open"
         case engine.TaskFailed() | engine.AttemptFailed():
             if asked.position in history.open_tasks and _is_newest(asked, head):
@@ -107,6 +108,8 @@ def is_newest_settlement(settled: engine.RemoteSettled, head: WorkflowHead) -> b
     if settled.status is RemoteStatus.COMPLETED:
         return True
     last = next((retry for retry in head.retries if retry.position == settled.position), None)
+    if last is not None and settled.epoch < last.retry_index:
+        return False
     return settled.retry_sequence == (0 if last is None else last.retry_sequence)
 
 
@@ -181,7 +184,7 @@ def find_version(asked: engine.Input, instance: ObservedInstance) -> int | None:
             # It does not tell how often an operator had asked for the task.
             return None if position in instance.history.sequences else instance.settled.get((position, 0))
         case engine.RemoteSettled(position=position):
-            return instance.settled.get((position, 0))
+            return None if position in instance.history.sequences else instance.settled.get((position, 0))
         case engine.TaskFailed(position=position, retry_sequence=sequence):
             return instance.settled.get((position, sequence))
         case engine.AttemptFailed(position=position, retry_sequence=sequence, retry_index=index):

@@ -203,6 +203,10 @@ class CommitChecks:
         """Note what an outbox asks of other instances, and what of that it cancels."""
         head = instance.head
         for effect in outbox:
+            if isinstance(effect, effects.TellReopened):
+                to = effect.reply_to
+                told = ids.reopened_id(instance.head.id, instance.head.epoch, to.request)
+                instance.told_reopened.add((StateKey(to.workflow, to.client), told))
             if isinstance(effect, effects.SendRemote):
                 remote_id = ids.remote_id(head.id, head.run, effect.position, effect.retry_sequence)
                 self._book.requesters[remote_id] = (instance.key, effect.position)

@@ -224,7 +224,9 @@ def check_reopened_tasks(event: events.Reopened, history: ObservedHistory, step:
         asked = history.requests[position]
         if (getattr(asked, "timeout_at", None) is None) != (task.timeout_at is None):
             return f"task {position} gets a total timeout until {task.timeout_at}, and it was asked for as {asked}"
-        if task.retry_sequence != history.sequences.get(position, 0) + 1:
+        follows = isinstance(asked, commands.StartChild | commands.CallRemote) and not task.canceled
+        # What failed on another instance, and runs again there, is not asked for once more.
+        if task.retry_sequence != history.sequences.get(position, 0) + (0 if follows else 1):
             return f"task {position} gets retry sequence {task.retry_sequence} after {history.sequences.get(position)}"
     for method_id in event.methods:
         if not isinstance(history.ends.get(method_id), commands.FailMethod):
@@ -238,7 +240,9 @@ def check_reopening_was_asked(
     """Nothing is re-opened unless an operator asks for it, once for each time."""
     asked = [sent.inputs.get(each) for each in step.change.deduplication_ids]
     waited = step.instance is not None and step.instance.head.probe is not None
-    if not waited and not any(each is not None and isinstance(each.message, engine.RetryTasks) for each in asked):
+    if not waited and not any(
+        each is not None and isinstance(each.message, engine.RetryTasks | engine.ChildReopened) for each in asked
+    ):
         return f"nobody has asked for this: {event}"
     return None
 

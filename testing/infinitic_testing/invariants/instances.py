@@ -16,7 +16,7 @@ from infinitic_testing.invariants.history import ObservedHistory
 Sending = tuple[object, ...]
 """What tells that a message is the one that an effect wants to be sent.
 
-It begins with "task", "answer", "wake", "activation", "tags", "remote" or "probe".
+It begins with "task", "answer", "wake", "activation", "tags", "remote", "probe" or "reopened".
 """
 
 
@@ -45,6 +45,7 @@ class ObservedInstance:
         started_at: when it was created by the clock of the simulation.
         expires_at: when it may be purged; None while it runs.
         purged: True once it was purged.
+        told_reopened: who was told that it runs again, with the id of the message.
         reopened_at: when it was re-opened last by the clock of the simulation; before all time if
             it never was.
     """
@@ -67,6 +68,7 @@ class ObservedInstance:
         "settled",
         "started_at",
         "taken",
+        "told_reopened",
         "unpublished",
         "version",
         "wakes",
@@ -94,6 +96,7 @@ class ObservedInstance:
         self.started_at = now
         self.expires_at: float | None = None
         self.purged = False
+        self.told_reopened: set[tuple[StateKey, str]] = set()
         self.reopened_at = float("-inf")
 
     @property
@@ -137,6 +140,8 @@ def name_sending(effect: Effect, head: WorkflowHead) -> Sending:
             return ("answer", effect.reply_to.client, effect.reply_to.request)
         case effects.ArmWake():
             return ("wake", effect.due)
+        case effects.TellReopened(reply_to=to):
+            return ("reopened", ids.reopened_id(head.id, head.epoch, to.request))
         case effects.ProbeElsewhere():
             return ("probe", "" if head.probe is None else head.probe.request_id)
         case effects.ActivateElsewhere():

@@ -208,6 +208,10 @@ class MessageChecks:
             case engine.Start() | engine.CallMethod() if decoded.reply_to is not None and decoded.reply_to.workflow:
                 parent = book.instances.get(StateKey(decoded.reply_to.workflow, decoded.reply_to.client))
                 wrong = publish_rules.check_request_was_asked(decoded, key, parent)
+            case engine.ChildReopened():
+                wrong = publish_rules.check_reopening_was_told(decoded, key, book.instances.values())
+                for each in book.instances.values():
+                    each.unpublished.pop(("reopened", decoded.request_id), None)
             case engine.RemoteSettled():
                 response = publish_rules.read_settlement(decoded)
                 self._check_response(key.id, response)

@@ -6,6 +6,8 @@ It returns what is wrong, or None.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from infinitic import ids
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.validate import InvalidInput, check_decision
@@ -260,7 +262,7 @@ def find_deduplication_id(message: Decoded) -> str | None:
             return message.signal_id
         case engine.Cancel() | engine.RetryWorkflowTask() | engine.Unpark():
             return message.request_id
-        case engine.Terminate() | engine.CompleteTimers() | engine.RetryTasks():
+        case engine.Terminate() | engine.CompleteTimers() | engine.RetryTasks() | engine.ChildReopened():
             return message.request_id
         case _:
             return None
@@ -281,3 +283,12 @@ def _find_method(asked: engine.Input, head: WorkflowHead) -> str:
             return method_id
         case _:
             return head.id
+
+
+def check_reopening_was_told(
+    message: engine.ChildReopened, parent: StateKey, instances: Iterable[ObservedInstance]
+) -> str | None:
+    """An instance is told of a re-opening only if that is in a committed outbox."""
+    if any((parent, message.request_id) in instance.told_reopened for instance in instances):
+        return None
+    return f"{message} tells of a re-opening that is in no outbox that was written"

@@ -27,8 +27,9 @@ from infinitic.engines.effects import (
     SendTask,
     Tag,
     TellCanceled,
+    TellReopened,
 )
-from infinitic.engines.state import Retry, TimerKind, WorkflowHead
+from infinitic.engines.state import TimerKind, WorkflowHead
 from infinitic.engines.workflow.due import find_next_due
 from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON
@@ -39,6 +40,7 @@ from infinitic.storage import StateKey
 from infinitic_testing.invariants.cancel_rules import check_cancel_is_told
 from infinitic_testing.invariants.history import ObservedHistory, cut_carried
 from infinitic_testing.invariants.instances import ObservedInstance, WrittenStep
+from infinitic_testing.invariants.retry_rules import check_retry_not_early
 from infinitic_testing.invariants.tag_rules import check_tag_effect
 from infinitic_testing.invariants.traffic import Sent
 
@@ -90,7 +92,9 @@ def _is_asked_again(step: WrittenStep, sent: Sent) -> bool:
     if step.instance is not None and step.instance.head.probe is not None:
         return True
     asked = [sent.inputs.get(each) for each in step.change.deduplication_ids]
-    return any(each is not None and isinstance(each.message, engine.RetryTasks) for each in asked)
+    return any(
+        each is not None and isinstance(each.message, engine.RetryTasks | engine.ChildReopened) for each in asked
+    )
 
 
 def check_segment_follows(step: WrittenStep, sent: Sent) -> str | None:
@@ -265,8 +269,8 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
             case SendTask(position=position):
                 if position not in retries:
                     return f"task {position} is sent again, and no attempt of it has failed"
-            case SendRemote(position=position):
-                if position not in remotes:
+            case SendRemote(position=position, retry_sequence=sequence):
+                if position not in remotes and not (sequence and answered):
                     return f"request {position} is sent to another instance, and this step does not ask for it"
             case Answer(method_id=method_id):
                 if method_id not in ended and not is_terminated:
@@ -275,6 +279,9 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
                 confirms += 1
             case ArmWake():
                 wakes += 1
+            case TellReopened():
+                if not answered:
+                    return f"{effect} is in an outbox, and nothing is re-opened"
             case ActivateElsewhere() | ProbeElsewhere():
                 activations += 1
             case CancelSent():
@@ -293,29 +300,6 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
 
 
 _ENDS = (commands.CompleteMethod, commands.FailMethod, commands.CancelMethod)
-
-
-def check_retry_not_early(step: WrittenStep, sent: Sent) -> str | None:
-    """An attempt is sent only when its delay is over, and the delay is the one that was asked."""
-    before: Sequence[Retry] = () if step.instance is None else step.instance.head.retries
-    at = step.change.at
-    known = {(retry.position, retry.retry_sequence, retry.retry_index): retry.due for retry in before}
-    for retry in step.head.retries:
-        which = (retry.position, retry.retry_sequence, retry.retry_index)
-        if retry.retry_index == 0 and which not in known:
-            if not any(isinstance(event, events.Reopened) for event in step.events):
-                return f"task {retry.position} is asked for again, and nobody has re-opened it"
-        elif which not in known:
-            delays = sent.delays.get((retry.position, retry.retry_sequence, retry.retry_index - 1), ())
-            if not any(_is_due(retry.due, at, delay) for delay in delays):
-                return f"attempt {retry.retry_index} of task {retry.position} is due at {retry.due!r}, asked: {delays}"
-        elif (due := known[which]) is not None and retry.due is None and due > at:
-            return f"attempt {retry.retry_index} of task {retry.position} is sent {due - at:.6f} s early"
-    return None
-
-
-def _is_due(due: float | None, at: float, delay: float) -> bool:
-    return delay <= ROUNDING if due is None else due >= at + delay - ROUNDING
 
 
 def check_no_late_task(step: WrittenStep, instance: ObservedInstance) -> str | None:

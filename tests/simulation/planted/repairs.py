@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from infinitic.engines.effects import TellReopened
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow import reopening
 from infinitic.messages.engine import RetryTasks
@@ -65,7 +66,7 @@ def sequence_kept(planter: Planter) -> None:
 
 
 @bug(REPAIR)
-def timeout_not_begun_anew(planter: Planter) -> None:
+def timeout_not_begun_again(planter: Planter) -> None:
     """A task that runs again has no total timeout any more."""
 
     @planter.wrap(reopening, "ReopenedTask")
@@ -80,3 +81,32 @@ def settled_tasks_asked_again(planter: Planter) -> None:
     @planter.wrap(probing, "Undoing")
     def make(original: Part, tasks: Any, cancellations: Any, open_now: Any, *others: Any) -> Any:
         return original(tasks, cancellations, cancellations, *others)
+
+
+@bug(REPAIR)
+def parents_not_told(planter: Planter) -> None:
+    """Parents that have failed by a child are not told that it runs again."""
+
+    @planter.wrap(repairing, "reopen")
+    def reopen(original: Part, *arguments: Any) -> Any:
+        head, event, outbox = original(*arguments)
+        return head, event, [each for each in outbox if not isinstance(each, TellReopened)]
+
+
+@bug(REPAIR)
+def old_failure_of_a_child_counts(planter: Planter) -> None:
+    """The failure that a child had before it was re-opened counts once more when it comes again."""
+
+    @planter.wrap(reopening, "_open_again")
+    def open_again(original: Part, head: Any, event: Any, requests: Any, survey: Any, epoch: Any) -> Any:
+        return original(head, event, requests, survey, None if epoch is None else 0)
+
+
+@bug(REPAIR)
+def early_answer_dropped(planter: Planter) -> None:
+    """An answer that comes before the message which re-opens its receiver is dropped."""
+
+    def wait_for_reopening(*arguments: object) -> None:
+        """Never wait."""
+
+    planter.put(reopening, "wait_for_reopening", wait_for_reopening)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from infinitic import (
@@ -12,6 +13,7 @@ from infinitic import (
     Workflow,
     WorkflowFailedError,
     WorkflowHandle,
+    ids,
     task,
     task_context,
 )
@@ -166,3 +168,56 @@ async def simulate_failed_methods(sim: Simulation) -> object:
     failed = [isinstance(each, WorkflowFailedError) for each in ended]
     await sim.client.retry_tasks(handle)
     return [failed, await handle.result()]
+
+
+class Part(Workflow):
+    garage = Workflow.new_service(Garage)
+
+    async def fit(self, value: int, times: int) -> int:
+        return await self.garage.mend(value, times)
+
+
+class Engine(Workflow):
+    part = Workflow.new_workflow(Part)
+
+    async def build(self, value: int, times: int) -> int:
+        async with asyncio.TaskGroup() as group:
+            fitted = group.create_task(self.part.fit(value, times))
+            other = group.create_task(self.part.fit(1, 0))
+        return fitted.result() + other.result()
+
+
+class Car(Workflow):
+    garage = Workflow.new_service(Garage)
+    engine = Workflow.new_workflow(Engine)
+
+    async def build(self, value: int, times: int) -> int:
+        built = await self.engine.build(value, times)
+        return await self.garage.polish(built)
+
+
+async def simulate_failed_families(sim: Simulation) -> object:
+    """A grandchild fails, and so do its parents. When it runs again, they go on in turn."""
+    sim.add_service(Garage)
+    for each in (Part, Engine, Car):
+        sim.add_workflow(each, retention=KEPT)
+    handles = [await sim.client.dispatch(sim.client.new_workflow(Car).build, value, 1) for value in (5, 7)]
+    for handle in handles:
+        with suppress(WorkflowFailedError):
+            await handle.result()
+    results: list[int] = []
+    for handle in handles:
+        child = ids.remote_id(ids.remote_id(handle.workflow_id, 0, 0), 0, 0)
+        await sim.client.retry_tasks(sim.client.get_workflow_by_id(Part, child))
+        results.append(await _wait_for_success(sim, handle))
+    return results
+
+
+async def _wait_for_success(sim: Simulation, handle: WorkflowHandle[int]) -> int:
+    """Wait for the result. Until the message of a child has come, its parents are failed."""
+    for _ in range(2_000):
+        try:
+            return await handle.result()
+        except WorkflowFailedError:
+            await sim.sleep(1.0)
+    raise AssertionError("it stays failed")
