@@ -34,7 +34,7 @@ Codecs in Python take two of 1,000 frames for a level. At the call nobody knows 
 the receiver. Those of pydantic follow 255 levels.
 """
 MAX_OPEN = 100_000
-"""How many tasks and timers the code of an instance may have open at once."""
+"""How many tasks, children, calls and timers of an instance may be open at once."""
 MAX_METHODS = 10_000
 """How many methods of an instance may run at once."""
 MAX_WAITERS = 100
