@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Collection
 from operator import attrgetter
 
 from msgspec.structs import replace
@@ -41,6 +42,13 @@ def remove(retries: Retries, position: int) -> Retries:
     if index < len(retries) and retries[index].position == position:
         return retries[:index] + retries[index + 1 :]
     return retries
+
+
+def remove_all(retries: Retries, positions: Collection[int]) -> Retries:
+    """Forget the attempts of many tasks, in one pass."""
+    if not retries or not positions:
+        return retries
+    return tuple(retry for retry in retries if retry.position not in positions)
 
 
 def take_due(retries: Retries, now: float) -> tuple[Retries, list[Retry]]:

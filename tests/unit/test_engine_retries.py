@@ -25,6 +25,9 @@ def test_attempts_are_those_of_a_dictionary(changes: list[tuple[int, int | None,
             after = retries.put(kept, model[position])
         kept = after
         assert kept == tuple(model[each] for each in sorted(model))
+    some = {0, 3, 7}
+    assert retries.remove_all(kept, some) == tuple(each for each in kept if each.position not in some)
+    assert retries.remove_all(kept, ()) is kept
     for position in range(-1, 14):
         assert retries.find(kept, position) == model.get(position)
     waiting = sorted(retry.due for retry in kept if retry.due is not None)

@@ -177,9 +177,9 @@ def decide(
         gone = set(cancelled)
         scheduled = [each for each in scheduled if each not in gone]
         timers = [timer for timer in timers if timer.position not in gone]
+        retries = all_retries.remove_all(retries, gone)
         for each in cancelled:
             open_timers = all_timers.remove(open_timers, each)
-            retries = all_retries.remove(retries, each)
             remaining = positions.close(blocks, each)
             blocks = blocks if remaining is None else remaining
     if timers:

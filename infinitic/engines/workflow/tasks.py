@@ -113,16 +113,15 @@ def wake(head: WorkflowHead, message: inputs.Wake, now: float, headers: Mapping[
             return InputResult(head, handling=_put_off(message, now, headers))
     open_timers, fired = timers.take_due(head.timers, now)
     still_open, happened = head.open, list[Event]()
-    attempts, timed_out = head.retries, set[int]()
+    timed_out = set[int]()
     for timer in fired:
         if timer.kind is TimerKind.TIMER:
             happened.append(events.TimerFired(timer.position))
         elif (remaining := positions.close(still_open, timer.position)) is not None:
             still_open = remaining
-            attempts = retries.remove(attempts, timer.position)
             timed_out.add(timer.position)
             happened.append(events.TaskTimeout(timer.position))
-    attempts, due = retries.take_due(attempts, now)
+    attempts, due = retries.take_due(retries.remove_all(head.retries, timed_out), now)
     if not fired and not due and not is_armed:
         return InputResult(head)
     sends: list[Effect] = [_make_send(retry) for retry in due]
