@@ -12,6 +12,7 @@ import msgspec
 
 from infinitic import ids
 from infinitic.definitions.workflow_spec import WorkflowSpec
+from infinitic.engines import retries
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.due import find_next_due
 from infinitic.errors import DecodingError, InfiniticError
@@ -247,7 +248,8 @@ async def find_unanswered(
     """
     for position in sorted(history.open_tasks):
         request = history.requests[position]
-        remote_id = ids.remote_id(head.id, head.run, position)
+        last = retries.find(head.retries, position)
+        remote_id = ids.remote_id(head.id, head.run, position, 0 if last is None else last.retry_sequence)
         match request:
             case commands.StartChild():
                 key, method_id = StateKey(request.workflow, remote_id), remote_id
