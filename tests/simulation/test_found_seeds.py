@@ -16,12 +16,19 @@ DRAINED_EARLY = "a worker that stopped while it started failed: see test_drain.p
 ORPHANED = "a child that was started as its parent saw its cancellation went on: see test_engine_remotes.py"
 IMPATIENT = "whoever attached to a start that was on its way gave up too soon: see test_engine_take.py"
 
+RETRIED_AT_THE_END = "an attempt was sent again as its cancelled instance closed: see test_engine_decide.py"
+CALLED_TWICE = "a repeat of a call was told that it was cancelled: see test_engine_take.py"
+ENDED_TWICE = "a repeat of a termination was told that it is unknown, before the first: see test_engine_take.py"
+
 FOUND = (
     ("crowd", 12, DRAINED_EARLY),
     ("filtered_signals", 11, DRAINED_EARLY),
     ("signals_before_start", 7, DRAINED_EARLY),
     ("cancel_of_parents", 10, ORPHANED),
     ("children_with_a_custom_id", 216, IMPATIENT),
+    ("cleanup_when_cancelled", 0, RETRIED_AT_THE_END),
+    ("termination", 5, CALLED_TWICE),
+    ("termination", 33, ENDED_TWICE),
 )
 """The scenario, the seed, and what was wrong."""
 

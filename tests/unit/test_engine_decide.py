@@ -251,6 +251,15 @@ def test_what_cleanup_code_asks_for_is_sent_though_a_cancelled_instance_closes_w
     assert transition.outbox == [SendTask(5, 6)]
 
 
+def test_a_cancelled_instance_that_closes_sends_no_attempt_again() -> None:
+    """S6: the delay of one is over in the same step."""
+    again = SendTask(1, 1, 0, 1, 2)
+    due = replace(ENDED, canceling=True, timers=(), retries=(Retry(1, 1, 2, 0, 1, None),))
+    transition = concluded(RUNNING, due, (), [again])
+    assert transition.head.closed
+    assert again not in transition.outbox
+
+
 def test_a_cancelled_instance_stops_what_it_leaves_open_when_it_closes() -> None:
     """S6: but not what its clean-up has asked for, and what waits for its retry."""
     opened = (open_block(1, [0, 1, 3]), open_block(2, [4, 6]))

@@ -266,6 +266,7 @@ def test_a_termination_closes_in_any_state(head: WorkflowHead) -> None:
     )
     assert closed.methods[0].ended == (head.methods[0].ended or sequence)
     assert taken(closed, COMPLETED) == InputResult(closed)
+    assert taken(closed, TERMINATE) == InputResult(closed, replies=(Confirm(ME),)), "a repeat"
     assert taken(closed, WAIT).replies == (Answer(ME, "t1", closed.methods[0].ended),)
 
 
