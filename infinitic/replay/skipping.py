@@ -40,7 +40,11 @@ class Skipping:
                 continue
             if not isinstance(following, FailMethod | CancelPosition):
                 return
-            if type(asked) is type(following) and divergence.is_same_command(following, asked, self._check):
+            if (
+                asked is not None
+                and type(asked) is type(following)
+                and divergence.is_same_command(following, asked, self._check)
+            ):
                 return
             self.skipped.append(following)
             recorded.popleft()

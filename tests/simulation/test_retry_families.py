@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import pytest
+from msgspec import Raw
+from msgspec.structs import replace
 
 from infinitic import Workflow, WorkflowFailedError, WorkflowHandle, ids
+from infinitic.engines.effects import Postpone
+from infinitic.messages import engine as inputs
+from infinitic.messages.events import Reopened
 from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.storage import StateKey
 from infinitic_testing.simulation import Simulation
+from tests.simulation.cases import Case
+from tests.simulation.invariants import decode_history, read_instances
 from tests.simulation.scenarios.repairs import Car, Engine, Garage, Part
+from tests.simulation.world import World, host_all, host_engines, host_executors, run_scenario
+from tests.unit.engine_samples import CLOSED, NOW, taken
 
 
 def host(sim: Simulation) -> None:
@@ -68,3 +81,48 @@ class TestParents:
         assert (await sim.client.describe(part)).status is WorkflowStatus.COMPLETED
         assert (await sim.client.describe(handle)).status is WorkflowStatus.COMPLETED
         assert await handle.result() == 0
+
+
+CASE = Case("cars", (Part, Engine, Car), lambda client: asyncio.sleep(0), (Garage,))
+
+
+def count_reopenings(world: World, name: str, workflow_id: str) -> int:
+    _, segments = read_instances(world.database)[StateKey(name, workflow_id)]
+    return sum(isinstance(event, Reopened) for event in decode_history(segments))
+
+
+@pytest.mark.parametrize("hostings", [(host_all,), (host_engines, host_executors)], ids=["fused", "split"])
+def test_repeats_of_every_message_re_open_nothing_again(hostings: tuple[Callable[..., None], ...]) -> None:
+    """S13, S34: also the answers of before the re-opening, which are of an older epoch."""
+
+    async def scenario(world: World) -> None:
+        handle = await world.client.dispatch(world.client.new_workflow(Car).build, 5, 1)
+        await fail(handle)
+        child = ids.remote_id(handle.workflow_id, 0, 0)
+        part = ids.remote_id(child, 0, 0)
+        await world.client.retry_tasks(world.client.get_workflow_by_id(Part, part))
+        await asyncio.sleep(1.0)
+        await world.deliver_again(list(world.published))
+        await asyncio.sleep(60.0)
+        assert await handle.result() == 6
+        await world.deliver_again(list(world.published))
+        await asyncio.sleep(60.0)
+        found = [("Part", part), ("Engine", child), ("Car", handle.workflow_id)]
+        assert [count_reopenings(world, *each) for each in found] == [1, 1, 1]
+        assert (await world.client.describe(handle)).status is WorkflowStatus.COMPLETED
+
+    run_scenario(scenario, CASE, *hostings)
+
+
+def test_an_answer_that_overtakes_the_message_which_re_opens_waits_for_it() -> None:
+    """If it were dropped, the parent would be re-opened, and wait for ever."""
+    answer = inputs.RemoteSettled(made_at=NOW, position=1, epoch=1, value=Raw(b"2"))
+    failed = replace(CLOSED, status=WorkflowStatus.FAILED)
+    headers: dict[str, str] = {}
+    for count in range(1, 8):
+        handling = taken(failed, answer, headers=headers).handling
+        assert isinstance(handling, Postpone)
+        assert handling.value == str(count)
+        headers = {handling.header: handling.value}
+    assert taken(failed, answer, headers=headers).handling is None
+    assert taken(failed, replace(answer, epoch=0)).handling is None, "nothing was re-opened"

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from msgspec.structs import replace
 
 from infinitic import RequestRefusedError, WorkflowFailedError, WorkflowUnknownError, topics
 from infinitic.engines import state
@@ -210,17 +211,18 @@ def test_findings_that_cannot_be_are_refused() -> None:
         await world.stop()
         world.host(CASE, host_engines)
         stub = world.client.get_workflow_by_id(Repair, failed)
+        empty = engine.Probed(made_at=0.0, request_id="")
         for wrong, why in (
-            ({"tasks": (5,)}, r"it has no failed tasks at positions \[5\]"),
-            ({"tasks": ()}, r"it has no failed tasks at positions \[\]"),
-            ({"tasks": (0,), "cancellations": (9,), "open": (9,)}, "it has no task and no timer at position 9"),
-            ({"tasks": (0,), "methods": ("nobody",)}, "it has no failed method nobody"),
+            (replace(empty, tasks=(5,)), r"it has no failed tasks at positions \[5\]"),
+            (empty, r"it has no failed tasks at positions \[\]"),
+            (replace(empty, tasks=(0,), cancellations=(9,), open=(9,)), "it has no task and no timer at position 9"),
+            (replace(empty, tasks=(0,), methods=("nobody",)), "it has no failed method nobody"),
         ):
             asked = asyncio.get_running_loop().create_task(world.client.retry_tasks(stub))
             await world.run_until_idle()
             waits = read_head(world, failed).probe
             assert waits is not None
-            found = engine.Probed(made_at=world.clock.now(), request_id=waits.request_id, **wrong)
+            found = replace(wrong, made_at=world.clock.now(), request_id=waits.request_id)
             await world.transport.publish(ENGINE, [Message("x", failed, engine.encode(found))])
             with pytest.raises(RequestRefusedError, match=why):
                 await asked

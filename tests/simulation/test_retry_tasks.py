@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -57,7 +57,7 @@ class SlowBank(Bank):
 
 class Deal(Workflow):
     bank = Workflow.new_service(Bank)
-    order = ("check", "pay")
+    order: tuple[str, ...] = ("check", "pay")
 
     async def close(self, amount: int) -> str:
         found: dict[str, object] = {}
@@ -275,6 +275,7 @@ class TestRefusals:
         handle = await sim.client.dispatch(sim.client.new_workflow(Deal).close, 7)
         await sim.sleep(61)
         me = handle.workflow_id
+        given: dict[str, Any]
         for given, why in (
             ({"task_id": f"{me}-0"}, rf": it has no failed task {me}-0$"),
             ({"task_id": f"{me}-1"}, rf": it still waits for task {me}-1 \(Bank.pay\): it has not failed$"),
@@ -302,7 +303,7 @@ class TestRefusals:
         ):
             await sim.client.retry_tasks(deal, status="ok")
         with pytest.raises(UsageError, match=r"^retry_tasks\(service=…\) takes the class of a service, got 7$"):
-            await sim.client.retry_tasks(deal, service=7)  # type: ignore[arg-type]  # this is the mistake
+            await sim.client.retry_tasks(deal, service=cast(Any, 7))
         with pytest.raises(UsageError, match="The name of a task"):
             await sim.client.retry_tasks(deal, task="")
         with pytest.raises(UsageError, match="1,001 task ids are too many"):
