@@ -75,7 +75,8 @@ async def main(database: str, count: int) -> None:
             while step := await tags.purge(T0 + servers.DEDUPLICATION_WINDOW, BATCH):
                 gone += step
             figures["purge_per_s"] = gone / (time.perf_counter() - began)
-            assert gone == count, f"{gone:,} of {count:,} members"
+            # The user of MariaDB has one database, in which others may have left something.
+            assert gone >= count, f"{gone:,} of {count:,} members"
     load.result(**figures)
 
 
