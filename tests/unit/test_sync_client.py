@@ -65,6 +65,23 @@ def test_a_workflow_is_started_signalled_and_awaited_without_await() -> None:
         assert [found.key.id for found in client.list_workflows().found] == [handle.workflow_id]
 
 
+def test_workflows_are_found_by_tag_and_by_custom_id() -> None:
+    with hosted() as (_, client):
+        start = client.new_workflow(Sum, tags={"eu"}, custom_id="sum-1")
+        handle = client.dispatch(start.compute, 1)
+        assert client.dispatch(start.compute, 5).workflow_id == handle.workflow_id
+        by_tag = client.get_workflow_by_tag(Sum, "eu")
+        assert client.get_ids(by_tag) == [handle.workflow_id]
+        assert client.get_ids(client.get_workflow_by_custom_id(Sum, "sum-1")) == [handle.workflow_id]
+        listed = client.list_workflows(name="Sum", tag="eu").found
+        assert [found.key.id for found in listed] == [handle.workflow_id]
+        # It runs beside the first method, and its result goes to nobody.
+        client.broadcast(by_tag.rest)
+        client.run(by_tag.channel.send, 40)
+        assert handle.result(timeout=10) == 42
+        client.terminate(by_tag)
+
+
 def test_a_cancelled_workflow_raises_at_its_handle() -> None:
     with hosted() as (_, client):
         handle = client.dispatch(client.new_workflow(Sum).compute, 1)
