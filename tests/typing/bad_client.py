@@ -45,5 +45,7 @@ async def signalling(client: Client) -> None:
     client.get_workflow_by_id("Trip", "id")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     _bonus: str = await running.add_bonus(3)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     await client.cancel(running, confirm="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.query(running.balance, "two")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.query(running.balance, times=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     _ = (await client.describe(running)).number  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
     await client.list_workflows(status="running")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -65,6 +65,8 @@ async def operating(client: Client) -> None:
     assert_type(await client.complete_timers(handle, method_id="id"), str | None)
     await client.retry_workflow_task(running)
     assert_type(await client.describe(handle), WorkflowInfo)
+    assert_type(await client.query(running.balance), int)
+    assert_type(await client.query(running.balance, factor=2), int)
     assert_type((await client.describe(running)).workflow_id, str)
     page = await client.list_workflows(name="Trip", status=WorkflowStatus.RUNNING, limit=10)
     assert_type(page, Page)

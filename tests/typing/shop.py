@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
-from infinitic import Channel, Workflow, method, service, task, workflow
+from infinitic import Channel, Workflow, method, query, service, task, workflow
 
 
 @dataclass
@@ -85,6 +85,10 @@ class Trip(Workflow):
     async def book(self, request: Request, *, points: int = 0) -> Receipt:
         self.points += points
         return Receipt(await self.flights.book(request), await self.hotels.book(request))
+
+    @query
+    def balance(self, factor: int = 1) -> int:
+        return self.points * factor
 
     @method(name="add", total_timeout=5)
     async def add_bonus(self, points: int) -> int:

@@ -6,10 +6,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from infinitic.engines.workflow import queries as forwarding
 from infinitic.replay import queries
-from infinitic.runtime.state_engine import asking, deciding
-from infinitic.runtime.workflow_executor import executor
+from infinitic.runtime.state_engine import asking
 from infinitic.runtime.workflow_executor.asking import Asking
 from infinitic.transport import Message
 from tests.simulation.planted.planting import Part, Planter, bug
@@ -48,21 +46,6 @@ def queries_asked_before_inputs(planter: Planter) -> None:
 
 
 @bug(QUERIES)
-def answer_of_another_decision_forwarded(planter: Planter) -> None:
-    """An answer counts although the engine took another decision than that of its code."""
-
-    def is_last(*args: object) -> bool:
-        return True
-
-    planter.put(forwarding, "_is_last_decision", is_last)
-
-    def compute_digest(commands: object, partial: object) -> str:
-        return "same"
-
-    planter.put(executor, "_compute_digest", compute_digest)
-
-
-@bug(QUERIES)
 def questions_answered_by_old_history(planter: Planter) -> None:
     """An executor answers from a history that does not hold the activation yet."""
 
@@ -78,14 +61,3 @@ def answers_of_executors_lost(planter: Planter) -> None:
     @planter.wrap(Asking, "answer")
     async def answer(original: Part, self: Asking, *args: Any) -> None:
         await original(self, *args)
-
-
-@bug(QUERIES)
-def queries_acknowledged_unanswered(planter: Planter) -> None:
-    """An engine acknowledges the queries of a step that cannot answer them."""
-
-    @planter.wrap(deciding, "answer_queries")
-    async def answer_queries(original: Part, step: Any, *args: Any, **options: Any) -> Any:
-        answered = await original(step, *args, **options)
-        deliveries = [*step.inputs.deliveries, *(delivery for delivery, _ in step.inputs.questions)]
-        return replace(answered, inputs=replace(answered.inputs, deliveries=deliveries))

@@ -77,12 +77,6 @@ def epoch_of_the_run_before_kept(planter: Planter) -> None:
 
 
 @bug(RUNS)
-def stimuli_handed_over_again(planter: Planter) -> None:
-    """The next run is handed what the one before has seen in the same step."""
-    _change_begun(planter, lambda head, begun: replace(begun, skip=0))
-
-
-@bug(RUNS)
 def history_of_all_runs_replayed(planter: Planter) -> None:
     """A replay begins with the first run."""
     _change_begun(planter, lambda head, begun: replace(begun, base=0))

@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-from infinitic import Channel, QueryFailedError, Workflow, WorkflowUnknownError, query, workflow
+from infinitic import (
+    Channel,
+    QueryFailedError,
+    Workflow,
+    WorkflowHandle,
+    WorkflowUnknownError,
+    query,
+    workflow,
+)
 from infinitic_testing.simulation import Simulation
 from tests.simulation.scenarios.services import KEPT, Office, begin_draws, draw
 
@@ -65,19 +73,23 @@ async def simulate_queries(sim: Simulation) -> object:
     begin_draws()
     sim.add_service(Office)
     sim.add_workflow(Ledger, NewLedger, retention=KEPT)
-    handle = await sim.client.dispatch(sim.client.new_workflow(Ledger).keep, 12)
-    ledger = sim.client.get_workflow_by_id(Ledger, handle.workflow_id)
-    last = 0
-    for number in range(12):
-        await ledger.sums.send(number, confirm=True)
-        total, taken = await sim.client.query(ledger.read)
-        assert taken == list(range(len(taken))), "nothing is lost, and in order"
-        assert total >= last, "a later answer is not older"
-        last = total
-    total = await handle.result()
-    # Of a closed instance, while its history is kept.
-    assert await sim.client.query(ledger.read, least=3) == (total, list(range(12)))
-    return total
+    handles = [await sim.client.dispatch(sim.client.new_workflow(Ledger).keep, 8) for _ in range(4)]
+
+    async def ask(handle: WorkflowHandle[int]) -> int:
+        ledger = sim.client.get_workflow_by_id(Ledger, handle.workflow_id)
+        last = 0
+        for number in range(8):
+            await ledger.sums.send(number, confirm=True)
+            total, taken = await sim.client.query(ledger.read)
+            assert taken == list(range(len(taken))), "nothing is lost, and in order"
+            assert total >= last, "a later answer is not older"
+            last = total
+        total = await handle.result()
+        # Of a closed instance, while its history is kept.
+        assert await sim.client.query(ledger.read, least=3) == (total, list(range(8)))
+        return total
+
+    return await asyncio.gather(*map(ask, handles))
 
 
 async def simulate_bad_queries(sim: Simulation) -> object:

@@ -58,13 +58,17 @@ async def simulate_runs(sim: Simulation) -> object:
     begin_draws()
     sim.add_service(Office)
     sim.add_workflow(Counter, NewCounter, retention=KEPT)
-    handle = await sim.client.dispatch(sim.client.new_workflow(Counter).count, 16, 0, [])
-    counter = sim.client.get_workflow_by_id(Counter, handle.workflow_id)
-    for number in range(16):
-        await counter.sums.send(number, confirm=True)
-        if number % 5 == 0:
-            await sim.sleep(0.2)
-    return await handle.result()
+    handles = [await sim.client.dispatch(sim.client.new_workflow(Counter).count, 10, 0, []) for _ in range(4)]
+
+    async def flood(handle: WorkflowHandle[tuple[int, list[int]]], wait: float) -> tuple[int, list[int]]:
+        counter = sim.client.get_workflow_by_id(Counter, handle.workflow_id)
+        for number in range(10):
+            await counter.sums.send(number, confirm=True)
+            if number % 3 == 0:
+                await sim.sleep(wait)
+        return await handle.result()
+
+    return await asyncio.gather(*(flood(handle, 0.05 * number) for number, handle in enumerate(handles)))
 
 
 async def simulate_calls_over_runs(sim: Simulation) -> object:
