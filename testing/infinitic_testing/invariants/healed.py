@@ -140,8 +140,10 @@ def _check_queues(book: RunBook, unwanted: int, held: int) -> None:
             continue
         for stats in subscriptions.values():
             allowed = waiting[name] if kind == "workflow-engine" else 0
-            if kind == "service-executor" and stats.unacked <= held and stats.unacked + stats.delayed <= unwanted:
-                # An executor that was cut off was not told to stop a task (S6).
+            in_hand = held or not stats.unacked
+            if kind == "service-executor" and in_hand and stats.unacked + stats.delayed <= unwanted:
+                # An executor that was cut off was not told to stop a task (S6). It may have several
+                # deliveries of one attempt.
                 continue
             left = stats.unacked + (stats.backlog if stats.consumers else 0) + max(stats.delayed - allowed, 0)
             wrong = f"{topic}: {stats.backlog} wait, {stats.unacked} are in hand, {stats.delayed} are delayed"
