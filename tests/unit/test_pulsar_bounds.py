@@ -24,6 +24,12 @@ class Id:
     def serialize(self) -> bytes:
         return b""
 
+    def ledger_id(self) -> int:
+        return 0
+
+    def entry_id(self) -> int:
+        return 0
+
 
 def put(buffer: ReceiveBuffer, number: int, key: str | None, size: int, due: float = 0.0) -> None:
     held = BufferedMessage(Id(), str(number).encode(), number, size)

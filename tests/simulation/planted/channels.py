@@ -24,19 +24,19 @@ def receivers_served_newest_first(planter: Planter) -> None:
 @bug(CHANNELS)
 def lost_receivers_go_on(planter: Planter) -> None:
     """A receiver that lost its race, or whose wait was cancelled, still takes a signal."""
-    planter.put(BoundChannel, "release", lambda self, taking: None)
+    planter.put_result(BoundChannel, "release", None)
 
 
 @bug(CHANNELS)
 def limits_of_receivers_ignored(planter: Planter) -> None:
     """A receiver goes on after its limit."""
-    planter.put(Receiver, "_at_limit", lambda self: False)
+    planter.put_result(Receiver, "_at_limit", False)
 
 
 @bug(CHANNELS)
 def filters_of_receivers_ignored(planter: Planter) -> None:
     """A receiver takes any signal, whatever its type and filter."""
-    planter.put(Receiver, "takes", lambda self, signal: True)
+    planter.put_result(Receiver, "takes", True)
 
 
 @bug(CHANNELS)

@@ -22,19 +22,19 @@ ENDING = "engine, endings"
 @bug(ENDING)
 def timed_out_task_goes_on(planter: Planter) -> None:
     """The total timeout of a task is over, and nobody is told to stop it."""
-    planter.put(tasks, "cancel_positions", lambda head, closed: None)
+    planter.put_result(tasks, "cancel_positions", None)
 
 
 @bug(ENDING)
 def cancelled_task_goes_on(planter: Planter) -> None:
     """Code cancels a task, and nobody is told to stop it."""
-    planter.put(DECIDE, "cancel_positions", lambda head, closed: None)
+    planter.put_result(DECIDE, "cancel_positions", None)
 
 
 @bug(ENDING)
 def closed_instance_leaves_tasks_running(planter: Planter) -> None:
     """A cancelled instance closes, and nobody is told to stop the tasks that it leaves."""
-    planter.put(DECIDE, "cancel_rest", lambda head, cleanup, closed: None)
+    planter.put_result(DECIDE, "cancel_rest", None)
 
 
 @bug(ENDING)
@@ -107,7 +107,7 @@ def terminated_instance_keeps_its_timers(planter: Planter) -> None:
 @bug(ENDING)
 def terminated_instance_leaves_tasks_running(planter: Planter) -> None:
     """An instance is terminated, and nobody is told to stop its tasks and children."""
-    planter.put(TERMINATE, "cancel_all", lambda head: None)
+    planter.put_result(TERMINATE, "cancel_all", None)
 
 
 @bug(ENDING)

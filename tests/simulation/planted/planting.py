@@ -52,6 +52,14 @@ class Planter:
         self.replaced.append((partial(getattr, owner, name), getattr(owner, name)))
         self._patch.setattr(owner, name, value)
 
+    def put_result(self, owner: object, name: str, result: object) -> None:
+        """Replace a function or method by one that only returns this."""
+
+        def give(*args: object) -> object:
+            return result
+
+        self.put(owner, name, give)
+
     def wrap(self, owner: object, name: str) -> Callable[[Part], Part]:
         """Have the decorated function take the place of a function or method.
 

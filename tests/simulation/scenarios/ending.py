@@ -262,7 +262,7 @@ class Clan(Workflow):
             child = self.new_workflow(Clan)
             children = [self.dispatch(child.live, f"{name}.{number}", depth - 1) for number in range(2 if depth else 0)]
             task = self.dispatch(self.office.wait, 1, VERY_LONG)
-            await asyncio.gather(*children, task, self.calls.receive())
+            await asyncio.gather(asyncio.gather(*children), task, self.calls.receive())
         finally:
             await self.office.add(1, 1)
             await self.ledger.book(f"{name} buried")
