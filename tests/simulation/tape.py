@@ -18,6 +18,7 @@ from infinitic.messages import events
 from infinitic.messages.events import Event
 from infinitic.storage import (
     Change,
+    Claim,
     Entry,
     Found,
     Outcome,
@@ -27,6 +28,7 @@ from infinitic.storage import (
     Segment,
     StateKey,
     Stored,
+    TagChange,
     Written,
 )
 from infinitic.storage.integrity import check_head, check_segment
@@ -53,6 +55,8 @@ class Note:
         message: what was published.
         delivery: what was acknowledged.
         change: what was written.
+        tag: a change of a tag that the storage took.
+        claim: what became of a claim; None: `tag` was no claim.
         purged: True: what had expired was purged.
         ended: how the process ended.
     """
@@ -63,6 +67,8 @@ class Note:
     message: Message | None = None
     delivery: Delivery | None = None
     change: Change | Published | None = None
+    tag: TagChange | None = None
+    claim: Claim | None = None
     purged: bool = False
     ended: str = ""
 
@@ -85,6 +91,12 @@ class _Recorder(Observer):
         for change, outcome in zip(changes, outcomes, strict=True):
             assert isinstance(outcome, Written), outcome
             self._tape.append(Note(self._now(), who, change=change))
+
+    def tagged(self, who: str, changes: Sequence[TagChange]) -> None:
+        self._tape += [Note(self._now(), who, tag=change) for change in changes]
+
+    def claimed(self, who: str, asked: TagChange, claim: Claim) -> None:
+        self._tape.append(Note(self._now(), who, tag=asked, claim=claim))
 
 
 def record(case: Case, *hostings: Hosting) -> Tape:
@@ -198,6 +210,12 @@ class Player(Clock):
             if isinstance(note.change, Change):
                 self.database.write(note.change)
             invariants.committed(note.who, [note.change], [Written(note.change.version)])
+        elif note.tag is not None and note.claim is not None:
+            self.database.tags.claim(note.tag.key, note.tag.id, note.tag.version, note.tag.at)
+            invariants.claimed(note.who, note.tag, note.claim)
+        elif note.tag is not None:
+            self.database.tags.update([note.tag])
+            invariants.tagged(note.who, [note.tag])
         elif note.purged:
             count = len(self.database.heads)
             self.database.heads.clear()

@@ -32,6 +32,7 @@ from infinitic_testing.loop import run
 from infinitic_transports.memory import InMemoryTransport
 from tests.simulation.cases import Case, by_name
 from tests.simulation.tape import Note, Player, Tape, find, has_event, is_published, record, record_once
+from tests.simulation.test_invariants_of_features import BREAKS as BREAKS_OF_FEATURES, ORDERS
 from tests.simulation.test_invariants_of_messages import BREAKS as BREAKS_OF_MESSAGES
 from tests.simulation.test_invariants_of_steps import BREAKS as BREAKS_OF_STEPS
 
@@ -57,7 +58,10 @@ def test_what_has_ended_well_breaks_no_rule() -> None:
     player = play(list(record_once("sequential")))
     with LogWatch() as log:
         assert find_unhealed(player, log=log, held={"messages": 0}) is None
-    assert set(HEALED) - set(player.invariants.evaluated) == {"outcome-same", "all-forgotten"}
+    tagged = play(list(record(ORDERS)), ORDERS)
+    assert find_unhealed(tagged) is None
+    evaluated = {*player.invariants.evaluated, *tagged.invariants.evaluated}
+    assert set(HEALED) - evaluated == {"outcome-same", "all-forgotten"}
 
 
 def test_an_instance_that_waits_for_nobody_is_named() -> None:
@@ -259,8 +263,9 @@ def test_histories_are_checked_without_messages() -> None:
 
 
 def test_every_rule_is_proved_by_a_test_that_breaks_it() -> None:
-    broken = {each[0] for each in (*BREAKS_OF_STEPS, *BREAKS_OF_MESSAGES)}
-    elsewhere = {"replay-same"}
+    broken = {each[0] for each in (*BREAKS_OF_STEPS, *BREAKS_OF_MESSAGES, *BREAKS_OF_FEATURES)}
+    # Each has a test of its own beside those of messages.
+    elsewhere = {"replay-same", "delay-kept"}
     assert broken | elsewhere == set(SAFETY)
     assert set(RULES) == set(SAFETY) | set(HEALED)
     assert all(len(text) < 110 for text in RULES.values())
