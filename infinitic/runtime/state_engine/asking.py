@@ -63,7 +63,8 @@ async def answer_queries(
         response: client.Response
         if head.stalled is not None:
             response = _fail(query, describe_stall(head.stalled))
-        elif head.deciding or spec is None:
+        elif head.deciding or spec is None or (head.pending and head.probe is not None):
+            # Nothing runs here until another worker has told. What it tells comes behind the query.
             answers.append(_ask_elsewhere(delivery.message, query, head, now))
             answered.append(delivery)
             continue

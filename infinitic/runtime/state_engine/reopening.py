@@ -82,6 +82,10 @@ class Reopening:
         if isinstance(outcome, FailedProbe):
             return _reject(head, reply_to, _describe(head, tasks, outcome.reason, outcome.culprits))
         draft = await self._reopen(instance, outcome.undoing, reply_to, now, epoch)
+        if head.pending:
+            # The probe was not handed what waits in the history. The next step replays that, too.
+            outcome.instance.close()
+            return draft
         instance.live, instance.pending, instance.bytes = outcome.instance, [], outcome.bytes
         return draft
 

@@ -12,6 +12,7 @@ from infinitic.messages.events import Event
 from infinitic.messages.executor import Ask
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
+from infinitic.replay.undone import find_undone
 from infinitic.storage import MAX_LIMIT
 from infinitic.storage.integrity import check_segment
 from infinitic_testing.invariants.book import RunBook
@@ -44,7 +45,13 @@ def check_answer(book: RunBook, answer: client.Queried, request: SentRequest | N
     head = instance.head
     spec = None if head.version is None else book.specs(head.name).get(head.version)
     if spec is not None:
-        book.judge("query-same", _find_difference(head, spec, seen, request.asked, answer), key)
+        difference = _find_difference(head, spec, seen, request.asked, answer)
+        reopened = [index for index, event in enumerate(seen) if isinstance(event, events.Reopened)]
+        if difference is not None and reopened:
+            # It may have been given before the instance was re-opened, which is no activation.
+            earlier = _find_difference(head, spec, seen[: reopened[-1]], request.asked, answer)
+            difference = None if earlier is None else difference
+        book.judge("query-same", difference, key)
 
 
 def _cut(history: Sequence[tuple[int, Sequence[Event]]], run: int, activation: int) -> tuple[list[Event], list[int]]:
@@ -80,7 +87,7 @@ def _find_difference(
 ) -> str | None:
     live = Instance(spec, head.id, head.meta, answer.run)
     try:
-        replay = Replay(live)
+        replay = Replay(live, find_undone(seen))
         replay.feed(seen)
         replay.finish(unanswered=False)
         value = live.query(asked.query, asked.arguments)
