@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from infinitic import topics
 from infinitic.cli.connection import Connection
 from infinitic.cli.dead_letters.actions import replay_letters
 from infinitic.cli.project import Project
-from infinitic.storage import Change, Flag, Outcome, Published, Refused
+from infinitic.engines import state
+from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.storage import Change, Entry, Flag, Outcome, Published, Refused, StateKey
 from tests.simulation.inbox import CASE, ENGINE, Inbox, read_signals, send, start
 from tests.simulation.messages import encode_signal, take_dead_letters
 from tests.simulation.observed import ObservedDatabase
@@ -155,6 +158,25 @@ def test_what_came_before_the_message_that_unparks_stays_a_dead_letter() -> None
         assert [letter.body for letter in await take_dead_letters(world, ENGINE)] == [early]
 
     run_scenario(scenario, CASE, database=database)
+
+
+def test_a_worker_that_has_parked_an_instance_sees_that_another_one_has_unparked_it() -> None:
+    """Its messages may come to the first worker again later."""
+    database = Mendable()
+
+    async def scenario(world: World) -> None:
+        broken = await _park(world, 2)
+        key = StateKey("Inbox", broken)
+        stored = (await world.storage.states.load([key]))[key]
+        # This is what the other worker writes.
+        head = replace(state.decode(stored.head), parked=False)
+        entry = Entry(WorkflowStatus.RUNNING, head.started_at, head.version)
+        change = Change(key, stored.version, stored.version + 1, state.encode(head), world.clock.now(), entry=entry)
+        await world.storage.states.commit([replace(change, published=True)])
+        await send(world, broken, encode_signal(world, "4"))
+        assert await world.client.get_handle(Inbox.read, broken).result() == ["1", "4"]
+
+    run_scenario(scenario, CASE, database=database, is_watched=False)
 
 
 async def _is_listed_as_parked(world: World, workflow_id: str) -> bool:

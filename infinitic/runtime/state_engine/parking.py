@@ -50,11 +50,11 @@ class Parking:
         self._group_commit = group_commit
         self._refusing = refusing
         self._clock = clock
-        self._ids: dict[str, None] = {}
+        self._ids: dict[str, bool] = {}
 
     @property
-    def ids(self) -> Mapping[str, None]:
-        """The ids of instances that this worker has parked lately."""
+    def ids(self) -> Mapping[str, bool]:
+        """The ids of instances that this worker has parked lately, and whether that is written."""
         return self._ids
 
     def is_due(self, lane: Lane, head: WorkflowHead | None, now: float) -> bool:
@@ -65,8 +65,8 @@ class Parking:
             head: its head; None if there is none.
             now: seconds since the Unix epoch.
         """
-        if head is not None and head.closed:
-            # Perhaps another worker has terminated it since it was parked here.
+        if head is not None and (head.closed or (not head.parked and self._ids.get(lane.key))):
+            # Another worker has terminated or unparked it since it was parked here.
             self._ids.pop(lane.key, None)
         if lane.key in self._ids or (head is not None and head.parked):
             return True
@@ -126,7 +126,7 @@ class Parking:
         elif lane.key not in self._ids:
             if instance is not None and head is not None and not head.parked and not await self._write(instance, head):
                 return  # the head was an old one: the lane is run again with the new one
-            self._remember(lane.key)
+            self._remember(lane.key, written=instance is not None and instance.version is not None)
             _logger.error(
                 "Workflow %s %s is parked, its messages go to the dead letters: %s", self._name, lane.key, reason
             )
@@ -157,7 +157,7 @@ class Parking:
             raise outcome
         return not isinstance(outcome, Lost)
 
-    def _remember(self, workflow_id: str) -> None:
-        self._ids[workflow_id] = None
+    def _remember(self, workflow_id: str, *, written: bool) -> None:
+        self._ids[workflow_id] = written
         if len(self._ids) > REMEMBERED:
             del self._ids[next(iter(self._ids))]
