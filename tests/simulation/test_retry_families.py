@@ -13,14 +13,14 @@ from infinitic import Workflow, WorkflowFailedError, WorkflowHandle, ids
 from infinitic.engines.effects import Postpone
 from infinitic.messages import engine as inputs
 from infinitic.messages.events import Reopened
-from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.messages.outcomes import RemoteStatus, WorkflowStatus
 from infinitic.storage import StateKey
 from infinitic_testing.simulation import Simulation
 from tests.simulation.cases import Case
 from tests.simulation.invariants import decode_history, read_instances
 from tests.simulation.scenarios.repairs import Car, Engine, Garage, Part
 from tests.simulation.world import World, host_all, host_engines, host_executors, run_scenario
-from tests.unit.engine_samples import CLOSED, NOW, taken
+from tests.unit.engine_samples import CLOSED, NOW, RUNNING, taken
 
 
 def host(sim: Simulation) -> None:
@@ -126,3 +126,25 @@ def test_an_answer_that_overtakes_the_message_which_re_opens_waits_for_it() -> N
         headers = {handling.header: handling.value}
     assert taken(failed, answer, headers=headers).handling is None
     assert taken(failed, replace(answer, epoch=0)).handling is None, "nothing was re-opened"
+
+
+def test_it_waits_for_longer_while_the_custom_id_of_the_parent_is_claimed_again() -> None:
+    """The tag engine may be away. When it is back, the parent is re-opened and needs the answer."""
+    answer = inputs.RemoteSettled(made_at=NOW, position=1, epoch=1, value=Raw(b"2"))
+    failed = replace(CLOSED, status=WorkflowStatus.FAILED, unique=True)
+    headers: dict[str, str] = {}
+    waited = NOW
+    while handling := taken(failed, answer, waited, headers).handling:
+        assert isinstance(handling, Postpone)
+        waited, headers = handling.at, {handling.header: handling.value}
+    assert waited - NOW > 600.0
+
+
+def test_a_message_of_an_older_epoch_changes_nothing_if_a_newer_one_has_overtaken_it() -> None:
+    """The child has failed twice. A parent must not take its second failure for the last one."""
+    newest = inputs.ChildReopened(made_at=NOW, request_id="r4", position=1, epoch=4)
+    told = taken(RUNNING, newest).head
+    assert told is not None
+    assert taken(told, replace(newest, request_id="r3", epoch=3)).head is told
+    failure = inputs.RemoteSettled(made_at=NOW, position=1, epoch=3, status=RemoteStatus.FAILED)
+    assert taken(told, failure).head is told

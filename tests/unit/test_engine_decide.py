@@ -14,6 +14,7 @@ from infinitic.engines.positions import count, open_block
 from infinitic.engines.state import Method, Retry, TimerKind, WorkflowHead
 from infinitic.engines.timers import Timer
 from infinitic.engines.workflow import Transition, begin, begin_elsewhere, conclude, decide, is_runnable, stall
+from infinitic.engines.workflow.decide import MAX_TOLD
 from infinitic.errors import ExceptionDetail
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import (
@@ -134,6 +135,15 @@ def test_the_end_of_another_method_is_answered_and_forgotten() -> None:
 
 
 # The closing rule (S28).
+
+
+def test_of_the_instances_that_waited_for_methods_that_failed_a_bounded_number_is_kept() -> None:
+    """Otherwise each transition would write all that ever failed."""
+    told = tuple((f"m{number}", ReplyTo("parent", str(number), "Parent")) for number in range(MAX_TOLD))
+    mine = ReplyTo("parent", "last", "Parent")
+    head = replace(RUNNING, methods=(*RUNNING.methods, Method("m", "change", (mine,))), told=told)
+    failed = FailMethod("m", MethodFailure(ExceptionDetail("builtins.ValueError", "no")))
+    assert decide(head, [failed], 0, 0.0)[0].told == (*told[1:], ("m", mine))
 
 
 @pytest.mark.parametrize("status", [WorkflowStatus.COMPLETED, WorkflowStatus.FAILED, WorkflowStatus.CANCELED])

@@ -55,6 +55,12 @@ def test_the_next_run_keeps_what_is_of_the_instance() -> None:
     ]
 
 
+def test_the_next_run_forgets_whom_to_tell_of_methods_that_failed_before() -> None:
+    """They cannot run again, and there may be more of them with each run."""
+    head, _, _ = begin_run(replace(SETTLED, told=(("m1", WAITER),)), CARRY, HAPPENED, (), NOW)
+    assert head.told == ()
+
+
 def test_the_next_run_begins_from_nothing() -> None:
     head, _, _ = begin_run(SETTLED, CARRY, HAPPENED, (), NOW)
     assert (head.run, head.epoch, head.base, head.pending) == (1, 3, 8, 8)

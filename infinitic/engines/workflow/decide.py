@@ -40,6 +40,8 @@ MAX_FAILURES = 5
 """Failures of background tasks that a head keeps."""
 MAX_FAILURE = 700
 """Characters of each."""
+MAX_TOLD = 1000
+"""Instances that a head keeps, to tell them if the method that has failed runs again."""
 
 
 def begin(head: WorkflowHead, now: float, *, each: bool) -> Activated:
@@ -210,7 +212,7 @@ def decide(
         skip=skip,
         cleanup=cleanup,
         continuing=continuing,
-        told=told,
+        told=told[-MAX_TOLD:],
     )
     return decided, outbox
 

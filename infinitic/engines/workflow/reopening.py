@@ -37,6 +37,10 @@ AGAIN = "infinitic-again"
 """The header that counts how often an answer has waited for the message that re-opens."""
 AGAIN_SECONDS = (0.1, 0.2, 0.35, 0.6, 1.1, 2.0, 3.7)
 """Seconds to wait, the first time, the second time, and so on."""
+PATIENCE_WITH_CLAIMS = 60
+"""How often it waits after that if the instance has to claim its custom id first."""
+CLAIM_SECONDS = 10.0
+"""Seconds of each of these waits. The tag engine may be away for some minutes."""
 TAKEN_WHEN_CLOSED = (RetryTasks, Probed, ChildReopened)
 """Inputs that may re-open a closed instance."""
 MAX_REOPENINGS = 100
@@ -91,6 +95,9 @@ def child_reopened(head: WorkflowHead, message: ChildReopened, now: float) -> In
     if request is not None:
         if not asked:
             return InputResult(head)
+        if last is not None and message.epoch <= last.retry_index:
+            # A newer one has overtaken it.
+            return InputResult(head)
         # Its failure has not come yet. When it does, it is an old one.
         newest = Retry(position, request, 0, message.retry_sequence, message.epoch, None)
         changed = replace(head, retries=retries.put(head.retries, newest))
@@ -128,9 +135,11 @@ def wait_for_reopening(
         return Postpone(now + PATIENCE_SECONDS, POSTPONED, "1")
     text = headers.get(AGAIN, "0")
     count = int(text) if text.isdecimal() and len(text) < 3 else 0
-    if count >= len(AGAIN_SECONDS):
+    claims = head.closed_at is not None and head.unique
+    if count >= len(AGAIN_SECONDS) + (PATIENCE_WITH_CLAIMS if claims else 0):
         return None
-    return Postpone(now + AGAIN_SECONDS[count], AGAIN, str(count + 1))
+    seconds = AGAIN_SECONDS[count] if count < len(AGAIN_SECONDS) else CLAIM_SECONDS
+    return Postpone(now + seconds, AGAIN, str(count + 1))
 
 
 def take_findings(head: WorkflowHead, message: Probed, now: float) -> InputResult:

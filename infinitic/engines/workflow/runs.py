@@ -61,6 +61,8 @@ def begin_run(
         undone=(),
         base=head.sequence,
         continuing=False,
+        # Methods of the run before cannot run again.
+        told=(),
     )
     # No timer of the run before is left. `conclude` arms the wake that hands all this over.
     return begun, [*happened, *started], [_keep_run(each, head.run) for each in outbox if type(each) is not ArmWake]
