@@ -6,12 +6,15 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
+from infinitic import topics
 from infinitic.engines.effects import Postpone, Refuse, Respond
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.take import WAITS
 from infinitic.errors import ExceptionDetail
 from infinitic.messages import engine as inputs
-from infinitic.messages.client import AskAgain, Queried, QueryFailed, Response
+from infinitic.messages.client import AskAgain, Queried, QueryFailed, Response, decode
+from infinitic.runtime.state_engine.questions import answer_questions
+from infinitic.transport import Delivery, Message
 from tests.unit.engine_samples import ASKED, CLOSED, DECIDING, ENDED, ME, QUERY, RUNNING, VALUE, taken
 
 DECIDED = replace(RUNNING, digest="d")
@@ -87,3 +90,12 @@ def test_the_value_of_an_answer_is_passed_on_as_it_is() -> None:
     response = answer(RUNNING, replace(ASKED, value=Raw(b'{"a": [1,2]}')))
     assert isinstance(response, Queried)
     assert bytes(response.value) == b'{"a": [1,2]}'
+
+
+def test_who_asked_before_the_instance_was_parked_is_told_and_does_not_wait() -> None:
+    """The answer of the other worker comes when the instance takes nothing any more."""
+    delivery = Delivery(Message("t1", "t1", inputs.encode(ASKED)), 1, 0.0)
+    (told,) = answer_questions("Trip", [delivery], replace(RUNNING, parked=True)).values()
+    response = decode(told.message.body)
+    assert isinstance(response, QueryFailed)
+    assert (response.request, told.topic) == (ME.request, topics.client(ME.client))

@@ -45,7 +45,8 @@ def answer_questions(
                 if damage is not None:
                     info = replace(info, stalled=damage)
                 answers[delivery] = make_response(to, client.Described(to.request, info))
-            elif isinstance(message, inputs.AskQuery):
+            elif isinstance(message, inputs.AskQuery | inputs.Asked):
+                # What another worker has answered may be old by now.
                 to = message.reply_to
                 reason = damage or "It takes no requests, because one of its messages could not be handled"
                 failure = ExceptionDetail(qualified_name(WorkflowCodeError), f"The workflow cannot be run: {reason}")
