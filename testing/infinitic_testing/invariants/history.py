@@ -192,7 +192,7 @@ class ObservedHistory:
         self.carried = dict(self.running)
         self.activation = self.unseen = self.handed = 0
         self.requests, self.attempts, self.settled, self.sequences = [], {}, {}, {}
-        for each in (self.open_tasks, self.open_timers, self.timeouts, self.running, self.results, self.former_ends):
+        for each in (self.open_tasks, self.open_timers, self.timeouts, self.running, self.results):
             each.clear()
 
     def _abandon(self, event: events.Abandoned) -> None:

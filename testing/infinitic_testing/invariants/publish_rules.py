@@ -289,6 +289,11 @@ def check_reopening_was_told(
     message: engine.ChildReopened, parent: StateKey, instances: Iterable[ObservedInstance]
 ) -> str | None:
     """An instance is told of a re-opening only if that is in a committed outbox."""
-    if any((parent, message.request_id) in instance.told_reopened for instance in instances):
+    told = {request_id for each in instances for key, request_id in each.told_reopened if key == parent}
+    if message.claimed:
+        # The tag engine sends it on, with another id. A newer epoch is claimed anew.
+        told = set(map(ids.claimed_id, told))
+        told |= set(map(ids.claimed_id, told))
+    if message.request_id in told:
         return None
     return f"{message} tells of a re-opening that is in no outbox that was written"
