@@ -242,6 +242,22 @@ async def test_S32_a_replayed_start_claims_the_custom_id_again(orders: Simulatio
     assert find_holder(orders) == []
 
 
+async def test_S32_a_replayed_start_frees_the_custom_id_also_after_a_crash(orders: Simulation) -> None:
+    """The tag engine has claimed it, and died before it sent the start."""
+    key = TagKey(TagKind.CUSTOM_ID, "Order", "order-42")
+    now = orders.now.timestamp()
+    database = orders.system.database.tags
+    database.update([TagChange(key, "buried", False, tags.version_freed(0), now)])
+    assert database.claim(key, "buried", tags.version_claimed(1), now).granted
+    start = Raw(engine.encode(engine.Start(made_at=now, method="fill", arguments=Raw(b"[0]"), custom_id="order-42")))
+    again = tags.encode(tags.Reclaim(made_at=now, id="buried", start=start))
+    message = Message("buried", tags.make_custom_id_key("order-42"), again)
+    await orders.transport.publish(topics.workflow_tag("Order"), [message])
+    await orders.run_until_idle()
+    assert [each.id for each in orders.system.database.list_keys()] == ["buried"]
+    assert find_holder(orders) == []
+
+
 def test_S32_a_start_that_is_too_large_for_the_storage_frees_the_custom_id() -> None:
     async def main() -> None:
         async with Simulation() as sim:

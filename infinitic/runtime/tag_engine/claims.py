@@ -61,10 +61,12 @@ async def reclaim(storage: TagStorage, key: TagKey, message: Reclaim) -> list[Ou
         UndecodableMessage: it is no start with this custom id.
     """
     start = _read_start(key, message)
-    if await storage.members(key, limit=1) == [message.id]:
-        # The letter was one of an instance that runs, and nobody has freed its custom id.
-        return _send_start(key.name, message.id, start)
+    # If it closes in this epoch, it frees the custom id, whichever claim it has got it by.
     start = replace(start, epoch=start.epoch + 1)
+    if await storage.members(key, limit=1) == [message.id]:
+        # The letter was one of an instance that runs, and nobody has freed its custom id. Or this
+        # is a repeat, and the one before has claimed it.
+        return _send_start(key.name, message.id, start)
     claim = await storage.claim(key, message.id, version_claimed(start.epoch), message.made_at)
     if not claim.granted:
         raise HeldByAnother(key.tag, None if claim.id == message.id else claim.id)
