@@ -149,6 +149,14 @@ def test_a_failure_counts_only_for_the_newest_request_and_a_result_for_each() ->
     assert taken(again, SETTLED).events == (events.RemoteResult(1, VALUE, NOW),)
 
 
+def test_an_older_result_cancels_what_was_asked_for_again() -> None:
+    """S29: otherwise that child would run on, and nobody would wait for it."""
+    again = replace(PARENT, retries=(Retry(1, 1, 0, 2, 0, None),))
+    assert taken(again, replace(SETTLED, retry_sequence=1)).outbox == (CancelSent((open_block(1, [1]),), ((1, 2),)),)
+    assert taken(again, replace(SETTLED, retry_sequence=2)).outbox == ()
+    assert taken(PARENT, SETTLED).outbox == ()
+
+
 @pytest.mark.parametrize(
     ("response", "settled"),
     [
