@@ -73,8 +73,9 @@ class Remembered:
         now, cancelled = self._clock.now(), self._cancelled
         for position, sequence in message.tasks:
             task = (message.workflow_id, position, message.run)
-            cancelled.pop(task, None)
-            cancelled[task] = sequence, now + CANCELLED_SECONDS
+            # A repeat may be older than what is remembered.
+            known, _ = cancelled.pop(task, (sequence, 0.0))
+            cancelled[task] = max(sequence, known), now + CANCELLED_SECONDS
         while cancelled and (len(cancelled) > CANCELLED_TASKS or next(iter(cancelled.values()))[1] < now):
             cancelled.popitem(last=False)
         return self._is_cancelled
