@@ -40,7 +40,10 @@ def check_cancel_is_told(step: WrittenStep, sent: Sent) -> str | None:
     untold = (closed & open_before) - waiting - failed - settled - told
     if untold:
         return f"tasks {sorted(untold)} are closed without a result, and nobody is told to stop them"
-    wrong = told - closed
+    # An older child may have returned, and the one that was asked for again is cancelled then.
+    again = {retry.position for retry in before.head.retries if retry.retry_sequence}
+    returned = {each.position for each in step.events if isinstance(each, events.RemoteResult)}
+    wrong = told - closed - (again & returned)
     return f"tasks {sorted(wrong)} are stopped, and this step does not close them" if wrong else None
 
 
