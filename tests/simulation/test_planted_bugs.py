@@ -6,10 +6,14 @@ see the bug. If none does, `make planted` tells more.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from tests.simulation.planted import list_bugs
-from tests.simulation.planted.hunting import hunt, prepare, read_finds, run_one
+from tests.simulation.planted.areas import AREAS, choose_scenario, list_area
+from tests.simulation.planted.hunting import MOST_SEEDS, hunt, prepare, read_finds, run_one
+from tests.simulation.scenarios import MODULES, list_scenarios
 
 FEW = 30
 """Bugs that took more seeds, or more time, are left to `make planted`."""
@@ -41,3 +45,19 @@ def test_a_bug_is_removed_again(name: str) -> None:
         assert changed, "nothing was replaced"
         assert all(read() is not before for read, before in changed)
     assert all(read() is before for read, before in changed)
+
+
+def test_areas_name_scenarios_and_bugs() -> None:
+    assert {bug.place for bug in list_bugs().values()} >= AREAS.keys()
+    assert {module for modules in AREAS.values() for module in modules} <= set(MODULES)
+
+
+@pytest.mark.parametrize("name", list_bugs())
+def test_each_scenario_has_its_turn(name: str) -> None:
+    bug = list_bugs()[name]
+    chosen = Counter(choose_scenario(bug, seed) for seed in range(1, MOST_SEEDS + 1))
+    # All but the slow ones.
+    assert len(chosen) == len(list_scenarios()) - 3
+    area = list_area(bug.place)
+    assert bool(area) == (bug.place in AREAS)
+    assert all(chosen[scenario] >= MOST_SEEDS // 2 // len(area) for scenario in area)

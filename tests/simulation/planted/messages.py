@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from infinitic import ids, topics
-from infinitic.client.client import Client
+from infinitic.client.requests import Requests
 from infinitic.messages import engine
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
@@ -119,15 +119,15 @@ def prefetch_lost_with_session(planter: Planter) -> None:
 def signal_ids_used_twice(planter: Planter) -> None:
     """Signals of equal value to one instance have the same id."""
 
-    @planter.wrap(Client, "_command")
-    async def command(original: Part, self: Any, name: str, workflow_id: str, confirm: bool, make_input: Part) -> Any:
+    @planter.wrap(Requests, "command")
+    async def command(original: Part, self: Any, target: Any, confirm: bool, make: Part, hint: str = "") -> Any:
         def make_again(at: float, to: Any) -> Any:
-            made = make_input(at, to)
+            made = make(at, to)
             if isinstance(made, engine.Signal):
-                return replace(made, signal_id=f"{workflow_id}-{bytes(made.value)!r}"[:200])
+                return replace(made, signal_id=f"{target.workflow_id}-{bytes(made.value)!r}"[:200])
             return made
 
-        return await original(self, name, workflow_id, confirm, make_again)
+        return await original(self, target, confirm, make_again, hint)
 
 
 @bug("client")
