@@ -148,10 +148,12 @@ class RemoveMember(msgspec.Struct, frozen=True):
     Attributes:
         tag: the tag.
         version: that of the change, see `infinitic.messages.tags`.
+        unique: whether it is a custom id.
     """
 
     tag: str
     version: int
+    unique: bool = False
 
 
 class SendRemote(_Effect, frozen=True, tag="remote"):

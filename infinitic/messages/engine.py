@@ -194,7 +194,7 @@ class RetryTasks(_Input, frozen=True, kw_only=True, tag="retry_tasks"):
     Clients and the command line send it. A duplicate is recognised by `request_id`, which is a
     deduplication id. All conditions that are given must hold for a task.
 
-    On the wire: k task ids · s status · v service · m task · c claimed · e refused.
+    On the wire: k task ids · s status · v service · m task · c claimed · e refused · n custom id.
 
     Attributes:
         request_id: the deduplication id.
@@ -207,6 +207,7 @@ class RetryTasks(_Input, frozen=True, kw_only=True, tag="retry_tasks"):
             for this epoch; 0: it has not.
         refused: why the custom id could not be claimed, as the end of a sentence about the
             instance; empty: it was, or was not asked for.
+        custom_id: what was claimed; empty: nothing was.
     """
 
     request_id: Name = msgspec.field(name="i")
@@ -217,6 +218,7 @@ class RetryTasks(_Input, frozen=True, kw_only=True, tag="retry_tasks"):
     task: NoName = msgspec.field(name="m", default="")
     claimed: Whole = msgspec.field(name="c", default=0)
     refused: str = msgspec.field(name="e", default="")
+    custom_id: NoName = msgspec.field(name="n", default="")
 
 
 class Probed(_Input, frozen=True, kw_only=True, tag="probed"):
@@ -264,6 +266,7 @@ class ChildReopened(_Input, frozen=True, kw_only=True, tag="child_reopened"):
         epoch: that of the other instance from now on. A failure of an older one counts no more.
         claimed: see `RetryTasks`.
         refused: see `RetryTasks`.
+        custom_id: see `RetryTasks`.
     """
 
     request_id: Name = msgspec.field(name="i")
@@ -273,6 +276,7 @@ class ChildReopened(_Input, frozen=True, kw_only=True, tag="child_reopened"):
     epoch: Whole = msgspec.field(name="k", default=0)
     claimed: Whole = msgspec.field(name="c", default=0)
     refused: str = msgspec.field(name="e", default="")
+    custom_id: NoName = msgspec.field(name="n", default="")
 
 
 class Unpark(_Input, frozen=True, kw_only=True, tag="unpark"):

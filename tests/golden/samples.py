@@ -196,9 +196,17 @@ INPUTS: list[engine.Input] = [
     engine.Decision(made_at=1.0, activation=1, version=2, commands=(CONTINUED,), carry=CARRY),
     engine.Cancel(made_at=1.0, request_id="c", by="client-1"),
     engine.Terminate(made_at=1.0, request_id="c", by="client-1"),
-    engine.RetryTasks(made_at=1.0, request_id="r", reply_to=TO, claimed=4, refused="had it"),
+    engine.RetryTasks(made_at=1.0, request_id="r", reply_to=TO, claimed=4, refused="had it", custom_id="order-1"),
     engine.ChildReopened(
-        made_at=1.0, request_id="r", position=4, run=1, retry_sequence=2, epoch=3, claimed=4, refused="had it"
+        made_at=1.0,
+        request_id="r",
+        position=4,
+        run=1,
+        retry_sequence=2,
+        epoch=3,
+        claimed=4,
+        refused="had it",
+        custom_id="order-1",
     ),
 ]
 RESPONSES: list[client.Response] = [

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from infinitic import Channel, Client, Workflow, WorkflowFailedError, WorkflowUnknownError, ids, query
+from infinitic import Channel, Client, Worker, Workflow, WorkflowFailedError, WorkflowUnknownError, ids, query
 from infinitic.engines import state
 from infinitic.messages.events import Reopened
 from infinitic.messages.outcomes import WorkflowStatus
@@ -65,6 +65,12 @@ async def begin_nothing(client: Client) -> None:
 
 
 CASE = Case("fleet", (Owner, Fleet, Part), begin_nothing, (Garage,))
+
+
+def host_tags(worker: Worker, case: Case) -> None:
+    """Host only the tag engines."""
+    for workflow in case.workflows:
+        worker.add_workflow_tag_engine(workflow)
 
 
 def host_nothing(worker: object, case: Case) -> None:
@@ -154,5 +160,39 @@ def test_a_parent_whose_custom_id_another_one_has_meanwhile_stays_failed(
         for word in ("a", "b"):
             await client.get_workflow_by_custom_id(Fleet, "fleet-1").words.send(word)
         assert await other.result() == ([0], ["a", "b"])
+
+    run_scenario(scenario, CASE, host_nothing)
+
+
+def test_a_claim_for_an_instance_that_is_gone_by_then_frees_the_custom_id_again() -> None:
+    """Its retention has ended while the tag engine was away. Nobody else could ever have the id."""
+
+    def host_without_tags(worker: Worker, case: Case) -> None:
+        worker.add_service(Garage())
+        for each in (Fleet, Part):
+            worker.add_workflow_state_engine(each, retention=60.0)
+            worker.add_workflow_executor(each)
+
+    async def scenario(world: World) -> None:
+        world.host(CASE, host_without_tags, host_tags)
+        await world.run_until_idle()
+        client = world.client
+        new = client.new_workflow(Fleet, custom_id="fleet-1")
+        failed = await client.dispatch(new.work, 0, 0, [])
+        with pytest.raises(WorkflowFailedError):
+            await failed.result()
+        await world.stop()
+        world.host(CASE, host_without_tags)
+        child = client.get_workflow_by_id(Part, ids.remote_id(failed.workflow_id, 0, 0))
+        await client.retry_tasks(child)
+        await asyncio.sleep(2 * 3600.0)
+        assert StateKey("Fleet", failed.workflow_id) not in read_instances(world.database)
+        world.host(CASE, host_tags)
+        await asyncio.sleep(60.0)
+        again = await client.dispatch(new.work, 0, 9, [])
+        assert again.workflow_id != failed.workflow_id
+        for word in ("a", "b"):
+            await client.get_workflow_by_id(Fleet, again.workflow_id).words.send(word)
+        assert await again.result() == ([0], ["a", "b"])
 
     run_scenario(scenario, CASE, host_nothing)

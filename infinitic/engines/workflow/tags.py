@@ -71,6 +71,16 @@ def refuse_by_tag(head: WorkflowHead | None, message: inputs.Input) -> tuple[Rem
     return (RemoveMember(tag, REMOVED_AS_UNKNOWN if head is None else version_removed(head.epoch)),)
 
 
+def free_claim(message: inputs.Input) -> tuple[RemoveMember, ...]:
+    """Free the custom id that was claimed for an instance which is gone by now.
+
+    Otherwise it would be held for ever.
+    """
+    if not isinstance(message, inputs.RetryTasks | inputs.ChildReopened) or message.refused or not message.custom_id:
+        return ()
+    return (RemoveMember(message.custom_id, version_freed(message.claimed), unique=True),)
+
+
 def free_custom_ids(workflow: str, messages: Iterable[Message], now: float) -> list[Outgoing]:
     """Free the custom ids of starts that become dead letters, since there are no such instances.
 
@@ -178,4 +188,5 @@ def describe_tags(info: WorkflowInfo, events: Iterable[Event]) -> WorkflowInfo:
 def render_removal(removal: RemoveMember, workflow: str, workflow_id: str, now: float) -> Outgoing:
     """Make the message that takes an instance off a tag."""
     body = encode(RemoveTag(made_at=now, id=workflow_id, version=removal.version))
-    return Outgoing(topics.workflow_tag(workflow), Message(workflow_id, make_tag_key(removal.tag), body))
+    key = make_custom_id_key(removal.tag) if removal.unique else make_tag_key(removal.tag)
+    return Outgoing(topics.workflow_tag(workflow), Message(workflow_id, key, body))

@@ -34,7 +34,7 @@ from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.input_result import InputResult, stimulate
 from infinitic.engines.workflow.remote_messages import PATIENT
 from infinitic.engines.workflow.runs import begin_run
-from infinitic.engines.workflow.tags import add_tags, note_start, refuse_by_tag
+from infinitic.engines.workflow.tags import add_tags, free_claim, note_start, refuse_by_tag
 from infinitic.engines.workflow.terminate import terminate
 from infinitic.ids import read_request_number
 from infinitic.limits import MAX_METHODS, MAX_WAITERS
@@ -154,7 +154,7 @@ def _take_without_state(
     if waits and count < len(WAIT_SECONDS) + (MORE_WAITS if PATIENT in headers else 0):
         seconds = WAIT_SECONDS[count] if count < len(WAIT_SECONDS) else MORE_SECONDS
         return InputResult(None, handling=Postpone(now + seconds, WAITS, str(count + 1)))
-    refusals: tuple[Reply, ...] = refuse_by_tag(None, message)
+    refusals: tuple[Reply, ...] = refuse_by_tag(None, message) or free_claim(message)
     return InputResult(None, replies=(*refusals, Refuse(reply_to)) if reply_to is not None else refusals)
 
 

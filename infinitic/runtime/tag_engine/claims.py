@@ -86,8 +86,7 @@ async def claim_again(storage: TagStorage, key: TagKey, message: ClaimAgain) -> 
     Raises:
         UndecodableMessage: what it gets re-opens nothing.
     """
-    body = bytes(message.input)
-    request = engine.decode(body)
+    request = engine.decode(bytes(message.input))
     if not isinstance(request, engine.RetryTasks | engine.ChildReopened):
         raise UndecodableMessage("This re-opens nothing")
     claim = await storage.claim(key, message.id, version_claimed(message.epoch), message.made_at)
@@ -96,6 +95,9 @@ async def claim_again(storage: TagStorage, key: TagKey, message: ClaimAgain) -> 
         who = "it was re-opened meanwhile" if claim.id == message.id else f"the instance {claim.id} has it by now"
         reason = f"had the custom id {key.tag!r}, and {who}: it is not re-opened"
         body = engine.encode(replace(request, refused=reason))
+    else:
+        # If the instance is gone, its engine frees the custom id again.
+        body = engine.encode(replace(request, custom_id=key.tag))
     return [Outgoing(topics.workflow_engine(key.name), Message(message.id, message.id, body))]
 
 
