@@ -165,16 +165,17 @@ def decide(
     blocks, open_timers, retries = head.open, head.timers, head.retries
     if cleanup is None:
         cleanup = head.cleanup if head.cleanup >= 0 else position
-    stopped: CancelSent | None = None
-    if head.canceling and not pending and has_returned(methods):
-        # The instance closes, and waits for none of this.
-        stopped = cancel_rest(head, cleanup, cancelled) if blocks else None
-        # What the code has asked for just before it saw that it is cancelled is not sent at all.
-        scheduled = [each for each in scheduled if each >= cleanup]
-    elif cancelled and blocks:
-        stopped = cancel_positions(head, set(cancelled))
-    if stopped is not None:
-        outbox.append(stopped)
+    if head.canceling or cancelled:
+        stopped: CancelSent | None = None
+        if head.canceling and not pending and has_returned(methods):
+            # The instance closes, and waits for none of this.
+            stopped = cancel_rest(head, cleanup, cancelled) if blocks else None
+            # What the code has asked for just before it saw that it is cancelled is not sent.
+            scheduled = [each for each in scheduled if each >= cleanup]
+        elif cancelled and blocks:
+            stopped = cancel_positions(head, set(cancelled))
+        if stopped is not None:
+            outbox.append(stopped)
     if cancelled:
         gone = set(cancelled)
         scheduled = [each for each in scheduled if each not in gone]
@@ -195,6 +196,7 @@ def decide(
     if remotes:
         wanted = set(scheduled)
         outbox += [SendRemote(each, sequence) for each, waits in remotes.items() if not waits or each in wanted]
+    # Not more than 14 keywords: CPython passes more of them as a dict, which takes long.
     decided = replace(
         head,
         methods=methods,
@@ -211,9 +213,9 @@ def decide(
         retention=retention,
         skip=skip,
         cleanup=cleanup,
-        continuing=continuing,
-        told=told[-MAX_TOLD:],
     )
+    if continuing is not head.continuing or told is not head.told:
+        decided = replace(decided, continuing=continuing, told=told[-MAX_TOLD:])
     return decided, outbox
 
 
