@@ -21,8 +21,8 @@ class AttemptPool:
     Args:
         size: how many attempts run at once.
         waiting: what has to be run next. Call `wake` after adding to it.
-        run: runs one attempt. If it is cancelled and the pool goes on, it is called again with the
-            same attempt.
+        run: runs one attempt, whose `member` is set before. If it is cancelled and the pool goes
+            on, it is called again with the same attempt.
     """
 
     def __init__(self, size: int, waiting: deque[Work], run: Callable[[Work], Awaitable[None]]) -> None:
@@ -66,6 +66,7 @@ class AttemptPool:
         while not owner.cancelling():
             if waiting:
                 work = waiting.popleft()
+                work.member = itself
                 if waiting and not self._is_coming:
                     self.wake()
                 try:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from infinitic.errors import PayloadUnavailable
 from infinitic.runtime.service_executor.attempt import Attempts
-from infinitic.runtime.service_executor.current_task import CurrentTask
 from infinitic.runtime.service_executor.deaths import Trials
 from infinitic.runtime.service_executor.in_hand import TasksInHand
 from infinitic.runtime.service_executor.pool import AttemptPool
@@ -74,17 +73,12 @@ class TaskRunner:
             in_hand.waiting.append(work)
 
     async def _run(self, work: Work) -> None:
-        work.member = asyncio.current_task()
-
-        def begin(current: CurrentTask) -> None:
-            work.current = current
-
         try:
             if work.on_trial and self._durability:
                 # If the broker died sooner, the message of this suspect would come again beside
                 # its marked copy, and both would run.
                 await asyncio.sleep(self._durability)
-            report = await self._attempts.run(work.message, self.pool.is_ending, begin)
+            report = await self._attempts.run(work.message, self.pool.is_ending, work.begin)
         except asyncio.CancelledError:
             if work.is_cancelled:
                 self._drop(work)

@@ -56,6 +56,10 @@ class Work(msgspec.Struct, eq=False):
     current: CurrentTask | None = None
     is_cancelled: bool = False
 
+    def begin(self, current: CurrentTask) -> None:
+        """Note that its code begins."""
+        self.current = current
+
     def make_copy(self, deliver_at: float | None = None, **changes: Any) -> Outbound:
         """Make a message that asks for the same attempt.
 
