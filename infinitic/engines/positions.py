@@ -109,6 +109,8 @@ def close(blocks: Blocks, position: int) -> Blocks | None:
         smaller = OpenBlock(block.sequence, first, bits)
     else:
         smaller = _shrink(block, block.later[first - block.first :], first, bits)
+    if len(blocks) == 1:
+        return (smaller,)
     return (*blocks[:index], smaller, *blocks[index + 1 :])
 
 

@@ -37,7 +37,7 @@ class Methods:
         self._recorder = recorder
         self._running: dict[str, asyncio.Task[None]] = {}
         self._canceling = False
-        self._canceled: set[str] = set()
+        self._canceled: frozenset[str] = frozenset()
         self.next_run: ContinueRun | None = None
         """What the first method has asked for, while the next run waits for the others."""
         self.held: dict[str, MethodStarted] = {}
@@ -83,7 +83,7 @@ class Methods:
             self._cancel_next_run(self.next_run, method_id)
         if method_id:
             cancelled = [method_id] if method_id in self._running and not self._is_canceled(method_id) else []
-            self._canceled.add(method_id)
+            self._canceled |= {method_id}
         else:
             self._canceling = True
             cancelled = [each for each in self._running if each not in self._canceled]

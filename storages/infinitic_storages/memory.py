@@ -248,7 +248,7 @@ class Database:
                 row.segments = [segment]
             else:
                 row.segments.append(segment)
-        if change.first - 1 > row.forgotten and row.segments:
+        if change.first and change.first - 1 > row.forgotten and row.segments:
             del row.segments[: change.first - 1 - row.forgotten]
             row.forgotten = change.first - 1
         if change.entry is not None:

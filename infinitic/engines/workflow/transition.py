@@ -76,7 +76,7 @@ def conclude(
     """
     # Whatever comes for a tombstone changes nothing, not even its times (F1).
     was_closed = before is not None and before.closed_at is not None
-    if before is not None and before.closed_at is not None and head.closed_at is not None:
+    if was_closed and head.closed_at is not None:
         as_before = head.closed_at + head.retention
         if outbox:
             # Only that an operator is refused is written of a tombstone, and it expires as before.
@@ -91,8 +91,8 @@ def conclude(
             outbox = [each for each in outbox if type(each) is not SendTask or not each.retry_index]
         head = replace(head, status=status, closed_at=now, armed=None, open=(), timers=(), retries=())
     if head.closed_at is not None:
-        ending = make_closing_effects(head)
-        if ending:
+        if head.tagged or head.unique:
+            ending = make_closing_effects(head)
             outbox = [*ending, *(each for each in outbox if type(each) is not Tag)]
         expires_at = now + head.retention
         entry = Entry(head.status, head.started_at, head.version, now)
@@ -149,7 +149,8 @@ def _prune(head: WorkflowHead, outbox: Sequence[Effect]) -> tuple[Sequence[Effec
     again = False
     for each in outbox:
         if type(each) is SendTask:
-            again = again or each.retry_index != 0 or each.retry_sequence != 0
+            if each.retry_index or each.retry_sequence:
+                again = True
         elif type(each) is ArmWake and (due is None or each.due < due):
             due = each.due
     if again:

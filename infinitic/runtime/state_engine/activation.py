@@ -54,9 +54,10 @@ def activate(
     stimuli: list[Stimulus] = [*instance.pending]
     started: Started | None = None
     for event in draft.events:
-        if isinstance(event, Started):
+        # A class that does not match costs `isinstance` ten times as much as this.
+        if type(event) is Started:
             started = event
-        elif event.__class__ is not AttemptError:
+        elif type(event) is not AttemptError:
             stimuli.append(event)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # nothing else here
     live = instance.live
     if live is None:

@@ -254,6 +254,9 @@ def _make_change(
     if expected is not None and version <= expected:
         version = expected + 1
     published = not transition.outbox
+    first = transition.head.first
+    if first and (instance.head is None or instance.head.first == first):
+        first = 0
     return Change(
         instance.key,
         expected,
@@ -265,7 +268,7 @@ def _make_change(
         published,
         transition.entry,
         transition.expires_at,
-        0 if instance.head is None or instance.head.first == transition.head.first else transition.head.first,
+        first,
     )
 
 

@@ -77,6 +77,10 @@ class TakenInputs(msgspec.Struct, frozen=True, eq=False):
     questions: tuple[tuple[Delivery, inputs.AskQuery], ...] = ()
 
 
+_ALONE: frozenset[type[inputs.Input]] = frozenset((inputs.RetryTasks, inputs.Probed, inputs.ChildReopened))
+"""Inputs that cannot come after another one in the same step."""
+
+
 def take_inputs(
     instance: CachedInstance, batch: Sequence[Delivery], now: float, window: float, largest: int
 ) -> TakenInputs:
@@ -112,7 +116,7 @@ def take_inputs(
         body = delivery.message.body
         try:
             message = inputs.decode(body)
-            if deliveries and isinstance(message, inputs.RetryTasks | inputs.Probed | inputs.ChildReopened):
+            if deliveries and type(message) in _ALONE:
                 break
             result = take(head, key, message, now, window, delivery.message.headers)
         except (UndecodableMessage, InvalidInput) as error:
