@@ -237,6 +237,9 @@ def check_wake_kept(asked: engine.Wake, instance: ObservedInstance | None, copie
     if head.armed == asked.due:
         return f"the wake for {asked.due!r} is acknowledged, it is armed still, and no copy of it is left"
     if is_runnable(head) and not any(each.left > 0 for each in sent.wakes.values()):
+        if any(each[0] == "wake" for each in instance.unpublished):
+            # Another worker has just written that step, and sends its outbox.
+            return None
         return f"a wake is acknowledged, stimuli wait from segment {head.pending} on, and no other wake is left"
     return None
 
