@@ -55,7 +55,7 @@ def workflows(example: str, *roles: str) -> list[dict[str, object]]:
 @pytest.mark.parametrize("database", DATABASES)
 def test_in_one_process(database: str, example: str, tmp_path: Path) -> None:
     need(database)
-    roles = {"services": services(example), "workflows": workflows(example, "executor", "state_engine")}
+    roles = {"services": services(example), "workflows": workflows(example, "executor", "state_engine", "tag_engine")}
     text = configuration(database, f"test_{ids.new_id()[:8]}", tmp_path, **roles)
 
     async def play() -> dict[str, str]:

@@ -211,6 +211,7 @@ class World:
 
     async def settle(self) -> None:
         """Let time pass until nothing is on its way: no stale wake, no retry, no forgotten task."""
+        await self.run_until_idle()
         while (due := self.broker.find_next_due()) is not None and due - self.clock.now() < LONGEST_DELAY:
             await asyncio.sleep(max(0.001, due - self.clock.now()))
             await self.run_until_idle()
@@ -218,11 +219,16 @@ class World:
         await self.run_until_idle()
 
     def backlog(self) -> dict[str, tuple[int, int, int]]:
-        """Count backlog, unacknowledged and delayed messages by topic, where there are any."""
+        """Count backlog, unacknowledged and delayed messages by topic, where there are any.
+
+        What executors tell each other does not count: one that was cut off while it subscribed does
+        not read what is sent to it.
+        """
         found = dict[str, tuple[int, int, int]]()
         for topic, subscriptions in self.broker.overview().items():
             for stats in subscriptions.values():
-                if stats.backlog or stats.unacked or stats.delayed:
+                waits = stats.backlog or stats.unacked or stats.delayed
+                if waits and not topic.startswith("service-control:"):
                     found[topic] = (stats.backlog, stats.unacked, stats.delayed)
         return found
 

@@ -136,6 +136,8 @@ NAMES = {
     *("signal_id", "task", "workflow_id", "workflow_name"),
 }
 """Fields that hold a name or an id, wherever they are."""
+MAY_BE_EMPTY = {"CallRemote.workflow_id", "SignalRemote.workflow_id"}
+"""Those of them that are always there, and may be empty."""
 NOT_NEGATIVE = {"at", "delay", "made_at", "retention"}
 """Fields that hold seconds, or an instant, and cannot be below 0."""
 
@@ -172,7 +174,8 @@ def test_S38_every_field_of_every_message_says_its_bounds(struct: inspect.Struct
                 case inspect.FloatType() if field.name in NOT_NEGATIVE:
                     assert (kind.ge, kind.le) == (0.0, MAX_SECONDS), where
                 case inspect.StrType() if field.name in NAMES:
-                    assert (kind.min_length, kind.max_length) == (1 if field.required else None, 255), where
+                    shortest = 1 if field.required and where not in MAY_BE_EMPTY else None
+                    assert (kind.min_length, kind.max_length) == (shortest, 255), where
                 case _:
                     pass
 

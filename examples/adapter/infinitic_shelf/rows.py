@@ -24,7 +24,6 @@ from infinitic.storage import (
     StateKey,
     Stored,
     TagKey,
-    WorkflowStatus,
     Written,
 )
 from infinitic.storage.checks import fits_key, refuse_key, refuse_segment, refuse_version
@@ -127,7 +126,7 @@ class Rows:
         below = None if query.cursor is None else _parse_cursor(query.cursor)
         found: list[tuple[Position, Entry]] = []
         for key, row in self._rows.items():
-            if row.entry is not None and _matches(key, row.entry, query):
+            if row.entry is not None and query.matches(key, row.entry):
                 position = (row.entry.started_at, key.name, key.id)
                 if below is None or position < below:
                     found.append((position, row.entry))
@@ -196,20 +195,6 @@ class Rows:
         for key in {*expired.remnants, *(key for key, _ in expired.deduplication_ids)}:
             if self._rows[key].version is None and not self._rows[key].deduplication_ids:
                 del self._rows[key]
-
-
-def _matches(key: StateKey, entry: Entry, query: Query) -> bool:
-    if query.overdue_at is not None:
-        overdue = entry.next_wake is not None and entry.next_wake < query.overdue_at
-        if not overdue or entry.status is not WorkflowStatus.RUNNING:
-            return False
-    return (
-        (query.name is None or key.name == query.name)
-        and (query.status is None or entry.status is query.status)
-        and (query.flag is None or entry.flag is query.flag)
-        and (query.started_after is None or entry.started_at > query.started_after)
-        and (query.started_before is None or entry.started_at < query.started_before)
-    )
 
 
 def _parse_cursor(cursor: str) -> Position:
