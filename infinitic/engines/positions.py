@@ -45,6 +45,8 @@ def append(blocks: Blocks, sequence: int, positions: list[int]) -> Blocks:
         positions: one or more, ascending, which come after those of all requests before.
     """
     block = open_block(sequence, positions)
+    if not blocks:
+        return (block,)
     merged = _merge(blocks[-1], block) if len(blocks) >= FEW else None
     return (*blocks, block) if merged is None else (*blocks[:-1], merged)
 

@@ -230,7 +230,9 @@ def _end(methods: list[Method], end: EndMethod, sequence: int) -> list[Effect]:
 
     The first method of an instance stays in the head, for those who ask later.
     """
-    index = next(index for index, method in enumerate(methods) if method.id == end.method_id)
+    index = 0
+    while methods[index].id != end.method_id:
+        index += 1
     method = methods[index]
     if index == 0:
         methods[0] = Method(method.id, method.name, (), _STATUS_AT_END[type(end)], sequence)

@@ -130,7 +130,9 @@ class Receiving:
                     raise broken[key]
                 instance = self._takeover.decode(key, stored.get(key))
                 self._telling.tell_kept(instance)
-                await self._takeover.publish_last(instance, unparks=self._parking.find_unpark(lane) is not None)
+                is_parked = instance.head is not None and instance.head.parked
+                unparks = is_parked and self._parking.find_unpark(lane) is not None
+                await self._takeover.publish_last(instance, unparks=unparks)
                 first = lane.waiting[0]
             except DamagedState as damage:
                 await self._repairs.wait(lane, instance, damage)
