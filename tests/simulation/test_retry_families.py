@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from infinitic import Workflow, WorkflowFailedError, WorkflowHandle, ids
 from infinitic.engines.effects import Postpone
+from infinitic.engines.workflow.reopening import AGAIN, AGAIN_SECONDS
 from infinitic.messages import engine as inputs
 from infinitic.messages.events import Reopened
 from infinitic.messages.outcomes import RemoteStatus, WorkflowStatus
@@ -138,6 +139,8 @@ def test_it_waits_for_longer_while_the_custom_id_of_the_parent_is_claimed_again(
         assert isinstance(handling, Postpone)
         waited, headers = handling.at, {handling.header: handling.value}
     assert waited - NOW > 600.0
+    completed = replace(failed, status=WorkflowStatus.COMPLETED)
+    assert taken(completed, answer, headers={AGAIN: str(len(AGAIN_SECONDS))}).handling is None, "it needs no answer"
 
 
 def test_a_message_of_an_older_epoch_changes_nothing_if_a_newer_one_has_overtaken_it() -> None:

@@ -135,7 +135,7 @@ def wait_for_reopening(
         return Postpone(now + PATIENCE_SECONDS, POSTPONED, "1")
     text = headers.get(AGAIN, "0")
     count = int(text) if text.isdecimal() and len(text) < 3 else 0
-    claims = head.closed_at is not None and head.unique
+    claims = head.closed_at is not None and head.unique and head.status is WorkflowStatus.FAILED
     if count >= len(AGAIN_SECONDS) + (PATIENCE_WITH_CLAIMS if claims else 0):
         return None
     seconds = AGAIN_SECONDS[count] if count < len(AGAIN_SECONDS) else CLAIM_SECONDS
