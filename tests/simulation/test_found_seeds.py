@@ -19,6 +19,7 @@ IMPATIENT = "whoever attached to a start that was on its way gave up too soon: s
 RETRIED_AT_THE_END = "an attempt was sent again as its cancelled instance closed: see test_engine_decide.py"
 CALLED_TWICE = "a repeat of a call was told that it was cancelled: see test_engine_take.py"
 ENDED_TWICE = "a repeat of a termination was told that it is unknown, before the first: see test_engine_take.py"
+ANSWERED_TOO_EARLY = "a query beside the decision of another worker was answered without it: see test_step_queries.py"
 
 FOUND = (
     ("crowd", 12, DRAINED_EARLY),
@@ -29,6 +30,7 @@ FOUND = (
     ("cleanup_when_cancelled", 0, RETRIED_AT_THE_END),
     ("termination", 5, CALLED_TWICE),
     ("termination", 33, ENDED_TWICE),
+    ("calls_over_runs", 62, ANSWERED_TOO_EARLY),
 )
 """The scenario, the seed, and what was wrong."""
 

@@ -70,8 +70,9 @@ async def answer_queries(
             continue
         elif head.pending:
             break
-        elif step.instance.live is None and step.change is not None and step.draft.events:
-            # The code that has seen the inputs is gone. The next step makes it again.
+        elif step.instance.live is None and step.change is not None and (step.draft.events or _was_deciding(step)):
+            # What this step commits is not in the history yet, so a replay would answer without it.
+            # The next step makes the object again.
             break
         else:
             response = await _ask(step.instance, query, spec, states, head)
@@ -85,6 +86,12 @@ async def answer_queries(
         outgoing=[*step.outgoing, *answers],
         bytes=step.bytes + sum(len(each.message.body) for each in answers),
     )
+
+
+def _was_deciding(step: DecidedStep) -> bool:
+    """True if the step takes the decision of another worker, which may have asked for nothing."""
+    before = step.instance.head
+    return before is not None and before.deciding != 0
 
 
 def _ask_elsewhere(message: Message, query: engine.AskQuery, head: WorkflowHead, now: float) -> Outgoing:
