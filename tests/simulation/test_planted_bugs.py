@@ -58,6 +58,7 @@ def test_each_scenario_has_its_turn(name: str) -> None:
     chosen = Counter(choose_scenario(bug, seed) for seed in range(1, MOST_SEEDS + 1))
     # All but the slow ones.
     assert len(chosen) == len(list_scenarios()) - 3
-    area = list_area(bug.place)
-    assert bool(area) == (bug.place in AREAS)
+    area = list_area(bug)
+    assert bool(area) == (bug.place in AREAS or bool(bug.scenarios))
+    assert set(area) <= list_scenarios().keys()
     assert all(chosen[scenario] >= MOST_SEEDS // 2 // len(area) for scenario in area)

@@ -1,7 +1,8 @@
 """Which scenarios run with a planted bug, under which seed.
 
 There are many scenarios, and most of them never ask a query or begin a second run. So a bug of
-such a part of the product names the scenarios that use it: they run under each second seed.
+such a part of the product has the scenarios that use it under each second seed. A bug in what only
+one of them uses names that one itself.
 """
 
 from __future__ import annotations
@@ -24,13 +25,11 @@ AREAS: dict[str, tuple[str, ...]] = {
 _SLOW = {"value_at_the_limit", "values_too_large", "long_loop"}
 
 
-def list_area(place: str) -> list[str]:
-    """List the scenarios that use a part of the product. It is empty if most scenarios do.
-
-    Args:
-        place: the part, as bugs name it.
-    """
-    modules = AREAS.get(place, ())
+def list_area(bug: Bug) -> list[str]:
+    """List the scenarios that use what a bug breaks. The list is empty if most scenarios do."""
+    if bug.scenarios:
+        return list(bug.scenarios)
+    modules = AREAS.get(bug.place, ())
     return [name for name, each in _list_quick().items() if each in modules]
 
 
@@ -44,7 +43,7 @@ def choose_scenario(bug: Bug, seed: int) -> str:
         bug: the bug.
         seed: from 1 on.
     """
-    area, names = list_area(bug.place), list(_list_quick())
+    area, names = list_area(bug), list(_list_quick())
     if not area:
         return names[seed % len(names)]
     if seed % 2:

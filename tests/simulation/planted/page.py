@@ -20,9 +20,9 @@ own, until a run fails. A bug must be found within {MOST_SEEDS} seeds.
 
 There are so many scenarios that each of them has only about two of these seeds. So some parts of
 the product name the scenarios that use them (`tests/simulation/planted/areas.py`). For a bug in
-such a part, these take turns under the odd seeds, and all scenarios under the even ones: the bug
-must be found where its part is used, but no run is made for this bug alone. For all other bugs, all
-scenarios take turns.
+such a part, these take turns under the odd seeds, and all scenarios under the even ones. A few bugs
+break what only one of these scenarios uses, and name it. For all other bugs, all scenarios take
+turns. Seeds count from 1 for each bug.
 
 This page is written by `make planted`. The bugs are in `tests/simulation/planted/`. *Seen by* is
 the rule that failed first: an invariant, the comparison with the outcome of the run without faults,

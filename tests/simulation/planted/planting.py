@@ -112,12 +112,14 @@ class Bug:
         place: the part of the product that it is in.
         what: what goes wrong, in one sentence.
         plant: plants it.
+        scenarios: those that use what is broken; empty: all that use this part of the product.
     """
 
     name: str
     place: str
     what: str
     plant: Callable[[Planter], None]
+    scenarios: tuple[str, ...] = ()
 
     @contextmanager
     def planted(self) -> Generator[list[Replaced]]:
@@ -132,17 +134,18 @@ BUGS: dict[str, Bug] = {}
 """All bugs by name. The modules of this package add theirs."""
 
 
-def bug(place: str) -> Callable[[Callable[[Planter], None]], Callable[[Planter], None]]:
+def bug(place: str, *scenarios: str) -> Callable[[Callable[[Planter], None]], Callable[[Planter], None]]:
     """Add a bug. Its name is that of the function, and its docstring says what goes wrong.
 
     Args:
         place: the part of the product that it is in.
+        scenarios: those that use what is broken; none: all that use this part of the product.
     """
 
     def add(plant: Callable[[Planter], None]) -> Callable[[Planter], None]:
         name = plant.__name__.replace("_", "-")
         assert name not in BUGS, name
-        BUGS[name] = Bug(name, place, " ".join((plant.__doc__ or "").split()), plant)
+        BUGS[name] = Bug(name, place, " ".join((plant.__doc__ or "").split()), plant, scenarios)
         return plant
 
     return add

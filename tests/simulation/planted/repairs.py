@@ -17,6 +17,8 @@ from infinitic.runtime.state_engine import reopening as repairing
 from tests.simulation.planted.planting import Part, Planter, bug
 
 REPAIR = "repair"
+FAMILIES = "failed_families"
+"""The one scenario in which parents fail by their children, and go on with them."""
 
 
 @bug(REPAIR)
@@ -83,7 +85,7 @@ def settled_tasks_asked_again(planter: Planter) -> None:
         return original(tasks, cancellations, cancellations, *others)
 
 
-@bug(REPAIR)
+@bug(REPAIR, FAMILIES)
 def parents_not_told(planter: Planter) -> None:
     """Parents that have failed by a child are not told that it runs again."""
 
@@ -93,7 +95,7 @@ def parents_not_told(planter: Planter) -> None:
         return head, event, [each for each in outbox if not isinstance(each, TellReopened)]
 
 
-@bug(REPAIR)
+@bug(REPAIR, FAMILIES)
 def old_failure_of_a_child_counts(planter: Planter) -> None:
     """The failure that a child had before it was re-opened counts once more when it comes again."""
 
@@ -102,7 +104,7 @@ def old_failure_of_a_child_counts(planter: Planter) -> None:
         return original(head, event, requests, survey, None if epoch is None else 0)
 
 
-@bug(REPAIR)
+@bug(REPAIR, FAMILIES)
 def early_answer_dropped(planter: Planter) -> None:
     """An answer that comes before the message which re-opens its receiver is dropped."""
 

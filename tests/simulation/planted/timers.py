@@ -130,7 +130,7 @@ def retry_sent_twice(planter: Planter) -> None:
         return replace(result, head=replace(result.head, retries=retries))
 
 
-@bug(TIMERS)
+@bug("engine")
 def time_goes_back(planter: Planter) -> None:
     """The code sees the clock of its worker, also when another worker was ahead before."""
 
