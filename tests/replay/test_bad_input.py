@@ -117,7 +117,7 @@ async def test_calls_of_a_client_are_checked_at_the_call(sim: Simulation) -> Non
         await stub.receives(1)
     with pytest.raises(UsageError, match="positional argument"):
         await sim.client.dispatch(stub.receives, 1)
-    with pytest.raises(UsageError, match="has no public coroutine or channel 'recieves'"):
+    with pytest.raises(UsageError, match="has no public coroutine, query or channel 'recieves'"):
         await stub.recieves()
     assert not (await sim.client.list_workflows()).found
 
