@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from infinitic import Channel, Worker, Workflow, topics, workflow
 from infinitic.engines import state
 from infinitic.storage import StateKey, Stored
+from infinitic.storage.integrity import check_head
 from infinitic.transport import Message
 from tests.simulation.messages import encode_signal
 from tests.simulation.observed import ObservedDatabase
@@ -71,6 +72,6 @@ class Ahead(ObservedDatabase):
         found = super().load(keys)
         for key, stored in found.items():
             if key.id in self.newer:
-                head = replace(state.decode(stored.head), schema=99)
+                head = replace(state.decode(check_head(key, stored).head), schema=99)
                 found[key] = replace(stored, head=state.encode(head))
         return found
