@@ -78,7 +78,7 @@ def test_each_prefix_has_tables_of_its_own(mysql: Place) -> None:
         async with mysql.sql() as storage:
             with storage.database.engine.connect() as connection:
                 found = set(inspect(connection).get_table_names())
-        names = ("meta", "states", "segments", "marks")
+        names = ("meta", "states", "segments", "marks", "tags", "custom_ids")
         assert found == {f"{prefix}infinitic_{name}" for prefix in PREFIXES for name in names}
 
     asyncio.run(run())
