@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Protocol, TypeVar, cast, get_type_hints
 
 from infinitic.codec.signatures import Signature
-from infinitic.definitions.kinds import is_workflow
+from infinitic.definitions.kinds import check_class, is_workflow
 from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.services import OPTIONS, TaskOptions
 from infinitic.errors import RegistrationError, UsageError
@@ -178,16 +178,12 @@ def check_service(what: str, given: object) -> None:
     Raises:
         UsageError: it is none, with a hint what to give instead.
     """
-    if not isinstance(given, type):
-        if isinstance(given, str | int | float | None) or inspect.isroutine(given):
-            raise UsageError(f"{what} takes the class of a service, got {given!r}")
-        name = type(given).__qualname__
-        raise UsageError(f"{what} takes the class of a service, got an instance of {name}: give {name} itself")
-    if is_workflow(given):
+    cls = check_class(what, "service", given)
+    if is_workflow(cls):
         raise UsageError(
-            f"{what} takes the class of a service, and {given.__qualname__} is a workflow. A client starts it, with"
-            f" client.new_workflow({given.__qualname__}); so may a task, with task_context().client. A workflow has a"
-            f" stub of it in its class body: Workflow.new_workflow({given.__qualname__})"
+            f"{what} takes the class of a service, and {cls.__qualname__} is a workflow. A client starts it, with"
+            f" client.new_workflow({cls.__qualname__}); so may a task, with task_context().client. A workflow has a"
+            f" stub of it in its class body: Workflow.new_workflow({cls.__qualname__})"
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from infinitic.codec.values import value_codec
 from infinitic.definitions.channels import Channel
 from infinitic.definitions.home import Home, find_home
-from infinitic.definitions.kinds import is_contract, is_workflow
+from infinitic.definitions.kinds import check_class, is_contract, is_workflow
 from infinitic.definitions.service_contract import public_functions
 from infinitic.definitions.services import check_timeout
 from infinitic.definitions.stubs import INSTANCE, check_meta
@@ -32,21 +32,17 @@ def check_workflow(what: str, given: object) -> None:
     Raises:
         UsageError: it is none, with a hint what to give instead.
     """
-    if not isinstance(given, type):
-        if isinstance(given, str | int | float | None) or inspect.isroutine(given):
-            raise UsageError(f"{what} takes the class of a workflow, got {given!r}")
-        name = type(given).__qualname__
-        raise UsageError(f"{what} takes the class of a workflow, got an instance of {name}: give {name} itself")
-    if is_workflow(given):
+    cls = check_class(what, "workflow", given)
+    if is_workflow(cls):
         return
-    functions = public_functions(given).values() if is_contract(given) else ()
+    functions = public_functions(cls).values() if is_contract(cls) else ()
     if not any(inspect.iscoroutinefunction(each) for each in functions):
         service = ""
-        if public_functions(given):
-            service = f". If it is a service, use Workflow.new_service({given.__qualname__})"
+        if public_functions(cls):
+            service = f". If it is a service, use Workflow.new_service({cls.__qualname__})"
         raise UsageError(
             f"{what} takes the class of a workflow, or an ABC or Protocol with `async def` methods, got "
-            f"{given.__qualname__}{service}"
+            f"{cls.__qualname__}{service}"
         )
 
 

@@ -149,19 +149,24 @@ def test_the_index_of_status_and_start_is_added_to_version_3(empty: Place) -> No
     asyncio.run(run())
 
 
+async def interrupt_migration(place: Place, statement: str) -> None:
+    """Break a migration off before its first statement of this kind."""
+    async with place.sql(deadline_seconds=2) as storage:
+
+        def interrupt(_: Any, __: Any, sql: str, *___: Any) -> None:
+            if sql.strip().startswith(statement):
+                raise Interrupted
+
+        event.listen(storage.database.engine, "before_cursor_execute", interrupt)
+        with pytest.raises(Interrupted):
+            await storage.prepare()
+
+
 @pytest.mark.parametrize("statement", ["ALTER TABLE", "CREATE INDEX", "UPDATE"])
 def test_an_interrupted_migration_of_the_previous_schema(empty: Place, statement: str) -> None:
     async def run() -> None:
         await as_version_1(empty)
-        async with empty.sql(deadline_seconds=2) as storage:
-
-            def interrupt(_: Any, __: Any, sql: str, *___: Any) -> None:
-                if sql.strip().startswith(statement):
-                    raise Interrupted
-
-            event.listen(storage.database.engine, "before_cursor_execute", interrupt)
-            with pytest.raises(Interrupted):
-                await storage.prepare()
+        await interrupt_migration(empty, statement)
         async with empty.sql() as storage:
             await storage.prepare()
             await check_version_2(storage)
@@ -187,15 +192,7 @@ def test_tags_are_added_to_a_schema_without_them(empty: Place) -> None:
 def test_an_interrupted_migration_to_tags(empty: Place, statement: str) -> None:
     async def run() -> None:
         await as_version_2(empty)
-        async with empty.sql(deadline_seconds=2) as storage:
-
-            def interrupt(_: Any, __: Any, sql: str, *___: Any) -> None:
-                if sql.strip().startswith(statement):
-                    raise Interrupted
-
-            event.listen(storage.database.engine, "before_cursor_execute", interrupt)
-            with pytest.raises(Interrupted):
-                await storage.prepare()
+        await interrupt_migration(empty, statement)
         async with empty.sql() as storage:
             await storage.prepare()
             await check_tags(storage)
