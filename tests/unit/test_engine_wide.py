@@ -49,6 +49,9 @@ def count_instructions(work: Callable[[], object]) -> int:
         return trace
 
     before = sys.gettrace()
+    # Python 3.12 notes only when tracing starts whether any frame wants opcodes, so one has to want
+    # them before it does.
+    sys._getframe().f_trace_opcodes = True
     sys.settrace(trace)
     try:
         work()
