@@ -100,7 +100,7 @@ class WorkflowHandle(Generic[R]):
         return cast(R, self._client.read_outcome(response, self._stub.spec.name, self._spec, self.workflow_id))
 
     def forget_failure(self) -> None:
-        """Ask for the result again: the workflow was re-opened. `Client.retry_tasks` does this."""
+        """Ask for the result again: the workflow was re-opened. The verbs of `Client` do this."""
         self._wait = None
 
     def __repr__(self) -> str:

@@ -89,26 +89,41 @@ class RepairVerbs(Commands):
     _connection: ClientConnection
 
     async def retry_workflow_task(self, target: object, *, confirm: bool = False) -> str | None:
-        """Have a stalled workflow run again, with today's code.
+        """Have a stalled or failed workflow run again, with today's code.
+
+        A stalled one runs the activation again that could not be run. A failed one is re-opened,
+        and runs the activation again in which its first method has failed. What it has asked for up
+        to there does not run twice: the code must ask for the same, and goes on behind that. Its
+        time is that of the failure. Whoever waits for the result from now on gets the new one.
+
+        ::
+
+            await client.retry_workflow_task(handle, confirm=True)  # the mended code is deployed
 
         Args:
-            target: a stub of an instance, or a handle.
+            target: a stub of an instance, or a handle. It may be closed, until its retention ends.
             confirm: return only when the engine has taken the request. Where the code runs beside
-                its state engine, the result then tells whether it stalled again.
+                its state engine, the result then tells whether it stalled again. Without it, nobody
+                is told that a failed workflow was not re-opened.
 
         Returns:
             As for `cancel`.
 
         Raises:
-            WorkflowUnknownError: as for `cancel`.
-            RequestRefusedError: as for `cancel`.
+            WorkflowUnknownError: there is no such instance, or its retention has ended.
+            RequestRefusedError: as for `cancel`; or the workflow has failed, and is not re-opened:
+                today's code fails again, or asks for something else than the history holds, or the
+                workflow has gone on since the failure.
             UsageError: `target` stands for no instance.
         """
-        return await self._requests.command(
+        stalled = await self._requests.command(
             find_target(target),
             confirm,
             lambda at, to: engine.RetryWorkflowTask(made_at=at, request_id=self._make_id(), reply_to=to),
         )
+        if isinstance(target, WorkflowHandle):
+            target.forget_failure()
+        return stalled
 
     async def retry_tasks(
         self,

@@ -213,7 +213,7 @@ class SyncClient:
         self.run(self._client.terminate, _inner(target), reason=reason, confirm=confirm)
 
     def retry_workflow_task(self, target: object, *, confirm: bool = False) -> str | None:
-        """Have a stalled workflow run again. As `Client.retry_workflow_task`."""
+        """Have a stalled or failed workflow run again. As `Client.retry_workflow_task`."""
         return self.run(self._client.retry_workflow_task, _inner(target), confirm=confirm)
 
     def retry_tasks(

@@ -113,15 +113,16 @@ class Method(_Part, frozen=True):
 
 
 class Probe(_Part, frozen=True):
-    """A request to run failed tasks again, while another worker finds out whether they can.
+    """A request to run failed tasks or code again, while another worker finds out whether it can.
 
     Attributes:
-        request_id: that of `RetryTasks`.
+        request_id: that of `RetryTasks` or `RetryWorkflowTask`.
         reply_to: whom to answer.
         tasks: the positions of the tasks.
         exact: whether all of them must run again.
         epoch: that of a child or another instance that runs again, and at whose position the
             failure is undone. None: it is about tasks.
+        rerun: the activation in which the first method has failed, if its code is to run again.
     """
 
     request_id: str
@@ -129,6 +130,7 @@ class Probe(_Part, frozen=True):
     tasks: tuple[int, ...]
     exact: bool
     epoch: int | None = None
+    rerun: int = 0
 
 
 class WorkflowHead(_Part, frozen=True):
@@ -181,6 +183,8 @@ class WorkflowHead(_Part, frozen=True):
             little, a transition after the run has begun: the outbox of that one may need them.
         told: the instances that waited for methods which have failed: the id of the method, and
             whom to tell if it runs again.
+        rerun_at: the time that the code sees in the next activation, which runs one again that has
+            failed; None: it sees that of the clock.
     """
 
     schema: int
@@ -220,6 +224,7 @@ class WorkflowHead(_Part, frozen=True):
     continuing: bool = False
     first: int = 0
     told: tuple[tuple[str, ReplyTo], ...] = ()
+    rerun_at: float | None = None
 
     @property
     def closed(self) -> bool:

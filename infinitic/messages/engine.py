@@ -177,15 +177,23 @@ class Describe(_Input, frozen=True, kw_only=True, tag="describe"):
 
 
 class RetryWorkflowTask(_Input, frozen=True, kw_only=True, tag="retry_workflow_task"):
-    """Run the activation again at which the instance stalled, with the code of today.
+    """Run the activation again at which the instance stalled or failed, with the code of today.
 
     Clients and the command line send it. A duplicate is recognised by `request_id`, which is a
     deduplication id.
+
+    On the wire: c claimed · e refused.
+
+    Attributes:
+        claimed: see `RetryTasks`.
+        refused: see `RetryTasks`.
     """
 
     request_id: Name = msgspec.field(name="i")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
     by_tag: NoName = msgspec.field(name="bt", default="")
+    claimed: Whole = msgspec.field(name="c", default=0)
+    refused: str = msgspec.field(name="e", default="")
 
 
 class RetryTasks(_Input, frozen=True, kw_only=True, tag="retry_tasks"):
@@ -222,7 +230,7 @@ class RetryTasks(_Input, frozen=True, kw_only=True, tag="retry_tasks"):
 
 
 class Probed(_Input, frozen=True, kw_only=True, tag="probed"):
-    """What a probe for `RetryTasks` has found. Workflow executors send it.
+    """What a probe for `RetryTasks` or `RetryWorkflowTask` has found. Workflow executors send it.
 
     It counts only for the probe that the instance waits for, so a duplicate changes nothing.
 

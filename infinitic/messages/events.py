@@ -254,12 +254,13 @@ class ReopenedTimer(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Reopened(_Event, frozen=True, tag="u"):
-    """An operator has asked for failed tasks once more: `RetryTasks`.
+    """An operator has asked for failed tasks once more, or for code that has failed.
 
-    A replay leaves out what is undone by it: the failures of these tasks, the ends of these
-    methods, and the cancellations of these tasks and timers, as far as they come before it.
+    That is `RetryTasks`, or `RetryWorkflowTask`. A replay leaves out what is undone by it: the
+    failures of these tasks, the ends of these methods, and the cancellations of these tasks and
+    timers, as far as they come before it.
 
-    On the wire: k tasks · d timers · m methods · c cancellations.
+    On the wire: k tasks · d timers · m methods · c cancellations · a rerun.
 
     Attributes:
         at: when, in seconds since the Unix epoch.
@@ -268,6 +269,10 @@ class Reopened(_Event, frozen=True, tag="u"):
         methods: the ids of the methods that run again, in the order in which they had ended.
         cancellations: further positions whose cancellation is undone. Nothing is asked for once
             more, because their result had come as well.
+        rerun: the activation in which the first method has failed, if its code runs again; 0: it
+            does not. A replay does not run this activation, nor those between it and this event.
+            The next one hands over what they did, at the time of this activation, and the code
+            asks for what they hold before it goes on.
     """
 
     at: Seconds = msgspec.field(name="w")
@@ -275,6 +280,7 @@ class Reopened(_Event, frozen=True, tag="u"):
     timers: tuple[ReopenedTimer, ...] = msgspec.field(name="d", default=())
     methods: tuple[Name, ...] = msgspec.field(name="m", default=())
     cancellations: tuple[Whole, ...] = msgspec.field(name="c", default=())
+    rerun: Whole = msgspec.field(name="a", default=0)
 
 
 class RunStarted(_Event, frozen=True, tag="n"):

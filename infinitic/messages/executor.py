@@ -17,22 +17,25 @@ from infinitic.messages.events import Stimulus
 
 
 class ProbeRequest(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A replay in which the failures of some tasks are left out.
+    """A replay in which the failures of some tasks are left out, or that of the code itself.
 
-    On the wire: i request id · r whom to answer · k tasks · x exact.
+    On the wire: i request id · r whom to answer · k tasks · x exact · n rerun.
 
     Attributes:
-        request_id: that of `RetryTasks`.
+        request_id: that of `RetryTasks` or `RetryWorkflowTask`.
         reply_to: whom to answer if the instance is gone.
         tasks: the positions of these tasks.
         exact: whether all of them must run again. Otherwise those are left out with whose failures
             the code has dealt.
+        rerun: the activation in which the first method has failed: find out whether the code can
+            run it again. 0: it is about tasks.
     """
 
     request_id: Name = msgspec.field(name="i")
     reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
     tasks: tuple[Whole, ...] = msgspec.field(name="k", default=())
     exact: bool = msgspec.field(name="x", default=False)
+    rerun: Whole = msgspec.field(name="n", default=0)
 
 
 class Activate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="activate", tag_field="t", gc=False):

@@ -10,7 +10,8 @@ from typing import Any
 from infinitic.replay import divergence
 from infinitic.replay.awaited import ReplayLogger
 from infinitic.replay.loop import WorkflowLoop, WorkflowTask, forget, has_news, name_of, news_of
-from infinitic.replay.recorder import IDLE, Discarded, Recorder, StopActivation
+from infinitic.replay.recorder import IDLE, Recorder
+from infinitic.replay.stops import Discarded, StopActivation
 
 KEPT = 10
 """How many failures are remembered: the last ones."""

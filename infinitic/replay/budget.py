@@ -22,14 +22,16 @@ class Budget:
 
     Attributes:
         limits: the limits of this activation; None where nothing is bounded.
+        later: the limits of an activation that repeats what its history holds, behind that.
         asked: bytes that were asked for since the code last rested.
         refused: bytes that were refused since then.
     """
 
-    __slots__ = ("_asked_before", "_room", "asked", "limits", "refused")
+    __slots__ = ("_asked_before", "_room", "asked", "later", "limits", "refused")
 
     def __init__(self) -> None:
         self.limits: Limits | None = None
+        self.later: Limits | None = None
         self.asked = 0
         self.refused = 0
         # Bytes in this activation, until the code last rested.

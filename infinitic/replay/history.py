@@ -25,6 +25,7 @@ from infinitic.messages.events import (
     TaskResult,
     TaskTimeout,
 )
+from infinitic.replay.rerunning import Rerun
 from infinitic.replay.undone import Undone
 
 _COMMANDS = (
@@ -73,6 +74,10 @@ class Replayed(Protocol):
         """Do what `Instance.note_start` does."""
         ...
 
+    def pass_over(self) -> object:
+        """Do what `Instance.pass_over` does."""
+        ...
+
 
 class Replay:
     """Feeds the history to an instance, as it comes from the storage.
@@ -82,14 +87,21 @@ class Replay:
     Args:
         instance: what is fed.
         undone: what later events of this history undo; None: nothing.
+
+    Attributes:
+        pending: at the end, the stimuli that the code was not handed yet.
+        failed: the activation that is to be run again next; None: none is.
+        recorded: the commands of activations that were not run.
     """
 
     def __init__(self, instance: Replayed, undone: Undone | None = None) -> None:
+        self.failed: Activated | None = None
+        self._late = 0.0
         self._instance = instance
         self._undone = undone
         self._opened: Activated | None = None
         self._stimuli: list[Stimulus] = []
-        self._recorded: deque[commands.Command] = deque()
+        self.recorded: deque[commands.Command] = deque()
         self.pending: list[Stimulus] = []
 
     def feed(self, events: Iterable[Event]) -> None:
@@ -98,13 +110,20 @@ class Replay:
             # Most events are of the first kinds.
             if isinstance(event, Activated):
                 self._flush()
-                self._opened, self._stimuli, self.pending = event, self.pending, []
+                if self._undone is not None and self._undone.passes_over(event.number):
+                    # Its stimuli and commands are kept for the one that runs it again.
+                    self.failed = self.failed or event
+                    self._instance.pass_over()
+                else:
+                    self._opened, self._stimuli, self.pending = event, self.pending, []
             elif isinstance(event, TaskResult):
                 self.pending.append(event)
             elif isinstance(event, _COMMANDS):
                 if self._undone is None or not self._undone.skips(event):
-                    self._recorded.append(event)
+                    self.recorded.append(event)
             elif isinstance(event, Partial):
+                if self._opened is None:
+                    continue
                 self._stimuli, left = self._stimuli[: event.handed], self._stimuli[event.handed :]
                 self.pending = [*left, *self.pending]
             elif isinstance(event, Abandoned):
@@ -113,13 +132,17 @@ class Replay:
             elif isinstance(event, RunStarted):
                 # The run before is over, and nobody makes it again.
                 self._opened, self._stimuli, self.pending = None, [], []
-                self._recorded = deque()
+                self.recorded, self.failed = deque(), None
             elif isinstance(event, Started):
                 self._instance.note_start(event)
             elif isinstance(event, Reopened):
                 self._flush()
                 if self._undone is not None:
                     self._undone.pass_by(event)
+                    if event.rerun and self.failed is not None:
+                        # The next activation tells how many of the others it was handed.
+                        self.pending = self._undone.leave_out(self.pending, 0, until_now=True)
+                        self._late = max(event.at - self.failed.at, 0.0)
             elif not isinstance(event, AttemptError):
                 if self._undone is not None and isinstance(event, TaskError | TaskTimeout | RemoteError):
                     self._undone.note(event)
@@ -139,12 +162,17 @@ class Replay:
             self.pending = self._undone.leave_out(self.pending, 0)
         return None if opened is None else (opened, self._choose_stimuli(opened))
 
+    @property
+    def rerun(self) -> Rerun | None:
+        """At the end: what the next activation has to repeat first; None: nothing."""
+        return None if self.failed is None else Rerun(self.recorded, self._late)
+
     def _choose_stimuli(self, opened: Activated) -> list[Stimulus]:
         return self._stimuli if self._undone is None else self._undone.leave_out(self._stimuli, opened.number)
 
     def _flush(self) -> None:
         if self._opened is not None:
             opened = self._opened
-            self._instance.activate(opened.at, self._choose_stimuli(opened), self._recorded, each=opened.each)
-            self._recorded = deque()
-            self._opened = None
+            self._instance.activate(opened.at, self._choose_stimuli(opened), self.recorded, each=opened.each)
+            self.recorded = deque()
+            self._opened = self.failed = None

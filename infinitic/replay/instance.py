@@ -51,12 +51,14 @@ from infinitic.replay.loop import TooManySteps, WorkflowLoop
 from infinitic.replay.methods import SHALLOW_BYTES, Methods
 from infinitic.replay.places import list_waiting_lines
 from infinitic.replay.queries import ask
-from infinitic.replay.recorder import IDLE, INLINE, MAX_COMMANDS, METHOD, RECORD, Discarded, Recorder, StopActivation
+from infinitic.replay.recorder import IDLE, INLINE, MAX_COMMANDS, METHOD, RECORD, Recorder
 from infinitic.replay.remotes import RemoteDeferred, RemoteRequests
+from infinitic.replay.rerunning import Rerunnable
+from infinitic.replay.stops import Discarded, StopActivation
 from infinitic.replay.watcher import ReplayWatcher
 
 
-class Instance(RemoteRequests):
+class Instance(RemoteRequests, Rerunnable):
     """A workflow object on its private loop.
 
     Attributes:
@@ -69,8 +71,7 @@ class Instance(RemoteRequests):
         activations: how many activations it has run.
         recorder: records what its code asks for.
         open: what its code waits for, by position.
-        cleanup: once the code was told that the instance is cancelled, the next free position at
-            that moment.
+        cleanup: once the code was told that it is cancelled, the next free position at that moment.
         next_number: numbers a task, future, deferred or receiver: it hashes by this number.
 
     Args:
@@ -147,7 +148,8 @@ class Instance(RemoteRequests):
         """
         self.loop.now = at
         recorder = self._recorder
-        commands = recorder.begin(recorded, limits)
+        again, self.rerun = self.rerun, None
+        commands = recorder.begin(recorded, limits) if again is None else again.begin(recorder, limits)
         try:
             if self._object is None:
                 self._create()
@@ -173,11 +175,11 @@ class Instance(RemoteRequests):
         finally:
             recorder.mode = IDLE
         self.activations += 1
-        if recorded:
+        if recorded or again is not None:
             recorder.end()
         if recorder.fault is not None:
             raise recorder.fault
-        return commands
+        return commands if again is None else again.finish(recorder, commands)
 
     @property
     def carry(self) -> Carry | None:
@@ -348,8 +350,7 @@ class Instance(RemoteRequests):
         timeout_at = None if stub.total_timeout is None else self.loop.now + stub.total_timeout
         command = ScheduleTask(position, stub.service, stub.spec.name, Raw(data), stub.tags, stub.meta, timeout_at)
         recorder.record(command)
-        deferred = TaskDeferred(self, position, stub)
-        self._open[position] = deferred
+        deferred = self._open[position] = TaskDeferred(self, position, stub)
         return deferred
 
     def timer(self, due: float) -> Deferred[Any]:
@@ -376,8 +377,8 @@ class Instance(RemoteRequests):
         self._recorder.check_open(len(self._open))
         position = self._recorder.next_position()
         command = self._recorder.record(StartTimer(position, due, self._name_method()))
-        deferred = TimerDeferred(self, position, command.due if isinstance(command, StartTimer) else due)
-        self._open[position] = deferred
+        due = command.due if isinstance(command, StartTimer) else due
+        deferred = self._open[position] = TimerDeferred(self, position, due)
         return deferred
 
     def _name_method(self) -> str:
@@ -446,8 +447,7 @@ class Instance(RemoteRequests):
         """What the code may know about its workflow, and which method runs."""
         method_id, method_name, given = METHOD.get()
         meta = {**self.meta, **given} if given else self.meta
-        version = self.spec.version
-        return WorkflowContext(self.id, self.spec.name, version, method_id, method_name, meta, self.tags)
+        return WorkflowContext(self.id, self.spec.name, self.spec.version, method_id, method_name, meta, self.tags)
 
     @property
     def random(self) -> random.Random:

@@ -22,7 +22,8 @@ from infinitic.messages.outcomes import MethodFailure, find_cause, fit_method
 from infinitic.replay import divergence
 from infinitic.replay.continuing import ContinueRequested, find_method, find_request, make_carry
 from infinitic.replay.loop import WorkflowLoop
-from infinitic.replay.recorder import METHOD, RECORD, Recorder, StopActivation
+from infinitic.replay.recorder import METHOD, RECORD, Recorder
+from infinitic.replay.stops import StopActivation
 
 SHALLOW_BYTES = 2 * MAX_VALUE_DEPTH
 """What is shorter cannot be nested deeper than `MAX_VALUE_DEPTH`: it need not be looked at."""

@@ -26,6 +26,10 @@ class Patches:
         """Whether the instance has a change; None if its code has not asked before."""
         return self._answers.get(change_id)
 
+    def is_recorded(self, change_id: str) -> bool:
+        """Whether the history up to here records that the instance has a change."""
+        return change_id in self._recorded
+
     def settle(self, change_id: str, *, replaying: bool) -> bool:
         """Decide whether the instance has a change. In replay, the history tells."""
         answer = self._answers[change_id] = not replaying or change_id in self._recorded

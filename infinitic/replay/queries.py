@@ -33,7 +33,8 @@ from infinitic.errors import (
 from infinitic.failures import describe
 from infinitic.limits import MAX_VALUE_DEPTH, describe_too_deep, is_deeper
 from infinitic.replay.loop import WorkflowLoop
-from infinitic.replay.recorder import IDLE, METHOD, Discarded, Recorder, StopActivation
+from infinitic.replay.recorder import IDLE, METHOD, Recorder
+from infinitic.replay.stops import Discarded, StopActivation
 
 LONGEST_FAILURE = 64 * 1024
 """How many bytes the reason has for which a query failed."""

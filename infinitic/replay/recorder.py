@@ -37,41 +37,20 @@ from infinitic.replay.budget import Budget, count_asked
 from infinitic.replay.loop import WorkflowLoop
 from infinitic.replay.patches import Patches
 from infinitic.replay.skipping import Skipping
+from infinitic.replay.stops import Discarded, StopActivation, TooMuchTogether
 from infinitic.replay.watcher import ReplayWatcher
 
 METHOD: ContextVar[tuple[str, str, Mapping[str, bytes]]] = ContextVar("infinitic_method", default=("", "", {}))
 """Id and name of the method whose code runs."""
 
-
 MAX_COMMANDS = 10_000
 """How many commands code may give before it waits: all of them go into one commit."""
-
 
 MAX_REFUSED = 1024 * 1024 * 1024
 """Bytes of refused payloads before the code must wait. Each was encoded before it was refused."""
 
-
 _ONE_MORE = "One more open position"
 """What is refused when too many are open, in the history."""
-
-
-class Discarded(BaseException):
-    """This instance is discarded: what its cleanup code asks for is not recorded."""
-
-
-class StopActivation(BaseException):
-    """The activation has gone wrong; its code must not go on. The reason is in `Recorder.fault`."""
-
-
-class TooMuchTogether(InfiniticError):
-    """The commands of the first `fits` stimuli fill one activation.
-
-    The next stimulus needs an activation of its own.
-    """
-
-    def __init__(self, fits: int) -> None:
-        super().__init__(f"The commands of the first {fits} stimuli leave no room for those of the next one")
-        self.fits = fits
 
 
 class Mode(Enum):
@@ -105,6 +84,7 @@ class Recorder:
         patches: the changes that the instance has.
         watcher: is shown each command of a replay, for tools of tests; None in production.
         skipping: in a probe, skips what the code need not give again; None: this is no probe.
+        repeated: how many commands an activation that runs again has repeated before it went on.
     """
 
     def __init__(self, spec: WorkflowSpec, workflow_id: str, loop: WorkflowLoop) -> None:
@@ -119,6 +99,7 @@ class Recorder:
         self.patches = Patches()
         self.watcher: ReplayWatcher | None = None
         self.skipping: Skipping | None = None
+        self.repeated, self._open_ended = 0, False
         self._recorded: deque[Command] | None = None
         self._position = 0
         # How many commands there were when the code last rested.
@@ -128,7 +109,7 @@ class Recorder:
 
     # Driven by the instance.
 
-    def begin(self, recorded: deque[Command] | None, limits: Limits | None) -> list[Command]:
+    def begin(self, recorded: deque[Command] | None, limits: Limits | None = None) -> list[Command]:
         """Begin an activation, and return the list that its commands go to.
 
         Args:
@@ -146,6 +127,21 @@ class Recorder:
         """End a replayed activation: the code must have asked for all that history holds."""
         if self.fault is None and self._recorded and (left := self.next_recorded()) is not None:
             self.diverge(left, None, self._find_waiting_line())
+
+    def begin_again(self, recorded: deque[Command], limits: Limits | None) -> list[Command]:
+        """As `begin`, for an activation that goes on behind what history holds of it."""
+        commands = self.begin(recorded)
+        self._open_ended, self.budget.later = True, limits
+        self._look_behind(recorded)
+        return commands
+
+    def _look_behind(self, recorded: deque[Command]) -> None:
+        self.patches.pass_by(recorded)
+        if not recorded:
+            self._recorded, self.mode, self._open_ended = None, RECORD, False
+            self.repeated = self._before = len(self.commands)
+            self._end_position = self._position + MAX_COMMANDS
+            self.budget.begin(self.budget.later, recording=True)
 
     def begin_query(self) -> None:
         """A query begins. It may give no command."""
@@ -257,6 +253,8 @@ class Recorder:
             self.diverge(recorded, command, self._find_line(command, line))
             raise StopActivation
         self.commands.append(recorded)
+        if self._open_ended:
+            self._look_behind(self._recorded)
         return recorded
 
     def _is_same(self, recorded: Command, command: Command, line: str | None) -> bool:
@@ -298,6 +296,8 @@ class Recorder:
             self.record(RecordPatch(change_id))
         else:
             self.patches.pass_by(self._recorded)
+            if self.skipping is not None and not self.patches.is_recorded(change_id):
+                self.skipping.meet_patch(self._recorded)
         return self.patches.settle(change_id, replaying=self._recorded is not None)
 
     def next_recorded(self) -> Command | None:

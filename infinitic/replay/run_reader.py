@@ -136,6 +136,9 @@ class RunReader:
             elif isinstance(event, Abandoned):
                 self._abandon(event)
 
+    def pass_over(self) -> None:
+        """Never asked for: what was undone later is a part of the document."""
+
     def _reopen(self, event: Reopened) -> None:
         """Note that an operator has failed tasks run again: it is the only event of its segment."""
         for task in event.tasks:

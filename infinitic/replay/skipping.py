@@ -48,3 +48,6 @@ class Skipping:
                 return
             self.skipped.append(following)
             recorded.popleft()
+
+    def meet_patch(self, recorded: deque[Command] | None) -> None:
+        """Take note that the code asks for a change of itself. Here it means nothing."""

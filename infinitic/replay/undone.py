@@ -25,24 +25,31 @@ class Undone:
         reopenings: all of the history, in order.
         probed: positions of tasks whose failures are left out as well: a replay shows whether the
             code goes on as the history says.
+        rerun: the first activation that is not run, since a probe runs it; 0: all are.
 
     Attributes:
         activations: for each task that is probed, the number of the activation that handed its last
             failure to the code.
     """
 
-    def __init__(self, reopenings: Iterable[Reopened] = (), probed: Collection[int] = ()) -> None:
+    def __init__(self, reopenings: Iterable[Reopened] = (), probed: Collection[int] = (), rerun: int = 0) -> None:
         self.activations: dict[int, int] = {}
         self._passed = 0
-        self._failures: dict[int, int] = {}
+        self._failures: dict[int, list[int]] = {}
         self._cancellations: dict[int, int] = {}
         self._methods: dict[str, int] = {}
-        # By identity: two failures of a task may be equal.
-        self._left_out: set[int] = set()
+        # The first activation that does not count, and the re-opening that says so.
+        self._reruns: list[tuple[int, int]] = [(rerun, _PROBED)] if rerun else []
+        # By identity, since two failures of a task may be equal: which re-opening undoes it.
+        self._left_out: dict[int, int] = {}
         for number, each in enumerate(reopenings, 1):
             for task in each.tasks:
-                of_kind = self._cancellations if task.canceled else self._failures
-                of_kind[task.position] = number
+                if task.canceled:
+                    self._cancellations[task.position] = number
+                else:
+                    self._failures.setdefault(task.position, []).append(number)
+            if each.rerun:
+                self._reruns.append((each.rerun, number))
             for timer in each.timers:
                 self._cancellations[timer.position] = number
             for position in each.cancellations:
@@ -50,7 +57,7 @@ class Undone:
             for method_id in each.methods:
                 self._methods[method_id] = number
         for position in probed:
-            self._failures[position] = _PROBED
+            self._failures.setdefault(position, []).append(_PROBED)
 
     def pass_by(self, reopened: Reopened) -> None:
         """Note that the replay has come to a re-opening: what follows is not undone by it."""
@@ -66,27 +73,32 @@ class Undone:
 
     def note(self, failure: TaskError | TaskTimeout | RemoteError) -> None:
         """Note a failure that the replay has come to. It is handed to the code later, if at all."""
-        if self._failures.get(failure.position, 0) > self._passed:
-            self._left_out.add(id(failure))
+        for number in self._failures.get(failure.position, ()):
+            if number > self._passed:
+                self._left_out[id(failure)] = number
+                return
 
-    def leave_out(self, stimuli: Sequence[Stimulus], activation: int) -> list[Stimulus]:
+    def passes_over(self, activation: int) -> bool:
+        """Tell whether an activation does not count, since a later one runs its code again."""
+        return any(first <= activation and number > self._passed for first, number in self._reruns)
+
+    def leave_out(self, stimuli: Sequence[Stimulus], activation: int, *, until_now: bool = False) -> list[Stimulus]:
         """Choose those stimuli that are not undone.
 
         Args:
             stimuli: what the history holds for an activation.
             activation: its number; 0: the code was handed them in none so far.
+            until_now: whether only those re-openings count that the replay has come to.
         """
         kept: list[Stimulus] = []
         for stimulus in stimuli:
-            if id(stimulus) not in self._left_out:
+            number = self._left_out.get(id(stimulus))
+            if number is None or (until_now and number > self._passed):
                 kept.append(stimulus)
                 continue
             # Another object may get this identity later.
-            self._left_out.discard(id(stimulus))
-            if (
-                isinstance(stimulus, TaskError | TaskTimeout | RemoteError)
-                and self._failures[stimulus.position] == _PROBED
-            ):
+            del self._left_out[id(stimulus)]
+            if number == _PROBED and isinstance(stimulus, TaskError | TaskTimeout | RemoteError):
                 self.activations[stimulus.position] = activation
         return kept
 

@@ -206,6 +206,7 @@ async def replay_history(
     except BaseException:
         instance.close()
         raise
+    instance.rerun = replay.rerun
     return instance, replay.pending, check.bytes
 
 

@@ -1,4 +1,4 @@
-"""A probe: a replay in which the failures of some tasks are left out.
+"""A probe: a replay in which the failures of some tasks, or of the code itself, are left out.
 
 It shows whether the code of a workflow has dealt with these failures. If it has not, the live
 instance that the replay has made waits at the place where they came, as if they had not come.
@@ -7,17 +7,20 @@ instance that the replay has made waits at the place where they came, as if they
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines.workflow.reopening import Undoing
 from infinitic.errors import NonDeterminismError, WorkflowCodeError
 from infinitic.messages.commands import CancelPosition, FailMethod
-from infinitic.messages.events import Reopened
+from infinitic.messages.events import Reopened, Stimulus
 from infinitic.replay.awaited import TimerDeferred
 from infinitic.replay.history import Replay
 from infinitic.replay.instance import Instance
+from infinitic.replay.rerunning import EndSkipping, GoesBeyond
 from infinitic.replay.skipping import Skipping
+from infinitic.replay.stops import StopActivation
 from infinitic.replay.undone import Undone
 from infinitic.runtime.history import feed_history, read_reopenings
 from infinitic.storage import StateKey, StateStorage
@@ -103,6 +106,55 @@ async def find_undoing(
         if exact or not left or len(left) == len(tried) or probes == MAX_PROBES:
             return outcome
         tried = left
+
+
+async def probe_rerun(history: ProbedHistory, failing: int, states: StateStorage) -> Undoing | FailedProbe:
+    """Find out whether today's code can run an activation again in which the first method failed.
+
+    The code runs until it asks for something new. That is left to the activation itself.
+
+    Args:
+        history: what is replayed.
+        failing: the number of the activation.
+        states: where histories are read.
+
+    Raises:
+        DamagedState: the history is damaged.
+        PayloadUnavailable: the payload codec is away. Try again later.
+    """
+    key = history.key
+    reopenings = await read_reopenings(key, history.undone, states)
+    instance = Instance(history.spec, key.id, history.meta, history.run)
+    skipping = EndSkipping(history.spec.check, instance.recorder.patches)
+    replay = Replay(instance, Undone(reopenings, rerun=failing))
+    try:
+        await feed_history(replay, key, history.until, states, history.base)
+        replay.finish(unanswered=False)
+        skipping.watch(instance.recorder)
+        with suppress(GoesBeyond, StopActivation):
+            instance.activate(0.0 if replay.failed is None else replay.failed.at, replay.pending, replay.recorded)
+        return _judge(instance, skipping, replay.pending)
+    except (NonDeterminismError, WorkflowCodeError) as error:
+        difference = error.difference if isinstance(error, NonDeterminismError) else ""
+        return FailedProbe(f"has other code now, which does not repeat its history: {difference or error}", ())
+    finally:
+        instance.close()
+
+
+def _judge(instance: Instance, skipping: EndSkipping, stimuli: Sequence[Stimulus]) -> Undoing | FailedProbe:
+    """Tell what is undone, if the first method does not fail again before it asks for more."""
+    skipped = skipping.skipped
+    methods = [each.method_id for each in skipped if isinstance(each, FailMethod)]
+    if instance.id not in methods:
+        again = next((each for each in skipping.repeated if each.method_id == instance.id), None)
+        error = "" if again is None else f": {again.failure.exception}"
+        return FailedProbe(f"fails again at the same place, with the code of today{error}", ())
+    canceled = [each.position for each in skipped if isinstance(each, CancelPosition)]
+    # What is handed over later settles these: it had come as well.
+    settled = {getattr(each, "position", None) for each in stimuli[instance.handed :]}
+    open_now = [each for each in canceled if each in instance.open and each not in settled]
+    relative = [each for each in open_now if not isinstance(instance.open[each], TimerDeferred)]
+    return Undoing((), canceled, open_now, methods, relative)
 
 
 async def _probe(

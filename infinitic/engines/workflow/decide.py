@@ -52,12 +52,13 @@ def begin(head: WorkflowHead, now: float, *, each: bool) -> Activated:
         now: seconds since the Unix epoch. The time that the code sees never goes back (S16).
         each: whether there may be several stimuli. They are handed over one by one then (S19).
     """
-    return Activated(head.activation + 1, now if now > head.at else head.at, each)
+    at = now if now > head.at else head.at
+    return Activated(head.activation + 1, at if head.rerun_at is None else head.rerun_at, each)
 
 
 def begin_elsewhere(head: WorkflowHead, activated: Activated) -> WorkflowHead:
     """Note in the head that another worker runs this activation."""
-    return replace(head, activation=activated.number, at=activated.at, pending=0, deciding=head.pending)
+    return replace(head, activation=activated.number, at=activated.at, pending=0, deciding=head.pending, rerun_at=None)
 
 
 def stall(head: WorkflowHead, reason: str) -> WorkflowHead:
@@ -216,6 +217,8 @@ def decide(
     )
     if continuing is not head.continuing or told is not head.told:
         decided = replace(decided, continuing=continuing, told=told[-MAX_TOLD:])
+    if head.rerun_at is not None:
+        decided = replace(decided, rerun_at=None)
     return decided, outbox
 
 

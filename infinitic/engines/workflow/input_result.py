@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from infinitic.engines.effects import Effect, Handling, Reply
 from infinitic.engines.state import WorkflowHead
-from infinitic.messages.engine import AskQuery, ChildReopened, Probed, RetryTasks
+from infinitic.messages.engine import AskQuery, ChildReopened, Probed, RetryTasks, RetryWorkflowTask
 from infinitic.messages.events import Event
 
 
@@ -36,7 +36,7 @@ class InputResult(msgspec.Struct, frozen=True, gc=False):
     deduplication_id: str | None = None
     handling: Handling | None = None
     question: AskQuery | None = None
-    probe: RetryTasks | Probed | ChildReopened | None = None
+    probe: RetryTasks | RetryWorkflowTask | Probed | ChildReopened | None = None
 
 
 def stimulate(

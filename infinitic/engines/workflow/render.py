@@ -336,7 +336,7 @@ def _render_probe(head: WorkflowHead) -> Outgoing:
         undone=head.undone,
         run=head.run,
         base=head.base,
-        probe=executor.ProbeRequest(asked.request_id, asked.reply_to, asked.tasks, asked.exact),
+        probe=executor.ProbeRequest(asked.request_id, asked.reply_to, asked.tasks, asked.exact, asked.rerun),
     )
     # If nobody can decode it, this id tells the engine that the probe has failed.
     number = ids.activation_id(head.id, head.activation, head.epoch)

@@ -23,8 +23,8 @@ from infinitic.engines.workflow.tags import add_tags, claim_again, give_up_claim
 from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON
 from infinitic.messages.client import ReplyTo
-from infinitic.messages.engine import ChildReopened, Decision, Probed, RemoteSettled, RetryTasks
-from infinitic.messages.events import Reopened, ReopenedTask, ReopenedTimer
+from infinitic.messages.engine import ChildReopened, Decision, Probed, RemoteSettled, RetryTasks, RetryWorkflowTask
+from infinitic.messages.events import Activated, Reopened, ReopenedTask, ReopenedTimer
 from infinitic.messages.outcomes import WorkflowStatus
 
 MAX_RETRIED = 1000
@@ -41,7 +41,7 @@ PATIENCE_WITH_CLAIMS = 60
 """How often it waits after that if the instance has to claim its custom id first."""
 CLAIM_SECONDS = 10.0
 """Seconds of each of these waits. The tag engine may be away for some minutes."""
-TAKEN_WHEN_CLOSED = (RetryTasks, Probed, ChildReopened)
+TAKEN_WHEN_CLOSED = (RetryTasks, Probed, ChildReopened, RetryWorkflowTask)
 """Inputs that may re-open a closed instance."""
 MAX_REOPENINGS = 100
 """How often an instance can be re-opened: each replay looks at all re-openings first."""
@@ -58,7 +58,7 @@ def retry_tasks(head: WorkflowHead, message: RetryTasks, now: float) -> InputRes
     if head.deciding or head.probe is not None:
         # The code runs on another worker. What it decides may change what can run again.
         return InputResult(head, handling=Postpone(now + PATIENCE_SECONDS, POSTPONED, "1"))
-    why = message.refused or _find_obstacle(head)
+    why = message.refused or find_obstacle(head)
     if why is not None:
         return reject(head, message.request_id, message.reply_to, why)
     if head.closed_at is not None and head.unique and message.claimed != head.epoch + 1:
@@ -89,7 +89,7 @@ def child_reopened(head: WorkflowHead, message: ChildReopened, now: float) -> In
     position = message.position
     last = retries.find(head.retries, position)
     asked = message.retry_sequence == (0 if last is None else last.retry_sequence)
-    if message.run != head.run or _find_obstacle(head) is not None:
+    if message.run != head.run or find_obstacle(head) is not None:
         return InputResult(head)
     request = positions.find_request(head.open, position)
     if request is not None:
@@ -129,7 +129,7 @@ def wait_for_reopening(
         None if the answer is to be taken as it is.
     """
     is_open = positions.find_request(head.open, message.position) is not None
-    if is_open or message.run != head.run or _find_obstacle(head) is not None:
+    if is_open or message.run != head.run or find_obstacle(head) is not None:
         return None
     if head.deciding or head.probe is not None:
         return Postpone(now + PATIENCE_SECONDS, POSTPONED, "1")
@@ -146,7 +146,7 @@ def take_findings(head: WorkflowHead, message: Probed, now: float) -> InputResul
     """Take what a probe on another worker has found. A repeat changes nothing."""
     if head.probe is None or head.probe.request_id != message.request_id:
         return InputResult(head)
-    why = _find_obstacle(head)
+    why = find_obstacle(head)
     if why is not None:
         return reject(replace(head, probe=None), None, head.probe.reply_to, why)
     return InputResult(head, probe=message)
@@ -164,7 +164,8 @@ def give_up_probe(head: WorkflowHead, probe: Probe, why: str) -> InputResult:
     return reject(replace(head, probe=None), None, probe.reply_to, f"cannot be replayed: {why}")
 
 
-def _find_obstacle(head: WorkflowHead) -> str | None:
+def find_obstacle(head: WorkflowHead) -> str | None:
+    """Say why an instance cannot be re-opened, as the end of a sentence; None if it can."""
     if head.status is WorkflowStatus.TERMINATED:
         return "was terminated: it is not re-opened"
     if head.canceling or head.status not in (WorkflowStatus.RUNNING, WorkflowStatus.FAILED, WorkflowStatus.COMPLETED):
@@ -278,6 +279,7 @@ def reopen(
     reply_to: ReplyTo | None,
     now: float,
     epoch: int | None = None,
+    failing: Activated | None = None,
 ) -> tuple[WorkflowHead, Reopened, list[Effect]]:
     """Run failed tasks again, and all that their failure has ended.
 
@@ -289,6 +291,7 @@ def reopen(
         now: seconds since the Unix epoch.
         epoch: that of another instance, if what has failed there runs again already: then nothing
             is asked for at the positions of `undoing.tasks`.
+        failing: the activation that is to be run again, if it is not about tasks.
 
     Returns:
         The new head, the event for the history, and what is to be sent.
@@ -324,8 +327,10 @@ def reopen(
     if reply_to is not None:
         outbox.append(Confirm(reply_to))
     skipped = tuple(sorted({*undoing.cancellations}.difference(asked_again)))
-    event = Reopened(now, tasks, set_again, tuple(undoing.methods), skipped)
+    event = Reopened(now, tasks, set_again, tuple(undoing.methods), skipped, failing.number if failing else 0)
     reopened = _open_again(head, event, requests, survey, epoch)
+    if failing is not None:
+        reopened = replace(reopened, pending=head.pending or head.sequence + 1, rerun_at=failing.at)
     outbox += [TellReopened(waiter) for method_id, waiter in head.told if method_id in event.methods]
     if head.closed_at is not None:
         outbox += add_tags(reopened)

@@ -13,9 +13,15 @@ from infinitic.messages.commands import (
     CallRemote,
     CancelMethod,
     CancelPosition,
+    Command,
     CompleteMethod,
+    ContinueRun,
     FailMethod,
+    RecordInline,
+    RecordPatch,
+    RefuseCall,
     ScheduleTask,
+    SignalRemote,
     StartChild,
     StartTimer,
 )
@@ -32,6 +38,21 @@ from infinitic.messages.events import (
     TimerFired,
 )
 from infinitic.messages.outcomes import WorkflowStatus
+
+_FOLLOWING = (
+    ScheduleTask,
+    StartTimer,
+    RecordInline,
+    CompleteMethod,
+    CancelMethod,
+    RefuseCall,
+    RecordPatch,
+    ContinueRun,
+    StartChild,
+    CallRemote,
+    SignalRemote,
+)
+"""Commands of code that goes on."""
 
 
 class SurveyedTask(msgspec.Struct, gc=False):
@@ -96,7 +117,9 @@ class Survey:
         kept_timers: those of `kept` that are timers.
         methods: the methods that run or have failed, and the first one, by id, in the order in
             which they were called.
-        results: how many tasks have a result.
+        failing: the activation in which the first method has failed; None: it has not.
+        following: what the code has asked for since then, but for cancellations and the failures of
+            other methods; None: nothing.
     """
 
     def __init__(self, kept: Collection[int] = ()) -> None:
@@ -108,8 +131,11 @@ class Survey:
         self.kept_timers: dict[int, SurveyedTimer] = {}
         self.methods: dict[str, SurveyedMethod] = {}
         self._kept = kept
+        self.failing: Activated | None = None
+        self.following: Command | None = None
         self._first = ""
-        self._at = 0.0
+        self._at = self._begun_at = self._reopened_at = 0.0
+        self._activated: Activated | None = None
 
     def read(self, sequence: int, happened: Iterable[Event]) -> None:
         """Read the events of the next segment.
@@ -119,9 +145,12 @@ class Survey:
             happened: its events.
         """
         for event in happened:
+            if self.failing is not None and isinstance(event, _FOLLOWING) and self.following is None:
+                self.following = event
             match event:
                 case Activated():
-                    self._at = event.at
+                    self._at, self._activated = event.at, event
+                    self._begun_at, self._reopened_at = max(event.at, self._reopened_at), 0.0
                 case ScheduleTask():
                     self._add_task(sequence, event, event.service, event.task)
                 case StartChild() | CallRemote():
@@ -157,13 +186,15 @@ class Survey:
     def _add_task(
         self, sequence: int, event: ScheduleTask | StartChild | CallRemote, service: str, name: str
     ) -> SurveyedTask:
-        total = None if event.timeout_at is None else event.timeout_at - self._at
+        total = None if event.timeout_at is None else event.timeout_at - self._begun_at
         task = self.open[event.position] = SurveyedTask(event.position, sequence, service, name, total)
         if event.position in self._kept:
             self.kept_tasks[event.position] = task
         return task
 
     def _end(self, event: CompleteMethod | CancelMethod | FailMethod, sequence: int) -> None:
+        if isinstance(event, FailMethod) and event.method_id == self._first:
+            self.failing = self._activated
         if not isinstance(event, FailMethod) and event.method_id != self._first:
             self.methods.pop(event.method_id, None)
             return
@@ -185,7 +216,12 @@ class Survey:
             before = self.kept_timers[timer.position]
             again = SurveyedTimer(timer.due, event.at, before.method)
             self.timers[timer.position] = self.kept_timers[timer.position] = again
+        if event.rerun:
+            # Total timeouts of what is new count from here.
+            self._reopened_at = event.at
         for method_id in event.methods:
+            if method_id == self._first:
+                self.failing = self.following = None
             method = self.methods.get(method_id)
             if method is not None:
                 method.status, method.ended = WorkflowStatus.RUNNING, 0

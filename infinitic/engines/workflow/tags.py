@@ -133,7 +133,9 @@ def render_tags(effect: Tag, head: WorkflowHead, events: Iterable[Event], now: f
     return [Outgoing(topic, Message(head.id, key, body)) for key, body in messages]
 
 
-def claim_again(head: WorkflowHead, message: inputs.RetryTasks | inputs.ChildReopened) -> InputResult:
+def claim_again(
+    head: WorkflowHead, message: inputs.RetryTasks | inputs.RetryWorkflowTask | inputs.ChildReopened
+) -> InputResult:
     """Have the custom id of a closed instance claimed, before the request can re-open it (S34).
 
     The request comes back with another id, since this one is stored: a repeat of it claims nothing.
@@ -167,8 +169,8 @@ def render_claim(effect: ClaimCustomId, head: WorkflowHead, events: Iterable[Eve
     started = read_started(events)
     assert started is not None, f"Segment {effect.started} does not hold the custom id of {head.id}"
     request = inputs.decode(effect.request)
-    assert isinstance(request, inputs.RetryTasks | inputs.ChildReopened), request
-    reply_to = request.reply_to if isinstance(request, inputs.RetryTasks) else None
+    assert isinstance(request, inputs.RetryTasks | inputs.RetryWorkflowTask | inputs.ChildReopened), request
+    reply_to = None if isinstance(request, inputs.ChildReopened) else request.reply_to
     claim = ClaimAgain(made_at=now, id=head.id, epoch=request.claimed, input=Raw(effect.request), reply_to=reply_to)
     key = make_custom_id_key(started.custom_id)
     return Outgoing(topics.workflow_tag(head.name), Message(request.request_id, key, encode(claim)))

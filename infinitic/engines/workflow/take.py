@@ -13,13 +13,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from infinitic.engines.effects import (
-    ActivateElsewhere,
     Answer,
     Confirm,
     Defer,
     Effect,
     Postpone,
-    ProbeElsewhere,
     Refuse,
     Reply,
     SendToDeadLetters,
@@ -27,7 +25,7 @@ from infinitic.engines.effects import (
 )
 from infinitic.engines.state import SCHEMA, Method, WorkflowHead
 from infinitic.engines.validate import check_decision
-from infinitic.engines.workflow import queries, remotes, reopening, tasks
+from infinitic.engines.workflow import queries, remotes, reopening, rerunning, tasks
 from infinitic.engines.workflow.complete_timers import complete_timers
 from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.describe import describe
@@ -297,24 +295,6 @@ def _describe(head: WorkflowHead, message: inputs.Describe, now: float) -> Input
     return InputResult(head, replies=(describe(head, message.reply_to),))
 
 
-def _retry_workflow_task(head: WorkflowHead, message: inputs.RetryWorkflowTask, now: float) -> InputResult:
-    """Run a stalled instance again.
-
-    An activation that runs on another worker is asked for once more: it may be lost there.
-    """
-    outbox: list[Effect] = []
-    if head.deciding:
-        outbox.append(ActivateElsewhere(head.activation, head.deciding))
-    if head.probe is not None:
-        outbox.append(ProbeElsewhere())
-    if message.reply_to is not None:
-        outbox.append(Confirm(message.reply_to))
-    epoch = head.epoch if head.stalled is None else head.epoch + 1
-    return InputResult(
-        replace(head, stalled=None, epoch=epoch), outbox=tuple(outbox), deduplication_id=message.request_id
-    )
-
-
 def _unpark(head: WorkflowHead, message: inputs.Unpark, now: float) -> InputResult:
     """Let an instance take messages again.
 
@@ -363,7 +343,7 @@ _HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], InputResult]] 
     inputs.AttemptFailed: tasks.attempt_failed,
     inputs.Wait: _wait,
     inputs.Describe: _describe,
-    inputs.RetryWorkflowTask: _retry_workflow_task,
+    inputs.RetryWorkflowTask: rerunning.retry_workflow_task,
     inputs.Decision: _decision,
     inputs.Unpark: _unpark,
     inputs.AskQuery: queries.ask_query,

@@ -16,7 +16,7 @@ from infinitic.limits import Limits
 from infinitic.messages import events
 from infinitic.messages.events import AttemptError, Event, Started, Stimulus
 from infinitic.replay.instance import Instance
-from infinitic.replay.recorder import TooMuchTogether
+from infinitic.replay.stops import TooMuchTogether
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.inputs import Draft
 

@@ -191,6 +191,9 @@ def _find_repeats(step: DecidedStep, deduplication_ids: Sequence[str]) -> Repeat
             case inputs.RetryTasks() | inputs.ChildReopened():
                 # What became of it is in the outbox of the step that took it.
                 deduplication_id = message.request_id
+            case inputs.RetryWorkflowTask() if step.inputs.probe is not None:
+                # Likewise.
+                deduplication_id = message.request_id
             case (
                 inputs.Cancel()
                 | inputs.RetryWorkflowTask()

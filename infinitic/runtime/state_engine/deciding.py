@@ -19,7 +19,7 @@ from infinitic.engines.workflow import is_runnable
 from infinitic.errors import NonDeterminismError, WorkflowCodeError
 from infinitic.limits import Limits, compute_body_limit
 from infinitic.messages.events import Event
-from infinitic.replay.recorder import TooMuchTogether
+from infinitic.replay.stops import TooMuchTogether
 from infinitic.runtime.blame import is_counted
 from infinitic.runtime.history import read_segments
 from infinitic.runtime.lanes import BATCH_BYTES

@@ -72,12 +72,14 @@ class TakenInputs(msgspec.Struct, frozen=True, eq=False):
     dead_letters: tuple[tuple[Delivery, str], ...]
     postponed: tuple[Outgoing, ...]
     early: float
-    probe: inputs.RetryTasks | inputs.Probed | inputs.ChildReopened | None
+    probe: inputs.RetryTasks | inputs.RetryWorkflowTask | inputs.Probed | inputs.ChildReopened | None
     looks_back: bool
     questions: tuple[tuple[Delivery, inputs.AskQuery], ...] = ()
 
 
-_ALONE: frozenset[type[inputs.Input]] = frozenset((inputs.RetryTasks, inputs.Probed, inputs.ChildReopened))
+_ALONE: frozenset[type[inputs.Input]] = frozenset(
+    (inputs.RetryTasks, inputs.RetryWorkflowTask, inputs.Probed, inputs.ChildReopened)
+)
 """Inputs that cannot come after another one in the same step."""
 
 
@@ -111,7 +113,7 @@ def take_inputs(
     questions: tuple[tuple[Delivery, inputs.AskQuery], ...] = ()
     early = 0.0
     before_decision: Draft | None = None
-    probe: inputs.RetryTasks | inputs.Probed | inputs.ChildReopened | None = None
+    probe: inputs.RetryTasks | inputs.RetryWorkflowTask | inputs.Probed | inputs.ChildReopened | None = None
     for delivery in batch:
         body = delivery.message.body
         try:

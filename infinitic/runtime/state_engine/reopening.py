@@ -1,4 +1,4 @@
-"""Another way to decide a step: run failed tasks again, if the code has not dealt with them.
+"""Another way to decide a step: run failed tasks or failed code again, if that is possible.
 
 It reads the history three times: to find the tasks, to replay it without their failures, and to
 find what came of these. So it costs what the history costs, but no memory that grows with it. If
@@ -16,12 +16,14 @@ from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines.effects import ProbeElsewhere
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.reopening import Undoing, begin_elsewhere, reject, reopen, select_tasks
+from infinitic.engines.workflow.rerunning import begin_rerun_elsewhere
 from infinitic.engines.workflow.survey import Survey, SurveyedTask
 from infinitic.messages.client import ReplyTo
-from infinitic.messages.engine import ChildReopened, Probed, RetryTasks
+from infinitic.messages.engine import ChildReopened, Probed, RetryTasks, RetryWorkflowTask
 from infinitic.messages.events import Event
+from infinitic.replay.divergence import describe as describe_command
 from infinitic.runtime.history import feed_history, read_reopenings
-from infinitic.runtime.probing import FailedProbe, ProbedHistory, find_undoing
+from infinitic.runtime.probing import FailedProbe, ProbedHistory, find_undoing, probe_rerun
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
 from infinitic.runtime.state_engine.inputs import Draft
 from infinitic.storage import StateStorage
@@ -39,8 +41,10 @@ class Reopening:
         self._specs = specs
         self._states = states
 
-    async def decide(self, instance: CachedInstance, message: RetryTasks | Probed | ChildReopened, now: float) -> Draft:
-        """Run failed tasks again, or refuse it, or have another worker find out whether they can.
+    async def decide(
+        self, instance: CachedInstance, message: RetryTasks | RetryWorkflowTask | Probed | ChildReopened, now: float
+    ) -> Draft:
+        """Run failed tasks or code again, or refuse it, or have another worker find out if it can.
 
         Args:
             instance: the instance. Its live object is closed, and replaced if tasks run again.
@@ -54,6 +58,8 @@ class Reopening:
         instance.discard_live()
         if isinstance(message, RetryTasks | ChildReopened):
             return await self._retry(instance, message, now)
+        if isinstance(message, RetryWorkflowTask):
+            return await self._rerun(instance, message, now)
         return await self._finish(instance, message, now)
 
     async def _retry(self, instance: CachedInstance, message: RetryTasks | ChildReopened, now: float) -> Draft:
@@ -89,27 +95,59 @@ class Reopening:
         instance.live, instance.pending, instance.bytes = outcome.instance, [], outcome.bytes
         return draft
 
+    async def _rerun(self, instance: CachedInstance, message: RetryWorkflowTask, now: float) -> Draft:
+        head, key = instance.head, instance.key
+        assert head is not None
+        survey = await self._survey(instance)
+        failing = survey.failing
+        if failing is None:
+            return _reject(head, message.reply_to, "did not fail in its code: there is nothing to run again")
+        if survey.following is not None:
+            asked = describe_command(survey.following)
+            why = f"has gone on since its first method failed, and asked for {asked}: the failure is history"
+            return _reject(head, message.reply_to, why)
+        spec = None if head.version is None else self._specs.get(head.version)
+        if spec is None:
+            return Draft(begin_rerun_elsewhere(head, message, failing), [], [ProbeElsewhere()])
+        history = ProbedHistory(key, spec, head.meta, head.run, head.sequence, head.undone, head.base)
+        outcome = await probe_rerun(history, failing.number, self._states)
+        if isinstance(outcome, FailedProbe):
+            return _reject(head, message.reply_to, outcome.reason)
+        return await self._reopen(instance, outcome, message.reply_to, now, None, rerun=True)
+
     async def _finish(self, instance: CachedInstance, message: Probed, now: float) -> Draft:
         head = instance.head
         assert head is not None
         assert head.probe is not None
         reply_to = head.probe.reply_to
         if message.reason is not None:
+            if head.probe.rerun:
+                return _reject(head, reply_to, message.reason)
             survey = await self._survey(instance)
             return _reject(head, reply_to, _describe(head, survey.failed, message.reason, message.culprits))
         undoing = Undoing(message.tasks, message.cancellations, message.open, message.methods, message.relative)
-        return await self._reopen(instance, undoing, reply_to, now, head.probe.epoch)
+        rerun = head.probe.rerun != 0
+        return await self._reopen(instance, undoing, reply_to, now, head.probe.epoch, rerun=rerun)
 
     async def _reopen(
-        self, instance: CachedInstance, undoing: Undoing, reply_to: ReplyTo | None, now: float, epoch: int | None
+        self,
+        instance: CachedInstance,
+        undoing: Undoing,
+        reply_to: ReplyTo | None,
+        now: float,
+        epoch: int | None,
+        *,
+        rerun: bool = False,
     ) -> Draft:
         head = instance.head
         assert head is not None
         survey = await self._survey(instance, [*undoing.tasks, *undoing.cancellations])
-        problem = find_contradiction(undoing, survey, survey.failed if epoch is None else survey.failed_remotes)
+        failing = survey.failing if rerun else None
+        failed = survey.failed if epoch is None else survey.failed_remotes
+        problem = find_contradiction(undoing, survey, failed, head.id if rerun else None)
         if problem is not None:
             return _reject(head, reply_to, problem)
-        changed, event, outbox = reopen(head, undoing, survey, reply_to, now, epoch)
+        changed, event, outbox = reopen(head, undoing, survey, reply_to, now, epoch, failing)
         return Draft(changed, [event], outbox)
 
     async def _survey(self, instance: CachedInstance, kept: Sequence[int] = ()) -> Survey:
@@ -138,12 +176,22 @@ class _SurveyReader:
         self.survey.read(self._sequence, events)
 
 
-def find_contradiction(undoing: Undoing, survey: Survey, failed: Collection[int]) -> str | None:
+def find_contradiction(
+    undoing: Undoing, survey: Survey, failed: Collection[int], main: str | None = None
+) -> str | None:
     """Say what of the findings of a probe cannot be; None if all can.
 
     Only an executor with a bug sends such, or one that has replayed another history.
+
+    Args:
+        undoing: what it has found.
+        survey: of the whole history.
+        failed: the positions that may run again.
+        main: the id of the first method, if its code is to run again. Then it is about no task.
     """
-    if not undoing.tasks or not all(each in failed for each in undoing.tasks):
+    if main is not None and (undoing.tasks or main not in undoing.methods):
+        return f"does not re-open its first method, but {[*undoing.tasks, *undoing.methods]}, as a probe says"
+    if main is None and (not undoing.tasks or not all(each in failed for each in undoing.tasks)):
         return f"has no failed tasks at positions {[*undoing.tasks]}, as a probe says"
     for each in undoing.open:
         if each not in survey.kept_tasks and each not in survey.kept_timers:

@@ -87,7 +87,7 @@ async def claim_again(storage: TagStorage, key: TagKey, message: ClaimAgain) -> 
         UndecodableMessage: what it gets re-opens nothing.
     """
     request = engine.decode(bytes(message.input))
-    if not isinstance(request, engine.RetryTasks | engine.ChildReopened):
+    if not isinstance(request, engine.RetryTasks | engine.RetryWorkflowTask | engine.ChildReopened):
         raise UndecodableMessage("This re-opens nothing")
     claim = await storage.claim(key, message.id, version_claimed(message.epoch), message.made_at)
     if not claim.granted:

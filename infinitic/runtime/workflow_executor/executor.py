@@ -32,7 +32,7 @@ from infinitic.messages.decoding import UndecodableMessage, check_key
 from infinitic.messages.executor import Activate, Ask
 from infinitic.replay.divergence import describe_stall
 from infinitic.replay.instance import Instance
-from infinitic.replay.recorder import TooMuchTogether
+from infinitic.replay.stops import TooMuchTogether
 from infinitic.runtime.blame import OUTAGES, UNCOUNTED, is_counted
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.lanes import BATCH_BYTES, PREFETCH, Lanes
@@ -316,7 +316,9 @@ class WorkflowExecutor:
             instance.close()
             reason = f"What one activation asks for has {asked:,} bytes, above the limit of {limit:,} bytes"
             return self._stall(workflow_id, message.activation, message.epoch, reason)
-        if instance.at_end and partial is None:  # nothing is to come; if something does, it is replayed
+        # What is left of a re-opened one may lie behind stimuli that are undone: a replay finds it.
+        scattered = partial is not None and bool(message.undone)
+        if scattered or (instance.at_end and partial is None):  # nothing is to come; if something does, it is replayed
             instance.close()
         else:
             handed = (0 if live is None else live.handed) + (opened.size or size) + asked

@@ -77,6 +77,7 @@ class Opening:
         if unanswered is None or unanswered[0].number != message.activation:
             return None
         opened, stimuli = unanswered
+        instance.rerun = replay.rerun
         return Opened(opened.at, stimuli, opened.each, more=False, size=check.bytes)
 
     async def _is_over(self, key: StateKey, message: Activate) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from infinitic.clock import Clock
 from infinitic.definitions.workflow_spec import WorkflowSpec
+from infinitic.engines.workflow.reopening import Undoing
 from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON
 from infinitic.messages.engine import Probed
 from infinitic.messages.executor import Activate, ProbeRequest
-from infinitic.runtime.probing import FailedProbe, ProbedHistory, ProbedInstance, find_undoing
+from infinitic.runtime.probing import FailedProbe, ProbedHistory, ProbedInstance, find_undoing, probe_rerun
 from infinitic.storage import DamagedState, StateKey, StateStorage
 
 
@@ -29,9 +30,12 @@ async def answer_probe(
         PayloadUnavailable: the payload codec is away. Try again later.
     """
     history = ProbedHistory(key, spec, message.meta, message.run, message.sequence, message.undone, message.base)
-    outcome: ProbedInstance | FailedProbe
+    outcome: ProbedInstance | Undoing | FailedProbe
     try:
-        outcome = await find_undoing(history, asked.tasks, states, exact=asked.exact)
+        if asked.rerun:
+            outcome = await probe_rerun(history, asked.rerun, states)
+        else:
+            outcome = await find_undoing(history, asked.tasks, states, exact=asked.exact)
     except DamagedState as damage:
         # It may also be gone: the engine sees that.
         outcome = FailedProbe(str(damage), ())
@@ -43,8 +47,9 @@ async def answer_probe(
             reason=fit_text(outcome.reason, STALL_REASON),
             culprits=outcome.culprits,
         )
-    outcome.instance.close()
-    undoing = outcome.undoing
+    if isinstance(outcome, ProbedInstance):
+        outcome.instance.close()
+    undoing = outcome.undoing if isinstance(outcome, ProbedInstance) else outcome
     return Probed(
         made_at=clock.now(),
         request_id=asked.request_id,

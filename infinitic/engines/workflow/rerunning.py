@@ -1,0 +1,92 @@
+"""`retry_workflow_task`: run code again that has stalled or failed, with what is deployed today.
+
+A stalled instance simply goes on: its activation is in no history yet. The failure of a method is.
+So a failed instance is re-opened, if nothing was asked for since then (S34). As for `retry_tasks`,
+a *probe* finds out what that undoes. The next activation then hands over once more what the code
+was handed from the failed activation on, see `infinitic.replay.rerunning`.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from infinitic.engines.effects import (
+    ActivateElsewhere,
+    Confirm,
+    Effect,
+    Postpone,
+    ProbeElsewhere,
+    Refuse,
+    Reply,
+    Respond,
+)
+from infinitic.engines.state import Probe, WorkflowHead
+from infinitic.engines.workflow.input_result import InputResult
+from infinitic.engines.workflow.reopening import PATIENCE_SECONDS, POSTPONED, find_obstacle, reject
+from infinitic.engines.workflow.tags import claim_again, refuse_by_tag
+from infinitic.messages.client import Rejected
+from infinitic.messages.engine import RetryWorkflowTask
+from infinitic.messages.events import Activated
+from infinitic.messages.outcomes import WorkflowStatus
+
+
+def retry_workflow_task(head: WorkflowHead, message: RetryWorkflowTask, now: float) -> InputResult:
+    """Run a stalled instance again, or ask for the probe that a failed one needs.
+
+    An activation that runs on another worker is asked for once more: it may be lost there.
+
+    Args:
+        head: the instance. It may be closed.
+        message: the request.
+        now: seconds since the Unix epoch.
+    """
+    failed = head.methods[0].status is WorkflowStatus.FAILED
+    if head.closed_at is not None and (message.by_tag or not failed):
+        return _refuse(head, message)
+    if failed and head.stalled is None and not head.deciding:
+        return _rerun(head, message, now)
+    outbox: list[Effect] = []
+    if head.deciding:
+        outbox.append(ActivateElsewhere(head.activation, head.deciding))
+    if head.probe is not None:
+        outbox.append(ProbeElsewhere())
+    if message.reply_to is not None:
+        outbox.append(Confirm(message.reply_to))
+    epoch = head.epoch if head.stalled is None else head.epoch + 1
+    return InputResult(
+        replace(head, stalled=None, epoch=epoch), outbox=tuple(outbox), deduplication_id=message.request_id
+    )
+
+
+def _refuse(head: WorkflowHead, message: RetryWorkflowTask) -> InputResult:
+    """Refuse it for a tombstone. Nothing is stored: the answer to a repeat is the same."""
+    replies: tuple[Reply, ...] = refuse_by_tag(head, message)
+    to = message.reply_to
+    if to is not None and message.by_tag:
+        replies += (Refuse(to),)
+    elif to is not None:
+        reason = f"it is {head.status}: there is no failure of its code to run again"
+        replies += (Respond(to, Rejected(to.request, reason)),)
+    return InputResult(head, replies=replies)
+
+
+def _rerun(head: WorkflowHead, message: RetryWorkflowTask, now: float) -> InputResult:
+    if head.probe is not None:
+        return InputResult(head, handling=Postpone(now + PATIENCE_SECONDS, POSTPONED, "1"))
+    why = message.refused or find_obstacle(head)
+    if why is not None:
+        return reject(head, message.request_id, message.reply_to, why)
+    if head.closed_at is not None and head.unique and message.claimed != head.epoch + 1:
+        return claim_again(head, message)
+    return InputResult(head, deduplication_id=message.request_id, probe=message)
+
+
+def begin_rerun_elsewhere(head: WorkflowHead, message: RetryWorkflowTask, failing: Activated) -> WorkflowHead:
+    """Note that another worker runs the probe.
+
+    Args:
+        head: the instance.
+        message: the request.
+        failing: the activation in which the first method has failed.
+    """
+    return replace(head, probe=Probe(message.request_id, message.reply_to, (), True, rerun=failing.number))
