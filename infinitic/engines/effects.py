@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from infinitic.engines.state import OpenBlock
-from infinitic.messages.client import AskAgain, Queried, QueryFailed, Rejected, ReplyTo, WorkflowInfo
+from infinitic.messages.client import AskAgain, Queried, QueryFailed, ReplyTo, WorkflowInfo
 
 
 class _Effect(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
@@ -221,13 +221,13 @@ class Defer(msgspec.Struct, frozen=True):
 
 
 class Respond(msgspec.Struct, frozen=True):
-    """Send a client a response that is ready: the answer to a query, or a refusal.
+    """Send a client a response that is ready: the answer to a query.
 
-    It is never part of an outbox, because the instance does not change by what was asked.
+    It is never part of an outbox, because the instance does not change by the question.
     """
 
     reply_to: ReplyTo
-    response: Queried | QueryFailed | AskAgain | Rejected
+    response: Queried | QueryFailed | AskAgain
 
 
 class Postpone(msgspec.Struct, frozen=True):

@@ -259,7 +259,8 @@ class Recorder:
 
     def _is_same(self, recorded: Command, command: Command, line: str | None) -> bool:
         was, asked = self._plain(recorded), self._plain(command)
-        same = divergence.is_same_command(was, asked, self._spec.check)
+        check = self._spec.check if self.skipping is None else self.skipping.check
+        same = divergence.is_same_command(was, asked, check)
         watcher = self.watcher
         if watcher is None:
             return same

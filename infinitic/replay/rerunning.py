@@ -8,10 +8,11 @@ goes on as in an activation of its own: what it asks for is new, and positions g
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
+from infinitic.definitions.workflows import ReplayCheck
 from infinitic.errors import InfiniticError
 from infinitic.limits import Limits
 from infinitic.messages.commands import (
@@ -63,18 +64,24 @@ class EndSkipping(Skipping):
     """Skips the ends and cancellations that today's code does not ask for, in a failed activation.
 
     It stops the code once it asks for something new: that is for the activation itself. So a probe
-    calls no function of `inline`.
+    calls no function of `inline`. Arguments are compared as well: otherwise new code might get the
+    result of what other code has asked for.
+
+    Args:
+        recorder: that of the instance.
+        check: how closely commands are compared in the other activations.
+        waiting: what the code waits for, by position.
 
     Attributes:
         repeated: the ends of methods that the code asks for again.
+        open: what the code waited for when it was stopped.
     """
 
-    recorder: Recorder
-    repeated: list[FailMethod]
-
-    def watch(self, recorder: Recorder) -> None:
-        """Begin with the failed activation."""
-        self.recorder, self.repeated = recorder, []
+    def __init__(self, recorder: Recorder, check: ReplayCheck, waiting: Mapping[int, object]) -> None:
+        super().__init__(ReplayCheck.NONE if check is ReplayCheck.NONE else ReplayCheck.STRICT, recorder.patches)
+        self.repeated: list[FailMethod] = []
+        self.open = waiting
+        self._recorder = recorder
         recorder.skipping = self
 
     def skip(self, recorded: deque[Command] | None, asked: Command | None) -> None:
@@ -91,7 +98,10 @@ class EndSkipping(Skipping):
             self.skip(recorded, None)
 
     def _stop(self) -> None:
-        self.recorder.fault = self.recorder.fault or GoesBeyond("The code goes beyond its history")
+        if self._recorder.fault is None:
+            # Code that is stopped may cancel other code.
+            self.open = dict(self.open)
+            self._recorder.fault = GoesBeyond("The code goes beyond its history")
         raise StopActivation
 
 

@@ -19,11 +19,12 @@ class Skipping:
 
     Attributes:
         skipped: the commands so far.
+        check: how closely commands are compared.
     """
 
     def __init__(self, check: ReplayCheck, patches: Patches) -> None:
         self.skipped: list[FailMethod | CancelPosition] = []
-        self._check = check
+        self.check = check
         self._patches = patches
 
     def skip(self, recorded: deque[Command] | None, asked: Command | None) -> None:
@@ -43,7 +44,7 @@ class Skipping:
             if (
                 asked is not None
                 and type(asked) is type(following)
-                and divergence.is_same_command(following, asked, self._check)
+                and divergence.is_same_command(following, asked, self.check)
             ):
                 return
             self.skipped.append(following)

@@ -125,12 +125,11 @@ async def probe_rerun(history: ProbedHistory, failing: int, states: StateStorage
     key = history.key
     reopenings = await read_reopenings(key, history.undone, states)
     instance = Instance(history.spec, key.id, history.meta, history.run)
-    skipping = EndSkipping(history.spec.check, instance.recorder.patches)
     replay = Replay(instance, Undone(reopenings, rerun=failing))
     try:
         await feed_history(replay, key, history.until, states, history.base)
         replay.finish(unanswered=False)
-        skipping.watch(instance.recorder)
+        skipping = EndSkipping(instance.recorder, history.spec.check, instance.open)
         with suppress(GoesBeyond, StopActivation):
             instance.activate(0.0 if replay.failed is None else replay.failed.at, replay.pending, replay.recorded)
         return _judge(instance, skipping, replay.pending)
@@ -152,8 +151,9 @@ def _judge(instance: Instance, skipping: EndSkipping, stimuli: Sequence[Stimulus
     canceled = [each.position for each in skipped if isinstance(each, CancelPosition)]
     # What is handed over later settles these: it had come as well.
     settled = {getattr(each, "position", None) for each in stimuli[instance.handed :]}
-    open_now = [each for each in canceled if each in instance.open and each not in settled]
-    relative = [each for each in open_now if not isinstance(instance.open[each], TimerDeferred)]
+    waiting = skipping.open
+    open_now = [each for each in canceled if each in waiting and each not in settled]
+    relative = [each for each in open_now if not isinstance(waiting[each], TimerDeferred)]
     return Undoing((), canceled, open_now, methods, relative)
 
 

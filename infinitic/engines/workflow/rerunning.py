@@ -24,7 +24,6 @@ from infinitic.engines.state import Probe, WorkflowHead
 from infinitic.engines.workflow.input_result import InputResult
 from infinitic.engines.workflow.reopening import PATIENCE_SECONDS, POSTPONED, find_obstacle, reject
 from infinitic.engines.workflow.tags import claim_again, refuse_by_tag
-from infinitic.messages.client import Rejected
 from infinitic.messages.engine import RetryWorkflowTask
 from infinitic.messages.events import Activated
 from infinitic.messages.outcomes import WorkflowStatus
@@ -59,15 +58,13 @@ def retry_workflow_task(head: WorkflowHead, message: RetryWorkflowTask, now: flo
 
 
 def _refuse(head: WorkflowHead, message: RetryWorkflowTask) -> InputResult:
-    """Refuse it for a tombstone. Nothing is stored: the answer to a repeat is the same."""
-    replies: tuple[Reply, ...] = refuse_by_tag(head, message)
+    """Refuse it for a tombstone."""
     to = message.reply_to
-    if to is not None and message.by_tag:
-        replies += (Refuse(to),)
-    elif to is not None:
-        reason = f"it is {head.status}: there is no failure of its code to run again"
-        replies += (Respond(to, Rejected(to.request, reason)),)
-    return InputResult(head, replies=replies)
+    if not message.by_tag:
+        why = f"is {head.status}: there is no failure of its code to run again"
+        return reject(head, message.request_id, to, why)
+    replies: tuple[Reply, ...] = refuse_by_tag(head, message)
+    return InputResult(head, replies=replies if to is None else (*replies, Refuse(to)))
 
 
 def _rerun(head: WorkflowHead, message: RetryWorkflowTask, now: float) -> InputResult:

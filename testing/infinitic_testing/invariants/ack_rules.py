@@ -136,10 +136,11 @@ def _check_answer(asked: engine.Input, instance: ObservedInstance, sent: Sent, i
         # A later step has answered, and its messages are on their way.
         return None
     probe = instance.head.probe
-    if isinstance(asked, engine.RetryTasks) and probe is not None and probe.request_id == asked.request_id:
+    retry = asked if isinstance(asked, engine.RetryTasks | engine.RetryWorkflowTask) else None
+    if retry is not None and probe is not None and probe.request_id == retry.request_id:
         # It is answered when another worker has found out whether the tasks can run again.
         return None
-    if isinstance(asked, engine.RetryTasks) and instance.head.unique and asked.request_id in instance.taken:
+    if retry is not None and instance.head.unique and retry.request_id in instance.taken:
         # It is answered when it comes back from the tag engine, which claims the custom id.
         return None
     if isinstance(asked, engine.Start | engine.CallMethod | engine.Wait):

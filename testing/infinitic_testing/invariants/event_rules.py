@@ -52,7 +52,9 @@ def check_activation_follows(
 
 
 def check_time_forward(event: events.Activated, history: ObservedHistory, step: WrittenStep, sent: Sent) -> str | None:
-    """The time that the code sees does not go back."""
+    """The time that the code sees does not go back, and is that of the failure if it runs again."""
+    if history.reruns and event.at != history.at:
+        return f"activation {event.number} runs one again of {history.at!r}, and is at {event.at!r}"
     if event.at < history.at:
         return f"activation {event.number} is at {event.at!r}, the one before was at {history.at!r}"
     return None
@@ -234,15 +236,29 @@ def check_reopened_tasks(event: events.Reopened, history: ObservedHistory, step:
     return None
 
 
+_REOPENS = engine.RetryTasks | engine.RetryWorkflowTask | engine.ChildReopened
+
+
+def check_rerun_of_failure(
+    event: events.Reopened, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """Code runs again from where the first method failed, if nothing was asked for since."""
+    if not event.rerun:
+        return None
+    if event.rerun != history.failed_in or history.main not in event.methods:
+        return f"activation {event.rerun} runs again, and the first method failed in activation {history.failed_in}"
+    if history.asked_since:
+        return f"activation {event.rerun} runs again, and the code has asked for more since then"
+    return None
+
+
 def check_reopening_was_asked(
     event: events.Reopened, history: ObservedHistory, step: WrittenStep, sent: Sent
 ) -> str | None:
     """Nothing is re-opened unless an operator asks for it, once for each time."""
     asked = [sent.inputs.get(each) for each in step.change.deduplication_ids]
     waited = step.instance is not None and step.instance.head.probe is not None
-    if not waited and not any(
-        each is not None and isinstance(each.message, engine.RetryTasks | engine.ChildReopened) for each in asked
-    ):
+    if not waited and not any(each is not None and isinstance(each.message, _REOPENS) for each in asked):
         return f"nobody has asked for this: {event}"
     return None
 
@@ -307,6 +323,10 @@ EVENT_RULES: dict[type[Event], tuple[tuple[str, Rule], ...]] = {
         ("input-known", check_timer_completed),
     ),
     events.AttemptError: (("retry-counted", check_attempt_counted_once),),
-    events.Reopened: (("reopened-failed", check_reopened_tasks), ("reopened-asked", check_reopening_was_asked)),
+    events.Reopened: (
+        ("reopened-failed", check_reopened_tasks),
+        ("reopened-asked", check_reopening_was_asked),
+        ("rerun-of-failure", check_rerun_of_failure),
+    ),
 }
 """The rules of each type of event, with their names."""

@@ -10,6 +10,20 @@ from infinitic.messages.events import Event
 Request = commands.ScheduleTask | commands.StartTimer | commands.RecordInline | commands.Remote
 
 
+_GOES_ON = (
+    commands.ScheduleTask,
+    commands.StartTimer,
+    commands.RecordInline,
+    commands.Remote,
+    commands.CompleteMethod,
+    commands.CancelMethod,
+    commands.ContinueRun,
+    commands.RecordPatch,
+    commands.RefuseCall,
+)
+"""What code asks for that goes on."""
+
+
 class ObservedHistory:
     """What follows from the events so far.
 
@@ -35,10 +49,16 @@ class ObservedHistory:
         begun_in: the segment with which it began; 0: the first one.
         continues: whether the first method has asked for the next run, which has not begun.
         carried: the methods that ran when this run began, until its first activation; then None.
+        times: of each activation of this run, the time that the code saw, and how many stimuli it
+            was handed.
+        failed_in: the activation in which the first method has failed; 0: it has not.
+        asked_since: whether the code has asked for more than ends and cancellations since then.
+        reruns: whether the next activation runs a failed one again.
     """
 
     __slots__ = (
         "activation",
+        "asked_since",
         "at",
         "attempts",
         "begun_in",
@@ -46,11 +66,13 @@ class ObservedHistory:
         "carried",
         "continues",
         "ends",
+        "failed_in",
         "former_ends",
         "handed",
         "open_tasks",
         "open_timers",
         "requests",
+        "reruns",
         "results",
         "run",
         "running",
@@ -59,6 +81,7 @@ class ObservedHistory:
         "settled",
         "started",
         "timeouts",
+        "times",
         "unseen",
     )
 
@@ -81,6 +104,9 @@ class ObservedHistory:
         self.former_ends: dict[str, list[commands.EndMethod | events.Abandoned]] = {}
         self.unseen = 0
         self.handed = 0
+        self.times: dict[int, tuple[float, int]] = {}
+        self.failed_in = 0
+        self.asked_since = self.reruns = False
         self.run = 0
         self.begun_in = 0
         self.continues = False
@@ -93,14 +119,18 @@ class ObservedHistory:
             event: the event.
             sequence: that of its segment.
         """
+        if self.failed_in and isinstance(event, _GOES_ON):
+            self.asked_since = True
         match event:
             case events.Activated():
-                self.activation, self.at = event.number, event.at
+                self.activation, self.at, self.reruns = event.number, event.at, False
                 self.carried = None
                 self.handed, self.unseen = self.unseen, 0
+                self.times[event.number] = (event.at, self.handed)
             case events.Partial():
                 self.unseen += self.handed - event.handed
                 self.handed = event.handed
+                self.times[self.activation] = (self.at, event.handed)
             case events.AttemptError():
                 self.attempts[event.position] = self.attempts.get(event.position, 0) + 1
             case commands.SignalRemote():
@@ -122,6 +152,8 @@ class ObservedHistory:
                     self.continues = False
                 self.running.pop(event.method_id, None)
                 self.ends[event.method_id] = event
+                if isinstance(event, commands.FailMethod) and event.method_id == self.main:
+                    self.failed_in, self.asked_since = self.activation, False
             case events.Started():
                 self.started = event
             case commands.RefuseCall() | commands.RecordPatch():
@@ -138,7 +170,18 @@ class ObservedHistory:
                 self.unseen += 1
                 self._add_stimulus(event, sequence)
 
+    @property
+    def main(self) -> str:
+        """The id of the first method."""
+        return next(iter(self.calls or self.running), "")
+
     def _reopen(self, event: events.Reopened) -> None:
+        if self.main in event.methods:
+            self.failed_in = 0
+        if event.rerun:
+            # All that was handed to the code since then is handed over once more.
+            self.at, self.reruns = self.times[event.rerun][0], True
+            self.unseen += sum(self.times[each][1] for each in range(event.rerun, self.activation + 1))
         for task in event.tasks:
             self.open_tasks.add(task.position)
             self.settled.pop(task.position, None)
@@ -190,7 +233,8 @@ class ObservedHistory:
         self.begun_in = sequence
         self.continues = False
         self.carried = dict(self.running)
-        self.activation = self.unseen = self.handed = 0
+        self.activation = self.unseen = self.handed = self.failed_in = 0
+        self.times = {}
         self.requests, self.attempts, self.settled, self.sequences = [], {}, {}, {}
         for each in (self.open_tasks, self.open_timers, self.timeouts, self.running, self.results):
             each.clear()

@@ -93,7 +93,9 @@ def _is_asked_again(step: WrittenStep, sent: Sent) -> bool:
         return True
     asked = [sent.inputs.get(each) for each in step.change.deduplication_ids]
     return any(
-        each is not None and isinstance(each.message, engine.RetryTasks | engine.ChildReopened) for each in asked
+        each is not None
+        and isinstance(each.message, engine.RetryTasks | engine.RetryWorkflowTask | engine.ChildReopened)
+        for each in asked
     )
 
 
@@ -110,11 +112,12 @@ def check_segment_follows(step: WrittenStep, sent: Sent) -> str | None:
 
 
 def check_head_time(step: WrittenStep, sent: Sent) -> str | None:
-    """The times in the head do not go back."""
+    """The times in the head do not go back, but for an activation that runs again."""
     if step.instance is None or step.instance.purged:
         return None
     before = step.instance.head
-    if step.head.at < before.at or step.head.started_at != before.started_at:
+    earliest = before.at if before.rerun_at is None else before.rerun_at
+    if step.head.at < earliest or step.head.started_at != before.started_at:
         return f"times went back: {before} became {step.head}"
     return None
 

@@ -1,0 +1,178 @@
+"""Workflows whose code has mistakes, and people who mend it and have it run again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+from typing import Any
+
+from infinitic import (
+    RequestRefusedError,
+    TaskFailedError,
+    Workflow,
+    WorkflowFailedError,
+    WorkflowHandle,
+    ids,
+    task_context,
+)
+from infinitic_testing.simulation import Simulation
+from tests.simulation.scenarios.services import KEPT
+
+MENDED: Counter[str] = Counter()
+"""How many mistakes in the code of an instance are mended: in place of a new deployment."""
+
+
+class Oven:
+    """Tasks that tell when they run, and one that fails."""
+
+    async def bake(self, value: int) -> int:
+        await asyncio.sleep(0.2)
+        return value
+
+    async def burn(self, value: int) -> int:
+        raise LookupError(f"{value} is burnt, attempt {task_context().retry_sequence}")
+
+
+class Bakery(Workflow):
+    oven = Workflow.new_service(Oven)
+
+    def mistake(self, number: int = 1) -> None:
+        """Raise unless somebody has mended it."""
+        if MENDED[self.context.workflow_id] < number:
+            raise ValueError(f"mistake {number}")
+
+    async def in_order(self) -> list[int]:
+        """Two mistakes, one after the other. The second one is found by mending the first."""
+        found = [await self.oven.bake(1)]
+        self.mistake(1)
+        found.append(await self.oven.bake(2))
+        found.append(self.inline(lambda: 3))
+        self.mistake(2)
+        return [*found, await self.oven.bake(4)]
+
+    async def at_once(self) -> int:
+        """It fails before it has asked for anything."""
+        self.mistake()
+        return await self.oven.bake(1)
+
+    async def in_time(self) -> list[int]:
+        """The failure cancels a timer, which is set again."""
+        async with asyncio.timeout(86_400.0):
+            found = await self.oven.bake(1)
+            self.mistake()
+            return [found, await self.oven.bake(2)]
+
+    async def in_a_group(self) -> list[int]:
+        """The failure cancels tasks, which are asked for again."""
+        async with asyncio.TaskGroup() as group:
+            others = [group.create_task(self.oven.bake(value)) for value in range(2, 6)]
+            first = group.create_task(self._careless())
+        return [first.result(), *(each.result() for each in others)]
+
+    async def _careless(self) -> int:
+        self.inline(lambda: 0)
+        self.mistake()
+        return await self.oven.bake(1)
+
+    async def with_others(self) -> list[int]:
+        """Results come after the failure, in activations of their own."""
+        others = [self.dispatch(self.oven.bake, value) for value in range(2, 6)]
+        found = await self.oven.bake(1)
+        self.mistake()
+        return [found, *[await each for each in others], await self.oven.bake(6)]
+
+    async def with_care(self) -> list[int]:
+        """A task has failed, and mended code deals with that."""
+        try:
+            return [await self.oven.burn(1)]
+        except TaskFailedError:
+            self.mistake()
+            return [await self.oven.bake(1)]
+
+    async def with_a_change(self) -> list[int]:
+        """A change is asked for where the failure was."""
+        found = await self.oven.bake(1)
+        if MENDED[self.context.workflow_id] and self.patched("mended"):
+            return [found, await self.oven.bake(2)]
+        raise ValueError("not mended")
+
+
+SHAPES = ("in_order", "at_once", "in_time", "in_a_group", "with_others", "with_care", "with_a_change")
+RESULTS = [[1, 2, 3, 4], 1, [1, 2], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6], [1], [1, 2]]
+
+
+async def mend(sim: Simulation, handle: WorkflowHandle[Any], most: int = 30) -> Any:
+    """Mend one mistake after the other, until the workflow succeeds. Returns its result."""
+    for _ in range(most):
+        try:
+            return await handle.result()
+        except WorkflowFailedError:
+            MENDED[handle.workflow_id] += 1
+            await ask(sim, handle)
+    raise AssertionError(f"it has failed {most} times")
+
+
+async def ask(sim: Simulation, handle: WorkflowHandle[Any]) -> None:
+    """Have the code run again. Somebody else may have been faster."""
+    try:
+        await sim.client.retry_workflow_task(handle, confirm=True)
+    except RequestRefusedError:
+        return
+
+
+async def simulate_failed_code(sim: Simulation) -> object:
+    """Workflows of several shapes fail by mistakes in their code, which is mended."""
+    MENDED.clear()
+    sim.add_service(Oven)
+    sim.add_workflow(Bakery, retention=KEPT)
+    new = sim.client.new_workflow(Bakery)
+    handles = [await sim.client.dispatch(getattr(new, shape)) for shape in SHAPES]
+    results = await asyncio.gather(*(mend(sim, handle) for handle in handles))
+    assert results == RESULTS, results
+    return results
+
+
+async def simulate_failed_code_of_two(sim: Simulation) -> object:
+    """Two people ask for the same, before the code is mended and after."""
+    MENDED.clear()
+    sim.add_service(Oven)
+    sim.add_workflow(Bakery, retention=KEPT)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Bakery).in_order)
+    for _ in range(20):
+        try:
+            return await handle.result()
+        except WorkflowFailedError:
+            await asyncio.gather(ask(sim, handle), ask(sim, handle))
+            MENDED[handle.workflow_id] += 1
+            await asyncio.gather(ask(sim, handle), ask(sim, handle), ask(sim, handle))
+    raise AssertionError("it has failed twenty times")
+
+
+class Chain(Workflow):
+    bakery = Workflow.new_workflow(Bakery)
+
+    async def order(self) -> list[int]:
+        return await self.bakery.in_order()
+
+
+async def simulate_failed_code_of_children(sim: Simulation) -> object:
+    """A child fails by its code, and so does its parent. Both go on when it is mended."""
+    MENDED.clear()
+    sim.add_service(Oven)
+    for each in (Bakery, Chain):
+        sim.add_workflow(each, retention=KEPT)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Chain).order)
+    child = ids.remote_id(handle.workflow_id, 0, 0)
+    stub = sim.client.get_workflow_by_id(Bakery, child)
+    for _ in range(2_000):
+        try:
+            return await handle.result()
+        except WorkflowFailedError:
+            MENDED[child] += 1
+            # It goes on already if its parent has not been told yet.
+            with suppress(RequestRefusedError):
+                await sim.client.retry_workflow_task(stub, confirm=True)
+            handle.forget_failure()
+            await sim.sleep(1.0)
+    raise AssertionError("it stays failed")
