@@ -294,6 +294,8 @@ def _describe_event(event: Event) -> str:
         case Partial():
             return f"of these, the first {event.handed} were handed over"
         case Reopened():
+            if event.rerun:
+                return f"re-opened: activation {event.rerun} runs again"
             return f"re-opened: positions {', '.join(str(task.position) for task in event.tasks)} run again"
         case _:
             return describe(event)

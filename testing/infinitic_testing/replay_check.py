@@ -34,7 +34,7 @@ from infinitic.messages.events import Activated, Event
 from infinitic.replay.divergence import is_same_remote
 from infinitic.replay.history import Replay, cut_to_run
 from infinitic.replay.instance import Instance
-from infinitic.replay.undone import find_undone
+from infinitic.replay.undone import Undone, find_undone
 from infinitic.runtime.history import HistoryCheck, decode_events
 from infinitic.storage import DamagedState, Segment, StateKey
 
@@ -116,9 +116,11 @@ def check_replay(
     history = [event for events in happened for event in events]
     run = cut_to_run(history)
     if check.activation > 1:
-        _run(head, spec, _cut(run, check.activation // 2), StrictComparison(spec.check), unanswered=False)
+        half = _cut(run, check.activation // 2)
+        # What is undone later counts here as well: the code may have been mended since then.
+        _run(head, spec, half, StrictComparison(spec.check), find_undone(run), unanswered=False)
     comparison = StrictComparison(spec.check, find_lines=find_lines)
-    _run(head, spec, run, comparison, unanswered=head.deciding != 0)
+    _run(head, spec, run, comparison, find_undone(run), unanswered=head.deciding != 0)
     return history, comparison.lines
 
 
@@ -133,9 +135,16 @@ def _cut(history: Sequence[Event], activations: int) -> list[Event]:
 
 
 def _run(
-    head: WorkflowHead, spec: WorkflowSpec, history: Sequence[Event], watcher: StrictComparison, *, unanswered: bool
+    head: WorkflowHead,
+    spec: WorkflowSpec,
+    history: Sequence[Event],
+    watcher: StrictComparison,
+    undone: Undone | None,
+    *,
+    unanswered: bool,
 ) -> None:
-    run_history(Instance(spec, head.id, head.meta, head.run, watcher=watcher), history, unanswered=unanswered)
+    instance = Instance(spec, head.id, head.meta, head.run, watcher=watcher)
+    _feed(instance, history, undone, unanswered=unanswered)
 
 
 def run_history(instance: Instance, history: Iterable[Event], *, unanswered: bool = False) -> None:
@@ -150,10 +159,14 @@ def run_history(instance: Instance, history: Iterable[Event], *, unanswered: boo
         NonDeterminismError: the code asks for something else than the history holds.
         WorkflowCodeError: the code cannot be run.
     """
+    events = list(history)
+    _feed(instance, events, find_undone(events), unanswered=unanswered)
+
+
+def _feed(instance: Instance, history: Iterable[Event], undone: Undone | None, *, unanswered: bool) -> None:
     try:
-        events = list(history)
-        replay = Replay(instance, find_undone(events))
-        replay.feed(events)
+        replay = Replay(instance, undone)
+        replay.feed(history)
         replay.finish(unanswered=unanswered)
     finally:
         instance.close()
