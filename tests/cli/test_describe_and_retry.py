@@ -68,6 +68,11 @@ class Deal(Workflow):
     async def fail(self) -> None:
         raise LookupError("no deal")
 
+    async def raise_once(self) -> str:
+        if Deal.broken:
+            raise LookupError("broken")
+        return "mended"
+
     async def stall(self) -> str:
         await self.timer(timedelta(seconds=1))
         if Deal.broken:
@@ -163,6 +168,26 @@ async def test_failed_tasks_run_again_by_the_command(sim: Simulation) -> None:
         await retry(at, "Deal", handle.workflow_id)
     with pytest.raises(RequestRefusedError, match="it has no failed task with task send"):
         await retry(at, "Deal", handle.workflow_id, conditions=TaskConditions(task="send"))
+
+
+async def test_failed_code_runs_again_by_the_command(sim: Simulation) -> None:
+    """S34."""
+    sim.add_workflow(Deal)
+    at = connect(sim)
+    Deal.broken = True
+    handle = await sim.client.dispatch(sim.client.new_workflow(Deal).raise_once)
+    with pytest.raises(WorkflowFailedError):
+        await handle.result()
+    again = r"it fails again at the same place, with the code of today: .*LookupError: broken"
+    with pytest.raises(RequestRefusedError, match=again + r"\. As to its failed tasks: it has no failed task$"):
+        await retry(at, "Deal", handle.workflow_id)
+    with pytest.raises(RequestRefusedError, match=again + "$"):
+        await retry(at, "Deal", handle.workflow_id, code=True)
+    Deal.broken = False
+    report = await retry(at, "Deal", handle.workflow_id)
+    assert (report.workflows, report.tasks, report.stalled) == ([handle.workflow_id], False, None)
+    handle.forget_failure()
+    assert await handle.result() == "mended"
 
 
 async def test_a_client_retries_all_stalled_workflows_of_a_name(sim: Simulation) -> None:

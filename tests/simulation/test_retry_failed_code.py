@@ -3,75 +3,386 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from infinitic import RequestRefusedError, TaskFailedError, Workflow, WorkflowFailedError, WorkflowHandle, service, task
+from infinitic import Channel, RequestRefusedError, Workflow, WorkflowFailedError, WorkflowHandle, ids, topics
+from infinitic.engines import state
+from infinitic.messages import engine
+from infinitic.messages.events import Activated, Reopened
 from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.storage import StateKey
+from infinitic.transport import Message
 from infinitic_testing.simulation import Simulation
+from tests.simulation.cases import Case
+from tests.simulation.invariants import decode_history, read_instances
+from tests.simulation.scenarios.mended import MENDED, RESULTS, SHAPES, Bakery, Chain, Oven, ask
+from tests.simulation.world import World, host_all, host_engines, host_executors, run_scenario
 
+CASE = Case("mended", (Bakery,), lambda client: asyncio.sleep(0), (Oven,))
+ENGINE = topics.workflow_engine("Bakery")
+FUSED = (host_all,)
+SPLIT = (host_engines, host_executors)
 
-@service
-class Shop:
-    @task
-    async def pack(self, item: str) -> str:
-        raise NotImplementedError
-
-    @task
-    async def send(self, item: str) -> str:
-        raise NotImplementedError
-
-
-class Order(Workflow):
-    """Its code has a mistake, until it is mended."""
-
-    shop = Workflow.new_service(Shop)
-    mended: ClassVar[bool] = False
-
-    async def deliver(self, item: str) -> str:
-        packed = await self.shop.pack(item)
-        if not self.mended:
-            raise ValueError(f"cannot send {packed}")
-        return await self.shop.send(packed)
+roles = pytest.mark.parametrize("hostings", [FUSED, SPLIT], ids=["fused", "split"])
+caches = pytest.mark.parametrize("cache_size", [1000, 0], ids=["live", "replayed"])
 
 
 @pytest.fixture(autouse=True)
 def broken() -> None:
-    """Each test begins with the code that has the mistake."""
-    Order.mended = False
+    """Each test begins with code that has mistakes."""
+    MENDED.clear()
 
 
-async def _fail(sim: Simulation, handle: WorkflowHandle[Any]) -> None:
+def play(
+    scenario: Callable[[World], Awaitable[None]],
+    hostings: tuple[Callable[..., None], ...],
+    cache_size: int = 1000,
+    *,
+    is_watched: bool = True,
+) -> None:
+    """Run a scenario with workers of these roles."""
+
+    async def begin(world: World) -> None:
+        world.host(CASE, *hostings, cache_size=cache_size)
+        await world.run_until_idle()
+        await scenario(world)
+
+    run_scenario(begin, CASE, lambda worker, case: None, is_watched=is_watched)
+
+
+async def fail(world: World, method: str = "in_order") -> WorkflowHandle[object]:
+    """Start a workflow, and wait until it has failed and is closed."""
+    handle: WorkflowHandle[object] = await world.client.dispatch(getattr(world.client.new_workflow(Bakery), method))
     with pytest.raises(WorkflowFailedError):
         await handle.result()
-    assert (await sim.client.describe(handle)).status is WorkflowStatus.FAILED
+    await asyncio.sleep(5.0)
+    return handle
 
 
-class TestFailedCode:
-    @pytest.mark.infinitic(cache_size=0)
-    async def test_mended_code_goes_on_where_it_failed_cold(self, sim: Simulation) -> None:
-        await self.test_mended_code_goes_on_where_it_failed(sim)
+def read_head(world: World, workflow_id: str) -> state.WorkflowHead:
+    return state.decode(read_instances(world.database)[StateKey("Bakery", workflow_id)][0])
 
-    async def test_mended_code_goes_on_where_it_failed(self, sim: Simulation) -> None:
-        shop = sim.mock(Shop)
-        shop.pack.returns("box")
-        shop.send.returns("sent")
-        sim.add_workflow(Order)
-        handle = await sim.client.dispatch(sim.client.new_workflow(Order).deliver, "hat")
-        await _fail(sim, handle)
-        await sim.sleep(3600)
-        Order.mended = True
-        await sim.client.retry_workflow_task(handle, confirm=True)
-        assert await handle.result() == "sent"
-        assert len(shop.pack.calls) == 1, "what is done does not run again"
-        assert (await sim.client.describe(handle)).status is WorkflowStatus.COMPLETED
 
-    async def test_code_that_fails_again_is_refused(self, sim: Simulation) -> None:
-        sim.mock(Shop).pack.returns("box")
-        sim.add_workflow(Order)
-        handle = await sim.client.dispatch(sim.client.new_workflow(Order).deliver, "hat")
-        await _fail(sim, handle)
-        with pytest.raises(RequestRefusedError, match="fails again at the same place.*cannot send box"):
+def count_reopenings(world: World, workflow_id: str) -> int:
+    _, segments = read_instances(world.database)[StateKey("Bakery", workflow_id)]
+    return sum(isinstance(event, Reopened) for event in decode_history(segments))
+
+
+async def retry(world: World, handle: WorkflowHandle[object]) -> None:
+    """Mend the next mistake, and have the code run again."""
+    MENDED[handle.workflow_id] += 1
+    await world.client.retry_workflow_task(handle, confirm=True)
+
+
+@roles
+@caches
+@pytest.mark.parametrize(("method", "expected"), list(zip(SHAPES, RESULTS, strict=True)))
+def test_each_shape_goes_on(
+    hostings: tuple[Callable[..., None], ...], cache_size: int, method: str, expected: object
+) -> None:
+    """What has run does not run again, the time is that of the failure, and positions go on."""
+
+    async def scenario(world: World) -> None:
+        handle = await fail(world, method)
+        await asyncio.sleep(3600.0)
+        await retry(world, handle)
+        if method == "in_order":
+            with pytest.raises(WorkflowFailedError, match="mistake 2"):
+                await handle.result()
+            await asyncio.sleep(3600.0)
+            await retry(world, handle)
+        assert await handle.result() == expected
+        _, segments = read_instances(world.database)[StateKey("Bakery", handle.workflow_id)]
+        history = decode_history(segments)
+        times = {event.number: event.at for event in history if isinstance(event, Activated)}
+        for index, event in enumerate(history):
+            if isinstance(event, Reopened):
+                following = next(each for each in history[index:] if isinstance(each, Activated))
+                assert following.at == times[event.rerun]
+        assert times[max(times)] > times[1] + 3600.0, "later on, the code sees the time of the clock"
+
+    play(scenario, hostings, cache_size)
+
+
+@roles
+def test_code_that_fails_again_is_refused_and_a_repeat_is_not_obeyed_later(
+    hostings: tuple[Callable[..., None], ...],
+) -> None:
+    """S13: it was refused, and the code is mended since then."""
+
+    async def scenario(world: World) -> None:
+        handle = await fail(world)
+        with pytest.raises(RequestRefusedError, match=r"it fails again at the same place.*ValueError: mistake 1"):
+            await world.client.retry_workflow_task(handle, confirm=True)
+        closed = read_head(world, handle.workflow_id)
+        assert (closed.status, closed.probe) == (WorkflowStatus.FAILED, None)
+        asked = [
+            (topic, each) for topic, each in world.published if each.body.startswith(b'{"t":"retry_workflow_task"')
+        ]
+        assert len(asked) == 1
+        MENDED[handle.workflow_id] = 2
+        await world.deliver_again(asked)
+        await asyncio.sleep(60.0)
+        assert count_reopenings(world, handle.workflow_id) == 0
+        await world.client.retry_workflow_task(handle, confirm=True)
+        assert await handle.result() == [1, 2, 3, 4]
+
+    play(scenario, hostings)
+
+
+@roles
+def test_repeats_of_every_message_re_open_nothing_again(hostings: tuple[Callable[..., None], ...]) -> None:
+    """S13: of the failed activation, of the probe, and of the one that ran again."""
+
+    async def scenario(world: World) -> None:
+        handle = await fail(world)
+        await retry(world, handle)
+        await asyncio.sleep(60.0)
+        assert (await world.client.describe(handle)).status is WorkflowStatus.FAILED, "by the second mistake"
+        MENDED[handle.workflow_id] = 2
+        await world.deliver_again(list(world.published))
+        await asyncio.sleep(60.0)
+        assert count_reopenings(world, handle.workflow_id) == 1
+        await world.client.retry_workflow_task(handle, confirm=True)
+        assert await handle.result() == [1, 2, 3, 4]
+        await world.deliver_again(list(world.published))
+        await asyncio.sleep(60.0)
+        assert count_reopenings(world, handle.workflow_id) == 2
+
+    play(scenario, hostings)
+
+
+def test_findings_that_cannot_be_are_refused() -> None:
+    """Only an executor with a bug sends such. They must not open what is done."""
+
+    async def scenario(world: World) -> None:
+        handle = await fail(world)
+        await world.stop()
+        world.host(CASE, host_engines)
+        asked = asyncio.get_running_loop().create_task(world.client.retry_workflow_task(handle, confirm=True))
+        await world.run_until_idle()
+        waits = read_head(world, handle.workflow_id).probe
+        assert waits is not None
+        assert waits.rerun == 2
+        found = engine.Probed(made_at=world.clock.now(), request_id=waits.request_id)
+        await world.transport.publish(ENGINE, [Message("x", handle.workflow_id, engine.encode(found))])
+        with pytest.raises(RequestRefusedError, match=r"it does not re-open its first method, but \[\]"):
+            await asked
+        assert read_head(world, handle.workflow_id).probe is None
+
+    play(scenario, SPLIT, is_watched=False)
+
+
+class Ledger(Workflow):
+    """Its first method fails while another one goes on."""
+
+    oven = Workflow.new_service(Oven)
+    more = Channel[bool]()
+
+    async def run(self) -> int:
+        first = await self.oven.bake(1)
+        if not MENDED[self.context.workflow_id]:
+            raise ValueError("mistake 1")
+        return await self.oven.bake(first + 10)
+
+    async def note(self) -> int:
+        await self.more.receive()
+        return await self.oven.bake(2)
+
+    async def bad(self) -> int:
+        await self.more.receive()
+        raise LookupError("no more")
+
+
+class Swapped(Workflow):
+    oven = Workflow.new_service(Oven)
+
+    async def run(self) -> int:
+        mended = MENDED[self.context.workflow_id]
+        baked = self.dispatch(self.oven.bake, 2 if mended == 1 else 1)
+        if not mended:
+            raise ValueError("mistake 1")
+        return await baked
+
+
+class TestRefusals:
+    """What does not run again, and why."""
+
+    async def test_code_that_has_gone_on_since_then(self, sim: Simulation) -> None:
+        sim.add_service(Oven)
+        sim.add_workflow(Ledger)
+        handle = await sim.client.dispatch(sim.client.new_workflow(Ledger).run)
+        ledger = sim.client.get_workflow_by_id(Ledger, handle.workflow_id)
+        note = await sim.client.dispatch(ledger.note)
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        await ledger.more.send(True)
+        assert await note.result() == 2
+        MENDED[handle.workflow_id] = 1
+        with pytest.raises(
+            RequestRefusedError,
+            match=r"it has gone on since its first method failed, and asked for task Oven.bake with",
+        ):
             await sim.client.retry_workflow_task(handle, confirm=True)
-        await _fail(sim, handle)
+        assert (await sim.client.describe(handle)).status is WorkflowStatus.FAILED
+        # When the test ends, each history is replayed.
+        MENDED.clear()
+
+    async def test_methods_that_failed_after_it_are_not_in_the_way(self, sim: Simulation) -> None:
+        sim.add_service(Oven)
+        sim.add_workflow(Ledger)
+        handle = await sim.client.dispatch(sim.client.new_workflow(Ledger).run)
+        ledger = sim.client.get_workflow_by_id(Ledger, handle.workflow_id)
+        bad = await sim.client.dispatch(ledger.bad)
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        await ledger.more.send(True)
+        with pytest.raises(WorkflowFailedError, match="no more"):
+            await bad.result()
+        MENDED[handle.workflow_id] = 1
+        await sim.client.retry_workflow_task(handle, confirm=True)
+        assert await handle.result() == 11
+
+    async def test_code_that_asks_for_something_else_before_it(self, sim: Simulation) -> None:
+        """The refusal names the line. Nothing has changed, and other code can run again."""
+        sim.add_service(Oven)
+        sim.add_workflow(Swapped)
+        handle = await sim.client.dispatch(sim.client.new_workflow(Swapped).run)
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        MENDED[handle.workflow_id] = 1
+        with pytest.raises(
+            RequestRefusedError,
+            match=r"the history holds task Oven.bake with \[1\], the code asks for task Oven.bake with \[2\], at"
+            r" .*test_retry_failed_code.py:\d+",
+        ):
+            await sim.client.retry_workflow_task(handle, confirm=True)
+        MENDED[handle.workflow_id] = 2
+        await sim.client.retry_workflow_task(handle, confirm=True)
+        assert await handle.result() == 1
+
+    async def test_what_is_done(self, sim: Simulation) -> None:
+        sim.add_service(Oven)
+        sim.add_workflow(Bakery)
+        handle = await sim.client.dispatch(sim.client.new_workflow(Bakery).with_care)
+        MENDED[handle.workflow_id] = 1
+        assert await handle.result() == [1]
+        with pytest.raises(RequestRefusedError, match="it is completed: there is no failure of its code to run again"):
+            await sim.client.retry_workflow_task(handle, confirm=True)
+
+    async def test_what_was_cancelled(self, sim: Simulation) -> None:
+        sim.add_service(Oven)
+        sim.add_workflow(Ledger)
+        handle = await sim.client.dispatch(sim.client.new_workflow(Ledger).run)
+        await sim.client.cancel(handle)
+        await sim.sleep(60)
+        with pytest.raises(RequestRefusedError, match="it is canceled"):
+            await sim.client.retry_workflow_task(handle, confirm=True)
+
+
+class Late(Workflow):
+    oven = Workflow.new_service(Oven, total_timeout=5.0)
+
+    async def run(self) -> int:
+        if not MENDED[self.context.workflow_id]:
+            raise ValueError("mistake 1")
+        return await self.oven.bake(1)
+
+
+class TestTimes:
+    """The code sees the time of the failure; total timeouts count from the re-opening."""
+
+    async def test_a_total_timeout_counts_from_the_re_opening(self, sim: Simulation) -> None:
+        sim.add_service(Oven)
+        sim.add_workflow(Late)
+        handle = await sim.client.dispatch(sim.client.new_workflow(Late).run)
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        await sim.sleep(3_600)
+        MENDED[handle.workflow_id] = 1
+        await sim.client.retry_workflow_task(handle, confirm=True)
+        assert await handle.result() == 1
+
+
+class TestParents:
+    async def test_a_parent_goes_on_when_the_code_of_its_child_does(self, sim: Simulation) -> None:
+        sim.add_service(Oven)
+        for each in (Bakery, Chain):
+            sim.add_workflow(each)
+        handle = await sim.client.dispatch(sim.client.new_workflow(Chain).order)
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        child = ids.remote_id(handle.workflow_id, 0, 0)
+        MENDED[child] = 2
+        await sim.client.retry_workflow_task(sim.client.get_workflow_by_id(Bakery, child), confirm=True)
+        await sim.sleep(60)
+        handle.forget_failure()
+        assert await handle.result() == [1, 2, 3, 4]
+
+    async def test_a_parent_can_run_its_own_code_again(self, sim: Simulation) -> None:
+        """Its child has failed, and mended code of the parent deals with that."""
+        sim.add_service(Oven)
+        for each in (Bakery, Careful):
+            sim.add_workflow(each)
+        handle = await sim.client.dispatch(sim.client.new_workflow(Careful).order)
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        MENDED[handle.workflow_id] = 1
+        await sim.client.retry_workflow_task(handle, confirm=True)
+        assert await handle.result() == 7
+
+
+class Careful(Workflow):
+    bakery = Workflow.new_workflow(Bakery)
+    oven = Workflow.new_service(Oven)
+
+    async def order(self) -> int:
+        try:
+            return await self.bakery.at_once()
+        except WorkflowFailedError:
+            if not MENDED[self.context.workflow_id]:
+                raise
+            return await self.oven.bake(7)
+
+
+class TestCustomIds:
+    """S32: a closed instance has no custom id, and needs it again."""
+
+    async def test_it_is_claimed_again(self, sim: Simulation) -> None:
+        sim.add_service(Oven)
+        sim.add_workflow(Bakery)
+        handle = await sim.client.dispatch(sim.client.new_workflow(Bakery, custom_id="one").at_once)
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        MENDED[handle.workflow_id] = 1
+        await sim.client.retry_workflow_task(handle, confirm=True)
+        assert await handle.result() == 1
+
+    async def test_it_is_refused_if_another_instance_has_it(self, sim: Simulation) -> None:
+        sim.add_service(Oven)
+        for each in (Bakery, Ledger):
+            sim.add_workflow(each)
+        handle = await sim.client.dispatch(sim.client.new_workflow(Bakery, custom_id="one").at_once)
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        other = await sim.client.dispatch(sim.client.new_workflow(Bakery, custom_id="one").waits)
+        MENDED[handle.workflow_id] = 1
+        with pytest.raises(RequestRefusedError, match=f"the instance {other.workflow_id} has it by now"):
+            await sim.client.retry_workflow_task(handle, confirm=True)
+        await sim.client.cancel(other)
+        await sim.sleep(60)
+        await sim.client.retry_workflow_task(handle, confirm=True)
+        assert await handle.result() == 1
+
+
+async def test_two_ask_at_once(sim: Simulation) -> None:
+    sim.add_service(Oven)
+    sim.add_workflow(Bakery)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Bakery).at_once)
+    with pytest.raises(WorkflowFailedError):
+        await handle.result()
+    MENDED[handle.workflow_id] = 1
+    await asyncio.gather(ask(sim, handle), ask(sim, handle), ask(sim, handle))
+    assert await handle.result() == 1

@@ -21,7 +21,7 @@ from infinitic.cli.options import (
     parse_text,
 )
 from infinitic.cli.output import make_line, show
-from infinitic.errors import InfiniticError, UsageError
+from infinitic.errors import InfiniticError, RequestRefusedError, UsageError
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.storage import Flag, Query
 
@@ -75,11 +75,14 @@ def command(
         str | None, typer.Option("--service", metavar="NAME", help="Failed tasks of this service.")
     ] = None,
     task: Annotated[str | None, typer.Option("--task", metavar="NAME", help="Failed tasks of this name.")] = None,
+    code: Annotated[
+        bool, typer.Option("--code", help="The code of a failed workflow, with what is deployed today.")
+    ] = False,
     timeout: AnswerTimeoutOption = ANSWER_SECONDS,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a stalled workflow or failed tasks again. Completed tasks do not run again."""
+    """Run a stalled or failed workflow, or failed tasks again. Completed tasks do not run again."""
     conditions = TaskConditions(tuple(task_id), status, service, task)
     with exit_on_error():
         if (workflow_id is None) is not stalled:
@@ -88,11 +91,13 @@ def command(
             raise UsageError("--stalled needs --workflow NAME")
         if stalled and conditions:
             raise UsageError("--stalled runs code again. Failed tasks run again by the ID of their workflow")
+        if code and (stalled or conditions):
+            raise UsageError("--code runs the code of one workflow again: give its ID, and nothing about tasks")
 
     async def action(connection: Connection) -> RetryReport:
         if workflow_id is None:
             return await retry_stalled(connection, str(workflow), timeout)
-        return await retry(connection, workflow, workflow_id, timeout, conditions)
+        return await retry(connection, workflow, workflow_id, timeout, conditions, code=code)
 
     report = run_connected(config, action)
     show(report, as_json, _render)
@@ -107,6 +112,8 @@ async def retry(
     workflow_id: str,
     timeout: float = ANSWER_SECONDS,
     conditions: TaskConditions = TaskConditions(),
+    *,
+    code: bool = False,
 ) -> RetryReport:
     """Run one stalled instance again, or failed tasks, and report whether it stalls again.
 
@@ -115,12 +122,13 @@ async def retry(
         name: the name of the workflow; None to find it.
         workflow_id: the id of the instance.
         timeout: how long to wait for each answer of the engine, in seconds.
-        conditions: which failed tasks run again. If there are none, those of a failed instance do,
-            and the code of a stalled one.
+        conditions: which failed tasks run again. If there are none, those of a failed instance do
+            or, if that is refused, its code, and the code of a stalled one.
+        code: whether the code of a failed instance runs again, and not its tasks.
 
     Raises:
         UsageError: the instance is parked, or there is nothing to retry.
-        RequestRefusedError: these tasks cannot run again.
+        RequestRefusedError: these tasks, or this code, cannot run again.
         NoAnswer: the engine does not answer.
     """
     name = await connection.find_workflow_name(name, workflow_id)
@@ -132,7 +140,8 @@ async def retry(
             f"Workflow {name} {workflow_id} is parked. To have it take its messages again: "
             f"infinitic dead-letters replay {workflow_id} --workflow {name}"
         )
-    if conditions or info.status is WorkflowStatus.FAILED:
+    failed = info.status is WorkflowStatus.FAILED
+    if conditions or (failed and not code):
         request = client.retry_tasks(
             target,
             task_id=conditions.task_ids,
@@ -140,8 +149,15 @@ async def retry(
             service=conditions.service,
             task=conditions.task,
         )
-        await wait_for_answer(connection, name, request, timeout)
+        try:
+            await wait_for_answer(connection, name, request, timeout)
+        except RequestRefusedError as refused:
+            if conditions:
+                raise
+            return await _retry_failed_code(connection, name, workflow_id, timeout, refused)
         return RetryReport([workflow_id], name, tasks=True)
+    if failed:
+        return await _retry_failed_code(connection, name, workflow_id, timeout, None)
     if info.status is not WorkflowStatus.RUNNING:
         raise UsageError(f"Workflow {name} {workflow_id} is {info.status}: there is nothing to retry")
     if info.stalled is None:
@@ -152,6 +168,22 @@ async def retry(
     await wait_for_answer(connection, name, client.retry_workflow_task(target, confirm=True), timeout)
     info = await wait_for_answer(connection, name, client.describe(target), timeout)
     return RetryReport([workflow_id], name, info.stalled)
+
+
+async def _retry_failed_code(
+    connection: Connection, name: str, workflow_id: str, timeout: float, refused: RequestRefusedError | None
+) -> RetryReport:
+    """Run the code of a failed instance again. `refused` says why its tasks cannot."""
+    target = await connection.get_target(name, workflow_id)
+    request = connection.client.retry_workflow_task(target, confirm=True)
+    try:
+        stalled = await wait_for_answer(connection, name, request, timeout)
+    except RequestRefusedError as error:
+        if refused is None:
+            raise
+        reason = f"{error.reason}. As to its failed tasks: {refused.reason}"
+        raise RequestRefusedError(name, error.method_name, workflow_id, reason) from refused
+    return RetryReport([workflow_id], name, stalled)
 
 
 async def retry_stalled(connection: Connection, name: str, timeout: float = ANSWER_SECONDS) -> RetryReport:

@@ -98,6 +98,11 @@ class Bakery(Workflow):
         raise ValueError("not mended")
 
 
+    async def waits(self) -> None:
+        """It does nothing, for long."""
+        await asyncio.sleep(864_000.0)
+
+
 SHAPES = ("in_order", "at_once", "in_time", "in_a_group", "with_others", "with_care", "with_a_change")
 RESULTS = [[1, 2, 3, 4], 1, [1, 2], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6], [1], [1, 2]]
 
