@@ -125,6 +125,7 @@ EVENTS: list[events.Event] = [
     events.Abandoned("no longer needed", at=1.5, by="client-1"),
     events.RemoteResult(4, Raw(b"2"), 1.5),
     events.RemoteError(5, RemoteStatus.FAILED, BROKEN, at=1.5),
+    events.Reopened(13.0, (), methods=("w",), rerun=2),
 ]
 COMMANDS.extend([*REMOTES, CONTINUED])
 INPUTS: list[engine.Input] = [
@@ -208,6 +209,7 @@ INPUTS: list[engine.Input] = [
         refused="had it",
         custom_id="order-1",
     ),
+    engine.RetryWorkflowTask(made_at=1.0, request_id="r", reply_to=TO, claimed=4, refused="had it"),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -324,6 +326,7 @@ ACTIVATIONS: list[executor.Activate | executor.Ask] = [
         activation=1, at=2.0, stimuli=tuple(STIMULI), tags=("eu",), custom_id="order-42", run=1, base=3, sequence=3
     ),
     executor.Ask(query="balance", arguments=Raw(b"[1]"), reply_to=TO, activation=2, run=1),
+    executor.Activate(activation=3, at=1.0, probe=executor.ProbeRequest(request_id="r", rerun=2)),
 ]
 AT = 5.5
 EFFECTS: list[effects.Effect] = [
@@ -389,6 +392,8 @@ HEADS = [
     replace(HEAD, probe=state.Probe("r", None, (1,), True, 3), told=(("w", PARENT),)),
     replace(HEAD, open=(state.OpenBlock(1, 0, b"\x05", b"\0\0\3\0\0\0\0\0"),)),
     replace(HEAD, run=1, base=3, continuing=True, first=2),
+    replace(HEAD, probe=state.Probe("r", TO, (), True, rerun=2)),
+    replace(HEAD, rerun_at=5.5),
 ]
 TAGS: list[tags.TagMessage] = [
     tags.AddTag(made_at=1.0, id="w"),

@@ -18,7 +18,6 @@ from infinitic.engines.effects import (
     ProbeElsewhere,
     Refuse,
     Reply,
-    Respond,
 )
 from infinitic.engines.state import Probe, WorkflowHead
 from infinitic.engines.workflow.input_result import InputResult

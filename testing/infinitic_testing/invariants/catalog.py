@@ -25,6 +25,7 @@ SAFETY: Mapping[str, str] = MappingProxyType(
         "retry-counted": "each failed attempt of a task is counted once, and the next attempt has the next number",
         "reopened-failed": "only tasks that failed or were cancelled run again, each with the next retry sequence",
         "reopened-asked": "nothing is re-opened unless an operator asks for it",
+        "rerun-of-failure": "code runs again only from where its first method failed, and if nothing followed",
         "retry-not-early": "an attempt is not sent before its delay is over",
         "head-matches-history": "the head says exactly what is open by the history",
         "nothing-left-open": "nothing of a closed instance is open",

@@ -9,8 +9,12 @@ from msgspec.structs import replace
 from infinitic.engines.effects import TellReopened
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow import reopening
-from infinitic.messages.engine import RetryTasks
+from infinitic.engines.workflow.survey import Survey
+from infinitic.messages.engine import RetryTasks, RetryWorkflowTask
 from infinitic.messages.events import TaskError, TaskTimeout
+from infinitic.replay.history import Replay
+from infinitic.replay.recorder import Recorder
+from infinitic.replay.rerunning import Rerun
 from infinitic.replay.undone import Undone
 from infinitic.runtime import probing
 from infinitic.runtime.state_engine import reopening as repairing
@@ -112,3 +116,65 @@ def early_answer_dropped(planter: Planter) -> None:
         """Never wait."""
 
     planter.put(reopening, "wait_for_reopening", wait_for_reopening)
+
+
+@bug(REPAIR)
+def rerun_takes_the_time_of_now(planter: Planter) -> None:
+    """Code that runs again sees the time of the clock, and not that of its failure."""
+
+    @planter.wrap(repairing, "reopen")
+    def reopen(original: Part, *arguments: Any) -> Any:
+        head, event, outbox = original(*arguments)
+        return replace(head, rerun_at=None), event, outbox
+
+
+@bug(REPAIR)
+def rerun_records_everything_again(planter: Planter) -> None:
+    """Code that runs again is not compared with the history, and asks for all of it twice."""
+
+    @planter.wrap(Recorder, "begin_again")
+    def begin_again(original: Part, self: Recorder, recorded: Any, limits: Any) -> Any:
+        recorded.clear()
+        return original(self, recorded, limits)
+
+
+@bug(REPAIR)
+def rerun_forgets_what_follows(planter: Planter) -> None:
+    """Code that runs again is not handed what came after its failure."""
+
+    @planter.wrap(Replay, "finish")
+    def finish(original: Part, self: Replay, *, unanswered: bool) -> Any:
+        found = original(self, unanswered=unanswered)
+        if self.failed is not None:
+            del self.pending[1:]
+            if found is not None:
+                del found[1][1:]
+        return found
+
+
+@bug(REPAIR)
+def rerun_whatever_followed(planter: Planter) -> None:
+    """Failed code runs again although other code has gone on since then."""
+
+    @planter.wrap(Survey, "read")
+    def read(original: Part, self: Survey, sequence: int, happened: Any) -> None:
+        original(self, sequence, happened)
+        self.following = None
+
+
+@bug(REPAIR)
+def rerun_timeout_from_the_failure(planter: Planter) -> None:
+    """Total timeouts of what mended code asks for count from the failure."""
+
+    @planter.wrap(Rerun, "__init__")
+    def init(original: Part, self: Rerun, recorded: Any, late: float = 0.0) -> None:
+        original(self, recorded, 0.0)
+
+
+@bug(REPAIR)
+def repeated_rerun_obeyed(planter: Planter) -> None:
+    """A request to run failed code again is obeyed each time that its message comes."""
+
+    @planter.wrap_handler(RetryWorkflowTask)
+    def retry_workflow_task(original: Part, head: WorkflowHead, message: RetryWorkflowTask, now: float) -> Any:
+        return replace(original(head, message, now), deduplication_id=None)

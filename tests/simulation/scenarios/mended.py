@@ -97,7 +97,6 @@ class Bakery(Workflow):
             return [found, await self.oven.bake(2)]
         raise ValueError("not mended")
 
-
     async def waits(self) -> None:
         """It does nothing, for long."""
         await asyncio.sleep(864_000.0)
