@@ -17,7 +17,7 @@ from infinitic.transport import Message
 from infinitic_testing.simulation import Simulation
 from tests.simulation.cases import Case
 from tests.simulation.invariants import decode_history, read_instances
-from tests.simulation.scenarios.mended import MENDED, RESULTS, SHAPES, Bakery, Chain, Oven, ask
+from tests.simulation.scenarios.mended import MENDED, RESULTS, SHAPES, Bakery, Chain, Late, Oven, ask
 from tests.simulation.world import World, host_all, host_engines, host_executors, run_scenario
 
 CASE = Case("mended", (Bakery,), lambda client: asyncio.sleep(0), (Oven,))
@@ -280,15 +280,6 @@ class TestRefusals:
         await sim.sleep(60)
         with pytest.raises(RequestRefusedError, match="it is canceled"):
             await sim.client.retry_workflow_task(handle, confirm=True)
-
-
-class Late(Workflow):
-    oven = Workflow.new_service(Oven, total_timeout=5.0)
-
-    async def run(self) -> int:
-        if not MENDED[self.context.workflow_id]:
-            raise ValueError("mistake 1")
-        return await self.oven.bake(1)
 
 
 class TestTimes:

@@ -134,6 +134,11 @@ OUTCOMES: dict[str, object] = {
     "retried_by_two": [1, 2, 3],
     "failed_methods": [[False, True, False, True], [0, 1, 2, 3]],
     "failed_families": [6, 8],
+    "failed_code": [[1, 2, 3, 4], 1, [1, 2], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6], [1], [1, 2]],
+    "failed_code_of_two": [1, 2, 3, 4],
+    "failed_code_of_children": [1, 2, 3, 4],
+    "failed_code_that_went_on": [2, True],
+    "failed_code_mended_late": 1,
     **EXAMPLES,
     # Its answers may come too late, and the number of an attempt may be higher.
     "approval": ["desk", "lamp", "yacht"],

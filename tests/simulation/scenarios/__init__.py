@@ -38,6 +38,7 @@ MODULES = (
     "unique",
     "family",
     "repairs",
+    "mended",
 )
 """The modules of this package that have scenarios."""
 

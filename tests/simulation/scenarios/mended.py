@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from infinitic import (
+    Channel,
     RequestRefusedError,
     TaskFailedError,
     Workflow,
@@ -21,6 +22,7 @@ from tests.simulation.scenarios.services import KEPT
 
 MENDED: Counter[str] = Counter()
 """How many mistakes in the code of an instance are mended: in place of a new deployment."""
+HOUR = 3_600.0
 
 
 class Oven:
@@ -180,3 +182,63 @@ async def simulate_failed_code_of_children(sim: Simulation) -> object:
             handle.forget_failure()
             await sim.sleep(1.0)
     raise AssertionError("it stays failed")
+
+
+class Ledger(Workflow):
+    """Its first method fails while another one goes on, and asks for what mended code would."""
+
+    oven = Workflow.new_service(Oven)
+    more = Channel[bool]()
+
+    async def run(self) -> int:
+        first = await self.oven.bake(1)
+        if not MENDED[self.context.workflow_id]:
+            raise ValueError("mistake 1")
+        return await self.oven.bake(first + 1)
+
+    async def note(self) -> int:
+        await self.more.receive()
+        return await self.oven.bake(2)
+
+
+async def simulate_failed_code_that_went_on(sim: Simulation) -> object:
+    """Code that has gone on since the failure does not run again: nothing may run twice."""
+    MENDED.clear()
+    sim.add_service(Oven)
+    sim.add_workflow(Ledger, retention=KEPT)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Ledger).run)
+    ledger = sim.client.get_workflow_by_id(Ledger, handle.workflow_id)
+    note = await sim.client.dispatch(ledger.note)
+    with suppress(WorkflowFailedError):
+        await handle.result()
+    await ledger.more.send(True)
+    noted = await note.result()
+    MENDED[handle.workflow_id] = 1
+    try:
+        await sim.client.retry_workflow_task(handle, confirm=True)
+    except RequestRefusedError as error:
+        # At the end, each history is replayed with the code of then.
+        MENDED.clear()
+        return [noted, "has gone on since its first method failed" in error.reason]
+    raise AssertionError("it runs again")
+
+
+class Late(Workflow):
+    oven = Workflow.new_service(Oven, total_timeout=HOUR)
+
+    async def run(self) -> int:
+        if not MENDED[self.context.workflow_id]:
+            raise ValueError("mistake 1")
+        return await self.oven.bake(1)
+
+
+async def simulate_failed_code_mended_late(sim: Simulation) -> object:
+    """The total timeout of a new task counts from when the code runs again."""
+    MENDED.clear()
+    sim.add_service(Oven)
+    sim.add_workflow(Late, retention=KEPT)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Late).run)
+    with suppress(WorkflowFailedError):
+        await handle.result()
+    await sim.sleep(3 * HOUR)
+    return await mend(sim, handle)
