@@ -196,6 +196,24 @@ class Ledger(Workflow):
         raise LookupError("no more")
 
 
+@roles
+def test_code_that_stalled_after_its_failure_runs_again(hostings: tuple[Callable[..., None], ...]) -> None:
+    """It was mended while a task was open. A replay did not repeat the failure, and it stalled."""
+
+    async def scenario(world: World) -> None:
+        handle: WorkflowHandle[object] = await world.client.dispatch(world.client.new_workflow(Bakery).slowly)
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        MENDED[handle.workflow_id] = 1
+        await asyncio.sleep(5.0)
+        assert (await world.client.describe(handle)).stalled is not None
+        await world.client.retry_workflow_task(handle, confirm=True)
+        assert await handle.result() == [1, 2]
+        assert count_reopenings(world, handle.workflow_id) == 1
+
+    play(scenario, hostings, cache_size=0)
+
+
 class Swapped(Workflow):
     oven = Workflow.new_service(Oven)
 

@@ -146,7 +146,7 @@ def take_findings(head: WorkflowHead, message: Probed, now: float) -> InputResul
     """Take what a probe on another worker has found. A repeat changes nothing."""
     if head.probe is None or head.probe.request_id != message.request_id:
         return InputResult(head)
-    why = find_obstacle(head)
+    why = find_obstacle(head, rerun=head.probe.rerun != 0)
     if why is not None:
         return reject(replace(head, probe=None), None, head.probe.reply_to, why)
     return InputResult(head, probe=message)
@@ -164,13 +164,16 @@ def give_up_probe(head: WorkflowHead, probe: Probe, why: str) -> InputResult:
     return reject(replace(head, probe=None), None, probe.reply_to, f"cannot be replayed: {why}")
 
 
-def find_obstacle(head: WorkflowHead) -> str | None:
-    """Say why an instance cannot be re-opened, as the end of a sentence; None if it can."""
+def find_obstacle(head: WorkflowHead, *, rerun: bool = False) -> str | None:
+    """Say why an instance cannot be re-opened, as the end of a sentence; None if it can.
+
+    `rerun` says that its code is to run again, and not its tasks.
+    """
     if head.status is WorkflowStatus.TERMINATED:
         return "was terminated: it is not re-opened"
     if head.canceling or head.status not in (WorkflowStatus.RUNNING, WorkflowStatus.FAILED, WorkflowStatus.COMPLETED):
         return "was cancelled: it is not re-opened"
-    if head.stalled is not None:
+    if head.stalled is not None and not rerun:
         return "is stalled: correct the code and use retry_workflow_task first"
     if len(head.undone) >= MAX_REOPENINGS:
         return f"was re-opened {MAX_REOPENINGS} times already: it cannot be once more"
@@ -330,7 +333,8 @@ def reopen(
     event = Reopened(now, tasks, set_again, tuple(undoing.methods), skipped, failing.number if failing else 0)
     reopened = _open_again(head, event, requests, survey, epoch)
     if failing is not None:
-        reopened = replace(reopened, pending=head.pending or head.sequence + 1, rerun_at=failing.at)
+        first = head.deciding or head.pending or head.sequence + 1
+        reopened = replace(reopened, pending=first, skip=0, deciding=0, stalled=None, rerun_at=failing.at)
     outbox += [TellReopened(waiter) for method_id, waiter in head.told if method_id in event.methods]
     if head.closed_at is not None:
         outbox += add_tags(reopened)

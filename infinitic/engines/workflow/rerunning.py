@@ -23,6 +23,7 @@ from infinitic.engines.state import Probe, WorkflowHead
 from infinitic.engines.workflow.input_result import InputResult
 from infinitic.engines.workflow.reopening import PATIENCE_SECONDS, POSTPONED, find_obstacle, reject
 from infinitic.engines.workflow.tags import claim_again, refuse_by_tag
+from infinitic.messages.client import ReplyTo
 from infinitic.messages.engine import RetryWorkflowTask
 from infinitic.messages.events import Activated
 from infinitic.messages.outcomes import WorkflowStatus
@@ -41,19 +42,28 @@ def retry_workflow_task(head: WorkflowHead, message: RetryWorkflowTask, now: flo
     failed = head.methods[0].status is WorkflowStatus.FAILED
     if head.closed_at is not None and (message.by_tag or not failed):
         return _refuse(head, message)
-    if failed and head.stalled is None and not head.deciding:
+    if failed and (head.stalled is not None or not head.deciding):
         return _rerun(head, message, now)
+    resumed, outbox = resume(head, message.reply_to)
+    return InputResult(resumed, outbox=outbox, deduplication_id=message.request_id)
+
+
+def resume(head: WorkflowHead, reply_to: ReplyTo | None) -> tuple[WorkflowHead, tuple[Effect, ...]]:
+    """Have an instance that has stalled go on, with the activation that could not be run.
+
+    Args:
+        head: the instance. If it has not stalled, nothing is lost by this.
+        reply_to: whom to answer.
+    """
     outbox: list[Effect] = []
     if head.deciding:
         outbox.append(ActivateElsewhere(head.activation, head.deciding))
     if head.probe is not None:
         outbox.append(ProbeElsewhere())
-    if message.reply_to is not None:
-        outbox.append(Confirm(message.reply_to))
+    if reply_to is not None:
+        outbox.append(Confirm(reply_to))
     epoch = head.epoch if head.stalled is None else head.epoch + 1
-    return InputResult(
-        replace(head, stalled=None, epoch=epoch), outbox=tuple(outbox), deduplication_id=message.request_id
-    )
+    return replace(head, stalled=None, epoch=epoch), tuple(outbox)
 
 
 def _refuse(head: WorkflowHead, message: RetryWorkflowTask) -> InputResult:
@@ -67,9 +77,14 @@ def _refuse(head: WorkflowHead, message: RetryWorkflowTask) -> InputResult:
 
 
 def _rerun(head: WorkflowHead, message: RetryWorkflowTask, now: float) -> InputResult:
+    """Ask for a probe. An instance that has not closed may have stalled since its failure.
+
+    Mended code does not repeat that failure. So whoever has the instance go on in a replay finds
+    that it differs from the history.
+    """
     if head.probe is not None:
         return InputResult(head, handling=Postpone(now + PATIENCE_SECONDS, POSTPONED, "1"))
-    why = message.refused or find_obstacle(head)
+    why = message.refused or find_obstacle(head, rerun=True)
     if why is not None:
         return reject(head, message.request_id, message.reply_to, why)
     if head.closed_at is not None and head.unique and message.claimed != head.epoch + 1:
@@ -85,4 +100,6 @@ def begin_rerun_elsewhere(head: WorkflowHead, message: RetryWorkflowTask, failin
         message: the request.
         failing: the activation in which the first method has failed.
     """
-    return replace(head, probe=Probe(message.request_id, message.reply_to, (), True, rerun=failing.number))
+    probe = Probe(message.request_id, message.reply_to, (), True, rerun=failing.number)
+    # What stalled it must not be taken for the answer.
+    return replace(head, probe=probe, epoch=head.epoch if head.stalled is None else head.epoch + 1)

@@ -311,7 +311,7 @@ def _decision(head: WorkflowHead, message: inputs.Decision, now: float) -> Input
 
     A decision that answers no running activation is a repeat, and changes nothing.
     """
-    if head.probe is not None and not head.deciding and message.stalled is not None:
+    if head.probe is not None and message.stalled is not None and (not head.deciding or head.stalled is not None):
         return reopening.fail_probe(head, message)
     if not head.deciding or message.activation != head.activation:
         return InputResult(head)

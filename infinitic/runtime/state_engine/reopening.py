@@ -16,7 +16,7 @@ from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.engines.effects import ProbeElsewhere
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.reopening import Undoing, begin_elsewhere, reject, reopen, select_tasks
-from infinitic.engines.workflow.rerunning import begin_rerun_elsewhere
+from infinitic.engines.workflow.rerunning import begin_rerun_elsewhere, resume
 from infinitic.engines.workflow.survey import Survey, SurveyedTask
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.engine import ChildReopened, Probed, RetryTasks, RetryWorkflowTask
@@ -101,18 +101,18 @@ class Reopening:
         survey = await self._survey(instance)
         failing = survey.failing
         if failing is None:
-            return _reject(head, message.reply_to, "did not fail in its code: there is nothing to run again")
+            return _give_up_rerun(head, message.reply_to, "did not fail in its code: there is nothing to run again")
         if survey.following is not None:
             asked = describe_command(survey.following)
             why = f"has gone on since its first method failed, and asked for {asked}: the failure is history"
-            return _reject(head, message.reply_to, why)
+            return _give_up_rerun(head, message.reply_to, why)
         spec = None if head.version is None else self._specs.get(head.version)
         if spec is None:
             return Draft(begin_rerun_elsewhere(head, message, failing), [], [ProbeElsewhere()])
         history = ProbedHistory(key, spec, head.meta, head.run, head.sequence, head.undone, head.base)
         outcome = await probe_rerun(history, failing.number, self._states)
         if isinstance(outcome, FailedProbe):
-            return _reject(head, message.reply_to, outcome.reason)
+            return _give_up_rerun(head, message.reply_to, outcome.reason)
         return await self._reopen(instance, outcome, message.reply_to, now, None, rerun=True)
 
     async def _finish(self, instance: CachedInstance, message: Probed, now: float) -> Draft:
@@ -122,7 +122,7 @@ class Reopening:
         reply_to = head.probe.reply_to
         if message.reason is not None:
             if head.probe.rerun:
-                return _reject(head, reply_to, message.reason)
+                return _give_up_rerun(head, reply_to, message.reason)
             survey = await self._survey(instance)
             return _reject(head, reply_to, _describe(head, survey.failed, message.reason, message.culprits))
         undoing = Undoing(message.tasks, message.cancellations, message.open, message.methods, message.relative)
@@ -209,6 +209,14 @@ def _reject(head: WorkflowHead, reply_to: ReplyTo | None, why: str) -> Draft:
     cleared = head if head.probe is None else replace(head, probe=None)
     rejected = reject(cleared, None, reply_to, why)
     return Draft(rejected.head, [], rejected.outbox)
+
+
+def _give_up_rerun(head: WorkflowHead, reply_to: ReplyTo | None, why: str) -> Draft:
+    """Refuse to run failed code again. An instance that has stalled since then goes on instead."""
+    if head.stalled is None:
+        return _reject(head, reply_to, why)
+    resumed, outbox = resume(replace(head, probe=None), reply_to)
+    return Draft(resumed, [], outbox)
 
 
 def _describe(head: WorkflowHead, tasks: Mapping[int, SurveyedTask], reason: str, culprits: Collection[int]) -> str:
