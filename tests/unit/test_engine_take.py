@@ -12,19 +12,23 @@ from msgspec.structs import replace
 from infinitic import ids
 from infinitic.engines import state
 from infinitic.engines.effects import (
+    ActivateElsewhere,
     Answer,
     CancelSent,
+    ClaimCustomId,
     Confirm,
     Defer,
     Postpone,
     Refuse,
+    Reject,
+    RemoveMember,
     SendTask,
     SendToDeadLetters,
     Tell,
     TellCanceled,
 )
 from infinitic.engines.positions import open_block
-from infinitic.engines.state import Method, TimerBlock, WorkflowHead
+from infinitic.engines.state import Method, Probe, TimerBlock, WorkflowHead
 from infinitic.engines.workflow import InputResult, is_runnable
 from infinitic.engines.workflow.remote_messages import PATIENT
 from infinitic.engines.workflow.take import WAITS
@@ -34,6 +38,7 @@ from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import CompleteMethod
 from infinitic.messages.engine import Input
 from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.messages.tags import version_removed
 from tests.unit.engine_samples import (
     ALL,
     ATTEMPT,
@@ -144,11 +149,56 @@ def test_late_results_and_wakes_are_dropped(head: WorkflowHead | None, message: 
 
 
 @pytest.mark.parametrize(
-    "message", [CALL, SIGNAL, CANCEL, RETRY, UNPARK, TERMINATE, COMPLETE], ids=lambda message: type(message).__name__
+    "message", [CALL, SIGNAL, CANCEL, UNPARK, TERMINATE, COMPLETE], ids=lambda message: type(message).__name__
 )
 def test_commands_to_a_closed_instance_are_refused(message: Input) -> None:
     assert taken(CLOSED, message) == InputResult(CLOSED, replies=(Refuse(ME),))
     assert taken(CLOSED, replace(message, reply_to=None)) == InputResult(CLOSED)
+
+
+def test_S34_code_that_has_not_failed_does_not_run_again() -> None:
+    """The refusal is stored. By tag it is as for all commands: the instance is taken off the tag."""
+    refused = taken(CLOSED, RETRY)
+    assert refused.outbox == (Reject(ME, f"it is {CLOSED.status}: there is no failure of its code to run again"),)
+    assert refused.deduplication_id == "r1"
+    assert taken(CLOSED, replace(RETRY, reply_to=None)).outbox == ()
+    by_tag = taken(CLOSED, replace(RETRY, by_tag="eu"))
+    assert by_tag == InputResult(CLOSED, replies=(RemoveMember("eu", version_removed(0)), Refuse(ME)))
+
+
+def test_S34_failed_code_needs_a_probe() -> None:
+    failed = replace(CLOSED, status=WorkflowStatus.FAILED, methods=(_fail(CLOSED.methods[0]),))
+    assert taken(failed, RETRY) == InputResult(failed, deduplication_id="r1", probe=RETRY)
+    busy = replace(failed, probe=Probe("r2", ME, (1,), True))
+    assert isinstance(taken(busy, RETRY).handling, Postpone)
+    for status in (WorkflowStatus.CANCELED, WorkflowStatus.TERMINATED):
+        assert taken(replace(failed, status=status), RETRY).probe is None
+    often = taken(replace(failed, undone=tuple(range(100))), RETRY)
+    assert often.outbox == (Reject(ME, "it was re-opened 100 times already: it cannot be once more"),)
+    open_still = replace(failed, status=WorkflowStatus.RUNNING, closed_at=None)
+    assert taken(open_still, RETRY).probe == RETRY
+    assert taken(replace(open_still, stalled="why"), RETRY).probe == RETRY
+    elsewhere = taken(replace(open_still, deciding=3), RETRY)
+    assert elsewhere.outbox == (ActivateElsewhere(open_still.activation, 3), Confirm(ME))
+
+
+def test_S34_S32_a_custom_id_is_claimed_before_failed_code_runs_again() -> None:
+    failed = replace(CLOSED, status=WorkflowStatus.FAILED, methods=(_fail(CLOSED.methods[0]),), unique=True)
+    claimed = taken(failed, RETRY)
+    (effect,) = claimed.outbox
+    assert isinstance(effect, ClaimCustomId)
+    request = inputs.decode(effect.request)
+    assert isinstance(request, inputs.RetryWorkflowTask)
+    assert (request.claimed, request.reply_to) == (failed.epoch + 1, ME)
+    assert taken(failed, request).probe == request
+    refused = taken(failed, replace(request, refused="had it"))
+    assert refused.outbox[-1] == Reject(ME, "it had it")
+    assert refused.head is not None
+    assert refused.head.epoch == failed.epoch + 1
+
+
+def _fail(method: Method) -> Method:
+    return replace(method, status=WorkflowStatus.FAILED)
 
 
 @pytest.mark.parametrize(
