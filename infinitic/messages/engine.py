@@ -182,11 +182,7 @@ class RetryWorkflowTask(_Input, frozen=True, kw_only=True, tag="retry_workflow_t
     Clients and the command line send it. A duplicate is recognised by `request_id`, which is a
     deduplication id.
 
-    On the wire: c claimed · e refused.
-
-    Attributes:
-        claimed: see `RetryTasks`.
-        refused: see `RetryTasks`.
+    On the wire: c claimed · e refused · n custom id, for which see `RetryTasks`.
     """
 
     request_id: Name = msgspec.field(name="i")
@@ -194,6 +190,7 @@ class RetryWorkflowTask(_Input, frozen=True, kw_only=True, tag="retry_workflow_t
     by_tag: NoName = msgspec.field(name="bt", default="")
     claimed: Whole = msgspec.field(name="c", default=0)
     refused: str = msgspec.field(name="e", default="")
+    custom_id: NoName = msgspec.field(name="n", default="")
 
 
 class RetryTasks(_Input, frozen=True, kw_only=True, tag="retry_tasks"):

@@ -209,7 +209,9 @@ INPUTS: list[engine.Input] = [
         refused="had it",
         custom_id="order-1",
     ),
-    engine.RetryWorkflowTask(made_at=1.0, request_id="r", reply_to=TO, claimed=4, refused="had it"),
+    engine.RetryWorkflowTask(
+        made_at=1.0, request_id="r", reply_to=TO, claimed=4, refused="had it", custom_id="order-1"
+    ),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),

@@ -157,7 +157,7 @@ def test_commands_to_a_closed_instance_are_refused(message: Input) -> None:
 
 
 def test_S34_code_that_has_not_failed_does_not_run_again() -> None:
-    """The refusal is stored. By tag it is as for all commands: the instance is taken off the tag."""
+    """The refusal is stored. By tag, as for all commands, the instance is taken off the tag."""
     refused = taken(CLOSED, RETRY)
     assert refused.outbox == (Reject(ME, f"it is {CLOSED.status}: there is no failure of its code to run again"),)
     assert refused.deduplication_id == "r1"

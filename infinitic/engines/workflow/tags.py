@@ -34,6 +34,9 @@ from infinitic.messages.tags import (
 )
 from infinitic.transport import Message, Outgoing
 
+Reopening = inputs.RetryTasks | inputs.RetryWorkflowTask | inputs.ChildReopened
+"""What re-opens a closed instance, which claims its custom id again before that."""
+
 
 def note_start(message: inputs.Start) -> tuple[Event, ...]:
     """Make the event that keeps tags and custom id; no event if there are none."""
@@ -76,7 +79,7 @@ def free_claim(message: inputs.Input) -> tuple[RemoveMember, ...]:
 
     Otherwise it would be held for ever.
     """
-    if not isinstance(message, inputs.RetryTasks | inputs.ChildReopened) or message.refused or not message.custom_id:
+    if not isinstance(message, Reopening) or message.refused or not message.custom_id:
         return ()
     return (RemoveMember(message.custom_id, version_freed(message.claimed), unique=True),)
 
@@ -133,9 +136,7 @@ def render_tags(effect: Tag, head: WorkflowHead, events: Iterable[Event], now: f
     return [Outgoing(topic, Message(head.id, key, body)) for key, body in messages]
 
 
-def claim_again(
-    head: WorkflowHead, message: inputs.RetryTasks | inputs.RetryWorkflowTask | inputs.ChildReopened
-) -> InputResult:
+def claim_again(head: WorkflowHead, message: Reopening) -> InputResult:
     """Have the custom id of a closed instance claimed, before the request can re-open it (S34).
 
     The request comes back with another id, since this one is stored: a repeat of it claims nothing.
@@ -169,7 +170,7 @@ def render_claim(effect: ClaimCustomId, head: WorkflowHead, events: Iterable[Eve
     started = read_started(events)
     assert started is not None, f"Segment {effect.started} does not hold the custom id of {head.id}"
     request = inputs.decode(effect.request)
-    assert isinstance(request, inputs.RetryTasks | inputs.RetryWorkflowTask | inputs.ChildReopened), request
+    assert isinstance(request, Reopening), request
     reply_to = None if isinstance(request, inputs.ChildReopened) else request.reply_to
     claim = ClaimAgain(made_at=now, id=head.id, epoch=request.claimed, input=Raw(effect.request), reply_to=reply_to)
     key = make_custom_id_key(started.custom_id)

@@ -23,6 +23,8 @@ from tests.simulation.planted.planting import Part, Planter, bug
 REPAIR = "repair"
 FAMILIES = "failed_families"
 """The one scenario in which parents fail by their children, and go on with them."""
+CODE = "failed_code"
+"""That in which failed code runs again in many shapes."""
 
 
 @bug(REPAIR)
@@ -118,7 +120,7 @@ def early_answer_dropped(planter: Planter) -> None:
     planter.put(reopening, "wait_for_reopening", wait_for_reopening)
 
 
-@bug(REPAIR)
+@bug(REPAIR, CODE)
 def rerun_takes_the_time_of_now(planter: Planter) -> None:
     """Code that runs again sees the time of the clock, and not that of its failure."""
 
@@ -128,7 +130,7 @@ def rerun_takes_the_time_of_now(planter: Planter) -> None:
         return replace(head, rerun_at=None), event, outbox
 
 
-@bug(REPAIR)
+@bug(REPAIR, CODE)
 def rerun_records_everything_again(planter: Planter) -> None:
     """Code that runs again is not compared with the history, and asks for all of it twice."""
 
@@ -138,7 +140,7 @@ def rerun_records_everything_again(planter: Planter) -> None:
         return original(self, recorded, limits)
 
 
-@bug(REPAIR)
+@bug(REPAIR, CODE)
 def rerun_forgets_what_follows(planter: Planter) -> None:
     """Code that runs again is not handed what came after its failure."""
 
@@ -152,7 +154,7 @@ def rerun_forgets_what_follows(planter: Planter) -> None:
         return found
 
 
-@bug(REPAIR)
+@bug(REPAIR, "failed_code_that_went_on")
 def rerun_whatever_followed(planter: Planter) -> None:
     """Failed code runs again although other code has gone on since then."""
 
@@ -162,7 +164,7 @@ def rerun_whatever_followed(planter: Planter) -> None:
         self.following = None
 
 
-@bug(REPAIR)
+@bug(REPAIR, "failed_code_mended_late")
 def rerun_timeout_from_the_failure(planter: Planter) -> None:
     """Total timeouts of what mended code asks for count from the failure."""
 
@@ -171,7 +173,7 @@ def rerun_timeout_from_the_failure(planter: Planter) -> None:
         original(self, recorded, 0.0)
 
 
-@bug(REPAIR)
+@bug(REPAIR, CODE)
 def repeated_rerun_obeyed(planter: Planter) -> None:
     """A request to run failed code again is obeyed each time that its message comes."""
 
