@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from infinitic import Channel, RequestRefusedError, Workflow, WorkflowFailedError, WorkflowHandle, ids, topics
+from infinitic import Channel, Deferred, RequestRefusedError, Workflow, WorkflowFailedError, WorkflowHandle, ids, topics
 from infinitic.engines import state
 from infinitic.messages import engine
-from infinitic.messages.events import Activated, Reopened
+from infinitic.messages.events import Activated, Partial, Reopened
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.storage import StateKey
 from infinitic.transport import Message
@@ -395,3 +395,48 @@ async def test_two_ask_at_once(sim: Simulation) -> None:
     MENDED[handle.workflow_id] = 1
     await asyncio.gather(ask(sim, handle), ask(sim, handle), ask(sim, handle))
     assert await handle.result() == 1
+
+
+@roles
+@caches
+def test_what_does_not_fit_into_one_activation_goes_to_several(
+    hostings: tuple[Callable[..., None], ...], cache_size: int
+) -> None:
+    """Each of many parallel methods asks for a large task, at once, when the code runs again."""
+
+    async def scenario(world: World) -> None:
+        handle = await world.client.dispatch(world.client.new_workflow(Many).run)
+        many = world.client.get_workflow_by_id(Many, handle.workflow_id)
+        for number in range(12):
+            await many.words.send(number)
+        # All of it is in one activation: nobody has taken it before.
+        world.host(case, *hostings, cache_size=cache_size)
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        await asyncio.sleep(5.0)
+        MENDED[handle.workflow_id] = 1
+        await world.client.retry_workflow_task(handle, confirm=True)
+        assert await handle.result() == 12 * 400_000
+        _, segments = read_instances(world.database)[StateKey("Many", handle.workflow_id)]
+        partial = [event for event in decode_history(segments) if isinstance(event, Partial)]
+        assert partial, "it did not fit"
+        await world.deliver_again(list(world.published))
+        await asyncio.sleep(60.0)
+        assert (await world.client.describe(handle)).status is WorkflowStatus.COMPLETED
+
+    case = Case("many", (Many,), lambda client: asyncio.sleep(0), (Oven,))
+    run_scenario(scenario, case, lambda worker, case: None)
+
+
+class Many(Workflow):
+    oven = Workflow.new_service(Oven)
+    words = Channel[int]()
+
+    async def run(self) -> int:
+        weights: list[Deferred[int]] = []
+        for _ in range(12):
+            await self.words.receive()
+            if not MENDED[self.context.workflow_id]:
+                raise ValueError("mistake 1")
+            weights.append(self.dispatch(self.oven.weigh, "x" * 400_000))
+        return sum([await each for each in weights])

@@ -37,6 +37,9 @@ class Oven:
         await asyncio.sleep(2.0)
         return value
 
+    async def weigh(self, text: str) -> int:
+        return len(text)
+
     async def burn(self, value: int) -> int:
         raise LookupError(f"{value} is burnt, attempt {task_context().retry_sequence}")
 
