@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from infinitic.client.by_task_tag import TaggedTask as TaggedTask
     from infinitic.client.client import Client as Client, WorkflowHandle as WorkflowHandle
     from infinitic.client.sync_client import SyncClient as SyncClient, SyncHandle as SyncHandle
     from infinitic.codec.payloads import PayloadCodec as PayloadCodec
@@ -98,6 +99,7 @@ __all__ = [
     "RunStepStatus",
     "SyncClient",
     "SyncHandle",
+    "TaggedTask",
     "TaskCanceledError",
     "TaskContext",
     "TaskFailedError",
@@ -127,6 +129,7 @@ __all__ = [
 ]
 
 _NAMES_OF = {
+    "infinitic.client.by_task_tag": ("TaggedTask",),
     "infinitic.client.client": (
         "Client",
         "WorkflowHandle",

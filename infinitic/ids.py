@@ -113,6 +113,17 @@ def read_task_id(task_id: str, workflow_id: str, run: int) -> int | None:
     return int(number) if task_id.startswith(prefix) and _is_number(number) else None
 
 
+def task_operation_id(operation: str, run: int, position: int) -> str:
+    """The deduplication id of an operation by tag on one task, in the instance of this task.
+
+    Args:
+        operation: the id of the operation.
+        run: the run of the instance.
+        position: that of the task.
+    """
+    return blake2b(f"{operation}/{run}/{position}".encode(), digest_size=16).hexdigest()
+
+
 def wake_id(workflow_id: str) -> str:
     """The id of the messages that wake an instance."""
     return f"{workflow_id}/wake"

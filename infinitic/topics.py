@@ -89,6 +89,12 @@ def service_control(service: str) -> Topic:
 
 
 @lru_cache(4096)
+def service_tag(service: str) -> Topic:
+    """Which tasks of this service have a tag, keyed by the tag."""
+    return Topic(f"service-tag:{service}", Ordering.KEYED, TAG_ENGINE)
+
+
+@lru_cache(4096)
 def client(name: str) -> Topic:
     """Responses to one client. It vanishes with the client."""
     return Topic(f"client:{name}", Ordering.SHARED, None)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, ca
 
 from infinitic import ids
 from infinitic.client.by_tag import ByTagVerbs
+from infinitic.client.by_task_tag import ByTaskTagVerbs
 from infinitic.client.connection import ClientConnection
 from infinitic.client.handles import WorkflowHandle as WorkflowHandle, find_target
 from infinitic.client.queries import Queries
@@ -42,7 +43,7 @@ _NO_META: dict[str, bytes] = {}
 _NO_LIMIT = nullcontext()
 
 
-class Client(RepairVerbs, Queries, ByTagVerbs, StorageReads):
+class Client(RepairVerbs, Queries, ByTagVerbs, ByTaskTagVerbs, StorageReads):
     """Starts workflows, and talks to those that run.
 
     ::

@@ -21,6 +21,7 @@ from infinitic.messages import client as responses, engine
 from infinitic.messages.client import AskAgain, ReplyTo
 from infinitic.runtime.backoff import Losses, compute_delay, retry_while_unavailable
 from infinitic.runtime.publisher import Publisher
+from infinitic.topics import Topic
 from infinitic.transport import (
     Consumer,
     Delivery,
@@ -137,11 +138,11 @@ class ClientConnection:
         body = engine.encode(message)
         await self._publisher.send(topics.workflow_engine(name), [Message(workflow_id, workflow_id, body)])
 
-    async def send_to_tags(self, name: str, messages: Iterable[tuple[str, str, bytes]]) -> None:
-        """Publish messages for the tag engine of a workflow.
+    async def send_to_tags(self, topic: Topic, messages: Iterable[tuple[str, str, bytes]]) -> None:
+        """Publish messages for the tag engine of a workflow or service.
 
         Args:
-            name: the workflow.
+            topic: that of the tag engine.
             messages: key, id and body of each.
 
         Raises:
@@ -150,15 +151,15 @@ class ClientConnection:
         self._check_not_closed()
         made = [Message(message_id, key, body) for key, message_id, body in messages]
         if made:
-            await self._publisher.send(topics.workflow_tag(name), made)
+            await self._publisher.send(topic, made)
 
     async def ask_tags(
-        self, name: str, key: str, message_id: str, make: Callable[[float, ReplyTo], bytes]
+        self, topic: Topic, key: str, message_id: str, make: Callable[[float, ReplyTo], bytes]
     ) -> responses.Response:
-        """Publish a message for the tag engine of a workflow, and wait for the response to it.
+        """Publish a message for a tag engine, and wait for the response to it.
 
         Args:
-            name: the workflow.
+            topic: that of the tag engine.
             key: of the tag or custom id.
             message_id: the id of the message.
             make: makes the body from the time and from whom to answer.
@@ -166,7 +167,7 @@ class ClientConnection:
         request = Request(message_id)
         reply_to = self.register(request)
         try:
-            await self.send_to_tags(name, [(key, message_id, make(self.clock.now(), reply_to))])
+            await self.send_to_tags(topic, [(key, message_id, make(self.clock.now(), reply_to))])
             return await request.answer()
         finally:
             self.forget(reply_to.request)

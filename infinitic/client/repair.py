@@ -14,7 +14,7 @@ from infinitic.client.handles import WorkflowHandle, find_target
 from infinitic.client.results import make_unknown_error
 from infinitic.clock import Clock
 from infinitic.definitions.deferred import DeferredStatus
-from infinitic.definitions.service_contract import check_service, service_name
+from infinitic.definitions.service_contract import read_service_name
 from infinitic.definitions.workflow_spec import spec_of
 from infinitic.errors import UsageError
 from infinitic.messages import engine
@@ -66,19 +66,6 @@ def check_status(given: DeferredStatus | str) -> str:
         known = " or ".join(repr(str(each)) for each in _RETRIED)
         raise UsageError(f"Only failed tasks run again: status is {known}, not {str(given)!r}")
     return str(given)
-
-
-def read_service_name(given: type[Any] | str) -> str:
-    """Read the name of a service from its class, or check a name.
-
-    Raises:
-        UsageError: it is no name.
-        RegistrationError: it is no class of a service.
-    """
-    if isinstance(given, str):
-        return ids.check_name("The name of a service", given)
-    check_service("retry_tasks(service=…)", given)
-    return service_name(given)
 
 
 class RepairVerbs(Commands):
@@ -161,7 +148,7 @@ class RepairVerbs(Commands):
         name, workflow_id = await self._requests.find_one(find_target(target))
         task_ids = check_task_ids(task_id, name, workflow_id)
         wanted = "" if status is None else check_status(status)
-        service_name = "" if service is None else read_service_name(service)
+        service_name = "" if service is None else read_service_name("retry_tasks(service=…)", service)
         task_name = "" if task is None else ids.check_name("The name of a task", task)
         response = await self._connection.ask(
             name,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Ty
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from infinitic.client.by_task_tag import TaggedTask
 from infinitic.client.client import Client, WorkflowHandle
 from infinitic.clock import Clock
 from infinitic.codec.payloads import PayloadCodec
@@ -193,6 +194,16 @@ class SyncClient:
     def broadcast(self, method: Callable[P, Coroutine[Any, Any, Any]], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Call a method of all instances with a tag. As `Client.broadcast`."""
         self.run(lambda: self._client.broadcast(method, *args, **kwargs))
+
+    def get_tasks(
+        self, service: type[Any] | str, tag: str, *, limit: int | None = None, after: TaggedTask | None = None
+    ) -> list[TaggedTask]:
+        """The tasks of a service that have a tag. As `Client.get_tasks`."""
+        return self.run(self._client.get_tasks, service, tag, limit=limit, after=after)
+
+    def cancel_tasks(self, service: type[Any] | str, tag: str) -> None:
+        """Cancel all tasks of a service that have a tag. As `Client.cancel_tasks`."""
+        self.run(self._client.cancel_tasks, service, tag)
 
     def get_handle(
         self, method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], workflow_id: str

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from msgspec import Raw
 from msgspec.structs import replace
 
+from infinitic import topics
 from infinitic.client.connection import ClientConnection
 from infinitic.client.results import make_unknown_error
 from infinitic.messages import client as responses, engine, tags
@@ -49,7 +50,7 @@ class TagRequests:
         """
         body = tags.encode(AddTag(made_at=at, id=workflow_id))
         messages = [(tags.make_tag_key(tag), workflow_id, body) for tag in names]
-        await self._connection.send_to_tags(name, messages)
+        await self._connection.send_to_tags(topics.workflow_tag(name), messages)
 
     async def start_unique(self, name: str, workflow_id: str, start: engine.Start) -> str:
         """Start an instance, unless another one holds its custom id.
@@ -67,7 +68,7 @@ class TagRequests:
         """
         body = Raw(engine.encode(start))
         response = await self._connection.ask_tags(
-            name,
+            topics.workflow_tag(name),
             tags.make_custom_id_key(start.custom_id),
             workflow_id,
             lambda at, to: tags.encode(StartUnique(made_at=at, id=workflow_id, start=body, reply_to=to)),
@@ -87,7 +88,9 @@ class TagRequests:
         operation = self._make_id()
         body = engine.encode(replace(message, by_tag=tag))
         by_tag = ByTag(made_at=message.made_at, operation=operation, input=Raw(body))
-        await self._connection.send_to_tags(name, [(tags.make_tag_key(tag), operation, tags.encode(by_tag))])
+        await self._connection.send_to_tags(
+            topics.workflow_tag(name), [(tags.make_tag_key(tag), operation, tags.encode(by_tag))]
+        )
 
     async def list_ids(self, name: str, key: str, limit: int | None, after: str) -> list[str]:
         """List the instances of a tag, or the holder of a custom id.
@@ -121,7 +124,7 @@ class TagRequests:
 
     async def _ask_ids(self, name: str, key: str, after: str, limit: int) -> responses.Ids:
         response = await self._connection.ask_tags(
-            name,
+            topics.workflow_tag(name),
             key,
             self._make_id(),
             lambda at, to: tags.encode(GetIds(made_at=at, reply_to=to, after=after, limit=limit)),

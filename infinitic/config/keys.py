@@ -34,7 +34,6 @@ EARLIER_NAMES: dict[str, dict[str, str]] = {"": {"horizon_seconds": "deduplicati
 
 NOT_YET = {
     "event_listener": "event listeners are not available yet",
-    "services.tag_engine": "tag engines are not available yet",
 }
 
 _HANDLERS = "its handlers have no settings"

@@ -117,11 +117,27 @@ class ServiceExecutorSection(Settings):
         return self
 
 
+class TagEngineSection(Settings):
+    """The part of a worker that knows who has a tag. That of a workflow knows custom ids, too."""
+
+    concurrency: Concurrency = Field(default=100, description="How many tags are worked on at once")
+
+
 class ServiceSection(Settings):
     """A service that the worker hosts."""
 
     name: Name = Field(description="Name of the service. The class must have the same name")
-    executor: ServiceExecutorSection = Field(description="Runs the tasks of the service")
+    executor: ServiceExecutorSection | None = Field(default=None, description="Runs the tasks of the service")
+    tag_engine: TagEngineSection | None = Field(
+        default=None,
+        description="Knows which tasks have a tag. Some worker must have it if workflows give tags to tasks",
+    )
+
+    @model_validator(mode="after")
+    def _check_any_part(self) -> Self:
+        if self.executor is None and self.tag_engine is None:
+            raise ValueError("give executor, tag_engine or both")
+        return self
 
 
 class WorkflowExecutorSection(Settings):
@@ -160,12 +176,6 @@ class StateEngineSection(Settings):
     retention_seconds: Duration | None = Field(
         default=None, description="Seconds that closed instances are kept; overrides `@workflow`"
     )
-
-
-class TagEngineSection(Settings):
-    """The part of a worker that knows who has a tag, and who holds a custom id."""
-
-    concurrency: Concurrency = Field(default=100, description="How many tags are worked on at once")
 
 
 class WorkflowSection(Settings):

@@ -187,6 +187,23 @@ def check_service(what: str, given: object) -> None:
         )
 
 
+def read_service_name(what: str, given: type[Any] | str) -> str:
+    """Read the name of a service from its class, or check a name.
+
+    Args:
+        what: what was given it, such as "add_service_tag_engine": an error begins so.
+        given: the class, or the name.
+
+    Raises:
+        UsageError: it is no name, or no class of a service.
+        RegistrationError: it is a class that could be two services.
+    """
+    if isinstance(given, str):
+        return check_name("The name of a service", given)
+    check_service(what, given)
+    return service_name(given)
+
+
 @remember
 def contract_of(cls: type[Any]) -> ServiceContract:
     """Read the contract that a class describes.

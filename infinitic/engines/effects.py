@@ -90,11 +90,14 @@ class CancelSent(_Effect, frozen=True, tag="cancel"):
         repeated: those of them that an operator asked for again: position and retry sequence. It is
             0 for all others.
         run: the run that has asked for it, if another one has begun in the same transition.
+        waiting: further positions, of tasks that wait for their next attempt. Nobody has them, but
+            they may have tags. Only instances that have tagged a task list them.
     """
 
     blocks: tuple[OpenBlock, ...]
     repeated: tuple[tuple[int, int], ...] = ()
     run: int | None = None
+    waiting: tuple[OpenBlock, ...] = ()
 
 
 class TellCanceled(_Effect, frozen=True, tag="canceled"):

@@ -185,6 +185,7 @@ class WorkflowHead(_Part, frozen=True):
             whom to tell if it runs again.
         rerun_at: the time that the code sees in the next activation, which runs one again that has
             failed; None: it sees that of the clock.
+        tags_tasks: whether its code has asked for tasks with tags.
     """
 
     schema: int
@@ -225,6 +226,7 @@ class WorkflowHead(_Part, frozen=True):
     first: int = 0
     told: tuple[tuple[str, ReplyTo], ...] = ()
     rerun_at: float | None = None
+    tags_tasks: bool = False
 
     @property
     def closed(self) -> bool:

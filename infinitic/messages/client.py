@@ -193,6 +193,16 @@ class Rejected(_Response, frozen=True, tag="rejected"):
     reason: str = msgspec.field(name="e")
 
 
+class Tasks(_Response, frozen=True, tag="tasks"):
+    """The answer to `GetTasks`: a page of tokens of tasks, in the order of their bytes.
+
+    `more` says whether others may follow. What a token says, see `task_tags.read_token`.
+    """
+
+    tokens: tuple[str, ...] = msgspec.field(name="n", default=())
+    more: bool = msgspec.field(name="m", default=False)
+
+
 Response = (
     MethodCompleted
     | MethodFailed
@@ -207,6 +217,7 @@ Response = (
     | UniqueStarted
     | Ids
     | Rejected
+    | Tasks
 )
 
 encode = msgspec.json.Encoder().encode

@@ -22,6 +22,7 @@ from infinitic.messages.commands import Command
 from infinitic.messages.decoding import make_decoder
 from infinitic.messages.events import Carry
 from infinitic.messages.outcomes import MethodFailure, RemoteStatus
+from infinitic.messages.task_operations import CancelTask as CancelTask
 
 
 class _Input(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="t", gc=False):
@@ -442,6 +443,7 @@ Input = (
     | RetryTasks
     | Probed
     | ChildReopened
+    | CancelTask
 )
 
 encode = msgspec.json.Encoder().encode

@@ -148,6 +148,20 @@ class RemoteError(_Event, frozen=True, tag="re"):
     at: Seconds = msgspec.field(name="w", default=0.0)
 
 
+class TaskCanceled(_Event, frozen=True, tag="tc"):
+    """Somebody cancelled a task by its tag: `CancelTask`.
+
+    Attributes:
+        position: that of the task.
+        at: when the engine took that, in seconds since the Unix epoch.
+        by: who cancelled: the name of a client.
+    """
+
+    position: Whole = msgspec.field(name="p")
+    at: Seconds = msgspec.field(name="w", default=0.0)
+    by: NoName = msgspec.field(name="b", default="")
+
+
 class AttemptError(_Event, frozen=True, tag="k"):
     """An attempt of a task failed, and another one follows: the message `AttemptFailed`.
 
@@ -325,6 +339,7 @@ Stimulus = (
     | CancelRequested
     | RemoteResult
     | RemoteError
+    | TaskCanceled
 )
 Event = Stimulus | AttemptError | Activated | Partial | Command | Abandoned | Started | Reopened | RunStarted
 

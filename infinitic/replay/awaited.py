@@ -10,7 +10,8 @@ from infinitic.clock import to_datetime
 from infinitic.definitions.deferred import Deferred
 from infinitic.definitions.home import Home
 from infinitic.definitions.stubs import TaskStub
-from infinitic.errors import DeferredError, TaskCanceledError, TaskFailedError, TaskFailure, TaskTimedOutError
+from infinitic.errors import DeferredError, TaskCanceledError, TaskFailedError, TaskTimedOutError
+from infinitic.messages.events import TaskCanceled, TaskError, TaskTimeout
 
 _Deferred: Any = Deferred
 """For calls of its methods by name: `super()` costs 800 instructions more for each task."""
@@ -27,13 +28,16 @@ class TaskDeferred(Deferred[Any]):
     def id(self) -> str:
         return ids.task_id(self.home.id, self.home.run, self._position)
 
-    def fail_for(self, failure: TaskFailure | None) -> None:
-        """Fail, since the last attempt failed; None: since the total timeout is over."""
+    def fail_for(self, why: TaskError | TaskTimeout | TaskCanceled) -> None:
+        """Fail: it failed, or its total timeout is over, or it was cancelled by a tag."""
         service, task = self.stub.service, self.stub.spec.name
-        if failure is None:
-            self.fail(TaskTimedOutError(service, task, self.id))
-        else:
-            self.fail(TaskFailedError(service, task, self.id, failure))
+        match why:
+            case TaskError():
+                self.fail(TaskFailedError(service, task, self.id, why.failure))
+            case TaskTimeout():
+                self.fail(TaskTimedOutError(service, task, self.id))
+            case TaskCanceled():
+                self.fail(self._cancellation())
 
     def _cancellation(self) -> DeferredError:
         return TaskCanceledError(self.stub.service, self.stub.spec.name, self.id)

@@ -24,7 +24,7 @@ from infinitic.definitions.home import WorkflowContext
 from infinitic.definitions.stubs import INSTANCE, TaskStub
 from infinitic.definitions.workflow_spec import WorkflowSpec, make_object
 from infinitic.definitions.workflow_stubs import RemoteMethod
-from infinitic.errors import DecodingError, TaskFailure, UsageError
+from infinitic.errors import DecodingError, UsageError
 from infinitic.failures import describe
 from infinitic.ids import check_name
 from infinitic.limits import MAX_OPEN, MAX_VALUE_DEPTH, Limits, describe_largest_argument, is_deeper, measure_extra
@@ -38,6 +38,7 @@ from infinitic.messages.events import (
     SignalReceived,
     Started,
     Stimulus,
+    TaskCanceled,
     TaskError,
     TaskResult,
     TaskTimeout,
@@ -267,10 +268,8 @@ class Instance(RemoteRequests, Rerunnable):
                         waiting.set_result(to_datetime(waiting.due))
                 elif waiting is not None:
                     self.loop.fire(waiting)
-            case TaskError():
-                self._fail_task(stimulus.position, stimulus.failure)
-            case TaskTimeout():
-                self._fail_task(stimulus.position, None)
+            case TaskError() | TaskTimeout() | TaskCanceled():
+                self._fail_task(stimulus)
             case SignalReceived():
                 self._signal(stimulus)
             case CancelRequested():
@@ -284,11 +283,11 @@ class Instance(RemoteRequests, Rerunnable):
             case _:
                 assert_never(stimulus)
 
-    def _fail_task(self, position: int, failure: TaskFailure | None) -> None:
-        deferred = self._open.pop(position, None)
+    def _fail_task(self, why: TaskError | TaskTimeout | TaskCanceled) -> None:
+        deferred = self._open.pop(why.position, None)
         if isinstance(deferred, TaskDeferred) and not deferred.done():
-            deferred.fail_for(failure)
-        elif isinstance(deferred, RemoteDeferred) and not deferred.done() and failure is None:
+            deferred.fail_for(why)
+        elif isinstance(deferred, RemoteDeferred) and not deferred.done() and isinstance(why, TaskTimeout):
             deferred.time_out()
 
     def _signal(self, signal: SignalReceived) -> None:

@@ -38,6 +38,7 @@ from infinitic.messages.events import (
     SignalReceived,
     Started,
     Stimulus,
+    TaskCanceled,
     TaskError,
     TaskResult,
     TaskTimeout,
@@ -238,7 +239,7 @@ class RunReader:
                 self._end(stimulus.position, RunStepStatus.COMPLETED, at)
             case RemoteResult():
                 self._end(stimulus.position, RunStepStatus.COMPLETED, at, value=stimulus.value)
-            case RemoteError(status=RemoteStatus.CANCELED):
+            case RemoteError(status=RemoteStatus.CANCELED) | TaskCanceled():
                 self._end(stimulus.position, RunStepStatus.CANCELED, at)
             case RemoteError():
                 self._end(stimulus.position, _FAILED, at, failure=_describe_remote(stimulus))

@@ -21,6 +21,7 @@ from infinitic.runtime.state_engine.engine import StateEngine
 from infinitic.runtime.state_engine.group_commit import GroupCommit
 from infinitic.runtime.state_engine.maintenance import Maintenance
 from infinitic.runtime.tag_engine.engine import WorkflowTagEngine
+from infinitic.runtime.tag_engine.task_engine import ServiceTagEngine
 from infinitic.runtime.versions import Told
 from infinitic.runtime.workflow_executor.executor import WorkflowExecutor
 from infinitic.storage import Storage
@@ -83,6 +84,7 @@ class ComponentFactory:
             *self._workflow_executors(),
             *self._state_engines(),
             *self._tag_engines(),
+            *self._service_tag_engines(),
             *self._service_executors(),
         ]
 
@@ -147,6 +149,25 @@ class ComponentFactory:
             storage = self.need_storage(name)
             components.append(
                 WorkflowTagEngine(
+                    name,
+                    self.publisher,
+                    storage,
+                    self._clock,
+                    concurrency=concurrency,
+                    buffer_bytes=self._bounds.buffer_bytes,
+                )
+            )
+            components += self._maintenance(storage)
+        return components
+
+    def _service_tag_engines(self) -> list[Component]:
+        components: list[Component] = []
+        for name, concurrency in self._hosted.service_tag_engines.items():
+            if not self._is_new("service tag engine", name):
+                continue
+            storage = self.need_storage(name)
+            components.append(
+                ServiceTagEngine(
                     name,
                     self.publisher,
                     storage,

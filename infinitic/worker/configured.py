@@ -119,6 +119,8 @@ def import_services(config: Config) -> list[ConfiguredService]:
     services: list[ConfiguredService] = []
     for index, each in enumerate(config.document.services):
         executor = each.executor
+        if executor is None:
+            continue
         place = config.reader.find_node("services", index, "executor", "class" if executor.class_path else "factory")
         with problems.collect(place):
             implementation: Callable[[], object] = (

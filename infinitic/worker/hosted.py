@@ -11,7 +11,7 @@ from infinitic import ids
 from infinitic.clock import to_seconds
 from infinitic.codec.payloads import Coder
 from infinitic.definitions.retries import RetryPolicy
-from infinitic.definitions.service_contract import ServiceImplementation, implementation_of
+from infinitic.definitions.service_contract import ServiceImplementation, implementation_of, read_service_name
 from infinitic.definitions.services import check_timeout
 from infinitic.definitions.workflow_spec import WorkflowSpec, workflow_name
 from infinitic.definitions.workflows import ReplayCheck, Workflow
@@ -62,11 +62,14 @@ class Hosted:
         self.state_engines: dict[str, HostedStateEngine] = {}
         self.tag_engines: dict[str, int] = {}
         """The workflows whose tag engine runs here, each with how many tags it works on at once."""
+        self.service_tag_engines: dict[str, int] = {}
+        """The services whose tag engine runs here, each with how many tags it works on at once."""
         self.code: dict[str, HostedCode] = {}
         self._coder = coder
 
     def __bool__(self) -> bool:
-        return bool(self.services or self.state_engines or self.tag_engines or self.code)
+        engines = self.state_engines or self.tag_engines or self.service_tag_engines
+        return bool(self.services or self.code or engines)
 
     def add_service(
         self,
@@ -74,8 +77,11 @@ class Hosted:
         concurrency: int,
         retry: RetryPolicy | None,
         attempt_timeout: float | timedelta | None,
-    ) -> None:
-        """Host a service. Arguments and errors are those of `Worker.add_service`."""
+    ) -> str:
+        """Host a service, and return its name.
+
+        Arguments and errors are those of `Worker.add_service`.
+        """
         seconds = check_timeout("attempt_timeout of a service", attempt_timeout)
         if not isinstance(implementation, ServiceImplementation):
             instance = make_instance(implementation)
@@ -84,6 +90,17 @@ class Hosted:
         if name in self.services:
             raise RegistrationError(f"This worker already hosts a service '{name}'")
         self.services[name] = HostedService(implementation, check_concurrency(concurrency))
+        return name
+
+    def add_service_tag_engine(self, service: str | type[Any], concurrency: int) -> None:
+        """Host the tag engine of a service.
+
+        Arguments and errors are those of `Worker.add_service_tag_engine`.
+        """
+        name = read_service_name("add_service_tag_engine", service)
+        if name in self.service_tag_engines:
+            raise RegistrationError(f"This worker already hosts the tag engine of the service '{name}'")
+        self.service_tag_engines[name] = check_concurrency(concurrency)
 
     def add_state_engine(
         self, workflow: str | type[Workflow], concurrency: int, retention: float | timedelta | None

@@ -15,9 +15,7 @@ from infinitic import ids, topics
 from infinitic.client.client import Client
 from infinitic.clock import Clock, SystemClock, to_seconds
 from infinitic.codec.payloads import PayloadCodec, make_coder
-from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.workflow_spec import WorkflowSpec
-from infinitic.definitions.workflows import Workflow
 from infinitic.errors import InfiniticError, UsageError
 from infinitic.runtime.backoff import retry_while_unavailable
 from infinitic.runtime.lifecycle.ending import Ending
@@ -31,13 +29,13 @@ from infinitic.storage.integrity import ensure_checked
 from infinitic.transport import Transport
 from infinitic.worker.components import ComponentFactory
 from infinitic.worker.hosted import Hosted
+from infinitic.worker.roles import Roles
 
 if TYPE_CHECKING:
     from infinitic.config import Config
 
 _logger = logging.getLogger("infinitic.worker")
 
-DEFAULT_CONCURRENCY = 100
 DEFAULT_GRACE = 30.0
 """Seconds that running work may take when a worker stops."""
 REMEMBERED = 1000
@@ -47,7 +45,7 @@ REMEMBERED = 1000
 """
 
 
-class Worker:
+class Worker(Roles):
     """Hosts services and workflows on one transport and one storage.
 
     ::
@@ -179,6 +177,9 @@ class Worker:
         worker._owned = adapters.all
         for each in services:
             worker.add_service_executor(each.make(), **each.options)
+        for section in config.document.services:
+            if section.tag_engine is not None:
+                worker.add_service_tag_engine(section.name, concurrency=section.tag_engine.concurrency)
         for flow in workflows:
             if flow.executor_options is not None:
                 worker.add_workflow_executor(*flow.versions, **flow.executor_options)
@@ -187,137 +188,6 @@ class Worker:
             if flow.tag_engine_options is not None:
                 worker.add_workflow_tag_engine(flow.name, **flow.tag_engine_options)
         return worker
-
-    # Roles.
-
-    def add_service(
-        self,
-        implementation: object,
-        *,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        retry: RetryPolicy | None = None,
-        attempt_timeout: float | timedelta | None = None,
-    ) -> None:
-        """Host a service: run its tasks.
-
-        Args:
-            implementation: an instance, or a class or factory that is called without arguments.
-            concurrency: how many tasks run at once.
-            retry: a retry policy that wins over those of `@task` and `@service`.
-            attempt_timeout: seconds (or timedelta) that an attempt may take. It wins over those of
-                `@task` and `@service`.
-
-        Raises:
-            RegistrationError: it is not a service, or this worker already hosts one of its name.
-            UsageError: a number cannot be one.
-        """
-        self.add_service_executor(implementation, concurrency=concurrency, retry=retry, attempt_timeout=attempt_timeout)
-
-    def add_service_executor(
-        self,
-        implementation: object,
-        *,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        retry: RetryPolicy | None = None,
-        attempt_timeout: float | timedelta | None = None,
-    ) -> None:
-        """Host only the executor of a service. Arguments and errors are those of `add_service`."""
-        self._hosted.add_service(implementation, concurrency, retry, attempt_timeout)
-        self._start_more()
-
-    def add_workflow(
-        self,
-        *versions: type[Workflow] | Callable[[], Workflow],
-        concurrency: int = DEFAULT_CONCURRENCY,
-        retention: float | timedelta | None = None,
-    ) -> None:
-        """Host a workflow: its state engine and its code, fused, and its tag engine.
-
-        Args:
-            versions: classes of one workflow (or factories without arguments), one for each
-                version. A new instance takes the highest version.
-            concurrency: how many instances are worked on at once.
-            retention: seconds (or timedelta) to keep closed instances. It wins over that of
-                `@workflow`.
-
-        Raises:
-            RegistrationError: a class cannot run, or this worker already hosts its name and
-                version.
-            UsageError: this worker has no storage, or an argument cannot be.
-        """
-        for name in self._add_versions(versions, concurrency, retention):
-            if name not in self._hosted.state_engines:
-                self.add_workflow_state_engine(name, concurrency=concurrency, retention=retention)
-            if name not in self._hosted.tag_engines:
-                self.add_workflow_tag_engine(name, concurrency=concurrency)
-        self._start_more()
-
-    def add_workflow_executor(
-        self,
-        *versions: type[Workflow] | Callable[[], Workflow],
-        concurrency: int = DEFAULT_CONCURRENCY,
-        retention: float | timedelta | None = None,
-        replay_check: str | None = None,
-    ) -> None:
-        """Host only the code of a workflow: a state engine on another worker asks for it.
-
-        Arguments and errors are those of `add_workflow`.
-
-        Args:
-            replay_check: "none", "simple" or "strict" (see `@workflow`), which it wins over.
-        """
-        self._add_versions(versions, concurrency, retention, replay_check)
-        self._start_more()
-
-    def _add_versions(
-        self,
-        versions: Sequence[type[Workflow] | Callable[[], Workflow]],
-        concurrency: int,
-        retention: float | timedelta | None,
-        replay_check: str | None = None,
-    ) -> set[str]:
-        self._components.need_storage("A workflow")
-        return self._hosted.add_versions(versions, concurrency, retention, replay_check)
-
-    def add_workflow_state_engine(
-        self,
-        workflow: str | type[Workflow],
-        *,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        retention: float | timedelta | None = None,
-    ) -> None:
-        """Host only the state engine of a workflow: its code runs on other workers.
-
-        Args:
-            workflow: its class, or its name.
-            concurrency: how many instances are worked on at once.
-            retention: seconds (or timedelta) to keep closed instances, where the executor names
-                none.
-
-        Raises:
-            RegistrationError: this worker already hosts that state engine.
-            UsageError: this worker has no storage, or an argument cannot be.
-        """
-        self._components.need_storage("A state engine")
-        self._hosted.add_state_engine(workflow, concurrency, retention)
-        self._start_more()
-
-    def add_workflow_tag_engine(
-        self, workflow: str | type[Workflow], *, concurrency: int = DEFAULT_CONCURRENCY
-    ) -> None:
-        """Host only the tag engine of a workflow: who has a tag or custom id, messages by tag.
-
-        Args:
-            workflow: its class, or its name.
-            concurrency: how many tags are worked on at once.
-
-        Raises:
-            RegistrationError: this worker already hosts that tag engine.
-            UsageError: this worker has no storage, or an argument cannot be.
-        """
-        self._components.need_storage("A tag engine")
-        self._hosted.add_tag_engine(workflow, concurrency)
-        self._start_more()
 
     # Life.
 

@@ -44,6 +44,8 @@ def explain_standstill(
                 f"{waiting} task(s) of service '{name}' wait, but nobody hosts it: "
                 f"call sim.add_service(…) or sim.mock({name})"
             )
+        elif waiting and kind == "service-tag":
+            lines.append(f"{waiting} message(s) about tags of service '{name}' wait: call sim.add_service(…)")
         elif waiting and kind in ("workflow-engine", "workflow-executor", "workflow-tag"):
             lines.append(
                 f"{waiting} message(s) for workflow '{name}' wait, but nobody hosts it: call sim.add_workflow(…)"

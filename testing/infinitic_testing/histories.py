@@ -32,6 +32,7 @@ from infinitic.messages.events import (
     RunStarted,
     SignalReceived,
     Started,
+    TaskCanceled,
     TaskError,
     TaskResult,
     TaskTimeout,
@@ -275,6 +276,8 @@ def _describe_event(event: Event) -> str:
             return f"position {event.position} is {event.status}{failed}"
         case TaskTimeout():
             return f"timeout of position {event.position}"
+        case TaskCanceled():
+            return f"position {event.position} cancelled from outside"
         case TimerFired():
             return f"timer of position {event.position} fired"
         case SignalReceived():

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from infinitic.engines import effects, state
 from infinitic.errors import ExceptionDetail, TaskFailure
-from infinitic.messages import attempts, client, commands, control, engine, events, executor, service, tags
+from infinitic.messages import attempts, client, commands, control, engine, events, executor, service, tags, task_tags
 from infinitic.messages.outcomes import Cause, CauseKind, MethodFailure, RemoteStatus, WorkflowStatus
 from infinitic.storage import Change, Segment, StateKey
 from infinitic.storage.integrity import add_checksums
@@ -128,6 +128,7 @@ EVENTS: list[events.Event] = [
     events.Reopened(13.0, (), methods=("w",), rerun=2),
 ]
 COMMANDS.extend([*REMOTES, CONTINUED])
+EVENTS.append(events.TaskCanceled(0, 1.5, "client-1"))
 INPUTS: list[engine.Input] = [
     engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), reply_to=TO, meta={"k": b"v"}),
     engine.CallMethod(made_at=1.0, method_id="m", method="add", arguments=Raw(b"[1]"), reply_to=TO),
@@ -212,6 +213,7 @@ INPUTS: list[engine.Input] = [
     engine.RetryWorkflowTask(
         made_at=1.0, request_id="r", reply_to=TO, claimed=4, refused="had it", custom_id="order-1"
     ),
+    engine.CancelTask(made_at=1.0, request_id="c", position=4, run=1, by="client-1"),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -270,6 +272,7 @@ RESPONSES: list[client.Response] = [
     ),
     client.Rejected("7", "nothing has failed"),
     client.Queried("7", Raw(b"2"), 3, 1),
+    client.Tasks("7", ("4/Trip/w/0/1",), True),
 ]
 ATTEMPTS = [
     service.ExecuteTask(
@@ -350,6 +353,7 @@ EFFECTS: list[effects.Effect] = [
     effects.SendRemote(4, 3, run=1),
     effects.ClaimCustomId(1, b'{"t":"retry_tasks","at":1.0,"i":"r","c":4}'),
     effects.TellReopened(PARENT),
+    effects.CancelSent((), waiting=(state.OpenBlock(1, 0, b"\x05"),)),
 ]
 HEAD = state.WorkflowHead(
     schema=state.SCHEMA,
@@ -396,6 +400,7 @@ HEADS = [
     replace(HEAD, run=1, base=3, continuing=True, first=2),
     replace(HEAD, probe=state.Probe("r", TO, (), True, rerun=2)),
     replace(HEAD, rerun_at=5.5),
+    replace(HEAD, tags_tasks=True),
 ]
 TAGS: list[tags.TagMessage] = [
     tags.AddTag(made_at=1.0, id="w"),
@@ -409,6 +414,15 @@ TAGS: list[tags.TagMessage] = [
     tags.CancelUnique(made_at=1.0, id="w", input=Raw(b'{"t":"cancel","at":1.0,"i":"c"}')),
     tags.ClaimAgain(
         made_at=1.0, id="w", epoch=4, input=Raw(b'{"t":"retry_tasks","at":1.0,"i":"r","c":4}'), reply_to=TO
+    ),
+]
+TOKEN = task_tags.make_token("Trip", "w", 0, 1)
+TASK_TAGS: list[task_tags.TaskTagMessage] = [
+    task_tags.AddTaskTag(made_at=1.0, token=TOKEN, version=task_tags.version_added(3)),
+    task_tags.RemoveTaskTag(made_at=1.0, token=TOKEN, version=task_tags.version_removed(3)),
+    task_tags.GetTasks(made_at=1.0, reply_to=TO, after=TOKEN, limit=7),
+    task_tags.ByTaskTag(
+        made_at=1.0, operation="o", input=Raw(b'{"t":"cancel_task","at":1.0,"i":"o","p":0}'), after=TOKEN
     ),
 ]
 KEY = StateKey("Trip", "w")
@@ -430,6 +444,7 @@ def encoded() -> dict[str, Any]:
         "outbox": effects.encode(AT, EFFECTS).hex(),
         "heads": [state.encode(each).hex() for each in HEADS],
         "tags": [tags.encode(each).decode() for each in TAGS],
+        "task_tags": [task_tags.encode(each).decode() for each in TASK_TAGS],
         "controls": [control.encode(each).decode() for each in CONTROLS],
         "stored": [stored.head.hex(), stored.segment.events.hex(), stored.segment.outbox.hex()],
     }

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from infinitic.engines import effects, state
-from infinitic.messages import client, commands, control, engine, events, executor, service, tags
+from infinitic.messages import client, commands, control, engine, events, executor, service, tags, task_tags
 from infinitic.storage import Segment, Stored
 from infinitic.storage.integrity import check_head, check_segment
 from tests.golden import samples
@@ -45,6 +45,8 @@ def test_S41_this_release_decodes_messages_and_state_of_that_one(path: Path) -> 
     assert heads == samples.HEADS[: len(heads)]
     if "tags" in golden:  # there were none before
         check([tags.decode(each.encode()) for each in golden["tags"]], samples.TAGS)
+    if "task_tags" in golden:  # there were none before
+        check([task_tags.decode(each.encode()) for each in golden["task_tags"]], samples.TASK_TAGS)
     if path.stem != "release-0.1":  # it knew neither
         check([control.decode(each.encode()) for each in golden["controls"]], samples.CONTROLS)
         head, sealed, of_outbox = map(bytes.fromhex, golden["stored"])
@@ -76,8 +78,9 @@ def test_what_is_written_changes_only_with_a_new_golden_file() -> None:
         (effects.Effect, samples.EFFECTS),
         (control.Control, samples.CONTROLS),
         (tags.TagMessage, samples.TAGS),
+        (task_tags.TaskTagMessage, samples.TASK_TAGS),
     ],
-    ids=["inputs", "responses", "events", "commands", "effects", "controls", "tags"],
+    ids=["inputs", "responses", "events", "commands", "effects", "controls", "tags", "task-tags"],
 )
 def test_every_kind_has_a_sample(union: Any, found: list[object]) -> None:
     assert set(get_args(union)) == {type(each) for each in found}
@@ -101,7 +104,7 @@ def test_every_field_has_a_sample_that_sets_it() -> None:
                 look(each)
 
     look([samples.INPUTS, samples.RESPONSES, samples.ATTEMPTS, samples.CONTROLS, samples.ACTIVATIONS, samples.TAGS])
-    look([samples.EVENTS, samples.EFFECTS, samples.HEADS])
+    look([samples.TASK_TAGS, samples.EVENTS, samples.EFFECTS, samples.HEADS])
     assert sorted(f"{cls.__name__}.{name}" for (cls, name), is_unset in unset.items() if is_unset) == []
 
 

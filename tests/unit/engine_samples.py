@@ -68,6 +68,7 @@ ASKED = inputs.Asked(made_at=NOW, activation=1, reply_to=ME, value=VALUE)
 COMPLETE = inputs.CompleteTimers(made_at=NOW, request_id="o1", reply_to=ME)
 TERMINATE = inputs.Terminate(made_at=NOW, request_id="e1", reply_to=ME, reason="no longer needed")
 SETTLED = inputs.RemoteSettled(made_at=NOW, position=1, value=VALUE)
+CANCEL_TASK = inputs.CancelTask(made_at=NOW, request_id="k1", position=3, by="client")
 ALL: list[Input] = [
     START,
     CALL,
@@ -90,6 +91,7 @@ ALL: list[Input] = [
     RETRY_TASKS,
     PROBED,
     REOPENED,
+    CANCEL_TASK,
 ]
 
 

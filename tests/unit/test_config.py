@@ -98,7 +98,7 @@ WORKFLOW = MINIMAL + "workflows:\n  - name: W\n    executor: "
         (MINIMAL + "name: 7\n", "<text>:2: name: must be a valid string, got 7"),
         (MINIMAL + "services: {}\n", "<text>:2: services: must be a list"),
         (MINIMAL + "services:\n  - S\n", "<text>:3: services[0]: must be a mapping of keys"),
-        (MINIMAL + "services:\n  - name: S\n", "<text>:3: services[0].executor: is missing"),
+        (MINIMAL + "services:\n  - name: S\n", "<text>:3: services[0]: give executor, tag_engine or both"),
         (SERVICE + "{}\n", "<text>:4: services[0].executor: give either class or factory"),
         (SERVICE + "{clas: a.B}\n", "<text>:4: services[0].executor.clas: unknown key (did you mean 'class'?)"),
         (
@@ -114,8 +114,8 @@ WORKFLOW = MINIMAL + "workflows:\n  - name: W\n    executor: "
             "<text>:4: services[0].executor.retry: random_factor 3.0 is not between 0 and 1",
         ),
         (
-            SERVICE + "{class: a.B}\n    tag_engine: {concurrency: 5}\n",
-            "<text>:5: services[0].tag_engine: tag engines are not available yet",
+            SERVICE + "{class: a.B}\n    tag_engine: {concurrency: 0}\n",
+            "<text>:5: services[0].tag_engine.concurrency: must be greater than or equal to 1, got 0",
         ),
         (
             SERVICE + "{class: a.B}\n  - name: S\n    executor: {class: a.C}\n",
@@ -254,6 +254,7 @@ def test_keys_of_the_jvm_project() -> None:
     assert settings.producer.batching_max_publish_delay_ms == 2
     assert config.document.transport.shutdown_grace_period_seconds == 5
     executor = config.document.services[0].executor
+    assert executor is not None
     assert (executor.attempt_timeout_seconds, executor.retry and executor.retry.maximum_retries) == (3, 1)
     workflow = config.document.workflows[0]
     assert workflow.executor is not None
@@ -336,7 +337,9 @@ def test_overrides() -> None:
     settings = pulsar(config)
     assert (settings.tenant, settings.namespace, settings.client.io_threads) == ("123", "n", 2)
     assert settings.allowed_clusters == ("x", "y")
-    assert (config.document.name, config.document.services[0].executor.concurrency) == ("w", 7)
+    executor = config.document.services[0].executor
+    assert executor is not None
+    assert (config.document.name, executor.concurrency) == ("w", 7)
     assert [each.name for each in config.document.workflows] == ["W"]
 
 

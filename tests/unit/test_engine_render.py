@@ -15,6 +15,7 @@ from infinitic.engines.effects import (
     ActivateElsewhere,
     Answer,
     ArmWake,
+    CancelSent,
     Confirm,
     Defer,
     Effect,
@@ -22,12 +23,13 @@ from infinitic.engines.effects import (
     Reply,
     SendTask,
 )
+from infinitic.engines.positions import open_block
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.render import find_referenced_segments, render
 from infinitic.errors import ExceptionDetail, TaskFailure
 from infinitic.limits import CARRIED
-from infinitic.messages import client, engine, events, executor, service
+from infinitic.messages import client, engine, events, executor, service, task_tags
 from infinitic.messages.commands import CancelMethod, CompleteMethod, EndMethod, FailMethod, ScheduleTask
 from infinitic.messages.events import Activated, Event
 from infinitic.messages.outcomes import MethodFailure
@@ -63,7 +65,9 @@ def rendered(*wanted: Effect | Reply) -> list[Outgoing]:
 
 def test_a_task_has_the_arguments_of_its_request_and_an_id_that_stays() -> None:
     """S1, S10."""
-    ((topic, message),) = [(each.topic, each.message) for each in rendered(SendTask(0, 1))]
+    tag, sent = rendered(SendTask(0, 1))
+    assert tag.topic == topics.service_tag("Flights")
+    topic, message = sent.topic, sent.message
     assert topic == topics.service_executor("Flights")
     task = service.decode(message.body)
     assert (task.task_id, message.id) == ("t1-0", "Trip/t1-0")
@@ -74,10 +78,35 @@ def test_a_task_has_the_arguments_of_its_request_and_an_id_that_stays() -> None:
 
 def test_the_next_attempt_knows_the_failure_before_and_its_meta() -> None:
     """S2."""
-    first, again = (service.decode(each.message.body) for each in rendered(SendTask(0, 1), SendTask(0, 1, 0, 1, 2)))
+    _, *attempts = rendered(SendTask(0, 1), SendTask(0, 1, 0, 1, 2))
+    first, again = (service.decode(each.message.body) for each in attempts)
     assert again.task_id == first.task_id
     assert (again.retry_index, again.last_failure, again.meta) == (1, FAILURE, {"k": b"2"})
     assert (bytes(again.arguments), again.tags) == (bytes(first.arguments), first.tags)
+
+
+def test_S31_a_task_gets_its_tags_with_its_first_attempt_and_loses_them_when_it_is_cancelled() -> None:
+    """Whoever comes later has the higher version, in whatever order these come."""
+    token = task_tags.make_token("Trip", "t1", 0, 0)
+
+    def read(*wanted: Effect) -> list[tuple[str | None, task_tags.TaskTagMessage]]:
+        sent = [each for each in rendered(*wanted) if each.topic == topics.service_tag("Flights")]
+        return [(each.message.key, task_tags.decode(each.message.body)) for each in sent]
+
+    def add(version: int) -> tuple[str, task_tags.TaskTagMessage]:
+        return "t:eu", task_tags.AddTaskTag(made_at=NOW, token=token, version=version)
+
+    def remove(version: int) -> tuple[str, task_tags.TaskTagMessage]:
+        return "t:eu", task_tags.RemoveTaskTag(made_at=NOW, token=token, version=version)
+
+    block = open_block(1, [0])
+    assert read(SendTask(0, 1), SendTask(1, 1)) == [add(0)]
+    assert read(SendTask(0, 1, 0, 1, 2)) == []
+    assert read(SendTask(0, 1, 3, 0)) == [add(6)]
+    assert read(CancelSent((block,))) == [remove(1)]
+    assert read(CancelSent((block,), ((0, 3),))) == [remove(7)]
+    assert read(CancelSent((), waiting=(block,))) == [remove(1)]
+    assert [each.topic for each in rendered(CancelSent((), waiting=(block,)))] == [topics.service_tag("Flights")]
 
 
 def test_answers_tell_how_a_method_ended() -> None:

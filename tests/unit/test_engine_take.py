@@ -10,7 +10,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from infinitic import ids
-from infinitic.engines import state
+from infinitic.engines import state, timers
 from infinitic.engines.effects import (
     ActivateElsewhere,
     Answer,
@@ -44,6 +44,7 @@ from tests.unit.engine_samples import (
     ATTEMPT,
     CALL,
     CANCEL,
+    CANCEL_TASK,
     CLOSED,
     COMPLETE,
     COMPLETED,
@@ -212,6 +213,7 @@ def _fail(method: Method) -> Method:
         (TERMINATE, "e1"),
         (RETRY_TASKS, "r2"),
         (COMPLETE, "o1"),
+        (CANCEL_TASK, "k1"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -290,6 +292,21 @@ def test_timers_are_completed_that_code_waits_for() -> None:
     nothing = taken(RUNNING, COMPLETE)
     assert (nothing.events, nothing.deduplication_id) == ((), "o1"), "a repeat must complete no later timer"
     assert nothing.head is not RUNNING
+
+
+def test_a_task_is_cancelled_by_its_tag_if_it_is_open() -> None:
+    """S25: its executor is told to stop, and the code sees it. Nothing else changes."""
+    result = taken(RUNNING, CANCEL_TASK)
+    assert result.events == (events.TaskCanceled(3, NOW, "client"),)
+    assert result.outbox == (CancelSent((open_block(1, [3]),)),)
+    assert (changed(result).open, changed(result).pending) == ((open_block(1, [0, 1]),), 2)
+    assert [each.position for each in timers.list_timers(changed(result).timers)] == [2]
+    for other in (replace(CANCEL_TASK, position=2), replace(CANCEL_TASK, run=1)):
+        nothing = taken(RUNNING, other)
+        assert (nothing.events, nothing.outbox, nothing.deduplication_id) == ((), (), "k1"), "a repeat must do nothing"
+        assert (nothing.head, nothing.head is RUNNING) == (RUNNING, False)
+    assert taken(CLOSED, CANCEL_TASK) == InputResult(CLOSED)
+    assert taken(None, CANCEL_TASK) == InputResult(None)
 
 
 STALLED = replace(RUNNING, pending=2, stalled="a bug", sequence=2)

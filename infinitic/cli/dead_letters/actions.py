@@ -197,6 +197,7 @@ async def _handle_letters(
     return report
 
 
+_SERVICE_TOPICS = (topics.service_executor, topics.service_tag)
 _WORKFLOW_TOPICS = (topics.workflow_engine, topics.workflow_executor, topics.workflow_tag)
 
 
@@ -213,7 +214,7 @@ def _list_topics(
     for each in workflows:
         check_name("The name of a workflow", each)
     return [
-        *map(topics.service_executor, services),
+        *(make(name) for name in services for make in _SERVICE_TOPICS),
         *(make(name) for name in workflows for make in _WORKFLOW_TOPICS),
     ]
 

@@ -304,6 +304,7 @@ def _find_origin(box: LetterBox, delivery: Delivery) -> Topic:
         topics.workflow_engine,
         topics.workflow_executor,
         topics.workflow_tag,
+        topics.service_tag,
     ):
         if of and make_topic(of).name == f"{kind}:{of}":
             return make_topic(of)

@@ -57,7 +57,8 @@ async def check_broker(transport: Transport, project: Project, seconds: float = 
                     checks += await check_topic(transport, subject, f"--{kind} {name}", make_topic(name))
                     if kind == "workflow":
                         checks += await check_executor_topic(transport, subject, f"--workflow {name}", name)
-                        checks += await check_tag_topic(transport, subject, f"--workflow {name}", name)
+                    make_tag_topic = topics.workflow_tag if kind == "workflow" else topics.service_tag
+                    checks += await check_tag_topic(transport, subject, f"--{kind} {name}", make_tag_topic(name))
             except TimeoutError:
                 message = f"the broker did not answer within {seconds:g} s"
                 checks.append(Diagnosis(subject, Level.FAILURE, message, "look at the broker"))

@@ -66,13 +66,12 @@ async def check_executor_topic(transport: Transport, subject: str, option: str, 
     return checks + await _check_dead_letters(transport, subject, option, topic)
 
 
-async def check_tag_topic(transport: Transport, subject: str, option: str, name: str) -> list[Diagnosis]:
+async def check_tag_topic(transport: Transport, subject: str, option: str, topic: Topic) -> list[Diagnosis]:
     """Check whether messages about tags and custom ids wait for a tag engine.
 
     There is something to say only if some wait and nobody consumes them. Arguments are those of
-    `check_executor_topic`.
+    `check_topic`.
     """
-    topic = topics.workflow_tag(name)
     stats = await _fetch_stats(transport, topic)
     checks: list[Diagnosis] = []
     if stats is not None and not stats.consumers and stats.backlog + stats.unacked:

@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from infinitic import topics
 from infinitic.engines import positions, retries
 from infinitic.engines.effects import CancelSent
-from infinitic.engines.state import WorkflowHead
+from infinitic.engines.state import OpenBlock, WorkflowHead
 from infinitic.engines.workflow.remote_messages import render_cancel_request
+from infinitic.engines.workflow.task_tags import remove_task_tags
 from infinitic.messages import control
 from infinitic.messages.commands import CallRemote, ScheduleTask, StartChild
 from infinitic.messages.events import Event
@@ -25,7 +26,8 @@ PAGE = 1000
 def cancel_positions(head: WorkflowHead, closed: Collection[int]) -> CancelSent | None:
     """Make the effect that stops what was sent for these positions.
 
-    A task that waits for its next attempt is with nobody: that attempt is simply not sent.
+    A task that waits for its next attempt is with nobody: that attempt is simply not sent. If it
+    may have tags, it loses them.
 
     Args:
         head: the instance, while they are open.
@@ -35,17 +37,28 @@ def cancel_positions(head: WorkflowHead, closed: Collection[int]) -> CancelSent 
         None if nothing has to be stopped.
     """
     by_segment: dict[int, list[int]] = {}
+    waiting: dict[int, list[int]] = {}
     repeated: list[tuple[int, int]] = []
     for position in sorted(closed):
         last = retries.find(head.retries, position)
         sequence = positions.find_request(head.open, position)
-        if sequence is None or (last is not None and last.due is not None):
+        if sequence is None:
             continue
-        by_segment.setdefault(sequence, []).append(position)
+        if last is not None and last.due is not None:
+            if not head.tags_tasks:
+                continue
+            waiting.setdefault(sequence, []).append(position)
+        else:
+            by_segment.setdefault(sequence, []).append(position)
         if last is not None and last.retry_sequence:
             repeated.append((position, last.retry_sequence))
-    blocks = tuple(positions.open_block(sequence, found) for sequence, found in by_segment.items())
-    return CancelSent(blocks, tuple(repeated)) if blocks else None
+    if not by_segment and not waiting:
+        return None
+    return CancelSent(_make_blocks(by_segment), tuple(repeated), waiting=_make_blocks(waiting))
+
+
+def _make_blocks(by_segment: Mapping[int, list[int]]) -> tuple[OpenBlock, ...]:
+    return tuple(positions.open_block(sequence, found) for sequence, found in by_segment.items())
 
 
 def cancel_rest(head: WorkflowHead, cleanup: int, closed: Collection[int]) -> CancelSent | None:
@@ -94,8 +107,15 @@ def render_cancel(
             if type(event) is ScheduleTask and event.position in meant:
                 task = (event.position, repeated.get(event.position, 0))
                 by_service.setdefault(event.service, []).append(task)
+                if event.tags:
+                    outgoing += remove_task_tags(event, head, repeated.get(event.position, 0), now)
             elif isinstance(event, StartChild | CallRemote) and event.position in meant:
                 outgoing.append(render_cancel_request(event, repeated.get(event.position, 0), head, now))
+    for block in effect.waiting:
+        meant = set(positions.list_positions(block))
+        for event in segments[block.sequence]:
+            if type(event) is ScheduleTask and event.position in meant:
+                outgoing += remove_task_tags(event, head, repeated.get(event.position, 0), now)
     for service, tasks in by_service.items():
         topic = topics.service_control(service)
         for start in range(0, len(tasks), PAGE):

@@ -114,7 +114,7 @@ def decide(
     cancelled: list[int] = []
     timers: list[Timer] = []
     ended: list[EndMethod] = []
-    position, continuing = head.position, head.continuing
+    position, continuing, tags_tasks = head.position, head.continuing, head.tags_tasks
     for command in commands:
         match command:
             case ScheduleTask():
@@ -122,6 +122,8 @@ def decide(
                 scheduled.append(command.position)
                 if command.timeout_at is not None:
                     timers.append(Timer(command.timeout_at, command.position, TimerKind.TIMEOUT))
+                if command.tags:
+                    tags_tasks = True
             case CompleteMethod() | FailMethod() | CancelMethod():
                 ended.append(command)
             case StartTimer():
@@ -215,8 +217,8 @@ def decide(
         skip=skip,
         cleanup=cleanup,
     )
-    if continuing is not head.continuing or told is not head.told:
-        decided = replace(decided, continuing=continuing, told=told[-MAX_TOLD:])
+    if continuing is not head.continuing or told is not head.told or tags_tasks is not head.tags_tasks:
+        decided = replace(decided, continuing=continuing, told=told[-MAX_TOLD:], tags_tasks=tags_tasks)
     if head.rerun_at is not None:
         decided = replace(decided, rerun_at=None)
     return decided, outbox

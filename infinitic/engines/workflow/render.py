@@ -38,6 +38,7 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.cancel import render_cancel
 from infinitic.engines.workflow.remote_messages import make_settlement, render_reopened, render_request
 from infinitic.engines.workflow.tags import describe_tags, find_started, render_claim, render_removal, render_tags
+from infinitic.engines.workflow.task_tags import add_task_tags
 from infinitic.errors import ExceptionDetail, PayloadTooLargeError, TaskFailure
 from infinitic.failures import SMALLEST, fit
 from infinitic.limits import CARRIED, MARGIN
@@ -79,13 +80,14 @@ def find_referenced_segments(effects: Iterable[Effect], until: int) -> set[int]:
                 if effect.ended <= until:
                     sequences.add(effect.ended)
             case CancelSent():
-                sequences |= {block.sequence for block in effect.blocks if block.sequence <= until}
+                blocks = (*effect.blocks, *effect.waiting)
+                sequences |= {block.sequence for block in blocks if block.sequence <= until}
             case Tag() | ClaimCustomId():
                 if effect.started <= until:
                     sequences.add(effect.started)
-            case SendRemote(request=request):
-                if request <= until:
-                    sequences.add(request)
+            case SendRemote(request=sequence):
+                if sequence <= until:
+                    sequences.add(sequence)
             case (
                 ArmWake()
                 | Confirm()
@@ -131,7 +133,10 @@ def render(
                     for event in segments[effect.request]:
                         if type(event) is ScheduleTask:
                             of_segment[event.position] = event
-                outgoing.append(_render_task(effect, of_segment[effect.position], head, segments, now, longest))
+                request = of_segment[effect.position]
+                if request.tags and not effect.retry_index:
+                    outgoing += add_task_tags(request, head, effect.retry_sequence, now)
+                outgoing.append(_render_task(effect, request, head, segments, now, longest))
             case Answer(reply_to=to) if answered > ANSWERED and effect.method_id == head.id and not to.workflow:
                 # The end of the first method is kept, so whoever waits for it can have it later.
                 outgoing.append(make_response(to, client.AskAgain(to.request, answered / ANSWERED_A_SECOND)))

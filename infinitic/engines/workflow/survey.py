@@ -32,6 +32,7 @@ from infinitic.messages.events import (
     RemoteError,
     RemoteResult,
     Reopened,
+    TaskCanceled,
     TaskError,
     TaskResult,
     TaskTimeout,
@@ -159,7 +160,7 @@ class Survey:
                     remote = self.open.pop(event.position, None)
                     if remote is not None:
                         self.failed_remotes[event.position] = remote
-                case TaskResult() | RemoteResult() | CancelPosition():
+                case TaskResult() | RemoteResult() | CancelPosition() | TaskCanceled():
                     self.open.pop(event.position, None)
                     self.timers.pop(event.position, None)
                 case TaskError() | TaskTimeout():

@@ -26,6 +26,7 @@ from infinitic.engines.effects import (
 from infinitic.engines.state import SCHEMA, Method, WorkflowHead
 from infinitic.engines.validate import check_decision
 from infinitic.engines.workflow import queries, remotes, reopening, rerunning, tasks
+from infinitic.engines.workflow.cancel_task import cancel_task
 from infinitic.engines.workflow.complete_timers import complete_timers
 from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.describe import describe
@@ -70,6 +71,7 @@ _DEDUPLICATED = (
     inputs.CompleteTimers,
     inputs.RetryTasks,
     inputs.ChildReopened,
+    inputs.CancelTask,
 )
 """Inputs that are recognised by their deduplication id, which is kept for the deduplication window.
 
@@ -354,4 +356,5 @@ _HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], InputResult]] 
     inputs.RetryTasks: reopening.retry_tasks,
     inputs.Probed: reopening.take_findings,
     inputs.ChildReopened: reopening.child_reopened,
+    inputs.CancelTask: cancel_task,
 }

@@ -70,7 +70,7 @@ class ServiceExecutor:
         self._in_hand = in_hand = TasksInHand(clock, trials)
         # Half of what is in hand may wait for its report to be published.
         self._subscription = subscription = Subscription(publisher, self.topic, 2 * concurrency)
-        report_publisher = ReportPublisher(self.topic, publisher, attempts)
+        report_publisher = ReportPublisher(self.topic, publisher, attempts, clock.now)
         self._resender = resender = Resender(self.topic, publisher, subscription, report_publisher)
         self._reports = ReportQueue(in_hand, report_publisher, subscription, resender)
         self._runner = TaskRunner(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from infinitic import ids, topics
 from infinitic.errors import InfiniticError, TransportError, UsageError
@@ -20,6 +20,7 @@ from infinitic.messages.service import ExecuteTask, decode
 from infinitic.runtime.backoff import retry_while_refused
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor.attempt import Attempts
+from infinitic.runtime.service_executor.tag_removals import make_tag_removals
 from infinitic.runtime.service_executor.work import Outbound, Work
 from infinitic.topics import Topic
 from infinitic.transport import Delivery, Message, MessageTooLarge, Outgoing, TransportClosed
@@ -34,16 +35,18 @@ class ReportPublisher:
         topic: where the tasks come from.
         publisher: publishes.
         attempts: makes the report of a task that failed.
+        now: tells the time, in seconds since the Unix epoch.
 
     Attributes:
         service: the name of the service.
     """
 
-    def __init__(self, topic: Topic, publisher: Publisher, attempts: Attempts) -> None:
+    def __init__(self, topic: Topic, publisher: Publisher, attempts: Attempts, now: Callable[[], float]) -> None:
         self.service = attempts.service.name
         self._topic = topic
         self._publisher = publisher
         self._attempts = attempts
+        self._now = now
 
     async def publish(self, works: list[Work]) -> tuple[list[Work], list[Work]]:
         """Publish the reports of attempts. A broker that is away is waited for.
@@ -67,6 +70,8 @@ class ReportPublisher:
             if not isinstance(error, MessageTooLarge):
                 return [], works
             await self._fail(works[0].message, works[0].deliveries, error)
+            return works, []
+        await self._tell_tag_engine(works)
         return works, []
 
     async def publish_refused(self, work: Work) -> None:
@@ -82,6 +87,7 @@ class ReportPublisher:
         what = f"Publishing a report to {report.topic.name}"
         try:
             await retry_while_refused(what, lambda: self._publisher.publish([report]))
+            await self._tell_tag_engine([work])
         except MessageTooLarge as error:
             await self._fail(work.message, work.deliveries, error)
         except TransportClosed:
@@ -135,6 +141,26 @@ class ReportPublisher:
             raise
         except TransportError as error:
             _logger.error("%s: no report of task %s can be sent: %s", self._topic.name, message_id, error)
+
+    async def _tell_tag_engine(self, works: list[Work]) -> None:
+        """Tell the tag engine that tasks have completed, if they have tags.
+
+        It comes after the reports, and before the messages of the tasks are acknowledged. Whatever
+        a crash does in between: tasks that are not reported keep their tags, and those that are
+        reported run again, or lose them. If the broker refuses it for a minute, the tags stay until
+        the deduplication window is over.
+        """
+        outgoing = [each for work in works if work.message.tags for each in make_tag_removals(work, self._now())]
+        if not outgoing:
+            return
+        try:
+            await retry_while_refused(
+                "Publishing that tasks have lost their tags", lambda: self._publisher.publish(outgoing)
+            )
+        except TransportClosed:
+            raise
+        except TransportError as error:
+            _logger.error("%s: the tags of completed tasks cannot be removed: %s", self._topic.name, error)
 
     async def _publish_each(self, works: list[Work]) -> tuple[list[Work], list[Work]]:
         all_published, all_refused = list[Work](), list[Work]()

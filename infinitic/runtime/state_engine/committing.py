@@ -188,7 +188,7 @@ def _find_repeats(step: DecidedStep, deduplication_ids: Sequence[str]) -> Repeat
                 deduplication_id = message.method_id
             case inputs.Signal():
                 deduplication_id, reply_to = message.signal_id, message.reply_to
-            case inputs.RetryTasks() | inputs.ChildReopened():
+            case inputs.RetryTasks() | inputs.ChildReopened() | inputs.CancelTask():
                 # What became of it is in the outbox of the step that took it.
                 deduplication_id = message.request_id
             case inputs.RetryWorkflowTask() if step.inputs.probe is not None:

@@ -1,21 +1,9 @@
-"""The tag engine: it takes the messages of many tags, and does what they ask.
-
-Changes of members are written in bulk, for all tags together. Everything else is done one message
-at a time within a tag: storage first, then publish, then acknowledge. What a crash does in between:
-the message comes again, and doing it again changes nothing (S31).
-"""
+"""The tag engine of one workflow: who has a tag, messages to all of them, and custom ids."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Mapping, Sequence
-
-import msgspec
-
 from infinitic import topics
 from infinitic.clock import Clock
-from infinitic.errors import StorageError
 from infinitic.messages import tags
 from infinitic.messages.decoding import UndecodableMessage
 from infinitic.messages.tags import (
@@ -30,36 +18,17 @@ from infinitic.messages.tags import (
     TagMessage,
     ToHolder,
 )
-from infinitic.runtime.blame import OUTAGES, is_counted
-from infinitic.runtime.lane import Lane
-from infinitic.runtime.lanes import PREFETCH, Lanes
 from infinitic.runtime.publisher import Publisher
-from infinitic.runtime.subscription import Subscription
 from infinitic.runtime.tag_engine.answers import answer_ids
+from infinitic.runtime.tag_engine.base import TagEngine
 from infinitic.runtime.tag_engine.claims import claim_again, reclaim, start_unique
 from infinitic.runtime.tag_engine.fan_out import FanOut
 from infinitic.runtime.tag_engine.forwarding import cancel_unique, send_to_holder
-from infinitic.runtime.tag_engine.refusals import HeldByAnother, TooOld
 from infinitic.storage import Storage, TagChange, TagKey, TagKind
 from infinitic.transport import Delivery, Outgoing
 
-_logger = logging.getLogger("infinitic.engine")
 
-UPDATES = 1000
-"""How many changes are written at once at most."""
-
-
-class _Taken(msgspec.Struct, frozen=True, eq=False):
-    """What is done next in a lane: changes that are written together, or one other message."""
-
-    lane: Lane
-    deliveries: list[Delivery]
-    key: TagKey
-    changes: list[TagChange]
-    message: TagMessage | None
-
-
-class WorkflowTagEngine:
+class WorkflowTagEngine(TagEngine[TagMessage]):
     """Handles the tags and custom ids of one workflow.
 
     Args:
@@ -81,179 +50,36 @@ class WorkflowTagEngine:
         concurrency: int,
         buffer_bytes: int,
     ) -> None:
-        self.name = name
-        self.topic = topics.workflow_tag(name)
-        self._publisher = publisher
-        self._storage = storage
-        self._clock = clock
-        self._concurrency = concurrency
-        self._buffer_bytes = buffer_bytes
+        topic = topics.workflow_tag(name)
+        super().__init__(name, topic, publisher, storage, clock, concurrency=concurrency, buffer_bytes=buffer_bytes)
         self._fan_out = FanOut(name)
-        self._subscription = Subscription(publisher, self.topic, PREFETCH)
-        self._lanes: Lanes | None = None
 
-    @property
-    def joined(self) -> bool:
-        """True while it receives."""
-        return self._subscription.joined
+    def _decode(self, body: bytes) -> TagMessage:
+        decoded: TagMessage = tags.decode(body)
+        return decoded
 
-    def count_held(self) -> Mapping[str, int]:
-        """Count what is in memory for work that is not done."""
-        return {} if self._lanes is None else self._lanes.count_held()
-
-    async def start(self) -> None:
-        """Join the subscription."""
-        await self._subscription.join()
-        self._lanes = Lanes(self._subscription, self._handle, self._clock, self._concurrency, self._buffer_bytes)
-
-    async def run(self) -> None:
-        """Work until cancelled."""
-        assert self._lanes is not None
-        await self._lanes.run()
-
-    async def drain(self) -> None:
-        """Finish what is in work, and leave the subscription."""
-        if self._lanes is not None:
-            await self._lanes.drain()
-        await self.close()
-
-    async def close(self) -> None:
-        """Give back what is in hand."""
-        await self._subscription.close()
-
-    async def _handle(self, lanes: Sequence[Lane]) -> None:
-        """Handle a batch of lanes: some messages of each are done, or the lane has failed."""
-        changes: list[_Taken] = []
-        others: list[_Taken] = []
-        for lane in lanes:
-            try:
-                taken = await self._take(lane)
-            except Exception as error:  # noqa: BLE001 (whatever it is, the lane is tried again, and it is logged there)
-                self._fail(lane, error)
-            else:
-                if taken is not None:
-                    (changes if taken.message is None else others).append(taken)
-        await self._write(changes)
-        if len(others) == 1:
-            await self._do(others[0])
-        elif others:
-            async with asyncio.TaskGroup() as group:
-                for each in others:
-                    group.create_task(self._do(each))
-
-    async def _take(self, lane: Lane) -> _Taken | None:
-        """Take the next messages of a lane.
-
-        Returns:
-            Changes that can be written together, or one other message. None if there is only a dead
-            letter.
-        """
-        if lane.is_exhausted(self._clock.now()):
-            await self._give_up(lane, lane.waiting[0], str(lane.failure))
-            return None
-        key: TagKey | None = None
-        deliveries: list[Delivery] = []
-        changes: list[TagChange] = []
-        for delivery in lane.take_batch(UPDATES):
-            try:
-                key = key or self._read_key(delivery)
-                message = tags.decode(delivery.message.body)
-                change = self._make_change(key, message)
-            except (UndecodableMessage, TooOld) as error:
-                if deliveries:
-                    break
-                await self._give_up(lane, delivery, str(error))
-                return None
-            except Exception:
-                if deliveries:
-                    break
-                raise
-            if change is None:
-                if not deliveries:
-                    return _Taken(lane, [delivery], key, [], message)
-                break
-            deliveries.append(delivery)
-            changes.append(change)
-        assert key is not None
-        return _Taken(lane, deliveries, key, changes, None)
-
-    def _read_key(self, delivery: Delivery) -> TagKey:
-        read = tags.read_key(delivery.message.key)
+    def _read_key(self, key: str | None) -> TagKey:
+        read = tags.read_key(key)
         return TagKey(TagKind.CUSTOM_ID if read.unique else TagKind.WORKFLOW, self.name, read.name)
 
     def _make_change(self, key: TagKey, message: TagMessage) -> TagChange | None:
-        """Make the change that a message asks for; None if it asks for something else.
-
-        Raises:
-            TooOld: the message must not be obeyed any more.
-            UndecodableMessage: it does not fit to its key.
-        """
         match message:
             case AddTag():
                 if key.kind is TagKind.CUSTOM_ID:
                     raise UndecodableMessage("A custom id has no other members than its holder")
-                self._check_age(message)
+                self._check_age(message.made_at)
                 return TagChange(key, message.id, True, message.version, message.made_at)
             case RemoveTag():
                 return TagChange(key, message.id, False, message.version, message.made_at)
             case ByTag() | StartUnique() | Reclaim() | ToHolder() | CancelUnique() | ClaimAgain():
                 if not isinstance(message, ByTag) and key.kind is not TagKind.CUSTOM_ID:
                     raise UndecodableMessage("A tag may have many members: only a custom id can be claimed")
-                self._check_age(message)
+                self._check_age(message.made_at)
                 return None
             case GetIds():
                 return None
 
-    def _check_age(self, message: TagMessage) -> None:
-        window = self._storage.capabilities.deduplication_window
-        if self._clock.now() - message.made_at > window:
-            raise TooOld(window)
-
-    async def _write(self, taken: Sequence[_Taken]) -> None:
-        """Write the changes of all lanes, some thousand at a time.
-
-        If that fails, each lane is tried alone: one of them may be to blame.
-        """
-        waiting = list(taken)
-        while waiting:
-            batch: list[_Taken] = []
-            count = 0
-            while waiting and (not batch or count + len(waiting[0].changes) <= UPDATES):
-                batch.append(waiting.pop(0))
-                count += len(batch[-1].changes)
-            try:
-                await self._storage.tags.update([change for each in batch for change in each.changes])
-                await self._subscription.ack([delivery for each in batch for delivery in each.deliveries])
-            except Exception as error:  # noqa: BLE001 (whatever it is, the lanes are tried again, and it is logged there)
-                if len(batch) == 1 or isinstance(error, OUTAGES):
-                    for each in batch:
-                        self._fail(each.lane, error)
-                else:
-                    for each in batch:
-                        await self._write([each])
-            else:
-                for each in batch:
-                    each.lane.settle(each.deliveries)
-
-    async def _do(self, taken: _Taken) -> None:
-        """Do what one message asks for that is no change."""
-        try:
-            outgoing = await self._make_outgoing(taken.key, taken.deliveries[0], taken.message)
-            await self._publisher.publish(outgoing)
-            if isinstance(taken.message, ByTag):
-                self._fan_out.note_done(taken.message)
-            await self._subscription.ack(taken.deliveries)
-        except (UndecodableMessage, HeldByAnother) as error:
-            try:
-                await self._give_up(taken.lane, taken.deliveries[0], str(error))
-            except Exception as failed:  # noqa: BLE001 (whatever it is, the lane is tried again, and it is logged there)
-                self._fail(taken.lane, failed)
-        except Exception as error:  # noqa: BLE001 (whatever it is, the lane is tried again, and it is logged there)
-            self._fail(taken.lane, error)
-        else:
-            taken.lane.settle(taken.deliveries)
-
-    async def _make_outgoing(self, key: TagKey, delivery: Delivery, message: TagMessage | None) -> list[Outgoing]:
+    async def _make_outgoing(self, key: TagKey, delivery: Delivery, message: TagMessage) -> list[Outgoing]:
         storage = self._storage.tags
         match message:
             case ByTag():
@@ -271,16 +97,9 @@ class WorkflowTagEngine:
                 return await claim_again(storage, key, message)
             case CancelUnique():
                 return await cancel_unique(storage, key, message)
-            case _:
+            case AddTag() | RemoveTag():
                 raise AssertionError(f"{message} is a change")
 
-    async def _give_up(self, lane: Lane, delivery: Delivery, reason: str) -> None:
-        """Move one message to the dead letters. Those behind it go on."""
-        _logger.error("Tags of workflow %s: a message goes to the dead letters: %s", self.name, reason)
-        await self._publisher.dead_letter(self.topic, [delivery], reason)
-        await self._subscription.ack([delivery])
-        lane.settle([delivery])
-
-    def _fail(self, lane: Lane, error: Exception) -> None:
-        counted = is_counted(error) and not isinstance(error, StorageError)
-        lane.fail(error, self._clock.now(), counted=counted)
+    def _note_done(self, message: TagMessage) -> None:
+        if isinstance(message, ByTag):
+            self._fan_out.note_done(message)

@@ -12,7 +12,8 @@ from infinitic.definitions.services import check_timeout
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.worker.hosted import Hosted
 from infinitic.worker.hosting import make_instance, read_version
-from infinitic.worker.worker import DEFAULT_CONCURRENCY, Worker
+from infinitic.worker.roles import DEFAULT_CONCURRENCY
+from infinitic.worker.worker import Worker
 from infinitic_testing.cluster.layouts import Role, Seat
 from infinitic_testing.cluster.system import Versions
 from infinitic_testing.cluster.task_faults import TaskFaults
@@ -36,24 +37,28 @@ class AddedService(Added):
     """A service. An instance is shared by all workers; of a class, each worker makes its own.
 
     Args:
+        name: the name of the service.
         implementation: the instance, class, or factory.
         task_faults: the faults of tasks.
         options: all those of `Worker.add_service`.
     """
 
-    def __init__(self, implementation: object, task_faults: TaskFaults, options: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, implementation: object, task_faults: TaskFaults, options: Mapping[str, Any]) -> None:
+        self._name = name
         self._implementation = implementation
         self._task_faults = task_faults
         self._options = options
 
     def host(self, worker: Worker, seat: Seat, roles: frozenset[Role]) -> None:
+        if Role.TAGS in roles:
+            worker.add_service_tag_engine(self._name, concurrency=self._options["concurrency"])
         if Role.SERVICE not in roles:
             return
         service = self._implementation
         if not isinstance(service, ServiceImplementation):
             timeout = check_timeout("attempt_timeout of a service", self._options["attempt_timeout"])
             service = implementation_of(make_instance(service), retry=self._options["retry"], attempt_timeout=timeout)
-        worker.add_service(self._task_faults.apply(service), concurrency=self._options["concurrency"])
+        worker.add_service_executor(self._task_faults.apply(service), concurrency=self._options["concurrency"])
 
 
 class AddedWorkflow(Added):
@@ -116,8 +121,8 @@ class Catalog:
     def add_service(self, implementation: object, options: Mapping[str, Any]) -> Added:
         """Check and remember a service. Errors are those of `Worker.add_service`."""
         options = {"concurrency": DEFAULT_CONCURRENCY, "retry": None, "attempt_timeout": None, **options}
-        self._hosted.add_service(implementation, **options)
-        return self._remember(AddedService(implementation, self._task_faults, options))
+        name = self._hosted.add_service(implementation, **options)
+        return self._remember(AddedService(name, implementation, self._task_faults, options))
 
     def add_workflow(self, versions: Versions, options: Mapping[str, Any]) -> Added:
         """Check and remember workflows. Errors are those of `Worker.add_workflow`."""

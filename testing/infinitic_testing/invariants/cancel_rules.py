@@ -27,7 +27,7 @@ def check_cancel_is_told(step: WrittenStep, sent: Sent) -> str | None:
     open_before = {position for block in before.head.open for position in positions.list_positions(block)}
     closed = set[int]()
     for event in step.events:
-        if isinstance(event, commands.CancelPosition | events.TaskTimeout):
+        if isinstance(event, commands.CancelPosition | events.TaskTimeout | events.TaskCanceled):
             closed.add(event.position)
     if any(isinstance(event, events.Abandoned) for event in step.events):
         closed |= open_before

@@ -67,6 +67,7 @@ HEALED: Mapping[str, str] = MappingProxyType(
         "run-told": "the document of a run tells what head and history hold, as does that of a part",
         "all-forgotten": "what has expired is removed, with all that was kept of it",
         "tags-true": "running instances have their tags and their custom id, and closed ones have none",
+        "task-tags-true": "open tasks have their tags, and those that have completed or were cancelled have none",
         "queues-empty": "no message waits, is in hand, or is delayed",
         "memory-empty": "workers hold no message, no task and no instance that nobody needs",
         "log-clean": "the log has no error and no traceback for what is no error",

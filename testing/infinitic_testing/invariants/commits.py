@@ -33,7 +33,14 @@ def _must_arrive(effect: Effect) -> bool:
     return not isinstance(effect, effects.CancelSent)
 
 
-_SETTLEMENTS = (events.TaskResult, events.TaskError, events.TaskTimeout, events.RemoteResult, events.RemoteError)
+_SETTLEMENTS = (
+    events.TaskResult,
+    events.TaskError,
+    events.TaskTimeout,
+    events.TaskCanceled,
+    events.RemoteResult,
+    events.RemoteError,
+)
 
 
 class CommitChecks:

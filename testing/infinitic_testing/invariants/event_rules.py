@@ -16,7 +16,14 @@ from infinitic_testing.invariants.history import ObservedHistory, Request
 from infinitic_testing.invariants.instances import WrittenStep
 from infinitic_testing.invariants.traffic import Sent
 
-Settlement = events.TaskResult | events.TaskError | events.TaskTimeout | events.RemoteResult | events.RemoteError
+Settlement = (
+    events.TaskResult
+    | events.TaskError
+    | events.TaskTimeout
+    | events.TaskCanceled
+    | events.RemoteResult
+    | events.RemoteError
+)
 
 
 def check_command_once(event: Request, history: ObservedHistory, step: WrittenStep, sent: Sent) -> str | None:
@@ -140,6 +147,18 @@ def check_timeout_not_early(
     if due > step.change.at:
         return f"the total timeout of task {event.position} is over {due - step.change.at:.6f} s early"
     return None
+
+
+def check_cancellation_was_sent(
+    event: events.TaskCanceled, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """A task is cancelled by its tag only if somebody has asked for that, and in this very step."""
+    for deduplication_id in step.change.deduplication_ids:
+        found = sent.inputs.get(deduplication_id)
+        asked = None if found is None else found.message
+        if isinstance(asked, engine.CancelTask) and (asked.run, asked.position) == (history.run, event.position):
+            return None
+    return f"task {event.position} is cancelled by a tag, and nobody has asked for it"
 
 
 def check_result_was_sent(
@@ -316,6 +335,7 @@ EVENT_RULES: dict[type[Event], tuple[tuple[str, Rule], ...]] = {
     ),
     events.RemoteResult: _REMOTE,
     events.RemoteError: _REMOTE,
+    events.TaskCanceled: (_ONCE, ("input-known", check_cancellation_was_sent)),
     events.TaskTimeout: (_ONCE, ("timer-not-early", check_timeout_not_early)),
     events.TimerFired: (
         ("timer-once", check_timer_once),

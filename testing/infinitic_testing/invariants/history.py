@@ -204,6 +204,7 @@ class ObservedHistory:
                 | events.TaskTimeout()
                 | events.RemoteResult()
                 | events.RemoteError()
+                | events.TaskCanceled()
             ):
                 self.settled[event.position] = sequence
                 self._close(event.position)

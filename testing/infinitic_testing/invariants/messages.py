@@ -18,10 +18,12 @@ from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.instances import ObservedInstance, Sending
 from infinitic_testing.invariants.publish_rules import find_deduplication_id
 from infinitic_testing.invariants.tags import KIND as TAGS, TagChecks
+from infinitic_testing.invariants.task_tags import KIND as TASK_TAGS
 from infinitic_testing.invariants.traffic import Copies, Decoded, SentInput, SentRequest
 
 _ENDS = (client.MethodCompleted, client.MethodFailed, client.MethodCanceled, client.MethodTerminated)
-_ANSWERS = (client.Queried, client.QueryFailed, client.AskAgain, client.UniqueStarted, client.Ids)
+_ANSWERS = (client.Queried, client.QueryFailed, client.AskAgain, client.UniqueStarted, client.Ids, client.Tasks)
+
 _RESPONSES = (*_ENDS, client.WorkflowUnknown, client.Applied, client.Described, client.Rejected, *_ANSWERS)
 _CONTROLS = (control.Ping, control.Alive, control.CancelTasks)
 _NO_INPUTS = (ExecuteTask, Activate, Ask, *_RESPONSES, *_CONTROLS)
@@ -57,12 +59,17 @@ class MessageChecks:
                 origin = topic.name[len(DEAD_LETTERS) :]
                 if origin.startswith(f"{TAGS}:"):
                     self._tags.check_dead_letter(origin, message)
+                elif origin.startswith(f"{TASK_TAGS}:"):
+                    self._tags.tasks.check_dead_letter(origin, message)
                 else:
                     self._check_dead_letter(topic, message)
                 continue
             kind, _, name = topic.name.partition(":")
             if kind == TAGS:
                 self._tags.publish(topic, message)
+                continue
+            if kind == TASK_TAGS:
+                self._tags.tasks.publish(topic, message)
                 continue
             decoded = traffic.decode(topic, message.body)
             if isinstance(decoded, _RESPONSES):
@@ -313,6 +320,9 @@ class MessageChecks:
         traffic = self._book.traffic
         if kind == TAGS:
             self._tags.acknowledge(topic, deliveries, lambda delivery: traffic.is_dead(topic, delivery))
+            return
+        if kind == TASK_TAGS:
+            self._tags.tasks.acknowledge(topic, deliveries, lambda delivery: traffic.is_dead(topic, delivery))
             return
         found: list[tuple[Delivery, Decoded | None, StateKey, Copies]] = []
         for delivery in deliveries:

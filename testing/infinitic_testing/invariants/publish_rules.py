@@ -30,6 +30,7 @@ _COMMANDS = (
     engine.Terminate,
     engine.CompleteTimers,
     engine.RetryTasks,
+    engine.CancelTask,
 )
 _DEDUPLICATED = (engine.Start, engine.CallMethod, engine.Signal, *_COMMANDS)
 
@@ -267,6 +268,8 @@ def find_deduplication_id(message: Decoded) -> str | None:
         case engine.Cancel() | engine.RetryWorkflowTask() | engine.Unpark():
             return message.request_id
         case engine.Terminate() | engine.CompleteTimers() | engine.RetryTasks() | engine.ChildReopened():
+            return message.request_id
+        case engine.CancelTask():
             return message.request_id
         case _:
             return None

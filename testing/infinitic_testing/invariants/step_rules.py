@@ -427,7 +427,7 @@ def _sends_tasks(step: WrittenStep) -> object:
 
 
 def _closes_tasks(step: WrittenStep) -> object:
-    kinds = (CancelSent, commands.CancelPosition, events.TaskTimeout)
+    kinds = (CancelSent, commands.CancelPosition, events.TaskTimeout, events.TaskCanceled)
     return step.head.closed or any(isinstance(each, kinds) for each in (*step.outbox, *step.events))
 
 

@@ -28,6 +28,7 @@ from infinitic.topics import Topic
 from infinitic.transport import Delivery, Message
 from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.instances import ObservedInstance, WrittenStep
+from infinitic_testing.invariants.task_tags import TaskTagChecks
 from infinitic_testing.invariants.traffic import Copies
 
 KIND = "workflow-tag"
@@ -39,9 +40,13 @@ class TagChecks:
 
     Args:
         book: what is known of the run.
+
+    Attributes:
+        tasks: checks the tags of tasks.
     """
 
     def __init__(self, book: RunBook) -> None:
+        self.tasks = TaskTagChecks(book)
         self._book = book
         self._written: dict[tuple[TagKey, str], int] = {}
         self._claimed: dict[tuple[TagKey, str], Claim] = {}
@@ -52,6 +57,7 @@ class TagChecks:
 
     def note_changes(self, changes: Sequence[TagChange]) -> None:
         """Note changes that the storage has taken."""
+        self.tasks.note_changes(changes)
         for each in changes:
             member = (each.key, each.id)
             self._written[member] = max(each.version, self._written.get(member, 0))
@@ -71,6 +77,7 @@ class TagChecks:
 
     def check_step(self, step: WrittenStep) -> None:
         """Check a step that creates or re-opens an instance with a custom id."""
+        self.tasks.check_step(step)
         before = step.instance
         if before is None or before.purged:
             started = next((event for event in step.events if isinstance(event, Started)), None)
@@ -91,6 +98,7 @@ class TagChecks:
 
     def check_stored(self) -> None:
         """Check that running instances have their tags and custom ids, and closed ones none."""
+        self.tasks.check_stored()
         for key, instance in self._book.instances.items():
             for tag in _list_tags(key, instance.history.started):
                 found = key.id in self._list_members(tag)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from infinitic.messages import engine, tags as messages
 from infinitic.runtime import publisher
-from infinitic.runtime.tag_engine import engine as tag_engine
+from infinitic.runtime.tag_engine.base import Taken
 from infinitic.runtime.tag_engine.engine import WorkflowTagEngine
 from infinitic.runtime.tag_engine.fan_out import FanOut
 from infinitic.storage import Claim
@@ -164,5 +164,5 @@ def removal_folded_away(planter: Planter) -> None:
         taken = await original(self, lane)
         if taken is not None and taken.message is None:
             first = {change.id: change for change in reversed(taken.changes)}
-            taken = tag_engine._Taken(taken.lane, taken.deliveries, taken.key, list(first.values()), None)  # pyright: ignore[reportPrivateUsage]  # the bug is in there
+            taken = Taken[Any](taken.lane, taken.deliveries, taken.key, list(first.values()), None)
         return taken

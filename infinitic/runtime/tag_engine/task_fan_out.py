@@ -1,0 +1,84 @@
+"""Sends a message about each task that has a tag to the instance that waits for it (S33).
+
+It works as `fan_out` does for instances: in pages, each of which ends with a message to itself.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from msgspec.structs import replace
+
+from infinitic import topics
+from infinitic.ids import task_operation_id
+from infinitic.messages import engine
+from infinitic.messages.decoding import UndecodableMessage
+from infinitic.messages.task_tags import ByTaskTag, encode, read_token
+from infinitic.runtime.tag_engine.fan_out import PAGE, PAGE_BYTES, REMEMBERED, SKEW_SECONDS
+from infinitic.storage import TagKey, TagStorage
+from infinitic.transport import Delivery, Message, Outgoing
+
+_OPERATIONS = (engine.CancelTask,)
+
+
+class TaskFanOut:
+    """Makes the messages of operations by tag, for the tasks of one service.
+
+    Args:
+        service: the service.
+    """
+
+    def __init__(self, service: str) -> None:
+        self._topic = topics.service_tag(service)
+        self._done: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    async def make_page(
+        self, storage: TagStorage, key: TagKey, delivery: Delivery, message: ByTaskTag
+    ) -> list[Outgoing]:
+        """Make the messages about the next tasks, and the message for those behind them.
+
+        Args:
+            storage: where the tasks are.
+            key: the tag.
+            delivery: the message as it came.
+            message: the same, decoded.
+
+        Returns:
+            Nothing if this page was done here before. Then its copy continues the operation.
+
+        Raises:
+            UndecodableMessage: instances cannot be sent this.
+        """
+        if (message.operation, message.after) in self._done:
+            return []
+        body = bytes(message.input)
+        asked = engine.decode(body)
+        if not isinstance(asked, _OPERATIONS):
+            raise UndecodableMessage("This cannot be sent by a tag of tasks")
+        limit = max(1, min(PAGE, PAGE_BYTES // len(body)))
+        until = message.made_at + SKEW_SECONDS
+        found = await storage.members(key, until=until, after=message.after, limit=limit)
+        outgoing = [_address(asked, message.operation, token) for token in found]
+        if len(found) == limit:
+            following = Message(
+                delivery.message.id,
+                delivery.message.key,
+                encode(replace(message, after=found[-1])),
+                delivery.message.headers,
+            )
+            outgoing.append(Outgoing(self._topic, following))
+        return outgoing
+
+    def note_done(self, message: ByTaskTag) -> None:
+        """Note that a page was published. If it comes twice, only one copy goes on."""
+        self._done[message.operation, message.after] = None
+        if len(self._done) > REMEMBERED:
+            self._done.popitem(last=False)
+
+
+def _address(asked: engine.CancelTask, operation: str, token: str) -> Outgoing:
+    """Make the message about one task."""
+    task = read_token(token)
+    request_id = task_operation_id(operation, task.run, task.position)
+    body = engine.encode(replace(asked, request_id=request_id, run=task.run, position=task.position))
+    return Outgoing(topics.workflow_engine(task.workflow_name), Message(request_id, task.workflow_id, body))
