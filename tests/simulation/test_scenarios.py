@@ -139,6 +139,8 @@ OUTCOMES: dict[str, object] = {
     "failed_code_of_children": [1, 2, 3, 4],
     "failed_code_that_went_on": [2, True],
     "failed_code_mended_late": 1,
+    "cancel_tasks_by_tag": [[number + 1, number, "failed", "timed out", "canceled", "canceled"] for number in range(4)],
+    "end_of_tagged_tasks": True,
     **EXAMPLES,
     # Its answers may come too late, and the number of an attempt may be higher.
     "approval": ["desk", "lamp", "yacht"],

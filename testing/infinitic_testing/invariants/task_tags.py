@@ -68,7 +68,12 @@ class TaskTagChecks:
     def _check_task(self, key: StateKey, instance: ObservedInstance, request: commands.ScheduleTask) -> None:
         position, history = request.position, instance.history
         token = task_tags.make_token(key.name, key.id, history.run, position)
-        is_over = position in history.results or (history.run, position) in self._dropped.get(key, ())
+        head = instance.head
+        # What a cancelled instance has asked for in its clean-up goes on.
+        is_left = instance.is_over and position in history.open_tasks
+        is_given_up = is_left and not (head.canceling and position >= head.cleanup)
+        is_dropped = (history.run, position) in self._dropped.get(key, ())
+        is_over = position in history.results or is_dropped or is_given_up
         is_open = not instance.is_over and position in history.open_tasks
         for tag in request.tags:
             found = token in self._list_members(TagKey(TagKind.TASK, request.service, tag))
@@ -114,7 +119,8 @@ class TaskTagChecks:
             was_sent = (position, sequence, 0) in instance.sent
             return None if was_sent else f"the task is in no outbox that was written: {message}"
         results = self._book.traffic.sent_to(instance.key).results
-        if position in results or position not in history.open_tasks or sequence < history.sequences.get(position, 0):
+        is_open = position in history.open_tasks and not instance.is_over
+        if position in results or not is_open or sequence < history.sequences.get(position, 0):
             return None
         return f"it is taken off {tag.tag!r}, and it is open: {message}"
 

@@ -28,6 +28,7 @@ MODULES = (
     "runs",
     "family",
     "repairs",
+    "task_tags",
 )
 """The modules of this package that have bugs."""
 

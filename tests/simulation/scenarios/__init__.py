@@ -39,6 +39,7 @@ MODULES = (
     "family",
     "repairs",
     "mended",
+    "task_tags",
 )
 """The modules of this package that have scenarios."""
 

@@ -1,0 +1,82 @@
+"""Tags of tasks: tasks are listed and cancelled by tag, while others come and go."""
+
+from __future__ import annotations
+
+import asyncio
+
+from infinitic import Deferred, TaskCanceledError, TaskFailedError, TaskTimedOutError, Workflow
+from infinitic_testing.simulation import Simulation
+from tests.simulation.scenarios.services import KEPT, VERY_LONG, Office
+
+
+class Shipment(Workflow):
+    office = Workflow.new_service(Office, tags={"all"})
+    stuck = Workflow.new_service(Office, tags={"all", "stuck"})
+    hurried = Workflow.new_service(Office, tags={"all", "hurried"}, total_timeout=3.0)
+
+    async def run(self, number: int) -> list[object]:
+        """Ask for tasks that end in every way that there is."""
+        tasks = [
+            self.dispatch(self.office.add, number, 1),
+            self.dispatch(self.office.stumble, number, 2),
+            self.dispatch(self.office.fail, number),
+            self.dispatch(self.hurried.wait, number, VERY_LONG),
+            self.dispatch(self.stuck.wait, number, VERY_LONG),
+            self.dispatch(self.stuck.back_off_long, number),
+        ]
+        dropped = self.dispatch(self.office.wait, number, VERY_LONG)
+        await asyncio.sleep(1.0)
+        dropped.cancel()
+        return [await self._describe(each) for each in tasks]
+
+    async def _describe(self, task: Deferred[int]) -> object:
+        try:
+            return await task
+        except TaskTimedOutError:
+            return "timed out"
+        except TaskCanceledError:
+            return "canceled"
+        except TaskFailedError as error:
+            # A worker that runs it may die too often.
+            return "canceled" if "WorkerDied" in str(error) else "failed"
+
+
+async def wait_for_tasks(sim: Simulation, tag: str, count: int) -> None:
+    """Wait until so many tasks have the tag."""
+    async with asyncio.timeout(VERY_LONG):
+        while len(await sim.client.get_tasks(Office, tag)) != count:
+            await sim.sleep(0.5)
+
+
+async def simulate_cancel_tasks_by_tag(sim: Simulation) -> object:
+    """Tasks run or wait for their retry until they are cancelled by tag. Others do not notice."""
+    sim.add_service(Office)
+    sim.add_workflow(Shipment, retention=KEPT)
+    handles = [await sim.client.dispatch(sim.client.new_workflow(Shipment).run, number) for number in range(4)]
+    await wait_for_tasks(sim, "stuck", 8)
+    await sim.client.cancel_tasks(Office, "stuck")
+    outcomes = [await handle.result() for handle in handles]
+    # Those that have failed are left.
+    await wait_for_tasks(sim, "all", 4)
+    return outcomes
+
+
+class Delivery(Workflow):
+    office = Workflow.new_service(Office, tags={"rest"})
+
+    async def run(self, number: int) -> int:
+        tasks = [self.dispatch(self.office.wait, number, VERY_LONG), self.dispatch(self.office.back_off_long, number)]
+        return sum([await each for each in tasks])
+
+
+async def simulate_end_of_tagged_tasks(sim: Simulation) -> object:
+    """The instances that wait for tasks with tags are cancelled or terminated."""
+    sim.add_service(Office)
+    sim.add_workflow(Delivery, retention=KEPT)
+    client = sim.client
+    handles = [await client.dispatch(client.new_workflow(Delivery).run, number) for number in range(6)]
+    await wait_for_tasks(sim, "rest", 12)
+    for number, handle in enumerate(handles):
+        await (client.cancel(handle) if number % 2 else client.terminate(handle))
+    await wait_for_tasks(sim, "rest", 0)
+    return True
