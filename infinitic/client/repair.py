@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import Raw
 from msgspec.structs import replace
 
-from infinitic import ids
+from infinitic import ids, topics
 from infinitic.client.commands import Commands
 from infinitic.client.connection import ClientConnection
 from infinitic.client.handles import WorkflowHandle, find_target
@@ -15,10 +16,13 @@ from infinitic.client.results import make_unknown_error
 from infinitic.clock import Clock
 from infinitic.definitions.deferred import DeferredStatus
 from infinitic.definitions.service_contract import read_service_name
+from infinitic.definitions.tags import check_tag
 from infinitic.definitions.workflow_spec import spec_of
 from infinitic.errors import UsageError
 from infinitic.messages import engine
 from infinitic.messages.client import Applied
+from infinitic.messages.tags import make_tag_key
+from infinitic.messages.task_tags import ByTaskTag, encode
 from infinitic.storage import Flag, Query, Storage
 
 MAX_TASK_IDS = 1000
@@ -114,12 +118,13 @@ class RepairVerbs(Commands):
 
     async def retry_tasks(
         self,
-        target: object,
+        target: object = None,
         *,
         task_id: str | Sequence[str] = (),
         status: DeferredStatus | str | None = None,
         service: type[Any] | str | None = None,
         task: str | None = None,
+        tag: str | None = None,
     ) -> None:
         """Run failed tasks of a workflow again, and re-open the methods that they have ended.
 
@@ -127,6 +132,7 @@ class RepairVerbs(Commands):
 
             await client.retry_tasks(handle)  # all that can run again
             await client.retry_tasks(handle, service=Payments, status="timed_out")
+            await client.retry_tasks(service=Payments, tag="order:42")  # of all workflows
 
         The methods go on at the place where they waited for these tasks, and whoever waits for
         their result from now on gets the new one. A failure that the code has caught and dealt with
@@ -134,10 +140,14 @@ class RepairVerbs(Commands):
 
         Args:
             target: a stub of an instance, or a handle. It may be closed, until its retention ends.
+                None: all instances with failed tasks of this `service` and `tag`, which must be
+                given. Then this returns when the broker has the request, and nobody is told if some
+                of these tasks cannot run again.
             task_id: the id of a task, or several: exactly these run again, or none.
             status: "failed" or "timed_out": only tasks that ended so.
             service: only tasks of this service: its class, or its name.
             task: only tasks of this name.
+            tag: only tasks with this tag.
 
         Raises:
             RequestRefusedError: nothing was done. The error says why: there is no such task, it has
@@ -145,6 +155,10 @@ class RepairVerbs(Commands):
             WorkflowUnknownError: there is no such instance, or its retention has ended.
             UsageError: `target` stands for no instance, or a condition cannot be.
         """
+        if target is None:
+            await self._retry_by_tag(task_id, status, service, task, tag)
+            return
+        tag = "" if tag is None else check_tag(tag)
         name, workflow_id = await self._requests.find_one(find_target(target))
         task_ids = check_task_ids(task_id, name, workflow_id)
         wanted = "" if status is None else check_status(status)
@@ -161,12 +175,35 @@ class RepairVerbs(Commands):
                 status=wanted,
                 service=service_name,
                 task=task_name,
+                tag=tag,
             ),
         )
         if not isinstance(response, Applied):
             raise make_unknown_error(response, name, "", workflow_id)
         if isinstance(target, WorkflowHandle):
             target.forget_failure()
+
+    async def _retry_by_tag(
+        self,
+        task_id: str | Sequence[str],
+        status: DeferredStatus | str | None,
+        service: type[Any] | str | None,
+        task: str | None,
+        tag: str | None,
+    ) -> None:
+        if service is None or tag is None:
+            raise UsageError("retry_tasks takes a stub or handle, or service=… and tag=… of tasks of all workflows")
+        if task_id or status not in (None, DeferredStatus.FAILED):
+            raise UsageError("By tag, all tasks that have failed run again: give no task_id, and no other status")
+        name = read_service_name("retry_tasks(service=…)", service)
+        key = make_tag_key(check_tag(tag))
+        task_name = "" if task is None else ids.check_name("The name of a task", task)
+        operation, now = self._make_id(), self._clock.now()
+        asked = engine.RetryTasks(
+            made_at=now, request_id=operation, status="failed", service=name, task=task_name, tag=tag
+        )
+        body = encode(ByTaskTag(made_at=now, operation=operation, input=Raw(engine.encode(asked))))
+        await self._connection.send_to_tags(topics.service_tag(name), [(key, operation, body)])
 
     async def retry_stalled(self, workflow: type[Any] | str) -> list[str]:
         """Have all stalled workflows of one name run again, with today's code.

@@ -229,15 +229,17 @@ class SyncClient:
 
     def retry_tasks(
         self,
-        target: object,
+        target: object = None,
         *,
         task_id: str | Sequence[str] = (),
         status: DeferredStatus | str | None = None,
         service: type[Any] | str | None = None,
         task: str | None = None,
+        tag: str | None = None,
     ) -> None:
         """Run failed tasks of a workflow again. As `Client.retry_tasks`."""
-        self.run(self._client.retry_tasks, _inner(target), task_id=task_id, status=status, service=service, task=task)
+        retry, which = self._client.retry_tasks, _inner(target)
+        self.run(retry, which, task_id=task_id, status=status, service=service, task=task, tag=tag)
 
     def retry_stalled(self, workflow: type[Any] | str) -> list[str]:
         """Have all stalled workflows of one name run again. As `Client.retry_stalled`."""

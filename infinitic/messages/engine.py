@@ -200,7 +200,8 @@ class RetryTasks(_Input, frozen=True, kw_only=True, tag="retry_tasks"):
     Clients and the command line send it. A duplicate is recognised by `request_id`, which is a
     deduplication id. All conditions that are given must hold for a task.
 
-    On the wire: k task ids · s status · v service · m task · c claimed · e refused · n custom id.
+    On the wire: k task ids · s status · v service · m task · c claimed · e refused · n custom id ·
+    g tag.
 
     Attributes:
         request_id: the deduplication id.
@@ -209,6 +210,7 @@ class RetryTasks(_Input, frozen=True, kw_only=True, tag="retry_tasks"):
         status: "failed" or "timed_out"; empty: both.
         service: the name of their service; empty: any.
         task: the name of the task; empty: any.
+        tag: one of the tags of the task; empty: any.
         claimed: the tag engine has sent it on, and has claimed the custom id of the closed instance
             for this epoch; 0: it has not.
         refused: why the custom id could not be claimed, as the end of a sentence about the
@@ -225,6 +227,7 @@ class RetryTasks(_Input, frozen=True, kw_only=True, tag="retry_tasks"):
     claimed: Whole = msgspec.field(name="c", default=0)
     refused: str = msgspec.field(name="e", default="")
     custom_id: NoName = msgspec.field(name="n", default="")
+    tag: NoName = msgspec.field(name="g", default="")
 
 
 class Probed(_Input, frozen=True, kw_only=True, tag="probed"):

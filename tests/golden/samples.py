@@ -214,6 +214,7 @@ INPUTS: list[engine.Input] = [
         made_at=1.0, request_id="r", reply_to=TO, claimed=4, refused="had it", custom_id="order-1"
     ),
     engine.CancelTask(made_at=1.0, request_id="c", position=4, run=1, by="client-1"),
+    engine.RetryTasks(made_at=1.0, request_id="r", service="Bank", tag="eu"),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),

@@ -141,6 +141,7 @@ OUTCOMES: dict[str, object] = {
     "failed_code_mended_late": 1,
     "cancel_tasks_by_tag": [[number + 1, number, "failed", "timed out", "canceled", "canceled"] for number in range(4)],
     "end_of_tagged_tasks": True,
+    "retry_tasks_by_tag": [[*range(number), number] for number in range(1, 4)],
     **EXAMPLES,
     # Its answers may come too late, and the number of an attempt may be higher.
     "approval": ["desk", "lamp", "yacht"],

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from infinitic import ExponentialBackoff, TaskCanceledError, UsageError, Workflow, task, topics
+from infinitic import (
+    ExponentialBackoff,
+    RequestRefusedError,
+    TaskCanceledError,
+    UsageError,
+    Workflow,
+    WorkflowFailedError,
+    task,
+    topics,
+)
 from infinitic.messages import task_tags
 from infinitic.messages.tags import make_custom_id_key, make_tag_key
 from infinitic.messages.task_tags import AddTaskTag, RemoveTaskTag, make_token
@@ -65,6 +74,15 @@ class Order(Workflow):
 
     async def fail(self) -> int:
         return await self.payments.fail(1)
+
+    async def fail_without_tag(self) -> int:
+        return await self.others.fail(1)
+
+    async def fail_together(self, count: int) -> list[int]:
+        tasks = [self.dispatch(self.payments.fail, number) for number in range(count)]
+        # All of them end before the first failure is looked at.
+        await asyncio.sleep(10)
+        return [await each for each in tasks]
 
     async def fail_slowly(self) -> int:
         return await self.payments.fail_slowly(1)
@@ -231,6 +249,42 @@ async def test_S31_a_cancellation_by_tag_changes_only_open_tasks(orders: Simulat
     assert await handle.result() == 1
 
 
+async def test_S34_failed_tasks_are_retried_by_tag(orders: Simulation, payments: Payments) -> None:
+    """In all instances that have such tasks, and no others."""
+    client = orders.client
+    failed = [await client.dispatch(client.new_workflow(Order).fail) for _ in range(3)]
+    waiting = await client.dispatch(client.new_workflow(Order).charge, 1)
+    other = await client.dispatch(client.new_workflow(Order).fail_without_tag)
+    await orders.run_until_idle()
+    payments.broken = False
+    await client.retry_tasks(service=Payments, tag="eu")
+    await orders.run_until_idle()
+    assert [await handle.result() for handle in failed] == [1, 1, 1]
+    await orders.run_until_idle()
+    assert [each.workflow_id for each in await client.get_tasks(Payments, "eu")] == [waiting.workflow_id]
+    with pytest.raises(WorkflowFailedError):
+        await other.result()
+    with pytest.raises(RequestRefusedError, match="no failed task with tag eu"):
+        await client.retry_tasks(other, tag="eu")
+    payments.going.set()
+    assert await waiting.result() == [0]
+
+
+async def test_S34_many_failed_tasks_of_one_instance_are_retried_together(
+    orders: Simulation, payments: Payments
+) -> None:
+    client = orders.client
+    handle = await client.dispatch(client.new_workflow(Order).fail_together, 3)
+    await orders.run_until_idle()
+    assert count_tagged(orders, "eu") == 3
+    payments.broken = False
+    await client.retry_tasks(service="Payments", tag="eu", task="fail")
+    await orders.run_until_idle()
+    assert await handle.result() == [0, 1, 2]
+    await orders.run_until_idle()
+    assert count_tagged(orders, "eu") == 0
+
+
 async def test_a_cancelled_task_stands_in_the_run(orders: Simulation) -> None:
     client = orders.client
     handle = await client.dispatch(client.new_workflow(Order).charge, 1)
@@ -268,3 +322,9 @@ async def test_bad_arguments_are_named_at_the_call(orders: Simulation) -> None:
         await client.cancel_tasks(Payments(), "eu")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with pytest.raises(UsageError, match="is a workflow"):
         await client.cancel_tasks(Order, "eu")
+    for wrong in ({}, {"service": Payments}, {"tag": "eu"}):
+        with pytest.raises(UsageError, match="or service=… and tag=… of tasks"):
+            await client.retry_tasks(**wrong)
+    for status in ("timed_out", "completed"):
+        with pytest.raises(UsageError, match="no other status"):
+            await client.retry_tasks(service=Payments, tag="eu", status=status)

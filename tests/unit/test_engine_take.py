@@ -306,6 +306,8 @@ def test_a_task_is_cancelled_by_its_tag_if_it_is_open() -> None:
         assert (nothing.events, nothing.outbox, nothing.deduplication_id) == ((), (), "k1"), "a repeat must do nothing"
         assert (nothing.head, nothing.head is RUNNING) == (RUNNING, False)
     assert taken(CLOSED, CANCEL_TASK) == InputResult(CLOSED)
+    failed = taken(replace(CLOSED, status=WorkflowStatus.FAILED), CANCEL_TASK)
+    assert failed.deduplication_id == "k1", "it may be re-opened, and then a repeat must do nothing"
     assert taken(None, CANCEL_TASK) == InputResult(None)
 
 

@@ -232,6 +232,7 @@ def select_tasks(head: WorkflowHead, message: RetryTasks, survey: Survey) -> Sel
         if message.status in ("", "timed_out" if task.timed_out else "failed")
         and message.service in ("", task.service)
         and message.task in ("", task.task)
+        and (not message.tag or message.tag in task.tags)
     }
     if not found:
         return Selection({}, f"has no failed task{_describe_conditions(message)}")
@@ -250,7 +251,7 @@ def _describe_wrong_task(head: WorkflowHead, task_id: str, position: int | None,
 
 
 def _describe_conditions(message: RetryTasks) -> str:
-    parts = {"status": message.status, "service": message.service, "task": message.task}
+    parts = {"status": message.status, "service": message.service, "task": message.task, "tag": message.tag}
     given = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
     of_ids = f" among {', '.join(message.task_ids)}" if message.task_ids else ""
     return f"{of_ids} with {given}" if given else of_ids

@@ -68,6 +68,7 @@ class SurveyedTask(msgspec.Struct, gc=False):
         retry_sequence: how often an operator has asked for it again.
         timed_out: if it has failed: whether its total timeout was over.
         remote: whether it is a child or a call.
+        tags: those of the task.
     """
 
     position: int
@@ -78,6 +79,7 @@ class SurveyedTask(msgspec.Struct, gc=False):
     retry_sequence: int = 0
     timed_out: bool = False
     remote: bool = False
+    tags: tuple[str, ...] = ()
 
 
 class SurveyedTimer(msgspec.Struct, gc=False):
@@ -153,7 +155,7 @@ class Survey:
                     self._at, self._activated = event.at, event
                     self._begun_at, self._reopened_at = max(event.at, self._reopened_at), 0.0
                 case ScheduleTask():
-                    self._add_task(sequence, event, event.service, event.task)
+                    self._add_task(sequence, event, event.service, event.task).tags = event.tags
                 case StartChild() | CallRemote():
                     self._add_task(sequence, event, event.workflow, event.method).remote = True
                 case RemoteError():

@@ -193,6 +193,9 @@ def _take_closed(head: WorkflowHead, message: Input) -> InputResult:
             return queries.ask_query(head, message, 0.0)
         case inputs.Asked():
             return queries.forward_answer(head, message, 0.0)
+        case inputs.CancelTask() if head.status is WorkflowStatus.FAILED:
+            # A repeat must not cancel the task once an operator has asked for it again.
+            return InputResult(replace(head), deduplication_id=message.request_id)
         case inputs.Terminate() if head.status is WorkflowStatus.TERMINATED:
             # Who terminates it twice has what he wants. A repeat may be answered before the first.
             told: tuple[Reply, ...] = (Confirm(message.reply_to),) if message.reply_to is not None else ()

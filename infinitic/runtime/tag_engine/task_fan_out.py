@@ -6,6 +6,7 @@ It works as `fan_out` does for instances: in pages, each of which ends with a me
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -18,7 +19,7 @@ from infinitic.runtime.tag_engine.fan_out import PAGE, PAGE_BYTES, REMEMBERED, S
 from infinitic.storage import TagKey, TagStorage
 from infinitic.transport import Delivery, Message, Outgoing
 
-_OPERATIONS = (engine.CancelTask,)
+_OPERATIONS = (engine.CancelTask, engine.RetryTasks)
 
 
 class TaskFanOut:
@@ -58,7 +59,7 @@ class TaskFanOut:
         limit = max(1, min(PAGE, PAGE_BYTES // len(body)))
         until = message.made_at + SKEW_SECONDS
         found = await storage.members(key, until=until, after=message.after, limit=limit)
-        outgoing = [_address(asked, message.operation, token) for token in found]
+        outgoing = _address(asked, message.operation, found)
         if len(found) == limit:
             following = Message(
                 delivery.message.id,
@@ -76,9 +77,25 @@ class TaskFanOut:
             self._done.popitem(last=False)
 
 
-def _address(asked: engine.CancelTask, operation: str, token: str) -> Outgoing:
-    """Make the message about one task."""
-    task = read_token(token)
-    request_id = task_operation_id(operation, task.run, task.position)
-    body = engine.encode(replace(asked, request_id=request_id, run=task.run, position=task.position))
-    return Outgoing(topics.workflow_engine(task.workflow_name), Message(request_id, task.workflow_id, body))
+def _address(asked: engine.CancelTask | engine.RetryTasks, operation: str, tokens: Sequence[str]) -> list[Outgoing]:
+    """Make the messages about some tasks.
+
+    A retry is for all tasks of an instance, which come one after another. If the next page has more
+    of them, the instance recognises the second message.
+    """
+    outgoing: list[Outgoing] = []
+    before = ("", "")
+    for place in map(read_token, tokens):
+        request_id = operation
+        if isinstance(asked, engine.CancelTask):
+            request_id = task_operation_id(operation, place.run, place.position)
+            body = engine.encode(replace(asked, request_id=request_id, run=place.run, position=place.position))
+        elif place[:2] == before:
+            continue
+        else:
+            before = place[:2]
+            body = engine.encode(replace(asked, request_id=operation))
+        outgoing.append(
+            Outgoing(topics.workflow_engine(place.workflow_name), Message(request_id, place.workflow_id, body))
+        )
+    return outgoing

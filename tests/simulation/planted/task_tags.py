@@ -103,3 +103,16 @@ def _shift(outgoing: Any) -> Any:
     assert isinstance(asked, inputs.CancelTask)
     body = inputs.encode(replace(asked, position=max(asked.position - 1, 0)))
     return replace(outgoing, message=replace(outgoing.message, body=body))
+
+
+@bug(TAGS)
+def retry_by_tag_of_one_instance(planter: Planter) -> None:
+    """A retry by tag of tasks reaches the first instance only."""
+
+    @planter.wrap(TaskFanOut, "make_page")
+    async def make_page(original: Part, self: Any, *args: Any) -> Any:
+        made = await original(self, *args)
+        asked = [each for each in made if each.topic.name.startswith("workflow-engine:")]
+        if asked and isinstance(inputs.decode(asked[0].message.body), inputs.RetryTasks):
+            return asked[:1]
+        return made

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-from infinitic import Deferred, TaskCanceledError, TaskFailedError, TaskTimedOutError, Workflow
+from infinitic import Deferred, TaskCanceledError, TaskFailedError, TaskTimedOutError, Workflow, WorkflowFailedError
 from infinitic_testing.simulation import Simulation
+from tests.simulation.scenarios.repairs import Garage
 from tests.simulation.scenarios.services import KEPT, VERY_LONG, Office
 
 
@@ -41,10 +43,10 @@ class Shipment(Workflow):
             return "canceled" if "WorkerDied" in str(error) else "failed"
 
 
-async def wait_for_tasks(sim: Simulation, tag: str, count: int) -> None:
+async def wait_for_tasks(sim: Simulation, tag: str, count: int, service: type[Any] = Office) -> None:
     """Wait until so many tasks have the tag."""
     async with asyncio.timeout(VERY_LONG):
-        while len(await sim.client.get_tasks(Office, tag)) != count:
+        while len(await sim.client.get_tasks(service, tag)) != count:
             await sim.sleep(0.5)
 
 
@@ -80,3 +82,33 @@ async def simulate_end_of_tagged_tasks(sim: Simulation) -> object:
         await (client.cancel(handle) if number % 2 else client.terminate(handle))
     await wait_for_tasks(sim, "rest", 0)
     return True
+
+
+class Overhaul(Workflow):
+    garage = Workflow.new_service(Garage, tags={"spares"})
+
+    async def run(self, number: int) -> list[int]:
+        parts = [self.dispatch(self.garage.mend, each, 1) for each in range(number)]
+        parts.append(self.dispatch(self.garage.polish, number))
+        # Most often, all of them end before the first failure is looked at.
+        await asyncio.sleep(5.0)
+        return [await each for each in parts]
+
+
+async def simulate_retry_tasks_by_tag(sim: Simulation) -> object:
+    """The failed tasks of many instances run again, as often as it takes, and no others."""
+    sim.add_service(Garage)
+    sim.add_workflow(Overhaul, retention=KEPT)
+    client = sim.client
+    handles = [await client.dispatch(client.new_workflow(Overhaul).run, number) for number in range(1, 4)]
+    outcomes = list[object]()
+    for handle in handles:
+        for _ in range(20):
+            try:
+                outcomes.append(await client.get_handle(Overhaul.run, handle.workflow_id).result())
+                break
+            except WorkflowFailedError:
+                await client.retry_tasks(service=Garage, tag="spares")
+                await sim.sleep(60.0)
+    await wait_for_tasks(sim, "spares", 0, Garage)
+    return outcomes
