@@ -322,7 +322,8 @@ async def test_bad_arguments_are_named_at_the_call(orders: Simulation) -> None:
         await client.cancel_tasks(Payments(), "eu")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with pytest.raises(UsageError, match="is a workflow"):
         await client.cancel_tasks(Order, "eu")
-    for wrong in ({}, {"service": Payments}, {"tag": "eu"}):
+    incomplete: list[dict[str, Any]] = [{}, {"service": Payments}, {"tag": "eu"}]
+    for wrong in incomplete:
         with pytest.raises(UsageError, match="or service=… and tag=… of tasks"):
             await client.retry_tasks(**wrong)
     for status in ("timed_out", "completed"):

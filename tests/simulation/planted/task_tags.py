@@ -12,6 +12,7 @@ from infinitic.engines.effects import CancelSent
 from infinitic.engines.state import WorkflowHead
 from infinitic.messages import engine as inputs, task_tags as messages
 from infinitic.runtime.tag_engine.task_fan_out import TaskFanOut
+from infinitic.transport import Outgoing
 from tests.simulation.planted.planting import Part, Planter, bug
 
 TAGS = "tags"
@@ -24,13 +25,13 @@ _TAGS_OF_TASKS = import_module("infinitic.engines.workflow.task_tags")
 @bug(TAGS)
 def task_never_tagged(planter: Planter) -> None:
     """A task that is sent does not get its tags."""
-    planter.put(_RENDER, "add_task_tags", lambda *args: [])
+    planter.put(_RENDER, "add_task_tags", _make_nothing)
 
 
 @bug(TAGS)
 def completed_task_keeps_tags(planter: Planter) -> None:
     """An executor does not say that a task with tags has completed."""
-    planter.put(_REPORTS, "make_tag_removals", lambda *args: [])
+    planter.put(_REPORTS, "make_tag_removals", _make_nothing)
 
 
 @bug(TAGS)
@@ -51,7 +52,7 @@ def failed_attempt_loses_tags(planter: Planter) -> None:
 @bug(TAGS)
 def cancelled_task_keeps_tags(planter: Planter) -> None:
     """A task that nobody waits for any more keeps its tags."""
-    planter.put(_CANCEL, "remove_task_tags", lambda *args: [])
+    planter.put(_CANCEL, "remove_task_tags", _make_nothing)
 
 
 @bug(TAGS)
@@ -96,6 +97,10 @@ def cancellation_by_tag_of_neighbour(planter: Planter) -> None:
         return [_shift(each) for each in await original(self, *args)]
 
 
+def _make_nothing(*args: object) -> list[Outgoing]:
+    return []
+
+
 def _shift(outgoing: Any) -> Any:
     if not outgoing.topic.name.startswith("workflow-engine:"):
         return outgoing
@@ -106,13 +111,10 @@ def _shift(outgoing: Any) -> Any:
 
 
 @bug(TAGS)
-def retry_by_tag_of_one_instance(planter: Planter) -> None:
-    """A retry by tag of tasks reaches the first instance only."""
+def retry_by_tag_of_no_instance(planter: Planter) -> None:
+    """A retry by tag of tasks is taken, and sent to nobody."""
 
     @planter.wrap(TaskFanOut, "make_page")
-    async def make_page(original: Part, self: Any, *args: Any) -> Any:
-        made = await original(self, *args)
-        asked = [each for each in made if each.topic.name.startswith("workflow-engine:")]
-        if asked and isinstance(inputs.decode(asked[0].message.body), inputs.RetryTasks):
-            return asked[:1]
-        return made
+    async def make_page(original: Part, self: Any, storage: Any, key: Any, delivery: Any, message: Any) -> Any:
+        made = await original(self, storage, key, delivery, message)
+        return [] if isinstance(inputs.decode(bytes(message.input)), inputs.RetryTasks) else made
