@@ -176,6 +176,8 @@ def test_S38_mutated_messages_end_no_worker_and_park_nobody(seed: int, hosting: 
                     message = DECODERS[topic.name](body) if topic.name in DECODERS else None
                     if isinstance(message, executor.Activate) and message.version:
                         continue  # waits for a worker that has this version
+                    if isinstance(message, executor.Ask):
+                        continue  # waits for the activation that it names, and there is none
                     if isinstance(message, service.ExecuteTask) and message.asked:
                         continue  # is published again, and nothing in the database is its cause
                 except UnknownMessageType:

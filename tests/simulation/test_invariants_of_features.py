@@ -101,6 +101,17 @@ async def _run_orders(client: Client) -> object:
     return filled
 
 
+class Parcel(Workflow):
+    numbers = Workflow.new_service(Numbers, tags={"parcels"})
+
+    async def pack(self) -> int:
+        return await self.numbers.wait(1, 5.0)
+
+
+async def _run_parcel(client: Client) -> object:
+    return await client.new_workflow(Parcel).pack()
+
+
 class Ledger(Workflow):
     sums = Channel[int]()
     total: int = 0
@@ -129,8 +140,9 @@ LAPS = Case("laps", (Laps,), _run_laps)
 SHOP = Case("shop", (Shop,), _run_shop, (Garage,))
 ORDERS = Case("orders", (Order,), _run_orders)
 LEDGER = Case("ledger", (Ledger,), _run_ledger)
+PARCELS = Case("parcels", (Parcel,), _run_parcel)
 
-_CASES = {case.name: case for case in (LAPS, SHOP, ORDERS, LEDGER)}
+_CASES = {case.name: case for case in (LAPS, SHOP, ORDERS, LEDGER, PARCELS)}
 
 
 @cache
@@ -307,6 +319,28 @@ def test_tags_that_are_not_true_are_named(kind: TagKind) -> None:
     assert find_unhealed(player) is None
     player.database.tags.update([replace_struct(added, live=False, version=added.version + 1)])
     assert find_unhealed(player) == ("tags-true", f"it runs, and has not {kind.value} {key.tag!r}")
+
+
+def test_tags_of_tasks_that_are_not_true_are_named() -> None:
+    """S31."""
+    tape = list(record_feature("parcels"))
+    waiting = tape[: find(tape, is_published("workflow-engine", b'"task_completed"'))]
+    changes = [note.tag for note in tape if note.tag is not None and note.tag.key.kind is TagKind.TASK]
+    assert [each.live for each in changes] == [True, False]
+    added, removed = changes
+
+    player = play_feature(tape, PARCELS)
+    assert find_unhealed(player) is None
+    assert player.invariants.evaluated["task-tags-true"] == 1
+    player.database.tags.update([replace_struct(removed, live=True, version=removed.version + 1)])
+    assert find_unhealed(player) == ("task-tags-true", "task 0 has ended, and still has the tag 'parcels'")
+
+    player = play_feature(waiting, PARCELS)
+    player.database.tags.update([replace_struct(added, live=False, version=added.version + 1)])
+    # Nobody hosts the service: so the task may be open.
+    storage = InMemoryStorage(player.database)
+    with pytest.raises(InvariantViolated, match="task 0 is open, and has not the tag 'parcels'"):
+        run(player.invariants.check_healed(storage, services=()))
 
 
 def test_a_run_whose_document_says_something_else_than_its_head_is_named() -> None:

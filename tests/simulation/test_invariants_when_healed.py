@@ -32,7 +32,7 @@ from infinitic_testing.loop import run
 from infinitic_transports.memory import InMemoryTransport
 from tests.simulation.cases import Case, by_name
 from tests.simulation.tape import Note, Player, Tape, find, has_event, is_published, record, record_once
-from tests.simulation.test_invariants_of_features import BREAKS as BREAKS_OF_FEATURES, ORDERS
+from tests.simulation.test_invariants_of_features import BREAKS as BREAKS_OF_FEATURES, ORDERS, PARCELS
 from tests.simulation.test_invariants_of_messages import BREAKS as BREAKS_OF_MESSAGES
 from tests.simulation.test_invariants_of_steps import BREAKS as BREAKS_OF_STEPS
 
@@ -60,7 +60,9 @@ def test_what_has_ended_well_breaks_no_rule() -> None:
         assert find_unhealed(player, log=log, held={"messages": 0}) is None
     tagged = play(list(record(ORDERS)), ORDERS)
     assert find_unhealed(tagged) is None
-    evaluated = {*player.invariants.evaluated, *tagged.invariants.evaluated}
+    parcels = play(list(record(PARCELS)), PARCELS)
+    assert find_unhealed(parcels) is None
+    evaluated = {*player.invariants.evaluated, *tagged.invariants.evaluated, *parcels.invariants.evaluated}
     assert set(HEALED) - evaluated == {"outcome-same", "all-forgotten"}
 
 
