@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from infinitic import topics
 from infinitic.engines.workflow.render import make_response
 from infinitic.failures import fit_text
-from infinitic.messages import client, engine
+from infinitic.messages import client
+from infinitic.messages.partial_reading import read_requester
 from infinitic.runtime.backoff import retry_while_unavailable
 from infinitic.topics import Topic
 from infinitic.transport import (
@@ -185,7 +186,7 @@ def _cut(letter: Message, limit: int) -> Message:
 def _make_refusals(deliveries: Sequence[Delivery], reason: str) -> list[Outgoing]:
     refusals: list[Outgoing] = []
     for delivery in deliveries:
-        to = engine.read_requester(delivery.message.body)
+        to = read_requester(delivery.message.body)
         if to is not None:
             unknown = client.WorkflowUnknown(to.request, fit_text(reason, CAUSE_BYTES))
             refusals.append(make_response(to, unknown, delivery.published_at))

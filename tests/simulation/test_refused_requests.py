@@ -11,6 +11,7 @@ from msgspec import Raw
 from infinitic import Channel, DecodingError, RequestRefusedError, Workflow, topics
 from infinitic.messages import client as responses, engine
 from infinitic.messages.client import ReplyTo
+from infinitic.messages.partial_reading import read_requester
 from infinitic.storage import Change, Outcome, Published, Refused
 from infinitic.transport import Message
 from tests.simulation.cases import Case
@@ -162,7 +163,7 @@ def test_a_request_older_than_the_window_is_answered() -> None:
     ],
 )
 def test_nobody_is_answered_where_the_body_does_not_tell_whom(body: bytes) -> None:
-    assert engine.read_requester(body) is None
+    assert read_requester(body) is None
 
 
 def test_a_response_that_cannot_be_decoded_is_raised_to_who_waits_for_it() -> None:

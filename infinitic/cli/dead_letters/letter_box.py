@@ -20,7 +20,8 @@ from infinitic.clock import Clock
 from infinitic.errors import InfiniticError
 from infinitic.ids import new_id
 from infinitic.messages import tags
-from infinitic.messages.engine import Unpark, encode, read_unique_start
+from infinitic.messages.engine import Unpark, encode
+from infinitic.messages.partial_reading import read_unique_start
 from infinitic.runtime.publisher import ATTEMPTS, CAUSE, CUT, ORIGIN
 from infinitic.topics import Topic
 from infinitic.transport import (

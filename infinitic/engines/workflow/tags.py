@@ -20,6 +20,7 @@ from infinitic.ids import claimed_id
 from infinitic.messages import engine as inputs
 from infinitic.messages.client import WorkflowInfo
 from infinitic.messages.events import Event, Started
+from infinitic.messages.partial_reading import read_unique_start
 from infinitic.messages.tags import (
     REMOVED_AS_UNKNOWN,
     AddTag,
@@ -96,7 +97,7 @@ def free_custom_ids(workflow: str, messages: Iterable[Message], now: float) -> l
     """
     freed: list[Outgoing] = []
     for message in messages:
-        start = inputs.read_unique_start(message.body)
+        start = read_unique_start(message.body)
         if start is not None and message.key:
             body = encode(RemoveTag(made_at=now, id=message.key, version=version_freed(start.epoch)))
             key = make_custom_id_key(start.custom_id)
