@@ -18,6 +18,7 @@ from infinitic_testing.simulation import Simulation
 from tests.simulation.cases import Case
 from tests.simulation.invariants import decode_history, read_instances
 from tests.simulation.scenarios.mended import MENDED, RESULTS, SHAPES, Bakery, Chain, Late, Oven, ask
+from tests.simulation.scenarios.repairs import Garage
 from tests.simulation.world import World, host_all, host_engines, host_executors, run_scenario
 
 CASE = Case("mended", (Bakery,), lambda client: asyncio.sleep(0), (Oven,))
@@ -440,3 +441,82 @@ class Many(Workflow):
                 raise ValueError("mistake 1")
             weights.append(self.dispatch(self.oven.weigh, "x" * 400_000))
         return sum([await each for each in weights])
+
+
+class Mixed(Workflow):
+    garage = Workflow.new_service(Garage)
+
+    def mistake(self, number: int) -> None:
+        if MENDED[self.context.workflow_id] < number:
+            raise ValueError(f"mistake {number}")
+
+    async def by_turns(self) -> list[int]:
+        """Tasks fail, and then the code, and then tasks."""
+        found = [await self.garage.mend(1, 1)]
+        self.mistake(1)
+        async with asyncio.timeout(86_400.0):
+            found.append(await self.garage.mend(2, 1))
+            self.mistake(2)
+        return [*found, await self.garage.mend(3, 1), await self.garage.polish(4)]
+
+    async def behind_it(self) -> list[int]:
+        """A task fails after the code has, and runs again before the code does."""
+        later = self.dispatch(self.garage.mend_with_attempts, 1, 1)
+        found = await self.garage.polish(2)
+        self.mistake(1)
+        return [found, await later]
+
+
+@roles
+@caches
+def test_failed_tasks_and_failed_code_run_again_by_turns(
+    hostings: tuple[Callable[..., None], ...], cache_size: int
+) -> None:
+    async def scenario(world: World) -> None:
+        world.host(case, *hostings, cache_size=cache_size)
+        handle: WorkflowHandle[object] = await world.client.dispatch(world.client.new_workflow(Mixed).by_turns)
+        steps = 0
+        while True:
+            try:
+                assert await handle.result() == [1, 2, 3, 4]
+                break
+            except WorkflowFailedError as error:
+                steps += 1
+                await asyncio.sleep(60.0)
+                if error.cause is None:
+                    MENDED[handle.workflow_id] += 1
+                    await world.client.retry_workflow_task(handle, confirm=True)
+                else:
+                    await world.client.retry_tasks(handle)
+        assert steps == 5
+
+    case = Case("mixed", (Mixed,), lambda client: asyncio.sleep(0), (Garage,))
+    run_scenario(scenario, case, lambda worker, case: None)
+
+
+@roles
+@caches
+def test_a_task_that_failed_behind_the_failure_of_the_code_runs_again_first(
+    hostings: tuple[Callable[..., None], ...], cache_size: int
+) -> None:
+    """S34: the code that runs again is not handed the failure that was undone."""
+
+    async def scenario(world: World) -> None:
+        world.host(case, *hostings, cache_size=cache_size)
+        handle: WorkflowHandle[object] = await world.client.dispatch(world.client.new_workflow(Mixed).behind_it)
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        await asyncio.sleep(60.0)
+        assert (await world.client.describe(handle)).status is WorkflowStatus.FAILED
+        await world.client.retry_tasks(handle)
+        await asyncio.sleep(60.0)
+        assert (await world.client.describe(handle)).status is WorkflowStatus.FAILED
+        MENDED[handle.workflow_id] = 1
+        await world.client.retry_workflow_task(handle, confirm=True)
+        assert await handle.result() == [2, 1]
+        await world.deliver_again(list(world.published))
+        await asyncio.sleep(60.0)
+        assert (await world.client.describe(handle)).status is WorkflowStatus.COMPLETED
+
+    case = Case("mixed", (Mixed,), lambda client: asyncio.sleep(0), (Garage,))
+    run_scenario(scenario, case, lambda worker, case: None)
