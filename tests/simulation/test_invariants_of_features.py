@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import ClassVar
 
 import pytest
 from msgspec import Raw
@@ -136,13 +137,45 @@ async def _run_ledger(client: Client) -> object:
     return [read, await handle.result()]
 
 
+class Draft(Workflow):
+    numbers = Workflow.new_service(Numbers)
+    closing = Channel[int]()
+    mended: ClassVar[bool] = False
+
+    async def write(self) -> int:
+        found = await self.numbers.add(1, 1)
+        if not self.mended:
+            raise LookupError("a mistake")
+        return await self.numbers.add(found, 1)
+
+    async def stay(self) -> int:
+        return await self.closing.receive()
+
+
+async def _run_draft(client: Client) -> object:
+    """It is open all the time: what is closed is replayed, and mended code would not fail again."""
+    Draft.mended = False
+    handle = await client.dispatch(client.new_workflow(Draft).write)
+    draft = client.get_workflow_by_id(Draft, handle.workflow_id)
+    stays = await client.dispatch(draft.stay)
+    with pytest.raises(WorkflowFailedError):
+        await handle.result()
+    Draft.mended = True
+    await client.retry_workflow_task(handle, confirm=True)
+    found = await handle.result()
+    await draft.closing.send(7)
+    return [found, await stays.result()]
+
+
 LAPS = Case("laps", (Laps,), _run_laps)
 SHOP = Case("shop", (Shop,), _run_shop, (Garage,))
 ORDERS = Case("orders", (Order,), _run_orders)
 LEDGER = Case("ledger", (Ledger,), _run_ledger)
 PARCELS = Case("parcels", (Parcel,), _run_parcel)
 
-_CASES = {case.name: case for case in (LAPS, SHOP, ORDERS, LEDGER, PARCELS)}
+DRAFT = Case("draft", (Draft,), _run_draft, (Numbers,))
+
+_CASES = {case.name: case for case in (LAPS, SHOP, ORDERS, LEDGER, PARCELS, DRAFT)}
 
 
 @cache
@@ -193,6 +226,33 @@ def reopen_tasks(**fields: object) -> Callable[[Event], Sequence[Event]]:
 def reopen_another_method(event: Event) -> Sequence[Event]:
     assert isinstance(event, events.Reopened)
     return [replace_struct(event, methods=("another",))]
+
+
+def rerun_otherwise(**fields: object) -> Callable[[Event], Sequence[Event]]:
+    """Have other fields in what is written of code that runs again."""
+
+    def change(event: Event) -> Sequence[Event]:
+        assert isinstance(event, events.Reopened)
+        return [replace_struct(event, **fields)]
+
+    return change
+
+
+def go_on_after_the_failure(event: Event) -> Sequence[Event]:
+    return [event, commands.RecordPatch("a change")]
+
+
+def rerun_at_another_time(tape: Tape) -> Tape:
+    """The activation behind the re-opening sees the time of the clock."""
+    index = find(tape, has_event(events.Reopened))
+    following = find(tape[index:], has_event(events.Activated)) + index
+    return rewrite(
+        tape,
+        following,
+        happened=lambda old: [
+            replace_struct(event, at=event.at + 1.0) if isinstance(event, events.Activated) else event for event in old
+        ],
+    )
 
 
 def reopen_unasked(tape: Tape) -> Tape:
@@ -253,6 +313,11 @@ BREAKS: tuple[tuple[str, str, bool, Callable[[Tape], Tape]], ...] = (
     ("reopened-failed", "shop", False, change_events(events.Reopened, reopen_tasks(position=7))),
     ("reopened-failed", "shop", False, change_events(events.Reopened, reopen_another_method)),
     ("reopened-asked", "shop", False, reopen_unasked),
+    ("rerun-of-failure", "draft", False, change_events(events.Reopened, rerun_otherwise(rerun=1))),
+    ("rerun-of-failure", "draft", False, change_events(events.Reopened, rerun_otherwise(methods=()))),
+    ("rerun-of-failure", "draft", True, change_events(commands.FailMethod, go_on_after_the_failure)),
+    ("time-forward", "draft", False, rerun_at_another_time),
+    ("reopened-asked", "draft", False, reopen_unasked),
     ("unique-holder", "orders", False, claim_twice),
     ("unique-holder", "orders", False, start_while_the_first_runs),
     ("query-same", "ledger", False, answer_otherwise(value=Raw(b"66"))),

@@ -143,7 +143,7 @@ def test_who_asks_for_an_unknown_workflow_is_told_so(verb: str) -> None:
     run_scenario(scenario, CASE)
 
 
-@pytest.mark.parametrize("verb", ["signal", "call", "cancel", "retry"])
+@pytest.mark.parametrize("verb", ["signal", "call", "cancel"])
 def test_who_commands_a_closed_workflow_is_told_so(verb: str) -> None:
     async def scenario(world: World) -> None:
         await send(world, "nobody", make_start(world, 0))
