@@ -75,7 +75,7 @@ COMMANDS = {
     ),
     "retry": CommandEntry(
         "infinitic.cli.commands.retry:command",
-        "Run a stalled workflow or failed tasks again. Completed tasks do not run again.",
+        "Run a stalled or failed workflow, or failed tasks again. Completed tasks do not run again.",
     ),
     "migrate": CommandEntry(
         "infinitic.cli.commands.migrate:command",
