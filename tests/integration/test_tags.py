@@ -9,18 +9,35 @@ from pathlib import Path
 import pytest
 
 from bench import servers
-from infinitic import Channel, Client, Worker, Workflow, ids
+from infinitic import Channel, Client, Deferred, TaskCanceledError, Worker, Workflow, ids
 from tests.integration.stack import DATABASES, need
 
 COUNT = 30
 
 
+class Payments:
+    async def charge(self, number: int) -> int:
+        await asyncio.sleep(3600)
+        return number
+
+
 class Trip(Workflow):
+    payments = Workflow.new_service(Payments, tags={"größe"})
     approvals = Channel[bool]()
 
     async def book(self, number: int) -> int:
         await self.approvals.receive()
         return number
+
+    async def charge(self, count: int) -> list[str]:
+        charges = [self.dispatch(self.payments.charge, number) for number in range(count)]
+        return [await self._describe(each) for each in charges]
+
+    async def _describe(self, charge: Deferred[int]) -> str:
+        try:
+            return f"paid {await charge}"
+        except TaskCanceledError:
+            return "canceled"
 
 
 @pytest.mark.parametrize("database", DATABASES)
@@ -34,17 +51,22 @@ def test_each_role_alone(database: str, tmp_path: Path) -> None:
 
     async def play() -> None:
         async with AsyncExitStack() as stack:
-            tags, engine, code = [await connect(stack) for _ in range(3)]
+            tags, tasks, engine, code = [await connect(stack) for _ in range(4)]
             tags.add_workflow_tag_engine(Trip)
+            tasks.add_service_tag_engine(Payments)
             engine.add_workflow_state_engine(Trip)
             code.add_workflow_executor(Trip)
-            for worker in (tags, engine, code):
+            # The executor of a service needs no storage.
+            service = Worker(await stack.enter_async_context(servers.transport(label)))
+            service.add_service(Payments())
+            for worker in (tags, tasks, engine, code, service):
                 await stack.enter_async_context(worker.running())
             transport = await stack.enter_async_context(servers.transport(label))
             client = await stack.enter_async_context(Client(transport))
             async with asyncio.timeout(60):
                 await use_tags(client)
                 await use_custom_id(client)
+                await use_tags_of_tasks(client)
 
     asyncio.run(play())
 
@@ -58,6 +80,16 @@ async def use_tags(client: Client) -> None:
     assert [await handle.result() for handle in handles] == list(range(COUNT))
     # The tags of the last one go at about the time of its result.
     while await client.get_ids(by_tag):  # noqa: ASYNC110 (another process tells nobody)
+        await asyncio.sleep(0.05)
+
+
+async def use_tags_of_tasks(client: Client) -> None:
+    handle = await client.dispatch(client.new_workflow(Trip).charge, 3)
+    while len(await client.get_tasks(Payments, "größe")) < 3:  # noqa: ASYNC110 (another process tells nobody)
+        await asyncio.sleep(0.05)
+    await client.cancel_tasks(Payments, "größe")
+    assert await handle.result() == ["canceled"] * 3
+    while await client.get_tasks(Payments, "größe"):  # noqa: ASYNC110 (another process tells nobody)
         await asyncio.sleep(0.05)
 
 
