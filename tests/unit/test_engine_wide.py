@@ -6,6 +6,7 @@ code does is not counted: it copies some bytes for each of a thousand open tasks
 
 from __future__ import annotations
 
+import inspect
 import random
 import sys
 from collections.abc import Callable, Sequence
@@ -51,7 +52,9 @@ def count_instructions(work: Callable[[], object]) -> int:
     before = sys.gettrace()
     # Python 3.12 notes only when tracing starts whether any frame wants opcodes, so one has to want
     # them before it does.
-    sys._getframe().f_trace_opcodes = True
+    current = inspect.currentframe()
+    assert current is not None
+    current.f_trace_opcodes = True
     sys.settrace(trace)
     try:
         work()

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
-from infinitic import Channel, Workflow, WorkflowCodeError, WorkflowUnknownError
+from infinitic import Channel, RequestRefusedError, Workflow, WorkflowCodeError
 from infinitic.client.handles import WorkflowHandle
 from infinitic.storage import Flag, Query
 from infinitic_testing.simulation import Simulation
@@ -56,8 +56,8 @@ async def _resume(sim: Simulation, handle: WorkflowHandle[int]) -> int:
         await sim.client.retry_workflow_task(handle)
         await sim.sleep(1.0)
         # While a worker says that it stalls, whoever asks about it is told so. One that has closed
-        # takes no requests.
-        with suppress(WorkflowCodeError, WorkflowUnknownError):
+        # refuses the request, as nothing of it has failed.
+        with suppress(WorkflowCodeError, RequestRefusedError):
             await sim.client.retry_workflow_task(handle, confirm=True)
         with suppress(WorkflowCodeError):
             return await handle.result()
