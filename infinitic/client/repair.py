@@ -133,6 +133,7 @@ class RepairVerbs(Commands):
             await client.retry_tasks(handle)  # all that can run again
             await client.retry_tasks(handle, service=Payments, status="timed_out")
             await client.retry_tasks(service=Payments, tag="order:42")  # of all workflows
+            await client.retry_tasks(client.get_workflow_by_tag(Trip, "eu"))  # of all that run
 
         The methods go on at the place where they waited for these tasks, and whoever waits for
         their result from now on gets the new one. A failure that the code has caught and dealt with
@@ -140,9 +141,10 @@ class RepairVerbs(Commands):
 
         Args:
             target: a stub of an instance, or a handle. It may be closed, until its retention ends.
-                None: all instances with failed tasks of this `service` and `tag`, which must be
-                given. Then this returns when the broker has the request, and nobody is told if some
-                of these tasks cannot run again.
+                A stub by tag: all running instances that have the tag. None: all instances with
+                failed tasks of this `service` and `tag`, which must be given. For many instances,
+                this returns when the broker has the request, and nobody is told if some of these
+                tasks cannot run again.
             task_id: the id of a task, or several: exactly these run again, or none.
             status: "failed" or "timed_out": only tasks that ended so.
             service: only tasks of this service: its class, or its name.
@@ -159,24 +161,25 @@ class RepairVerbs(Commands):
             await self._retry_by_tag(task_id, status, service, task, tag)
             return
         tag = "" if tag is None else check_tag(tag)
-        name, workflow_id = await self._requests.find_one(find_target(target))
-        task_ids = check_task_ids(task_id, name, workflow_id)
+        found = find_target(target)
         wanted = "" if status is None else check_status(status)
         service_name = "" if service is None else read_service_name("retry_tasks(service=…)", service)
         task_name = "" if task is None else ids.check_name("The name of a task", task)
+        conditions = engine.RetryTasks(
+            made_at=0.0, request_id="none", status=wanted, service=service_name, task=task_name, tag=tag
+        )
+        if found.tag:
+            if task_id:
+                raise UsageError("A task id is of one workflow, and a tag may have many of them: give no task_id")
+            asked = replace(conditions, made_at=self._clock.now(), request_id=self._make_id())
+            await self._requests.tags.send_by_tag(found.spec.name, found.tag, asked)
+            return
+        name, workflow_id = await self._requests.find_one(found)
+        task_ids = check_task_ids(task_id, name, workflow_id)
         response = await self._connection.ask(
             name,
             workflow_id,
-            lambda at, to: engine.RetryTasks(
-                made_at=at,
-                request_id=self._make_id(),
-                reply_to=to,
-                task_ids=task_ids,
-                status=wanted,
-                service=service_name,
-                task=task_name,
-                tag=tag,
-            ),
+            lambda at, to: replace(conditions, made_at=at, request_id=self._make_id(), reply_to=to, task_ids=task_ids),
         )
         if not isinstance(response, Applied):
             raise make_unknown_error(response, name, "", workflow_id)

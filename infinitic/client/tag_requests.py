@@ -23,6 +23,7 @@ Operation = (
     | engine.Terminate
     | engine.CompleteTimers
     | engine.RetryWorkflowTask
+    | engine.RetryTasks
 )
 """What can be sent to all instances of a tag."""
 

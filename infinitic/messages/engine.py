@@ -200,7 +200,7 @@ class RetryTasks(_Input, frozen=True, kw_only=True, tag="retry_tasks"):
     deduplication id. All conditions that are given must hold for a task.
 
     On the wire: k task ids · s status · v service · m task · c claimed · e refused · n custom id ·
-    g tag.
+    g tag · bt by tag.
 
     Attributes:
         request_id: the deduplication id.
@@ -210,6 +210,7 @@ class RetryTasks(_Input, frozen=True, kw_only=True, tag="retry_tasks"):
         service: the name of their service; empty: any.
         task: the name of the task; empty: any.
         tag: one of the tags of the task; empty: any.
+        by_tag: the tag by which the instance was found; empty: it was named.
         claimed: the tag engine has sent it on, and has claimed the custom id of the closed instance
             for this epoch; 0: it has not.
         refused: why the custom id could not be claimed, as the end of a sentence about the
@@ -227,6 +228,7 @@ class RetryTasks(_Input, frozen=True, kw_only=True, tag="retry_tasks"):
     refused: str = msgspec.field(name="e", default="")
     custom_id: NoName = msgspec.field(name="n", default="")
     tag: NoName = msgspec.field(name="g", default="")
+    by_tag: NoName = msgspec.field(name="bt", default="")
 
 
 class Probed(_Input, frozen=True, kw_only=True, tag="probed"):

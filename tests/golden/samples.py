@@ -215,6 +215,7 @@ INPUTS: list[engine.Input] = [
     ),
     engine.CancelTask(made_at=1.0, request_id="c", position=4, run=1, by="client-1"),
     engine.RetryTasks(made_at=1.0, request_id="r", service="Bank", tag="eu"),
+    engine.RetryTasks(made_at=1.0, request_id="r", by_tag="eu"),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),

@@ -245,6 +245,34 @@ class TestReopening:
         assert await handle.result() == "ok 7"
 
 
+class TestByTag:
+    """All running instances of a tag are asked (S33)."""
+
+    async def test_the_failed_tasks_of_those_that_run_run_again(self, sim: Simulation) -> None:
+        bank = sim.mock(Bank)
+        for _ in range(3):
+            bank.pay.raises(ConnectionError("no line"))
+        bank.pay.returns(7)
+        sim.add_workflow(Desk)
+        client = sim.client
+        handles = [await client.dispatch(client.new_workflow(Desk, tags={"eu"}).run) for _ in range(3)]
+        all_desks = client.get_workflow_by_tag(Desk, "eu")
+        await client.broadcast(all_desks.pay)
+        await sim.run_until_idle()
+        await client.get_workflow_by_id(Desk, handles[0].workflow_id).done.send(True)
+        assert await handles[0].result() == "0", "all payments have failed"
+        await client.retry_tasks(all_desks, service=Bank)
+        await sim.run_until_idle()
+        await all_desks.done.send(True)
+        assert [await each.result() for each in handles[1:]] == ["7", "7"]
+        assert len(bank.pay.calls) == 5, "what has closed has no tags any more"
+
+    async def test_a_task_id_is_of_one_workflow(self, sim: Simulation) -> None:
+        sim.add_workflow(Desk)
+        with pytest.raises(UsageError, match=r"A task id is of one workflow, and a tag may have many"):
+            await sim.client.retry_tasks(sim.client.get_workflow_by_tag(Desk, "eu"), task_id="1-0")
+
+
 class TestRefusals:
     """What cannot run again: each is named at the call, and changes nothing."""
 

@@ -38,7 +38,7 @@ from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import CompleteMethod
 from infinitic.messages.engine import Input
 from infinitic.messages.outcomes import WorkflowStatus
-from infinitic.messages.tags import version_removed
+from infinitic.messages.tags import REMOVED_AS_UNKNOWN, version_removed
 from tests.unit.engine_samples import (
     ALL,
     ATTEMPT,
@@ -165,6 +165,16 @@ def test_S34_code_that_has_not_failed_does_not_run_again() -> None:
     assert taken(CLOSED, replace(RETRY, reply_to=None)).outbox == ()
     by_tag = taken(CLOSED, replace(RETRY, by_tag="eu"))
     assert by_tag == InputResult(CLOSED, replies=(RemoveMember("eu", version_removed(0)), Refuse(ME)))
+
+
+def test_S33_failed_tasks_by_tag_run_again_in_what_runs() -> None:
+    """One that has failed loses its tags at its end. A request on its way changes nothing."""
+    failed = replace(CLOSED, status=WorkflowStatus.FAILED, methods=(_fail(CLOSED.methods[0]),))
+    message = inputs.RetryTasks(made_at=NOW, request_id="r1", by_tag="eu")
+    assert taken(failed, message) == InputResult(failed, replies=(RemoveMember("eu", version_removed(0)),))
+    running = replace(failed, status=WorkflowStatus.RUNNING, closed_at=None)
+    assert taken(running, message).probe == message
+    assert taken(None, message).replies == (RemoveMember("eu", REMOVED_AS_UNKNOWN),)
 
 
 def test_S34_failed_code_needs_a_probe() -> None:

@@ -14,12 +14,23 @@ from msgspec.structs import replace
 
 from infinitic import ids
 from infinitic.engines import positions, retries, timers
-from infinitic.engines.effects import ArmWake, Confirm, Effect, Postpone, Reject, SendRemote, SendTask, TellReopened
+from infinitic.engines.effects import (
+    ArmWake,
+    Confirm,
+    Effect,
+    Postpone,
+    Refuse,
+    Reject,
+    Reply,
+    SendRemote,
+    SendTask,
+    TellReopened,
+)
 from infinitic.engines.state import Method, Probe, Retry, TimerKind, WorkflowHead
 from infinitic.engines.timers import Timer
 from infinitic.engines.workflow.input_result import InputResult
 from infinitic.engines.workflow.survey import Survey, SurveyedTask, list_running
-from infinitic.engines.workflow.tags import add_tags, claim_again, give_up_claim
+from infinitic.engines.workflow.tags import add_tags, claim_again, give_up_claim, refuse_by_tag
 from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON
 from infinitic.messages.client import ReplyTo
@@ -55,6 +66,8 @@ def retry_tasks(head: WorkflowHead, message: RetryTasks, now: float) -> InputRes
         message: which tasks are meant.
         now: seconds since the Unix epoch.
     """
+    if head.closed_at is not None and message.by_tag:
+        return refuse_closed(head, message)
     if head.deciding or head.probe is not None:
         # The code runs on another worker. What it decides may change what can run again.
         return InputResult(head, handling=Postpone(now + PATIENCE_SECONDS, POSTPONED, "1"))
@@ -64,6 +77,13 @@ def retry_tasks(head: WorkflowHead, message: RetryTasks, now: float) -> InputRes
     if head.closed_at is not None and head.unique and message.claimed != head.epoch + 1:
         return claim_again(head, message)
     return InputResult(head, deduplication_id=message.request_id, probe=message)
+
+
+def refuse_closed(head: WorkflowHead, message: RetryTasks | RetryWorkflowTask) -> InputResult:
+    """Refuse a request by tag for an instance that has closed: tags reach those that run."""
+    replies: tuple[Reply, ...] = refuse_by_tag(head, message)
+    to = message.reply_to
+    return InputResult(head, replies=replies if to is None else (*replies, Refuse(to)))
 
 
 def begin_elsewhere(head: WorkflowHead, message: RetryTasks | ChildReopened, tasks: Collection[int]) -> WorkflowHead:

@@ -16,13 +16,11 @@ from infinitic.engines.effects import (
     Effect,
     Postpone,
     ProbeElsewhere,
-    Refuse,
-    Reply,
 )
 from infinitic.engines.state import Probe, WorkflowHead
 from infinitic.engines.workflow.input_result import InputResult
-from infinitic.engines.workflow.reopening import PATIENCE_SECONDS, POSTPONED, find_obstacle, reject
-from infinitic.engines.workflow.tags import claim_again, refuse_by_tag
+from infinitic.engines.workflow.reopening import PATIENCE_SECONDS, POSTPONED, find_obstacle, refuse_closed, reject
+from infinitic.engines.workflow.tags import claim_again
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.engine import RetryWorkflowTask
 from infinitic.messages.events import Activated
@@ -68,12 +66,10 @@ def resume(head: WorkflowHead, reply_to: ReplyTo | None) -> tuple[WorkflowHead, 
 
 def _refuse(head: WorkflowHead, message: RetryWorkflowTask) -> InputResult:
     """Refuse it for a tombstone."""
-    to = message.reply_to
-    if not message.by_tag:
-        why = f"is {head.status}: there is no failure of its code to run again"
-        return reject(head, message.request_id, to, why)
-    replies: tuple[Reply, ...] = refuse_by_tag(head, message)
-    return InputResult(head, replies=replies if to is None else (*replies, Refuse(to)))
+    if message.by_tag:
+        return refuse_closed(head, message)
+    why = f"is {head.status}: there is no failure of its code to run again"
+    return reject(head, message.request_id, message.reply_to, why)
 
 
 def _rerun(head: WorkflowHead, message: RetryWorkflowTask, now: float) -> InputResult:

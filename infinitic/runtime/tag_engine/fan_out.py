@@ -41,6 +41,7 @@ _OPERATIONS = (
     engine.Terminate,
     engine.CompleteTimers,
     engine.RetryWorkflowTask,
+    engine.RetryTasks,
 )
 
 
