@@ -8,9 +8,10 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
+export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs soak planted bench bench-real chaos services services-stop requirements clean
+.PHONY: help demo test check format docs site links soak planted bench bench-real chaos services services-stop requirements clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -21,7 +22,7 @@ demo: $(VENV)/.runtime ## watch a durable booking workflow run on the embedded b
 test: $(VENV)/.dev ## run every test (ARGS="-k name" narrows)
 	@$(BIN)/pytest -n auto $(ARGS)
 
-check: $(VENV)/.dev ## format, lint, types, import order and layout
+check: $(VENV)/.docs ## format, lint, types, import order and layout
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -36,6 +37,12 @@ format: $(VENV)/.dev ## format the code and fix what the linter can
 docs: $(VENV)/.dev ## write the two generated pages, docs/configuration.md and docs/conformance.md
 	$(BIN)/python -m tools.configuration_page > docs/configuration.md
 	$(BIN)/python -m tools.conformance_page > docs/conformance.md
+
+site: $(VENV)/.docs ## build the documentation site into build/site; a warning is an error
+	@$(BIN)/python -m mkdocs build --quiet
+
+links: $(VENV)/.docs ## ask for each page elsewhere that the documentation links to (needs the network)
+	@$(BIN)/python -m tools.site.links
 
 soak: $(VENV)/.dev ## run 10,000 seeds with faults over all scenarios; goes on after Ctrl-C (ARGS="--seeds 500")
 	@$(BIN)/infinitic simulate tests/simulation/scenarios --seeds 10000 --resume .soak.json $(ARGS)
@@ -64,7 +71,8 @@ requirements: ## compile the pins again (ARGS=--upgrade takes new versions)
 	pin() { "$$tools/bin/uv" pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	  --no-emit-index-url --custom-compile-command "make requirements" $(ARGS) "$$@"; } && \
 	pin --extra testing requirements/runtime.in pyproject.toml --output-file requirements/runtime.txt && \
-	pin requirements/dev.in --output-file requirements/dev.txt
+	pin requirements/dev.in --output-file requirements/dev.txt && \
+	pin requirements/docs.in --output-file requirements/docs.txt
 
 clean: ## remove the environment, caches and builds
 	rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
@@ -86,4 +94,9 @@ $(VENV)/.runtime: $(VENV)/.created requirements/runtime.txt pyproject.toml
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	@echo "Installing the development tools"
 	@$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.dev requirements/docs.txt
+	@echo "Installing what makes the site"
+	@$(PIP) --require-hashes -r requirements/docs.txt
 	@touch $@
