@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from infinitic.client.client import Client as Client, WorkflowHandle as WorkflowHandle
     from infinitic.client.sync_client import SyncClient as SyncClient, SyncHandle as SyncHandle
     from infinitic.codec.payloads import PayloadCodec as PayloadCodec
+    from infinitic.definitions.batches import batch as batch
     from infinitic.definitions.queries import query as query
     from infinitic.definitions.retries import (
         ExponentialBackoff as ExponentialBackoff,
@@ -120,6 +121,7 @@ __all__ = [
     "WorkflowUnknownError",
     "all_of",
     "any_of",
+    "batch",
     "method",
     "query",
     "service",
@@ -139,6 +141,7 @@ _NAMES_OF = {
         "SyncHandle",
     ),
     "infinitic.codec.payloads": ("PayloadCodec",),
+    "infinitic.definitions.batches": ("batch",),
     "infinitic.definitions.queries": ("query",),
     "infinitic.definitions.retries": (
         "ExponentialBackoff",

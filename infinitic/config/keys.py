@@ -49,7 +49,7 @@ NO_EQUIVALENT: dict[str, dict[str, str]] = {
         "workflow_default": "set it for each workflow",
     },
     "storage": {"cache": "the worker caches instances, see cache_size"},
-    "services.executor": {"batch": "batches are not available yet"},
+    "services.executor": {},
     "workflows.executor": {
         "timeout_seconds": "workflow code has no timeout",
         "retry": "a method of a workflow that raises has failed, and is not retried",

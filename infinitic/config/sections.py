@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from infinitic.definitions.batches import MOST_MESSAGES
 from infinitic.definitions.retries import ExponentialBackoff
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
@@ -93,6 +94,17 @@ class RetrySection(Settings):
             raise ValueError(str(error).removeprefix("ExponentialBackoff: ")) from None
 
 
+class BatchSection(Settings):
+    """When the batches of a service are complete. It overrides `@batch`."""
+
+    max_messages: int | None = Field(
+        default=None, ge=1, le=MOST_MESSAGES, description="How many tasks a batch has at most"
+    )
+    max_seconds: Duration | None = Field(
+        default=None, description="Seconds that the first task of a batch waits for others"
+    )
+
+
 class ServiceExecutorSection(Settings):
     """The part of a worker that runs the tasks of a service."""
 
@@ -109,6 +121,9 @@ class ServiceExecutorSection(Settings):
         default=None, description="Seconds that an attempt may take; overrides `@task` and `@service`"
     )
     retry: RetrySection | None = Field(default=None, description="Retry policy; by default that of the code")
+    batch: BatchSection | None = Field(
+        default=None, description="Limits of batches, for a service that has methods with `@batch`"
+    )
 
     @model_validator(mode="after")
     def _check_class_or_factory(self) -> Self:

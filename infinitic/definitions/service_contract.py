@@ -10,9 +10,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, cast, get_type_hints
 
 from infinitic.codec.signatures import Signature
+from infinitic.definitions.batch_methods import BatchMethod, find_batches, read_batch
 from infinitic.definitions.kinds import check_class, is_workflow
 from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.services import OPTIONS, TaskOptions
@@ -53,13 +55,17 @@ class ServiceContract:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskImplementation:
-    """One task of an implementation, for its executor. `attempt_timeout` is in seconds."""
+    """One task of an implementation, for its executor. `attempt_timeout` is in seconds.
+
+    With a `batch`, that runs in place of `function`.
+    """
 
     name: str
     function: Callable[..., Any]
     signature: Signature
     retry: RetryPolicy | None
     attempt_timeout: float | None
+    batch: BatchMethod | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,6 +152,16 @@ def public_functions(cls: type[Any]) -> dict[str, Any]:
     return found
 
 
+def list_tasks(cls: type[Any]) -> dict[str, Any]:
+    """The functions of a class and its bases that are tasks, by name: all public ones but batches.
+
+    Raises:
+        RegistrationError: two methods are the batch of one task.
+    """
+    batches = {each.attribute for each in find_batches(cls).values()}
+    return {name: function for name, function in public_functions(cls).items() if name not in batches}
+
+
 def _options_of(function: object) -> TaskOptions:
     target = getattr(function, "__func__", function)
     options = getattr(target, OPTIONS, None)
@@ -214,7 +230,7 @@ def contract_of(cls: type[Any]) -> ServiceContract:
     """
     check_service("new_service", cls)
     tasks: dict[str, TaskSpec] = {}
-    for attribute, function in public_functions(cls).items():
+    for attribute, function in list_tasks(cls).items():
         total = _find_first([options.total_timeout for options in _collect_options(cls, attribute)])
         signature = signature_of(cls, attribute, function)
         tasks[attribute] = TaskSpec(attribute, _task_name(cls, attribute), signature, total)
@@ -290,12 +306,43 @@ def implementation_of(
     if cls.__module__ == "builtins":
         raise UsageError(f"A service is an instance of a class of yours, its class or a factory, got {instance!r}")
     functions: dict[str, Callable[..., Any]] = {}
-    for attribute, function in public_functions(cls).items():
+    batches = _read_batches(cls, instance)
+    for attribute, function in list_tasks(cls).items():
         inherited = attribute not in vars(cls) or getattr(function, "__isabstractmethod__", False)
-        if inherited and is_unimplemented(function):
+        if inherited and is_unimplemented(function) and _task_name(cls, attribute) not in batches:
             raise RegistrationError(f"{cls.__qualname__}.{attribute} is declared but not implemented")
         functions[attribute] = getattr(instance, attribute)
-    return implementation_with(cls, functions, retry=retry, attempt_timeout=attempt_timeout)
+    return implementation_with(cls, functions, retry=retry, attempt_timeout=attempt_timeout, batches=batches)
+
+
+def _read_batches(cls: type[Any], instance: object) -> dict[str, BatchMethod]:
+    """Read the batch methods of a service, by the name of their task.
+
+    Raises:
+        RegistrationError: one of them does not fit its task, or there is no such task.
+    """
+    batches: dict[str, BatchMethod] = {}
+    tasks = {_task_name(cls, attribute): attribute for attribute in list_tasks(cls)}
+    for name, found in find_batches(cls).items():
+        where = f"{cls.__qualname__}.{found.attribute}"
+        if name not in tasks:
+            renamed = next((other for other, attribute in tasks.items() if attribute == name), None)
+            hint = (
+                f'it is called "{renamed}" in messages' if renamed else f"it has {', '.join(sorted(tasks)) or 'none'}"
+            )
+            raise RegistrationError(f'{where}: @batch("{name}") names no task of this service: {hint}')
+        options = _options_of(found.function)
+        if options.name is not None or options.total_timeout is not None:
+            raise RegistrationError(
+                f"{where}: the name and the total_timeout of a task belong to its own method, not to its batch"
+            )
+        if is_unimplemented(found.function):
+            raise RegistrationError(f"{where} is declared but not implemented")
+        attribute = tasks[name]
+        function = public_functions(cls)[attribute]
+        signature_of(cls, attribute, function)
+        batches[name] = read_batch(cls, instance, found, attribute, function)
+    return batches
 
 
 def implementation_with(
@@ -304,6 +351,7 @@ def implementation_with(
     *,
     retry: RetryPolicy | None = None,
     attempt_timeout: float | None = None,
+    batches: Mapping[str, BatchMethod] = MappingProxyType({}),
 ) -> ServiceImplementation:
     """Make the service that a class describes of functions, for its executor.
 
@@ -312,22 +360,28 @@ def implementation_with(
         functions: what to call, by the names of its public methods.
         retry: the retry policy of all tasks; None to leave it to the decorators.
         attempt_timeout: seconds that one attempt may take; None to leave it to the decorators.
+        batches: the batch methods, by the name of their task. What `@task` says of them wins over
+            what it says of the task's own method.
 
     Raises:
         RegistrationError: the class has no public method, or two tasks have one name.
     """
     tasks: dict[str, TaskImplementation] = {}
-    for attribute, function in public_functions(cls).items():
+    for attribute, function in list_tasks(cls).items():
         name = _task_name(cls, attribute)
         if name in tasks:
             raise RegistrationError(f"{cls.__qualname__} has two tasks named '{name}'")
         options = _collect_options(cls, attribute)
+        batch = batches.get(name)
+        if batch is not None:
+            options = [_options_of(batch.function), *options]
         tasks[name] = TaskImplementation(
             name,
             functions[attribute],
             signature_of(cls, attribute, function),
             retry or _find_first([each.retry for each in options]),
             attempt_timeout or _find_first([each.attempt_timeout for each in options]),
+            batch,
         )
     if not tasks:
         raise RegistrationError(f"{cls.__qualname__} has no public method: there is no task in it")

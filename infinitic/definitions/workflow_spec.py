@@ -13,6 +13,7 @@ from typing import Any
 
 from infinitic.codec.payloads import Coder
 from infinitic.codec.values import value_codec
+from infinitic.definitions.batches import read_batch_options
 from infinitic.definitions.channels import Channel
 from infinitic.definitions.queries import QuerySpec, read_queries
 from infinitic.definitions.service_contract import check_names, public_functions, remember, signature_of
@@ -197,6 +198,8 @@ def _is_mutable(value: object) -> bool:
 
 
 def _read_method(cls: type[Workflow], attribute: str, function: Any) -> MethodSpec:
+    if read_batch_options(function) is not None:
+        raise RegistrationError(f"{cls.__qualname__}.{attribute}: @batch is for services, and this is a workflow")
     options = getattr(function, METHOD_OPTIONS, None)
     if not isinstance(options, MethodOptions):
         options = MethodOptions()

@@ -42,11 +42,13 @@ class ConfiguredService:
     @property
     def options(self) -> dict[str, Any]:
         """The options with which a worker adds it."""
-        retry = self.executor.retry
+        retry, batch = self.executor.retry, self.executor.batch
         return {
             "concurrency": self.executor.concurrency,
             "attempt_timeout": self.executor.attempt_timeout_seconds,
             "retry": None if retry is None else retry.make_policy(),
+            "batch_max_messages": None if batch is None else batch.max_messages,
+            "batch_max_seconds": None if batch is None else batch.max_seconds,
         }
 
     def make(self) -> object:

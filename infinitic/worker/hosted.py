@@ -10,6 +10,8 @@ from typing import Any
 from infinitic import ids
 from infinitic.clock import to_seconds
 from infinitic.codec.payloads import Coder
+from infinitic.definitions.batch_methods import limit_batch
+from infinitic.definitions.batches import check_max_messages, check_max_seconds
 from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.service_contract import ServiceImplementation, implementation_of, read_service_name
 from infinitic.definitions.services import check_timeout
@@ -77,6 +79,8 @@ class Hosted:
         concurrency: int,
         retry: RetryPolicy | None,
         attempt_timeout: float | timedelta | None,
+        batch_max_messages: int | None = None,
+        batch_max_seconds: float | timedelta | None = None,
     ) -> str:
         """Host a service, and return its name.
 
@@ -86,6 +90,8 @@ class Hosted:
         if not isinstance(implementation, ServiceImplementation):
             instance = make_instance(implementation)
             implementation = implementation_of(instance, retry=retry, attempt_timeout=seconds)
+        if batch_max_messages is not None or batch_max_seconds is not None:
+            implementation = _limit_batches(implementation, batch_max_messages, batch_max_seconds)
         name = implementation.name
         if name in self.services:
             raise RegistrationError(f"This worker already hosts a service '{name}'")
@@ -160,6 +166,21 @@ class Hosted:
         """
         code = self.code.get(workflow)
         return {} if code is None else code.versions
+
+
+def _limit_batches(
+    service: ServiceImplementation, max_messages: int | None, max_seconds: float | timedelta | None
+) -> ServiceImplementation:
+    """Give the batches of a service other limits. Errors are those of `Worker.add_service`."""
+    most = None if max_messages is None else check_max_messages("batch_max_messages", max_messages)
+    seconds = None if max_seconds is None else check_max_seconds("batch_max_seconds", max_seconds)
+    batched = {name: task.batch for name, task in service.tasks.items() if task.batch is not None}
+    if not batched:
+        raise RegistrationError(f"The service '{service.name}' has no method with @batch: it has no limits of batches")
+    limited = {
+        name: replace(service.tasks[name], batch=limit_batch(method, most, seconds)) for name, method in batched.items()
+    }
+    return replace(service, tasks=service.tasks | limited)
 
 
 def _read_name(workflow: str | type[Workflow]) -> str:

@@ -35,21 +35,28 @@ class Roles(ABC):
         concurrency: int = DEFAULT_CONCURRENCY,
         retry: RetryPolicy | None = None,
         attempt_timeout: float | timedelta | None = None,
+        batch_max_messages: int | None = None,
+        batch_max_seconds: float | timedelta | None = None,
     ) -> None:
         """Host a service: run its tasks. If the worker has a storage, it has its tag engine, too.
 
         Args:
             implementation: an instance, or a class or factory that is called without arguments.
-            concurrency: how many tasks run at once.
+            concurrency: how many tasks and batches run at once.
             retry: a retry policy that wins over those of `@task` and `@service`.
             attempt_timeout: seconds (or timedelta) that an attempt may take. It wins over those of
                 `@task` and `@service`.
+            batch_max_messages: how many tasks a batch has at most. It wins over those of `@batch`.
+            batch_max_seconds: seconds (or timedelta) that the first task of a batch waits for
+                others. It wins over those of `@batch`.
 
         Raises:
             RegistrationError: it is not a service, or this worker already hosts one of its name.
             UsageError: a number cannot be one.
         """
-        name = self._hosted.add_service(implementation, concurrency, retry, attempt_timeout)
+        name = self._hosted.add_service(
+            implementation, concurrency, retry, attempt_timeout, batch_max_messages, batch_max_seconds
+        )
         if self._storage is not None and name not in self._hosted.service_tag_engines:
             self._hosted.add_service_tag_engine(name, concurrency)
         self._start_more()
@@ -61,9 +68,13 @@ class Roles(ABC):
         concurrency: int = DEFAULT_CONCURRENCY,
         retry: RetryPolicy | None = None,
         attempt_timeout: float | timedelta | None = None,
+        batch_max_messages: int | None = None,
+        batch_max_seconds: float | timedelta | None = None,
     ) -> None:
         """Host only the executor of a service. Arguments and errors are those of `add_service`."""
-        self._hosted.add_service(implementation, concurrency, retry, attempt_timeout)
+        self._hosted.add_service(
+            implementation, concurrency, retry, attempt_timeout, batch_max_messages, batch_max_seconds
+        )
         self._start_more()
 
     def add_service_tag_engine(self, service: str | type[Any], *, concurrency: int = DEFAULT_CONCURRENCY) -> None:

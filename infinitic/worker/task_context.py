@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from infinitic.definitions.batches import BATCH_KEY
 from infinitic.errors import TaskFailure, UsageError
 from infinitic.messages.service import ExecuteTask
-from infinitic.runtime.service_executor.current_task import current_task
+from infinitic.runtime.service_executor.current_task import current_batch, current_task
 
 # Services import this module. Not all of them need a client, which takes long to import.
 if TYPE_CHECKING:
@@ -62,6 +63,14 @@ class TaskContext(msgspec.Struct, eq=False):
     client: Client
     is_cancelled: bool = False
     _callbacks: tuple[Callable[[], object], ...] = ()
+
+    @property
+    def batch_key(self) -> bytes | None:
+        """The `batch_key` in the meta of the task; None: it has none.
+
+        A task with a batch key is only in batches with tasks of the same one.
+        """
+        return self.meta.get(BATCH_KEY)
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
         """Call something when this attempt should stop; at once if it should stop already.
@@ -122,14 +131,30 @@ def make_task_context(worker_name: str, client: Client, message: ExecuteTask) ->
     )
 
 
-def task_context() -> TaskContext:
+def task_context(task_id: str | None = None) -> TaskContext:
     """Return the context of the task that runs.
 
+    A batch method runs many tasks in one call. So it has to say which one is meant.
+
+    Args:
+        task_id: the id of the task. It is needed in a batch method, and allowed in any other one.
+
     Raises:
-        UsageError: no task runs here.
+        UsageError: no task runs here, or not this one.
     """
-    current = current_task.get(None)
+    current, batch = current_task.get(None), current_batch.get(None)
+    if batch is not None and current is None:
+        if task_id is None:
+            raise UsageError(
+                f"{batch.name} runs {len(batch.tasks)} tasks in one call: "
+                "task_context(task_id) is the context of one of them"
+            )
+        current = batch.tasks.get(task_id)
+        if current is None:
+            raise UsageError(f"{batch.name} does not run a task with the id {task_id!r}")
     context = None if current is None else current.context
     if not isinstance(context, TaskContext):
         raise UsageError("task_context() is for the methods of a service, while they run as a task")
+    if task_id is not None and context.task_id != task_id:
+        raise UsageError(f"The task that runs here has the id '{context.task_id}', not {task_id!r}")
     return context

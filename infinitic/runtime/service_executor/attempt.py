@@ -9,13 +9,14 @@ import random
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Raw
 
 from infinitic.clock import Clock
 from infinitic.codec.payloads import Coder
-from infinitic.definitions.service_contract import ServiceImplementation, TaskImplementation
+from infinitic.codec.signatures import Signature
+from infinitic.definitions.service_contract import ServiceImplementation
 from infinitic.errors import InfiniticError, PayloadTooLargeError, PayloadUnavailable
 from infinitic.limits import MAX_VALUE_DEPTH, compute_value_limit, describe_too_deep, is_deeper
 from infinitic.messages.attempts import measure
@@ -23,13 +24,17 @@ from infinitic.messages.engine import TaskCompleted
 from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.backoff import retry_while_unavailable
 from infinitic.runtime.service_executor.blocking import Blocking
-from infinitic.runtime.service_executor.current_task import CurrentTask, RunningTask, current_task
+from infinitic.runtime.service_executor.current_task import CurrentTask, RunningTask, Stoppable, current_task
 from infinitic.runtime.service_executor.deaths import MAX_DEATHS
 from infinitic.runtime.service_executor.failing import FailureReports, make_report
 from infinitic.transport import Outgoing
 
 CODEC_PATIENCE = 30.0
 """Seconds that an attempt waits for the payload codec, before it is put off for others to try."""
+
+
+CODEC_DELAY = 30.0
+"""Seconds for which a task is put off whose arguments the payload codec cannot decode now."""
 
 
 class AttemptTimedOut(InfiniticError):
@@ -69,6 +74,17 @@ def _run_in(context: Context, coroutine: Coroutine[Any, Any, Any]) -> Generator[
             error = thrown
 
 
+class Code(NamedTuple):
+    """Code of users: whether it was declared with ``async def``, and how many seconds it may take.
+
+    Without `seconds` it may take as long as it wants.
+    """
+
+    function: Callable[..., Any]
+    is_coroutine: bool
+    seconds: float | None
+
+
 class Attempts:
     """Runs attempts of the tasks of one service.
 
@@ -85,6 +101,8 @@ class Attempts:
     Attributes:
         service: the service.
         failures: makes the reports of attempts that have failed.
+        make_context: makes what `task_context()` gives, for one attempt.
+        clock: the time of day.
     """
 
     def __init__(
@@ -101,8 +119,8 @@ class Attempts:
         self.service = implementation
         self.failures = FailureReports(worker_name, clock, rng, max_payload)
         self._worker_name = worker_name
-        self._make_context = make_context
-        self._clock = clock
+        self.make_context = make_context
+        self.clock = clock
         self._blocking = blocking
         self._room = compute_value_limit(max_payload)
         self._coder = coder
@@ -132,32 +150,29 @@ class Attempts:
             SystemExit: the task raised it, as it may raise `KeyboardInterrupt`.
         """
         if message.deaths >= MAX_DEATHS:
-            died = WorkerDied(f"{message.deaths} processes died while they ran this task")
-            return self.failures.make_final(message, died)
-        began_at = self._clock.now()
+            return self.report_deaths(message)
+        began_at = self.clock.now()
         task = self.service.tasks.get(message.task)
         if task is None:
             return self.failures.make_final(message, self._unknown_task(message), began_at)
         signature = task.signature
         try:
-            coded = message.arguments if self._coder is None else await self._decode_arguments(message, self._coder)
-            args, kwargs = signature.decode_arguments(coded)
+            args, kwargs = await self.decode_arguments(message, signature)
         except PayloadUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 (codecs are the user's too: reported, not raised)
             return self.failures.make_final(message, error, began_at)
-        current = CurrentTask(message, self._make_context)
+        current = CurrentTask(message, self.make_context)
         if begin is not None:
             begin(current)
         try:
             variables = copy_context()
             variables.run(current_task.set, current)
-            if task.attempt_timeout is not None:
-                value = await self._call_within(task.attempt_timeout, task, current, variables, args, kwargs)
-            elif signature.is_coroutine:
+            if signature.is_coroutine and task.attempt_timeout is None:
                 value = await _run_in(variables, task.function(*args, **kwargs))
             else:
-                value = await self._call(task, current, variables, args, kwargs)
+                code = Code(task.function, signature.is_coroutine, task.attempt_timeout)
+                value = await self.call(code, current, variables, args, kwargs)
         except Exception as error:  # noqa: BLE001 (whatever a task raises is its failure)
             return self.failures.make(message, error, task, current.context.meta, began_at)
         except (SystemExit, KeyboardInterrupt, GeneratorExit):
@@ -169,6 +184,33 @@ class Attempts:
             return self.failures.make(message, error, task, current.context.meta, began_at)
         except BaseException as error:  # noqa: BLE001 (those of test frameworks, and groups of any)
             return self.failures.make(message, error, task, current.context.meta, began_at)
+        return await self.report_value(message, signature, value, began_at)
+
+    async def decode_arguments(
+        self, message: ExecuteTask, signature: Signature
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Decode the arguments of a task.
+
+        Raises:
+            PayloadUnavailable: the payload codec cannot decode them now.
+            Exception: they cannot be decoded at all.
+        """
+        coded = message.arguments if self._coder is None else await self._decode(message, self._coder)
+        return signature.decode_arguments(coded)
+
+    async def report_value(
+        self, message: ExecuteTask, signature: Signature, value: object, began_at: float
+    ) -> Outgoing:
+        """Make the report of a task that has returned something.
+
+        If that cannot be encoded, the report says that the task has failed.
+
+        Args:
+            message: what was run.
+            signature: of the task.
+            value: what it returned.
+            began_at: when the attempt began, in seconds since the Unix epoch.
+        """
         try:
             data = signature.encode_result(value)
             if self._coder is not None:
@@ -181,7 +223,7 @@ class Attempts:
                 )
         except Exception as error:  # noqa: BLE001 (a result that cannot be encoded is a failure)
             return self.failures.make_final(message, error, began_at)
-        now = self._clock.now()
+        now = self.clock.now()
         completed = TaskCompleted(
             made_at=now,
             position=message.position,
@@ -191,12 +233,22 @@ class Attempts:
         )
         return make_report(message, completed)
 
+    @property
+    def has_coder(self) -> bool:
+        """Whether payloads are compressed or encrypted. Decoding them may take a while then."""
+        return self._coder is not None
+
+    def report_deaths(self, message: ExecuteTask) -> Outgoing:
+        """Make the report of a task with which too many processes have died."""
+        died = WorkerDied(f"{message.deaths} processes died while they ran this task")
+        return self.failures.make_final(message, died)
+
     def _unknown_task(self, message: ExecuteTask) -> UnknownTask:
         known = ", ".join(sorted(self.service.tasks))
         return UnknownTask(f"Service {self.service.name} has no task '{message.task}'; it has {known}")
 
     @staticmethod
-    async def _decode_arguments(message: ExecuteTask, coder: Coder) -> bytes:
+    async def _decode(message: ExecuteTask, coder: Coder) -> bytes:
         async def decode() -> bytes:
             return coder.decode(message.arguments)
 
@@ -212,38 +264,52 @@ class Attempts:
 
         return await retry_while_unavailable(f"Encoding the result of {message.service}.{message.task}", encode)
 
-    async def _call_within(
+    async def call(
         self,
-        seconds: float,
-        task: TaskImplementation,
-        current: CurrentTask,
+        code: Code,
+        current: Stoppable,
         variables: Context,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        scope = asyncio.timeout(seconds)
+        """Call the code of users, and wait for its end.
+
+        Args:
+            code: what to call.
+            current: told to stop when the time is over.
+            variables: the context variables that it sees.
+            args: its arguments.
+            kwargs: those by name.
+
+        Raises:
+            AttemptTimedOut: it took too long, and was cancelled.
+            BaseException: what the code raises.
+        """
+        if code.seconds is None:
+            return await self._call(code, current, variables, args, kwargs)
+        scope = asyncio.timeout(code.seconds)
         try:
             async with scope:
                 with _on_cancel(current.cancel):
-                    return await self._call(task, current, variables, args, kwargs)
+                    return await self._call(code, current, variables, args, kwargs)
         except TimeoutError:
             # It may be one that the task itself raised.
             if not scope.expired():
                 raise
-            raise AttemptTimedOut(f"The attempt took longer than {seconds:g} s") from None
+            raise AttemptTimedOut(f"The attempt took longer than {code.seconds:g} s") from None
 
     async def _call(
         self,
-        task: TaskImplementation,
-        current: CurrentTask,
+        code: Code,
+        current: Stoppable,
         variables: Context,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        if task.signature.is_coroutine:
-            return await _run_in(variables, task.function(*args, **kwargs))
+        if code.is_coroutine:
+            return await _run_in(variables, code.function(*args, **kwargs))
         current.is_blocking = True
-        value = await self._blocking(lambda: variables.run(task.function, *args, **kwargs))
+        value = await self._blocking(lambda: variables.run(code.function, *args, **kwargs))
         current.is_blocking = False
         if inspect.iscoroutine(value):
             if current.is_cancelled:

@@ -45,9 +45,7 @@ class Cancelling:
         in_hand.notify()
 
     def _drop_waiting(self, work: Work) -> None:
-        in_hand = self._in_hand
-        in_hand.waiting.remove(work)
-        del in_hand.works[work.attempt]
+        self._in_hand.remove_waiting(work)
         self._trials.end(work)
         self._resender.ack_soon(work.deliveries)
 
@@ -58,6 +56,10 @@ def _stop(work: Work) -> None:
     current, member = work.current, work.member
     if current is not None:
         current.cancel()
+    if work.batch is not None:
+        # The others in it are still waited for, unless it was the last one.
+        work.batch.stop()
+        return
     # A thread cannot be stopped. Without its caller nobody would count it.
     if member is not None and (current is None or not current.is_blocking):
         member.cancel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from threading import Lock
 from typing import Protocol
@@ -28,6 +28,17 @@ class RunningTask(Protocol):
 
     def cancel(self) -> None:
         """Tell the attempt to stop. Raises the first of what its callbacks raise."""
+        ...
+
+
+class Stoppable(Protocol):
+    """Code of users that can be told to stop. The attributes are those of `CurrentTask`."""
+
+    is_blocking: bool
+    is_cancelled: bool
+
+    def cancel(self) -> None:
+        """Tell it to stop."""
         ...
 
 
@@ -71,5 +82,35 @@ class CurrentTask:
             _logger.exception("Task %s.%s: on_cancel raised", context.service_name, context.task_name)
 
 
+class CurrentBatch:
+    """The attempts of one batch while they run in one call.
+
+    Args:
+        name: the qualified name of the batch method, for people.
+        tasks: the attempts, by the id of their task.
+
+    Attributes:
+        is_cancelled: whether all of it was told to stop.
+        is_blocking: as for `CurrentTask`.
+    """
+
+    __slots__ = ("is_blocking", "is_cancelled", "name", "tasks")
+
+    def __init__(self, name: str, tasks: Mapping[str, CurrentTask]) -> None:
+        self.name = name
+        self.tasks = tasks
+        self.is_blocking = False
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Tell all attempts of it to stop, whatever their callbacks raise."""
+        self.is_cancelled = True
+        for task in self.tasks.values():
+            task.cancel()
+
+
 current_task: ContextVar[CurrentTask] = ContextVar("infinitic_task")
 """The task that runs in this context. It is set for the time of an attempt."""
+
+current_batch: ContextVar[CurrentBatch] = ContextVar("infinitic_batch")
+"""The batch that runs in this context. It is set for the time of its call."""

@@ -19,6 +19,7 @@ from infinitic import topics
 from infinitic.clock import Clock
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.service_executor.attempt import Attempts
+from infinitic.runtime.service_executor.batching import choose_prefetch, find_batch_methods
 from infinitic.runtime.service_executor.blocking import Threads
 from infinitic.runtime.service_executor.cancelling import Cancelling
 from infinitic.runtime.service_executor.deaths import Trials
@@ -68,8 +69,8 @@ class ServiceExecutor:
         durability = capabilities.ack_durability
         trials = trials or Trials()
         self._in_hand = in_hand = TasksInHand(clock, trials)
-        # Half of what is in hand may wait for its report to be published.
-        self._subscription = subscription = Subscription(publisher, self.topic, 2 * concurrency)
+        prefetch = choose_prefetch(find_batch_methods(attempts.service), concurrency)
+        self._subscription = subscription = Subscription(publisher, self.topic, prefetch)
         report_publisher = ReportPublisher(self.topic, publisher, attempts, clock.now)
         self._resender = resender = Resender(self.topic, publisher, subscription, report_publisher)
         self._reports = ReportQueue(in_hand, report_publisher, subscription, resender)

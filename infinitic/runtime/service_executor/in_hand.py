@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from infinitic.clock import Clock
 from infinitic.messages.control import Attempt, CancelTasks
 from infinitic.runtime.service_executor.deaths import Trials
-from infinitic.runtime.service_executor.work import Outbound, Work
+from infinitic.runtime.service_executor.work import Batch, Outbound, Work
 from infinitic.runtime.wakeup import wake
 from infinitic.transport import Delivery
 
@@ -110,7 +110,8 @@ class TasksInHand:
 
     Attributes:
         works: attempts that wait for their turn, run, or have a report that is not published.
-        waiting: those of them that wait for their turn.
+        waiting: those of them that wait for their turn, by themselves or as batches.
+        batches: all batches that are not done: those that take attempts, wait or run.
         doubtful: attempts that may be in hand elsewhere, or may have ended a process.
         received: deliveries that nobody has looked at.
         reported: how many of `works` have a report.
@@ -121,7 +122,8 @@ class TasksInHand:
 
     def __init__(self, clock: Clock, trials: Trials) -> None:
         self.works: dict[Attempt, Work] = {}
-        self.waiting: deque[Work] = deque()
+        self.waiting: deque[Work | Batch] = deque()
+        self.batches: set[Batch] = set()
         self.doubtful: dict[Attempt, Work] = {}
         self.received: deque[Delivery] = deque()
         self.reported = 0
@@ -172,14 +174,44 @@ class TasksInHand:
         self.remembered.add_put_off(work.attempt, due)
         return work.make_copy(due, asked=0)
 
+    def list_waiting(self) -> list[Work]:
+        """The attempts that wait for their turn, also those in batches."""
+        waiting = [each for each in self.waiting if isinstance(each, Work)]
+        for batch in self.batches:
+            if batch.member is None:
+                waiting += batch.works.values()
+        return waiting
+
+    def remove_waiting(self, work: Work) -> None:
+        """Take out an attempt that waits for its turn. A batch that is empty then goes, too."""
+        del self.works[work.attempt]
+        batch = work.batch
+        if batch is None:
+            self.waiting.remove(work)
+            return
+        batch.remove(work)
+        if not batch.works:
+            if batch.timer is None:
+                self.waiting.remove(batch)
+            self.end_batch(batch)
+
+    def end_batch(self, batch: Batch) -> None:
+        """Forget a batch: all its attempts are settled, or are elsewhere."""
+        if batch.timer is not None:
+            batch.timer.cancel()
+            batch.timer = None
+        self.batches.discard(batch)
+
     def remove_idle(self) -> list[Outbound]:
         """Take out all that does not run, as messages to hand back."""
         back = [Outbound(delivery.message, [delivery]) for delivery in self.received]
         self.received.clear()
-        for work in (*self.waiting, *self.doubtful.values()):
+        for work in (*self.list_waiting(), *self.doubtful.values()):
             self._trials.end(work)
             self.works.pop(work.attempt, None)
             back.append(work.make_copy())
+        for batch in [batch for batch in self.batches if batch.member is None]:
+            self.end_batch(batch)
         self.waiting.clear()
         self.doubtful.clear()
         return back
@@ -188,6 +220,7 @@ class TasksInHand:
         """Count attempts, deliveries that nobody has looked at, and reports."""
         return {
             "attempts": len(self.works) + len(self.waiting) + len(self.doubtful),
+            "batches": len(self.batches),
             "deliveries": len(self.received),
             "reports": self.reported,
             "bytes of reports": self.report_bytes,
@@ -195,7 +228,7 @@ class TasksInHand:
 
     def count_running(self) -> Counter[str]:
         """Count the attempts that run, by the name of their task."""
-        idle = {work.attempt for work in self.waiting}
+        idle = {work.attempt for work in self.list_waiting()}
         running = [work for work in self.works.values() if work.report is None and work.attempt not in idle]
         return Counter(work.message.task for work in running)
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-from infinitic.runtime.service_executor.work import Work
+from infinitic.runtime.service_executor.work import Batch, Work
 from infinitic.runtime.wakeup import wake
 
 
@@ -21,11 +22,11 @@ class AttemptPool:
     Args:
         size: how many attempts run at once.
         waiting: what has to be run next. Call `wake` after adding to it.
-        run: runs one attempt, whose `member` is set before. If it is cancelled and the pool goes
-            on, it is called again with the same attempt.
+        run: runs one attempt or one batch, whose `member` is set before. If it is cancelled and
+            the pool goes on, it is called again with the same one.
     """
 
-    def __init__(self, size: int, waiting: deque[Work], run: Callable[[Work], Awaitable[None]]) -> None:
+    def __init__(self, size: int, waiting: deque[Work | Batch], run: Callable[[Any], Awaitable[None]]) -> None:
         self._size = size
         self._waiting = waiting
         self._run = run

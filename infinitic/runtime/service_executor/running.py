@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from infinitic.errors import PayloadUnavailable
-from infinitic.runtime.service_executor.attempt import Attempts
+from infinitic.runtime.service_executor.attempt import CODEC_DELAY, Attempts
+from infinitic.runtime.service_executor.batch_attempts import BatchAttempts
+from infinitic.runtime.service_executor.batch_running import BatchRunner
+from infinitic.runtime.service_executor.batching import Batching, find_batch_methods
 from infinitic.runtime.service_executor.deaths import Trials
 from infinitic.runtime.service_executor.in_hand import TasksInHand
 from infinitic.runtime.service_executor.pool import AttemptPool
 from infinitic.runtime.service_executor.reporting import ReportQueue
 from infinitic.runtime.service_executor.resending import Resender
-from infinitic.runtime.service_executor.work import Work
+from infinitic.runtime.service_executor.work import Batch, Work
 
 _logger = logging.getLogger("infinitic.executor")
-
-CODEC_DELAY = 30.0
-"""Seconds for which a task is put off whose arguments the payload codec cannot decode now."""
 
 
 class TaskRunner:
@@ -38,6 +38,10 @@ class TaskRunner:
         durability: seconds after which an acknowledgement survives a crash of the broker.
         leave: called with the `SystemExit` or `KeyboardInterrupt` that a task raised, after its
             message is among those to hand back. None: it is raised, and ends the executor.
+
+    Attributes:
+        batching: puts tasks together; None: this service has no batches.
+        pool: what runs attempts and batches.
     """
 
     def __init__(
@@ -52,7 +56,12 @@ class TaskRunner:
         durability: float,
         leave: Callable[[BaseException], object] | None,
     ) -> None:
-        self.pool = AttemptPool(concurrency, in_hand.waiting, self._run)
+        has_batches = bool(find_batch_methods(attempts.service))
+        self.batching = Batching(attempts.service, in_hand, concurrency, self._wake) if has_batches else None
+        self._batches = BatchRunner(
+            BatchAttempts(attempts), in_hand, trials, reports, resender, durability=durability, leave=leave
+        )
+        self.pool = AttemptPool(concurrency, in_hand.waiting, self._run_any if has_batches else self._run)
         self._name = attempts.service.name
         self._attempts = attempts
         self._in_hand = in_hand
@@ -70,7 +79,14 @@ class TaskRunner:
             self._resender.handed_back.append(work.make_copy())
         else:
             in_hand.works[work.attempt] = work
-            in_hand.waiting.append(work)
+            if self.batching is None or not self.batching.add(work):
+                in_hand.waiting.append(work)
+
+    def _wake(self) -> None:
+        self.pool.wake()
+
+    def _run_any(self, work: Work | Batch) -> Awaitable[None]:
+        return self._batches.run(work, self.pool.is_ending) if isinstance(work, Batch) else self._run(work)
 
     async def _run(self, work: Work) -> None:
         try:

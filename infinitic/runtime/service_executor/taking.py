@@ -77,7 +77,8 @@ class TaskIntake:
         self._threads = threads
         self._subscribed_at = 0.0
         # As many messages of before may have been in hand at a process that died: no more.
-        self._suspicious = 0 if counts_redeliveries else concurrency
+        most = concurrency if runner.batching is None else runner.batching.most
+        self._suspicious = 0 if counts_redeliveries else most
         # How many messages the broker is asked for at this moment.
         self._asked_for = 0
         self._receiver: asyncio.Task[None] | None = None
@@ -125,7 +126,9 @@ class TaskIntake:
         while True:
             if self._threads is not None and self._threads.abandoned >= concurrency:
                 await self._wait_for_threads(self._threads)
-            room = concurrency - len(in_hand.works) + in_hand.reported
+            batching = self._runner.batching
+            free = concurrency - len(in_hand.works) + in_hand.reported
+            room = free if batching is None else batching.count_room()
             if room <= 0 or in_hand.report_bytes >= REPORT_BYTES:
                 await in_hand.wait_for_change()
                 continue

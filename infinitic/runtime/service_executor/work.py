@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from infinitic.messages import service
 from infinitic.messages.control import Attempt
 from infinitic.messages.service import ExecuteTask
-from infinitic.runtime.service_executor.current_task import CurrentTask
+from infinitic.runtime.service_executor.current_task import CurrentTask, Stoppable
 from infinitic.transport import Delivery, Message, Outgoing
 
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -43,6 +43,7 @@ class Work(msgspec.Struct, eq=False):
         member: the asyncio task in which it runs; None while it waits.
         current: tells its code to stop; None while that has not begun.
         is_cancelled: True once it was told to stop, because nobody waits for it any more.
+        batch: the batch that it is in; None: it runs by itself, or is out of its batch again.
     """
 
     message: ExecuteTask
@@ -55,6 +56,7 @@ class Work(msgspec.Struct, eq=False):
     member: asyncio.Task[object] | None = None
     current: CurrentTask | None = None
     is_cancelled: bool = False
+    batch: Batch | None = None
 
     def begin(self, current: CurrentTask) -> None:
         """Note that its code begins."""
@@ -71,6 +73,49 @@ class Work(msgspec.Struct, eq=False):
         changed = {name: value for name, value in changes.items() if getattr(self.message, name) != value}
         body = service.encode(replace(self.message, **changed)) if changed else carrier.body
         return Outbound(Message(carrier.id, None, body, carrier.headers, deliver_at), self.deliveries)
+
+
+class Batch(msgspec.Struct, eq=False):
+    """Attempts of one task that run in one call. They leave it one by one as they are settled.
+
+    Args:
+        task: the name of the task.
+        key: the `batch_key` of all of them, from their meta; None: they have none.
+        works: the attempts that are not settled, by the id of their task.
+        size: bytes of their messages.
+        timer: closes the batch when it has waited long enough; None: it is closed.
+        member: the asyncio task in which it runs; None while it waits.
+        current: tells its code to stop; None while that has not begun.
+    """
+
+    task: str
+    key: bytes | None
+    works: dict[str, Work] = {}
+    size: int = 0
+    timer: asyncio.TimerHandle | None = None
+    member: asyncio.Task[object] | None = None
+    current: Stoppable | None = None
+
+    def add(self, work: Work) -> None:
+        """Take an attempt."""
+        self.works[work.message.task_id] = work
+        self.size += len(work.carrier.body)
+        work.batch = self
+
+    def remove(self, work: Work) -> None:
+        """Let an attempt go: it is settled, or goes elsewhere."""
+        del self.works[work.message.task_id]
+        self.size -= len(work.carrier.body)
+        work.batch = None
+
+    def stop(self) -> None:
+        """Cancel the call, unless it runs in a thread, if nobody waits for any of the attempts."""
+        current, member = self.current, self.member
+        if member is None or not all(work.is_cancelled for work in self.works.values()):
+            return
+        # A thread cannot be stopped. Without its caller nobody would count it.
+        if current is None or not current.is_blocking:
+            member.cancel()
 
 
 def count_for_chunk(sizes: Iterable[int]) -> int:

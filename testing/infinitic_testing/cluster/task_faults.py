@@ -46,10 +46,15 @@ class TaskFaults:
         return replace(service, tasks={name: self._disturb(task) for name, task in service.tasks.items()})
 
     def _disturb(self, task: TaskImplementation) -> TaskImplementation:
-        function: Callable[..., Any] = task.function
         longest = LONGEST_SECONDS
         if task.attempt_timeout is not None:
             longest = min(longest, PART_OF_TIMEOUT * task.attempt_timeout)
+        batch = task.batch
+        if batch is not None:
+            batch = replace(batch, function=self._disturb_function(batch.function, longest))
+        return replace(task, function=self._disturb_function(task.function, longest), batch=batch)
+
+    def _disturb_function(self, function: Callable[..., Any], longest: float) -> Callable[..., Any]:
 
         async def run(*args: Any, **kwargs: Any) -> Any:
             if self._plan.fires(SLOW, factor=4.0):
@@ -63,7 +68,7 @@ class TaskFaults:
             self._end_worker()
             return result
 
-        return replace(task, function=run if inspect.iscoroutinefunction(function) else call)
+        return run if inspect.iscoroutinefunction(function) else call
 
     def _end_worker(self) -> None:
         """Draw whether the worker ends now. Nothing that it still does reaches anybody then."""
