@@ -30,14 +30,18 @@ from tests.simulation.desk import always
 Calls = list[tuple[float, list[Any]]]
 
 
+@service(name="Payments")
 class Payments:
     """The contract."""
 
-    async def charge(self, euros: int) -> str: ...
+    async def charge(self, euros: int) -> str:
+        raise NotImplementedError
 
-    async def move(self, euros: int, to: str = "bank") -> str: ...
+    async def move(self, euros: int, to: str = "bank") -> str:
+        return f"{euros} to {to}"
 
-    async def refund(self, euros: int) -> str: ...
+    async def refund(self, euros: int) -> str:
+        return f"{euros} back"
 
 
 class Shop(Workflow):
@@ -84,19 +88,11 @@ def make_payments(
 ) -> object:
     """Make the service of a function that charges the tasks of a batch."""
 
-    @service(name="Payments")
     class Stripe(Payments):
         @task(**options)
         @batch("charge", max_messages=max_messages, max_seconds=max_seconds)
-        async def charge_all(self, orders: dict[str, int]) -> dict[str, str | BaseException]:
-            result: Any = await charge_all(orders)
-            return result
-
-        async def move(self, euros: int, to: str = "bank") -> str:
-            return f"{euros} to {to}"
-
-        async def refund(self, euros: int) -> str:
-            return f"{euros} back"
+        async def charge_all(self, orders: dict[str, int]) -> Any:
+            return await charge_all(orders)
 
     return Stripe()
 
@@ -177,14 +173,7 @@ async def test_tasks_with_a_batch_key_are_only_with_the_same_one(sim: Simulation
 async def test_several_arguments_are_a_tuple_with_defaults(sim: Simulation) -> None:
     calls: list[list[tuple[int, str]]] = []
 
-    @service(name="Payments")
     class Stripe(Payments):
-        async def charge(self, euros: int) -> str:
-            raise NotImplementedError
-
-        async def refund(self, euros: int) -> str:
-            return f"{euros} back"
-
         @batch("move")
         def _move_all(self, moves: dict[str, tuple[int, str]]) -> dict[str, str]:
             """A `def` batch method, which runs in a thread outside of simulations."""
@@ -378,9 +367,9 @@ async def test_what_a_batch_may_ask_of_its_contexts(sim: Simulation) -> None:
 
     class Stripe(Bank):
         async def charge(self, orders: Mapping[str, int]) -> Mapping[str, Any]:
-            for ask in (task_context, lambda: task_context("of nobody")):
+            for wanted in (None, "of nobody"):
                 with pytest.raises(UsageError) as caught:
-                    ask()
+                    task_context(wanted)
                 texts.append(str(caught.value))
             first, second = (task_context(task_id) for task_id in orders)
             assert first.workflow_id == second.workflow_id

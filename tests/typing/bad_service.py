@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infinitic import ExponentialBackoff, Worker, service, task, task_context
+from infinitic import ExponentialBackoff, Worker, batch, service, task, task_context
 from infinitic_testing.simulation import Simulation
 from tests.typing.shop import Flight, Flights, Request, Trip
 
@@ -27,6 +27,14 @@ class Positional:
 
     @task(timeout=3)  # type: ignore[call-overload, untyped-decorator]  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
     async def five(self) -> None: ...
+
+    @batch  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    async def many(self, tasks: dict[str, int]) -> dict[str, int]:  # type: ignore[misc]
+        return tasks
+
+    @batch("six", max_messages="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    async def more(self, tasks: dict[str, int]) -> dict[str, int]:
+        return tasks
 
     @task
     async def six(self, x: int) -> int:

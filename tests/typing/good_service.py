@@ -7,7 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, assert_type
 
-from infinitic import ExponentialBackoff, TaskContext, Worker, service, task, task_context
+from infinitic import ExponentialBackoff, TaskContext, Worker, batch, service, task, task_context
 from infinitic_testing.doubles import MethodDouble, ServiceDouble
 from infinitic_testing.simulation import Simulation
 from tests.typing.shop import Flight, Flights, Hotel, Hotels, Payments, Request, Trip
@@ -54,6 +54,15 @@ class Bare:
         return x / 2
 
 
+class Batched(Bare):
+    @task(retry=never, attempt_timeout=30)
+    @batch("two", max_messages=100, max_seconds=timedelta(milliseconds=500))
+    async def two_by_two(self, numbers: dict[str, int]) -> dict[str, list[int] | Exception]:
+        assert_type(task_context("id"), TaskContext)
+        assert_type(task_context("id").batch_key, bytes | None)
+        return {task_id: [number] for task_id, number in numbers.items()}
+
+
 @service(name="Named", retry=ExponentialBackoff(), attempt_timeout=1.5, total_timeout=timedelta(hours=1))
 class Named:
     async def one(self) -> None: ...
@@ -72,6 +81,7 @@ async def decorators_keep_signatures() -> None:
     assert_type(await bare.five(1), float)
     assert_type(bare.six(1), float)
     assert_type(bare.seven(1), bytes)
+    assert_type(await Batched().two_by_two({}), dict[str, list[int] | Exception])
 
 
 class RealFlights(Flights):

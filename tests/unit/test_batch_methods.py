@@ -30,11 +30,11 @@ from infinitic_transports.memory import InMemoryTransport
 @service(name="Payments")
 class Payments:
     @task(total_timeout=100)
-    async def charge(self, euros: int) -> str: ...
+    async def charge(self, euros: int) -> str: ...  # type: ignore[empty-body] # a contract
 
     async def move(self, euros: int, to: str = "bank", *, urgent: bool = False) -> None: ...
 
-    async def ping(self) -> bool: ...
+    async def ping(self) -> bool: ...  # type: ignore[empty-body] # a contract
 
 
 class Base(Payments):
@@ -114,7 +114,10 @@ def test_a_batch_method_that_is_overridden_stays_one() -> None:
 
     assert set(implementation_of(Second()).tasks) == {"charge", "move", "ping"}
     assert (read(Second).max_messages, read(Third).max_messages) == (3, 4)
-    assert read(Second).function.__func__ is Second.charge_all  # type: ignore[attr-defined] # a bound method
+    second = Second()
+    found = implementation_of(second).tasks["charge"].batch
+    assert found is not None
+    assert found.function == second.charge_all
 
 
 class Declined(Exception):
@@ -202,11 +205,14 @@ def generate(self: object, orders: dict[str, int]) -> Any:
     yield {}
 
 
-async def unwritten(self: object, orders: dict[str, int]) -> dict[str, str]: ...
+async def unwritten(self: object, orders: dict[str, int]) -> dict[str, str]: ...  # type: ignore[empty-body] # the mistake
 
 
-async def unreadable(self: object, orders: dict[str, Nowhere]) -> dict[str, str]:  # type: ignore[name-defined] # noqa: F821 # pyright: ignore[reportUndefinedVariable, reportUnknownParameterType] (that is the mistake)
+async def unreadable(self: object, orders: Any) -> dict[str, str]:
     return {}
+
+
+unreadable.__annotations__["orders"] = "dict[str, Nowhere]"
 
 
 @pytest.mark.parametrize(
@@ -272,8 +278,11 @@ def test_two_batches_of_one_task_are_refused() -> None:
 
 
 def test_options_of_the_task_do_not_stand_at_its_batch() -> None:
-    for options in ({"name": "other"}, {"total_timeout": 3}):
-        method = task(**options)(batch("charge")(two))  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType, reportUnknownVariableType] (of either kind)
+    async def charge_all(self: object, orders: dict[str, int]) -> dict[str, str]:
+        return {}
+
+    for decorator in (task(name="other"), task(total_timeout=3)):
+        method = decorator(batch("charge")(charge_all))
         assert "belong to its own method" in refuse(type("Stripe", (Base,), {"charge_all": method}))
 
 
@@ -337,3 +346,46 @@ def test_senseless_values_are_refused_at_the_decorator(arguments: Any, options: 
 def test_a_class_cannot_be_a_batch() -> None:
     with pytest.raises(InfiniticError, match="@batch is for methods, not for the class Payments"):
         batch("charge")(Payments)
+
+
+class Stripe(Base):
+    @batch("charge", max_messages=20, max_seconds=3)
+    async def charge_all(self, orders: dict[str, int]) -> dict[str, str]:
+        return {}
+
+
+def limits_of(worker: Worker) -> tuple[int, float]:
+    found = worker._hosted.services["Payments"].implementation.tasks["charge"].batch  # pyright: ignore[reportPrivateUsage]
+    assert found is not None
+    return found.max_messages, found.max_seconds
+
+
+def test_limits_given_to_the_worker_win() -> None:
+    def host(**limits: Any) -> tuple[int, float]:
+        worker = Worker(InMemoryTransport())
+        worker.add_service(Stripe, **limits)
+        return limits_of(worker)
+
+    assert host() == (20, 3.0)
+    assert host(batch_max_messages=5) == (5, 3.0)
+    assert host(batch_max_seconds=timedelta(milliseconds=50)) == (20, 0.05)
+    with pytest.raises(UsageError, match="batch_max_messages must be a whole number from 1 to 10,000, got 0"):
+        host(batch_max_messages=0)
+    with pytest.raises(UsageError, match="batch_max_seconds cannot be below zero"):
+        host(batch_max_seconds=-1)
+    with pytest.raises(RegistrationError, match="The service 'Payments' has no method with @batch"):
+        Worker(InMemoryTransport()).add_service(Base, batch_max_messages=5)
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [("", (20, 3.0)), ("batch: {max_messages: 7}", (7, 3.0)), ("batch: {maxMessages: 7, maxSeconds: 0.5}", (7, 0.5))],
+)
+def test_limits_of_a_configuration_win(limits: str, expected: tuple[int, float]) -> None:
+    text = f"""\
+transport: {{in_memory: {{name: batches}}}}
+services:
+  - name: Payments
+    executor: {{class: "{__name__}.Stripe"{", " if limits else ""}{limits}}}
+"""
+    assert limits_of(Worker.from_config(text=text)) == expected

@@ -122,8 +122,8 @@ WORKFLOW = MINIMAL + "workflows:\n  - name: W\n    executor: "
             "<text>:5: services[1].name: the name 'S' is given twice",
         ),
         (
-            SERVICE + "{class: a.B, batch: {}}\n",
-            "<text>:4: services[0].executor.batch: has no equivalent here: batches are not available yet",
+            SERVICE + "{class: a.B, batch: {maxMessages: 10001}}\n",
+            "<text>:4: services[0].executor.batch.maxMessages: must be less than or equal to 10000, got 10001",
         ),
         (
             WORKFLOW + "{class: a.B, timeoutSeconds: 3}\n",

@@ -157,11 +157,10 @@ class BatchAttempts:
         return await self._attempts.report_value(message, task.signature, result, began_at)
 
 
-def _read_results(method: BatchMethod, returned: Any) -> Mapping[Any, Any] | MissingResult:
+def _read_results(method: BatchMethod, returned: object) -> Mapping[Any, Any] | MissingResult:
     """Read what a batch method returned, which may be any mapping."""
     if isinstance(returned, Mapping):
-        results: Mapping[Any, Any] = returned
-        return dict(results)
+        return dict(returned)  # pyright: ignore[reportUnknownArgumentType] (of whatever keys and values)
     kind = type(returned).__qualname__
     return MissingResult(f"{method.name} returned no dict of results by the ids of the tasks, but a {kind}")
 
