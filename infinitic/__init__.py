@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         DeferredError as DeferredError,
         ExceptionDetail as ExceptionDetail,
         InfiniticError as InfiniticError,
+        MiddlewareError as MiddlewareError,
         NonDeterminismError as NonDeterminismError,
         PayloadError as PayloadError,
         PayloadTooLargeError as PayloadTooLargeError,
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     )
     from infinitic.messages.client import WorkflowInfo as WorkflowInfo
     from infinitic.messages.outcomes import WorkflowStatus as WorkflowStatus
+    from infinitic.middleware.base import CallNext as CallNext
+    from infinitic.middleware.call import ClientCall as ClientCall
     from infinitic.replay.run import (
         Run as Run,
         RunAttempt as RunAttempt,
@@ -69,13 +72,16 @@ if TYPE_CHECKING:
         RunStep as RunStep,
         RunStepStatus as RunStepStatus,
     )
+    from infinitic.worker.middleware import Middleware as Middleware
     from infinitic.worker.task_context import TaskContext as TaskContext, task_context as task_context
     from infinitic.worker.worker import Worker as Worker
 
 __all__ = [
+    "CallNext",
     "Channel",
     "ChannelClosedError",
     "Client",
+    "ClientCall",
     "DecodingError",
     "Deferred",
     "DeferredError",
@@ -83,6 +89,8 @@ __all__ = [
     "ExceptionDetail",
     "ExponentialBackoff",
     "InfiniticError",
+    "Middleware",
+    "MiddlewareError",
     "NonDeterminismError",
     "PayloadCodec",
     "PayloadError",
@@ -169,6 +177,7 @@ _NAMES_OF = {
         "DeferredError",
         "ExceptionDetail",
         "InfiniticError",
+        "MiddlewareError",
         "NonDeterminismError",
         "PayloadError",
         "PayloadTooLargeError",
@@ -190,6 +199,8 @@ _NAMES_OF = {
     ),
     "infinitic.messages.client": ("WorkflowInfo",),
     "infinitic.messages.outcomes": ("WorkflowStatus",),
+    "infinitic.middleware.base": ("CallNext",),
+    "infinitic.middleware.call": ("ClientCall",),
     "infinitic.replay.run": (
         "Run",
         "RunAttempt",
@@ -197,6 +208,7 @@ _NAMES_OF = {
         "RunStep",
         "RunStepStatus",
     ),
+    "infinitic.worker.middleware": ("Middleware",),
     "infinitic.worker.task_context": (
         "TaskContext",
         "task_context",

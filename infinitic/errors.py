@@ -11,6 +11,7 @@
     │       └── MissingDriverError     an optional dependency is not installed
     ├── DecodingError                  bytes that arrived do not fit the type hint
     ├── PayloadUnavailable             a payload codec cannot do its work now
+    ├── MiddlewareError                a middleware did not call `call_next` once
     ├── DeferredError                  what was awaited did not complete
     │   ├── TaskFailedError
     │   ├── TaskTimedOutError
@@ -120,6 +121,14 @@ class PayloadUnavailable(InfiniticError):
 
     Codecs raise it. Workers try again. A client gets it from the call, and may try again later. To
     say that trying again is useless, a codec raises `DecodingError` or `PayloadError` instead.
+    """
+
+
+class MiddlewareError(InfiniticError):
+    """A middleware returned without having called `call_next`, or called it twice.
+
+    The message names its class and method. The client call raises it, the attempt of the task fails
+    with it, and a workflow stalls. An `activate` that raises makes the workflow stall with it, too.
     """
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ParamSpec, TypeVar, cast
 
 from infinitic.client.handles import find_target
+from infinitic.client.intercepting import client_verb, describe_method, with_meta
 from infinitic.client.requests import Requests
 from infinitic.client.stubs import MethodStub, StubClient, make_stub
 from infinitic.definitions.stubs import check_meta
@@ -13,6 +14,8 @@ from infinitic.definitions.tags import check_custom_id, check_tag
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
 from infinitic.messages.tags import make_custom_id_key, make_tag_key
+from infinitic.middleware.call import ClientCall
+from infinitic.middleware.chain import Layer, run_through
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -21,6 +24,8 @@ T = TypeVar("T")
 class ByTagVerbs:
     """The methods of `Client` for tags and custom ids."""
 
+    name: str
+    layers: tuple[Layer[ClientCall], ...]
     _requests: Requests
 
     def get_workflow_by_tag(self, cls: Callable[..., T], tag: str, *, meta: Mapping[str, bytes] | None = None) -> T:
@@ -58,6 +63,7 @@ class ByTagVerbs:
         holder_of, checked = check_custom_id(custom_id), check_meta(meta or {})
         return cast(T, make_stub(cast(StubClient, self), cls, holder_of=holder_of, meta=checked))
 
+    @client_verb
     async def get_ids(self, target: object, *, limit: int | None = None, after: str = "") -> list[str]:
         """List the ids of the running instances of a stub, in the order of their bytes.
 
@@ -103,4 +109,8 @@ class ByTagVerbs:
                 f"client.broadcast(client.get_workflow_by_tag(Trip, …).add_bonus, …), got {method!r}"
             )
         arguments = method.spec.signature.encode_arguments(args, kwargs)
-        await self._requests.broadcast(method, arguments)
+        if not self.layers:
+            await self._requests.broadcast(method, arguments)
+            return
+        call = describe_method("broadcast", self, method, arguments)
+        await run_through(self.layers, call, lambda: self._requests.broadcast(with_meta(method, call), arguments))

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from infinitic import ids, topics
 from infinitic.client.connection import ClientConnection
+from infinitic.client.intercepting import client_verb
 from infinitic.client.results import make_unknown_error
 from infinitic.client.tag_requests import PAGE
 from infinitic.clock import Clock
@@ -19,6 +20,8 @@ from infinitic.errors import UsageError
 from infinitic.messages import client as responses, engine, task_tags
 from infinitic.messages.tags import make_tag_key
 from infinitic.messages.task_tags import ByTaskTag, GetTasks
+from infinitic.middleware.call import ClientCall
+from infinitic.middleware.chain import Layer
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class ByTaskTagVerbs:
     _clock: Clock
     _make_id: Callable[[], str]
     name: str
+    layers: tuple[Layer[ClientCall], ...]
 
+    @client_verb
     async def get_tasks(
         self, service: type[Any] | str, tag: str, *, limit: int | None = None, after: TaggedTask | None = None
     ) -> list[TaggedTask]:
@@ -84,6 +89,7 @@ class ByTaskTagVerbs:
             last = found[-1]
         return [_read_task(token) for token in found]
 
+    @client_verb
     async def cancel_tasks(self, service: type[Any] | str, tag: str) -> None:
         """Cancel all tasks of a service that have a tag, and that code waits for.
 

@@ -14,6 +14,7 @@ from infinitic.client.by_tag import ByTagVerbs
 from infinitic.client.by_task_tag import ByTaskTagVerbs
 from infinitic.client.connection import ClientConnection
 from infinitic.client.handles import WorkflowHandle as WorkflowHandle, find_target
+from infinitic.client.intercepting import client_verb, describe_method, describe_signal, with_meta
 from infinitic.client.queries import Queries
 from infinitic.client.reading import StorageReads
 from infinitic.client.repair import RepairVerbs
@@ -28,6 +29,8 @@ from infinitic.definitions.workflow_spec import MethodSpec
 from infinitic.errors import UsageError, WorkflowTimedOutError
 from infinitic.messages import client as responses, engine
 from infinitic.messages.client import Response, WorkflowInfo
+from infinitic.middleware.base import BaseMiddleware
+from infinitic.middleware.chain import Middlewares, run_through
 from infinitic.storage import Storage
 from infinitic.transport import Transport
 
@@ -63,9 +66,10 @@ class Client(RepairVerbs, Queries, ByTagVerbs, ByTaskTagVerbs, StorageReads):
         codec: encodes payloads, one `PayloadCodec` or a chain of them. Workers must have the same.
         make_id: returns a new id at each call, which nobody else has. By default, ids are random.
             Simulations make them from their seed.
+        middleware: what stands around its calls, outermost first, see `Middleware`.
 
     Raises:
-        UsageError: the name cannot be one.
+        UsageError: the name cannot be one, or a middleware is none.
     """
 
     def __init__(
@@ -77,8 +81,11 @@ class Client(RepairVerbs, Queries, ByTagVerbs, ByTaskTagVerbs, StorageReads):
         clock: Clock | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
         make_id: Callable[[], str] = ids.new_id,
+        middleware: Sequence[BaseMiddleware] = (),
     ) -> None:
         self.name = ids.check_name("The name of a client", f"client-{make_id()[:12]}" if name is None else name)
+        self.layers = Middlewares(middleware).client
+        """What stands around its calls, outermost first."""
         self._make_id = make_id
         self._coder = make_coder(codec)
         self._storage = storage
@@ -97,6 +104,7 @@ class Client(RepairVerbs, Queries, ByTagVerbs, ByTaskTagVerbs, StorageReads):
         config: Config | None = None,
         name: str | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
+        middleware: Sequence[BaseMiddleware] | None = None,
     ) -> Self:
         """Make a client on the transport and the storage of a configuration.
 
@@ -108,6 +116,7 @@ class Client(RepairVerbs, Queries, ByTagVerbs, ByTaskTagVerbs, StorageReads):
             config: what `infinitic.config.load` returned, instead of a path.
             name: unique among all clients; the `name` in a file is that of a worker.
             codec: as for `Client`; by default those that the file names.
+            middleware: as for `Client`; by default those that the file names.
 
         Raises:
             ConfigurationError: the file has mistakes. The message has all of them, one a line.
@@ -117,8 +126,9 @@ class Client(RepairVerbs, Queries, ByTagVerbs, ByTaskTagVerbs, StorageReads):
 
         config = load(path, text=text) if config is None else config
         codec = config.make_codec() if codec is None else codec
+        middleware = config.make_middleware() if middleware is None else middleware
         adapters = config.make_adapters()
-        client = cls(adapters.transport, storage=adapters.storage, name=name, codec=codec)
+        client = cls(adapters.transport, storage=adapters.storage, name=name, codec=codec, middleware=middleware)
         client._owned = adapters.all
         return client
 
@@ -230,8 +240,17 @@ class Client(RepairVerbs, Queries, ByTagVerbs, ByTaskTagVerbs, StorageReads):
         """
         stub = check_method_stub(method)
         arguments = stub.spec.signature.encode_arguments(args, kwargs)
+        if not self.layers:
+            return await self._dispatch(stub, arguments)
+        call = describe_method("dispatch", self, stub, arguments, self._make_id)
+        handle: WorkflowHandle[Any] = await run_through(
+            self.layers, call, lambda: self._dispatch(with_meta(stub, call), arguments, call.workflow_id)
+        )
+        return handle
+
+    async def _dispatch(self, stub: MethodStub, arguments: bytes, new_id: str = "") -> WorkflowHandle[Any]:
         if stub.workflow.is_new:
-            workflow_id = await self._requests.start(stub, self._make_id(), arguments, None)
+            workflow_id = await self._requests.start(stub, new_id or self._make_id(), arguments, None)
             return WorkflowHandle(self, stub.workflow, stub.spec, workflow_id, workflow_id)
         _, workflow_id = await self._requests.find_one(stub.workflow)
         # What a parallel method returned is told once, when it returns.
@@ -254,6 +273,7 @@ class Client(RepairVerbs, Queries, ByTagVerbs, ByTaskTagVerbs, StorageReads):
         checked = ids.check_name("A workflow id", workflow_id)
         return WorkflowHandle(self, workflow, spec, checked, checked)
 
+    @client_verb
     async def describe(self, target: object) -> WorkflowInfo:
         """Ask the engine what it knows of an instance.
 
@@ -274,10 +294,16 @@ class Client(RepairVerbs, Queries, ByTagVerbs, ByTaskTagVerbs, StorageReads):
 
     # For stubs and handles.
 
-    async def call(self, stub: MethodStub, arguments: bytes) -> Any:
+    def call(self, stub: MethodStub, arguments: bytes) -> Coroutine[Any, Any, Any]:
         """Start a method and wait for its result. `arguments` are encoded already."""
+        if not self.layers:
+            return self._call(stub, arguments)
+        call = describe_method("call", self, stub, arguments, self._make_id)
+        return run_through(self.layers, call, lambda: self._call(with_meta(stub, call), arguments, call.workflow_id))
+
+    async def _call(self, stub: MethodStub, arguments: bytes, new_id: str = "") -> Any:
         name, timeout = stub.workflow.spec.name, stub.spec.total_timeout
-        workflow_id = stub.workflow.workflow_id or self._make_id()
+        workflow_id = stub.workflow.workflow_id or new_id or self._make_id()
         try:
             # A timeout without a limit is a good part of what a call costs.
             async with _NO_LIMIT if timeout is None else asyncio.timeout(timeout):
@@ -300,7 +326,15 @@ class Client(RepairVerbs, Queries, ByTagVerbs, ByTaskTagVerbs, StorageReads):
             raise UsageError(
                 f"Channel '{channel}': signals go to a running workflow, as in client.get_workflow_by_id(…)"
             )
-        return await self._requests.send_signal(stub, channel, data, meta, confirm)
+        if not self.layers:
+            return await self._requests.send_signal(stub, channel, data, meta, confirm)
+        call = describe_signal(self, stub, channel, data, meta)
+        answer: str | None = await run_through(
+            self.layers,
+            call,
+            lambda: self._requests.send_signal(stub, channel, data, check_meta(call.meta), confirm),
+        )
+        return answer
 
     def read_outcome(self, response: Response, name: str, spec: MethodSpec, workflow_id: str) -> Any:
         """Return the value that a method has ended with, or raise the error that it stands for."""

@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 from infinitic import ids
 from infinitic.client.handles import find_method, find_target
+from infinitic.client.intercepting import client_verb
 from infinitic.client.requests import Requests
 from infinitic.errors import UsageError
 from infinitic.messages import engine
+from infinitic.middleware.call import ClientCall
+from infinitic.middleware.chain import Layer
 
 _WAY_OUT = "Client.terminate closes it at once, without running its code."
 
@@ -22,8 +25,10 @@ class Commands:
 
     _requests: Requests
     name: str
+    layers: tuple[Layer[ClientCall], ...]
     _make_id: Callable[[], str]
 
+    @client_verb
     async def cancel(self, target: object, *, method_id: str | None = None, confirm: bool = False) -> str | None:
         """Cancel a workflow, or one of its methods: code sees `asyncio.CancelledError`, once.
 
@@ -57,6 +62,7 @@ class Commands:
             _WAY_OUT,
         )
 
+    @client_verb
     async def terminate(self, target: object, *, reason: str = "", confirm: bool = False) -> None:
         """Close a workflow at once, without running its code, whatever its state.
 
@@ -84,6 +90,7 @@ class Commands:
             ),
         )
 
+    @client_verb
     async def complete_timers(
         self, target: object, *, method_id: str | None = None, confirm: bool = False
     ) -> str | None:

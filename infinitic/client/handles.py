@@ -11,6 +11,8 @@ from infinitic.clock import to_seconds
 from infinitic.definitions.workflow_spec import MethodSpec
 from infinitic.errors import UsageError
 from infinitic.messages.client import Response
+from infinitic.middleware.call import ClientCall
+from infinitic.middleware.chain import Layer, run_through
 
 R = TypeVar("R")
 
@@ -18,6 +20,9 @@ R = TypeVar("R")
 class HandleClient(Protocol):
     """What handles need of the client that made them."""
 
+    name: str
+    layers: tuple[Layer[ClientCall], ...]
+    """What stands around its calls, outermost first."""
     waits: Waits
     """The methods whose end the client waits for."""
 
@@ -83,6 +88,19 @@ class WorkflowHandle(Generic[R]):
             RequestRefusedError: the instance takes no requests: it is parked, for instance.
         """
         seconds = None if timeout is None else to_seconds(timeout)
+        if not self._client.layers:
+            return await self._fetch(seconds)
+        call = ClientCall(
+            "result",
+            self._client.name,
+            self.workflow_name,
+            self.workflow_id,
+            self.method_name,
+            arguments=lambda: ((), {"timeout": timeout}),
+        )
+        return cast(R, await run_through(self._client.layers, call, lambda: self._fetch(seconds)))
+
+    async def _fetch(self, seconds: float | None) -> R:
         waits = self._client.waits
         wait = self._wait
         # What a parallel method returned is told once, so it is kept.

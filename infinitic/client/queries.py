@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from msgspec import Raw
 
 from infinitic.client.connection import ClientConnection
+from infinitic.client.intercepting import describe_method
 from infinitic.client.requests import Requests
 from infinitic.client.results import make_unknown_error
-from infinitic.client.stubs import Target, check_query_stub
+from infinitic.client.stubs import QueryStub, Target, check_query_stub
 from infinitic.codec.payloads import Coder
 from infinitic.errors import QueryFailedError, UsageError
 from infinitic.limits import check_value, compute_value_limit
 from infinitic.messages import client as responses, engine
+from infinitic.middleware.call import ClientCall
+from infinitic.middleware.chain import Layer, run_through
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,6 +26,8 @@ R = TypeVar("R")
 class Queries:
     """The part of `Client` that asks queries."""
 
+    name: str
+    layers: tuple[Layer[ClientCall], ...]
     _connection: ClientConnection
     _requests: Requests
     _coder: Coder | None
@@ -54,9 +59,15 @@ class Queries:
         """
         stub = check_query_stub(query)
         signature = stub.spec.signature
-        value = await self.ask(stub.workflow, stub.spec.name, signature.encode_arguments(args, kwargs))
-        answer: R = signature.decode_result(value)
-        return answer
+        arguments = signature.encode_arguments(args, kwargs)
+        if not self.layers:
+            return cast(R, await self._query(stub, arguments))
+        call = describe_method("query", self, stub, arguments)
+        return cast(R, await run_through(self.layers, call, lambda: self._query(stub, arguments)))
+
+    async def _query(self, stub: QueryStub, arguments: bytes) -> Any:
+        value = await self.ask(stub.workflow, stub.spec.name, arguments)
+        return stub.spec.signature.decode_result(value)
 
     async def ask(self, stub: Target, query: str, arguments: bytes) -> bytes | Raw:
         """Ask a query whose arguments are encoded already. Returns its value as JSON text.

@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 
 from infinitic.client.handles import find_instance
+from infinitic.client.intercepting import client_verb
 from infinitic.clock import to_instant
 from infinitic.codec.payloads import Coder
 from infinitic.definitions.tags import check_tag
 from infinitic.errors import UsageError, WorkflowUnknownError
 from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.middleware.call import ClientCall
+from infinitic.middleware.chain import Layer
 from infinitic.replay.run import Run
 from infinitic.replay.run_payloads import decode_run
 from infinitic.runtime.run_reading import read_run
@@ -20,9 +23,12 @@ from infinitic.storage import Flag, Page, Query, StateKey, Storage
 class StorageReads:
     """The methods of a client that read the storage."""
 
+    name: str
+    layers: tuple[Layer[ClientCall], ...]
     _storage: Storage | None
     _coder: Coder | None
 
+    @client_verb
     async def read_run(self, target: object, *, payloads: bool = True) -> Run:
         """Read what an instance did, step by step: its tasks with their attempts, timers, signals.
 
@@ -52,6 +58,7 @@ class StorageReads:
             raise WorkflowUnknownError(name, "", workflow_id)
         return run if self._coder is None or not payloads else decode_run(run, self._coder)
 
+    @client_verb
     async def list_workflows(
         self,
         *,
@@ -98,6 +105,7 @@ class StorageReads:
         started, closed = _make_range(since, until), _make_range(closed_since, closed_until)
         return await states.find(Query(name, status, *started, None, limit, cursor, flag, *closed, id_prefix))
 
+    @client_verb
     async def count_workflows(
         self,
         *,

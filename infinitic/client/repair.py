@@ -12,6 +12,7 @@ from infinitic import ids, topics
 from infinitic.client.commands import Commands
 from infinitic.client.connection import ClientConnection
 from infinitic.client.handles import WorkflowHandle, find_target
+from infinitic.client.intercepting import client_verb
 from infinitic.client.results import make_unknown_error
 from infinitic.clock import Clock
 from infinitic.definitions.deferred import DeferredStatus
@@ -79,6 +80,7 @@ class RepairVerbs(Commands):
     _clock: Clock
     _connection: ClientConnection
 
+    @client_verb
     async def retry_workflow_task(self, target: object, *, confirm: bool = False) -> str | None:
         """Have a stalled or failed workflow run again, with today's code.
 
@@ -116,6 +118,7 @@ class RepairVerbs(Commands):
             target.forget_failure()
         return stalled
 
+    @client_verb
     async def retry_tasks(
         self,
         target: object = None,
@@ -208,6 +211,7 @@ class RepairVerbs(Commands):
         body = encode(ByTaskTag(made_at=now, operation=operation, input=Raw(engine.encode(asked))))
         await self._connection.send_to_tags(topics.service_tag(name), [(key, operation, body)])
 
+    @client_verb
     async def retry_stalled(self, workflow: type[Any] | str) -> list[str]:
         """Have all stalled workflows of one name run again, with today's code.
 

@@ -23,7 +23,7 @@ from infinitic.errors import PayloadError, UsageError
 class StubClient(Protocol):
     """What stubs need of the client that made them."""
 
-    async def call(self, stub: MethodStub, arguments: bytes, /) -> Any:
+    def call(self, stub: MethodStub, arguments: bytes, /) -> Coroutine[Any, Any, Any]:
         """Start a method and wait for its result. `arguments` are encoded already."""
         ...
 

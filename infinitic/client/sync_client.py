@@ -22,6 +22,7 @@ from infinitic.definitions.deferred import DeferredStatus
 from infinitic.errors import UsageError
 from infinitic.messages.client import WorkflowInfo
 from infinitic.messages.outcomes import WorkflowStatus
+from infinitic.middleware.base import BaseMiddleware
 from infinitic.replay.run import Run
 from infinitic.storage import Flag, Page, Storage
 from infinitic.transport import Transport
@@ -81,6 +82,8 @@ class SyncClient:
         codec: encodes payloads, one `PayloadCodec` or a chain of them. Workers must have the same.
         portal: a portal into a loop that runs already; by default a thread with a loop of its own
             is started.
+        middleware: what stands around its calls, as for `Client`. It runs on the loop of the
+            portal, with the context variables of the thread that calls.
     """
 
     def __init__(
@@ -92,8 +95,10 @@ class SyncClient:
         clock: Clock | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
         portal: BlockingPortal | None = None,
+        middleware: Sequence[BaseMiddleware] = (),
     ) -> None:
-        self._begin(Client(transport, storage=storage, name=name, clock=clock, codec=codec), portal)
+        client = Client(transport, storage=storage, name=name, clock=clock, codec=codec, middleware=middleware)
+        self._begin(client, portal)
 
     @classmethod
     def from_config(
@@ -105,13 +110,15 @@ class SyncClient:
         name: str | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
         portal: BlockingPortal | None = None,
+        middleware: Sequence[BaseMiddleware] | None = None,
     ) -> Self:
         """Make a client of a configuration.
 
         Arguments and errors are those of `Client.from_config`; `portal` is that of `SyncClient`.
         """
         client = cls.__new__(cls)
-        client._begin(Client.from_config(path, text=text, config=config, name=name, codec=codec), portal)
+        inner = Client.from_config(path, text=text, config=config, name=name, codec=codec, middleware=middleware)
+        client._begin(inner, portal)
         return client
 
     def _begin(self, client: Client, portal: BlockingPortal | None) -> None:

@@ -13,13 +13,14 @@ from pydantic import BaseModel
 
 from infinitic.codec.payloads import PayloadCodec
 from infinitic.config.adapter_sections import ADAPTER_KINDS, adapter_takes_json, read_adapter_section
-from infinitic.config.codecs import make_codecs
+from infinitic.config.objects import make_objects
 from infinitic.config.overrides import override
 from infinitic.config.problems import Problems
 from infinitic.config.sections import Document
 from infinitic.config.validation import SectionReader, list_keys, takes_json
 from infinitic.config.yaml_tree import parse
 from infinitic.errors import ConfigurationError, UsageError
+from infinitic.middleware.base import BaseMiddleware
 from infinitic.plugins import load_storage_plugin, load_storage_wrapper, load_transport_plugin
 from infinitic.storage import Storage
 from infinitic.transport import Transport
@@ -84,7 +85,17 @@ class Config:
         Raises:
             ConfigurationError: some cannot be made. The message has all of them, one a line.
         """
-        return make_codecs(self.document.codec, self.reader)
+        return make_objects("codec", PayloadCodec, "payload codec", "PayloadCodec", self.document.codec, self.reader)  # type: ignore[type-abstract]  # subclasses are made
+
+    def make_middleware(self) -> tuple[BaseMiddleware, ...]:
+        """Import and make the middlewares that the file names, the outermost first.
+
+        Raises:
+            ConfigurationError: some cannot be made. The message has all of them, one a line.
+        """
+        return make_objects(
+            "middleware", BaseMiddleware, "middleware", "Middleware", self.document.middleware, self.reader
+        )
 
     def make_transport(self) -> Transport:
         """Make a new adapter for the broker. Raises as `make_adapters`."""

@@ -225,6 +225,18 @@ class CodecSection(Settings):
     )
 
 
+class MiddlewareSection(Settings):
+    """A middleware: code around client calls, attempts of tasks and activations of workflows."""
+
+    class_path: ClassPath = Field(
+        alias="class", description="Class of the middleware, a `Middleware`: package.module.Class"
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict[str, Any],
+        description="Keyword arguments with which it is made. Take secrets from the environment: `${KEY}`",
+    )
+
+
 class Document(Settings):
     """The keys at the top of the file."""
 
@@ -258,6 +270,10 @@ class Document(Settings):
         default=(),
         description="Payload codecs of workers, clients and commands, in order: the first one encodes first. "
         "All of them must have the same",
+    )
+    middleware: tuple[MiddlewareSection, ...] = Field(
+        default=(),
+        description="Middlewares of workers and clients, the outermost first. Commands have none",
     )
     services: tuple[ServiceSection, ...] = Field(default=(), description="The services that the worker hosts")
     workflows: tuple[WorkflowSection, ...] = Field(default=(), description="The workflows that the worker hosts")

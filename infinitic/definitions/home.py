@@ -89,6 +89,11 @@ class Home(Protocol):
         """True while the instance repeats what its history holds."""
         ...
 
+    @property
+    def carried_meta(self) -> Mapping[str, bytes]:
+        """The meta entries that it hands on to its tasks and children. Mostly empty."""
+        ...
+
     def next_number(self) -> int:
         """Number a task, future, deferred or receiver: it hashes by this number."""
         ...

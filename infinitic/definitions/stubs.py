@@ -125,7 +125,8 @@ class TaskStub:
         self.spec = spec
         self.attribute = stub.attribute
         self.tags = stub.tags
-        self.meta = stub.meta
+        carried = instance.carried_meta
+        self.meta = {**carried, **stub.meta} if carried else stub.meta
         self.total_timeout = stub.total_timeout or spec.total_timeout
 
     def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:

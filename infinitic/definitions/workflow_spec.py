@@ -15,6 +15,7 @@ from infinitic.codec.payloads import Coder
 from infinitic.codec.values import value_codec
 from infinitic.definitions.batches import read_batch_options
 from infinitic.definitions.channels import Channel
+from infinitic.definitions.home import WorkflowContext
 from infinitic.definitions.queries import QuerySpec, read_queries
 from infinitic.definitions.service_contract import check_names, public_functions, remember, signature_of
 from infinitic.definitions.stubs import ServiceStub
@@ -38,7 +39,8 @@ class WorkflowSpec:
     """A workflow class, read.
 
     `methods` and `queries` are by name in messages, `attributes` are the methods by attribute.
-    `retention` is in seconds.
+    `retention` is in seconds. The worker sets `around`, which runs activations inside middlewares,
+    and `carried_meta`, the names of the meta entries that instances hand on.
     """
 
     cls: type[Workflow]
@@ -53,6 +55,8 @@ class WorkflowSpec:
     mutable: tuple[tuple[str, Any], ...]
     coder: Coder | None = None
     queries: dict[str, QuerySpec] = field(default_factory=dict[str, QuerySpec])
+    around: Callable[[WorkflowContext, Callable[[], None]], None] | None = None
+    carried_meta: frozenset[str] = frozenset()
 
     @property
     def plain(self) -> bool:

@@ -11,7 +11,7 @@ from infinitic import ids
 from infinitic.definitions.deferred import Deferred
 from infinitic.definitions.home import Home
 from infinitic.definitions.stubs import check_meta
-from infinitic.definitions.workflow_spec import workflow_contract_of
+from infinitic.definitions.workflow_spec import WorkflowSpec, workflow_contract_of
 from infinitic.definitions.workflow_stubs import (
     NewWorkflow,
     RemoteChannel,
@@ -38,6 +38,9 @@ from infinitic.replay.recorder import Recorder
 
 _Deferred: Any = Deferred
 """For calls of its methods by name, as in `infinitic.replay.awaited`."""
+
+
+_NOTHING: Mapping[str, bytes] = {}
 
 
 class RemoteDeferred(Deferred[Any]):
@@ -94,8 +97,16 @@ class RemoteDeferred(Deferred[Any]):
 class RemoteRequests:
     """The part of an instance with which its code uses stubs of workflows."""
 
+    spec: WorkflowSpec
+    meta: Mapping[str, bytes]
     _recorder: Recorder
     _open: dict[int, object]
+
+    @property
+    def carried_meta(self) -> Mapping[str, bytes]:
+        """The meta entries that it hands on, as its middlewares want it."""
+        names, meta = self.spec.carried_meta, self.meta
+        return {name: meta[name] for name in sorted(names) if name in meta} if names and meta else _NOTHING
 
     @property
     def _home(self) -> Home:
@@ -106,7 +117,12 @@ class RemoteRequests:
         contract = workflow_contract_of(stub.contract_class)
         target = RemoteTarget(contract.name, tags=stub.tags, custom_id=stub.custom_id)
         return RemoteWorkflow(
-            self._home, contract, target, meta=stub.meta, total_timeout=stub.total_timeout, attribute=stub.attribute
+            self._home,
+            contract,
+            target,
+            meta={**self.carried_meta, **stub.meta},
+            total_timeout=stub.total_timeout,
+            attribute=stub.attribute,
         )
 
     def find_workflow(
@@ -121,7 +137,7 @@ class RemoteRequests:
         """Make a stub of another instance, or of those that have a tag."""
         read = workflow_contract_of(contract)
         target = RemoteTarget(read.name, workflow_id, tag, holder_of)
-        return RemoteWorkflow(self._home, read, target, meta=check_meta(meta or {}))
+        return RemoteWorkflow(self._home, read, target, meta={**self.carried_meta, **check_meta(meta or {})})
 
     def request(self, stub: RemoteMethod, arguments: bytes) -> RemoteDeferred:
         """Ask for a child, or for a method of another instance.

@@ -10,6 +10,7 @@ from infinitic.client.client import Client
 from infinitic.clock import Clock
 from infinitic.codec.payloads import Coder
 from infinitic.errors import InfiniticError, UsageError
+from infinitic.middleware.chain import Middlewares
 from infinitic.runtime.lifecycle.supervisor import Component
 from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
@@ -52,6 +53,7 @@ class ComponentFactory:
         *,
         client: Client,
         coder: Coder | None,
+        middlewares: Middlewares,
         bounds: MemoryBounds,
         run_blocking: blocking.Blocking | None,
         rng: random.Random,
@@ -65,6 +67,7 @@ class ComponentFactory:
         self._clock = clock
         self._client = client
         self._coder = coder
+        self._middlewares = middlewares
         self._bounds = bounds
         self._run_blocking = run_blocking
         self._random = rng
@@ -196,6 +199,7 @@ class ComponentFactory:
                 self._random,
                 limit,
                 self._coder,
+                self._middlewares.task,
             )
             components.append(
                 ServiceExecutor(

@@ -18,6 +18,7 @@ from infinitic.definitions.services import check_timeout
 from infinitic.definitions.workflow_spec import WorkflowSpec, workflow_name
 from infinitic.definitions.workflows import ReplayCheck, Workflow
 from infinitic.errors import RegistrationError, UsageError
+from infinitic.middleware.chain import Middlewares
 from infinitic.worker.hosting import check_concurrency, make_instance, read_version
 
 
@@ -57,9 +58,11 @@ class Hosted:
 
     Args:
         coder: encodes the payloads of workflow code.
+        middlewares: what stands around its activations.
     """
 
-    def __init__(self, coder: Coder | None) -> None:
+    def __init__(self, coder: Coder | None, middlewares: Middlewares | None = None) -> None:
+        self._middlewares = middlewares or Middlewares()
         self.services: dict[str, HostedService] = {}
         self.state_engines: dict[str, HostedStateEngine] = {}
         self.tag_engines: dict[str, int] = {}
@@ -156,7 +159,13 @@ class Hosted:
                     f"workflow '{spec.name}': give one another name or version"
                 )
             check = spec.check if replay_check is None else ReplayCheck(replay_check)
-            known[spec.version] = replace(spec, coder=self._coder, check=check)
+            known[spec.version] = replace(
+                spec,
+                coder=self._coder,
+                check=check,
+                around=self._middlewares.activation,
+                carried_meta=self._middlewares.carried_meta,
+            )
         return names
 
     def versions_of(self, workflow: str) -> Mapping[int, WorkflowSpec]:

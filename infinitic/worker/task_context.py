@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -44,6 +44,8 @@ class TaskContext(msgspec.Struct, eq=False):
         retry_sequence: how often an operator asked to run the task again.
         last_failure: the failure of the attempt before; None for the first attempt.
         client: a client on the broker of the worker.
+        args: the decoded arguments of the task, for middlewares; empty if its worker has none.
+        kwargs: its keyword arguments, as `args`.
         is_cancelled: whether this attempt should stop: its timeout is over, nobody waits for the
             task any more, or the worker must go.
     """
@@ -63,6 +65,8 @@ class TaskContext(msgspec.Struct, eq=False):
     client: Client
     is_cancelled: bool = False
     _callbacks: tuple[Callable[[], object], ...] = ()
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
 
     @property
     def batch_key(self) -> bytes | None:

@@ -17,6 +17,8 @@ from infinitic.clock import Clock, SystemClock, to_seconds
 from infinitic.codec.payloads import PayloadCodec, make_coder
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.errors import InfiniticError, UsageError
+from infinitic.middleware.base import BaseMiddleware
+from infinitic.middleware.chain import Middlewares
 from infinitic.runtime.backoff import retry_while_unavailable
 from infinitic.runtime.lifecycle.ending import Ending
 from infinitic.runtime.lifecycle.namesakes import warn_of_namesakes
@@ -73,12 +75,14 @@ class Worker(Roles):
             stops.
         run_blocking: where `def` tasks run. By default each runs in a thread.
         codec: encodes payloads, one `PayloadCodec` or a chain of them. Clients must have the same.
+        middleware: what stands around attempts of tasks, activations of workflows, and the calls of
+            its client, outermost first, see `Middleware`.
         seed: for the random numbers of retry policies. None: chosen by chance.
         on_stall: called with the id of an instance that stalls at this worker, and the reason.
         make_id: makes the ids of what its client starts, see `Client`.
 
     Raises:
-        UsageError: the name or a number cannot be one.
+        UsageError: the name or a number cannot be one, or a middleware is none.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class Worker(Roles):
         shutdown_grace_period: float | timedelta = DEFAULT_GRACE,
         run_blocking: blocking.Blocking | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
+        middleware: Sequence[BaseMiddleware] = (),
         seed: int | None = None,
         on_stall: Callable[[str, InfiniticError], None] | None = None,
         make_id: Callable[[], str] = ids.new_id,
@@ -109,7 +114,7 @@ class Worker(Roles):
         """How much it keeps in memory."""
         self._grace = to_seconds(shutdown_grace_period)
         self._on_stall = on_stall
-        coder = make_coder(codec)
+        coder, middlewares = make_coder(codec), Middlewares(middleware)
         self._client = Client(
             transport,
             storage=storage,
@@ -117,10 +122,11 @@ class Worker(Roles):
             clock=self._clock,
             codec=codec,
             make_id=make_id,
+            middleware=middleware,
         )
         self._ending = Ending()
         self._supervisor = Supervisor(self._ending)
-        self._hosted = Hosted(coder)
+        self._hosted = Hosted(coder, middlewares)
         self._components = ComponentFactory(
             self.name,
             self._hosted,
@@ -129,6 +135,7 @@ class Worker(Roles):
             self._clock,
             client=self._client,
             coder=coder,
+            middlewares=middlewares,
             bounds=self.bounds,
             run_blocking=run_blocking,
             rng=random.Random(seed),
@@ -147,6 +154,7 @@ class Worker(Roles):
         text: str | None = None,
         config: Config | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
+        middleware: Sequence[BaseMiddleware] | None = None,
     ) -> Self:
         """Make a worker with the services and workflows of a configuration.
 
@@ -157,6 +165,7 @@ class Worker(Roles):
             text: the content of a file, instead of a path.
             config: what `infinitic.config.load` returned, instead of a path.
             codec: as for `Worker`; by default those that the file names.
+            middleware: as for `Worker`; by default those that the file names.
 
         Raises:
             ConfigurationError: the file has mistakes, or a class cannot be imported.
@@ -170,10 +179,13 @@ class Worker(Roles):
         # Before anything is made: a class that cannot be imported leaves nothing to close.
         services, workflows = import_services(config), import_workflows(config)
         codec = config.make_codec() if codec is None else codec
+        around = config.make_middleware() if middleware is None else middleware
         adapters = config.make_adapters()
         grace = config.document.transport.shutdown_grace_period_seconds
         name, bounds = config.document.name, config.document.memory_bounds
-        worker = cls(*adapters, name=name, shutdown_grace_period=grace, codec=codec, **bounds._asdict())
+        worker = cls(
+            *adapters, name=name, shutdown_grace_period=grace, codec=codec, middleware=around, **bounds._asdict()
+        )
         worker._owned = adapters.all
         for each in services:
             worker.add_service_executor(each.make(), **each.options)

@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "infinitic(seeds=None, faults='none', profile=None, cache_size=None, codec=None, seed=0): "
+        "infinitic(seeds=None, faults='none', profile=None, cache_size=None, codec=None, middleware=(), seed=0): "
         "options of the fixture sim. With seeds=N, the test runs under N seeds, with faults",
     )
     config.stash[GIVEN] = read_given(config)
@@ -72,8 +72,8 @@ def sim(request: Any) -> Simulation:
     Its methods are those of `infinitic_testing.simulation.Simulation`. When the test ends, each of
     its workflows is replayed: a workflow that does not repeat its history fails the test.
 
-    A mark gives its options by name: `seeds`, `faults`, `profile`, `cache_size`, `codec`, `seed`.
-    The closest mark wins::
+    A mark gives its options by name: `seeds`, `faults`, `profile`, `cache_size`, `codec`,
+    `middleware`, `seed`. The closest mark wins::
 
         @pytest.mark.infinitic(seeds=100)
         async def test_a_trip_survives_all_faults(sim): ...

@@ -22,6 +22,7 @@ from infinitic.codec.payloads import PayloadCodec
 from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.workflows import Workflow
 from infinitic.errors import UsageError
+from infinitic.middleware.base import BaseMiddleware
 from infinitic.runtime.memory_bounds import DEFAULT_CACHE_SIZE
 from infinitic.storage import StateKey, Storage
 from infinitic.worker.worker import Worker
@@ -94,6 +95,8 @@ class Simulation:
             there are several.
         codec: encodes payloads, for instance encrypts them. One `PayloadCodec`, or a chain of
             them: the first one encodes first and decodes last.
+        middleware: what stands around the calls of `client`, attempts of tasks and activations of
+            workflows, outermost first. All workers share the objects.
         only: the choices that keep their drawn values, see `Choices`. None: all.
 
     Raises:
@@ -109,6 +112,7 @@ class Simulation:
         profile: str | None = None,
         cache_size: int | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
+        middleware: Sequence[BaseMiddleware] = (),
         only: Collection[Key] | None = None,
     ) -> None:
         allowed = Faults.parse(faults)
@@ -120,6 +124,7 @@ class Simulation:
             "profile": kind,
             "cache_size": cache_size,
             "codec": codec,
+            "middleware": middleware,
         }
         self.plan = FaultPlan(allowed, self.choices)
         self.is_plain = kind == "fifo" and not allowed.names
@@ -127,13 +132,18 @@ class Simulation:
         self.system: System
         if self.is_plain:
             size = DEFAULT_CACHE_SIZE if cache_size is None else cache_size
-            self.system = SingleWorker(choices=self.choices, cache_size=size, codec=codec)
+            self.system = SingleWorker(choices=self.choices, cache_size=size, codec=codec, middleware=middleware)
         else:
             # Imported here: plain simulations need nothing of it.
             from infinitic_testing.cluster.cluster import Cluster
 
             self.system = Cluster(
-                choices=self.choices, plan=self.plan, profile=kind, cache_size=cache_size, codec=codec
+                choices=self.choices,
+                plan=self.plan,
+                profile=kind,
+                cache_size=cache_size,
+                codec=codec,
+                middleware=middleware,
             )
         self._kept = KeptInstances(self.system.database, self.system.find_specs)
 

@@ -93,7 +93,7 @@ def check_machine() -> list[Diagnosis]:
 def check_code(config: Config) -> list[Diagnosis]:
     """Check whether the classes of the configuration can be imported. If so, nothing is said."""
     found: list[Diagnosis] = []
-    for make in (import_services, import_workflows, Config.make_codec):
+    for make in (import_services, import_workflows, Config.make_codec, Config.make_middleware):
         try:
             make(config)
         except ConfigurationError as error:

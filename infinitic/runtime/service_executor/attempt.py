@@ -22,6 +22,7 @@ from infinitic.limits import MAX_VALUE_DEPTH, compute_value_limit, describe_too_
 from infinitic.messages.attempts import measure
 from infinitic.messages.engine import TaskCompleted
 from infinitic.messages.service import ExecuteTask
+from infinitic.middleware.chain import Layer, run_through
 from infinitic.runtime.backoff import retry_while_unavailable
 from infinitic.runtime.service_executor.blocking import Blocking
 from infinitic.runtime.service_executor.current_task import CurrentTask, RunningTask, Stoppable, current_task
@@ -97,12 +98,14 @@ class Attempts:
         rng: the random numbers of retry policies.
         max_payload: bytes that the broker takes in a message.
         coder: decodes arguments and encodes results, if payloads are compressed or encrypted.
+        layers: the middlewares around each attempt, outermost first.
 
     Attributes:
         service: the service.
         failures: makes the reports of attempts that have failed.
         make_context: makes what `task_context()` gives, for one attempt.
         clock: the time of day.
+        layers: the middlewares around each attempt, outermost first.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class Attempts:
         rng: random.Random,
         max_payload: int,
         coder: Coder | None = None,
+        layers: tuple[Layer[Any], ...] = (),
     ) -> None:
         self.service = implementation
         self.failures = FailureReports(worker_name, clock, rng, max_payload)
@@ -124,6 +128,7 @@ class Attempts:
         self._blocking = blocking
         self._room = compute_value_limit(max_payload)
         self._coder = coder
+        self.layers = layers
 
     async def run(
         self,
@@ -168,11 +173,14 @@ class Attempts:
         try:
             variables = copy_context()
             variables.run(current_task.set, current)
-            if signature.is_coroutine and task.attempt_timeout is None:
+            if signature.is_coroutine and task.attempt_timeout is None and not self.layers:
                 value = await _run_in(variables, task.function(*args, **kwargs))
             else:
                 code = Code(task.function, signature.is_coroutine, task.attempt_timeout)
-                value = await self.call(code, current, variables, args, kwargs)
+                if self.layers:
+                    value = await _run_in(variables, self._run_inside_layers(code, current, args, kwargs))
+                else:
+                    value = await self.call(code, current, variables, args, kwargs)
         except Exception as error:  # noqa: BLE001 (whatever a task raises is its failure)
             return self.failures.make(message, error, task, current.context.meta, began_at)
         except (SystemExit, KeyboardInterrupt, GeneratorExit):
@@ -263,6 +271,14 @@ class Attempts:
             return coder.encode(data)
 
         return await retry_while_unavailable(f"Encoding the result of {message.service}.{message.task}", encode)
+
+    async def _run_inside_layers(
+        self, code: Code, current: CurrentTask, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run an attempt inside the middlewares. The task sees their context variables."""
+        context = current.context
+        context.args, context.kwargs = args, kwargs
+        return await run_through(self.layers, context, lambda: self.call(code, current, copy_context(), args, kwargs))
 
     async def call(
         self,

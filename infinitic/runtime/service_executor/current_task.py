@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol
 
 from infinitic.messages.service import ExecuteTask
 
@@ -25,6 +25,8 @@ class RunningTask(Protocol):
     service_name: str
     task_name: str
     meta: dict[str, bytes]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
     def cancel(self) -> None:
         """Tell the attempt to stop. Raises the first of what its callbacks raise."""

@@ -15,6 +15,7 @@ from infinitic.errors import InfiniticError, PayloadUnavailable
 from infinitic.limits import Limits
 from infinitic.messages import events
 from infinitic.messages.events import AttemptError, Event, Started, Stimulus
+from infinitic.replay.activating import activate_inside
 from infinitic.replay.instance import Instance
 from infinitic.replay.stops import TooMuchTogether
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
@@ -66,7 +67,10 @@ def activate(
             live.note_start(started)
     activated = begin(head, now, each=len(stimuli) > 1)
     try:
-        commands = live.activate(activated.at, stimuli[:most], limits=limits)
+        if spec.around is None:
+            commands = live.activate(activated.at, stimuli[:most], limits=limits)
+        else:
+            commands = activate_inside(spec.around, live, activated.at, stimuli[:most], limits=limits)
     except TooMuchTogether:
         instance.discard_live()
         raise

@@ -30,6 +30,7 @@ from infinitic.messages import engine, executor
 from infinitic.messages.commands import Command
 from infinitic.messages.decoding import UndecodableMessage, check_key
 from infinitic.messages.executor import Activate, Ask
+from infinitic.replay.activating import activate
 from infinitic.replay.divergence import describe_stall
 from infinitic.replay.instance import Instance
 from infinitic.replay.stops import TooMuchTogether
@@ -273,12 +274,12 @@ class WorkflowExecutor:
             opened = await self._opening.open(instance, message, replay=live is None, unread=unread)
             limits = Limits.sent(self._largest)
             try:
-                commands = instance.activate(opened.at, opened.stimuli, each=opened.each, limits=limits)
+                commands = activate(instance, opened.at, opened.stimuli, each=opened.each, limits=limits)
             except TooMuchTogether as full:
                 instance.close()
                 instance = self._make_instance(spec, workflow_id, message)
                 opened = await self._opening.open(instance, message, replay=True)
-                commands = instance.activate(opened.at, opened.stimuli[: full.fits], each=opened.each, limits=limits)
+                commands = activate(instance, opened.at, opened.stimuli[: full.fits], each=opened.each, limits=limits)
         except ActivationOver:
             instance.close()
             _logger.debug("Workflow %s %s: activation %d is over", self.name, workflow_id, message.activation)

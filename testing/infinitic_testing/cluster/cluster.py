@@ -13,6 +13,7 @@ from infinitic.client.client import Client
 from infinitic.codec.payloads import PayloadCodec
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.errors import InfiniticError
+from infinitic.middleware.base import BaseMiddleware
 from infinitic.storage.integrity import ensure_checked
 from infinitic_storages.memory import DEFAULT_DEDUPLICATION_WINDOW, InMemoryStorage
 from infinitic_testing.choices import Choices
@@ -65,6 +66,7 @@ class Cluster(System):
         profile: of the broker.
         cache_size: of all workers. None: drawn for each seat.
         codec: encodes payloads.
+        middleware: what stands around calls, attempts and activations. All workers share it.
     """
 
     def __init__(
@@ -75,10 +77,12 @@ class Cluster(System):
         profile: str,
         cache_size: int | None = None,
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
+        middleware: Sequence[BaseMiddleware] = (),
     ) -> None:
         self.choices = choices
         self.plan = plan
         self.codec = codec
+        self.middleware = middleware
         self.clock = VirtualClock()
         self.log = RunLog(self.clock)
         # Longer than any message is late by a fault: what is older is refused, and rightly so.
@@ -101,6 +105,7 @@ class Cluster(System):
             name="client",
             clock=self.clock,
             codec=codec,
+            middleware=middleware,
             make_id=choices.make_ids("client"),
         )
         self.catalog = Catalog(codec, TaskFaults(plan, choices, lambda: self.nemesis.cut_after_task(current_process())))

@@ -58,6 +58,7 @@ class Member:
             shutdown_grace_period=settings.shutdown_grace_period,
             run_blocking=blocking.inline,
             codec=cluster.codec,
+            middleware=cluster.middleware,
             seed=cluster.choices.stream(f"worker/{name}").getrandbits(32),
             on_stall=cluster.note_stall,
             make_id=cluster.choices.make_ids(name),

@@ -10,6 +10,7 @@ from typing import Any, cast
 from infinitic.codec.payloads import PayloadCodec
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.errors import InfiniticError
+from infinitic.middleware.base import BaseMiddleware
 from infinitic.runtime.service_executor import blocking
 from infinitic.storage.integrity import ensure_checked
 from infinitic.worker.worker import Worker
@@ -30,10 +31,16 @@ class SingleWorker(System):
         choices: their seed is that of the random numbers of retry policies, and of ids.
         cache_size: how many instances stay in memory.
         codec: encodes payloads.
+        middleware: what stands around calls, attempts and activations.
     """
 
     def __init__(
-        self, *, choices: Choices, cache_size: int, codec: PayloadCodec | Sequence[PayloadCodec] | None = None
+        self,
+        *,
+        choices: Choices,
+        cache_size: int,
+        codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
+        middleware: Sequence[BaseMiddleware] = (),
     ) -> None:
         self.clock = VirtualClock()
         self.transport = InMemoryTransport(clock=self.clock)
@@ -47,6 +54,7 @@ class SingleWorker(System):
             cache_size=cache_size,
             run_blocking=blocking.inline,
             codec=codec,
+            middleware=middleware,
             seed=choices.seed,
             on_stall=self._on_stall,
             make_id=choices.make_ids("client"),

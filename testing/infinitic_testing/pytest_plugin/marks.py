@@ -16,7 +16,7 @@ from infinitic_testing.choices import MOST_SEED, Key
 from infinitic_testing.pytest_plugin.options import GivenOptions
 
 MARK = "infinitic"
-NAMES = ("seeds", "faults", "profile", "cache_size", "codec", "seed")
+NAMES = ("seeds", "faults", "profile", "cache_size", "codec", "seed", "middleware")
 """What a mark can say."""
 
 
@@ -31,6 +31,7 @@ class TestOptions:
         profile: that of the broker; None: the default of `Simulation`.
         cache_size: instances in memory; None: the default of `Simulation`.
         codec: encodes payloads.
+        middleware: what stands around calls, attempts and activations.
         only: the choices that keep their values; None: all.
     """
 
@@ -41,6 +42,7 @@ class TestOptions:
     cache_size: int | None = None
     codec: Any = None
     only: frozenset[Key] | None = None
+    middleware: Any = ()
 
 
 def read_test_options(item: pytest.Item, given: GivenOptions) -> TestOptions:
@@ -79,6 +81,7 @@ def read_test_options(item: pytest.Item, given: GivenOptions) -> TestOptions:
         said.get("cache_size") if given.cache_size is None else given.cache_size,
         said.get("codec"),
         given.only,
+        said.get("middleware", ()),
     )
 
 
@@ -95,7 +98,7 @@ def _check_mark(node: Any, mark: pytest.Mark) -> None:
                 _refuse(node, said, f"a seed is a whole number from 0 to {MOST_SEED:,}")
             case "cache_size" if value is not None and not _is_number(value, 0):
                 _refuse(node, said, "it is a number of instances, a whole number from 0")
-            case "faults" | "profile" | "codec":
+            case "faults" | "profile" | "codec" | "middleware":
                 _check_value(node, name, value)
             case _:
                 pass
@@ -104,6 +107,7 @@ def _check_mark(node: Any, mark: pytest.Mark) -> None:
 def _check_value(node: Any, name: str, value: Any) -> None:
     from infinitic.codec.payloads import make_coder
     from infinitic.errors import UsageError
+    from infinitic.middleware.chain import Middlewares
     from infinitic_testing.faults.catalog import Faults
     from infinitic_testing.faults.profiles import check_profile
 
@@ -113,6 +117,8 @@ def _check_value(node: Any, name: str, value: Any) -> None:
             Faults.parse(value)
         elif name == "profile":
             check_profile(value)
+        elif name == "middleware":
+            Middlewares(value)
         else:
             make_coder(value)
     except UsageError as error:

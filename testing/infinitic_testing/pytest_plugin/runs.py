@@ -53,13 +53,14 @@ def make_simulation(options: TestOptions, run: RunOptions) -> Simulation:
 
     if run.seed is None:
         # Without choices: also what the test itself draws is plain.
-        return Simulation(cache_size=options.cache_size, codec=options.codec, only=())
+        return Simulation(cache_size=options.cache_size, codec=options.codec, middleware=options.middleware, only=())
     return Simulation(
         seed=run.seed,
         faults=options.faults,
         profile=options.profile,
         cache_size=options.cache_size,
         codec=options.codec,
+        middleware=options.middleware,
         only=run.only,
     )
 
