@@ -8,7 +8,8 @@
   await at its top level.
 - A Python block with a title, such as ```` ```python title="Celery" ````, is of another system.
 - A console block is run if its program is one of ours. What it shows must be in its output, line by
-  line and in this order. "…" stands for anything.
+  line and in this order. "…" stands for anything. If it only shows that some tests pass, these are
+  run here, without another process.
 - A YAML block is a part of a configuration. It is loaded, with a broker and a database in memory
   where it says nothing of them.
 """
@@ -44,6 +45,12 @@ PROGRAMS = {
 }
 NEED_SERVERS = {"worker", "migrate", "start", "list", "describe", "retry", "signal", "query", "result", "doctor"}
 """Commands of `infinitic` that a page may show, and that are not run: they need a broker."""
+
+CONTINUES = {
+    "docs/tutorial/first-test.md": "docs/tutorial/first-workflow.md",
+    "docs/tutorial/real-servers.md": "docs/tutorial/first-workflow.md",
+}
+"""Pages that need the files of a page before them."""
 
 FAILS = re.compile(r"\d+ failed|Error\b")
 IN_MEMORY: dict[str, Any] = {"transport": {"in_memory": {"name": "docs"}}, "storage": {"in_memory": {}}}
@@ -96,6 +103,9 @@ def run_page(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     before = set(sys.modules)
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     monkeypatch.chdir(folder)
+    for block in read_blocks(CONTINUES[page]) if page in CONTINUES else []:
+        if block.file is not None:
+            (folder / block.file).write_text(block.text, encoding="utf-8")
     try:
         for block in blocks:
             match block.language:
@@ -104,7 +114,8 @@ def run_page(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(block.text, encoding="utf-8")
                     if block.file not in shown:
-                        defined |= run_file(block, block.file)
+                        defined |= import_file(block.file)
+                        run_tests(block, block.file)
                 case "python":
                     run_code(block, defined)
                 case "console":
@@ -120,11 +131,17 @@ def run_page(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     return len(blocks)
 
 
-def run_file(block: Block, name: str) -> dict[str, Any]:
-    """Import a file, run its tests, and return what it defines."""
+def import_file(name: str) -> dict[str, Any]:
+    """Import a file, and return what it defines."""
     invalidate_caches()
     module = import_module(name.removesuffix(".py").replace("/", "."))
-    for test in [value for key, value in vars(module).items() if key.startswith("test_")]:
+    return {key: value for key, value in vars(module).items() if not key.startswith("_")}
+
+
+def run_tests(block: Block, name: str) -> int:
+    """Run the tests of a file here, and return how many there were."""
+    tests = [value for key, value in import_file(name).items() if key.startswith("test_")]
+    for test in tests:
         wanted = list(inspect.signature(test).parameters)
         assert wanted in ([], ["sim"]), f"{block.place}: {test.__name__} takes {wanted}: run it by a console block"
         if wanted == ["sim"]:
@@ -133,7 +150,7 @@ def run_file(block: Block, name: str) -> dict[str, Any]:
             asyncio.run(test())
         else:
             test()
-    return {key: value for key, value in vars(module).items() if not key.startswith("_")}
+    return len(tests)
 
 
 async def _simulate(test: Any) -> None:
@@ -166,12 +183,22 @@ def run_console(block: Block, folder: Path) -> None:
     first, _, shown = block.text.partition("\n")
     assert first.startswith("$ "), block.place
     program, *arguments = first[2:].partition("#")[0].split()
+    passed = re.fullmatch(r"…(\d+) passed in …\n", shown)
+    if program == "pytest" and passed and all(is_plain(folder / argument) for argument in arguments):
+        assert sum(run_tests(block, argument) for argument in arguments) == int(passed[1]), block.place
+        return
     if program not in PROGRAMS or (program == "infinitic" and arguments[0] in NEED_SERVERS):
         return
     code, output = run_command(first[2:], folder)
     missing = find_missing_line(shown, output)
     assert missing is None, f"{block.place}: {first}\nThis line is missing: {missing}\n\n{output}"
     assert bool(code) == (FAILS.search(shown) is not None), f"{block.place}: exit code {code}\n{output}"
+
+
+def is_plain(path: Path) -> bool:
+    """Tell whether a file has only tests that can be run here, without another process."""
+    special = re.compile(r"@pytest\.|^def test_\w+\(sim", re.MULTILINE)
+    return path.suffix == ".py" and not special.search(path.read_text(encoding="utf-8"))
 
 
 def run_command(command: str, folder: Path) -> tuple[int, str]:
