@@ -15,6 +15,10 @@ from tests.docs.snippets import Block, check_yaml, find_missing_line, read_block
 
 ELSEWHERE = {
     "docs/adapters.md": "tests/examples/test_adapter_example.py compares it with the example",
+    **dict.fromkeys(
+        ("docs/containers.md", "docs/django.md", "docs/fastapi.md"),
+        "tests/examples/test_frameworks.py compares them with the examples, and runs these",
+    ),
     "README.md": "tests/docs/test_readme.py runs it",
 }
 PAGES = sorted(
@@ -27,6 +31,13 @@ PAGES = sorted(
 @pytest.mark.parametrize("page", PAGES)
 def test_the_code_of_the_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_page(page, tmp_path, monkeypatch)
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    listed = set(re.findall(r"(?:: |- )([\w/.-]+\.md)$", navigation, re.MULTILINE))
+    pages = {page.removeprefix("docs/") for page in map(relative, project_files()) if re.match(r"docs/.*\.md$", page)}
+    assert pages - listed == set(), "give each new page a line in mkdocs.yml"
 
 
 def test_what_a_missing_line_is() -> None:

@@ -1,0 +1,1 @@
+"""Infinitic beside web frameworks and containers. Each module runs on its own."""
