@@ -151,8 +151,9 @@ class ToHolder(_TagMessage, frozen=True, kw_only=True, tag="to_holder"):
 class CancelUnique(_TagMessage, frozen=True, kw_only=True, tag="cancel_unique"):
     """Cancel or terminate a child that has this custom id. The engine of its parent sends it.
 
-    It follows the `StartUnique` of the child. If the child has merely attached to another instance,
-    that one goes on. The child recognises a duplicate by the deduplication id of the message.
+    It goes the way of the `StartUnique` of the child. If the child has merely attached to another
+    instance, that one goes on. The child recognises a duplicate by the deduplication id of the
+    message.
     """
 
     id: Name = msgspec.field(name="i")

@@ -177,8 +177,9 @@ class StateStorage(ABC):
                 `MAX_LIMIT`. Up to `limit` remnants are removed as well.
 
         Returns:
-            How many instances and deduplication ids were removed; remnants are not counted. Call it
-            again until it returns less than `limit`.
+            How many instances and deduplication ids were removed. Remnants are not counted, but
+            while more of them may be due, it returns `limit`. Call it again until it returns less
+            than `limit`.
 
         Raises:
             InvalidArgument: `now` is no finite number, or the limit is out of range.

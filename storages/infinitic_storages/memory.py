@@ -188,12 +188,12 @@ class Database:
     def purge(self, now: float, limit: int = 1000) -> int:
         """Remove what has expired, see `StateStorage.purge`."""
         check_purge(now, limit)
-        for _ in range(limit):
-            if not self._remnants or self._remnants[0][0] > now:
-                break
+        forgotten = 0
+        while forgotten < limit and self._remnants and self._remnants[0][0] <= now:
             row = heappop(self._remnants)[2]
             row.version = row.expires_at = None
             self._drop_if_empty(row)
+            forgotten += 1
         gone = 0
         while gone < limit and self._expiring and self._expiring[0][0] <= now:
             due, _, row, ids = heappop(self._expiring)
@@ -211,7 +211,7 @@ class Database:
                 row.expires_at = due + self.deduplication_window
                 self._serial += 1
                 heappush(self._remnants, (row.expires_at, self._serial, row))
-        return gone
+        return gone if forgotten < limit else limit
 
     def _write(self, change: Change) -> Outcome:
         key = change.key

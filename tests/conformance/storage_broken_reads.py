@@ -238,6 +238,16 @@ class UnboundedPurge(Server):
         return super().purge(now, 1_000_000)
 
 
+@broken("STO-12")
+class SilentRemnants(Server):
+    """A purge does not tell that more remnants are due, so they go one page an hour."""
+
+    def purge(self, now: float, limit: int = 1000) -> int:
+        is_due = any(due <= now for due, *_ in self._expiring)
+        gone = super().purge(now, limit)
+        return gone if is_due else 0
+
+
 @broken("STO-12", "MODEL")
 class DeduplicationIdsAreForever(Server):
     """Deduplication ids are never purged."""

@@ -20,6 +20,7 @@ RETRIED_AT_THE_END = "an attempt was sent again as its cancelled instance closed
 CALLED_TWICE = "a repeat of a call was told that it was cancelled: see test_engine_take.py"
 ENDED_TWICE = "a repeat of a termination was told that it is unknown, before the first: see test_engine_take.py"
 ANSWERED_TOO_EARLY = "a query beside the decision of another worker was answered without it: see test_step_queries.py"
+REFUSED_FOR_A_WHILE = "a refused signal was taken after the re-opening: see test_engine_refusals.py"
 
 FOUND = (
     ("crowd", 12, DRAINED_EARLY),
@@ -31,6 +32,8 @@ FOUND = (
     ("termination", 5, CALLED_TWICE),
     ("termination", 33, ENDED_TWICE),
     ("calls_over_runs", 62, ANSWERED_TOO_EARLY),
+    ("fleets_that_fail", 14, REFUSED_FOR_A_WHILE),
+    ("fleets_that_fail", 27, REFUSED_FOR_A_WHILE),
 )
 """The scenario, the seed, and what was wrong."""
 

@@ -12,7 +12,8 @@ from infinitic import Channel, QueryFailedError, Workflow, WorkflowUnknownError,
 from infinitic.client.stubs import target_of
 from infinitic.client.waits import Request
 from infinitic.messages import executor
-from infinitic.messages.client import Queried
+from infinitic.messages.client import AskAgain, Queried
+from infinitic.runtime.workflow_executor.asking import MOST_WAITS
 from infinitic.storage import StateKey
 from infinitic.transport import Message
 from infinitic_testing.loop import run
@@ -162,5 +163,28 @@ def test_a_question_that_comes_before_its_activation_waits_and_holds_nobody_up()
             await asyncio.sleep(1.0)
             assert request.is_settled
             assert await request.answer() == Queried(to.request, Raw(b'"a"'), 2)
+
+    run(main())
+
+
+def test_a_question_for_an_activation_that_never_comes_is_given_up() -> None:
+    """S26, S39: a forged or stray one would be delivered ten times a second for ever."""
+
+    async def main() -> None:
+        world = World(is_watched=False)
+        async with world.open():
+            world.host(CASE, *SPLIT)
+            stub = await begin(world, 3)
+            key = find_id(stub)
+            request = Request(key)
+            to = vars(world.client)["_connection"].register(request)
+            ask = executor.Ask(query="tell", arguments=Raw(b"[]"), reply_to=to, activation=99)
+            message = Message("ask", key, executor.encode(ask))
+            await world.transport.publish(topics.workflow_executor("Inbox"), [message])
+            await asyncio.sleep(60.0)
+            assert await request.answer() == AskAgain(to.request, 0.0)
+            asked = [each for topic, each in world.published if topic == topics.workflow_executor("Inbox")]
+            assert sum(each.id == "ask" for each in asked) == 1 + MOST_WAITS
+            assert topics.workflow_executor("Inbox").name not in world.backlog()
 
     run(main())

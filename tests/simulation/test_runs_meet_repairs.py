@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from infinitic import Channel, Client, Worker, Workflow, WorkflowFailedError, WorkflowUnknownError, ids, query
+from infinitic import Client, Worker, WorkflowFailedError, WorkflowUnknownError, ids
 from infinitic.engines import state
 from infinitic.messages.events import Reopened
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.storage import StateKey
 from tests.simulation.cases import Case
 from tests.simulation.invariants import decode_history, read_instances
+from tests.simulation.scenarios.fleets import Fleet, Owner
 from tests.simulation.scenarios.repairs import Garage, Part
 from tests.simulation.world import World, host_all, host_engines, host_executors, run_scenario
 
@@ -22,42 +23,6 @@ SPLIT = (host_engines, host_executors)
 
 roles = pytest.mark.parametrize("hostings", [FUSED, SPLIT], ids=["fused", "split"])
 caches = pytest.mark.parametrize("cache_size", [1000, 0], ids=["live", "replayed"])
-
-
-class Fleet(Workflow):
-    """One child in each run. In one of them it fails, and so does the run."""
-
-    garage = Workflow.new_service(Garage)
-    part = Workflow.new_workflow(Part, tags={"parts"})
-    words = Channel[str]()
-
-    def __init__(self) -> None:
-        self.done = list[int]()
-
-    async def work(self, left: int, failing: int, done: list[int]) -> tuple[list[int], list[str]]:
-        self.done = done
-        fitted = await self.part.fit(left, 1 if left == failing else 0)
-        self.done.append(await self.garage.polish(fitted))
-        if left:
-            self.continue_as_new(self.work, left - 1, failing, self.done)
-        receiver = self.words.receive()
-        return self.done, [await receiver for _ in range(2)]
-
-    async def twice(self, number: int) -> int:
-        return await self.garage.polish(2 * number)
-
-    @query
-    def count(self) -> int:
-        return len(self.done)
-
-
-class Owner(Workflow):
-    """Has a fleet with a custom id, and a custom id of its own."""
-
-    fleet = Workflow.new_workflow(Fleet, custom_id="fleet-1", tags={"fleets"})
-
-    async def run(self, left: int, failing: int) -> list[int]:
-        return (await self.fleet.work(left, failing, []))[0]
 
 
 async def begin_nothing(client: Client) -> None:

@@ -142,6 +142,7 @@ OUTCOMES: dict[str, object] = {
     "cancel_tasks_by_tag": [[number + 1, number, "failed", "timed out", "canceled", "canceled"] for number in range(4)],
     "end_of_tagged_tasks": True,
     "retry_tasks_by_tag": [[*range(number), number] for number in range(1, 4)],
+    "fleets_that_fail": [[2, 1, 0], ["a", "b"]] * 3,
     **EXAMPLES,
     # Its answers may come too late, and the number of an attempt may be higher.
     "approval": ["desk", "lamp", "yacht"],

@@ -5,9 +5,10 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from infinitic.engines import timers
-from infinitic.engines.effects import Confirm, Refuse
+from infinitic.engines.effects import Confirm
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.input_result import InputResult
+from infinitic.engines.workflow.refusals import is_running, refuse
 from infinitic.messages import engine as inputs, events
 
 
@@ -20,8 +21,8 @@ def complete_timers(head: WorkflowHead, message: inputs.CompleteTimers, now: flo
     """
     to = message.reply_to
     wanted = message.method_id
-    if wanted and not any(method.id == wanted and not method.ended for method in head.methods):
-        return InputResult(head, replies=(Refuse(to),) if to is not None else ())
+    if wanted and not is_running(head, wanted):
+        return refuse(head, message, again=True)
     # The timers of the first method do not name it.
     method = None if not wanted else "" if wanted == head.methods[0].id else wanted
     left, fired = timers.take_completable(head.timers, method)

@@ -200,6 +200,11 @@ def find_obstacle(head: WorkflowHead, *, rerun: bool = False) -> str | None:
     return None
 
 
+def may_reopen(head: WorkflowHead) -> bool:
+    """Whether a closed instance may run again. One that was cancelled or terminated never does."""
+    return head.status in (WorkflowStatus.FAILED, WorkflowStatus.COMPLETED)
+
+
 def reject(head: WorkflowHead, request_id: str | None, reply_to: ReplyTo | None, why: str) -> InputResult:
     """Refuse a request of an operator.
 

@@ -31,6 +31,7 @@ from infinitic.engines.workflow.complete_timers import complete_timers
 from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.input_result import InputResult, stimulate
+from infinitic.engines.workflow.refusals import Deduplicated, is_running, refuse
 from infinitic.engines.workflow.remote_messages import PATIENT
 from infinitic.engines.workflow.runs import begin_run
 from infinitic.engines.workflow.tags import add_tags, free_claim, note_start, refuse_by_tag
@@ -60,24 +61,6 @@ MORE_SECONDS = 10.0
 """Seconds of each of these waits."""
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-
-_DEDUPLICATED = (
-    inputs.CallMethod,
-    inputs.Signal,
-    inputs.Cancel,
-    inputs.RetryWorkflowTask,
-    inputs.Unpark,
-    inputs.Terminate,
-    inputs.CompleteTimers,
-    inputs.RetryTasks,
-    inputs.ChildReopened,
-    inputs.CancelTask,
-)
-"""Inputs that are recognised by their deduplication id, which is kept for the deduplication window.
-
-Older ones are refused. Their id may be gone, so a duplicate would be obeyed a second time.
-"""
-
 
 _WAIT_FOR_START = (
     inputs.Signal,
@@ -119,9 +102,14 @@ def take(
         handling = reopening.wait_for_reopening(head, message, now, headers)
         if handling is not None:
             return InputResult(head, handling=handling)
+    if type(message) is inputs.Cancel and message.method_id:
+        handling = _wait_for_call(head, message, now, headers)
+        if handling is not None:
+            return InputResult(head, handling=handling)
+    too_old = now - message.made_at > window
     if head.closed_at is not None and type(message) not in reopening.TAKEN_WHEN_CLOSED:
-        return _take_closed(head, message)
-    if now - message.made_at > window and isinstance(message, _DEDUPLICATED):
+        return _take_closed(head, message, too_old=too_old)
+    if too_old and isinstance(message, Deduplicated):
         if type(message) is inputs.ChildReopened:
             # Nobody asked for it, and nobody waits for an answer.
             return InputResult(head)
@@ -149,13 +137,34 @@ def _take_without_state(
     waits = isinstance(message, _WAIT_FOR_START)
     if isinstance(message, inputs.Wait) and message.stop:
         return InputResult(None)
-    waited = headers.get(WAITS, "0")
-    count = int(waited) if waited.isdecimal() and len(waited) < 3 else 0
-    if waits and count < len(WAIT_SECONDS) + (MORE_WAITS if PATIENT in headers else 0):
-        seconds = WAIT_SECONDS[count] if count < len(WAIT_SECONDS) else MORE_SECONDS
-        return InputResult(None, handling=Postpone(now + seconds, WAITS, str(count + 1)))
+    postponement = _postpone(now, headers) if waits else None
+    if postponement is not None:
+        return InputResult(None, handling=postponement)
     refusals: tuple[Reply, ...] = refuse_by_tag(None, message) or free_claim(message)
     return InputResult(None, replies=(*refusals, Refuse(reply_to)) if reply_to is not None else refusals)
+
+
+def _postpone(now: float, headers: Mapping[str, str]) -> Postpone | None:
+    """Put an input off that may have overtaken what it is about; None if it has waited enough."""
+    waited = headers.get(WAITS, "0")
+    count = int(waited) if waited.isdecimal() and len(waited) < 3 else 0
+    if count >= len(WAIT_SECONDS) + (MORE_WAITS if PATIENT in headers else 0):
+        return None
+    seconds = WAIT_SECONDS[count] if count < len(WAIT_SECONDS) else MORE_SECONDS
+    return Postpone(now + seconds, WAITS, str(count + 1))
+
+
+def _wait_for_call(
+    head: WorkflowHead, message: inputs.Cancel, now: float, headers: Mapping[str, str]
+) -> Postpone | None:
+    """Put the cancellation of a method off that may have overtaken its call.
+
+    Some brokers lose the order of a key when a consumer is gone. The method would begin, and nobody
+    would cancel it. Who waits for an answer is told at once that no such method runs.
+    """
+    if message.reply_to is not None or head.closed_at is not None or head.canceling or message.method_id == head.id:
+        return None
+    return None if is_running(head, message.method_id) else _postpone(now, headers)
 
 
 def _create(key: StateKey, message: inputs.Start, now: float) -> InputResult:
@@ -176,7 +185,7 @@ def _create(key: StateKey, message: inputs.Start, now: float) -> InputResult:
     return InputResult(head, (*note_start(message), started), add_tags(head))
 
 
-def _take_closed(head: WorkflowHead, message: Input) -> InputResult:
+def _take_closed(head: WorkflowHead, message: Input, *, too_old: bool) -> InputResult:
     match message:
         case inputs.Wait(reply_to=reply_to, method_id=method_id):
             main = head.methods[0]
@@ -193,19 +202,15 @@ def _take_closed(head: WorkflowHead, message: Input) -> InputResult:
             return queries.ask_query(head, message, 0.0)
         case inputs.Asked():
             return queries.forward_answer(head, message, 0.0)
-        case inputs.CancelTask() if head.status is WorkflowStatus.FAILED:
-            # A repeat must not cancel the task once an operator has asked for it again.
-            return InputResult(replace(head), deduplication_id=message.request_id)
         case inputs.Terminate() if head.status is WorkflowStatus.TERMINATED:
             # Who terminates it twice has what he wants. A repeat may be answered before the first.
             told: tuple[Reply, ...] = (Confirm(message.reply_to),) if message.reply_to is not None else ()
             return InputResult(head, replies=(*refuse_by_tag(head, message), *told))
         case _:
-            asked: ReplyTo | None = getattr(message, "reply_to", None)
             refusals: tuple[Reply, ...] = refuse_by_tag(head, message)
-            if asked is None or not isinstance(message, _DEDUPLICATED):
+            if not isinstance(message, Deduplicated):
                 return InputResult(head, replies=refusals)
-            return InputResult(head, replies=(*refusals, Refuse(asked)))
+            return refuse(head, message, refusals, again=reopening.may_reopen(head) and not too_old)
 
 
 def _start(head: WorkflowHead, message: inputs.Start, now: float) -> InputResult:
@@ -239,8 +244,8 @@ def _cancel(head: WorkflowHead, message: inputs.Cancel, now: float) -> InputResu
         # It is told once: a second time would interrupt its clean-up.
         return InputResult(replace(head), outbox=confirm, deduplication_id=message.request_id)
     if message.method_id:
-        if not any(method.id == message.method_id and not method.ended for method in head.methods):
-            return InputResult(head, replies=(Refuse(message.reply_to),) if message.reply_to is not None else ())
+        if not is_running(head, message.method_id):
+            return refuse(head, message, again=True)
         event = events.CancelRequested(message.method_id, now, message.by)
         return stimulate(head, event, *confirm, deduplication_id=message.request_id)
     cleanup = -1 if head.deciding else head.position

@@ -180,7 +180,11 @@ def _find_repeats(step: DecidedStep, deduplication_ids: Sequence[str]) -> Repeat
     """The inputs of a step whose ids were stored before: they have been taken already."""
     deliveries: list[Delivery] = []
     outgoing: list[Outgoing] = []
-    stalled = None if step.draft.head is None else step.draft.head.stalled
+    head = step.draft.head
+    stalled = None if head is None else head.stalled
+    # What was refused is stored as well: by an instance that was closed, or for a method that did
+    # not run. It is not known which was, so a repeat of it is not answered. The first one was.
+    was_open = head is not None and not head.closed and not head.epoch
     for delivery, message in step.inputs.decoded:
         reply_to: client.ReplyTo | None = None
         match message:
@@ -206,7 +210,7 @@ def _find_repeats(step: DecidedStep, deduplication_ids: Sequence[str]) -> Repeat
                 continue
         if deduplication_id in deduplication_ids:
             deliveries.append(delivery)
-            if reply_to is not None:
+            if reply_to is not None and was_open and not getattr(message, "method_id", ""):
                 outgoing.append(make_response(reply_to, client.Applied(reply_to.request, stalled)))
     return Repeats(step.lane, deliveries, outgoing)
 

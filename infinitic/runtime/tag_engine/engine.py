@@ -96,7 +96,7 @@ class WorkflowTagEngine(TagEngine[TagMessage]):
             case ClaimAgain():
                 return await claim_again(storage, key, message)
             case CancelUnique():
-                return await cancel_unique(storage, key, message)
+                return [cancel_unique(key, message)]
             case AddTag() | RemoveTag():
                 raise AssertionError(f"{message} is a change")
 

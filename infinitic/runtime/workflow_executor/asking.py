@@ -33,7 +33,23 @@ from infinitic.topics import Topic
 from infinitic.transport import Message, Outgoing
 
 LATER_SECONDS = 0.1
-"""After so long a question comes again whose activation is not in the history yet."""
+"""After so long a question comes again whose activation is not in the history yet.
+
+The second time it is twice as long, and so on.
+"""
+
+LONGEST_SECONDS = 2.0
+"""It is no longer than this."""
+
+MOST_WAITS = 30
+"""How often a question comes again. That is about 40 seconds.
+
+Then the engine is told that there is no answer, and the client asks again. A question that is
+forged, or was left over by something else, does not stay for ever.
+"""
+
+LATER = "infinitic-later"
+"""The header that counts how often a question has come again."""
 
 
 class Asking:
@@ -113,8 +129,7 @@ class Asking:
         # The code of a new run has an object once it has run for the first time.
         least = ask.activation if head.run == ask.run else 1
         if decided < least or 0 < unseen <= ask.sequence:
-            later = self._clock.now() + LATER_SECONDS
-            return Outgoing(self._topic, Message(message.id, message.key, message.body, message.headers, later))
+            return self._ask_later(message) or self._make_answer(workflow_id, self._make_asked(ask), longest)
         try:
             spec = find_spec(self._name, self._specs, head.version)
             instance = (await replay_history(key, head, spec, self._states))[0]
@@ -125,6 +140,16 @@ class Asking:
         finally:
             instance.close()
         return self._make_answer(workflow_id, asked, longest)
+
+    def _ask_later(self, message: Message) -> Outgoing | None:
+        """Have a question come again; None if it has come too often."""
+        known = message.headers.get(LATER, "0")
+        waited = int(known) if known.isdecimal() and len(known) < 3 else 0
+        if waited >= MOST_WAITS:
+            return None
+        later = self._clock.now() + min(LATER_SECONDS * (waited + 1), LONGEST_SECONDS)
+        headers = {**message.headers, LATER: str(waited + 1)}
+        return Outgoing(self._topic, Message(message.id, message.key, message.body, headers, later))
 
     def _ask(self, instance: Instance, ask: Ask, digest: str | None) -> tuple[engine.Asked, bool]:
         """Returns the answer of a live instance, and whether that must not be used any more."""

@@ -134,8 +134,8 @@ class RedisStates(StateStorage):
     async def purge(self, now: float, limit: int = 1000) -> int:
         self._connections.check_open()
         check_purge(now, limit)
-        await self._purge(now, limit, remnants=True)
-        return await self._purge(now, limit, remnants=False)
+        remnants = await self._purge(now, limit, remnants=True)
+        return max(await self._purge(now, limit, remnants=False), limit if remnants >= limit else 0)
 
     async def _purge(self, now: float, limit: int, *, remnants: bool) -> int:
         gone = 0

@@ -175,7 +175,7 @@ def _build_conditions(tables: Tables, query: Query) -> list[ColumnElement[bool]]
     return where
 
 
-def purge(connection: Connection, tables: Tables, now: float, limit: int, window: float) -> int:
+def purge(connection: Connection, tables: Tables, now: float, limit: int, window: float) -> tuple[int, bool]:
     """Remove remnants, then head, history and entry of instances that have expired.
 
     Rows that are locked by a commit are left to the next call: the commit may tell them to stay.
@@ -188,7 +188,7 @@ def purge(connection: Connection, tables: Tables, now: float, limit: int, window
         window: seconds of the deduplication window.
 
     Returns:
-        How many instances were removed.
+        How many instances were removed, and whether more remnants may be due.
     """
     states, segments = tables.states.c, tables.segments.c
     due = (states.expires_at.is_not(None), states.expires_at <= now)
@@ -218,7 +218,7 @@ def purge(connection: Connection, tables: Tables, now: float, limit: int, window
                 expires_at=states.expires_at + window,
             )
         )
-    return len(instances)
+    return len(instances), len(first) == limit and bool(remnants)
 
 
 def _find_due(

@@ -240,7 +240,9 @@ class LifeRules(StorageSuite):
         assert gone == [10] * 10 + [0] * 2
         assert await bench.within(bench.states.load(keys)) == {}
         assert await bench.find_all() == []
-        assert [await bench.purge(T0 + 10 + bench.deduplication_window, limit=10) for _ in range(3)] == [0] * 3
+        # Remnants are not counted, but it tells that more of them are due.
+        window = bench.deduplication_window
+        assert [await bench.purge(T0 + 10 + window, limit=10) for _ in range(3)] == [10, 10, 0]
         outcomes = await bench.commit(*(make_change(key, None, 5, deduplication_ids=deduplication_ids) for key in keys))
         assert outcomes == [Written(5)] * 25
         assert await bench.history(keys[0]) == []

@@ -17,6 +17,7 @@ from infinitic_testing.invariants import ack_rules, cancel_rules, delivery_rules
 from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.instances import ObservedInstance, Sending
 from infinitic_testing.invariants.publish_rules import find_deduplication_id
+from infinitic_testing.invariants.refusal_rules import check_not_refused
 from infinitic_testing.invariants.tags import KIND as TAGS, TagChecks
 from infinitic_testing.invariants.task_tags import KIND as TASK_TAGS
 from infinitic_testing.invariants.traffic import Copies, Decoded, SentInput, SentRequest
@@ -259,10 +260,14 @@ class MessageChecks:
             book.judge("cause-durable", publish_rules.check_end_is_durable(response, asked, instance), key)
         elif isinstance(response, client.Applied | client.Rejected):
             book.judge("cause-durable", publish_rules.check_applied_is_durable(response, asked, instance), key)
+            book.judge("one-answer", check_not_refused(response, asked, book.traffic, key), key)
         elif isinstance(response, client.Queried):
             query_rules.check_answer(book, response, found)
         elif isinstance(response, client.WorkflowUnknown):
             book.judge("told-unknown", publish_rules.check_unknown(response, asked, instance, since), key)
+            refused = None if asked is None else find_deduplication_id(asked)
+            if key is not None and instance is not None and refused is not None and not response.reason:
+                book.traffic.sent_to(key).refused.add(refused)
         answers.append(response)
         if key is not None and isinstance(response, _ENDS):
             answered = book.traffic.sent_to(key).answered

@@ -22,6 +22,7 @@ from infinitic.engines.effects import (
     ClaimCustomId,
     Confirm,
     ProbeElsewhere,
+    Refuse,
     Reject,
     SendRemote,
     SendTask,
@@ -40,6 +41,7 @@ from infinitic.storage import StateKey
 from infinitic_testing.invariants.cancel_rules import check_cancel_is_told
 from infinitic_testing.invariants.history import ObservedHistory, cut_carried
 from infinitic_testing.invariants.instances import ObservedInstance, WrittenStep
+from infinitic_testing.invariants.refusal_rules import is_refusal, is_refused
 from infinitic_testing.invariants.retry_rules import check_retry_not_early
 from infinitic_testing.invariants.tag_rules import check_tag_effect
 from infinitic_testing.invariants.traffic import Sent
@@ -74,6 +76,8 @@ def check_one_instance(step: WrittenStep, sent: Sent) -> str | None:
 def check_one_end(step: WrittenStep, sent: Sent) -> str | None:
     """A closed instance is never changed, but for what an operator asks for."""
     if step.instance is not None and step.instance.head.closed and not step.instance.purged:
+        if is_refusal(step):
+            return None
         if _is_asked_again(step, sent):
             before = step.instance.head
             # Whatever was claimed for one with a custom id is given up, if it is not re-opened.
@@ -130,6 +134,8 @@ def check_inputs(step: WrittenStep, sent: Sent) -> str | None:
         found = sent.inputs.get(deduplication_id)
         if found is None:
             return f"nobody has sent an input with the id {deduplication_id!r}"
+        if is_refused(found.message, step, expected):
+            continue
         match found.message:
             case engine.Signal(channel=channel, value=value, meta=meta, by=by):
                 expected.append(events.SignalReceived(channel, value, meta=meta, by=by))
@@ -174,6 +180,8 @@ def check_input_once(step: WrittenStep, sent: Sent) -> str | None:
         for deduplication_id in step.change.deduplication_ids:
             if deduplication_id in step.instance.taken:
                 return f"the input with the id {deduplication_id!r} is taken a second time"
+            if deduplication_id in sent.refused:
+                return f"the input with the id {deduplication_id!r} is taken, and its sender was told that it is not"
     return None
 
 
@@ -183,6 +191,8 @@ def check_signal_order(step: WrittenStep, sent: Sent) -> str | None:
     for deduplication_id in step.change.deduplication_ids:
         found = sent.inputs.get(deduplication_id)
         if found is None or not isinstance(found.message, engine.Signal):
+            continue
+        if is_refused(found.message, step, ()):
             continue
         if found.waited or sent.started is None or found.number < sent.started:
             continue
@@ -216,7 +226,8 @@ def check_nothing_left_open(step: WrittenStep, sent: Sent) -> str | None:
         return None
     change = step.change
     answers = any(isinstance(effect, Reject | ProbeElsewhere | ClaimCustomId) for effect in step.outbox)
-    if change.entry is None and change.expires_at is not None and (answers or _is_asked_again(step, sent)):
+    as_before = answers or is_refusal(step) or _is_asked_again(step, sent)
+    if change.entry is None and change.expires_at is not None and as_before:
         return find_left_open(step.key, step.head)
     if change.expires_at is None or change.entry is None or change.entry.closed_at is None:
         return f"it is closed, but nobody will remove it: {change.expires_at} {change.entry}"
@@ -278,7 +289,7 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
             case Answer(method_id=method_id):
                 if method_id not in ended and not is_terminated:
                     return f"the end of method {method_id} is told, and it does not end here"
-            case Confirm() | TellCanceled() | Reject():
+            case Confirm() | TellCanceled() | Reject() | Refuse():
                 confirms += 1
             case ArmWake():
                 wakes += 1

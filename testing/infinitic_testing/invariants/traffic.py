@@ -110,6 +110,8 @@ class Sent(msgspec.Struct, eq=False):
             by client.
         asked: the requests of queries that were passed on to an executor.
         told: those to which an executor has given an answer.
+        refused: the deduplication ids of inputs whose senders were told that there is no such
+            instance or method, while there was an instance.
     """
 
     starts: dict[bytes, engine.Start] = {}
@@ -129,6 +131,7 @@ class Sent(msgspec.Struct, eq=False):
     answered: dict[str, int] = {}
     asked: set[client.ReplyTo] = set()
     told: set[client.ReplyTo] = set()
+    refused: set[str] = set()
 
 
 class Traffic:

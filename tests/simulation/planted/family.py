@@ -14,6 +14,7 @@ from infinitic.engines.workflow.input_result import InputResult
 from infinitic.messages import client, engine as inputs, events
 from infinitic.messages.commands import SignalRemote, StartChild
 from infinitic.messages.outcomes import RemoteStatus
+from infinitic.messages.tags import CancelUnique
 from infinitic.runtime.tag_engine import engine as tag_engine
 from infinitic.transport import Message, Outgoing
 from tests.simulation.planted.planting import Part, Planter, bug
@@ -121,10 +122,12 @@ def signals_to_instances_lose_their_place(planter: Planter) -> None:
 def holders_cancelled_with_attached_parents(planter: Planter) -> None:
     """A parent that has merely attached to the holder of a custom id cancels that."""
 
-    @planter.wrap(tag_engine, "cancel_unique")
-    async def cancel(original: Part, storage: Any, key: Any, message: Any) -> Any:
-        found = await storage.members(key, limit=1)
-        return await original(storage, key, replace(message, id=found[0]) if found else message)
+    @planter.wrap(tag_engine.WorkflowTagEngine, "_make_outgoing")
+    async def make_outgoing(original: Part, self: Any, key: Any, delivery: Any, message: Any) -> Any:
+        if isinstance(message, CancelUnique):
+            found = await self._storage.tags.members(key, limit=1)
+            message = replace(message, id=found[0]) if found else message
+        return await original(self, key, delivery, message)
 
 
 @bug(FAMILY)

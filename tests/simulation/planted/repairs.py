@@ -18,7 +18,7 @@ from infinitic.replay.rerunning import Rerun
 from infinitic.replay.undone import Undone
 from infinitic.runtime import probing
 from infinitic.runtime.state_engine import reopening as repairing
-from tests.simulation.planted.planting import Part, Planter, bug
+from tests.simulation.planted.planting import TAKE, Part, Planter, bug
 
 REPAIR = "repair"
 FAMILIES = "failed_families"
@@ -180,3 +180,12 @@ def repeated_rerun_obeyed(planter: Planter) -> None:
     @planter.wrap_handler(RetryWorkflowTask)
     def retry_workflow_task(original: Part, head: WorkflowHead, message: RetryWorkflowTask, now: float) -> Any:
         return replace(original(head, message, now), deduplication_id=None)
+
+
+@bug(REPAIR, "fleets_that_fail")
+def refusal_forgotten(planter: Planter) -> None:
+    """What a closed instance has refused is obeyed if it comes again after a re-opening."""
+
+    @planter.wrap(TAKE, "refuse")
+    def refuse(original: Part, *arguments: Any, again: bool) -> Any:
+        return original(*arguments, again=False)

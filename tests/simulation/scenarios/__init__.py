@@ -40,6 +40,7 @@ MODULES = (
     "repairs",
     "mended",
     "task_tags",
+    "fleets",
 )
 """The modules of this package that have scenarios."""
 

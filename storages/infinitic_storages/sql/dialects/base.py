@@ -346,11 +346,11 @@ class SqlDatabase(ABC):
     def purge(self, call: DatabaseCall, now: float, limit: int, window: float) -> int:
         def work(connection: Connection, _: Any) -> int:
             self.begin(connection)
-            gone = queries.purge(connection, self.tables, now, limit, window)
+            gone, more_remnants = queries.purge(connection, self.tables, now, limit, window)
             if gone < limit:
                 gone += self.delete_deduplication_ids(connection, now, limit - gone, window)
             connection.commit()
-            return gone
+            return limit if more_remnants else gone
 
         return self.attempt(call, work)
 
