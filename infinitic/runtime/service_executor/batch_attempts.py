@@ -10,8 +10,9 @@ from typing import Any
 
 from infinitic.definitions.batch_methods import BatchMethod
 from infinitic.definitions.service_contract import TaskImplementation
-from infinitic.errors import InfiniticError, PayloadUnavailable
+from infinitic.errors import PayloadUnavailable
 from infinitic.runtime.service_executor.attempt import Attempts, Code
+from infinitic.runtime.service_executor.batch_layers import LayeredBatch, MissingResult
 from infinitic.runtime.service_executor.current_task import CurrentBatch, CurrentTask, current_batch
 from infinitic.runtime.service_executor.deaths import MAX_DEATHS
 from infinitic.runtime.service_executor.work import Batch, Work
@@ -25,10 +26,6 @@ Settle = Callable[[Work, Outgoing | PayloadUnavailable | None], object]
 It gets the report; or why the arguments cannot be decoded now; or None if nobody waits for the
 task any more.
 """
-
-
-class MissingResult(InfiniticError):
-    """The batch method has returned no result for this task."""
 
 
 class BatchAttempts:
@@ -70,9 +67,21 @@ class BatchAttempts:
         variables = copy_context()
         variables.run(current_batch.set, current)
         code = Code(method.function, method.is_coroutine, task.attempt_timeout)
+
+        async def call(chosen: dict[str, Any]) -> Mapping[Any, Any] | MissingResult:
+            returned = _read_results(method, await self._attempts.call(code, current, variables, (chosen,), {}))
+            if not isinstance(returned, MissingResult):
+                _warn_of_others(method, returned, chosen)
+            return returned
+
         results: Mapping[Any, Any] | BaseException
+        layers = self._attempts.layers
         try:
-            results = _read_results(method, await self._attempts.call(code, current, variables, (arguments,), {}))
+            if layers:
+                _show_arguments(method, tasks, arguments)
+                results = await LayeredBatch(method.name, layers, tasks, arguments, call).run()
+            else:
+                results = await call(arguments)
         except (SystemExit, KeyboardInterrupt, GeneratorExit):
             raise
         except asyncio.CancelledError as error:
@@ -82,8 +91,6 @@ class BatchAttempts:
             results = error
         except BaseException as error:  # noqa: BLE001 (whatever it raises is the failure of each task)
             results = error
-        if not isinstance(results, BaseException):
-            _warn_of_others(method, results, works)
         for work in works.values():
             report = None if work.is_cancelled else await self._report(work, task, method, tasks, results, began_at)
             settle(work, report)
@@ -152,6 +159,8 @@ class BatchAttempts:
                 missing = MissingResult(f"{method.name} returned no result for this task: its id is not in the dict")
                 return failures.make_final(message, missing, began_at)
             result = results[message.task_id]
+        if isinstance(result, MissingResult):
+            return failures.make_final(message, result, began_at)
         if isinstance(result, BaseException):
             return failures.make(message, result, task, tasks[message.task_id].context.meta, began_at)
         return await self._attempts.report_value(message, task.signature, result, began_at)
@@ -165,9 +174,17 @@ def _read_results(method: BatchMethod, returned: object) -> Mapping[Any, Any] | 
     return MissingResult(f"{method.name} returned no dict of results by the ids of the tasks, but a {kind}")
 
 
-def _warn_of_others(method: BatchMethod, results: Mapping[Any, Any], works: Mapping[str, Work]) -> None:
+def _show_arguments(method: BatchMethod, tasks: Mapping[str, CurrentTask], arguments: Mapping[str, Any]) -> None:
+    """Give the contexts the arguments of their tasks, for middlewares."""
+    single = len(method.parameters) == 1
+    for task_id, task in tasks.items():
+        argument = arguments[task_id]
+        task.context.args = (argument,) if single else argument
+
+
+def _warn_of_others(method: BatchMethod, results: Mapping[Any, Any], tasks: Mapping[str, Any]) -> None:
     """Log that there are results for what was no task of the batch: they are dropped."""
-    if others := [key for key in results if key not in works]:
+    if others := [key for key in results if key not in tasks]:
         _logger.warning(
             "%s returned %d results whose keys are no ids of its tasks, such as %.100r",
             method.name,
