@@ -72,6 +72,11 @@ if TYPE_CHECKING:
         RunStep as RunStep,
         RunStepStatus as RunStepStatus,
     )
+    from infinitic.worker.log_context import (
+        LogContext as LogContext,
+        LogFilter as LogFilter,
+        log_fields as log_fields,
+    )
     from infinitic.worker.middleware import Middleware as Middleware
     from infinitic.worker.task_context import TaskContext as TaskContext, task_context as task_context
     from infinitic.worker.worker import Worker as Worker
@@ -89,6 +94,8 @@ __all__ = [
     "ExceptionDetail",
     "ExponentialBackoff",
     "InfiniticError",
+    "LogContext",
+    "LogFilter",
     "Middleware",
     "MiddlewareError",
     "NonDeterminismError",
@@ -130,6 +137,7 @@ __all__ = [
     "all_of",
     "any_of",
     "batch",
+    "log_fields",
     "method",
     "query",
     "service",
@@ -208,6 +216,7 @@ _NAMES_OF = {
         "RunStep",
         "RunStepStatus",
     ),
+    "infinitic.worker.log_context": ("LogContext", "LogFilter", "log_fields"),
     "infinitic.worker.middleware": ("Middleware",),
     "infinitic.worker.task_context": (
         "TaskContext",

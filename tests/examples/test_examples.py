@@ -10,7 +10,17 @@ from typing import Any, Protocol
 
 import pytest
 
-from examples import approval, booking_saga, carts, fan_out, hello, parcels, retries
+from examples import (
+    approval,
+    booking_saga,
+    carts,
+    fan_out,
+    hello,
+    parcels,
+    rate_limit,
+    retries,
+    structured_logs,
+)
 from infinitic import Client, Workflow
 from infinitic_testing.simulation import Simulation
 
@@ -43,6 +53,13 @@ OUTCOMES: dict[str, dict[str, str]] = {
         "Ada": "a book, a gift, 10 % off",
         "Grace": "a gift, 10 % off",
     },
+    "rate_limit": {"requests": "5", "too early": "0"},
+    "structured_logs": {
+        "outcome": "ada paid 42 euros",
+        "line": '{"level": "INFO", "message": "charging 42 euros", "tenant": "ada", "workflow_name": "Shop", '
+        '"workflow_id": "WORKFLOW", "service_name": "Payments", "task_name": "charge", "task_id": "WORKFLOW-0", '
+        '"retry_index": 0}',
+    },
     "retries": {
         "charge": "420 charged, answered at attempt 3",
         "receipt": "receipt for 420, printed at attempt 2",
@@ -68,7 +85,9 @@ EXAMPLES: dict[str, Example] = {
     "carts": carts,
     "fan_out": fan_out,
     "parcels": parcels,
+    "rate_limit": rate_limit,
     "retries": retries,
+    "structured_logs": structured_logs,
 }
 
 
@@ -93,7 +112,8 @@ def test_its_scenario_has_its_outcome(name: str, cache_size: int) -> None:
     example = EXAMPLES[name]
 
     async def play() -> dict[str, str]:
-        async with Simulation(cache_size=cache_size) as sim:
+        middleware = [make() for make in getattr(example, "MIDDLEWARE", ())]
+        async with Simulation(cache_size=cache_size, middleware=middleware) as sim:
             for service in example.SERVICES:
                 sim.add_service(service)
             for workflow in example.WORKFLOWS:
