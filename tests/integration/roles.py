@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ Connect = Callable[[], Awaitable[Worker]]
 
 
 @asynccontextmanager
-async def connections(database: str, label: str, folder: Path) -> AsyncIterator[tuple[AsyncExitStack, Connect, Client]]:
+async def connections(database: str, label: str, folder: Path) -> AsyncGenerator[tuple[AsyncExitStack, Connect, Client]]:
     """Connect a client to Pulsar and a database, and let workers be made.
 
     Args:
@@ -40,7 +40,7 @@ async def connections(database: str, label: str, folder: Path) -> AsyncIterator[
 @asynccontextmanager
 async def each_role_alone(
     database: str, label: str, folder: Path, workflows: Sequence[type[Workflow]], services: Sequence[Any]
-) -> AsyncIterator[Client]:
+) -> AsyncGenerator[Client]:
     """Run a worker for each role, and one for all services.
 
     Args:
