@@ -15,7 +15,9 @@ Connect = Callable[[], Awaitable[Worker]]
 
 
 @asynccontextmanager
-async def connections(database: str, label: str, folder: Path) -> AsyncGenerator[tuple[AsyncExitStack, Connect, Client]]:
+async def connections(
+    database: str, label: str, folder: Path
+) -> AsyncGenerator[tuple[AsyncExitStack, Connect, Client]]:
     """Connect a client to Pulsar and a database, and let workers be made.
 
     Args:
