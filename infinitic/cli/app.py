@@ -73,6 +73,14 @@ COMMANDS = {
         "infinitic.cli.commands.complete_timers:command",
         "Complete the timers that a workflow waits for, as if their time had come.",
     ),
+    "complete-task": CommandEntry(
+        "infinitic.cli.commands.delegated:complete",
+        "Complete a delegated task: its workflow gets the value, and goes on.",
+    ),
+    "fail-task": CommandEntry(
+        "infinitic.cli.commands.delegated:fail",
+        "Have a delegated task fail, for good: its workflow gets TaskFailedError.",
+    ),
     "retry": CommandEntry(
         "infinitic.cli.commands.retry:command",
         "Run a stalled or failed workflow, or failed tasks again. Completed tasks do not run again.",

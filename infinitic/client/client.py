@@ -13,6 +13,7 @@ from infinitic import ids
 from infinitic.client.by_tag import ByTagVerbs
 from infinitic.client.by_task_tag import ByTaskTagVerbs
 from infinitic.client.connection import ClientConnection
+from infinitic.client.delegated import DelegatedTaskVerbs
 from infinitic.client.handles import WorkflowHandle as WorkflowHandle, find_target
 from infinitic.client.intercepting import client_verb, describe_method, describe_signal, with_meta
 from infinitic.client.queries import Queries
@@ -46,7 +47,7 @@ _NO_META: dict[str, bytes] = {}
 _NO_LIMIT = nullcontext()
 
 
-class Client(RepairVerbs, Queries, ByTagVerbs, ByTaskTagVerbs, StorageReads):
+class Client(RepairVerbs, DelegatedTaskVerbs, Queries, ByTagVerbs, ByTaskTagVerbs, StorageReads):
     """Starts workflows, and talks to those that run.
 
     ::

@@ -226,6 +226,16 @@ class SyncClient:
         """Complete the timers that a workflow waits for. As `Client.complete_timers`."""
         return self.run(self._client.complete_timers, _inner(target), method_id=method_id, confirm=confirm)
 
+    def complete_delegated_task(
+        self, token: str, value: Any = None, *, contract: type[Any] | None = None, confirm: bool = False
+    ) -> str | None:
+        """Complete a delegated task. As `Client.complete_delegated_task`."""
+        return self.run(self._client.complete_delegated_task, token, value, contract=contract, confirm=confirm)
+
+    def fail_delegated_task(self, token: str, error: BaseException | str, *, confirm: bool = False) -> str | None:
+        """Have a delegated task fail. As `Client.fail_delegated_task`."""
+        return self.run(self._client.fail_delegated_task, token, error, confirm=confirm)
+
     def terminate(self, target: object, *, reason: str = "", confirm: bool = False) -> None:
         """Close a workflow at once, without running its code. As `Client.terminate`."""
         self.run(self._client.terminate, _inner(target), reason=reason, confirm=confirm)

@@ -57,7 +57,8 @@ class ServiceContract:
 class TaskImplementation:
     """One task of an implementation, for its executor. `attempt_timeout` is in seconds.
 
-    With a `batch`, that runs in place of `function`.
+    With a `batch`, that runs in place of `function`. `delegated` says that somebody outside ends
+    it, once its function has returned.
     """
 
     name: str
@@ -66,6 +67,7 @@ class TaskImplementation:
     retry: RetryPolicy | None
     attempt_timeout: float | None
     batch: BatchMethod | None = None
+    delegated: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -375,6 +377,12 @@ def implementation_with(
         batch = batches.get(name)
         if batch is not None:
             options = [_options_of(batch.function), *options]
+        delegated = bool(_find_first([each.delegated for each in options]))
+        if batch is not None and delegated:
+            raise RegistrationError(
+                f"{cls.__qualname__}.{attribute} is delegated, and has a batch: "
+                "a batch returns the results of its tasks"
+            )
         tasks[name] = TaskImplementation(
             name,
             functions[attribute],
@@ -382,6 +390,7 @@ def implementation_with(
             retry or _find_first([each.retry for each in options]),
             attempt_timeout or _find_first([each.attempt_timeout for each in options]),
             batch,
+            delegated,
         )
     if not tasks:
         raise RegistrationError(f"{cls.__qualname__} has no public method: there is no task in it")

@@ -27,6 +27,7 @@ class TaskOptions:
     retry: RetryPolicy | None = None
     attempt_timeout: float | None = None
     total_timeout: float | None = None
+    delegated: bool | None = None
 
 
 def _make_options(
@@ -35,6 +36,7 @@ def _make_options(
     retry: RetryPolicy | None,
     attempt_timeout: float | timedelta | None,
     total_timeout: float | timedelta | None,
+    delegated: bool | None,
 ) -> TaskOptions:
     if name is not None:
         check_name(f"The name in {what}", name)
@@ -45,6 +47,7 @@ def _make_options(
         retry,
         check_timeout(f"attempt_timeout in {what}", attempt_timeout),
         check_timeout(f"total_timeout in {what}", total_timeout),
+        _check_flag(f"delegated in {what}", delegated),
     )
 
 
@@ -64,6 +67,12 @@ def check_timeout(what: str, duration: float | timedelta | None) -> float | None
     if seconds <= 0:
         raise UsageError(f"{what} must be above zero, got {duration!r}")
     return seconds
+
+
+def _check_flag(what: str, flag: object) -> bool | None:
+    if flag is not None and not isinstance(flag, bool):
+        raise UsageError(f"{what} must be True or False, got {flag!r}")
+    return flag
 
 
 def check_class(what: str, given: object) -> None:
@@ -86,6 +95,7 @@ def task(
     retry: RetryPolicy | None = None,
     attempt_timeout: float | timedelta | None = None,
     total_timeout: float | timedelta | None = None,
+    delegated: bool | None = None,
 ) -> Callable[[F], F]: ...
 def task(
     function: F | None = None,
@@ -95,6 +105,7 @@ def task(
     retry: RetryPolicy | None = None,
     attempt_timeout: float | timedelta | None = None,
     total_timeout: float | timedelta | None = None,
+    delegated: bool | None = None,
 ) -> F | Callable[[F], F]:
     """Say how a method of a service is run as a task.
 
@@ -116,11 +127,14 @@ def task(
             and retried if the policy says so.
         total_timeout: seconds (or a timedelta) that the caller waits for the task, with all its
             retries and the time in queues. The caller gets `TaskTimedOutError` then.
+        delegated: whether the method only begins the work. What it returns is ignored, and
+            somebody else ends the task later, with `task_context().delegation_token`: see
+            `Client.complete_delegated_task`. Only a `total_timeout` bounds how long that may take.
 
     Raises:
         UsageError: a value makes no sense, or this decorates a class.
     """
-    options = _make_options("@task", name, retry, attempt_timeout, total_timeout)
+    options = _make_options("@task", name, retry, attempt_timeout, total_timeout, delegated)
 
     def decorate(decorated: F) -> F:
         if isinstance(decorated, type):
@@ -142,6 +156,7 @@ def service(
     retry: RetryPolicy | None = None,
     attempt_timeout: float | timedelta | None = None,
     total_timeout: float | timedelta | None = None,
+    delegated: bool | None = None,
 ) -> Callable[[C], C]: ...
 def service(
     cls: C | None = None,
@@ -151,6 +166,7 @@ def service(
     retry: RetryPolicy | None = None,
     attempt_timeout: float | timedelta | None = None,
     total_timeout: float | timedelta | None = None,
+    delegated: bool | None = None,
 ) -> C | Callable[[C], C]:
     """Name a service, and say what holds for all its tasks.
 
@@ -166,11 +182,12 @@ def service(
         attempt_timeout: seconds (or a timedelta) that one attempt may take.
         total_timeout: seconds (or a timedelta) that the caller waits for a task, with all its
             retries.
+        delegated: whether somebody outside ends its tasks.
 
     Raises:
         UsageError: a value makes no sense, or this does not decorate the class of a service.
     """
-    options = _make_options("@service", name, retry, attempt_timeout, total_timeout)
+    options = _make_options("@service", name, retry, attempt_timeout, total_timeout, delegated)
 
     def decorate(decorated: C) -> C:
         check_class("@service is for classes", decorated)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from infinitic import ids
-from infinitic.engines import positions, retries
+from infinitic.engines import delegations, positions, retries
 from infinitic.engines.state import WorkflowHead
 from infinitic.errors import TaskFailure
 from infinitic.messages.commands import CallRemote, ScheduleTask, StartChild
@@ -30,6 +30,7 @@ class OpenTask(msgspec.Struct, frozen=True, omit_defaults=True):
         attempt: the number of the attempt, from 1. It runs, or waits for a worker or for `due`.
         due: when the attempt will be sent, in seconds since the Unix epoch; None: it was sent.
         failure: that of the attempt before, if there was one.
+        delegated: whether its function has returned, and it waits for somebody outside.
     """
 
     position: int
@@ -39,6 +40,7 @@ class OpenTask(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int = 1
     due: float | None = None
     failure: TaskFailure | None = None
+    delegated: bool = False
 
 
 class OpenRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -112,6 +114,7 @@ def list_open_tasks(head: WorkflowHead, segments: Iterable[Sequence[Event]], lim
                 1 if retry is None else retry.retry_index + 1,
                 None if retry is None else retry.due,
                 None if retry is None else failures.get(position),
+                delegations.contains(head.delegated, position),
             )
         )
     return found

@@ -94,6 +94,18 @@ class Retry(_Part, frozen=True):
     due: float | None
 
 
+class DelegatedBlock(_Part, frozen=True):
+    """Delegated tasks whose function has returned, see `infinitic.engines.delegations`.
+
+    Attributes:
+        number: that of the block: it begins at position 1,024 · `number`.
+        bits: bit n is set for the n-th position of the block. The lowest bit of a byte comes first.
+    """
+
+    number: int
+    bits: bytes
+
+
 class Method(_Part, frozen=True):
     """A method that runs, or the first one of the instance.
 
@@ -186,6 +198,7 @@ class WorkflowHead(_Part, frozen=True):
         rerun_at: the time that the code sees in the next activation, which runs one again that has
             failed; None: it sees that of the clock.
         tags_tasks: whether its code has asked for tasks with tags.
+        delegated: the open tasks that wait for somebody outside, since their function has returned.
     """
 
     schema: int
@@ -227,6 +240,7 @@ class WorkflowHead(_Part, frozen=True):
     told: tuple[tuple[str, ReplyTo], ...] = ()
     rerun_at: float | None = None
     tags_tasks: bool = False
+    delegated: tuple[DelegatedBlock, ...] = ()
 
     @property
     def closed(self) -> bool:

@@ -117,6 +117,7 @@ class WorkflowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
             line each.
         tags: those that it was started with.
         custom_id: the one that it was started with; empty: there is none.
+        delegated_tasks: how many of `open_tasks` wait for somebody outside to complete them.
     """
 
     workflow_id: Name
@@ -137,6 +138,7 @@ class WorkflowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     background_failures: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     custom_id: str = ""
+    delegated_tasks: Whole = 0
 
 
 class Described(_Response, frozen=True, tag="described"):

@@ -19,6 +19,7 @@ from infinitic.messages.attempts import Execution
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import Command
 from infinitic.messages.decoding import make_decoder
+from infinitic.messages.delegated import CompleteTask, FailTask, TaskDelegated
 from infinitic.messages.events import Carry
 from infinitic.messages.outcomes import MethodFailure, RemoteStatus
 from infinitic.messages.task_operations import CancelTask as CancelTask
@@ -448,6 +449,9 @@ Input = (
     | Probed
     | ChildReopened
     | CancelTask
+    | TaskDelegated
+    | CompleteTask
+    | FailTask
 )
 
 encode = msgspec.json.Encoder().encode

@@ -49,12 +49,15 @@ class TaskResult(_Event, frozen=True, tag="r"):
     """A task returned: `TaskCompleted`.
 
     Attributes:
-        execution: how the attempt went; None: an older release ran it.
+        execution: how the attempt went; None: an older release ran it, or somebody outside has
+            completed it.
+        by: who completed it, if it was delegated: the name of a client.
     """
 
     position: Whole = msgspec.field(name="p")
     value: msgspec.Raw = msgspec.field(name="v")
     execution: Execution | None = msgspec.field(name="l", default=None)
+    by: NoName = msgspec.field(name="b", default="")
 
 
 class TaskError(_Event, frozen=True, tag="e"):
@@ -179,6 +182,22 @@ class AttemptError(_Event, frozen=True, tag="k"):
     meta: dict[str, bytes] = msgspec.field(name="x", default={})
     execution: Execution | None = msgspec.field(name="l", default=None)
     next_at: Seconds = msgspec.field(name="d", default=0.0)
+
+
+class TaskHandedOver(_Event, frozen=True, tag="td"):
+    """The function of a delegated task returned: `TaskDelegated`. Somebody outside ends the task.
+
+    It is no stimulus: the code is not told.
+
+    Attributes:
+        position: that of the task.
+        execution: how the attempt went.
+        at: when the engine took it, in seconds since the Unix epoch.
+    """
+
+    position: Whole = msgspec.field(name="p")
+    execution: Execution | None = msgspec.field(name="l", default=None)
+    at: Seconds = msgspec.field(name="w", default=0.0)
 
 
 class Activated(_Event, frozen=True, tag="a"):
@@ -341,7 +360,10 @@ Stimulus = (
     | RemoteError
     | TaskCanceled
 )
-Event = Stimulus | AttemptError | Activated | Partial | Command | Abandoned | Started | Reopened | RunStarted
+UnseenEvent = AttemptError | TaskHandedOver
+"""What happens to tasks while the code waits for them."""
+
+Event = Stimulus | UnseenEvent | Activated | Partial | Command | Abandoned | Started | Reopened | RunStarted
 
 encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(list[Event])

@@ -13,7 +13,6 @@ from infinitic.messages import commands
 from infinitic.messages.events import (
     Abandoned,
     Activated,
-    AttemptError,
     Event,
     Partial,
     RemoteError,
@@ -24,6 +23,7 @@ from infinitic.messages.events import (
     TaskError,
     TaskResult,
     TaskTimeout,
+    UnseenEvent,
 )
 from infinitic.replay.rerunning import Rerun
 from infinitic.replay.undone import Undone
@@ -143,7 +143,7 @@ class Replay:
                         # The next activation tells how many of the others it was handed.
                         self.pending = self._undone.leave_out(self.pending, 0, until_now=True)
                         self._late = max(event.at - self.failed.at, 0.0)
-            elif not isinstance(event, AttemptError):
+            elif not isinstance(event, UnseenEvent):
                 if self._undone is not None and isinstance(event, TaskError | TaskTimeout | RemoteError):
                     self._undone.note(event)
                 self.pending.append(event)

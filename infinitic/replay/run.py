@@ -50,6 +50,7 @@ class RunAttempt(_Facts, frozen=True, kw_only=True, omit_defaults=True):
         ended_at: when it ended, likewise.
         worker: the worker that ran it; empty if that is not known.
         failure: what it raised.
+        is_delegated: whether its function has returned, and somebody outside ends the task.
     """
 
     number: int
@@ -59,6 +60,7 @@ class RunAttempt(_Facts, frozen=True, kw_only=True, omit_defaults=True):
     ended_at: float | None = None
     worker: str = ""
     failure: ExceptionDetail | None = None
+    is_delegated: bool = False
 
 
 class RunStep(_Facts, frozen=True, kw_only=True, omit_defaults=True):

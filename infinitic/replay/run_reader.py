@@ -40,6 +40,7 @@ from infinitic.messages.events import (
     Stimulus,
     TaskCanceled,
     TaskError,
+    TaskHandedOver,
     TaskResult,
     TaskTimeout,
     TimerFired,
@@ -115,6 +116,8 @@ class RunReader:
                     self._attempts_of(event.position).fail(
                         event.failure.exception, event.failure.at, event.execution, None
                     )
+                case TaskHandedOver():
+                    self._attempts_of(event.position).hand_over(event.execution)
                 case MethodStarted():
                     self._methods[event.method_id] = {
                         "id": event.method_id,
@@ -394,9 +397,11 @@ def _describe_remote(event: RemoteError) -> ExceptionDetail:
 class _Attempts:
     """The attempts of one task that were reported, in order, and when the next one is sent."""
 
-    __slots__ = ("_next_at", "_reported", "_settled")
+    __slots__ = ("_handed_over", "_next_at", "_reported", "_settled")
 
     def __init__(self) -> None:
+        # How the newest attempt went, if its function has returned and somebody outside ends it.
+        self._handed_over: Execution | None = None
         self._reported: list[tuple[RunAttempt, Execution | None]] = []
         # When each attempt was sent, but for the first one; 0: that is not known.
         self._next_at: list[float] = []
@@ -421,6 +426,10 @@ class _Attempts:
         else:
             self._next_at.append(next_at)
 
+    def hand_over(self, execution: Execution | None) -> None:
+        """Note that the function of a delegated task has returned."""
+        self._handed_over = execution
+
     def ask_again(self, at: float, status: RunStepStatus) -> None:
         """Note that an operator has asked for the task once more.
 
@@ -434,6 +443,9 @@ class _Attempts:
         self._next_at.append(at)
 
     def _add(self, status: RunStepStatus, execution: Execution | None, **facts: Any) -> None:
+        handed_over, self._handed_over = self._handed_over, None
+        if execution is None and handed_over is not None:
+            execution, facts = handed_over, {**facts, "is_delegated": True}
         worker = "" if execution is None else execution.worker
         attempt = RunAttempt(number=len(self._reported) + 1, status=status, worker=worker, **facts)
         self._reported.append((attempt, execution))
@@ -464,6 +476,9 @@ class _Attempts:
             newest = replace(newest, status=RunStepStatus.WAITING, sent_at=due)
         elif status is not _OPEN:
             newest = replace(newest, status=status, ended_at=ended_at)
+        if self._handed_over is not None:
+            newest = replace(newest, worker=self._handed_over.worker, is_delegated=True)
+            newest = _date(newest, self._handed_over, sent_at)
         return (*made, newest)
 
 
@@ -478,4 +493,7 @@ def _date(attempt: RunAttempt, execution: Execution | None, sent_at: float) -> R
     if execution is None or not sent_at:
         return replace(attempt, sent_at=sent_at or None)
     began_at = sent_at + execution.queued / 1000
+    if attempt.is_delegated:
+        # Its function has returned. Somebody outside ends it.
+        return replace(attempt, sent_at=sent_at, began_at=began_at)
     return replace(attempt, sent_at=sent_at, began_at=began_at, ended_at=began_at + execution.ran / 1000)

@@ -10,8 +10,8 @@ import msgspec
 
 from infinitic.definitions.batches import BATCH_KEY
 from infinitic.errors import TaskFailure, UsageError
-from infinitic.messages.service import ExecuteTask
-from infinitic.runtime.service_executor.current_task import current_batch, current_task
+from infinitic.messages.delegated import DelegatedTask, make_delegation_token
+from infinitic.runtime.service_executor.current_task import CurrentTask, current_batch, current_task
 
 # Services import this module. Not all of them need a client, which takes long to import.
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class TaskContext(msgspec.Struct, eq=False):
     _callbacks: tuple[Callable[[], object], ...] = ()
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
+    _current: CurrentTask | None = None
 
     @property
     def batch_key(self) -> bytes | None:
@@ -75,6 +76,34 @@ class TaskContext(msgspec.Struct, eq=False):
         A task with a batch key is only in batches with tasks of the same one.
         """
         return self.meta.get(BATCH_KEY)
+
+    @property
+    def delegation_token(self) -> str:
+        """What somebody outside needs to end this task, see `Client.complete_delegated_task`.
+
+        It is the same for each attempt, until an operator asks to run the task again. It is fit for
+        a URL, and no secret: whoever gets it, or guesses the id of the workflow, can end the task.
+
+        Raises:
+            UsageError: the task is not delegated.
+        """
+        if self._current is None or not self._current.is_delegated:
+            raise UsageError(
+                f"Only a delegated task has a token: decorate {self.service_name}.{self.task_name} with "
+                "@task(delegated=True)"
+            )
+        message = self._current.message
+        return make_delegation_token(
+            DelegatedTask(
+                message.workflow_name,
+                message.workflow_id,
+                message.run,
+                message.position,
+                message.retry_sequence,
+                message.service,
+                message.task,
+            )
+        )
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
         """Call something when this attempt should stop; at once if it should stop already.
@@ -110,14 +139,15 @@ class TaskContext(msgspec.Struct, eq=False):
             raise raised[0]
 
 
-def make_task_context(worker_name: str, client: Client, message: ExecuteTask) -> TaskContext:
+def make_task_context(worker_name: str, client: Client, current: CurrentTask) -> TaskContext:
     """Make the context of an attempt.
 
     Args:
         worker_name: the name of the worker that runs it.
         client: a client on the broker of the worker.
-        message: the message that asks for the attempt.
+        current: the attempt.
     """
+    message = current.message
     return TaskContext(
         message.task_id,
         message.service,
@@ -132,6 +162,7 @@ def make_task_context(worker_name: str, client: Client, message: ExecuteTask) ->
         message.retry_sequence,
         message.last_failure,
         client,
+        _current=current,
     )
 
 

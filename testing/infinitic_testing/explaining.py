@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, cast
 
+from infinitic import ids
 from infinitic.definitions.workflow_spec import WorkflowSpec
+from infinitic.engines import delegations
 from infinitic.errors import InfiniticError
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.replay.waits import list_waits
@@ -88,6 +90,11 @@ async def describe_workflows(storage: Storage, find_specs: FindSpecs) -> list[st
                 lines.append(f"  and {len(waits) - MAX_LISTED} more")
             if pending:
                 lines.append(f"  {len(pending)} input(s) were not yet given to its code")
+        lines += [
+            f"  task {ids.task_id(head.id, head.run, position)} is delegated: it waits for "
+            "client.complete_delegated_task(token, …), or fail_delegated_task"
+            for position in delegations.list_open(head)[:MAX_LISTED]
+        ]
         lines += [f"  a background task failed: {failure}" for failure in head.failures]
     if len(found) > MAX_LISTED:
         lines.append("and more workflows")

@@ -34,6 +34,7 @@ from infinitic.messages.events import (
     Started,
     TaskCanceled,
     TaskError,
+    TaskHandedOver,
     TaskResult,
     TaskTimeout,
     TimerFired,
@@ -286,6 +287,8 @@ def _describe_event(event: Event) -> str:
             return f"{f'method {event.method_id} ' if event.method_id else ''}cancelled from outside"
         case Abandoned():
             return f"terminated: {event.reason}"
+        case TaskHandedOver():
+            return f"task of position {event.position} is delegated"
         case AttemptError():
             return f"failed attempt of position {event.position}: {event.failure.exception}"
         case Activated():

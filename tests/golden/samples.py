@@ -14,7 +14,19 @@ from msgspec.structs import replace
 
 from infinitic.engines import effects, state
 from infinitic.errors import ExceptionDetail, TaskFailure
-from infinitic.messages import attempts, client, commands, control, engine, events, executor, service, tags, task_tags
+from infinitic.messages import (
+    attempts,
+    client,
+    commands,
+    control,
+    delegated,
+    engine,
+    events,
+    executor,
+    service,
+    tags,
+    task_tags,
+)
 from infinitic.messages.outcomes import Cause, CauseKind, MethodFailure, RemoteStatus, WorkflowStatus
 from infinitic.storage import Change, Segment, StateKey
 from infinitic.storage.integrity import add_checksums
@@ -126,6 +138,8 @@ EVENTS: list[events.Event] = [
     events.RemoteResult(4, Raw(b"2"), 1.5),
     events.RemoteError(5, RemoteStatus.FAILED, BROKEN, at=1.5),
     events.Reopened(13.0, (), methods=("w",), rerun=2),
+    events.TaskHandedOver(0, EXECUTION, 1.5),
+    events.TaskResult(0, Raw(b"2"), by="client-1"),
 ]
 COMMANDS.extend([*REMOTES, CONTINUED])
 EVENTS.append(events.TaskCanceled(0, 1.5, "client-1"))
@@ -216,6 +230,18 @@ INPUTS: list[engine.Input] = [
     engine.CancelTask(made_at=1.0, request_id="c", position=4, run=1, by="client-1"),
     engine.RetryTasks(made_at=1.0, request_id="r", service="Bank", tag="eu"),
     engine.RetryTasks(made_at=1.0, request_id="r", by_tag="eu"),
+    delegated.TaskDelegated(made_at=1.0, position=4, run=1, retry_sequence=2, retry_index=3, execution=EXECUTION),
+    delegated.CompleteTask(made_at=1.0, request_id="r", reply_to=TO, position=4, run=1, value=Raw(b"2"), by="client-1"),
+    delegated.FailTask(
+        made_at=1.0,
+        request_id="r",
+        reply_to=TO,
+        position=4,
+        run=1,
+        retry_sequence=2,
+        failure=FAILURE,
+        by="client-1",
+    ),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -275,6 +301,7 @@ RESPONSES: list[client.Response] = [
     client.Rejected("7", "nothing has failed"),
     client.Queried("7", Raw(b"2"), 3, 1),
     client.Tasks("7", ("4/Trip/w/0/1",), True),
+    client.Described("7", client.WorkflowInfo("w", "Trip", 1, WorkflowStatus.RUNNING, 1.0, delegated_tasks=2)),
 ]
 ATTEMPTS = [
     service.ExecuteTask(
@@ -403,6 +430,7 @@ HEADS = [
     replace(HEAD, probe=state.Probe("r", TO, (), True, rerun=2)),
     replace(HEAD, rerun_at=5.5),
     replace(HEAD, tags_tasks=True),
+    replace(HEAD, delegated=(state.DelegatedBlock(1, b"\x05"),)),
 ]
 TAGS: list[tags.TagMessage] = [
     tags.AddTag(made_at=1.0, id="w"),

@@ -143,6 +143,7 @@ OUTCOMES: dict[str, object] = {
     "end_of_tagged_tasks": True,
     "retry_tasks_by_tag": [[*range(number), number] for number in range(1, 4)],
     "fleets_that_fail": [[2, 1, 0], ["a", "b"]] * 3,
+    "delegated": [[[10, 20, 30, 40, "ValueError: no budget", "timed out"], [False, True], True, True]] * 4,
     **EXAMPLES,
     # Its answers may come too late, and the number of an attempt may be higher.
     "approval": ["desk", "lamp", "yacht"],

@@ -16,6 +16,7 @@ from infinitic.errors import ExceptionDetail, TaskFailure
 from infinitic.messages import engine as inputs
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import ScheduleTask
+from infinitic.messages.delegated import CompleteTask, FailTask, TaskDelegated
 from infinitic.messages.engine import Input
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.storage import StateKey
@@ -69,6 +70,9 @@ COMPLETE = inputs.CompleteTimers(made_at=NOW, request_id="o1", reply_to=ME)
 TERMINATE = inputs.Terminate(made_at=NOW, request_id="e1", reply_to=ME, reason="no longer needed")
 SETTLED = inputs.RemoteSettled(made_at=NOW, position=1, value=VALUE)
 CANCEL_TASK = inputs.CancelTask(made_at=NOW, request_id="k1", position=3, by="client")
+TASK_DELEGATED = TaskDelegated(made_at=NOW, position=1)
+COMPLETE_TASK = CompleteTask(made_at=NOW, request_id="d1", reply_to=ME, position=1, value=VALUE)
+FAIL_TASK = FailTask(made_at=NOW, request_id="d2", reply_to=ME, position=1, failure=FAILURE)
 ALL: list[Input] = [
     START,
     CALL,
@@ -92,6 +96,9 @@ ALL: list[Input] = [
     PROBED,
     REOPENED,
     CANCEL_TASK,
+    TASK_DELEGATED,
+    COMPLETE_TASK,
+    FAIL_TASK,
 ]
 
 

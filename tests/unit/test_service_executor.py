@@ -47,7 +47,7 @@ class Bench:
         attempts = Attempts(
             implementation_of(implementation, retry=None, attempt_timeout=None),
             "worker",
-            lambda message: make_task_context("worker", Client(InMemoryTransport()), message),
+            lambda current: make_task_context("worker", Client(InMemoryTransport()), current),
             clock,
             blocking.inline,
             random.Random(1),

@@ -112,7 +112,7 @@ async def describe(
     work = OpenTasks([], [])
     if info.open_tasks:
         work = await read_open_tasks(connection.storage, connection.transport, name, workflow_id)
-    return _make_description(info, work, [*_advise(info), *notes, *_list_missing(work)])
+    return _make_description(info, work, [*_advise(info), *notes, *_list_notes_on_work(work)])
 
 
 async def _read_info(connection: Connection, name: str, workflow_id: str) -> WorkflowInfo | None:
@@ -158,8 +158,13 @@ def _advise(info: WorkflowInfo) -> list[str]:
     return notes
 
 
-def _list_missing(work: OpenTasks) -> list[str]:
-    notes = [f"no worker serves the service '{each}': its tasks wait until one runs" for each in work.unserved]
+def _list_notes_on_work(work: OpenTasks) -> list[str]:
+    notes = [
+        f"the task {each.task_id} is delegated: it waits until somebody completes it, with its token"
+        for each in work.tasks
+        if each.delegated
+    ]
+    notes += [f"no worker serves the service '{each}': its tasks wait until one runs" for each in work.unserved]
     notes += [
         f"no worker has the state engine of '{each}': its children and calls wait until one runs"
         for each in work.unserved_workflows

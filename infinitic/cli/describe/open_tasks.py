@@ -38,6 +38,7 @@ class OpenTaskRow(msgspec.Struct):
         due: when this attempt is sent; None if that is past.
         failure: the failure of the attempt before, in one line.
         served: whether a worker runs tasks of this service.
+        delegated: whether it waits for somebody outside to complete it.
     """
 
     task: str
@@ -46,6 +47,7 @@ class OpenTaskRow(msgspec.Struct):
     due: str | None
     failure: str | None
     served: bool
+    delegated: bool = False
 
 
 class OpenRequestRow(msgspec.Struct):
@@ -116,6 +118,7 @@ async def read_open_tasks(storage: Storage | None, transport: Transport, name: s
             format_instant(each.due),
             None if each.failure is None else " ".join(str(each.failure.exception).split()),
             served[each.service],
+            each.delegated,
         )
         for each in tasks
     ]

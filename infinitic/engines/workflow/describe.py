@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infinitic.engines import positions, timers
+from infinitic.engines import delegations, positions, timers
 from infinitic.engines.effects import Tell
 from infinitic.engines.state import TimerKind, WorkflowHead
 from infinitic.engines.workflow.due import find_next_due
@@ -38,5 +38,6 @@ def describe(head: WorkflowHead, reply_to: ReplyTo) -> Tell:
             steps=head.position,
             transitions=head.sequence,
             background_failures=head.failures,
+            delegated_tasks=len(delegations.list_open(head)),
         ),
     )

@@ -13,6 +13,7 @@ from infinitic.engines.effects import Refuse, Reply
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.input_result import InputResult
 from infinitic.messages import engine as inputs
+from infinitic.messages.delegated import CompleteTask, FailTask
 
 Deduplicated = (
     inputs.CallMethod
@@ -25,6 +26,8 @@ Deduplicated = (
     | inputs.RetryTasks
     | inputs.ChildReopened
     | inputs.CancelTask
+    | CompleteTask
+    | FailTask
 )
 """Inputs that are recognised by their deduplication id, which is kept for the deduplication window.
 

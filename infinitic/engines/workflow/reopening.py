@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from infinitic import ids
-from infinitic.engines import positions, retries, timers
+from infinitic.engines import delegations, positions, retries, timers
 from infinitic.engines.effects import (
     ArmWake,
     Confirm,
@@ -391,11 +391,12 @@ def _open_again(
             again.append(Timer(task.timeout_at, task.position, TimerKind.TIMEOUT))
     for each in event.timers:
         again.append(Timer(each.due, each.position, method=survey.kept_timers[each.position].method))
-    attempts = head.retries
+    attempts, delegated = head.retries, head.delegated
     for task in event.tasks:
         index = 0 if task.canceled or epoch is None else epoch
         retry = Retry(task.position, requests[task.position], 0, task.retry_sequence, index, None)
         attempts = retries.put(attempts, retry)
+        delegated = delegations.remove(delegated, task.position)
     known = {method.id: method for method in head.methods}
     methods = tuple(
         known.get(method_id) or Method(method_id, method.name)
@@ -410,6 +411,7 @@ def _open_again(
         open=positions.reopen(head.open, requests),
         timers=timers.add_again(head.timers, again),
         retries=attempts,
+        delegated=delegated,
         armed=None if head.closed_at is not None else head.armed,
         closed_at=None,
         epoch=head.epoch + 1,

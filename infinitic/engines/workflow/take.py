@@ -29,6 +29,7 @@ from infinitic.engines.workflow import queries, remotes, reopening, rerunning, t
 from infinitic.engines.workflow.cancel_task import cancel_task
 from infinitic.engines.workflow.complete_timers import complete_timers
 from infinitic.engines.workflow.decide import decide, note_failures, stall
+from infinitic.engines.workflow.delegated import complete_task, fail_task, task_delegated
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.input_result import InputResult, stimulate
 from infinitic.engines.workflow.refusals import Deduplicated, is_running, refuse
@@ -40,6 +41,7 @@ from infinitic.ids import read_request_number
 from infinitic.limits import MAX_METHODS, MAX_WAITERS
 from infinitic.messages import engine as inputs, events
 from infinitic.messages.client import ReplyTo
+from infinitic.messages.delegated import CompleteTask, FailTask, TaskDelegated
 from infinitic.messages.engine import Input
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.storage import StateKey
@@ -365,4 +367,7 @@ _HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], InputResult]] 
     inputs.Probed: reopening.take_findings,
     inputs.ChildReopened: reopening.child_reopened,
     inputs.CancelTask: cancel_task,
+    TaskDelegated: task_delegated,
+    CompleteTask: complete_task,
+    FailTask: fail_task,
 }

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from infinitic.engines import positions, retries, timers
+from infinitic.engines import delegations, positions, retries, timers
 from infinitic.engines.effects import ArmWake, Effect, Postpone, SendTask
 from infinitic.engines.state import Retry, TimerKind, WorkflowHead
 from infinitic.engines.workflow.cancel import cancel_positions
@@ -28,6 +28,8 @@ def settle(head: WorkflowHead, position: int, event: Event) -> InputResult:
     if still_open is None:
         return InputResult(head)
     pending = head.pending or head.sequence + 1
+    if head.delegated:
+        head = replace(head, delegated=delegations.remove(head.delegated, position))
     if not head.timers and not head.retries:
         return InputResult(replace(head, open=still_open, pending=pending), (event,))
     changed = replace(
@@ -82,7 +84,10 @@ def attempt_failed(head: WorkflowHead, message: inputs.AttemptFailed, now: float
     effect = _make_send(retry) if due is None else ArmWake(due)
     next_at = now if due is None else due
     event = events.AttemptError(position, message.failure, message.meta, message.execution, next_at)
-    return InputResult(replace(head, retries=retries.put(head.retries, retry)), (event,), (effect,))
+    changed = replace(head, retries=retries.put(head.retries, retry))
+    if head.delegated:
+        changed = replace(changed, delegated=delegations.remove(head.delegated, position))
+    return InputResult(changed, (event,), (effect,))
 
 
 def _make_send(retry: Retry) -> SendTask:

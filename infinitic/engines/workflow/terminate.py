@@ -42,6 +42,7 @@ def terminate(head: WorkflowHead, message: inputs.Terminate, now: float) -> Inpu
         open=(),
         timers=(),
         retries=(),
+        delegated=(),
         armed=None,
         pending=0,
         deciding=0,

@@ -89,7 +89,7 @@ def conclude(
         if head.open:
             # Only a cancelled instance leaves something open. What fails is not tried again.
             outbox = [each for each in outbox if type(each) is not SendTask or not each.retry_index]
-        head = replace(head, status=status, closed_at=now, armed=None, open=(), timers=(), retries=())
+        head = replace(head, status=status, closed_at=now, armed=None, open=(), timers=(), retries=(), delegated=())
     if head.closed_at is not None:
         if head.tagged or head.unique:
             ending = make_closing_effects(head)

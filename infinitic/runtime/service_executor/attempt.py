@@ -20,12 +20,13 @@ from infinitic.definitions.service_contract import ServiceImplementation
 from infinitic.errors import InfiniticError, PayloadTooLargeError, PayloadUnavailable
 from infinitic.limits import MAX_VALUE_DEPTH, compute_value_limit, describe_too_deep, is_deeper
 from infinitic.messages.attempts import measure
+from infinitic.messages.delegated import TaskDelegated
 from infinitic.messages.engine import TaskCompleted
 from infinitic.messages.service import ExecuteTask
 from infinitic.middleware.chain import Layer, run_through
 from infinitic.runtime.backoff import retry_while_unavailable
 from infinitic.runtime.service_executor.blocking import Blocking
-from infinitic.runtime.service_executor.current_task import CurrentTask, RunningTask, Stoppable, current_task
+from infinitic.runtime.service_executor.current_task import CurrentTask, MakeContext, Stoppable, current_task
 from infinitic.runtime.service_executor.deaths import MAX_DEATHS
 from infinitic.runtime.service_executor.failing import FailureReports, make_report
 from infinitic.transport import Outgoing
@@ -112,7 +113,7 @@ class Attempts:
         self,
         implementation: ServiceImplementation,
         worker_name: str,
-        make_context: Callable[[ExecuteTask], RunningTask],
+        make_context: MakeContext,
         clock: Clock,
         blocking: Blocking,
         rng: random.Random,
@@ -167,7 +168,7 @@ class Attempts:
             raise
         except Exception as error:  # noqa: BLE001 (codecs are the user's too: reported, not raised)
             return self.failures.make_final(message, error, began_at)
-        current = CurrentTask(message, self.make_context)
+        current = CurrentTask(message, self.make_context, is_delegated=task.delegated)
         if begin is not None:
             begin(current)
         try:
@@ -192,6 +193,8 @@ class Attempts:
             return self.failures.make(message, error, task, current.context.meta, began_at)
         except BaseException as error:  # noqa: BLE001 (those of test frameworks, and groups of any)
             return self.failures.make(message, error, task, current.context.meta, began_at)
+        if task.delegated:
+            return self._make_delegated(message, began_at)
         return await self.report_value(message, signature, value, began_at)
 
     async def decode_arguments(
@@ -240,6 +243,19 @@ class Attempts:
             execution=measure(message.made_at, began_at, now, self._worker_name),
         )
         return make_report(message, completed)
+
+    def _make_delegated(self, message: ExecuteTask, began_at: float) -> Outgoing:
+        """Make the report that somebody outside ends the task. What it returned is ignored."""
+        now = self.clock.now()
+        delegated = TaskDelegated(
+            made_at=now,
+            position=message.position,
+            run=message.run,
+            retry_sequence=message.retry_sequence,
+            retry_index=message.retry_index,
+            execution=measure(message.made_at, began_at, now, self._worker_name),
+        )
+        return make_report(message, delegated)
 
     @property
     def has_coder(self) -> bool:

@@ -50,16 +50,20 @@ class CurrentTask:
     Args:
         message: what is run.
         make_context: makes the context.
+        is_delegated: whether somebody outside ends the task.
 
     Attributes:
+        message: what is run.
+        is_delegated: whether somebody outside ends the task.
         is_cancelled: whether it was told to stop.
         is_blocking: whether its code runs in a thread now, which cannot be stopped from outside.
     """
 
-    __slots__ = ("_context", "_make_context", "_message", "is_blocking", "is_cancelled")
+    __slots__ = ("_context", "_make_context", "is_blocking", "is_cancelled", "is_delegated", "message")
 
-    def __init__(self, message: ExecuteTask, make_context: Callable[[ExecuteTask], RunningTask]) -> None:
-        self._message = message
+    def __init__(self, message: ExecuteTask, make_context: MakeContext, *, is_delegated: bool = False) -> None:
+        self.message = message
+        self.is_delegated = is_delegated
         self._make_context = make_context
         self._context: RunningTask | None = None
         self.is_blocking = False
@@ -71,7 +75,7 @@ class CurrentTask:
         # A thread may ask while the event loop cancels: both must get the same.
         with _making:
             if self._context is None:
-                self._context = self._make_context(self._message)
+                self._context = self._make_context(self)
             return self._context
 
     def cancel(self) -> None:
@@ -110,6 +114,9 @@ class CurrentBatch:
         for task in self.tasks.values():
             task.cancel()
 
+
+MakeContext = Callable[[CurrentTask], RunningTask]
+"""Makes the context of an attempt that runs."""
 
 current_task: ContextVar[CurrentTask] = ContextVar("infinitic_task")
 """The task that runs in this context. It is set for the time of an attempt."""

@@ -14,7 +14,7 @@ from infinitic.engines.workflow import begin, begin_elsewhere, begin_run, decide
 from infinitic.errors import InfiniticError, PayloadUnavailable
 from infinitic.limits import Limits
 from infinitic.messages import events
-from infinitic.messages.events import AttemptError, Event, Started, Stimulus
+from infinitic.messages.events import AttemptError, Event, Started, Stimulus, TaskHandedOver
 from infinitic.replay.activating import activate_inside
 from infinitic.replay.instance import Instance
 from infinitic.replay.stops import TooMuchTogether
@@ -58,7 +58,7 @@ def activate(
         # A class that does not match costs `isinstance` ten times as much as this.
         if type(event) is Started:
             started = event
-        elif type(event) is not AttemptError:
+        elif type(event) is not AttemptError and type(event) is not TaskHandedOver:
             stimuli.append(event)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # nothing else here
     live = instance.live
     if live is None:

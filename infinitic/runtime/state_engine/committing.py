@@ -18,6 +18,7 @@ from infinitic.clock import Clock
 from infinitic.engines.workflow.render import make_response
 from infinitic.errors import InfiniticError, StorageError
 from infinitic.messages import client, engine as inputs
+from infinitic.messages.delegated import CompleteTask, FailTask
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.state_engine.closing import DecidedStep
 from infinitic.runtime.state_engine.group_commit import GroupCommit
@@ -192,7 +193,7 @@ def _find_repeats(step: DecidedStep, deduplication_ids: Sequence[str]) -> Repeat
                 deduplication_id = message.method_id
             case inputs.Signal():
                 deduplication_id, reply_to = message.signal_id, message.reply_to
-            case inputs.RetryTasks() | inputs.ChildReopened() | inputs.CancelTask():
+            case inputs.RetryTasks() | inputs.ChildReopened() | inputs.CancelTask() | CompleteTask() | FailTask():
                 # What became of it is in the outbox of the step that took it.
                 deduplication_id = message.request_id
             case inputs.RetryWorkflowTask() if step.inputs.probe is not None:

@@ -234,6 +234,20 @@ def check_attempt_counted_once(
     return None
 
 
+def check_delegated_once(
+    event: events.TaskHandedOver, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """A task is noted as delegated once for each attempt: the one that was sent last."""
+    position, attempts = event.position, history.attempts.get(event.position, 0)
+    if position not in history.open_tasks:
+        return f"task {position} is delegated, but {_tell_why_closed(position, history)}"
+    if position in history.delegated:
+        return f"attempt {attempts} of task {position} is delegated twice"
+    if (position, history.sequences.get(position, 0), attempts) not in sent.delegated:
+        return f"attempt {attempts} of task {position} was not reported as delegated"
+    return None
+
+
 def check_reopened_tasks(event: events.Reopened, history: ObservedHistory, step: WrittenStep, sent: Sent) -> str | None:
     """A task runs again only if it failed or was cancelled, with the next retry sequence."""
     for task in event.tasks:
@@ -342,6 +356,7 @@ EVENT_RULES: dict[type[Event], tuple[tuple[str, Rule], ...]] = {
         ("timer-not-early", check_timer_not_early),
         ("input-known", check_timer_completed),
     ),
+    events.TaskHandedOver: (("delegated-once", check_delegated_once),),
     events.AttemptError: (("retry-counted", check_attempt_counted_once),),
     events.Reopened: (
         ("reopened-failed", check_reopened_tasks),

@@ -48,6 +48,7 @@ class ObservedHistory:
         run: the number of the run.
         begun_in: the segment with which it began; 0: the first one.
         continues: whether the first method has asked for the next run, which has not begun.
+        delegated: the tasks whose newest attempt has returned, and that somebody outside ends.
         carried: the methods that ran when this run began, until its first activation; then None.
         times: of each activation of this run, the time that the code saw, and how many stimuli it
             was handed.
@@ -65,6 +66,7 @@ class ObservedHistory:
         "calls",
         "carried",
         "continues",
+        "delegated",
         "ends",
         "failed_in",
         "former_ends",
@@ -111,6 +113,7 @@ class ObservedHistory:
         self.begun_in = 0
         self.continues = False
         self.carried: dict[str, None] | None = None
+        self.delegated: set[int] = set()
 
     def add(self, event: Event, sequence: int) -> None:
         """Add the next event.
@@ -131,7 +134,10 @@ class ObservedHistory:
                 self.unseen += self.handed - event.handed
                 self.handed = event.handed
                 self.times[self.activation] = (self.at, event.handed)
+            case events.TaskHandedOver():
+                self.delegated.add(event.position)
             case events.AttemptError():
+                self.delegated.discard(event.position)
                 self.attempts[event.position] = self.attempts.get(event.position, 0) + 1
             case commands.SignalRemote():
                 self.requests.append(event)
@@ -186,6 +192,7 @@ class ObservedHistory:
             self.open_tasks.add(task.position)
             self.settled.pop(task.position, None)
             self.attempts.pop(task.position, None)
+            self.delegated.discard(task.position)
             self.sequences[task.position] = task.retry_sequence
             if task.timeout_at is not None:
                 self.timeouts[task.position] = task.timeout_at
@@ -237,7 +244,7 @@ class ObservedHistory:
         self.activation = self.unseen = self.handed = self.failed_in = 0
         self.times = {}
         self.requests, self.attempts, self.settled, self.sequences = [], {}, {}, {}
-        for each in (self.open_tasks, self.open_timers, self.timeouts, self.running, self.results):
+        for each in (self.open_tasks, self.open_timers, self.timeouts, self.running, self.results, self.delegated):
             each.clear()
 
     def _abandon(self, event: events.Abandoned) -> None:

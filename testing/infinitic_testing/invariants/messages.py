@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from infinitic import ids, topics
 from infinitic.engines.workflow.take import WAITS
 from infinitic.messages import client, control, engine
+from infinitic.messages.delegated import CompleteTask, FailTask, TaskDelegated
 from infinitic.messages.executor import Activate, Ask, ProbeRequest
 from infinitic.messages.service import ExecuteTask
 from infinitic.runtime.publisher import CAUSE
@@ -155,6 +156,14 @@ class MessageChecks:
                 attempt = (decoded.position, decoded.retry_sequence, decoded.retry_index)
                 sent.delays.setdefault(attempt, []).append(decoded.delay)
                 sent.reported.add((decoded.position, decoded.run, decoded.retry_sequence, decoded.retry_index))
+            case TaskDelegated():
+                which = (decoded.retry_sequence, decoded.retry_index)
+                sent.delegated.add((decoded.position, *which))
+                sent.reported.add((decoded.position, decoded.run, *which))
+            case CompleteTask():
+                sent.results.setdefault(decoded.position, []).append((bytes(decoded.value), None))
+            case FailTask():
+                sent.failures.setdefault(decoded.position, set()).add((decoded.retry_sequence, None))
             case engine.Probed():
                 sent.probed.add(decoded.request_id)
             case engine.Decision():
@@ -224,7 +233,7 @@ class MessageChecks:
                 response = publish_rules.read_settlement(decoded)
                 self._check_response(key.id, response)
                 return
-            case engine.TaskCompleted() | engine.TaskFailed() | engine.AttemptFailed():
+            case engine.TaskCompleted() | engine.TaskFailed() | engine.AttemptFailed() | TaskDelegated():
                 book.judge("report-asked", publish_rules.check_report_was_asked(decoded, instance), key)
                 return
             case _:

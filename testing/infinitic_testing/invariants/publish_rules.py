@@ -13,6 +13,7 @@ from infinitic.engines.state import WorkflowHead
 from infinitic.engines.validate import InvalidInput, check_decision
 from infinitic.errors import ExceptionDetail
 from infinitic.messages import client, commands, engine, events
+from infinitic.messages.delegated import CompleteTask, FailTask, TaskDelegated
 from infinitic.messages.executor import Activate
 from infinitic.messages.outcomes import MethodFailure, RemoteStatus
 from infinitic.messages.service import ExecuteTask
@@ -20,7 +21,7 @@ from infinitic.storage import StateKey
 from infinitic_testing.invariants.instances import ObservedInstance
 from infinitic_testing.invariants.traffic import Decoded
 
-Report = engine.TaskCompleted | engine.TaskFailed | engine.AttemptFailed
+Report = engine.TaskCompleted | engine.TaskFailed | engine.AttemptFailed | TaskDelegated
 Ending = client.MethodCompleted | client.MethodFailed | client.MethodCanceled | client.MethodTerminated
 
 _COMMANDS = (
@@ -31,6 +32,8 @@ _COMMANDS = (
     engine.CompleteTimers,
     engine.RetryTasks,
     engine.CancelTask,
+    CompleteTask,
+    FailTask,
 )
 _DEDUPLICATED = (engine.Start, engine.CallMethod, engine.Signal, *_COMMANDS)
 
@@ -266,6 +269,8 @@ def find_deduplication_id(message: Decoded) -> str | None:
         case engine.Signal():
             return message.signal_id
         case engine.Cancel() | engine.RetryWorkflowTask() | engine.Unpark():
+            return message.request_id
+        case CompleteTask() | FailTask():
             return message.request_id
         case engine.Terminate() | engine.CompleteTimers() | engine.RetryTasks() | engine.ChildReopened():
             return message.request_id

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from infinitic.engines import positions, timers
+from infinitic.engines import delegations, positions, timers
 from infinitic.engines.effects import (
     ActivateElsewhere,
     Answer,
@@ -364,6 +364,9 @@ def compare_head(key: StateKey, head: WorkflowHead, history: ObservedHistory, ha
 def _compare_open(head: WorkflowHead, history: ObservedHistory, happened: Sequence[Event]) -> str | None:
     if positions.count(head.open) != len(history.open_tasks):
         return f"{positions.count(head.open)} tasks are open in the head, by the history {sorted(history.open_tasks)}"
+    delegated = history.delegated & history.open_tasks
+    if (head.delegated or delegated) and set(delegations.list_open(head)) != delegated:
+        return f"{delegations.list_open(head)} are delegated in the head, by the history {sorted(delegated)}"
     for event in happened:
         position: int | None = getattr(event, "position", None)
         if position is None:

@@ -35,7 +35,7 @@ from infinitic_testing.invariants.traffic import Sent
 from infinitic_testing.invariants.violation import InvariantViolated
 
 _PAGE = 500
-_NEEDS_MESSAGES = frozenset({"input-known", "retry-counted", "reopened-asked"})
+_NEEDS_MESSAGES = frozenset({"input-known", "retry-counted", "delegated-once", "reopened-asked"})
 """Rules that only somebody can check who has seen the messages."""
 
 OVERDUE_SECONDS = 120.0

@@ -112,6 +112,8 @@ class Sent(msgspec.Struct, eq=False):
         told: those to which an executor has given an answer.
         refused: the deduplication ids of inputs whose senders were told that there is no such
             instance or method, while there was an instance.
+        delegated: the attempts that were reported as delegated: position, retry sequence, retry
+            index.
     """
 
     starts: dict[bytes, engine.Start] = {}
@@ -132,6 +134,7 @@ class Sent(msgspec.Struct, eq=False):
     asked: set[client.ReplyTo] = set()
     told: set[client.ReplyTo] = set()
     refused: set[str] = set()
+    delegated: set[tuple[int, int, int]] = set()
 
 
 class Traffic:

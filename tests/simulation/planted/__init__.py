@@ -29,6 +29,7 @@ MODULES = (
     "family",
     "repairs",
     "task_tags",
+    "delegated",
 )
 """The modules of this package that have bugs."""
 

@@ -19,6 +19,7 @@ AREAS: dict[str, tuple[str, ...]] = {
     "runs": ("runs",),
     "children and calls": ("family", "unique"),
     "repair": ("repairs",),
+    "delegated tasks": ("delegated",),
 }
 """For the places of bugs: the modules with the scenarios of this area."""
 

@@ -41,6 +41,7 @@ MODULES = (
     "mended",
     "task_tags",
     "fleets",
+    "delegated",
 )
 """The modules of this package that have scenarios."""
 
