@@ -257,10 +257,20 @@ class SendToDeadLetters(msgspec.Struct, frozen=True):
     reason: str
 
 
+class ClaimFirst(msgspec.Struct, frozen=True):
+    """Have the tag engine asked whether the instance of a start has its custom id still.
+
+    Attributes:
+        asked: how often it is asked, with this time.
+    """
+
+    asked: int
+
+
 Reply = Tell | Refuse | Answer | Confirm | Defer | Respond | RemoveMember
 """What is sent without being stored, because the instance does not change by it."""
 
-Handling = Postpone | SendToDeadLetters
+Handling = Postpone | SendToDeadLetters | ClaimFirst
 """What is done with an input instead of taking it."""
 
 

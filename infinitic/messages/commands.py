@@ -146,6 +146,8 @@ class CallRemote(_Command, frozen=True, tag="call"):
         meta: what the method finds in its context.
         timeout_at: when the caller stops waiting for it, in seconds since the Unix epoch.
         custom_id: that of the instance, if its id is empty.
+        patient: whether the instance is a child whose start goes another way, and may be far
+            behind.
     """
 
     position: Whole = msgspec.field(name="p")
@@ -156,13 +158,15 @@ class CallRemote(_Command, frozen=True, tag="call"):
     meta: dict[str, bytes] = msgspec.field(name="x", default={})
     timeout_at: float | None = msgspec.field(name="o", default=None)
     custom_id: NoName = msgspec.field(name="u", default="")
+    patient: bool = msgspec.field(name="h", default=False)
 
 
 class SignalRemote(_Command, frozen=True, tag="signal"):
     """Send a signal to other instances. Nothing is waited for, so the position is not open.
 
     It goes to the instance with this id. If that is empty, it goes to all that have the tag, or to
-    the one that holds the custom id.
+    the one that holds the custom id. `patient` says that the instance is a child whose start goes
+    another way, and may be far behind.
     """
 
     position: Whole = msgspec.field(name="p")
@@ -173,6 +177,7 @@ class SignalRemote(_Command, frozen=True, tag="signal"):
     meta: dict[str, bytes] = msgspec.field(name="x", default={})
     tag: NoName = msgspec.field(name="g", default="")
     custom_id: NoName = msgspec.field(name="u", default="")
+    patient: bool = msgspec.field(name="h", default=False)
 
 
 class ContinueRun(_Command, frozen=True, tag="continue"):

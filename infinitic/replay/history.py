@@ -78,6 +78,10 @@ class Replayed(Protocol):
         """Do what `Instance.pass_over` does."""
         ...
 
+    def note_reopened(self, reopened: Reopened, /) -> object:
+        """Do what `Instance.note_reopened` does."""
+        ...
+
 
 class Replay:
     """Feeds the history to an instance, as it comes from the storage.
@@ -137,6 +141,7 @@ class Replay:
                 self._instance.note_start(event)
             elif isinstance(event, Reopened):
                 self._flush()
+                self._instance.note_reopened(event)
                 if self._undone is not None:
                     self._undone.pass_by(event)
                     if event.rerun and self.failed is not None:

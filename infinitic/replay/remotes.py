@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, cast
 
 from msgspec import Raw
@@ -31,7 +32,7 @@ from infinitic.errors import (
 )
 from infinitic.limits import MAX_VALUE_DEPTH, describe_largest_argument, is_deeper, measure_extra
 from infinitic.messages.commands import CallRemote, Command, SignalRemote, StartChild
-from infinitic.messages.events import RemoteError, RemoteResult
+from infinitic.messages.events import RemoteError, RemoteResult, Reopened
 from infinitic.messages.outcomes import RemoteStatus, make_error
 from infinitic.replay.methods import SHALLOW_BYTES
 from infinitic.replay.recorder import Recorder
@@ -46,18 +47,27 @@ _NOTHING: Mapping[str, bytes] = {}
 class RemoteDeferred(Deferred[Any]):
     """The result of a child, or of a method of another instance."""
 
-    def __init__(self, home: Home, position: int, stub: RemoteMethod) -> None:
+    def __init__(self, home: Home, position: int, stub: RemoteMethod, requests: RemoteRequests) -> None:
         _Deferred.__init__(self, home, position)
         self.stub = stub
+        self._requests = requests
 
     @property
     def id(self) -> str:
         """The id of the child, or of the instance whose method was called.
 
         A child that has attached to the holder of its custom id shows the id that it would have.
+        If a child was cancelled, and is asked for again since an operator has re-opened this
+        instance, this is another id from then on.
         """
         target = self.stub.target
-        return ids.remote_id(self.home.id, self.home.run, self._position) if target.is_new else target.describe()
+        if not target.is_new:
+            return target.describe()
+        asked_again = self._requests.asked_again.get(self._position, 0)
+        child_id = ids.remote_id(self.home.id, self.home.run, self._position, asked_again)
+        if target.custom_id:
+            self._requests.promised.add(child_id)
+        return child_id
 
     def settle(self, recorder: Recorder, event: RemoteResult | RemoteError) -> None:
         """Settle it with what has become of the method."""
@@ -101,6 +111,22 @@ class RemoteRequests:
     meta: Mapping[str, bytes]
     _recorder: Recorder
     _open: dict[int, object]
+
+    @cached_property
+    def promised(self) -> set[str]:
+        """The ids that the code knows of children whose starts go to a tag engine first."""
+        return set()
+
+    @cached_property
+    def asked_again(self) -> dict[int, int]:
+        """The retry sequences of the children that were asked for again, by position."""
+        return {}
+
+    def note_reopened(self, reopened: Reopened) -> None:
+        """Note which children run with another id from now on."""
+        for each in reopened.tasks:
+            if each.retry_sequence:
+                self.asked_again[each.position] = each.retry_sequence
 
     @property
     def carried_meta(self) -> Mapping[str, bytes]:
@@ -168,9 +194,10 @@ class RemoteRequests:
         if target.is_new:
             command = StartChild(position, target.workflow, *called, target.tags, target.custom_id)
         else:
-            command = CallRemote(position, target.workflow, target.workflow_id, *called, target.holder_of)
+            where = (target.holder_of, target.workflow_id in self.promised)
+            command = CallRemote(position, target.workflow, target.workflow_id, *called, *where)
         recorder.record(command)
-        deferred = self._open[position] = RemoteDeferred(home, position, stub)
+        deferred = self._open[position] = RemoteDeferred(home, position, stub, self)
         return deferred
 
     def signal(self, channel: RemoteChannel, value: bytes, meta: dict[str, bytes]) -> None:
@@ -191,7 +218,7 @@ class RemoteRequests:
         target = channel.target
         _take(recorder, f"A signal for channel '{channel.name}' of {target.workflow}", data, extra, None)
         position = recorder.next_position()
-        sent = (channel.name, Raw(data), meta, target.tag, target.holder_of)
+        sent = (channel.name, Raw(data), meta, target.tag, target.holder_of, target.workflow_id in self.promised)
         recorder.record(SignalRemote(position, target.workflow, target.workflow_id, *sent))
 
 

@@ -135,15 +135,13 @@ class RunReader:
                     pass
         self._replay.feed(events)
         for event in events:
-            if isinstance(event, Reopened):
-                self._reopen(event)
-            elif isinstance(event, Abandoned):
+            if isinstance(event, Abandoned):
                 self._abandon(event)
 
     def pass_over(self) -> None:
         """Never asked for: what was undone later is a part of the document."""
 
-    def _reopen(self, event: Reopened) -> None:
+    def note_reopened(self, event: Reopened, /) -> None:
         """Note that an operator has failed tasks run again: it is the only event of its segment."""
         for task in event.tasks:
             draft = self._by_position[task.position]

@@ -143,6 +143,8 @@ EVENTS: list[events.Event] = [
 ]
 COMMANDS.extend([*REMOTES, CONTINUED])
 EVENTS.append(events.TaskCanceled(0, 1.5, "client-1"))
+EVENTS.append(commands.CallRemote(11, "Invoice", "i-1", "pay", Raw(b"[2]"), patient=True))
+EVENTS.append(commands.SignalRemote(12, "Invoice", "i-1", "paid", Raw(b"true"), patient=True))
 INPUTS: list[engine.Input] = [
     engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), reply_to=TO, meta={"k": b"v"}),
     engine.CallMethod(made_at=1.0, method_id="m", method="add", arguments=Raw(b"[1]"), reply_to=TO),

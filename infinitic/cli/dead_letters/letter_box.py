@@ -17,6 +17,7 @@ import msgspec
 from infinitic import topics
 from infinitic.cli.output import decode_body, format_instant
 from infinitic.clock import Clock
+from infinitic.engines.workflow.tags import forget_claim
 from infinitic.errors import InfiniticError
 from infinitic.ids import new_id
 from infinitic.messages import tags
@@ -277,9 +278,11 @@ def _claim_first(topic: Topic, message: Message, now: float) -> tuple[Topic, Mes
     Returns:
         The message to send instead, and where. All but such a start stays as it is.
     """
-    start = read_unique_start(message.body) if topic.subscription == topics.STATE_ENGINE else None
-    if start is None or not message.key:
+    if topic.subscription != topics.STATE_ENGINE or not message.key:
         return topic, message
+    start = read_unique_start(message.body)
+    if start is None:
+        return topic, Message(message.id, message.key, forget_claim(message.body), message.headers)
     claim = tags.Reclaim(made_at=now, id=message.key, start=msgspec.Raw(message.body))
     tagged = topics.workflow_tag(topic.name.partition(":")[2])
     return tagged, Message(message.id, tags.make_custom_id_key(start.custom_id), tags.encode(claim))

@@ -92,7 +92,8 @@ def _send(
 ) -> Outgoing:
     """Send something to an instance, or to the one that holds the custom id."""
     if request.workflow_id:
-        return _address(request.workflow, request.workflow_id, message_id, message)
+        send = send_patiently if request.patient else _address
+        return send(request.workflow, request.workflow_id, message_id, message)
     body = Raw(inputs.encode(message))
     to_holder = tags.ToHolder(made_at=now, operation=message_id, input=body, reply_to=reply_to)
     return _tell_tags(request.workflow, tags.make_custom_id_key(request.custom_id), message_id, to_holder)

@@ -30,7 +30,7 @@ from infinitic.engines.state import Method, Probe, Retry, TimerKind, WorkflowHea
 from infinitic.engines.timers import Timer
 from infinitic.engines.workflow.input_result import InputResult
 from infinitic.engines.workflow.survey import Survey, SurveyedTask, list_running
-from infinitic.engines.workflow.tags import add_tags, claim_again, give_up_claim, refuse_by_tag
+from infinitic.engines.workflow.tags import Reopening, add_tags, claim_again, give_up_claim, refuse_by_tag
 from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON
 from infinitic.messages.client import ReplyTo
@@ -221,6 +221,19 @@ def reject(head: WorkflowHead, request_id: str | None, reply_to: ReplyTo | None,
     outbox = (*freed, Reject(reply_to, reason)) if reply_to is not None else freed
     # A copy: otherwise nothing would be written.
     return InputResult(replace(head), outbox=outbox, deduplication_id=request_id)
+
+
+def reject_too_old(head: WorkflowHead, message: Reopening, window: float) -> InputResult:
+    """Refuse a request that is older than the deduplication window, and has claimed the custom id.
+
+    Args:
+        head: the instance.
+        message: the request.
+        window: the deduplication window, in seconds.
+    """
+    reply_to = None if isinstance(message, ChildReopened) else message.reply_to
+    why = message.refused or f"was to be re-opened longer ago than the deduplication window of {window:.0f} s"
+    return reject(head, message.request_id, reply_to, why)
 
 
 class Selection(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ these messages late, twice and in any order (S31).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -19,6 +20,7 @@ from infinitic.engines.workflow.input_result import InputResult
 from infinitic.ids import claimed_id
 from infinitic.messages import engine as inputs
 from infinitic.messages.client import WorkflowInfo
+from infinitic.messages.decoding import UndecodableMessage
 from infinitic.messages.events import Event, Started
 from infinitic.messages.partial_reading import read_unique_start
 from infinitic.messages.tags import (
@@ -103,6 +105,37 @@ def free_custom_ids(workflow: str, messages: Iterable[Message], now: float) -> l
             key = make_custom_id_key(start.custom_id)
             freed.append(Outgoing(topics.workflow_tag(workflow), Message(message.key, key, body)))
     return freed
+
+
+def free_claims(workflow: str, messages: Iterable[Message], now: float) -> list[Outgoing]:
+    """Free the custom ids of closed instances whose re-openings become dead letters.
+
+    Otherwise they would be held for ever. If the dead letter is replayed, it is claimed anew.
+
+    Args:
+        workflow: the name of the workflow.
+        messages: they are for instances that are closed.
+        now: seconds since the Unix epoch.
+    """
+    freed: list[Outgoing] = []
+    for message in messages:
+        with suppress(UndecodableMessage):
+            request = inputs.decode(message.body)
+            if isinstance(request, Reopening) and request.claimed and request.custom_id and not request.refused:
+                removal = RemoveMember(request.custom_id, version_freed(request.claimed), unique=True)
+                freed.append(render_removal(removal, workflow, message.key or "", now))
+    return freed
+
+
+def forget_claim(body: bytes) -> bytes:
+    """Have a re-opening that was a dead letter claim the custom id anew. Other inputs stay."""
+    try:
+        request = inputs.decode(body)
+    except UndecodableMessage:
+        return body
+    if not isinstance(request, Reopening) or not request.claimed:
+        return body
+    return inputs.encode(replace(request, claimed=0, refused="", custom_id=""))
 
 
 def read_started(events: Iterable[Event]) -> Started | None:

@@ -27,6 +27,7 @@ from infinitic.engines.state import SCHEMA, Method, WorkflowHead
 from infinitic.engines.validate import check_decision
 from infinitic.engines.workflow import queries, remotes, reopening, rerunning, tasks
 from infinitic.engines.workflow.cancel_task import cancel_task
+from infinitic.engines.workflow.claimed_starts import claim_first
 from infinitic.engines.workflow.complete_timers import complete_timers
 from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.delegated import complete_task, fail_task, task_delegated
@@ -35,7 +36,7 @@ from infinitic.engines.workflow.input_result import InputResult, stimulate
 from infinitic.engines.workflow.refusals import Deduplicated, is_running, refuse
 from infinitic.engines.workflow.remote_messages import PATIENT
 from infinitic.engines.workflow.runs import begin_run
-from infinitic.engines.workflow.tags import add_tags, free_claim, note_start, refuse_by_tag
+from infinitic.engines.workflow.tags import Reopening, add_tags, free_claim, note_start, refuse_by_tag
 from infinitic.engines.workflow.terminate import terminate
 from infinitic.ids import read_request_number
 from infinitic.limits import MAX_METHODS, MAX_WAITERS
@@ -112,6 +113,9 @@ def take(
     if head.closed_at is not None and type(message) not in reopening.TAKEN_WHEN_CLOSED:
         return _take_closed(head, message, too_old=too_old)
     if too_old and isinstance(message, Deduplicated):
+        if isinstance(message, Reopening) and message.claimed:
+            # Its custom id may be claimed by now, and is freed again.
+            return reopening.reject_too_old(head, message, window)
         if type(message) is inputs.ChildReopened:
             # Nobody asked for it, and nobody waits for an answer.
             return InputResult(head)
@@ -134,6 +138,9 @@ def _take_without_state(
     if isinstance(message, inputs.Start):
         if now - message.made_at > window:
             return InputResult(None, handling=_give_up("start", window))
+        claim = claim_first(message, now, headers)
+        if claim is not None:
+            return InputResult(None, handling=claim)
         return _create(key, message, now)
     reply_to: ReplyTo | None = getattr(message, "reply_to", None)
     waits = isinstance(message, _WAIT_FOR_START)

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from infinitic import topics
-from infinitic.engines.effects import Effect, Postpone, Reply, SendToDeadLetters
+from infinitic.engines.effects import ClaimFirst, Effect, Postpone, Reply, SendToDeadLetters
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.validate import InvalidInput
 from infinitic.engines.workflow import take
+from infinitic.engines.workflow.claimed_starts import render_claim_first
 from infinitic.errors import InfiniticError
 from infinitic.messages import engine as inputs
 from infinitic.messages.decoding import UndecodableMessage
@@ -170,6 +171,9 @@ def take_inputs(
                     postponed = (*postponed, _copy_for_later(key.name, delivery.message, postponement))
                 case SendToDeadLetters(reason=reason):
                     dead = (*dead, (delivery, reason))
+                case ClaimFirst() as claim:
+                    assert isinstance(message, inputs.Start)
+                    postponed = (*postponed, render_claim_first(claim, key.name, delivery.message, message))
         if before_decision is not None:
             break
         if result.probe is not None:

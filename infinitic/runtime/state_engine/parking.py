@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from infinitic.clock import Clock
 from infinitic.engines.state import WorkflowHead
-from infinitic.engines.workflow.tags import free_custom_ids
+from infinitic.engines.workflow.tags import free_claims, free_custom_ids
 from infinitic.errors import StorageError
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.state_engine.cached_instance import CachedInstance
@@ -135,10 +135,11 @@ class Parking:
         await self._refusing.dead_letter(lane, deliveries, reason, answers, self._free(instance, deliveries))
 
     def _free(self, instance: CachedInstance | None, deliveries: Sequence[Delivery]) -> list[Outgoing]:
-        """Free the custom ids of starts, if it is certain that they have made no instance."""
-        if instance is None or instance.head is not None:
+        """Free the custom ids of starts that have made no instance, and of those not re-opened."""
+        if instance is None or (instance.head is not None and not instance.head.closed):
             return []
-        return free_custom_ids(self._name, [each.message for each in deliveries], self._clock.now())
+        free = free_custom_ids if instance.head is None else free_claims
+        return free(self._name, [each.message for each in deliveries], self._clock.now())
 
     def _answer(self, deliveries: Sequence[Delivery], head: WorkflowHead | None) -> dict[Delivery, Outgoing]:
         if head is None:

@@ -20,7 +20,7 @@ from infinitic.engines.workflow.rerunning import begin_rerun_elsewhere, resume
 from infinitic.engines.workflow.survey import Survey, SurveyedTask
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.engine import ChildReopened, Probed, RetryTasks, RetryWorkflowTask
-from infinitic.messages.events import Event
+from infinitic.messages.events import Event, Reopened
 from infinitic.replay.divergence import describe as describe_command
 from infinitic.runtime.history import feed_history, read_reopenings
 from infinitic.runtime.probing import FailedProbe, ProbedHistory, find_undoing, probe_rerun
@@ -92,6 +92,9 @@ class Reopening:
             # The probe was not handed what waits in the history. The next step replays that, too.
             outcome.instance.close()
             return draft
+        for event in draft.events:
+            if isinstance(event, Reopened):
+                outcome.instance.note_reopened(event)
         instance.live, instance.pending, instance.bytes = outcome.instance, [], outcome.bytes
         return draft
 

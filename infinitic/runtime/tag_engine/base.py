@@ -206,6 +206,10 @@ class TagEngine(ABC, Generic[M]):
     def _note_done(self, message: M) -> None:
         """Note that what `_make_outgoing` has made is published."""
 
+    def _make_amends(self, delivery: Delivery, reason: str) -> list[Outgoing]:
+        """Make what is sent instead, if somebody else needs to know that it is a dead letter."""
+        return []
+
     def _check_age(self, made_at: float) -> None:
         """Check that a message may be obeyed.
 
@@ -265,6 +269,7 @@ class TagEngine(ABC, Generic[M]):
         """Move one message to the dead letters. Those behind it go on."""
         _logger.error("%s: a message goes to the dead letters: %s", self.topic.name, reason)
         await self._publisher.dead_letter(self.topic, [delivery], reason)
+        await self._publisher.publish(self._make_amends(delivery, reason))
         await self._subscription.ack([delivery])
         lane.settle([delivery])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from infinitic import topics
 from infinitic.clock import Clock
+from infinitic.engines.workflow.claimed_starts import count_claims, note_claim
 from infinitic.messages import tags
 from infinitic.messages.decoding import UndecodableMessage
 from infinitic.messages.tags import (
@@ -21,9 +22,10 @@ from infinitic.messages.tags import (
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.tag_engine.answers import answer_ids
 from infinitic.runtime.tag_engine.base import TagEngine
-from infinitic.runtime.tag_engine.claims import claim_again, reclaim, start_unique
+from infinitic.runtime.tag_engine.claims import claim_again, give_back, reclaim, start_unique
 from infinitic.runtime.tag_engine.fan_out import FanOut
-from infinitic.runtime.tag_engine.forwarding import cancel_unique, send_to_holder
+from infinitic.runtime.tag_engine.forwarding import HolderMessages, cancel_unique
+from infinitic.runtime.tag_engine.older_children import wait_for_older_child
 from infinitic.storage import Storage, TagChange, TagKey, TagKind
 from infinitic.transport import Delivery, Outgoing
 
@@ -53,6 +55,7 @@ class WorkflowTagEngine(TagEngine[TagMessage]):
         topic = topics.workflow_tag(name)
         super().__init__(name, topic, publisher, storage, clock, concurrency=concurrency, buffer_bytes=buffer_bytes)
         self._fan_out = FanOut(name)
+        self._holders = HolderMessages()
 
     def _decode(self, body: bytes) -> TagMessage:
         decoded: TagMessage = tags.decode(body)
@@ -88,11 +91,15 @@ class WorkflowTagEngine(TagEngine[TagMessage]):
                 largest = self._publisher.transport.capabilities.max_payload
                 return [await answer_ids(storage, key, message, largest)]
             case StartUnique():
-                return await start_unique(storage, key, message)
+                now, sent = self._clock.now(), delivery.message
+                later = await wait_for_older_child(storage, key, sent, message, now)
+                if later is not None:
+                    return [later]
+                return await start_unique(storage, key, message, note_claim(now, count_claims(sent.headers)))
             case Reclaim():
-                return await reclaim(storage, key, message)
+                return await reclaim(storage, key, message, note_claim(self._clock.now(), 0))
             case ToHolder():
-                return await send_to_holder(storage, key, message)
+                return await self._holders.send(storage, key, message)
             case ClaimAgain():
                 return await claim_again(storage, key, message)
             case CancelUnique():
@@ -103,3 +110,10 @@ class WorkflowTagEngine(TagEngine[TagMessage]):
     def _note_done(self, message: TagMessage) -> None:
         if isinstance(message, ByTag):
             self._fan_out.note_done(message)
+
+    def _make_amends(self, delivery: Delivery, reason: str) -> list[Outgoing]:
+        try:
+            key, message = self._read_key(delivery.message.key), self._decode(delivery.message.body)
+        except UndecodableMessage:
+            return []
+        return give_back(key, message, reason) if isinstance(message, ClaimAgain) else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from infinitic import topics
 from infinitic.engines.workflow.remote_messages import send_patiently
 from infinitic.engines.workflow.render import make_response
@@ -9,7 +11,7 @@ from infinitic.messages import client, engine
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.decoding import UndecodableMessage
 from infinitic.messages.tags import CancelUnique, ToHolder
-from infinitic.runtime.tag_engine.fan_out import SKEW_SECONDS
+from infinitic.runtime.tag_engine.fan_out import REMEMBERED, SKEW_SECONDS
 from infinitic.storage import TagKey, TagStorage
 from infinitic.transport import Message, Outgoing
 
@@ -17,23 +19,40 @@ _TO_HOLDER = (engine.CallMethod, engine.Signal, engine.Cancel)
 _TO_CHILD = (engine.Cancel, engine.Terminate)
 
 
-async def send_to_holder(storage: TagStorage, key: TagKey, message: ToHolder) -> list[Outgoing]:
-    """Send a message to the instance that holds a custom id.
+class HolderMessages:
+    """Sends messages to whoever holds a custom id.
 
-    Args:
-        storage: where the holders are.
-        key: the custom id.
-        message: what is sent, and whom to tell if nobody holds it.
-
-    Raises:
-        UndecodableMessage: instances cannot be sent this.
+    It remembers for a while who got which one: a duplicate goes to the same instance, also if
+    another one has the custom id by then. That instance recognises it by the operation.
     """
-    body = _check(bytes(message.input), _TO_HOLDER)
-    found = await storage.members(key, until=message.made_at + SKEW_SECONDS, limit=1)
-    if found:
-        return [Outgoing(topics.workflow_engine(key.name), Message(message.operation, found[0], body))]
-    to = message.reply_to
-    return [] if to is None else [make_response(to, client.WorkflowUnknown(to.request), message.made_at)]
+
+    def __init__(self) -> None:
+        self._sent: OrderedDict[str, str | None] = OrderedDict()
+
+    async def send(self, storage: TagStorage, key: TagKey, message: ToHolder) -> list[Outgoing]:
+        """Make the message to the instance that holds a custom id.
+
+        Args:
+            storage: where the holders are.
+            key: the custom id.
+            message: what is sent, and whom to tell if nobody holds it.
+
+        Raises:
+            UndecodableMessage: instances cannot be sent this.
+        """
+        body = _check(bytes(message.input), _TO_HOLDER)
+        operation = message.operation
+        if operation not in self._sent:
+            found = await storage.members(key, until=message.made_at + SKEW_SECONDS, limit=1)
+            # Before it is published: if that fails, some of it may be there.
+            self._sent[operation] = found[0] if found else None
+            if len(self._sent) > REMEMBERED:
+                self._sent.popitem(last=False)
+        holder = self._sent[operation]
+        if holder is not None:
+            return [Outgoing(topics.workflow_engine(key.name), Message(operation, holder, body))]
+        to = message.reply_to
+        return [] if to is None else [make_response(to, client.WorkflowUnknown(to.request), message.made_at)]
 
 
 def cancel_unique(key: TagKey, message: CancelUnique) -> Outgoing:

@@ -10,11 +10,13 @@ from msgspec.structs import replace
 
 from infinitic import ids, topics
 from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow import remote_messages
 from infinitic.engines.workflow.input_result import InputResult
 from infinitic.messages import client, engine as inputs, events
 from infinitic.messages.commands import SignalRemote, StartChild
 from infinitic.messages.outcomes import RemoteStatus
 from infinitic.messages.tags import CancelUnique
+from infinitic.replay.remotes import RemoteRequests
 from infinitic.runtime.tag_engine import engine as tag_engine
 from infinitic.transport import Message, Outgoing
 from tests.simulation.planted.planting import Part, Planter, bug
@@ -151,3 +153,28 @@ def children_have_the_id_of_another_position(planter: Planter) -> None:
         same = ids.remote_id(head.id, head.run, effect.position // 2 * 2)
         *tags, start = made
         return [*tags, Outgoing(start.topic, Message(same, same, start.message.body))]
+
+
+@bug(FAMILY, "children_told_early")
+def impatient_messages_to_children(planter: Planter) -> None:
+    """What a parent tells a child by its id is given up if the child has not started yet."""
+
+    @planter.wrap(remote_messages, "_send")
+    def send(original: Part, request: Any, *others: Any) -> Any:
+        return original(replace(request, patient=False), *others)
+
+
+@bug(FAMILY, "children_asked_for_again")
+def new_children_attach_to_older_ones(planter: Planter) -> None:
+    """A child that is asked for again attaches to the one before, which is being cancelled."""
+
+    async def wait_for_older_child(*arguments: object) -> None:
+        """Never wait."""
+
+    planter.put(tag_engine, "wait_for_older_child", wait_for_older_child)
+
+
+@bug(FAMILY, "children_asked_for_again")
+def children_keep_their_first_id(planter: Planter) -> None:
+    """A child that is asked for again shows the id of the first one."""
+    planter.put_result(RemoteRequests, "note_reopened", None)

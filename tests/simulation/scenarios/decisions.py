@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from msgspec import Raw
 
-from infinitic import Channel, Workflow, WorkflowUnknownError, any_of, topics, workflow
+from infinitic import Channel, RequestRefusedError, Workflow, WorkflowUnknownError, any_of, topics, workflow
 from infinitic.messages import engine
 from infinitic.transport import Message
 from infinitic_testing.simulation import Simulation
@@ -98,7 +98,8 @@ async def simulate_impatient_operator(sim: Simulation) -> object:
     handles = [await sim.client.dispatch(sim.client.new_workflow(Supervised).run, 10) for _ in range(3)]
     for turn in range(12):
         for handle in handles:
-            with suppress(WorkflowUnknownError):
+            # It may have ended by then, and has not failed.
+            with suppress(WorkflowUnknownError, RequestRefusedError):
                 await sim.client.retry_workflow_task(handle, confirm=turn % 4 == 0)
         await sim.sleep(0.1)
     return [await handle.result() for handle in handles]

@@ -1,11 +1,11 @@
-"""Families whose members have custom ids and several runs, fail, and are run again."""
+"""Families whose members have custom ids, fail, and are run again, or start late."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
 
-from infinitic import Channel, Workflow, WorkflowFailedError, WorkflowUnknownError, ids, query
+from infinitic import Channel, Deferred, Workflow, WorkflowFailedError, WorkflowUnknownError, ids, query
 from infinitic_testing.simulation import Simulation
 from tests.simulation.scenarios.repairs import Garage, Part
 from tests.simulation.scenarios.services import KEPT
@@ -93,3 +93,76 @@ async def _signal_when_open(sim: Simulation, stub: Fleet, word: str) -> None:
             await sim.sleep(1)
         else:
             return
+
+
+class Stock(Workflow):
+    words = Channel[str]()
+
+    async def count(self, words: int) -> list[str]:
+        receiver = self.words.receive()
+        return sorted([await receiver for _ in range(words)])
+
+    async def add(self, number: int) -> int:
+        return number + 1
+
+    async def hear(self, cleanup: float) -> str:
+        try:
+            return await self.words.receive()
+        except asyncio.CancelledError:
+            await self.timer(cleanup)
+            raise
+
+
+async def _wait_for(deferred: Deferred[str]) -> str:
+    return await deferred
+
+
+class Shop(Workflow):
+    stock = Workflow.new_workflow(Stock, custom_id="stock-1")
+    garage = Workflow.new_service(Garage)
+
+    async def open(self) -> tuple[list[str], int]:
+        counted = self.dispatch(self.stock.count, 2)
+        child = self.get_workflow_by_id(Stock, counted.id)
+        await child.words.send("b")
+        await child.words.send("a")
+        added = await child.add(1)
+        return await counted, added
+
+    async def mend(self, cleanup: float) -> list[str]:
+        """The failure of the task cancels the child. Both are asked for once more."""
+        hearing = self.dispatch(self.stock.hear, cleanup)
+        shown = [hearing.id]
+        await self.garage.polish(1)
+        async with asyncio.TaskGroup() as group:
+            heard = group.create_task(_wait_for(hearing))
+            await self.garage.mend(1, 1)
+            shown.append(hearing.id)
+            await self.get_workflow_by_id(Stock, hearing.id).words.send("go on")
+        return [*shown, heard.result()]
+
+
+async def simulate_children_told_early(sim: Simulation) -> object:
+    """A parent signals and calls a child by its id. Its start goes another way."""
+    sim.add_service(Garage)
+    for each in (Shop, Stock):
+        sim.add_workflow(each, retention=KEPT)
+    new = sim.client.new_workflow(Shop)
+    return [await new.open() for _ in range(4)]
+
+
+async def simulate_children_asked_for_again(sim: Simulation) -> object:
+    """A child runs again whose clean-up, once it was cancelled, takes a while."""
+    sim.add_service(Garage)
+    for each in (Shop, Stock):
+        sim.add_workflow(each, retention=KEPT)
+    outcomes: list[object] = []
+    for cleanup in (0.0, 3.0, 30.0):
+        shop = await sim.client.dispatch(sim.client.new_workflow(Shop).mend, cleanup)
+        with suppress(WorkflowFailedError):
+            await shop.result()
+            raise AssertionError("it did not fail")
+        await sim.client.retry_tasks(shop)
+        first, second, heard = await shop.result()
+        outcomes.append([first != second, heard])
+    return outcomes
