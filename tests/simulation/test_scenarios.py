@@ -9,6 +9,7 @@ import pytest
 from infinitic_testing.simulation import Simulation
 from tests.examples.test_examples import OUTCOMES as EXAMPLES
 from tests.simulation.scenarios import Scenario, list_scenarios
+from tests.simulation.scenarios.batches import expect_doubles
 from tests.simulation.scenarios.values import STEP, make_book
 
 SCENARIOS = list_scenarios()
@@ -35,6 +36,7 @@ RETRIED = [
         "StepFailed(error='LookupError', message='no spare part for 1')",
     ],
 ]
+BATCHED = ["timed out"] * 4
 GROUPS = ["group failed", "shielded 5", "cancelled True"]
 
 
@@ -62,6 +64,8 @@ OUTCOMES: dict[str, object] = {
     "first_completed": list(range(16)),
     "cancelled_retries": [6] * 4,
     "task_groups": [GROUPS] * 3,
+    "batches": [*map(expect_doubles, (3, 14, 27)), 1000, 6030, list(range(9)), NO_STEPS],
+    "cancelled_batches": ["canceled"] * 3 + ["40", *BATCHED, NO_STEPS],
     "attempt_timeouts": [[1, 2, 10, 11, 12, 13, 14]] * 3,
     "total_timeouts": [TIMED_OUT] * 3,
     "wide_timeouts": [list_impatient(width) for width in (1, 9, 40)],

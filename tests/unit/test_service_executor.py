@@ -40,7 +40,7 @@ class Bench:
         *,
         concurrency: int = 10,
         codec: PayloadCodec | None = None,
-        threads: Threads | None = None,
+        **options: Any,
     ) -> None:
         self.transport = transport
         clock = VirtualClock()
@@ -54,7 +54,7 @@ class Bench:
             transport.capabilities.max_payload,
             make_coder(codec),
         )
-        self.executor = ServiceExecutor(attempts, Publisher(transport), clock, concurrency, threads=threads)
+        self.executor = ServiceExecutor(attempts, Publisher(transport), clock, concurrency, **options)
 
     @property
     def consumer(self) -> ScriptedConsumer:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import copy_context
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 from infinitic.errors import InfiniticError
@@ -52,6 +53,7 @@ class LayeredBatch:
         # Those that wait for the call, and then their outcomes.
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._called: Mapping[Any, Any] | BaseException = {}
+        self._traceback: TracebackType | None = None
         self._outcomes: dict[str, object] = {}
         self._changed = asyncio.Event()
 
@@ -106,7 +108,8 @@ class LayeredBatch:
         await waiting
         called = self._called
         if isinstance(called, BaseException):
-            raise called.with_traceback(None)
+            # One error is that of many tasks. Its traceback must not grow with each of them.
+            raise called.with_traceback(self._traceback)
         if task_id not in called:
             raise MissingResult(f"{self._name} returned no result for this task: its id is not in the dict")
         result: object = called[task_id]
@@ -122,6 +125,7 @@ class LayeredBatch:
             raise
         except BaseException as error:  # noqa: BLE001 (whatever it raises is the failure of each task)
             self._called = error
+            self._traceback = error.__traceback__
         self._waiting.clear()
         for each in waiting.values():
             if not each.done():

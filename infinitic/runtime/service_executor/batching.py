@@ -146,7 +146,7 @@ class Batching:
 
     def _make(self, task: str, key: bytes | None) -> Batch:
         batch = Batch(task, key)
-        self._in_hand.batches.add(batch)
+        self._in_hand.batches[batch] = None
         return batch
 
     def _close(self, batch: Batch) -> None:

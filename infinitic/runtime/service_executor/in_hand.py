@@ -111,7 +111,7 @@ class TasksInHand:
     Attributes:
         works: attempts that wait for their turn, run, or have a report that is not published.
         waiting: those of them that wait for their turn, by themselves or as batches.
-        batches: all batches that are not done: those that take attempts, wait or run.
+        batches: all batches that are not done, in order: those that take attempts, wait or run.
         doubtful: attempts that may be in hand elsewhere, or may have ended a process.
         received: deliveries that nobody has looked at.
         reported: how many of `works` have a report.
@@ -123,7 +123,7 @@ class TasksInHand:
     def __init__(self, clock: Clock, trials: Trials) -> None:
         self.works: dict[Attempt, Work] = {}
         self.waiting: deque[Work | Batch] = deque()
-        self.batches: set[Batch] = set()
+        self.batches: dict[Batch, None] = {}
         self.doubtful: dict[Attempt, Work] = {}
         self.received: deque[Delivery] = deque()
         self.reported = 0
@@ -200,7 +200,7 @@ class TasksInHand:
         if batch.timer is not None:
             batch.timer.cancel()
             batch.timer = None
-        self.batches.discard(batch)
+        self.batches.pop(batch, None)
 
     def remove_idle(self) -> list[Outbound]:
         """Take out all that does not run, as messages to hand back."""
@@ -221,6 +221,7 @@ class TasksInHand:
         return {
             "attempts": len(self.works) + len(self.waiting) + len(self.doubtful),
             "batches": len(self.batches),
+            "bytes of batches": sum(batch.size for batch in self.batches),
             "deliveries": len(self.received),
             "reports": self.reported,
             "bytes of reports": self.report_bytes,

@@ -30,6 +30,7 @@ MODULES = (
     "repairs",
     "task_tags",
     "delegated",
+    "batches",
 )
 """The modules of this package that have bugs."""
 

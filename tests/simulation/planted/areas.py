@@ -20,6 +20,7 @@ AREAS: dict[str, tuple[str, ...]] = {
     "children and calls": ("family", "unique"),
     "repair": ("repairs",),
     "delegated tasks": ("delegated",),
+    "batches": ("batches",),
 }
 """For the places of bugs: the modules with the scenarios of this area."""
 

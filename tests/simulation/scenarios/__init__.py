@@ -42,6 +42,7 @@ MODULES = (
     "task_tags",
     "fleets",
     "delegated",
+    "batches",
 )
 """The modules of this package that have scenarios."""
 
