@@ -44,6 +44,11 @@ async def check_ended(world: World, specs: Mapping[str, WorkflowSpec]) -> None:
     Stale wakes may still be delayed in the broker, and tasks that nobody waits for may still run.
     """
     await check_stored_instances(world, lambda name: {specs[name].version: specs[name]})
+    check_nothing_waits(world)
+
+
+def check_nothing_waits(world: World) -> None:
+    """Check that no message waits to be received."""
     waiting = {topic: left for topic, left in world.backlog().items() if left[0]}
     assert not waiting, f"messages wait: {waiting}"
 

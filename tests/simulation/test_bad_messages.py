@@ -23,6 +23,7 @@ from tests.simulation.invariants import read_instances
 from tests.simulation.messages import encode_signal, take_dead_letters
 from tests.simulation.mutations import mutate
 from tests.simulation.world import Hosting, World, host_all, host_engines, host_executors, run_scenario
+from tests.thorough import count_seeds
 
 
 class Echo:
@@ -148,7 +149,7 @@ def test_S41_an_input_of_a_newer_release_waits_and_holds_up_its_own_key_only() -
     run_with_topics(FUSED, scenario)
 
 
-SEEDS = range(12)
+SEEDS = range(count_seeds(usual=4, thorough=12))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -6,10 +6,11 @@ import pytest
 
 from infinitic_testing.campaign import Setting, find_functions, run_seed
 from infinitic_testing.campaign.failure_text import describe_seed
+from tests.thorough import count_seeds
 
 SCENARIOS = find_functions("tests.simulation.scenarios")
 
-SEEDS = 5
+SEEDS = count_seeds(usual=2, thorough=5)
 """How many seeds of each scenario."""
 
 SEEDS_OF_LONG_ONES = 1

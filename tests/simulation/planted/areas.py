@@ -7,6 +7,8 @@ one of them uses names that one itself.
 
 from __future__ import annotations
 
+from functools import cache
+
 from tests.simulation.planted.planting import Bug
 from tests.simulation.scenarios import list_scenarios
 
@@ -53,6 +55,7 @@ def choose_scenario(bug: Bug, seed: int) -> str:
     return names[seed // 2 % len(names)]
 
 
+@cache
 def _list_quick() -> dict[str, str]:
     """List all scenarios, but for a few slow ones, with the names of their modules."""
     return {

@@ -61,16 +61,20 @@ def run_one(scenario: str, seed: int) -> str:
     return "" if failure is None else failure.rule or failure.error
 
 
-def hunt(bug: Bug, *, first: Find | None = None, most: int = MOST_SEEDS) -> Find | None:
+def hunt(bug: Bug, *, first: Find | None = None, most: int = MOST_SEEDS, must_pass: bool = False) -> Find | None:
     """Look for a bug, from seed 1 on.
 
     Args:
         bug: is planted for each run.
         first: a run that is tried before all others; None: there is no such run.
         most: how many seeds are tried.
+        must_pass: True: a run that fails with the bug must pass without it.
 
     Returns:
         The run that has found it; None: it was not found.
+
+    Raises:
+        AssertionError: a run fails without any bug, too.
     """
     tries = [(seed, choose_scenario(bug, seed)) for seed in range(1, most + 1)]
     if first is not None:
@@ -82,8 +86,11 @@ def hunt(bug: Bug, *, first: Find | None = None, most: int = MOST_SEEDS) -> Find
             rule = run_one(scenario, seed)
         seconds = round(process_time() - began, 1)
         # A run that fails without the bug, too, says nothing about the bug.
-        if rule and not run_one(scenario, seed):
-            return Find(seed, scenario, rule, seconds)
+        if rule:
+            broken = run_one(scenario, seed)
+            if not broken:
+                return Find(seed, scenario, rule, seconds)
+            assert not must_pass, f"{scenario} fails under seed {seed} without any bug, too: {broken}"
     return None
 
 
