@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         WorkflowUnknownError as WorkflowUnknownError,
     )
     from infinitic.messages.client import WorkflowInfo as WorkflowInfo
+    from infinitic.messages.cloud_events import EventType as EventType
     from infinitic.messages.outcomes import WorkflowStatus as WorkflowStatus
     from infinitic.middleware.base import CallNext as CallNext
     from infinitic.middleware.call import ClientCall as ClientCall
@@ -91,6 +92,7 @@ __all__ = [
     "Deferred",
     "DeferredError",
     "DeferredStatus",
+    "EventType",
     "ExceptionDetail",
     "ExponentialBackoff",
     "InfiniticError",
@@ -206,6 +208,7 @@ _NAMES_OF = {
         "WorkflowUnknownError",
     ),
     "infinitic.messages.client": ("WorkflowInfo",),
+    "infinitic.messages.cloud_events": ("EventType",),
     "infinitic.messages.outcomes": ("WorkflowStatus",),
     "infinitic.middleware.base": ("CallNext",),
     "infinitic.middleware.call": ("ClientCall",),

@@ -45,6 +45,8 @@ STATE_ENGINE = "state-engine"
 TAG_ENGINE = "tag-engine"
 """The subscription of tag engines."""
 
+_FOR_LISTENERS = ("workflow-events:", "service-events:")
+
 DEAD_LETTERS = "dlq:"
 """It stands before the name of a topic. At the end, it could be part of the name of a workflow."""
 
@@ -92,6 +94,27 @@ def service_control(service: str) -> Topic:
 def service_tag(service: str) -> Topic:
     """Which tasks of this service have a tag, keyed by the tag."""
     return Topic(f"service-tag:{service}", Ordering.KEYED, TAG_ENGINE)
+
+
+@lru_cache(4096)
+def workflow_events(workflow: str) -> Topic:
+    """What happened to instances of this workflow, for event listeners.
+
+    It has no main subscription: each listener has one of its own. So nothing is kept while there is
+    no listener.
+    """
+    return Topic(f"workflow-events:{workflow}", Ordering.SHARED, None)
+
+
+@lru_cache(4096)
+def service_events(service: str) -> Topic:
+    """What happened to tasks of this service, for event listeners, as `workflow_events`."""
+    return Topic(f"service-events:{service}", Ordering.SHARED, None)
+
+
+def is_for_listeners(topic: Topic) -> bool:
+    """True for the topics of events: `workflow_events` and `service_events`."""
+    return topic.subscription is None and topic.name.startswith(_FOR_LISTENERS)
 
 
 @lru_cache(4096)

@@ -14,6 +14,7 @@ import msgspec
 
 from infinitic.engines.state import OpenBlock
 from infinitic.messages.client import AskAgain, Queried, QueryFailed, ReplyTo, WorkflowInfo
+from infinitic.messages.outcomes import WorkflowStatus
 
 
 class _Effect(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
@@ -181,6 +182,26 @@ class TellReopened(_Effect, frozen=True, tag="reopened"):
     reply_to: ReplyTo
 
 
+class TellListeners(_Effect, frozen=True, tag="events"):
+    """Tell event listeners what the transition did: what is in its segment, and these facts.
+
+    It is the last effect of an outbox, and only there if the worker publishes events.
+
+    Attributes:
+        run: the run before the transition.
+        ran: the activation whose commands the segment holds; None: it holds none.
+        retried: whether a stalled instance was told to run again.
+        stalled: why it stalls from now on; None if it does not.
+        ended: how the instance has closed; None if it has not.
+    """
+
+    run: int = 0
+    ran: int | None = None
+    retried: bool = False
+    stalled: str | None = None
+    ended: WorkflowStatus | None = None
+
+
 Effect = (
     SendTask
     | Answer
@@ -196,6 +217,7 @@ Effect = (
     | ProbeElsewhere
     | ClaimCustomId
     | TellReopened
+    | TellListeners
 )
 
 

@@ -106,9 +106,13 @@ class Publisher:
                     f"Publishing to {topic.name}", lambda: self.transport.publish(topic, messages)
                 )
         except UnknownTopic:
-            if topic.subscription is None:
+            if topics.is_for_listeners(topic):
+                # It is made when it is first used. To look for it each time would cost more.
+                _logger.debug("%s is declared", topic.name)
+            elif topic.subscription is None:
                 return
-            _logger.error("%s is gone: it is declared anew", topic.name)
+            else:
+                _logger.error("%s is gone: it is declared anew", topic.name)
             await self.declare(topic)
             await retry_while_unavailable(
                 f"Publishing to {topic.name}", lambda: self.transport.publish(topic, messages)

@@ -30,6 +30,7 @@ from infinitic.messages import (
 from infinitic.messages.outcomes import Cause, CauseKind, MethodFailure, RemoteStatus, WorkflowStatus
 from infinitic.storage import Change, Segment, StateKey
 from infinitic.storage.integrity import add_checksums
+from tests.golden import told
 
 RELEASE = "0.3"
 """Add new samples at the end of each list. The others are compared with files of old releases."""
@@ -385,6 +386,7 @@ EFFECTS: list[effects.Effect] = [
     effects.ClaimCustomId(1, b'{"t":"retry_tasks","at":1.0,"i":"r","c":4}'),
     effects.TellReopened(PARENT),
     effects.CancelSent((), waiting=(state.OpenBlock(1, 0, b"\x05"),)),
+    effects.TellListeners(1, 4, True, "no", WorkflowStatus.FAILED),
 ]
 HEAD = state.WorkflowHead(
     schema=state.SCHEMA,
@@ -478,6 +480,7 @@ def encoded() -> dict[str, Any]:
         "tags": [tags.encode(each).decode() for each in TAGS],
         "task_tags": [task_tags.encode(each).decode() for each in TASK_TAGS],
         "controls": [control.encode(each).decode() for each in CONTROLS],
+        "told": [told.encode(each) for each in told.TOLD],
         "stored": [stored.head.hex(), stored.segment.events.hex(), stored.segment.outbox.hex()],
     }
 

@@ -11,10 +11,21 @@ import msgspec
 import pytest
 
 from infinitic.engines import effects, state
-from infinitic.messages import client, commands, control, engine, events, executor, service, tags, task_tags
+from infinitic.messages import (
+    client,
+    cloud_events,
+    commands,
+    control,
+    engine,
+    events,
+    executor,
+    service,
+    tags,
+    task_tags,
+)
 from infinitic.storage import Segment, Stored
 from infinitic.storage.integrity import check_head, check_segment
-from tests.golden import samples
+from tests.golden import samples, told
 
 FILES = sorted(Path(__file__).parent.glob("release-*.json"))
 
@@ -47,6 +58,9 @@ def test_S41_this_release_decodes_messages_and_state_of_that_one(path: Path) -> 
         check([tags.decode(each.encode()) for each in golden["tags"]], samples.TAGS)
     if "task_tags" in golden:  # there were none before
         check([task_tags.decode(each.encode()) for each in golden["task_tags"]], samples.TASK_TAGS)
+    if "told" in golden:  # there were none before
+        found = [event for each in golden["told"] for event in cloud_events.decode(each.encode())]
+        assert [each.data for each in found] == [json.loads(plain(each)) for each in told.TOLD]
     if path.stem != "release-0.1":  # it knew neither
         check([control.decode(each.encode()) for each in golden["controls"]], samples.CONTROLS)
         head, sealed, of_outbox = map(bytes.fromhex, golden["stored"])
@@ -104,7 +118,7 @@ def test_every_field_has_a_sample_that_sets_it() -> None:
                 look(each)
 
     look([samples.INPUTS, samples.RESPONSES, samples.ATTEMPTS, samples.CONTROLS, samples.ACTIVATIONS, samples.TAGS])
-    look([samples.TASK_TAGS, samples.EVENTS, samples.EFFECTS, samples.HEADS])
+    look([samples.TASK_TAGS, samples.EVENTS, samples.EFFECTS, samples.HEADS, told.TOLD])
     assert sorted(f"{cls.__name__}.{name}" for (cls, name), is_unset in unset.items() if is_unset) == []
 
 

@@ -32,9 +32,11 @@ from infinitic.engines.effects import (
     Tag,
     Tell,
     TellCanceled,
+    TellListeners,
     TellReopened,
 )
 from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow.announcing import render_events
 from infinitic.engines.workflow.cancel import render_cancel
 from infinitic.engines.workflow.remote_messages import make_settlement, render_reopened, render_request
 from infinitic.engines.workflow.tags import describe_tags, find_started, render_claim, render_removal, render_tags
@@ -97,6 +99,7 @@ def find_referenced_segments(effects: Iterable[Effect], until: int) -> set[int]:
                 | Reject()
                 | ProbeElsewhere()
                 | TellReopened()
+                | TellListeners()
             ):
                 pass
             case _:
@@ -105,7 +108,7 @@ def find_referenced_segments(effects: Iterable[Effect], until: int) -> set[int]:
 
 
 def render(
-    effects: Iterable[Effect | Reply], head: WorkflowHead, segments: Segments, now: float, longest: int
+    effects: Sequence[Effect | Reply], head: WorkflowHead, segments: Segments, now: float, longest: int
 ) -> list[Outgoing]:
     """Make messages of effects, in the same order.
 
@@ -184,6 +187,8 @@ def render(
                 outgoing += render_tags(effect, head, segments[effect.started], now)
             case ClaimCustomId():
                 outgoing.append(render_claim(effect, head, segments[effect.started], now))
+            case TellListeners():
+                outgoing += render_events(effect, effects, head, segments, now, longest)
             case RemoveMember():
                 outgoing.append(render_removal(effect, head.name, head.id, now))
             case _:

@@ -103,6 +103,7 @@ class Attempts:
 
     Attributes:
         service: the service.
+        worker_name: the name of the worker.
         failures: makes the reports of attempts that have failed.
         make_context: makes what `task_context()` gives, for one attempt.
         clock: the time of day.
@@ -123,7 +124,7 @@ class Attempts:
     ) -> None:
         self.service = implementation
         self.failures = FailureReports(worker_name, clock, rng, max_payload)
-        self._worker_name = worker_name
+        self.worker_name = worker_name
         self.make_context = make_context
         self.clock = clock
         self._blocking = blocking
@@ -240,7 +241,7 @@ class Attempts:
             position=message.position,
             value=Raw(data),
             run=message.run,
-            execution=measure(message.made_at, began_at, now, self._worker_name),
+            execution=measure(message.made_at, began_at, now, self.worker_name),
         )
         return make_report(message, completed)
 
@@ -253,7 +254,7 @@ class Attempts:
             run=message.run,
             retry_sequence=message.retry_sequence,
             retry_index=message.retry_index,
-            execution=measure(message.made_at, began_at, now, self._worker_name),
+            execution=measure(message.made_at, began_at, now, self.worker_name),
         )
         return make_report(message, delegated)
 

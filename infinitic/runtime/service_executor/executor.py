@@ -17,7 +17,9 @@ from collections.abc import Callable, Mapping
 
 from infinitic import topics
 from infinitic.clock import Clock
+from infinitic.runtime.event_switch import EventSwitch
 from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.service_executor.announcing import TaskAnnouncer
 from infinitic.runtime.service_executor.attempt import Attempts
 from infinitic.runtime.service_executor.batching import choose_prefetch, find_batch_methods
 from infinitic.runtime.service_executor.blocking import Threads
@@ -48,6 +50,7 @@ class ServiceExecutor:
         threads: where `def` tasks run, if it counts those that are abandoned.
         leave: called with the `SystemExit` or `KeyboardInterrupt` that a task raised: the worker
             has to end.
+        event_switch: whether event listeners are told; None: they are not.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class ServiceExecutor:
         trials: Trials | None = None,
         threads: Threads | None = None,
         leave: Callable[[BaseException], object] | None = None,
+        event_switch: EventSwitch | None = None,
     ) -> None:
         self.name = attempts.service.name
         self.topic = topics.service_executor(self.name)
@@ -71,7 +75,10 @@ class ServiceExecutor:
         self._in_hand = in_hand = TasksInHand(clock, trials)
         prefetch = choose_prefetch(find_batch_methods(attempts.service), concurrency)
         self._subscription = subscription = Subscription(publisher, self.topic, prefetch)
-        report_publisher = ReportPublisher(self.topic, publisher, attempts, clock.now)
+        self._announcer = announcer = TaskAnnouncer(
+            self.name, attempts.worker_name, publisher, clock.now, event_switch or EventSwitch()
+        )
+        report_publisher = ReportPublisher(self.topic, publisher, attempts, clock.now, announcer)
         self._resender = resender = Resender(self.topic, publisher, subscription, report_publisher)
         self._reports = ReportQueue(in_hand, report_publisher, subscription, resender)
         self._runner = TaskRunner(
@@ -81,6 +88,7 @@ class ServiceExecutor:
             trials,
             self._reports,
             resender,
+            announcer,
             durability=durability,
             leave=None if leave is None else self._leave_worker,
         )
@@ -127,6 +135,7 @@ class ServiceExecutor:
             self._intake.begin(group)
             group.create_task(self._inquiry.run())
             group.create_task(self._doubts.run())
+            group.create_task(self._announcer.run())
 
     async def drain(self) -> None:
         """Stop receiving, hand back what waits, and leave when all that runs is reported."""

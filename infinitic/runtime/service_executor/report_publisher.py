@@ -19,6 +19,7 @@ from infinitic.messages.decoding import UnknownMessageType
 from infinitic.messages.service import ExecuteTask, decode
 from infinitic.runtime.backoff import retry_while_refused
 from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.service_executor.announcing import TaskAnnouncer
 from infinitic.runtime.service_executor.attempt import Attempts
 from infinitic.runtime.service_executor.tag_removals import make_tag_removals
 from infinitic.runtime.service_executor.work import Outbound, Work
@@ -36,17 +37,21 @@ class ReportPublisher:
         publisher: publishes.
         attempts: makes the report of a task that failed.
         now: tells the time, in seconds since the Unix epoch.
+        announcer: tells event listeners.
 
     Attributes:
         service: the name of the service.
     """
 
-    def __init__(self, topic: Topic, publisher: Publisher, attempts: Attempts, now: Callable[[], float]) -> None:
+    def __init__(
+        self, topic: Topic, publisher: Publisher, attempts: Attempts, now: Callable[[], float], announcer: TaskAnnouncer
+    ) -> None:
         self.service = attempts.service.name
         self._topic = topic
         self._publisher = publisher
         self._attempts = attempts
         self._now = now
+        self._announcer = announcer
 
     async def publish(self, works: list[Work]) -> tuple[list[Work], list[Work]]:
         """Publish the reports of attempts. A broker that is away is waited for.
@@ -60,6 +65,11 @@ class ReportPublisher:
         Raises:
             TransportClosed: the connection is closed for good.
         """
+        if self._announcer.is_on:
+            await self._announcer.tell_reports(works)
+        return await self._publish_reports(works)
+
+    async def _publish_reports(self, works: list[Work]) -> tuple[list[Work], list[Work]]:
         try:
             await self._publisher.publish([work.report for work in works if work.report is not None])
         except TransportClosed:
@@ -165,7 +175,7 @@ class ReportPublisher:
     async def _publish_each(self, works: list[Work]) -> tuple[list[Work], list[Work]]:
         all_published, all_refused = list[Work](), list[Work]()
         for work in works:
-            published, refused = await self.publish([work])
+            published, refused = await self._publish_reports([work])
             all_published += published
             all_refused += refused
         return all_published, all_refused
@@ -173,6 +183,8 @@ class ReportPublisher:
     async def _fail(self, message: ExecuteTask, deliveries: list[Delivery], error: MessageTooLarge) -> None:
         """Report that a task has failed because the broker takes less than it said at the start."""
         _logger.error("%s: a task fails, since its message or report is too large: %s", self._topic.name, error)
+        if self._announcer.is_on:
+            await self._announcer.tell_failed(message, error)
         smaller = self._attempts.failures.make_oversized(message, error, error.limit)
         try:
             await retry_while_refused("Publishing that a task failed", lambda: self._publisher.publish([smaller]))

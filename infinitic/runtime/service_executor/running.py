@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from infinitic.errors import PayloadUnavailable
+from infinitic.runtime.service_executor.announcing import TaskAnnouncer
 from infinitic.runtime.service_executor.attempt import CODEC_DELAY, Attempts
 from infinitic.runtime.service_executor.batch_attempts import BatchAttempts
 from infinitic.runtime.service_executor.batch_running import BatchRunner
@@ -35,6 +36,7 @@ class TaskRunner:
         trials: which suspect runs in this process.
         reports: takes the reports.
         resender: sends again what has to run later or elsewhere.
+        announcer: tells event listeners.
         durability: seconds after which an acknowledgement survives a crash of the broker.
         leave: called with the `SystemExit` or `KeyboardInterrupt` that a task raised, after its
             message is among those to hand back. None: it is raised, and ends the executor.
@@ -52,6 +54,7 @@ class TaskRunner:
         trials: Trials,
         reports: ReportQueue,
         resender: Resender,
+        announcer: TaskAnnouncer,
         *,
         durability: float,
         leave: Callable[[BaseException], object] | None,
@@ -68,6 +71,7 @@ class TaskRunner:
         self._trials = trials
         self._reports = reports
         self._resender = resender
+        self._announcer = announcer
         self._durability = durability
         self._leave = leave
 
@@ -86,7 +90,12 @@ class TaskRunner:
         self.pool.wake()
 
     def _run_any(self, work: Work | Batch) -> Awaitable[None]:
-        return self._batches.run(work, self.pool.is_ending) if isinstance(work, Batch) else self._run(work)
+        if not isinstance(work, Batch):
+            return self._run(work)
+        if self._announcer.is_on:
+            for each in work.works.values():
+                self._announcer.note_started(each.message)
+        return self._batches.run(work, self.pool.is_ending)
 
     async def _run(self, work: Work) -> None:
         try:
@@ -94,6 +103,8 @@ class TaskRunner:
                 # If the broker died sooner, the message of this suspect would come again beside
                 # its marked copy, and both would run.
                 await asyncio.sleep(self._durability)
+            if self._announcer.is_on:
+                self._announcer.note_started(work.message)
             report = await self._attempts.run(work.message, self.pool.is_ending, work.begin)
         except asyncio.CancelledError:
             if work.is_cancelled:

@@ -11,9 +11,20 @@ import msgspec
 from msgspec.structs import replace
 
 from infinitic.engines import effects, state
-from infinitic.engines.effects import Answer, CancelSent, Effect, Refuse, RemoveMember, SendRemote, SendTask, Tell
+from infinitic.engines.effects import (
+    Answer,
+    CancelSent,
+    Effect,
+    Refuse,
+    RemoveMember,
+    SendRemote,
+    SendTask,
+    Tell,
+    TellListeners,
+)
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow import Transition, conclude, make_closing_effects
+from infinitic.engines.workflow.announcing import announce
 from infinitic.engines.workflow.render import find_referenced_segments, make_response, render
 from infinitic.engines.workflow.tags import free_custom_ids, remove_tags, render_removal
 from infinitic.errors import PayloadTooLargeError
@@ -29,6 +40,8 @@ from infinitic.storage import Change, Segment, StateKey
 from infinitic.transport import Outgoing
 
 _FOR_OTHERS = (SendTask, CancelSent, SendRemote)
+_NOT_AGAIN = (*_FOR_OTHERS, TellListeners)
+"""What should not be sent again each time that the tombstone of an instance is loaded."""
 
 
 class DecidedStep(msgspec.Struct, frozen=True, eq=False):
@@ -66,10 +79,13 @@ class DecidedStep(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def sends_tasks(self) -> bool:
-        """True if tasks or requests to other instances are in the outbox, or what stops them."""
+        """True if something is in the outbox that is not only an answer to who asks again.
+
+        That are tasks, requests to other instances, what stops them, and what listeners are told.
+        """
         if self.transition is not None:
             for each in self.transition.outbox:  # a generator takes ten times as long
-                if type(each) in _FOR_OTHERS:
+                if type(each) in _NOT_AGAIN:
                     return True
         return False
 
@@ -146,6 +162,7 @@ def close(
     sizes: Sizes,
     *,
     activated: bool,
+    tells: bool = False,
 ) -> DecidedStep:
     """Close a step.
 
@@ -161,12 +178,13 @@ def close(
         now: seconds since the Unix epoch.
         sizes: how large messages and values may be.
         activated: whether `draft` holds what code asked for, beyond the inputs.
+        tells: whether event listeners are told.
 
     Raises:
         PayloadTooLargeError: no activation is to blame, or one of several inputs may be: they are
             to be tried one by one. Nothing may be committed.
     """
-    step = _close(received, inputs, draft, segments, now, sizes.message)
+    step = _close(received, inputs, draft, segments, now, sizes.message, activated=activated, tells=tells)
     if step.bytes <= sizes.any:  # the usual case
         return step
     problem = _find_too_large(step, sizes)
@@ -181,7 +199,7 @@ def close(
         draft = inputs.draft
     else:
         draft = stall_draft(instance, inputs.draft, PayloadTooLargeError(problem))
-    step = _close(received, inputs, draft, segments, now, sizes.message)
+    step = _close(received, inputs, draft, segments, now, sizes.message, activated=False, tells=tells)
     problem = _find_too_large(step, sizes)
     if problem is not None:
         raise PayloadTooLargeError(problem)
@@ -195,6 +213,9 @@ def _close(
     segments: Mapping[int, Sequence[Event]],
     now: float,
     longest: int,
+    *,
+    activated: bool,
+    tells: bool,
 ) -> DecidedStep:
     instance = received.instance
     head, before = draft.head, instance.head
@@ -204,6 +225,11 @@ def _close(
             received.lane, instance, received.current_for, inputs, draft, None, None, outgoing, _size(outgoing)
         )
     transition = conclude(before, head, draft.events, draft.outbox, now)
+    if tells:
+        ran = None
+        if activated:
+            ran = before.activation if before is not None and before.deciding else transition.head.activation
+        transition = announce(before, transition, ran=ran)
     new, outbox = transition.head, transition.outbox
     change = None
     size = 0

@@ -21,6 +21,7 @@ from infinitic.limits import Limits, compute_body_limit
 from infinitic.messages.events import Event
 from infinitic.replay.stops import TooMuchTogether
 from infinitic.runtime.blame import is_counted
+from infinitic.runtime.event_switch import EventSwitch
 from infinitic.runtime.history import read_segments
 from infinitic.runtime.lanes import BATCH_BYTES
 from infinitic.runtime.state_engine.activation import activate, activate_elsewhere, stall_draft
@@ -72,6 +73,7 @@ class Deciding:
         clock: the time of day.
         retention: seconds to keep closed instances; None: what their class says.
         told: the missing versions that this worker has logged already.
+        event_switch: whether event listeners are told.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Deciding:
         *,
         retention: float | None,
         told: Told,
+        event_switch: EventSwitch,
     ) -> None:
         self._name = name
         self._specs = specs
@@ -98,6 +101,7 @@ class Deciding:
         self._clock = clock
         self._retention = retention
         self._told = told
+        self._event_switch = event_switch
         self._skew = Skew(name)
         self._reopening = Reopening(specs, storage.states)
         self._bounds = _make_bounds(transport.capabilities, storage.capabilities)
@@ -116,6 +120,7 @@ class Deciding:
         bounds = self._bounds
         if bounds.transport is not self._transport.capabilities or bounds.storage is not self._storage.capabilities:
             bounds = self._bounds = _make_bounds(self._transport.capabilities, self._storage.capabilities)
+        tells = self._event_switch.on
         limits, sizes, largest = bounds.limits, bounds.sizes, bounds.largest
         while waiting and size < BATCH_BYTES:
             received = waiting.popleft()
@@ -157,7 +162,7 @@ class Deciding:
                             draft = leave_running(draft)
                             if find_missing(instance.head, inputs, draft):
                                 raise
-                step = close(received, inputs, draft, segments, now, sizes, activated=activated)
+                step = close(received, inputs, draft, segments, now, sizes, activated=activated, tells=tells)
                 if inputs.questions:
                     undone = step.draft is not draft
                     spec = self._find_spec(draft)

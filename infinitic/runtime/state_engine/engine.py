@@ -21,6 +21,7 @@ from infinitic.clock import Clock
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.errors import InfiniticError, StorageError
 from infinitic.runtime.blame import OUTAGES, is_counted
+from infinitic.runtime.event_switch import EventSwitch
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.lanes import PREFETCH, Lanes
 from infinitic.runtime.memory_bounds import MemoryBounds
@@ -60,6 +61,7 @@ class StateEngine:
         retention: seconds to keep closed instances; None: what their class says.
         told: the missing versions of which this worker has told.
         on_stall: called with the id of an instance that stalls, and the reason.
+        event_switch: whether event listeners are told; None: they are not.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class StateEngine:
         retention: float | None,
         told: Told,
         on_stall: Callable[[str, InfiniticError], None],
+        event_switch: EventSwitch | None = None,
     ) -> None:
         self.name = name
         self.topic = topics.workflow_engine(name)
@@ -104,7 +107,16 @@ class StateEngine:
             clock,
         )
         self._deciding = Deciding(
-            name, specs, storage, publisher.transport, instances, repairs, clock, retention=retention, told=told
+            name,
+            specs,
+            storage,
+            publisher.transport,
+            instances,
+            repairs,
+            clock,
+            retention=retention,
+            told=told,
+            event_switch=event_switch or EventSwitch(),
         )
         self._publishing = Publishing(name, self.topic, publisher, clock)
         self._settling = Settling(instances, subscription)
