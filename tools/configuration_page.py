@@ -66,7 +66,7 @@ The folder [examples/config](../examples/config) has complete files.
   `INFINITIC_SERVICES__0__EXECUTOR__CONCURRENCY=5`. If the key holds a list or a section, a value
   that starts with `[` or `{` is read as JSON. If the key holds text, the value is used as it is.
 - **Names**: `name` is the name of the worker. A client has a name of its own.
-- `event_listener` is not available yet.
+- Of `eventListener`, `subscriptionName` is `name` here, and `maxMessages` is `max_events`.
 """
 
 

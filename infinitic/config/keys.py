@@ -11,6 +11,8 @@ _EXECUTORS = ("services.executor", "workflows.executor")
 
 RENAMED: dict[str, dict[str, tuple[str, float | None]]] = {
     "services.executor": {"timeout_seconds": ("attempt_timeout_seconds", None)},
+    "event_listener": {"subscription_name": ("name", None)},
+    "event_listener.batch": {"max_messages": ("max_events", None)},
     "workflows.executor": {"check_mode": ("replay_check", None)},
     "transport.pulsar.policies": {
         "retention_time_minutes": ("retention_minutes", None),
@@ -32,9 +34,7 @@ RENAMED: dict[str, dict[str, tuple[str, float | None]]] = {
 EARLIER_NAMES: dict[str, dict[str, str]] = {"": {"horizon_seconds": "deduplication_window_seconds"}}
 """Keys of earlier releases, by section: the name of today. They are accepted, with a warning."""
 
-NOT_YET = {
-    "event_listener": "event listeners are not available yet",
-}
+NOT_YET: dict[str, str] = {}
 
 _HANDLERS = "its handlers have no settings"
 _TLS = "set it under transport.pulsar.tls"
@@ -48,6 +48,9 @@ NO_EQUIVALENT: dict[str, dict[str, str]] = {
         "service_default": "set it for each service",
         "workflow_default": "set it for each workflow",
     },
+    "event_listener": {"concurrency": "batches are handed over one after the other"},
+    "event_listener.services": {"list_refresh_seconds": "name the services: allow"},
+    "event_listener.workflows": {"list_refresh_seconds": "name the workflows: allow"},
     "storage": {"cache": "the worker caches instances, see cache_size"},
     "services.executor": {},
     "workflows.executor": {

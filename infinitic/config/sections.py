@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from infinitic.config.listener_section import EventListenerSection
 from infinitic.definitions.batches import MOST_MESSAGES
 from infinitic.definitions.retries import ExponentialBackoff
 from infinitic.errors import UsageError
@@ -275,8 +276,16 @@ class Document(Settings):
         default=(),
         description="Middlewares of workers and clients, the outermost first. Commands have none",
     )
+    events: bool = Field(
+        default=False,
+        description="Whether what happens is published for event listeners. All workers of a service or workflow "
+        "should do the same",
+    )
     services: tuple[ServiceSection, ...] = Field(default=(), description="The services that the worker hosts")
     workflows: tuple[WorkflowSection, ...] = Field(default=(), description="The workflows that the worker hosts")
+    event_listener: EventListenerSection | None = Field(
+        default=None, description="The event listener that the worker hosts"
+    )
 
     @property
     def memory_bounds(self) -> MemoryBounds:

@@ -25,7 +25,7 @@ _logger = logging.getLogger("infinitic.runtime")
 
 
 class Subscription:
-    """The consumer of one component, on the main subscription of a topic.
+    """The consumer of one component, by default on the main subscription of a topic.
 
     It waits with backoff while the broker is away.
 
@@ -33,15 +33,17 @@ class Subscription:
         publisher: declares topics.
         topic: where messages come from.
         prefetch: how many messages may be in hand.
+        name: of the subscription; None: the main one.
 
     Attributes:
         joined: True while it receives: not before it is joined, nor when it is lost or closed.
     """
 
-    def __init__(self, publisher: Publisher, topic: Topic, prefetch: int) -> None:
+    def __init__(self, publisher: Publisher, topic: Topic, prefetch: int, *, name: str | None = None) -> None:
         self.topic = topic
         self._publisher = publisher
         self._prefetch = prefetch
+        self._name = topic.subscription or "" if name is None else name
         self._consumer: Consumer | None = None
         self._reason: TransportError | None = None
         self._losses = Losses()
@@ -59,7 +61,7 @@ class Subscription:
         await self._publisher.declare(topic)
         self._consumer = await retry_while_unavailable(
             f"Subscribing to {topic.name}",
-            lambda: transport.subscribe(topic, topic.subscription or "", self._prefetch),
+            lambda: transport.subscribe(topic, self._name, self._prefetch),
         )
         self._losses.note_joined()
         self.joined = True

@@ -11,6 +11,9 @@ from infinitic.clock import Clock
 from infinitic.codec.payloads import Coder
 from infinitic.errors import InfiniticError, UsageError
 from infinitic.middleware.chain import Middlewares
+from infinitic.runtime.event_listener.conversion import EventReader
+from infinitic.runtime.event_listener.listener import EventListener
+from infinitic.runtime.event_switch import EventSwitch
 from infinitic.runtime.lifecycle.supervisor import Component
 from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
@@ -41,6 +44,7 @@ class ComponentFactory:
         rng: the random numbers of retry policies.
         on_stall: called with the id of an instance that stalls, and the reason.
         leave: called with what a task raises to end the process.
+        event_switch: whether event listeners are told.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class ComponentFactory:
         rng: random.Random,
         on_stall: Callable[[str, InfiniticError], None],
         leave: Callable[[BaseException], None],
+        event_switch: EventSwitch,
     ) -> None:
         self._worker_name = worker_name
         self._hosted = hosted
@@ -73,6 +78,8 @@ class ComponentFactory:
         self._random = rng
         self._on_stall = on_stall
         self._leave = leave
+        self._event_switch = event_switch
+        self._listeners: dict[str, EventListener] = {}
         self.publisher = Publisher(transport)
         """What all components publish with."""
         self._group_commit = None if storage is None else GroupCommit(storage.states)
@@ -84,12 +91,27 @@ class ComponentFactory:
     def make_new(self) -> list[Component]:
         """The components of everything hosted that has none yet."""
         return [
+            # They are subscribed before anything happens here.
+            *self._event_listeners(),
             *self._workflow_executors(),
             *self._state_engines(),
             *self._tag_engines(),
             *self._service_tag_engines(),
             *self._service_executors(),
         ]
+
+    def check_listeners(self) -> None:
+        """Check that each event listener listens to something.
+
+        Raises:
+            UsageError: one does not.
+        """
+        for name, listener in self._listeners.items():
+            if not list(listener.topics):
+                raise UsageError(
+                    f"The event listener '{name}' listens to nothing, because this worker hosts no service and no "
+                    "workflow: say which ones, services=[…] or workflows=[…]"
+                )
 
     def need_storage(self, what: str) -> Storage:
         """Return the storage. Without one, raise a `UsageError` that says that `what` needs it."""
@@ -132,6 +154,7 @@ class ComponentFactory:
                     retention=engine.retention,
                     told=self._told,
                     on_stall=self._on_stall,
+                    event_switch=self._event_switch,
                 )
             )
             self._maintained.add(name)
@@ -210,8 +233,33 @@ class ComponentFactory:
                     trials=self._trials,
                     threads=threads,
                     leave=self._leave,
+                    event_switch=self._event_switch,
                 )
             )
+        return components
+
+    def _event_listeners(self) -> list[Component]:
+        """Make listeners. Those that run hear of what is hosted since then."""
+        components: list[Component] = []
+        hosted = self._hosted
+        for name, each in hosted.listeners.items():
+            listener = self._listeners.get(name)
+            if listener is None:
+                threads = blocking.Threads(f"event listener {name}") if self._run_blocking is None else None
+                listener = self._listeners[name] = EventListener(
+                    name,
+                    each.call,
+                    each.subscription,
+                    EventReader(each.types),
+                    self.publisher,
+                    max_events=each.max_events,
+                    max_seconds=each.max_seconds,
+                    blocking=self._run_blocking or threads or blocking.inline,
+                    close_blocking=None if threads is None else threads.close,
+                )
+                components.append(listener)
+            for topic in each.find_topics(hosted.service_names, hosted.workflow_names):
+                listener.listen_to(topic)
         return components
 
     def _is_new(self, role: str, name: str, version: int | None = None) -> bool:

@@ -20,6 +20,7 @@ from infinitic.definitions.workflows import ReplayCheck, Workflow
 from infinitic.errors import RegistrationError, UsageError
 from infinitic.middleware.chain import Middlewares
 from infinitic.worker.hosting import check_concurrency, make_instance, read_version
+from infinitic.worker.listeners import HostedListener
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,14 @@ class Hosted:
         """The workflows whose tag engine runs here, each with how many tags it works on at once."""
         self.service_tag_engines: dict[str, int] = {}
         """The services whose tag engine runs here, each with how many tags it works on at once."""
+        self.listeners: dict[str, HostedListener] = {}
+        """The event listeners that run here, by their names."""
         self.code: dict[str, HostedCode] = {}
         self._coder = coder
 
     def __bool__(self) -> bool:
         engines = self.state_engines or self.tag_engines or self.service_tag_engines
-        return bool(self.services or self.code or engines)
+        return bool(self.services or self.code or engines or self.listeners)
 
     def add_service(
         self,
@@ -110,6 +113,24 @@ class Hosted:
         if name in self.service_tag_engines:
             raise RegistrationError(f"This worker already hosts the tag engine of the service '{name}'")
         self.service_tag_engines[name] = check_concurrency(concurrency)
+
+    def add_listener(self, listener: HostedListener) -> None:
+        """Host an event listener. Errors are those of `Worker.add_event_listener`."""
+        if listener.name in self.listeners:
+            raise RegistrationError(
+                f"This worker already has an event listener '{listener.name}': give each a name, name=…"
+            )
+        self.listeners[listener.name] = listener
+
+    @property
+    def service_names(self) -> list[str]:
+        """The services of which something runs here."""
+        return list(dict.fromkeys([*self.services, *self.service_tag_engines]))
+
+    @property
+    def workflow_names(self) -> list[str]:
+        """The workflows of which something runs here."""
+        return list(dict.fromkeys([*self.code, *self.state_engines, *self.tag_engines]))
 
     def add_state_engine(
         self, workflow: str | type[Workflow], concurrency: int, retention: float | timedelta | None

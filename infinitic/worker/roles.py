@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
 from infinitic.definitions.retries import RetryPolicy
 from infinitic.definitions.workflows import Workflow
+from infinitic.runtime.event_listener.conversion import EventReader
 from infinitic.storage import Storage
 from infinitic.worker.components import ComponentFactory
 from infinitic.worker.hosted import Hosted
+from infinitic.worker.listeners import DEFAULT_LISTENER, Listener, read_listener
 
 DEFAULT_CONCURRENCY = 100
 """How many tasks, instances or tags are worked on at once, for each thing that is hosted."""
@@ -135,6 +137,66 @@ class Roles(ABC):
             replay_check: "none", "simple" or "strict" (see `@workflow`), which it wins over.
         """
         self._add_versions(versions, concurrency, retention, replay_check)
+        self._start_more()
+
+    def add_event_listener(
+        self,
+        listener: Listener | type[Any],
+        *,
+        services: Collection[str | type[Any]] | None = None,
+        workflows: Collection[str | type[Workflow]] | None = None,
+        max_events: int = 1000,
+        max_seconds: float | timedelta = 1.0,
+        name: str = DEFAULT_LISTENER,
+        types: Collection[str] | None = None,
+        without_services: Collection[str | type[Any]] = (),
+        without_workflows: Collection[str | type[Workflow]] = (),
+    ) -> None:
+        """Host an event listener: call a function with what happens, in batches.
+
+        It gets what is published by workers with `events=True`. Its events are acknowledged when it
+        returns. If it raises, it is called again with the same ones, later each time. An event may
+        come twice: it has the same `id` then.
+
+        Listeners of different names each get all events. Those of one name, on several workers,
+        share them. A listener gets what happens after it has first started.
+
+        It needs the library `cloudevents`: ``pip install "infinitic[events]"``.
+
+        Args:
+            listener: a function, `def` or `async def`, that takes a list of events of the class
+                `cloudevents.core.v1.event.CloudEvent`. Or a class with such a method `__call__`.
+            services: the services to listen to, by class or name. None: those that this worker
+                hosts.
+            workflows: the workflows to listen to, by class or name. None: those that this worker
+                hosts.
+            max_events: how many events a call gets at most, 10,000 or less.
+            max_seconds: how long an event waits for others, in seconds (or timedelta).
+            name: that of the listener, on all workers.
+            types: the types of events that it gets, such as "task.failed", see `EventType`. None:
+                all.
+            without_services: services that it does not listen to.
+            without_workflows: workflows that it does not listen to.
+
+        Raises:
+            RegistrationError: it cannot be called with a list, or this worker has a listener of
+                this name.
+            MissingDriverError: `cloudevents` is not installed.
+            UsageError: there is no such type of event, or an argument cannot be.
+        """
+        hosted = read_listener(
+            listener,
+            name=name,
+            services=services,
+            workflows=workflows,
+            without_services=without_services,
+            without_workflows=without_workflows,
+            types=types,
+            max_events=max_events,
+            max_seconds=max_seconds,
+        )
+        EventReader(None)  # says now that the library is missing
+        self._hosted.add_listener(hosted)
         self._start_more()
 
     def _add_versions(

@@ -20,6 +20,7 @@ from infinitic.errors import InfiniticError, UsageError
 from infinitic.middleware.base import BaseMiddleware
 from infinitic.middleware.chain import Middlewares
 from infinitic.runtime.backoff import retry_while_unavailable
+from infinitic.runtime.event_switch import EventSwitch
 from infinitic.runtime.lifecycle.ending import Ending
 from infinitic.runtime.lifecycle.namesakes import warn_of_namesakes
 from infinitic.runtime.lifecycle.process import Stop, heed_signals, tune_process
@@ -31,6 +32,7 @@ from infinitic.storage.integrity import ensure_checked
 from infinitic.transport import Transport
 from infinitic.worker.components import ComponentFactory
 from infinitic.worker.hosted import Hosted
+from infinitic.worker.listener_names import warn_of_unknown_names
 from infinitic.worker.roles import Roles
 
 if TYPE_CHECKING:
@@ -80,6 +82,8 @@ class Worker(Roles):
         seed: for the random numbers of retry policies. None: chosen by chance.
         on_stall: called with the id of an instance that stalls at this worker, and the reason.
         make_id: makes the ids of what its client starts, see `Client`.
+        events: whether it publishes what happens, for event listeners. All workers of a service or
+            workflow should do the same.
 
     Raises:
         UsageError: the name or a number cannot be one, or a middleware is none.
@@ -102,6 +106,7 @@ class Worker(Roles):
         seed: int | None = None,
         on_stall: Callable[[str, InfiniticError], None] | None = None,
         make_id: Callable[[], str] = ids.new_id,
+        events: bool = False,
     ) -> None:
         self.name = ids.check_name("The name of a worker", f"worker-{make_id()[:12]}" if name is None else name)
         self._named = name is not None
@@ -127,6 +132,7 @@ class Worker(Roles):
         self._ending = Ending()
         self._supervisor = Supervisor(self._ending)
         self._hosted = Hosted(coder, middlewares)
+        self._event_switch = EventSwitch(events)
         self._components = ComponentFactory(
             self.name,
             self._hosted,
@@ -141,6 +147,7 @@ class Worker(Roles):
             rng=random.Random(seed),
             on_stall=self._note_stalled,
             leave=self._supervisor.leave,
+            event_switch=self._event_switch,
         )
         self._starting: set[asyncio.Task[None]] = set()
         self._used = False
@@ -174,17 +181,24 @@ class Worker(Roles):
         # Imported here: it needs pydantic, which is slow to import.
         from infinitic.config import load
         from infinitic.worker.configured import import_services, import_workflows
+        from infinitic.worker.configured_listener import add_listener, import_listener
 
         config = load(path, text=text) if config is None else config
         # Before anything is made: a class that cannot be imported leaves nothing to close.
-        services, workflows = import_services(config), import_workflows(config)
+        services, workflows, listener = import_services(config), import_workflows(config), import_listener(config)
         codec = config.make_codec() if codec is None else codec
         around = config.make_middleware() if middleware is None else middleware
         adapters = config.make_adapters()
         grace = config.document.transport.shutdown_grace_period_seconds
         name, bounds = config.document.name, config.document.memory_bounds
         worker = cls(
-            *adapters, name=name, shutdown_grace_period=grace, codec=codec, middleware=around, **bounds._asdict()
+            *adapters,
+            name=name,
+            shutdown_grace_period=grace,
+            codec=codec,
+            middleware=around,
+            events=config.document.events,
+            **bounds._asdict(),
         )
         worker._owned = adapters.all
         for each in services:
@@ -199,6 +213,7 @@ class Worker(Roles):
                 worker.add_workflow_state_engine(flow.name, **flow.state_engine_options)
             if flow.tag_engine_options is not None:
                 worker.add_workflow_tag_engine(flow.name, **flow.tag_engine_options)
+        add_listener(worker, listener, config)
         return worker
 
     # Life.
@@ -207,6 +222,15 @@ class Worker(Roles):
     def ready(self) -> bool:
         """True while it works: all its consumers are subscribed."""
         return self._supervisor.ready
+
+    @property
+    def events(self) -> bool:
+        """Whether it publishes events for listeners. It may be set while the worker runs."""
+        return self._event_switch.on
+
+    @events.setter
+    def events(self, on: bool) -> None:
+        self._event_switch.on = on
 
     @property
     def left(self) -> Sequence[str]:
@@ -309,10 +333,25 @@ class Worker(Roles):
             await self._client.start()
             if self._named:
                 await warn_of_namesakes(self._transport, topics.client(self._client.name), self.name)
-            await self._supervisor.start(self._components.make_new())
+            components = self._components.make_new()
+            if not allow_empty:
+                self._components.check_listeners()
+            await self._supervisor.start(components)
+            await self._warn_of_listeners()
         except BaseException:
             await self._kill()
             raise
+
+    async def _warn_of_listeners(self) -> None:
+        hosted = self._hosted
+        if not hosted.listeners:
+            return
+        known = [*hosted.service_names, *hosted.workflow_names]
+        if known and not self._event_switch.on:
+            _logger.warning(
+                "This worker has an event listener, but publishes no events of what it hosts: Worker(…, events=True)"
+            )
+        await warn_of_unknown_names(self._transport, hosted.listeners.values(), known)
 
     def _start_more(self) -> None:
         """What is added while the worker runs starts at the next turn of the loop."""

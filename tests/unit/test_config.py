@@ -134,8 +134,8 @@ WORKFLOW = MINIMAL + "workflows:\n  - name: W\n    executor: "
             "<text>:3: workflows[0]: give executor, state_engine, tag_engine or several of them",
         ),
         (
-            MINIMAL + "eventListener: {class: a.B}\n",
-            "<text>:2: eventListener: event listeners are not available yet",
+            MINIMAL + "eventListener: {class: a.B, concurrency: 2}\n",
+            "<text>:2: eventListener.concurrency: has no equivalent here: batches are handed over one after the other",
         ),
         (MINIMAL + "name: ${WHO}\n", "<text>:2: name: the environment variable WHO is not set"),
         (

@@ -1,0 +1,1 @@
+"""Hands events to the event listeners of users."""
