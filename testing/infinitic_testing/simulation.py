@@ -25,6 +25,7 @@ from infinitic.errors import UsageError
 from infinitic.middleware.base import BaseMiddleware
 from infinitic.runtime.memory_bounds import DEFAULT_CACHE_SIZE
 from infinitic.storage import StateKey, Storage
+from infinitic.worker.listeners import DEFAULT_LISTENER, Listener
 from infinitic.worker.worker import Worker
 from infinitic_testing import determinism
 from infinitic_testing.choices import Choices, Key
@@ -319,6 +320,49 @@ class Simulation:
                 hosted already.
         """
         self.system.add_workflow(versions, concurrency=concurrency, retention=retention)
+
+    def add_event_listener(
+        self,
+        listener: Listener,
+        *,
+        services: Collection[str | type[Any]] | None = None,
+        workflows: Collection[str | type[Workflow]] | None = None,
+        max_events: int = 1000,
+        max_seconds: float | timedelta = 1.0,
+        name: str = DEFAULT_LISTENER,
+        types: Collection[str] | None = None,
+    ) -> None:
+        """Host an event listener, as `Worker.add_event_listener` does. All workers publish events.
+
+        Add it after the services and workflows that it listens to, and before they run. A plain
+        `def` is called on the event loop.
+
+        Args:
+            listener: the function.
+            services: the services to listen to. None: those of the simulation.
+            workflows: the workflows to listen to. None: those of the simulation.
+            max_events: how many events a call gets at most.
+            max_seconds: how long an event waits for others, in virtual seconds (or timedelta).
+            name: that of the listener.
+            types: the types of events that it gets. None: all.
+
+        Example::
+
+            heard = []
+            sim.add_event_listener(heard.extend)
+            await sim.client.new_workflow(Trip).book("Paris")
+            await sim.sleep(1)  # events wait a second for others
+            assert heard[-1].get_type() == EventType.WORKFLOW_COMPLETED
+        """
+        self.system.add_event_listener(
+            listener,
+            services=services,
+            workflows=workflows,
+            max_events=max_events,
+            max_seconds=max_seconds,
+            name=name,
+            types=types,
+        )
 
     def mock(self, contract: type[Any]) -> ServiceDouble:
         """Host a double of a service, and return it, to say what it answers.

@@ -150,6 +150,15 @@ OUTCOMES: dict[str, object] = {
     "delegated": [[[10, 20, 30, 40, "ValueError: no budget", "timed out"], [False, True], True, True]] * 4,
     "children_told_early": [(["a", "b"], 2)] * 4,
     "children_asked_for_again": [[True, "go on"]] * 3,
+    "listeners": (
+        [
+            *("note 0", [1, 0, "failed", "timed out", 0, 0]),
+            *("note 1", [2, 1, "failed", "timed out", "WorkflowFailedError", 10]),
+            *("note 2", [3, 2, "failed", "timed out", 4, 20]),
+        ],
+        NO_STEPS,
+        ([5, 1], [5, 1]),
+    ),
     **EXAMPLES,
     # Its answers may come too late, and the number of an attempt may be higher.
     "approval": ["desk", "lamp", "yacht"],

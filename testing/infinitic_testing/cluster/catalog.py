@@ -12,6 +12,7 @@ from infinitic.definitions.services import check_timeout
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.worker.hosted import Hosted
 from infinitic.worker.hosting import make_instance, read_version
+from infinitic.worker.listeners import DEFAULT_LISTENER, Listener, read_listener
 from infinitic.worker.roles import DEFAULT_CONCURRENCY
 from infinitic.worker.worker import Worker
 from infinitic_testing.cluster.layouts import Role, Seat
@@ -99,6 +100,24 @@ class AddedWorkflow(Added):
                 worker.add_workflow_tag_engine(name, concurrency=options["concurrency"])
 
 
+class AddedListener(Added):
+    """An event listener. Every second seat has it, so one may run while another does not.
+
+    Args:
+        listener: the function.
+        options: all those of `Worker.add_event_listener`. They name services and workflows.
+    """
+
+    def __init__(self, listener: Listener, options: Mapping[str, Any]) -> None:
+        self._listener = listener
+        self._options = options
+
+    def host(self, worker: Worker, seat: Seat, roles: frozenset[Role]) -> None:
+        worker.events = True
+        if seat.number % 2 == 0:
+            worker.add_event_listener(self._listener, **self._options)
+
+
 class Catalog:
     """Everything that was added so far, in order.
 
@@ -130,6 +149,25 @@ class Catalog:
         known = set(self._hosted.code)
         names = self._hosted.add_versions(versions, replay_check=None, **options)
         return self._remember(AddedWorkflow(versions, _leave_newest_out(versions), sorted(names - known), options))
+
+    def add_event_listener(self, listener: Listener, options: Mapping[str, Any]) -> Added:
+        """Check and remember an event listener. Errors are those of `Worker.add_event_listener`.
+
+        By default it listens to all that was added before it.
+        """
+        options = {
+            "name": DEFAULT_LISTENER,
+            "services": list(self._hosted.services),
+            "workflows": list(self._hosted.code),
+            "without_services": (),
+            "without_workflows": (),
+            "types": None,
+            "max_events": 1000,
+            "max_seconds": 1.0,
+            **{name: given for name, given in options.items() if given is not None},
+        }
+        self._hosted.add_listener(read_listener(listener, **options))
+        return self._remember(AddedListener(listener, options))
 
     @property
     def services(self) -> Collection[str]:

@@ -15,6 +15,7 @@ from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.errors import InfiniticError
 from infinitic.middleware.base import BaseMiddleware
 from infinitic.storage.integrity import ensure_checked
+from infinitic.worker.listeners import DEFAULT_LISTENER, Listener
 from infinitic_storages.memory import DEFAULT_DEDUPLICATION_WINDOW, InMemoryStorage
 from infinitic_testing.choices import Choices
 from infinitic_testing.cluster.afterlife import Afterlife
@@ -142,6 +143,11 @@ class Cluster(System):
         if isinstance(added, AddedWorkflow) and added.has_older and any(seat.has_old_code for seat in self.seats):
             self.plan.fired["old-code"] += 1
         self._host(added)
+
+    def add_event_listener(self, listener: Listener, **options: Any) -> None:
+        name, types = options.get("name", DEFAULT_LISTENER), options.get("types")
+        watched = self.invariants.watch_listener(name, listener, types)
+        self._host(self.catalog.add_event_listener(watched, options))
 
     def _host(self, added: Added) -> None:
         number = len(self.catalog) - 1

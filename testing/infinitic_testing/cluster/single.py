@@ -13,6 +13,7 @@ from infinitic.errors import InfiniticError
 from infinitic.middleware.base import BaseMiddleware
 from infinitic.runtime.service_executor import blocking
 from infinitic.storage.integrity import ensure_checked
+from infinitic.worker.listeners import Listener
 from infinitic.worker.worker import Worker
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_testing.choices import Choices
@@ -74,6 +75,10 @@ class SingleWorker(System):
 
     def add_workflow(self, versions: Versions, **options: Any) -> None:
         self.worker.add_workflow(*versions, **options)
+
+    def add_event_listener(self, listener: Listener, **options: Any) -> None:
+        self.worker.add_event_listener(listener, **options)
+        self.worker.events = True
 
     def find_specs(self, workflow: str) -> Mapping[int, WorkflowSpec]:
         return self.worker.workflow_specs(workflow)

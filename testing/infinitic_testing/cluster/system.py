@@ -17,6 +17,7 @@ from infinitic.definitions.workflows import Workflow
 from infinitic.errors import InfiniticError
 from infinitic.storage import Storage
 from infinitic.storage.integrity import ensure_checked
+from infinitic.worker.listeners import Listener
 from infinitic_storages.memory import Database, InMemoryStorage
 from infinitic_testing.explaining import explain_workflows
 from infinitic_testing.loop import DeadlockError
@@ -59,6 +60,13 @@ class System(ABC):
     @abstractmethod
     def add_workflow(self, versions: Versions, **options: Any) -> None:
         """Host versions of a workflow. Arguments and errors are those of `Worker.add_workflow`."""
+
+    @abstractmethod
+    def add_event_listener(self, listener: Listener, **options: Any) -> None:
+        """Host an event listener, and have all workers publish events.
+
+        Arguments and errors are those of `Worker.add_event_listener`.
+        """
 
     @abstractmethod
     def find_specs(self, workflow: str) -> Mapping[int, WorkflowSpec]:

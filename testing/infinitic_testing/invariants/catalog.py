@@ -36,10 +36,14 @@ SAFETY: Mapping[str, str] = MappingProxyType(
         "outbox-bounded": "each message of an outbox has a reason in its step",
         "outbox-drained": "the outbox of a step is published before the next step is written",
         "mark-true": "an outbox is marked as published only if it was",
+        "events-published": "what a step tells event listeners is published before the next step is written",
         "unique-holder": "of the instances with one custom id, one runs at a time",
         # At each publish.
         "cause-durable": "nothing is published before its cause is in the storage",
         "report-asked": "an attempt is reported only if it was sent",
+        "event-known": "listeners are told only what is in a step that is written",
+        "event-stable": "an event that is published again is the same",
+        "event-before-report": "listeners are told of the end of an attempt before it is reported",
         "one-answer": "all answers to one request tell of the same end",
         "told-unknown": "a client is told that a workflow is unknown only if it is",
         "query-same": "a replay of the history gives the same answer to a query",
@@ -72,6 +76,7 @@ HEALED: Mapping[str, str] = MappingProxyType(
         "queues-empty": "no message waits, is in hand, or is delayed",
         "memory-empty": "workers hold no message, no task and no instance that nobody needs",
         "log-clean": "the log has no error and no traceback for what is no error",
+        "events-heard": "each listener is told of all that has happened since it first subscribed",
         "no-orphan": "an instance whose parent has closed has ended, or was told to end",
         "outcome-same": "the outcome is that of a run without faults",
     }

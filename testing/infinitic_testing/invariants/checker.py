@@ -9,12 +9,14 @@ from infinitic.clock import Clock
 from infinitic.storage import Change, Claim, Outcome, Published, Storage, TagChange
 from infinitic.topics import Topic
 from infinitic.transport import Delivery, Message
+from infinitic.worker.listeners import Listener, read_event_type
 from infinitic_storages.memory import Database
 from infinitic_testing.choices import Choices
 from infinitic_testing.explaining import FindSpecs
 from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.commits import CommitChecks
 from infinitic_testing.invariants.healed import HoldsMemory, check_healed
+from infinitic_testing.invariants.listening import ListenerChecks
 from infinitic_testing.invariants.logs import LogWatch
 from infinitic_testing.invariants.messages import MessageChecks
 from infinitic_testing.invariants.tags import TagChecks
@@ -69,8 +71,9 @@ class Invariants(Observer):
         self._on_violation = on_violation
         self._book = RunBook(database, broker, clock, specs, is_ordered, self._note_violation)
         self._tags = TagChecks(self._book)
-        self._commits = CommitChecks(self._book, self._tags, choices, replayed)
-        self._messages = MessageChecks(self._book, self._tags)
+        self._listening = ListenerChecks(self._book)
+        self._commits = CommitChecks(self._book, self._tags, self._listening, choices, replayed)
+        self._messages = MessageChecks(self._book, self._tags, self._listening)
 
     @property
     def evaluated(self) -> Counter[str]:
@@ -85,6 +88,17 @@ class Invariants(Observer):
             raise violation
         if is_first:
             self._on_violation(violation)
+
+    def watch_listener(self, name: str, listener: Listener, types: Collection[str] | None) -> Listener:
+        """Wrap an event listener, to note what it is told.
+
+        Args:
+            name: that of the listener.
+            listener: the function.
+            types: the types of events that it gets; None: all.
+        """
+        full = None if types is None else frozenset(read_event_type(each) for each in types)
+        return self._listening.watch(name, listener, full)
 
     def published(self, who: str, topic: Topic, messages: Sequence[Message]) -> None:
         """Check messages that the broker has accepted."""
@@ -154,6 +168,7 @@ class Invariants(Observer):
             InvariantViolated: a rule does not hold, and there is no `on_violation`.
         """
         await check_healed(self._book, self._tags, storage, workers=workers, services=services, log=log, faults=faults)
+        self._listening.check_healed()
 
     def _check_silent(self, who: str, what: str) -> None:
         ended = self._book.killed.get(who)

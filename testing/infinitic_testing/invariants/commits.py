@@ -23,6 +23,7 @@ from infinitic_testing.choices import Choices
 from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.event_rules import EVENT_RULES
 from infinitic_testing.invariants.instances import ObservedInstance, WrittenStep, name_sending
+from infinitic_testing.invariants.listening import ListenerChecks
 from infinitic_testing.invariants.step_rules import AFTER, BEFORE, RESULT
 from infinitic_testing.invariants.tags import TagChecks
 from infinitic_testing.invariants.traffic import Sent
@@ -30,7 +31,7 @@ from infinitic_testing.invariants.traffic import Sent
 
 def _must_arrive(effect: Effect) -> bool:
     """False for what nobody may be there to hear."""
-    return not isinstance(effect, effects.CancelSent)
+    return not isinstance(effect, effects.CancelSent | effects.TellListeners)
 
 
 _SETTLEMENTS = (
@@ -49,13 +50,17 @@ class CommitChecks:
     Args:
         book: what is known of the run.
         tags: checks custom ids.
+        listening: checks what event listeners are told.
         choices: choose which closed instances are replayed; None: all are.
         replayed: the share of closed instances that are replayed at once, from 0.0 to 1.0.
     """
 
-    def __init__(self, book: RunBook, tags: TagChecks, choices: Choices | None, replayed: float) -> None:
+    def __init__(
+        self, book: RunBook, tags: TagChecks, listening: ListenerChecks, choices: Choices | None, replayed: float
+    ) -> None:
         self._book = book
         self._tags = tags
+        self._listening = listening
         self._choices = choices
         self._replayed = replayed
         self._expiring: dict[StateKey, float] = {}
@@ -94,6 +99,7 @@ class CommitChecks:
             if instance.unpublished:
                 wrong = f"it is marked as published, and was not published: {list(instance.unpublished)}"
         book.judge("mark-true", wrong, mark.key)
+        self._listening.check_mark(mark.key)
 
     def _check_duplicate(self, change: Change, outcome: Duplicate) -> None:
         instance = self._book.instances.get(change.key)
@@ -118,6 +124,7 @@ class CommitChecks:
         if before is not None and before.unpublished:
             book.drop_gone_clients(before)
         self._tags.check_step(step)
+        self._listening.note_commit(step)
         for rule in BEFORE:
             if rule.applies(step) and (rule.name != "signal-order" or book.is_ordered):
                 book.judge(rule.name, rule.check(step, sent), key)

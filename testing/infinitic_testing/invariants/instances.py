@@ -152,5 +152,7 @@ def name_sending(effect: Effect, head: WorkflowHead) -> Sending:
             return ("claim", effect.request)
         case effects.Tag():
             return ("tags", effect)
+        case effects.TellListeners():
+            return ("events", head.sequence)
         case effects.SendRemote():
             return ("remote", ids.remote_id(head.id, head.run, effect.position, effect.retry_sequence))

@@ -22,10 +22,12 @@ class ExpectedError(msgspec.Struct, frozen=True):
     Attributes:
         pattern: a regular expression that is found in the line.
         faults: names out of the catalog of faults.
+        traced: whether it may have a traceback: that of code of the user.
     """
 
     pattern: str
     faults: frozenset[str]
+    traced: bool = False
 
 
 _LOST = frozenset({"lost-sessions", "broker-restarts", "broker-outages", "pauses"})
@@ -34,6 +36,8 @@ _AWAY = frozenset({"storage-outages", "failed-reads", "failed-commits", "broker-
 EXPECTED: tuple[ExpectedError, ...] = (
     # Code that cannot be run is an error of the user. If nobody mends it, "all-end" finds it.
     ExpectedError(r"^Workflow \S+ \S+ stalls: ", frozenset()),
+    # What a listener raises is an error of the user, too. "events-heard" finds one that never ends.
+    ExpectedError(r"^The event listener \S+ raised with ", frozenset(), traced=True),
     # A test may send old messages itself, and some runs have a window of minutes.
     ExpectedError("is older than the deduplication window of ", frozenset()),
     ExpectedError(r"goe?s? to the dead letters: ", frozenset({"bad-messages", "late-messages"})),
@@ -93,15 +97,19 @@ class LogWatch(logging.Handler):
     ) -> LoggedError | None:
         """Return the first line that no fault explains; None if there is none.
 
-        A line with a traceback is never expected.
+        A line with a traceback is expected only if the traceback is of code of the user.
 
         Args:
             faults: those that the run may have had.
             expected: what is no violation.
         """
-        allowed = [re.compile(each.pattern) for each in expected if not each.faults or each.faults.intersection(faults)]
+        allowed = [
+            (re.compile(each.pattern), each.traced)
+            for each in expected
+            if not each.faults or each.faults.intersection(faults)
+        ]
         for error in self.errors:
-            if error.traceback or not any(pattern.search(error.text) for pattern in allowed):
+            if not any(pattern.search(error.text) and (traced or not error.traceback) for pattern, traced in allowed):
                 return error
         return None
 

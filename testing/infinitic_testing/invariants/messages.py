@@ -17,6 +17,7 @@ from infinitic.transport import Delivery, Message
 from infinitic_testing.invariants import ack_rules, cancel_rules, delivery_rules, publish_rules, query_rules
 from infinitic_testing.invariants.book import RunBook
 from infinitic_testing.invariants.instances import ObservedInstance, Sending
+from infinitic_testing.invariants.listening import ListenerChecks
 from infinitic_testing.invariants.publish_rules import find_deduplication_id
 from infinitic_testing.invariants.refusal_rules import check_not_refused
 from infinitic_testing.invariants.tags import KIND as TAGS, TagChecks
@@ -37,11 +38,13 @@ class MessageChecks:
     Args:
         book: what is known of the run.
         tags: checks the messages to tag engines.
+        listening: checks events.
     """
 
-    def __init__(self, book: RunBook, tags: TagChecks) -> None:
+    def __init__(self, book: RunBook, tags: TagChecks, listening: ListenerChecks) -> None:
         self._book = book
         self._tags = tags
+        self._listening = listening
         self._seen: set[tuple[str, str | None, bytes]] = set()
 
     # Publishing.
@@ -72,6 +75,9 @@ class MessageChecks:
                 continue
             if kind == TASK_TAGS:
                 self._tags.tasks.publish(topic, message)
+                continue
+            if topics.is_for_listeners(topic):
+                self._listening.publish(who, topic, message)
                 continue
             decoded = traffic.decode(topic, message.body)
             if isinstance(decoded, _RESPONSES):
@@ -146,6 +152,7 @@ class MessageChecks:
                 sent.starts[message.body] = decoded
                 sent.started = traffic.number if sent.started is None else sent.started
             case engine.TaskCompleted():
+                self._listening.check_report(who, key, decoded)
                 sent.results.setdefault(decoded.position, []).append((bytes(decoded.value), decoded.execution))
                 sent.reported.add((decoded.position, decoded.run, 0, None))
             case engine.TaskFailed():
@@ -153,6 +160,7 @@ class MessageChecks:
                 sent.failures.setdefault(decoded.position, set()).add(which)
                 sent.reported.add((decoded.position, decoded.run, *which))
             case engine.AttemptFailed():
+                self._listening.check_report(who, key, decoded)
                 attempt = (decoded.position, decoded.retry_sequence, decoded.retry_index)
                 sent.delays.setdefault(attempt, []).append(decoded.delay)
                 sent.reported.add((decoded.position, decoded.run, decoded.retry_sequence, decoded.retry_index))

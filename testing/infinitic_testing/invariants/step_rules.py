@@ -28,6 +28,7 @@ from infinitic.engines.effects import (
     SendTask,
     Tag,
     TellCanceled,
+    TellListeners,
     TellReopened,
 )
 from infinitic.engines.state import TimerKind, WorkflowHead
@@ -298,8 +299,8 @@ def check_outbox_bounded(step: WrittenStep, sent: Sent) -> str | None:
                     return f"{effect} is in an outbox, and nothing is re-opened"
             case ActivateElsewhere() | ProbeElsewhere():
                 activations += 1
-            case CancelSent():
-                # "cancel-told" looks at it.
+            case CancelSent() | TellListeners():
+                # "cancel-told" and "events-published" look at them.
                 pass
             case Tag() | ClaimCustomId():
                 wrong = check_tag_effect(effect, step)

@@ -31,6 +31,7 @@ MODULES = (
     "task_tags",
     "delegated",
     "batches",
+    "events",
 )
 """The modules of this package that have bugs."""
 

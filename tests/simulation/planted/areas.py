@@ -23,6 +23,7 @@ AREAS: dict[str, tuple[str, ...]] = {
     "repair": ("repairs",),
     "delegated tasks": ("delegated",),
     "batches": ("batches",),
+    "events": ("events",),
 }
 """For the places of bugs: the modules with the scenarios of this area."""
 

@@ -43,6 +43,7 @@ MODULES = (
     "fleets",
     "delegated",
     "batches",
+    "events",
 )
 """The modules of this package that have scenarios."""
 
