@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 LANGUAGES = {".py": "python", ".yml": "yaml", ".toml": "toml", ".sh": "bash"}
 LINK = re.compile(r"\]\((?!https?:|#)([^)\s]+)\)")
+ELSEWHERE = re.compile(r"<(?:script|img|iframe)[^>]*src=\"https?:[^>]*>|<link[^>]*stylesheet[^>]*https?:[^>]*>")
 
 _PATHS: dict[str, Path] = {}
 """For each page of the site, the file or folder that it is made of."""
@@ -55,6 +57,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"]({there}{'#' + anchor if anchor else ''})"
 
     return replace_in_prose(markdown, lambda line: LINK.sub(lead, line))
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Refuse a page that has a browser ask another server for a script, a style or a picture."""
+    if found := ELSEWHERE.search(output):
+        raise PluginError(f"{page.file.src_uri} needs another server: {found[0]}")
+    return output
 
 
 def find_uri(path: Path) -> str:
