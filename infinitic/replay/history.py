@@ -144,9 +144,9 @@ class Replay:
                 self._instance.note_reopened(event)
                 if self._undone is not None:
                     self._undone.pass_by(event)
+                    # The next activation may tell how many of the others it was handed.
+                    self.pending = self._undone.leave_out(self.pending, 0, until_now=True)
                     if event.rerun and self.failed is not None:
-                        # The next activation tells how many of the others it was handed.
-                        self.pending = self._undone.leave_out(self.pending, 0, until_now=True)
                         self._late = max(event.at - self.failed.at, 0.0)
             elif not isinstance(event, UnseenEvent):
                 if self._undone is not None and isinstance(event, TaskError | TaskTimeout | RemoteError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from infinitic.messages.events import Activated, Stimulus
+from infinitic.messages.events import Activated, Event, RunStarted, Stimulus
 from infinitic.messages.executor import Activate
 from infinitic.runtime.history import decode_events
 from infinitic.storage import StateKey, StateStorage
@@ -58,6 +58,11 @@ class Opened(NamedTuple):
         return Unread(rest, self.end, (self.size + before) * len(rest) // max(len(self.stimuli), 1))
 
 
+def find_begin(happened: Sequence[Event]) -> int:
+    """Find where the last run in a segment begins; 0 if none does."""
+    return max((index for index, event in enumerate(happened) if isinstance(event, RunStarted)), default=0)
+
+
 async def read_stimuli(
     states: StateStorage, key: StateKey, message: Activate, unread: Unread | None = None
 ) -> Opened | None:
@@ -77,9 +82,12 @@ async def read_stimuli(
         for segment in page:
             read += len(segment.events)
             passed = 0
-            for event in decode_events(key, segment):
+            happened = decode_events(key, segment)
+            # What comes before the begin of a run is of the run before, also its activations.
+            begin = find_begin(happened) if segment.sequence == message.base else 0
+            for index, event in enumerate(happened):
                 if isinstance(event, Activated):
-                    if event.number == message.activation:
+                    if event.number == message.activation and index >= begin:
                         end = Place(segment.sequence, passed)
                         return Opened(event.at, found, event.each, more=False, size=read, end=end)
                 elif isinstance(event, Stimulus):
