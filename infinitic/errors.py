@@ -395,9 +395,12 @@ class NonDeterminismError(InfiniticError):
 
     Attributes:
         difference: what the history holds, and what the code asks for instead.
+        unknown_patches: the ids of changes (`Workflow.patched`) that the history records, and for
+            which the code has not asked. If there are any, newer code has run this instance.
     """
 
     difference: str = ""
+    unknown_patches: tuple[str, ...] = ()
 
 
 class WorkflowCodeError(InfiniticError):

@@ -30,6 +30,10 @@ class Patches:
         """Whether the history up to here records that the instance has a change."""
         return change_id in self._recorded
 
+    def list_unknown(self) -> tuple[str, ...]:
+        """List the changes that the history records, and that the code has not asked for."""
+        return tuple(sorted(self._recorded - self._answers.keys()))
+
     def settle(self, change_id: str, *, replaying: bool) -> bool:
         """Decide whether the instance has a change. In replay, the history tells."""
         answer = self._answers[change_id] = not replaying or change_id in self._recorded

@@ -488,7 +488,7 @@ class Recorder:
                 f"Workflow {self._spec.name} {self._id}, version {self._spec.version}, "
                 f"method {METHOD.get()[1] or 'none'}, position {position}: {difference}. {divergence.QUESTIONS}"
             )
-            self.fault.difference = difference
+            self.fault.difference, self.fault.unknown_patches = difference, self.patches.list_unknown()
 
     def _raise_unusable(self) -> NoReturn:
         """Raise the error for whoever may not ask.

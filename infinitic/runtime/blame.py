@@ -8,7 +8,7 @@ from __future__ import annotations
 from infinitic.engines import state
 from infinitic.errors import MissingDriverError, PayloadUnavailable, TransportError
 from infinitic.messages.decoding import UnknownMessageType
-from infinitic.runtime.versions import MissingVersion
+from infinitic.runtime.versions import MissingVersion, NewerCode
 from infinitic.storage import STORAGE_OUTAGES, DamagedState
 from infinitic.transport import MessageTooLarge, TransportClosed, TransportUnavailable
 
@@ -17,6 +17,7 @@ UNCOUNTED = (
     TransportUnavailable,
     *STORAGE_OUTAGES,
     MissingVersion,
+    NewerCode,
     MissingDriverError,
     PayloadUnavailable,
     UnknownMessageType,

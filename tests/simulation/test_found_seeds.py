@@ -21,6 +21,7 @@ CALLED_TWICE = "a repeat of a call was told that it was cancelled: see test_engi
 ENDED_TWICE = "a repeat of a termination was told that it is unknown, before the first: see test_engine_take.py"
 ANSWERED_TOO_EARLY = "a query beside the decision of another worker was answered without it: see test_step_queries.py"
 REFUSED_FOR_A_WHILE = "a refused signal was taken after the re-opening: see test_engine_refusals.py"
+FREED_TWICE = "a claim of long ago was freed each time that it came again: see test_engine_refusals.py"
 
 FOUND = (
     ("crowd", 12, DRAINED_EARLY),
@@ -33,6 +34,7 @@ FOUND = (
     ("termination", 33, ENDED_TWICE),
     ("calls_over_runs", 62, ANSWERED_TOO_EARLY),
     ("fleets_that_fail", 14, REFUSED_FOR_A_WHILE),
+    ("reopened_with_custom_id", 9018, FREED_TWICE),
     ("fleets_that_fail", 27, REFUSED_FOR_A_WHILE),
 )
 """The scenario, the seed, and what was wrong."""

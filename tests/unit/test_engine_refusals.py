@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from infinitic.engines.effects import Confirm, Postpone, Refuse
+from infinitic.engines.effects import Confirm, Postpone, Refuse, Reject, SendToDeadLetters, Tag
 from infinitic.engines.workflow import InputResult
 from infinitic.engines.workflow.take import WAITS
 from infinitic.messages import events
@@ -19,6 +19,8 @@ from tests.unit.engine_samples import (
     ENDED,
     ME,
     NOW,
+    RETRY,
+    RETRY_TASKS,
     RUNNING,
     SIGNAL,
     TERMINATE,
@@ -85,3 +87,19 @@ def test_what_is_too_old_to_be_obeyed_is_refused_and_not_stored() -> None:
     """S13: it cannot come again later."""
     old = replace(SIGNAL, made_at=NOW - WINDOW - 1.0)
     assert taken(CLOSED, old) == InputResult(CLOSED, replies=(Refuse(ME),))
+
+
+def test_a_claim_that_is_too_old_is_given_back_once() -> None:
+    """S13, S34: the custom id is freed, and a repeat of a week later finds a newer epoch."""
+    failed = replace(CLOSED, status=WorkflowStatus.FAILED, unique=True)
+    for request in (
+        replace(RETRY_TASKS, made_at=NOW - WINDOW - 1.0, claimed=1),
+        replace(RETRY, claimed=1, made_at=0.0),
+    ):
+        rejected = taken(failed, request)
+        assert changed(rejected).epoch == 1
+        assert [type(each) for each in rejected.outbox] == [Tag, Reject]
+        assert rejected.deduplication_id == request.request_id
+        again = taken(rejected.head, request)
+        assert (again.head, again.outbox) == (rejected.head, ())
+        assert isinstance(again.handling, SendToDeadLetters)

@@ -113,8 +113,9 @@ def take(
     if head.closed_at is not None and type(message) not in reopening.TAKEN_WHEN_CLOSED:
         return _take_closed(head, message, too_old=too_old)
     if too_old and isinstance(message, Deduplicated):
-        if isinstance(message, Reopening) and message.claimed:
-            # Its custom id may be claimed by now, and is freed again.
+        if isinstance(message, Reopening) and message.claimed > head.epoch:
+            # Its custom id is claimed by now, and is freed again. It was not handled before: that
+            # would have raised the epoch.
             return reopening.reject_too_old(head, message, window)
         if type(message) is inputs.ChildReopened:
             # Nobody asked for it, and nobody waits for an answer.

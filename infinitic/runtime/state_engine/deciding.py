@@ -35,7 +35,7 @@ from infinitic.runtime.state_engine.reopening import Reopening
 from infinitic.runtime.state_engine.repairs import Repairs
 from infinitic.runtime.state_engine.skew import Skew
 from infinitic.runtime.state_engine.takeover import revive
-from infinitic.runtime.versions import MissingVersion, Told, find_spec
+from infinitic.runtime.versions import MissingVersion, NewerCode, Told, check_newer, find_spec
 from infinitic.storage import DamagedState, Storage, StorageCapabilities
 from infinitic.transport import Capabilities, Delivery, Transport
 
@@ -116,7 +116,7 @@ class Deciding:
         """
         decided: list[DecidedStep] = []
         size = 0
-        now, window, retention = self._clock.now(), self._window, self._retention
+        now, window = self._clock.now(), self._window
         bounds = self._bounds
         if bounds.transport is not self._transport.capabilities or bounds.storage is not self._storage.capabilities:
             bounds = self._bounds = _make_bounds(self._transport.capabilities, self._storage.capabilities)
@@ -141,17 +141,18 @@ class Deciding:
                 elif draft.head is not None and is_runnable(draft.head):
                     # After a decision of another worker, that worker runs the next activation, too.
                     spec = None if activated else self._find_spec(draft)
+                    if spec is not None:
+                        try:
+                            if instance.live is None:
+                                draft = await self._revive_and_activate(instance, draft, spec, now, limits)
+                            else:
+                                draft = await self._activate(instance, draft, spec, now, limits)
+                            activated = draft.fault is None
+                        except NewerCode as newer:
+                            self._told.tell(newer)
+                            spec = None
                     if spec is None:
                         draft = activate_elsewhere(draft, now)
-                    else:
-                        if instance.live is None:
-                            draft = await self._revive_and_activate(instance, draft, spec, now, limits)
-                        else:
-                            try:
-                                draft = activate(instance, draft, spec, now, retention, limits)
-                            except TooMuchTogether as full:
-                                draft = await self._revive_and_activate(instance, draft, spec, now, limits, full.fits)
-                        activated = draft.fault is None
                 segments = _NO_SEGMENTS
                 if inputs.looks_back or looks_back(draft):
                     missing = find_missing(instance.head, inputs, draft)
@@ -192,6 +193,15 @@ class Deciding:
             self._told.tell(missing)
             return None
 
+    async def _activate(
+        self, instance: CachedInstance, draft: Draft, spec: WorkflowSpec, now: float, limits: Limits
+    ) -> Draft:
+        """Hand the stimuli to code that has a live object here, all of them if they fit."""
+        try:
+            return activate(instance, draft, spec, now, self._retention, limits)
+        except TooMuchTogether as full:
+            return await self._revive_and_activate(instance, draft, spec, now, limits, full.fits)
+
     async def _revive_and_activate(
         self,
         instance: CachedInstance,
@@ -210,6 +220,7 @@ class Deciding:
                 try:
                     await revive(instance, spec, self._states)
                 except (NonDeterminismError, WorkflowCodeError, DamagedState) as fault:
+                    check_newer(self._name, fault)
                     return stall_draft(instance, draft, fault)
             try:
                 return activate(instance, draft, spec, now, self._retention, limits, most)

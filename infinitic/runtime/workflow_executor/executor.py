@@ -40,7 +40,7 @@ from infinitic.runtime.lanes import BATCH_BYTES, PREFETCH, Lanes
 from infinitic.runtime.memory_bounds import MemoryBounds
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.subscription import Subscription
-from infinitic.runtime.versions import MissingVersion, Told, find_spec
+from infinitic.runtime.versions import MissingVersion, NewerCode, Patience, Told, find_spec
 from infinitic.runtime.workflow_executor.asking import Asking
 from infinitic.runtime.workflow_executor.live_instances import LiveInstance, LiveInstances
 from infinitic.runtime.workflow_executor.opening import ActivationOver, Opening
@@ -100,6 +100,7 @@ class WorkflowExecutor:
         self._live = LiveInstances(bounds.cache_size, bounds.cache_bytes)
         self._opening = Opening(name, storage.states)
         self._told = told
+        self._patience = Patience()
         source = self.topic if version is None else topics.workflow_version(name, version)
         self._asking = Asking(name, source, specs, self._live, storage.states, clock)
         self._subscription = Subscription(publisher, source, PREFETCH)
@@ -197,6 +198,9 @@ class WorkflowExecutor:
                     continue
                 outgoing.append(self._pass_on(delivery, missing, missing.version))
                 done.append((lane, delivery))
+            except NewerCode as newer:
+                self._told.tell(newer)
+                lane.fail(newer, now, counted=False)
             except Exception as error:  # noqa: BLE001 (whatever it is, the lane is tried again, and it is logged there)
                 lane.fail(error, now, counted=is_counted(error))
             else:
@@ -289,6 +293,7 @@ class WorkflowExecutor:
             transient = (*UNCOUNTED, StorageError, TransportError)
             if isinstance(fault, transient) and not isinstance(fault, DamagedState):
                 raise
+            self._patience.check_newer(self.name, workflow_id, fault, self._clock.now())
             return self._stall(workflow_id, message.activation, message.epoch, str(fault))
         except BaseException:
             instance.close()

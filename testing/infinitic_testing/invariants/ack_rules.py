@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from infinitic.engines import retries
 from infinitic.engines.state import WorkflowHead
+from infinitic.engines.workflow.claimed_starts import CLAIMED
 from infinitic.engines.workflow.take import WAIT_SECONDS, WAITS
 from infinitic.engines.workflow.transition import is_runnable
 from infinitic.ids import read_activation, read_attempt, read_request_number, read_settlement, wake_id
@@ -46,15 +47,18 @@ def check_input_taken(
     if copies.left > 0:
         return None
     if instance is None:
-        return _check_without_instance(asked, message, is_told)
+        return _check_without_instance(asked, message, sent, is_told)
     lost = None if instance.is_over else _find_lost(asked, instance)
     if lost is not None:
         return lost
     return _check_answer(asked, instance, sent, is_told)
 
 
-def _check_without_instance(asked: engine.Input, message: Message, is_told: IsTold) -> str | None:
+def _check_without_instance(asked: engine.Input, message: Message, sent: Sent, is_told: IsTold) -> str | None:
     if isinstance(asked, engine.Start):
+        if sent.claims and CLAIMED in message.headers:
+            # It has come late, and the tag engine is asked whether it is to be taken still.
+            return None
         return "a start is acknowledged, and there is no instance"
     can_wait = engine.Signal | engine.CallMethod | engine.Cancel | engine.Wait | engine.Describe
     can_wait |= engine.AskQuery | engine.Terminate | engine.CompleteTimers

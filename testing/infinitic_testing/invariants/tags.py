@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from infinitic import ids, topics
+from infinitic.engines.workflow.claimed_starts import count_claims
 from infinitic.engines.workflow.tags import render_tags
 from infinitic.errors import DecodingError
 from infinitic.messages import client, tags
@@ -126,6 +127,8 @@ class TagChecks:
         decoded = _decode(message.body)
         key = _read_key(name, message)
         self._note_request(decoded)
+        if isinstance(decoded, StartUnique) and count_claims(message.headers):
+            self._book.traffic.sent_to(StateKey(name, decoded.id)).claims += 1
         if isinstance(decoded, ClaimAgain):
             claiming = self._book.instances.get(StateKey(name, decoded.id))
             if claiming is not None:

@@ -112,6 +112,7 @@ class Sent(msgspec.Struct, eq=False):
         told: those to which an executor has given an answer.
         refused: the deduplication ids of inputs whose senders were told that there is no such
             instance or method, while there was an instance.
+        claims: how often a tag engine was asked whether a late start has its custom id still.
         delegated: the attempts that were reported as delegated: position, retry sequence, retry
             index.
     """
@@ -134,6 +135,7 @@ class Sent(msgspec.Struct, eq=False):
     asked: set[client.ReplyTo] = set()
     told: set[client.ReplyTo] = set()
     refused: set[str] = set()
+    claims: int = 0
     delegated: set[tuple[int, int, int]] = set()
 
 
