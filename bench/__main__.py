@@ -14,6 +14,7 @@ from bench.report import Report, run
 
 W1, W2, W3, W4, W6 = "10000", "100", "10000", "100000", "200"
 W8 = "100000"
+W10 = "10000"
 NARROW, WIDE = "100", "10000"
 
 
@@ -56,10 +57,19 @@ def fan_out(report: Report, runs: int) -> None:
     report.add(name, "until all have ended, CPU µs an instance", [each["cpu_us"] for each in whole])
 
 
+def batches(report: Report, runs: int) -> None:
+    name = "W10 10,000 parallel tasks in batches"
+    for kind, what, goal in (("rows", "a row in SQLite each", "≥ 3"), ("free", "nothing to do", "")):
+        pairs = [[run("bench.batches", kind, how, W10)["per_s"] for how in ("single", "batch")] for _ in range(runs)]
+        report.add(name, f"{what}, one by one, tasks/s", [single for single, _ in pairs])
+        report.add(name, f"{what}, in batches, tasks/s", [together for _, together in pairs])
+        report.add(name, f"{what}, in batches / one by one", [together / single for single, together in pairs], goal)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="runs of each workload (default 5)")
-    parser.add_argument("--only", default="w1,w2,w3,w4,w5,w6,w7,w8,w9", help="workloads, e.g. w1,w3")
+    parser.add_argument("--only", default="w1,w2,w3,w4,w5,w6,w7,w8,w9,w10", help="workloads, e.g. w1,w3")
     parser.add_argument("--output", type=Path, default=Path("bench-results/latest.json"))
     options = parser.parse_args()
     wanted, report = set(options.only.split(",")), Report("Infinitic on the in-memory broker")
@@ -92,6 +102,8 @@ def main() -> None:
         fan_out(report, options.runs)
     if "w9" in wanted:
         wide_workflow(report, "W9 children of one workflow, one timeout", "w9", options.runs)
+    if "w10" in wanted:
+        batches(report, options.runs)
     report.publish(options.output)
 
 

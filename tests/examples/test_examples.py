@@ -16,6 +16,7 @@ from examples import (
     carts,
     fan_out,
     hello,
+    newsletter,
     parcels,
     rate_limit,
     retries,
@@ -60,6 +61,15 @@ OUTCOMES: dict[str, dict[str, str]] = {
         '"workflow_id": "WORKFLOW", "service_name": "Payments", "task_name": "charge", "task_id": "WORKFLOW-0", '
         '"retry_index": 0}',
     },
+    "newsletter": {
+        "Ada": "sent to Ada at attempt 1",
+        "Grace": "sent to Grace at attempt 2",
+        "Edsger": "sent to Edsger at attempt 1",
+        "Barbara": "sent to Barbara at attempt 1",
+        "Alan": "sent to Alan at attempt 1",
+        "Margaret": "sent to Margaret at attempt 1",
+        "nobody": "not sent: NoSuchAddress: a letter needs one",
+    },
     "retries": {
         "charge": "420 charged, answered at attempt 3",
         "receipt": "receipt for 420, printed at attempt 2",
@@ -84,6 +94,7 @@ EXAMPLES: dict[str, Example] = {
     "approval": approval,
     "carts": carts,
     "fan_out": fan_out,
+    "newsletter": newsletter,
     "parcels": parcels,
     "rate_limit": rate_limit,
     "retries": retries,

@@ -112,7 +112,7 @@ class BatchAttempts:
             elif message.deaths >= MAX_DEATHS:
                 settle(work, attempts.report_deaths(message))
             elif error is None:
-                arguments[message.task_id] = argument
+                arguments[work.task_id] = argument
             elif isinstance(error, PayloadUnavailable):
                 settle(work, error)
             else:
@@ -155,14 +155,14 @@ class BatchAttempts:
             return failures.make_final(message, results, began_at)
         result: object = results
         if isinstance(results, Mapping):
-            if message.task_id not in results:
+            if work.task_id not in results:
                 missing = MissingResult(f"{method.name} returned no result for this task: its id is not in the dict")
                 return failures.make_final(message, missing, began_at)
-            result = results[message.task_id]
+            result = results[work.task_id]
         if isinstance(result, MissingResult):
             return failures.make_final(message, result, began_at)
         if isinstance(result, BaseException):
-            return failures.make(message, result, task, tasks[message.task_id].context.meta, began_at)
+            return failures.make(message, result, task, tasks[work.task_id].context.meta, began_at)
         return await self._attempts.report_value(message, task.signature, result, began_at)
 
 

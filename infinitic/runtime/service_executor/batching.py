@@ -91,6 +91,8 @@ class Batching:
         if method is None:
             return False
         key = message.task, message.meta.get(BATCH_KEY)
+        # It is made anew each time that the message is asked for it.
+        work.task_id = message.task_id
         if message.deaths >= SUSPECT:
             # The others must not die with it.
             alone = self._make(*key)
@@ -99,7 +101,7 @@ class Batching:
             return True
         batch = self._open.get(key)
         # A second attempt of a task has the same id.
-        if batch is not None and (message.task_id in batch.works or batch.size + size > BATCH_BYTES):
+        if batch is not None and (work.task_id in batch.works or batch.size + size > BATCH_BYTES):
             self._close(batch)
             batch = None
         if batch is None or batch.timer is None:

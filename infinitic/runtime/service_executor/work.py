@@ -44,6 +44,7 @@ class Work(msgspec.Struct, eq=False):
         current: tells its code to stop; None while that has not begun.
         is_cancelled: True once it was told to stop, because nobody waits for it any more.
         batch: the batch that it is in; None: it runs by itself, or is out of its batch again.
+        task_id: the id of its task, once it was put into a batch.
     """
 
     message: ExecuteTask
@@ -57,6 +58,7 @@ class Work(msgspec.Struct, eq=False):
     current: CurrentTask | None = None
     is_cancelled: bool = False
     batch: Batch | None = None
+    task_id: str = ""
 
     def begin(self, current: CurrentTask) -> None:
         """Note that its code begins."""
@@ -97,14 +99,14 @@ class Batch(msgspec.Struct, eq=False):
     current: Stoppable | None = None
 
     def add(self, work: Work) -> None:
-        """Take an attempt."""
-        self.works[work.message.task_id] = work
+        """Take an attempt. Its `task_id` is set before."""
+        self.works[work.task_id] = work
         self.size += len(work.carrier.body)
         work.batch = self
 
     def remove(self, work: Work) -> None:
         """Let an attempt go: it is settled, or goes elsewhere."""
-        del self.works[work.message.task_id]
+        del self.works[work.task_id]
         self.size -= len(work.carrier.body)
         work.batch = None
 
