@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import infinitic.errors
 from infinitic_testing.faults.catalog import CATALOG
 from infinitic_testing.faults.profiles import PROFILES
 from infinitic_testing.invariants import RULES
@@ -38,6 +39,13 @@ def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r"(?:: |- )([\w/.-]+\.md)$", navigation, re.MULTILINE))
     pages = {page.removeprefix("docs/") for page in map(relative, project_files()) if re.match(r"docs/.*\.md$", page)}
     assert pages - listed == set(), "give each new page a line in mkdocs.yml"
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """Errors are there as a module."""
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference").glob("*.md"))
+    shown = set(re.findall(r"^::: infinitic\.(\w+)$", pages, re.MULTILINE))
+    assert {name for name in infinitic.__all__ if not hasattr(infinitic.errors, name)} - shown == set()
 
 
 def test_what_a_missing_line_is() -> None:
