@@ -55,7 +55,7 @@ class ServiceContract:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskImplementation:
-    """One task of an implementation, for its executor. `attempt_timeout` is in seconds.
+    """One task of an implementation, for its executor. Timeouts are in seconds.
 
     With a `batch`, that runs in place of `function`. `delegated` says that somebody outside ends
     it, once its function has returned.
@@ -68,6 +68,7 @@ class TaskImplementation:
     attempt_timeout: float | None
     batch: BatchMethod | None = None
     delegated: bool = False
+    heartbeat_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -383,6 +384,12 @@ def implementation_with(
                 f"{cls.__qualname__}.{attribute} is delegated, and has a batch: "
                 "a batch returns the results of its tasks"
             )
+        heartbeat_timeout: float | None = _find_first([each.heartbeat_timeout for each in options])
+        if batch is not None and heartbeat_timeout is not None:
+            raise RegistrationError(
+                f"{cls.__qualname__}.{attribute} has a heartbeat_timeout, and a batch: many tasks run in one call, "
+                "and have no heartbeats of their own"
+            )
         tasks[name] = TaskImplementation(
             name,
             functions[attribute],
@@ -391,6 +398,7 @@ def implementation_with(
             attempt_timeout or _find_first([each.attempt_timeout for each in options]),
             batch,
             delegated,
+            heartbeat_timeout,
         )
     if not tasks:
         raise RegistrationError(f"{cls.__qualname__} has no public method: there is no task in it")

@@ -28,6 +28,7 @@ class TaskOptions:
     attempt_timeout: float | None = None
     total_timeout: float | None = None
     delegated: bool | None = None
+    heartbeat_timeout: float | None = None
 
 
 def _make_options(
@@ -37,6 +38,7 @@ def _make_options(
     attempt_timeout: float | timedelta | None,
     total_timeout: float | timedelta | None,
     delegated: bool | None,
+    heartbeat_timeout: float | timedelta | None,
 ) -> TaskOptions:
     if name is not None:
         check_name(f"The name in {what}", name)
@@ -48,6 +50,7 @@ def _make_options(
         check_timeout(f"attempt_timeout in {what}", attempt_timeout),
         check_timeout(f"total_timeout in {what}", total_timeout),
         _check_flag(f"delegated in {what}", delegated),
+        check_timeout(f"heartbeat_timeout in {what}", heartbeat_timeout),
     )
 
 
@@ -96,6 +99,7 @@ def task(
     attempt_timeout: float | timedelta | None = None,
     total_timeout: float | timedelta | None = None,
     delegated: bool | None = None,
+    heartbeat_timeout: float | timedelta | None = None,
 ) -> Callable[[F], F]: ...
 def task(
     function: F | None = None,
@@ -106,6 +110,7 @@ def task(
     attempt_timeout: float | timedelta | None = None,
     total_timeout: float | timedelta | None = None,
     delegated: bool | None = None,
+    heartbeat_timeout: float | timedelta | None = None,
 ) -> F | Callable[[F], F]:
     """Say how a method of a service is run as a task.
 
@@ -130,11 +135,15 @@ def task(
         delegated: whether the method only begins the work. What it returns is ignored, and
             somebody else ends the task later, with `task_context().delegation_token`: see
             `Client.complete_delegated_task`. Only a `total_timeout` bounds how long that may take.
+        heartbeat_timeout: seconds (or a timedelta) within which the task has to call
+            `task_context().heartbeat()`, again and again. If it does not, the attempt has failed,
+            and is retried if the policy says so. If its worker dies, another one runs the task
+            about so much later.
 
     Raises:
         UsageError: a value makes no sense, or this decorates a class.
     """
-    options = _make_options("@task", name, retry, attempt_timeout, total_timeout, delegated)
+    options = _make_options("@task", name, retry, attempt_timeout, total_timeout, delegated, heartbeat_timeout)
 
     def decorate(decorated: F) -> F:
         if isinstance(decorated, type):
@@ -157,6 +166,7 @@ def service(
     attempt_timeout: float | timedelta | None = None,
     total_timeout: float | timedelta | None = None,
     delegated: bool | None = None,
+    heartbeat_timeout: float | timedelta | None = None,
 ) -> Callable[[C], C]: ...
 def service(
     cls: C | None = None,
@@ -167,6 +177,7 @@ def service(
     attempt_timeout: float | timedelta | None = None,
     total_timeout: float | timedelta | None = None,
     delegated: bool | None = None,
+    heartbeat_timeout: float | timedelta | None = None,
 ) -> C | Callable[[C], C]:
     """Name a service, and say what holds for all its tasks.
 
@@ -183,11 +194,13 @@ def service(
         total_timeout: seconds (or a timedelta) that the caller waits for a task, with all its
             retries.
         delegated: whether somebody outside ends its tasks.
+        heartbeat_timeout: seconds (or a timedelta) within which its tasks have to call
+            `task_context().heartbeat()`, again and again.
 
     Raises:
         UsageError: a value makes no sense, or this does not decorate the class of a service.
     """
-    options = _make_options("@service", name, retry, attempt_timeout, total_timeout, delegated)
+    options = _make_options("@service", name, retry, attempt_timeout, total_timeout, delegated, heartbeat_timeout)
 
     def decorate(decorated: C) -> C:
         check_class("@service is for classes", decorated)

@@ -9,6 +9,9 @@ import msgspec
 
 from infinitic.bounds import NoName, Whole
 
+NO_HEARTBEAT = msgspec.Raw()
+"""What an attempt has said that has said nothing. It has to be this very object to be left out."""
+
 
 class Execution(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How an attempt went. In a message it takes about 21 bytes: ``[3,41,"worker-1"]``.

@@ -3,8 +3,8 @@
 The topic stores nothing, because an executor that is not subscribed has no attempts in hand. A
 duplicate only repeats what is still true.
 
-On the wire: a attempts · d attempts that are done · w workflow id · u run · p cancelled tasks. An
-attempt is (workflow id, position, run, retry sequence, retry index).
+On the wire: a attempts · d attempts that are done · g newest guards · w workflow id · u run ·
+p cancelled tasks. An attempt is (workflow id, position, run, retry sequence, retry index).
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ class Alive(msgspec.Struct, frozen=True, omit_defaults=True, tag="alive", tag_fi
     """Answer a `Ping`.
 
     The sender has `attempts` in hand, and has published the reports of those in `done`. It goes to
-    all executors of the service.
+    all executors of the service. `guards` are the numbers of the newest guards of `attempts`; those
+    that are left out at the end are 0.
     """
 
     attempts: tuple[Attempt, ...] = msgspec.field(name="a", default=())
     done: tuple[Attempt, ...] = msgspec.field(name="d", default=())
+    guards: tuple[Whole, ...] = msgspec.field(name="g", default=())
 
 
 class CancelTasks(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="cancel", tag_field="t"):
@@ -59,7 +61,16 @@ class CancelTasks(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True,
     tasks: tuple[tuple[Whole, Whole], ...] = msgspec.field(name="p")
 
 
-Control = Ping | Alive | CancelTasks
+class AttemptsLost(msgspec.Struct, frozen=True, omit_defaults=True, tag="lost", tag_field="t"):
+    """These attempts were reported as failed, since nobody knew of them: stop what runs them.
+
+    An executor sends it. Nobody has to hear it: what comes of these attempts changes nothing.
+    """
+
+    attempts: tuple[Attempt, ...] = msgspec.field(name="a")
+
+
+Control = Ping | Alive | CancelTasks | AttemptsLost
 
 encode = msgspec.json.Encoder().encode
 decode = make_decoder(msgspec.json.Decoder(Control), "control message")

@@ -15,7 +15,7 @@ import msgspec
 
 from infinitic.bounds import Name, NoName, Seconds, Whole
 from infinitic.errors import ExceptionDetail, TaskFailure
-from infinitic.messages.attempts import Execution
+from infinitic.messages.attempts import NO_HEARTBEAT, Execution
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.commands import Command
 from infinitic.messages.decoding import make_decoder
@@ -122,6 +122,7 @@ class AttemptFailed(_Input, frozen=True, kw_only=True, tag="attempt_failed"):
     retry_index: Whole = msgspec.field(name="ri", default=0)
     meta: dict[str, bytes] = msgspec.field(name="x", default={})
     execution: Execution | None = msgspec.field(name="l", default=None)
+    heartbeat: msgspec.Raw = msgspec.field(name="hb", default=NO_HEARTBEAT)
 
 
 class Wake(_Input, frozen=True, kw_only=True, tag="wake"):

@@ -18,7 +18,7 @@ import msgspec
 
 from infinitic.bounds import Name, NoName, Seconds, Whole
 from infinitic.errors import TaskFailure
-from infinitic.messages.attempts import Execution
+from infinitic.messages.attempts import NO_HEARTBEAT, Execution
 from infinitic.messages.commands import Command
 from infinitic.messages.outcomes import MethodFailure, RemoteStatus
 
@@ -175,6 +175,7 @@ class AttemptError(_Event, frozen=True, tag="k"):
         execution: how the attempt went; None: an older release ran it.
         next_at: when the next attempt was to be sent, in seconds since the Unix epoch; 0: an older
             release wrote it.
+        heartbeat: what it said with its last heartbeat; empty: nothing.
     """
 
     position: Whole = msgspec.field(name="p")
@@ -182,6 +183,7 @@ class AttemptError(_Event, frozen=True, tag="k"):
     meta: dict[str, bytes] = msgspec.field(name="x", default={})
     execution: Execution | None = msgspec.field(name="l", default=None)
     next_at: Seconds = msgspec.field(name="d", default=0.0)
+    heartbeat: msgspec.Raw = msgspec.field(name="hb", default=NO_HEARTBEAT)
 
 
 class TaskHandedOver(_Event, frozen=True, tag="td"):

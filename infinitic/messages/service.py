@@ -10,8 +10,23 @@ import msgspec
 from infinitic import ids
 from infinitic.bounds import Name, Seconds, Whole
 from infinitic.errors import TaskFailure
+from infinitic.messages.attempts import NO_HEARTBEAT
 from infinitic.messages.control import Attempt
 from infinitic.messages.decoding import make_decoder
+
+
+class Guard(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What makes a copy of an attempt a guard, see `infinitic.runtime.service_executor.guards`.
+
+    Attributes:
+        number: counts the guards of an attempt. A newer one stands for all before.
+        until: when the heartbeat timeout is over, in seconds since the Unix epoch.
+        seconds: the heartbeat timeout.
+    """
+
+    number: Whole
+    until: Seconds
+    seconds: Seconds
 
 
 class ExecuteTask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="task", tag_field="t", gc=False):
@@ -24,7 +39,8 @@ class ExecuteTask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True,
     q sequence of the segment that holds the request · s service · m task name · a arguments ·
     rs retry sequence · ri retry index · d deaths: how many processes died while they ran it ·
     f last failure · g tags · x meta · at when it was first sent · k how many times it was asked
-    whether another executor has it: above 0, it is asked again before it is run.
+    whether another executor has it: above 0, it is asked again before it is run · hb what the
+    attempt before, or this one, said with its last heartbeat · gd the guard that it is.
     """
 
     workflow_id: Name = msgspec.field(name="w")
@@ -44,6 +60,8 @@ class ExecuteTask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True,
     meta: dict[str, bytes] = msgspec.field(name="x", default={})
     made_at: Seconds = msgspec.field(name="at")
     asked: Whole = msgspec.field(name="k", default=0)
+    last_heartbeat: msgspec.Raw = msgspec.field(name="hb", default=NO_HEARTBEAT)
+    guard: Guard | None = msgspec.field(name="gd", default=None)
 
     @property
     def attempt(self) -> Attempt:

@@ -77,6 +77,50 @@ class TaskContext(msgspec.Struct, eq=False):
         """
         return self.meta.get(BATCH_KEY)
 
+    def heartbeat(self, details: Any = None) -> None:
+        """Say that this attempt lives, and how far it is. Threads may call it, too.
+
+        ::
+
+            @task(heartbeat_timeout=20, retry=ExponentialBackoff())
+            async def import_rows(self, path: str) -> int:
+                done = task_context().last_heartbeat or 0
+                async for done in self.read(path, skip=done):
+                    task_context().heartbeat(done)
+                return done
+
+        A call is cheap, so call it often. What it says travels at most every third of the timeout.
+        Once the attempt is over, it does nothing: look at `is_cancelled`.
+
+        Args:
+            details: what the next attempt finds in `last_heartbeat`, if there is one: plain JSON
+                (text, numbers, lists, dicts, booleans, None).
+
+        Raises:
+            UsageError: the task has no heartbeat timeout.
+            PayloadError: the details cannot be sent, or are too large.
+        """
+        if self._current is None or self._current.pulse is None:
+            raise UsageError(
+                f"Nobody waits for the heartbeats of {self.service_name}.{self.task_name}: decorate it with "
+                "@task(heartbeat_timeout=…)"
+            )
+        self._current.pulse.beat(details)
+
+    @property
+    def last_heartbeat(self) -> Any:
+        """What the attempt before said with its last heartbeat; None: nothing.
+
+        It may be older than what that attempt said last, by a third of the timeout.
+
+        Raises:
+            PayloadUnavailable: the payload codec cannot decode it now.
+            DecodingError: the payload codec can never decode it.
+        """
+        if self._current is None or self._current.pulse is None:
+            return None
+        return self._current.pulse.read_last()
+
     @property
     def delegation_token(self) -> str:
         """What somebody outside needs to end this task, see `Client.complete_delegated_task`.

@@ -141,11 +141,13 @@ EVENTS: list[events.Event] = [
     events.Reopened(13.0, (), methods=("w",), rerun=2),
     events.TaskHandedOver(0, EXECUTION, 1.5),
     events.TaskResult(0, Raw(b"2"), by="client-1"),
+    events.AttemptError(0, FAILURE, heartbeat=Raw(b'{"done":3}')),
 ]
 COMMANDS.extend([*REMOTES, CONTINUED])
 EVENTS.append(events.TaskCanceled(0, 1.5, "client-1"))
 EVENTS.append(commands.CallRemote(11, "Invoice", "i-1", "pay", Raw(b"[2]"), patient=True))
 EVENTS.append(commands.SignalRemote(12, "Invoice", "i-1", "paid", Raw(b"true"), patient=True))
+FROM_OUTSIDE: Any = {"made_at": 1.0, "request_id": "r", "reply_to": TO, "position": 4, "run": 1, "by": "client-1"}
 INPUTS: list[engine.Input] = [
     engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), reply_to=TO, meta={"k": b"v"}),
     engine.CallMethod(made_at=1.0, method_id="m", method="add", arguments=Raw(b"[1]"), reply_to=TO),
@@ -234,17 +236,9 @@ INPUTS: list[engine.Input] = [
     engine.RetryTasks(made_at=1.0, request_id="r", service="Bank", tag="eu"),
     engine.RetryTasks(made_at=1.0, request_id="r", by_tag="eu"),
     delegated.TaskDelegated(made_at=1.0, position=4, run=1, retry_sequence=2, retry_index=3, execution=EXECUTION),
-    delegated.CompleteTask(made_at=1.0, request_id="r", reply_to=TO, position=4, run=1, value=Raw(b"2"), by="client-1"),
-    delegated.FailTask(
-        made_at=1.0,
-        request_id="r",
-        reply_to=TO,
-        position=4,
-        run=1,
-        retry_sequence=2,
-        failure=FAILURE,
-        by="client-1",
-    ),
+    delegated.CompleteTask(**FROM_OUTSIDE, value=Raw(b"2")),
+    delegated.FailTask(**FROM_OUTSIDE, retry_sequence=2, failure=FAILURE),
+    engine.AttemptFailed(made_at=1.0, position=0, failure=FAILURE, delay=2.0, sequence=1, heartbeat=Raw(b'{"done":3}')),
 ]
 RESPONSES: list[client.Response] = [
     client.MethodCompleted("7", Raw(b"2")),
@@ -336,12 +330,27 @@ ATTEMPTS = [
         made_at=1.0,
         asked=2,
     ),
+    service.ExecuteTask(
+        workflow_id="w",
+        workflow_name="Trip",
+        position=0,
+        sequence=1,
+        service="Hotels",
+        task="book",
+        arguments=Raw(b"[1]"),
+        made_at=1.0,
+        asked=1,
+        last_heartbeat=Raw(b'{"done":3}'),
+        guard=service.Guard(3, 9.5, 20.0),
+    ),
 ]
 CONTROLS: list[control.Control] = [
     control.Ping((("w", 0, 1, 2, 3), ("x", 4, 0, 0, 0))),
     control.Alive((("w", 0, 1, 2, 3),), (("x", 4, 0, 0, 0),)),
     control.Alive(done=(("x", 4, 0, 0, 0),)),
     control.CancelTasks(workflow_id="w", run=1, tasks=((0, 0), (4, 2))),
+    control.Alive((("w", 0, 1, 2, 3),), guards=(5,)),
+    control.AttemptsLost((("w", 0, 1, 2, 3),)),
 ]
 ACTIVATIONS: list[executor.Activate | executor.Ask] = [
     executor.Activate(

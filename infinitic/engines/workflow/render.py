@@ -45,6 +45,7 @@ from infinitic.errors import ExceptionDetail, PayloadTooLargeError, TaskFailure
 from infinitic.failures import SMALLEST, fit
 from infinitic.limits import CARRIED, MARGIN
 from infinitic.messages import client, engine, executor, service
+from infinitic.messages.attempts import NO_HEARTBEAT
 from infinitic.messages.commands import CancelMethod, CompleteMethod, FailMethod, Remote, ScheduleTask
 from infinitic.messages.events import Abandoned, Activated, AttemptError, Event, RunStarted, Started, Stimulus
 from infinitic.messages.outcomes import MethodFailure, fit_method
@@ -203,14 +204,14 @@ def _of_run(head: WorkflowHead, run: int | None) -> WorkflowHead:
 def _render_task(
     effect: SendTask, request: ScheduleTask, head: WorkflowHead, segments: Segments, now: float, longest: int
 ) -> Outgoing:
-    last_failure, meta = None, request.meta
+    last_failure, meta, heartbeat = None, request.meta, NO_HEARTBEAT
     if effect.failure:
         failed = next(
             event
             for event in segments[effect.failure]
             if type(event) is AttemptError and event.position == effect.position
         )
-        last_failure, meta = failed.failure, failed.meta
+        last_failure, meta, heartbeat = failed.failure, failed.meta, failed.heartbeat
     attempt = service.ExecuteTask(
         workflow_id=head.id,
         workflow_name=head.name,
@@ -227,6 +228,7 @@ def _render_task(
         tags=request.tags,
         meta=meta,
         made_at=now,
+        last_heartbeat=heartbeat,
     )
     body = service.encode(attempt)
     if len(body) > longest and last_failure is not None:

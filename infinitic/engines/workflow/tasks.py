@@ -83,7 +83,7 @@ def attempt_failed(head: WorkflowHead, message: inputs.AttemptFailed, now: float
     retry = Retry(position, request, sequence, message.retry_sequence, message.retry_index + 1, due)
     effect = _make_send(retry) if due is None else ArmWake(due)
     next_at = now if due is None else due
-    event = events.AttemptError(position, message.failure, message.meta, message.execution, next_at)
+    event = events.AttemptError(position, message.failure, message.meta, message.execution, next_at, message.heartbeat)
     changed = replace(head, retries=retries.put(head.retries, retry))
     if head.delegated:
         changed = replace(changed, delegated=delegations.remove(head.delegated, position))

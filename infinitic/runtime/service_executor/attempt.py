@@ -16,7 +16,7 @@ from msgspec import Raw
 from infinitic.clock import Clock
 from infinitic.codec.payloads import Coder
 from infinitic.codec.signatures import Signature
-from infinitic.definitions.service_contract import ServiceImplementation
+from infinitic.definitions.service_contract import ServiceImplementation, TaskImplementation
 from infinitic.errors import InfiniticError, PayloadTooLargeError, PayloadUnavailable
 from infinitic.limits import MAX_VALUE_DEPTH, compute_value_limit, describe_too_deep, is_deeper
 from infinitic.messages.attempts import measure
@@ -29,6 +29,7 @@ from infinitic.runtime.service_executor.blocking import Blocking
 from infinitic.runtime.service_executor.current_task import CurrentTask, MakeContext, Stoppable, current_task
 from infinitic.runtime.service_executor.deaths import MAX_DEATHS
 from infinitic.runtime.service_executor.failing import FailureReports, make_report
+from infinitic.runtime.service_executor.pulse import Pulse, Send
 from infinitic.transport import Outgoing
 
 CODEC_PATIENCE = 30.0
@@ -129,6 +130,7 @@ class Attempts:
         self.clock = clock
         self._blocking = blocking
         self._room = compute_value_limit(max_payload)
+        self._max_payload = max_payload
         self._coder = coder
         self.layers = layers
 
@@ -137,6 +139,7 @@ class Attempts:
         message: ExecuteTask,
         is_ending: Callable[[], bool],
         begin: Callable[[CurrentTask], object] | None = None,
+        pulse: Pulse | None = None,
     ) -> Outgoing:
         """Run one attempt.
 
@@ -147,6 +150,7 @@ class Attempts:
             message: what is to be run.
             is_ending: says whether a cancellation comes from the end of the executor.
             begin: called when the code of the task begins, with what tells it to stop.
+            pulse: its heartbeats; None: its task has no heartbeat timeout.
 
         Returns:
             The report for the workflow.
@@ -169,31 +173,32 @@ class Attempts:
             raise
         except Exception as error:  # noqa: BLE001 (codecs are the user's too: reported, not raised)
             return self.failures.make_final(message, error, began_at)
-        current = CurrentTask(message, self.make_context, is_delegated=task.delegated)
+        current = CurrentTask(message, self.make_context, is_delegated=task.delegated, pulse=pulse)
         if begin is not None:
             begin(current)
         try:
             variables = copy_context()
             variables.run(current_task.set, current)
-            if signature.is_coroutine and task.attempt_timeout is None and not self.layers:
+            if signature.is_coroutine and task.attempt_timeout is None and not self.layers and pulse is None:
                 value = await _run_in(variables, task.function(*args, **kwargs))
             else:
                 code = Code(task.function, signature.is_coroutine, task.attempt_timeout)
-                if self.layers:
-                    value = await _run_in(variables, self._run_inside_layers(code, current, args, kwargs))
+                if pulse is not None:
+                    async with pulse.limit(current):
+                        value = await self._call_inside_layers(code, current, variables, args, kwargs)
                 else:
-                    value = await self.call(code, current, variables, args, kwargs)
+                    value = await self._call_inside_layers(code, current, variables, args, kwargs)
         except Exception as error:  # noqa: BLE001 (whatever a task raises is its failure)
-            return self.failures.make(message, error, task, current.context.meta, began_at)
+            return self._report_failure(current, error, task, began_at)
         except (SystemExit, KeyboardInterrupt, GeneratorExit):
             raise
         except asyncio.CancelledError as error:
             if is_ending():
                 current.cancel()
                 raise
-            return self.failures.make(message, error, task, current.context.meta, began_at)
+            return self._report_failure(current, error, task, began_at)
         except BaseException as error:  # noqa: BLE001 (those of test frameworks, and groups of any)
-            return self.failures.make(message, error, task, current.context.meta, began_at)
+            return self._report_failure(current, error, task, began_at)
         if task.delegated:
             return self._make_delegated(message, began_at)
         return await self.report_value(message, signature, value, began_at)
@@ -245,6 +250,12 @@ class Attempts:
         )
         return make_report(message, completed)
 
+    def _report_failure(
+        self, current: CurrentTask, error: BaseException, task: TaskImplementation, began_at: float
+    ) -> Outgoing:
+        message = current.message if current.pulse is None else current.pulse.renew(current.message)
+        return self.failures.make(message, error, task, current.context.meta, began_at)
+
     def _make_delegated(self, message: ExecuteTask, began_at: float) -> Outgoing:
         """Make the report that somebody outside ends the task. What it returned is ignored."""
         now = self.clock.now()
@@ -262,6 +273,16 @@ class Attempts:
     def has_coder(self) -> bool:
         """Whether payloads are compressed or encrypted. Decoding them may take a while then."""
         return self._coder is not None
+
+    def make_pulse(self, message: ExecuteTask, seconds: float, send: Send) -> Pulse:
+        """Make the heartbeats of an attempt that is about to run.
+
+        Args:
+            message: what is to be run.
+            seconds: its heartbeat timeout.
+            send: publishes what it says.
+        """
+        return Pulse(message, seconds, send, self._max_payload, self._coder)
 
     def report_deaths(self, message: ExecuteTask) -> Outgoing:
         """Make the report of a task with which too many processes have died."""
@@ -288,6 +309,14 @@ class Attempts:
             return coder.encode(data)
 
         return await retry_while_unavailable(f"Encoding the result of {message.service}.{message.task}", encode)
+
+    async def _call_inside_layers(
+        self, code: Code, current: CurrentTask, variables: Context, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run an attempt inside the middlewares, if there are any."""
+        if self.layers:
+            return await _run_in(variables, self._run_inside_layers(code, current, args, kwargs))
+        return await self.call(code, current, variables, args, kwargs)
 
     async def _run_inside_layers(
         self, code: Code, current: CurrentTask, args: tuple[Any, ...], kwargs: dict[str, Any]

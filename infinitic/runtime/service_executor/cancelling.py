@@ -6,7 +6,7 @@ What waits is acknowledged and never runs. What runs is told: an `async def` tas
 
 from __future__ import annotations
 
-from infinitic.messages.control import CancelTasks
+from infinitic.messages.control import AttemptsLost, CancelTasks
 from infinitic.runtime.service_executor.deaths import Trials
 from infinitic.runtime.service_executor.in_hand import TasksInHand
 from infinitic.runtime.service_executor.resending import Resender
@@ -42,6 +42,22 @@ class Cancelling:
                     self._drop_waiting(work)
                 elif not work.is_cancelled:
                     _stop(work)
+        in_hand.notify()
+
+    def stop_lost(self, message: AttemptsLost) -> None:
+        """Stop attempts that were reported as lost. What comes of them changes nothing any more."""
+        in_hand = self._in_hand
+        in_hand.remembered.add_done(message.attempts)
+        for attempt in message.attempts:
+            if (doubtful := in_hand.doubtful.pop(attempt, None)) is not None:
+                self._resender.ack_soon(doubtful.deliveries)
+            work = in_hand.works.get(attempt)
+            if work is None or work.report is not None:
+                continue
+            if work.member is None:
+                self._drop_waiting(work)
+            elif not work.is_cancelled:
+                _stop(work)
         in_hand.notify()
 
     def _drop_waiting(self, work: Work) -> None:

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any, Protocol
 
 from infinitic.messages.service import ExecuteTask
+from infinitic.runtime.service_executor.pulse import Pulse
 
 _logger = logging.getLogger("infinitic.executor")
 
@@ -51,18 +52,28 @@ class CurrentTask:
         message: what is run.
         make_context: makes the context.
         is_delegated: whether somebody outside ends the task.
+        pulse: its heartbeats; None: its task has no heartbeat timeout.
 
     Attributes:
         message: what is run.
         is_delegated: whether somebody outside ends the task.
+        pulse: its heartbeats; None: its task has no heartbeat timeout.
         is_cancelled: whether it was told to stop.
         is_blocking: whether its code runs in a thread now, which cannot be stopped from outside.
     """
 
-    __slots__ = ("_context", "_make_context", "is_blocking", "is_cancelled", "is_delegated", "message")
+    __slots__ = ("_context", "_make_context", "is_blocking", "is_cancelled", "is_delegated", "message", "pulse")
 
-    def __init__(self, message: ExecuteTask, make_context: MakeContext, *, is_delegated: bool = False) -> None:
+    def __init__(
+        self,
+        message: ExecuteTask,
+        make_context: MakeContext,
+        *,
+        is_delegated: bool = False,
+        pulse: Pulse | None = None,
+    ) -> None:
         self.message = message
+        self.pulse = pulse
         self.is_delegated = is_delegated
         self._make_context = make_context
         self._context: RunningTask | None = None

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from infinitic.clock import Clock
 from infinitic.messages.control import Attempt
 from infinitic.runtime.service_executor.deaths import MARKED_COPY_SECONDS, MAX_DEATHS, SUSPECT, Trials, judge
+from infinitic.runtime.service_executor.guards import Guards, LostAttempts, count_lost, judge_guard
 from infinitic.runtime.service_executor.in_hand import TasksInHand
 from infinitic.runtime.service_executor.inquiry import Inquiry
 from infinitic.runtime.service_executor.resending import Resender
@@ -29,6 +30,8 @@ class Doubts:
         trials: which suspect runs in this process.
         runner: runs attempts.
         resender: sends messages again.
+        guards: know which tasks have a heartbeat timeout.
+        lost: reports attempts whose worker is lost.
         clock: the time of day.
         durability: seconds after which an acknowledgement survives a crash of the broker.
 
@@ -43,6 +46,8 @@ class Doubts:
         trials: Trials,
         runner: TaskRunner,
         resender: Resender,
+        guards: Guards,
+        lost: LostAttempts,
         clock: Clock,
         durability: float,
     ) -> None:
@@ -52,6 +57,8 @@ class Doubts:
         self._trials = trials
         self._runner = runner
         self._resender = resender
+        self._guards = guards
+        self._lost = lost
         self._clock = clock
         self._durability = durability
         self._wanted: asyncio.Future[None] | None = None
@@ -85,7 +92,8 @@ class Doubts:
 
         A suspect runs only if no other one does. Otherwise it is put off.
         """
-        if SUSPECT <= work.message.deaths < MAX_DEATHS and not await self._begin_trial(work):
+        deaths = max(work.message.deaths, count_lost(work.message))
+        if SUSPECT <= deaths < MAX_DEATHS and not await self._begin_trial(work):
             return
         if self._in_hand.join(work):
             # Another delivery of it came while this waited.
@@ -101,6 +109,9 @@ class Doubts:
         if not self._trials.begin(work):
             await self._resender.send([self._in_hand.put_off(work, self._trials.choose_delay())])
             return False
+        if self._guards.is_guarded(work.message):
+            # Its first guard is published before it runs, and stands for it as a marked copy does.
+            return True
         due = self._clock.now() + MARKED_COPY_SECONDS
         try:
             await self._resender.send([work.make_copy(due, asked=1, deaths=work.message.deaths + 1)])
@@ -118,12 +129,20 @@ class Doubts:
 
     async def _decide(self, works: list[Work], heard: Mapping[Attempt, bool]) -> None:
         """Act on the answers, for many attempts at once. Cancelled, it hands back the rest."""
-        done = [work for work in works if heard.get(work.attempt)]
         now = self._clock.now()
+        done = [work for work in works if heard.get(work.attempt)]
+        lost = list[Work]()
         again: list[tuple[Work, Outbound]] = []
         to_run = deque[Work]()
         for work in works:
             if heard.get(work.attempt):
+                continue
+            if work.message.guard is not None and work.message.asked:
+                verdict = judge_guard(work, heard, self._inquiry.guards, now)
+                if isinstance(verdict, Outbound):
+                    again.append((work, verdict))
+                else:
+                    (done if verdict else lost).append(work)
                 continue
             outbound = judge(work, heard, now, self._durability)
             if outbound is None:
@@ -136,9 +155,12 @@ class Doubts:
                 count = count_for_chunk(len(outbound.message.body) for _, outbound in again)
                 sending, again = again[:count], again[count:]
                 await self._resender.send([outbound for _, outbound in sending])
+            if lost:
+                await self._lost.settle(lost)
+                lost = []
             while to_run:
                 await self.place(to_run.popleft())
         except asyncio.CancelledError:
-            left = (*(work for work, _ in again), *to_run)
+            left = (*(work for work, _ in again), *lost, *to_run)
             self._resender.handed_back += [work.make_copy() for work in left]
             raise

@@ -27,6 +27,7 @@ from infinitic.runtime.service_executor.cancelling import Cancelling
 from infinitic.runtime.service_executor.deaths import Trials
 from infinitic.runtime.service_executor.doubts import Doubts
 from infinitic.runtime.service_executor.ending import HandBack
+from infinitic.runtime.service_executor.guards import Guards, LostAttempts
 from infinitic.runtime.service_executor.in_hand import TasksInHand
 from infinitic.runtime.service_executor.inquiry import Inquiry
 from infinitic.runtime.service_executor.report_publisher import ReportPublisher
@@ -81,6 +82,7 @@ class ServiceExecutor:
         report_publisher = ReportPublisher(self.topic, publisher, attempts, clock.now, announcer)
         self._resender = resender = Resender(self.topic, publisher, subscription, report_publisher)
         self._reports = ReportQueue(in_hand, report_publisher, subscription, resender)
+        guards = Guards(self.topic, publisher, attempts, resender, clock)
         self._runner = TaskRunner(
             attempts,
             concurrency,
@@ -89,12 +91,16 @@ class ServiceExecutor:
             self._reports,
             resender,
             announcer,
+            guards,
             durability=durability,
             leave=None if leave is None else self._leave_worker,
         )
         cancelling = Cancelling(in_hand, trials, resender)
-        self._inquiry = Inquiry(self.name, publisher, in_hand.find_known, cancelling.cancel)
-        self._doubts = Doubts(in_hand, self._inquiry, trials, self._runner, resender, clock, durability)
+        self._inquiry = Inquiry(
+            self.name, publisher, in_hand.find_known, in_hand.find_guard, cancelling.cancel, cancelling.stop_lost
+        )
+        lost = LostAttempts(publisher, attempts, report_publisher, resender, in_hand, clock)
+        self._doubts = Doubts(in_hand, self._inquiry, trials, self._runner, resender, guards, lost, clock, durability)
         self._intake = TaskIntake(
             subscription,
             in_hand,

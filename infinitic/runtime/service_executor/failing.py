@@ -172,7 +172,7 @@ class FailureReports:
         Raises:
             PayloadTooLargeError: that is too little.
         """
-        following = replace(message, retry_index=message.retry_index + 1, last_failure=None, meta=meta)
+        following = replace(message, retry_index=message.retry_index + 1, last_failure=None, meta=meta, guard=None)
         room = self._limit - len(service.encode(following)) - MARGIN
         if room < LEAST_FAILURE:
             raise PayloadTooLargeError(
@@ -191,6 +191,7 @@ class FailureReports:
             retry_index=message.retry_index,
             meta=meta,
             execution=execution,
+            heartbeat=message.last_heartbeat,
         )
 
     def _choose_delay(self, task: TaskImplementation, retry_index: int, error: BaseException) -> float | None:

@@ -144,7 +144,17 @@ class TasksInHand:
         if there is None:
             return False
         there.deliveries += work.deliveries
+        older, newer = there.message.guard, work.message.guard
+        in_doubt = there.attempt in self.doubtful
+        if in_doubt and older is not None and newer is not None and older.number < newer.number:
+            # The newest guard stands for all of them.
+            there.message, there.carrier = work.message, work.carrier
         return True
+
+    def find_guard(self, attempt: Attempt) -> int:
+        """Find the number of the newest guard of an attempt that is in hand; 0: it has none."""
+        work = self.works.get(attempt)
+        return 0 if work is None or work.guard is None else work.guard.number
 
     def find_known(self, attempts: Iterable[Attempt]) -> dict[Attempt, bool]:
         """Tell which attempts this executor knows, for the answer to another one (see `Inquiry`).

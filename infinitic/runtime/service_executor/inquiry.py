@@ -16,7 +16,7 @@ from functools import partial
 from infinitic import topics
 from infinitic.errors import TransportError
 from infinitic.messages import control
-from infinitic.messages.control import Alive, Attempt, CancelTasks, Ping
+from infinitic.messages.control import Alive, Attempt, AttemptsLost, CancelTasks, Ping
 from infinitic.runtime.backoff import Losses, compute_delay, retry_while_refused, retry_while_unavailable
 from infinitic.runtime.publisher import Publisher
 from infinitic.runtime.wakeup import wake
@@ -42,7 +42,12 @@ class Inquiry:
         publisher: publishes questions and answers.
         find_known: gives those of some attempts that this executor knows: True for one for which
             nothing is left to do, False for one that it has in hand.
+        find_guard: gives the number of the newest guard of an attempt that is in hand; 0: none.
         cancel: called with each message about cancelled tasks.
+        stop_lost: called with each message about lost attempts.
+
+    Attributes:
+        guards: the numbers of the newest guards that were heard of with the last answers.
     """
 
     def __init__(
@@ -50,12 +55,17 @@ class Inquiry:
         service: str,
         publisher: Publisher,
         find_known: Callable[[Iterable[Attempt]], dict[Attempt, bool]],
+        find_guard: Callable[[Attempt], int],
         cancel: Callable[[CancelTasks], object],
+        stop_lost: Callable[[AttemptsLost], object],
     ) -> None:
         self._topic = topics.service_control(service)
         self._publisher = publisher
         self._find_known = find_known
+        self._find_guard = find_guard
         self._cancel = cancel
+        self._stop_lost = stop_lost
+        self.guards: dict[Attempt, int] = {}
         self._consumer: Consumer | None = None
         self._closed = False
         self._heard: dict[Attempt, bool] = {}
@@ -141,8 +151,11 @@ class Inquiry:
                         self._hear(message)
                     case CancelTasks():
                         self._cancel(message)
+                    case AttemptsLost():
+                        self._stop_lost(message)
             if known := list(self._find_known(asked).items()):
-                await self._send(*(_make_answer(known[start : start + PAGE]) for start in range(0, len(known), PAGE)))
+                pages = (known[start : start + PAGE] for start in range(0, len(known), PAGE))
+                await self._send(*(self._make_answer(page) for page in pages))
 
     async def ask(self, attempts: Iterable[Attempt]) -> dict[Attempt, bool]:
         """Ask who has these attempts. It takes a second, or less if all of them are known.
@@ -161,6 +174,7 @@ class Inquiry:
         """
         self._asked = set(attempts)
         self._heard = {}
+        self.guards = {}
         self._complete = asyncio.get_running_loop().create_future()
         wanted = list(self._asked)
         pages = [Ping(tuple(wanted[start : start + PAGE])) for start in range(0, len(wanted), PAGE)]
@@ -180,18 +194,20 @@ class Inquiry:
 
     def _hear(self, message: Alive) -> None:
         self._heard |= {attempt: False for attempt in message.attempts if attempt in self._asked}
+        for attempt, number in zip(message.attempts, message.guards, strict=False):
+            self.guards[attempt] = max(number, self.guards.get(attempt, 0))
         self._heard |= {attempt: True for attempt in message.done if attempt in self._asked}
         if len(self._heard) == len(self._asked):
             wake(self._complete)
+
+    def _make_answer(self, known: Iterable[tuple[Attempt, bool]]) -> Alive:
+        pairs = list(known)
+        in_hand = tuple(attempt for attempt, done in pairs if not done)
+        guards = tuple(map(self._find_guard, in_hand))
+        done = tuple(attempt for attempt, done in pairs if done)
+        return Alive(in_hand, done, guards if any(guards) else ())
 
     async def _send(self, *messages: Ping | Alive) -> None:
         await self._publisher.send(
             self._topic, [Message("control", None, control.encode(message)) for message in messages]
         )
-
-
-def _make_answer(known: Iterable[tuple[Attempt, bool]]) -> Alive:
-    pairs = list(known)
-    return Alive(
-        tuple(attempt for attempt, done in pairs if not done), tuple(attempt for attempt, done in pairs if done)
-    )

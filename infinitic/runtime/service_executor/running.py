@@ -17,6 +17,7 @@ from infinitic.runtime.service_executor.batch_attempts import BatchAttempts
 from infinitic.runtime.service_executor.batch_running import BatchRunner
 from infinitic.runtime.service_executor.batching import Batching, find_batch_methods
 from infinitic.runtime.service_executor.deaths import Trials
+from infinitic.runtime.service_executor.guards import Guards
 from infinitic.runtime.service_executor.in_hand import TasksInHand
 from infinitic.runtime.service_executor.pool import AttemptPool
 from infinitic.runtime.service_executor.reporting import ReportQueue
@@ -37,6 +38,7 @@ class TaskRunner:
         reports: takes the reports.
         resender: sends again what has to run later or elsewhere.
         announcer: tells event listeners.
+        guards: stand for tasks with a heartbeat timeout while they run.
         durability: seconds after which an acknowledgement survives a crash of the broker.
         leave: called with the `SystemExit` or `KeyboardInterrupt` that a task raised, after its
             message is among those to hand back. None: it is raised, and ends the executor.
@@ -55,6 +57,7 @@ class TaskRunner:
         reports: ReportQueue,
         resender: Resender,
         announcer: TaskAnnouncer,
+        guards: Guards,
         *,
         durability: float,
         leave: Callable[[BaseException], object] | None,
@@ -67,6 +70,8 @@ class TaskRunner:
         self.pool = AttemptPool(concurrency, in_hand.waiting, self._run_any if has_batches else self._run)
         self._name = attempts.service.name
         self._attempts = attempts
+        self._guards = guards
+        self._is_guarded = guards.are_needed
         self._in_hand = in_hand
         self._trials = trials
         self._reports = reports
@@ -103,9 +108,10 @@ class TaskRunner:
                 # If the broker died sooner, the message of this suspect would come again beside
                 # its marked copy, and both would run.
                 await asyncio.sleep(self._durability)
+            pulse = work.pulse = await self._guards.begin(work) if self._is_guarded else None
             if self._announcer.is_on:
                 self._announcer.note_started(work.message)
-            report = await self._attempts.run(work.message, self.pool.is_ending, work.begin)
+            report = await self._attempts.run(work.message, self.pool.is_ending, work.begin, pulse)
         except asyncio.CancelledError:
             if work.is_cancelled:
                 self._drop(work)
@@ -132,7 +138,7 @@ class TaskRunner:
             else:
                 self._reports.add(work, report)
         finally:
-            work.member = work.current = None
+            work.member = work.current = work.pulse = None
             if work.on_trial:
                 self._trials.end(work)
             self._in_hand.notify()
@@ -144,4 +150,4 @@ class TaskRunner:
 
     def _hand_back(self, work: Work, **changes: int) -> None:
         del self._in_hand.works[work.attempt]
-        self._resender.handed_back.append(work.make_copy(**changes))
+        self._resender.handed_back.append(work.make_handed_back(**changes))

@@ -18,6 +18,7 @@ from infinitic.messages.service import decode
 from infinitic.runtime.service_executor.blocking import Threads
 from infinitic.runtime.service_executor.deaths import SUSPECT
 from infinitic.runtime.service_executor.doubts import Doubts
+from infinitic.runtime.service_executor.guards import count_lost
 from infinitic.runtime.service_executor.in_hand import TasksInHand
 from infinitic.runtime.service_executor.resending import Resender
 from infinitic.runtime.service_executor.running import TaskRunner
@@ -175,7 +176,7 @@ class TaskIntake:
         if delivery.attempt > 1 or task.asked or (self._suspicious and self._is_suspicious(delivery)):
             self._doubts.add(work)
             return None
-        if task.deaths >= SUSPECT:
+        if task.deaths >= SUSPECT or (task.last_failure is not None and count_lost(task) >= SUSPECT):
             return self._doubts.place(work)
         self._runner.add(work)
         return None

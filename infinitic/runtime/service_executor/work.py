@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from infinitic.messages import service
 from infinitic.messages.control import Attempt
-from infinitic.messages.service import ExecuteTask
+from infinitic.messages.service import ExecuteTask, Guard
 from infinitic.runtime.service_executor.current_task import CurrentTask, Stoppable
+from infinitic.runtime.service_executor.pulse import Pulse
 from infinitic.transport import Delivery, Message, Outgoing
 
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -45,6 +46,8 @@ class Work(msgspec.Struct, eq=False):
         is_cancelled: True once it was told to stop, because nobody waits for it any more.
         batch: the batch that it is in; None: it runs by itself, or is out of its batch again.
         task_id: the id of its task, once it was put into a batch.
+        guard: its newest guard, if its task has a heartbeat timeout and it has begun.
+        pulse: its heartbeats, while it runs.
     """
 
     message: ExecuteTask
@@ -59,6 +62,8 @@ class Work(msgspec.Struct, eq=False):
     is_cancelled: bool = False
     batch: Batch | None = None
     task_id: str = ""
+    guard: Guard | None = None
+    pulse: Pulse | None = None
 
     def begin(self, current: CurrentTask) -> None:
         """Note that its code begins."""
@@ -75,6 +80,12 @@ class Work(msgspec.Struct, eq=False):
         changed = {name: value for name, value in changes.items() if getattr(self.message, name) != value}
         body = service.encode(replace(self.message, **changed)) if changed else carrier.body
         return Outbound(Message(carrier.id, None, body, carrier.headers, deliver_at), self.deliveries)
+
+    def make_handed_back(self, **changes: Any) -> Outbound:
+        """Make a message that has the attempt run again from its last heartbeat on."""
+        if self.guard is not None and self.pulse is not None:
+            changes |= {"guard": self.guard, "last_heartbeat": self.pulse.renew(self.message).last_heartbeat}
+        return self.make_copy(**changes)
 
 
 class Batch(msgspec.Struct, eq=False):

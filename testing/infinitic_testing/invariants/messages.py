@@ -28,7 +28,7 @@ _ENDS = (client.MethodCompleted, client.MethodFailed, client.MethodCanceled, cli
 _ANSWERS = (client.Queried, client.QueryFailed, client.AskAgain, client.UniqueStarted, client.Ids, client.Tasks)
 
 _RESPONSES = (*_ENDS, client.WorkflowUnknown, client.Applied, client.Described, client.Rejected, *_ANSWERS)
-_CONTROLS = (control.Ping, control.Alive, control.CancelTasks)
+_CONTROLS = (control.Ping, control.Alive, control.CancelTasks, control.AttemptsLost)
 _NO_INPUTS = (ExecuteTask, Activate, Ask, *_RESPONSES, *_CONTROLS)
 
 

@@ -32,6 +32,7 @@ MODULES = (
     "delegated",
     "batches",
     "events",
+    "heartbeats",
 )
 """The modules of this package that have bugs."""
 

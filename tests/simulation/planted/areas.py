@@ -24,6 +24,7 @@ AREAS: dict[str, tuple[str, ...]] = {
     "delegated tasks": ("delegated",),
     "batches": ("batches",),
     "events": ("events",),
+    "heartbeats": ("heartbeats",),
 }
 """For the places of bugs: the modules with the scenarios of this area."""
 

@@ -44,6 +44,7 @@ MODULES = (
     "delegated",
     "batches",
     "events",
+    "heartbeats",
 )
 """The modules of this package that have scenarios."""
 
