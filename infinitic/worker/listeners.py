@@ -28,6 +28,9 @@ Listener = Callable[["list[CloudEvent]"], object]
 DEFAULT_LISTENER: Final = "default"
 """The name of a listener that is given none."""
 
+SUBSCRIPTION_PREFIX: Final = "listener:"
+"""It stands before the name of a listener in that of its subscriptions."""
+
 MOST_EVENTS: Final = 10_000
 """How many events one call of a listener gets at most."""
 
@@ -63,7 +66,7 @@ class HostedListener:
     @property
     def subscription(self) -> str:
         """The name of its subscription on each topic."""
-        return f"listener:{self.name}"
+        return SUBSCRIPTION_PREFIX + self.name
 
     def find_topics(self, services: Iterable[str], workflows: Iterable[str]) -> list[Topic]:
         """Find the topics that it listens to.

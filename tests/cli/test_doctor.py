@@ -294,3 +294,24 @@ async def test_messages_about_tags_that_nobody_takes_are_reported(sim: Simulatio
         "1 message about tags or custom ids waiting, and no worker has its tag engine",
         "1 dead letter",
     ]
+
+
+async def test_listeners_that_nobody_runs_are_reported(sim: Simulation) -> None:
+    topic = topics.workflow_events("Idle")
+    consumer = await sim.transport.subscribe(topic, "listener:audit", 10)
+    await sim.transport.subscribe(topic, "listener:alerts", 10)
+    await sim.transport.publish(topic, [Message("a", None, b"[]")])
+    await consumer.close()
+    await sim.transport.declare([topics.dead_letters(topic)])
+    await sim.transport.publish(topics.dead_letters(topic), [Message("b", None, b"")])
+    checks = await check_broker(sim.transport, Project(workflows={"Idle": ()}))
+    assert facts(checks)[-3:] == [
+        ("workflow Idle", "ok", "event listener alerts: 1 consumer, 1 message waiting", ""),
+        (
+            "workflow Idle",
+            "warning",
+            "event listener audit: no consumer, 1 message waiting",
+            "start a worker that has it, or remove the subscription listener:audit of workflow-events:Idle",
+        ),
+        ("workflow Idle", "warning", "1 dead letter", "run: infinitic dead-letters list --workflow Idle"),
+    ]

@@ -197,8 +197,8 @@ async def _handle_letters(
     return report
 
 
-_SERVICE_TOPICS = (topics.service_executor, topics.service_tag)
-_WORKFLOW_TOPICS = (topics.workflow_engine, topics.workflow_executor, topics.workflow_tag)
+_SERVICE_TOPICS = (topics.service_executor, topics.service_tag, topics.service_events)
+_WORKFLOW_TOPICS = (topics.workflow_engine, topics.workflow_executor, topics.workflow_tag, topics.workflow_events)
 
 
 def _list_topics(

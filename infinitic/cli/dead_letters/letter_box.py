@@ -309,6 +309,8 @@ def _find_origin(box: LetterBox, delivery: Delivery) -> Topic:
         topics.workflow_executor,
         topics.workflow_tag,
         topics.service_tag,
+        topics.workflow_events,
+        topics.service_events,
     ):
         if of and make_topic(of).name == f"{kind}:{of}":
             return make_topic(of)

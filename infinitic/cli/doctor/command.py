@@ -27,6 +27,7 @@ from infinitic.config import Config
 from infinitic.diagnosis import Diagnosis, Level
 from infinitic.errors import ConfigurationError
 from infinitic.worker.configured import import_services, import_workflows
+from infinitic.worker.configured_listener import import_listener
 
 T = TypeVar("T")
 
@@ -93,7 +94,7 @@ def check_machine() -> list[Diagnosis]:
 def check_code(config: Config) -> list[Diagnosis]:
     """Check whether the classes of the configuration can be imported. If so, nothing is said."""
     found: list[Diagnosis] = []
-    for make in (import_services, import_workflows, Config.make_codec, Config.make_middleware):
+    for make in (import_services, import_workflows, import_listener, Config.make_codec, Config.make_middleware):
         try:
             make(config)
         except ConfigurationError as error:

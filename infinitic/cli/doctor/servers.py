@@ -9,6 +9,7 @@ from itertools import combinations
 from infinitic import topics
 from infinitic.cli.connection import reach_broker
 from infinitic.cli.doctor.waiting_work import (
+    check_event_topic,
     check_executor_topic,
     check_instances,
     check_tag_topic,
@@ -59,6 +60,8 @@ async def check_broker(transport: Transport, project: Project, seconds: float = 
                         checks += await check_executor_topic(transport, subject, f"--workflow {name}", name)
                     make_tag_topic = topics.workflow_tag if kind == "workflow" else topics.service_tag
                     checks += await check_tag_topic(transport, subject, f"--{kind} {name}", make_tag_topic(name))
+                    make_event_topic = topics.workflow_events if kind == "workflow" else topics.service_events
+                    checks += await check_event_topic(transport, subject, f"--{kind} {name}", make_event_topic(name))
             except TimeoutError:
                 message = f"the broker did not answer within {seconds:g} s"
                 checks.append(Diagnosis(subject, Level.FAILURE, message, "look at the broker"))

@@ -10,6 +10,7 @@ from infinitic.diagnosis import Diagnosis, Level, ok
 from infinitic.storage import Flag, Query, Storage, WorkflowStatus
 from infinitic.topics import Topic
 from infinitic.transport import SubscriptionStats, Transport
+from infinitic.worker.listeners import SUBSCRIPTION_PREFIX
 
 MAX_COUNT = 1000
 """Up to how many instances are counted."""
@@ -79,6 +80,25 @@ async def check_tag_topic(transport: Transport, subject: str, option: str, topic
             f"{_format_backlog(stats, 'message')} about tags or custom ids waiting, and no worker has its tag engine"
         )
         checks.append(Diagnosis(subject, Level.WARNING, message, "start a worker that hosts it: the key `tag_engine`"))
+    return checks + await _check_dead_letters(transport, subject, option, topic)
+
+
+async def check_event_topic(transport: Transport, subject: str, option: str, topic: Topic) -> list[Diagnosis]:
+    """Check whether the events that are kept for listeners are taken.
+
+    There is something to say only if somebody has listened. Arguments are those of `check_topic`.
+    """
+    checks: list[Diagnosis] = []
+    for name, stats in sorted((await transport.stats(topic)).subscriptions.items()):
+        if not name.startswith(SUBSCRIPTION_PREFIX):
+            continue
+        listener = f"event listener {name.removeprefix(SUBSCRIPTION_PREFIX)}"
+        waiting = f"{_format_backlog(stats, 'message')} waiting"
+        if stats.consumers:
+            checks.append(ok(subject, f"{listener}: {format_count(stats.consumers, 'consumer')}, {waiting}"))
+        else:
+            remedy = f"start a worker that has it, or remove the subscription {name} of {topic.name}"
+            checks.append(Diagnosis(subject, Level.WARNING, f"{listener}: no consumer, {waiting}", remedy))
     return checks + await _check_dead_letters(transport, subject, option, topic)
 
 

@@ -44,6 +44,7 @@ async def _work(config: Config) -> None:
         for kind, names in (
             ("services", [each.name for each in document.services]),
             ("workflows", [each.name for each in document.workflows]),
+            ("event listener", [document.event_listener.name] if document.event_listener else []),
         )
         if names
     ]
