@@ -10,7 +10,7 @@ from infinitic.messages.control import AttemptsLost, CancelTasks
 from infinitic.runtime.service_executor.deaths import Trials
 from infinitic.runtime.service_executor.in_hand import TasksInHand
 from infinitic.runtime.service_executor.resending import Resender
-from infinitic.runtime.service_executor.work import Work
+from infinitic.runtime.service_executor.work import Batch, Work
 
 
 class Cancelling:
@@ -35,6 +35,7 @@ class Cancelling:
             if is_cancelled(work.attempt):
                 del in_hand.doubtful[work.attempt]
                 self._resender.ack_soon(work.deliveries)
+        batches = dict[Batch, None]()
         # The report of an attempt that has ended already is on its way, and does no harm.
         for work in [work for work in in_hand.works.values() if work.report is None]:
             if is_cancelled(work.attempt):
@@ -42,6 +43,10 @@ class Cancelling:
                     self._drop_waiting(work)
                 elif not work.is_cancelled:
                     _stop(work)
+                    if work.batch is not None:
+                        batches[work.batch] = None
+        for batch in batches:
+            batch.stop()
         in_hand.notify()
 
     def stop_lost(self, message: AttemptsLost) -> None:
@@ -73,8 +78,7 @@ def _stop(work: Work) -> None:
     if current is not None:
         current.cancel()
     if work.batch is not None:
-        # The others in it are still waited for, unless it was the last one.
-        work.batch.stop()
+        # The others in it may still be waited for.
         return
     # A thread cannot be stopped. Without its caller nobody would count it.
     if member is not None and (current is None or not current.is_blocking):

@@ -77,9 +77,10 @@ class TaskIntake:
         self._concurrency = concurrency
         self._threads = threads
         self._subscribed_at = 0.0
-        # As many messages of before may have been in hand at a process that died: no more.
-        most = concurrency if runner.batching is None else runner.batching.most
-        self._suspicious = 0 if counts_redeliveries else most
+        # As many messages of before may have been in hand at a process that died. Batches have
+        # more. But if all of these were in doubt, a worker that starts would count a death for a
+        # whole backlog. A culprit among the others is found later: those before it go to the end.
+        self._suspicious = 0 if counts_redeliveries else concurrency
         # How many messages the broker is asked for at this moment.
         self._asked_for = 0
         self._receiver: asyncio.Task[None] | None = None
