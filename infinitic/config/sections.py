@@ -125,6 +125,9 @@ class ServiceExecutorSection(Settings):
     batch: BatchSection | None = Field(
         default=None, description="Limits of batches, for a service that has methods with `@batch`"
     )
+    max_per_second: Positive | None = Field(
+        default=None, description="How many attempts begin in a second at most, in this worker; by default any number"
+    )
 
     @model_validator(mode="after")
     def _check_class_or_factory(self) -> Self:

@@ -234,6 +234,7 @@ class ComponentFactory:
                     threads=threads,
                     leave=self._leave,
                     event_switch=self._event_switch,
+                    max_per_second=service.max_per_second,
                 )
             )
         return components

@@ -49,6 +49,7 @@ class ConfiguredService:
             "retry": None if retry is None else retry.make_policy(),
             "batch_max_messages": None if batch is None else batch.max_messages,
             "batch_max_seconds": None if batch is None else batch.max_seconds,
+            "max_per_second": self.executor.max_per_second,
         }
 
     def make(self) -> object:

@@ -19,16 +19,20 @@ from infinitic.definitions.workflow_spec import WorkflowSpec, workflow_name
 from infinitic.definitions.workflows import ReplayCheck, Workflow
 from infinitic.errors import RegistrationError, UsageError
 from infinitic.middleware.chain import Middlewares
-from infinitic.worker.hosting import check_concurrency, make_instance, read_version
+from infinitic.worker.hosting import check_concurrency, check_rate, make_instance, read_version
 from infinitic.worker.listeners import HostedListener
 
 
 @dataclass(frozen=True)
 class HostedService:
-    """A service whose tasks run here, `concurrency` of them at once."""
+    """A service whose tasks run here, `concurrency` of them at once.
+
+    `max_per_second` is how many attempts begin in a second at most; None: any number.
+    """
 
     implementation: ServiceImplementation
     concurrency: int
+    max_per_second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Hosted:
         attempt_timeout: float | timedelta | None,
         batch_max_messages: int | None = None,
         batch_max_seconds: float | timedelta | None = None,
+        max_per_second: float | None = None,
     ) -> str:
         """Host a service, and return its name.
 
@@ -101,7 +106,8 @@ class Hosted:
         name = implementation.name
         if name in self.services:
             raise RegistrationError(f"This worker already hosts a service '{name}'")
-        self.services[name] = HostedService(implementation, check_concurrency(concurrency))
+        rate = check_rate(max_per_second)
+        self.services[name] = HostedService(implementation, check_concurrency(concurrency), rate)
         return name
 
     def add_service_tag_engine(self, service: str | type[Any], concurrency: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,19 @@ def check_concurrency(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"concurrency must be a whole number above zero, got {value!r}")
     return value
+
+
+def check_rate(value: object) -> float | None:
+    """Return how many attempts begin in a second at most; None: any number.
+
+    Raises:
+        UsageError: it is no number above zero.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise UsageError(f"max_per_second must be a number above zero, got {value!r}")
+    return float(value)
 
 
 def make_instance(implementation: object) -> object:

@@ -39,6 +39,7 @@ class Roles(ABC):
         attempt_timeout: float | timedelta | None = None,
         batch_max_messages: int | None = None,
         batch_max_seconds: float | timedelta | None = None,
+        max_per_second: float | None = None,
     ) -> None:
         """Host a service: run its tasks. If the worker has a storage, it has its tag engine, too.
 
@@ -51,13 +52,15 @@ class Roles(ABC):
             batch_max_messages: how many tasks a batch has at most. It wins over those of `@batch`.
             batch_max_seconds: seconds (or timedelta) that the first task of a batch waits for
                 others. It wins over those of `@batch`.
+            max_per_second: how many attempts begin in a second at most, in this worker. They are
+                spread evenly. Retries count, and each task of a batch. It may be a fraction.
 
         Raises:
             RegistrationError: it is not a service, or this worker already hosts one of its name.
             UsageError: a number cannot be one.
         """
         name = self._hosted.add_service(
-            implementation, concurrency, retry, attempt_timeout, batch_max_messages, batch_max_seconds
+            implementation, concurrency, retry, attempt_timeout, batch_max_messages, batch_max_seconds, max_per_second
         )
         if self._storage is not None and name not in self._hosted.service_tag_engines:
             self._hosted.add_service_tag_engine(name, concurrency)
@@ -72,10 +75,11 @@ class Roles(ABC):
         attempt_timeout: float | timedelta | None = None,
         batch_max_messages: int | None = None,
         batch_max_seconds: float | timedelta | None = None,
+        max_per_second: float | None = None,
     ) -> None:
         """Host only the executor of a service. Arguments and errors are those of `add_service`."""
         self._hosted.add_service(
-            implementation, concurrency, retry, attempt_timeout, batch_max_messages, batch_max_seconds
+            implementation, concurrency, retry, attempt_timeout, batch_max_messages, batch_max_seconds, max_per_second
         )
         self._start_more()
 

@@ -283,6 +283,7 @@ class Simulation:
         concurrency: int = 100,
         retry: RetryPolicy | None = None,
         attempt_timeout: float | timedelta | None = None,
+        max_per_second: float | None = None,
     ) -> None:
         """Host a real service, as `Worker.add_service` does. This may be done at any time.
 
@@ -294,11 +295,18 @@ class Simulation:
             retry: a retry policy that wins over those of `@task` and `@service`.
             attempt_timeout: how long an attempt may take: seconds, or a timedelta. It wins over
                 `@task` and `@service`.
+            max_per_second: how many attempts begin in a second at most, in each worker.
 
         Raises:
             RegistrationError: it is not a service, or a service of this name is hosted already.
         """
-        self.system.add_service(implementation, concurrency=concurrency, retry=retry, attempt_timeout=attempt_timeout)
+        self.system.add_service(
+            implementation,
+            concurrency=concurrency,
+            retry=retry,
+            attempt_timeout=attempt_timeout,
+            max_per_second=max_per_second,
+        )
 
     def add_workflow(
         self,

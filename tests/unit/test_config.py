@@ -106,6 +106,10 @@ WORKFLOW = MINIMAL + "workflows:\n  - name: W\n    executor: "
             "<text>:4: services[0].executor.concurrency: must be greater than or equal to 1, got 0",
         ),
         (
+            SERVICE + "{class: a.B, max_per_second: 0}\n",
+            "<text>:4: services[0].executor.max_per_second: must be greater than 0, got 0",
+        ),
+        (
             SERVICE + "{class: a.B, attempt_timeout_seconds: 0}\n",
             "<text>:4: services[0].executor.attempt_timeout_seconds: must be greater than 0, got 0",
         ),

@@ -30,6 +30,7 @@ from infinitic.runtime.service_executor.ending import HandBack
 from infinitic.runtime.service_executor.guards import Guards, LostAttempts
 from infinitic.runtime.service_executor.in_hand import TasksInHand
 from infinitic.runtime.service_executor.inquiry import Inquiry
+from infinitic.runtime.service_executor.pace import Pace
 from infinitic.runtime.service_executor.report_publisher import ReportPublisher
 from infinitic.runtime.service_executor.reporting import ReportQueue
 from infinitic.runtime.service_executor.resending import Resender
@@ -49,6 +50,7 @@ class ServiceExecutor:
         concurrency: how many attempts run at once.
         trials: shared by the executors of a process; None: this is the only one.
         threads: where `def` tasks run, if it counts those that are abandoned.
+        max_per_second: how many attempts begin in a second at most; None: any number.
         leave: called with the `SystemExit` or `KeyboardInterrupt` that a task raised: the worker
             has to end.
         event_switch: whether event listeners are told; None: they are not.
@@ -65,6 +67,7 @@ class ServiceExecutor:
         threads: Threads | None = None,
         leave: Callable[[BaseException], object] | None = None,
         event_switch: EventSwitch | None = None,
+        max_per_second: float | None = None,
     ) -> None:
         self.name = attempts.service.name
         self.topic = topics.service_executor(self.name)
@@ -74,7 +77,13 @@ class ServiceExecutor:
         durability = capabilities.ack_durability
         trials = trials or Trials()
         self._in_hand = in_hand = TasksInHand(clock, trials)
-        prefetch = choose_prefetch(find_batch_methods(attempts.service), concurrency)
+        batches = find_batch_methods(attempts.service)
+        prefetch = choose_prefetch(batches, concurrency)
+        pace = None if max_per_second is None else Pace(max_per_second)
+        # A batch needs more tasks than begin in a second, or it would never be full.
+        ahead = None if pace is None or batches else pace.ahead
+        if ahead is not None:
+            prefetch = min(prefetch, 2 * ahead)
         self._subscription = subscription = Subscription(publisher, self.topic, prefetch)
         self._announcer = announcer = TaskAnnouncer(
             self.name, attempts.worker_name, publisher, clock.now, event_switch or EventSwitch()
@@ -94,6 +103,7 @@ class ServiceExecutor:
             guards,
             durability=durability,
             leave=None if leave is None else self._leave_worker,
+            pace=pace,
         )
         cancelling = Cancelling(in_hand, trials, resender)
         self._inquiry = Inquiry(
@@ -110,6 +120,7 @@ class ServiceExecutor:
             clock,
             concurrency,
             threads=threads,
+            ahead=ahead,
             counts_redeliveries=capabilities.support("RED-3") is Support.GUARANTEED,
         )
         self._hand_back = HandBack(self.name, in_hand, self._intake, self._doubts, self._reports, resender)

@@ -19,6 +19,7 @@ from infinitic.runtime.service_executor.batching import Batching, find_batch_met
 from infinitic.runtime.service_executor.deaths import Trials
 from infinitic.runtime.service_executor.guards import Guards
 from infinitic.runtime.service_executor.in_hand import TasksInHand
+from infinitic.runtime.service_executor.pace import Pace
 from infinitic.runtime.service_executor.pool import AttemptPool
 from infinitic.runtime.service_executor.reporting import ReportQueue
 from infinitic.runtime.service_executor.resending import Resender
@@ -42,6 +43,7 @@ class TaskRunner:
         durability: seconds after which an acknowledgement survives a crash of the broker.
         leave: called with the `SystemExit` or `KeyboardInterrupt` that a task raised, after its
             message is among those to hand back. None: it is raised, and ends the executor.
+        pace: how often attempts begin; None: as soon as they can.
 
     Attributes:
         batching: puts tasks together; None: this service has no batches.
@@ -61,13 +63,20 @@ class TaskRunner:
         *,
         durability: float,
         leave: Callable[[BaseException], object] | None,
+        pace: Pace | None = None,
     ) -> None:
         has_batches = bool(find_batch_methods(attempts.service))
         self.batching = Batching(attempts.service, in_hand, concurrency, self._wake) if has_batches else None
         self._batches = BatchRunner(
             BatchAttempts(attempts), in_hand, trials, reports, resender, durability=durability, leave=leave
         )
-        self.pool = AttemptPool(concurrency, in_hand.waiting, self._run_any if has_batches else self._run)
+        self.pool = AttemptPool(
+            concurrency,
+            in_hand.waiting,
+            self._run_any if has_batches else self._run,
+            pace=pace,
+            note_begun=in_hand.notify,
+        )
         self._name = attempts.service.name
         self._attempts = attempts
         self._guards = guards

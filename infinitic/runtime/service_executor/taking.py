@@ -50,6 +50,7 @@ class TaskIntake:
         clock: the time of day.
         concurrency: how many attempts run at once.
         threads: where `def` tasks run, if it counts those that are abandoned.
+        ahead: how many attempts may wait for their turn here; None: any number.
         counts_redeliveries: False if a crash makes the broker forget how often it delivered
             a message.
     """
@@ -66,6 +67,7 @@ class TaskIntake:
         *,
         threads: Threads | None,
         counts_redeliveries: bool,
+        ahead: int | None = None,
     ) -> None:
         self._subscription = subscription
         self._topic = subscription.topic.name
@@ -76,6 +78,7 @@ class TaskIntake:
         self._clock = clock
         self._concurrency = concurrency
         self._threads = threads
+        self._ahead = ahead
         self._subscribed_at = 0.0
         # As many messages of before may have been in hand at a process that died. Batches have
         # more. But if all of these were in doubt, a worker that starts would count a death for a
@@ -131,6 +134,9 @@ class TaskIntake:
             batching = self._runner.batching
             free = concurrency - len(in_hand.works) + in_hand.reported
             room = free if batching is None else batching.count_room()
+            if self._ahead is not None:
+                # What waits here could begin on another worker.
+                room = min(room, self._ahead - len(in_hand.waiting))
             if room <= 0 or in_hand.report_bytes >= REPORT_BYTES:
                 await in_hand.wait_for_change()
                 continue

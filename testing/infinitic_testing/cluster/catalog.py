@@ -59,7 +59,11 @@ class AddedService(Added):
         if not isinstance(service, ServiceImplementation):
             timeout = check_timeout("attempt_timeout of a service", self._options["attempt_timeout"])
             service = implementation_of(make_instance(service), retry=self._options["retry"], attempt_timeout=timeout)
-        worker.add_service_executor(self._task_faults.apply(service), concurrency=self._options["concurrency"])
+        worker.add_service_executor(
+            self._task_faults.apply(service),
+            concurrency=self._options["concurrency"],
+            max_per_second=self._options.get("max_per_second"),
+        )
 
 
 class AddedWorkflow(Added):

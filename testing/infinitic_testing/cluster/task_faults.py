@@ -47,8 +47,9 @@ class TaskFaults:
 
     def _disturb(self, task: TaskImplementation) -> TaskImplementation:
         longest = LONGEST_SECONDS
-        if task.attempt_timeout is not None:
-            longest = min(longest, PART_OF_TIMEOUT * task.attempt_timeout)
+        for timeout in (task.attempt_timeout, task.heartbeat_timeout):
+            if timeout is not None:
+                longest = min(longest, PART_OF_TIMEOUT * timeout)
         batch = task.batch
         if batch is not None:
             batch = replace(batch, function=self._disturb_function(batch.function, longest))
