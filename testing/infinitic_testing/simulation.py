@@ -284,6 +284,8 @@ class Simulation:
         retry: RetryPolicy | None = None,
         attempt_timeout: float | timedelta | None = None,
         max_per_second: float | None = None,
+        batch_max_messages: int | None = None,
+        batch_max_seconds: float | timedelta | None = None,
     ) -> None:
         """Host a real service, as `Worker.add_service` does. This may be done at any time.
 
@@ -296,6 +298,9 @@ class Simulation:
             attempt_timeout: how long an attempt may take: seconds, or a timedelta. It wins over
                 `@task` and `@service`.
             max_per_second: how many attempts begin in a second at most, in each worker.
+            batch_max_messages: how many tasks a batch has at most. It wins over those of `@batch`.
+            batch_max_seconds: how long the first task of a batch waits for others: seconds, or a
+                timedelta. It wins over those of `@batch`.
 
         Raises:
             RegistrationError: it is not a service, or a service of this name is hosted already.
@@ -306,6 +311,8 @@ class Simulation:
             retry=retry,
             attempt_timeout=attempt_timeout,
             max_per_second=max_per_second,
+            batch_max_messages=batch_max_messages,
+            batch_max_seconds=batch_max_seconds,
         )
 
     def add_workflow(

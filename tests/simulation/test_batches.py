@@ -421,6 +421,24 @@ async def test_concurrency_counts_batches(sim: Simulation) -> None:
     assert await sim.client.new_workflow(Shop).sell([1]) == ["1"]
 
 
+@pytest.mark.parametrize("profile", ["fifo", "seeded"])
+def test_a_simulation_may_set_the_limits(profile: str) -> None:
+    sizes: list[int] = []
+
+    async def charge(orders: dict[str, int]) -> dict[str, str]:
+        sizes.append(len(orders))
+        return {task_id: str(euros) for task_id, euros in orders.items()}
+
+    async def main() -> list[str]:
+        async with Simulation(profile=profile) as sim:
+            sim.add_service(make_payments(charge), batch_max_messages=3, batch_max_seconds=timedelta(seconds=2))
+            sim.add_workflow(Shop)
+            return await sim.client.new_workflow(Shop).sell(list(range(7)))
+
+    assert Simulation.run(main()) == [str(price) for price in range(7)]
+    assert max(sizes) == 3
+
+
 async def test_ten_thousand_tasks(sim: Simulation) -> None:
     bank = Bank(sim)
     prices = list(range(10_000))

@@ -59,11 +59,9 @@ class AddedService(Added):
         if not isinstance(service, ServiceImplementation):
             timeout = check_timeout("attempt_timeout of a service", self._options["attempt_timeout"])
             service = implementation_of(make_instance(service), retry=self._options["retry"], attempt_timeout=timeout)
-        worker.add_service_executor(
-            self._task_faults.apply(service),
-            concurrency=self._options["concurrency"],
-            max_per_second=self._options.get("max_per_second"),
-        )
+        # The policy and the timeout are in the service itself.
+        rest = {name: value for name, value in self._options.items() if name not in ("retry", "attempt_timeout")}
+        worker.add_service_executor(self._task_faults.apply(service), **rest)
 
 
 class AddedWorkflow(Added):
@@ -143,7 +141,14 @@ class Catalog:
 
     def add_service(self, implementation: object, options: Mapping[str, Any]) -> Added:
         """Check and remember a service. Errors are those of `Worker.add_service`."""
-        options = {"concurrency": DEFAULT_CONCURRENCY, "retry": None, "attempt_timeout": None, **options}
+        options = {
+            "concurrency": DEFAULT_CONCURRENCY,
+            "retry": None,
+            "attempt_timeout": None,
+            "batch_max_messages": None,
+            "batch_max_seconds": None,
+            **options,
+        }
         name = self._hosted.add_service(implementation, **options)
         return self._remember(AddedService(name, implementation, self._task_faults, options))
 
