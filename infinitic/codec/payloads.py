@@ -109,6 +109,14 @@ class Coder:
                 raise PayloadError(f"{type(codec).__name__} cannot encode this payload: {error}") from error
             except Exception as error:
                 raise _make_unavailable(codec, "encode", error) from error
+            if wrong := _name_wrong_type(data):
+                raise PayloadError(f"{type(codec).__name__}.encode has to return bytes, not {wrong}")
+            for name, value in headers.items():
+                if type(name) is not str or type(value) is not str:
+                    # Nobody could decode it.
+                    raise PayloadError(
+                        f"{type(codec).__name__}.encode: headers have to be texts, not {name!r}: {value!r}"
+                    )
         return msgspec.json.encode(_Coded(headers, base64.b64encode(data).decode()))
 
     def decode(self, data: bytes | msgspec.Raw) -> bytes:
@@ -123,7 +131,7 @@ class Coder:
             return data
         try:
             coded = _decoder.decode(data)
-            data = base64.b64decode(coded.data)
+            data = base64.b64decode(coded.data, validate=True)
         except (msgspec.MsgspecError, ValueError) as error:
             raise DecodingError(f"This is no coded payload: {error}") from error
         for codec in reversed(self._codecs):
@@ -133,7 +141,14 @@ class Coder:
                 raise DecodingError(f"{type(codec).__name__} cannot decode this payload: {error}") from error
             except Exception as error:
                 raise _make_unavailable(codec, "decode", error) from error
+            if wrong := _name_wrong_type(data):
+                raise DecodingError(f"{type(codec).__name__}.decode has to return bytes, not {wrong}")
         return data
+
+
+def _name_wrong_type(data: object) -> str:
+    """Name the type of what a codec has returned; empty if that is right."""
+    return "" if isinstance(data, bytes) else type(data).__name__
 
 
 def _make_unavailable(codec: PayloadCodec, verb: str, error: Exception) -> PayloadUnavailable:

@@ -147,6 +147,8 @@ class RunReader:
             draft = self._by_position[task.position]
             self._attempts_of(task.position).ask_again(event.at, draft.get("status", _OPEN))
             draft["due"] = task.timeout_at
+            if draft["kind"] == "child":
+                draft["id"] = ids.remote_id(self._head.id, self._head.run, task.position, task.retry_sequence)
         for timer in event.timers:
             self._by_position[timer.position]["due"] = timer.due
         again = [task.position for task in event.tasks] + [timer.position for timer in event.timers]

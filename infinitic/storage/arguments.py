@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from math import isfinite
 
 from infinitic.storage.errors import InvalidArgument
@@ -38,6 +39,39 @@ def check_instant(what: str, instant: object) -> None:
         return
     if not isinstance(instant, int | float) or not isfinite(_to_float(instant)):
         raise InvalidArgument(f"{what} has to be a finite number of seconds, not {_shorten(instant)}")
+
+
+def check_text(what: str, text: object, longest: int | None = None) -> None:
+    """Check a condition that is a text. None is allowed.
+
+    Args:
+        what: names it in the error, such as "The cursor".
+        text: the condition.
+        longest: how many characters it may have; None: any number.
+
+    Raises:
+        InvalidArgument: it is no text, or too long.
+    """
+    if text is not None and not isinstance(text, str):
+        raise InvalidArgument(f"{what} has to be a text, not {_shorten(text)}")
+    if text is not None and longest is not None and len(text) > longest:
+        raise InvalidArgument(f"{what} has {len(text):,} characters, and there is none with more than {longest:,}")
+
+
+def check_type(what: str, value: object, wanted: type[Enum]) -> None:
+    """Check a condition that is one of a few values. None is allowed.
+
+    Args:
+        what: names it in the error, such as "The status".
+        value: the condition.
+        wanted: the type that has these values.
+
+    Raises:
+        InvalidArgument: it is of another type.
+    """
+    if value is not None and not isinstance(value, wanted):
+        known = ", ".join(f"{wanted.__name__}.{each.name}" for each in wanted)
+        raise InvalidArgument(f"{what} has to be one of {known}, not {_shorten(value)}")
 
 
 def _to_float(value: float) -> float:

@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from infinitic.messages.outcomes import WorkflowStatus
-from infinitic.storage.arguments import check_instant, check_limit
+from infinitic.storage.arguments import check_instant, check_limit, check_text, check_type
 from infinitic.storage.errors import InvalidArgument
 from infinitic.storage.keys import StateKey
 
@@ -174,6 +174,10 @@ class Refused(msgspec.Struct, frozen=True):
 Outcome = Written | Lost | Duplicate | Refused
 
 
+_LONGEST_CURSOR = 10_000
+"""Characters that a cursor has at most: those of a name, an id and a time, as JSON."""
+
+
 class Query(msgspec.Struct, frozen=True):
     """Which entries to find. A condition that is None holds for every entry.
 
@@ -196,8 +200,9 @@ class Query(msgspec.Struct, frozen=True):
     these find.
 
     Raises:
-        InvalidArgument: the limit is out of range, a time is no finite number, or a name is missing
-            beside `id_prefix`. `find` raises it, too, for a cursor that it did not give.
+        InvalidArgument: the limit is out of range, a time is no finite number, another condition
+            has not the type that it should have, or a name is missing beside `id_prefix`. `find`
+            raises it, too, for a cursor that it did not give.
     """
 
     name: str | None = None
@@ -219,6 +224,11 @@ class Query(msgspec.Struct, frozen=True):
         check_instant("overdue_at", self.overdue_at)
         check_instant("closed_after", self.closed_after)
         check_instant("closed_before", self.closed_before)
+        check_text("The name", self.name)
+        check_text("The beginning of an id", self.id_prefix)
+        check_text("The cursor", self.cursor, _LONGEST_CURSOR)
+        check_type("The status", self.status, WorkflowStatus)
+        check_type("The flag", self.flag, Flag)
         if self.id_prefix is not None and self.name is None:
             raise InvalidArgument("A query for the beginning of an id needs the name of the workflow, too")
 

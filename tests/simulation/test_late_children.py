@@ -71,5 +71,7 @@ def test_S34_a_child_that_is_asked_for_again_is_a_new_one(
         await world.client.retry_tasks(shop)
         children = [ids.remote_id(shop.workflow_id, 0, 0, sequence) for sequence in (0, 1)]
         assert await shop.result() == [*children, "go on"]
+        run = await world.client.read_run(shop)
+        assert [step.id for step in run.steps if step.kind == "child"] == children[1:], "as people see it"
 
     run_scenario(scenario, CASE, host_nothing)

@@ -11,6 +11,7 @@ import pytest
 
 from infinitic import Channel, Client, PayloadCodec, UsageError, Workflow, workflow
 from infinitic.codec.payloads import Coder, make_coder
+from infinitic.errors import DecodingError, PayloadError
 from infinitic.storage import Query
 from infinitic_testing.loop import DeadlockError, run
 from infinitic_testing.simulation import Simulation
@@ -109,3 +110,40 @@ def test_what_was_written_without_a_codec_is_read_as_it_is(data: bytes) -> None:
 def test_something_else_is_refused(wrong: Any) -> None:
     with pytest.raises((UsageError, TypeError)):
         make_coder(wrong)
+
+
+class Broken(PayloadCodec):
+    """It returns what it should not."""
+
+    def __init__(self, data: Any, headers: Mapping[Any, Any]) -> None:
+        self._data, self._headers = data, headers
+
+    def encode(self, data: bytes, headers: dict[Any, Any]) -> Any:
+        headers.update(self._headers)
+        return self._data
+
+    def decode(self, data: bytes, headers: Mapping[str, str]) -> Any:
+        return self._data
+
+
+@pytest.mark.parametrize("data", [None, "text", 5, [b"x"]])
+def test_a_codec_that_returns_no_bytes_is_named(data: Any) -> None:
+    codec = Broken(data, {})
+    with pytest.raises(PayloadError, match=r"Broken.encode has to return bytes, not \w+"):
+        Coder([codec, Zip()]).encode(b"1")
+    with pytest.raises(DecodingError, match=r"Broken.decode has to return bytes, not \w+"):
+        Coder([codec]).decode(Coder([Broken(b"x", {})]).encode(b"1"))
+
+
+@pytest.mark.parametrize("headers", [{"key": 5}, {"key": b"5"}, {5: "key"}, {"key": None}])
+def test_headers_that_nobody_could_read_are_refused_at_the_call(headers: Mapping[Any, Any]) -> None:
+    with pytest.raises(PayloadError, match=r"Broken.encode: headers have to be texts"):
+        Coder([Broken(b"x", headers)]).encode(b"1")
+
+
+def test_a_coded_payload_that_was_changed_on_its_way_is_final() -> None:
+    """Or it would be tried again for ever: a codec need not notice that bytes are missing."""
+    coded = Coder([Zip()]).encode(b'"text"')
+    for wrong in (coded.replace(b'"data":"', b'"data":"%'), coded[:-2], coded.replace(b'"data":"', b'"data":"=')):
+        with pytest.raises(DecodingError, match="This is no coded payload"):
+            Coder([Zip()]).decode(wrong)

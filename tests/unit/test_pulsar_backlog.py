@@ -15,9 +15,9 @@ def make_stats(mark: str, last: str, settled: str = "[]", name: str = "dead-lett
 
 
 def test_positions_and_ranges_are_parsed() -> None:
-    stats = make_stats("12:3", "14:7", "[(12:5..12:8],(12:-1..13:0]]")
+    stats = make_stats("12:3", "14:7", "[(13:-1..14:0],(12:5..12:8]]")
     assert parse_backlog("t", stats, "dead-letters") == Backlog(
-        "t", (12, 3), (14, 7), (((12, 5), (12, 8)), ((12, -1), (13, 0)))
+        "t", (12, 3), (14, 7), (((12, 5), (12, 8)), ((13, -1), (14, 0)))
     )
 
 
@@ -38,13 +38,17 @@ def test_names_of_subscriptions_are_decoded(name: str) -> None:
         ((12, 8), False),
         ((12, 9), True),
         ((13, 0), True),
+        ((13, 4), True),
+        ((13, 5), False),
+        ((14, 0), False),
+        ((14, 1), True),
         ((14, 7), True),
         ((14, 8), False),
         ((11, 99), False),
     ],
 )
 def test_which_entries_are_held(entry: tuple[int, int], held: bool) -> None:
-    backlog = Backlog("t", (12, 3), (14, 7), (((12, 5), (12, 8)),))
+    backlog = Backlog("t", (12, 3), (14, 7), (((12, 5), (12, 8)), ((13, 4), (14, 0))))
     assert backlog.holds(entry) is held
 
 

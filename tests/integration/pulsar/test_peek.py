@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
 from tests.integration.pulsar.conftest import Play
-from tests.integration.pulsar.helpers import collect, message, shared
+from tests.integration.pulsar.helpers import collect, keyed, message, shared
 
 
 def test_all_partitions_are_looked_at(play: Play, settings: PulsarSettings) -> None:
@@ -38,5 +38,19 @@ def test_a_long_backlog(play: Play) -> None:
         await transport.publish(topic, [message(f"{number}") for number in range(1000)])
         seen = await transport.peek(topic, "main", 10_000)
         assert [each.message.body.decode() for each in seen] == [f"{number}" for number in range(1000)]
+
+    play(test)
+
+
+def test_all_messages_of_a_batch_are_shown(play: Play) -> None:
+    """Also of the last one. The letters of one parked instance are published together."""
+    topic = keyed()
+
+    async def test(transport: PulsarTransport) -> None:
+        await transport.declare([topic])
+        await transport.publish(topic, [message(f"{number}", key="a") for number in range(20)])
+        seen = await transport.peek(topic, "main", 100)
+        assert [each.message.body.decode() for each in seen] == [f"{number}" for number in range(20)]
+        assert len(await transport.peek(topic, "main", 7)) == 7
 
     play(test)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -24,6 +25,7 @@ class Backlog(NamedTuple):
         after: up to this entry, all are acknowledged.
         last: the last entry of the topic.
         settled: ranges of entries that are acknowledged, too: behind the first, up to the second.
+            They are in order.
     """
 
     topic: str
@@ -40,7 +42,9 @@ class Backlog(NamedTuple):
         """True if an entry is not acknowledged."""
         if not self.after < entry <= self.last:
             return False
-        return not any(first < entry <= last for first, last in self.settled)
+        # The ranges are in order, and have nothing in common.
+        before = bisect_left(self.settled, (entry,)) - 1
+        return before < 0 or entry > self.settled[before][1]
 
 
 def parse_backlog(topic: str, stats: Mapping[str, Any], subscription: str) -> Backlog | None:
@@ -57,7 +61,7 @@ def parse_backlog(topic: str, stats: Mapping[str, Any], subscription: str) -> Ba
     for name, cursor in stats["cursors"].items():
         if decode_subscription(unquote(name)) == subscription:
             ranges = _RANGE.findall(cursor.get("individuallyDeletedMessages", ""))
-            settled = tuple(((int(a), int(b)), (int(c), int(d))) for a, b, c, d in ranges)
+            settled = tuple(sorted(((int(a), int(b)), (int(c), int(d))) for a, b, c, d in ranges))
             return Backlog(
                 topic,
                 _parse_position(cursor["markDeletePosition"]),

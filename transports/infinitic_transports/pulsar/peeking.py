@@ -21,7 +21,10 @@ READ_SECONDS = 5.0
 """How long to wait for the next entry. One that the broker has removed meanwhile never comes."""
 
 MOST_AHEAD = 100
-"""Messages that the library requests beforehand."""
+"""Messages that the library requests beforehand, at most."""
+
+AHEAD_BYTES = 32 * 1024 * 1024
+"""How many bytes they have, at most: the library bounds their number only."""
 
 
 class Peeker:
@@ -31,12 +34,14 @@ class Peeker:
         client: the connection to the brokers.
         admin: their REST interface.
         clock: tells which messages are due.
+        largest: bytes that a message may have.
     """
 
-    def __init__(self, client: PulsarClient, admin: Admin, clock: Clock) -> None:
+    def __init__(self, client: PulsarClient, admin: Admin, clock: Clock, largest: int) -> None:
         self._client = client
         self._admin = admin
         self._clock = clock
+        self._largest = largest
 
     async def peek(self, topic: Topic, subscription: str, limit: int) -> list[Peeked]:
         """Look at messages, see `Transport.peek`."""
@@ -48,7 +53,7 @@ class Peeker:
 
     async def _read(self, topic: Topic, backlog: Backlog, limit: int) -> list[Peeked]:
         name, where, now = f"peek-{new_id()[:8]}", self._client.where, self._clock.now()
-        queue = min(limit, MOST_AHEAD)
+        queue = max(1, min(limit, MOST_AHEAD, AHEAD_BYTES // self._largest))
         reader = await self._client.reader(backlog.topic, name, queue=queue, after=backlog.after)
         found: list[Peeked] = []
         try:
@@ -60,11 +65,18 @@ class Peeker:
                     break
                 id = raw.message_id()
                 entry = id.ledger_id(), id.entry_id()
+                if entry > backlog.last:
+                    break
                 if backlog.holds(entry):
                     message = read_message(raw, topic)
                     if (message.deliver_at or 0.0) <= now:
                         found.append(Peeked(message, raw.publish_timestamp() / 1000))
-                if entry >= backlog.last:
+                if entry == backlog.last and not await call_async(
+                    # It may be a batch, of which each message comes by itself.
+                    f"Reading {topic.name}",
+                    where,
+                    reader.has_message_available_async,
+                ):
                     break
         finally:
             await call_async("Closing a reader", where, reader.close_async)

@@ -91,7 +91,7 @@ class PulsarTransport(Transport):
         self._consumers = Consumers(
             self._client, self._admin, self._names, settings, self._producers, self._clock, self._forget
         )
-        self._peeker = Peeker(self._client, self._admin, self._clock)
+        self._peeker = Peeker(self._client, self._admin, self._clock, settings.max_message_size_bytes)
         self._declared: set[str] = set()
         self._declaring = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
