@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from infinitic import ids
+from infinitic.client.connection import ClientConnection
 from infinitic.client.handles import find_method, find_target
 from infinitic.client.intercepting import client_verb
 from infinitic.client.requests import Requests
+from infinitic.client.results import make_unknown_error
 from infinitic.errors import UsageError
 from infinitic.messages import engine
+from infinitic.messages.client import Applied
 from infinitic.middleware.call import ClientCall
 from infinitic.middleware.chain import Layer
 
@@ -24,6 +27,7 @@ class Commands:
     """
 
     _requests: Requests
+    _connection: ClientConnection
     name: str
     layers: tuple[Layer[ClientCall], ...]
     _make_id: Callable[[], str]
@@ -89,6 +93,29 @@ class Commands:
                 made_at=at, request_id=self._make_id(), reply_to=to, reason=text, by=self.name
             ),
         )
+
+    @client_verb
+    async def delete(self, target: object) -> None:
+        """Remove a closed workflow now, with its history and result, before its retention ends.
+
+        This returns when the engine has taken the request. The storage is purged right after that.
+        Its id stays taken until the deduplication window ends, so that a late copy of the start
+        does not start it again. Dead letters of the workflow are left alone.
+
+        Args:
+            target: a stub of an instance, or a handle.
+
+        Raises:
+            WorkflowUnknownError: there is no such instance, or its retention has ended.
+            RequestRefusedError: it has not closed yet.
+            UsageError: `target` stands for no instance.
+        """
+        name, workflow_id = await self._requests.find_one(find_target(target))
+        response = await self._connection.ask(
+            name, workflow_id, lambda at, to: engine.Delete(made_at=at, request_id=self._make_id(), reply_to=to)
+        )
+        if not isinstance(response, Applied):
+            raise make_unknown_error(response, name, "", workflow_id)
 
     @client_verb
     async def complete_timers(

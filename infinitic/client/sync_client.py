@@ -222,6 +222,10 @@ class SyncClient:
         """Cancel a workflow, or one of its methods. As `Client.cancel`."""
         return self.run(self._client.cancel, _inner(target), method_id=method_id, confirm=confirm)
 
+    def delete(self, target: object) -> None:
+        """Remove a closed workflow before its retention ends. As `Client.delete`."""
+        self.run(self._client.delete, _inner(target))
+
     def complete_timers(self, target: object, *, method_id: str | None = None, confirm: bool = False) -> str | None:
         """Complete the timers that a workflow waits for. As `Client.complete_timers`."""
         return self.run(self._client.complete_timers, _inner(target), method_id=method_id, confirm=confirm)

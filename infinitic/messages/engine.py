@@ -317,6 +317,16 @@ class Terminate(_Input, frozen=True, kw_only=True, tag="terminate"):
     by: NoName = msgspec.field(name="b", default="")
 
 
+class Delete(_Input, frozen=True, kw_only=True, tag="delete"):
+    """Let a closed instance be removed now, and not when its retention ends. Clients send it.
+
+    A duplicate is recognised by `request_id`, which is a deduplication id.
+    """
+
+    request_id: Name = msgspec.field(name="i")
+    reply_to: ReplyTo | None = msgspec.field(name="r", default=None)
+
+
 class CompleteTimers(_Input, frozen=True, kw_only=True, tag="complete_timers"):
     """Fire the timers that the code waits for, before their time. Clients send it.
 
@@ -453,6 +463,7 @@ Input = (
     | TaskDelegated
     | CompleteTask
     | FailTask
+    | Delete
 )
 
 encode = msgspec.json.Encoder().encode

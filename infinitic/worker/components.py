@@ -86,6 +86,7 @@ class ComponentFactory:
         self._told = Told()
         self._trials = Trials()
         self._maintained: set[str] = set()
+        self._upkeep: Maintenance | None = None
         self._made: set[tuple[str, str, int | None]] = set()
 
     def make_new(self) -> list[Component]:
@@ -154,6 +155,7 @@ class ComponentFactory:
                     retention=engine.retention,
                     told=self._told,
                     on_stall=self._on_stall,
+                    purge_soon=self._find_maintenance(storage).begin_soon,
                     event_switch=self._event_switch,
                 )
             )
@@ -165,7 +167,12 @@ class ComponentFactory:
         """One for all engines of this worker."""
         if not self._is_new("maintenance", ""):
             return []
-        return [Maintenance(self._maintained, storage, self.publisher, self._clock)]
+        return [self._find_maintenance(storage)]
+
+    def _find_maintenance(self, storage: Storage) -> Maintenance:
+        if self._upkeep is None:
+            self._upkeep = Maintenance(self._maintained, storage, self.publisher, self._clock)
+        return self._upkeep
 
     def _tag_engines(self) -> list[Component]:
         components: list[Component] = []

@@ -26,6 +26,7 @@ Deduplicated = (
     | inputs.RetryTasks
     | inputs.ChildReopened
     | inputs.CancelTask
+    | inputs.Delete
     | CompleteTask
     | FailTask
 )

@@ -34,7 +34,15 @@ from infinitic.engines.workflow.tags import Reopening, add_tags, claim_again, gi
 from infinitic.failures import fit_text
 from infinitic.limits import STALL_REASON
 from infinitic.messages.client import ReplyTo
-from infinitic.messages.engine import ChildReopened, Decision, Probed, RemoteSettled, RetryTasks, RetryWorkflowTask
+from infinitic.messages.engine import (
+    ChildReopened,
+    Decision,
+    Delete,
+    Probed,
+    RemoteSettled,
+    RetryTasks,
+    RetryWorkflowTask,
+)
 from infinitic.messages.events import Activated, Reopened, ReopenedTask, ReopenedTimer
 from infinitic.messages.outcomes import WorkflowStatus
 
@@ -52,8 +60,8 @@ PATIENCE_WITH_CLAIMS = 60
 """How often it waits after that if the instance has to claim its custom id first."""
 CLAIM_SECONDS = 10.0
 """Seconds of each of these waits. The tag engine may be away for some minutes."""
-TAKEN_WHEN_CLOSED = (RetryTasks, Probed, ChildReopened, RetryWorkflowTask)
-"""Inputs that may re-open a closed instance."""
+TAKEN_WHEN_CLOSED = (RetryTasks, Probed, ChildReopened, RetryWorkflowTask, Delete)
+"""Inputs that a closed instance takes: those that may re-open it, and its deletion."""
 MAX_REOPENINGS = 100
 """How often an instance can be re-opened: each replay looks at all re-openings first."""
 
@@ -193,6 +201,8 @@ def find_obstacle(head: WorkflowHead, *, rerun: bool = False) -> str | None:
         return "was terminated: it is not re-opened"
     if head.canceling or head.status not in (WorkflowStatus.RUNNING, WorkflowStatus.FAILED, WorkflowStatus.COMPLETED):
         return "was cancelled: it is not re-opened"
+    if head.closed_at is not None and not head.retention:
+        return "was deleted, or is not kept once it has closed: it is not re-opened"
     if head.stalled is not None and not rerun:
         return "is stalled: correct the code and use retry_workflow_task first"
     if len(head.undone) >= MAX_REOPENINGS:

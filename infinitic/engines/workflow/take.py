@@ -31,6 +31,7 @@ from infinitic.engines.workflow.claimed_starts import claim_first
 from infinitic.engines.workflow.complete_timers import complete_timers
 from infinitic.engines.workflow.decide import decide, note_failures, stall
 from infinitic.engines.workflow.delegated import complete_task, fail_task, task_delegated
+from infinitic.engines.workflow.delete import delete
 from infinitic.engines.workflow.describe import describe
 from infinitic.engines.workflow.input_result import InputResult, stimulate
 from infinitic.engines.workflow.refusals import Deduplicated, is_running, refuse
@@ -369,6 +370,7 @@ _HANDLERS: dict[type[Input], Callable[[WorkflowHead, Any, float], InputResult]] 
     inputs.AskQuery: queries.ask_query,
     inputs.Asked: queries.forward_answer,
     inputs.Terminate: terminate,
+    inputs.Delete: delete,
     inputs.RemoteSettled: remotes.remote_settled,
     inputs.CompleteTimers: complete_timers,
     inputs.RetryTasks: reopening.retry_tasks,

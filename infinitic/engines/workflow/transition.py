@@ -79,7 +79,7 @@ def conclude(
     if was_closed and head.closed_at is not None:
         as_before = head.closed_at + head.retention
         if outbox:
-            # Only that an operator is refused is written of a tombstone, and it expires as before.
+            # Of a tombstone it is written only what an operator was told, and when it expires.
             head = replace(head, sequence=head.sequence + 1)
         return Transition(head, events, outbox, None, as_before)
     entry, expires_at = None, None

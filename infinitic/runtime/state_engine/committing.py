@@ -204,6 +204,7 @@ def _find_repeats(step: DecidedStep, deduplication_ids: Sequence[str]) -> Repeat
                 | inputs.RetryWorkflowTask()
                 | inputs.Unpark()
                 | inputs.Terminate()
+                | inputs.Delete()
                 | inputs.CompleteTimers()
             ):
                 deduplication_id, reply_to = message.request_id, message.reply_to

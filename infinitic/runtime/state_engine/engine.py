@@ -61,6 +61,7 @@ class StateEngine:
         retention: seconds to keep closed instances; None: what their class says.
         told: the missing versions of which this worker has told.
         on_stall: called with the id of an instance that stalls, and the reason.
+        purge_soon: called when an instance was deleted.
         event_switch: whether event listeners are told; None: they are not.
     """
 
@@ -78,6 +79,7 @@ class StateEngine:
         retention: float | None,
         told: Told,
         on_stall: Callable[[str, InfiniticError], None],
+        purge_soon: Callable[[], None],
         event_switch: EventSwitch | None = None,
     ) -> None:
         self.name = name
@@ -119,7 +121,7 @@ class StateEngine:
             event_switch=event_switch or EventSwitch(),
         )
         self._publishing = Publishing(name, self.topic, publisher, clock)
-        self._settling = Settling(instances, subscription)
+        self._settling = Settling(instances, subscription, purge_soon)
 
     @property
     def joined(self) -> bool:

@@ -39,6 +39,7 @@ class Maintenance:
         self._storage = storage
         self._publisher = publisher
         self._clock = clock
+        self._due: asyncio.Future[None] | None = None
 
     @property
     def joined(self) -> bool:
@@ -63,7 +64,7 @@ class Maintenance:
         loop = asyncio.get_running_loop()
         call_at = getattr(loop, "call_background", loop.call_at)
         while True:
-            due: asyncio.Future[None] = loop.create_future()
+            self._due = due = loop.create_future()
             handle = call_at(loop.time() + INTERVAL_SECONDS, wake, due)
             try:
                 await due
@@ -74,6 +75,11 @@ class Maintenance:
                     await work()
                 except (StorageError, TransportError) as error:  # the others are done all the same
                     _logger.warning("Maintenance: %s; trying again in an hour", error)
+
+    def begin_soon(self) -> None:
+        """Begin now what is due within the hour: somebody has deleted an instance."""
+        if self._due is not None and not self._due.done():
+            self._due.set_result(None)
 
     async def purge(self) -> None:
         """Remove what has expired, some hundred instances at a time."""

@@ -8,6 +8,9 @@ change nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from infinitic.messages.engine import Delete
 from infinitic.runtime.state_engine.instances import Instances
 from infinitic.runtime.state_engine.publishing import PublishedSteps
 from infinitic.runtime.subscription import Subscription
@@ -20,11 +23,13 @@ class Settling:
     Args:
         instances: those in memory.
         subscription: where the messages came from.
+        purge_soon: called when an instance was deleted.
     """
 
-    def __init__(self, instances: Instances, subscription: Subscription) -> None:
+    def __init__(self, instances: Instances, subscription: Subscription, purge_soon: Callable[[], None]) -> None:
         self._instances = instances
         self._subscription = subscription
+        self._purge_soon = purge_soon
 
     async def settle(self, published: PublishedSteps) -> None:
         """End these steps: from here on the next step of their keys can begin.
@@ -43,6 +48,8 @@ class Settling:
                     instances.keep(instance)
                 elif change is not None:
                     instances.release_closed(instance, sends_tasks=step.sends_tasks)
+                    if any(type(message) is Delete for _, message in step.inputs.decoded):
+                        self._purge_soon()
                 else:
                     # A late message came for a tombstone. It must not take the place of an instance
                     # that runs. Whether its last outbox had tasks is not known here.

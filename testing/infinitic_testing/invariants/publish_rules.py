@@ -32,6 +32,7 @@ _COMMANDS = (
     engine.CompleteTimers,
     engine.RetryTasks,
     engine.CancelTask,
+    engine.Delete,
     CompleteTask,
     FailTask,
 )
@@ -274,7 +275,7 @@ def find_deduplication_id(message: Decoded) -> str | None:
             return message.request_id
         case engine.Terminate() | engine.CompleteTimers() | engine.RetryTasks() | engine.ChildReopened():
             return message.request_id
-        case engine.CancelTask():
+        case engine.CancelTask() | engine.Delete():
             return message.request_id
         case _:
             return None

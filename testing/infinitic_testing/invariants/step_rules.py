@@ -79,17 +79,27 @@ def check_one_end(step: WrittenStep, sent: Sent) -> str | None:
     if step.instance is not None and step.instance.head.closed and not step.instance.purged:
         if is_refusal(step):
             return None
+        before = step.instance.head
+        if _is_deleted(step, sent):
+            same = replace(step.head, sequence=before.sequence, retention=before.retention)
+            if same == before and not step.events and not step.head.retention:
+                return None
         if _is_asked_again(step, sent):
-            before = step.instance.head
             # Whatever was claimed for one with a custom id is given up, if it is not re-opened.
             epoch = before.epoch if before.unique and step.head.epoch == before.epoch + 1 else step.head.epoch
             same = replace(step.head, sequence=before.sequence, probe=before.probe, epoch=epoch)
             reopens = any(isinstance(event, events.Reopened) for event in step.events)
-            stays = same == step.instance.head and step.change.expires_at == step.instance.expires_at
+            stays = same == before and step.change.expires_at == step.instance.expires_at
             if reopens or (stays and not step.events):
                 return None
         return f"it is closed, and changes all the same: {step.instance.head} becomes {step.head}"
     return None
+
+
+def _is_deleted(step: WrittenStep, sent: Sent) -> bool:
+    """True if somebody has asked in this step that the instance be removed."""
+    asked = [sent.inputs.get(each) for each in step.change.deduplication_ids]
+    return any(each is not None and isinstance(each.message, engine.Delete) for each in asked)
 
 
 def _is_asked_again(step: WrittenStep, sent: Sent) -> bool:
@@ -227,7 +237,7 @@ def check_nothing_left_open(step: WrittenStep, sent: Sent) -> str | None:
         return None
     change = step.change
     answers = any(isinstance(effect, Reject | ProbeElsewhere | ClaimCustomId) for effect in step.outbox)
-    as_before = answers or is_refusal(step) or _is_asked_again(step, sent)
+    as_before = answers or is_refusal(step) or _is_deleted(step, sent) or _is_asked_again(step, sent)
     if change.entry is None and change.expires_at is not None and as_before:
         return find_left_open(step.key, step.head)
     if change.expires_at is None or change.entry is None or change.entry.closed_at is None:
