@@ -69,6 +69,10 @@ COMMANDS = {
         "infinitic.cli.commands.terminate:command",
         "Close a workflow at once, also a stalled or parked one. Its code cannot clean up.",
     ),
+    "delete": CommandEntry(
+        "infinitic.cli.commands.delete:command",
+        "Remove a closed workflow now, with its history and result. One that runs is left alone.",
+    ),
     "complete-timers": CommandEntry(
         "infinitic.cli.commands.complete_timers:command",
         "Complete the timers that a workflow waits for, as if their time had come.",

@@ -23,6 +23,7 @@ from infinitic import (
 )
 from infinitic.cli.commands.cancel import cancel
 from infinitic.cli.commands.complete_timers import complete_timers
+from infinitic.cli.commands.delete import delete
 from infinitic.cli.commands.list import StatusFilter, WorkflowList, list_workflows as list_stored
 from infinitic.cli.commands.query import ask
 from infinitic.cli.commands.result import fetch_result
@@ -34,7 +35,8 @@ from infinitic.cli.parsing import parse_instant, parse_metadata
 from infinitic.cli.project import Project
 from infinitic.cli.results import StartReport
 from infinitic.cli.start.command import start
-from infinitic.errors import InfiniticError
+from infinitic.errors import InfiniticError, RequestRefusedError
+from infinitic.storage import Page
 from infinitic_testing.simulation import Simulation
 
 
@@ -350,6 +352,17 @@ async def test_terminate(sim: Simulation) -> None:
         "terminated",
         f"Workflow Shop.ask was terminated (workflow_id {asked}): wrong order",
     )
+
+
+async def test_delete(sim: Simulation) -> None:
+    at = connect(sim)
+    asked = (await start(at, "Shop.ask", [])).workflow_id
+    with pytest.raises(RequestRefusedError, match="it has not closed"):
+        await delete(at, None, asked)
+    await terminate(at, "Shop", asked, confirm=True)
+    assert (await delete(at, None, asked)).applied
+    await sim.run_until_idle()
+    assert await sim.client.list_workflows(name="Shop") == Page([], None)
 
 
 def test_since() -> None:

@@ -98,6 +98,7 @@ OPTIONS = {
     "cancel": ("--workflow", "--method", "--confirm", "--json"),
     "complete-timers": ("--workflow", "--method", "--confirm", "--json"),
     "terminate": ("--workflow", "--reason", "--confirm", "--json"),
+    "delete": ("--workflow", "--json"),
     "retry": ("--workflow", "--stalled", "--json"),
     "dead-letters list": ("--service", "--workflow", "--limit", "--json"),
     "dead-letters show": ("--service", "--workflow", "--json"),
@@ -107,7 +108,18 @@ OPTIONS = {
     "doctor": ("--json",),
 }
 FLAGS = {"--wait", "--json", "--all", "--raw", "--confirm", "--stalled", "--timeline", "--count"}
-PATIENT = {"result", "describe", "signal", "query", "cancel", "terminate", "complete-timers", "retry", "start"}
+PATIENT = {
+    "result",
+    "describe",
+    "signal",
+    "query",
+    "cancel",
+    "terminate",
+    "delete",
+    "complete-timers",
+    "retry",
+    "start",
+}
 
 
 @pytest.fixture
@@ -144,6 +156,7 @@ def test_odd_arguments_end_with_a_message(file: str, seed: int) -> None:
         ["describe", "x"],
         ["cancel", "x"],
         ["terminate", "x"],
+        ["delete", "x"],
         ["complete-timers", "x"],
         ["signal", "x", "c", "--input", "1"],
         ["result", "x", "--wait"],

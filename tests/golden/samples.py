@@ -217,6 +217,7 @@ INPUTS: list[engine.Input] = [
     engine.Decision(made_at=1.0, activation=1, version=2, commands=(CONTINUED,), carry=CARRY),
     engine.Cancel(made_at=1.0, request_id="c", by="client-1"),
     engine.Terminate(made_at=1.0, request_id="c", by="client-1"),
+    engine.Delete(made_at=1.0, request_id="d", reply_to=TO),
     engine.RetryTasks(made_at=1.0, request_id="r", reply_to=TO, claimed=4, refused="had it", custom_id="order-1"),
     engine.ChildReopened(
         made_at=1.0,

@@ -97,6 +97,7 @@ OUTCOMES: dict[str, object] = {
     "values_too_large": ["argument refused", "result refused", "still here"],
     "versions": [list(range(10, 15))] * 6,
     "purges": [5, [1] * 5],
+    "deletes": [[False, True] * 3, [f"note-{each}" for each in (1, 3, 5)], [1] * 6],
     "winner_decides": [sum(range(8))] * 3,
     "dice": [10] * 4,
     "impatient_operator": [10] * 3,

@@ -43,7 +43,9 @@ RUNNING = WorkflowHead(
     sequence=1,
 )
 ENDED = replace(RUNNING, methods=(Method("t1", "book", (), WorkflowStatus.COMPLETED, 5),), sequence=5)
-CLOSED = replace(ENDED, open=(), timers=(), armed=None, status=WorkflowStatus.COMPLETED, closed_at=NOW - 1.0)
+CLOSED = replace(
+    ENDED, open=(), timers=(), armed=None, status=WorkflowStatus.COMPLETED, closed_at=NOW - 1.0, retention=3600.0
+)
 DECIDING = replace(RUNNING, activation=2, deciding=2, sequence=2)
 
 START = inputs.Start(made_at=NOW, method="book", arguments=Raw(b"[]"), reply_to=ME, meta={"k": b"v"})
@@ -67,6 +69,7 @@ UNPARK = inputs.Unpark(made_at=NOW, request_id="u1", reply_to=ME)
 QUERY = inputs.AskQuery(made_at=NOW, query="balance", arguments=Raw(b"[]"), reply_to=ME)
 ASKED = inputs.Asked(made_at=NOW, activation=1, reply_to=ME, value=VALUE)
 COMPLETE = inputs.CompleteTimers(made_at=NOW, request_id="o1", reply_to=ME)
+DELETE = inputs.Delete(made_at=NOW, request_id="l1", reply_to=ME)
 TERMINATE = inputs.Terminate(made_at=NOW, request_id="e1", reply_to=ME, reason="no longer needed")
 SETTLED = inputs.RemoteSettled(made_at=NOW, position=1, value=VALUE)
 CANCEL_TASK = inputs.CancelTask(made_at=NOW, request_id="k1", position=3, by="client")
@@ -99,6 +102,7 @@ ALL: list[Input] = [
     TASK_DELEGATED,
     COMPLETE_TASK,
     FAIL_TASK,
+    DELETE,
 ]
 
 

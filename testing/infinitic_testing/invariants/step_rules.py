@@ -43,6 +43,7 @@ from infinitic_testing.invariants.cancel_rules import check_cancel_is_told
 from infinitic_testing.invariants.history import ObservedHistory, cut_carried
 from infinitic_testing.invariants.instances import ObservedInstance, WrittenStep
 from infinitic_testing.invariants.refusal_rules import is_refusal, is_refused
+from infinitic_testing.invariants.requests import is_asked_again, is_deleted
 from infinitic_testing.invariants.retry_rules import check_retry_not_early
 from infinitic_testing.invariants.tag_rules import check_tag_effect
 from infinitic_testing.invariants.traffic import Sent
@@ -80,11 +81,11 @@ def check_one_end(step: WrittenStep, sent: Sent) -> str | None:
         if is_refusal(step):
             return None
         before = step.instance.head
-        if _is_deleted(step, sent):
+        if is_deleted(step, sent):
             same = replace(step.head, sequence=before.sequence, retention=before.retention)
             if same == before and not step.events and not step.head.retention:
                 return None
-        if _is_asked_again(step, sent):
+        if is_asked_again(step, sent):
             # Whatever was claimed for one with a custom id is given up, if it is not re-opened.
             epoch = before.epoch if before.unique and step.head.epoch == before.epoch + 1 else step.head.epoch
             same = replace(step.head, sequence=before.sequence, probe=before.probe, epoch=epoch)
@@ -94,24 +95,6 @@ def check_one_end(step: WrittenStep, sent: Sent) -> str | None:
                 return None
         return f"it is closed, and changes all the same: {step.instance.head} becomes {step.head}"
     return None
-
-
-def _is_deleted(step: WrittenStep, sent: Sent) -> bool:
-    """True if somebody has asked in this step that the instance be removed."""
-    asked = [sent.inputs.get(each) for each in step.change.deduplication_ids]
-    return any(each is not None and isinstance(each.message, engine.Delete) for each in asked)
-
-
-def _is_asked_again(step: WrittenStep, sent: Sent) -> bool:
-    """True if an operator has asked in this step for what has failed."""
-    if step.instance is not None and step.instance.head.probe is not None:
-        return True
-    asked = [sent.inputs.get(each) for each in step.change.deduplication_ids]
-    return any(
-        each is not None
-        and isinstance(each.message, engine.RetryTasks | engine.RetryWorkflowTask | engine.ChildReopened)
-        for each in asked
-    )
 
 
 def check_segment_follows(step: WrittenStep, sent: Sent) -> str | None:
@@ -237,7 +220,7 @@ def check_nothing_left_open(step: WrittenStep, sent: Sent) -> str | None:
         return None
     change = step.change
     answers = any(isinstance(effect, Reject | ProbeElsewhere | ClaimCustomId) for effect in step.outbox)
-    as_before = answers or is_refusal(step) or _is_deleted(step, sent) or _is_asked_again(step, sent)
+    as_before = answers or is_refusal(step) or is_deleted(step, sent) or is_asked_again(step, sent)
     if change.entry is None and change.expires_at is not None and as_before:
         return find_left_open(step.key, step.head)
     if change.expires_at is None or change.entry is None or change.entry.closed_at is None:

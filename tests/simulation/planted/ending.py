@@ -25,6 +25,16 @@ def timed_out_task_goes_on(planter: Planter) -> None:
     planter.put_result(tasks, "cancel_positions", None)
 
 
+@bug(ENDING, "deletes")
+def deletion_that_keeps_the_retention(planter: Planter) -> None:
+    """Who deletes an instance is told that it is done, and it stays until its retention ends."""
+
+    @planter.wrap_handler(inputs.Delete)
+    def delete(original: Part, head: WorkflowHead, message: Any, now: float) -> Any:
+        result = original(head, message, now)
+        return replace(result, head=replace(result.head, retention=head.retention))
+
+
 @bug(ENDING)
 def cancelled_task_goes_on(planter: Planter) -> None:
     """Code cancels a task, and nobody is told to stop it."""

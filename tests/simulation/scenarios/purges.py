@@ -7,11 +7,11 @@ from contextlib import suppress
 
 from msgspec import Raw
 
-from infinitic import Workflow, WorkflowUnknownError, topics
+from infinitic import RequestRefusedError, Workflow, WorkflowHandle, WorkflowUnknownError, topics
 from infinitic.messages import engine
 from infinitic.transport import Message
 from infinitic_testing.simulation import Simulation
-from tests.simulation.scenarios.services import Ledger, Office, wait_for
+from tests.simulation.scenarios.services import KEPT, Ledger, Office, wait_for
 
 
 class Brief(Workflow):
@@ -65,3 +65,36 @@ async def simulate_purges(sim: Simulation) -> object:
     with suppress(WorkflowUnknownError):
         await sim.client.get_handle(Brief.run, names[0]).result()
     return [hours, [ledger.count(name) for name in names]]
+
+
+async def simulate_deletes(sim: Simulation) -> object:
+    """Somebody deletes closed instances, also ones that still run. The others stay."""
+    ledger = Ledger()
+    sim.add_service(ledger)
+    sim.add_workflow(Brief, retention=KEPT)
+    handles = [await sim.client.dispatch(sim.client.new_workflow(Brief).run, f"note-{each}") for each in range(6)]
+    await asyncio.gather(*(_delete(sim, handle) for handle in handles[::2]))
+    # A purge that fails is done within the hour.
+    await sim.sleep(4000.0)
+    found: list[bool] = []
+    for handle in handles:
+        try:
+            await sim.client.describe(handle)
+            found.append(True)
+        except WorkflowUnknownError:
+            found.append(False)
+    outcomes = [await handle.result() for handle in handles[1::2]]
+    return [found, outcomes, [ledger.count(f"note-{each}") for each in range(6)]]
+
+
+async def _delete(sim: Simulation, handle: WorkflowHandle[str]) -> None:
+    """Delete an instance as soon as it has closed."""
+    while True:
+        try:
+            await sim.client.delete(handle)
+            return
+        except RequestRefusedError:
+            await sim.sleep(0.5)
+        except WorkflowUnknownError:
+            # The answer to an earlier request was lost.
+            return
