@@ -50,8 +50,8 @@ def test_areas_name_scenarios_and_bugs() -> None:
 def test_each_scenario_has_its_turn(name: str) -> None:
     bug = list_bugs()[name]
     chosen = Counter(choose_scenario(bug, seed) for seed in range(1, MOST_SEEDS + 1))
-    # All but the slow ones.
-    assert len(chosen) == len(list_scenarios()) - 3
+    # All but the slow ones, as far as there are seeds: a bug with an area has half of them for it.
+    assert len(chosen) >= min(len(list_scenarios()) - 3, MOST_SEEDS // 2)
     area = list_area(bug)
     assert bool(area) == (bug.place in AREAS or bool(bug.scenarios))
     assert set(area) <= list_scenarios().keys()
