@@ -23,7 +23,7 @@ from infinitic.client.requests import Requests
 from infinitic.client.results import make_unknown_error, read_outcome
 from infinitic.client.stubs import MethodStub, Target, check_method_stub, make_stub, read_method
 from infinitic.clock import Clock, SystemClock
-from infinitic.codec.payloads import PayloadCodec, make_coder
+from infinitic.codec.payloads import PayloadCodec, RunBlocking, make_coder
 from infinitic.definitions.stubs import check_meta
 from infinitic.definitions.tags import check_custom_id, check_tags
 from infinitic.definitions.workflow_spec import MethodSpec
@@ -68,6 +68,7 @@ class Client(RepairVerbs, DelegatedTaskVerbs, Queries, ByTagVerbs, ByTaskTagVerb
         make_id: returns a new id at each call, which nobody else has. By default, ids are random.
             Simulations make them from their seed.
         middleware: what stands around its calls, outermost first, see `Middleware`.
+        run_blocking: where codecs run that may wait. By default each call runs in a thread.
 
     Raises:
         UsageError: the name cannot be one, or a middleware is none.
@@ -83,12 +84,13 @@ class Client(RepairVerbs, DelegatedTaskVerbs, Queries, ByTagVerbs, ByTaskTagVerb
         codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
         make_id: Callable[[], str] = ids.new_id,
         middleware: Sequence[BaseMiddleware] = (),
+        run_blocking: RunBlocking | None = None,
     ) -> None:
         self.name = ids.check_name("The name of a client", f"client-{make_id()[:12]}" if name is None else name)
         self.layers = Middlewares(middleware).client
         """What stands around its calls, outermost first."""
         self._make_id = make_id
-        self._coder = make_coder(codec)
+        self._coder = make_coder(codec, run_blocking)
         self._storage = storage
         self._clock = clock or SystemClock()
         self._connection = ClientConnection(transport, self.name, self._clock)
@@ -317,7 +319,9 @@ class Client(RepairVerbs, DelegatedTaskVerbs, Queries, ByTagVerbs, ByTaskTagVerb
                 response = await self.waits.outcome(wait, None)
         except TimeoutError:
             raise WorkflowTimedOutError(name, stub.spec.name, workflow_id) from None
-        return self.read_outcome(response, name, stub.spec, workflow_id)
+        if self._coder is None:
+            return read_outcome(response, name, stub.spec, workflow_id, None)
+        return await self.read_outcome(response, name, stub.spec, workflow_id)
 
     async def signal(
         self, stub: Target, channel: str, data: bytes, *, confirm: bool, meta: dict[str, bytes] = _NO_META
@@ -337,9 +341,12 @@ class Client(RepairVerbs, DelegatedTaskVerbs, Queries, ByTagVerbs, ByTaskTagVerb
         )
         return answer
 
-    def read_outcome(self, response: Response, name: str, spec: MethodSpec, workflow_id: str) -> Any:
+    async def read_outcome(self, response: Response, name: str, spec: MethodSpec, workflow_id: str) -> Any:
         """Return the value that a method has ended with, or raise the error that it stands for."""
-        return read_outcome(response, name, spec, workflow_id, self._coder)
+        coder = self._coder
+        if coder is None:
+            return read_outcome(response, name, spec, workflow_id, None)
+        return await coder.run_outside(lambda: read_outcome(response, name, spec, workflow_id, coder))
 
     def give_up(self, workflow_id: str, error: Exception) -> None:
         """Raise `error` to all who wait for this instance.

@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from infinitic import ids
 from infinitic.client.connection import ClientConnection
+from infinitic.client.intercepting import client_verb
 from infinitic.client.results import make_unknown_error
 from infinitic.clock import Clock
 from infinitic.codec.payloads import Coder
@@ -19,6 +20,8 @@ from infinitic.failures import describe, fit, fit_text
 from infinitic.limits import STALL_REASON, check_value, compute_value_limit
 from infinitic.messages.client import Applied, ReplyTo
 from infinitic.messages.delegated import CompleteTask, DelegatedTask, FailTask, read_delegation_token
+from infinitic.middleware.call import ClientCall
+from infinitic.middleware.chain import Layer
 
 _FAILURE_BYTES = 64 * 1024
 """Bytes of a failure that a client tells: it goes to the history, and perhaps to a parent."""
@@ -32,7 +35,9 @@ class DelegatedTaskVerbs:
     _clock: Clock
     _make_id: Callable[[], str]
     name: str
+    layers: tuple[Layer[ClientCall], ...]
 
+    @client_verb
     async def complete_delegated_task(
         self, token: str, value: Any = None, *, contract: type[Any] | None = None, confirm: bool = False
     ) -> str | None:
@@ -78,7 +83,7 @@ class DelegatedTaskVerbs:
             confirm: as for `complete_delegated_task`, and so are result and errors.
         """
         if self._coder is not None:
-            data = self._coder.encode(data)
+            data = await self._coder.encode_outside(data)
         limit = compute_value_limit(self._connection.max_payload)
         check_value(f"The result of {task.service}.{task.task}", data, 0, limit)
         return await self._end_task(
@@ -95,6 +100,7 @@ class DelegatedTaskVerbs:
             ),
         )
 
+    @client_verb
     async def fail_delegated_task(self, token: str, error: BaseException | str, *, confirm: bool = False) -> str | None:
         """Have a delegated task fail, for good: the workflow gets `TaskFailedError`.
 

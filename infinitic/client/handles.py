@@ -26,7 +26,7 @@ class HandleClient(Protocol):
     waits: Waits
     """The methods whose end the client waits for."""
 
-    def read_outcome(self, response: Response, name: str, spec: MethodSpec, workflow_id: str, /) -> Any:
+    async def read_outcome(self, response: Response, name: str, spec: MethodSpec, workflow_id: str, /) -> Any:
         """Return the value that a method has ended with, or raise the error that it stands for."""
         ...
 
@@ -115,7 +115,7 @@ class WorkflowHandle(Generic[R]):
                 f"No result of {self.workflow_name}.{self.method_name} (workflow_id {self.workflow_id}) "
                 f"within {seconds:g} s; it runs on"
             ) from None
-        return cast(R, self._client.read_outcome(response, self._stub.spec.name, self._spec, self.workflow_id))
+        return cast(R, await self._client.read_outcome(response, self._stub.spec.name, self._spec, self.workflow_id))
 
     def forget_failure(self) -> None:
         """Ask for the result again: the workflow was re-opened. The verbs of `Client` do this."""

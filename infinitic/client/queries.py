@@ -86,7 +86,7 @@ class Queries:
                 "client.get_workflow_by_id(…)"
             )
         _, workflow_id = await self._requests.find_one(stub)
-        data = arguments if self._coder is None else self._coder.encode(arguments)
+        data = arguments if self._coder is None else await self._coder.encode_outside(arguments)
         check_value(f"The arguments of {name}.{query}", data, 0, compute_value_limit(self._connection.max_payload))
         response: responses.Response = responses.AskAgain("", 0.0)
         while isinstance(response, responses.AskAgain):
@@ -97,7 +97,7 @@ class Queries:
             )
         match response:
             case responses.Queried():
-                return response.value if self._coder is None else self._coder.decode(response.value)
+                return response.value if self._coder is None else await self._coder.decode_outside(response.value)
             case responses.QueryFailed():
                 raise QueryFailedError(name, query, workflow_id, response.failure)
             case _:

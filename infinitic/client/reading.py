@@ -56,7 +56,8 @@ class StorageReads:
         run = await read_run(self._find_storage("read_run"), StateKey(name, workflow_id), payloads=payloads)
         if run is None:
             raise WorkflowUnknownError(name, "", workflow_id)
-        return run if self._coder is None or not payloads else decode_run(run, self._coder)
+        coder = self._coder
+        return run if coder is None or not payloads else await coder.run_outside(lambda: decode_run(run, coder))
 
     @client_verb
     async def list_workflows(

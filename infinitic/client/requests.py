@@ -63,7 +63,7 @@ class Requests:
         workflow = stub.workflow
         name = workflow.spec.name
         if self._coder is not None:
-            arguments = self._coder.encode(arguments)
+            arguments = await self._coder.encode_outside(arguments)
         extra = measure_extra(workflow.tags, workflow.meta)
         self._check_size(f"The arguments of {name}.{stub.spec.name}", arguments, extra)
         start = engine.Start(
@@ -89,14 +89,14 @@ class Requests:
         name, method_id = stub.workflow.spec.name, self._make_id()
         wait = self._waits.begin(name, workflow_id, method_id, kept=kept)
         try:
-            call = self._make_call(stub, method_id, arguments, wait.reply_to)
+            call = await self._make_call(stub, method_id, arguments, wait.reply_to)
             await self._connection.send(name, workflow_id, call)
         except BaseException:
             self._waits.give_up(wait)
             raise
         return wait
 
-    def _make_call(
+    async def _make_call(
         self, stub: MethodStub, method_id: str, arguments: bytes, reply_to: ReplyTo | None
     ) -> engine.CallMethod:
         """Make the message that calls a method. `arguments` are encoded already.
@@ -105,7 +105,7 @@ class Requests:
             PayloadError: it is too large.
         """
         if self._coder is not None:
-            arguments = self._coder.encode(arguments)
+            arguments = await self._coder.encode_outside(arguments)
         extra = measure_extra(meta=stub.workflow.meta)
         self._check_size(f"The arguments of {stub.workflow.spec.name}.{stub.spec.name}", arguments, extra)
         return engine.CallMethod(
@@ -194,7 +194,7 @@ class Requests:
     ) -> str | None:
         """Send a signal whose value is encoded already. It ends as `command` does."""
         if self._coder is not None:
-            data = self._coder.encode(data)
+            data = await self._coder.encode_outside(data)
         self._check_size(f"A signal for channel '{channel}'", data, measure_extra(meta=meta))
         return await self.command(
             target,
@@ -212,5 +212,5 @@ class Requests:
 
     async def broadcast(self, stub: MethodStub, arguments: bytes) -> None:
         """Call a method of all instances that have a tag. `arguments` are encoded already."""
-        call = self._make_call(stub, self._make_id(), arguments, None)
+        call = await self._make_call(stub, self._make_id(), arguments, None)
         await self.tags.send_by_tag(stub.workflow.spec.name, stub.workflow.tag, call)

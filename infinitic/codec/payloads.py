@@ -12,13 +12,17 @@ every other error means *not now*.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar, cast
 
 import msgspec
 
 from infinitic.errors import DecodingError, PayloadError, PayloadUnavailable, UsageError
+
+T = TypeVar("T")
 
 _MARK = b'{"$coded":'
 
@@ -49,9 +53,14 @@ class PayloadCodec(ABC):
                     raise DecodingError("This payload was tampered with") from error
 
     Warning: both are called in the thread of the event loop. While they wait, everything waits.
+    With `blocking`, only workflow code and its replay call them there, all else in threads, several
+    at the same time.
     """
 
     __slots__ = ()
+
+    blocking: bool = False
+    """Whether it may wait, for a disk or a network: clients and tasks then call it in a thread."""
 
     @abstractmethod
     def encode(self, data: bytes, headers: dict[str, str]) -> bytes:
@@ -88,11 +97,34 @@ class _Coded(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Coded)
 
 
-class Coder:
-    """A chain of codecs. The first one codes first."""
+RunBlocking = Callable[[Callable[[], object]], Awaitable[object]]
+"""Runs a plain function that may block, and returns what it returns."""
 
-    def __init__(self, codecs: Sequence[PayloadCodec]) -> None:
+
+class Coder:
+    """A chain of codecs. The first one codes first.
+
+    Args:
+        codecs: the codecs.
+        run_blocking: where codecs that may wait are called; None: in threads.
+    """
+
+    def __init__(self, codecs: Sequence[PayloadCodec], run_blocking: RunBlocking | None = None) -> None:
         self._codecs = tuple(codecs)
+        self._run_blocking = run_blocking or asyncio.to_thread
+        self._blocking = any(codec.blocking for codec in codecs)
+
+    async def encode_outside(self, data: bytes) -> bytes:
+        """As `encode`, and without holding up the event loop if a codec may wait."""
+        return await self.run_outside(lambda: self.encode(data))
+
+    async def decode_outside(self, data: bytes | msgspec.Raw) -> bytes:
+        """As `decode`, and without holding up the event loop if a codec may wait."""
+        return await self.run_outside(lambda: self.decode(data))
+
+    async def run_outside(self, function: Callable[[], T]) -> T:
+        """Call a function that encodes or decodes: in a thread if a codec may wait."""
+        return cast(T, await self._run_blocking(function)) if self._blocking else function()
 
     def encode(self, data: bytes) -> bytes:
         """Encode a payload by all codecs, and return it as JSON text.
@@ -157,8 +189,14 @@ def _make_unavailable(codec: PayloadCodec, verb: str, error: Exception) -> Paylo
     return PayloadUnavailable(f"{type(codec).__name__} cannot {verb} a payload now ({reason})")
 
 
-def make_coder(codec: PayloadCodec | Sequence[PayloadCodec] | None) -> Coder | None:
+def make_coder(
+    codec: PayloadCodec | Sequence[PayloadCodec] | None, run_blocking: RunBlocking | None = None
+) -> Coder | None:
     """Make the chain of the codecs that a client or worker was given; None for none.
+
+    Args:
+        codec: the codecs.
+        run_blocking: where codecs that may wait are called; None: in threads.
 
     Raises:
         UsageError: something else was given.
@@ -170,4 +208,4 @@ def make_coder(codec: PayloadCodec | Sequence[PayloadCodec] | None) -> Coder | N
     codecs = [each for each in given if isinstance(each, PayloadCodec)]
     if len(codecs) < len(given):
         raise UsageError(f"codec takes PayloadCodec objects, got {codec!r}")
-    return Coder(codecs) if codecs else None
+    return Coder(codecs, run_blocking) if codecs else None

@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 from infinitic.config.problems import Problems
 from infinitic.config.sections import CodecSection, MiddlewareSection
 from infinitic.config.validation import SectionReader
-from infinitic.errors import ConfigurationError
+from infinitic.errors import ConfigurationError, UsageError
 from infinitic.importing import describe_error, import_object
 
 T = TypeVar("T")
@@ -71,6 +71,9 @@ def _make_object(cls: type[T], section: CodecSection | MiddlewareSection) -> T:
         return cls(**section.options)
     except Exception as error:
         what = describe_error(error)
+        if isinstance(error, UsageError) and cls.__module__.startswith("infinitic."):
+            # Our own classes do not show secrets.
+            raise ConfigurationError(f"{section.class_path}: {error}") from error
         if any(secret and secret in what for secret in _find_texts(section.options)):
             # It may be a secret, so a traceback must not show the error either.
             what = f"{type(error).__name__}, whose text has the value of an option"

@@ -119,7 +119,7 @@ class Worker(Roles):
         """How much it keeps in memory."""
         self._grace = to_seconds(shutdown_grace_period)
         self._on_stall = on_stall
-        coder, middlewares = make_coder(codec), Middlewares(middleware)
+        coder, middlewares = make_coder(codec, run_blocking), Middlewares(middleware)
         self._client = Client(
             transport,
             storage=storage,
@@ -128,6 +128,7 @@ class Worker(Roles):
             codec=codec,
             make_id=make_id,
             middleware=middleware,
+            run_blocking=run_blocking,
         )
         self._ending = Ending()
         self._supervisor = Supervisor(self._ending)

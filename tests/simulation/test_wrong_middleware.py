@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -183,6 +184,15 @@ def test_what_cannot_be_a_middleware_is_refused_when_it_is_given(wrong: Any, mes
 def test_a_middleware_that_is_given_alone_is_taken() -> None:
     client = Client(InMemoryTransport(), middleware=Tenant())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # forgiving
     assert [layer.name for layer in client.layers] == ["Tenant.client_call"]
+
+
+def test_every_verb_of_a_client_has_the_middlewares() -> None:
+    """A new method of `Client` that asks something of somebody must not be forgotten."""
+    by_hand = {"dispatch", "broadcast", "query", "signal"}  # and "call", which is no coroutine function
+    none = {"start", "close", "ask", "read_outcome", "send_completion"}
+    public = {name for name in dir(Client) if not name.startswith("_")}
+    plain = {name for name in public if inspect.iscoroutinefunction(getattr(Client, name))}
+    assert plain == by_hand | none
 
 
 def test_what_overrides_nothing_is_no_layer() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import traceback
 import zlib
@@ -16,6 +17,7 @@ from infinitic.cli.connection import open_connection
 from infinitic.cli.describe.timeline import read_timeline
 from infinitic.cli.doctor.command import check_code
 from infinitic.cli.project import Project
+from infinitic.codec.payloads import make_coder
 from infinitic.config import load
 from infinitic.errors import ConfigurationError
 
@@ -112,6 +114,29 @@ def test_worker_client_and_commands_have_the_codecs_of_the_file(
                 assert b"$coded" in bytes((await bare.read_run(handle)).methods[0].value), "an argument overrides it"
 
     asyncio.run(main())
+
+
+def test_codecs_of_this_package_are_made_of_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY_NEW", base64.b64encode(bytes(range(32))).decode())
+    chain = f"""\
+  - class: infinitic.codecs.aes_gcm.AesGcm
+    options: {{keys: {{old: "{base64.b64encode(bytes(32)).decode()}", new: "${{KEY_NEW}}"}}, current: new}}
+  - class: infinitic.codecs.claim_check.ClaimCheck
+    options: {{store: {tmp_path}, above_bytes: 0}}
+"""
+    coder = make_coder(load(text=write(chain)).make_codec())
+    assert coder is not None
+    coded = coder.encode(b'"hello"')
+    assert b'"aes-gcm":"new","claim-check":"' in coded
+    assert coder.decode(coded) == b'"hello"'
+    wrong = load(text=write(chain.replace("current: new", "current: newest")))
+    with pytest.raises(ConfigurationError, match="The current key 'newest' is not among the keys: 'old', 'new'"):
+        wrong.make_codec()
+    for options in ("{}", "{keys: {a: secret}}"):
+        wrong = load(text=write(f"  - class: infinitic.codecs.aes_gcm.AesGcm\n    options: {options}"))
+        with pytest.raises(ConfigurationError, match=r"codec\[0\]") as raised:
+            wrong.make_codec()
+        assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -296,7 +296,7 @@ class Attempts:
     @staticmethod
     async def _decode(message: ExecuteTask, coder: Coder) -> bytes:
         async def decode() -> bytes:
-            return coder.decode(message.arguments)
+            return await coder.decode_outside(message.arguments)
 
         what = f"Decoding the arguments of {message.service}.{message.task}"
         return await retry_while_unavailable(what, decode, patience=CODEC_PATIENCE)
@@ -306,7 +306,7 @@ class Attempts:
         """Encode a result. It waits for the codec, however long: the task must not run again."""
 
         async def encode() -> bytes:
-            return coder.encode(data)
+            return await coder.encode_outside(data)
 
         return await retry_while_unavailable(f"Encoding the result of {message.service}.{message.task}", encode)
 

@@ -14,6 +14,7 @@ from infinitic.codec.payloads import PayloadCodec
 from infinitic.definitions.workflow_spec import WorkflowSpec
 from infinitic.errors import InfiniticError
 from infinitic.middleware.base import BaseMiddleware
+from infinitic.runtime.service_executor import blocking
 from infinitic.storage.integrity import ensure_checked
 from infinitic.worker.listeners import DEFAULT_LISTENER, Listener
 from infinitic_storages.memory import DEFAULT_DEDUPLICATION_WINDOW, InMemoryStorage
@@ -107,6 +108,7 @@ class Cluster(System):
             clock=self.clock,
             codec=codec,
             middleware=middleware,
+            run_blocking=blocking.inline,
             make_id=choices.make_ids("client"),
         )
         self.catalog = Catalog(codec, TaskFaults(plan, choices, lambda: self.nemesis.cut_after_task(current_process())))
