@@ -5,6 +5,8 @@ No decision depends on it. It is for people who look at a run later.
 
 from __future__ import annotations
 
+from math import trunc
+
 import msgspec
 
 from infinitic.bounds import NoName, Whole
@@ -39,7 +41,7 @@ def measure(sent_at: float, began_at: float, ended_at: float, worker: str) -> Ex
         ended_at: when it ended, likewise.
         worker: the name of the worker that ran it.
     """
-    queued = int((began_at - sent_at) * 1000.0)
-    ran = int((ended_at - began_at) * 1000.0)
-    # Conditions, because `max` takes as long as all the rest.
+    # `int` takes twice as long as `trunc`, and `max` as long as all the rest.
+    queued = trunc((began_at - sent_at) * 1000.0)
+    ran = trunc((ended_at - began_at) * 1000.0)
     return Execution(queued if queued > 0 else 0, ran if ran > 0 else 0, worker)

@@ -72,6 +72,7 @@ class Instance(RemoteRequests, Rerunnable):
         activations: how many activations it has run.
         recorder: records what its code asks for.
         open: what its code waits for, by position.
+        failures: what background tasks raised and nobody has awaited, a line for each.
         cleanup: once the code was told that it is cancelled, the next free position at that moment.
         next_number: numbers a task, future, deferred or receiver: it hashes by this number.
 
@@ -101,6 +102,7 @@ class Instance(RemoteRequests, Rerunnable):
         self.recorder = self._recorder = Recorder(spec, workflow_id, self.loop)
         self._recorder.watcher = watcher
         self._background: BackgroundFailures | None = None
+        self.failures: tuple[str, ...] = ()
         self._object: Any = None
         self.open = self._open = dict[int, object]()
         self._methods = Methods(spec, self.loop, self._recorder)
@@ -162,7 +164,9 @@ class Instance(RemoteRequests, Rerunnable):
                     self._apply(stimulus)
                 self._rest()
             if self._background is not None or self.loop.failed:
-                self._failures().collect()
+                background = self._failures()
+                background.collect()
+                self.failures = background.lines
         except TooManySteps as error:
             recorder.blame(
                 f"The code never stops: {error}; it is at {list_waiting_lines(self.loop.pending(), error.task)}"
@@ -486,11 +490,6 @@ class Instance(RemoteRequests, Rerunnable):
     def report(self, context: dict[str, Any]) -> None:
         """Log an exception that nobody handles. `context` is that of asyncio's handlers."""
         self._failures().report(context)
-
-    @property
-    def failures(self) -> tuple[str, ...]:
-        """What background tasks raised and nobody has awaited so far, a line for each."""
-        return () if self._background is None else self._background.lines
 
     def _failures(self) -> BackgroundFailures:
         if self._background is None:

@@ -12,6 +12,9 @@ from collections import deque
 
 from infinitic.messages.commands import Command, RecordPatch
 
+_NONE: frozenset[str] = frozenset()
+"""Most code asks for no change: a set for each instance would be in vain."""
+
 
 class Patches:
     """The changes of one instance."""
@@ -20,7 +23,7 @@ class Patches:
 
     def __init__(self) -> None:
         self._answers: dict[str, bool] = {}
-        self._recorded: set[str] = set()
+        self._recorded = _NONE
 
     def get(self, change_id: str) -> bool | None:
         """Whether the instance has a change; None if its code has not asked before."""
@@ -48,5 +51,5 @@ class Patches:
             first = recorded[0]
             if not isinstance(first, RecordPatch):
                 break
-            self._recorded.add(first.name)
+            self._recorded |= {first.name}
             recorded.popleft()

@@ -17,6 +17,7 @@ That costs 7 bytes for a head, 11 for the events and 5 for an outbox.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from struct import Struct
 from zlib import crc32
 
 from msgspec.structs import replace
@@ -36,9 +37,9 @@ _LIST = b"\x93"
 # That list, schema 2, and the beginning of a number of 4 bytes.
 _ENVELOPE = b"\x93\x02\xce"
 _QUOTED = b'["'
-# The same as numbers, to which a checksum of 4 bytes is added.
-_HEAD_PREFIX = int.from_bytes(_ENVELOPE, "big") << 32
-_BINARY_PREFIX = int.from_bytes(_BINARY, "big") << 32
+# One of the two, and a checksum of 4 bytes.
+_pack_head = Struct(">3sI").pack
+_pack_binary = Struct(">cI").pack
 
 _HEAD, _EVENTS, _OUTBOX = crc32(_ENVELOPE), crc32(b"events"), crc32(b"outbox")
 """Numbers of the kinds of values. So the events of a segment are not taken for its outbox."""
@@ -68,8 +69,11 @@ def add_checksums(change: Change) -> Change:
     """The change with checksums in its values."""
     key, head, segment = change.key, change.head, change.segment
     # This runs for every transition. So `_compute_place` and `_compute_checksum` are written out.
-    place = crc32(f"{key.name}\0{key.id}".encode("utf-8", "surrogatepass"))
-    head = (_HEAD_PREFIX | crc32(head, place ^ change.version ^ _HEAD)).to_bytes(7, "big") + head
+    try:
+        place = crc32(f"{key.name}\0{key.id}".encode())
+    except UnicodeEncodeError:
+        place = _compute_place(key)
+    head = _pack_head(_ENVELOPE, crc32(head, place ^ change.version ^ _HEAD)) + head
     if segment is None:
         return replace(change, head=head)
     number, events, outbox = segment.sequence, segment.events, segment.outbox
@@ -81,9 +85,9 @@ def add_checksums(change: Change) -> Change:
     elif events == b"[]":
         events = b'["%08x"]' % checksum
     else:
-        events = (_BINARY_PREFIX | checksum).to_bytes(5, "big") + events
+        events = _pack_binary(_BINARY, checksum) + events
     if outbox is not None:
-        outbox = (_BINARY_PREFIX | crc32(outbox, place ^ _OUTBOX)).to_bytes(5, "big") + outbox
+        outbox = _pack_binary(_BINARY, crc32(outbox, place ^ _OUTBOX)) + outbox
     return replace(change, head=head, segment=Segment(number, events, outbox))
 
 

@@ -61,7 +61,7 @@ _Position = tuple[float, str, str]
 """The place of an entry in the order of `find`: start, name, id."""
 
 
-class _InstanceRecord(msgspec.Struct, eq=False):
+class _InstanceRecord(msgspec.Struct, eq=False, gc=False):
     """What is kept of a key: an instance, its remnant, or only deduplication ids.
 
     `forgotten` is how many of its first segments are gone. A remnant has a `version` and nothing

@@ -84,7 +84,7 @@ def conclude(
         return Transition(head, events, outbox, None, as_before)
     entry, expires_at = None, None
     outbox, due = _prune(head, outbox)
-    if head.closed_at is None and _has_ended(head):
+    if head.closed_at is None and (head.canceling or not head.open) and _has_ended(head):
         status = head.methods[0].status
         if head.open:
             # Only a cancelled instance leaves something open. What fails is not tried again.

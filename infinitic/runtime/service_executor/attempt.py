@@ -40,6 +40,10 @@ CODEC_DELAY = 30.0
 """Seconds for which a task is put off whose arguments the payload codec cannot decode now."""
 
 
+SHALLOW_BYTES = 2 * MAX_VALUE_DEPTH
+"""What is shorter cannot be nested too deep: it need not be looked at."""
+
+
 class AttemptTimedOut(InfiniticError):
     """An attempt took longer than its `attempt_timeout`. It may be retried."""
 
@@ -52,22 +56,26 @@ class UnknownTask(InfiniticError):
     """The service has no task of this name."""
 
 
-@types.coroutine
-def _run_in(context: Context, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+async def _run_in(context: Context, coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine with context variables of its own, in the asyncio task that awaits this.
 
     An asyncio task of its own would cost more. Each step of the coroutine is made in `context`,
     and what it waits for is handed on to the loop.
     """
+    try:
+        waiting = context.run(coroutine.send, None)
+    except StopIteration as stop:
+        return stop.value
+    return await _go_on_in(context, coroutine, waiting)
+
+
+@types.coroutine
+def _go_on_in(context: Context, coroutine: Coroutine[Any, Any, Any], waiting: Any) -> Generator[Any, Any, Any]:
+    """Go on with a coroutine that has begun to run, and waits for something."""
     run = context.run
-    value: Any = None
-    error: BaseException | None = None
     while True:
-        try:
-            waiting = run(coroutine.send, value) if error is None else run(coroutine.throw, error)
-        except StopIteration as stop:
-            return stop.value
-        value, error = None, None
+        value: Any = None
+        error: BaseException | None = None
         try:
             value = yield waiting
         except GeneratorExit:
@@ -75,6 +83,10 @@ def _run_in(context: Context, coroutine: Coroutine[Any, Any, Any]) -> Generator[
             raise
         except BaseException as thrown:  # noqa: BLE001 (handed on into the coroutine)
             error = thrown
+        try:
+            waiting = run(coroutine.send, value) if error is None else run(coroutine.throw, error)
+        except StopIteration as stop:
+            return stop.value
 
 
 class Code(NamedTuple):
@@ -130,6 +142,8 @@ class Attempts:
         self.clock = clock
         self._blocking = blocking
         self._room = compute_value_limit(max_payload)
+        # A result of so many bytes can be sent, whatever is in it.
+        self._small = min(self._room, SHALLOW_BYTES)
         self._max_payload = max_payload
         self._coder = coder
         self.layers = layers
@@ -168,7 +182,11 @@ class Attempts:
             return self.failures.make_final(message, self._unknown_task(message), began_at)
         signature = task.signature
         try:
-            args, kwargs = await self.decode_arguments(message, signature)
+            # Without a codec nothing waits, and a coroutine costs as much as the decoding.
+            if self._coder is None:
+                args, kwargs = signature.decode_arguments(message.arguments)
+            else:
+                args, kwargs = await self.decode_arguments(message, signature)
         except PayloadUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 (codecs are the user's too: reported, not raised)
@@ -180,7 +198,14 @@ class Attempts:
             variables = copy_context()
             variables.run(current_task.set, current)
             if signature.is_coroutine and task.attempt_timeout is None and not self.layers and pulse is None:
-                value = await _run_in(variables, task.function(*args, **kwargs))
+                coroutine = task.function(*args, **kwargs)
+                try:
+                    # Most tasks of a few microseconds wait for nothing: they have ended here.
+                    waiting = variables.run(coroutine.send, None)
+                except StopIteration as stop:
+                    value = stop.value
+                else:
+                    value = await _go_on_in(variables, coroutine, waiting)
             else:
                 code = Code(task.function, signature.is_coroutine, task.attempt_timeout)
                 if pulse is not None:
@@ -201,7 +226,13 @@ class Attempts:
             return self._report_failure(current, error, task, began_at)
         if task.delegated:
             return self._make_delegated(message, began_at)
-        return await self.report_value(message, signature, value, began_at)
+        if self._coder is not None:
+            return await self.report_value(message, signature, value, began_at)
+        try:
+            data = signature.encode_result(value)
+        except Exception as error:  # noqa: BLE001 (as in `report_value`)
+            return self.failures.make_final(message, error, began_at)
+        return self._report_data(message, data, began_at)
 
     async def decode_arguments(
         self, message: ExecuteTask, signature: Signature
@@ -232,14 +263,20 @@ class Attempts:
             data = signature.encode_result(value)
             if self._coder is not None:
                 data = await self._encode_result(message, data, self._coder)
-            if is_deeper(data, MAX_VALUE_DEPTH):
-                raise PayloadTooLargeError(describe_too_deep("The result"))
-            if len(data) > self._room:
-                raise PayloadTooLargeError(
-                    f"The result of {len(data):,} bytes is above the limit of {self._room:,} bytes"
-                )
         except Exception as error:  # noqa: BLE001 (a result that cannot be encoded is a failure)
             return self.failures.make_final(message, error, began_at)
+        return self._report_data(message, data, began_at)
+
+    def _report_data(self, message: ExecuteTask, data: bytes, began_at: float) -> Outgoing:
+        """Make the report with an encoded result. One that cannot be sent is a failure."""
+        if len(data) > self._small:
+            reason: str | None = None
+            if is_deeper(data, MAX_VALUE_DEPTH):
+                reason = describe_too_deep("The result")
+            elif len(data) > self._room:
+                reason = f"The result of {len(data):,} bytes is above the limit of {self._room:,} bytes"
+            if reason is not None:
+                return self.failures.make_final(message, PayloadTooLargeError(reason), began_at)
         now = self.clock.now()
         completed = TaskCompleted(
             made_at=now,

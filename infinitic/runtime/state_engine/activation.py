@@ -78,7 +78,7 @@ def activate(
         raise
     except InfiniticError as fault:
         return stall_draft(instance, draft, fault)
-    handed = live.handed
+    handed = live.recorder.handed
     instance.pending = stimuli[handed:]
     partial = handed if instance.pending else None
     kept = spec.retention if retention is None else retention

@@ -6,6 +6,7 @@ The whole outbox is rendered before the commit. So nothing is committed that can
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import trunc
 
 import msgspec
 from msgspec.structs import replace
@@ -280,7 +281,7 @@ def _make_change(
     now: float,
 ) -> Change:
     expected = instance.version
-    version = int(now * 1_000_000)
+    version = trunc(now * 1_000_000)
     if expected is not None and version <= expected:
         version = expected + 1
     published = not transition.outbox

@@ -23,7 +23,7 @@ from infinitic.runtime.lane import Lane
 from infinitic.runtime.state_engine.closing import DecidedStep
 from infinitic.runtime.state_engine.group_commit import GroupCommit
 from infinitic.runtime.state_engine.instances import Instances
-from infinitic.runtime.state_engine.news import Telling, find_news
+from infinitic.runtime.state_engine.news import News, Telling, find_news
 from infinitic.storage import Change, Duplicate, Lost, Refused, StateStorage, Written
 from infinitic.transport import Delivery, Outgoing
 
@@ -164,8 +164,12 @@ class Committing:
         """Take over in memory what is durable now, and tell people what they should know."""
         transition, instance = step.transition, step.instance
         assert transition is not None
-        news = find_news(self._name, instance.head, transition, step.draft.fault)
-        instance.apply(change, transition.head, version)
+        before, head = instance.head, transition.head
+        news: News | None = None
+        # Most steps end no method, and then there is nothing to look for.
+        if before is None or head.methods is not before.methods or head.stalled is not None:
+            news = find_news(self._name, before, transition, step.draft.fault)
+        instance.apply(change, head, version)
         if news is not None:
             self._telling.tell(step.lane.key, news)
 

@@ -44,7 +44,8 @@ class Settling:
             # All that the step wanted to be sent is sent: from here on it may be evicted.
             instance.sent = True
             if instance.version is not None:
-                if instance.head is None or not instance.head.closed:
+                head = instance.head
+                if head is None or head.closed_at is None:
                     instances.keep(instance)
                 elif change is not None:
                     instances.release_closed(instance, sends_tasks=step.sends_tasks)
