@@ -74,7 +74,7 @@ class ByTaskTagVerbs:
             RequestRefusedError: the request went to the dead letters.
             UsageError: an argument cannot be.
         """
-        name, key = _read(service, "get_tasks", tag)
+        name, key = read_task_tag(service, "get_tasks", tag)
         if limit is not None and limit < 1:
             raise UsageError(f"The limit of get_tasks must be 1 or more, got {limit!r}")
         if after is not None and not isinstance(after, TaggedTask):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not check types)
@@ -106,7 +106,7 @@ class ByTaskTagVerbs:
         Raises:
             UsageError: an argument cannot be.
         """
-        name, key = _read(service, "cancel_tasks", tag)
+        name, key = read_task_tag(service, "cancel_tasks", tag)
         operation, now = self._make_id(), self._clock.now()
         asked = engine.CancelTask(made_at=now, request_id=operation, by=self.name)
         body = task_tags.encode(ByTaskTag(made_at=now, operation=operation, input=Raw(engine.encode(asked))))
@@ -124,7 +124,17 @@ class ByTaskTagVerbs:
         return response
 
 
-def _read(service: type[Any] | str, verb: str, tag: str) -> tuple[str, str]:
+def read_task_tag(service: type[Any] | str, verb: str, tag: str) -> tuple[str, str]:
+    """Read the name of a service, and the key of a tag of its tasks.
+
+    Args:
+        service: the class of the service, or its name.
+        verb: what was given them, for errors.
+        tag: the tag.
+
+    Raises:
+        UsageError: one of them cannot be.
+    """
     return read_service_name(verb, service), make_tag_key(check_tag(tag))
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from msgspec import Raw
 
-from infinitic import ids
+from infinitic import ids, topics
+from infinitic.client.by_task_tag import read_task_tag
 from infinitic.client.connection import ClientConnection
 from infinitic.client.intercepting import client_verb
 from infinitic.client.results import make_unknown_error
@@ -18,8 +19,10 @@ from infinitic.definitions.service_contract import TaskSpec, contract_of
 from infinitic.errors import ExceptionDetail, RequestRefusedError, TaskFailure, UsageError
 from infinitic.failures import describe, fit, fit_text
 from infinitic.limits import STALL_REASON, check_value, compute_value_limit
+from infinitic.messages import engine, task_tags
 from infinitic.messages.client import Applied, ReplyTo
 from infinitic.messages.delegated import CompleteTask, DelegatedTask, FailTask, read_delegation_token
+from infinitic.messages.task_tags import ByTaskTag
 from infinitic.middleware.call import ClientCall
 from infinitic.middleware.chain import Layer
 
@@ -82,10 +85,7 @@ class DelegatedTaskVerbs:
             data: the value.
             confirm: as for `complete_delegated_task`, and so are result and errors.
         """
-        if self._coder is not None:
-            data = await self._coder.encode_outside(data)
-        limit = compute_value_limit(self._connection.max_payload)
-        check_value(f"The result of {task.service}.{task.task}", data, 0, limit)
+        data = await self._encode_result(f"{task.service}.{task.task}", data)
         return await self._end_task(
             task,
             confirm,
@@ -121,10 +121,7 @@ class DelegatedTaskVerbs:
             RequestRefusedError: as for `complete_delegated_task`, and if the token is too old.
         """
         task = read_delegation_token(token)
-        failure = TaskFailure(
-            _describe_error(error), self.name, retry_sequence=task.retry_sequence, at=self._clock.now()
-        )
-        limit = min(_FAILURE_BYTES, compute_value_limit(self._connection.max_payload))
+        failure = self._make_failure(error, task.retry_sequence)
         return await self._end_task(
             task,
             confirm,
@@ -135,10 +132,82 @@ class DelegatedTaskVerbs:
                 position=task.position,
                 run=task.run,
                 retry_sequence=task.retry_sequence,
-                failure=fit(failure, limit),
+                failure=failure,
                 by=self.name,
             ),
         )
+
+    @client_verb
+    async def complete_delegated_tasks(
+        self, service: type[Any] | str, tag: str, value: Any = None, *, task: str | None = None
+    ) -> None:
+        """Complete all delegated tasks of a service that have a tag, with the same value.
+
+        These are the tasks whose method has returned. Other tasks with this tag are left alone.
+
+        This returns when the broker has the request. It reaches the tasks that were asked for
+        before it.
+
+        Args:
+            service: the class of the service, or its name. The class says how the value is encoded,
+                and the value is checked. With a name it must be plain JSON.
+            tag: one of those that ``new_service(…, tags=…)`` gives to the tasks.
+            value: the result of each of them.
+            task: the name of the task whose return hint encodes the value. It is needed if the
+                class has several.
+
+        Raises:
+            UsageError: an argument cannot be. Nothing was sent.
+            PayloadError: the value cannot be sent, or does not fit the hint. Nothing was sent.
+        """
+        name, key = read_task_tag(service, "complete_delegated_tasks", tag)
+        data = await self._encode_result(name, _encode_for(service, task, value))
+        await self._end_tasks(
+            name,
+            key,
+            lambda at, operation: CompleteTask(
+                made_at=at, request_id=operation, value=Raw(data), by=self.name, delegated=True
+            ),
+        )
+
+    @client_verb
+    async def fail_delegated_tasks(self, service: type[Any] | str, tag: str, error: BaseException | str) -> None:
+        """Have all delegated tasks of a service fail that have a tag, for good.
+
+        Args:
+            service: the class of the service, or its name.
+            tag: as for `complete_delegated_tasks`, which tells which tasks these are.
+            error: an exception, or text that says what is wrong.
+
+        Raises:
+            UsageError: an argument cannot be. Nothing was sent.
+        """
+        name, key = read_task_tag(service, "fail_delegated_tasks", tag)
+        failure = self._make_failure(error, 0)
+        await self._end_tasks(
+            name,
+            key,
+            lambda at, operation: FailTask(
+                made_at=at, request_id=operation, failure=failure, by=self.name, delegated=True
+            ),
+        )
+
+    async def _end_tasks(self, service: str, key: str, make: Callable[[float, str], CompleteTask | FailTask]) -> None:
+        operation, now = self._make_id(), self._clock.now()
+        asked = Raw(engine.encode(make(now, operation)))
+        body = task_tags.encode(ByTaskTag(made_at=now, operation=operation, input=asked))
+        await self._connection.send_to_tags(topics.service_tag(service), [(key, operation, body)])
+
+    async def _encode_result(self, what: str, data: bytes) -> bytes:
+        if self._coder is not None:
+            data = await self._coder.encode_outside(data)
+        limit = compute_value_limit(self._connection.max_payload)
+        check_value(f"The result of {what}", data, 0, limit)
+        return data
+
+    def _make_failure(self, error: object, retry_sequence: int) -> TaskFailure:
+        failure = TaskFailure(_describe_error(error), self.name, retry_sequence=retry_sequence, at=self._clock.now())
+        return fit(failure, min(_FAILURE_BYTES, compute_value_limit(self._connection.max_payload)))
 
     async def _end_task(
         self, task: DelegatedTask, confirm: bool, make: Callable[[float, ReplyTo | None], CompleteTask | FailTask]
@@ -166,6 +235,19 @@ def _find_task(task: DelegatedTask, contract: type[Any]) -> TaskSpec:
             return spec
     known = ", ".join(sorted(spec.name for spec in found.tasks.values()))
     raise UsageError(f"This token is for task {task.task}, and {contract.__name__} has only {known}")
+
+
+def _encode_for(service: type[Any] | str, task: str | None, value: object) -> bytes:
+    if isinstance(service, str):
+        return value_codec(object).encode(value)
+    found = {spec.name: spec for spec in contract_of(service).tasks.values()}
+    if task is None and len(found) > 1:
+        known = ", ".join(sorted(found))
+        raise UsageError(f"{service.__name__} has several tasks ({known}): say which one, task=…")
+    name = next(iter(found)) if task is None else task
+    if name not in found:
+        raise UsageError(f"{service.__name__} has no task {name!r}; it has {', '.join(sorted(found))}")
+    return found[name].signature.encode_result(value)
 
 
 def _describe_error(error: object) -> ExceptionDetail:

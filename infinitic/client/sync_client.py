@@ -236,6 +236,16 @@ class SyncClient:
         """Complete a delegated task. As `Client.complete_delegated_task`."""
         return self.run(self._client.complete_delegated_task, token, value, contract=contract, confirm=confirm)
 
+    def complete_delegated_tasks(
+        self, service: type[Any] | str, tag: str, value: Any = None, *, task: str | None = None
+    ) -> None:
+        """Complete all delegated tasks with a tag. As `Client.complete_delegated_tasks`."""
+        self.run(self._client.complete_delegated_tasks, service, tag, value, task=task)
+
+    def fail_delegated_tasks(self, service: type[Any] | str, tag: str, error: BaseException | str) -> None:
+        """Have all delegated tasks with a tag fail. As `Client.fail_delegated_tasks`."""
+        self.run(self._client.fail_delegated_tasks, service, tag, error)
+
     def fail_delegated_task(self, token: str, error: BaseException | str, *, confirm: bool = False) -> str | None:
         """Have a delegated task fail. As `Client.fail_delegated_task`."""
         return self.run(self._client.fail_delegated_task, token, error, confirm=confirm)

@@ -5,7 +5,7 @@ it by its *token*, which says where the task was asked for. Nothing is stored fo
 
 On the wire: at when the message was first published · i id · r whom to answer · p position ·
 u run · rs retry sequence · ri retry index · v value · f failure · l how the attempt went ·
-b who sends.
+b who sends · d only if it is delegated.
 """
 
 from __future__ import annotations
@@ -143,6 +143,8 @@ class CompleteTask(_DelegationInput, frozen=True, kw_only=True, tag="complete_ta
 
     It counts once for each position, also before the function of the task has returned. A duplicate
     is recognised by `request_id`, which is a deduplication id.
+
+    With `delegated` it counts only after that: whoever sends it by a tag does not know the tasks.
     """
 
     request_id: Name = msgspec.field(name="i")
@@ -151,13 +153,15 @@ class CompleteTask(_DelegationInput, frozen=True, kw_only=True, tag="complete_ta
     run: Whole = msgspec.field(name="u", default=0)
     value: msgspec.Raw = msgspec.field(name="v")
     by: NoName = msgspec.field(name="b", default="")
+    delegated: bool = msgspec.field(name="d", default=False)
 
 
 class FailTask(_DelegationInput, frozen=True, kw_only=True, tag="fail_task"):
     """Have a delegated task fail, for good. Clients send it.
 
     It counts unless an operator has asked for the task again since its token was made. A duplicate
-    is recognised by `request_id`, which is a deduplication id.
+    is recognised by `request_id`, which is a deduplication id. `delegated` is as for
+    `CompleteTask`; the retry sequence does not matter then.
     """
 
     request_id: Name = msgspec.field(name="i")
@@ -167,3 +171,4 @@ class FailTask(_DelegationInput, frozen=True, kw_only=True, tag="fail_task"):
     retry_sequence: Whole = msgspec.field(name="rs", default=0)
     failure: TaskFailure = msgspec.field(name="f")
     by: NoName = msgspec.field(name="b", default="")
+    delegated: bool = msgspec.field(name="d", default=False)

@@ -147,7 +147,7 @@ COMMANDS.extend([*REMOTES, CONTINUED])
 EVENTS.append(events.TaskCanceled(0, 1.5, "client-1"))
 EVENTS.append(commands.CallRemote(11, "Invoice", "i-1", "pay", Raw(b"[2]"), patient=True))
 EVENTS.append(commands.SignalRemote(12, "Invoice", "i-1", "paid", Raw(b"true"), patient=True))
-FROM_OUTSIDE: Any = {"made_at": 1.0, "request_id": "r", "reply_to": TO, "position": 4, "run": 1, "by": "client-1"}
+FROM_OUTSIDE: Any = {"made_at": 1.0, "request_id": "r", "reply_to": TO, "position": 4, "run": 1}
 INPUTS: list[engine.Input] = [
     engine.Start(made_at=1.0, method="book", arguments=Raw(b"[1]"), reply_to=TO, meta={"k": b"v"}),
     engine.CallMethod(made_at=1.0, method_id="m", method="add", arguments=Raw(b"[1]"), reply_to=TO),
@@ -237,8 +237,8 @@ INPUTS: list[engine.Input] = [
     engine.RetryTasks(made_at=1.0, request_id="r", service="Bank", tag="eu"),
     engine.RetryTasks(made_at=1.0, request_id="r", by_tag="eu"),
     delegated.TaskDelegated(made_at=1.0, position=4, run=1, retry_sequence=2, retry_index=3, execution=EXECUTION),
-    delegated.CompleteTask(**FROM_OUTSIDE, value=Raw(b"2")),
-    delegated.FailTask(**FROM_OUTSIDE, retry_sequence=2, failure=FAILURE),
+    delegated.CompleteTask(**FROM_OUTSIDE, value=Raw(b"2"), by="client-1", delegated=True),
+    delegated.FailTask(**FROM_OUTSIDE, retry_sequence=2, failure=FAILURE, by="client-1", delegated=True),
     engine.AttemptFailed(made_at=1.0, position=0, failure=FAILURE, delay=2.0, sequence=1, heartbeat=Raw(b'{"done":3}')),
 ]
 RESPONSES: list[client.Response] = [

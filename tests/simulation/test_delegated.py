@@ -9,7 +9,10 @@ import pytest
 from pydantic import BaseModel
 
 from infinitic import (
+    Client,
+    ClientCall,
     ExponentialBackoff,
+    Middleware,
     PayloadError,
     RequestRefusedError,
     TaskFailedError,
@@ -232,3 +235,43 @@ def test_S8_a_test_that_waits_for_nobody_is_told_what_the_task_waits_for() -> No
 def test_S8_delegated_is_true_or_false(given: Any) -> None:
     with pytest.raises(UsageError, match="delegated in @task must be True or False"):
         task(delegated=given)
+
+
+async def test_what_is_done_by_tag_is_checked_at_the_call(sim: Simulation) -> None:
+    class Several(Protocol):
+        async def ask(self) -> int: ...
+
+        async def tell(self) -> str: ...
+
+    client = sim.client
+    for asking, message in (
+        (client.complete_delegated_tasks(Several, "t", 1), r"Several has several tasks \(ask, tell\): say which one"),
+        (client.complete_delegated_tasks(Several, "t", 1, task="say"), "Several has no task 'say'; it has ask, tell"),
+        (client.complete_delegated_tasks(Several, "t", "x", task="ask"), "int"),
+        (client.complete_delegated_tasks(Approvals, "", ADA), "A tag must be non-empty text"),
+        (client.complete_delegated_tasks(Order, "t", 1), "is a workflow"),
+        (client.fail_delegated_tasks("", "t", "no"), "The name of a service must be non-empty text"),
+        (client.fail_delegated_tasks(Approvals, "t", 7), "with text that says what is wrong, got 7"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the mistake
+    ):
+        with pytest.raises(UsageError, match=message):
+            await asking
+
+
+async def test_middlewares_of_a_client_see_what_ends_delegated_tasks(sim: Simulation) -> None:
+    seen: list[tuple[str, tuple[Any, ...]]] = []
+
+    class Noting(Middleware):
+        async def client_call(self, call: ClientCall, call_next: Any) -> Any:
+            seen.append((call.verb, call.args))
+            return await call_next()
+
+    mails = Mails()
+    handle = await start(sim, mails)
+    async with Client(sim.transport, clock=sim.client.clock, middleware=[Noting()]) as client:
+        await client.complete_delegated_task(mails.sent[0], ADA, contract=Approvals)
+        await client.fail_delegated_tasks(Approvals, "nobody", "no")
+    assert await handle.result() == "Ada: 7"
+    assert seen == [
+        ("complete_delegated_task", (mails.sent[0], ADA)),
+        ("fail_delegated_tasks", (Approvals, "nobody", "no")),
+    ]

@@ -149,6 +149,7 @@ OUTCOMES: dict[str, object] = {
     "retry_tasks_by_tag": [[*range(number), number] for number in range(1, 4)],
     "fleets_that_fail": [[2, 1, 0], ["a", "b"]] * 3,
     "heartbeats": [[[[*range(20)], 3, True]] * 3, True],
+    "delegated_by_tag": [[7, 7, 7, "Exception: too late"]] * 4,
     "delegated": [[[10, 20, 30, 40, "ValueError: no budget", "timed out"], [False, True], True, True]] * 4,
     "children_told_early": [(["a", "b"], 2)] * 4,
     "children_asked_for_again": [[True, "go on"]] * 3,

@@ -9,8 +9,8 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from infinitic.engines import delegations
-from infinitic.engines.effects import Confirm, Effect, Refuse, Reject, Reply
-from infinitic.engines.state import Retry, WorkflowHead
+from infinitic.engines.effects import CancelSent, Confirm, Effect, Refuse, Reject, Reply
+from infinitic.engines.state import OpenBlock, Retry, WorkflowHead
 from infinitic.engines.workflow.describe import describe
 from infinitic.messages import events
 from infinitic.messages.attempts import Execution
@@ -117,3 +117,25 @@ def test_blocks_hold_thousands_of_positions_in_little_room() -> None:
     for position in (*range(0, 10_000, 2), 5_000_000):
         held = delegations.remove(held, position)
     assert held == ()
+
+
+@pytest.mark.parametrize("message", [COMPLETE, FAIL])
+def test_by_tag_only_tasks_end_that_wait_for_somebody_outside(message: CompleteTask | FailTask) -> None:
+    by_tag = replace(message, delegated=True, reply_to=None)
+    before, after = HEADS
+    assert taken(before, by_tag).events == ()
+    assert len(taken(after, by_tag).events) == 1
+    # A tag says nothing of the retry sequence: the task waits, so this is the newest attempt.
+    again = replace(after, retries=(Retry(1, 1, 0, 1, 0, None),))
+    assert len(taken(again, by_tag).events) == 1
+
+
+def test_a_delegated_task_that_has_completed_loses_its_tags_and_one_that_has_failed_keeps_them() -> None:
+    head = replace(HEADS[1], tags_tasks=True)
+    [removal, *_] = taken(head, COMPLETE).outbox
+    assert removal == CancelSent((), waiting=(OpenBlock(1, 1, b"\x01"),))
+    again = replace(head, retries=(Retry(1, 1, 0, 2, 0, None),))
+    [removal, *_] = taken(again, COMPLETE).outbox
+    assert removal == CancelSent((), ((1, 2),), waiting=(OpenBlock(1, 1, b"\x01"),))
+    assert taken(head, FAIL).outbox == (Confirm(ME),)
+    assert not [each for each in taken(taken(head, COMPLETE).head, COMPLETE).outbox if isinstance(each, CancelSent)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from infinitic.engines import delegations, positions, retries
-from infinitic.engines.effects import Confirm, Effect, Reject
+from infinitic.engines.effects import CancelSent, Confirm, Effect, Reject
 from infinitic.engines.state import WorkflowHead
 from infinitic.engines.workflow.input_result import InputResult
 from infinitic.engines.workflow.tasks import settle
@@ -18,6 +18,7 @@ from infinitic.messages.delegated import CompleteTask, FailTask, TaskDelegated
 
 _OTHER_RUN = "the task belongs to a run that is over"
 _ENDED = "the task has ended already: it was completed, it failed or timed out, or nobody waits for it"
+_NOT_DELEGATED = "the task does not wait for anybody outside"
 _ASKED_AGAIN = "an operator has asked for the task again since: the next attempt has another token"
 
 
@@ -41,8 +42,12 @@ def complete_task(head: WorkflowHead, message: CompleteTask, now: float) -> Inpu
     """Settle a delegated task with its result, whichever attempt made the token."""
     if message.run != head.run:
         return _refuse(head, message, _OTHER_RUN)
-    event = events.TaskResult(message.position, message.value, by=message.by)
-    return _answer(head, message, settle(head, message.position, event))
+    position = message.position
+    if message.delegated and not delegations.contains(head.delegated, position):
+        return _refuse(head, message, _NOT_DELEGATED)
+    event = events.TaskResult(position, message.value, by=message.by)
+    settled = settle(head, position, event)
+    return _answer(head, message, settled, _remove_tags(head, position))
 
 
 def fail_task(head: WorkflowHead, message: FailTask, now: float) -> InputResult:
@@ -51,16 +56,31 @@ def fail_task(head: WorkflowHead, message: FailTask, now: float) -> InputResult:
         return _refuse(head, message, _OTHER_RUN)
     last = retries.find(head.retries, message.position)
     is_open = positions.find_request(head.open, message.position) is not None
-    if is_open and message.retry_sequence != (last.retry_sequence if last else 0):
+    if message.delegated:
+        if not delegations.contains(head.delegated, message.position):
+            return _refuse(head, message, _NOT_DELEGATED)
+    elif is_open and message.retry_sequence != (last.retry_sequence if last else 0):
         return _refuse(head, message, _ASKED_AGAIN)
     return _answer(head, message, settle(head, message.position, events.TaskError(message.position, message.failure)))
 
 
-def _answer(head: WorkflowHead, message: CompleteTask | FailTask, settled: InputResult) -> InputResult:
+def _remove_tags(head: WorkflowHead, position: int) -> tuple[Effect, ...]:
+    """Make the effect that takes the tags off a task that has completed. No executor does it."""
+    request = positions.find_request(head.open, position) if head.tags_tasks else None
+    if request is None:
+        return ()
+    last = retries.find(head.retries, position)
+    repeated = ((position, last.retry_sequence),) if last is not None and last.retry_sequence else ()
+    return (CancelSent((), repeated, waiting=(positions.open_block(request, [position]),)),)
+
+
+def _answer(
+    head: WorkflowHead, message: CompleteTask | FailTask, settled: InputResult, more: tuple[Effect, ...] = ()
+) -> InputResult:
     if settled.head is head:
         return _refuse(head, message, _ENDED)
     confirm: tuple[Effect, ...] = (Confirm(message.reply_to),) if message.reply_to is not None else ()
-    return InputResult(settled.head, settled.events, confirm, deduplication_id=message.request_id)
+    return InputResult(settled.head, settled.events, (*more, *confirm), deduplication_id=message.request_id)
 
 
 def _refuse(head: WorkflowHead, message: CompleteTask | FailTask, reason: str) -> InputResult:

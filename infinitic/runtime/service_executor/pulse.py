@@ -162,7 +162,24 @@ class Pulse:
             self._coded = Raw(self._said if self._coder is None else self._coder.encode(self._said))
             self._said = None
         except (PayloadError, PayloadUnavailable) as error:
-            _logger.warning("A heartbeat of %s.%s is left out: %s", self._message.service, self._message.task, error)
+            self._note_left_out(error)
+
+    async def _encode_outside(self) -> None:
+        """Do the same as `_encode_news`. A codec that takes long holds up nobody."""
+        said, coder = self._said, self._coder
+        if said is None or coder is None:
+            self._encode_news()
+            return
+        try:
+            self._coded = Raw(await coder.encode_outside(said))
+        except (PayloadError, PayloadUnavailable) as error:
+            self._note_left_out(error)
+        else:
+            if self._said is said:
+                self._said = None
+
+    def _note_left_out(self, error: Exception) -> None:
+        _logger.warning("A heartbeat of %s.%s is left out: %s", self._message.service, self._message.task, error)
 
     async def _send_news(self) -> None:
         while True:
@@ -174,8 +191,8 @@ class Pulse:
                 await asyncio.sleep(pause)
             self._has_news = False
             said_at, self._sent_at = self._said_at, self._loop.time()
-            self._encode_news()
-            if not await self._send(self._coded, self._sent_at - said_at):
+            await self._encode_outside()
+            if not await self._send(self._coded, self._loop.time() - said_at):
                 self._has_news = True
             elif self._scope is not None and not self._scope.expired():
                 self._deadline = said_at + self._seconds

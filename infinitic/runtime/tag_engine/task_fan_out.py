@@ -14,12 +14,13 @@ from infinitic import topics
 from infinitic.ids import task_operation_id
 from infinitic.messages import engine
 from infinitic.messages.decoding import UndecodableMessage
+from infinitic.messages.delegated import CompleteTask, FailTask
 from infinitic.messages.task_tags import ByTaskTag, encode, read_token
 from infinitic.runtime.tag_engine.fan_out import PAGE, PAGE_BYTES, REMEMBERED, SKEW_SECONDS
 from infinitic.storage import TagKey, TagStorage
 from infinitic.transport import Delivery, Message, Outgoing
 
-_OPERATIONS = (engine.CancelTask, engine.RetryTasks)
+_OPERATIONS = (engine.CancelTask, CompleteTask, FailTask, engine.RetryTasks)
 
 
 class TaskFanOut:
@@ -77,7 +78,9 @@ class TaskFanOut:
             self._done.popitem(last=False)
 
 
-def _address(asked: engine.CancelTask | engine.RetryTasks, operation: str, tokens: Sequence[str]) -> list[Outgoing]:
+def _address(
+    asked: engine.CancelTask | CompleteTask | FailTask | engine.RetryTasks, operation: str, tokens: Sequence[str]
+) -> list[Outgoing]:
     """Make the messages about some tasks.
 
     A retry is for all tasks of an instance, which come one after another. If the next page has more
@@ -87,7 +90,7 @@ def _address(asked: engine.CancelTask | engine.RetryTasks, operation: str, token
     before = ("", "")
     for place in map(read_token, tokens):
         request_id = operation
-        if isinstance(asked, engine.CancelTask):
+        if not isinstance(asked, engine.RetryTasks):
             request_id = task_operation_id(operation, place.run, place.position)
             body = engine.encode(replace(asked, request_id=request_id, run=place.run, position=place.position))
         elif place[:2] == before:

@@ -68,3 +68,10 @@ def delegation_noted_of_any_attempt(planter: Planter) -> None:
     """A task is noted as delegated each time that its function returns."""
 
     planter.put_result(_ENGINE.delegations, "contains", False)
+
+
+@bug(DELEGATED, "delegated_by_tag")
+def tags_of_delegated_tasks_stay(planter: Planter) -> None:
+    """A delegated task that is completed keeps its tags."""
+
+    planter.put_result(_ENGINE, "_remove_tags", ())

@@ -129,3 +129,35 @@ async def simulate_delegated(sim: Simulation) -> object:
         return [found, sorted(refused), again, over]
 
     return await asyncio.gather(*(answer(f"w{number}") for number in range(4)))
+
+
+class Panel(Workflow):
+    """Its requests have tags. Beside them are some with another tag."""
+
+    approvals = Workflow.new_service(Approvals, tags={"panel"})
+    others = Workflow.new_service(Approvals, tags={"others"})
+
+    async def decide(self, name: str) -> list[object]:
+        asked = [self.dispatch(self.approvals.ask, f"{name}/{number}") for number in range(3)]
+        found: list[object] = [await each for each in asked]
+        try:
+            await self.others.ask(f"{name}/other")
+        except TaskFailedError as error:
+            found.append(str(error.last_failure.exception))
+        return found
+
+
+async def simulate_delegated_by_tag(sim: Simulation) -> object:
+    """All that wait are completed by their tag, and lose it. Others are left alone."""
+    Tokens.given = {}
+    sim.add_service(Approvals)
+    sim.add_workflow(Panel, retention=KEPT)
+    client = sim.client
+    handles = [await client.dispatch(client.new_workflow(Panel).decide, f"p{each}") for each in range(4)]
+    results = [asyncio.ensure_future(handle.result()) for handle in handles]
+    while not all(result.done() for result in results):
+        await client.complete_delegated_tasks(Approvals, "panel", 7, task="ask")
+        if all(f"p{each}/other" in Tokens.given for each in range(4)):
+            await client.fail_delegated_tasks(Approvals, "others", "too late")
+        await asyncio.sleep(5.0)
+    return [await result for result in results]
