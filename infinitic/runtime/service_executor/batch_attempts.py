@@ -10,7 +10,8 @@ from typing import Any
 
 from infinitic.definitions.batch_methods import BatchMethod
 from infinitic.definitions.service_contract import TaskImplementation
-from infinitic.errors import PayloadUnavailable
+from infinitic.errors import ExceptionDetail, PayloadUnavailable
+from infinitic.failures import describe
 from infinitic.runtime.service_executor.attempt import Attempts, Code
 from infinitic.runtime.service_executor.batch_layers import LayeredBatch, MissingResult
 from infinitic.runtime.service_executor.current_task import CurrentBatch, CurrentTask, current_batch
@@ -59,6 +60,7 @@ class BatchAttempts:
         works = {task_id: batch.works[task_id] for task_id in arguments}
         if not works:
             return
+        _logger.debug("%s runs %d tasks", method.name, len(works))
         make_context = self._attempts.make_context
         tasks = {task_id: CurrentTask(work.message, make_context) for task_id, work in works.items()}
         batch.current = current = CurrentBatch(method.name, tasks)
@@ -91,8 +93,11 @@ class BatchAttempts:
             results = error
         except BaseException as error:  # noqa: BLE001 (whatever it raises is the failure of each task)
             results = error
+        described: dict[int, ExceptionDetail] = {}
         for work in works.values():
-            report = None if work.is_cancelled else await self._report(work, task, method, tasks, results, began_at)
+            report = None
+            if not work.is_cancelled:
+                report = await self._report(work, task, method, tasks, results, began_at, described)
             settle(work, report)
 
     async def _prepare(
@@ -139,6 +144,7 @@ class BatchAttempts:
         tasks: Mapping[str, CurrentTask],
         results: Mapping[Any, Any] | BaseException,
         began_at: float,
+        described: dict[int, ExceptionDetail],
     ) -> Outgoing:
         """Make the report of one task.
 
@@ -149,6 +155,8 @@ class BatchAttempts:
             tasks: the attempts of the batch, whose contexts may have been changed.
             results: what the batch method returned or raised.
             began_at: when the batch began, in seconds since the Unix epoch.
+            described: errors that were described before, by their `id`. One error is often that of
+                all tasks, and to describe it takes longer than all the rest.
         """
         message, failures = work.message, self._attempts.failures
         if isinstance(results, MissingResult):
@@ -162,7 +170,10 @@ class BatchAttempts:
         if isinstance(result, MissingResult):
             return failures.make_final(message, result, began_at)
         if isinstance(result, BaseException):
-            return failures.make(message, result, task, tasks[work.task_id].context.meta, began_at)
+            detail = described.get(id(result))
+            if detail is None:
+                detail = described[id(result)] = describe(result)
+            return failures.make(message, result, task, tasks[work.task_id].context.meta, began_at, detail)
         return await self._attempts.report_value(message, task.signature, result, began_at)
 
 

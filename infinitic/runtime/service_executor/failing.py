@@ -18,7 +18,7 @@ from infinitic.bounds import MAX_SECONDS
 from infinitic.clock import Clock
 from infinitic.definitions.retries import ExponentialBackoff
 from infinitic.definitions.service_contract import TaskImplementation
-from infinitic.errors import InfiniticError, PayloadTooLargeError, TaskFailure, UsageError
+from infinitic.errors import ExceptionDetail, InfiniticError, PayloadTooLargeError, TaskFailure, UsageError
 from infinitic.failures import describe, fit
 from infinitic.messages import engine, service
 from infinitic.messages.attempts import Execution, measure
@@ -65,6 +65,7 @@ class FailureReports:
         task: TaskImplementation,
         meta: dict[str, bytes],
         began_at: float,
+        described: ExceptionDetail | None = None,
     ) -> Outgoing:
         """Make the report of an attempt that has failed.
 
@@ -77,8 +78,9 @@ class FailureReports:
             task: the task, with its retry policy.
             meta: what the next attempt is to get from this one.
             began_at: when the attempt began, in seconds since the Unix epoch.
+            described: the error as data, if it was described before.
         """
-        failure = self._describe(message, error)
+        failure = self._describe(message, error, described)
         execution = self._measure(message, began_at, failure)
         if task.retry is None or isinstance(error, KeyboardInterrupt | SystemExit):
             return self._fail_for_good(message, failure, execution)
@@ -129,9 +131,11 @@ class FailureReports:
         report = make_task_failure(attempt, what, why, self._worker_name, self._clock.now())
         return replace(report, failure=fit(report.failure, self._limit - MARGIN))
 
-    def _describe(self, message: ExecuteTask, error: BaseException) -> TaskFailure:
+    def _describe(
+        self, message: ExecuteTask, error: BaseException, described: ExceptionDetail | None = None
+    ) -> TaskFailure:
         return TaskFailure(
-            describe(error),
+            describe(error) if described is None else described,
             self._worker_name,
             message.retry_index,
             message.retry_sequence,

@@ -64,10 +64,10 @@ def forgotten_tasks_are_tried_again(planter: Planter) -> None:
 
     @planter.wrap(BatchAttempts, "_report")
     async def report(original: Part, self: Any, work: Work, task: Any, method: Any, tasks: Any, *rest: Any) -> Any:
-        results, began_at = rest
+        results, *more = rest
         if _is_forgotten(work, results):
             results = ConnectionError("no result")
-        return await original(self, work, task, method, tasks, results, began_at)
+        return await original(self, work, task, method, tasks, results, *more)
 
 
 @bug(BATCHES)
