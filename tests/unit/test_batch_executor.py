@@ -13,14 +13,7 @@ from msgspec.structs import replace
 
 from infinitic import PayloadCodec, PayloadUnavailable, batch, service, task, task_context
 from infinitic.codec.payloads import make_coder
-from infinitic.definitions.service_contract import implementation_of
 from infinitic.messages import control, engine
-from infinitic.runtime.service_executor.batching import (
-    FIRST_MESSAGES,
-    IN_HAND_BYTES,
-    choose_prefetch,
-    find_batch_methods,
-)
 from infinitic.runtime.service_executor.deaths import MAX_DEATHS, SUSPECT
 from infinitic.runtime.service_executor.taking import LAST_MESSAGES_SECONDS
 from infinitic.transport import Delivery
@@ -413,64 +406,3 @@ def test_a_call_goes_on_until_all_of_its_tasks_are_cancelled() -> None:
         check_empty(bench)
 
     played(bench, scenario)
-
-
-def test_other_tasks_of_the_service_run_beside_an_open_batch() -> None:
-    """A batch is one of two things in hand. Tasks without batches are taken, but not too many."""
-    log = Log(10.0)
-    bench = Bench(ScriptedTransport(), make_desk(log, max_seconds=5.0), concurrency=2)
-
-    async def scenario() -> None:
-        alone = deliver(*"123456789", first=10, task="write")
-        await bench.give(*deliver("a"), *alone, *deliver("b", first=1))
-        assert log.calls == [["1"], ["2"]]
-        assert bench.consumer.waiting.qsize() >= 4
-        await asyncio.sleep(100.0)
-        assert sorted(text for call in log.calls for text in call) == [*"123456789", "a", "b"]
-        check_empty(bench)
-
-    played(bench, scenario)
-
-
-def test_with_many_keys_only_so_many_batches_are_open() -> None:
-    log = Log(10.0)
-    bench = Bench(ScriptedTransport(), make_desk(log, max_seconds=5.0), concurrency=2)
-
-    async def scenario() -> None:
-        given = [
-            delivery(request([str(number)], position=number, meta={"batch_key": str(number).encode()}))
-            for number in range(40)
-        ]
-        await bench.give(*given)
-        assert bench.executor.count_held()["batches"] < 10
-        await asyncio.sleep(1000.0)
-        assert sorted(log.calls) == sorted([str(number)] for number in range(40))
-        check_empty(bench)
-
-    played(bench, scenario)
-
-
-def test_so_many_messages_are_in_hand_at_most() -> None:
-    """S7: 10,000, and what fits into 64 MiB."""
-    log = Log(1000.0)
-    bench = Bench(ScriptedTransport(), make_desk(log, max_messages=1000, max_seconds=1.0))
-
-    async def scenario() -> None:
-        size = 1_000_000
-        await bench.give(*deliver(*("x" * size for _ in range(200))))
-        held = bench.executor.count_held()["bytes of batches"]
-        assert IN_HAND_BYTES - size < held < IN_HAND_BYTES + FIRST_MESSAGES * size
-        assert bench.consumer.waiting.qsize() > 30
-        assert all(len(call) <= 4 for call in log.calls)
-
-    played(bench, scenario)
-
-
-@pytest.mark.parametrize(
-    ("most", "concurrency", "prefetch"),
-    [(1, 100, 200), (10, 100, 2000), (1000, 100, 10_000), (1000, 1, 2000), (10_000, 1, 10_000), (5, 6000, 12_000)],
-)
-def test_the_prefetch_grows_with_batches_up_to_ten_thousand(most: int, concurrency: int, prefetch: int) -> None:
-    methods = find_batch_methods(implementation_of(make_desk(Log(), max_messages=most)))
-    assert choose_prefetch(methods, concurrency) == prefetch
-    assert choose_prefetch({}, concurrency) == 2 * concurrency

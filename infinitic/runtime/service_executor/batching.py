@@ -71,7 +71,7 @@ class Batching:
         self._concurrency = concurrency
         self._wake = wake
         self.most = choose_prefetch(methods, concurrency)
-        self._largest = max(method.max_messages for method in methods.values())
+        self._smallest = min(method.max_messages for method in methods.values())
         # The newest open batch of each task and batch key. It may be closed, or gone.
         self._open: dict[tuple[str, bytes | None], Batch] = {}
         self._messages = 0
@@ -136,7 +136,7 @@ class Batching:
             waiting = sum(isinstance(each, Work) for each in in_hand.waiting)
             room = free + min(room, max(concurrency - waiting, 0))
         else:
-            room += free * self._largest
+            room += free * self._smallest
         return max(0, min(room, self.most - len(in_hand.works), self._count_for_bytes()))
 
     def _count_for_bytes(self) -> int:
