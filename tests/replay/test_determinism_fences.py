@@ -40,14 +40,16 @@ class MyDate(datetime): ...
 
 
 GIVEN = (0.0,)
-ONE, OTHER = socket.socketpair()
+PAIR: list[socket.socket] = []
+"""Two, while tests of this module run."""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def closed() -> Generator[None]:
-    yield
-    ONE.close()
-    OTHER.close()
+def opened() -> Generator[None]:
+    one, other = socket.socketpair()
+    with one, other:
+        PAIR[:] = one, other
+        yield
 
 
 NOW, RANDOM, ENVIRONMENT, TALK = r"self\.now\(\)", r"self\.random or self\.uuid4\(\)", r"self\.inline", "in a task"
@@ -85,10 +87,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "secrets": (lambda: secrets.token_hex(), r"secrets\.token_hex\(\)", RANDOM),
     "secrets.choice": (lambda: secrets.choice("ab"), r"random\.choice\(\)", RANDOM),
     "RAND_bytes": (lambda: ssl.RAND_bytes(4), r"_ssl\.RAND_bytes\(\)", RANDOM),
-    "send": (lambda: ONE.send(b"x"), r"socket\.send\(\)", TALK),
-    "sendall": (lambda: ONE.sendall(b"x"), r"socket\.sendall\(\)", TALK),
-    "recv": (lambda: OTHER.recv(1), r"socket\.recv\(\)", TALK),
-    "recv_into": (lambda: OTHER.recv_into(bytearray(1)), r"socket\.recv_into\(\)", TALK),
+    "send": (lambda: PAIR[0].send(b"x"), r"socket\.send\(\)", TALK),
+    "sendall": (lambda: PAIR[0].sendall(b"x"), r"socket\.sendall\(\)", TALK),
+    "recv": (lambda: PAIR[1].recv(1), r"socket\.recv\(\)", TALK),
+    "recv_into": (lambda: PAIR[1].recv_into(bytearray(1)), r"socket\.recv_into\(\)", TALK),
     "names in os.environ": (lambda: list(os.environ), r"os\.environ", ENVIRONMENT),
     "len(os.environ)": (lambda: len(os.environ), r"os\.environ", ENVIRONMENT),
     "os.environ": (lambda: os.environ["HOME"], r"os\.environ", ENVIRONMENT),

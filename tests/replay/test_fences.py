@@ -73,13 +73,15 @@ async def anyio_connection() -> None:
     await anyio.connect_tcp("localhost", 9)
 
 
-OPEN_SOCKET = socket.socket(type=socket.SOCK_DGRAM)
+OPEN: list[socket.socket] = []
+"""One, while tests of this module run."""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def closed() -> Generator[None]:
-    yield
-    OPEN_SOCKET.close()
+def opened() -> Generator[None]:
+    with socket.socket(type=socket.SOCK_DGRAM) as made:
+        OPEN[:] = [made]
+        yield
 
 
 # ruff: noqa: SIM115 (they are not opened)
@@ -112,9 +114,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "socket that is not used": (socket.socket, "opening a socket"),
     "UDP socket that is not used": (lambda: socket.socket(type=socket.SOCK_DGRAM), "opening a socket"),
     "pair of sockets": (socket.socketpair, "opening a socket"),
-    "copy of a socket": (lambda: OPEN_SOCKET.dup(), "opening a socket"),
-    "sendto of an open socket": (lambda: OPEN_SOCKET.sendto(b"", ("127.0.0.1", 9)), r"socket\.sendto"),
-    "sendmsg of an open socket": (lambda: OPEN_SOCKET.sendmsg([b""], [], 0, ("127.0.0.1", 9)), r"socket\.sendmsg"),
+    "copy of a socket": (lambda: OPEN[0].dup(), "opening a socket"),
+    "sendto of an open socket": (lambda: OPEN[0].sendto(b"", ("127.0.0.1", 9)), r"socket\.sendto"),
+    "sendmsg of an open socket": (lambda: OPEN[0].sendmsg([b""], [], 0, ("127.0.0.1", 9)), r"socket\.sendmsg"),
     "server": (lambda: socket.create_server(("127.0.0.1", 0)), "opening a socket"),
     "name": (lambda: socket.gethostbyname("localhost"), r"socket\.gethostbyname"),
     "udp": (lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"", ("127.0.0.1", 9)), "opening a socket"),

@@ -16,16 +16,13 @@ from tests.replay.harness import Desk
 from tests.replay.restart import line_of
 
 OUTSIDE: dict[str, Any] = {}
-"""Futures and locks that belong to the loop of the test."""
-
-
-OPEN_SOCKET = socket.socket()
+"""A socket, and futures and locks that belong to the loop of the test."""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def closed() -> Generator[None]:
-    yield
-    OPEN_SOCKET.close()
+def opened() -> Generator[None]:
+    with socket.socket() as OUTSIDE["socket"]:
+        yield
 
 
 class Forbidden(Workflow):
@@ -65,7 +62,7 @@ class Forbidden(Workflow):
         return "done"
 
     async def sockets(self) -> str:
-        await asyncio.get_running_loop().sock_connect(OPEN_SOCKET, ("localhost", 80))  # HERE
+        await asyncio.get_running_loop().sock_connect(OUTSIDE["socket"], ("localhost", 80))  # HERE
         return "done"
 
     async def stop(self) -> str:
