@@ -27,16 +27,21 @@ FORBIDDEN_TEXT = {
 }
 
 
-def imported_packages(path: Path) -> Iterator[str]:
-    """Top-level names of what one file imports, wherever in it the import stands."""
+def imported_modules(path: Path) -> Iterator[str]:
+    """Full names of what one file imports, wherever in it the import stands."""
     for node in ast.walk(parse(path)):
         match node:
             case ast.Import(names=names):
-                yield from (alias.name.split(".")[0] for alias in names)
-            case ast.ImportFrom(module=str(module), level=0):
-                yield module.split(".")[0]
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                yield from (f"{module}.{alias.name}" for alias in names)
             case _:
                 pass
+
+
+def imported_packages(path: Path) -> Iterator[str]:
+    """Top-level names of what one file imports."""
+    return (name.split(".")[0] for name in imported_modules(path))
 
 
 def test_no_python_file_is_too_long() -> None:
@@ -114,3 +119,20 @@ def test_no_file_names(what: str) -> None:
         if (match := pattern.search(path.read_text(encoding="utf-8", errors="ignore")))
     }
     assert found == {}
+
+
+def test_what_needs_a_server_runs_where_servers_are_required() -> None:
+    """`.ci/run` runs only these folders with all servers. It runs all others without any."""
+    command = re.search(r'REQUIRE_SERVICES=1 make test ARGS="(.*)"', (ROOT / ".ci/run").read_text(encoding="utf-8"))
+    assert command is not None
+    folders = tuple(f"{folder}/" for folder in command[1].split())
+    helpers = ("tests.required", "tests.integration")
+    needing = {
+        relative(path)
+        for path in project_files()
+        if path.suffix == ".py"
+        and relative(path).startswith("tests/")
+        and any(name.startswith(helpers) for name in imported_modules(path))
+    }
+    assert "tests/conformance/test_pulsar_transport_conformance.py" in needing
+    assert {name for name in needing if not name.startswith(folders)} == set()

@@ -8,7 +8,7 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -266,6 +266,16 @@ class Cycle:
         self.found.append(asyncio.get_running_loop().time())
 
 
+@pytest.fixture
+def unfrozen() -> Iterator[None]:
+    """Nothing is frozen during a test."""
+    gc.unfreeze()
+    yield
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("unfrozen")
 def test_garbage_is_collected_at_fixed_steps_only() -> None:
     found = list[float]()
     kept = list[object]()
@@ -281,7 +291,6 @@ def test_garbage_is_collected_at_fixed_steps_only() -> None:
             await asyncio.sleep(1)
         assert found == [10_000.0]
 
-    gc.unfreeze()
     before, older = gc.get_freeze_count(), len(gc.get_objects())
     assert gc.isenabled()
     virtual = VirtualLoop(trace=True)
@@ -295,6 +304,7 @@ def test_garbage_is_collected_at_fixed_steps_only() -> None:
 
 
 @pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.usefixtures("unfrozen")
 def test_the_collector_is_given_back_as_it_was(enabled: bool) -> None:
     gc.freeze()
     try:
@@ -305,7 +315,6 @@ def test_the_collector_is_given_back_as_it_was(enabled: bool) -> None:
         assert gc.get_freeze_count() > 0
     finally:
         gc.enable()
-        gc.unfreeze()
 
 
 class Left:
@@ -319,6 +328,7 @@ class Left:
         self.ended.append(asyncio._get_running_loop() is None)
 
 
+@pytest.mark.usefixtures("unfrozen")
 def test_what_runs_have_left_ends_between_runs() -> None:
     """In the middle of a run it could start tasks there."""
     ended: list[bool] = []
@@ -327,7 +337,6 @@ def test_what_runs_have_left_ends_between_runs() -> None:
         # As a simulation does when it begins.
         loop().make_repeatable(Choices(1))
 
-    gc.unfreeze()
     # Python itself shall collect nothing.
     gc.disable()
     try:
