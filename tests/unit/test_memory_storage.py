@@ -390,7 +390,8 @@ def test_purge_goes_in_bounded_chunks_and_misses_nothing() -> None:
     assert at_once(world.states.load(keys)) == {}
     deduplication_window = 1001.0 + FOURTEEN_DAYS
     assert database.size() == 25
-    assert [world.purge(deduplication_window, limit=10) for _ in range(3)] == [0, 0, 0]
+    # Remnants are not counted, but it tells that more of them are due.
+    assert [world.purge(deduplication_window, limit=10) for _ in range(3)] == [10, 10, 0]
     assert database.size() == 0
     outcomes = world.commit(*(change(key, None, 5, deduplication_ids=("m", "n", "o")) for key in keys))
     assert outcomes == [Written(5)] * 25

@@ -111,7 +111,9 @@ class ShelfStates(StateStorage):
             if expired.instances or expired.deduplication_ids or expired.remnants:
                 self._journal.append(Step(expired=expired))
             self._journal.compact()
-            return len(expired.instances) + len(expired.deduplication_ids)
+            removed = len(expired.instances) + len(expired.deduplication_ids)
+            # More remnants may be due.
+            return removed if len(expired.remnants) < limit else limit
 
         return await self.do(purge)
 
