@@ -106,14 +106,9 @@ def take(
         handling = reopening.wait_for_reopening(head, message, now, headers)
         if handling is not None:
             return InputResult(head, handling=handling)
-    if type(message) is inputs.Cancel and message.method_id:
-        handling = _wait_for_call(head, message, now, headers)
-        if handling is not None:
-            return InputResult(head, handling=handling)
-    too_old = now - message.made_at > window
     if head.closed_at is not None and type(message) not in reopening.TAKEN_WHEN_CLOSED:
-        return _take_closed(head, message, too_old=too_old)
-    if too_old and isinstance(message, Deduplicated):
+        return _take_closed(head, message, too_old=now - message.made_at > window)
+    if now - message.made_at > window and isinstance(message, Deduplicated):
         if isinstance(message, Reopening) and message.claimed > head.epoch:
             # Its custom id is claimed by now, and is freed again. It was not handled before: that
             # would have raised the epoch.
@@ -124,6 +119,10 @@ def take(
         return InputResult(head, handling=_give_up("message", window))
     if type(message) is inputs.Wake:
         return tasks.wake(head, message, now, headers)
+    if type(message) is inputs.Cancel:
+        handling = _wait_for_call(head, message, now, headers)
+        if handling is not None:
+            return InputResult(head, handling=handling)
     return _HANDLERS[type(message)](head, message, now)
 
 
@@ -173,9 +172,10 @@ def _wait_for_call(
     Some brokers lose the order of a key when a consumer is gone. The method would begin, and nobody
     would cancel it. Who waits for an answer is told at once that no such method runs.
     """
-    if message.reply_to is not None or head.closed_at is not None or head.canceling or message.method_id == head.id:
+    method_id = message.method_id
+    if not method_id or method_id == head.id or message.reply_to is not None or head.canceling:
         return None
-    return None if is_running(head, message.method_id) else _postpone(now, headers)
+    return None if is_running(head, method_id) else _postpone(now, headers)
 
 
 def _create(key: StateKey, message: inputs.Start, now: float) -> InputResult:

@@ -146,7 +146,11 @@ class Deciding:
                             if instance.live is None:
                                 draft = await self._revive_and_activate(instance, draft, spec, now, limits)
                             else:
-                                draft = await self._activate(instance, draft, spec, now, limits)
+                                try:
+                                    draft = activate(instance, draft, spec, now, self._retention, limits)
+                                except TooMuchTogether as full:
+                                    fits = full.fits
+                                    draft = await self._revive_and_activate(instance, draft, spec, now, limits, fits)
                             activated = draft.fault is None
                         except NewerCode as newer:
                             self._told.tell(newer)
@@ -192,15 +196,6 @@ class Deciding:
         except MissingVersion as missing:
             self._told.tell(missing)
             return None
-
-    async def _activate(
-        self, instance: CachedInstance, draft: Draft, spec: WorkflowSpec, now: float, limits: Limits
-    ) -> Draft:
-        """Hand the stimuli to code that has a live object here, all of them if they fit."""
-        try:
-            return activate(instance, draft, spec, now, self._retention, limits)
-        except TooMuchTogether as full:
-            return await self._revive_and_activate(instance, draft, spec, now, limits, full.fits)
 
     async def _revive_and_activate(
         self,
