@@ -8,7 +8,6 @@ from infinitic.client.handles import find_instance
 from infinitic.client.intercepting import client_verb
 from infinitic.clock import to_instant
 from infinitic.codec.payloads import Coder
-from infinitic.definitions.tags import check_tag
 from infinitic.errors import UsageError, WorkflowUnknownError
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.middleware.call import ClientCall
@@ -16,7 +15,7 @@ from infinitic.middleware.chain import Layer
 from infinitic.replay.run import Run
 from infinitic.replay.run_payloads import decode_run
 from infinitic.runtime.run_reading import read_run
-from infinitic.runtime.tag_listing import find_tagged
+from infinitic.runtime.tag_listing import find_tagged, make_tagged_key
 from infinitic.storage import Flag, Page, Query, StateKey, Storage
 
 
@@ -74,11 +73,12 @@ class StorageReads:
         closed_since: datetime | None = None,
         closed_until: datetime | None = None,
         id_prefix: str | None = None,
+        custom_id: str | None = None,
     ) -> Page:
         """Read a page of instances from the storage, newest first.
 
-        Closed instances are there until their retention ends. By tag, only running ones are found,
-        in the order of their ids. Instants need a time zone.
+        Closed instances are there until their retention ends. By tag or custom id, only those that
+        run are found, in the order of their ids. Instants need a time zone.
 
         Args:
             name: only instances of this workflow.
@@ -92,16 +92,20 @@ class StorageReads:
             closed_since: only those that closed after this instant.
             closed_until: only those that closed before this instant.
             id_prefix: only those whose id begins so. It needs `name`.
+            custom_id: only the one that runs and has this custom id. It needs `name`, and takes no
+                other filter.
 
         Raises:
             UsageError: this client has no storage, or an argument cannot be.
         """
         storage = self._find_storage("list_workflows")
-        if tag is not None:
+        if tag is not None or custom_id is not None:
             filters = (status, since, flag, until, closed_since, closed_until, id_prefix)
-            if name is None or any(each is not None for each in filters):
-                raise UsageError("list_workflows(tag=…) takes name, limit and cursor, and no other filter")
-            return await find_tagged(storage, name, check_tag(tag), limit=limit, cursor=cursor)
+            both = tag is not None and custom_id is not None
+            if name is None or both or any(each is not None for each in filters):
+                what = "tag" if custom_id is None else "custom_id"
+                raise UsageError(f"list_workflows({what}=…) takes name, limit and cursor, and no other filter")
+            return await find_tagged(storage, make_tagged_key(name, tag, custom_id), limit=limit, cursor=cursor)
         states = storage.states
         started, closed = _make_range(since, until), _make_range(closed_since, closed_until)
         return await states.find(Query(name, status, *started, None, limit, cursor, flag, *closed, id_prefix))

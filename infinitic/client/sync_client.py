@@ -302,6 +302,7 @@ class SyncClient:
         closed_since: datetime | None = None,
         closed_until: datetime | None = None,
         id_prefix: str | None = None,
+        custom_id: str | None = None,
     ) -> Page:
         """Instances by name, status, tag, flag and times. As `Client.list_workflows`."""
         return self.run(
@@ -317,6 +318,7 @@ class SyncClient:
             closed_since=closed_since,
             closed_until=closed_until,
             id_prefix=id_prefix,
+            custom_id=custom_id,
         )
 
     def count_workflows(

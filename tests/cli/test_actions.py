@@ -458,3 +458,29 @@ async def test_a_command_is_for_one_workflow_or_for_a_tag(sim: Simulation) -> No
         await list_stored(sim.storage, tag="eu")
     with pytest.raises(UsageError, match="--tag needs --workflow NAME, and takes no other filter"):
         await list_stored(sim.storage, "Shop", StatusFilter.RUNNING, tag="eu")
+    with pytest.raises(UsageError, match="--custom-id needs --workflow NAME, and takes no other filter"):
+        await list_stored(sim.storage, "Shop", tag="eu", custom_id="order-7")
+
+
+async def test_the_holder_of_a_custom_id_is_listed(sim: Simulation) -> None:
+    connection = connect(sim)
+    for number in range(2):
+        new = sim.client.new_workflow(Shop, custom_id=f"order-{number}")
+        await sim.client.dispatch(new.ask)
+    holder = (await sim.client.dispatch(sim.client.new_workflow(Shop, custom_id="order-1").ask)).workflow_id
+    (row,) = (await list_stored(sim.storage, "Shop", custom_id="order-1")).workflows
+    assert (row.workflow_id, row.status) == (holder, "running")
+    (found,) = (await sim.client.list_workflows(name="Shop", custom_id="order-1")).found
+    assert found.key.id == holder
+    assert (await sim.client.list_workflows(name="Shop", custom_id="order-2")).found == []
+    with pytest.raises(UsageError, match=r"list_workflows\(custom_id=…\) takes name, limit and cursor"):
+        await sim.client.list_workflows(custom_id="order-1")
+    with pytest.raises(UsageError, match="A custom id must be non-empty text"):
+        await sim.client.list_workflows(name="Shop", custom_id="")
+    for number in range(2):
+        await terminate(
+            connection,
+            "Shop",
+            (await sim.client.get_ids(sim.client.get_workflow_by_custom_id(Shop, f"order-{number}")))[0],
+            confirm=True,
+        )

@@ -16,12 +16,11 @@ from infinitic.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, pars
 from infinitic.cli.output import format_instant, make_cell, make_line, make_status, make_table, show
 from infinitic.cli.parsing import parse_instant
 from infinitic.clock import to_instant
-from infinitic.definitions.tags import check_tag
 from infinitic.errors import UsageError
 from infinitic.ids import check_name
 from infinitic.messages.outcomes import WorkflowStatus
-from infinitic.runtime.tag_listing import find_tagged
-from infinitic.storage import Flag, Found, InvalidArgument, Query, Storage
+from infinitic.runtime.tag_listing import find_tagged, make_tagged_key
+from infinitic.storage import Flag, Found, InvalidArgument, Query, Storage, TagKey
 
 PAGE_SIZE = 1000
 MAX_ROWS = 100_000
@@ -92,6 +91,12 @@ def command(
         str | None,
         typer.Option("--tag", help="Only workflows that run and have this tag.", parser=parse_text, metavar="TAG"),
     ] = None,
+    custom_id: Annotated[
+        str | None,
+        typer.Option(
+            "--custom-id", help="Only the workflow that runs and has this custom id.", parser=parse_text, metavar="ID"
+        ),
+    ] = None,
     since: Annotated[
         str | None,
         typer.Option(
@@ -142,6 +147,7 @@ def command(
             status,
             started_after,
             tag=tag,
+            custom_id=custom_id,
             limit=limit,
             cursor=cursor,
             everything=everything,
@@ -155,9 +161,9 @@ def command(
         return WorkflowCount(await storage.states.count(query))
 
     if count:
-        if tag is not None:
+        if tag is not None or custom_id is not None:
             with exit_on_error():
-                raise UsageError("--count does not count by tag")
+                raise UsageError("--count does not count by tag or custom id")
         show(run_with_storage(config, count_them), as_json, _render_count)
     else:
         show(run_with_storage(config, list_them), as_json, _render)
@@ -170,6 +176,7 @@ async def list_workflows(
     since: datetime | None = None,
     *,
     tag: str | None = None,
+    custom_id: str | None = None,
     limit: int = 100,
     cursor: str | None = None,
     everything: bool = False,
@@ -184,6 +191,7 @@ async def list_workflows(
         status: only instances with this status.
         since: only instances that started after this instant.
         tag: only instances that run and have this tag.
+        custom_id: only the instance that runs and has this custom id.
         limit: how many at most.
         cursor: continues the list that gave it.
         everything: all instances, whatever the limit.
@@ -194,10 +202,13 @@ async def list_workflows(
         UsageError: no list gave this cursor, `id_prefix` or a tag is given without a name, or a tag
             with another filter.
     """
-    if tag is not None:
-        if name is None or status is not None or since is not None or times != NO_TIMES or id_prefix is not None:
-            raise UsageError("--tag needs --workflow NAME, and takes no other filter")
-        return await _list_tagged(storage, name, check_tag(tag), limit, cursor, everything=everything)
+    if tag is not None or custom_id is not None:
+        filtered = status is not None or since is not None or times != NO_TIMES or id_prefix is not None
+        if name is None or filtered or (tag is not None and custom_id is not None):
+            option = "--tag" if custom_id is None else "--custom-id"
+            raise UsageError(f"{option} needs --workflow NAME, and takes no other filter")
+        key = make_tagged_key(name, tag, custom_id)
+        return await _list_tagged(storage, key, limit, cursor, everything=everything)
     size = PAGE_SIZE if everything else limit
     query = make_query(name, status, since, size, cursor, times=times, id_prefix=id_prefix)
     rows: list[WorkflowRow] = []
@@ -247,11 +258,11 @@ def make_query(
 
 
 async def _list_tagged(
-    storage: Storage, name: str, tag: str, limit: int, cursor: str | None, *, everything: bool
+    storage: Storage, key: TagKey, limit: int, cursor: str | None, *, everything: bool
 ) -> WorkflowList:
     rows: list[WorkflowRow] = []
     while True:
-        page = await find_tagged(storage, name, tag, limit=min(limit, PAGE_SIZE), cursor=cursor)
+        page = await find_tagged(storage, key, limit=min(limit, PAGE_SIZE), cursor=cursor)
         rows += map(_make_row, page.found)
         cursor = page.cursor
         if cursor is None or not (everything or len(rows) < limit):
