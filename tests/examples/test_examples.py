@@ -15,6 +15,7 @@ from examples import (
     booking_saga,
     carts,
     fan_out,
+    film_lab,
     hello,
     newsletter,
     parcels,
@@ -53,6 +54,11 @@ OUTCOMES: dict[str, dict[str, str]] = {
         "carts": "2",
         "Ada": "a book, a gift, 10 % off",
         "Grace": "a gift, 10 % off",
+    },
+    "film_lab": {
+        "holidays": "36 prints",
+        "wedding": "no prints: the film was exposed to light",
+        "frames": "36",
     },
     "rate_limit": {"requests": "5", "too early": "0"},
     "structured_logs": {
@@ -94,6 +100,7 @@ EXAMPLES: dict[str, Example] = {
     "approval": approval,
     "carts": carts,
     "fan_out": fan_out,
+    "film_lab": film_lab,
     "newsletter": newsletter,
     "parcels": parcels,
     "rate_limit": rate_limit,

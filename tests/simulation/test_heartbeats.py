@@ -165,6 +165,48 @@ def test_S40_a_worker_that_stops_hands_over_what_was_said_and_no_attempt_is_coun
     assert [(said, index) for _, said, index in Steps.began] == [(None, 0), (7, 0)]
 
 
+def test_a_worker_without_broker_has_stopped_before_another_one_begins_and_reports_for_nothing() -> None:
+    """It runs on, and its task says so. But nobody hears it."""
+    Steps.began = []
+    stopped: list[float] = []
+
+    async def note_end(self: Steps, steps: int) -> int:
+        loop = asyncio.get_running_loop()
+        task_context().on_cancel(lambda: stopped.append(loop.time()))
+        return await Steps.walk(self, steps)
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            state_engine = world.worker()
+            state_engine.add_workflow(Walk)
+            world.start(state_engine)
+            fence = Fence()
+            transport = FencedTransport(world.connect(), fence, reconnect=world.connect)
+            alone = world.worker(transport, FencedStorage(InMemoryStorage(world.database), fence))
+            walk = task(heartbeat_timeout=TIMEOUT)(note_end)
+            alone.add_service(type("Steps", (Steps,), {"walk": walk})())
+            world.start(alone)
+            handle = await world.client.dispatch(world.client.new_workflow(Walk).run, 40)
+            await asyncio.sleep(10.5)
+            fence.cut()
+            other = world.worker()
+            other.add_service(make_steps())
+            world.start(other)
+            await asyncio.sleep(20.0)
+            fence.resume()
+            assert await handle.result() == 40
+            await world.settle()
+            assert world.backlog() == {}
+
+    run(main())
+    (_, (again, said, _)) = Steps.began
+    assert said in (8, 9)
+    assert stopped[0] <= again
+    # Only when the worker had its broker back, it could report that.
+    assert len(stopped) == 1
+
+
 def test_an_executor_that_hears_that_its_attempt_is_lost_stops_it_and_reports_nothing() -> None:
     Steps.began = []
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from examples import approval, booking_saga, fan_out, hello, retries
+from examples import approval, booking_saga, fan_out, film_lab, hello, retries
 from infinitic import Client, Workflow
 from infinitic_testing.simulation import Simulation
 from tests.simulation.scenarios.services import KEPT
@@ -52,6 +52,11 @@ async def simulate_booking_saga(sim: Simulation) -> object:
 async def simulate_fan_out(sim: Simulation) -> object:
     """The example `fan_out`."""
     return await _play(sim, fan_out)
+
+
+async def simulate_film_lab(sim: Simulation) -> object:
+    """The example `film_lab`: somebody outside ends a task, and another one goes on."""
+    return await _play(sim, film_lab)
 
 
 async def simulate_approval(sim: Simulation) -> object:
