@@ -36,7 +36,7 @@ def url() -> Iterator[str]:
 
 def test_the_example_fills_its_table(url: str) -> None:
     done = subprocess.run(
-        [sys.executable, "examples.listeners.reports.py", url],
+        [sys.executable, "-m", "examples.listeners.reports", url],
         cwd=ROOT,
         capture_output=True,
         text=True,
