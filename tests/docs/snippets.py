@@ -47,6 +47,8 @@ NEED_SERVERS = {"worker", "migrate", "start", "list", "describe", "retry", "sign
 """Commands of `infinitic` that a page may show, and that are not run: they need a broker."""
 
 CONTINUES = {
+    "docs/testing-faults.md": "docs/testing.md",
+    "docs/testing-reference.md": "docs/testing.md",
     "docs/tutorial/first-test.md": "docs/tutorial/first-workflow.md",
     "docs/tutorial/real-servers.md": "docs/tutorial/first-workflow.md",
 }

@@ -74,8 +74,8 @@ def test_a_page_with_a_mistake_fails(tmp_path: Path, monkeypatch: pytest.MonkeyP
         run_page(str(page), tmp_path, monkeypatch)
 
 
-def test_the_page_on_testing_lists_all_faults_profiles_and_rules() -> None:
-    text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+def test_the_reference_of_testing_lists_all_faults_profiles_and_rules() -> None:
+    text = (ROOT / "docs" / "testing-reference.md").read_text(encoding="utf-8")
     listed = dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", text, re.MULTILINE))
     assert {name: listed.get(name) for name in CATALOG} == dict(CATALOG)
     assert PROFILES.keys() <= listed.keys()
