@@ -45,7 +45,6 @@ from infinitic.errors import ExceptionDetail, PayloadTooLargeError, TaskFailure
 from infinitic.failures import SMALLEST, fit
 from infinitic.limits import CARRIED, MARGIN
 from infinitic.messages import client, engine, executor, service
-from infinitic.messages.attempts import NO_HEARTBEAT
 from infinitic.messages.commands import CancelMethod, CompleteMethod, FailMethod, Remote, ScheduleTask
 from infinitic.messages.events import Abandoned, Activated, AttemptError, Event, RunStarted, Started, Stimulus
 from infinitic.messages.outcomes import MethodFailure, fit_method
@@ -148,8 +147,10 @@ def render(
             case Answer():
                 answer = _render_answer(effect, segments[effect.ended], longest, now, head.epoch)
                 outgoing.append(answer)
-                largest = max(largest, len(answer.message.body))
-                answered += len(answer.message.body)
+                size = len(answer.message.body)
+                if size > largest:
+                    largest = size
+                answered += size
             case SendRemote():
                 asked = remotes.get(effect.request)
                 if asked is None:
@@ -204,14 +205,7 @@ def _of_run(head: WorkflowHead, run: int | None) -> WorkflowHead:
 def _render_task(
     effect: SendTask, request: ScheduleTask, head: WorkflowHead, segments: Segments, now: float, longest: int
 ) -> Outgoing:
-    last_failure, meta, heartbeat = None, request.meta, NO_HEARTBEAT
-    if effect.failure:
-        failed = next(
-            event
-            for event in segments[effect.failure]
-            if type(event) is AttemptError and event.position == effect.position
-        )
-        last_failure, meta, heartbeat = failed.failure, failed.meta, failed.heartbeat
+    # Not more than 15 keywords: CPython passes more of them as a dict, which takes long.
     attempt = service.ExecuteTask(
         workflow_id=head.id,
         workflow_name=head.name,
@@ -224,15 +218,20 @@ def _render_task(
         arguments=request.arguments,
         retry_sequence=effect.retry_sequence,
         retry_index=effect.retry_index,
-        last_failure=last_failure,
         tags=request.tags,
-        meta=meta,
+        meta=request.meta,
         made_at=now,
-        last_heartbeat=heartbeat,
     )
+    if effect.failure:
+        failed = next(
+            event
+            for event in segments[effect.failure]
+            if type(event) is AttemptError and event.position == effect.position
+        )
+        attempt = replace(attempt, last_failure=failed.failure, meta=failed.meta, last_heartbeat=failed.heartbeat)
     body = service.encode(attempt)
-    if len(body) > longest and last_failure is not None:
-        body = _encode_fitting(attempt, last_failure, request, longest)
+    if len(body) > longest and attempt.last_failure is not None:
+        body = _encode_fitting(attempt, attempt.last_failure, request, longest)
     number = ids.attempt_id(head.id, effect.position, head.run, effect.retry_sequence, effect.retry_index)
     message = Message(ids.task_message_id(head.name, number), None, body)
     return Outgoing(topics.service_executor(request.service), message)

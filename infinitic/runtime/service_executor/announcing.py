@@ -54,6 +54,9 @@ class TaskAnnouncer:
         publisher: publishes events, and waits for a broker that is away.
         now: tells the time, in seconds since the Unix epoch.
         event_switch: whether event listeners are told.
+
+    Attributes:
+        switch: whether event listeners are told. Who asks for each attempt looks there.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class TaskAnnouncer:
         self._worker_name = worker_name
         self._publisher = publisher
         self._now = now
-        self._switch = event_switch
+        self.switch = event_switch
         self._source = make_service_source(service)
         self._topic = topics.service_events(service)
         self._begun: list[bytes] = []
@@ -77,7 +80,7 @@ class TaskAnnouncer:
     @property
     def is_on(self) -> bool:
         """Whether event listeners are told."""
-        return self._switch.on
+        return self.switch.on
 
     def note_started(self, message: ExecuteTask) -> None:
         """Have listeners told soon that an attempt begins. Nobody waits for it."""

@@ -85,7 +85,9 @@ class Remembered:
 
         Its report is published, or its task is cancelled.
         """
-        return attempt in self._done or (bool(self._cancelled) and self._is_cancelled(attempt))
+        if attempt in self._done:
+            return True
+        return self._is_cancelled(attempt) if self._cancelled else False
 
     def _is_cancelled(self, attempt: Attempt) -> bool:
         workflow_id, position, run, sequence, _ = attempt

@@ -86,6 +86,7 @@ class TaskRunner:
         self._reports = reports
         self._resender = resender
         self._announcer = announcer
+        self._event_switch = announcer.switch
         self._durability = durability
         self._leave = leave
 
@@ -118,7 +119,7 @@ class TaskRunner:
                 # its marked copy, and both would run.
                 await asyncio.sleep(self._durability)
             pulse = work.pulse = await self._guards.begin(work) if self._is_guarded else None
-            if self._announcer.is_on:
+            if self._event_switch.on:
                 self._announcer.note_started(work.message)
             report = await self._attempts.run(work.message, self.pool.is_ending, work.begin, pulse)
         except asyncio.CancelledError:

@@ -143,7 +143,8 @@ class Deciding:
                     spec = None if activated else self._find_spec(draft)
                     if spec is not None:
                         try:
-                            if instance.live is None:
+                            stored = instance.head
+                            if instance.live is None and stored is not None and stored.sequence:
                                 draft = await self._revive_and_activate(instance, draft, spec, now, limits)
                             else:
                                 try:
