@@ -8,15 +8,34 @@ All times are in seconds since the Unix epoch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from infinitic.errors import ExceptionDetail
+from infinitic.messages.events import Event
 from infinitic.messages.outcomes import Cause, WorkflowStatus
 
 RunStepKind = Literal["task", "timer", "signal", "inline", "child", "call", "send"]
+
+
+NOTHING = msgspec.Raw()
+"""In place of a payload that is left out."""
+
+
+def drop_payloads(happened: Iterable[Event]) -> list[Event]:
+    """Leave arguments and values out of the events of a segment.
+
+    What waits may be many megabytes. An event that is kept would keep all bytes of its segment.
+    """
+    kept: list[Event] = []
+    for event in happened:
+        payloads = {name: NOTHING for name in ("arguments", "value") if hasattr(event, name)}
+        kept.append(replace(event, **payloads) if payloads else event)
+    return kept
 
 
 class RunStepStatus(StrEnum):

@@ -47,7 +47,7 @@ from infinitic.messages.events import (
 )
 from infinitic.messages.outcomes import RemoteStatus, WorkflowStatus
 from infinitic.replay.history import Replay
-from infinitic.replay.run import Run, RunAttempt, RunMethod, RunStep, RunStepKind, RunStepStatus
+from infinitic.replay.run import Run, RunAttempt, RunMethod, RunStep, RunStepKind, RunStepStatus, drop_payloads
 
 _NONE = Raw()
 _ANSWERS = (Partial, *get_args(Command))
@@ -103,6 +103,7 @@ class RunReader:
     def feed(self, events: Iterable[Event]) -> None:
         """Read the events of the next segment."""
         self._transitions += 1
+        events = events if self._payloads else drop_payloads(events)
         for event in events:
             # How an attempt went is told when it is reported, whether or not the code was told.
             match event:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import Raw
 from msgspec.structs import replace
 
 from infinitic import UsageError, WorkflowUnknownError
+from infinitic.engines import state
 from infinitic.engines.state import OpenBlock, Retry, WorkflowHead
 from infinitic.messages import events
 from infinitic.messages.events import Event
 from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.replay.run import Run, RunStepStatus
-from infinitic.replay.run_reader import run_of
+from infinitic.replay.run_reader import RunReader, run_of
 from infinitic.runtime.history import decode_events, decode_head
 from infinitic.storage import StateKey
 from infinitic.storage.integrity import ensure_checked
@@ -105,6 +108,24 @@ async def test_without_payloads_all_else_is_the_same(sim: Simulation) -> None:
         steps=tuple(replace(step, arguments=nothing, value=nothing) for step in whole.steps),
         methods=tuple(replace(method, arguments=nothing, value=nothing) for method in whole.methods),
     )
+
+
+def test_without_payloads_nothing_large_is_kept() -> None:
+    """Neither of what waits: an instance that is stalled may have thousands of large signals."""
+    size = 2_000_000
+    text = Raw(b'"' + b"x" * size + b'"')
+    waiting = [events.encode([events.SignalReceived("words", text, float(number))]) for number in range(20)]
+    head = state.WorkflowHead(state.SCHEMA, "w", "Trip", 1.0, (state.Method("w", "book"),), sequence=20)
+    reader = RunReader(head, payloads=False)
+    tracemalloc.start()
+    try:
+        for segment in waiting:
+            reader.feed(events.decode(segment))
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert kept < size
+    assert [step.at for step in reader.finish().steps] == [float(number) or 1.0 for number in range(20)]
 
 
 async def test_the_client_reads_it_from_the_storage(sim: Simulation) -> None:
