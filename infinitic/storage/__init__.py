@@ -68,6 +68,7 @@ from infinitic.storage.values import (
     StorageCapabilities as StorageCapabilities,
     Stored as Stored,
     Written as Written,
+    read_entry as read_entry,
 )
 
 __all__ = [
@@ -105,4 +106,5 @@ __all__ = [
     "ValueTooLarge",
     "WorkflowStatus",
     "Written",
+    "read_entry",
 ]

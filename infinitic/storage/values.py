@@ -78,6 +78,38 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     flag: Flag | None = None
 
 
+def read_entry(
+    status: str,
+    started_at: float,
+    version: int | None = None,
+    closed_at: float | None = None,
+    next_wake: float | None = None,
+    flag: str | None = None,
+) -> Entry:
+    """Make an entry of what is stored, also if a newer release has written it.
+
+    One instance that this release does not understand must not hide all others. A status that it
+    does not know is shown as running or completed, and a flag that it does not know is left out.
+
+    Args:
+        status: see `Entry`, as it is stored.
+        started_at: see `Entry`.
+        version: see `Entry`.
+        closed_at: see `Entry`.
+        next_wake: see `Entry`.
+        flag: see `Entry`, as it is stored.
+    """
+    try:
+        known = WorkflowStatus(status)
+    except ValueError:
+        known = WorkflowStatus.RUNNING if closed_at is None else WorkflowStatus.COMPLETED
+    shown = Flag(flag) if flag in _FLAGS else None
+    return Entry(known, started_at, version, closed_at, next_wake, shown)
+
+
+_FLAGS = frozenset(each.value for each in Flag)
+
+
 class Change(msgspec.Struct, frozen=True, gc=False):
     """One transition of one instance. All of it is written, or nothing.
 

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
-from infinitic.storage import Flag, InvalidArgument, Query, WorkflowStatus
+from infinitic.storage import (
+    Change,
+    DamagedState,
+    Entry,
+    Flag,
+    Found,
+    InvalidArgument,
+    Query,
+    StateKey,
+    WorkflowStatus,
+    read_entry,
+)
+from infinitic_storages.redis.find import decode_found
+from infinitic_storages.redis.keys import encode_key
+from infinitic_storages.sql.sqlite import SqliteStorage
 
 
 @pytest.mark.parametrize(
@@ -35,3 +55,43 @@ def test_a_condition_that_cannot_be_is_named(conditions: dict[str, Any], problem
 def test_what_can_be_is_taken() -> None:
     longest = '[1893456000.123456,"' + "\\u0000" * 255 + '","' + "\\u0000" * 255 + '"]'
     Query("", WorkflowStatus.RUNNING, flag=Flag.PARKED, cursor=longest, id_prefix="")
+
+
+def test_an_entry_of_a_newer_release_hides_no_other() -> None:
+    """S41. If finding failed, so would the hourly maintenance of each worker."""
+    known = Entry(WorkflowStatus.RUNNING, 1.0, 2, None, 3.0, Flag.STALLED)
+    assert read_entry("running", 1.0, 2, None, 3.0, "stalled") == known
+    assert read_entry("running", 1.0, 2, None, 3.0, "curious") == replace(known, flag=None)
+    assert read_entry("paused", 1.0, 2, None, 3.0, "stalled") == known
+    assert read_entry("archived", 1.0, closed_at=5.0) == Entry(WorkflowStatus.COMPLETED, 1.0, None, 5.0)
+    newer = msgspec.msgpack.encode({"status": "paused", "started_at": 1.0, "flag": "curious", "mood": "good"})
+    member = encode_key(StateKey("Trip", "t1")) or b""
+    assert [each.entry for each in decode_found([member, newer])] == [Entry(WorkflowStatus.RUNNING, 1.0)]
+    with pytest.raises(DamagedState, match="The entry: it cannot be decoded"):
+        list(decode_found([member, msgspec.msgpack.encode({"status": 5})]))
+
+
+def open_kept(folder: Path) -> SqliteStorage:
+    return SqliteStorage(SqliteStorage.Settings(path=folder / "kept.db"))
+
+
+async def find_all(storage: SqliteStorage) -> list[Found]:
+    async with storage:
+        return (await storage.states.find(Query())).found
+
+
+def test_a_row_of_a_newer_release_hides_no_other(tmp_path: Path) -> None:
+    async def write() -> None:
+        async with open_kept(tmp_path) as storage:
+            await storage.prepare()
+            entry = Entry(WorkflowStatus.RUNNING, 1.0)
+            keys = [StateKey("Trip", name) for name in ("a", "b", "c")]
+            await storage.states.commit([Change(key, None, 1, b"", 1.0, entry=entry) for key in keys])
+
+    asyncio.run(write())
+    with closing(sqlite3.connect(tmp_path / "kept.db")) as connection, connection:
+        connection.execute("UPDATE infinitic_states SET status = 'paused', flag = 'curious' WHERE key LIKE '%b'")
+    found = asyncio.run(find_all(open_kept(tmp_path)))
+    assert [(each.key.id, each.entry) for each in found] == [
+        (name, Entry(WorkflowStatus.RUNNING, 1.0)) for name in ("c", "b", "a")
+    ]

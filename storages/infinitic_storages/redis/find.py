@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from heapq import nlargest
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from infinitic.storage import Entry, Flag, Found, InvalidArgument, Page, Query, StateKey, WorkflowStatus
+from infinitic.storage import (
+    DamagedState,
+    Entry,
+    Flag,
+    Found,
+    InvalidArgument,
+    Page,
+    Query,
+    StateKey,
+    WorkflowStatus,
+    read_entry,
+)
 from infinitic_storages.redis import scripts
 from infinitic_storages.redis.connections import Connections, Script
 from infinitic_storages.redis.keys import decode_key, encode_key, encode_name
@@ -25,6 +37,8 @@ _FIND = Script(scripts.FIND)
 _COUNT = Script(scripts.COUNT)
 _OVERDUE = Script(scripts.OVERDUE)
 _decode = msgspec.msgpack.Decoder(Entry).decode
+_decode_facts = msgspec.msgpack.Decoder(dict[str, Any]).decode
+_FACTS = frozenset(Entry.__struct_fields__)
 
 Position = tuple[float, str, str]
 
@@ -90,7 +104,7 @@ class Finder:
 
     async def _overdue(self, before: float) -> list[Found] | None:
         (reply,) = await self._connections.call(_OVERDUE, [(self._prefix, repr(float(before)), str(FEW))])
-        return None if reply is None else list(_decode_found(reply))
+        return None if reply is None else list(decode_found(reply))
 
     async def _scan(self, query: Query, index: bytes, below: Position | None) -> list[Found]:
         """Find one entry more than the limit, so that it is known whether there is more."""
@@ -100,7 +114,7 @@ class Finder:
             step = STEP if _looks_further(query) else min(STEP, query.limit + 1 - len(best))
             place = ("", b"") if below is None else (repr(below[0]), encode_key(StateKey(below[1], below[2])) or b"")
             (reply,) = await self._connections.call(_FIND, [(self._prefix, index, str(step), before, *place)])
-            rows = list(_decode_found(reply))
+            rows = list(decode_found(reply))
             best += [row for row in rows if query.matches(row.key, row.entry)]
             if len(reply) < 2 * step or not rows or _is_over(rows[-1], query):
                 break
@@ -124,10 +138,27 @@ def _choose_index(name: bytes | None, status: WorkflowStatus | None, flag: Flag 
     return b"n|" + name if status is None else b"b|" + status.value.encode() + b"|" + name
 
 
-def _decode_found(reply: Sequence[bytes | None]) -> Iterator[Found]:
+def decode_found(reply: Sequence[bytes | None]) -> Iterator[Found]:
+    """Decode what a script has found: keys and entries by turns.
+
+    Raises:
+        DamagedState: an entry cannot be read.
+    """
     for member, entry in zip(reply[::2], reply[1::2], strict=True):
         if member is not None and entry is not None:
-            yield Found(decode_key(member), _decode(entry))
+            key = decode_key(member)
+            yield Found(key, _read_entry(key, entry))
+
+
+def _read_entry(key: StateKey, data: bytes) -> Entry:
+    try:
+        return _decode(data)
+    except msgspec.ValidationError:
+        # A newer release may have written what this one does not know.
+        try:
+            return read_entry(**{name: value for name, value in _decode_facts(data).items() if name in _FACTS})
+        except (msgspec.MsgspecError, TypeError) as error:
+            raise DamagedState(key, "The entry", f"it cannot be decoded: {error}") from error
 
 
 def _locate(found: Found) -> Position:

@@ -8,8 +8,6 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, literal, null, or_, select, update
 
 from infinitic.storage import (
-    Entry,
-    Flag,
     Found,
     InvalidArgument,
     Page,
@@ -18,6 +16,7 @@ from infinitic.storage import (
     StateKey,
     Stored,
     WorkflowStatus,
+    read_entry,
 )
 from infinitic_storages.sql.keys import decode_key, encode_id_range, encode_key
 from infinitic_storages.sql.tables import Tables
@@ -108,7 +107,7 @@ def find(connection: Connection, tables: Tables, query: Query) -> Page:
         .limit(query.limit + 1)
     )
     rows = connection.execute(statement).all()
-    found = [Found(decode_key(key), _make_entry(*facts)) for key, *facts in rows[: query.limit]]
+    found = [Found(decode_key(key), read_entry(*facts)) for key, *facts in rows[: query.limit]]
     if len(rows) <= query.limit:
         return Page(found, None)
     last = found[-1]
@@ -128,18 +127,6 @@ def count(connection: Connection, tables: Tables, query: Query) -> int:
         return 0
     some = select(literal(1).label("one")).select_from(tables.states).where(and_(*where)).limit(query.limit).subquery()
     return connection.execute(select(func.count()).select_from(some)).scalar_one()
-
-
-def _make_entry(
-    status: str,
-    started_at: float,
-    version: int | None,
-    closed_at: float | None,
-    next_wake: float | None,
-    flag: str | None,
-) -> Entry:
-    known = None if flag is None else Flag(flag)
-    return Entry(WorkflowStatus(status), started_at, version, closed_at, next_wake, known)
 
 
 def _build_conditions(tables: Tables, query: Query) -> list[ColumnElement[bool]] | None:
