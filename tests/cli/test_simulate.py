@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,14 @@ def trips(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], cwd=folder, capture_output=True, text=True, timeout=LIMIT)
+    ended = subprocess.run([*COMMAND, *arguments], cwd=folder, capture_output=True, text=True, timeout=LIMIT)
+    ended.stderr = without_progress(ended.stderr)
+    return ended
+
+
+def without_progress(errors: str) -> str:
+    """Leave out what is told of the progress: on a slow machine, a campaign takes long enough."""
+    return re.sub(r"^[\d,]+ of [\d,]+ seeds, .* seeds/s, .*\n", "", errors, flags=re.MULTILINE)
 
 
 def run_json(folder: Path, *arguments: str) -> tuple[int, Any]:
@@ -187,7 +195,8 @@ def test_ctrl_c_ends_it_at_once_with_what_it_has_found(trips: Path) -> None:
         while not (ran.exists() and ran.stat().st_size >= 15):
             assert time.monotonic() < deadline
             assert process.poll() is None, process.communicate()
-            os.sched_yield()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.02)
         # People press it twice.
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
@@ -195,7 +204,7 @@ def test_ctrl_c_ends_it_at_once_with_what_it_has_found(trips: Path) -> None:
     finally:
         process.kill()
         process.wait()
-    assert (process.returncode, errors) == (130, "Interrupted.\n")
+    assert (process.returncode, without_progress(errors)) == (130, "Interrupted.\n")
     last = output.splitlines()[-1]
     assert "seeds of 4 functions" in last
     assert int(last.split()[0]) >= 14

@@ -55,6 +55,8 @@ class TestNetwork(OnMemory):
     profile: ClassVar[str] = "fifo"
     # Two ways of 50 ms at most for each of several calls.
     promptness = 1.0
+    # The brokers are the same as above, and get as many as they can keep there.
+    scale = 0.2
 
     @cached_property
     def network(self) -> Network:
