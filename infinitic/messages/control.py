@@ -24,10 +24,13 @@ Workflow id, position, run, retry sequence, retry index.
 class Ping(msgspec.Struct, frozen=True, omit_defaults=True, tag="ping", tag_field="t"):
     """Ask who has one of these attempts in hand, or has just reported it.
 
-    An executor that was given a suspect attempt sends it to all executors of its service.
+    An executor that was given a suspect attempt sends it to all executors of its service. `guards`
+    are the numbers of the guards that it was given of `attempts`; those that are left out at the
+    end are 0. Who was given a newer guard answers as if it had the attempt in hand.
     """
 
     attempts: tuple[Attempt, ...] = msgspec.field(name="a")
+    guards: tuple[Whole, ...] = msgspec.field(name="g", default=())
 
 
 class Alive(msgspec.Struct, frozen=True, omit_defaults=True, tag="alive", tag_field="t"):

@@ -331,20 +331,9 @@ ATTEMPTS = [
         made_at=1.0,
         asked=2,
     ),
-    service.ExecuteTask(
-        workflow_id="w",
-        workflow_name="Trip",
-        position=0,
-        sequence=1,
-        service="Hotels",
-        task="book",
-        arguments=Raw(b"[1]"),
-        made_at=1.0,
-        asked=1,
-        last_heartbeat=Raw(b'{"done":3}'),
-        guard=service.Guard(3, 9.5, 20.0),
-    ),
 ]
+GUARD = service.Guard(3, 9.5, 20.0)
+ATTEMPTS.append(replace(ATTEMPTS[0], asked=1, last_heartbeat=Raw(b'{"done":3}'), guard=GUARD))
 CONTROLS: list[control.Control] = [
     control.Ping((("w", 0, 1, 2, 3), ("x", 4, 0, 0, 0))),
     control.Alive((("w", 0, 1, 2, 3),), (("x", 4, 0, 0, 0),)),
@@ -352,6 +341,7 @@ CONTROLS: list[control.Control] = [
     control.CancelTasks(workflow_id="w", run=1, tasks=((0, 0), (4, 2))),
     control.Alive((("w", 0, 1, 2, 3),), guards=(5,)),
     control.AttemptsLost((("w", 0, 1, 2, 3),)),
+    control.Ping((("w", 0, 1, 2, 3),), (5,)),
 ]
 ACTIVATIONS: list[executor.Activate | executor.Ask] = [
     executor.Activate(

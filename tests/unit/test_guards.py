@@ -13,12 +13,18 @@ from msgspec.structs import replace
 from infinitic.codec.payloads import Coder, PayloadCodec
 from infinitic.errors import ExceptionDetail, PayloadError, TaskFailure
 from infinitic.messages import service
+from infinitic.messages.control import Attempt
 from infinitic.messages.service import ExecuteTask, Guard
+from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.service_executor.deaths import Trials
 from infinitic.runtime.service_executor.guards import count_lost, judge_guard
+from infinitic.runtime.service_executor.in_hand import TasksInHand
+from infinitic.runtime.service_executor.inquiry import Inquiry
 from infinitic.runtime.service_executor.pulse import HeartbeatTimedOut, Pulse
 from infinitic.runtime.service_executor.work import Outbound, Work
 from infinitic.transport import Message
-from infinitic_testing.loop import run
+from infinitic_testing.loop import VirtualClock, run
+from infinitic_transports.memory import Broker, InMemoryTransport
 
 NOW = 1_000.0
 TASK = ExecuteTask(
@@ -40,7 +46,7 @@ def make_work(**changes: Any) -> Work:
     return Work(message, message.attempt, [], Message("m", None, service.encode(message)))
 
 
-def decode(outbound: Outbound | bool) -> tuple[float | None, int]:
+def decode(outbound: Outbound | float | bool) -> tuple[float | None, int]:
     assert isinstance(outbound, Outbound)
     copy = service.decode(outbound.message.body)
     assert copy.guard == TASK.guard
@@ -62,10 +68,11 @@ def test_the_newest_guard_of_an_attempt_that_runs_comes_again(newest: dict[Any, 
 
 
 def test_an_attempt_is_lost_if_nobody_knows_of_it_twice() -> None:
-    assert decode(judge_guard(make_work(), {}, {}, NOW)) == (NOW + 4.0, 2)
+    # It is held until the timeout is over, and then it is asked once more.
+    assert judge_guard(make_work(), {}, {}, NOW) == 4.0
     # The clock of the worker was wrong by an hour, or the guard is old.
-    assert decode(judge_guard(make_work(guard=TASK.guard), {}, {}, NOW + 3600.0)) == (NOW + 3600.0, 2)
-    assert decode(judge_guard(make_work(), {}, {}, NOW - 3600.0)) == (NOW - 3600.0 + 12.0, 2)
+    assert judge_guard(make_work(), {}, {}, NOW + 3600.0) == 0.0
+    assert judge_guard(make_work(), {}, {}, NOW - 3600.0) == 12.0
     assert judge_guard(make_work(asked=2), {}, {}, NOW) is False
 
 
@@ -182,3 +189,38 @@ async def _details_pass_the_payload_codec() -> None:
 
 def test_details_pass_the_payload_codec() -> None:
     run(_details_pass_the_payload_codec())
+
+
+async def _ask_another_executor(number: int) -> tuple[dict[Attempt, bool], dict[Attempt, int]]:
+    """Ask for an attempt of which guard `number` has come here, while guard 3 waits elsewhere."""
+    broker = Broker()
+    attempt = TASK.attempt
+    inquiries: list[Inquiry] = []
+    for holds in (None, make_work()):
+        in_hand = TasksInHand(VirtualClock(), Trials())
+        if holds is not None:
+            in_hand.doubtful[attempt] = holds
+        inquiry = Inquiry(
+            "Steps",
+            Publisher(InMemoryTransport(broker, clock=VirtualClock())),
+            in_hand.find_known,
+            in_hand.find_guard,
+            in_hand.has_newer,
+            lambda message: None,
+            lambda message: None,
+        )
+        await inquiry.start()
+        inquiries.append(inquiry)
+    running = [asyncio.ensure_future(inquiry.run()) for inquiry in inquiries]
+    heard = await inquiries[0].ask({attempt: number})
+    guards = inquiries[0].guards
+    for task, inquiry in zip(running, inquiries, strict=True):
+        task.cancel()
+        await inquiry.close()
+    return heard, guards
+
+
+@pytest.mark.parametrize(("number", "is_superseded"), [(2, True), (3, False), (4, False), (0, False)])
+def test_of_guards_at_several_executors_the_newest_one_stands_for_all(number: int, is_superseded: bool) -> None:
+    heard, guards = run(_ask_another_executor(number))
+    assert (heard, guards) == (({TASK.attempt: False}, {TASK.attempt: 3}) if is_superseded else ({}, {}))

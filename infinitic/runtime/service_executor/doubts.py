@@ -9,6 +9,8 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from infinitic.clock import Clock
 from infinitic.messages.control import Attempt
 from infinitic.runtime.service_executor.deaths import MARKED_COPY_SECONDS, MAX_DEATHS, SUSPECT, Trials, judge
@@ -72,11 +74,12 @@ class Doubts:
         """Settle doubts until cancelled."""
         doubtful = self._in_hand.doubtful
         while True:
-            if not doubtful:
+            asked = [work for work in doubtful.values() if not work.is_held]
+            if not asked:
                 self._wanted = asyncio.get_running_loop().create_future()
                 await self._wanted
-            asked = list(doubtful.values())
-            heard = await self._inquiry.ask(work.attempt for work in asked)
+                continue
+            heard = await self._inquiry.ask({work.attempt: work.count_guards() for work in asked})
             # Some may have been handed back meanwhile. They are in doubt no more.
             works = [work for work in asked if doubtful.pop(work.attempt, None) is not None]
             self.deciding = True
@@ -86,6 +89,20 @@ class Doubts:
                 self.deciding = False
                 self._in_hand.notify()
             self._runner.pool.wake()
+
+    def _hold(self, work: Work, seconds: float) -> None:
+        """Keep a guard of which nobody knows, until it is time to ask once more."""
+        if self._in_hand.draining:
+            self._resender.handed_back.append(work.make_copy())
+            return
+        work.message, work.is_held = replace(work.message, asked=2), True
+        self._in_hand.doubtful[work.attempt] = work
+        asyncio.get_running_loop().call_later(seconds, self._release, work)
+
+    def _release(self, work: Work) -> None:
+        work.is_held = False
+        if self._in_hand.doubtful.get(work.attempt) is work:
+            wake(self._wanted)
 
     async def place(self, work: Work) -> None:
         """Have an attempt run as soon as a member of the pool is free.
@@ -141,8 +158,10 @@ class Doubts:
                 verdict = judge_guard(work, heard, self._inquiry.guards, now)
                 if isinstance(verdict, Outbound):
                     again.append((work, verdict))
-                else:
+                elif isinstance(verdict, bool):
                     (done if verdict else lost).append(work)
+                else:
+                    self._hold(work, verdict)
                 continue
             outbound = judge(work, heard, now, self._durability)
             if outbound is None:

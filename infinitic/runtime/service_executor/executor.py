@@ -107,7 +107,13 @@ class ServiceExecutor:
         )
         cancelling = Cancelling(in_hand, trials, resender)
         self._inquiry = Inquiry(
-            self.name, publisher, in_hand.find_known, in_hand.find_guard, cancelling.cancel, cancelling.stop_lost
+            self.name,
+            publisher,
+            in_hand.find_known,
+            in_hand.find_guard,
+            in_hand.has_newer,
+            cancelling.cancel,
+            cancelling.stop_lost,
         )
         lost = LostAttempts(publisher, attempts, report_publisher, resender, in_hand, clock)
         self._doubts = Doubts(in_hand, self._inquiry, trials, self._runner, resender, guards, lost, clock, durability)

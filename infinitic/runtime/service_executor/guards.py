@@ -10,6 +10,8 @@ guard out, or has reported the attempt, this one is done with. If the attempt is
 is its newest guard, the guard comes again later. If nobody knows of the attempt, twice, then its
 worker is *lost*: the attempt counts as failed.
 
+- It is held here meanwhile, and not sent again: a worker that stands still may be the one to get
+  it. If several workers hold guards of one attempt, the newest one stands for all.
 - A guard comes first when two thirds of the timeout are over, and the second time at its end. So
   another worker gets the task about one timeout after the last heartbeat that travelled.
 - A duplicate of a guard, of any age, asks again, and changes nothing.
@@ -143,7 +145,7 @@ class Guards:
 
 def judge_guard(
     work: Work, heard: Mapping[Attempt, bool], newest: Mapping[Attempt, int], now: float
-) -> Outbound | bool:
+) -> Outbound | float | bool:
     """Decide what becomes of a guard that has come.
 
     Args:
@@ -154,6 +156,7 @@ def judge_guard(
 
     Returns:
         The message to send in its place. True: the guard is done with. False: its worker is lost.
+        A number: seconds that the guard is held, until it is asked for the attempt once more.
     """
     message = work.message
     guard = message.guard
@@ -162,7 +165,7 @@ def judge_guard(
     if known is None:
         if message.asked > 1:
             return False
-        return work.make_copy(min(max(now, guard.until), now + guard.seconds), asked=2)
+        return min(max(guard.until - now, 0.0), guard.seconds)
     if known or newest.get(work.attempt, 0) > guard.number:
         return True
     return work.make_copy(now + guard.seconds / 3, asked=1)

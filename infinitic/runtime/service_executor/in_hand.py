@@ -154,9 +154,17 @@ class TasksInHand:
         return True
 
     def find_guard(self, attempt: Attempt) -> int:
-        """Find the number of the newest guard of an attempt that is in hand; 0: it has none."""
+        """Find the number of the newest guard of an attempt that is here; 0: it has none."""
         work = self.works.get(attempt)
-        return 0 if work is None or work.guard is None else work.guard.number
+        if work is not None:
+            return 0 if work.guard is None else work.guard.number
+        in_doubt = self.doubtful.get(attempt)
+        return 0 if in_doubt is None else in_doubt.count_guards()
+
+    def has_newer(self, attempt: Attempt, number: int) -> bool:
+        """Whether a guard with a higher number is in doubt here."""
+        in_doubt = self.doubtful.get(attempt)
+        return in_doubt is not None and in_doubt.count_guards() > number
 
     def find_known(self, attempts: Iterable[Attempt]) -> dict[Attempt, bool]:
         """Tell which attempts this executor knows, for the answer to another one (see `Inquiry`).

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -42,7 +42,9 @@ class Inquiry:
         publisher: publishes questions and answers.
         find_known: gives those of some attempts that this executor knows: True for one for which
             nothing is left to do, False for one that it has in hand.
-        find_guard: gives the number of the newest guard of an attempt that is in hand; 0: none.
+        find_guard: gives the number of the newest guard of an attempt that is in hand or in doubt;
+            0: none.
+        has_newer: says whether a guard with a higher number is in doubt here.
         cancel: called with each message about cancelled tasks.
         stop_lost: called with each message about lost attempts.
 
@@ -56,6 +58,7 @@ class Inquiry:
         publisher: Publisher,
         find_known: Callable[[Iterable[Attempt]], dict[Attempt, bool]],
         find_guard: Callable[[Attempt], int],
+        has_newer: Callable[[Attempt, int], bool],
         cancel: Callable[[CancelTasks], object],
         stop_lost: Callable[[AttemptsLost], object],
     ) -> None:
@@ -63,6 +66,7 @@ class Inquiry:
         self._publisher = publisher
         self._find_known = find_known
         self._find_guard = find_guard
+        self._has_newer = has_newer
         self._cancel = cancel
         self._stop_lost = stop_lost
         self.guards: dict[Attempt, int] = {}
@@ -137,7 +141,7 @@ class Inquiry:
                 f"Receiving on {self._topic.name}", partial(consumer.receive, PAGE)
             )
             await retry_while_unavailable(f"Acknowledging on {self._topic.name}", partial(consumer.ack, deliveries))
-            asked = dict[Attempt, None]()
+            asked = dict[Attempt, int]()
             for delivery in deliveries:
                 try:
                     message: control.Control = control.decode(delivery.message.body)
@@ -146,24 +150,30 @@ class Inquiry:
                     continue
                 match message:
                     case Ping():
-                        asked |= dict.fromkeys(message.attempts)
+                        asked |= dict.fromkeys(message.attempts, 0)
+                        asked |= dict(zip(message.attempts, message.guards, strict=False))
                     case Alive():
                         self._hear(message)
                     case CancelTasks():
                         self._cancel(message)
                     case AttemptsLost():
                         self._stop_lost(message)
-            if known := list(self._find_known(asked).items()):
+            known = list(self._find_known(asked).items())
+            # A newer guard that waits here stands for the older one that somebody else was given.
+            known += [
+                (attempt, False) for attempt, number in asked.items() if number and self._has_newer(attempt, number)
+            ]
+            if known:
                 pages = (known[start : start + PAGE] for start in range(0, len(known), PAGE))
                 await self._send(*(self._make_answer(page) for page in pages))
 
-    async def ask(self, attempts: Iterable[Attempt]) -> dict[Attempt, bool]:
+    async def ask(self, attempts: Mapping[Attempt, int]) -> dict[Attempt, bool]:
         """Ask who has these attempts. It takes a second, or less if all of them are known.
 
         There is one question at a time. If the broker refuses the question, nobody is heard.
 
         Args:
-            attempts: the attempts.
+            attempts: the attempts, each with the number of the guard that has come; 0: none has.
 
         Returns:
             Those that some executor knows: True if it has published the report, False if it has
@@ -177,7 +187,7 @@ class Inquiry:
         self.guards = {}
         self._complete = asyncio.get_running_loop().create_future()
         wanted = list(self._asked)
-        pages = [Ping(tuple(wanted[start : start + PAGE])) for start in range(0, len(wanted), PAGE)]
+        pages = [_make_question(wanted[start : start + PAGE], attempts) for start in range(0, len(wanted), PAGE)]
         try:
             await retry_while_refused(f"Asking on {self._topic.name}", lambda: self._send(*pages))
         except TransportClosed:
@@ -211,3 +221,8 @@ class Inquiry:
         await self._publisher.send(
             self._topic, [Message("control", None, control.encode(message)) for message in messages]
         )
+
+
+def _make_question(attempts: Sequence[Attempt], guards: Mapping[Attempt, int]) -> Ping:
+    numbers = tuple(guards[attempt] for attempt in attempts)
+    return Ping(tuple(attempts), numbers if any(numbers) else ())

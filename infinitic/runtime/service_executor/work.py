@@ -48,6 +48,7 @@ class Work(msgspec.Struct, eq=False):
         task_id: the id of its task, once it was put into a batch.
         guard: its newest guard, if its task has a heartbeat timeout and it has begun.
         pulse: its heartbeats, while it runs.
+        is_held: True while it is a guard that waits here for its time.
     """
 
     message: ExecuteTask
@@ -64,10 +65,15 @@ class Work(msgspec.Struct, eq=False):
     task_id: str = ""
     guard: Guard | None = None
     pulse: Pulse | None = None
+    is_held: bool = False
 
     def begin(self, current: CurrentTask) -> None:
         """Note that its code begins."""
         self.current = current
+
+    def count_guards(self) -> int:
+        """The number of the guard that this is; 0: it is none."""
+        return self.message.guard.number if self.message.guard is not None and self.message.asked else 0
 
     def make_copy(self, deliver_at: float | None = None, **changes: Any) -> Outbound:
         """Make a message that asks for the same attempt.

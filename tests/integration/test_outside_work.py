@@ -1,0 +1,169 @@
+"""S8 and heartbeats on real servers: other processes end tasks, and take over from dead ones."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infinitic import Client, Worker, Workflow, ids, task, task_context
+from tests.integration.stack import configuration, need
+from tests.integration.test_examples import ROOT, path_of
+
+PATIENCE = 100.0
+TIMEOUT = 6.0
+
+
+class Outdoor:
+    """A task that takes steps, and one that somebody outside ends. Both note what they do."""
+
+    @task(heartbeat_timeout=TIMEOUT)
+    def walk(self, steps: int, notes: str) -> int:
+        done: int = task_context().last_heartbeat or 0
+        note(notes, f"{os.getpid()} {done}")
+        while done < steps and not task_context().is_cancelled:
+            time.sleep(0.25)  # noqa: TID251 (a task of users, in a thread of its own)
+            done += 1
+            task_context().heartbeat(done)
+        return done
+
+    @task(delegated=True)
+    async def ask(self, notes: str) -> int:
+        note(notes, task_context().delegation_token)
+        return -1
+
+
+class Trip(Workflow):
+    outdoor = Workflow.new_service(Outdoor, tags={"trip"})
+
+    async def walk(self, steps: int, notes: str) -> int:
+        return await self.dispatch(self.outdoor.walk, steps, notes)
+
+    async def ask(self, notes: str) -> int:
+        return await self.outdoor.ask(notes)
+
+
+def note(path: str, text: str) -> None:
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(f"{text}\n")
+
+
+class Setting:
+    """The state engine runs in this process, and executors in others."""
+
+    def __init__(self, folder: Path) -> None:
+        self.label = f"test_{ids.new_id()[:8]}"
+        self.folder = folder
+        self.notes = folder / "notes.txt"
+        self.notes.write_text("", encoding="utf-8")
+        self.path = folder / "executor.yml"
+        services = [
+            {
+                "name": "Outdoor",
+                "executor": {"class": path_of(Outdoor), "concurrency": 5, "max_per_second": 50},
+                "tag_engine": {},
+            }
+        ]
+        self.path.write_text(configuration("sqlite", self.label, folder, services=services), encoding="utf-8")
+        assert yaml.safe_load(self.path.read_text(encoding="utf-8"))
+
+    @asynccontextmanager
+    async def engine(self) -> AsyncGenerator[Client]:
+        flows = [{"name": "Trip", "executor": {"class": path_of(Trip)}, "state_engine": {}}]
+        text = configuration("sqlite", self.label, self.folder, workflows=flows)
+        async with Worker.from_config(text=text).running() as worker:
+            yield worker.client
+
+    async def run(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "infinitic", *arguments, "--config", str(self.path)),
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+        )
+
+    async def noted(self, number: int) -> list[str]:
+        """Return the notes when there are so many; the test's own timeout bounds this."""
+        while len(lines := self.notes.read_text(encoding="utf-8").splitlines()) < number:  # noqa: ASYNC110 (another process)
+            await asyncio.sleep(0.05)
+        return lines
+
+
+@pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_long_task_goes_on_in_another_process(harm: signal.Signals, tmp_path: Path) -> None:
+    """One that was killed, or that stands still for longer than its timeout, and then goes on."""
+    need()
+    setting = Setting(tmp_path)
+
+    async def play() -> tuple[int, list[str], float]:
+        executors: list[asyncio.subprocess.Process] = []
+        async with asyncio.timeout(PATIENCE), setting.engine() as client:
+            try:
+                executors.append(await setting.run("worker"))
+                handle = await client.dispatch(client.new_workflow(Trip).walk, 80, str(setting.notes))
+                await setting.noted(1)
+                executors.append(await setting.run("worker"))
+                # A third of the timeout, and a little: something has travelled.
+                await asyncio.sleep(TIMEOUT / 3 + 2.0)
+                began = time.monotonic()
+                executors[0].send_signal(harm)
+                lines = await setting.noted(2)
+                took = time.monotonic() - began
+                if harm is signal.SIGSTOP:
+                    executors[0].send_signal(signal.SIGCONT)
+                return await handle.result(), lines, took
+            finally:
+                for each in executors:
+                    if each.returncode is None:
+                        each.kill()
+                    await each.wait()
+
+    done, lines, took = asyncio.run(play())
+    assert done == 80
+    (first, said), (second, found) = (line.split() for line in lines)
+    assert first != second
+    assert (int(said), int(found) > 0) == (0, True)
+    # What was said last may be older than the harm; asking the others takes two seconds.
+    assert took < TIMEOUT + 5.0
+
+
+def test_a_task_is_ended_from_other_processes(tmp_path: Path) -> None:
+    """S8: by the command line, by two clients at once, by its tag, and while no executor runs."""
+    need()
+    setting = Setting(tmp_path)
+
+    async def play() -> list[int]:
+        async with asyncio.timeout(PATIENCE), setting.engine() as client:
+            executor = await setting.run("worker")
+            new = client.new_workflow(Trip)
+            handles = [await client.dispatch(new.ask, str(setting.notes)) for _ in range(3)]
+            tokens = await setting.noted(3)
+            while sum([(await client.describe(each)).delegated_tasks for each in handles]) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            executor.terminate()
+            await executor.wait()
+            command = await setting.run("complete-task", tokens[0], "--value", "1", "--confirm")
+            assert await command.wait() == 0
+            await asyncio.gather(*(client.complete_delegated_task(tokens[1], 1, contract=Outdoor) for _ in range(2)))
+            executor = await setting.run("worker")
+            try:
+                # Its tag engine is there again.
+                await client.complete_delegated_tasks(Outdoor, "trip", 1, task="ask")
+                found = [await each.result() for each in handles]
+                again = await setting.run("complete-task", tokens[0], "--value", "2", "--confirm")
+                assert await again.wait() != 0
+                return found
+            finally:
+                executor.terminate()
+                await executor.wait()
+
+    assert asyncio.run(play()) == [1, 1, 1]
