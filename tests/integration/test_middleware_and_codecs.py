@@ -70,9 +70,9 @@ async def play(database: str, tmp_path: Path) -> None:
         ],
         "middleware": [{"class": path_of(Tenants), "options": {"name": "ada"}}],
     }
-    engine = {"workflows": [{"name": "Letter", "state_engine": {}}]}
-    code = {"workflows": [{"name": "Letter", "executor": {"class": path_of(Letter)}}]}
-    tasks = {"services": [{"name": "Desk", "executor": {"class": path_of(Desk)}}]}
+    engine: dict[str, Any] = {"workflows": [{"name": "Letter", "state_engine": {}}]}
+    code: dict[str, Any] = {"workflows": [{"name": "Letter", "executor": {"class": path_of(Letter)}}]}
+    tasks: dict[str, Any] = {"services": [{"name": "Desk", "executor": {"class": path_of(Desk)}}]}
     text = configuration(database, label, tmp_path, **common)
     async with AsyncExitStack() as stack:
         for roles in (engine, code, tasks):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from infinitic.codecs.claim_check import ClaimCheck
 from infinitic.codecs.store import MemoryStore
 from infinitic.storage import Query
 from infinitic_storages.memory import InMemoryStorage
+from infinitic_testing.invariants.logs import LogWatch
 from infinitic_testing.loop import run
 from infinitic_testing.simulation import Simulation
 from infinitic_transports.memory import InMemoryTransport
@@ -170,3 +172,14 @@ def test_fifty_megabytes_go_through_a_broker_that_takes_five() -> None:
 
     asyncio.run(main())
     assert sorted(len(each) for each in store.objects.values()) == [50_000_004, 100_000_002]
+
+
+def test_a_full_buffer_while_the_codec_is_away_is_no_violation() -> None:
+    """A simulation with small buffers found it: seed 30 of the test above."""
+    full = "workflow-engine:Letter: 4 messages (5431 bytes) in hand cannot be handled now; the latest are given back"
+    reason = "ClaimCheck cannot encode a payload now (ConnectionError: the store is away)"
+    with LogWatch() as log:
+        logging.getLogger("infinitic.runtime").error("%s, for later: %s", full, reason)
+        assert log.find_unexpected(faults=()) is None
+        logging.getLogger("infinitic.runtime").error("%s, for later: %s", full, "something else")
+        assert log.find_unexpected(faults=()) is not None
