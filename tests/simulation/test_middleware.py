@@ -17,6 +17,9 @@ from infinitic import (
     Workflow,
     WorkflowContext,
     WorkflowFailedError,
+    service,
+    task,
+    task_context,
 )
 from infinitic_testing.simulation import Simulation
 from tests.simulation.letters import Desk, Letter, Tenant, play, say, tenant
@@ -291,6 +294,68 @@ def test_a_cancelled_attempt_is_cancelled_in_its_middleware_too() -> None:
         assert ended == ["cancelled"]
 
     play(main, Waiting())
+
+
+@service
+class Approvals:
+    @task(delegated=True)
+    async def ask(self, what: str) -> str:
+        raise NotImplementedError
+
+
+class Signed(Approvals):
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+
+    async def ask(self, what: str) -> str:
+        self.tokens.append(task_context().delegation_token)
+        return ""
+
+
+class Deal(Workflow):
+    approvals = Workflow.new_service(Approvals)
+    desk = Workflow.new_service(Desk)
+
+    async def sign(self, what: str) -> str:
+        return await self.approvals.ask(what)
+
+    async def go_on(self, runs: int) -> str:
+        if runs:
+            self.continue_as_new(self.go_on, runs - 1)
+        return await self.desk.say("hi")
+
+
+def test_who_completes_a_delegated_task_goes_through_the_middlewares() -> None:
+    """S8: the middlewares of the task stand around the call that begins the work."""
+    seen = Seen()
+
+    async def main(sim: Simulation) -> str:
+        signed = Signed()
+        sim.add_service(signed)
+        sim.add_workflow(Deal)
+        handle = await sim.client.dispatch(sim.client.new_workflow(Deal).sign, "a deal")
+        await sim.run_until_idle()
+        (token,) = signed.tokens
+        await sim.client.complete_delegated_task(token, "yes", contract=Approvals)
+        assert [call[3:5] for call in seen.calls if call[0] == "complete_delegated_task"] == [
+            ((token, "yes"), {"contract": Approvals})
+        ]
+        return await handle.result()
+
+    assert play(main, seen) == "yes"
+    assert [context.args for context in seen.tasks] == [("a deal",)]
+
+
+@pytest.mark.parametrize("cache_size", [1000, 0])
+def test_carried_meta_goes_on_into_the_next_run(cache_size: int) -> None:
+    """S20."""
+
+    async def main(sim: Simulation) -> str:
+        sim.add_workflow(Deal)
+        tenant.set("ada")
+        return await sim.client.new_workflow(Deal).go_on(2)
+
+    assert play(main, Tenant(), cache_size=cache_size) == "hi for ada"
 
 
 @pytest.mark.infinitic(seeds=25, middleware=[Tenant(), Tracer("a", [])])
