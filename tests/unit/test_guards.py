@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from random import Random
 from typing import Any
 
 import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
+from infinitic import task
 from infinitic.codec.payloads import Coder, PayloadCodec
+from infinitic.definitions.service_contract import implementation_of
 from infinitic.errors import ExceptionDetail, PayloadError, TaskFailure
 from infinitic.messages import service
 from infinitic.messages.control import Attempt
 from infinitic.messages.service import ExecuteTask, Guard
+from infinitic.runtime.event_switch import EventSwitch
 from infinitic.runtime.publisher import Publisher
+from infinitic.runtime.service_executor.announcing import TaskAnnouncer
+from infinitic.runtime.service_executor.attempt import Attempts
+from infinitic.runtime.service_executor.blocking import inline
+from infinitic.runtime.service_executor.current_task import CurrentTask
 from infinitic.runtime.service_executor.deaths import Trials
-from infinitic.runtime.service_executor.guards import count_lost, judge_guard
+from infinitic.runtime.service_executor.guards import Guards, count_lost, judge_guard
 from infinitic.runtime.service_executor.in_hand import TasksInHand
 from infinitic.runtime.service_executor.inquiry import Inquiry
 from infinitic.runtime.service_executor.pulse import HeartbeatTimedOut, Pulse
+from infinitic.runtime.service_executor.report_publisher import ReportPublisher
+from infinitic.runtime.service_executor.resending import Resender
 from infinitic.runtime.service_executor.work import Outbound, Work
+from infinitic.runtime.subscription import Subscription
+from infinitic.topics import service_executor
 from infinitic.transport import Message
 from infinitic_testing.loop import VirtualClock, run
 from infinitic_transports.memory import Broker, InMemoryTransport
@@ -214,8 +226,8 @@ async def _ask_another_executor(number: int) -> tuple[dict[Attempt, bool], dict[
     running = [asyncio.ensure_future(inquiry.run()) for inquiry in inquiries]
     heard = await inquiries[0].ask({attempt: number})
     guards = inquiries[0].guards
-    for task, inquiry in zip(running, inquiries, strict=True):
-        task.cancel()
+    for answering, inquiry in zip(running, inquiries, strict=True):
+        answering.cancel()
         await inquiry.close()
     return heard, guards
 
@@ -224,3 +236,42 @@ async def _ask_another_executor(number: int) -> tuple[dict[Attempt, bool], dict[
 def test_of_guards_at_several_executors_the_newest_one_stands_for_all(number: int, is_superseded: bool) -> None:
     heard, guards = run(_ask_another_executor(number))
     assert (heard, guards) == (({TASK.attempt: False}, {TASK.attempt: 3}) if is_superseded else ({}, {}))
+
+
+async def _begin_again() -> list[int]:
+    """Begin the same attempt twice on a worker, and once on another one that it was handed to."""
+    clock, broker = VirtualClock(), Broker()
+    publisher = Publisher(InMemoryTransport(broker, clock=clock))
+    service_of_steps = implementation_of(Steps())
+    attempts = Attempts(service_of_steps, "w", make_context, clock, inline, Random(0), 1_000_000)
+    topic = service_executor("Steps")
+    subscription = Subscription(publisher, topic, 1)
+    announcer = TaskAnnouncer("Steps", "w", publisher, clock.now, EventSwitch())
+    reports = ReportPublisher(topic, publisher, attempts, clock.now, announcer)
+    guards = Guards(topic, publisher, attempts, Resender(topic, publisher, subscription, reports), clock)
+    work = make_work(guard=None, asked=0)
+    numbers: list[int] = []
+    for _ in range(2):
+        work.pulse = await guards.begin(work)
+        assert work.guard is not None
+        numbers.append(work.guard.number)
+    handed = service.decode(work.make_handed_back(asked=0).message.body)
+    other = Work(handed, handed.attempt, [], Message("m", None, service.encode(handed)))
+    await guards.begin(other)
+    assert other.guard is not None
+    return [*numbers, other.guard.number]
+
+
+class Steps:
+    @task(heartbeat_timeout=12)
+    async def walk(self) -> None:
+        return None
+
+
+def make_context(current: CurrentTask) -> Any:
+    raise AssertionError("nobody asks for it")
+
+
+def test_guards_count_on_whoever_runs_the_attempt() -> None:
+    """An old one with the same number as a new one would never be given up."""
+    assert run(_begin_again()) == [1, 2, 3]

@@ -113,8 +113,9 @@ class Guards:
         seconds = self._timeouts.get(work.message.task)
         if seconds is None:
             return None
-        number = 0 if work.message.guard is None else work.message.guard.number
-        work.guard = Guard(number, 0.0, seconds)
+        # It may have run before: here, or on a worker that has handed it back. Guards count on.
+        before = work.guard or work.message.guard
+        work.guard = Guard(0 if before is None else before.number, 0.0, seconds)
 
         async def send(details: Raw, ago: float) -> bool:
             return await self._send(work, details, ago)

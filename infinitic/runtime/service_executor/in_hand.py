@@ -192,7 +192,7 @@ class TasksInHand:
         """
         due = self._clock.now() + seconds
         self.remembered.add_put_off(work.attempt, due)
-        return work.make_copy(due, asked=0)
+        return work.make_handed_back(due, asked=0)
 
     def list_waiting(self) -> list[Work]:
         """The attempts that wait for their turn, also those in batches."""

@@ -87,11 +87,14 @@ class Work(msgspec.Struct, eq=False):
         body = service.encode(replace(self.message, **changed)) if changed else carrier.body
         return Outbound(Message(carrier.id, None, body, carrier.headers, deliver_at), self.deliveries)
 
-    def make_handed_back(self, **changes: Any) -> Outbound:
-        """Make a message that has the attempt run again from its last heartbeat on."""
+    def make_handed_back(self, deliver_at: float | None = None, **changes: Any) -> Outbound:
+        """Make a message that has the attempt run again from its last heartbeat on.
+
+        Arguments are those of `make_copy`.
+        """
         if self.guard is not None and self.pulse is not None:
             changes |= {"guard": self.guard, "last_heartbeat": self.pulse.renew(self.message).last_heartbeat}
-        return self.make_copy(**changes)
+        return self.make_copy(deliver_at, **changes)
 
 
 class Batch(msgspec.Struct, eq=False):
