@@ -77,8 +77,10 @@ class ListenerChecks:
 
     def note_commit(self, step: WrittenStep) -> None:
         """Note what a step tells listeners, and that the one before has been told."""
+        if step.change.segment is None:  # only a flag or a waiter is written
+            return
         left = self._unpublished.pop(step.key, None)
-        if left is not None and step.change.segment is not None:
+        if left is not None:
             wrong = f"the next step is written, and events of the last one are not published: {list(left)}"
             self._book.judge("events-published", wrong if left else None, step.key)
         if not any(isinstance(each, TellListeners) for each in step.outbox):
