@@ -74,6 +74,9 @@ class Batching:
         self._smallest = min(method.max_messages for method in methods.values())
         # The newest open batch of each task and batch key. It may be closed, or gone.
         self._open: dict[tuple[str, bytes | None], Batch] = {}
+        # Closed batches that wait until doubts are settled, and from when on none waits for that.
+        self._held: list[Batch] = []
+        self._settled_at = 0.0
         self._messages = 0
         self._bytes = 0
 
@@ -158,7 +161,34 @@ class Batching:
         batch.timer = None
         if self._open.get((batch.task, batch.key)) is batch:
             del self._open[batch.task, batch.key]
-        self._in_hand.waiting.append(batch)
+        loop = asyncio.get_running_loop()
+        if self._in_hand.doubtful or self._in_hand.deciding:
+            self._held.append(batch)
+        elif loop.time() < self._settled_at:
+            loop.call_at(self._settled_at, self._release, [batch])
+        else:
+            self._in_hand.waiting.append(batch)
+
+    def note_settled(self, seconds: float) -> None:
+        """Note that doubts are settled. Batches that were closed meanwhile run soon.
+
+        One of them may end this process. If they ran at once, what was in doubt would come again
+        as it was: each process would die so, and none would ever count the deaths.
+
+        Args:
+            seconds: after which the acknowledgements of what was settled are safe.
+        """
+        held, self._held = self._held, []
+        loop = asyncio.get_running_loop()
+        self._settled_at = loop.time() + seconds
+        if seconds:
+            loop.call_at(self._settled_at, self._release, held)
+        else:
+            self._release(held)
+
+    def _release(self, held: list[Batch]) -> None:
+        self._in_hand.waiting += [batch for batch in held if batch in self._in_hand.batches]
+        self._wake()
 
     def _close_late(self, batch: Batch) -> None:
         """Close a batch whose time is over."""

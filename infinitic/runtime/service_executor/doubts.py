@@ -36,9 +36,6 @@ class Doubts:
         lost: reports attempts whose worker is lost.
         clock: the time of day.
         durability: seconds after which an acknowledgement survives a crash of the broker.
-
-    Attributes:
-        deciding: True while answers are acted on. The drain waits for that.
     """
 
     def __init__(
@@ -53,7 +50,6 @@ class Doubts:
         clock: Clock,
         durability: float,
     ) -> None:
-        self.deciding = False
         self._in_hand = in_hand
         self._inquiry = inquiry
         self._trials = trials
@@ -82,12 +78,14 @@ class Doubts:
             heard = await self._inquiry.ask({work.attempt: work.count_guards() for work in asked})
             # Some may have been handed back meanwhile. They are in doubt no more.
             works = [work for work in asked if doubtful.pop(work.attempt, None) is not None]
-            self.deciding = True
+            self._in_hand.deciding = True
             try:
                 await self._decide(works, heard)
             finally:
-                self.deciding = False
+                self._in_hand.deciding = False
                 self._in_hand.notify()
+            if self._runner.batching is not None:
+                self._runner.batching.note_settled(self._durability)
             self._runner.pool.wake()
 
     def _hold(self, work: Work, seconds: float) -> None:

@@ -115,6 +115,8 @@ class TasksInHand:
         waiting: those of them that wait for their turn, by themselves or as batches.
         batches: all batches that are not done, in order: those that take attempts, wait or run.
         doubtful: attempts that may be in hand elsewhere, or may have ended a process.
+        deciding: True while it is acted on what others have answered about some of these. They are
+            not among `doubtful` any more. The drain waits for that.
         received: deliveries that nobody has looked at.
         reported: how many of `works` have a report.
         report_bytes: bytes of these reports.
@@ -127,6 +129,7 @@ class TasksInHand:
         self.waiting: deque[Work | Batch] = deque()
         self.batches: dict[Batch, None] = {}
         self.doubtful: dict[Attempt, Work] = {}
+        self.deciding = False
         self.received: deque[Delivery] = deque()
         self.reported = 0
         self.report_bytes = 0
@@ -211,7 +214,7 @@ class TasksInHand:
             return
         batch.remove(work)
         if not batch.works:
-            if batch.timer is None:
+            if batch in self.waiting:
                 self.waiting.remove(batch)
             self.end_batch(batch)
 
