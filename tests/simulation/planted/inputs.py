@@ -129,10 +129,10 @@ def tombstone_takes_signals(planter: Planter) -> None:
     """A closed instance takes signals, and is written again."""
 
     @planter.wrap(TAKE, "_take_closed")
-    def take_closed(original: Part, head: WorkflowHead, message: inputs.Input) -> Any:
+    def take_closed(original: Part, head: WorkflowHead, message: inputs.Input, **others: Any) -> Any:
         if isinstance(message, inputs.Signal):
             return stimulate(head, events.SignalReceived(message.channel, message.value))
-        return original(head, message)
+        return original(head, message, **others)
 
 
 @bug(ENGINE)
@@ -140,10 +140,10 @@ def late_result_rewrites_tombstone(planter: Planter) -> None:
     """A closed instance is written again when a late result comes, and then never expires."""
 
     @planter.wrap(TAKE, "_take_closed")
-    def take_closed(original: Part, head: WorkflowHead, message: inputs.Input) -> Any:
+    def take_closed(original: Part, head: WorkflowHead, message: inputs.Input, **others: Any) -> Any:
         if isinstance(message, inputs.TaskCompleted):
             return InputResult(replace(head, failures=("late",)))
-        return original(head, message)
+        return original(head, message, **others)
 
 
 @bug(ENGINE)
