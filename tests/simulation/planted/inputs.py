@@ -150,9 +150,11 @@ def late_result_rewrites_tombstone(planter: Planter) -> None:
 def closed_with_open_tasks(planter: Planter) -> None:
     """An instance closes when its methods have returned, although its tasks still run."""
 
-    @planter.wrap(transition, "_has_ended")
-    def has_ended(original: Part, head: WorkflowHead) -> bool:
-        return bool(original(replace(head, open=())))
+    @planter.wrap(closing, "conclude")
+    def conclude(original: Part, before: Any, head: WorkflowHead, *others: Any) -> Any:
+        alone = replace(head, open=())
+        ends = head.closed_at is None and transition.make_closing_effects(replace(alone, tagged=True))
+        return original(before, alone if ends else head, *others)
 
 
 @bug(ENGINE)
