@@ -26,3 +26,8 @@ def _make_case(name: str) -> Case:
 
 
 EXAMPLES = tuple(_make_case(path.stem) for path in sorted(_FOLDER.glob("*.py")) if path.stem != "__init__")
+
+_TELL_OF_ATTEMPTS = {"example rate_limit", "example structured_logs"}
+
+STEADY_EXAMPLES = tuple(case for case in EXAMPLES if case.name not in _TELL_OF_ATTEMPTS)
+"""Examples whose outcome does not tell when, and how often, their tasks ran."""

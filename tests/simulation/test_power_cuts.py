@@ -18,7 +18,7 @@ from infinitic_testing.fences import Fence
 from infinitic_testing.loop import run
 from tests.simulation.cases import CASES, CROWD, Case
 from tests.simulation.constellations import CONSTELLATIONS, REPLACED, TWO, Constellation, cut_points, play
-from tests.simulation.examples import EXAMPLES
+from tests.simulation.examples import STEADY_EXAMPLES
 from tests.thorough import IS_THOROUGH, count_seeds
 
 FLAVOURS = [
@@ -53,12 +53,12 @@ def test_a_power_cut_at_any_operation_changes_nothing(case: Case, constellation:
     cut_everywhere(case, CONSTELLATIONS[constellation], after=after)
 
 
-@pytest.mark.parametrize("case", EXAMPLES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", STEADY_EXAMPLES, ids=lambda case: case.name)
 def test_a_power_cut_in_an_example_changes_nothing(case: Case) -> None:
     cut_everywhere(case, REPLACED, after=True, one_in=ONE_IN)
 
 
-@pytest.mark.parametrize("case", EXAMPLES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", STEADY_EXAMPLES, ids=lambda case: case.name)
 def test_one_of_two_workers_dies_in_an_example(case: Case) -> None:
     cut_everywhere(case, TWO, after=True, one_in=ONE_IN)
 
