@@ -182,7 +182,10 @@ def make_error(cause: Cause) -> DeferredError:
         case CauseKind.WORKFLOW_FAILED:
             nested = make_error(cause.cause) if cause.cause is not None else None
             detail = cause.failure or ExceptionDetail("", "")
-            return WorkflowFailedError(cause.name, cause.method, cause.id, detail, nested)
+            error = WorkflowFailedError(cause.name, cause.method, cause.id, detail, nested)
+            # So a traceback shows all of them.
+            error.__cause__ = nested
+            return error
         case CauseKind.CHANNEL_CLOSED:
             return ChannelClosedError(cause.name, cause.limit)
         case CauseKind.TASK_TIMED_OUT:

@@ -10,6 +10,7 @@ from infinitic_testing.simulation import Simulation
 from tests.examples.test_examples import OUTCOMES as EXAMPLES
 from tests.simulation.scenarios import Scenario, list_scenarios
 from tests.simulation.scenarios.batches import expect_doubles
+from tests.simulation.scenarios.everyday import STORIES
 from tests.simulation.scenarios.values import STEP, make_book
 
 SCENARIOS = list_scenarios()
@@ -162,6 +163,7 @@ OUTCOMES: dict[str, object] = {
         NO_STEPS,
         ([5, 1], [5, 1]),
     ),
+    **{name: story.outcome for name, story in STORIES.items()},
     **EXAMPLES,
     # Its answers may come too late, and the number of an attempt may be higher.
     "approval": ["desk", "lamp", "yacht"],
