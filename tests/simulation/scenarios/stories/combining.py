@@ -121,7 +121,7 @@ async def _play_combinations(client: Client) -> object:
 
 
 async def _wait_for_timer(client: Client, handle: WorkflowHandle[str]) -> None:
-    while not (await client.describe(handle)).open_timers:
+    while not (await client.describe(handle)).open_timers:  # noqa: ASYNC110 (nobody is told)
         await asyncio.sleep(0.05)
 
 
