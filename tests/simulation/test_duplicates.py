@@ -45,12 +45,20 @@ def _start(world: World, case: Case, hostings: tuple[Hosting, ...], cache_size: 
         world.start(worker)
 
 
+FILLS_BATCHES = {"example newsletter"}
+"""Copies of its tasks fill a batch, which then begins at once: something does change."""
+
+
+async def _deliver_again(world: World, order: Callable[[Published], Published]) -> None:
+    """Publish everything again."""
+    await world.deliver_again(order(world.published[: len(world.published)]))
+    await world.run_until_idle()
+
+
 async def _check_nothing_changes(world: World, order: Callable[[Published], Published]) -> None:
     """Publish everything again, and check that nothing changes."""
     before = read_instances(world.database)
-    known = len(world.published)
-    await world.deliver_again(order(world.published[:known]))
-    await world.run_until_idle()
+    await _deliver_again(world, order)
     check_nothing_changed(before, read_instances(world.database))
 
 
@@ -94,7 +102,8 @@ def test_of_a_running_workflow(case: Case, hostings: str, cache_size: int) -> No
             pauses = _draw_pauses()
             while repeat and not playing.done():
                 await world.run_until_idle()
-                await _check_nothing_changes(world, random.Random(rounds).choice(list(ORDERS.values())))
+                again = _deliver_again if case.name in FILLS_BATCHES else _check_nothing_changes
+                await again(world, random.Random(rounds).choice(list(ORDERS.values())))
                 rounds += 1
                 await asyncio.wait([playing], timeout=next(pauses))
             outcome = await playing
