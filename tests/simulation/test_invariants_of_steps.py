@@ -142,6 +142,14 @@ def end_what_never_began(tape: Tape) -> Tape:
     return rewrite(tape, last_change(tape), happened=alter(commands.CompleteMethod, method_id="other"))
 
 
+def delegate_what_nobody_reported(tape: Tape) -> Tape:
+    def change(happened: list[Event]) -> list[Event]:
+        first = next(index for index, event in enumerate(happened) if isinstance(event, events.TaskResult))
+        return [*happened[:first], events.TaskHandedOver(0), *happened[first:]]
+
+    return rewrite(tape, find(tape, has_event(events.TaskResult)), happened=change)
+
+
 def settle_twice(tape: Tape) -> Tape:
     return rewrite(tape, find(tape, has_event(events.TaskResult)), happened=double(events.TaskResult))
 
@@ -355,6 +363,7 @@ BREAKS: tuple[tuple[str, str, Callable[[Tape], Tape]], ...] = (
     ("command-once", "sequential", ask_twice),
     ("method-once", "sequential", end_twice),
     ("method-once", "sequential", end_what_never_began),
+    ("delegated-once", "sequential", delegate_what_nobody_reported),
     ("result-once", "sequential", settle_twice),
     ("result-once", "family", settle_a_child_twice),
     ("input-known", "family", record_another_result_of_a_child),
