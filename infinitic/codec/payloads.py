@@ -104,6 +104,9 @@ RunBlocking = Callable[[Callable[[], object]], Awaitable[object]]
 class Coder:
     """A chain of codecs. The first one codes first.
 
+    Attributes:
+        blocking: whether one of them may wait.
+
     Args:
         codecs: the codecs.
         run_blocking: where codecs that may wait are called; None: in threads.
@@ -112,7 +115,7 @@ class Coder:
     def __init__(self, codecs: Sequence[PayloadCodec], run_blocking: RunBlocking | None = None) -> None:
         self._codecs = tuple(codecs)
         self._run_blocking = run_blocking or asyncio.to_thread
-        self._blocking = any(codec.blocking for codec in codecs)
+        self.blocking = any(codec.blocking for codec in codecs)
 
     async def encode_outside(self, data: bytes) -> bytes:
         """As `encode`, and without holding up the event loop if a codec may wait."""
@@ -124,7 +127,7 @@ class Coder:
 
     async def run_outside(self, function: Callable[[], T]) -> T:
         """Call a function that encodes or decodes: in a thread if a codec may wait."""
-        return cast(T, await self._run_blocking(function)) if self._blocking else function()
+        return cast(T, await self._run_blocking(function)) if self.blocking else function()
 
     def encode(self, data: bytes) -> bytes:
         """Encode a payload by all codecs, and return it as JSON text.

@@ -377,9 +377,9 @@ class Recorder:
     # Payloads.
 
     def encode_payload(self, data: bytes) -> bytes:
-        """Compress or encrypt a payload, if the worker has a codec. In replay it is not sent."""
+        """Code a payload. In replay, codecs that may wait would leave objects behind."""
         coder = self._spec.coder
-        if coder is None or (self._recorded is not None and not self._open_ended):
+        if coder is None or (coder.blocking and self._recorded is not None and not self._open_ended):
             return data
         try:
             return coder.encode(data)
