@@ -39,6 +39,23 @@ class Ledger(Workflow):
         raise LookupError("no more")
 
 
+class Untidy(Workflow):
+    """Its clean-up cannot run at first."""
+
+    oven = Workflow.new_service(Oven)
+    more = Channel[bool]()
+
+    async def run(self) -> int:
+        raise ValueError("mistake 1")
+
+    async def wait(self) -> None:
+        try:
+            await self.more.receive()
+        finally:
+            if not MENDED[self.context.workflow_id]:
+                await asyncio.to_thread(print)
+
+
 class Swapped(Workflow):
     oven = Workflow.new_service(Oven)
 
@@ -122,6 +139,25 @@ class TestRefusals:
         await sim.client.cancel(handle)
         await sim.sleep(60)
         with pytest.raises(RequestRefusedError, match="it is canceled"):
+            await sim.client.retry_workflow_task(handle, confirm=True)
+
+    async def test_what_was_cancelled_and_stalled_since_its_failure_comes_to_its_end(self, sim: Simulation) -> None:
+        """Its failure stays. But nobody could have it go on, if that were refused, too."""
+        sim.add_service(Oven)
+        sim.add_workflow(Untidy)
+        handle = await sim.client.dispatch(sim.client.new_workflow(Untidy).run)
+        untidy = sim.client.get_workflow_by_id(Untidy, handle.workflow_id)
+        await sim.client.dispatch(untidy.wait)
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        await sim.client.cancel(handle)
+        await sim.sleep(60)
+        assert (await sim.client.describe(handle)).stalled is not None
+        MENDED[handle.workflow_id] = 1
+        assert await sim.client.retry_workflow_task(handle, confirm=True) is None
+        info = await sim.client.describe(handle)
+        assert (info.status, info.stalled) == (WorkflowStatus.FAILED, None)
+        with pytest.raises(RequestRefusedError, match="it was cancelled: it is not re-opened"):
             await sim.client.retry_workflow_task(handle, confirm=True)
 
 

@@ -183,8 +183,23 @@ def test_S34_failed_code_needs_a_probe() -> None:
     open_still = replace(failed, status=WorkflowStatus.RUNNING, closed_at=None)
     assert taken(open_still, RETRY).probe == RETRY
     assert taken(replace(open_still, stalled="why"), RETRY).probe == RETRY
-    elsewhere = taken(replace(open_still, deciding=3), RETRY)
-    assert elsewhere.outbox == (ActivateElsewhere(open_still.activation, 3), Confirm(ME))
+    for cancelled in (replace(open_still, canceling=True), replace(open_still, undone=tuple(range(100)))):
+        assert isinstance(taken(cancelled, RETRY).outbox[-1], Reject)
+        resumed = taken(replace(cancelled, stalled="why"), RETRY)
+        assert (changed(resumed).stalled, resumed.outbox) == (None, (Confirm(ME),)), "it comes to its end"
+
+
+def test_S34_failed_code_waits_for_an_activation_that_runs_elsewhere() -> None:
+    """Nobody may be told that it runs again before that is known. It may be lost there, too."""
+    failed = replace(CLOSED, status=WorkflowStatus.RUNNING, closed_at=None, methods=(_fail(CLOSED.methods[0]),))
+    deciding = replace(failed, deciding=3)
+    first = taken(deciding, RETRY)
+    assert first.outbox == (ActivateElsewhere(failed.activation, 3),)
+    assert first.deduplication_id is None, "it comes again"
+    assert isinstance(first.handling, Postpone)
+    again = taken(deciding, RETRY, headers={first.handling.header: first.handling.value})
+    assert (again.head, again.outbox, again.handling) == (deciding, (), first.handling), "once is enough"
+    assert taken(failed, RETRY).probe == RETRY
 
 
 def test_S34_S32_a_custom_id_is_claimed_before_failed_code_runs_again() -> None:

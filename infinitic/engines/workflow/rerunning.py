@@ -37,11 +37,40 @@ def retry_workflow_task(head: WorkflowHead, message: RetryWorkflowTask, now: flo
         message: the request.
         now: seconds since the Unix epoch.
     """
-    failed = head.methods[0].status is WorkflowStatus.FAILED
+    failed = _has_failed(head)
     if head.closed_at is not None and (message.by_tag or not failed):
         return _refuse(head, message)
-    if failed and (head.stalled is not None or not head.deciding):
-        return _rerun(head, message, now)
+    if not failed:
+        return _resume(head, message)
+    handling = wait_for_activation(head, now)
+    if handling is not None:
+        again = ActivateElsewhere(head.activation, head.deciding)
+        return InputResult(replace(head), outbox=(again,), handling=handling)
+    return _rerun(head, message, now)
+
+
+def wait_for_activation(head: WorkflowHead, now: float) -> Postpone | None:
+    """Put a request off while the code of a failed instance runs on another worker.
+
+    What it decides there may change whether its failure can be undone.
+
+    Args:
+        head: the instance.
+        now: seconds since the Unix epoch.
+
+    Returns:
+        None if nothing runs there, or the instance has not failed.
+    """
+    if head.stalled is not None or not head.deciding or not _has_failed(head):
+        return None
+    return Postpone(now + PATIENCE_SECONDS, POSTPONED, "1")
+
+
+def _has_failed(head: WorkflowHead) -> bool:
+    return head.methods[0].status is WorkflowStatus.FAILED
+
+
+def _resume(head: WorkflowHead, message: RetryWorkflowTask) -> InputResult:
     resumed, outbox = resume(head, message.reply_to)
     return InputResult(resumed, outbox=outbox, deduplication_id=message.request_id)
 
@@ -81,6 +110,9 @@ def _rerun(head: WorkflowHead, message: RetryWorkflowTask, now: float) -> InputR
     if head.probe is not None:
         return InputResult(head, handling=Postpone(now + PATIENCE_SECONDS, POSTPONED, "1"))
     why = message.refused or find_obstacle(head, rerun=True)
+    if why is not None and head.closed_at is None and head.stalled is not None:
+        # Its failure stays: it was cancelled since then, for instance. But it must come to its end.
+        return _resume(head, message)
     if why is not None:
         return reject(head, message.request_id, message.reply_to, why)
     if head.closed_at is not None and head.unique and message.claimed != head.epoch + 1:

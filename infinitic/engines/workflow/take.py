@@ -123,6 +123,10 @@ def take(
         handling = _wait_for_call(head, message, now, headers)
         if handling is not None:
             return InputResult(head, handling=handling)
+    if type(message) is inputs.RetryWorkflowTask and reopening.POSTPONED in headers:
+        handling = rerunning.wait_for_activation(head, now)
+        if handling is not None:
+            return InputResult(head, handling=handling)
     return _HANDLERS[type(message)](head, message, now)
 
 
