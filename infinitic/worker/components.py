@@ -155,7 +155,7 @@ class ComponentFactory:
                     retention=engine.retention,
                     told=self._told,
                     on_stall=self._on_stall,
-                    purge_soon=self._find_maintenance(storage).begin_soon,
+                    purge_soon=self._find_maintenance(storage).purge_soon,
                     event_switch=self._event_switch,
                 )
             )

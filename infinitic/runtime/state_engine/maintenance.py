@@ -40,6 +40,8 @@ class Maintenance:
         self._publisher = publisher
         self._clock = clock
         self._due: asyncio.Future[None] | None = None
+        # Somebody has deleted an instance since the last purge has begun.
+        self._is_deleted = False
 
     @property
     def joined(self) -> bool:
@@ -62,24 +64,40 @@ class Maintenance:
     async def run(self) -> None:
         """Work until cancelled."""
         loop = asyncio.get_running_loop()
-        call_at = getattr(loop, "call_background", loop.call_at)
+        next_at = loop.time() + INTERVAL_SECONDS
         while True:
-            self._due = due = loop.create_future()
-            handle = call_at(loop.time() + INTERVAL_SECONDS, wake, due)
-            try:
-                await due
-            finally:
-                handle.cancel()
-            for work in (self.purge, self.purge_tags, self.wake_overdue):
+            await self._wait_until(next_at)
+            works = [self.purge]
+            if loop.time() >= next_at:
+                works += [self.purge_tags, self.wake_overdue]
+                next_at = loop.time() + INTERVAL_SECONDS
+            self._is_deleted = False
+            for work in works:
                 try:
                     await work()
                 except (StorageError, TransportError) as error:  # the others are done all the same
                     _logger.warning("Maintenance: %s; trying again in an hour", error)
 
-    def begin_soon(self) -> None:
-        """Begin now what is due within the hour: somebody has deleted an instance."""
-        if self._due is not None and not self._due.done():
-            self._due.set_result(None)
+    async def _wait_until(self, at: float) -> None:
+        """Wait until this time of the loop, or until an instance is deleted."""
+        if self._is_deleted:
+            return
+        loop = asyncio.get_running_loop()
+        call_at = getattr(loop, "call_background", loop.call_at)
+        self._due = due = loop.create_future()
+        handle = call_at(at, wake, due)
+        try:
+            await due
+        finally:
+            handle.cancel()
+
+    def purge_soon(self) -> None:
+        """Purge now, and not within the hour: somebody has deleted an instance.
+
+        Nothing else is done then: instances may be deleted by the thousand.
+        """
+        self._is_deleted = True
+        wake(self._due)
 
     async def purge(self) -> None:
         """Remove what has expired, some hundred instances at a time."""
