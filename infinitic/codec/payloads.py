@@ -137,6 +137,7 @@ class Coder:
             PayloadUnavailable: a codec fails otherwise.
         """
         headers: dict[str, str] = {}
+        earlier: dict[str, str] = {}
         for codec in self._codecs:
             try:
                 data = codec.encode(data, headers)
@@ -152,6 +153,13 @@ class Coder:
                     raise PayloadError(
                         f"{type(codec).__name__}.encode: headers have to be texts, not {name!r}: {value!r}"
                     )
+            for name, value in earlier.items():
+                if headers.get(name) != value:
+                    # The codec that wrote it could not decode any more what it has encoded.
+                    raise PayloadError(
+                        f"{type(codec).__name__}.encode changes the header {name!r} of a codec before it in the chain"
+                    )
+            earlier.update(headers)
         return msgspec.json.encode(_Coded(headers, base64.b64encode(data).decode()))
 
     def decode(self, data: bytes | msgspec.Raw) -> bytes:

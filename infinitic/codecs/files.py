@@ -100,15 +100,13 @@ class FileStore(ObjectStore):
     def _mark(self, path: Path, size: int) -> bool:
         """Note that an object is needed. False if it is not there with this size."""
         try:
-            found = path.stat()
-            if found.st_size != size:
+            if path.stat().st_size != size:
                 return False
-            os.utime(path)
+            with contextlib.suppress(PermissionError):
+                # Another user's file: it is there, and its time is not ours to change.
+                os.utime(path)
         except FileNotFoundError:
             return False
-        except PermissionError:
-            # Another user's file: it is there, and its time is not ours to change.
-            return True
         return True
 
 

@@ -132,6 +132,30 @@ def test_a_file_of_another_size_is_written_again(tmp_path: Path) -> None:
     assert store.get(NAME) == LARGE
 
 
+class ForeignStore(FileStore):
+    """Its directories are those of another user, and closed for this one."""
+
+    __slots__ = ()
+
+    def _find_path(self, name: str) -> Path:
+        return ForeignPath(super()._find_path(name))
+
+
+class ForeignPath(type(Path())):  # type: ignore[misc]  # the class of this system, which is no constant
+    __slots__ = ()
+
+    def stat(self, **options: Any) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(self))
+
+
+def test_what_cannot_be_looked_at_is_not_taken_for_kept(tmp_path: Path) -> None:
+    """Nobody would notice before the payload is needed, and then it would be missing."""
+    with pytest.raises(PermissionError):
+        ForeignStore(tmp_path).put(NAME, LARGE)
+    with pytest.raises(PayloadUnavailable, match="Permission denied"):
+        Coder([ClaimCheck(ForeignStore(tmp_path), above_bytes=0)]).encode(LARGE)
+
+
 def test_many_writers_of_one_object(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     with ThreadPoolExecutor(8) as pool:

@@ -11,6 +11,7 @@ import pytest
 
 from infinitic import Channel, Client, PayloadCodec, UsageError, Workflow, workflow
 from infinitic.codec.payloads import Coder, make_coder
+from infinitic.codecs.aes_gcm import AesGcm
 from infinitic.errors import DecodingError, PayloadError
 from infinitic.storage import Query
 from infinitic_testing.loop import DeadlockError, run
@@ -139,6 +140,14 @@ def test_a_codec_that_returns_no_bytes_is_named(data: Any) -> None:
 def test_headers_that_nobody_could_read_are_refused_at_the_call(headers: Mapping[Any, Any]) -> None:
     with pytest.raises(PayloadError, match=r"Broken.encode: headers have to be texts"):
         Coder([Broken(b"x", headers)]).encode(b"1")
+
+
+def test_a_header_of_an_earlier_codec_cannot_be_changed() -> None:
+    """Nobody could decode it: two keys in a chain, say, instead of two keys of one codec."""
+    old, new = (AesGcm({name: name.encode() * 16}) for name in "ab")
+    with pytest.raises(PayloadError, match=r"AesGcm.encode changes the header 'aes-gcm' of a codec before it"):
+        Coder([old, new]).encode(b"1")
+    assert Coder([new, new]).decode(Coder([new, new]).encode(b"1")) == b"1"
 
 
 def test_a_coded_payload_that_was_changed_on_its_way_is_final() -> None:
