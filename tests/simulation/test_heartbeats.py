@@ -171,6 +171,52 @@ def test_S40_a_worker_that_stops_hands_over_what_was_said_and_no_attempt_is_coun
     assert [(said, index) for _, said, index in Steps.began] == [(None, 0), (7, 0)]
 
 
+class Approvals:
+    """Its task waits for somebody outside, and has heartbeats until its method has returned."""
+
+    tokens: ClassVar[list[str]] = []
+
+    @task(delegated=True, heartbeat_timeout=TIMEOUT)
+    async def ask(self) -> int:
+        Approvals.tokens.append(task_context().delegation_token)
+        return 0
+
+
+class Approve(Workflow):
+    approvals = Workflow.new_service(Approvals)
+
+    async def run(self) -> int:
+        return await self.approvals.ask()
+
+
+def test_S8_a_guard_that_comes_after_its_worker_has_gone_asks_for_no_delegated_task_again() -> None:
+    """Nobody remembers that the method has returned, but the state engine does."""
+    Approvals.tokens.clear()
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            state_engine = world.worker()
+            state_engine.add_workflow(Approve)
+            world.start(state_engine)
+            first = world.worker()
+            first.add_service(Approvals())
+            async with first.running():
+                handle = await world.client.dispatch(world.client.new_workflow(Approve).run)
+                await asyncio.sleep(2.0)
+            second = world.worker()
+            second.add_service(Approvals())
+            world.start(second)
+            await asyncio.sleep(10 * TIMEOUT)
+            await world.client.complete_delegated_task(Approvals.tokens[0], 7, contract=Approvals)
+            assert await handle.result() == 7
+            await world.settle()
+            assert world.backlog() == {}
+
+    run(main())
+    assert len(Approvals.tokens) == 1
+
+
 def test_a_worker_without_broker_has_stopped_before_another_one_begins_and_reports_for_nothing() -> None:
     """It runs on, and its task says so. But nobody hears it."""
     Steps.began = []

@@ -15,10 +15,12 @@ from infinitic.engines.workflow.describe import describe
 from infinitic.messages import events
 from infinitic.messages.attempts import Execution
 from infinitic.messages.delegated import CompleteTask, FailTask, TaskDelegated
+from infinitic.messages.engine import AttemptFailed, TaskFailed
 from tests.unit.engine_samples import ATTEMPT, CLOSED, FAILURE, ME, NOW, RUNNING, changed, taken
 
 RAN = Execution(3, 41, "w1")
 HANDED = TaskDelegated(made_at=NOW, position=1, execution=RAN)
+FAILED = TaskFailed(made_at=NOW, position=1, failure=FAILURE, retry_index=0)
 COMPLETE = CompleteTask(made_at=NOW, request_id="r", reply_to=ME, position=1, value=Raw(b"7"), by="client-1")
 FAIL = FailTask(made_at=NOW, request_id="r", reply_to=ME, position=1, failure=FAILURE)
 HEADS: list[WorkflowHead] = [RUNNING, changed(taken(RUNNING, HANDED))]
@@ -101,9 +103,14 @@ def test_S8_describe_counts_the_tasks_that_wait_for_somebody_outside() -> None:
     assert describe(HEADS[1], ME).info.delegated_tasks == 1
 
 
-def test_a_new_attempt_is_not_delegated_before_its_function_returns() -> None:
-    failed = taken(HEADS[1], ATTEMPT)
-    assert changed(failed).delegated == ()
+@pytest.mark.parametrize("late", [ATTEMPT, FAILED])
+def test_S8_an_attempt_whose_function_has_returned_does_not_fail_after_that(late: AttemptFailed | TaskFailed) -> None:
+    """It ran twice, or a guard of it came late. The token is with somebody by now."""
+    assert taken(RUNNING, late).events
+    assert taken(HEADS[1], late).head is HEADS[1]
+    # That of a later attempt counts: the function of this one has not returned.
+    waiting = Retry(1, 1, 1, 0, 1, None)
+    assert taken(replace(RUNNING, retries=(waiting,)), replace(late, retry_index=1)).events
 
 
 def test_blocks_hold_thousands_of_positions_in_little_room() -> None:

@@ -52,7 +52,8 @@ def task_completed(head: WorkflowHead, message: inputs.TaskCompleted, now: float
 def task_failed(head: WorkflowHead, message: inputs.TaskFailed, now: float) -> InputResult:
     """Settle a task as failed.
 
-    It counts only if this attempt was sent last: a newer one may still run.
+    It counts only if this attempt was sent last: a newer one may still run. If it was delegated
+    before, its function has returned: see `_is_delegated`.
     """
     last = retries.find(head.retries, message.position)
     if message.run != head.run or message.retry_sequence != (last.retry_sequence if last else 0):
@@ -61,13 +62,16 @@ def task_failed(head: WorkflowHead, message: inputs.TaskFailed, now: float) -> I
         waits = last is not None and last.due is not None
         if waits or message.retry_index != (last.retry_index if last else 0):
             return InputResult(head)
+        if _is_delegated(head, message.position):
+            return InputResult(head)
     return settle(head, message.position, events.TaskError(message.position, message.failure, message.execution))
 
 
 def attempt_failed(head: WorkflowHead, message: inputs.AttemptFailed, now: float) -> InputResult:
     """Send the next attempt of a task, at once or after its delay.
 
-    It counts only for the attempt that was sent last.
+    It counts only for the attempt that was sent last, unless its function has returned, and
+    somebody outside ends the task.
     """
     position = message.position
     request = positions.find_request(head.open, position)
@@ -76,7 +80,7 @@ def attempt_failed(head: WorkflowHead, message: inputs.AttemptFailed, now: float
     last = retries.find(head.retries, position)
     sent = (last.retry_sequence, last.retry_index) if last else (0, 0)
     waits = last is not None and last.due is not None
-    if (message.retry_sequence, message.retry_index) != sent or waits:
+    if (message.retry_sequence, message.retry_index) != sent or waits or _is_delegated(head, position):
         return InputResult(head)
     sequence = head.sequence + 1
     due = now + message.delay if message.delay > 0 else None
@@ -84,10 +88,17 @@ def attempt_failed(head: WorkflowHead, message: inputs.AttemptFailed, now: float
     effect = _make_send(retry) if due is None else ArmWake(due)
     next_at = now if due is None else due
     event = events.AttemptError(position, message.failure, message.meta, message.execution, next_at, message.heartbeat)
-    changed = replace(head, retries=retries.put(head.retries, retry))
-    if head.delegated:
-        changed = replace(changed, delegated=delegations.remove(head.delegated, position))
-    return InputResult(changed, (event,), (effect,))
+    return InputResult(replace(head, retries=retries.put(head.retries, retry)), (event,), (effect,))
+
+
+def _is_delegated(head: WorkflowHead, position: int) -> bool:
+    """Whether the function of the attempt that was sent last has returned, and the task waits.
+
+    The first report of an attempt counts. What comes after that is of a second run of it, or of a
+    guard of its heartbeats that nobody remembers. The token is with somebody: asking once more
+    would give it to others, too.
+    """
+    return bool(head.delegated) and delegations.contains(head.delegated, position)
 
 
 def _make_send(retry: Retry) -> SendTask:

@@ -93,7 +93,9 @@ def _find_lost(asked: engine.Input, instance: ObservedInstance) -> str | None:
             if lost and is_newest_settlement(asked, head):
                 return f"the end of a child or call at position {position} is acknowledged, and it is open"
         case engine.TaskFailed() | engine.AttemptFailed():
-            if asked.position in history.open_tasks and _is_newest(asked, head):
+            # Once the function of a delegated task has returned, that attempt cannot fail any more.
+            is_over = asked.position in history.delegated and asked.retry_index is not None
+            if asked.position in history.open_tasks and not is_over and _is_newest(asked, head):
                 return f"the failure of an attempt is acknowledged, and it was not counted: {asked}"
         case engine.Decision(activation=activation, epoch=epoch):
             waits = head.deciding != 0 and head.stalled is None and activation == head.activation
@@ -217,7 +219,7 @@ def find_untold(message: Message, instance: ObservedInstance, sent: Sent) -> str
         newest = retries.find(head.retries, position)
         expected = (0, 0) if newest is None else (newest.retry_sequence, newest.retry_index)
         waits = newest is None or newest.due is None
-        is_open = position in instance.history.open_tasks
+        is_open = position in instance.history.open_tasks and position not in instance.history.delegated
         if is_open and waits and run == head.run and (sequence, index) == expected:
             return f"the report of task {position} became a dead letter, and the task is open"
     settled = read_settlement(message.id, head.id)

@@ -23,7 +23,7 @@ SAFETY: Mapping[str, str] = MappingProxyType(
         "input-once": "a signal, call or command of a client is taken once",
         "signal-order": "the signals of one sender are taken in the order of sending, but for those before the start",
         "retry-counted": "each failed attempt of a task is counted once, and the next attempt has the next number",
-        "delegated-once": "a task is noted as delegated once for each attempt, and only while it is open",
+        "delegated-once": "a task is noted as delegated once for each attempt, while it is open, and stays so",
         "reopened-failed": "only tasks that failed or were cancelled run again, each with the next retry sequence",
         "reopened-asked": "nothing is re-opened unless an operator asks for it",
         "rerun-of-failure": "code runs again only from where its first method failed, and if nothing followed",

@@ -248,6 +248,15 @@ def check_delegated_once(
     return None
 
 
+def check_delegated_goes_on(
+    event: events.AttemptError, history: ObservedHistory, step: WrittenStep, sent: Sent
+) -> str | None:
+    """An attempt whose function has returned does not fail after that: others have its token."""
+    if event.position in history.delegated:
+        return f"task {event.position} is delegated, and is asked for once more"
+    return None
+
+
 def check_reopened_tasks(event: events.Reopened, history: ObservedHistory, step: WrittenStep, sent: Sent) -> str | None:
     """A task runs again only if it failed or was cancelled, with the next retry sequence."""
     for task in event.tasks:
@@ -357,7 +366,10 @@ EVENT_RULES: dict[type[Event], tuple[tuple[str, Rule], ...]] = {
         ("input-known", check_timer_completed),
     ),
     events.TaskHandedOver: (("delegated-once", check_delegated_once),),
-    events.AttemptError: (("retry-counted", check_attempt_counted_once),),
+    events.AttemptError: (
+        ("retry-counted", check_attempt_counted_once),
+        ("delegated-once", check_delegated_goes_on),
+    ),
     events.Reopened: (
         ("reopened-failed", check_reopened_tasks),
         ("reopened-asked", check_reopening_was_asked),
