@@ -32,7 +32,7 @@ from infinitic.messages.commands import (
     SignalRemote,
     StartTimer,
 )
-from infinitic.replay import divergence
+from infinitic.replay import coding, divergence
 from infinitic.replay.budget import Budget, count_asked
 from infinitic.replay.loop import WorkflowLoop
 from infinitic.replay.patches import Patches
@@ -377,14 +377,12 @@ class Recorder:
     # Payloads.
 
     def encode_payload(self, data: bytes) -> bytes:
-        """Code a payload. In replay, codecs that may wait would leave objects behind."""
+        """Compress or encrypt a payload, if the worker has a codec."""
         coder = self._spec.coder
-        if coder is None or (coder.blocking and self._recorded is not None and not self._open_ended):
+        if coder is None:
             return data
-        try:
-            return coder.encode(data)
-        except PayloadUnavailable as error:
-            raise self._interrupt(error) from error
+        sends = self._recorded is None or self._open_ended
+        return coding.encode(self, coder, data, sends=sends, records=self.mode is RECORD)
 
     def decode_payload(self, data: Raw) -> bytes | Raw:
         """Decrypt or decompress a payload, if the worker has a codec."""
@@ -394,10 +392,10 @@ class Recorder:
         try:
             return coder.decode(data)
         except PayloadUnavailable as error:
-            raise self._interrupt(error) from error
+            raise self.interrupt(error) from error
 
-    def _interrupt(self, error: PayloadUnavailable) -> StopActivation:
-        """The activation cannot be run now.
+    def interrupt(self, error: PayloadUnavailable) -> StopActivation:
+        """The activation cannot be run now. Returns what is to be raised.
 
         The code gets no error, because it could take that for a failure of its task.
         """

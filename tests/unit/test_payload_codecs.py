@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -87,6 +88,66 @@ def test_values_arrive_and_nothing_readable_is_kept(codec: Any, cache_size: int)
     assert result == [SECRET.upper()[::-1], SECRET]
     readable = [text for text in (SECRET, SECRET.upper(), SECRET.upper()[::-1]) if text.encode() in kept]
     assert bool(readable) is (codec == [])
+
+
+class Picky(PayloadCodec):
+    """It refuses the secret word so many times."""
+
+    def __init__(self, *, blocking: bool = False, times: int = 1) -> None:
+        self.blocking = blocking
+        self.left = times
+
+    def encode(self, data: bytes, headers: dict[str, str]) -> bytes:
+        if SECRET.encode() in data and self.left:
+            self.left -= 1
+            raise PayloadError("no secrets here")
+        return data
+
+    def decode(self, data: bytes, headers: Mapping[str, str]) -> bytes:
+        return data
+
+
+class Careful(Workflow):
+    desk = Workflow.new_service(Desk)
+
+    async def run(self) -> list[str]:
+        log: list[str] = []
+        for word in (SECRET, "word", "more"):
+            try:
+                log.append(await self.desk.say(word))
+            except PayloadError as error:
+                log.append(str(error))
+        return log
+
+    async def stubborn(self) -> None:
+        while True:
+            with suppress(PayloadError):
+                await self.desk.say(SECRET)
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_what_a_codec_has_refused_is_refused_in_replay_whatever_it_says_then(blocking: bool) -> None:  # S16
+    async def main() -> list[str]:
+        async with Simulation(codec=Picky(blocking=blocking), cache_size=0) as sim:
+            sim.add_service(Desk())
+            sim.add_workflow(Careful)
+            return await sim.client.new_workflow(Careful).run()
+
+    assert run(main()) == ["Picky cannot encode this payload: no secrets here", "drow", "erom"]
+
+
+def test_code_that_asks_for_ever_for_what_its_codec_refuses_stalls() -> None:
+    async def main() -> str | None:
+        async with Simulation(codec=Picky(times=10**9)) as sim:
+            sim.add_service(Desk())
+            sim.add_workflow(Careful)
+            handle = await sim.client.dispatch(sim.client.new_workflow(Careful).stubborn)
+            await sim.run_until_idle()
+            stalled = (await sim.client.describe(handle)).stalled
+            await sim.client.terminate(handle, confirm=True)
+            return stalled
+
+    assert "The code asked for 10,001 things at once" in (run(main()) or "")
 
 
 def test_another_key_stalls_the_workflow_and_says_so() -> None:
