@@ -9,14 +9,16 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
-from infinitic import PayloadCodec
+from infinitic import PayloadCodec, service as named, task, task_context
 from infinitic.codec.payloads import make_coder
 from infinitic.errors import TransportError
 from infinitic.messages import control, engine, service
+from infinitic.messages.service import Guard
 from infinitic.runtime.service_executor.deaths import SUSPECT
 from infinitic.runtime.service_executor.taking import LAST_MESSAGES_SECONDS
 from infinitic.topics import Topic
 from infinitic.transport import Consumer, UnknownTopic
+from infinitic_testing.loop import VirtualClock
 from tests.simulation.desk import make_desk
 from tests.unit.scripted import ScriptedConsumer, ScriptedTransport, delivery, request
 from tests.unit.test_service_executor import Bench, counting, played, quiet
@@ -292,5 +294,43 @@ def test_a_workflow_whose_topic_takes_nothing_holds_up_no_report_of_another() ->
         gate.set_result(None)
         await draining
         assert bench.consumer.acked == others + full
+
+    played(bench, scenario)
+
+
+@named(name="Desk")
+class Walking:
+    """Its task says how far it is."""
+
+    def __init__(self, found: list[object]) -> None:
+        self._found = found
+
+    @task(heartbeat_timeout=12)
+    async def work(self) -> None:
+        self._found.append((task_context().last_heartbeat, task_context().retry_index))
+
+
+@pytest.mark.parametrize("attempt", [1, 2], ids=["new", "delivered before"])
+@pytest.mark.parametrize("pause", [0.0, 0.5, 2.0], ids=["together", "while it asks", "while it is held"])
+def test_S40_what_was_handed_back_runs_also_if_its_guard_came_before_it(pause: float, attempt: int) -> None:
+    """All workers were stopped for longer than the timeout: no attempt is lost by that."""
+    found, transport = list[object](), ScriptedTransport()
+    bench = Bench(transport, Walking(found))
+
+    async def scenario() -> None:
+        guard = Guard(3, VirtualClock().now() + 4.0, 12.0)
+        due = delivery(request(asked=1, guard=guard, last_heartbeat=Raw(b"6")))
+        handed = delivery(request(guard=guard, last_heartbeat=Raw(b"7")), attempt=attempt)
+        await bench.give(due)
+        await asyncio.sleep(pause)
+        await bench.give(handed)
+        await asyncio.sleep(60.0)
+        for copy in copies(transport):
+            if not copy.asked:
+                await bench.give(delivery(copy))
+        assert found == [(7, 0)]
+        assert {type(each) for each in bench.reports()} == {engine.TaskCompleted}
+        assert bench.consumer.acked[:2] == [due, handed]
+        assert bench.executor.count_held()["attempts"] == 0
 
     played(bench, scenario)

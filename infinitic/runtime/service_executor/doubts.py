@@ -76,8 +76,10 @@ class Doubts:
                 await self._wanted
                 continue
             heard = await self._inquiry.ask({work.attempt: work.count_guards() for work in asked})
-            # Some may have been handed back meanwhile. They are in doubt no more.
-            works = [work for work in asked if doubtful.pop(work.attempt, None) is not None]
+            # Some may have been handed back meanwhile, or replaced. They are in doubt no more.
+            works = [work for work in asked if doubtful.get(work.attempt) is work]
+            for work in works:
+                del doubtful[work.attempt]
             self._in_hand.deciding = True
             try:
                 await self._decide(works, heard)

@@ -144,9 +144,17 @@ class TasksInHand:
 
         They are acknowledged together, once the report is published: if the session of the first
         delivery is lost, the second one is the message.
+
+        An attempt that was handed back takes over from a guard in doubt that came before it: no
+        worker is lost.
         """
         there = self.works.get(work.attempt) or self.doubtful.get(work.attempt)
         if there is None:
+            return False
+        number = 0 if work.attempt in self.works else there.count_guards()
+        if number and work.was_handed_back_with(number):
+            del self.doubtful[work.attempt]
+            work.deliveries[:0] = there.deliveries
             return False
         there.deliveries += work.deliveries
         older, newer = there.message.guard, work.message.guard

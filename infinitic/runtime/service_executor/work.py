@@ -75,6 +75,11 @@ class Work(msgspec.Struct, eq=False):
         """The number of the guard that this is; 0: it is none."""
         return self.message.guard.number if self.message.guard is not None and self.message.asked else 0
 
+    def was_handed_back_with(self, number: int) -> bool:
+        """Whether a worker has handed it back, and no guard of it was newer than this one."""
+        guard = self.message.guard
+        return not self.message.asked and guard is not None and guard.number >= number
+
     def make_copy(self, deliver_at: float | None = None, **changes: Any) -> Outbound:
         """Make a message that asks for the same attempt.
 

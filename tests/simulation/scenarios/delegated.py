@@ -118,8 +118,8 @@ async def simulate_delegated(sim: Simulation) -> object:
         await client.complete_delegated_task(await wait_for_token(f"{name}/early"), 20)
         await client.complete_delegated_task(await wait_for_token(f"{name}/third"), 30)
         token = await wait_for_token(f"{name}/refused")
-        await client.fail_delegated_task(token, ValueError("no budget"))
-        # It has ended, or is about to: nothing of this may win.
+        await client.fail_delegated_task(token, ValueError("no budget"), confirm=True)
+        # It has ended: nothing of this may win.
         again = await is_refused(client.complete_delegated_task(token, 99, confirm=True))
         found = await handle.result()
         nobody = Tokens.given.get(f"{name}/nobody")
