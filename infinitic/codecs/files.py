@@ -98,14 +98,17 @@ class FileStore(ObjectStore):
         return self.directory / name[:2] / name
 
     def _mark(self, path: Path, size: int) -> bool:
-        """Note that an object is needed. False if it is not there with this size."""
+        """Note that an object is needed. False if it has to be written."""
         try:
             if path.stat().st_size != size:
                 return False
-            with contextlib.suppress(PermissionError):
-                # Another user's file: it is there, and its time is not ours to change.
-                os.utime(path)
         except FileNotFoundError:
+            return False
+        try:
+            os.utime(path)
+        except (FileNotFoundError, PermissionError):
+            # It was removed just now. Or it is another user's: its time is not ours to change, and
+            # it would be removed too early. A file of our own takes its place.
             return False
         return True
 

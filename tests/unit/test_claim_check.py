@@ -156,6 +156,26 @@ def test_what_cannot_be_looked_at_is_not_taken_for_kept(tmp_path: Path) -> None:
         Coder([ClaimCheck(ForeignStore(tmp_path), above_bytes=0)]).encode(LARGE)
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be another user")
+def test_the_file_of_another_user_is_written_again_or_it_would_be_removed_too_early(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    store.put(NAME, LARGE)
+    path = tmp_path / NAME[:2] / NAME
+    os.utime(path, (1.0, 1.0))
+    for each in (tmp_path, path.parent):
+        each.chmod(0o777)
+    program = f"""
+import os
+from infinitic.codecs.files import FileStore
+os.chdir({str(tmp_path)!r})  # the directories above are closed for other users
+os.setuid(65534)
+FileStore(".").put({NAME!r}, b"L" * 1001)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert store.remove_unused(1000.0) == 0
+    assert store.get(NAME) == LARGE
+
+
 def test_many_writers_of_one_object(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     with ThreadPoolExecutor(8) as pool:
