@@ -82,6 +82,15 @@ async def test_retries_count_and_long_tasks_do_not_wait_for_one_another(sim: Sim
     assert find_gaps(gate.begun) == [0.25] * 7
 
 
+async def test_all_that_may_run_at_once_do_so_at_a_low_rate(sim: Simulation) -> None:
+    """What runs is in hand until it is reported. It must not count as what waits."""
+    gate = Gate()
+    sim.add_service(gate, max_per_second=0.5)
+    sim.add_workflow(Guests)
+    await sim.client.new_workflow(Guests).run("stay", 10)
+    assert find_gaps(gate.begun) == [2.0] * 9
+
+
 async def test_a_pause_is_not_made_up_for(sim: Simulation) -> None:
     gate = Gate()
     sim.add_service(gate, max_per_second=10)

@@ -83,7 +83,8 @@ class ServiceExecutor:
         # A batch needs more tasks than begin in a second, or it would never be full.
         ahead = None if pace is None or batches else pace.ahead
         if ahead is not None:
-            prefetch = min(prefetch, 2 * ahead)
+            # What runs is in hand, too, until it is reported.
+            prefetch = min(prefetch, concurrency + 2 * ahead)
         self._subscription = subscription = Subscription(publisher, self.topic, prefetch)
         self._announcer = announcer = TaskAnnouncer(
             self.name, attempts.worker_name, publisher, clock.now, event_switch or EventSwitch()
