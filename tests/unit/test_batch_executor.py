@@ -14,10 +14,11 @@ from msgspec.structs import replace
 from infinitic import PayloadCodec, PayloadUnavailable, batch, service, task, task_context
 from infinitic.codec.payloads import make_coder
 from infinitic.messages import control, engine
+from infinitic.messages.service import Guard
 from infinitic.runtime.service_executor.deaths import MAX_DEATHS, SUSPECT
 from infinitic.runtime.service_executor.taking import LAST_MESSAGES_SECONDS
 from infinitic.transport import Delivery
-from infinitic_testing.loop import run
+from infinitic_testing.loop import VirtualClock, run
 from tests.simulation.desk import always
 from tests.unit.scripted import ScriptedTransport, delivery, request
 from tests.unit.test_executor_doubts import copies, hears
@@ -403,6 +404,26 @@ def test_a_call_goes_on_until_all_of_its_tasks_are_cancelled() -> None:
         assert told == ["a", "b", "c"]
         assert bench.consumer.acked == given
         assert (log.ended, bench.reports()) == (0, [])
+        check_empty(bench)
+
+    played(bench, scenario)
+
+
+def test_a_guard_that_is_held_until_its_timeout_is_over_holds_up_no_batch() -> None:
+    """It may take a third of an hour. Nobody knows of the attempt, and it does not run here."""
+    log = Log()
+    bench = Bench(ScriptedTransport(), make_desk(log))
+
+    async def scenario() -> None:
+        guard = Guard(1, VirtualClock().now() + 1200.0, 3600.0)
+        await bench.give(delivery(request(["x"], position=9, task="write", asked=1, guard=guard)))
+        await asyncio.sleep(5.0)
+        for number in range(3):
+            await bench.give(*deliver("a", first=number))
+            await asyncio.sleep(1.1)
+            assert len(log.calls) == number + 1
+        await asyncio.sleep(1200.0)
+        assert sorted(each.position for each in bench.reports() if isinstance(each, engine.AttemptFailed)) == [9]
         check_empty(bench)
 
     played(bench, scenario)

@@ -162,7 +162,7 @@ class Batching:
         if self._open.get((batch.task, batch.key)) is batch:
             del self._open[batch.task, batch.key]
         loop = asyncio.get_running_loop()
-        if self._in_hand.doubtful or self._in_hand.deciding:
+        if self._in_hand.is_doubting():
             self._held.append(batch)
         elif loop.time() < self._settled_at:
             loop.call_at(self._settled_at, self._release, [batch])

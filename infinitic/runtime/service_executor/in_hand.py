@@ -164,6 +164,10 @@ class TasksInHand:
             there.message, there.carrier = work.message, work.carrier
         return True
 
+    def is_doubting(self) -> bool:
+        """Whether doubts are being settled. A guard that is held waits for nothing but its time."""
+        return self.deciding or any(not work.is_held for work in self.doubtful.values())
+
     def find_guard(self, attempt: Attempt) -> int:
         """Find the number of the newest guard of an attempt that is here; 0: it has none."""
         work = self.works.get(attempt)
