@@ -334,3 +334,29 @@ def test_S40_what_was_handed_back_runs_also_if_its_guard_came_before_it(pause: f
         assert bench.executor.count_held()["attempts"] == 0
 
     played(bench, scenario)
+
+
+def test_many_guards_at_once_leave_room_for_tasks() -> None:
+    """A worker died with more tasks than another one may have in hand. Their timeout is an hour."""
+    found, transport = list[object](), ScriptedTransport()
+    bench = Bench(transport, Walking(found))
+
+    async def scenario() -> None:
+        guard = Guard(1, VirtualClock().now() + 1200.0, 3600.0)
+        given = [delivery(request(asked=1, guard=guard, position=number)) for number in range(50)]
+        await bench.give(*given)
+        await asyncio.sleep(5.0)
+        assert bench.executor.count_held()["attempts"] == 5
+        assert len(bench.consumer.acked) == 45
+        later = [message for message in transport.on("service-executor") if message.deliver_at is not None]
+        assert [round(each.deliver_at - VirtualClock().now(), -1) for each in later if each.deliver_at] == [1200] * 45
+        assert {each.asked for each in copies(transport)} == {2}
+        await bench.give(*(delivery(each) for each in copies(transport)))
+        await asyncio.sleep(1200.0)
+        lost = [each.position for each in bench.reports() if isinstance(each, engine.AttemptFailed)]
+        assert sorted(lost) == list(range(50))
+        assert set(given) <= set(bench.consumer.acked)
+        assert bench.executor.count_held()["attempts"] == 0
+        assert found == []
+
+    played(bench, scenario)

@@ -36,6 +36,7 @@ class Doubts:
         lost: reports attempts whose worker is lost.
         clock: the time of day.
         durability: seconds after which an acknowledgement survives a crash of the broker.
+        most_held: how many guards may be held at once. Each takes the place of a task.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Doubts:
         lost: LostAttempts,
         clock: Clock,
         durability: float,
+        most_held: int,
     ) -> None:
+        self._most_held = most_held
         self._in_hand = in_hand
         self._inquiry = inquiry
         self._trials = trials
@@ -94,6 +97,10 @@ class Doubts:
         """Keep a guard of which nobody knows, until it is time to ask once more."""
         if self._in_hand.draining:
             self._resender.handed_back.append(work.make_copy())
+            return
+        if sum(each.is_held for each in self._in_hand.doubtful.values()) >= self._most_held:
+            # A worker that stands still may get it. But if these were all, no task would come.
+            self._resender.send_soon([work.make_copy(self._clock.now() + seconds, asked=2)])
             return
         work.message, work.is_held = replace(work.message, asked=2), True
         self._in_hand.doubtful[work.attempt] = work

@@ -117,7 +117,10 @@ class ServiceExecutor:
             cancelling.stop_lost,
         )
         lost = LostAttempts(publisher, attempts, report_publisher, resender, in_hand, clock)
-        self._doubts = Doubts(in_hand, self._inquiry, trials, self._runner, resender, guards, lost, clock, durability)
+        most_held = max(1, prefetch // 4)
+        self._doubts = Doubts(
+            in_hand, self._inquiry, trials, self._runner, resender, guards, lost, clock, durability, most_held
+        )
         self._intake = TaskIntake(
             subscription,
             in_hand,
