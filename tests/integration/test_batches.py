@@ -5,24 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from infinitic import Client, TaskFailedError, Worker, Workflow, batch, ids
-from tests.integration.stack import configuration, need
-from tests.integration.test_deaths import note
-from tests.integration.test_examples import ROOT, path_of
+from infinitic import TaskFailedError, Workflow, batch
+from tests.integration.executors import Executors, note
+from tests.integration.stack import need
 
 PATIENCE = 170.0
 CULPRIT = 7
+CONCURRENCY = {"concurrency": 4}
 
 
 class Bulk:
@@ -69,46 +63,6 @@ class Crowd(Workflow):
         return await asyncio.gather(*(self.bulk.wait(number, notes) for number in range(count)))
 
 
-class Setting:
-    """A namespace with the state engine in this process, and executors in others."""
-
-    def __init__(self, folder: Path, *, grace: float = 30.0) -> None:
-        self.label = f"test_{ids.new_id()[:8]}"
-        self.folder = folder
-        self.notes = folder / "notes.txt"
-        self.notes.write_text("", encoding="utf-8")
-        self.path = folder / "executor.yml"
-        executor = [{"name": "Bulk", "executor": {"class": path_of(Bulk), "concurrency": 4}}]
-        document = yaml.safe_load(configuration("sqlite", self.label, folder, services=executor))
-        document["transport"]["shutdown_grace_period_seconds"] = grace
-        del document["storage"]
-        self.path.write_text(yaml.safe_dump(document), encoding="utf-8")
-
-    @asynccontextmanager
-    async def engine(self) -> AsyncGenerator[Client]:
-        flows = [{"name": "Crowd", "executor": {"class": path_of(Crowd)}, "state_engine": {}}]
-        text = configuration("sqlite", self.label, self.folder, workflows=flows)
-        async with Worker.from_config(text=text).running() as worker:
-            yield worker.client
-
-    async def executor(self) -> asyncio.subprocess.Process:
-        """A process that hosts the service."""
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "infinitic", "worker", "--config", str(self.path), "--log-level", "warning"),
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-        )
-
-    def lines(self) -> list[str]:
-        return self.notes.read_text(encoding="utf-8").splitlines()
-
-    async def until(self, holds: Callable[[list[str]], Any]) -> None:
-        """Return when the notes are so; the test's own timeout bounds this."""
-        while not holds(self.lines()):  # noqa: ASYNC110 (another process)
-            await asyncio.sleep(0.05)
-
-
 async def end(*processes: asyncio.subprocess.Process) -> None:
     for process in processes:
         if process.returncode is None:
@@ -118,7 +72,7 @@ async def end(*processes: asyncio.subprocess.Process) -> None:
 
 def test_many_tasks_of_many_workflows_run_in_few_batches(tmp_path: Path) -> None:
     need()
-    setting, count, workflows = Setting(tmp_path), 40, 25
+    setting, count, workflows = Executors(tmp_path, Bulk, Crowd, CONCURRENCY), 40, 25
 
     async def play() -> list[list[str]]:
         async with asyncio.timeout(PATIENCE), setting.engine() as client:
@@ -144,7 +98,7 @@ def test_many_tasks_of_many_workflows_run_in_few_batches(tmp_path: Path) -> None
 def test_a_batch_whose_process_ends_in_the_middle_runs_elsewhere(kill: signal.Signals, tmp_path: Path) -> None:
     """SIGTERM: the grace period is over before the call is. All its tasks are handed back."""
     need()
-    setting = Setting(tmp_path, grace=1.0)
+    setting = Executors(tmp_path, Bulk, Crowd, CONCURRENCY, grace=1.0)
 
     async def play() -> list[int]:
         async with asyncio.timeout(PATIENCE), setting.engine() as client:
@@ -168,7 +122,7 @@ def test_a_batch_whose_process_ends_in_the_middle_runs_elsewhere(kill: signal.Si
 
 def test_a_worker_that_drains_finishes_its_batches(tmp_path: Path) -> None:
     need()
-    setting = Setting(tmp_path)
+    setting = Executors(tmp_path, Bulk, Crowd, CONCURRENCY)
 
     async def play() -> tuple[list[int], int]:
         async with asyncio.timeout(PATIENCE), setting.engine() as client:
@@ -187,7 +141,7 @@ def test_a_worker_that_drains_finishes_its_batches(tmp_path: Path) -> None:
 def test_one_task_of_a_batch_that_kills_its_process_takes_no_other_with_it(tmp_path: Path) -> None:
     """S2: from the second death on, each suspect runs in a batch of its own."""
     need()
-    setting, count = Setting(tmp_path, grace=5.0), 9
+    setting, count = Executors(tmp_path, Bulk, Crowd, CONCURRENCY, grace=5.0), 9
 
     async def supervise(deaths: list[int]) -> None:
         process: asyncio.subprocess.Process | None = None

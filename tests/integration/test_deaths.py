@@ -5,19 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 
-from infinitic import Client, TaskFailedError, Worker, Workflow, ids
-from tests.integration.stack import configuration, need
-from tests.integration.test_examples import ROOT, path_of
+from infinitic import TaskFailedError, Workflow
+from tests.integration.executors import Executors, note
+from tests.integration.stack import need
 
 PATIENCE = 170.0
 WIDTH = 20
@@ -58,53 +53,10 @@ class Fair(Workflow):
         return await self.crowd.wait(notes)
 
 
-def note(path: str, text: str) -> None:
-    """One line more in a file that several processes write to."""
-    with Path(path).open("a", encoding="utf-8") as file:
-        file.write(f"{text}\n")
-
-
-class Setting:
-    """A namespace with the state engine in this process, and executors in others."""
-
-    def __init__(self, folder: Path, *, grace: float) -> None:
-        self.label = f"test_{ids.new_id()[:8]}"
-        self.folder = folder
-        self.notes = folder / "notes.txt"
-        self.notes.write_text("", encoding="utf-8")
-        self.path = folder / "executor.yml"
-        executor = [{"name": "Crowd", "executor": {"class": path_of(Crowd), "concurrency": 50}}]
-        document = yaml.safe_load(configuration("sqlite", self.label, folder, services=executor))
-        document["transport"]["shutdown_grace_period_seconds"] = grace
-        del document["storage"]
-        self.path.write_text(yaml.safe_dump(document), encoding="utf-8")
-
-    @asynccontextmanager
-    async def engine(self) -> AsyncGenerator[Client]:
-        flows = [{"name": "Fair", "executor": {"class": path_of(Fair)}, "state_engine": {}}]
-        text = configuration("sqlite", self.label, self.folder, workflows=flows)
-        async with Worker.from_config(text=text).running() as worker:
-            yield worker.client
-
-    async def executor(self) -> asyncio.subprocess.Process:
-        """A process that hosts the service."""
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "infinitic", "worker", "--config", str(self.path), "--log-level", "warning"),
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-        )
-
-    async def begun(self, number: int) -> None:
-        """Return when so many have begun; the test's own timeout bounds this."""
-        while len(self.notes.read_text(encoding="utf-8").splitlines()) < number:  # noqa: ASYNC110 (another process)
-            await asyncio.sleep(0.05)
-
-
 @pytest.mark.parametrize("processes", [1, 2])
 def test_of_21_tasks_of_which_one_kills_its_process_20_end_well(processes: int, tmp_path: Path) -> None:
     need()
-    setting = Setting(tmp_path, grace=5.0)
+    setting = Executors(tmp_path, Crowd, Fair, {"concurrency": 50}, grace=5.0)
 
     async def supervise(deaths: list[int]) -> None:
         """Start a process again whenever it has died, as an operator's supervisor does."""
@@ -134,20 +86,20 @@ def test_of_21_tasks_of_which_one_kills_its_process_20_end_well(processes: int, 
     expected[CULPRIT] = "WorkerDied"
     assert outcomes == expected
     assert set(deaths) == {1}
-    begun = Counter(setting.notes.read_text(encoding="utf-8").splitlines())
+    begun = Counter(setting.lines())
     assert 4 <= begun[f"begun {CULPRIT}"] <= 5, "a weak sign may have counted for one"
 
 
 def test_six_orderly_ends_that_cut_a_task_are_no_deaths(tmp_path: Path) -> None:
     need()
-    setting = Setting(tmp_path, grace=0.3)
+    setting = Executors(tmp_path, Crowd, Fair, {"concurrency": 50}, grace=0.3)
 
     async def play() -> str:
         async with asyncio.timeout(PATIENCE), setting.engine() as client:
             handle = await client.dispatch(client.new_workflow(Fair).wait, str(setting.notes))
             for number in range(6):
                 process = await setting.executor()
-                await setting.begun(number + 1)
+                await setting.until_noted(number + 1)
                 process.send_signal(signal.SIGTERM)
                 assert await process.wait() == 0
             note(str(setting.notes), "enough")

@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 
-from infinitic import Client, Worker, Workflow, ids, task, task_context
-from tests.integration.stack import configuration, need
-from tests.integration.test_examples import ROOT, path_of
+from infinitic import Workflow, task, task_context
+from tests.integration.executors import Executors, note
+from tests.integration.stack import need
 
 PATIENCE = 100.0
 TIMEOUT = 6.0
+EXECUTOR = {"concurrency": 5, "max_per_second": 50}
 
 
 class Outdoor:
@@ -52,57 +48,11 @@ class Trip(Workflow):
         return await self.outdoor.ask(notes)
 
 
-def note(path: str, text: str) -> None:
-    with Path(path).open("a", encoding="utf-8") as file:
-        file.write(f"{text}\n")
-
-
-class Setting:
-    """The state engine runs in this process, and executors in others."""
-
-    def __init__(self, folder: Path) -> None:
-        self.label = f"test_{ids.new_id()[:8]}"
-        self.folder = folder
-        self.notes = folder / "notes.txt"
-        self.notes.write_text("", encoding="utf-8")
-        self.path = folder / "executor.yml"
-        services = [
-            {
-                "name": "Outdoor",
-                "executor": {"class": path_of(Outdoor), "concurrency": 5, "max_per_second": 50},
-                "tag_engine": {},
-            }
-        ]
-        self.path.write_text(configuration("sqlite", self.label, folder, services=services), encoding="utf-8")
-        assert yaml.safe_load(self.path.read_text(encoding="utf-8"))
-
-    @asynccontextmanager
-    async def engine(self) -> AsyncGenerator[Client]:
-        flows = [{"name": "Trip", "executor": {"class": path_of(Trip)}, "state_engine": {}}]
-        text = configuration("sqlite", self.label, self.folder, workflows=flows)
-        async with Worker.from_config(text=text).running() as worker:
-            yield worker.client
-
-    async def run(self, *arguments: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "infinitic", *arguments, "--config", str(self.path)),
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-        )
-
-    async def noted(self, number: int) -> list[str]:
-        """Return the notes when there are so many; the test's own timeout bounds this."""
-        while len(lines := self.notes.read_text(encoding="utf-8").splitlines()) < number:  # noqa: ASYNC110 (another process)
-            await asyncio.sleep(0.05)
-        return lines
-
-
 @pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_long_task_goes_on_in_another_process(harm: signal.Signals, tmp_path: Path) -> None:
     """One that was killed, or that stands still for longer than its timeout, and then goes on."""
     need()
-    setting = Setting(tmp_path)
+    setting = Executors(tmp_path, Outdoor, Trip, EXECUTOR, roles={"tag_engine": {}})
 
     async def play() -> tuple[int, list[str], float]:
         executors: list[asyncio.subprocess.Process] = []
@@ -110,13 +60,13 @@ def test_a_long_task_goes_on_in_another_process(harm: signal.Signals, tmp_path: 
             try:
                 executors.append(await setting.run("worker"))
                 handle = await client.dispatch(client.new_workflow(Trip).walk, 80, str(setting.notes))
-                await setting.noted(1)
+                await setting.until_noted(1)
                 executors.append(await setting.run("worker"))
                 # A third of the timeout, and a little: something has travelled.
                 await asyncio.sleep(TIMEOUT / 3 + 2.0)
                 began = time.monotonic()
                 executors[0].send_signal(harm)
-                lines = await setting.noted(2)
+                lines = await setting.until_noted(2)
                 took = time.monotonic() - began
                 if harm is signal.SIGSTOP:
                     executors[0].send_signal(signal.SIGCONT)
@@ -139,14 +89,14 @@ def test_a_long_task_goes_on_in_another_process(harm: signal.Signals, tmp_path: 
 def test_a_task_is_ended_from_other_processes(tmp_path: Path) -> None:
     """S8: by the command line, by two clients at once, by its tag, and while no executor runs."""
     need()
-    setting = Setting(tmp_path)
+    setting = Executors(tmp_path, Outdoor, Trip, EXECUTOR, roles={"tag_engine": {}})
 
     async def play() -> list[int]:
         async with asyncio.timeout(PATIENCE), setting.engine() as client:
             executor = await setting.run("worker")
             new = client.new_workflow(Trip)
             handles = [await client.dispatch(new.ask, str(setting.notes)) for _ in range(3)]
-            tokens = await setting.noted(3)
+            tokens = await setting.until_noted(3)
             while sum([(await client.describe(each)).delegated_tasks for each in handles]) < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             executor.terminate()
