@@ -65,9 +65,11 @@ class CancelTasks(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True,
 
 
 class AttemptsLost(msgspec.Struct, frozen=True, omit_defaults=True, tag="lost", tag_field="t"):
-    """These attempts were reported as failed, since nobody knew of them: stop what runs them.
+    """These attempts are over: stop what runs them.
 
-    An executor sends it. Nobody has to hear it: what comes of these attempts changes nothing.
+    They were reported as failed, since nobody knew of them. Or an executor that ends has reported
+    them, and their guards may still come. An executor sends it. Nobody has to hear it: what comes
+    of these attempts changes nothing.
     """
 
     attempts: tuple[Attempt, ...] = msgspec.field(name="a")

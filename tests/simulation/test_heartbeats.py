@@ -171,6 +171,33 @@ def test_S40_a_worker_that_stops_hands_over_what_was_said_and_no_attempt_is_coun
     assert [(said, index) for _, said, index in Steps.began] == [(None, 0), (7, 0)]
 
 
+def test_who_stops_tells_the_others_what_is_done_so_that_no_attempt_is_taken_for_lost() -> None:
+    """Its last guards come to them. Listeners would hear of failures of tasks that have ended."""
+    Steps.began = []
+
+    async def main() -> None:
+        world = World()
+        async with world.open():
+            first = world.worker()
+            first.add_workflow(Walk)
+            first.add_service(make_steps())
+            world.start(first)
+            second = world.worker()
+            second.add_service(make_steps())
+            async with second.running():
+                running = [world.client.new_workflow(Walk).run(3) for _ in range(10)]
+                assert await asyncio.gather(*running) == [3] * 10
+            await asyncio.sleep(10 * TIMEOUT)
+            reports = [message for topic, message in world.published if topic == workflow_engine("Walk")]
+            found = {type(engine.decode(each.body)).__name__ for each in reports}
+            assert "AttemptFailed" not in found
+            await world.settle()
+            assert world.backlog() == {}
+
+    run(main())
+    assert len(Steps.began) == 10
+
+
 class Approvals:
     """Its task waits for somebody outside, and has heartbeats until its method has returned."""
 

@@ -116,7 +116,7 @@ class ServiceExecutor:
             cancelling.cancel,
             cancelling.stop_lost,
         )
-        lost = LostAttempts(publisher, attempts, report_publisher, resender, in_hand, clock)
+        self._lost = lost = LostAttempts(publisher, attempts, report_publisher, resender, in_hand, clock)
         most_held = max(1, prefetch // 4)
         self._doubts = Doubts(
             in_hand, self._inquiry, trials, self._runner, resender, guards, lost, clock, durability, most_held
@@ -173,6 +173,7 @@ class ServiceExecutor:
         """Hand back what is in hand, also attempts that were cancelled, and leave."""
         await self._hand_back.hand_back_all()
         try:
+            await self._lost.tell_done()
             await self._resender.finish()
         finally:
             if self._threads is not None:

@@ -21,9 +21,11 @@ worker is *lost*: the attempt counts as failed.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -47,6 +49,12 @@ from infinitic.topics import Topic
 from infinitic.transport import Message, Outgoing, TransportClosed
 
 _logger = logging.getLogger("infinitic.executor")
+
+PAGE = 1000
+"""How many attempts one message names that tells which ones are done."""
+
+TELL_SECONDS = 1.0
+"""How long an executor that ends tries to tell the others what it has done."""
 
 AGAIN_SECONDS = 5.0
 """Seconds until a guard is looked at again whose attempt could not be reported as lost."""
@@ -213,15 +221,30 @@ class LostAttempts:
             return
         attempts = [work.attempt for work in published]
         self._in_hand.remembered.add_done(attempts)
-        lost = Message("control", None, control.encode(AttemptsLost(tuple(attempts))))
+        await self._tell(attempts)
+        await self._resender.ack([delivery for work in published for delivery in work.deliveries])
+
+    async def tell_done(self) -> None:
+        """Tell the others what this executor has done, whose guards may come when it is gone.
+
+        Without that they would take the worker for lost, and say so to event listeners. A broker
+        that is away is not waited for.
+        """
+        attempts = self._in_hand.remembered.list_guarded()
+        with suppress(TimeoutError, TransportClosed):
+            async with asyncio.timeout(TELL_SECONDS):
+                for start in range(0, len(attempts), PAGE):
+                    await self._tell(attempts[start : start + PAGE])
+
+    async def _tell(self, attempts: list[Attempt]) -> None:
+        over = Message("control", None, control.encode(AttemptsLost(tuple(attempts))))
         try:
-            await self._publisher.send(self._topic, [lost])
+            await self._publisher.send(self._topic, [over])
         except TransportClosed:
             raise
         except TransportError as error:
             # It is a courtesy: what they report of it changes nothing.
-            _logger.warning("%s: nobody can be told that an attempt is lost: %s", self._topic.name, error)
-        await self._resender.ack([delivery for work in published for delivery in work.deliveries])
+            _logger.warning("%s: nobody can be told that attempts are over: %s", self._topic.name, error)
 
     def _make_report(self, message: ExecuteTask) -> Outgoing:
         task = self._attempts.service.tasks.get(message.task)

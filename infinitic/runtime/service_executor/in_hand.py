@@ -42,6 +42,8 @@ class Remembered:
         self._clock = clock
         self._done: OrderedDict[Attempt, None] = OrderedDict()
         self._put_off: OrderedDict[Attempt, float] = OrderedDict()
+        # Those of them with a guard that may still be on its way, and when its timeout is over.
+        self._guarded: OrderedDict[Attempt, float] = OrderedDict()
         # By instance, position and run: the retry sequence, and until when it is remembered.
         self._cancelled: OrderedDict[tuple[str, int, int], tuple[int, float]] = OrderedDict()
 
@@ -52,6 +54,22 @@ class Remembered:
             done[attempt] = None
         while len(done) > REMEMBERED_ATTEMPTS:
             done.popitem(last=False)
+
+    def add_guarded(self, attempt: Attempt, until: float) -> None:
+        """Remember that a guard of an attempt that is done may still come.
+
+        Args:
+            attempt: the attempt.
+            until: when the timeout of the guard is over, in seconds since the Unix epoch.
+        """
+        self._guarded[attempt] = until
+        if len(self._guarded) > REMEMBERED_ATTEMPTS:
+            self._guarded.popitem(last=False)
+
+    def list_guarded(self) -> list[Attempt]:
+        """List the attempts that are done, and whose last guard may still come."""
+        now = self._clock.now()
+        return [attempt for attempt, until in self._guarded.items() if until > now]
 
     def add_put_off(self, attempt: Attempt, due: float) -> None:
         """Remember that another message is on its way, by which an executor will run this attempt.

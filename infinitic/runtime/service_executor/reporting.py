@@ -127,6 +127,8 @@ class ReportQueue:
                 in_hand.reported -= 1
                 in_hand.report_bytes -= work.report_bytes
             deliveries += work.deliveries
+            if work.guard is not None:
+                in_hand.remembered.add_guarded(work.attempt, work.guard.until)
         in_hand.remembered.add_done([work.attempt for work in works])
         in_hand.notify()
         try:
