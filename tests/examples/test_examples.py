@@ -23,7 +23,7 @@ from examples import (
     retries,
     structured_logs,
 )
-from infinitic import Client, Workflow
+from infinitic import Client, Middleware, Workflow
 from infinitic_testing.simulation import Simulation
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +114,11 @@ def test_every_example_is_tested() -> None:
     assert files == EXAMPLES.keys() == OUTCOMES.keys()
 
 
+def make_middleware(name: str) -> list[Middleware]:
+    """Make the middlewares that an example needs."""
+    return [make() for make in getattr(EXAMPLES[name], "MIDDLEWARE", ())]
+
+
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_it_runs_on_its_own(name: str) -> None:
     program = ROOT / "examples" / f"{name}.py"
@@ -130,7 +135,7 @@ def test_its_scenario_has_its_outcome(name: str, cache_size: int) -> None:
     example = EXAMPLES[name]
 
     async def play() -> dict[str, str]:
-        middleware = [make() for make in getattr(example, "MIDDLEWARE", ())]
+        middleware = make_middleware(name)
         async with Simulation(cache_size=cache_size, middleware=middleware) as sim:
             for service in example.SERVICES:
                 sim.add_service(service)

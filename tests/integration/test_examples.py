@@ -17,7 +17,7 @@ import pytest
 from infinitic import Client, Worker, ids
 from infinitic.definitions.service_contract import implementation_of
 from infinitic.definitions.workflow_spec import spec_of
-from tests.examples.test_examples import EXAMPLES, OUTCOMES
+from tests.examples.test_examples import EXAMPLES, OUTCOMES, make_middleware
 from tests.integration.stack import DATABASES, configuration, need
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,8 @@ def test_in_one_process(database: str, example: str, tmp_path: Path) -> None:
     text = configuration(database, f"test_{ids.new_id()[:8]}", tmp_path, **roles)
 
     async def play() -> dict[str, str]:
-        async with Worker.from_config(text=text).running() as worker, asyncio.timeout(PATIENCE):
+        middleware = make_middleware(example)
+        async with Worker.from_config(text=text, middleware=middleware).running() as worker, asyncio.timeout(PATIENCE):
             return await EXAMPLES[example].scenario(worker.client)
 
     assert asyncio.run(play()) == OUTCOMES[example]

@@ -9,7 +9,7 @@ import pytest
 from infinitic import Worker
 from infinitic_storages.memory import InMemoryStorage
 from infinitic_transports.pulsar import PulsarSettings, PulsarTransport
-from tests.examples.test_examples import EXAMPLES, OUTCOMES
+from tests.examples.test_examples import EXAMPLES, OUTCOMES, make_middleware
 
 
 @pytest.mark.parametrize("example", OUTCOMES)
@@ -18,7 +18,7 @@ def test_an_example_has_its_outcome(settings: PulsarSettings, example: str) -> N
 
     async def play() -> dict[str, str]:
         async with asyncio.timeout(40), PulsarTransport(settings) as transport:
-            worker = Worker(transport=transport, storage=InMemoryStorage())
+            worker = Worker(transport=transport, storage=InMemoryStorage(), middleware=make_middleware(example))
             for service in module.SERVICES:
                 worker.add_service(service)
             for workflow in module.WORKFLOWS:
