@@ -122,6 +122,26 @@ def test_whoever_an_undecodable_input_names_is_answered(body: bytes, *, known: b
     run_scenario(scenario, CASE)
 
 
+def test_S13_a_repeat_of_a_refused_deletion_is_not_confirmed() -> None:
+    """Its answer may overtake the first one, and then it is believed."""
+
+    async def scenario(world: World) -> None:
+        key, _ = await start(world)
+        asked = engine.Delete(made_at=world.clock.now(), request_id="d", reply_to=ReplyTo("client", "7"))
+        for _ in range(2):
+            await world.deliver_again([(ENGINE, Message("d", key, engine.encode(asked)))])
+            await world.run_until_idle()
+        told = [
+            responses.decode(message.body)
+            for topic, message in world.published
+            if topic == topics.client("client") and message.id == "7"
+        ]
+        assert told
+        assert all(isinstance(each, responses.Rejected) for each in told)
+
+    run_scenario(scenario, CASE)
+
+
 def test_a_request_older_than_the_window_is_answered() -> None:
     async def scenario(world: World) -> None:
         key, _ = await start(world)

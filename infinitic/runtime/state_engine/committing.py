@@ -19,6 +19,7 @@ from infinitic.engines.workflow.render import make_response
 from infinitic.errors import InfiniticError, StorageError
 from infinitic.messages import client, engine as inputs
 from infinitic.messages.delegated import CompleteTask, FailTask
+from infinitic.messages.outcomes import WorkflowStatus
 from infinitic.runtime.lane import Lane
 from infinitic.runtime.state_engine.closing import DecidedStep
 from infinitic.runtime.state_engine.group_commit import GroupCommit
@@ -190,6 +191,7 @@ def _find_repeats(step: DecidedStep, deduplication_ids: Sequence[str]) -> Repeat
     # What was refused is stored as well: by an instance that was closed, or for a method that did
     # not run. It is not known which was, so a repeat of it is not answered. The first one was.
     was_open = head is not None and not head.closed and not head.epoch
+    has_failed = head is not None and head.methods[0].status is WorkflowStatus.FAILED
     for delivery, message in step.inputs.decoded:
         reply_to: client.ReplyTo | None = None
         match message:
@@ -197,18 +199,24 @@ def _find_repeats(step: DecidedStep, deduplication_ids: Sequence[str]) -> Repeat
                 deduplication_id = message.method_id
             case inputs.Signal():
                 deduplication_id, reply_to = message.signal_id, message.reply_to
-            case inputs.RetryTasks() | inputs.ChildReopened() | inputs.CancelTask() | CompleteTask() | FailTask():
+            case (
+                inputs.RetryTasks()
+                | inputs.ChildReopened()
+                | inputs.CancelTask()
+                | inputs.Delete()
+                | CompleteTask()
+                | FailTask()
+            ):
                 # What became of it is in the outbox of the step that took it.
                 deduplication_id = message.request_id
-            case inputs.RetryWorkflowTask() if step.inputs.probe is not None:
-                # Likewise.
+            case inputs.RetryWorkflowTask() if step.inputs.probe is not None or has_failed:
+                # Likewise: a failed instance may have refused it.
                 deduplication_id = message.request_id
             case (
                 inputs.Cancel()
                 | inputs.RetryWorkflowTask()
                 | inputs.Unpark()
                 | inputs.Terminate()
-                | inputs.Delete()
                 | inputs.CompleteTimers()
             ):
                 deduplication_id, reply_to = message.request_id, message.reply_to
