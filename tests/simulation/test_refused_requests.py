@@ -30,6 +30,19 @@ class Box(Workflow):
         return 1
 
 
+class Spilled(Workflow):
+    """Its first method fails at once, and the other one cleans up for an hour."""
+
+    async def spill(self) -> None:
+        raise ValueError("spilled")
+
+    async def wipe(self) -> None:
+        try:
+            await asyncio.sleep(10**6)
+        finally:
+            await asyncio.sleep(3600.0)
+
+
 CASE = Case("box", (Box,), lambda client: asyncio.sleep(0), ())
 ENGINE = topics.workflow_engine("Box")
 WINDOW = 14 * 86_400.0
@@ -140,6 +153,27 @@ def test_S13_a_repeat_of_a_refused_deletion_is_not_confirmed() -> None:
         assert all(isinstance(each, responses.Rejected) for each in told)
 
     run_scenario(scenario, CASE)
+
+
+def test_S13_S34_a_repeat_of_a_refused_retry_of_failed_code_is_not_confirmed() -> None:
+    async def scenario(world: World) -> None:
+        handle = await world.client.dispatch(world.client.new_workflow(Spilled).spill)
+        key, topic = handle.workflow_id, topics.workflow_engine("Spilled")
+        await world.client.dispatch(world.client.get_workflow_by_id(Spilled, key).wipe)
+        await world.client.cancel(handle, confirm=True)
+        now = world.clock.now()
+        asked = engine.RetryWorkflowTask(made_at=now, request_id="r", reply_to=ReplyTo("client", "7"))
+        for _ in range(2):
+            await world.deliver_again([(topic, Message("r", key, engine.encode(asked)))])
+            await asyncio.sleep(5.0)
+        told = [
+            responses.decode(message.body)
+            for where, message in world.published
+            if where == topics.client("client") and message.id == "7"
+        ]
+        assert [type(each) for each in told] == [responses.Rejected]
+
+    run_scenario(scenario, Case("spilled", (Spilled,), lambda client: asyncio.sleep(0), ()))
 
 
 def test_a_request_older_than_the_window_is_answered() -> None:
