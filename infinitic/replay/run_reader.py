@@ -494,7 +494,7 @@ def _date(attempt: RunAttempt, execution: Execution | None, sent_at: float) -> R
     if execution is None or not sent_at:
         return replace(attempt, sent_at=sent_at or None)
     began_at = sent_at + execution.queued / 1000
-    if attempt.is_delegated:
-        # Its function has returned. Somebody outside ends it.
-        return replace(attempt, sent_at=sent_at, began_at=began_at)
-    return replace(attempt, sent_at=sent_at, began_at=began_at, ended_at=began_at + execution.ran / 1000)
+    ended_at: float | None = began_at + execution.ran / 1000
+    if attempt.is_delegated:  # its function has returned: somebody outside ends it, with another clock
+        ended_at = max(attempt.ended_at, began_at) if attempt.ended_at else None
+    return replace(attempt, sent_at=sent_at, began_at=began_at, ended_at=ended_at)

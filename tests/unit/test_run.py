@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -10,7 +12,7 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
-from infinitic import UsageError, WorkflowUnknownError
+from infinitic import UsageError, Workflow, WorkflowUnknownError, task
 from infinitic.engines import state
 from infinitic.engines.state import OpenBlock, Retry, WorkflowHead
 from infinitic.messages import events
@@ -198,3 +200,42 @@ async def test_the_rule_finds_a_document_that_tells_something_else(sim: Simulati
     assert check_run(still_open, segments) == "the tasks [] are open in it, and [0] are open by the head"
     backwards = [replace(event, at=1.0) if isinstance(event, events.Activated) else event for event in segments[-1]]
     assert "ends before it begins" in str(check_run(head, [*segments[:-1], backwards]))
+
+
+class Desk:
+    @task(delegated=True)
+    async def ask(self) -> int:
+        raise NotImplementedError
+
+
+class Hurry(Workflow):
+    desk = Workflow.new_service(Desk)
+
+    async def run(self) -> str:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await self.desk.ask()
+        return "over"
+
+
+async def test_a_delegated_attempt_ends_after_it_began_also_if_clocks_differ(sim: Simulation) -> None:
+    """Who ends it has another clock than the worker that began it."""
+    sim.mock(Desk).ask.returns(0)
+    sim.add_workflow(Hurry)
+    handle = await sim.client.dispatch(sim.client.new_workflow(Hurry).run)
+    assert await handle.result() == "over"
+    head, segments = await read(sim, StateKey(handle.workflow_name, handle.workflow_id))
+    ahead = [
+        [
+            replace(each, execution=replace(each.execution, queued=60_000))
+            if isinstance(each, events.TaskHandedOver) and each.execution is not None
+            else each
+            for each in segment
+        ]
+        for segment in segments
+    ]
+    assert ahead != segments
+    assert check_run(head, ahead) is None
+    (step,) = [each for each in run_of(head, ahead).steps if each.kind == "task"]
+    (attempt,) = step.attempts
+    assert attempt.began_at == attempt.ended_at
