@@ -364,7 +364,9 @@ BAD_MARKS = {
     "faults=3": "faults=3) at test_0.py:5: it is a text, or a list of names",
     "profile='kafka'": "profile='kafka') at test_0.py:5: There is no profile 'kafka'. The profiles are: fifo, seeded",
     "codec=3": "codec=3) at test_0.py:5: codec takes PayloadCodec objects",
-    "7": "7) at test_0.py:5: the options are seeds, faults, profile, cache_size, codec, seed, middleware, given by name",
+    "7": (
+        "7) at test_0.py:5: the options are seeds, faults, profile, cache_size, codec, seed, middleware, given by name"
+    ),
 }
 
 
