@@ -38,15 +38,12 @@ def transport_settings(namespace: str) -> dict[str, object]:
 
 
 def storage_settings(name: str, label: str, folder: Path) -> dict[str, object]:
-    """Return the settings of a storage, with a schema, prefix or file of its own.
-
-    The user of MariaDB has one database for all.
-    """
+    """Return the settings of a storage, with a schema, prefix or file of its own."""
     match name:
         case "postgres":
             return {"port": PORTS[name], "database": "infinitic", "schema": label, **_DATABASE}
         case "mysql":
-            return {"port": PORTS[name], "database": "infinitic", **_DATABASE}
+            return {"port": PORTS[name], "database": "infinitic", "table_prefix": f"{label}_", **_DATABASE}
         case "redis":
             return {"host": HOST, "port": PORTS[name], "key_prefix": label}
         case _:

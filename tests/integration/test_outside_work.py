@@ -14,7 +14,7 @@ from infinitic import Workflow, task, task_context
 from tests.integration.executors import Executors, note
 from tests.integration.stack import need
 
-PATIENCE = 100.0
+PATIENCE = 150.0
 TIMEOUT = 6.0
 EXECUTOR = {"concurrency": 5, "max_per_second": 50}
 
@@ -82,8 +82,9 @@ def test_a_long_task_goes_on_in_another_process(harm: signal.Signals, tmp_path: 
     (first, said), (second, found) = (line.split() for line in lines)
     assert first != second
     assert (int(said), int(found) > 0) == (0, True)
-    # What was said last may be older than the harm; asking the others takes two seconds.
-    assert took < TIMEOUT + 5.0
+    # What was said last may be older than the harm; asking the others takes two seconds. One that
+    # stands still keeps its connection for a minute, and with it a guard that the broker gave it.
+    assert took < TIMEOUT + (5.0 if harm == signal.SIGKILL else 75.0)
 
 
 def test_a_task_is_ended_from_other_processes(tmp_path: Path) -> None:
