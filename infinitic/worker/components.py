@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from infinitic.client.client import Client
@@ -96,8 +96,8 @@ class ComponentFactory:
             *self._event_listeners(),
             *self._workflow_executors(),
             *self._state_engines(),
-            *self._tag_engines(),
-            *self._service_tag_engines(),
+            *self._tag_engines("tag engine", WorkflowTagEngine, self._hosted.tag_engines),
+            *self._tag_engines("service tag engine", ServiceTagEngine, self._hosted.service_tag_engines),
             *self._service_executors(),
         ]
 
@@ -174,40 +174,17 @@ class ComponentFactory:
             self._upkeep = Maintenance(self._maintained, storage, self.publisher, self._clock)
         return self._upkeep
 
-    def _tag_engines(self) -> list[Component]:
+    def _tag_engines(
+        self, kind: str, make: type[WorkflowTagEngine] | type[ServiceTagEngine], hosted: Mapping[str, int]
+    ) -> list[Component]:
         components: list[Component] = []
-        for name, concurrency in self._hosted.tag_engines.items():
-            if not self._is_new("tag engine", name):
+        for name, concurrency in hosted.items():
+            if not self._is_new(kind, name):
                 continue
             storage = self.need_storage(name)
+            buffer_bytes = self._bounds.buffer_bytes
             components.append(
-                WorkflowTagEngine(
-                    name,
-                    self.publisher,
-                    storage,
-                    self._clock,
-                    concurrency=concurrency,
-                    buffer_bytes=self._bounds.buffer_bytes,
-                )
-            )
-            components += self._maintenance(storage)
-        return components
-
-    def _service_tag_engines(self) -> list[Component]:
-        components: list[Component] = []
-        for name, concurrency in self._hosted.service_tag_engines.items():
-            if not self._is_new("service tag engine", name):
-                continue
-            storage = self.need_storage(name)
-            components.append(
-                ServiceTagEngine(
-                    name,
-                    self.publisher,
-                    storage,
-                    self._clock,
-                    concurrency=concurrency,
-                    buffer_bytes=self._bounds.buffer_bytes,
-                )
+                make(name, self.publisher, storage, self._clock, concurrency=concurrency, buffer_bytes=buffer_bytes)
             )
             components += self._maintenance(storage)
         return components

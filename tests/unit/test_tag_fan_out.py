@@ -16,7 +16,7 @@ from infinitic.messages import engine, tags
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.decoding import UndecodableMessage
 from infinitic.messages.tags import ByTag
-from infinitic.runtime.tag_engine import fan_out
+from infinitic.runtime.tag_engine import pages as tag_pages
 from infinitic.runtime.tag_engine.fan_out import FanOut
 from infinitic.storage import Claim, TagChange, TagKey, TagKind, TagStorage
 from infinitic.transport import Delivery, Message, Outgoing
@@ -94,7 +94,7 @@ async def test_S33_each_instance_is_reached_once_page_by_page(count: int) -> Non
     message: ByTag | None = make_by_tag(make_signal())
     while message is not None:
         page, following = await make_page(sending, storage, message)
-        assert len(page) <= fan_out.PAGE
+        assert len(page) <= tag_pages.PAGE
         assert all(each.topic == topics.workflow_engine("Trip") for each in page)
         assert all(each.message.body == bytes(message.input) for each in page)
         reached += [each.message.key or "" for each in page]

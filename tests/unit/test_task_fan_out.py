@@ -13,7 +13,7 @@ from infinitic.messages import engine
 from infinitic.messages.decoding import UndecodableMessage
 from infinitic.messages.tags import make_tag_key
 from infinitic.messages.task_tags import ByTaskTag, decode, encode, make_token, read_token
-from infinitic.runtime.tag_engine import task_fan_out
+from infinitic.runtime.tag_engine import pages as tag_pages
 from infinitic.runtime.tag_engine.task_fan_out import TaskFanOut
 from infinitic.storage import TagChange, TagKey, TagKind
 from infinitic.transport import Delivery, Message, Outgoing
@@ -57,7 +57,7 @@ def send(sending: TaskFanOut, first: ByTaskTag, tokens: Sequence[str]) -> list[l
 
 @pytest.mark.parametrize("page", [1, 2, 4, 9, 10])
 def test_S33_each_task_is_cancelled_once_page_by_page(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task_fan_out, "PAGE", page)
+    monkeypatch.setattr(tag_pages, "PAGE", page)
     pages = send(TaskFanOut("Payments"), make_by_tag(CANCEL), TASKS)
     assert all(len(each) <= page for each in pages)
     sent = [each for some in pages for each in some]
@@ -74,7 +74,7 @@ def test_S33_each_task_is_cancelled_once_page_by_page(page: int, monkeypatch: py
 def test_S33_each_instance_is_asked_to_retry_and_knows_the_second_message(
     page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_fan_out, "PAGE", page)
+    monkeypatch.setattr(tag_pages, "PAGE", page)
     pages = send(TaskFanOut("Payments"), make_by_tag(RETRY), TASKS)
     for some in pages:
         keys = [each.message.key for each in some]

@@ -11,7 +11,7 @@ from infinitic.messages import client, engine
 from infinitic.messages.client import ReplyTo
 from infinitic.messages.decoding import UndecodableMessage
 from infinitic.messages.tags import CancelUnique, ToHolder
-from infinitic.runtime.tag_engine.fan_out import REMEMBERED, SKEW_SECONDS
+from infinitic.runtime.tag_engine.pages import REMEMBERED, SKEW_SECONDS
 from infinitic.storage import TagKey, TagStorage
 from infinitic.transport import Message, Outgoing
 

@@ -5,7 +5,6 @@ It works as `fan_out` does for instances: in pages, each of which ends with a me
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -15,8 +14,8 @@ from infinitic.ids import task_operation_id
 from infinitic.messages import engine
 from infinitic.messages.decoding import UndecodableMessage
 from infinitic.messages.delegated import CompleteTask, FailTask
-from infinitic.messages.task_tags import ByTaskTag, encode, read_token
-from infinitic.runtime.tag_engine.fan_out import PAGE, PAGE_BYTES, REMEMBERED, SKEW_SECONDS
+from infinitic.messages.task_tags import ByTaskTag, read_token
+from infinitic.runtime.tag_engine.pages import Pages
 from infinitic.storage import TagKey, TagStorage
 from infinitic.transport import Delivery, Message, Outgoing
 
@@ -31,8 +30,7 @@ class TaskFanOut:
     """
 
     def __init__(self, service: str) -> None:
-        self._topic = topics.service_tag(service)
-        self._done: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._pages = Pages[ByTaskTag](topics.service_tag(service))
 
     async def make_page(
         self, storage: TagStorage, key: TagKey, delivery: Delivery, message: ByTaskTag
@@ -51,31 +49,17 @@ class TaskFanOut:
         Raises:
             UndecodableMessage: instances cannot be sent this.
         """
-        if (message.operation, message.after) in self._done:
+        if self._pages.is_done(message):
             return []
-        body = bytes(message.input)
-        asked = engine.decode(body)
+        asked = engine.decode(bytes(message.input))
         if not isinstance(asked, _OPERATIONS):
             raise UndecodableMessage("This cannot be sent by a tag of tasks")
-        limit = max(1, min(PAGE, PAGE_BYTES // len(body)))
-        until = message.made_at + SKEW_SECONDS
-        found = await storage.members(key, until=until, after=message.after, limit=limit)
-        outgoing = _address(asked, message.operation, found)
-        if len(found) == limit:
-            following = Message(
-                delivery.message.id,
-                delivery.message.key,
-                encode(replace(message, after=found[-1])),
-                delivery.message.headers,
-            )
-            outgoing.append(Outgoing(self._topic, following))
-        return outgoing
+        found, following = await self._pages.read(storage, key, delivery, message)
+        return [*_address(asked, message.operation, found), *following]
 
     def note_done(self, message: ByTaskTag) -> None:
         """Note that a page was published. If it comes twice, only one copy goes on."""
-        self._done[message.operation, message.after] = None
-        if len(self._done) > REMEMBERED:
-            self._done.popitem(last=False)
+        self._pages.note_done(message)
 
 
 def _address(
