@@ -18,6 +18,7 @@ from infinitic.definitions.service_contract import read_service_name
 from infinitic.definitions.tags import check_tag
 from infinitic.errors import UsageError
 from infinitic.messages import client as responses, engine, task_tags
+from infinitic.messages.delegated import CompleteTask, FailTask
 from infinitic.messages.tags import make_tag_key
 from infinitic.messages.task_tags import ByTaskTag, GetTasks
 from infinitic.middleware.call import ClientCall
@@ -107,10 +108,8 @@ class ByTaskTagVerbs:
             UsageError: an argument cannot be.
         """
         name, key = read_task_tag(service, "cancel_tasks", tag)
-        operation, now = self._make_id(), self._clock.now()
-        asked = engine.CancelTask(made_at=now, request_id=operation, by=self.name)
-        body = task_tags.encode(ByTaskTag(made_at=now, operation=operation, input=Raw(engine.encode(asked))))
-        await self._connection.send_to_tags(topics.service_tag(name), [(key, operation, body)])
+        asked = engine.CancelTask(made_at=self._clock.now(), request_id=self._make_id(), by=self.name)
+        await send_by_task_tag(self._connection, name, key, asked)
 
     async def _ask_tasks(self, name: str, key: str, after: str, limit: int) -> responses.Tasks:
         response = await self._connection.ask_tags(
@@ -136,6 +135,25 @@ def read_task_tag(service: type[Any] | str, verb: str, tag: str) -> tuple[str, s
         UsageError: one of them cannot be.
     """
     return read_service_name(verb, service), make_tag_key(check_tag(tag))
+
+
+async def send_by_task_tag(
+    connection: ClientConnection,
+    service: str,
+    key: str,
+    asked: engine.CancelTask | engine.RetryTasks | CompleteTask | FailTask,
+) -> None:
+    """Send a message about all tasks that have a tag to the tag engine of their service.
+
+    Args:
+        connection: sends it.
+        service: the name of the service.
+        key: that of the tag, as `read_task_tag` returns it.
+        asked: what the instances get that wait for the tasks. Its request id names the operation.
+    """
+    operation = asked.request_id
+    body = task_tags.encode(ByTaskTag(made_at=asked.made_at, operation=operation, input=Raw(engine.encode(asked))))
+    await connection.send_to_tags(topics.service_tag(service), [(key, operation, body)])
 
 
 def _read_task(token: str) -> TaggedTask:

@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import Raw
 
-from infinitic import ids, topics
-from infinitic.client.by_task_tag import read_task_tag
+from infinitic import ids
+from infinitic.client.by_task_tag import read_task_tag, send_by_task_tag
 from infinitic.client.connection import ClientConnection
 from infinitic.client.intercepting import client_verb
 from infinitic.client.results import make_unknown_error
@@ -19,10 +19,8 @@ from infinitic.definitions.service_contract import TaskSpec, contract_of
 from infinitic.errors import ExceptionDetail, RequestRefusedError, TaskFailure, UsageError
 from infinitic.failures import describe, fit, fit_text
 from infinitic.limits import STALL_REASON, check_value, compute_value_limit
-from infinitic.messages import engine, task_tags
 from infinitic.messages.client import Applied, ReplyTo
 from infinitic.messages.delegated import CompleteTask, DelegatedTask, FailTask, read_delegation_token
-from infinitic.messages.task_tags import ByTaskTag
 from infinitic.middleware.call import ClientCall
 from infinitic.middleware.chain import Layer
 
@@ -162,13 +160,10 @@ class DelegatedTaskVerbs:
         """
         name, key = read_task_tag(service, "complete_delegated_tasks", tag)
         data = await self._encode_result(name, _encode_for(service, task, value))
-        await self._end_tasks(
-            name,
-            key,
-            lambda at, operation: CompleteTask(
-                made_at=at, request_id=operation, value=Raw(data), by=self.name, delegated=True
-            ),
+        asked = CompleteTask(
+            made_at=self._clock.now(), request_id=self._make_id(), value=Raw(data), by=self.name, delegated=True
         )
+        await send_by_task_tag(self._connection, name, key, asked)
 
     @client_verb
     async def fail_delegated_tasks(self, service: type[Any] | str, tag: str, error: BaseException | str) -> None:
@@ -184,19 +179,10 @@ class DelegatedTaskVerbs:
         """
         name, key = read_task_tag(service, "fail_delegated_tasks", tag)
         failure = self._make_failure(error, 0)
-        await self._end_tasks(
-            name,
-            key,
-            lambda at, operation: FailTask(
-                made_at=at, request_id=operation, failure=failure, by=self.name, delegated=True
-            ),
+        asked = FailTask(
+            made_at=self._clock.now(), request_id=self._make_id(), failure=failure, by=self.name, delegated=True
         )
-
-    async def _end_tasks(self, service: str, key: str, make: Callable[[float, str], CompleteTask | FailTask]) -> None:
-        operation, now = self._make_id(), self._clock.now()
-        asked = Raw(engine.encode(make(now, operation)))
-        body = task_tags.encode(ByTaskTag(made_at=now, operation=operation, input=asked))
-        await self._connection.send_to_tags(topics.service_tag(service), [(key, operation, body)])
+        await send_by_task_tag(self._connection, name, key, asked)
 
     async def _encode_result(self, what: str, data: bytes) -> bytes:
         if self._coder is not None:

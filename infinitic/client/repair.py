@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import Raw
 from msgspec.structs import replace
 
-from infinitic import ids, topics
+from infinitic import ids
+from infinitic.client.by_task_tag import read_task_tag, send_by_task_tag
 from infinitic.client.commands import Commands
 from infinitic.client.connection import ClientConnection
 from infinitic.client.handles import WorkflowHandle, find_target
@@ -22,8 +22,6 @@ from infinitic.definitions.workflow_spec import spec_of
 from infinitic.errors import UsageError
 from infinitic.messages import engine
 from infinitic.messages.client import Applied
-from infinitic.messages.tags import make_tag_key
-from infinitic.messages.task_tags import ByTaskTag, encode
 from infinitic.storage import Flag, Query, Storage
 
 MAX_TASK_IDS = 1000
@@ -201,15 +199,13 @@ class RepairVerbs(Commands):
             raise UsageError("retry_tasks takes a stub or handle, or service=… and tag=… of tasks of all workflows")
         if task_id or status not in (None, DeferredStatus.FAILED):
             raise UsageError("By tag, all tasks that have failed run again: give no task_id, and no other status")
-        name = read_service_name("retry_tasks(service=…)", service)
-        key = make_tag_key(check_tag(tag))
+        name, key = read_task_tag(service, "retry_tasks(service=…)", tag)
         task_name = "" if task is None else ids.check_name("The name of a task", task)
-        operation, now = self._make_id(), self._clock.now()
+        now, request_id = self._clock.now(), self._make_id()
         asked = engine.RetryTasks(
-            made_at=now, request_id=operation, status="failed", service=name, task=task_name, tag=tag
+            made_at=now, request_id=request_id, status="failed", service=name, task=task_name, tag=tag
         )
-        body = encode(ByTaskTag(made_at=now, operation=operation, input=Raw(engine.encode(asked))))
-        await self._connection.send_to_tags(topics.service_tag(name), [(key, operation, body)])
+        await send_by_task_tag(self._connection, name, key, asked)
 
     @client_verb
     async def retry_stalled(self, workflow: type[Any] | str) -> list[str]:

@@ -19,9 +19,7 @@ from infinitic.engines.effects import (
     Confirm,
     Effect,
     Postpone,
-    Refuse,
     Reject,
-    Reply,
     SendRemote,
     SendTask,
     TellReopened,
@@ -29,6 +27,7 @@ from infinitic.engines.effects import (
 from infinitic.engines.state import Method, Probe, Retry, TimerKind, WorkflowHead
 from infinitic.engines.timers import Timer
 from infinitic.engines.workflow.input_result import InputResult
+from infinitic.engines.workflow.refusals import refuse
 from infinitic.engines.workflow.survey import Survey, SurveyedTask, list_running
 from infinitic.engines.workflow.tags import Reopening, add_tags, claim_again, give_up_claim, refuse_by_tag
 from infinitic.failures import fit_text
@@ -75,7 +74,8 @@ def retry_tasks(head: WorkflowHead, message: RetryTasks, now: float) -> InputRes
         now: seconds since the Unix epoch.
     """
     if head.closed_at is not None and message.by_tag:
-        return refuse_closed(head, message)
+        # Tags reach instances that run.
+        return refuse(head, message, refuse_by_tag(head, message), again=False)
     if head.deciding or head.probe is not None:
         # The code runs on another worker. What it decides may change what can run again.
         return InputResult(head, handling=Postpone(now + PATIENCE_SECONDS, POSTPONED, "1"))
@@ -85,13 +85,6 @@ def retry_tasks(head: WorkflowHead, message: RetryTasks, now: float) -> InputRes
     if head.closed_at is not None and head.unique and message.claimed != head.epoch + 1:
         return claim_again(head, message)
     return InputResult(head, deduplication_id=message.request_id, probe=message)
-
-
-def refuse_closed(head: WorkflowHead, message: RetryTasks | RetryWorkflowTask) -> InputResult:
-    """Refuse a request by tag for an instance that has closed: tags reach those that run."""
-    replies: tuple[Reply, ...] = refuse_by_tag(head, message)
-    to = message.reply_to
-    return InputResult(head, replies=replies if to is None else (*replies, Refuse(to)))
 
 
 def begin_elsewhere(head: WorkflowHead, message: RetryTasks | ChildReopened, tasks: Collection[int]) -> WorkflowHead:
